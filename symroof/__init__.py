@@ -1,0 +1,47 @@
+"""symroof: symbolic roofline models of transformer inference.
+
+>>> import symroof
+>>> step = symroof.load_model("llama-2-7b").decode(batch=1, symbolic=True)
+>>> print(step["q_proj"].intensity)
+2*d*e*h/(a*d/8 + a*e*h/8 + d*e*h*w/8) flop / byte
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from symroof.analysis.roofline import Analysis, analyze
+    from symroof.architectures.model import Model, load_model
+    from symroof.errors import SymroofError
+    from symroof.hardware.device import Device
+    from symroof.hardware.loader import load_hardware
+    from symroof.units import Quantity, ureg
+
+__version__ = "0.1.0"
+
+__all__ = ["Analysis", "Device", "Model", "Quantity", "SymroofError", "analyze", "load_hardware", "load_model", "ureg"]
+
+_HOMES = {
+    "Analysis": "symroof.analysis.roofline",
+    "Device": "symroof.hardware.device",
+    "Model": "symroof.architectures.model",
+    "Quantity": "symroof.units",
+    "SymroofError": "symroof.errors",
+    "analyze": "symroof.analysis.roofline",
+    "load_hardware": "symroof.hardware.loader",
+    "load_model": "symroof.architectures.model",
+    "ureg": "symroof.units",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name when it is first asked for: `symroof --help` need not wait for sympy."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'symroof' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

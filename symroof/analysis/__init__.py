@@ -1,0 +1,1 @@
+"""The roofline: attainable performance, bound and time, as formulas and as numbers."""

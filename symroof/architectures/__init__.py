@@ -1,0 +1,1 @@
+"""From a published config to the graph of one step."""

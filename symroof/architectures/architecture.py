@@ -1,0 +1,96 @@
+"""What every family of models provides: its dimensions, its axes, and the blocks of one step."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+from sympy import Expr, Integer, Symbol
+
+from symroof import symbols
+from symroof.architectures.fields import Fields
+from symroof.architectures.options import Options
+from symroof.operators.graph import Block
+from symroof.operators.operator import Operator
+from symroof.operators.tensor import Space, Storage, Tensor, axes_of
+
+
+class Recorder:
+    """Collects the operators of a block in the order they run; a call hands back the result.
+
+    >>> from symroof.operators.norm import Norm, norm
+    >>> space = Space({"b": symbols.b, "s": symbols.s, "d": symbols.d})
+    >>> record = Recorder()
+    >>> record(norm("attn_norm", residual_stream(space), Norm.RMS)).name
+    'attn_norm'
+    >>> [operator.name for operator in record.operators]
+    ['attn_norm']
+    """
+
+    def __init__(self) -> None:
+        self.operators: list[Operator] = []
+
+    def __call__(self, operator: Operator) -> Tensor:
+        self.operators.append(operator)
+        return operator.result
+
+    def block(self, name: str, count: Expr = Integer(1)) -> Block:
+        """What was recorded, as a block."""
+        return Block(name, tuple(self.operators), count)
+
+
+@dataclass(frozen=True)
+class Architecture(ABC):
+    """A family's structure, as far as one config decides it, with its dimensions.
+
+    Attributes
+    ----------
+    dimensions : the number every dimension symbol stands for in this model.
+    max_positions : the longest sequence it was published for, if the config says.
+    """
+
+    dimensions: Mapping[Symbol, int]
+    max_positions: int | None
+
+    family: ClassVar[str]
+    model_types: ClassVar[tuple[str, ...]]
+    harmless: ClassVar[tuple[str, ...]] = ()
+    """Fields of the family's configs that leave FLOPs and bytes alone."""
+    generative: ClassVar[bool] = True
+    """Whether the model predicts the next token of a vocabulary, under a causal mask."""
+
+    @classmethod
+    @abstractmethod
+    def read(cls, fields: Fields) -> Self:
+        """The family's structure from a config's fields."""
+
+    @abstractmethod
+    def axes(self) -> dict[str, Expr]:
+        """The size of every axis that does not depend on the step, as symbols."""
+
+    @abstractmethod
+    def blocks(self, space: Space, options: Options) -> tuple[Block, ...]:
+        """The operators of one step."""
+
+    def statements(self, options: Options) -> tuple[str, ...]:
+        """What a reader should know of how this family is counted."""
+        del options
+        return ()
+
+    def space(self, options: Options) -> Space:
+        """The axes of one step, all of them symbols."""
+        return Space(self.axes() | options.token_sizes(), causal=self.generative and options.causal)
+
+
+def attention_axes(grouped: bool = True) -> dict[str, Expr]:
+    """KV heads, query heads of a group, head dimension: ``h = k g``."""
+    if grouped:
+        return {"k": symbols.k, "g": symbols.h / symbols.k, "e": symbols.e}
+    return {"k": symbols.h, "g": Integer(1), "e": symbols.e}
+
+
+def residual_stream(space: Space) -> Tensor:
+    """The activations that run through all blocks."""
+    return Tensor("hidden", axes_of("b s d"), Storage.ACTIVATION, space)

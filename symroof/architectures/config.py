@@ -1,0 +1,111 @@
+"""Find and parse a config.json: a name in models/, a hub name, or a path. Nothing in it is evaluated."""
+
+from __future__ import annotations
+
+import functools
+import json
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from symroof.errors import ConfigError, nearest, quote
+
+MAX_BYTES = 4_000_000
+"""Published configs are a few kilobytes."""
+
+
+def models_folder() -> Path:
+    """The folder of published configs: in the wheel, or beside the package in a checkout."""
+    installed = Path(str(files("symroof"))) / "models"
+    return installed if installed.is_dir() else installed.parent.parent / "models"
+
+
+@functools.cache
+def catalogue() -> dict[str, Path]:
+    """Every name in models/, and its file."""
+    return {path.stem: path for path in sorted(models_folder().glob("*.json"))}
+
+
+@functools.cache
+def _hub_names() -> dict[str, str]:
+    return {str(parse(path).get("_name_or_path", name)).lower(): name for name, path in catalogue().items()}
+
+
+def locate(name_or_path: str | Path) -> tuple[str, Path]:
+    """The name and the file of a model.
+
+    Raises
+    ------
+    ConfigError
+        No such name, and no such file.
+
+    >>> locate("llama-2-7b")[0], locate("meta-llama/Llama-2-7b-hf")[0]
+    ('llama-2-7b', 'llama-2-7b')
+    >>> locate("lama-2-7b")
+    Traceback (most recent call last):
+        ...
+    symroof.errors.ConfigError: model 'lama-2-7b' is neither a name in models/ nor a file: did you mean llama-2-7b or llama-2-70b or llama-2-13b?
+    """
+    text = str(name_or_path)
+    name = text.lower()
+    if name in catalogue():
+        return name, catalogue()[name]
+    if "/" in name and name in _hub_names():
+        name = _hub_names()[name]
+        return name, catalogue()[name]
+    path = Path(text)
+    try:
+        if path.is_dir() and (path / "config.json").is_file():
+            path = path / "config.json"
+        if path.is_dir():
+            raise ConfigError(f"model {quote(text)} is a folder without a config.json")
+        if path.exists():
+            return (path.parent.resolve().name if path.name == "config.json" else path.stem), path
+    except (OSError, ValueError):  # a name too long, or with a character no file has
+        pass
+    if path.suffix == ".json":
+        raise ConfigError(f"model {quote(text)}: there is no such file")
+    known = [*catalogue(), *_hub_names()]
+    raise ConfigError(f"model {quote(text)} is neither a name in models/ nor a file: {nearest(text, known)}")
+
+
+def parse(path: Path) -> dict[str, Any]:
+    """The fields of a config.json.
+
+    Raises
+    ------
+    ConfigError
+        The file cannot be read, is not JSON, or is not one object.
+    """
+    origin = str(path)
+    try:
+        with path.open("rb") as stream:
+            raw = stream.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(f"{quote(origin)} cannot be read: {error.strerror or error}") from None
+    if len(raw) > MAX_BYTES:
+        raise ConfigError(f"{quote(origin)} is larger than {MAX_BYTES} bytes: not a config.json")
+    try:
+        content = json.loads(raw.decode("utf-8-sig"), object_pairs_hook=_distinct)
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{quote(origin)} is not UTF-8 text (byte {error.start})") from None
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"{quote(origin)} is not JSON: {error.msg} at line {error.lineno} column {error.colno}") from None
+    except RecursionError:
+        raise ConfigError(f"{quote(origin)} is nested too deeply to be a config.json") from None
+    except ConfigError as error:
+        raise ConfigError(f"{quote(origin)}: {error}") from None
+    except ValueError:  # Python refuses integers of more than some thousand digits
+        raise ConfigError(f"{quote(origin)} holds a number with too many digits") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{quote(origin)} holds {quote(content)}; expected one JSON object of fields")
+    return content
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ConfigError(f"field {quote(twice)} occurs twice")
+    return content

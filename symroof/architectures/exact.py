@@ -1,0 +1,42 @@
+"""The accounting `exact`: the real block, every operand read once, every result written once."""
+
+from __future__ import annotations
+
+from symroof import symbols
+from symroof.architectures.architecture import Architecture
+from symroof.architectures.options import Options
+from symroof.operators.attention import block_rows
+from symroof.operators.graph import Graph
+
+
+def graph(architecture: Architecture, options: Options) -> Graph:
+    """The graph of one step, every dimension a letter."""
+    space = architecture.space(options)
+    fused = options.flash_attention and not options.decode
+    definitions = {symbols.R: block_rows(space.sizes["e"], space.sizes["g"])} if fused else {}
+    return Graph(
+        architecture.blocks(space, options),
+        definitions=definitions,
+        statements=(*_statements(architecture, options), *architecture.statements(options)),
+    )
+
+
+def _statements(architecture: Architecture, options: Options) -> list[str]:
+    lines = ["every operator reads each operand once from memory and writes its result once"]
+    if options.flash_attention:
+        lines.append("FlashAttention: scores stay on chip, keys and values are read per KV head, once for every block of query rows")
+    if architecture.generative:
+        if options.decode:
+            lines.append("decode: one token per sequence; the context length includes it")
+        elif options.causal:
+            lines.append("causal: s(s+1)/2 query-key pairs in prefill, in FLOPs and in scores moved")
+        else:
+            lines.append("no causal discount: all s x s query-key pairs")
+        lines.append(f"LM head on {'the last token of each sequence' if options.lm_head == 'last' else 'every token'}")
+    lines += [
+        "embedding: only the rows looked up are read, the token indices are not counted",
+        "a multiply-accumulate is 2 FLOPs; norms, softmax and activations as docs/conventions.md says",
+        "peak: the fastest data type as wide as every operand read, dense; what is not a matmul runs in at least 16 bits",
+        "all weights at the weight width, norms and embeddings included",
+    ]
+    return lines

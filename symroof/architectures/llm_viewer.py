@@ -1,0 +1,192 @@
+"""LLM-Viewer's accounting, sic: an architecture of its own, in the same language as the others.
+
+`llm-viewer` is revision 472f71f (30 July 2024), `survey` revision 94ab17b (3 March 2024), the one
+behind the paper. Every departure from the real block is kept and marked "sic"; what each costs is in
+docs/accountings.md. The tool: github.com/hahnyuan/LLM-Viewer; the paper: arXiv 2402.16363.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from sympy import Add, Expr, Integer, Min, ceiling
+
+from symroof import symbols
+from symroof.architectures.architecture import Architecture, Recorder, residual_stream
+from symroof.architectures.options import Options
+from symroof.errors import InputError, quote
+from symroof.operators.attention import CACHE, QUERY, SCORES
+from symroof.operators.graph import Block, Graph
+from symroof.operators.linear import linear, parse
+from symroof.operators.operator import Direction, Kind, Operator, Work
+from symroof.operators.tensor import Access, Axes, Space, Storage, Tensor, axes_of
+from symroof.symbols import Values
+
+SURVEY_MODELS = ("llama-2-7b", "llama-2-13b")
+
+_SCORES = parse(SCORES)[1]
+_PAIRS = axes_of("b k g e s t")
+
+FLOPS = {"softmax": 5, "norm": 7, "add": 1, "act": 2}
+"""Per element."""
+
+
+@dataclass(frozen=True, eq=False)
+class ViewerGraph(Graph):
+    """A graph whose memory and peaks follow LLM-Viewer's rules.
+
+    Attributes
+    ----------
+    widths : bits of weights, activations and KV cache; all three decide the peak.
+    """
+
+    widths: tuple[Expr, ...] = (symbols.w, symbols.a, symbols.c)
+    cache: Expr = field(default_factory=lambda: Integer(0))
+
+    @property
+    def _layers(self) -> list[Block]:
+        return [block for block in self.blocks if block.name == "layer"]
+
+    def weight_memory(self) -> Expr:
+        """Weights of the linear layers, without embedding and LM head (sic)."""
+        return Add(*(block.count * op.byte_count(Storage.WEIGHT) for block in self._layers for op in block.operators))
+
+    def kv_memory(self) -> Expr:
+        """What prefill of the whole context writes to the cache."""
+        return Add(*(block.count * self.cache for block in self._layers))
+
+    def activation_memory(self) -> Expr:
+        """All activations that one layer writes, as if none were freed (sic)."""
+        written = (op.byte_count(Storage.ACTIVATION, Direction.WRITE) for block in self._layers for op in block.operators)
+        return Add(*written)
+
+    def data_types(self, operator: Operator) -> tuple[str, ...]:
+        """INT8 when all three widths are 8 bits or less, FP16 otherwise, whatever the operator reads (sic)."""
+        return ("int8",) if self._widest("llm-viewer", list(self.widths)) <= 8 else ("fp16",)
+
+    def bind(self, values: Values) -> Graph:
+        bound = super().bind(values)
+        known = dict(values)
+        widths = tuple(width.xreplace(known) for width in self.widths)
+        return type(self)(bound.blocks, bound.definitions, bound.statements, widths, self.cache.xreplace(known))
+
+
+def graph(architecture: Architecture, options: Options, name: str) -> ViewerGraph:
+    """The graph of one step as LLM-Viewer counts it.
+
+    Raises
+    ------
+    InputError
+        `survey` is asked for a model other than Llama-2-7b or 13b.
+    """
+    survey = options.accounting == "survey"
+    if survey and name not in SURVEY_MODELS:
+        raise InputError(f"accounting 'survey' covers {' and '.join(SURVEY_MODELS)}, not {quote(name)}; 'llm-viewer' covers the others")
+    space = Space(_axes(architecture) | options.token_sizes() | {"u": Integer(1)})
+    layer = _layer(architecture, space, options, survey)
+    head = [_lm_head(space, survey)] if architecture.generative else []
+    blocks = (layer, *(Block("head", (operator,)) for operator in head))
+    context = space.points(CACHE) * symbols.c / 8
+    definitions = {symbols.R: _block_rows(space)} if options.flash_attention else {}
+    return ViewerGraph(blocks, definitions, _statements(options), cache=2 * context)
+
+
+def _axes(architecture: Architecture) -> dict[str, Expr]:
+    grouped = symbols.k in architecture.dimensions
+    heads = {"k": symbols.k if grouped else symbols.h, "g": symbols.h / symbols.k if grouped else Integer(1)}
+    return {"d": symbols.d, "f": symbols.f, "v": symbols.v, "o": symbols.d, "e": symbols.d / symbols.h, **heads}
+
+
+def _layer(architecture: Architecture, space: Space, options: Options, survey: bool) -> Block:
+    record = Recorder()
+    x = residual_stream(space)
+    keys, values = Tensor("k_cache", CACHE, Storage.KV_CACHE, space), Tensor("v_cache", CACHE, Storage.KV_CACHE, space)
+    parallel = architecture.family == "gptj"
+
+    record(_unary("attn_norm", Kind.NORM, x, FLOPS["norm"]))
+    q = record(linear("q_proj", "b s d, d k g e -> b s k g e", x))
+    record(linear("k_proj", "b s d, d k e -> b s k e", x, into=keys))
+    record(linear("v_proj", "b s d, d k e -> b s k e", x, into=values))
+    attention = _fused if options.flash_attention else _unfused
+    for operator in attention(q, keys, values, options, survey):
+        record(operator)
+    record(linear("out_proj", "b s d, d o -> b s o", x))
+    record(_unary("attn_add", Kind.ELEMENTWISE, x, FLOPS["add"]))  # sic: one operand
+    if not parallel:
+        record(_unary("mlp_norm", Kind.NORM, x, FLOPS["norm"]))
+        record(linear("gate_proj", "b s d, d f -> b s f", x))  # sic: OPT and DiT have none
+    up = record(linear("up_proj", "b s d, d f -> b s f", x))
+    record(_unary("mlp_act", Kind.ELEMENTWISE, x, FLOPS["act"], times=2))  # sic: hidden, not intermediate size
+    record(linear("down_proj", "b s f, f d -> b s d", up))
+    record(_unary("mlp_add", Kind.ELEMENTWISE, x, FLOPS["add"]))  # sic: one operand
+    return record.block("layer", symbols.L)
+
+
+def _unary(name: str, kind: Kind, x: Tensor, flops: int, times: int = 1) -> Operator:
+    out = Tensor(name, x.axes, Storage.ACTIVATION, x.space)
+    return Operator(name, kind, x.space, (Work(x.axes, flops),), (Access(x, times=Integer(times)),), (Access(out),))
+
+
+def _unfused(q: Tensor, keys: Tensor, values: Tensor, options: Options, survey: bool) -> tuple[Operator, ...]:
+    space = q.space
+    scores = Tensor("scores", _SCORES, Storage.ACTIVATION, space)
+    softmax = _unary("softmax", Kind.SOFTMAX, scores, FLOPS["softmax"])
+    if options.decode:
+        qk_reads: tuple[Access, ...] = (Access(q), Access(keys))
+    elif survey:
+        qk_reads = (Access(keys, times=Integer(2)),)  # sic: the keys twice, the queries not at all
+    else:
+        qk_reads = (Access(q, axes_of("b s k e")), Access(keys))  # sic: queries sized by KV heads
+    context = Tensor("context", QUERY, Storage.ACTIVATION, space)
+    return (
+        Operator("qk_matmul", Kind.MATMUL, space, (Work(_PAIRS, 2),), qk_reads, (Access(scores),)),
+        softmax,
+        Operator("sv_matmul", Kind.MATMUL, space, (Work(_PAIRS, 2),), (Access(softmax.result), Access(values)), (Access(context),)),
+    )
+
+
+def _fused(q: Tensor, keys: Tensor, values: Tensor, options: Options, survey: bool) -> tuple[Operator, ...]:
+    space = q.space
+    work = tuple(work for step in _unfused(q, keys, values, options, survey) for work in step.work)
+    passes = ceiling(space.sizes["s"] / symbols.R)
+    per_query_head: Axes = axes_of("b t k g e")  # sic: query heads
+    cached = (keys,) if survey else (keys, values)  # sic: the survey's revision reads one of the two
+    scores = Tensor("scores", _SCORES, Storage.ACTIVATION, space)
+    return (
+        Operator(
+            "fused_attention",
+            Kind.FUSED_ATTENTION,
+            space,
+            work,
+            (Access(q), *(Access(tensor, per_query_head, passes) for tensor in cached)),
+            (Access(scores, times=Integer(2)),),  # sic: the output is s x e, not twice s x t
+        ),
+    )
+
+
+def _block_rows(space: Space) -> Expr:
+    """``min(ceil(buffer / (bytes per KV element x e)), e)``."""
+    head_dim = space.sizes["e"]
+    return Min(ceiling(8 * symbols.M / (symbols.c * head_dim), evaluate=False), head_dim, evaluate=False)
+
+
+def _lm_head(space: Space, survey: bool) -> Operator:
+    """One FLOP per multiply-accumulate and activations of one sequence (sic)."""
+    bits = Integer(8) if survey else symbols.w  # sic: one byte per weight whatever the width
+    weight = Tensor("lm_head.weight", axes_of("d v"), Storage.WEIGHT, space, bits)
+    x, logits = Tensor("hidden", ("d",), Storage.ACTIVATION, space), Tensor("logits", ("v",), Storage.ACTIVATION, space)
+    return Operator(
+        "lm_head", Kind.MATMUL, space, (Work(axes_of("b d v"), 1),), (Access(x), Access(weight)), (Access(logits),)
+    )
+
+
+def _statements(options: Options) -> tuple[str, ...]:
+    revision = "94ab17b (3 March 2024, behind the paper)" if options.accounting == "survey" else "472f71f (30 July 2024)"
+    return (
+        f"LLM-Viewer's accounting at revision {revision}, its slips kept; docs/accountings.md lists them",
+        "no causal discount: all s x s query-key pairs; LM head once, one FLOP per multiply-accumulate",
+        "no embedding, no rotary embedding; every model but GPT-J is given a gate projection",
+        "peak: INT8 when weights, activations and KV cache are all at 8 bits or less, FP16 otherwise, dense",
+        "memory: weights without embedding and LM head; all activations one layer writes, none freed",
+        "decode: one token per sequence; --causal and --lm-head change nothing" if options.decode else "--causal and --lm-head change nothing",
+    )

@@ -1,0 +1,103 @@
+"""What a step is: its phase, its inputs and its conventions, checked once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+from sympy import Expr, Integer, Symbol
+
+from symroof import symbols
+from symroof.errors import InputError, nearest, quote
+
+PHASES = ("prefill", "decode")
+LM_HEADS = ("last", "all")
+ACCOUNTINGS = ("exact", "llm-viewer", "survey")
+LARGEST = 10**12
+WIDEST = 64
+
+
+def _member(name: str, value: Any, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise InputError(f"{name} {quote(value)}: {nearest(str(value), known)}")
+
+
+def _whole(name: str, value: Any, high: int) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= high:
+        limit = "1e12" if high == LARGEST else high
+        raise InputError(f"{name} {quote(value)}: expected a whole number from 1 to {limit}")
+
+
+@dataclass(frozen=True)
+class Options:
+    """One step of a model, and how it is counted. A number left out stays a symbol.
+
+    Attributes
+    ----------
+    phase : "prefill" (``seq_len`` tokens of prompt per sequence) or "decode" (one token per
+        sequence, ``seq_len`` being the context length, that token included).
+    batch, seq_len : sizes, b and s (prefill) or t (decode).
+    weight_bits, activation_bits, kv_bits : w, a and c.
+    accounting : "exact", "llm-viewer" (revision 472f71f) or "survey" (revision 94ab17b).
+    flash_attention : attention as one operator that keeps its scores on chip.
+    causal : count the query-key pairs a causal mask leaves; `exact` only.
+    lm_head : logits of the "last" token of each sequence or of "all" tokens; `exact` only.
+
+    >>> Options("decode", batch=0)
+    Traceback (most recent call last):
+        ...
+    symroof.errors.InputError: batch 0: expected a whole number from 1 to 1e12
+    >>> Options("prefil")
+    Traceback (most recent call last):
+        ...
+    symroof.errors.InputError: phase 'prefil': did you mean prefill?
+    """
+
+    phase: str
+    batch: int | None = None
+    seq_len: int | None = None
+    weight_bits: int | None = None
+    activation_bits: int | None = None
+    kv_bits: int | None = None
+    accounting: str = "exact"
+    flash_attention: bool = False
+    causal: bool = True
+    lm_head: str = "last"
+
+    def __post_init__(self) -> None:
+        _member("phase", self.phase, PHASES)
+        _member("accounting", self.accounting, ACCOUNTINGS)
+        _member("lm_head", self.lm_head, LM_HEADS)
+        _whole("batch", self.batch, LARGEST)
+        _whole("seq_len", self.seq_len, LARGEST)
+        for name in ("weight_bits", "activation_bits", "kv_bits"):
+            _whole(name, getattr(self, name), WIDEST)
+        for field in fields(self):
+            if field.type == "bool" and not isinstance(getattr(self, field.name), bool):
+                raise InputError(f"{field.name} {quote(getattr(self, field.name))}: expected True or False")
+
+    @property
+    def decode(self) -> bool:
+        """Whether this is a decode step."""
+        return self.phase == "decode"
+
+    def token_sizes(self) -> dict[str, Expr]:
+        """The axes that depend on the phase: batch, queries, context, and rows of the LM head."""
+        queries: Expr = Integer(1) if self.decode else symbols.s
+        context: Expr = symbols.t if self.decode else symbols.s
+        rows = queries if self.lm_head == "all" else Integer(1)
+        return {"b": symbols.b, "s": queries, "t": context, "u": rows}
+
+    def inputs(self) -> dict[Symbol, Expr]:
+        """The numbers that were given, for their symbols."""
+        length = symbols.t if self.decode else symbols.s
+        given = {
+            symbols.b: self.batch,
+            length: self.seq_len,
+            symbols.w: self.weight_bits,
+            symbols.a: self.activation_bits,
+            symbols.c: self.kv_bits,
+        }
+        return {symbol: Integer(value) for symbol, value in given.items() if value is not None}

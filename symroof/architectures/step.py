@@ -1,0 +1,84 @@
+"""One step of one model: its graph in letters, and the same graph with the numbers it was given."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from sympy import Expr, Symbol
+
+from symroof.architectures.options import Options
+from symroof.operators.graph import Graph
+from symroof.operators.operator import Operator
+from symroof.tabular import Column, Formula, Table
+from symroof.units import BYTE, FLOP, quantity
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step: ``step["q_proj"].flops`` is a Quantity, in numbers as far as they were given.
+
+    Attributes
+    ----------
+    model : the model's name.
+    options : phase, inputs and conventions.
+    letters : the graph with every dimension a symbol.
+    values : what the symbols stand for.
+    notes : what a reader should know about these inputs.
+    """
+
+    model: str
+    options: Options
+    letters: Graph
+    values: Mapping[Symbol, Expr]
+    notes: tuple[str, ...] = field(default=())
+
+    @functools.cached_property
+    def graph(self) -> Graph:
+        """The graph with numbers for the symbols that have one."""
+        return self.letters.bind(self.values)
+
+    def __getitem__(self, name: str) -> Operator:
+        return self.graph[name]
+
+    def __iter__(self) -> Iterator[tuple[Operator, Expr]]:
+        return iter(self.graph)
+
+    @property
+    def statements(self) -> tuple[str, ...]:
+        """The conventions this step follows, one sentence each."""
+        return (f"accounting {self.options.accounting}", *self.letters.statements, *self.notes)
+
+    @property
+    def flops(self):
+        """FLOPs of the whole step, as a Quantity."""
+        return quantity(self.graph.flop_count, FLOP)
+
+    @property
+    def traffic(self):
+        """Memory traffic of the whole step, as a Quantity in bytes."""
+        return quantity(self.graph.byte_count(), BYTE)
+
+    @property
+    def memory(self) -> dict[str, object]:
+        """Weights, KV cache and peak activations, as Quantities in bytes."""
+        graph = self.graph
+        sizes = {"weight": graph.weight_memory(), "kv_cache": graph.kv_memory(), "activation": graph.activation_memory()}
+        return {name: quantity(size, BYTE) for name, size in sizes.items()}
+
+    def table(self) -> Table:
+        """Every operator with its formulas."""
+        columns = (Column("operator"), Column("kind"), Column("count", numeric=True), Column("FLOPs", "FLOP"), Column("traffic", "byte"))
+        rows = tuple(
+            (operator.name, str(operator.kind), Formula(count), Formula(operator.flop_count), Formula(operator.byte_count()))
+            for operator, count in self.graph
+        )
+        return Table(f"{self.model}, {self.options.phase}", columns, rows, self.statements)
+
+    def _repr_html_(self) -> str:
+        return self.table().html()
+
+    def _repr_latex_(self) -> str:
+        return self.table().latex()
+

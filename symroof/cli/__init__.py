@@ -1,0 +1,1 @@
+"""The command line. Modules here import only click at their top, so that `--help` is instant."""

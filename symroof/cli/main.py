@@ -1,0 +1,56 @@
+"""The command `symroof`: errors are one line on standard error, with exit status 2."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from symroof import __version__
+from symroof.cli.analyze import analyze
+from symroof.cli.listing import describe, devices, models
+from symroof.errors import SymroofError, nearest, quote
+
+
+class Group(click.Group):
+    """A group that names the nearest command when one is misspelt."""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command of that name, or an error that hints at the nearest."""
+        if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+            raise click.UsageError(f"there is no command {quote(args[0])}: {nearest(args[0], self.commands)}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="symroof")
+def cli() -> None:
+    """Roofline models of transformer inference in which every number has its formula.
+
+    MODEL is a name in models/ (`symroof models`), a hub name, or the path of a config.json.
+    """
+
+
+for command in (analyze, describe, models, devices):
+    cli.add_command(command)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command and exit: 0, or 2 with one line that says what was wrong."""
+    try:
+        status = cli.main(arguments, prog_name="symroof", standalone_mode=False)
+    except click.exceptions.Abort:
+        status = _fail("interrupted", 130)
+    except click.ClickException as error:
+        status = _fail(error.format_message(), 2)
+    except SymroofError as error:
+        status = _fail(str(error), 2)
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        sys.stderr.close()
+        status = 0
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _fail(message: str, status: int) -> int:
+    click.echo(f"symroof: {' '.join(message.split())}", err=True)
+    return status

@@ -1,0 +1,94 @@
+"""One tree of errors: every message is one line that quotes the input and says what would be right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+QUOTE_LIMIT = 60
+
+
+class SymroofError(ValueError):
+    """Base of every error a user can cause.
+
+    >>> raise SymroofError("batch 0 is not a positive whole number")
+    Traceback (most recent call last):
+        ...
+    symroof.errors.SymroofError: batch 0 is not a positive whole number
+    """
+
+
+class InputError(SymroofError):
+    """A value the user gave is not one that makes sense.
+
+    >>> raise InputError("seq_len '-3': expected a whole number from 1 to 1e12")
+    Traceback (most recent call last):
+        ...
+    symroof.errors.InputError: seq_len '-3': expected a whole number from 1 to 1e12
+    """
+
+
+class ConfigError(SymroofError):
+    """A model's config.json is missing, malformed or not understood.
+
+    >>> raise ConfigError("config.json: hidden_size is missing")
+    Traceback (most recent call last):
+        ...
+    symroof.errors.ConfigError: config.json: hidden_size is missing
+    """
+
+
+class DeviceError(SymroofError):
+    """A device's file is missing, malformed, or lacks the figure that is needed.
+
+    >>> raise DeviceError("l4: no FP64 peak is stated")
+    Traceback (most recent call last):
+        ...
+    symroof.errors.DeviceError: l4: no FP64 peak is stated
+    """
+
+
+class EinsumError(SymroofError):
+    """An operator's tensors do not agree with its einsum.
+
+    >>> raise EinsumError("q_proj: 'b s d' is not how 'hidden' is laid out")
+    Traceback (most recent call last):
+        ...
+    symroof.errors.EinsumError: q_proj: 'b s d' is not how 'hidden' is laid out
+    """
+
+
+def quote(value: object) -> str:
+    """The input as it is shown in a message: printable, on one line, shortened in the middle.
+
+    >>> quote("llama")
+    "'llama'"
+    >>> len(quote("x" * 10_000)) < 100
+    True
+    """
+    try:
+        text = repr(value)
+    except ValueError:  # an integer with more digits than Python agrees to print
+        text = f"<{type(value).__name__} too large to print>"
+    if len(text) <= QUOTE_LIMIT:
+        return text
+    half = QUOTE_LIMIT // 2 - 2
+    return f"{text[:half]}...{text[-half:]}"
+
+
+def nearest(name: str, known: Iterable[str], limit: int = 3) -> str:
+    """A hint that names the known names nearest to *name*, or all of them when they are few.
+
+    >>> nearest("lama-2-7b", ["llama-2-7b", "opt-125m", "gpt-j-6b", "dit-s-2"])
+    'did you mean llama-2-7b?'
+    >>> nearest("zzz", ["prefill", "decode"])
+    'known: prefill, decode'
+    """
+    names = list(known)
+    lowered = {candidate.lower(): candidate for candidate in reversed(names)}
+    close = get_close_matches(name[:200].lower(), lowered, n=limit, cutoff=0.6)
+    if close:
+        return f"did you mean {' or '.join(lowered[c] for c in close)}?"
+    if len(names) <= 12:
+        return f"known: {', '.join(names)}"
+    return f"known: {', '.join(names[:8])}, ... ({len(names)} in all)"

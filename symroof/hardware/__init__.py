@@ -1,0 +1,1 @@
+"""Devices as data: every figure with its source and date."""

@@ -1,0 +1,150 @@
+"""A device: peaks per data type, memory, on-chip levels, links, power, each with its source."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from sympy import Expr, Rational
+
+from symroof.errors import DeviceError, quote
+from symroof.units import BANDWIDTH, BYTE, INTENSITY, RATE, WATT, quantity
+
+
+@dataclass(frozen=True)
+class Source:
+    """A document a figure comes from."""
+
+    title: str
+    publisher: str
+    url: str
+    date: str
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure: its exact value in canonical units, as printed, and where it stands."""
+
+    value: Rational
+    printed: str
+    source: Source | None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Peak:
+    """Peak performance in one data type: the dense figure, and the structured-sparse one apart."""
+
+    dense: Figure
+    sparse: Figure | None = None
+
+
+@dataclass(frozen=True)
+class OnChip:
+    """On-chip memory: the capacity of one instance, and how many the chip has."""
+
+    name: str
+    capacity: Figure
+    instances: int = 1
+    role: str = ""
+
+
+@dataclass(frozen=True)
+class Link:
+    """A link to other devices; the direction says whether both ways are counted together ("total")."""
+
+    name: str
+    bandwidth: Figure
+    direction: str
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device by its vendor's figures, or by the survey's.
+
+    Attributes
+    ----------
+    name : as in `load_hardware`.
+    title : the vendor's name.
+    peaks : per data type, FLOP/s; integer operations count as FLOP.
+    bandwidth_figure, capacity_figure : of the main memory.
+    on_chip : innermost level first; the one whose role is "buffer" holds a kernel's tiles.
+
+    >>> from symroof.hardware.loader import load_hardware
+    >>> device = load_hardware("a100-sxm-80gb")
+    >>> print(device.bandwidth.to("GB/s"), device.ridge("fp16"))
+    2039 gigabyte / second 312000/2039 flop / byte
+    """
+
+    name: str
+    title: str
+    vendor: str
+    kind: str
+    peaks: Mapping[str, Peak]
+    bandwidth_figure: Figure
+    capacity_figure: Figure | None
+    on_chip: tuple[OnChip, ...] = ()
+    links: tuple[Link, ...] = ()
+    tdp: Figure | None = None
+    note: str = ""
+    sparse_is_twice_dense: bool = False
+
+    @property
+    def bandwidth(self):
+        """Memory bandwidth, as a Quantity in byte/s."""
+        return quantity(self.bandwidth_figure.value, BANDWIDTH)
+
+    @property
+    def capacity(self):
+        """Memory capacity, as a Quantity in bytes.
+
+        Raises
+        ------
+        DeviceError
+            The device's file states none.
+        """
+        if self.capacity_figure is None:
+            raise DeviceError(f"{self.name}: no memory capacity is stated")
+        return quantity(self.capacity_figure.value, BYTE)
+
+    @property
+    def power(self):
+        """Thermal design power, as a Quantity in watts."""
+        if self.tdp is None:
+            raise DeviceError(f"{self.name}: no power is stated")
+        return quantity(self.tdp.value, WATT)
+
+    @property
+    def buffer(self) -> Expr | None:
+        """Bytes of on-chip memory that hold one kernel's tiles, if the file states them."""
+        return next((level.capacity.value for level in self.on_chip if level.role == "buffer"), None)
+
+    def peak(self, data_type: str):
+        """Dense peak performance in one data type, as a Quantity in FLOP/s.
+
+        Raises
+        ------
+        DeviceError
+            The file states no peak for it.
+        """
+        return quantity(self.fastest((data_type,))[1], RATE)
+
+    def fastest(self, data_types: Iterable[str]) -> tuple[str, Rational]:
+        """The fastest of these data types that the device has, and its dense peak.
+
+        Raises
+        ------
+        DeviceError
+            It has none of them.
+        """
+        wanted = tuple(data_types)
+        known = [name for name in wanted if name in self.peaks]
+        if not known:
+            asked = quote(wanted[0]) if len(wanted) == 1 else f"any of {', '.join(wanted)}"
+            raise DeviceError(f"device {quote(self.name)} states no peak for {asked}; it has {', '.join(self.peaks)}")
+        name = max(known, key=lambda candidate: self.peaks[candidate].dense.value)
+        return name, self.peaks[name].dense.value
+
+    def ridge(self, data_type: str):
+        """Ridge point, peak / bandwidth, as a Quantity in FLOP/byte."""
+        return quantity(self.fastest((data_type,))[1] / self.bandwidth_figure.value, INTENSITY)

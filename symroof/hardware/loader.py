@@ -1,0 +1,207 @@
+"""Read a device from TOML: a name of the catalogue, an alias, or the path of a user's own file."""
+
+from __future__ import annotations
+
+import functools
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from symroof.errors import DeviceError, InputError, nearest, quote
+from symroof.hardware.device import Device, Figure, Link, OnChip, Peak, Source
+from symroof.operators.data_types import BITS
+from symroof.units import BANDWIDTH, BYTE, RATE, WATT, figure
+
+FOLDER = Path(__file__).parent / "data"
+MAX_BYTES = 1_000_000
+
+KEYS = {
+    "": {"name", "vendor", "kind", "aliases", "note", "sparse_is_twice_dense", "source", "peak", "memory", "on_chip", "link", "power"},
+    "source": {"title", "publisher", "url", "date"},
+    "peak": {"dense", "sparse", "source", "note"},
+    "memory": {"kind", "capacity", "bandwidth", "source", "note"},
+    "on_chip": {"name", "capacity", "instances", "role", "source", "note"},
+    "link": {"name", "bandwidth", "direction", "source", "note"},
+    "power": {"tdp", "source", "note"},
+}
+
+
+@functools.cache
+def catalogue() -> dict[str, Path]:
+    """Every device of the library, and its file."""
+    return {path.relative_to(FOLDER).with_suffix("").as_posix(): path for path in sorted(FOLDER.rglob("*.toml"))}
+
+
+def load_hardware(name_or_path: str | Path) -> Device:
+    """The device of that name, of that alias, or described by the TOML file at that path.
+
+    Raises
+    ------
+    DeviceError
+        There is no such device or file, or the file is malformed; one line says what is wrong.
+
+    >>> load_hardware("h100").name
+    'h100-sxm'
+    >>> load_hardware("h1000")
+    Traceback (most recent call last):
+        ...
+    symroof.errors.DeviceError: device 'h1000' is neither a name of the catalogue nor a file: did you mean h100 or b100 or a100?
+    """
+    text = str(name_or_path)
+    by_folded = {name.lower(): name for name in catalogue()}
+    if text.lower() in by_folded:
+        name = by_folded[text.lower()]
+        return _device(name, _parse(catalogue()[name]))
+    path = Path(text)
+    try:
+        if path.is_file():
+            return _device(path.stem, _parse(path))
+    except (OSError, ValueError):  # a name too long, or with a character no file has
+        pass
+    if path.suffix == ".toml":
+        raise DeviceError(f"device {quote(text)}: there is no such file")
+    aliases = _aliases()
+    if text.lower() in aliases:
+        return load_hardware(aliases[text.lower()])
+    hint = nearest(text, [*catalogue(), *aliases])
+    raise DeviceError(f"device {quote(text)} is neither a name of the catalogue nor a file: {hint}")
+
+
+@functools.cache
+def _aliases() -> dict[str, str]:
+    return {alias: name for name, path in catalogue().items() for alias in _parse(path).get("aliases", [])}
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as stream:
+            raw = stream.read(MAX_BYTES + 1)
+        if len(raw) > MAX_BYTES:
+            raise DeviceError(f"{quote(str(path))} is larger than {MAX_BYTES} bytes: not a device's file")
+        content = tomllib.loads(raw.decode("utf-8"))
+    except OSError as error:
+        raise DeviceError(f"{quote(str(path))} cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError as error:
+        raise DeviceError(f"{quote(str(path))} is not UTF-8 text (byte {error.start})") from None
+    except tomllib.TOMLDecodeError as error:
+        raise DeviceError(f"{quote(str(path))} is not TOML: {error}") from None
+    except RecursionError:
+        raise DeviceError(f"{quote(str(path))} is nested too deeply to be a device's file") from None
+    except DeviceError:
+        raise
+    except ValueError:
+        raise DeviceError(f"{quote(str(path))} holds a number with too many digits") from None
+    same_as = content.get("same_as")
+    if path.is_relative_to(FOLDER) and isinstance(same_as, str):
+        return _parse(catalogue()[same_as])
+    return content
+
+
+class _Reader:
+    """Reads one device's tables; every message names the device and the key."""
+
+    def __init__(self, name: str, content: Mapping[str, Any]) -> None:
+        self.name = name
+        self.sources = {key: self._source(key, table) for key, table in self.table("source", content, {}).items()}
+
+    def error(self, message: str) -> DeviceError:
+        return DeviceError(f"device {quote(self.name)}: {message}")
+
+    def table(self, key: str, content: Mapping[str, Any], default: dict[str, Any] | None = None) -> dict[str, Any]:
+        value = content.get(key, default)
+        if not isinstance(value, dict):
+            raise self.error(f"{key} is {quote(value)}; expected a table" if key in content else f"table [{key}] is missing")
+        return value
+
+    def tables(self, key: str, content: Mapping[str, Any]) -> list[dict[str, Any]]:
+        value = content.get(key, [])
+        if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
+            raise self.error(f"{key} is {quote(value)}; expected tables [[{key}]]")
+        return value
+
+    def known(self, where: str, table: Mapping[str, Any], label: str | None = None) -> None:
+        for key in table:
+            if key not in KEYS[where]:
+                raise self.error(f"{label or where or 'top level'} has the unknown key {quote(key)}; {nearest(key, sorted(KEYS[where]))}")
+
+    def text(self, where: str, table: Mapping[str, Any], key: str, default: str | None = None) -> str:
+        value = table.get(key, default)
+        if not isinstance(value, str):
+            raise self.error(f"{where}.{key} is {quote(value)}; expected text" if key in table else f"{where}.{key} is missing")
+        return value
+
+    def _source(self, key: str, table: Any) -> Source:
+        if not isinstance(table, dict):
+            raise self.error(f"source.{key} is {quote(table)}; expected a table")
+        self.known("source", table, f"source.{key}")
+        return Source(*(self.text(f"source.{key}", table, part) for part in ("title", "publisher", "url", "date")))
+
+    def figure(self, where: str, table: Mapping[str, Any], key: str, unit: Any) -> Figure:
+        printed = self.text(where, table, key)
+        try:
+            value = figure(printed, unit)
+        except InputError as error:
+            raise self.error(f"{where}.{key}: {error}") from None
+        if value <= 0:
+            raise self.error(f"{where}.{key} is {quote(printed)}; expected more than 0")
+        source = table.get("source")
+        if source is not None and source not in self.sources:
+            raise self.error(f"{where}.source is {quote(source)}; no [source.{source}] says what that is")
+        return Figure(value, printed, self.sources[source] if source else None, self.text(where, table, "note", ""))
+
+
+def _device(name: str, content: Mapping[str, Any]) -> Device:
+    read = _Reader(name, content)
+    read.known("", content)
+    memory = read.table("memory", content)
+    read.known("memory", memory)
+    power = read.table("power", content, {})
+    read.known("power", power)
+    return Device(
+        name=name,
+        title=read.text("top level", content, "name", name),
+        vendor=read.text("top level", content, "vendor", ""),
+        kind=read.text("top level", content, "kind", ""),
+        peaks=_peaks(read, read.table("peak", content)),
+        bandwidth_figure=read.figure("memory", memory, "bandwidth", BANDWIDTH),
+        capacity_figure=read.figure("memory", memory, "capacity", BYTE) if "capacity" in memory else None,
+        on_chip=tuple(_on_chip(read, table) for table in read.tables("on_chip", content)),
+        links=tuple(_link(read, table) for table in read.tables("link", content)),
+        tdp=read.figure("power", power, "tdp", WATT) if power else None,
+        note=read.text("top level", content, "note", ""),
+        sparse_is_twice_dense=content.get("sparse_is_twice_dense") is True,
+    )
+
+
+def _peaks(read: _Reader, tables: Mapping[str, Any]) -> dict[str, Peak]:
+    peaks: dict[str, Peak] = {}
+    for data_type, table in tables.items():
+        if data_type not in BITS:
+            raise read.error(f"peak.{data_type}: {quote(data_type)} is not a data type known here; {nearest(data_type, BITS)}")
+        if not isinstance(table, dict):
+            raise read.error(f"peak.{data_type} is {quote(table)}; expected a table with 'dense'")
+        where = f"peak.{data_type}"
+        read.known("peak", table, where)
+        sparse = read.figure(where, table, "sparse", RATE) if "sparse" in table else None
+        peaks[data_type] = Peak(read.figure(where, table, "dense", RATE), sparse)
+    if not peaks:
+        raise read.error("table [peak] is empty; state at least one data type")
+    return peaks
+
+
+def _on_chip(read: _Reader, table: Mapping[str, Any]) -> OnChip:
+    read.known("on_chip", table)
+    instances = table.get("instances", 1)
+    if isinstance(instances, bool) or not isinstance(instances, int) or instances < 1:
+        raise read.error(f"on_chip.instances is {quote(instances)}; expected a whole number from 1")
+    capacity = read.figure("on_chip", table, "capacity", BYTE)
+    return OnChip(read.text("on_chip", table, "name"), capacity, instances, read.text("on_chip", table, "role", ""))
+
+
+def _link(read: _Reader, table: Mapping[str, Any]) -> Link:
+    read.known("link", table)
+    direction = read.text("link", table, "direction")
+    if direction not in ("each", "total"):
+        raise read.error(f"link.direction is {quote(direction)}; known: each, total")
+    return Link(read.text("link", table, "name"), read.figure("link", table, "bandwidth", BANDWIDTH), direction)

@@ -1,0 +1,1 @@
+"""Operators as einsums over named axes: tensors, operators, graphs, and the catalogue."""

@@ -1,0 +1,105 @@
+"""Scaled dot-product attention of grouped query heads: step by step, and fused (FlashAttention).
+
+``h = k g``: every one of ``k`` KV heads serves a group of ``g`` query heads; ``g = 1`` is
+multi-head, ``k = 1`` multi-query attention. The scale 1/sqrt(e) is the contraction's own factor.
+"""
+
+from __future__ import annotations
+
+from sympy import Expr, Integer, Max, Min, ceiling, floor
+
+from symroof.operators.linear import contraction, parse
+from symroof.operators.operator import Kind, Operator, Work
+from symroof.operators.softmax import softmax
+from symroof.operators.tensor import Access, Space, Storage, Tensor, axes_of
+from symroof.symbols import M, R, a
+
+SCORES = "b s k g e, b t k e -> b k g s t"
+WEIGHTED_SUM = "b k g s t, b t k e -> b s k g e"
+
+
+def scores(q: Tensor, keys: Tensor) -> Operator:
+    """``Q K^T``: FLOPs ``2 b h e x pairs``, pairs = ``s t``, or ``s (2 t - s + 1) / 2`` under a causal mask.
+
+    Reads Q once and the keys once per KV head; writes one score per pair and query head.
+    """
+    out = Tensor("scores", parse(SCORES)[1], Storage.ACTIVATION, q.space)
+    return contraction("qk_matmul", SCORES, (Access(q), Access(keys)), Access(out))
+
+
+def weighted_sum(probabilities: Tensor, values: Tensor) -> Operator:
+    """``softmax(Q K^T) V``: the same FLOPs as the scores; writes ``s`` rows of ``h e``."""
+    out = Tensor("context", parse(WEIGHTED_SUM)[1], Storage.ACTIVATION, probabilities.space)
+    return contraction("sv_matmul", WEIGHTED_SUM, (Access(probabilities), Access(values)), Access(out))
+
+
+def attention(q: Tensor, keys: Tensor, values: Tensor, *, fused: bool) -> tuple[Operator, ...]:
+    """Attention as three operators that hand their scores through memory, or as one that does not."""
+    qk = scores(q, keys)
+    probabilities = softmax("softmax", qk.result)
+    sv = weighted_sum(probabilities.result, values)
+    steps = (qk, probabilities, sv)
+    return (flash(q, keys, values, steps),) if fused else steps
+
+
+def flash(q: Tensor, keys: Tensor, values: Tensor, steps: tuple[Operator, ...]) -> Operator:
+    """FlashAttention: the FLOPs of the three steps; Q, K, V read and the output written, no scores.
+
+    A block holds ``R`` query positions of all ``g`` heads of a group on chip and streams the keys
+    and values past it once, so ``n = ceil(s / R)`` blocks read them ``n`` times, or, when a causal
+    mask lets a block stop at its own last row, ``(t - s) n + R n (n - 1) / 2 + s`` rows in all.
+
+    ======= ======================================================================
+    reads   ``b s h e a / 8`` and ``2 b k e c / 8`` per row of the cache, as above
+    writes  ``b s h e a / 8``
+    R       ``max(1, floor(min(ceil(2 M / (a e)), e) / g))``, see `block_rows`
+    ======= ======================================================================
+
+    Source: Dao et al. (2022), arXiv:2205.14135, Algorithm 1; the rescaling of partial sums is not counted.
+    """
+    passes = cache_passes(q.space)
+    context = Tensor("context", q.axes, Storage.ACTIVATION, q.space)
+    return Operator(
+        "fused_attention",
+        Kind.FUSED_ATTENTION,
+        q.space,
+        tuple(work for step in steps for work in step.work),
+        (Access(q), Access(keys, times=passes), Access(values, times=passes)),
+        (Access(context),),
+    )
+
+
+def cache_passes(space: Space) -> Expr:
+    """How often FlashAttention reads each row of K and V, on average over the rows.
+
+    >>> from symroof.symbols import s, t
+    >>> cache_passes(Space({"s": Integer(1), "t": t}, causal=True))
+    1
+    >>> cache_passes(Space({"s": s, "t": s}))
+    ceiling(s/R)
+    """
+    queries, context = space.sizes["s"], space.sizes["t"]
+    if queries == 1:
+        return Integer(1)
+    blocks = ceiling(queries / R)
+    if not space.causal:
+        return blocks
+    rows = (context - queries) * blocks + R * blocks * (blocks - 1) / 2 + queries
+    return rows / context
+
+
+def block_rows(head_dim: Expr, group: Expr) -> Expr:
+    """Query positions per block, from the on-chip buffer of M bytes: the definition of R.
+
+    A quarter of the buffer holds the rows of Q (K, V and the output take the rest), never more
+    than ``e`` rows; the ``g`` heads of a group share them.
+
+    Source: Dao et al. (2022), arXiv:2205.14135, Algorithm 1, line 1: ``B_r = min(ceil(M / 4d), d)`` with
+    M in elements.
+    """
+    rows = Min(ceiling(2 * M / (a * head_dim), evaluate=False), head_dim, evaluate=False)
+    return Max(1, floor(rows / group, evaluate=False), evaluate=False)
+
+
+QUERY = axes_of("b s k g e")
+CACHE = axes_of("b t k e")

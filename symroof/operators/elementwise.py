@@ -1,0 +1,57 @@
+"""Elementwise operators: sums, activation functions, gates."""
+
+from __future__ import annotations
+
+from symroof.errors import EinsumError, nearest, quote
+from symroof.operators.operator import Kind, Operator, Work
+from symroof.operators.tensor import Access, Axes, Storage, Tensor
+
+ACTIVATION_FLOPS = {
+    "relu": 1,  # max(x, 0)
+    "silu": 4,  # x / (1 + exp(-x)): negate, exp, add, divide
+    "gelu": 5,  # x / 2 (1 + erf(x / sqrt 2)): scale, erf, add, multiply, halve
+    "gelu_tanh": 9,  # x / 2 (1 + tanh(c (x + d x^3))): two for x^3, scale, add, scale, tanh, add, multiply, halve
+}
+"""FLOPs per element of an activation function, an exponential, tanh or erf taken as one."""
+
+
+def elementwise(
+    name: str, operands: tuple[Tensor | Access, ...], axes: Axes, flops_per_element: int, into: Tensor | None = None
+) -> Operator:
+    """Any elementwise operator: each operand read once, the result written once.
+
+    ========= ==================================================
+    FLOPs     ``flops_per_element x elements of the result``
+    traffic   sum of the operands' sizes and the result's
+    ========= ==================================================
+    """
+    reads = tuple(operand if isinstance(operand, Access) else Access(operand) for operand in operands)
+    space = reads[0].tensor.space
+    out = into or Tensor(name, axes, Storage.ACTIVATION, space)
+    return Operator(name, Kind.ELEMENTWISE, space, (Work(axes, flops_per_element),), reads, (Access(out),))
+
+
+def add(name: str, x: Tensor, y: Tensor, into: Tensor | None = None) -> Operator:
+    """``x + y``: 1 FLOP per element, two reads, one write."""
+    return elementwise(name, (x, y), x.axes, 1, into)
+
+
+def activation(name: str, function: str, x: Tensor, gate: Tensor | None = None) -> Operator:
+    """``act(x)``, or ``act(gate) * x`` of a gated MLP, at the size of its input.
+
+    Raises
+    ------
+    EinsumError
+        The activation function is not known.
+
+    >>> from symroof.operators.tensor import Space
+    >>> from symroof.symbols import b
+    >>> activation("act", "swoosh", Tensor("x", ("b",), Storage.ACTIVATION, Space({"b": b})))
+    Traceback (most recent call last):
+        ...
+    symroof.errors.EinsumError: 'swoosh' is not a known activation function: known: relu, silu, gelu, gelu_tanh
+    """
+    if function not in ACTIVATION_FLOPS:
+        raise EinsumError(f"{quote(function)} is not a known activation function: {nearest(function, ACTIVATION_FLOPS)}")
+    flops = ACTIVATION_FLOPS[function]
+    return elementwise(name, (x,), x.axes, flops) if gate is None else elementwise(name, (gate, x), x.axes, flops + 1)

@@ -1,0 +1,15 @@
+"""Embedding look-ups: rows of a table, not the table."""
+
+from __future__ import annotations
+
+from symroof.operators.operator import Kind, Operator
+from symroof.operators.tensor import Access, Axes, Storage, Tensor
+
+
+def embedding(name: str, table: Tensor, rows: Axes, into: Tensor | None = None) -> Operator:
+    """Read one row of *table* per index and write it: no FLOPs, ``rows (w + a) / 8`` bytes.
+
+    The indices themselves (a few bytes a token) are not counted.
+    """
+    out = into or Tensor(name, rows, Storage.ACTIVATION, table.space)
+    return Operator(name, Kind.EMBEDDING, table.space, (), (Access(table, rows),), (Access(out),))

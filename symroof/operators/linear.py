@@ -1,0 +1,109 @@
+"""Linear layers: a contraction of an activation with a weight."""
+
+from __future__ import annotations
+
+from symroof.errors import EinsumError, quote
+from symroof.operators.operator import Kind, Operator, Work
+from symroof.operators.tensor import Access, Axes, Storage, Tensor, axes_of
+
+
+def parse(spec: str) -> tuple[tuple[Axes, ...], Axes]:
+    """``"b s d, d f -> b s f"`` as the operands' axes and the result's.
+
+    >>> parse("b s d, d f -> b s f")
+    ((('b', 's', 'd'), ('d', 'f')), ('b', 's', 'f'))
+    """
+    operands, arrow, result = spec.partition("->")
+    inputs = tuple(axes_of(operand) for operand in operands.split(","))
+    known = {axis for axes in inputs for axis in axes}
+    lost = [axis for axis in axes_of(result) if axis not in known]
+    if not arrow or lost:
+        raise EinsumError(f"{quote(spec)} is not an einsum: write it like 'b s d, d f -> b s f'")
+    return inputs, axes_of(result)
+
+
+def check(name: str, tensor: Tensor, axes: Axes) -> None:
+    """Raise unless *tensor* has exactly these axes, in any order.
+
+    >>> from symroof.operators.tensor import Space
+    >>> from symroof.symbols import b, s, d
+    >>> x = Tensor("x", ("b", "s"), Storage.ACTIVATION, Space({"b": b, "s": s, "d": d}))
+    >>> check("q_proj", x, ("b", "s", "d"))
+    Traceback (most recent call last):
+        ...
+    symroof.errors.EinsumError: q_proj: its einsum wants 'b s d' where tensor 'x' has 'b s'
+    """
+    if set(axes) != set(tensor.axes):
+        raise EinsumError(
+            f"{name}: its einsum wants {quote(' '.join(axes))} where tensor {quote(tensor.name)} has {quote(' '.join(tensor.axes))}"
+        )
+
+
+def contraction(name: str, spec: str, reads: tuple[Access, Access], writes: Access) -> Operator:
+    """The contraction of two tensors: FLOPs = 2 x product of all axes.
+
+    The einsum names the index space; the operands say what is moved.
+    """
+    inputs, result = parse(spec)
+    axes = tuple(dict.fromkeys(axis for operand in inputs for axis in operand))
+    for access, wanted in zip((*reads, writes), (*inputs, result), strict=True):
+        if not access.axes:
+            check(name, access.tensor, wanted)
+    return Operator(name, Kind.MATMUL, writes.tensor.space, (Work(axes, 2),), reads, (writes,))
+
+
+def linear(
+    name: str,
+    spec: str,
+    x: Tensor,
+    *,
+    bias: bool = False,
+    weight: Tensor | None = None,
+    into: Tensor | None = None,
+) -> Operator:
+    """A linear layer, ``y = x W (+ bias)``.
+
+    ========= =========================================================
+    FLOPs     ``2 x product of all axes``; a bias adds none
+    traffic   ``(x a + W w + y a) / 8``, a bias ``w / 8`` per output
+    ========= =========================================================
+
+    Parameters
+    ----------
+    name : name of the operator; its weight is called ``<name>.weight``.
+    spec : the einsum, as ``"b s d, d f -> b s f"``.
+    x : the input. Where the einsum names axes it does not have (``b u d`` of a ``b s d``), those
+        rows alone are read.
+    bias : whether a bias is added.
+    weight : a weight that other operators read too (a tied embedding).
+    into : where the result goes, when it is not a new activation: a KV cache, whose new rows alone
+        are written.
+
+    Raises
+    ------
+    EinsumError
+        The einsum is malformed, or does not fit the tensors.
+
+    >>> from symroof.operators.tensor import Space
+    >>> from symroof.symbols import b, s, d, v
+    >>> from sympy import Integer
+    >>> space = Space({"b": b, "s": s, "d": d, "v": v, "u": Integer(1)})
+    >>> hidden = Tensor("hidden", axes_of("b s d"), Storage.ACTIVATION, space)
+    >>> print(linear("lm_head", "b u d, d v -> b u v", hidden).traffic)
+    a*b*d/8 + a*b*v/8 + d*v*w/8 byte
+    """
+    (x_axes, w_axes), y_axes = parse(spec)
+    space = x.space
+    weight = weight or Tensor(f"{name}.weight", w_axes, Storage.WEIGHT, space)
+    check(name, weight, w_axes)
+    y = into or Tensor(name, y_axes, Storage.ACTIVATION, space)
+    product = contraction(name, spec, (_part(x, x_axes), Access(weight)), _part(y, y_axes))
+    if not bias:
+        return product
+    bias_axes = tuple(axis for axis in y_axes if axis in w_axes)
+    extra = Access(Tensor(f"{name}.bias", bias_axes, Storage.WEIGHT, space))
+    return Operator(name, product.kind, space, product.work, (*product.reads, extra), product.writes)
+
+
+def _part(tensor: Tensor, axes: Axes) -> Access:
+    return Access(tensor) if set(tensor.axes) == set(axes) else Access(tensor, axes)

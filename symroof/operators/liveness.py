@@ -1,0 +1,103 @@
+"""Which activations are alive while each operator runs, from the data dependencies alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sympy import Add, Expr, Integer, Max, Poly
+
+from symroof.operators.operator import Operator
+from symroof.operators.tensor import Storage, Tensor
+
+
+@dataclass(frozen=True)
+class Lifetime:
+    """One value of a tensor: alive from the operator that writes it to the last that reads it."""
+
+    tensor: Tensor
+    first: int
+    last: int
+
+
+def lifetimes(operators: Sequence[Operator], inputs: frozenset[Tensor], outputs: frozenset[Tensor]) -> list[Lifetime]:
+    """Lifetimes of every activation of a sequence of operators.
+
+    A tensor that is written again starts a new life: the residual stream does in every block.
+
+    Parameters
+    ----------
+    inputs : tensors that hold a value when the sequence starts.
+    outputs : tensors whose last value outlives the sequence.
+    """
+    open_lives: dict[Tensor, list[int]] = {tensor: [0, 0] for tensor in inputs}
+    ended: list[Lifetime] = []
+    for position, operator in enumerate(operators):
+        for access in operator.reads:
+            if access.tensor.storage is Storage.ACTIVATION:
+                open_lives.setdefault(access.tensor, [0, 0])[1] = position
+        for access in operator.writes:
+            if access.tensor.storage is Storage.ACTIVATION:
+                if access.tensor in open_lives:
+                    ended.append(Lifetime(access.tensor, *open_lives[access.tensor]))
+                open_lives[access.tensor] = [position, position]
+    end = len(operators) - 1
+    ended += [Lifetime(tensor, first, end if tensor in outputs else last) for tensor, (first, last) in open_lives.items()]
+    return ended
+
+
+def sizes_alive(blocks: Sequence[tuple[Sequence[Operator], bool]]) -> list[Expr]:
+    """Bytes of activations alive at each operator of a step, its operands and its result included.
+
+    Parameters
+    ----------
+    blocks : the operators of each block, and whether the block is repeated.
+    """
+    reads = [_needed(operators) for operators, _ in blocks]
+    writes = [{access.tensor for operator in operators for access in operator.writes} for operators, _ in blocks]
+    given = set().union(*reads) - set().union(*writes)
+    sizes: list[Expr] = []
+    for place, (operators, repeated) in enumerate(blocks):
+        before = given.union(*writes[: place + repeated])
+        after = given.union(*reads[place + (not repeated) :])
+        inputs, outputs = before & (reads[place] | after), after & (before | writes[place])
+        lives = lifetimes(operators, frozenset(inputs), frozenset(outputs))
+        sizes += [
+            Add(*(life.tensor.byte_count for life in lives if life.first <= position <= life.last)) for position in range(len(operators))
+        ]
+    return sizes
+
+
+def _needed(operators: Sequence[Operator]) -> set[Tensor]:
+    """The activations that the operators read before they write them."""
+    written: set[Tensor] = set()
+    needed: set[Tensor] = set()
+    for operator in operators:
+        needed |= {access.tensor for access in operator.reads if access.tensor.storage is Storage.ACTIVATION} - written
+        written |= {access.tensor for access in operator.writes}
+    return needed
+
+
+def largest(candidates: Sequence[Expr]) -> Expr:
+    """The maximum of positive expressions, without those that another exceeds in every coefficient."""
+    distinct = list(dict.fromkeys(candidates))
+    if not distinct:
+        return Integer(0)
+    if all(candidate.is_number for candidate in distinct):
+        return max(distinct)
+    kept: list[Expr] = []
+    for candidate in distinct:
+        if not any(_dominates(other, candidate) for other in kept):
+            kept = [other for other in kept if not _dominates(candidate, other)] + [candidate]
+    return kept[0] if len(kept) == 1 else Max(*kept, evaluate=False)
+
+
+def _dominates(larger: Expr, smaller: Expr) -> bool:
+    """Every coefficient of the difference is positive, so it is for all positive symbols."""
+    numerator = (larger - smaller).together().as_numer_denom()[0].expand()
+    if numerator.is_number:
+        return bool(numerator >= 0)
+    symbols = sorted(numerator.free_symbols, key=str)
+    if not numerator.is_polynomial(*symbols):
+        return False
+    return all(coefficient >= 0 for coefficient in Poly(numerator, *symbols).coeffs())

@@ -1,0 +1,44 @@
+"""Normalization over the last axis."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from symroof.operators.operator import Kind, Operator, Work
+from symroof.operators.tensor import Access, Storage, Tensor
+
+
+class Norm(StrEnum):
+    """The two norms of the field."""
+
+    RMS = "rms"
+    LAYER = "layer"
+
+
+FLOPS_PER_ELEMENT = {
+    Norm.RMS: {"square": 1, "sum": 1, "scale": 1},
+    Norm.LAYER: {"mean": 1, "subtract": 1, "square": 1, "sum": 1, "scale": 1},
+}
+"""What every element costs before weight and bias, one operation each; per-row scalars are not counted."""
+
+
+def norm(name: str, x: Tensor, norm: Norm, *, weight: bool = True, bias: bool = False, into: Tensor | None = None) -> Operator:
+    """A norm: RMSNorm 4 FLOPs per element with its weight, LayerNorm 7 with weight and bias.
+
+    ========= ===========================================================
+    FLOPs     ``n b s d``, n = 3 (RMS) or 5 (layer), + 1 each for weight and bias
+    traffic   ``2 b s d a / 8``, plus ``d w / 8`` for each of weight and bias
+    ========= ===========================================================
+
+    Parameters
+    ----------
+    weight, bias : whether the norm has them, one of each per component of the hidden size.
+    into : where the result goes, when it is not a new activation.
+
+    Sources: Zhang and Sennrich (2019), arXiv:1910.07467; Ba et al. (2016), arXiv:1607.06450.
+    """
+    learned = [part for part, present in (("weight", weight), ("bias", bias)) if present]
+    parameters = tuple(Access(Tensor(f"{name}.{part}", ("d",), Storage.WEIGHT, x.space)) for part in learned)
+    per_element = sum(FLOPS_PER_ELEMENT[norm].values()) + len(learned)
+    out = into or Tensor(name, x.axes, Storage.ACTIVATION, x.space)
+    return Operator(name, Kind.NORM, x.space, (Work(x.axes, per_element),), (Access(x), *parameters), (Access(out),))

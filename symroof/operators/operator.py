@@ -1,0 +1,144 @@
+"""An operator: the work it does over an index space, and the tensors it reads and writes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from sympy import Add, Expr, Integer, latex
+
+from symroof.operators.tensor import Access, Axes, Space, Storage, Tensor
+from symroof.symbols import Values
+from symroof.tabular import compact
+from symroof.units import BYTE, FLOP, INTENSITY, quantity
+
+
+class Kind(StrEnum):
+    """What an operator is. Every contraction of two tensors is a matmul, attention's included."""
+
+    MATMUL = "matmul"
+    FUSED_ATTENTION = "fused_attention"
+    SOFTMAX = "softmax"
+    NORM = "norm"
+    ROTARY = "rotary"
+    ELEMENTWISE = "elementwise"
+    EMBEDDING = "embedding"
+
+
+class Direction(StrEnum):
+    """Which way a byte crosses the memory interface."""
+
+    READ = "read"
+    WRITE = "write"
+
+
+@dataclass(frozen=True)
+class Work:
+    """So many floating-point operations at every point of an index space.
+
+    A multiply-accumulate is two. A bias costs none beside a contraction: n products take n - 1
+    additions to sum, and the bias makes it n.
+    """
+
+    axes: Axes
+    flops_per_point: int
+
+
+@dataclass(frozen=True, eq=False)
+class Operator:
+    """One operator of a step: ``FLOPs = sum(work)``, ``traffic = sum(reads) + sum(writes)``.
+
+    ============ ========================================= ==========
+    flops        sum of FLOPs per point x points           FLOP
+    traffic      sum of elements x times x bits / 8        byte
+    intensity    flops / traffic                           FLOP/byte
+    ============ ========================================= ==========
+
+    Examples
+    --------
+    >>> from symroof.operators.linear import linear
+    >>> from symroof.operators.tensor import Space, Storage, Tensor, axes_of
+    >>> from symroof.symbols import b, s, d, f
+    >>> space = Space({"b": b, "s": s, "d": d, "f": f})
+    >>> x = Tensor("x", axes_of("b s d"), Storage.ACTIVATION, space)
+    >>> up = linear("up_proj", "b s d, d f -> b s f", x)
+    >>> print(up.flops)
+    2*b*d*f*s flop
+    >>> print(up.traffic)
+    a*b*d*s/8 + a*b*f*s/8 + d*f*w/8 byte
+
+    Source: Williams, Waterman, Patterson (2009), "Roofline: an insightful visual performance model
+    for multicore architectures", doi:10.1145/1498765.1498785.
+    """
+
+    name: str
+    kind: Kind
+    space: Space
+    work: tuple[Work, ...]
+    reads: tuple[Access, ...]
+    writes: tuple[Access, ...]
+
+    @property
+    def result(self) -> Tensor:
+        """The tensor the operator produces (the first it writes)."""
+        return self.writes[0].tensor
+
+    @property
+    def flop_count(self) -> Expr:
+        """FLOPs as a bare expression."""
+        return Add(*(piece.flops_per_point * self.space.points(piece.axes) for piece in self.work))
+
+    def byte_count(self, storage: Storage | None = None, direction: Direction | None = None) -> Expr:
+        """Bytes moved, of one storage and one direction or of all, as a bare expression."""
+        moved = [
+            access.byte_count
+            for way, accesses in ((Direction.READ, self.reads), (Direction.WRITE, self.writes))
+            for access in accesses
+            if storage in (None, access.tensor.storage) and direction in (None, way)
+        ]
+        return Add(*moved) if moved else Integer(0)
+
+    @property
+    def flops(self):
+        """Floating-point operations, as a Quantity in FLOP."""
+        return quantity(self.flop_count, FLOP)
+
+    @property
+    def traffic(self):
+        """Memory traffic, as a Quantity in bytes."""
+        return quantity(self.byte_count(), BYTE)
+
+    @property
+    def traffic_by_kind(self) -> dict[tuple[Storage, Direction], object]:
+        """The traffic booked by where it lives and which way it goes, as Quantities in bytes.
+
+        Kinds with no traffic are absent.
+        """
+        booked = {(place, way): self.byte_count(place, way) for place in Storage for way in Direction}
+        return {key: quantity(value, BYTE) for key, value in booked.items() if value != 0}
+
+    @property
+    def intensity(self):
+        """Arithmetic intensity, flops / traffic, as a Quantity in FLOP/byte."""
+        return quantity(self.flop_count / self.byte_count(), INTENSITY)
+
+    @property
+    def operand_bits(self) -> frozenset[Expr]:
+        """The widths of what the operator reads; its peak follows from the widest."""
+        return frozenset(access.tensor.bits for access in self.reads)
+
+    def rebuild(self, tensors: Callable[[Tensor], Tensor], spaces: Callable[[Space], Space], values: Values) -> Operator:
+        """The same operator over other tensors and spaces (for binding and for graph rewrites)."""
+
+        def moved(accesses: Iterable[Access]) -> tuple[Access, ...]:
+            return tuple(
+                replace(access, tensor=tensors(access.tensor), times=access.times.xreplace(dict(values))) for access in accesses
+            )
+
+        return replace(self, space=spaces(self.space), reads=moved(self.reads), writes=moved(self.writes))
+
+    def _repr_latex_(self) -> str:
+        name = self.name.replace("_", r"\_")
+        flops, traffic = latex(compact(self.flop_count)), latex(compact(self.byte_count()))
+        return rf"$\displaystyle \text{{{name}}}:\quad F = {flops}\ \mathrm{{FLOP}},\quad B = {traffic}\ \mathrm{{byte}}$"

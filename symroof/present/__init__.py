@@ -1,0 +1,1 @@
+"""What people and scripts read: records for JSON, pictures."""

@@ -1,0 +1,104 @@
+"""The tables of `symroof models`, `symroof devices` and `symroof describe`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sympy import latex
+
+from symroof import symbols
+from symroof.architectures.config import catalogue as model_names
+from symroof.architectures.config import parse
+from symroof.architectures.model import Model, load_model
+from symroof.architectures.options import Options
+from symroof.hardware.device import Device
+from symroof.hardware.loader import catalogue as device_names
+from symroof.hardware.loader import load_hardware
+from symroof.present.records import model_record
+from symroof.tabular import Column, Table, compact, latex_text
+
+SIXTEEN = ("fp16", "bf16")
+
+
+def model_table() -> Table:
+    """Every model in models/."""
+    columns = (
+        Column("name"),
+        Column("hub_name", title="hub name"),
+        Column("family"),
+        Column("layers"),
+        Column("hidden"),
+        Column("parameters", numeric=True),
+        Column("kv_bytes_per_token", "byte", "KV per token at 16 bits", numeric=True),
+        Column("licence", title="licence of the weights"),
+    )
+    rows = []
+    for name, path in model_names().items():
+        model, content = load_model(name), parse(path)
+        record = model_record(model, 16, 16)
+        sizes = model.architecture.dimensions
+        facts = (model.architecture.family, sizes[symbols.L], sizes[symbols.d], record["parameters"]["total"])
+        rows.append((name, content["_name_or_path"], *facts, record["kv_bytes_per_token"], content["_license"]))
+    notes = ("parameters: a tied tensor once", "KV per token: growth of the cache per token of one sequence")
+    return Table("models", columns, tuple(rows), notes)
+
+
+def device_table() -> Table:
+    """Every device of the catalogue."""
+    columns = (
+        Column("name"),
+        Column("device"),
+        Column("dense_16_bit", "FLOP/s", "16-bit peak, dense", numeric=True),
+        Column("dense_8_bit", "FLOP/s", "8-bit peak, dense", numeric=True),
+        Column("bandwidth", "byte/s", numeric=True),
+        Column("ridge_16_bit", "FLOP/byte", "ridge at 16 bits", numeric=True),
+        Column("capacity", "byte", "memory", numeric=True),
+        Column("power", "W", numeric=True),
+        Column("source"),
+    )
+    rows = tuple(_device_row(name, load_hardware(name)) for name in device_names())
+    notes = ("dense matrix peaks; structured sparsity doubles some of them and is never assumed", "GB are 1e9 bytes")
+    return Table("devices", columns, rows, notes)
+
+
+def _device_row(name: str, device: Device) -> tuple[Any, ...]:
+    sixteen = device.fastest((*SIXTEEN, "fp32"))[1]
+    eight = [device.peaks[kind].dense.value for kind in ("fp8", "int8") if kind in device.peaks]
+    bandwidth = device.bandwidth_figure
+    capacity = device.capacity_figure.value if device.capacity_figure else None
+    power = device.tdp.value if device.tdp else None
+    source = f"{bandwidth.source.publisher}, {bandwidth.source.date}" if bandwidth.source else "not stated"
+    return (name, device.title, sixteen, max(eight, default=None), bandwidth.value, sixteen / bandwidth.value, capacity, power, source)
+
+
+def model_pages(model: Model, record: dict[str, Any]) -> list[Any]:
+    """What `symroof describe` prints: dimensions, parameters, bytes, the block in LaTeX."""
+    letters = {variable.name: variable for variable in symbols.VOCABULARY.values()}
+    sizes = tuple((str(letters[name].symbol), letters[name].meaning, str(value)) for name, value in record["dimensions"].items())
+    parameters = tuple((name, f"{value:,}", f"{value / record['parameters']['total']:.2%}") for name, value in record["parameters"].items())
+    held = (
+        (f"weights at {record['weight_bits']} bits", f"{record['weight_bytes']:,}", record["formulas"]["weight_bytes"]),
+        (f"KV cache per token at {record['kv_bits']} bits", f"{record['kv_bytes_per_token']:,}", record["formulas"]["kv_bytes_per_token"]),
+    )
+    notes = (f"config: {model.origin}", *record["notes"])
+    return [
+        Table(f"{model.name} ({record['family']})", (Column("letter"), Column("dimension"), Column("value")), sizes, notes),
+        Table("parameters", (Column("part"), Column("number"), Column("share")), parameters),
+        Table("memory", (Column("what"), Column("bytes", "byte"), Column("formula", "byte")), held),
+        "The layer in LaTeX (decode, F in FLOP, B in byte):\n",
+        block_latex(model),
+    ]
+
+
+def block_latex(model: Model) -> str:
+    """FLOPs and traffic of every operator of one layer, as a LaTeX align environment.
+
+    >>> print(block_latex(load_model("opt-125m")).splitlines()[2])
+    \\text{q\\_proj}: && F &= 2 b d e h & B &= \\frac{a b d + a b e h + d e h w + e h w}{8} \\\\
+    """
+    layer = next(block for block in model.step(Options("decode"), symbolic=True).letters.blocks if block.name == "layer")
+    lines = [
+        rf"\text{{{latex_text(op.name)}}}: && F &= {latex(compact(op.flop_count))} & B &= {latex(compact(op.byte_count()))} \\"
+        for op in layer.operators
+    ]
+    return "\n".join([r"\begin{align*}", *lines, r"\end{align*}"])

@@ -1,0 +1,132 @@
+"""Analyses and models as plain records for JSON: bytes, FLOPs, seconds, plain numbers.
+
+Scripts depend on the names; they are kept stable.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sympy import Integer
+
+from symroof import symbols
+from symroof.analysis.roofline import TRAFFIC, Analysis, Placed, Total
+from symroof.architectures.model import Model
+from symroof.tabular import number
+
+UNITS = {
+    "flops": "FLOP",
+    "bytes": "byte",
+    **dict.fromkeys(TRAFFIC, "byte"),
+    "intensity": "FLOP/byte",
+    "performance": "FLOP/s",
+    "time": "s",
+    "memory": "byte",
+    "weight_bits": "bit",
+    "activation_bits": "bit",
+    "kv_bits": "bit",
+}
+
+
+INPUTS = ("batch", "seq_len", "weight_bits", "activation_bits", "kv_bits")
+CONVENTIONS = ("causal", "lm_head", "flash_attention")
+
+
+def context(analysis: Analysis) -> dict[str, Any]:
+    """What every row of a data file should say of itself: model, device, inputs, conventions."""
+    options = analysis.step.options
+    shown = ("phase", "accounting", *CONVENTIONS, *INPUTS)
+    named = {"model": analysis.step.model, "hardware": analysis.device.name if analysis.device else ""}
+    return named | {name: getattr(options, name) for name in shown}
+
+
+def analysis_record(analysis: Analysis) -> dict[str, Any]:
+    """The record of `symroof analyze --format json`."""
+    options = analysis.step.options
+    return {
+        "model": analysis.step.model,
+        "hardware": analysis.device.name if analysis.device else None,
+        "phase": options.phase,
+        "accounting": options.accounting,
+        "conventions": {
+            **{name: getattr(options, name) for name in CONVENTIONS},
+            "statements": list(analysis.statements),
+        },
+        "inputs": {name: getattr(options, name) for name in INPUTS},
+        "units": UNITS,
+        "symbols": _symbols(analysis),
+        "operators": [_operator(placed) for placed in analysis],
+        "total": _total(analysis.total),
+        "memory": {name: number(value) for name, value in analysis.memory_exprs.items()}
+        | {"capacity": _capacity(analysis), "fits": analysis.fits},
+    }
+
+
+def _capacity(analysis: Analysis) -> int | float | None:
+    figure = analysis.device.capacity_figure if analysis.device else None
+    return number(figure.value) if figure else None
+
+
+def _symbols(analysis: Analysis) -> dict[str, Any]:
+    """What the letters of the formulas mean, and the number each stands for here."""
+    values, definitions = analysis.symbol_values, analysis.step.letters.definitions
+    entries: dict[str, Any] = {}
+    for symbol in analysis.used_symbols:
+        variable = symbols.VOCABULARY[symbol]
+        entry = {"name": variable.name, "meaning": variable.meaning, "unit": variable.unit}
+        formula = {"formula": str(definitions[symbol])} if symbol in definitions else {}
+        entries[str(symbol)] = entry | {"value": number(values[symbol]) if symbol in values else None} | formula
+    return entries
+
+
+def _traffic(total: Total | Placed) -> dict[str, int | float]:
+    source = total if isinstance(total, Total) else total.operator
+    return {name: number(source.byte_count(*kind)) for name, kind in TRAFFIC.items()}
+
+
+def _operator(placed: Placed) -> dict[str, Any]:
+    return {
+        "name": placed.name,
+        "kind": str(placed.operator.kind),
+        "count": number(placed.count),
+        "flops": number(placed.operator.flop_count),
+        "bytes": number(placed.operator.byte_count()),
+        **_traffic(placed),
+        "intensity": number(placed.intensity_expr),
+        "data_type": placed.data_type,
+        "peak": number(placed.peak),
+        "performance": number(placed.performance_expr),
+        "bound": placed.bound,
+        "time": number(placed.time_expr),
+        "formulas": {"flops": str(placed.letters.flop_count), "bytes": str(placed.letters.byte_count())},
+    }
+
+
+def _total(total: Total) -> dict[str, Any]:
+    flops, traffic, time = total.flop_count, total.byte_count(), total.time_expr
+    return {
+        "flops": number(flops),
+        "bytes": number(traffic),
+        **_traffic(total),
+        "intensity": number(flops / traffic),
+        "performance": number(flops / time),
+        "time": number(time),
+    }
+
+
+def model_record(model: Model, weight_bits: int, kv_bits: int) -> dict[str, Any]:
+    """The record of `symroof describe --format json`."""
+    widths = {symbols.w: Integer(weight_bits), symbols.c: Integer(kv_bits)}
+    return {
+        "model": model.name,
+        "family": model.architecture.family,
+        "dimensions": {symbols.VOCABULARY[symbol].name: value for symbol, value in model.architecture.dimensions.items()},
+        "parameters": {"total": model.parameters, **model.parameters_per_part},
+        "weight_bits": weight_bits,
+        "weight_bytes": number(model.weight_bytes.magnitude.xreplace(widths)),
+        "kv_bits": kv_bits,
+        "kv_bytes_per_token": number(model.kv_bytes_per_token.magnitude.xreplace(widths)),
+        "formulas": {"weight_bytes": str(model.weight_bytes.magnitude), "kv_bytes_per_token": str(model.kv_formula.magnitude)},
+        "units": {"weight_bytes": "byte", "kv_bytes_per_token": "byte"},
+        "notes": list(model.notes),
+    }

@@ -1,0 +1,100 @@
+"""Every symbol once: its letter, its name, what it means, its unit and where it lives.
+
+All symbols are positive. That some count whole things is kept beside the symbol, as ``domain``, and
+not in sympy's assumptions: integer symbols make ``solve`` drop the roots between two integers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sympy import Expr, Symbol
+
+from symroof.errors import InputError, nearest, quote
+
+Values = Mapping[Symbol, Expr]
+"""Numbers (or other expressions) to put in the place of symbols."""
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A symbol and what it stands for.
+
+    Attributes
+    ----------
+    symbol : the sympy symbol, positive.
+    name : the field's name for it, as options and files spell it.
+    meaning : a phrase for tables and legends.
+    unit : a unit of the registry.
+    domain : "integer" or "real".
+
+    >>> lookup("head_dim").symbol
+    e
+    >>> lookup("P").unit
+    'FLOP/second'
+    """
+
+    symbol: Symbol
+    name: str
+    meaning: str
+    unit: str
+    domain: str
+
+
+VOCABULARY: dict[Symbol, Variable] = {}
+
+
+def _variable(letter: str, name: str, meaning: str, unit: str = "dimensionless", domain: str = "integer") -> Symbol:
+    symbol = Symbol(letter, positive=True)
+    VOCABULARY[symbol] = Variable(symbol, name, meaning, unit, domain)
+    return symbol
+
+
+b = _variable("b", "batch", "sequences in the batch")
+s = _variable("s", "seq_len", "tokens per sequence that this step computes")
+t = _variable("t", "context_len", "context length: tokens a query can look at, itself included")
+
+d = _variable("d", "hidden_size", "hidden size")
+f = _variable("f", "intermediate_size", "intermediate size of the MLP")
+h = _variable("h", "num_heads", "query heads")
+k = _variable("k", "num_kv_heads", "KV heads")
+e = _variable("e", "head_dim", "head dimension")
+v = _variable("v", "vocab_size", "vocabulary size")
+L = _variable("L", "num_layers", "layers")
+r = _variable("r", "rotary_dim", "components of a head that the rotary embedding turns")
+m = _variable("m", "max_positions", "rows of the learned position embedding")
+E = _variable("E", "embedding_size", "width of the token embedding, where it is not the hidden size")
+
+p = _variable("p", "patch_size", "side of a patch in latent pixels")
+C = _variable("C", "in_channels", "channels of the latent image")
+D = _variable("D", "out_channels", "channels of the prediction")
+N = _variable("N", "num_classes", "rows of the class embedding")
+F = _variable("F", "timestep_features", "sinusoidal features of the diffusion timestep")
+
+w = _variable("w", "weight_bits", "bits per weight", "bit", "real")
+a = _variable("a", "activation_bits", "bits per activation", "bit", "real")
+c = _variable("c", "kv_bits", "bits per element of the KV cache", "bit", "real")
+
+P = _variable("P", "peak", "peak performance that applies", "FLOP/second", "real")
+BW = _variable("BW", "bandwidth", "memory bandwidth", "byte/second", "real")
+M = _variable("M", "buffer", "on-chip memory that holds one kernel's tiles", "byte", "real")
+R = _variable("R", "block_rows", "query positions per block of FlashAttention")
+
+_BY_NAME = {key: variable for variable in VOCABULARY.values() for key in (variable.symbol.name, variable.name)}
+
+
+def lookup(name: str) -> Variable:
+    """The variable of that letter or name; a name is looked up, never parsed.
+
+    >>> lookup("batch").meaning
+    'sequences in the batch'
+    >>> lookup("bacth")
+    Traceback (most recent call last):
+        ...
+    symroof.errors.InputError: 'bacth' is not a symbol of the library: did you mean batch?
+    """
+    try:
+        return _BY_NAME[name]
+    except KeyError:
+        raise InputError(f"{quote(name)} is not a symbol of the library: {nearest(name, _BY_NAME)}") from None

@@ -1,0 +1,214 @@
+"""A table as a value: columns with units, rows of cells, notes; written as text, Markdown, LaTeX, HTML or CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from html import escape
+from typing import Any
+
+from sympy import Expr, Mul, Rational, latex
+
+PREFIXES = ((10**15, "P"), (10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"), (1, ""))
+SMALL_PREFIXES = ((Rational(1, 10**3), "m"), (Rational(1, 10**6), "µ"), (Rational(1, 10**9), "n"), (Rational(1, 10**12), "p"))
+
+
+@dataclass(frozen=True)
+class Formula:
+    """A cell that holds an expression and is shown as one."""
+
+    expression: Expr
+
+    def latex(self) -> str:
+        """The expression as LaTeX, without dollar signs."""
+        return latex(compact(self.expression))
+
+    def __str__(self) -> str:
+        return str(compact(self.expression))
+
+
+def compact(expression: Expr) -> Expr:
+    """A sum with its common number in front: ``(b + d)/8`` rather than ``b/8 + d/8``.
+
+    >>> from symroof.symbols import b, d
+    >>> compact(b / 8 + d / 8)
+    (b + d)/8
+    """
+    if not expression.is_Add:
+        return expression
+    content, primitive = expression.primitive()
+    return primitive if content == 1 else Mul(content, primitive, evaluate=False)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: its key in data files, its unit, and whether it holds numbers, shown with SI prefixes or plain."""
+
+    key: str
+    unit: str = ""
+    title: str = ""
+    numeric: bool = False
+    prefixed: bool = True
+
+    @property
+    def heading(self) -> str:
+        """Title and unit, as in "time [s]"."""
+        return f"{self.title or self.key} [{self.unit}]" if self.unit else self.title or self.key
+
+
+def si(value: Any, digits: int = 4) -> str:
+    """A number with an SI prefix and *digits* significant digits.
+
+    >>> si(68719476736), si(0.0070075), si(1024), si(0), si(1.25)
+    ('68.72 G', '7.008 m', '1.024 k', '0', '1.25')
+    """
+    number = float(value)
+    if number == 0:
+        return "0"
+    for scale, prefix in (*PREFIXES, *SMALL_PREFIXES):
+        if abs(number) >= float(scale) * (1 - 10.0**-digits):
+            return f"{number / float(scale):.{digits}g} {prefix}".rstrip()
+    return f"{number:.{digits}g}"
+
+
+def number(value: Any) -> int | float:
+    """A number as data files hold it: whole numbers whole, others as the nearest float."""
+    if isinstance(value, int | float):
+        return value
+    return int(value) if value.is_Integer else float(value)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under headings, with a title above and notes below.
+
+    >>> table = Table("sizes", (Column("name"), Column("bytes", "byte", numeric=True)), (("x", 4096),), ("a note",))
+    >>> print(table.markdown())
+    **sizes**
+    <BLANKLINE>
+    | name | bytes [byte] |
+    | --- | ---: |
+    | x | 4.096 k |
+    <BLANKLINE>
+    - a note
+    """
+
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Any, ...], ...]
+    notes: tuple[str, ...] = ()
+    totals: tuple[tuple[Any, ...], ...] = field(default=())
+
+    def _cells(self, rows: tuple[tuple[Any, ...], ...], text: Callable[[str], str], math: Callable[[Formula], str]) -> list[list[str]]:
+        def cell(column: Column, value: Any) -> str:
+            if isinstance(value, Formula):
+                return math(value)
+            if column.numeric and value is not None and not isinstance(value, str):
+                return text(si(value) if column.prefixed else f"{float(value):.4g}")
+            return text("" if value is None else str(value))
+
+        return [[cell(column, value) for column, value in zip(self.columns, row, strict=True)] for row in rows]
+
+    def markdown(self) -> str:
+        """As a Markdown table."""
+
+        def line(cells: list[str]) -> str:
+            return f"| {' | '.join(cells)} |"
+
+        cells = self._cells(self.rows + self.totals, lambda value: value.replace("|", "\\|"), lambda formula: f"${formula.latex()}$")
+        rule = ["---:" if column.numeric else "---" for column in self.columns]
+        parts = [f"**{self.title}**", "", line([column.heading for column in self.columns]), line(rule), *map(line, cells)]
+        return "\n".join([*parts, "", *(f"- {note}" for note in self.notes)]).rstrip()
+
+    def latex(self) -> str:
+        """As a LaTeX table (package booktabs)."""
+        cells = self._cells(self.rows, latex_text, lambda formula: f"${formula.latex()}$")
+        totals = self._cells(self.totals, latex_text, lambda formula: f"${formula.latex()}$")
+        spec = "".join("r" if column.numeric else "l" for column in self.columns)
+        body = [" & ".join(row) + r" \\" for row in cells]
+        if totals:
+            body += [r"\midrule", *(" & ".join(row) + r" \\" for row in totals)]
+        lines = [
+            r"\begin{table}",
+            rf"\caption{{{latex_text(self.title)}}}",
+            rf"\begin{{tabular}}{{{spec}}}",
+            r"\toprule",
+            " & ".join(latex_text(column.heading) for column in self.columns) + r" \\",
+            r"\midrule",
+            *body,
+            r"\bottomrule",
+            r"\end{tabular}",
+            *([r"\par\footnotesize " + " ".join(latex_text(note) + "." for note in self.notes)] if self.notes else []),
+            r"\end{table}",
+        ]
+        return "\n".join(lines)
+
+    def html(self) -> str:
+        """As an HTML table; formulas are LaTeX between dollar signs, which notebooks typeset."""
+
+        def line(cells: list[str], tag: str = "td") -> str:
+            aligned = (
+                f'<{tag} style="text-align:{"right" if column.numeric else "left"}">{cell}</{tag}>'
+                for column, cell in zip(self.columns, cells, strict=True)
+            )
+            return f"<tr>{''.join(aligned)}</tr>"
+
+        def rendered(rows: tuple[tuple[Any, ...], ...]) -> str:
+            return "\n".join(map(line, self._cells(rows, escape, lambda formula: f"${escape(formula.latex())}$")))
+
+        foot = f"\n<tfoot>\n{rendered(self.totals)}\n</tfoot>" if self.totals else ""
+        notes = "".join(f"<li>{escape(note)}</li>" for note in self.notes)
+        return (
+            f"<table>\n<caption>{escape(self.title)}</caption>\n<thead>{line([escape(c.heading) for c in self.columns], 'th')}</thead>\n"
+            f"<tbody>\n{rendered(self.rows)}\n</tbody>{foot}\n</table>\n" + (f"<ul>{notes}</ul>" if notes else "")
+        )
+
+    def csv(self, context: Mapping[str, Any] | None = None) -> str:
+        """As CSV, values unrounded; *context* is repeated in front of every row."""
+        context = context or {}
+
+        def plain(value: Any) -> Any:
+            return str(value) if isinstance(value, Formula | str) or value is None else number(value)
+
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow([*context, *(column.key for column in self.columns)])
+        for row in self.rows + self.totals:
+            writer.writerow([*context.values(), *("" if value is None else plain(value) for value in row)])
+        return out.getvalue().rstrip("\n")
+
+    def records(self) -> list[dict[str, Any]]:
+        """The rows as records for JSON, values unrounded."""
+        return [
+            {column.key: number(value) if column.numeric and value is not None else value for column, value in zip(self.columns, row, strict=True)}
+            for row in self.rows
+        ]
+
+    def __rich__(self):
+        from rich import box
+        from rich.console import Group
+        from rich.table import Table as RichTable
+        from rich.text import Text
+
+        table = RichTable(title=self.title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False, title_style="bold")
+        for column in self.columns:
+            table.add_column(column.heading, justify="right" if column.numeric else "left", overflow="fold")
+        body, totals = (self._cells(rows, str, str) for rows in (self.rows, self.totals))
+        for position, row in enumerate(body):
+            table.add_row(*map(Text, row), end_section=bool(totals) and position == len(body) - 1)
+        for row in totals:
+            table.add_row(*(Text(cell, style="bold") for cell in row))
+        return Group(table, *(Text(f"· {note}", style="dim") for note in self.notes))
+
+
+_LATEX = str.maketrans(
+    {"_": r"\_", "&": r"\&", "%": r"\%", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}"}
+    | {"^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "µ": r"\textmu{}"}
+)
+
+
+def latex_text(value: str) -> str:
+    """Text with LaTeX's own characters escaped."""
+    return value.translate(_LATEX)

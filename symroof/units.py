@@ -1,0 +1,130 @@
+"""The exact unit registry: information and computation are dimensions of their own, numbers stay exact.
+
+pint's default registry takes bit and byte for dimensionless, so ``1 byte + 3`` passes there; here it
+raises. Decimal (kB, MB, GB) and binary (KiB, MiB, GiB) prefixes are both known and never confused,
+and figures are read as fractions: a ridge point is ``19780/67 FLOP/byte``, not 295.2238...
+"""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from typing import Any, NoReturn
+
+import pint
+from sympy import Expr, Rational, SympifyError, sympify
+
+from symroof.errors import InputError, quote
+
+DEFINITIONS = """
+kilo- = 1e3 = k-
+mega- = 1e6 = M-
+giga- = 1e9 = G-
+tera- = 1e12 = T-
+peta- = 1e15 = P-
+exa- = 1e18 = E-
+milli- = 1e-3 = m-
+micro- = 1e-6 = µ- = u-
+nano- = 1e-9 = n-
+pico- = 1e-12 = p-
+kibi- = 2**10 = Ki-
+mebi- = 2**20 = Mi-
+gibi- = 2**30 = Gi-
+tebi- = 2**40 = Ti-
+
+bit = [information]
+byte = 8 * bit = B
+flop = [computation] = FLOP = op = OP
+token = [token]
+request = [request] = sequence
+second = [time] = s
+minute = 60 * second = min
+hour = 3600 * second = h
+hertz = 1 / second = Hz
+joule = [energy] = J
+watt = joule / second = W
+dollar = [currency] = USD
+"""
+
+ureg: pint.UnitRegistry = pint.UnitRegistry(DEFINITIONS.splitlines(), non_int_type=Fraction)
+"""The registry every Quantity of the library belongs to."""
+
+Quantity = ureg.Quantity
+
+FLOP = ureg.Unit("FLOP")
+BYTE = ureg.Unit("byte")
+BIT = ureg.Unit("bit")
+SECOND = ureg.Unit("second")
+INTENSITY = ureg.Unit("FLOP/byte")
+RATE = ureg.Unit("FLOP/second")
+BANDWIDTH = ureg.Unit("byte/second")
+WATT = ureg.Unit("watt")
+
+
+def _refuse(quantity: object) -> NoReturn:
+    raise SympifyError(
+        f"the quantity {quote(str(quantity))}: sympy would drop its unit; "
+        "use .magnitude, or do the arithmetic on quantities"
+    )
+
+
+# A Quantity passes attribute look-ups on to its magnitude, so sympy takes one for an expression of its
+# own and loses the unit without a word. Answering the question sympy asks first makes that loud.
+Quantity.__sympy__ = property(_refuse)
+
+
+def _substituted(self: Any, *arguments: Any, **options: Any) -> Any:
+    return Quantity(self.magnitude.subs(*arguments, **options), self.units)
+
+
+# Without this, the look-up would reach the magnitude's own subs and come back without the unit.
+Quantity.subs = _substituted
+
+
+_FIGURE = re.compile(r"\s*([0-9]{1,30}(?:\.[0-9]{1,30})?(?:[eE][+-]?[0-9]{1,2})?)\s*([A-Za-zµ]{1,12}(?:/[A-Za-z]{1,12})?)\s*")
+
+
+def figure(text: object, unit: pint.Unit) -> Rational:
+    """Read ``"3.35 TB/s"`` as an exact number of *unit*.
+
+    Nothing is evaluated: one number, one unit, looked up in the registry.
+
+    >>> figure("3.35 TB/s", BANDWIDTH)
+    3350000000000
+    >>> figure("80 GiB", BYTE) - figure("80 GB", BYTE)
+    5899345920
+
+    Raises
+    ------
+    InputError
+        The text is not a number and a unit, or the unit measures something else.
+    """
+    example = {FLOP / SECOND: "'312 TFLOP/s'", BYTE: "'80 GB'", BANDWIDTH: "'2039 GB/s'", WATT: "'400 W'"}.get(unit, f"'1 {unit}'")
+    match = _FIGURE.fullmatch(text) if isinstance(text, str) else None
+    if match is None:
+        raise InputError(f"{quote(text)} is not a number and a unit such as {example}")
+    try:
+        scale = ureg.Quantity(Fraction(1), ureg.parse_units(match[2])).to(unit).magnitude
+    except pint.UndefinedUnitError:
+        raise InputError(f"{quote(text)}: {match[2]!r} is not a unit known here; write it like {example}") from None
+    except pint.DimensionalityError:
+        raise InputError(f"{quote(text)} is not in {unit}; write it like {example}") from None
+    value = Fraction(match[1]) * scale
+    return Rational(value.numerator, value.denominator)
+
+
+def quantity(value: Any, unit: pint.Unit) -> Any:
+    """A bare expression or number in canonical units, as the Quantity that a user sees.
+
+    >>> print(quantity(Rational(19780, 67), INTENSITY))
+    19780/67 flop / byte
+    >>> from symroof.symbols import b, w
+    >>> print(quantity(b * w / 8, BYTE).subs({b: 16, w: 4}))
+    8 byte
+    >>> 1 * BYTE + 1 * FLOP
+    Traceback (most recent call last):
+        ...
+    pint.errors.DimensionalityError: Cannot convert from 'byte' ([information]) to 'flop' ([computation])
+    """
+    magnitude = value if isinstance(value, Expr) else sympify(value)
+    return ureg.Quantity(magnitude, unit)
