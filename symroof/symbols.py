@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import cast
 
 from sympy import Expr, Symbol
 
@@ -80,6 +81,17 @@ P = _variable("P", "peak", "peak performance that applies", "FLOP/second", "real
 BW = _variable("BW", "bandwidth", "memory bandwidth", "byte/second", "real")
 M = _variable("M", "buffer", "on-chip memory that holds one kernel's tiles", "byte", "real")
 R = _variable("R", "block_rows", "query positions per block of FlashAttention")
+
+
+def substitute(expression: Expr, values: Values) -> Expr:
+    """The expression with the values in place of their symbols, evaluated exactly.
+
+    >>> from sympy import Integer
+    >>> substitute(b * d / 8, {b: Integer(16)})
+    2*d
+    """
+    return cast(Expr, expression.xreplace(dict(values)))
+
 
 _BY_NAME = {key: variable for variable in VOCABULARY.values() for key in (variable.symbol.name, variable.name)}
 

@@ -61,7 +61,7 @@ class Column:
 def si(value: Any, digits: int = 4) -> str:
     """A number with an SI prefix and *digits* significant digits.
 
-    >>> si(68719476736), si(0.0070075), si(1024), si(0), si(1.25)
+    >>> si(68719476736), si(0.0070078), si(1024), si(0), si(1.25)
     ('68.72 G', '7.008 m', '1.024 k', '0', '1.25')
     """
     number = float(value)
@@ -182,7 +182,10 @@ class Table:
     def records(self) -> list[dict[str, Any]]:
         """The rows as records for JSON, values unrounded."""
         return [
-            {column.key: number(value) if column.numeric and value is not None else value for column, value in zip(self.columns, row, strict=True)}
+            {
+                column.key: number(value) if column.numeric and value is not None else value
+                for column, value in zip(self.columns, row, strict=True)
+            }
             for row in self.rows
         ]
 

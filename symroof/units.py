@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import pint
 from sympy import Expr, Rational, SympifyError, sympify
@@ -46,10 +46,10 @@ watt = joule / second = W
 dollar = [currency] = USD
 """
 
-ureg: pint.UnitRegistry = pint.UnitRegistry(DEFINITIONS.splitlines(), non_int_type=Fraction)
+ureg: Any = pint.UnitRegistry(cast(Any, DEFINITIONS.splitlines()), non_int_type=cast(Any, Fraction))
 """The registry every Quantity of the library belongs to."""
 
-Quantity = ureg.Quantity
+Quantity: Any = ureg.Quantity
 
 FLOP = ureg.Unit("FLOP")
 BYTE = ureg.Unit("byte")
@@ -63,8 +63,7 @@ WATT = ureg.Unit("watt")
 
 def _refuse(quantity: object) -> NoReturn:
     raise SympifyError(
-        f"the quantity {quote(str(quantity))}: sympy would drop its unit; "
-        "use .magnitude, or do the arithmetic on quantities"
+        f"the quantity {quote(str(quantity))}: sympy would drop its unit; use .magnitude, or do the arithmetic on quantities"
     )
 
 
@@ -110,7 +109,7 @@ def figure(text: object, unit: pint.Unit) -> Rational:
     except pint.DimensionalityError:
         raise InputError(f"{quote(text)} is not in {unit}; write it like {example}") from None
     value = Fraction(match[1]) * scale
-    return Rational(value.numerator, value.denominator)
+    return cast(Rational, Rational(value.numerator, value.denominator))
 
 
 def quantity(value: Any, unit: pint.Unit) -> Any:

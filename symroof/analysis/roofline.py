@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from sympy import Add, Expr, Integer, Max, Min, Symbol
+from sympy import Add, Expr, Max, Min, Symbol
 
 from symroof import symbols
 from symroof.architectures.step import Step
@@ -37,6 +37,7 @@ def attainable(intensity: Expr, peak: Expr, bandwidth: Expr) -> Expr:
     """Attainable performance, ``min(peak, intensity x bandwidth)``, in FLOP/s.
 
     >>> from symroof.symbols import P, BW
+    >>> from sympy import Integer
     >>> attainable(Integer(1), P, BW)
     Min(BW, P)
     """
@@ -47,14 +48,15 @@ def time(flops: Expr, traffic: Expr, peak: Expr, bandwidth: Expr) -> Expr:
     """``max(FLOPs / peak, bytes / bandwidth)``, in seconds; a number if all four are.
 
     >>> from symroof.symbols import P, BW
+    >>> from sympy import Integer
     >>> time(Integer(2), Integer(8), P, BW)
-    Max(2/P, 8/BW)
+    Max(8/BW, 2/P)
     """
     return Max(flops / peak, traffic / bandwidth)
 
 
 def bound(flops: Expr, traffic: Expr, peak: Expr, bandwidth: Expr) -> str | None:
-    """ "memory" where FLOPs / peak < bytes / bandwidth, else "compute"; None while that depends on a symbol."""
+    """Return "memory" where FLOPs / peak < bytes / bandwidth, else "compute"; None while that depends on a symbol."""
     slack = flops * bandwidth - traffic * peak
     if not slack.is_number:
         return None
@@ -108,7 +110,7 @@ class Placed:
 
     @property
     def bound(self) -> str | None:
-        """ "memory", "compute", or None while it depends on a symbol."""
+        """The bound: "memory", "compute", or None while it depends on a symbol."""
         return bound(*self._cost)
 
     @property
@@ -187,7 +189,7 @@ class Analysis:
     >>> analysis["gate_proj"].bound, analysis["gate_proj"].data_type
     ('memory', 'fp16')
     >>> print(analysis["gate_proj"].intensity)
-    22016/22023 flop / byte
+    176128/176187 flop / byte
     """
 
     step: Step
@@ -275,7 +277,7 @@ class Analysis:
         letters = self.step.letters
         parts = (part for op, count in letters for part in (op.flop_count, op.byte_count(), count))
         used = set().union(*(part.free_symbols for part in (*parts, *letters.definitions.values())))
-        return tuple(sorted(used, key=str))
+        return tuple(sorted((symbol for symbol in used if isinstance(symbol, Symbol)), key=str))
 
     @property
     def symbol_values(self) -> dict[Symbol, Expr]:
@@ -344,14 +346,16 @@ def analyze(step: Step, hardware: Device | str | Path | None = None) -> Analysis
     >>> import symroof
     >>> step = symroof.load_model("llama-2-7b").decode(symbolic=True)
     >>> print(symroof.analyze(step)["v_proj"].time)
-    Max(2*b*d*e*k/P, (a*b*d/8 + b*c*e*k/8 + d*e*k*w/8)/BW) second
+    Max((a*b*d/8 + b*c*e*k/8 + d*e*k*w/8)/BW, 2*b*d*e*k/P) second
     """
     device = hardware if isinstance(hardware, Device) or hardware is None else load_hardware(hardware)
     values: Values = dict(step.values) | ({symbols.M: device.buffer} if device and device.buffer else {})
     if device and device.buffer is None and symbols.R in step.letters.definitions:
         raise DeviceError(f"device {quote(device.name)} states no on-chip buffer; FlashAttention's block rows follow from it")
     graph = step.letters.bind(values)
-    placed = tuple(_place(graph, operator, letters, count, device) for (operator, count), (letters, _) in zip(graph, step.letters, strict=True))
+    placed = tuple(
+        _place(graph, operator, letters, count, device) for (operator, count), (letters, _) in zip(graph, step.letters, strict=True)
+    )
     return Analysis(step, device, graph, placed, {**values, **{key: value for key, value in graph.definitions.items() if value.is_number}})
 
 

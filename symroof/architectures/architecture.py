@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
-from sympy import Expr, Integer, Symbol
+from sympy import Expr, Integer, S, Symbol
 
 from symroof import symbols
 from symroof.architectures.fields import Fields
@@ -33,10 +33,11 @@ class Recorder:
         self.operators: list[Operator] = []
 
     def __call__(self, operator: Operator) -> Tensor:
+        """Record the operator and hand back the tensor it produces."""
         self.operators.append(operator)
         return operator.result
 
-    def block(self, name: str, count: Expr = Integer(1)) -> Block:
+    def block(self, name: str, count: Expr = S.One) -> Block:
         """What was recorded, as a block."""
         return Block(name, tuple(self.operators), count)
 

@@ -41,10 +41,10 @@ def locate(name_or_path: str | Path) -> tuple[str, Path]:
 
     >>> locate("llama-2-7b")[0], locate("meta-llama/Llama-2-7b-hf")[0]
     ('llama-2-7b', 'llama-2-7b')
-    >>> locate("lama-2-7b")
+    >>> locate("none.json")
     Traceback (most recent call last):
         ...
-    symroof.errors.ConfigError: model 'lama-2-7b' is neither a name in models/ nor a file: did you mean llama-2-7b or llama-2-70b or llama-2-13b?
+    symroof.errors.ConfigError: model 'none.json': there is no such file
     """
     text = str(name_or_path)
     name = text.lower()

@@ -141,5 +141,5 @@ class DiT(Architecture):
 
     def statements(self, options: Options) -> tuple[str, ...]:
         no_mask = "DiT has no causal mask and no LM head: --causal and --lm-head change nothing"
-        one_token = "DiT denoises all tokens at once; decode means one token against cached keys and values of the others"
-        return (no_mask, one_token) if options.decode else (no_mask, "keys and values are activations: nothing is cached")
+        single = "DiT denoises all tokens at once; decode means one token against cached keys and values of the others"
+        return (no_mask, single) if options.decode else (no_mask, "keys and values are activations: nothing is cached")

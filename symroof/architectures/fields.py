@@ -58,7 +58,7 @@ class Fields:
         return value
 
     def flag(self, name: str, default: bool) -> bool:
-        """true or false."""
+        """True or false."""
         value = self._get(name, default, "true or false")
         if not isinstance(value, bool):
             raise self.error(f"{name} is {quote(value)}; expected true or false")

@@ -81,9 +81,7 @@ class Llama(Architecture):
 
         layer = Recorder()
         normed = layer(norm("attn_norm", x, Norm.RMS))
-        attended = self_attention(
-            layer, normed, fused=options.flash_attention, bias=self.qkv_bias, out_bias=self.out_bias, turned=True
-        )
+        attended = self_attention(layer, normed, fused=options.flash_attention, bias=self.qkv_bias, out_bias=self.out_bias, turned=True)
         middle = layer(add("attn_add", x, attended))
         normed = layer(norm("mlp_norm", middle, Norm.RMS))
         gate = layer(linear("gate_proj", "b s d, d f -> b s f", normed, bias=self.mlp_bias))

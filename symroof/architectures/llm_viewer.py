@@ -20,7 +20,7 @@ from symroof.operators.graph import Block, Graph
 from symroof.operators.linear import linear, parse
 from symroof.operators.operator import Direction, Kind, Operator, Work
 from symroof.operators.tensor import Access, Axes, Space, Storage, Tensor, axes_of
-from symroof.symbols import Values
+from symroof.symbols import Values, substitute
 
 SURVEY_MODELS = ("llama-2-7b", "llama-2-13b")
 
@@ -66,9 +66,8 @@ class ViewerGraph(Graph):
 
     def bind(self, values: Values) -> Graph:
         bound = super().bind(values)
-        known = dict(values)
-        widths = tuple(width.xreplace(known) for width in self.widths)
-        return type(self)(bound.blocks, bound.definitions, bound.statements, widths, self.cache.xreplace(known))
+        widths = tuple(substitute(width, values) for width in self.widths)
+        return type(self)(bound.blocks, bound.definitions, bound.statements, widths, substitute(self.cache, values))
 
 
 def graph(architecture: Architecture, options: Options, name: str) -> ViewerGraph:
@@ -175,9 +174,7 @@ def _lm_head(space: Space, survey: bool) -> Operator:
     bits = Integer(8) if survey else symbols.w  # sic: one byte per weight whatever the width
     weight = Tensor("lm_head.weight", axes_of("d v"), Storage.WEIGHT, space, bits)
     x, logits = Tensor("hidden", ("d",), Storage.ACTIVATION, space), Tensor("logits", ("v",), Storage.ACTIVATION, space)
-    return Operator(
-        "lm_head", Kind.MATMUL, space, (Work(axes_of("b d v"), 1),), (Access(x), Access(weight)), (Access(logits),)
-    )
+    return Operator("lm_head", Kind.MATMUL, space, (Work(axes_of("b d v"), 1),), (Access(x), Access(weight)), (Access(logits),))
 
 
 def _statements(options: Options) -> tuple[str, ...]:
@@ -188,5 +185,7 @@ def _statements(options: Options) -> tuple[str, ...]:
         "no embedding, no rotary embedding; every model but GPT-J is given a gate projection",
         "peak: INT8 when weights, activations and KV cache are all at 8 bits or less, FP16 otherwise, dense",
         "memory: weights without embedding and LM head; all activations one layer writes, none freed",
-        "decode: one token per sequence; --causal and --lm-head change nothing" if options.decode else "--causal and --lm-head change nothing",
+        "decode: one token per sequence; --causal and --lm-head change nothing"
+        if options.decode
+        else "--causal and --lm-head change nothing",
     )

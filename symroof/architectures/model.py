@@ -120,7 +120,7 @@ class Model:
 
     def _kv_per_token(self, graph: Graph) -> Expr:
         written = graph.byte_count(Storage.KV_CACHE, Direction.WRITE) if self.architecture.generative else Integer(0)
-        return written.xreplace({symbols.b: Integer(1)})
+        return symbols.substitute(written, {symbols.b: Integer(1)})
 
     def catalogue_name(self) -> str:
         """The name under which models/ holds the same dimensions, or the model's own name."""

@@ -8,6 +8,7 @@ from symroof.operators.linear import linear
 from symroof.operators.rotary import rotary
 from symroof.operators.tensor import Storage, Tensor, axes_of
 
+
 def self_attention(
     record: Recorder,
     x: Tensor,
@@ -44,9 +45,8 @@ def self_attention(
         context = record(operator)
     return record(linear("out_proj", "b s k g e, k g e d -> b s d", context, bias=out_bias))
 
+
 def lm_head(record: Recorder, x: Tensor, *, tied_to: Tensor | None = None, bias: bool = False, features: str = "d") -> Tensor:
     """Logits of the last token of each sequence, or of all tokens: ``u`` rows."""
     spec = f"b u {features}, v {features} -> b u v"
     return record(linear("lm_head", spec, x, weight=tied_to, bias=bias))
-
-__all__ = ["QUERY", "lm_head", "self_attention"]

@@ -81,4 +81,3 @@ class Step:
 
     def _repr_latex_(self) -> str:
         return self.table().latex()
-

@@ -9,7 +9,9 @@ import click
 from symroof.cli.output import as_json, as_text, check_writable, chosen_format, emit
 from symroof.cli.values import Whole, Word
 
-form = click.option("--format", "wanted", type=Word(("table", "json", "csv", "markdown")), help="Default: by the ending of FILE, else table.")
+form = click.option(
+    "--format", "wanted", type=Word(("table", "json", "csv", "markdown")), help="Default: by the ending of FILE, else table."
+)
 destination = click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write there instead.")
 
 

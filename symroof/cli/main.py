@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 import click
@@ -37,6 +38,7 @@ for command in (analyze, describe, models, devices):
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command and exit: 0, or 2 with one line that says what was wrong."""
+    gc.disable()  # a short-lived process: looking for cyclic garbage while sympy loads only costs time
     try:
         status = cli.main(arguments, prog_name="symroof", standalone_mode=False)
     except click.exceptions.Abort:

@@ -65,12 +65,12 @@ def emit(text: str, path: Path | None) -> None:
             stream.write(text + "\n")
             stream.flush()
             os.fsync(stream.fileno())
-        os.chmod(temporary, _mode(target))
-        os.replace(temporary, target)
+        Path(temporary).chmod(_mode(target))
+        Path(temporary).replace(target)
     except OSError as error:
         if temporary:
             with contextlib.suppress(OSError):
-                os.unlink(temporary)
+                Path(temporary).unlink()
         raise InputError(f"output {quote(str(path))} could not be written: {error.strerror or error}") from None
 
 

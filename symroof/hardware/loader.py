@@ -43,10 +43,10 @@ def load_hardware(name_or_path: str | Path) -> Device:
 
     >>> load_hardware("h100").name
     'h100-sxm'
-    >>> load_hardware("h1000")
+    >>> load_hardware("none.toml")
     Traceback (most recent call last):
         ...
-    symroof.errors.DeviceError: device 'h1000' is neither a name of the catalogue nor a file: did you mean h100 or b100 or a100?
+    symroof.errors.DeviceError: device 'none.toml': there is no such file
     """
     text = str(name_or_path)
     by_folded = {name.lower(): name for name in catalogue()}

@@ -9,7 +9,7 @@ from __future__ import annotations
 from sympy import Expr, Integer, Max, Min, ceiling, floor
 
 from symroof.operators.linear import contraction, parse
-from symroof.operators.operator import Kind, Operator, Work
+from symroof.operators.operator import Kind, Operator
 from symroof.operators.softmax import softmax
 from symroof.operators.tensor import Access, Space, Storage, Tensor, axes_of
 from symroof.symbols import M, R, a
@@ -19,16 +19,29 @@ WEIGHTED_SUM = "b k g s t, b t k e -> b s k g e"
 
 
 def scores(q: Tensor, keys: Tensor) -> Operator:
-    """``Q K^T``: FLOPs ``2 b h e x pairs``, pairs = ``s t``, or ``s (2 t - s + 1) / 2`` under a causal mask.
+    """``Q K^T``: reads Q once and the keys once per KV head, writes one score per pair and query head.
 
-    Reads Q once and the keys once per KV head; writes one score per pair and query head.
+    Without a mask; a causal one leaves ``s (2 t - s + 1) / 2`` of the ``s t`` pairs, in FLOPs and in scores.
+
+    ========= ===================================================
+    FLOPs     ``2 b h e s t``
+    traffic   ``(b s h e a + b t k e c + b h s t a) / 8``
+    ========= ===================================================
     """
     out = Tensor("scores", parse(SCORES)[1], Storage.ACTIVATION, q.space)
     return contraction("qk_matmul", SCORES, (Access(q), Access(keys)), Access(out))
 
 
 def weighted_sum(probabilities: Tensor, values: Tensor) -> Operator:
-    """``softmax(Q K^T) V``: the same FLOPs as the scores; writes ``s`` rows of ``h e``."""
+    """``softmax(Q K^T) V``: reads the probabilities and the values once, writes ``s`` rows of ``h e``.
+
+    Without a mask, as for `scores`.
+
+    ========= ===================================================
+    FLOPs     ``2 b h e s t``
+    traffic   ``(b h s t a + b t k e c + b s h e a) / 8``
+    ========= ===================================================
+    """
     out = Tensor("context", parse(WEIGHTED_SUM)[1], Storage.ACTIVATION, probabilities.space)
     return contraction("sv_matmul", WEIGHTED_SUM, (Access(probabilities), Access(values)), Access(out))
 
@@ -45,15 +58,15 @@ def attention(q: Tensor, keys: Tensor, values: Tensor, *, fused: bool) -> tuple[
 def flash(q: Tensor, keys: Tensor, values: Tensor, steps: tuple[Operator, ...]) -> Operator:
     """FlashAttention: the FLOPs of the three steps; Q, K, V read and the output written, no scores.
 
-    A block holds ``R`` query positions of all ``g`` heads of a group on chip and streams the keys
-    and values past it once, so ``n = ceil(s / R)`` blocks read them ``n`` times, or, when a causal
-    mask lets a block stop at its own last row, ``(t - s) n + R n (n - 1) / 2 + s`` rows in all.
+    A block holds ``R`` query positions of all ``g`` heads of a group on chip (`block_rows`) and streams
+    the keys and values past it once, so ``n = ceil(s / R)`` blocks read them ``n`` times. Under a
+    causal mask a block stops at its own last row: ``(t - s) n + R n (n - 1) / 2 + s`` rows of K and of V
+    instead of ``n t``. Without a mask:
 
-    ======= ======================================================================
-    reads   ``b s h e a / 8`` and ``2 b k e c / 8`` per row of the cache, as above
-    writes  ``b s h e a / 8``
-    R       ``max(1, floor(min(ceil(2 M / (a e)), e) / g))``, see `block_rows`
-    ======= ======================================================================
+    ========= ===================================================
+    FLOPs     ``4 b h e s t + 5 b h s t``
+    traffic   ``(2 b s h e a + 2 n b t k e c) / 8``
+    ========= ===================================================
 
     Source: Dao et al. (2022), arXiv:2205.14135, Algorithm 1; the rescaling of partial sums is not counted.
     """

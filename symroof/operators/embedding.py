@@ -7,9 +7,12 @@ from symroof.operators.tensor import Access, Axes, Storage, Tensor
 
 
 def embedding(name: str, table: Tensor, rows: Axes, into: Tensor | None = None) -> Operator:
-    """Read one row of *table* per index and write it: no FLOPs, ``rows (w + a) / 8`` bytes.
+    """Read one row of *table* per index and write it; the indices (a few bytes a token) are not counted.
 
-    The indices themselves (a few bytes a token) are not counted.
+    ========= =======================
+    FLOPs     ``0``
+    traffic   ``b s d (w + a) / 8``
+    ========= =======================
     """
     out = into or Tensor(name, rows, Storage.ACTIVATION, table.space)
     return Operator(name, Kind.EMBEDDING, table.space, (), (Access(table, rows),), (Access(out),))

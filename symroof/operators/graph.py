@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from sympy import Add, Expr, Integer, Symbol
+from sympy import Add, Expr, Integer, S, Symbol
 
 from symroof.errors import EinsumError, nearest, quote
 from symroof.operators import data_types
 from symroof.operators.liveness import largest, sizes_alive
 from symroof.operators.operator import Direction, Kind, Operator
 from symroof.operators.tensor import Space, Storage, Tensor
-from symroof.symbols import Values
+from symroof.symbols import Values, substitute
 
 CONTRACTIONS = frozenset({Kind.MATMUL, Kind.FUSED_ATTENTION})
 
@@ -23,7 +23,7 @@ class Block:
 
     name: str
     operators: tuple[Operator, ...]
-    count: Expr = Integer(1)
+    count: Expr = S.One
 
     def tensors(self) -> Iterator[Tensor]:
         """Every tensor the block touches, each once."""
@@ -125,7 +125,7 @@ class Graph:
         """
         known = dict(values)
         for symbol, definition in self.definitions.items():
-            value = definition.xreplace(known)
+            value = substitute(definition, known)
             if symbol not in known and value.is_number:
                 known[symbol] = value
         spaces: dict[int, Space] = {}
@@ -138,7 +138,7 @@ class Graph:
 
         def tensor_of(tensor: Tensor) -> Tensor:
             if id(tensor) not in tensors:
-                tensors[id(tensor)] = replace(tensor, space=space_of(tensor.space), bits=tensor.bits.xreplace(known))
+                tensors[id(tensor)] = replace(tensor, space=space_of(tensor.space), bits=substitute(tensor.bits, known))
             return tensors[id(tensor)]
 
         return self._rebuilt(tensor_of, space_of, known)
@@ -148,10 +148,9 @@ class Graph:
             Block(
                 block.name,
                 tuple(operator.rebuild(tensors, spaces, values) for operator in block.operators),
-                block.count.xreplace(dict(values)),
+                substitute(block.count, values),
             )
             for block in self.blocks
         )
-        definitions = {symbol: definition.xreplace(dict(values)) for symbol, definition in self.definitions.items()}
+        definitions = {symbol: substitute(definition, values) for symbol, definition in self.definitions.items()}
         return replace(self, blocks=blocks, definitions=definitions)
-

@@ -63,10 +63,13 @@ def linear(
 ) -> Operator:
     """A linear layer, ``y = x W (+ bias)``.
 
-    ========= =========================================================
-    FLOPs     ``2 x product of all axes``; a bias adds none
-    traffic   ``(x a + W w + y a) / 8``, a bias ``w / 8`` per output
-    ========= =========================================================
+    For ``b s d, d f -> b s f``; in general FLOPs are twice the product of all axes. A bias adds no
+    FLOP (n products take n - 1 additions to sum; the bias makes it n), and ``w / 8`` bytes per output.
+
+    ========= =======================================
+    FLOPs     ``2 b s d f``
+    traffic   ``(b s d a + d f w + b s f a) / 8``
+    ========= =======================================
 
     Parameters
     ----------

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sympy import Add, Expr, Integer, Max, Poly
+from sympy import Add, Expr, Integer, Max, Poly, fraction, together
 
 from symroof.operators.operator import Operator
 from symroof.operators.tensor import Storage, Tensor
@@ -94,7 +94,7 @@ def largest(candidates: Sequence[Expr]) -> Expr:
 
 def _dominates(larger: Expr, smaller: Expr) -> bool:
     """Every coefficient of the difference is positive, so it is for all positive symbols."""
-    numerator = (larger - smaller).together().as_numer_denom()[0].expand()
+    numerator = fraction(together(larger - smaller))[0].expand()
     if numerator.is_number:
         return bool(numerator >= 0)
     symbols = sorted(numerator.free_symbols, key=str)

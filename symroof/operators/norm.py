@@ -25,10 +25,12 @@ FLOPS_PER_ELEMENT = {
 def norm(name: str, x: Tensor, norm: Norm, *, weight: bool = True, bias: bool = False, into: Tensor | None = None) -> Operator:
     """A norm: RMSNorm 4 FLOPs per element with its weight, LayerNorm 7 with weight and bias.
 
-    ========= ===========================================================
-    FLOPs     ``n b s d``, n = 3 (RMS) or 5 (layer), + 1 each for weight and bias
-    traffic   ``2 b s d a / 8``, plus ``d w / 8`` for each of weight and bias
-    ========= ===========================================================
+    For RMSNorm with its weight; LayerNorm costs two more per element, and a bias one more.
+
+    ========= ===========================
+    FLOPs     ``4 b s d``
+    traffic   ``(2 b s d a + d w) / 8``
+    ========= ===========================
 
     Parameters
     ----------

@@ -9,7 +9,7 @@ from enum import StrEnum
 from sympy import Add, Expr, Integer, latex
 
 from symroof.operators.tensor import Access, Axes, Space, Storage, Tensor
-from symroof.symbols import Values
+from symroof.symbols import Values, substitute
 from symroof.tabular import compact
 from symroof.units import BYTE, FLOP, INTENSITY, quantity
 
@@ -132,9 +132,7 @@ class Operator:
         """The same operator over other tensors and spaces (for binding and for graph rewrites)."""
 
         def moved(accesses: Iterable[Access]) -> tuple[Access, ...]:
-            return tuple(
-                replace(access, tensor=tensors(access.tensor), times=access.times.xreplace(dict(values))) for access in accesses
-            )
+            return tuple(replace(access, tensor=tensors(access.tensor), times=substitute(access.times, values)) for access in accesses)
 
         return replace(self, space=spaces(self.space), reads=moved(self.reads), writes=moved(self.writes))
 

@@ -12,10 +12,12 @@ FLOPS_PER_COMPONENT = 3
 def rotary(name: str, x: Tensor, table: Tensor, into: Tensor | None = None) -> Operator:
     """Turn the first ``r`` components of every head; the others pass through.
 
-    ========= ===========================================================
-    FLOPs     3 per turned component
-    traffic   x read and written once, a row of cos and sin per position
-    ========= ===========================================================
+    For queries; the cosines and sines of every position are read once.
+
+    ========= ============================
+    FLOPs     ``3 b s h r``
+    traffic   ``(2 b s h e + s r) a / 8``
+    ========= ============================
 
     Parameters
     ----------
@@ -24,8 +26,6 @@ def rotary(name: str, x: Tensor, table: Tensor, into: Tensor | None = None) -> O
 
     Source: Su et al. (2021), arXiv:2104.09864.
     """
-    turned: Axes = tuple(axis for axis in x.axes if axis != "e") + ("r",)
+    turned: Axes = (*(axis for axis in x.axes if axis != "e"), "r")
     out = into or Tensor(name, x.axes, Storage.ACTIVATION, x.space)
-    return Operator(
-        name, Kind.ROTARY, x.space, (Work(turned, FLOPS_PER_COMPONENT),), (Access(x), Access(table)), (Access(out, x.axes),)
-    )
+    return Operator(name, Kind.ROTARY, x.space, (Work(turned, FLOPS_PER_COMPONENT),), (Access(x), Access(table)), (Access(out, x.axes),))

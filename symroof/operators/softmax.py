@@ -12,12 +12,12 @@ FLOPS_PER_SCORE = 5
 def softmax(name: str, scores: Tensor) -> Operator:
     """Softmax of the scores: 5 FLOPs per score, one read and one write of each.
 
-    ========= =====================================
-    FLOPs     ``5 b h x pairs``
-    traffic   ``2 b h x pairs x a / 8``
-    ========= =====================================
+    Without a mask, as for `symroof.operators.attention.scores`.
 
-    Pairs are those of `symroof.operators.attention.scores`.
+    ========= =====================
+    FLOPs     ``5 b h s t``
+    traffic   ``2 b h s t a / 8``
+    ========= =====================
     """
     out = Tensor(name, scores.axes, Storage.ACTIVATION, scores.space)
     return Operator(name, Kind.SOFTMAX, scores.space, (Work(scores.axes, FLOPS_PER_SCORE),), (Access(scores),), (Access(out),))

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from sympy import Expr, Integer, Mul, Rational
+from sympy import Expr, Mul, Rational, S
 
 from symroof import symbols
 from symroof.errors import EinsumError, nearest, quote
-from symroof.symbols import Values
+from symroof.symbols import Values, substitute
 from symroof.units import BYTE, quantity
 
 Axes = tuple[str, ...]
@@ -36,6 +36,7 @@ class Space:
     ``s (2 t - s + 1) / 2`` instead of ``s t``. With ``t = s`` that is ``s (s + 1) / 2``; one query
     (``s = 1``, decode) sees all ``t``.
 
+    >>> from sympy import Integer
     >>> Space({"s": symbols.s, "t": symbols.s}, causal=True).points(("s", "t"))
     s*(s + 1)/2
     >>> Space({"s": Integer(1), "t": symbols.t}, causal=True).points(("s", "t"))
@@ -72,7 +73,7 @@ class Space:
 
     def bind(self, values: Values) -> Space:
         """The same space with numbers (or other expressions) for symbols."""
-        return Space({axis: size.xreplace(dict(values)) for axis, size in self.sizes.items()}, self.causal)
+        return Space({axis: substitute(size, values) for axis, size in self.sizes.items()}, self.causal)
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +98,7 @@ class Tensor:
     axes: Axes
     storage: Storage
     space: Space
-    bits: Expr = Integer(0)
+    bits: Expr = S.Zero
 
     def __post_init__(self) -> None:
         repeated = [axis for axis in self.axes if self.axes.count(axis) > 1]
@@ -137,7 +138,7 @@ class Access:
 
     tensor: Tensor
     axes: Axes = ()
-    times: Expr = Integer(1)
+    times: Expr = S.One
 
     @property
     def byte_count(self) -> Expr:
@@ -148,4 +149,3 @@ class Access:
 def axes_of(text: str) -> Axes:
     """``"b s d"`` as the axes ``("b", "s", "d")``."""
     return tuple(text.split())
-

@@ -91,10 +91,10 @@ def model_pages(model: Model, record: dict[str, Any]) -> list[Any]:
 
 
 def block_latex(model: Model) -> str:
-    """FLOPs and traffic of every operator of one layer, as a LaTeX align environment.
+    r"""FLOPs and traffic of every operator of one layer, as a LaTeX align environment.
 
     >>> print(block_latex(load_model("opt-125m")).splitlines()[2])
-    \\text{q\\_proj}: && F &= 2 b d e h & B &= \\frac{a b d + a b e h + d e h w + e h w}{8} \\\\
+    \text{q\_proj}: && F &= 2 b d e h & B &= \frac{a b d + a b e h + d e h w + e h w}{8} \\
     """
     layer = next(block for block in model.step(Options("decode"), symbolic=True).letters.blocks if block.name == "layer")
     lines = [

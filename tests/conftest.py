@@ -1,0 +1,45 @@
+"""Helpers every test may use."""
+
+from __future__ import annotations
+
+import csv
+import gc
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from symroof.cli.main import main
+
+DATA = Path(__file__).parent / "data"
+
+
+def rows(name: str) -> list[dict[str, str]]:
+    """A reference table."""
+    with (DATA / name).open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+@dataclass
+class Run:
+    """What a command left behind."""
+
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Run]]:
+    """Call the command in this process."""
+
+    def call(*arguments: object) -> Run:
+        with pytest.raises(SystemExit) as stop:
+            main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        assert isinstance(stop.value.code, int)
+        return Run(stop.value.code, captured.out, captured.err)
+
+    yield call
+    gc.enable()

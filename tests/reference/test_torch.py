@@ -1,0 +1,65 @@
+"""PyTorch's own counts, and the published sizes of what PyTorch was not asked about."""
+
+from __future__ import annotations
+
+import pytest
+from sympy import Rational
+
+import symroof
+from symroof.operators.operator import Kind
+from tests.conftest import DATA, rows
+
+REFERENCE = rows("torch_counts.csv")
+
+
+def matmul_flops(step) -> int:
+    return int(sum(count * operator.flop_count for operator, count in step if operator.kind is Kind.MATMUL))
+
+
+@pytest.mark.parametrize("source", ["name", "file"])
+@pytest.mark.parametrize("row", REFERENCE, ids=lambda row: row["model"])
+def test_parameters_and_matmul_flops(row: dict[str, str], source: str) -> None:
+    model = symroof.load_model(row["model"] if source == "name" else DATA / "configs" / row["config"])
+    convention = {"batch": 2, "causal": False, "lm_head": "all"}
+    assert model.unread == ()
+    assert model.parameters == int(row["parameters"])
+    assert sum(model.parameters_per_part.values()) == model.parameters
+    assert matmul_flops(model.prefill(seq_len=64, **convention)) == int(row["prefill_matmul_flops_batch2_prompt64"])
+    assert matmul_flops(model.decode(seq_len=65, **convention)) == int(row["decode_matmul_flops_batch2_context65"])
+
+
+def test_all_families_of_the_reference_are_here() -> None:
+    assert len(REFERENCE) == 8
+
+
+@pytest.mark.parametrize(
+    ("model", "millions"),
+    # Peebles and Xie (2022), arXiv 2212.09748, Table 4, "Params (M)": the model at 256 x 256.
+    [
+        *[("dit-s-2", 33), ("dit-b-2", 130), ("dit-b-4", 130), ("dit-b-8", 131)],
+        *[("dit-l-2", 458), ("dit-l-4", 458), ("dit-l-8", 459), ("dit-xl-2", 675), ("dit-xl-4", 675), ("dit-xl-8", 676)],
+        *[("dit-s-4", 33), ("dit-s-8", 33)],
+    ],
+)
+def test_dit_sizes_as_published(model: str, millions: int) -> None:
+    found = symroof.load_model(model)
+    trained = found.parameters - found.parameters_per_part["position_embedding"]  # a fixed sinusoid
+    assert round(trained / 1e6) == millions
+
+
+def test_reference_point() -> None:
+    """Llama-2-7b decode, A100 80 GB, FP16, batch 1, context 2048: 14.288 GB, 7.007 ms at 2039 GB/s."""
+    step = symroof.load_model("llama-2-7b").decode(batch=1, seq_len=2048, weight_bits=16, activation_bits=16, kv_bits=16)
+    analysis = symroof.analyze(step, "a100-sxm-80gb")
+    rows_looked_up = analysis["embedding"].operator.byte_count("weight")
+    weights = analysis.total.byte_count("weight") - rows_looked_up
+    cache = analysis.total.byte_count("kv_cache", "read")
+    assert rows_looked_up == 4096 * 2
+    assert weights == (6738415616 - 32000 * 4096) * 2 == 13_214_687_232
+    assert cache == 2 * 32 * 4096 * 2 * 2048 == 1_073_741_824
+    seconds = (weights + cache) / analysis.device.bandwidth.magnitude
+    assert seconds == Rational(14_288_429_056, 2039 * 10**9)
+    assert 0.007007 < seconds < 0.007008
+    # The whole step adds the activations that unfused operators hand through memory.
+    assert analysis.total.time_expr > seconds
+    assert float(analysis.total.time_expr / seconds) < 1.01
