@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from symroof.errors import ConfigError, nearest, quote
-
-MAX_BYTES = 4_000_000
-"""Published configs are a few kilobytes."""
+from symroof.files import is_folder, is_readable, read_text
 
 
 def models_folder() -> Path:
@@ -54,15 +52,12 @@ def locate(name_or_path: str | Path) -> tuple[str, Path]:
         name = _hub_names()[name]
         return name, catalogue()[name]
     path = Path(text)
-    try:
-        if path.is_dir() and (path / "config.json").is_file():
-            path = path / "config.json"
-        if path.is_dir():
+    if is_folder(path):
+        path = path / "config.json"
+        if not is_readable(path):
             raise ConfigError(f"model {quote(text)} is a folder without a config.json")
-        if path.exists():
-            return (path.parent.resolve().name if path.name == "config.json" else path.stem), path
-    except (OSError, ValueError):  # a name too long, or with a character no file has
-        pass
+    if is_readable(path):
+        return (path.parent.resolve().name if path.name == "config.json" else path.stem), path
     if path.suffix == ".json":
         raise ConfigError(f"model {quote(text)}: there is no such file")
     known = [*catalogue(), *_hub_names()]
@@ -78,17 +73,9 @@ def parse(path: Path) -> dict[str, Any]:
         The file cannot be read, is not JSON, or is not one object.
     """
     origin = str(path)
+    text = read_text(path, "a config.json", ConfigError)
     try:
-        with path.open("rb") as stream:
-            raw = stream.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise ConfigError(f"{quote(origin)} cannot be read: {error.strerror or error}") from None
-    if len(raw) > MAX_BYTES:
-        raise ConfigError(f"{quote(origin)} is larger than {MAX_BYTES} bytes: not a config.json")
-    try:
-        content = json.loads(raw.decode("utf-8-sig"), object_pairs_hook=_distinct)
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{quote(origin)} is not UTF-8 text (byte {error.start})") from None
+        content = json.loads(text, object_pairs_hook=_distinct)
     except json.JSONDecodeError as error:
         raise ConfigError(f"{quote(origin)} is not JSON: {error.msg} at line {error.lineno} column {error.colno}") from None
     except RecursionError:

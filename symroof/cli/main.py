@@ -41,6 +41,9 @@ def main(arguments: list[str] | None = None) -> None:
     gc.disable()  # a short-lived process: looking for cyclic garbage while sympy loads only costs time
     try:
         status = cli.main(arguments, prog_name="symroof", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        status = 2
     except click.exceptions.Abort:
         status = _fail("interrupted", 130)
     except click.ClickException as error:

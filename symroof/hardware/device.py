@@ -130,7 +130,7 @@ class Device:
         return quantity(self.fastest((data_type,))[1], RATE)
 
     def fastest(self, data_types: Iterable[str]) -> tuple[str, Rational]:
-        """The fastest of these data types that the device has, and its dense peak.
+        """The fastest of these data types that the device has (of equals the first), and its dense peak.
 
         Raises
         ------

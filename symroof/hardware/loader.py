@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from symroof.errors import DeviceError, InputError, nearest, quote
+from symroof.files import is_readable, read_text
 from symroof.hardware.device import Device, Figure, Link, OnChip, Peak, Source
 from symroof.operators.data_types import BITS
 from symroof.units import BANDWIDTH, BYTE, RATE, WATT, figure
 
 FOLDER = Path(__file__).parent / "data"
-MAX_BYTES = 1_000_000
 
 KEYS = {
     "": {"name", "vendor", "kind", "aliases", "note", "sparse_is_twice_dense", "source", "peak", "memory", "on_chip", "link", "power"},
@@ -54,11 +54,8 @@ def load_hardware(name_or_path: str | Path) -> Device:
         name = by_folded[text.lower()]
         return _device(name, _parse(catalogue()[name]))
     path = Path(text)
-    try:
-        if path.is_file():
-            return _device(path.stem, _parse(path))
-    except (OSError, ValueError):  # a name too long, or with a character no file has
-        pass
+    if is_readable(path):
+        return _device(path.stem, _parse(path))
     if path.suffix == ".toml":
         raise DeviceError(f"device {quote(text)}: there is no such file")
     aliases = _aliases()
@@ -74,22 +71,13 @@ def _aliases() -> dict[str, str]:
 
 
 def _parse(path: Path) -> dict[str, Any]:
+    text = read_text(path, "a device's file", DeviceError)
     try:
-        with path.open("rb") as stream:
-            raw = stream.read(MAX_BYTES + 1)
-        if len(raw) > MAX_BYTES:
-            raise DeviceError(f"{quote(str(path))} is larger than {MAX_BYTES} bytes: not a device's file")
-        content = tomllib.loads(raw.decode("utf-8"))
-    except OSError as error:
-        raise DeviceError(f"{quote(str(path))} cannot be read: {error.strerror or error}") from None
-    except UnicodeDecodeError as error:
-        raise DeviceError(f"{quote(str(path))} is not UTF-8 text (byte {error.start})") from None
+        content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise DeviceError(f"{quote(str(path))} is not TOML: {error}") from None
     except RecursionError:
         raise DeviceError(f"{quote(str(path))} is nested too deeply to be a device's file") from None
-    except DeviceError:
-        raise
     except ValueError:
         raise DeviceError(f"{quote(str(path))} holds a number with too many digits") from None
     same_as = content.get("same_as")

@@ -12,11 +12,11 @@ WIDEST = max(BITS.values())
 
 
 def wide_enough(bits: int | float) -> tuple[str, ...]:
-    """The data types that hold operands of so many bits without loss of width.
+    """The data types that hold operands of so many bits without loss of width, narrowest first.
 
     >>> wide_enough(16)
-    ('fp64', 'fp32', 'fp16', 'bf16')
+    ('fp16', 'bf16', 'fp32', 'fp64')
     >>> wide_enough(5)
-    ('fp64', 'fp32', 'fp16', 'bf16', 'fp8', 'int8', 'fp6')
+    ('fp6', 'fp8', 'int8', 'fp16', 'bf16', 'fp32', 'fp64')
     """
-    return tuple(name for name, width in BITS.items() if width >= bits and name not in REDUCED)
+    return tuple(sorted((name for name, width in BITS.items() if width >= bits and name not in REDUCED), key=BITS.__getitem__))

@@ -97,8 +97,8 @@ def block_latex(model: Model) -> str:
     \text{q\_proj}: && F &= 2 b d e h & B &= \frac{a b d + a b e h + d e h w + e h w}{8} \\
     """
     layer = next(block for block in model.step(Options("decode"), symbolic=True).letters.blocks if block.name == "layer")
-    lines = [
-        rf"\text{{{latex_text(op.name)}}}: && F &= {latex(compact(op.flop_count))} & B &= {latex(compact(op.byte_count()))} \\"
+    lines = (
+        rf"\text{{{latex_text(op.name)}}}: && F &= {latex(compact(op.flop_count))} & B &= {latex(compact(op.byte_count()))}"
         for op in layer.operators
-    ]
-    return "\n".join([r"\begin{align*}", *lines, r"\end{align*}"])
+    )
+    return "\\begin{align*}\n" + " \\\\\n".join(lines) + "\n\\end{align*}"

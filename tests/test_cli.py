@@ -1,0 +1,207 @@
+"""The command as a user meets it: output, files, formats, and one-line errors."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from symroof.architectures.config import catalogue
+
+DECODE = ("analyze", "llama-2-7b", "--hardware", "a100-sxm-80gb", "--phase", "decode", "--seq-len", "2048")
+
+OPERATOR_KEYS = {
+    *("name", "kind", "count", "flops", "bytes", "weight_read", "activation_read", "activation_write", "kv_read", "kv_write"),
+    *("intensity", "performance", "bound", "time", "formulas"),
+}
+TOP_KEYS = {"model", "hardware", "phase", "accounting", "conventions", "inputs", "units", "operators", "total", "memory"}
+
+
+def test_json_has_the_promised_fields(run) -> None:
+    record = json.loads(run(*DECODE, "--format", "json").out)
+    assert record.keys() >= TOP_KEYS
+    assert record["inputs"] == {"batch": 1, "seq_len": 2048, "weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
+    assert (record["model"], record["hardware"], record["phase"], record["accounting"]) == (
+        "llama-2-7b",
+        "a100-sxm-80gb",
+        "decode",
+        "exact",
+    )
+    for operator in record["operators"]:
+        assert operator.keys() >= OPERATOR_KEYS
+        assert operator["formulas"].keys() == {"flops", "bytes"}
+        assert operator["bound"] in ("memory", "compute")
+        kinds = ("weight_read", "activation_read", "activation_write", "kv_read", "kv_write")
+        assert operator["bytes"] == sum(operator[kind] for kind in kinds)
+        assert operator["performance"] == pytest.approx(operator["flops"] / operator["time"], rel=1e-12)
+    for key in ("flops", "bytes", "time", "weight_read", "activation_read", "activation_write", "kv_read", "kv_write"):
+        assert record["total"][key] == pytest.approx(sum(op["count"] * op[key] for op in record["operators"]), rel=1e-12)
+    assert record["memory"]["total"] == sum(record["memory"][key] for key in ("weight", "kv_cache", "activation"))
+    matmuls = {operator["name"] for operator in record["operators"] if operator["kind"] == "matmul"}
+    assert matmuls == {
+        *("q_proj", "k_proj", "v_proj", "out_proj", "gate_proj", "up_proj", "down_proj", "qk_matmul", "sv_matmul", "lm_head"),
+    }
+    assert [operator["count"] for operator in record["operators"] if operator["name"] == "lm_head"] == [1]
+
+
+def test_formulas_in_json_give_the_numbers_beside_them(run) -> None:
+    """Every letter is explained with its value; the formula at those values is the number."""
+    from sympy import Rational, parse_expr
+
+    record = json.loads(run(*DECODE, "--format", "json", "--flash-attention", "--weight-bits", 4).out)
+    names = {letter: Rational(str(entry["value"])) for letter, entry in record["symbols"].items()}
+    for operator in record["operators"]:
+        for key, formula in operator["formulas"].items():
+            assert parse_expr(formula, names) == operator[key]
+
+
+def test_csv_is_one_table_with_its_conventions(run) -> None:
+    table = list(csv.DictReader(io.StringIO(run(*DECODE, "--format", "csv", "--formulas").out)))
+    assert table[-1]["name"] == "total"
+    assert {row["accounting"] for row in table} == {"exact"}
+    assert {row["causal"] for row in table} == {"True"}
+    q_proj = next(row for row in table if row["name"] == "q_proj")
+    assert (q_proj["flops"], q_proj["formula_flops"]) == ("33554432", "2*b*d*e*h")
+
+
+@pytest.mark.parametrize("form", ["table", "json", "csv", "latex", "markdown", "html"])
+def test_conventions_are_in_every_output(run, form: str) -> None:
+    out = run(*DECODE, "--format", form).out
+    assert "exact" in out
+    assert "last" in out
+
+
+def test_formulas_and_legend_in_the_terminal(run) -> None:
+    out = run(*DECODE, "--formulas").out
+    assert "2*b*d*e*h" in out
+    assert "d: hidden size = 4096" in out
+    assert "fits the 80 GB of NVIDIA A100 SXM4 80 GB" in out
+
+
+def test_conventions_change_the_counts(run) -> None:
+    def flops(*options: str) -> int:
+        prefill = ("analyze", "llama-2-7b", "--hardware", "h100", "--phase", "prefill", "--seq-len", "512")
+        return json.loads(run(*prefill, "--format", "json", *options).out)["total"]["flops"]
+
+    assert flops() < flops("--no-causal") < flops("--no-causal", "--lm-head", "all")
+
+
+def test_a_file_by_path_and_its_format_by_its_ending(run, tmp_path: Path) -> None:
+    config, target = tmp_path / "config.json", tmp_path / "out.json"
+    config.write_text(catalogue()["opt-125m"].read_text())
+    result = run("analyze", config, "--hardware", "t4", "--phase", "prefill", "--seq-len", 7, "-o", target)
+    assert (result.status, result.out, result.err) == (0, "", "")
+    assert json.loads(target.read_text())["model"] == tmp_path.name
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_models_devices_describe(run) -> None:
+    models = json.loads(run("models", "--format", "json").out)
+    assert {row["name"] for row in models} == set(catalogue())
+    devices = json.loads(run("devices", "--format", "json").out)
+    assert len(devices) >= 42
+    assert "survey/nvidia_A6000" in {row["name"] for row in devices}
+    record = json.loads(run("describe", "meta-llama/Llama-2-7b-hf", "--format", "json").out)
+    assert record["parameters"]["total"] == 6738415616
+    assert record["kv_bytes_per_token"] == 524288
+    assert record["weight_bytes"] == 2 * 6738415616
+    page = run("describe", "llama-2-7b").out
+    assert "6,738,415,616" in page
+    assert r"\text{q\_proj}: && F &= 2 b d e h" in page
+
+
+NEAR = {
+    ("analyse",): "there is no command 'analyse': did you mean analyze?",
+    (*DECODE, "--batch", "0"): "--batch '0': expected a whole number from 1 to 1e12",
+    (*DECODE, "--batch", "-1"): "--batch '-1': expected a whole number from 1 to 1e12",
+    (*DECODE, "--batch", "1.5"): "--batch '1.5': expected a whole number from 1 to 1e12",
+    (*DECODE, "--batch", "9" * 40): f"--batch {'9' * 40!r}: expected a whole number from 1 to 1e12",
+    (*DECODE, "--weight-bits", "0"): "--weight-bits '0': expected a whole number from 1 to 64",
+    (*DECODE, "--kv-bits", "200"): "--kv-bits '200': expected a whole number from 1 to 64",
+    (*DECODE, "--activation-bits", "x"): "--activation-bits 'x': expected a whole number from 1 to 64",
+    (*DECODE, "--phase", "prefil"): "--phase 'prefil': did you mean prefill?",
+    (*DECODE, "--accounting", "exakt"): "--accounting 'exakt': did you mean exact?",
+    (*DECODE, "--format", "jsn"): "--format 'jsn': did you mean json?",
+    (*DECODE, "--lm-head", "none"): "--lm-head 'none': known: last, all",
+    (*DECODE, "--bacth", "1"): "No such option '--bacth'. Did you mean '--batch'?",
+    (
+        *DECODE,
+        "--hardware",
+        "a100-sxm-80",
+    ): "device 'a100-sxm-80' is neither a name of the catalogue nor a file: did you mean a100-sxm-80gb",
+    (*DECODE, "--hardware", "none.toml"): "device 'none.toml': there is no such file",
+    (*DECODE, "-o", "/nowhere/x.json"): "output '/nowhere/x.json': there is no folder '/nowhere'",
+    ("describe", "lama-2-7b"): "model 'lama-2-7b' is neither a name in models/ nor a file: did you mean llama-2-7b",
+    ("describe", "none.json"): "model 'none.json': there is no such file",
+    ("describe", "x" * 5000): "is neither a name in models/ nor a file",
+    ("describe", ""): "model '' is neither a name in models/ nor a file",
+}
+
+
+@pytest.mark.parametrize("arguments", NEAR)
+def test_bad_input_is_one_line_and_status_2(run, arguments: tuple[str, ...]) -> None:
+    result = run(*arguments)
+    assert result.status == 2
+    assert result.out == ""
+    assert result.err.startswith("symroof: ")
+    assert NEAR[arguments] in result.err
+    assert result.err.count("\n") == 1
+    assert len(result.err) < 400
+
+
+def test_nothing_is_written_when_the_input_is_bad(run, tmp_path: Path) -> None:
+    target = tmp_path / "out.json"
+    target.write_text("before")
+    assert run(*DECODE, "--hardware", "h1000", "-o", target).status == 2
+    assert target.read_text() == "before"
+    assert [path.name for path in tmp_path.iterdir()] == ["out.json"]
+
+
+def test_a_failed_write_leaves_what_was_there(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "out.json"
+    target.write_text("before")
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    result = run(*DECODE, "-o", target)
+    assert result.status == 2
+    assert result.err.endswith("could not be written: No space left on device\n")
+    assert target.read_text() == "before"
+    assert [path.name for path in tmp_path.iterdir()] == ["out.json"]
+
+
+def test_a_reader_that_stops_early_is_no_error() -> None:
+    command = [sys.executable, "-m", "symroof", "models"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stderr
+        process.stdout.close()
+        error = process.stderr.read()
+    assert b"Traceback" not in error
+
+
+def test_help_does_not_load_sympy() -> None:
+    program = "import sys; from symroof.cli.main import main\ntry: main(['--help'])\nexcept SystemExit: print('sympy' in sys.modules)"
+    out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert out.endswith("False\n")
+
+
+def test_text_is_never_evaluated(run, tmp_path: Path) -> None:
+    """Code in the place of a name, a number or a figure stays text."""
+    mark = tmp_path / "mark"
+    code = f"__import__('pathlib').Path({str(mark)!r}).touch()"
+    device = tmp_path / "d.toml"
+    device.write_text(f'[peak.fp16]\ndense = """{code}"""\n[memory]\nbandwidth = "1 TB/s"\n')
+    config = tmp_path / "c.json"
+    config.write_text(json.dumps({"model_type": "llama", "hidden_size": code}))
+    for arguments in [("describe", code), ("describe", config), (*DECODE, "--batch", code), (*DECODE, "--hardware", device)]:
+        assert run(*arguments).status == 2
+    assert not mark.exists()

@@ -1,0 +1,166 @@
+"""Configs a user may hand over: right, odd, and wrong; each wrong one gets one line that names the field."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import symroof
+from symroof.architectures.config import catalogue
+from symroof.architectures.model import BY_MODEL_TYPE
+
+LLAMA = json.loads(catalogue()["llama-2-7b"].read_text())
+BASES = [json.loads(catalogue()[name].read_text()) for name in ("llama-2-7b", "opt-350m", "gpt-j-6b", "chatglm3-6b", "dit-s-2")]
+
+
+def load(tmp_path: Path, content: Any) -> symroof.Model:
+    path = tmp_path / "config.json"
+    path.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
+    return symroof.load_model(path)
+
+
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "zero": ({"hidden_size": 0}, "hidden_size is 0; expected a whole number from 1 to 1e12"),
+    "negative": ({"num_hidden_layers": -1}, "num_hidden_layers is -1; expected a whole number"),
+    "fraction": ({"vocab_size": 1.5}, "vocab_size is 1.5; expected a whole number"),
+    "text": ({"hidden_size": "4096"}, "hidden_size is '4096'; expected a whole number"),
+    "boolean": ({"hidden_size": True}, "hidden_size is True; expected a whole number"),
+    "huge": ({"hidden_size": 10**13}, "hidden_size is 10000000000000; expected a whole number from 1 to 1e12"),
+    "null": ({"intermediate_size": None}, "intermediate_size is null; expected a whole number"),
+    "list": ({"num_attention_heads": [32]}, "num_attention_heads is [32]; expected a whole number"),
+    "heads": ({"num_key_value_heads": 5}, "num_attention_heads 32 is not divisible by num_key_value_heads 5"),
+    "head size": ({"num_attention_heads": 24, "num_key_value_heads": 24}, "hidden_size 4096 is not divisible by num_attention_heads 24"),
+    "flag": ({"tie_word_embeddings": "no"}, "tie_word_embeddings is 'no'; expected true or false"),
+    "activation": ({"hidden_act": "sillu"}, "hidden_act is 'sillu'; did you mean silu"),
+    "family": ({"model_type": "llamma"}, "model_type 'llamma' is not a family known here; did you mean llama"),
+    "no family": ({"model_type": None}, "model_type is missing; known: llama, opt"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_wrong_field_is_named_and_quoted(tmp_path: Path, case: str) -> None:
+    changes, message = WRONG[case]
+    with pytest.raises(symroof.SymroofError) as error:
+        load(tmp_path, LLAMA | changes)
+    assert str(error.value).startswith("config.json: ")
+    assert message in str(error.value)
+
+
+GARBAGE = {
+    "truncated": (b'{"model_type": "llama"', "is not JSON"),
+    "list": (b"[1]", "holds [1]; expected one JSON object of fields"),
+    "not text": (b"\xff\xfe{}", "is not UTF-8 text (byte 0)"),
+    "digits": (b'{"hidden_size": ' + b"9" * 10**6 + b"}", "holds a number with too many digits"),
+    "deep": (b"[" * 10**5, "is nested too deeply"),
+    "twice": (b'{"model_type": "llama", "model_type": "opt"}', "field 'model_type' occurs twice"),
+    "large": (b" " * 5_000_000, "is larger than 4000000 bytes: not a config.json"),
+    "empty": (b"", "is not JSON"),
+}
+
+
+@pytest.mark.parametrize("case", GARBAGE)
+def test_a_file_that_is_no_config(tmp_path: Path, case: str) -> None:
+    content, message = GARBAGE[case]
+    with pytest.raises(symroof.SymroofError) as error:
+        load(tmp_path, content)
+    assert message in str(error.value)
+    assert len(str(error.value).splitlines()) == 1
+    assert len(str(error.value)) < 400
+
+
+def test_a_field_that_is_not_understood_is_reported(tmp_path: Path) -> None:
+    model = load(tmp_path, LLAMA | {"num_experts": 8, "rope_theta": 1e6, "_comment": "mine"})
+    assert model.unread == ("num_experts",)
+    assert any("num_experts" in line for line in model.decode().statements)
+
+
+def test_head_dim_may_differ_from_hidden_over_heads(tmp_path: Path) -> None:
+    wide = load(tmp_path, LLAMA | {"head_dim": 256})
+    assert wide.parameters - symroof.load_model("llama-2-7b").parameters == 32 * 4 * 4096 * 32 * 128
+
+
+def test_absent_kv_heads_mean_multi_head_attention(tmp_path: Path) -> None:
+    absent = {key: value for key, value in LLAMA.items() if key != "num_key_value_heads"}
+    assert load(tmp_path, absent).parameters == symroof.load_model("llama-2-7b").parameters
+
+
+def test_a_folder_is_as_good_as_its_config(tmp_path: Path) -> None:
+    load(tmp_path, LLAMA)
+    model = symroof.load_model(tmp_path)
+    assert (model.name, model.parameters) == (tmp_path.name, 6738415616)
+
+
+def test_beyond_the_published_positions_is_said() -> None:
+    notes = symroof.load_model("opt-125m").decode(seq_len=5000).statements
+    assert "5000 tokens are more than the 2048 positions the model was published for" in notes
+
+
+values = st.one_of(
+    *(st.none(), st.booleans(), st.integers(-(10**20), 10**20), st.floats(), st.text(max_size=8)),
+    *(st.lists(st.integers(), max_size=2), st.dictionaries(st.text(max_size=3), st.integers(), max_size=2)),
+)
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_mutated_configs_are_understood_or_refused(tmp_path: Path, data: st.DataObject) -> None:
+    """Fields dropped, or replaced by anything: a graph whose counts add up, or one clear line."""
+    config = dict(data.draw(st.sampled_from(BASES)))
+    for name in data.draw(st.lists(st.sampled_from(sorted(config)), min_size=1, max_size=3, unique=True)):
+        if data.draw(st.booleans()):
+            del config[name]
+        else:
+            config[name] = data.draw(values)
+    try:
+        model = load(tmp_path, config)
+    except symroof.SymroofError as error:
+        message = str(error)
+    else:
+        assert sum(model.parameters_per_part.values()) == model.parameters > 0
+        assert model.decode(batch=1, seq_len=2).graph.flop_count > 0
+        return
+    assert len(message.splitlines()) == 1
+
+
+def test_every_family_is_in_models() -> None:
+    kinds = {json.loads(path.read_text()).get("model_type") or json.loads(path.read_text())["_class_name"] for path in catalogue().values()}
+    assert kinds <= set(BY_MODEL_TYPE)
+    assert {BY_MODEL_TYPE[kind] for kind in kinds} == set(BY_MODEL_TYPE.values())
+
+
+def test_every_published_config_names_its_source() -> None:
+    for path in catalogue().values():
+        content = json.loads(path.read_text())
+        assert content["_source"]
+        assert content["_license"]
+        assert symroof.load_model(content["_name_or_path"]).name == path.stem
+        assert symroof.load_model(path.stem).unread == ()
+
+
+def test_the_survey_s_models_have_the_survey_s_dimensions() -> None:
+    """`name hidden intermediate layers heads kv_heads vocabulary`, as the survey's tool had them."""
+    listed = """
+    llama-2-7b 4096 11008 32 32 32 32000
+    llama-2-13b 5120 13824 40 40 40 32000
+    llama-2-70b 8192 28672 80 64 8 32000
+    opt-125m 768 3072 12 12 12 50272
+    opt-1.3b 2048 8192 24 32 32 50272
+    opt-2.7b 2560 10240 32 32 32 50272
+    opt-6.7b 4096 16384 32 32 32 50272
+    opt-13b 5120 20480 40 40 40 50272
+    opt-30b 7168 28672 48 56 56 50272
+    opt-66b 9216 36864 64 72 72 50272
+    gpt-j-6b 4096 16384 28 16 16 50400
+    chatglm3-6b 4096 13696 28 32 2 65024
+    """
+    from symroof.symbols import L, d, f, h, k, v
+
+    for line in listed.split("\n")[1:-1]:
+        name, *numbers = line.split()
+        sizes = symroof.load_model(name).architecture.dimensions
+        assert [sizes[d], sizes[f], sizes[L], sizes[h], sizes.get(k, sizes[h]), sizes[v]] == [int(number) for number in numbers]

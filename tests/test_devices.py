@@ -1,0 +1,165 @@
+"""Every device's file is read back: units, sources, plausibility; and bad files are refused in one line."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import symroof
+from symroof.hardware.device import Figure
+from symroof.hardware.loader import catalogue, load_hardware
+from symroof.units import BANDWIDTH, BYTE, INTENSITY, RATE, WATT
+
+NAMES = tuple(catalogue())
+VENDOR_NAMES = tuple(name for name in NAMES if not name.startswith("survey/"))
+
+SURVEY = (
+    *("nvidia_V100", "nvidia_A6000", "nvidia_A100", "nvidia_A100_40G", "nvidia_A100_80G", "nvidia_A800_80G_SXM"),
+    *("nvidia_A40", "nvidia_H100", "nvidia_H100_SXM", "nvidia_H100_PCIe", "nvidia_L40", "intel_13900k"),
+)
+
+
+def figures(name: str) -> list[Figure]:
+    device = load_hardware(name)
+    peaks = [figure for peak in device.peaks.values() for figure in (peak.dense, peak.sparse)]
+    others = [device.bandwidth_figure, device.capacity_figure, device.tdp]
+    levels = [level.capacity for level in device.on_chip] + [link.bandwidth for link in device.links]
+    return [figure for figure in (*peaks, *others, *levels) if figure is not None]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_figure_has_a_source_with_a_date(name: str) -> None:
+    for figure in figures(name):
+        assert figure.source is not None, figure
+        assert figure.source.title
+        assert figure.source.publisher
+        assert figure.source.url.startswith("https://")
+        assert re.fullmatch(r"20[0-9]{2}(-[01][0-9])?", figure.source.date)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_quantities_have_their_units(name: str) -> None:
+    device = load_hardware(name)
+    assert device.bandwidth.units == BANDWIDTH
+    for data_type in device.peaks:
+        assert device.peak(data_type).units == RATE
+        assert device.ridge(data_type).units == INTENSITY
+        assert device.ridge(data_type) * device.bandwidth == device.peak(data_type)
+    if device.capacity_figure:
+        assert device.capacity.units == BYTE
+    if device.tdp:
+        assert device.power.units == WATT
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_plausible(name: str) -> None:
+    device = load_hardware(name)
+    for data_type, peak in device.peaks.items():
+        assert 10**11 < peak.dense.value < 2 * 10**16, data_type
+        if peak.sparse:
+            # Exactly twice where both are printed: the printed digits bound the difference.
+            assert 1.5 < peak.sparse.value / peak.dense.value < 2.1, data_type
+            if device.sparse_is_twice_dense:
+                assert abs(peak.sparse.value - 2 * peak.dense.value) <= 2 * last_digit(peak.dense) + last_digit(peak.sparse), data_type
+    assert 50 * 10**9 <= device.bandwidth_figure.value <= 10**14
+    if device.capacity_figure:
+        assert 10**8 < device.capacity_figure.value < 10**13
+    assert [level.role for level in device.on_chip].count("buffer") == 1
+    assert 16 * 1024 <= device.buffer <= 512 * 10**6
+    if device.tdp:
+        assert 10 < device.tdp.value <= 2000
+    # Halving the width never halves the rate.
+    order = [device.peaks[kind].dense.value for kind in ("fp64", "fp32", "fp16", "fp8", "fp4") if kind in device.peaks]
+    assert order == sorted(order)
+
+
+def last_digit(figure: Figure) -> float:
+    """The weight of a printed figure's last digit, in canonical units."""
+    number = figure.printed.split()[0]
+    decimals = len(number.partition(".")[2])
+    return float(figure.value) / float(number) * 10.0**-decimals
+
+
+def test_the_survey_s_twelve_are_there() -> None:
+    assert {f"survey/{name}" for name in SURVEY} == {name for name in NAMES if name.startswith("survey/")}
+
+
+def test_at_least_thirty_by_the_vendors_figures() -> None:
+    assert len(VENDOR_NAMES) >= 30
+
+
+@pytest.mark.parametrize(
+    ("name", "data_type", "dense"),
+    # The figures peers get wrong: dense, not sparse; GB, not GiB; the tensor core's rate, not the CUDA core's.
+    [
+        *[("h100-sxm", "fp16", "989.4"), ("a100-sxm-80gb", "fp16", "312"), ("a100-sxm-80gb", "int8", "624"), ("l40s", "fp16", "362.05")],
+        *[("rtx-4090", "fp16", "165.2"), ("v100-sxm2-32gb", "fp16", "125"), ("h100-sxm", "fp8", "1978.9"), ("mi300x", "fp16", "1307.4")],
+    ],
+)
+def test_dense_peaks(name: str, data_type: str, dense: str) -> None:
+    assert load_hardware(name).peaks[data_type].dense.printed.split()[0] == dense
+
+
+def test_aliases_are_unique_and_lead_somewhere() -> None:
+    from symroof.hardware.loader import _aliases, _parse
+
+    listed = [alias for path in catalogue().values() for alias in _parse(path).get("aliases", [])]
+    assert len(listed) == len(set(listed))
+    assert not set(listed) & set(NAMES)
+    assert load_hardware("A100").name == "a100-sxm-80gb"
+    assert set(_aliases().values()) <= set(NAMES)
+
+
+OWN = """
+name = "My chip"
+[peak.fp16]
+dense = "100 TFLOP/s"
+[memory]
+bandwidth = "1 TB/s"
+"""
+
+
+def test_a_users_own_file(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(OWN)
+    device = symroof.load_hardware(path)
+    assert (device.name, device.title, device.ridge("fp16").magnitude) == ("mine", "My chip", 100)
+    with pytest.raises(symroof.SymroofError, match="mine: no memory capacity is stated"):
+        _ = device.capacity
+
+
+WRONG = {
+    "[peak.fp17]\ndense = '1 TFLOP/s'": "peak.fp17: 'fp17' is not a data type known here; did you mean fp16",
+    "[peak.fp16]\ndense = '1 TB/s'": "peak.fp16.dense: '1 TB/s' is not in flop / second; write it like '312 TFLOP/s'",
+    "[peak.fp16]\ndense = 312": "peak.fp16.dense is 312; expected text",
+    "[peak.fp16]\ndense = '0 TFLOP/s'": "peak.fp16.dense is '0 TFLOP/s'; expected more than 0",
+    "[peak.fp16]\ndens = '1 TFLOP/s'": "peak.fp16 has the unknown key 'dens'; did you mean dense",
+    "[peak.fp16]\nsource = 'x'\ndense = '1 TFLOP/s'": "peak.fp16.source is 'x'; no [source.x] says what that is",
+    "[peak]": "table [peak] is empty; state at least one data type",
+    "peak = 3": "peak is 3; expected a table",
+    "": "table [peak] is missing",
+    "[[on_chip]]\nname = 'x'\ncapacity = '1 MB'\ninstances = 0\n[peak.fp16]\ndense = '1 TFLOP/s'": "on_chip.instances is 0",
+    "[[link]]\nname = 'x'\nbandwidth = '1 GB/s'\ndirection = 'up'\n[peak.fp16]\ndense = '1 TFLOP/s'": "link.direction is 'up'; known: each",
+    "[peak.fp16": "is not TOML",
+    "x = 1": "top level has the unknown key 'x'",
+}
+
+
+@pytest.mark.parametrize("content", WRONG)
+def test_a_bad_file_is_refused_in_one_line(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(f"{content}\n[memory]\nbandwidth = '1 TB/s'\n")
+    with pytest.raises(symroof.SymroofError) as error:
+        symroof.load_hardware(path)
+    assert WRONG[content] in str(error.value)
+    assert "mine" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_memory_is_needed(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text("[peak.fp16]\ndense = '1 TFLOP/s'\n")
+    with pytest.raises(symroof.SymroofError, match=r"table \[memory\] is missing"):
+        symroof.load_hardware(path)

@@ -1,0 +1,238 @@
+"""The catalogue of operators: every row symbolically, in numbers, with units, and against its docstring."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sympy import Expr, Integer, ceiling, diff, simplify
+
+from symroof import symbols
+from symroof.errors import EinsumError
+from symroof.operators import attention, elementwise, embedding, linear, norm, rotary, softmax
+from symroof.operators.attention import CACHE, QUERY, SCORES
+from symroof.operators.operator import Direction, Kind, Operator
+from symroof.operators.tensor import Space, Storage, Tensor, axes_of
+from symroof.symbols import R, a, b, c, d, e, f, h, k, r, s, t, v, w
+from symroof.units import BYTE, FLOP, INTENSITY
+
+SIZES = {"b": b, "s": s, "t": t, "d": d, "f": f, "k": k, "g": h / k, "e": e, "v": v, "r": r}
+SPACE = Space(SIZES)
+
+
+def tensor(name: str, axes: str, storage: Storage = Storage.ACTIVATION, space: Space = SPACE) -> Tensor:
+    return Tensor(name, axes_of(axes), storage, space)
+
+
+def _attention(space: Space = SPACE) -> tuple[Tensor, Tensor, Tensor]:
+    q = Tensor("q", QUERY, Storage.ACTIVATION, space)
+    return q, Tensor("keys", CACHE, Storage.KV_CACHE, space), Tensor("values", CACHE, Storage.KV_CACHE, space)
+
+
+def _scores(space: Space = SPACE) -> Operator:
+    q, keys, _ = _attention(space)
+    return attention.scores(q, keys)
+
+
+def _weighted_sum() -> Operator:
+    probabilities = Tensor("probabilities", linear.parse(SCORES)[1], Storage.ACTIVATION, SPACE)
+    return attention.weighted_sum(probabilities, _attention()[2])
+
+
+@dataclass(frozen=True)
+class Row:
+    """One operator of the catalogue, built as its docstring has it."""
+
+    documented: Callable[..., object]
+    operator: Operator
+    kind: Kind
+
+
+CATALOGUE = {
+    "linear": Row(linear.linear, linear.linear("up_proj", "b s d, d f -> b s f", tensor("x", "b s d")), Kind.MATMUL),
+    "scores": Row(attention.scores, _scores(), Kind.MATMUL),
+    "weighted_sum": Row(attention.weighted_sum, _weighted_sum(), Kind.MATMUL),
+    "flash": Row(attention.flash, attention.attention(*_attention(), fused=True)[0], Kind.FUSED_ATTENTION),
+    "softmax": Row(softmax.softmax, softmax.softmax("softmax", _scores().result), Kind.SOFTMAX),
+    "norm": Row(norm.norm, norm.norm("norm", tensor("x", "b s d"), norm.Norm.RMS), Kind.NORM),
+    "add": Row(elementwise.add, elementwise.add("add", tensor("x", "b s d"), tensor("y", "b s d")), Kind.ELEMENTWISE),
+    "activation": Row(
+        elementwise.activation,
+        elementwise.activation("act", "silu", tensor("up", "b s f"), tensor("gate", "b s f")),
+        Kind.ELEMENTWISE,
+    ),
+    "rotary": Row(rotary.rotary, rotary.rotary("turn", _attention()[0], tensor("table", "s r")), Kind.ROTARY),
+    "embedding": Row(
+        embedding.embedding,
+        embedding.embedding("embedding", tensor("table", "v d", Storage.WEIGHT), axes_of("b s d")),
+        Kind.EMBEDDING,
+    ),
+}
+
+rows = pytest.mark.parametrize("row", CATALOGUE.values(), ids=CATALOGUE.keys())
+
+
+def read_formula(text: str) -> Expr:
+    """A docstring's formula: letters, whole numbers, + - / ( ), and a space for a product."""
+    letters = {symbol.name: symbol for symbol in symbols.VOCABULARY} | {"n": ceiling(s / R)}
+    tokens = re.findall(r"[A-Za-z]+|[0-9]+|[-+/()]", text)
+    assert "".join(tokens) == text.replace(" ", ""), text
+
+    def total() -> Expr:
+        value = product()
+        while tokens and tokens[0] in "+-":
+            value = value + product() if tokens.pop(0) == "+" else value - product()
+        return value
+
+    def product() -> Expr:
+        value = atom()
+        while tokens and tokens[0] not in "+-)":
+            if tokens[0] == "/":
+                tokens.pop(0)
+                value = value / atom()
+            else:
+                value = value * atom()
+        return value
+
+    def atom() -> Expr:
+        token = tokens.pop(0)
+        if token == "(":
+            value = total()
+            assert tokens.pop(0) == ")"
+            return value
+        return Integer(token) if token.isdigit() else letters[token]
+
+    value = total()
+    assert not tokens
+    return value
+
+
+@rows
+def test_the_docstring_s_formulas_are_the_operator_s(row: Row) -> None:
+    declared = dict(re.findall(r"^ *(FLOPs|traffic) +``(.+)``$", row.documented.__doc__ or "", re.MULTILINE))
+    assert set(declared) == {"FLOPs", "traffic"}
+    assert simplify(read_formula(declared["FLOPs"]) - row.operator.flop_count) == 0
+    assert simplify(read_formula(declared["traffic"]) - row.operator.byte_count()) == 0
+
+
+@rows
+def test_kind_units_and_books(row: Row) -> None:
+    operator = row.operator
+    assert operator.kind is row.kind
+    assert operator.flops.units == FLOP
+    assert operator.traffic.units == BYTE
+    assert operator.intensity.units == INTENSITY
+    booked = operator.traffic_by_kind
+    assert simplify(sum(value.magnitude for value in booked.values()) - operator.byte_count()) == 0
+    assert all(value.units == BYTE for value in booked.values())
+    both = operator.byte_count(direction=Direction.READ) + operator.byte_count(direction=Direction.WRITE)
+    assert simplify(both - operator.byte_count()) == 0
+
+
+@rows
+def test_monotone(row: Row) -> None:
+    """More batch is never less work or traffic; wider elements are never less traffic, and never other work."""
+    operator = row.operator
+    assert diff(operator.flop_count, b).is_nonnegative
+    assert diff(operator.byte_count(), b).is_positive
+    for bits in (w, a, c):
+        assert diff(operator.byte_count(), bits).is_nonnegative
+        assert diff(operator.flop_count, bits) == 0
+
+
+@rows
+@given(data=st.data())
+def test_numbers_equal_the_formula(row: Row, data: st.DataObject) -> None:
+    """A graph bound to numbers gives what the formula gives at those numbers."""
+    from symroof.operators.graph import Block, Graph
+
+    group, kv_heads = data.draw(st.integers(1, 8)), data.draw(st.integers(1, 8))
+    free = {symbol: Integer(data.draw(st.integers(1, 64), str(symbol))) for symbol in (b, s, t, d, f, e, v, r, w, a, c, R)}
+    values = free | {k: Integer(kv_heads), h: Integer(group * kv_heads)}
+    bound = Graph((Block("one", (row.operator,)),)).bind(values)[row.operator.name]
+    assert bound.flop_count == row.operator.flop_count.xreplace(values)
+    assert bound.byte_count() == row.operator.byte_count().xreplace(values)
+
+
+def test_causal_pairs() -> None:
+    causal = Space(SIZES, causal=True)
+    pairs = causal.points(("s", "t"))
+    assert simplify(pairs - (s * t - s * (s - 1) / 2)) == 0
+    assert _scores(causal).flop_count == 2 * b * h * e * pairs
+    for queries, context in [(1, 1), (1, 9), (4, 4), (3, 7)]:
+        counted = sum(position <= context - queries + query for query in range(queries) for position in range(context))
+        assert pairs.xreplace({s: Integer(queries), t: Integer(context)}) == counted
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_flash_attention_reads_the_rows_its_blocks_need(causal: bool) -> None:
+    """Against a loop over blocks that counts every row of the cache it streams."""
+    for queries, context, block in [(1, 5, 4), (8, 8, 4), (9, 9, 4), (5, 12, 2), (7, 7, 16), (6, 6, 1)]:
+        space = Space(SIZES | {"s": Integer(queries), "t": Integer(context)}, causal=causal)
+        counted = 0
+        for start in range(0, queries, block):
+            last = min(start + block, queries) + context - queries
+            counted += last if causal else context
+        passes = attention.cache_passes(space).xreplace({R: Integer(block)})
+        assert passes * context == counted
+
+
+def test_flash_attention_with_one_block_is_the_fused_minimum() -> None:
+    """A block of all queries: Q, K, V and the output once each, and no score in memory."""
+    (fused,) = attention.attention(*_attention(Space(SIZES, causal=False)), fused=True)
+    qk, smax, sv = attention.attention(*_attention(), fused=False)
+    scores_moved = qk.writes[0].byte_count + smax.byte_count() + sv.reads[0].byte_count
+    assert simplify(qk.byte_count() + smax.byte_count() + sv.byte_count() - scores_moved - fused.byte_count().subs(R, s)) == 0
+    assert simplify(qk.flop_count + smax.flop_count + sv.flop_count - fused.flop_count) == 0
+
+
+def test_block_rows_on_published_chips() -> None:
+    """164 KiB of shared memory, FP16, heads of 128: ceil(2 M / (a e)) = 164 rows, capped at 128, shared by the group."""
+    values = {symbols.M: Integer(164 * 1024), a: Integer(16), e: Integer(128), h: Integer(64)}
+    rows_of = attention.block_rows(e, h / k)
+    assert rows_of.xreplace(values | {k: Integer(64)}) == 128
+    assert rows_of.xreplace(values | {k: Integer(8)}) == 16
+    assert rows_of.xreplace(values | {k: Integer(1), h: Integer(512)}) == 1
+
+
+BROKEN = {
+    "q: its einsum wants 'b s d' where tensor 'x' has 'b s f'": lambda: linear.contraction(
+        "q", "b s d, d f -> b s f", _access("b s f"), _access("b s f")[0]
+    ),
+    "'b s d, d f' is not an einsum: write it like 'b s d, d f -> b s f'": lambda: linear.parse("b s d, d f"),
+    "'b s d, d f -> b s z' is not an einsum": lambda: linear.parse("b s d, d f -> b s z"),
+    "axis 'z' has no size": lambda: tensor("x", "b z"),
+    "tensor 'x' has axis 'b' twice": lambda: tensor("x", "b b"),
+}
+
+
+def _access(axes: str):
+    from symroof.operators.tensor import Access
+
+    return Access(tensor("x", axes)), Access(tensor("weight", "d f", Storage.WEIGHT))
+
+
+@pytest.mark.parametrize("message", BROKEN)
+def test_a_wrong_einsum_is_refused(message: str) -> None:
+    with pytest.raises(EinsumError) as error:
+        BROKEN[message]()
+    assert message in str(error.value)
+
+
+def test_a_bias_costs_bytes_and_no_flops() -> None:
+    x = tensor("x", "b s d")
+    plain, biased = (linear.linear("up", "b s d, d f -> b s f", x, bias=bias) for bias in (False, True))
+    assert biased.flop_count == plain.flop_count
+    assert simplify(biased.byte_count() - plain.byte_count() - f * w / 8) == 0
+
+
+def test_latex_shows_both_formulas() -> None:
+    latex = CATALOGUE["linear"].operator._repr_latex_()
+    assert latex == (
+        r"$\displaystyle \text{up\_proj}:\quad F = 2 b d f s\ \mathrm{FLOP},"
+        r"\quad B = \frac{a b d s + a b f s + d f w}{8}\ \mathrm{byte}$"
+    )
