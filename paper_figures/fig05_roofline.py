@@ -11,7 +11,7 @@ import sys
 from matplotlib.figure import Figure
 
 import symroof
-from symroof.analysis.roofline import Analysis
+from symroof.analysis.analysis import Analysis
 from symroof.present.pictures import roofline_figure
 
 

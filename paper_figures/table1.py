@@ -6,7 +6,7 @@ Run ``python paper_figures/table1.py`` to print it as published, and with the ri
 from __future__ import annotations
 
 import symroof
-from symroof.analysis.roofline import Analysis
+from symroof.analysis.analysis import Analysis
 from symroof.tabular import Column, Table
 
 SETTINGS = {"batch": 1, "seq_len": 2048, "weight_bits": 16, "activation_bits": 16, "kv_bits": 16}

@@ -12,7 +12,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from symroof.analysis.roofline import Analysis, analyze
+    from symroof.analysis.aggregate import context_limit
+    from symroof.analysis.analysis import Analysis, analyze
+    from symroof.analysis.capacity import largest
+    from symroof.analysis.certificate import Certificate, prove
+    from symroof.analysis.crossover import Crossover
+    from symroof.analysis.generation import generation
+    from symroof.analysis.inverse import required
+    from symroof.analysis.regimes import regimes
+    from symroof.analysis.sensitivity import sensitivity
+    from symroof.analysis.solve import crossover, crossovers
     from symroof.architectures.model import Model, load_model
     from symroof.errors import SymroofError
     from symroof.hardware.device import Device
@@ -21,19 +30,34 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = ["Analysis", "Device", "Model", "Quantity", "SymroofError", "analyze", "load_hardware", "load_model", "ureg"]
-
 _HOMES = {
-    "Analysis": "symroof.analysis.roofline",
+    "Analysis": "symroof.analysis.analysis",
+    "Certificate": "symroof.analysis.certificate",
+    "Crossover": "symroof.analysis.crossover",
     "Device": "symroof.hardware.device",
     "Model": "symroof.architectures.model",
     "Quantity": "symroof.units",
     "SymroofError": "symroof.errors",
-    "analyze": "symroof.analysis.roofline",
+    "analyze": "symroof.analysis.analysis",
+    "context_limit": "symroof.analysis.aggregate",
+    "crossover": "symroof.analysis.solve",
+    "crossovers": "symroof.analysis.solve",
+    "generation": "symroof.analysis.generation",
+    "largest": "symroof.analysis.capacity",
     "load_hardware": "symroof.hardware.loader",
     "load_model": "symroof.architectures.model",
+    "prove": "symroof.analysis.certificate",
+    "regimes": "symroof.analysis.regimes",
+    "required": "symroof.analysis.inverse",
+    "sensitivity": "symroof.analysis.sensitivity",
     "ureg": "symroof.units",
 }
+
+__all__ = [
+    "Analysis", "Certificate", "Crossover", "Device", "Model", "Quantity", "SymroofError", "analyze", "context_limit",
+    "crossover", "crossovers", "generation", "largest", "load_hardware", "load_model", "prove", "regimes", "required",
+    "sensitivity", "ureg",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

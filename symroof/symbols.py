@@ -60,6 +60,7 @@ d = _variable("d", "hidden_size", "hidden size")
 f = _variable("f", "intermediate_size", "intermediate size of the MLP")
 h = _variable("h", "num_heads", "query heads")
 k = _variable("k", "num_kv_heads", "KV heads")
+g = _variable("g", "group_size", "query heads per KV head")
 e = _variable("e", "head_dim", "head dimension")
 v = _variable("v", "vocab_size", "vocabulary size")
 L = _variable("L", "num_layers", "layers")
@@ -76,6 +77,10 @@ F = _variable("F", "timestep_features", "sinusoidal features of the diffusion ti
 w = _variable("w", "weight_bits", "bits per weight", "bit", "real")
 a = _variable("a", "activation_bits", "bits per activation", "bit", "real")
 c = _variable("c", "kv_bits", "bits per element of the KV cache", "bit", "real")
+
+S = _variable("S", "prompt_len", "tokens of the prompt")
+n = _variable("n", "new_tokens", "tokens generated after the prompt")
+T = _variable("T", "target_time", "time to be reached", "second", "real")
 
 P = _variable("P", "peak", "peak performance that applies", "FLOP/second", "real")
 BW = _variable("BW", "bandwidth", "memory bandwidth", "byte/second", "real")

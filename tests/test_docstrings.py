@@ -8,7 +8,8 @@ import re
 import pytest
 
 import symroof
-from symroof.analysis.roofline import Analysis, Placed, Total
+from symroof.analysis.analysis import Analysis, Total
+from symroof.analysis.roofline import Placed
 from symroof.architectures.model import Model
 from symroof.architectures.step import Step
 from symroof.hardware.device import Device

@@ -11,7 +11,7 @@ from symroof.cli.output import FORMATS, as_json, as_text, check_writable, chosen
 from symroof.cli.values import Whole, Word
 
 if TYPE_CHECKING:
-    from symroof.analysis.roofline import Analysis
+    from symroof.analysis.analysis import Analysis
 
 SIZE, WIDTH = Whole(), Whole(64)
 
@@ -41,7 +41,7 @@ SIZE, WIDTH = Whole(), Whole(64)
 def analyze(model: str, hardware: str, formulas: bool, wanted: str | None, output: Path | None, **options: object) -> None:
     """FLOPs, traffic, intensity, bound and time of every operator of one step of MODEL."""
     check_writable(output)
-    from symroof.analysis.roofline import analyze as roofline
+    from symroof.analysis.analysis import analyze as roofline
     from symroof.architectures.model import load_model
     from symroof.architectures.options import Options
     from symroof.hardware.loader import load_hardware

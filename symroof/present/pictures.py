@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from symroof.analysis.roofline import COMPUTE, Analysis, Placed
+from symroof.analysis.analysis import Analysis
+from symroof.analysis.roofline import COMPUTE, Placed
 from symroof.errors import InputError
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import symroof
-from symroof.analysis.roofline import Analysis
+from symroof.analysis.analysis import Analysis
 from symroof.present.records import analysis_record
 from tests.conftest import rows
 

@@ -1,0 +1,76 @@
+"""The aggregate condition of decode: with weights and KV cache summed, when can any batch be compute-bound?
+
+As the batch grows the weights are shared by ever more sequences, but each sequence brings its own cache.
+Per sequence and step there are ``F_0 + F_1 t`` FLOPs and ``K t`` bytes of cache, so a large enough batch is
+compute-bound only where ``(F_0 + F_1 t) BW > K t P``: below ``S_max = F_0 / (K P / BW - F_1)``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sympy import Add, Expr, Rational, Symbol
+
+from symroof import symbols
+from symroof.analysis.costs import WEIGHTS_AND_KV, costs, device_of
+from symroof.analysis.letters import Solution, solve_letters
+from symroof.analysis.limits import rational_limit
+from symroof.analysis.polynomial import polynomial
+from symroof.architectures.step import Step
+from symroof.errors import InputError
+from symroof.hardware.device import Device
+from symroof.operators.operator import Kind
+from symroof.symbols import substitute
+
+
+@dataclass(frozen=True)
+class ContextLimit:
+    """The context length beyond which no batch makes decode compute-bound.
+
+    Attributes
+    ----------
+    formula : S_max in letters.
+    condition : when there is such a limit; where it fails, a large enough batch always does it.
+    value : S_max in tokens, exactly; None without a device, or where there is no limit.
+    """
+
+    formula: Expr
+    condition: Expr | None
+    value: Expr | None
+
+
+def context_limit(step: Step, hardware: Device | str | Path | None = None) -> ContextLimit:
+    """S_max of a decode step, the embedding table not counted.
+
+    It does not move with the weight width: at a large batch the weights no longer count.
+
+    Raises
+    ------
+    InputError
+        The step is not a decode step.
+
+    >>> import symroof
+    >>> widths = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
+    >>> limit = symroof.context_limit(symroof.load_model("llama-2-7b").decode(**widths), "a100-sxm-80gb")
+    >>> round(float(limit.value), 1)
+    165.8
+    """
+    if not step.options.decode:
+        raise InputError("phase 'prefill': the context limit is one of decode, where every sequence brings its own KV cache")
+    device = device_of(hardware)
+    cost = costs(step, WEIGHTS_AND_KV)
+    flops, traffic = (Add(*parts) for parts in zip(*((one.flops, one.traffic) for one in cost), strict=True))
+    per_sequence = [rational_limit(part / symbols.b, symbols.b) for part in (flops, traffic)]
+    slack = polynomial(per_sequence[0] * symbols.BW - per_sequence[1] * symbols.P, symbols.t)
+    answer: Solution = solve_letters(slack)
+    if answer.formula is None:
+        raise InputError(f"{step.model} has no context limit: its KV cache does not grow with the context")
+    value = None
+    if device is not None:
+        known: dict[Symbol, Expr] = dict(step.values) | {symbols.BW: device.bandwidth_figure.value}
+        matmul = next(op for op, _ in step.graph if op.kind in (Kind.MATMUL, Kind.FUSED_ATTENTION) and op.operand_bits)
+        known[symbols.P] = device.fastest(step.graph.data_types(matmul))[1]
+        found = substitute(answer.formula, known)
+        value = found if isinstance(found, Rational) and found > 0 else None
+    return ContextLimit(answer.formula, answer.condition, value)

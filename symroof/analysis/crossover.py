@@ -1,0 +1,180 @@
+"""Where the bound of an operator changes in one variable, whether it ever does, and why.
+
+An operator is memory-bound where ``F / P < B / BW``, that is where ``F BW - B P`` is negative. That
+slack is a polynomial of low degree in any one symbol; its roots are the crossovers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from sympy import Expr, Integer, Rational, S, Symbol, oo
+
+from symroof.analysis.intervals import COMPUTE, MEMORY, Interval, Piece, first_integer, partition
+from symroof.analysis.letters import ALWAYS, CROSSES, INTERVALS, Solution, solve_letters
+from symroof.analysis.limits import rational_limit
+from symroof.analysis.polynomial import Polynomial, polynomial
+from symroof.analysis.reasoning import align, reasoning, sentence
+from symroof.symbols import VOCABULARY, Variable, substitute
+
+
+@dataclass(frozen=True)
+class Crossover:
+    """The crossover of one operator (or group, or step) in one variable.
+
+    Attributes
+    ----------
+    operator : what it is the crossover of.
+    over : the variable.
+    flops, traffic, peak, bandwidth : in letters; `values` has the numbers.
+    values : what the other letters stand for; empty for a symbolic answer.
+    pieces : the slack in numbers, on every stretch where one peak applies; empty while it has letters.
+    counted : instead of pieces, the stretches of whole numbers, where the formulas count blocks.
+
+    >>> import symroof
+    >>> step = symroof.load_model("llama-2-7b").decode(weight_bits=16, activation_bits=16, kv_bits=16)
+    >>> answer = symroof.crossover(step, "up_proj", over="batch", hardware="a100-sxm-80gb")
+    >>> answer.verdict, answer.value, answer.first_integer
+    ('crosses', 858624000/5323703, 162)
+    >>> print(answer.formula)
+    P*d*f*w/(16*BW*d*f - P*a*d - P*a*f)
+    >>> print(answer.condition)
+    16*BW*d*f > P*a*d + P*a*f
+    """
+
+    operator: str
+    over: Variable
+    flops: Expr
+    traffic: Expr
+    peak: Expr
+    bandwidth: Expr
+    values: Mapping[Symbol, Expr]
+    pieces: tuple[Piece, ...] = ()
+    counted: tuple[Interval, ...] = ()
+    statements: tuple[str, ...] = ()
+
+    @cached_property
+    def slack(self) -> Polynomial:
+        """``F BW - B P`` in lowest terms, in letters."""
+        return polynomial(self.flops * self.bandwidth - self.traffic * self.peak, self.over.symbol)
+
+    @cached_property
+    def solution(self) -> Solution:
+        """The answer in letters."""
+        return solve_letters(self.slack)
+
+    @property
+    def formula(self) -> Expr | None:
+        """The crossover in letters, if there can be one."""
+        return self.solution.formula
+
+    @property
+    def condition(self) -> Expr | None:
+        """When the formula is a crossover; None where it always is, or where there is none."""
+        return self.solution.condition
+
+    @cached_property
+    def intervals(self) -> tuple[Interval, ...]:
+        """The stretches with one bound each, in numbers; empty while letters are left."""
+        return self.counted or partition(self.pieces)
+
+    @property
+    def verdict(self) -> str:
+        """ "crosses", "always-memory", "always-compute" or "intervals": in numbers where there are, else in letters."""
+        bounds = [interval.bound for interval in self.intervals]
+        if not bounds:
+            return self.solution.verdict
+        return ALWAYS[bounds[0]] if len(bounds) == 1 else CROSSES if len(bounds) == 2 else INTERVALS
+
+    @property
+    def below(self) -> str | None:
+        """The bound below the crossover."""
+        return self.intervals[0].bound if self.intervals else self.solution.below
+
+    @property
+    def above(self) -> str | None:
+        """The bound above the crossover."""
+        return self.intervals[-1].bound if self.intervals else self.solution.above
+
+    @property
+    def value(self) -> Expr | None:
+        """The crossover as an exact number."""
+        return self.intervals[0].high if self.verdict == CROSSES and self.intervals else None
+
+    @property
+    def first_integer(self) -> Expr | None:
+        """The first whole number on the far side, for a variable that counts things or bits."""
+        if self.value is None or self.over.unit not in COUNTED:
+            return None
+        if self.counted:
+            return self.value + 1
+        return first_integer(self.value, self.intervals[-1].bound)
+
+    @property
+    def sentence(self) -> str:
+        """The answer in words."""
+        return sentence(self)
+
+    def reasoning(self) -> tuple[tuple[str, str], ...]:
+        """The derivation, a line of words and one of LaTeX per step."""
+        return reasoning(self)
+
+    def latex(self) -> str:
+        """The derivation as a LaTeX align environment."""
+        return align(self)
+
+    def _repr_latex_(self) -> str:
+        lines = [rf"\text{{{words}}}:\quad & {formula}" for words, formula in self.reasoning()]
+        return "$$\\begin{aligned}" + r" \\ ".join(lines) + "\\end{aligned}$$"
+
+    def bound_at(self, value: int | Expr) -> str | None:
+        """The bound at one value of the variable, from the sign of the slack; None outside its range."""
+        at = S(value) if isinstance(value, int) else value
+        if self.counted:
+            return next((interval.bound for interval in self.counted if at in interval), None)
+        inside = [piece for piece in self.pieces if piece.low <= at <= piece.high]
+        return None if not inside else MEMORY if inside[0].slack(at) < 0 else COMPUTE
+
+    def tends_to(self, *grown: Symbol) -> Expr | None:
+        """What the formula tends to as these sizes grow together.
+
+        For a linear layer whose hidden and intermediate sizes grow, ridge x weight bits / 16.
+        """
+        if self.formula is None:
+            return None
+        n = Symbol("n_", positive=True)
+        return rational_limit(substitute(self.formula, {symbol: n * symbol for symbol in grown}), n)
+
+
+COUNTED = ("dimensionless", "bit")
+"""Units of variables that take whole numbers."""
+
+
+def of_expressions(
+    operator: str,
+    over: Symbol,
+    costs: tuple[Expr, Expr, Expr, Expr],
+    values: Mapping[Symbol, Expr] | None = None,
+    low: int | Rational | None = None,
+) -> Crossover:
+    """The crossover of any FLOPs, traffic, peak and bandwidth (a link's, say), given as *costs* in that order.
+
+    >>> from symroof.symbols import b, d, f, P, BW
+    >>> answer = of_expressions("two chips", d, (b * d * f, 2 * b * f, P, BW), {P: Integer(197 * 10**12), BW: Integer(45 * 10**9)})
+    >>> answer.value, answer.first_integer
+    (78800/9, 8756)
+    """
+    flops, traffic, peak, bandwidth = costs
+    variable = VOCABULARY[over]
+    known = {symbol: value for symbol, value in (values or {}).items() if symbol != over}
+    slack = polynomial(substitute(flops * bandwidth - traffic * peak, known), over)
+    start = S(low) if low is not None else lowest(variable)
+    pieces = (Piece(start, oo, slack),) if slack.is_bound else ()
+    return Crossover(operator, variable, flops, traffic, peak, bandwidth, known, pieces)
+
+
+def lowest(variable: Variable) -> Expr:
+    """Where the range of a variable starts: 1 where it counts, 0 (left out) where it measures."""
+    return Integer(1) if variable.domain == "integer" else Integer(0)

@@ -1,0 +1,144 @@
+"""Sums over generation: a prompt of S tokens, then n tokens one by one, in closed form.
+
+Prefill reads the prompt; decode step i has a context of ``S + i`` tokens, the one it generates included,
+for i = 1 ... n. Every cost of a decode step is a polynomial in the context on each of its regimes, and a
+sum of a polynomial over whole numbers has a closed form (Faulhaber).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sympy import Add, Expr, Integer, Poly, bernoulli, floor, oo
+
+from symroof import symbols
+from symroof.analysis.analysis import analyze
+from symroof.analysis.costs import device_of
+from symroof.analysis.regimes import regimes
+from symroof.architectures.model import Model
+from symroof.architectures.options import LARGEST, Options
+from symroof.errors import InputError, quote
+from symroof.hardware.device import Device
+from symroof.symbols import substitute
+
+
+def polynomial_sum(expression: Expr, x, low: Expr, high: Expr) -> Expr:
+    """The sum of a polynomial over the whole numbers from *low* to *high*, both included.
+
+    >>> from symroof.symbols import t, n
+    >>> polynomial_sum(t**2, t, Integer(1), n).factor()
+    n*(n + 1)*(2*n + 1)/6
+    """
+    terms = [
+        coefficient * (bernoulli(power + 1, high + 1) - bernoulli(power + 1, low)) / (power + 1)
+        for (power,), coefficient in Poly(expression, x).terms()
+    ]
+    return Add(*terms).expand()
+
+
+@dataclass(frozen=True)
+class Part:
+    """The decode steps whose contexts lie on one regime.
+
+    Attributes
+    ----------
+    first, last : context lengths of the first and last step on it.
+    step_time : seconds of a step, a polynomial in t.
+    time : seconds of all of them.
+    """
+
+    first: Expr
+    last: Expr
+    step_time: Expr
+    time: Expr
+
+
+@dataclass(frozen=True)
+class Generation:
+    """Time and traffic of a prompt and the tokens after it.
+
+    Attributes
+    ----------
+    prompt, tokens : S and n.
+    prefill_time, prefill_traffic : of reading the prompt.
+    parts : the decode steps by regime.
+    decode_traffic : bytes of all decode steps.
+    traffic_formula : the same in letters S and n.
+    """
+
+    prompt: int
+    tokens: int
+    prefill_time: Expr
+    prefill_traffic: Expr
+    parts: tuple[Part, ...]
+    decode_traffic: Expr
+    traffic_formula: Expr
+    statements: tuple[str, ...]
+
+    @property
+    def decode_time(self) -> Expr:
+        """Seconds of all decode steps, exactly."""
+        return Add(*(part.time for part in self.parts))
+
+    @property
+    def time(self) -> Expr:
+        """Seconds of prefill and decode, exactly."""
+        return self.prefill_time + self.decode_time
+
+    @property
+    def traffic(self) -> Expr:
+        """Bytes of prefill and decode, exactly."""
+        return self.prefill_traffic + self.decode_traffic
+
+
+def generation(model: Model, *, prompt: int, tokens: int, hardware: Device | str | Path, **inputs: object) -> Generation:
+    """Time and traffic of a prompt and n generated tokens, in closed form.
+
+    Parameters
+    ----------
+    prompt, tokens : S and n.
+    inputs : batch, widths and conventions, as for `Model.decode`.
+
+    Raises
+    ------
+    InputError
+        A size is not a positive whole number, or an input is missing.
+
+    >>> import symroof
+    >>> found = symroof.generation(symroof.load_model("llama-2-7b"), prompt=512, tokens=128, hardware="a100-sxm-80gb",
+    ...     batch=1, weight_bits=16, activation_bits=16, kv_bits=16)
+    >>> round(float(found.decode_time), 4), len(found.parts)
+    (0.8496, 1)
+    """
+    for name, value in (("prompt", prompt), ("tokens", tokens)):
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= LARGEST:
+            raise InputError(f"{name} {quote(value)}: expected a whole number from 1 to 1e12")
+    device = device_of(hardware)
+    assert device is not None
+    before = analyze(model.step(Options("prefill", seq_len=prompt, **inputs)), device)  # pyright: ignore[reportArgumentType]
+    decode = model.step(Options("decode", **inputs))  # pyright: ignore[reportArgumentType]
+    over_context = regimes(decode, over="seq_len", hardware=device)
+    low, high = Integer(prompt + 1), Integer(prompt + tokens)
+    traffic = decode.graph.byte_count()
+    in_letters = polynomial_sum(traffic, symbols.t, symbols.S + 1, symbols.S + symbols.n)
+    return Generation(
+        prompt,
+        tokens,
+        before.total.time_expr,
+        before.total.byte_count(),
+        tuple(_parts(over_context.regimes, low, high)),
+        substitute(in_letters, {symbols.S: Integer(prompt), symbols.n: Integer(tokens)}),
+        in_letters,
+        (*decode.statements, "step i of n has a context of S + i tokens; prefill reads the S of the prompt"),
+    )
+
+
+def _parts(found, low: Expr, high: Expr):
+    for regime in found:
+        first = low if regime.low < low else floor(regime.low) + 1
+        last = high if regime.high == oo else min(high, floor(regime.high))
+        if regime.low == found[0].low and low <= regime.low:
+            first = low
+        if first <= last:
+            yield Part(first, last, regime.time, polynomial_sum(regime.time, symbols.t, first, last))

@@ -1,0 +1,120 @@
+"""Where a polynomial with rational coefficients is negative and where it is not, exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sympy import Expr, Poly, Rational, ceiling, floor, oo, real_roots, sqrt
+
+from symroof.analysis.polynomial import Polynomial
+
+MEMORY, COMPUTE = "memory", "compute"
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A stretch of a variable with one bound.
+
+    A boundary between two bounds belongs to the compute-bound side: there FLOPs and bytes take
+    equally long.
+    """
+
+    low: Expr
+    high: Expr
+    bound: str
+
+    def __contains__(self, value: object) -> bool:
+        assert isinstance(value, Expr | int)
+        return bool(self.low <= value) and bool(value <= self.high)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A polynomial and the stretch of the variable where it holds; the low end is part of it."""
+
+    low: Expr
+    high: Expr
+    slack: Polynomial
+
+
+def roots(slack: Polynomial) -> list[Expr]:
+    """The distinct real roots in ascending order, exactly.
+
+    >>> from symroof.symbols import b
+    >>> roots(Polynomial(b, (Integer(-6), Integer(1), Integer(1))))
+    [-3, 2]
+    """
+    coefficients = slack.coefficients
+    if slack.degree == 0:
+        return []
+    if slack.degree == 1:
+        return [-coefficients[0] / coefficients[1]]
+    if slack.degree == 2:
+        c, b, a = coefficients
+        discriminant = b**2 - 4 * a * c
+        if discriminant < 0:
+            return []
+        width = sqrt(discriminant)
+        pair = {(-b - width) / (2 * a), (-b + width) / (2 * a)}
+        return sorted(pair)
+    return list(dict.fromkeys(real_roots(Poly(slack.as_expr(), slack.x))))
+
+
+def _bound(value: Expr) -> str:
+    return MEMORY if value < 0 else COMPUTE
+
+
+def _between(low: Expr, high: Expr) -> Expr:
+    """A rational strictly between two numbers."""
+    if high == oo:
+        return floor(low) + 1
+    middle = (low + high) / 2
+    if middle.is_Rational:
+        return middle
+    digits = 20
+    while True:
+        guess = Rational(str(middle.evalf(digits)))
+        if low < guess < high:
+            return guess
+        digits *= 2
+
+
+def partition(pieces: Sequence[Piece]) -> tuple[Interval, ...]:
+    """The stretches with one bound each, over pieces that follow one another.
+
+    >>> from symroof.symbols import b
+    >>> line = Polynomial(b, (Integer(-7), Integer(2)))
+    >>> partition([Piece(Integer(1), oo, line)])
+    (Interval(low=1, high=7/2, bound='memory'), Interval(low=7/2, high=oo, bound='compute'))
+    """
+    found: list[Interval] = []
+    for piece in pieces:
+        inner = [root for root in roots(piece.slack) if piece.low < root < piece.high]
+        edges = [piece.low, *inner, piece.high]
+        for low, high in zip(edges, edges[1:], strict=False):
+            if low in inner:  # at a root FLOPs and bytes take equally long
+                found.append(Interval(low, low, COMPUTE))
+            found.append(Interval(low, high, _bound(piece.slack(_between(low, high)))))
+    return _merged(found)
+
+
+def _merged(intervals: Sequence[Interval]) -> tuple[Interval, ...]:
+    merged: list[Interval] = []
+    for interval in intervals:
+        if merged and merged[-1].bound == interval.bound:
+            merged[-1] = Interval(merged[-1].low, interval.high, interval.bound)
+        elif merged and interval.low == interval.high and merged[-1].bound == MEMORY:
+            merged.append(interval)
+        else:
+            merged.append(interval)
+    return tuple(merged)
+
+
+def first_integer(crossing: Expr, above: str) -> Expr:
+    """The first whole number on the far side of a crossing.
+
+    >>> first_integer(Rational(7, 2), "compute"), first_integer(Integer(4), "compute"), first_integer(Integer(4), "memory")
+    (4, 4, 5)
+    """
+    return ceiling(crossing) if above == COMPUTE else floor(crossing) + 1

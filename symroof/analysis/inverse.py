@@ -1,0 +1,167 @@
+"""Inverse design: what a resource or an input must be for a step to reach a target."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sympy import Expr, Symbol, ceiling, floor, oo
+
+from symroof import symbols
+from symroof.analysis.capacity import memory_of
+from symroof.analysis.intervals import roots
+from symroof.analysis.letters import solve_letters
+from symroof.analysis.polynomial import polynomial
+from symroof.analysis.regimes import Regime, Regimes, regimes
+from symroof.architectures.step import Step
+from symroof.errors import InputError, quote
+from symroof.hardware.device import Device
+from symroof.symbols import Variable, substitute
+
+RESOURCES = (symbols.BW, symbols.P)
+
+
+class ImpossibleError(InputError):
+    """No value of the variable reaches the target; the message says why.
+
+    >>> raise ImpossibleError("impossible: compute alone takes 2 s")
+    Traceback (most recent call last):
+        ...
+    symroof.analysis.inverse.ImpossibleError: impossible: compute alone takes 2 s
+    """
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the variable must be.
+
+    Attributes
+    ----------
+    variable : what was solved for.
+    formula : the answer as a function of the target time T, on the regime it lies in.
+    value : the exact number: the least that suffices, or for an input the most that is allowed.
+    relation : ">=" where more of the variable helps, "<=" where less does.
+    time : seconds of the step at the value.
+    integer : the value rounded to the whole number on the right side; None for a measured quantity.
+    """
+
+    variable: Variable
+    formula: Expr
+    value: Expr
+    relation: str
+    time: Expr
+    integer: Expr | None
+
+
+def required(
+    step: Step, *, over: str, hardware: Device | str | Path, target_time: Expr | None = None, target_rate: Expr | None = None
+) -> Answer:
+    """The bandwidth, peak, batch, context or width at which the step takes the target time.
+
+    Parameters
+    ----------
+    step : with every other input given as a number.
+    over : the variable to solve for: "bandwidth", "peak", "batch", "seq_len", "weight_bits", ...
+    hardware : the device whose other figures are kept.
+    target_time : seconds the step may take.
+    target_rate : instead, tokens (decode) or sequences (prefill) per second to be reached.
+
+    Raises
+    ------
+    ImpossibleError
+        No value reaches the target; the message says what stands in the way.
+    InputError
+        Not exactly one target is given, or it is not positive.
+
+    >>> import symroof
+    >>> from sympy import Rational
+    >>> step = symroof.load_model("llama-2-7b").decode(
+    ...     batch=1, seq_len=2048, weight_bits=16, activation_bits=16, kv_bits=16)
+    >>> answer = required(step, over="bandwidth", hardware="a100-sxm-80gb", target_time=Rational(5, 1000))
+    >>> round(float(answer.value) / 1e9), answer.relation
+    (2863, '>=')
+    """
+    if (target_time is None) == (target_rate is None):
+        raise InputError("give one target: a time or a rate")
+    target = target_time if target_time is not None else target_rate
+    assert target is not None
+    if target <= 0:
+        raise InputError(f"target {quote(str(target))}: expected a number above 0")
+    whole = regimes(step, over=over, hardware=hardware)
+    if target_rate is None:
+        return _for_time(whole, target)
+    return _for_rate(whole, target)
+
+
+def _for_time(whole: Regimes, target: Expr) -> Answer:
+    falling = whole.over.symbol in RESOURCES
+    ordered = whole.regimes if falling else tuple(reversed(whole.regimes))
+    for regime in ordered:
+        value = _reached(regime, whole.over.symbol, target, falling)
+        if value is not None:
+            return _answer(whole, regime, value, ">=" if falling else "<=", target)
+    raise ImpossibleError(_why(whole, target))
+
+
+def _reached(regime: Regime, x: Symbol, target: Expr, falling: bool) -> Expr | None:
+    """The end of the stretch on which the regime's time is within the target."""
+    excess = polynomial(regime.time - target, x)
+    inside = [root for root in roots(excess) if regime.low <= root <= regime.high]
+    if inside:
+        return min(inside) if falling else max(inside)
+    start = regime.low if falling else regime.high
+    if start == oo or start == 0:
+        return None
+    return start if substitute(regime.time, {x: start}) <= target else None
+
+
+def _answer(whole: Regimes, regime: Regime, value: Expr, relation: str, target: Expr) -> Answer:
+    x = whole.over.symbol
+    excess = polynomial(regime.time - symbols.T, x)
+    formula = solve_letters(excess).formula if excess.degree in (1, 2) else None
+    whole_number = None
+    if whole.over.unit in ("dimensionless", "bit"):
+        whole_number = floor(value) if relation == "<=" else ceiling(value)
+    assert substitute(regime.time, {x: value}) <= target
+    return Answer(whole.over, formula if formula is not None else value, value, relation, substitute(regime.time, {x: value}), whole_number)
+
+
+def _why(whole: Regimes, target: Expr) -> str:
+    x, shown = whole.over.symbol, f"{float(target):.6g} s"
+    if x == symbols.BW:
+        floor_time = whole.regimes[-1].time.subs(x, oo)
+        return f"impossible: compute alone takes {float(floor_time):.6g} s, more than the target {shown}, at any bandwidth; raise the peak"
+    if x == symbols.P:
+        floor_time = whole.regimes[-1].time.subs(x, oo)
+        return f"impossible: memory traffic alone takes {float(floor_time):.6g} s, more than the target {shown}, at any peak; raise the bandwidth"
+    first = whole.regimes[0]
+    least = substitute(first.time, {x: first.low})
+    return f"impossible: at the least {whole.over.name}, {first.low}, the step takes {float(least):.6g} s, more than the target {shown}"
+
+
+def _for_rate(whole: Regimes, rate: Expr) -> Answer:
+    """Rate = batch / time: over the batch the least that reaches it, else the time it allows."""
+    if whole.over.symbol != symbols.b:
+        batch = whole.step.values[symbols.b]
+        return _for_time(whole, batch / rate)
+    if rate >= whole.asymptote:
+        raise ImpossibleError(
+            f"impossible: throughput stays below {float(whole.asymptote):.6g} per second at any batch, less than the target {float(rate):.6g}"
+        )
+    value = whole.batch_reaching(rate / whole.asymptote)
+    regime = whole.at(value)
+    return Answer(whole.over, value, value, ">=", substitute(regime.time, {symbols.b: value}), ceiling(value))
+
+
+def required_capacity(step: Step) -> Expr:
+    """Bytes of memory the step needs, exactly.
+
+    >>> import symroof
+    >>> step = symroof.load_model("opt-125m").decode(batch=1, seq_len=1, weight_bits=16, activation_bits=16, kv_bits=16)
+    >>> required_capacity(step) > 2 * 125239296
+    True
+    """
+    total = memory_of(step)
+    if not total.is_number:
+        raise InputError(f"{', '.join(sorted(map(str, total.free_symbols)))} must be numbers to tell the capacity")
+    return total

@@ -1,0 +1,46 @@
+"""Limits of rational functions, and the least upper bound of an intensity."""
+
+from __future__ import annotations
+
+from sympy import Expr, Integer, Limit, Poly, Symbol, fraction, oo, together
+
+from symroof.analysis.polynomial import polynomial, sign
+from symroof.errors import InputError
+
+
+def rational_limit(expression: Expr, n: Symbol) -> Expr:
+    """The limit of a rational function as *n* grows.
+
+    >>> from symroof.symbols import b, d
+    >>> rational_limit((2 * b * d + b) / (d + 3), d)
+    2*b
+    """
+    over, under = (Poly(part, n) for part in fraction(together(expression)))
+    if over.degree() < under.degree():
+        return Integer(0)
+    if over.degree() > under.degree():
+        return oo
+    return over.LC() / under.LC()
+
+
+def intensity_supremum(flops: Expr, traffic: Expr, x: Symbol) -> Expr:
+    """The least upper bound of the intensity over all positive *x*, where the intensity is monotone in it.
+
+    >>> from symroof.symbols import t, h, e, k, c
+    >>> intensity_supremum(4 * h * e * t, (2 * h * e + 2 * t * k * e * c) / 8, t)
+    16*h/(c*k)
+
+    Raises
+    ------
+    InputError
+        The intensity rises and falls.
+    """
+    intensity = together(flops / traffic)
+    over, under = fraction(intensity)
+    slope = polynomial(over.diff(x) * under - over * under.diff(x), x)
+    signs = {sign(coefficient) for coefficient in slope.coefficients if coefficient != 0}
+    if signs <= {1}:
+        return rational_limit(intensity, x).factor()
+    if signs <= {-1}:
+        return Limit(intensity, x, 0).doit().factor()
+    raise InputError(f"the intensity {intensity} is not monotone in {x}")

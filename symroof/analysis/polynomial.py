@@ -1,0 +1,129 @@
+"""The slack ``F BW - B P`` as a polynomial: its sign is the bound.
+
+All symbols are positive, so clearing denominators and dividing by a common monomial keep the sign.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+from sympy import Dummy, Expr, Integer, Poly, Symbol, ceiling, floor, fraction, together
+from sympy import Max as MaxFunction
+from sympy import Min as MinFunction
+
+from symroof.errors import InputError
+
+OPAQUE = (ceiling, floor, MaxFunction, MinFunction)
+
+
+@dataclass(frozen=True)
+class Polynomial:
+    """A polynomial in one symbol with the sign of some expression; coefficients from the lowest power up.
+
+    >>> from symroof.symbols import b, d, P, BW
+    >>> slack = polynomial(2 * b * d * BW - (b * d / 8 + d) * P, b)
+    >>> slack.coefficients
+    (-8*P, 16*BW - P)
+    >>> slack.degree
+    1
+    """
+
+    x: Symbol
+    coefficients: tuple[Expr, ...]
+
+    @property
+    def degree(self) -> int:
+        """The highest power that occurs."""
+        return len(self.coefficients) - 1
+
+    @cached_property
+    def is_bound(self) -> bool:
+        """Whether every coefficient is a number."""
+        return all(coefficient.is_number for coefficient in self.coefficients)
+
+    def __call__(self, value: Expr | int) -> Expr:
+        """The value at a point, exactly."""
+        total: Expr = Integer(0)
+        for coefficient in reversed(self.coefficients):
+            total = total * value + coefficient
+        return total
+
+    def as_expr(self) -> Expr:
+        """As an expression, from the highest power down."""
+        return self(self.x)
+
+
+def polynomial(expression: Expr, x: Symbol) -> Polynomial:
+    """The polynomial in *x* that has the sign of *expression* for all positive symbols, in lowest terms.
+
+    Raises
+    ------
+    InputError
+        The expression is not a rational function of x (blocks are counted by a ceiling, say).
+    """
+    numerator, opaque = _without_opaque(fraction(together(expression))[0], x)
+    generators = [x, *sorted(numerator.free_symbols - {x}, key=str)]
+    if not numerator.is_polynomial(*generators):
+        raise InputError(f"{numerator} is not a polynomial in {x}")
+    whole = Poly(numerator, *generators)
+    if whole.is_zero:
+        return Polynomial(x, (Integer(0),))
+    _, whole = whole.terms_gcd()
+    whole = whole.primitive()[1]
+    parts: dict[int, dict[tuple[int, ...], Expr]] = {}
+    for powers, number in whole.terms():
+        parts.setdefault(powers[0], {})[powers[1:]] = number
+    others = generators[1:]
+    coefficients = tuple(_assembled(parts.get(power, {}), others).xreplace(opaque) for power in range(max(parts) + 1))
+    return Polynomial(x, coefficients)
+
+
+def _assembled(terms: dict[tuple[int, ...], Expr], symbols: list[Symbol]) -> Expr:
+    if not terms:
+        return Integer(0)
+    return Poly.from_dict(terms, *symbols).as_expr() if symbols else terms[()]
+
+
+def _without_opaque(expression: Expr, x: Symbol) -> tuple[Expr, dict[Dummy, Expr]]:
+    """Put a positive letter for every ceiling and the like that does not depend on x."""
+    found = sorted(expression.atoms(*OPAQUE), key=lambda atom: -atom.count_ops())
+    letters: dict[Expr, Dummy] = {}
+    for atom in found:
+        if x in atom.free_symbols:
+            raise InputError(f"the formula counts blocks, {atom}: it is not a polynomial in {x}")
+        letters[atom] = Dummy("n", positive=True)
+    return expression.xreplace(letters), {letter: atom for atom, letter in letters.items()}
+
+
+def split(expression: Expr) -> tuple[Expr, Expr]:
+    """The positive terms of a polynomial and, turned positive, the negative ones.
+
+    >>> from symroof.symbols import b, d, P, BW
+    >>> split(16 * BW * d - P * b)
+    (16*BW*d, P*b)
+    """
+    terms = expression.expand().as_ordered_terms()
+    positive = [term for term in terms if not term.could_extract_minus_sign() and term != 0]
+    negative = [-term for term in terms if term.could_extract_minus_sign()]
+    return _sum(positive), _sum(negative)
+
+
+def _sum(terms: Iterable[Expr]) -> Expr:
+    return sum(terms, start=Integer(0))
+
+
+def sign(expression: Expr) -> int | None:
+    """The sign for all positive symbols, where every term agrees; None where that cannot be said.
+
+    >>> from symroof.symbols import b, d
+    >>> sign(b + d), sign(-b * d), sign(b - d), sign(b - b)
+    (1, -1, None, 0)
+    """
+    if expression.is_number:
+        return int(bool(expression > 0)) - int(bool(expression < 0))
+    positive, negative = split(expression)
+    if positive != 0 and negative != 0:
+        return None
+    return int(positive != 0) - int(negative != 0)

@@ -1,0 +1,219 @@
+"""A whole step over one variable: the exact partition of its range, and the time on each part of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from sympy import Add, Expr, S, Symbol
+
+from symroof import symbols
+from symroof.analysis.costs import (
+    TOTAL,
+    Cost,
+    bound_operator,
+    costs,
+    counts_blocks,
+    device_of,
+    grouped_costs,
+    known_values,
+    peak_of,
+    require,
+    stretches,
+    variable_of,
+)
+from symroof.analysis.intervals import COMPUTE, Interval, Piece, partition
+from symroof.analysis.limits import rational_limit
+from symroof.analysis.polynomial import polynomial
+from symroof.architectures.step import Step
+from symroof.errors import InputError, quote
+from symroof.hardware.device import Device
+from symroof.operators.graph import Graph
+from symroof.symbols import Variable, substitute
+
+
+@dataclass(frozen=True)
+class Regime:
+    """A stretch of the variable on which no operator changes its bound.
+
+    Attributes
+    ----------
+    low, high : its ends; neighbours share them, and time agrees there.
+    time : seconds of the whole step, a rational function of the variable.
+    compute_bound : the operators that are compute-bound on it.
+    """
+
+    low: Expr
+    high: Expr
+    time: Expr
+    compute_bound: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Regimes:
+    """The time of a step as a function of one variable, in closed form.
+
+    >>> import symroof
+    >>> step = symroof.load_model("llama-2-13b").decode(
+    ...     seq_len=1024, weight_bits=16, activation_bits=16, kv_bits=16, accounting="survey")
+    >>> over_batch = symroof.regimes(step, over="batch", hardware="survey/nvidia_A6000")
+    >>> [str(knee)[:6] for knee in over_batch.knees], over_batch.regimes[1].compute_bound == {"gate_proj", "up_proj", "down_proj"}
+    (['213.77', '218.18'], True)
+    """
+
+    step: Step
+    device: Device
+    over: Variable
+    regimes: tuple[Regime, ...]
+
+    def at(self, value: int | Expr) -> Regime:
+        """The regime a value lies in.
+
+        Raises
+        ------
+        InputError
+            The value is outside the range.
+        """
+        point = S(value) if isinstance(value, int) else value
+        for regime in self.regimes:
+            if regime.low <= point <= regime.high:
+                return regime
+        raise InputError(f"{self.over.name} {quote(value)} is outside {self.regimes[0].low} to {self.regimes[-1].high}")
+
+    def time(self, value: int | Expr) -> Expr:
+        """Seconds at a value, exactly."""
+        return substitute(self.at(value).time, {self.over.symbol: S(value) if isinstance(value, int) else value})
+
+    @property
+    def knees(self) -> tuple[Expr, ...]:
+        """Where one operator or more changes its bound, and with it the slope of time."""
+        return tuple(regime.low for regime in self.regimes[1:])
+
+    @cached_property
+    def knee(self) -> Expr | None:
+        """The knee: where the slope of time changes most; None where it never does."""
+        x = self.over.symbol
+        bends = {
+            right.low: abs(substitute(right.time.diff(x) - left.time.diff(x), {x: right.low}))
+            for left, right in zip(self.regimes, self.regimes[1:], strict=False)
+        }
+        return max(bends, key=lambda knee: bends[knee]) if bends else None
+
+    @cached_property
+    def asymptote(self) -> Expr:
+        """What throughput tends to as the batch grows, in tokens (decode) or sequences (prefill) per second.
+
+        Raises
+        ------
+        InputError
+            The variable is not the batch.
+        """
+        if self.over.symbol != symbols.b:
+            raise InputError(f"throughput has its asymptote over batch, not over {self.over.name}")
+        return rational_limit(symbols.b / self.regimes[-1].time, symbols.b)
+
+    def batch_reaching(self, share: Expr) -> Expr:
+        """The smallest batch, a real number, whose throughput is that share of the asymptote, exactly.
+
+        Raises
+        ------
+        InputError
+            The share is not between 0 and 1, or no batch reaches it.
+        """
+        if not 0 < share < 1:
+            raise InputError(f"share {quote(str(share))}: expected a number between 0 and 1")
+        wanted = share * self.asymptote
+        for regime in self.regimes:
+            # batch >= wanted x time: a line in the batch, as time is one on a regime
+            line = polynomial(symbols.b - wanted * regime.time, symbols.b)
+            inside = partition([Piece(regime.low, regime.high, line)])
+            reached = [interval.low for interval in inside if interval.bound == COMPUTE]
+            if reached:
+                return reached[0]
+        raise InputError(f"no batch reaches {share} of the asymptote")
+
+
+def regimes(step: Step, *, over: str, hardware: Device | str | Path) -> Regimes:
+    """The exact partition of a variable's range into regimes, with the step's time on each.
+
+    Parameters
+    ----------
+    step : with every other input given as a number.
+    over : the free variable.
+    hardware : the device.
+
+    Raises
+    ------
+    InputError
+        The variable is unknown or does not occur, another input is still a symbol, or blocks are counted.
+    """
+    variable, device = variable_of(step, over), device_of(hardware)
+    assert device is not None
+    cost = costs(step, TOTAL)
+    require(step, TOTAL, cost, variable, over)
+    cost = grouped_costs(cost, variable.symbol)
+    if counts_blocks(cost, variable.symbol):
+        raise InputError(
+            f"fused_attention counts blocks of R rows over {variable.name}: no partition in closed form; leave FlashAttention out"
+        )
+    values = known_values(step, device, variable.symbol)
+    if variable.symbol == symbols.g:
+        values.pop(symbols.h, None)
+    found: list[Regime] = []
+    for stretch in stretches(step, device, variable, values):
+        parts = [_part(stretch.graph, one, values, device, variable.symbol) for one in cost]
+        pieces = [(part, partition([Piece(stretch.low, stretch.high, part.slack)])) for part in parts]
+        found += _overlaid(stretch.low, stretch.high, pieces)
+    return Regimes(step, device, variable, tuple(_joined(found)))
+
+
+@dataclass(frozen=True)
+class Part:
+    """One operator's two times over the variable."""
+
+    name: str
+    compute: Expr
+    memory: Expr
+    x: Symbol
+
+    @cached_property
+    def slack(self):
+        """The polynomial whose sign is the bound."""
+        slack = polynomial(self.compute - self.memory, self.x)
+        if not slack.is_bound:
+            letters = sorted(str(symbol) for symbol in slack.as_expr().free_symbols - {self.x})
+            raise InputError(f"{', '.join(letters)} must be numbers for a partition over {self.x}")
+        return slack
+
+
+def _part(graph: Graph, one: Cost, values: dict[Symbol, Expr], device: Device, x: Symbol) -> Part:
+    flops, traffic = (substitute(part, values) for part in (one.flops, one.traffic))
+    peak: Expr = symbols.P if x == symbols.P else peak_of(graph, bound_operator(graph, one.operator.name), device)
+    return Part(one.operator.name, flops / peak, traffic / values.get(symbols.BW, symbols.BW), x)
+
+
+def _overlaid(low: Expr, high: Expr, pieces: list[tuple[Part, tuple[Interval, ...]]]) -> Iterator[Regime]:
+    edges = {low, high} | {edge for _, intervals in pieces for interval in intervals for edge in (interval.low, interval.high)}
+    ordered = sorted(edges)
+    for left, right in zip(ordered, ordered[1:], strict=False):
+        bounds = {part.name: _bound_on(intervals, left, right) for part, intervals in pieces}
+        time = Add(*(part.compute if bounds[part.name] == COMPUTE else part.memory for part, _ in pieces))
+        yield Regime(left, right, time.expand(), frozenset(name for name, bound in bounds.items() if bound == COMPUTE))
+
+
+def _bound_on(intervals: tuple[Interval, ...], left: Expr, right: Expr) -> str:
+    return next(interval.bound for interval in intervals if interval.low <= left and right <= interval.high)
+
+
+def _joined(found: list[Regime]) -> Iterator[Regime]:
+    """Neighbours with one and the same time are one regime."""
+    current = found[0]
+    for regime in found[1:]:
+        if regime.time == current.time:
+            current = Regime(current.low, regime.high, current.time, current.compute_bound & regime.compute_bound)
+        else:
+            yield current
+            current = regime
+    yield current

@@ -1,0 +1,82 @@
+"""The second prover: z3, where the extra ``prove`` is installed. A claim becomes a question of real arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.util import find_spec
+from typing import Any
+
+from sympy import Expr, Integer, Poly, Rational, Symbol, ceiling
+
+TIMEOUT_MS = 2000
+
+
+def available() -> bool:
+    """Whether z3 is installed."""
+    return find_spec("z3") is not None
+
+
+def decide(
+    bound: str, slack: Expr, lows: Mapping[Symbol, Expr], whole: Mapping[Symbol, bool]
+) -> tuple[str, str, str, Mapping[Symbol, Expr] | None] | None:
+    """Ask z3 for a point at which the claim fails; None where it is not installed or does not know.
+
+    A proof over the real numbers is one over the whole numbers; a real counterexample is no answer where
+    the variables count, so that case is asked again over the integers.
+    """
+    if not available() or not slack.free_symbols:
+        return None
+    import z3
+
+    for integers in (False, True):
+        letters = {symbol: (z3.Int if integers and whole[symbol] else z3.Real)(str(symbol)) for symbol in lows}
+        solver = z3.Solver()
+        solver.set("timeout", TIMEOUT_MS)
+        for symbol, low in lows.items():
+            solver.add(letters[symbol] >= _number(low) if low > 0 else letters[symbol] > 0)
+        value = _polynomial(slack, letters)
+        solver.add(value >= 0 if bound == "memory" else value < 0)
+        answer = solver.check()
+        if answer == z3.unsat:
+            return "proved", "z3", f"z3 {z3.get_version_string()}: no point with F BW - B P {'>= 0' if bound == 'memory' else '< 0'}", None
+        if answer == z3.unknown:
+            return None
+        point = _point(solver.model(), letters)
+        if point is not None and all(value == ceiling(value) for symbol, value in point.items() if whole[symbol]):
+            return "refuted", "z3", "F BW - B P has the other sign at the point", point
+    return None
+
+
+def _polynomial(slack: Expr, letters: Mapping[Symbol, Any]) -> Any:
+    total: Any = 0
+    gens = tuple(letters)
+    for powers, coefficient in Poly(slack, *gens).terms():
+        term: Any = _number(coefficient)
+        for symbol, power in zip(gens, powers, strict=True):
+            for _ in range(power):
+                term = term * letters[symbol]
+        total = total + term
+    return total
+
+
+def _number(value: Expr) -> Any:
+    import z3
+
+    exact = Rational(value)
+    return z3.Q(int(exact.p), int(exact.q))
+
+
+def _point(model: Any, letters: Mapping[Symbol, Any]) -> dict[Symbol, Expr] | None:
+    """The model's point, if its coordinates are rational."""
+    import z3
+
+    point: dict[Symbol, Expr] = {}
+    for symbol, letter in letters.items():
+        value = model.eval(letter, model_completion=True)
+        if z3.is_int_value(value):
+            point[symbol] = Integer(value.as_long())
+        elif z3.is_rational_value(value):
+            point[symbol] = Rational(value.numerator_as_long(), value.denominator_as_long())
+        else:
+            return None
+    return point
