@@ -6,7 +6,7 @@ not in sympy's assumptions: integer symbols make ``solve`` drop the roots betwee
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -86,6 +86,11 @@ P = _variable("P", "peak", "peak performance that applies", "FLOP/second", "real
 BW = _variable("BW", "bandwidth", "memory bandwidth", "byte/second", "real")
 M = _variable("M", "buffer", "on-chip memory that holds one kernel's tiles", "byte", "real")
 R = _variable("R", "block_rows", "query positions per block of FlashAttention")
+
+
+def replaced(expression: Expr, kind: type, by: Callable[[Expr], Expr]) -> Expr:
+    """The expression with every function of a kind, ``ceiling(x)`` say, replaced by what *by* makes of its argument."""
+    return cast(Expr, expression.replace(kind, by))
 
 
 def substitute(expression: Expr, values: Values) -> Expr:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
-from sympy import Expr, Mul, Rational, latex
+from sympy import Add, Basic, Mul, Rational, latex
 
 PREFIXES = ((10**15, "P"), (10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"), (1, ""))
 SMALL_PREFIXES = ((Rational(1, 10**3), "m"), (Rational(1, 10**6), "µ"), (Rational(1, 10**9), "n"), (Rational(1, 10**12), "p"))
@@ -19,7 +19,7 @@ SMALL_PREFIXES = ((Rational(1, 10**3), "m"), (Rational(1, 10**6), "µ"), (Ration
 class Formula:
     """A cell that holds an expression and is shown as one."""
 
-    expression: Expr
+    expression: Basic
 
     def latex(self) -> str:
         """The expression as LaTeX, without dollar signs."""
@@ -29,14 +29,14 @@ class Formula:
         return str(compact(self.expression))
 
 
-def compact(expression: Expr) -> Expr:
+def compact(expression: Basic) -> Basic:
     """A sum with its common number in front: ``(b + d)/8`` rather than ``b/8 + d/8``.
 
     >>> from symroof.symbols import b, d
     >>> compact(b / 8 + d / 8)
     (b + d)/8
     """
-    if not expression.is_Add:
+    if not isinstance(expression, Add):
         return expression
     content, primitive = expression.primitive()
     return primitive if content == 1 else Mul(content, primitive, evaluate=False)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sympy import Add, Expr, Rational, Symbol
+from sympy.logic.boolalg import Boolean
 
 from symroof import symbols
 from symroof.analysis.costs import WEIGHTS_AND_KV, costs, device_of
@@ -36,7 +37,7 @@ class ContextLimit:
     """
 
     formula: Expr
-    condition: Expr | None
+    condition: Boolean | None
     value: Expr | None
 
 

@@ -11,6 +11,7 @@ from sympy import Expr, Integer, Symbol, ceiling, oo
 from symroof.analysis.intervals import COMPUTE, MEMORY, Interval, roots
 from symroof.analysis.polynomial import Polynomial, polynomial
 from symroof.errors import InputError
+from symroof.symbols import replaced, substitute
 
 LONGEST = 2_000_000
 
@@ -45,7 +46,7 @@ def counted_intervals(slack: Expr, x: Symbol, block: Expr) -> tuple[Interval, ..
 
 
 def _residue(slack: Expr, x: Symbol, block: Expr, n: Symbol, rest: int) -> Polynomial:
-    written = slack.replace(ceiling, lambda inner: n).subs(x, block * n - rest)
+    written = substitute(replaced(slack, ceiling, lambda _: n), {x: block * n - rest})
     return polynomial(written, n)
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
-from sympy import Add, Expr, Integer, Max, Symbol, floor
+from sympy import Add, Expr, Integer, Max, Symbol, factor, floor
 
 from symroof import symbols
 from symroof.analysis.costs import device_of, variable_of
@@ -101,7 +102,7 @@ def cache_passes_weights(step: Step) -> Expr:
     >>> import symroof
     >>> widths = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
     >>> print(cache_passes_weights(symroof.load_model("llama-2-7b").decode(**widths)))
-    26321936/(1024*b)
+    1645121/(64*b)
 
     Raises
     ------
@@ -114,7 +115,7 @@ def cache_passes_weights(step: Step) -> Expr:
     per_token = (cache / length).expand()
     if cache == 0 or length in per_token.free_symbols:
         raise InputError(f"{step.model} keeps no KV cache that grows with the context")
-    return (weights / per_token).factor()
+    return cast(Expr, factor(weights / per_token))
 
 
 def hyperbola(step: Step, *, hardware: Device | str | Path | None = None, capacity: Expr | None = None) -> Expr:

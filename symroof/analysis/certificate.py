@@ -110,7 +110,8 @@ def prove(
         variables += tuple(VOCABULARY[symbol] for symbol in (symbols.P, symbols.BW) if VOCABULARY[symbol] not in variables)
         lows = {symbols.P: Integer(0), symbols.BW: Integer(0)} | lows
     ranging = tuple(variable for variable in variables if variable.symbol in slack.free_symbols)
-    words = f"{operator} of {step.model} in {step.options.phase} is {claim} for all {', '.join(_range(one, lows[one.symbol]) for one in variables)}"
+    ranges = ", ".join(_range(one, lows[one.symbol]) for one in variables)
+    words = f"{operator} of {step.model} in {step.options.phase} is {claim} for all {ranges}"
     if device:
         words += f" on {device.title}"
     answer = decide(words, CLAIMS[claim], slack, {one.symbol: lows[one.symbol] for one in ranging})
@@ -241,12 +242,12 @@ def _slack(step: Step, operator: str, variables: Sequence[Variable], typed: Sequ
     known = {symbol: value for symbol, value in values.items() if symbol not in ranging}
     roofless = device is None or symbols.P in ranging
     graph = step.letters.bind(known)
-    slack = numeric_slack(graph, operator, cost, known, None if roofless else device, variables[0].symbol)
+    slack = _lowest_terms(numeric_slack(graph, operator, cost, known, None if roofless else device, variables[0].symbol))
     allowed = ranging | ({symbols.P, symbols.BW} if device is None else set())
     left = sorted(str(symbol) for symbol in slack.free_symbols - allowed)
     if left:
         raise InputError(f"{', '.join(left)} must be numbers, or among the variables that range over all")
-    return _lowest_terms(slack)
+    return slack
 
 
 def _lowest_terms(slack: Expr) -> Expr:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,9 +104,8 @@ def require(step: Step, part: str, cost: tuple[Cost, ...], variable: Variable, t
         return
     letters = sorted(set().union(*(one.flops.free_symbols | one.traffic.free_symbols for one in cost)), key=str)
     names = [symbols.VOCABULARY[letter].name for letter in letters if isinstance(letter, Symbol)]
-    raise InputError(
-        f"{quote(typed)} ({variable.symbol}) does not occur in {part} of {step.model} in {step.options.phase}; {nearest('', [*names, 'peak', 'bandwidth'])}"
-    )
+    hint = nearest("", [*names, "peak", "bandwidth"])
+    raise InputError(f"{quote(typed)} ({variable.symbol}) does not occur in {part} of {step.model} in {step.options.phase}; {hint}")
 
 
 def grouped_costs(cost: tuple[Cost, ...], x: Symbol) -> tuple[Cost, ...]:
@@ -150,7 +149,7 @@ class Stretch:
     graph: Graph
 
 
-def stretches(step: Step, device: Device | None, variable: Variable, values: dict[Symbol, Expr]) -> Iterator[Stretch]:
+def stretches(step: Step, device: Device | None, variable: Variable, values: dict[Symbol, Expr], cost: Sequence[Cost]) -> Iterator[Stretch]:
     """The stretches of the variable's range: one, or for a width one per data type that the device has.
 
     A width on (4, 8] runs in the fastest type of at least 8 bits, and so on.
@@ -161,16 +160,16 @@ def stretches(step: Step, device: Device | None, variable: Variable, values: dic
         return
     for width in sorted(set(BITS.values())):
         graph = step.letters.bind(values | {x: Integer(width)})
-        if not _runs(graph, device):
+        if not _runs(graph, device, [one.operator.name for one in cost]):
             return
         yield Stretch(low, Integer(width), graph)
         low = Integer(width)
 
 
-def _runs(graph: Graph, device: Device) -> bool:
+def _runs(graph: Graph, device: Device, names: Sequence[str]) -> bool:
     try:
-        for operator, _ in graph:
-            device.fastest(graph.data_types(operator))
+        for name in names:
+            peak_of(graph, bound_operator(graph, name), device)
     except DeviceError:
         return False
     return True

@@ -10,13 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from sympy import Expr, Integer, Rational, S, Symbol, oo
+from sympy import Expr, Integer, S, Symbol, oo
+from sympy.logic.boolalg import Boolean
 
 from symroof.analysis.intervals import COMPUTE, MEMORY, Interval, Piece, first_integer, partition
 from symroof.analysis.letters import ALWAYS, CROSSES, INTERVALS, Solution, solve_letters
 from symroof.analysis.limits import rational_limit
 from symroof.analysis.polynomial import Polynomial, polynomial
-from symroof.analysis.reasoning import align, reasoning, sentence
+from symroof.analysis.reasoning import Line, align, reasoning, sentence
 from symroof.symbols import VOCABULARY, Variable, substitute
 
 
@@ -71,7 +72,7 @@ class Crossover:
         return self.solution.formula
 
     @property
-    def condition(self) -> Expr | None:
+    def condition(self) -> Boolean | None:
         """When the formula is a crossover; None where it always is, or where there is none."""
         return self.solution.condition
 
@@ -82,7 +83,7 @@ class Crossover:
 
     @property
     def verdict(self) -> str:
-        """ "crosses", "always-memory", "always-compute" or "intervals": in numbers where there are, else in letters."""
+        """One of "crosses", "always-memory", "always-compute" or "intervals": in numbers where there are, else in letters."""
         bounds = [interval.bound for interval in self.intervals]
         if not bounds:
             return self.solution.verdict
@@ -110,15 +111,16 @@ class Crossover:
             return None
         if self.counted:
             return self.value + 1
-        return first_integer(self.value, self.intervals[-1].bound)
+        first = first_integer(self.value, self.intervals[-1].bound)
+        return first if self.bound_at(first) == self.above else first + 1  # where the peak changes, the edge is the lower side's
 
     @property
     def sentence(self) -> str:
         """The answer in words."""
         return sentence(self)
 
-    def reasoning(self) -> tuple[tuple[str, str], ...]:
-        """The derivation, a line of words and one of LaTeX per step."""
+    def reasoning(self) -> tuple[Line, ...]:
+        """The derivation, step by step."""
         return reasoning(self)
 
     def latex(self) -> str:
@@ -126,7 +128,7 @@ class Crossover:
         return align(self)
 
     def _repr_latex_(self) -> str:
-        lines = [rf"\text{{{words}}}:\quad & {formula}" for words, formula in self.reasoning()]
+        lines = [rf"\text{{{line.words}}}:\quad & {line.latex}" for line in self.reasoning()]
         return "$$\\begin{aligned}" + r" \\ ".join(lines) + "\\end{aligned}$$"
 
     def bound_at(self, value: int | Expr) -> str | None:
@@ -157,7 +159,7 @@ def of_expressions(
     over: Symbol,
     costs: tuple[Expr, Expr, Expr, Expr],
     values: Mapping[Symbol, Expr] | None = None,
-    low: int | Rational | None = None,
+    low: Expr | None = None,
 ) -> Crossover:
     """The crossover of any FLOPs, traffic, peak and bandwidth (a link's, say), given as *costs* in that order.
 
@@ -170,7 +172,7 @@ def of_expressions(
     variable = VOCABULARY[over]
     known = {symbol: value for symbol, value in (values or {}).items() if symbol != over}
     slack = polynomial(substitute(flops * bandwidth - traffic * peak, known), over)
-    start = S(low) if low is not None else lowest(variable)
+    start = low if low is not None else lowest(variable)
     pieces = (Piece(start, oo, slack),) if slack.is_bound else ()
     return Crossover(operator, variable, flops, traffic, peak, bandwidth, known, pieces)
 

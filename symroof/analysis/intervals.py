@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, cast
 
 from sympy import Expr, Poly, Rational, ceiling, floor, oo, real_roots, sqrt
 
@@ -41,6 +43,7 @@ class Piece:
 def roots(slack: Polynomial) -> list[Expr]:
     """The distinct real roots in ascending order, exactly.
 
+    >>> from sympy import Integer
     >>> from symroof.symbols import b
     >>> roots(Polynomial(b, (Integer(-6), Integer(1), Integer(1))))
     [-3, 2]
@@ -58,7 +61,8 @@ def roots(slack: Polynomial) -> list[Expr]:
         width = sqrt(discriminant)
         pair = {(-b - width) / (2 * a), (-b + width) / (2 * a)}
         return sorted(pair)
-    return list(dict.fromkeys(real_roots(Poly(slack.as_expr(), slack.x))))
+    found: list[Expr] = cast(Any, real_roots(Poly(slack.as_expr(), slack.x)))
+    return list(dict.fromkeys(found))
 
 
 def _bound(value: Expr) -> str:
@@ -83,16 +87,20 @@ def _between(low: Expr, high: Expr) -> Expr:
 def partition(pieces: Sequence[Piece]) -> tuple[Interval, ...]:
     """The stretches with one bound each, over pieces that follow one another.
 
+    >>> from sympy import Integer
     >>> from symroof.symbols import b
     >>> line = Polynomial(b, (Integer(-7), Integer(2)))
     >>> partition([Piece(Integer(1), oo, line)])
     (Interval(low=1, high=7/2, bound='memory'), Interval(low=7/2, high=oo, bound='compute'))
     """
     found: list[Interval] = []
+    start = pieces[0]
+    if start.low > 0 and start.slack(start.low) == 0:  # the range's own low end is a root
+        found.append(Interval(start.low, start.low, COMPUTE))
     for piece in pieces:
         inner = [root for root in roots(piece.slack) if piece.low < root < piece.high]
         edges = [piece.low, *inner, piece.high]
-        for low, high in zip(edges, edges[1:], strict=False):
+        for low, high in pairwise(edges):
             if low in inner:  # at a root FLOPs and bytes take equally long
                 found.append(Interval(low, low, COMPUTE))
             found.append(Interval(low, high, _bound(piece.slack(_between(low, high)))))
@@ -104,8 +112,6 @@ def _merged(intervals: Sequence[Interval]) -> tuple[Interval, ...]:
     for interval in intervals:
         if merged and merged[-1].bound == interval.bound:
             merged[-1] = Interval(merged[-1].low, interval.high, interval.bound)
-        elif merged and interval.low == interval.high and merged[-1].bound == MEMORY:
-            merged.append(interval)
         else:
             merged.append(interval)
     return tuple(merged)
@@ -114,6 +120,7 @@ def _merged(intervals: Sequence[Interval]) -> tuple[Interval, ...]:
 def first_integer(crossing: Expr, above: str) -> Expr:
     """The first whole number on the far side of a crossing.
 
+    >>> from sympy import Integer
     >>> first_integer(Rational(7, 2), "compute"), first_integer(Integer(4), "compute"), first_integer(Integer(4), "memory")
     (4, 4, 5)
     """

@@ -110,7 +110,7 @@ def _reached(regime: Regime, x: Symbol, target: Expr, falling: bool) -> Expr | N
     if inside:
         return min(inside) if falling else max(inside)
     start = regime.low if falling else regime.high
-    if start == oo or start == 0:
+    if start in (oo, 0):
         return None
     return start if substitute(regime.time, {x: start}) <= target else None
 
@@ -127,16 +127,15 @@ def _answer(whole: Regimes, regime: Regime, value: Expr, relation: str, target: 
 
 
 def _why(whole: Regimes, target: Expr) -> str:
-    x, shown = whole.over.symbol, f"{float(target):.6g} s"
-    if x == symbols.BW:
-        floor_time = whole.regimes[-1].time.subs(x, oo)
-        return f"impossible: compute alone takes {float(floor_time):.6g} s, more than the target {shown}, at any bandwidth; raise the peak"
-    if x == symbols.P:
-        floor_time = whole.regimes[-1].time.subs(x, oo)
-        return f"impossible: memory traffic alone takes {float(floor_time):.6g} s, more than the target {shown}, at any peak; raise the bandwidth"
+    x, wanted = whole.over.symbol, f"more than the target {float(target):.6g} s"
+    if x in RESOURCES:
+        other = {symbols.BW: ("compute", "bandwidth", "raise the peak"), symbols.P: ("memory traffic", "peak", "raise the bandwidth")}
+        what, name, advice = other[x]
+        least = whole.regimes[-1].time.subs(x, oo)
+        return f"impossible: {what} alone takes {float(least):.6g} s, {wanted}, at any {name}; {advice}"
     first = whole.regimes[0]
     least = substitute(first.time, {x: first.low})
-    return f"impossible: at the least {whole.over.name}, {first.low}, the step takes {float(least):.6g} s, more than the target {shown}"
+    return f"impossible: at the least {whole.over.name}, {first.low}, the step takes {float(least):.6g} s, {wanted}"
 
 
 def _for_rate(whole: Regimes, rate: Expr) -> Answer:
@@ -145,9 +144,8 @@ def _for_rate(whole: Regimes, rate: Expr) -> Answer:
         batch = whole.step.values[symbols.b]
         return _for_time(whole, batch / rate)
     if rate >= whole.asymptote:
-        raise ImpossibleError(
-            f"impossible: throughput stays below {float(whole.asymptote):.6g} per second at any batch, less than the target {float(rate):.6g}"
-        )
+        most = f"{float(whole.asymptote):.6g} per second"
+        raise ImpossibleError(f"impossible: throughput stays below {most} at any batch, less than the target {float(rate):.6g}")
     value = whole.batch_reaching(rate / whole.asymptote)
     regime = whole.at(value)
     return Answer(whole.over, value, value, ">=", substitute(regime.time, {symbols.b: value}), ceiling(value))

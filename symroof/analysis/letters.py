@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from sympy import Expr, sqrt
 from sympy.core.relational import Relational
+from sympy.logic.boolalg import Boolean
 
 from symroof.analysis.intervals import COMPUTE, MEMORY
 from symroof.analysis.polynomial import Polynomial, sign, split
@@ -35,7 +36,7 @@ class Solution:
     lower: Expr | None = None
     below: str | None = None
     above: str | None = None
-    condition: Expr | None = None
+    condition: Boolean | None = None
     otherwise: str | None = None
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from sympy import Expr, Integer, Limit, Poly, Symbol, fraction, oo, together
+from typing import cast
+
+from sympy import Expr, Integer, Limit, Poly, Symbol, factor, fraction, oo, together
 
 from symroof.analysis.polynomial import polynomial, sign
 from symroof.errors import InputError
@@ -35,12 +37,12 @@ def intensity_supremum(flops: Expr, traffic: Expr, x: Symbol) -> Expr:
     InputError
         The intensity rises and falls.
     """
-    intensity = together(flops / traffic)
+    intensity = cast(Expr, together(flops / traffic))
     over, under = fraction(intensity)
     slope = polynomial(over.diff(x) * under - over * under.diff(x), x)
     signs = {sign(coefficient) for coefficient in slope.coefficients if coefficient != 0}
     if signs <= {1}:
-        return rational_limit(intensity, x).factor()
+        return cast(Expr, factor(rational_limit(intensity, x)))
     if signs <= {-1}:
-        return Limit(intensity, x, 0).doit().factor()
+        return cast(Expr, factor(Limit(intensity, x, 0).doit()))
     raise InputError(f"the intensity {intensity} is not monotone in {x}")

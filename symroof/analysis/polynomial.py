@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, cast
 
-from sympy import Dummy, Expr, Integer, Poly, Symbol, ceiling, floor, fraction, together
+from sympy import Add, Dummy, Expr, Integer, Poly, Symbol, ceiling, floor, fraction, together
 from sympy import Max as MaxFunction
 from sympy import Min as MinFunction
 
 from symroof.errors import InputError
+from symroof.symbols import substitute
 
 OPAQUE = (ceiling, floor, MaxFunction, MinFunction)
 
@@ -76,7 +78,7 @@ def polynomial(expression: Expr, x: Symbol) -> Polynomial:
     for powers, number in whole.terms():
         parts.setdefault(powers[0], {})[powers[1:]] = number
     others = generators[1:]
-    coefficients = tuple(_assembled(parts.get(power, {}), others).xreplace(opaque) for power in range(max(parts) + 1))
+    coefficients = tuple(substitute(_assembled(parts.get(power, {}), others), opaque) for power in range(max(parts) + 1))
     return Polynomial(x, coefficients)
 
 
@@ -86,15 +88,15 @@ def _assembled(terms: dict[tuple[int, ...], Expr], symbols: list[Symbol]) -> Exp
     return Poly.from_dict(terms, *symbols).as_expr() if symbols else terms[()]
 
 
-def _without_opaque(expression: Expr, x: Symbol) -> tuple[Expr, dict[Dummy, Expr]]:
+def _without_opaque(expression: Expr, x: Symbol) -> tuple[Expr, dict[Symbol, Expr]]:
     """Put a positive letter for every ceiling and the like that does not depend on x."""
     found = sorted(expression.atoms(*OPAQUE), key=lambda atom: -atom.count_ops())
-    letters: dict[Expr, Dummy] = {}
+    letters: dict[Any, Expr] = {}
     for atom in found:
         if x in atom.free_symbols:
             raise InputError(f"the formula counts blocks, {atom}: it is not a polynomial in {x}")
         letters[atom] = Dummy("n", positive=True)
-    return expression.xreplace(letters), {letter: atom for atom, letter in letters.items()}
+    return substitute(expression, letters), {cast(Symbol, letter): atom for atom, letter in letters.items()}
 
 
 def split(expression: Expr) -> tuple[Expr, Expr]:
@@ -104,7 +106,7 @@ def split(expression: Expr) -> tuple[Expr, Expr]:
     >>> split(16 * BW * d - P * b)
     (16*BW*d, P*b)
     """
-    terms = expression.expand().as_ordered_terms()
+    terms: list[Expr] = [*Add.make_args(expression.expand())]
     positive = [term for term in terms if not term.could_extract_minus_sign() and term != 0]
     negative = [-term for term in terms if term.could_extract_minus_sign()]
     return _sum(positive), _sum(negative)

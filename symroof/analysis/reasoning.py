@@ -2,59 +2,73 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sympy import Expr, latex, oo
+from sympy import Basic, Expr, latex, oo
 
-from symroof.tabular import latex_text
+from symroof.tabular import compact, latex_text
 
 if TYPE_CHECKING:
     from symroof.analysis.crossover import Crossover
 
-INEQUALITY = r"\frac{F}{P} < \frac{B}{BW} \iff F\,BW - B\,P < 0"
+
+@dataclass(frozen=True)
+class Line:
+    """One step of a derivation: what it is, as text and as LaTeX."""
+
+    words: str
+    plain: str
+    latex: str
 
 
-def reasoning(answer: Crossover) -> tuple[tuple[str, str], ...]:
-    """Words and LaTeX of every step: F, B, the inequality, the polynomial, the root, the condition, the numbers."""
-    x = latex(answer.over.symbol)
-    solution = answer.solution
+INEQUALITY = Line("memory-bound where", "F/P < B/BW, so F*BW - B*P < 0", r"\frac{F}{P} < \frac{B}{BW} \iff F\,BW - B\,P < 0")
+
+
+def reasoning(answer: Crossover) -> tuple[Line, ...]:
+    """Every step: F, B, the inequality, the polynomial, the root, the condition, the numbers."""
+    x, solution = answer.over.symbol, answer.solution
     steps = [
-        ("FLOPs", f"F = {latex(answer.flops)}"),
-        ("bytes", f"B = {latex(answer.traffic)}"),
-        ("memory-bound where", INEQUALITY),
-        (f"the sign in {answer.over.name}", latex(_collected(answer))),
+        _named("FLOPs", "F", compact(answer.flops)),
+        _named("bytes", "B", compact(answer.traffic)),
+        INEQUALITY,
+        _line(f"its sign, in {answer.over.name}", answer.slack.as_expr().expand().collect(x)),
     ]
-    if solution.formula is not None:
-        steps.append((f"{solution.below}-bound below, {solution.above}-bound above", f"{x}^* = {latex(solution.formula)}"))
-        if solution.lower is not None:
-            steps.append(("the other crossing", f"{x}_- = {latex(solution.lower)}"))
+    if solution.formula is None:
+        steps.append(Line("no crossing", solution.verdict, rf"\text{{{solution.verdict}}}"))
     else:
-        steps.append((f"no crossing: {solution.verdict}", latex(answer.slack.as_expr())))
+        steps.append(_named(f"{solution.below}-bound below, {solution.above}-bound above", f"{x}^*", solution.formula))
+    if solution.lower is not None:
+        steps.append(_named("the other crossing", f"{x}^-", solution.lower))
     if solution.condition is not None:
-        steps.append((f"if, and else {solution.otherwise or 'see the signs'}", latex(solution.condition)))
+        steps.append(_line(f"if, and else {solution.otherwise or 'by the signs'}", solution.condition))
     if answer.intervals:
-        steps.append(("in numbers", r",\quad ".join(_interval_latex(answer, place) for place in range(len(answer.intervals)))))
+        steps.append(_numbers(answer))
     return tuple(steps)
 
 
-def _collected(answer: Crossover) -> Expr:
-    return answer.slack.as_expr().expand().collect(answer.over.symbol)
+def _named(words: str, name: str, value: Basic) -> Line:
+    return Line(words, f"{name.replace('^', '')} = {value}", f"{name} = {latex(value)}")
 
 
-def _interval_latex(answer: Crossover, place: int) -> str:
-    interval = answer.intervals[place]
-    return rf"{_short(interval.low)} \le {latex(answer.over.symbol)} \le {_short(interval.high)}:\ \text{{{interval.bound}}}"
+def _line(words: str, value: Basic) -> Line:
+    return Line(words, str(value), latex(value))
+
+
+def _numbers(answer: Crossover) -> Line:
+    x = answer.over.symbol
+    plain = [f"{_plain(one.low)} <= {x} <= {_plain(one.high)}: {one.bound}" for one in answer.intervals]
+    shown = [rf"{_short(one.low)} \le {latex(x)} \le {_short(one.high)}:\ \text{{{one.bound}}}" for one in answer.intervals]
+    return Line("in numbers", ", ".join(plain), r",\quad ".join(shown))
 
 
 def _short(value: Expr) -> str:
-    if value == oo:
-        return r"\infty"
-    return latex(value) if value.is_Integer else f"{float(value):.6g}"
+    return r"\infty" if value == oo else latex(value) if value.is_Integer else f"{float(value):.6g}"
 
 
 def align(answer: Crossover) -> str:
     """The derivation as an align environment, words beside every line."""
-    lines = [rf"& {formula} && \text{{{latex_text(words)}}}" for words, formula in reasoning(answer)]
+    lines = [rf"& {line.latex} && \text{{{latex_text(line.words)}}}" for line in reasoning(answer)]
     return "\\begin{align*}\n" + " \\\\\n".join(lines) + "\n\\end{align*}"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
 from sympy import Add, Expr, S, Symbol
@@ -59,8 +60,8 @@ class Regimes:
     >>> step = symroof.load_model("llama-2-13b").decode(
     ...     seq_len=1024, weight_bits=16, activation_bits=16, kv_bits=16, accounting="survey")
     >>> over_batch = symroof.regimes(step, over="batch", hardware="survey/nvidia_A6000")
-    >>> [str(knee)[:6] for knee in over_batch.knees], over_batch.regimes[1].compute_bound == {"gate_proj", "up_proj", "down_proj"}
-    (['213.77', '218.18'], True)
+    >>> [round(float(knee), 2) for knee in over_batch.knees], sorted(over_batch.regimes[1].compute_bound)
+    ([201.7, 213.11, 218.85], ['lm_head'])
     """
 
     step: Step
@@ -96,8 +97,7 @@ class Regimes:
         """The knee: where the slope of time changes most; None where it never does."""
         x = self.over.symbol
         bends = {
-            right.low: abs(substitute(right.time.diff(x) - left.time.diff(x), {x: right.low}))
-            for left, right in zip(self.regimes, self.regimes[1:], strict=False)
+            right.low: abs(substitute(right.time.diff(x) - left.time.diff(x), {x: right.low})) for left, right in pairwise(self.regimes)
         }
         return max(bends, key=lambda knee: bends[knee]) if bends else None
 
@@ -138,6 +138,11 @@ class Regimes:
 def regimes(step: Step, *, over: str, hardware: Device | str | Path) -> Regimes:
     """The exact partition of a variable's range into regimes, with the step's time on each.
 
+    >>> import symroof
+    >>> step = symroof.load_model("opt-125m").decode(seq_len=64, weight_bits=16, activation_bits=16, kv_bits=16)
+    >>> print(regimes(step, over="batch", hardware="t4").regimes[0].time)
+    50771*b/5000000000 + 241533/312500000
+
     Parameters
     ----------
     step : with every other input given as a number.
@@ -162,7 +167,7 @@ def regimes(step: Step, *, over: str, hardware: Device | str | Path) -> Regimes:
     if variable.symbol == symbols.g:
         values.pop(symbols.h, None)
     found: list[Regime] = []
-    for stretch in stretches(step, device, variable, values):
+    for stretch in stretches(step, device, variable, values, cost):
         parts = [_part(stretch.graph, one, values, device, variable.symbol) for one in cost]
         pieces = [(part, partition([Piece(stretch.low, stretch.high, part.slack)])) for part in parts]
         found += _overlaid(stretch.low, stretch.high, pieces)
@@ -197,7 +202,7 @@ def _part(graph: Graph, one: Cost, values: dict[Symbol, Expr], device: Device, x
 def _overlaid(low: Expr, high: Expr, pieces: list[tuple[Part, tuple[Interval, ...]]]) -> Iterator[Regime]:
     edges = {low, high} | {edge for _, intervals in pieces for interval in intervals for edge in (interval.low, interval.high)}
     ordered = sorted(edges)
-    for left, right in zip(ordered, ordered[1:], strict=False):
+    for left, right in pairwise(ordered):
         bounds = {part.name: _bound_on(intervals, left, right) for part, intervals in pieces}
         time = Add(*(part.compute if bounds[part.name] == COMPUTE else part.memory for part, _ in pieces))
         yield Regime(left, right, time.expand(), frozenset(name for name, bound in bounds.items() if bound == COMPUTE))

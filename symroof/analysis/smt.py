@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any
 
-from sympy import Expr, Integer, Poly, Rational, Symbol, ceiling
+from sympy import Expr, Integer, Poly, Rational, Symbol, ceiling, fraction
 
 TIMEOUT_MS = 2000
 
@@ -62,8 +62,8 @@ def _polynomial(slack: Expr, letters: Mapping[Symbol, Any]) -> Any:
 def _number(value: Expr) -> Any:
     import z3
 
-    exact = Rational(value)
-    return z3.Q(int(exact.p), int(exact.q))
+    numerator, denominator = fraction(value)
+    return z3.Q(int(numerator), int(denominator))
 
 
 def _point(model: Any, letters: Mapping[Symbol, Any]) -> dict[Symbol, Expr] | None:

@@ -30,7 +30,7 @@ from symroof.analysis.polynomial import polynomial
 from symroof.architectures.step import Step
 from symroof.hardware.device import Device
 from symroof.operators.graph import Graph
-from symroof.symbols import Variable, substitute
+from symroof.symbols import Variable, replaced, substitute
 
 
 def crossover(step: Step, operator: str, *, over: str, hardware: Device | str | Path | None = None) -> Crossover:
@@ -68,6 +68,11 @@ def crossover(step: Step, operator: str, *, over: str, hardware: Device | str | 
 
 def crossovers(step: Step, *, over: str, hardware: Device | str | Path | None = None) -> tuple[Crossover, ...]:
     """The crossover of every operator of the step; one whose bound does not depend on the variable is "always".
+
+    >>> import symroof
+    >>> answers = symroof.crossovers(symroof.load_model("llama-2-7b").decode(), over="batch")
+    >>> [answer.operator for answer in answers if answer.verdict == "crosses"][:3]
+    ['attn_norm', 'q_proj', 'k_proj']
 
     Raises
     ------
@@ -109,12 +114,12 @@ def _columns(cost: Sequence[Cost]) -> tuple[list[Expr], list[Expr]]:
 
 def _whole_blocks(expression: Expr) -> Expr:
     """The expression where blocks are full: ceil(s / R) = s / R."""
-    return expression.replace(ceiling, lambda inner: inner)
+    return replaced(expression, ceiling, lambda inner: inner)
 
 
 def _pieces(step: Step, name: str, cost: Sequence[Cost], variable: Variable, values: dict[Symbol, Expr], device: Device | None):
     x = variable.symbol
-    for stretch in stretches(step, device, variable, values):
+    for stretch in stretches(step, device, variable, values, cost):
         over_time = numeric_slack(stretch.graph, name, cost, values, device, x)
         slack = polynomial(over_time, x)
         if not slack.is_bound:

@@ -9,6 +9,8 @@ import click
 
 from symroof import __version__
 from symroof.cli.analyze import analyze
+from symroof.cli.conditions import crossover, prove
+from symroof.cli.design import generate, solve
 from symroof.cli.listing import describe, devices, models
 from symroof.errors import SymroofError, nearest, quote
 
@@ -32,7 +34,7 @@ def cli() -> None:
     """
 
 
-for command in (analyze, describe, models, devices):
+for command in (analyze, crossover, prove, solve, generate, describe, models, devices):
     cli.add_command(command)
 
 
@@ -44,6 +46,8 @@ def main(arguments: list[str] | None = None) -> None:
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
         status = 2
+    except click.exceptions.Exit as stop:
+        status = stop.exit_code
     except click.exceptions.Abort:
         status = _fail("interrupted", 130)
     except click.ClickException as error:

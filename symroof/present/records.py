@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sympy import Expr, Integer, oo
+from sympy import Basic, Integer, oo
 
 from symroof import symbols
 from symroof.analysis.analysis import Analysis, Total
@@ -161,7 +161,7 @@ def crossover_record(answer: Crossover) -> dict[str, Any]:
     }
 
 
-def _text(value: Expr | None) -> str | None:
+def _text(value: Basic | None) -> str | None:
     return None if value is None else str(value)
 
 

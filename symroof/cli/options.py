@@ -1,0 +1,82 @@
+"""Options that several commands share, and the step they describe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from symroof.cli.values import Whole, Word
+
+if TYPE_CHECKING:
+    from symroof.architectures.step import Step
+
+SIZE, WIDTH = Whole(), Whole(64)
+
+PHASE = click.option("--phase", type=Word(("prefill", "decode")), required=True, help="Read a prompt, or generate one token per sequence.")
+CONVENTIONS = (
+    click.option("--flash-attention", is_flag=True, help="Attention as one operator whose scores stay on chip."),
+    click.option(
+        "--accounting",
+        type=Word(("exact", "llm-viewer", "survey")),
+        default="exact",
+        show_default=True,
+        help="Right formulas; LLM-Viewer's; or those behind the survey.",
+    ),
+    click.option("--causal/--no-causal", default=True, show_default=True, help="Count only the pairs a causal mask leaves."),
+    click.option("--lm-head", type=Word(("last", "all")), default="last", show_default=True, help="Tokens that get logits."),
+)
+WIDTHS = (
+    click.option("--weight-bits", type=WIDTH, default=16, show_default=True, help="Bits per weight."),
+    click.option("--activation-bits", type=WIDTH, default=16, show_default=True, help="Bits per activation."),
+    click.option("--kv-bits", type=WIDTH, default=16, show_default=True, help="Bits per element of the KV cache."),
+)
+SIZES = (
+    click.option("--batch", type=SIZE, help="Sequences in the batch; left out, it stays a symbol."),
+    click.option("--seq-len", type=SIZE, help="Prompt length (prefill) or context length (decode); left out, it stays a symbol."),
+)
+
+Command = Callable[..., Any]
+
+
+def with_options(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Several options as one decorator, shown in the order given."""
+
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def step_of(model: str, **options: Any) -> Step:
+    """The step of a model that the options describe."""
+    from symroof.architectures.model import load_model
+    from symroof.architectures.options import Options
+
+    return load_model(model).step(Options(**options))
+
+
+class Variadic(click.Command):
+    """A command whose repeatable options also take several values in a row: ``--for-all batch seq_len``."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Repeat the option in front of every value that follows it."""
+        repeatable = {name for param in self.params if isinstance(param, click.Option) and param.multiple for name in param.opts}
+        spread: list[str] = []
+        current, filled = "", False
+        for argument in args:
+            if argument in repeatable:
+                current, filled = argument, False
+                continue
+            if argument.startswith("-"):
+                current = ""
+            elif current:
+                spread.append(current)
+                filled = True
+            spread.append(argument)
+        if current and not filled:
+            raise click.UsageError(f"Option {current!r} requires an argument.")
+        return super().parse_args(ctx, spread)

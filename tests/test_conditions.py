@@ -1,0 +1,302 @@
+"""Whole steps over one variable: regimes, inverse design, elasticities, sums over generation, capacity, S_max."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sympy import Add, Integer, Max, Rational, simplify
+
+import symroof
+from symroof import symbols
+from symroof.analysis.analysis import Analysis
+from symroof.analysis.capacity import cache_passes_weights, hyperbola, memory_of
+from symroof.analysis.generation import polynomial_sum
+from symroof.analysis.inverse import ImpossibleError, required, required_capacity
+from symroof.symbols import BW, P, S, T, b, n, t
+
+WIDTHS = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
+EIGHT = {"weight_bits": 8, "activation_bits": 8, "kv_bits": 8}
+SLOW = """
+[peak.fp16]
+dense = "10 TFLOP/s"
+[memory]
+capacity = "1 GB"
+bandwidth = "1 TB/s"
+"""
+
+
+def model(name: str = "llama-2-7b") -> symroof.Model:
+    return symroof.load_model(name)
+
+
+def analysis(device: str = "a100-sxm-80gb", name: str = "llama-2-7b", phase: str = "decode", **inputs: object) -> Analysis:
+    return symroof.analyze(getattr(model(name), phase)(**(WIDTHS | inputs)), device)
+
+
+REGIMES = [
+    *[("llama-2-7b", "decode", "batch", {"seq_len": 700}), ("llama-2-70b", "decode", "seq_len", {"batch": 400})],
+    *[("opt-125m", "prefill", "batch", {"seq_len": 9}), ("llama-3.1-8b", "prefill", "seq_len", {"batch": 2})],
+    *[
+        ("gpt-j-6b", "decode", "weight_bits", {"seq_len": 70, "batch": 100}),
+        ("llama-2-7b", "decode", "kv_bits", {"seq_len": 70, "batch": 100}),
+    ],
+]
+
+
+@pytest.mark.parametrize(("name", "phase", "over", "inputs"), REGIMES)
+def test_regimes_give_the_time_of_the_step(name: str, phase: str, over: str, inputs: dict[str, int]) -> None:
+    """At knees, beside them and elsewhere: exactly the sum over operators."""
+    others = {key: value for key, value in (WIDTHS | inputs).items() if key != over}
+    found = symroof.regimes(getattr(model(name), phase)(**others), over=over, hardware="h100-sxm")
+    limit = 32 if over.endswith("bits") else 10**6
+    points = {1, 2, limit} | {int(knee) + step for knee in found.knees for step in (0, 1)}
+    for point in sorted(point for point in points if 1 <= point <= limit):
+        here = symroof.analyze(getattr(model(name), phase)(**(others | {over: point})), "h100-sxm")
+        assert found.time(point) == here.total.time_expr
+        names = {placed.name for placed in here if placed.bound == "compute"}
+        assert any(regime.compute_bound == names for regime in found.regimes)
+
+
+def test_neighbouring_regimes_agree_at_their_knee_and_bend_there() -> None:
+    found = symroof.regimes(model("llama-2-13b").decode(seq_len=1024, **WIDTHS), over="batch", hardware="rtx-a6000")
+    assert len(found.regimes) > 3
+    for left, right in pairwise(found.regimes):
+        assert left.high == right.low
+        assert left.time.subs(b, left.high) == right.time.subs(b, left.high)
+        assert left.time.diff(b) < right.time.diff(b), "turning compute-bound, an operator starts to cost more per sequence"
+    assert found.knee in found.knees
+
+
+def test_throughput_s_asymptote_and_the_batch_that_reaches_a_share_of_it() -> None:
+    found = symroof.regimes(model("llama-2-13b").decode(seq_len=256, **WIDTHS), over="batch", hardware="rtx-a6000")
+    nine_tenths = found.batch_reaching(Rational(9, 10))
+    assert nine_tenths / found.time(nine_tenths) == found.asymptote * Rational(9, 10)
+    below = nine_tenths - Rational(1, 1000)
+    assert below / found.time(below) < found.asymptote * Rational(9, 10)
+    huge = Integer(10) ** 12
+    assert found.asymptote * (1 - Rational(1, 10**6)) < huge / found.time(huge) < found.asymptote
+    with pytest.raises(symroof.SymroofError, match="share '2': expected a number between 0 and 1"):
+        found.batch_reaching(Integer(2))
+
+
+@pytest.mark.parametrize(
+    ("name", "device", "peak", "tokens"),
+    [
+        ("llama-2-7b", "a100-sxm-80gb", None, "165.8"),
+        ("llama-3.1-8b", "h100-sxm", 989 * 10**12, "393.2"),
+        ("llama-3.1-8b", "h100-sxm", None, "393.0"),
+    ],
+)
+def test_context_limit(name: str, device: str, peak: int | None, tokens: str) -> None:
+    """S_max, with the vendor's 989.4 TFLOP/s and with the rounded 989 that the printed 393.2 tokens rest on."""
+    limit = symroof.context_limit(model(name).decode(**WIDTHS), device)
+    value = limit.value
+    if peak is not None:
+        values = dict(model(name).decode(**WIDTHS).values) | {P: Integer(peak), BW: symroof.load_hardware(device).bandwidth_figure.value}
+        value = limit.formula.xreplace(values)
+    assert f"{float(value):.1f}" == tokens
+    narrow = symroof.context_limit(model(name).decode(**(WIDTHS | {"weight_bits": 4})), device)
+    assert narrow.value == limit.value, "it does not move with the weight width"
+    assert symbols.w not in limit.formula.free_symbols
+
+
+def test_beyond_the_context_limit_no_batch_helps() -> None:
+    def bound(batch: int, context: int) -> str | None:
+        step = model().decode(seq_len=context, **WIDTHS)
+        return symroof.crossover(step, "weights-and-kv", over="batch", hardware="a100-sxm-80gb").bound_at(batch)
+
+    assert bound(10**9, 165) == "compute"
+    assert bound(10**15, 166) == "memory"
+    proof = symroof.prove(
+        model().decode(**WIDTHS),
+        "memory-bound",
+        "weights-and-kv",
+        for_all=["batch", "seq_len"],
+        at_least={"seq_len": 166},
+        hardware="a100-sxm-80gb",
+    )
+    assert proof.verdict == "proved"
+
+
+TARGETS = [
+    ("bandwidth", Rational(6, 1000)),
+    ("batch", Rational(15, 1000)),
+    ("seq_len", Rational(12, 1000)),
+    ("weight_bits", Rational(9, 1000)),
+]
+
+
+@pytest.mark.parametrize(("over", "target"), TARGETS)
+def test_inverse_design_meets_its_target_and_no_more(over: str, target: Rational) -> None:
+    inputs = {key: value for key, value in (WIDTHS | {"batch": 8, "seq_len": 1500}).items() if key != over}
+    step = model().decode(**inputs)
+    answer = required(step, over=over, hardware="a100-sxm-80gb", target_time=target)
+    found = symroof.regimes(step, over=over, hardware="a100-sxm-80gb")
+    assert found.time(answer.value) == answer.time <= target
+    beyond = answer.value * (Rational(999, 1000) if answer.relation == ">=" else Rational(1001, 1000))
+    assert found.time(beyond) > target
+    assert simplify(answer.formula.subs(T, target) - answer.value) == 0
+    if answer.integer is not None:
+        assert found.time(answer.integer) <= target < found.time(answer.integer + 1)
+
+
+IMPOSSIBLE = {
+    "bandwidth": "compute alone takes",
+    "peak": "memory traffic alone takes",
+    "batch": "at the least batch, 1, the step takes",
+    "seq_len": "at the least context_len, 1, the step takes",
+}
+
+
+@pytest.mark.parametrize("over", IMPOSSIBLE)
+def test_an_impossible_target_says_why(over: str) -> None:
+    inputs = {key: value for key, value in (WIDTHS | {"batch": 8, "seq_len": 1500}).items() if key != over}
+    with pytest.raises(ImpossibleError, match=IMPOSSIBLE[over]):
+        required(model().decode(**inputs), over=over, hardware="a100-sxm-80gb", target_time=Rational(1, 10**6))
+
+
+def test_a_target_rate() -> None:
+    step = model().decode(seq_len=100, **WIDTHS)
+    answer = required(step, over="batch", hardware="a100-sxm-80gb", target_rate=Integer(5000))
+    found = symroof.regimes(step, over="batch", hardware="a100-sxm-80gb")
+    assert answer.value / found.time(answer.value) == 5000
+    with pytest.raises(ImpossibleError, match="throughput stays below"):
+        required(step, over="batch", hardware="a100-sxm-80gb", target_rate=Integer(10**7))
+    with pytest.raises(symroof.SymroofError, match="give one target"):
+        required(step, over="batch", hardware="a100-sxm-80gb")
+
+
+def test_required_capacity_is_the_memory_of_the_step() -> None:
+    assert required_capacity(model().decode(batch=3, seq_len=50, **WIDTHS)) == analysis(batch=3, seq_len=50).memory_exprs["total"]
+
+
+@pytest.mark.parametrize(
+    ("batch", "context", "widths"), [(1, 2048, WIDTHS), (256, 2048, WIDTHS), (512, 64, WIDTHS), (512, 64, EIGHT | {"kv_bits": 16})]
+)
+def test_elasticities(batch: int, context: int, widths: dict[str, int]) -> None:
+    found = symroof.sensitivity(model().decode(batch=batch, seq_len=context, **widths), "a100-sxm-80gb")
+    here = symroof.analyze(model().decode(batch=batch, seq_len=context, **widths), "a100-sxm-80gb")
+    memory = Add(*(placed.count * placed.time_expr for placed in here if placed.bound == "memory")) / here.total.time_expr
+    assert found.values[P] + found.values[BW] == -1
+    assert found.memory_boundness == memory
+    assert found.buy == ("bandwidth" if memory > Rational(1, 2) else "peak")
+    assert simplify(found.formulas[P] + found.formulas[BW]) == -1
+    # Time is linear in the context on a regime: the difference quotient is the derivative.
+    near = [
+        symroof.analyze(model().decode(batch=batch, seq_len=length, **widths), "a100-sxm-80gb").total.time_expr
+        for length in (context - 1, context + 1)
+    ]
+    assert (near[1] - near[0]) / 2 * context / here.total.time_expr == found.values[t]
+
+
+@given(st.integers(1, 40), st.integers(1, 30), st.sampled_from(["opt-125m", "llama-3.2-1b"]))
+@settings(max_examples=15, deadline=None)
+def test_generation_equals_adding_up_its_steps(prompt: int, tokens: int, name: str) -> None:
+    found = symroof.generation(model(name), prompt=prompt, tokens=tokens, hardware="l4", batch=3, **WIDTHS)
+    steps = [analysis("l4", name, batch=3, seq_len=prompt + step).total for step in range(1, tokens + 1)]
+    prefill = analysis("l4", name, "prefill", batch=3, seq_len=prompt).total
+    assert found.decode_time == Add(*(step.time_expr for step in steps))
+    assert found.decode_traffic == Add(*(step.byte_count() for step in steps))
+    assert found.time == found.decode_time + prefill.time_expr
+    assert found.traffic == found.decode_traffic + prefill.byte_count()
+    assert found.traffic_formula.xreplace({S: Integer(prompt), n: Integer(tokens)}) == found.decode_traffic
+
+
+def test_generation_across_a_change_of_regime(tmp_path) -> None:
+    """A slow chip with a fast memory: attention turns compute-bound as the context grows."""
+    path = tmp_path / "slow.toml"
+    path.write_text(SLOW)
+    step = model("llama-3.2-1b").decode(batch=1, **(WIDTHS | {"kv_bits": 2}))
+    knees = symroof.regimes(step, over="seq_len", hardware=path).knees
+    inside = next(int(knee) for knee in knees if knee > 3)
+    found = symroof.generation(
+        model("llama-3.2-1b"), prompt=max(inside - 5, 1), tokens=12, hardware=path, batch=1, **(WIDTHS | {"kv_bits": 2})
+    )
+    assert len(found.parts) >= 2
+    first = found.prompt + 1
+    lengths = range(first, first + 12)
+    assert found.parts[0].first == first
+    assert all(right.first == left.last + 1 for left, right in pairwise(found.parts))
+    steps = [
+        symroof.analyze(model("llama-3.2-1b").decode(batch=1, seq_len=length, **(WIDTHS | {"kv_bits": 2})), path).total.time_expr
+        for length in lengths
+    ]
+    assert found.decode_time == Add(*steps)
+
+
+@given(st.lists(st.integers(-9, 9), min_size=1, max_size=4), st.integers(-5, 20), st.integers(0, 30))
+def test_sums_of_polynomials(coefficients: list[int], low: int, length: int) -> None:
+    expression = Add(*(coefficient * t**power for power, coefficient in enumerate(coefficients)))
+    high = low + length - 1
+    assert polynomial_sum(expression, t, Integer(low), Integer(high)) == Add(*(expression.subs(t, point) for point in range(low, high + 1)))
+
+
+@pytest.mark.parametrize(("context", "batch"), [(2048, 42), (1024, 84), (512, 168), (256, 336)])
+def test_largest_batches_of_the_survey(context: int, batch: int) -> None:
+    """Figure 19's setting: Llama-2-13b, all at 8 bits, the 48 GB line."""
+    step = model("llama-2-13b").decode(seq_len=context, accounting="survey", **EIGHT)
+    assert symroof.largest(step, capacity=Integer(48 * 10**9)).integer == batch
+
+
+@pytest.mark.parametrize("over", ["batch", "seq_len"])
+def test_the_largest_fits_and_one_more_does_not(over: str) -> None:
+    inputs = WIDTHS | ({"seq_len": 3000} if over == "batch" else {"batch": 7})
+    room = symroof.load_hardware("a100-sxm-80gb").capacity_figure.value
+    most = int(symroof.largest(model().decode(**inputs), over=over, hardware="a100-sxm-80gb").integer)
+    assert memory_of(model().decode(**(inputs | {over: most}))) <= room < memory_of(model().decode(**(inputs | {over: most + 1})))
+
+
+def test_what_never_fits_is_zero() -> None:
+    assert symroof.largest(model("llama-2-70b").decode(seq_len=10, **WIDTHS), hardware="a100-sxm-80gb").integer == 0
+
+
+def test_cache_against_weights() -> None:
+    step = model().decode(**WIDTHS)
+    passes = cache_passes_weights(step)
+    assert passes * b == Rational(6738415616 * 2, 524288)
+    pairs = hyperbola(step, hardware="a100-sxm-80gb")
+    assert pairs == Rational(80 * 10**9 - 2 * 6738415616, 524288)
+    with pytest.raises(symroof.SymroofError, match="keeps no KV cache"):
+        cache_passes_weights(model("dit-s-2").prefill(**WIDTHS))
+
+
+def test_peak_memory_in_letters_is_a_maximum_of_states() -> None:
+    step = model().prefill(**WIDTHS)
+    limits = symroof.largest(step.__class__(step.model, step.options, step.letters, step.values | {symbols.s: Integer(64)}), hardware="t4")
+    assert limits.value == min(limits.candidates)
+    assert isinstance(step.graph.activation_memory(), Max) or limits.candidates
+
+
+WRONG = {
+    "batch 0": (
+        lambda: symroof.generation(model(), prompt=0, tokens=1, hardware="t4", batch=1, **WIDTHS),
+        "prompt 0: expected a whole number",
+    ),
+    "no device": (lambda: symroof.largest(model().decode(seq_len=1, **WIDTHS)), "give a device or a capacity in bytes"),
+    "letters left": (lambda: symroof.largest(model().decode(**WIDTHS), hardware="t4"), "t must be numbers to tell what fits"),
+    "open regimes": (
+        lambda: symroof.regimes(model().decode(**WIDTHS), over="batch", hardware="t4"),
+        "t must be numbers for a partition over b",
+    ),
+    "prefill": (lambda: symroof.context_limit(model().prefill(**WIDTHS), "t4"), "the context limit is one of decode"),
+    "open elasticity": (lambda: symroof.sensitivity(model().decode(**WIDTHS), "t4"), "b, t must be numbers to tell the elasticities"),
+    "blocks": (
+        lambda: symroof.regimes(model().prefill(batch=1, flash_attention=True, **WIDTHS), over="seq_len", hardware="t4"),
+        "fused_attention counts blocks of R rows over seq_len",
+    ),
+    "outside": (
+        lambda: symroof.regimes(model().decode(batch=1, **WIDTHS), over="seq_len", hardware="t4").at(0),
+        "context_len 0 is outside 1 to oo",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_bad_questions(case: str) -> None:
+    ask, message = WRONG[case]
+    with pytest.raises(symroof.SymroofError) as error:
+        ask()
+    assert message in str(error.value)

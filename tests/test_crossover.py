@@ -1,0 +1,291 @@
+"""Crossovers: against scans over whole numbers, the survey's own checks, and textbook answers."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sympy import Integer, Rational, simplify, sqrt
+
+import symroof
+from symroof.analysis.costs import variable_of
+from symroof.analysis.crossover import Crossover, of_expressions
+from symroof.analysis.intervals import Interval, Piece, partition
+from symroof.analysis.letters import solve_letters
+from symroof.analysis.limits import intensity_supremum
+from symroof.analysis.polynomial import Polynomial, polynomial
+from symroof.architectures.config import catalogue
+from symroof.architectures.step import Step
+from symroof.hardware.device import Device
+from symroof.hardware.loader import catalogue as devices
+from symroof.hardware.loader import load_hardware
+from symroof.operators.fusion import fuse
+from symroof.operators.graph import Graph
+from symroof.symbols import BW, P, a, b, c, d, e, f, h, k, t, w
+
+WIDTHS = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
+DIMENSIONS = ("hidden_size", "intermediate_size", "head_dim", "vocab_size")
+
+
+MODELS = tuple(name for name in catalogue() if not name.startswith("dit"))
+DEVICES = tuple(load_hardware(name) for name in devices() if {"fp16", "int8"} <= set(load_hardware(name).peaks))
+
+
+@dataclass(frozen=True)
+class Case:
+    """A step on a device, one of its operators, and a variable that occurs in its formulas."""
+
+    step: Step
+    device: Device
+    operator: str
+    over: str
+
+    def bound(self, answer: Crossover, value: int) -> str | None:
+        """By the roofline itself: F / P against B / BW at that value."""
+        values = dict(self.step.values) | {answer.over.symbol: Integer(value)}
+        operator = self.step.letters[self.operator]
+        graph = self.step.letters.bind(values) if answer.over.unit == "bit" else self.graph
+        try:
+            peak = self.device.fastest(graph.data_types(graph[self.operator]))[1]
+        except symroof.SymroofError:
+            return None  # wider than any type of the device
+        compute = operator.flop_count.xreplace(values) / peak
+        memory = operator.byte_count().xreplace(values) / self.device.bandwidth_figure.value
+        return "memory" if compute < memory else "compute"
+
+    @cached_property
+    def graph(self) -> Graph:
+        return self.step.letters.bind(self.step.values)
+
+
+def random_case(draw: random.Random) -> Case:
+    while True:
+        inputs = {
+            "batch": draw.choice([1, 2, 7, 64, 300]),
+            "seq_len": draw.choice([1, 16, 500, 4096]),
+            **{name: draw.choice([2, 4, 8, 16]) for name in ("weight_bits", "activation_bits", "kv_bits")},
+        }
+        over = draw.choice([*inputs, "batch", "seq_len", *DIMENSIONS])
+        inputs.pop(over, None)
+        model = symroof.load_model(draw.choice(MODELS))
+        step = getattr(model, draw.choice(["prefill", "decode"]))(accounting=draw.choice(["exact", "exact", "llm-viewer"]), **inputs)
+        name = draw.choice([operator.name for operator, _ in step.letters])
+        letters = step.letters[name].flop_count.free_symbols | step.letters[name].byte_count().free_symbols
+        if variable_of(step, over).symbol in letters:
+            return Case(step, draw.choice(DEVICES), name, over)
+
+
+@pytest.mark.parametrize("block", range(10))
+def test_a_thousand_random_cases_agree_with_a_scan(block: int) -> None:
+    """Around every boundary, on both sides, and at random points: the closed form against the roofline, exactly."""
+    draw = random.Random(block)
+    for _ in range(100):
+        case = random_case(draw)
+        answer = symroof.crossover(case.step, case.operator, over=case.over, hardware=case.device)
+        limit = 64 if answer.over.unit == "bit" else 10**9
+        edges = {int(edge) + step for one in answer.intervals for edge in (one.low, one.high) if edge.is_finite for step in (-1, 0, 1, 2)}
+        points = {1, 2, limit, *(draw.randint(1, min(limit, 10**5)) for _ in range(3)), *edges}
+        for point in sorted(point for point in points if 1 <= point <= limit):
+            found = answer.bound_at(point)
+            assert found == case.bound(answer, point), (case, point)
+            assert found is None or found in {one.bound for one in answer.intervals if one.low <= point <= one.high}
+        if answer.first_integer is not None:
+            assert answer.bound_at(answer.first_integer) == answer.above
+            assert answer.first_integer == 1 or answer.bound_at(answer.first_integer - 1) == answer.below
+
+
+@pytest.mark.parametrize(
+    ("bits", "firsts"),
+    # reference figures of the survey: the first batch at which linear layers turn compute-bound
+    [(16, (214, 219)), (8, (107, 110)), (4, (54, 55)), (2, (27, 28)), (1, (14, 14))],
+)
+def test_first_compute_bound_batch_in_the_survey(bits: int, firsts: tuple[int, int]) -> None:
+    step = symroof.load_model("llama-2-13b").decode(seq_len=1024, weight_bits=bits, activation_bits=16, kv_bits=16, accounting="survey")
+    found = [
+        answer for answer in symroof.crossovers(step, over="batch", hardware="survey/nvidia_A6000") if answer.operator.endswith("_proj")
+    ]
+    assert len(found) == 7
+    assert (min(one.first_integer for one in found), max(one.first_integer for one in found)) == firsts
+
+
+@given(st.lists(st.fractions(-50, 50, max_denominator=9), min_size=1, max_size=4), st.integers(1, 3))
+@settings(max_examples=200)
+def test_partitions_of_random_polynomials(numbers: list[Fraction], low: int) -> None:
+    """Signs by interval agree with the polynomial at every half up to 60; intervals cover the range."""
+    coefficients = [Rational(one.numerator, one.denominator) for one in numbers]
+    while len(coefficients) > 1 and coefficients[-1] == 0:
+        coefficients.pop()
+    slack = Polynomial(b, tuple(coefficients))
+    intervals = partition([Piece(Integer(low), Integer(60), slack)])
+    assert (intervals[0].low, intervals[-1].high) == (low, 60)
+    assert all(left.high == right.low for left, right in pairwise(intervals))
+    for half in range(2 * low, 121):
+        point = Rational(half, 2)
+        expected = "memory" if slack(point) < 0 else "compute"
+        assert expected in {one.bound for one in intervals if one.low <= point <= one.high}
+
+
+def test_two_boundaries_are_two_intervals() -> None:
+    slack = Polynomial(b, (Integer(-12), Integer(7), Integer(-1)))  # zero at 3 and 4
+    assert partition([Piece(Integer(1), Integer(9), slack)]) == (
+        Interval(Integer(1), Integer(3), "memory"),
+        Interval(Integer(3), Integer(4), "compute"),
+        Interval(Integer(4), Integer(9), "memory"),
+    )
+
+
+def test_irrational_crossings_are_exact() -> None:
+    slack = Polynomial(b, (Integer(-2), Integer(0), Integer(1)))
+    first, second = partition([Piece(Integer(1), Integer(9), slack)])
+    assert first.high == second.low == sqrt(2)
+
+
+LETTERS = {
+    "rises from below": (b * d * BW - P, "crosses", "memory"),
+    "never": (-b * P - d * BW, "always-memory", None),
+    "always": (b * P + d * BW, "always-compute", None),
+    "falls from above": (d * BW - b * P, "crosses", "compute"),
+    "a parabola from below": (b**2 * BW - b * P - d * P, "crosses", "memory"),
+    "independent": (BW - P, "always-memory", None),
+}
+
+
+@pytest.mark.parametrize("case", LETTERS)
+def test_signs_in_letters(case: str) -> None:
+    expression, verdict, below = LETTERS[case]
+    answer = solve_letters(polynomial(expression, b))
+    assert (answer.verdict, answer.below) == (verdict, below)
+    if answer.formula is not None:
+        assert simplify(expression.subs(b, answer.formula)) == 0
+
+
+@given(st.tuples(*(st.integers(1, 9) for _ in range(6))))
+@settings(max_examples=60, deadline=None)
+def test_letters_and_numbers_agree(numbers: tuple[int, ...]) -> None:
+    """A symbolic answer, with numbers put in, says what the numeric one says."""
+    values = dict(zip((d, f, w, a, P, BW), map(Integer, numbers), strict=True))
+    flops, traffic = 2 * b * d * f, (b * d * a + b * f * a + d * f * w) / 8
+    answer = of_expressions("linear", b, (flops, traffic, P, BW), values, low=Rational(0))
+    holds = bool(answer.condition.xreplace(values))
+    assert answer.verdict == (answer.solution.verdict if holds else answer.solution.otherwise)
+    if holds:
+        assert answer.value == answer.formula.xreplace(values)
+        slack = (flops * BW - traffic * P).xreplace(values)
+        assert slack.subs(b, answer.value) == 0
+        assert slack.subs(b, answer.value / 2) < 0 < slack.subs(b, answer.value * 2)
+
+
+def test_what_a_linear_layer_tends_to() -> None:
+    answer = symroof.crossover(symroof.load_model("llama-2-7b").decode(), "up_proj", over="batch")
+    assert simplify(answer.tends_to(d, f) - P / BW * w / 16) == 0
+
+
+def test_supremum_of_the_intensity_of_decode_attention() -> None:
+    graph = symroof.load_model("llama-2-70b").decode(symbolic=True).graph
+    group, _ = fuse(graph, ["qk_matmul", "sv_matmul", "softmax"])
+    contractions = graph["qk_matmul"].flop_count + graph["sv_matmul"].flop_count
+    assert simplify(intensity_supremum(contractions, group.byte_count(), t) - 16 * (h / k) / c) == 0
+    alone = graph["qk_matmul"]
+    assert simplify(intensity_supremum(alone.flop_count, alone.byte_count(), t) - 16 * e * h / (a * h + c * e * k)) == 0
+
+
+# The JAX scaling book (jax-ml.github.io/scaling-book), with its own constants: TPU v5e bf16 1.97e14 FLOP/s and
+# int8 3.94e14 OP/s, HBM 8.2e11 B/s (8.1e11 in the exercises), ICI 4.5e10 B/s one way.
+BF16, INT8, HBM, HBM_EXERCISE, ICI = (Integer(10) ** 9 * n for n in (197000, 394000, 820, 810, 45))
+
+
+@pytest.mark.parametrize(
+    ("peak", "bandwidth", "bits", "printed"),
+    [
+        (BF16, HBM, 16, 240),  # "Rooflines": B > 1.97e14 / 8.20e11 = 240
+        (INT8, HBM_EXERCISE, 8, 243),  # question 1: int8 matmul, B > 243
+        (BF16, HBM, 8, 120),  # question 2: int8 weights, bf16 compute, B > 120
+    ],
+)
+def test_critical_batch_of_the_scaling_book(peak: Integer, bandwidth: Integer, bits: int, printed: int) -> None:
+    answer = symroof.crossover(symroof.load_model("llama-2-7b").decode(), "up_proj", over="batch")
+    tends_to = answer.tends_to(d, f).xreplace({P: peak, BW: bandwidth, w: Integer(bits)})
+    assert int(tends_to) == printed
+
+
+def test_two_chips_of_the_scaling_book() -> None:
+    """ "Rooflines", network communication: T_math = B D F / 1.97e14, T_comms = 2 B F / 4.5e10; D > 8755."""
+    answer = of_expressions("two chips", d, (b * d * f, 2 * b * f, P, BW), {P: BF16, BW: ICI})
+    assert answer.verdict == "crosses"
+    assert int(answer.value) == 8755
+    assert (answer.below, answer.above) == ("memory", "compute")
+
+
+def test_prefill_attention_of_the_scaling_book() -> None:
+    """ "Inference": with one pass over K and V the intensity is S T / (S + T), S / 2 in prefill: about 480 tokens."""
+    graph = symroof.load_model("llama-2-7b").prefill(symbolic=True, causal=False).graph
+    group, _ = fuse(graph, ["qk_matmul", "softmax", "sv_matmul"])
+    contractions = graph["qk_matmul"].flop_count + graph["sv_matmul"].flop_count
+    values = {P: BF16, BW: HBM, a: Integer(16), c: Integer(16), h: Integer(32), k: Integer(32), e: Integer(128), b: Integer(1)}
+    from symroof.symbols import s
+
+    answer = of_expressions("attention", s, (contractions, group.byte_count(), P, BW), values)
+    assert answer.value == 2 * BF16 / HBM
+    assert round(float(answer.value)) == 480
+
+
+def test_group_size_and_fused_groups() -> None:
+    step = symroof.load_model("llama-2-13b").decode(batch=1, seq_len=10**6, **WIDTHS)
+    answer = symroof.crossover(step, "qk_matmul+softmax+sv_matmul", over="group_size", hardware="a100-sxm-80gb")
+    ridge = load_hardware("a100-sxm-80gb").ridge("fp16").magnitude
+    # 4 e + 5 FLOPs per score and 4 e bytes of K and V: the softmax counts a little
+    assert float(answer.value) == pytest.approx(float(ridge * 512 / 517), rel=1e-3)
+    assert answer.verdict == "crosses"
+
+
+def test_flash_attention_over_the_prompt_counts_blocks() -> None:
+    step = symroof.load_model("opt-125m").prefill(batch=1, flash_attention=True, **WIDTHS)
+    answer = symroof.crossover(step, "fused_attention", over="seq_len", hardware="t4")
+    assert any("whole blocks" in line for line in answer.statements)
+    for length in (1, 63, 64, 65, 127, 128, 129, 1000, 5000):
+        here = symroof.load_model("opt-125m").prefill(batch=1, seq_len=length, flash_attention=True, **WIDTHS)
+        assert answer.bound_at(length) == symroof.analyze(here, "t4")["fused_attention"].bound, length
+
+
+def test_a_width_changes_the_peak_in_steps() -> None:
+    """Over the activation width an A100 goes from INT4 to INT8 to FP16 to FP32: the answer is piecewise."""
+    step = symroof.load_model("llama-2-13b").prefill(batch=1, seq_len=300, weight_bits=4, kv_bits=16)
+    answer = symroof.crossover(step, "up_proj", over="activation_bits", hardware="a100-sxm-80gb")
+    assert [piece.high for piece in answer.pieces] == [4, 6, 8, 16, 32, 64]
+    for bits in range(1, 65):
+        here = symroof.load_model("llama-2-13b").prefill(batch=1, seq_len=300, weight_bits=4, kv_bits=16, activation_bits=bits)
+        assert answer.bound_at(bits) == symroof.analyze(here, "a100-sxm-80gb")["up_proj"].bound, bits
+
+
+WRONG = {
+    ("up_proj", "bacth"): "'bacth' is not a symbol of the library: did you mean batch?",
+    ("up_proj", "seq_len"): "'seq_len' (t) does not occur in up_proj of llama-2-7b in decode; known: activation_bits, batch",
+    ("up_prj", "batch"): "'up_prj' is not an operator of this step: did you mean up_proj",
+    ("up_proj+qk_matmull", "batch"): "'qk_matmull' is not an operator beside up_proj: did you mean qk_matmul",
+    ("up_proj", "__import__('os')"): "is not a symbol of the library",
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_bad_questions(case: tuple[str, str]) -> None:
+    operator, over = case
+    with pytest.raises(symroof.SymroofError) as error:
+        symroof.crossover(symroof.load_model("llama-2-7b").decode(**WIDTHS), operator, over=over, hardware="a100")
+    assert WRONG[case] in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_the_derivation_is_told_line_by_line() -> None:
+    answer = symroof.crossover(symroof.load_model("llama-2-7b").decode(**WIDTHS), "up_proj", over="batch", hardware="a100")
+    words = [line.words for line in answer.reasoning()]
+    assert words[:4] == ["FLOPs", "bytes", "memory-bound where", "its sign, in batch"]
+    assert words[-1] == "in numbers"
+    assert answer.latex().startswith("\\begin{align*}\n& F = 2 b d f")
+    assert answer.latex().count("{") == answer.latex().count("}")
+    assert answer._repr_latex_().startswith("$$\\begin{aligned}")

@@ -1,0 +1,172 @@
+"""Certificates: proofs that hold, counterexamples that are ones, and two provers that never contradict each other."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sympy import Add, Expr, Integer, Mul, Poly
+
+import symroof
+from symroof.analysis import smt
+from symroof.analysis.certificate import by_roots, by_search, by_shift, decide, holds, shift
+from symroof.symbols import BW, P, b, d, t, w
+
+WIDTHS = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
+
+
+def decode(name: str = "llama-2-7b", **inputs: int):
+    return symroof.load_model(name).decode(**(WIDTHS | inputs))
+
+
+CLAIMS = [
+    ("memory-bound", "qk_matmul", ["batch", "seq_len"], {}, "proved"),
+    ("memory-bound", "qk_matmul+softmax+sv_matmul", ["batch", "seq_len", "head_dim"], {}, "proved"),
+    ("memory-bound", "qk_matmul+softmax+sv_matmul", ["batch", "seq_len", "group_size"], {}, "refuted"),
+    ("memory-bound", "up_proj", ["batch"], {}, "refuted"),
+    ("compute-bound", "up_proj", ["batch"], {"batch": 162}, "proved"),
+    ("compute-bound", "up_proj", ["batch"], {"batch": 161}, "refuted"),
+    ("memory-bound", "up_proj", ["batch", "hidden_size"], {}, "refuted"),
+    (
+        "compute-bound",
+        "up_proj",
+        ["batch", "hidden_size", "intermediate_size"],
+        {"batch": 300, "hidden_size": 2000, "intermediate_size": 2000},
+        "proved",
+    ),
+    ("memory-bound", "attn_add", ["batch"], {}, "proved"),
+    ("memory-bound", "weights-and-kv", ["batch", "seq_len"], {"seq_len": 166}, "proved"),
+    ("memory-bound", "weights-and-kv", ["batch", "seq_len"], {"seq_len": 165}, "refuted"),
+]
+
+
+@pytest.mark.parametrize(("claim", "operator", "for_all", "at_least", "verdict"), CLAIMS)
+def test_claims(claim: str, operator: str, for_all: list[str], at_least: dict[str, int], verdict: str) -> None:
+    answer = symroof.prove(decode(), claim, operator, for_all=for_all, at_least=at_least, hardware="a100-sxm-80gb")
+    assert answer.verdict == verdict
+    assert answer.certificate
+    assert claim in answer.claim
+    if verdict == "refuted":
+        point = {symbol: int(value) for symbol, value in answer.counterexample.items()}
+        assert {symbol.name for symbol in point} == {symroof.analysis.costs.variable_of(decode(), name).symbol.name for name in for_all}
+        bound = {"memory-bound": "memory", "compute-bound": "compute"}[claim]
+        assert not holds(bound, answer.slack, answer.counterexample)
+
+
+def test_a_counterexample_is_one_on_the_roofline() -> None:
+    answer = symroof.prove(decode(), "memory-bound", "up_proj", for_all=["batch"], hardware="a100-sxm-80gb")
+    batch = int(answer.counterexample[b])
+    assert symroof.analyze(decode(batch=batch, seq_len=1), "a100-sxm-80gb")["up_proj"].bound == "compute"
+    assert symroof.analyze(decode(batch=batch - 1, seq_len=1), "a100-sxm-80gb")["up_proj"].bound == "memory"
+
+
+def test_without_a_device_peak_and_bandwidth_range_too() -> None:
+    answer = symroof.prove(decode(), "memory-bound", "softmax", for_all=["batch", "seq_len"])
+    assert answer.verdict == "refuted"
+    assert {P, BW} <= set(answer.counterexample)
+
+
+def test_the_shift_certificate_can_be_checked_by_eye() -> None:
+    answer = symroof.prove(decode(), "memory-bound", "qk_matmul", for_all=["batch", "seq_len"], hardware="a100-sxm-80gb")
+    assert answer.certificate == "with t = 1 + y_t: -624797*y_t - 1248797 is below zero term by term"
+    shifted = shift(answer.slack, {t: Integer(1)})
+    assert all(number < 0 for number in shifted.coeffs())
+
+
+def test_zero_is_not_below_zero() -> None:
+    """At b = 1 the slack is zero there: compute-bound, so the claim is refuted and not proved."""
+    slack = 1 - b
+    assert by_shift("memory", slack, {b: Integer(1)}) is None
+    assert decide("", "memory", slack, {b: Integer(1)}).counterexample == {b: 1}
+    assert by_shift("memory", P * (1 - b), {b: Integer(1), P: Integer(0)}) is None
+    assert by_shift("memory", -P * b, {b: Integer(1), P: Integer(0)}) is not None
+    assert by_shift("compute", b - 1, {b: Integer(1)}) is not None
+
+
+def test_between_two_whole_numbers_nothing_is_refuted() -> None:
+    """Negative only between 5/2 and 14/5: no whole number lies there, so the claim over whole numbers holds."""
+    slack = (2 * b - 5) * (5 * b - 14)
+    answer = decide("", "compute", slack.expand(), {b: Integer(1)})
+    assert (answer.verdict, answer.by) == ("proved", "roots")
+    over_reals = decide("", "compute", slack.expand().subs(b, w), {w: Integer(1)})
+    assert over_reals.verdict == "refuted"
+
+
+coefficients = st.integers(-6, 6)
+
+
+@st.composite
+def polynomials(draw: st.DrawFn) -> Expr:
+    terms = [
+        (draw(coefficients), draw(st.integers(0, 2)), draw(st.integers(0, 2)), draw(st.integers(0, 1)))
+        for _ in range(draw(st.integers(1, 5)))
+    ]
+    return Add(*(Mul(number, b**i, t**j, d**k) for number, i, j, k in terms))
+
+
+@given(polynomials(), st.sampled_from(["memory", "compute"]))
+@settings(max_examples=150, deadline=None)
+def test_the_provers_agree_wherever_both_answer(slack: Expr, bound: str) -> None:
+    lows = {symbol: Integer(1) for symbol in sorted(slack.free_symbols, key=str)}
+    if not lows:
+        return
+    answers = [by_shift(bound, slack, lows), by_roots(bound, slack, lows), by_search(bound, slack, lows)]
+    answers.append(smt.decide(bound, slack, lows, dict.fromkeys(lows, True)))
+    verdicts = {answer[0] for answer in answers if answer is not None}
+    assert len(verdicts) <= 1, answers
+    for answer in answers:
+        if answer is not None and answer[3] is not None:
+            assert not holds(bound, slack, answer[3])
+    if verdicts == {"proved"}:  # a grid cannot prove, but it can refute
+        grid = [dict(zip(lows, map(Integer, (x, y, z)), strict=False)) for x in (1, 2, 7) for y in (1, 3, 50) for z in (1, 9)]
+        assert all(holds(bound, slack, point) for point in grid)
+
+
+def test_z3_answers_where_the_shift_does_not() -> None:
+    """b^2 - 2 b t + t^2 + 1 is a square and one: positive, though not term by term."""
+    slack = (b - t) ** 2 + 1
+    lows = {b: Integer(1), t: Integer(1)}
+    assert by_shift("compute", slack.expand(), lows) is None
+    answer = decide("", "compute", slack.expand(), lows)
+    assert (answer.verdict, answer.by) == ("proved", "z3")
+
+
+def test_without_z3_it_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(smt, "available", lambda: False)
+    slack = ((b - t) ** 2 + 1).expand()
+    assert decide("", "compute", slack, {b: Integer(1), t: Integer(1)}).verdict == "unknown"
+
+
+@given(polynomials())
+@settings(max_examples=60, deadline=None)
+def test_shifting_moves_the_corner_to_zero(slack: Expr) -> None:
+    lows = {b: Integer(3), t: Integer(2), d: Integer(5)}
+    shifted: Poly = shift(slack, lows)
+    assert shifted.eval(dict.fromkeys(shifted.gens, 0)) == slack.subs(lows)
+
+
+WRONG = {
+    "claim": (("memory", "up_proj", ["batch"], {}), "claim 'memory': did you mean memory-bound"),
+    "variable": (("memory-bound", "up_proj", ["batsch"], {}), "'batsch' is not a symbol of the library: did you mean batch?"),
+    "does not occur": (("memory-bound", "up_proj", ["seq_len"], {}), "'seq_len' (t) does not occur in up_proj"),
+    "nothing": (("memory-bound", "up_proj", [], {}), "name at least one variable to range over"),
+    "low": (("memory-bound", "up_proj", ["batch"], {"batch": 0}), "at least batch=0: expected 1 or more"),
+    "not ranging": (
+        ("memory-bound", "up_proj", ["batch"], {"hidden_size": 4}),
+        "'hidden_size' is not among the variables that range over all",
+    ),
+    "width": (("memory-bound", "up_proj", ["weight_bits"], {}), "'weight_bits' decides which peak of a100-sxm-80gb applies"),
+    "left over": (("memory-bound", "qk_matmul", ["seq_len"], {}), None),
+    "letters": (("memory-bound", "total", ["seq_len"], {}), "b must be numbers, or among the variables that range over all"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_bad_claims(case: str) -> None:
+    (claim, operator, for_all, at_least), message = WRONG[case]
+    if message is None:  # the batch cancels: nothing is left over
+        assert symroof.prove(decode(), claim, operator, for_all=for_all, hardware="a100-sxm-80gb").verdict == "proved"
+        return
+    with pytest.raises(symroof.SymroofError) as error:
+        symroof.prove(decode(), claim, operator, for_all=for_all, at_least=at_least, hardware="a100-sxm-80gb")
+    assert message in str(error.value)
