@@ -1,6 +1,6 @@
 """Figure 5 of the survey (arXiv 2402.16363): the roofline of the A6000 at FP16, with operators on it.
 
-Run ``python paper_figures/fig05_roofline.py [FILE.png]``. The survey draws the roof and its turning point;
+Run ``python paper_figures/fig05_roofline.py FILE.png``. The survey draws the roof and its turning point;
 here the operators of Llama-2-7b's prefill stand on it too.
 """
 
@@ -29,4 +29,6 @@ def draw(accounting: str = "survey") -> Figure:
 
 
 if __name__ == "__main__":
-    draw().savefig(sys.argv[1] if len(sys.argv) > 1 else "fig05_roofline.png", dpi=160)
+    if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
+        sys.exit(__doc__)
+    draw().savefig(sys.argv[1], dpi=160)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 QUOTE_LIMIT = 60
@@ -76,8 +76,8 @@ def quote(value: object) -> str:
     return f"{text[:half]}...{text[-half:]}"
 
 
-def nearest(name: str, known: Iterable[str], limit: int = 3) -> str:
-    """A hint that names the known names nearest to *name*, or all of them when they are few.
+def nearest(name: str, known: Iterable[str], limit: int = 3, shown: Sequence[str] | None = None) -> str:
+    """A hint that names the known names nearest to *name*, or else all of them, or those to be *shown*.
 
     >>> nearest("lama-2-7b", ["llama-2-7b", "opt-125m", "gpt-j-6b", "dit-s-2"])
     'did you mean llama-2-7b?'
@@ -89,6 +89,7 @@ def nearest(name: str, known: Iterable[str], limit: int = 3) -> str:
     close = get_close_matches(name[:200].lower(), lowered, n=limit, cutoff=0.6)
     if close:
         return f"did you mean {' or '.join(lowered[c] for c in close)}?"
+    names = list(shown) if shown is not None else names
     if len(names) <= 12:
         return f"known: {', '.join(names)}"
     return f"known: {', '.join(names[:8])}, ... ({len(names)} in all)"

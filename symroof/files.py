@@ -13,7 +13,7 @@ MAX_BYTES = 4_000_000
 def is_folder(path: Path) -> bool:
     """Whether there is such a folder; a name that no folder can have is none."""
     try:
-        return bool(path.parts) and path.is_dir()
+        return path.is_dir()
     except (OSError, ValueError):
         return False
 

@@ -65,7 +65,7 @@ e = _variable("e", "head_dim", "head dimension")
 v = _variable("v", "vocab_size", "vocabulary size")
 L = _variable("L", "num_layers", "layers")
 r = _variable("r", "rotary_dim", "components of a head that the rotary embedding turns")
-m = _variable("m", "max_positions", "rows of the learned position embedding")
+m = _variable("m", "max_positions", "rows of the position embedding")
 E = _variable("E", "embedding_size", "width of the token embedding, where it is not the hidden size")
 
 p = _variable("p", "patch_size", "side of a patch in latent pixels")

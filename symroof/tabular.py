@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from typing import Any
@@ -117,10 +118,10 @@ class Table:
         def line(cells: list[str]) -> str:
             return f"| {' | '.join(cells)} |"
 
-        cells = self._cells(self.rows + self.totals, lambda value: value.replace("|", "\\|"), lambda formula: f"${formula.latex()}$")
+        cells = self._cells(self.rows + self.totals, markdown_text, lambda formula: f"${formula.latex()}$")
         rule = ["---:" if column.numeric else "---" for column in self.columns]
-        parts = [f"**{self.title}**", "", line([column.heading for column in self.columns]), line(rule), *map(line, cells)]
-        return "\n".join([*parts, "", *(f"- {note}" for note in self.notes)]).rstrip()
+        parts = [f"**{markdown_text(self.title)}**", "", line([column.heading for column in self.columns]), line(rule), *map(line, cells)]
+        return "\n".join([*parts, "", *(f"- {markdown_text(note)}" for note in self.notes)]).rstrip()
 
     def latex(self) -> str:
         """As a LaTeX table (package booktabs)."""
@@ -131,6 +132,7 @@ class Table:
         if totals:
             body += [r"\midrule", *(" & ".join(row) + r" \\" for row in totals)]
         lines = [
+            "% needs \\usepackage{booktabs}",
             r"\begin{table}",
             rf"\caption{{{latex_text(self.title)}}}",
             rf"\begin{{tabular}}{{{spec}}}",
@@ -145,8 +147,12 @@ class Table:
         ]
         return "\n".join(lines)
 
-    def html(self) -> str:
-        """As an HTML table; formulas are LaTeX between dollar signs, which notebooks typeset."""
+    def html(self, *, page: bool = False) -> str:
+        """As an HTML fragment whose formulas are LaTeX between dollar signs, which notebooks typeset.
+
+        With *page*, as part of a page: formulas are MathML, which browsers typeset by themselves.
+        """
+        math = mathml if page else lambda formula: f"${escape(formula.latex())}$"
 
         def line(cells: list[str], tag: str = "td") -> str:
             aligned = (
@@ -156,13 +162,14 @@ class Table:
             return f"<tr>{''.join(aligned)}</tr>"
 
         def rendered(rows: tuple[tuple[Any, ...], ...]) -> str:
-            return "\n".join(map(line, self._cells(rows, escape, lambda formula: f"${escape(formula.latex())}$")))
+            return "\n".join(map(line, self._cells(rows, escape, math)))
 
         foot = f"\n<tfoot>\n{rendered(self.totals)}\n</tfoot>" if self.totals else ""
         notes = "".join(f"<li>{escape(note)}</li>" for note in self.notes)
         return (
-            f"<table>\n<caption>{escape(self.title)}</caption>\n<thead>{line([escape(c.heading) for c in self.columns], 'th')}</thead>\n"
-            f"<tbody>\n{rendered(self.rows)}\n</tbody>{foot}\n</table>\n" + (f"<ul>{notes}</ul>" if notes else "")
+            f"<div><table>\n<caption>{escape(self.title)}</caption>\n"
+            f"<thead>{line([escape(column.heading) for column in self.columns], 'th')}</thead>\n"
+            f"<tbody>\n{rendered(self.rows)}\n</tbody>{foot}\n</table>\n" + (f"<ul>{notes}</ul>" if notes else "") + "</div>"
         )
 
     def csv(self, context: Mapping[str, Any] | None = None) -> str:
@@ -197,7 +204,9 @@ class Table:
 
         table = RichTable(title=self.title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False, title_style="bold")
         for column in self.columns:
-            table.add_column(column.heading, justify="right" if column.numeric else "left", overflow="fold")
+            fixed = column.numeric or column is self.columns[0]  # names and numbers are never broken
+            heading = column.heading.replace(" [", "\n[") if column.numeric else column.heading
+            table.add_column(heading, justify="right" if column.numeric else "left", overflow="fold", no_wrap=fixed)
         body, totals = (self._cells(rows, str, str) for rows in (self.rows, self.totals))
         for position, row in enumerate(body):
             table.add_row(*map(Text, row), end_section=bool(totals) and position == len(body) - 1)
@@ -206,10 +215,45 @@ class Table:
         return Group(table, *(Text(f"· {note}", style="dim") for note in self.notes))
 
 
+PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head><meta charset="utf-8"/><title>{title}</title>
+<style>body{{font:15px/1.4 system-ui,sans-serif;margin:2em;color:#222}} table{{border-collapse:collapse;margin:1em 0}}
+caption{{text-align:left;font-weight:600;padding:.4em 0}} th{{border-bottom:1px solid #888}} td,th{{padding:.25em .8em}}
+tfoot td{{border-top:1px solid #888;font-weight:600}} ul{{color:#555;font-size:.9em}}</style></head>
+<body>
+{body}
+</body>
+</html>"""
+
+
+def html_page(title: str, tables: Sequence[Table]) -> str:
+    """Tables as one HTML page that needs nothing from outside."""
+    return PAGE.format(title=escape(title), body="\n".join(table.html(page=True) for table in tables))
+
+
+def mathml(formula: Formula) -> str:
+    """A formula as MathML."""
+    from sympy.printing.mathml import mathml as printed
+
+    body = printed(compact(formula.expression), printer="presentation")
+    body = body.replace("&InvisibleTimes;", "\u2062").replace("&ApplyFunction;", "\u2061")
+    return f'<math xmlns="http://www.w3.org/1998/Math/MathML">{body}</math>'
+
+
 _LATEX = str.maketrans(
     {"_": r"\_", "&": r"\&", "%": r"\%", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}"}
-    | {"^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "µ": r"\textmu{}"}
+    | {"^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "µ": r"$\mu$", "<": "$<$", ">": "$>$", "|": "$|$", "`": r"\textasciigrave{}"}
 )
+
+
+def markdown_text(value: str) -> str:
+    r"""Text with what Markdown or HTML would take for markup escaped.
+
+    >>> print(markdown_text("2*M/(a*e) | <i>"))
+    2\*M/(a\*e) \| &lt;i>
+    """
+    return re.sub(r"([*|`\\])", r"\\\1", value).replace("<", "&lt;")
 
 
 def latex_text(value: str) -> str:

@@ -12,9 +12,10 @@ from fractions import Fraction
 from typing import Any, NoReturn, cast
 
 import pint
-from sympy import Expr, Rational, SympifyError, sympify
+from sympy import Expr, Rational, Symbol, SympifyError, sympify
 
 from symroof.errors import InputError, quote
+from symroof.symbols import VOCABULARY
 
 DEFINITIONS = """
 kilo- = 1e3 = k-
@@ -72,8 +73,15 @@ def _refuse(quantity: object) -> NoReturn:
 Quantity.__sympy__ = property(_refuse)
 
 
-def _substituted(self: Any, *arguments: Any, **options: Any) -> Any:
-    return Quantity(self.magnitude.subs(*arguments, **options), self.units)
+def _substituted(self: Any, *arguments: Any) -> Any:
+    """``q.subs({b: 16})`` or ``q.subs(b, 16)``: symbols of the library by numbers or expressions, exactly."""
+    pairs = dict(arguments[0]) if len(arguments) == 1 else {arguments[0]: arguments[1]}
+    for old, new in pairs.items():
+        if not isinstance(old, Symbol) or old not in VOCABULARY:
+            raise InputError(f"subs of {quote(old)}: expected a symbol of symroof.symbols, not text or a symbol of another making")
+        if not isinstance(new, int | float | Fraction | Expr):
+            raise InputError(f"subs of {old} by {quote(new)}: expected a number or an expression; text is not evaluated")
+    return Quantity(self.magnitude.subs(pairs), self.units)
 
 
 # Without this, the look-up would reach the magnitude's own subs and come back without the unit.

@@ -125,8 +125,8 @@ def test_a_users_own_file(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(OWN)
     device = symroof.load_hardware(path)
-    assert (device.name, device.title, device.ridge("fp16").magnitude) == ("mine", "My chip", 100)
-    with pytest.raises(symroof.SymroofError, match="mine: no memory capacity is stated"):
+    assert (device.name, device.title, device.ridge("fp16").magnitude) == (str(path), "My chip", 100)
+    with pytest.raises(symroof.SymroofError, match=r"mine\.toml: no memory capacity is stated"):
         _ = device.capacity
 
 
@@ -142,6 +142,11 @@ WRONG = {
     "": "table [peak] is missing",
     "[[on_chip]]\nname = 'x'\ncapacity = '1 MB'\ninstances = 0\n[peak.fp16]\ndense = '1 TFLOP/s'": "on_chip.instances is 0",
     "[[link]]\nname = 'x'\nbandwidth = '1 GB/s'\ndirection = 'up'\n[peak.fp16]\ndense = '1 TFLOP/s'": "link.direction is 'up'; known: each",
+    "kind = 'gpuu'\n[peak.fp16]\ndense = '1 TFLOP/s'": "kind is 'gpuu'; did you mean gpu",
+    "aliases = 'a'\n[peak.fp16]\ndense = '1 TFLOP/s'": "aliases is 'a'; expected a list of names",
+    "name = 'a\u2028b'\n[peak.fp16]\ndense = '1 TFLOP/s'": "expected one line of at most 600 characters",
+    "[peak.int8]\ndense = '400 TOP/s'\nsparse = '200 TOP/s'": "sparse '200 TOP/s' is less than dense '400 TOP/s'; are they swapped?",
+    "[[on_chip]]\nname = 'x'\ncapacity = '1 MB'\nrole = 'bufer'\n[peak.fp16]\ndense = '1 TFLOP/s'": "on_chip.role is 'bufer'",
     "[peak.fp16": "is not TOML",
     "x = 1": "top level has the unknown key 'x'",
 }
@@ -163,3 +168,18 @@ def test_memory_is_needed(tmp_path: Path) -> None:
     path.write_text("[peak.fp16]\ndense = '1 TFLOP/s'\n")
     with pytest.raises(symroof.SymroofError, match=r"table \[memory\] is missing"):
         symroof.load_hardware(path)
+
+
+def test_an_alias_is_not_lost_to_a_file_of_the_same_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a100").write_text(OWN)
+    assert load_hardware("a100").name == "a100-sxm-80gb"
+    assert load_hardware("./a100").title == "My chip"
+    assert load_hardware("NVIDIA T4").name == "t4"
+
+
+@pytest.mark.parametrize(
+    ("name", "data_type", "dense"), [("mi250x", "fp32", "95.7"), ("mi300x", "fp64", "163.4"), ("a100-sxm-80gb", "fp64", "19.5")]
+)
+def test_matrix_rates_where_the_chip_has_them(name: str, data_type: str, dense: str) -> None:
+    assert load_hardware(name).peaks[data_type].dense.printed.split()[0] == dense

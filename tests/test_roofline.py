@@ -146,7 +146,7 @@ def test_flash_attention_needs_a_buffer(tmp_path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text('[peak.fp16]\ndense = "1 TFLOP/s"\n[memory]\nbandwidth = "1 TB/s"\n')
     step = symroof.load_model("llama-2-7b").prefill(flash_attention=True, **FULL)
-    with pytest.raises(symroof.SymroofError, match="device 'mine' states no on-chip buffer"):
+    with pytest.raises(symroof.SymroofError, match=r"device '.*mine\.toml' states no on-chip buffer"):
         symroof.analyze(step, path)
 
 

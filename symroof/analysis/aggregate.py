@@ -10,18 +10,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from sympy import Add, Expr, Rational, Symbol
+from sympy import Add, Expr
 from sympy.logic.boolalg import Boolean
 
 from symroof import symbols
-from symroof.analysis.costs import WEIGHTS_AND_KV, costs, device_of
+from symroof.analysis.costs import WEIGHTS_AND_KV, WIDTHS, bound_operator, costs, device_of, peak_of
 from symroof.analysis.letters import Solution, solve_letters
 from symroof.analysis.limits import rational_limit
 from symroof.analysis.polynomial import polynomial
 from symroof.architectures.step import Step
 from symroof.errors import InputError
 from symroof.hardware.device import Device
-from symroof.operators.operator import Kind
 from symroof.symbols import substitute
 
 
@@ -44,7 +43,8 @@ class ContextLimit:
 def context_limit(step: Step, hardware: Device | str | Path | None = None) -> ContextLimit:
     """S_max of a decode step, the embedding table not counted.
 
-    It does not move with the weight width: at a large batch the weights no longer count.
+    It does not move with the weight width, as long as the width does not change the peak: at a large batch
+    the weights no longer count.
 
     Raises
     ------
@@ -67,11 +67,24 @@ def context_limit(step: Step, hardware: Device | str | Path | None = None) -> Co
     answer: Solution = solve_letters(slack)
     if answer.formula is None:
         raise InputError(f"{step.model} has no context limit: its KV cache does not grow with the context")
-    value = None
-    if device is not None:
-        known: dict[Symbol, Expr] = dict(step.values) | {symbols.BW: device.bandwidth_figure.value}
-        matmul = next(op for op, _ in step.graph if op.kind in (Kind.MATMUL, Kind.FUSED_ATTENTION) and op.operand_bits)
-        known[symbols.P] = device.fastest(step.graph.data_types(matmul))[1]
-        found = substitute(answer.formula, known)
-        value = found if isinstance(found, Rational) and found > 0 else None
+    value = None if device is None else _value(step, device)
     return ContextLimit(answer.formula, answer.condition, value)
+
+
+def _value(step: Step, device: Device) -> Expr | None:
+    """S_max in numbers, every contraction under its own peak."""
+    cost = costs(step, WEIGHTS_AND_KV)
+    known = dict(step.values)
+    open_widths = [symbols.VOCABULARY[width].name for width in WIDTHS if width not in known]
+    if open_widths:
+        raise InputError(f"{', '.join(open_widths)} must be numbers to tell the context limit on a device")
+    times: list[Expr] = []
+    for one in cost:
+        flops, traffic = (substitute(part, known) for part in (one.flops, one.traffic))
+        peak = peak_of(step.graph, bound_operator(step.graph, one.operator.name), device)
+        times.append(
+            rational_limit(flops / peak / symbols.b, symbols.b)
+            - rational_limit(traffic / symbols.b, symbols.b) / device.bandwidth_figure.value
+        )
+    found = solve_letters(polynomial(Add(*times), symbols.t)).formula
+    return found if found is not None and found.is_Rational and found > 0 else None

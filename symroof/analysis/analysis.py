@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sympy import Add, Expr, Symbol
@@ -27,7 +27,7 @@ from symroof.units import BYTE, FLOP, SECOND, quantity
 class Total:
     """The whole step: the sum of count x value over its operators."""
 
-    analysis: Analysis
+    analysis: Analysis = field(repr=False)
 
     def _sum(self, value: Callable[[Placed], Expr]) -> Expr:
         return Add(*(placed.count * value(placed) for placed in self.analysis))
@@ -78,9 +78,9 @@ class Analysis:
 
     step: Step
     device: Device | None
-    graph: Graph
-    operators: tuple[Placed, ...]
-    values: Values
+    graph: Graph = field(repr=False)
+    operators: tuple[Placed, ...] = field(repr=False)
+    values: Values = field(repr=False)
 
     def __iter__(self) -> Iterator[Placed]:
         return iter(self.operators)
@@ -124,6 +124,7 @@ class Analysis:
             peaks = ", ".join(f"{name} {float(peak) / 1e12:g} TFLOP/s" for name, peak in roofs)
             bandwidth = float(self.device.bandwidth_figure.value) / 1e9
             lines.append(f"roof: {peaks} (dense), {bandwidth:g} GB/s; operators run one after the other, no launch overhead")
+            lines += _provenance(self.device, [name for name, _ in roofs])
         lines += [f"{symbol} = {definition}" for symbol, definition in self.step.letters.definitions.items()]
         return tuple(lines)
 
@@ -187,6 +188,14 @@ class Analysis:
         return self.table()
 
 
+def _provenance(device: Device, data_types: Sequence[str]) -> Iterator[str]:
+    """Where the roof's figures come from, with what their files note."""
+    figures = {f"{name} peak": device.peaks[name].dense for name in data_types} | {"bandwidth": device.bandwidth_figure}
+    for what, figure in figures.items():
+        source = f"{figure.source.title}, {figure.source.date}" if figure.source else "source not stated"
+        yield f"{what}: {source}" + (f" ({figure.note})" if figure.note else "")
+
+
 COLUMNS = (
     Column("name", title="operator"),
     Column("count", numeric=True, prefixed=False),
@@ -238,13 +247,19 @@ def analyze(step: Step, hardware: Device | str | Path | None = None) -> Analysis
         raise DeviceError(f"device {quote(device.name)} states no on-chip buffer; FlashAttention's block rows follow from it")
     graph = step.letters.bind(values)
     placed = tuple(
-        _place(graph, operator, letters, count, device) for (operator, count), (letters, _) in zip(graph, step.letters, strict=True)
+        _place(graph, operator, letters, count, device, step.options.accounting)
+        for (operator, count), (letters, _) in zip(graph, step.letters, strict=True)
     )
     return Analysis(step, device, graph, placed, {**values, **{key: value for key, value in graph.definitions.items() if value.is_number}})
 
 
-def _place(graph: Graph, operator: Operator, letters: Operator, count: Expr, device: Device | None) -> Placed:
+def _place(graph: Graph, operator: Operator, letters: Operator, count: Expr, device: Device | None, accounting: str) -> Placed:
     if device is None:
         return Placed(operator, letters, count, "", symbols.P, symbols.BW)
-    data_type, peak = device.fastest(graph.data_types(operator))
+    try:
+        data_type, peak = device.fastest(graph.data_types(operator))
+    except DeviceError as error:
+        if accounting == "exact":
+            raise
+        raise DeviceError(f"{error}; accounting {accounting!r} asks for it, 'exact' takes the fastest type that is wide enough") from None
     return Placed(operator, letters, count, data_type, peak, device.bandwidth_figure.value)

@@ -119,7 +119,7 @@ def cache_passes_weights(step: Step) -> Expr:
 
 
 def hyperbola(step: Step, *, hardware: Device | str | Path | None = None, capacity: Expr | None = None) -> Expr:
-    """The largest batch x context that fits beside the weights, activations left out: ``(C - W) / cache per token``.
+    """The largest batch x context that fits beside the weights, activations left out: ``(C - W) / cache per token``, or 0.
 
     >>> import symroof
     >>> widths = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
@@ -140,4 +140,4 @@ def hyperbola(step: Step, *, hardware: Device | str | Path | None = None, capaci
     pairs = (_room(hardware, capacity) - weights) / substitute(cache, {length: Integer(1), symbols.b: Integer(1)})
     if not pairs.is_number:
         raise InputError(f"{', '.join(sorted(map(str, pairs.free_symbols)))} must be numbers to tell what fits")
-    return pairs
+    return max(pairs, Integer(0))

@@ -94,6 +94,8 @@ def partition(pieces: Sequence[Piece]) -> tuple[Interval, ...]:
     (Interval(low=1, high=7/2, bound='memory'), Interval(low=7/2, high=oo, bound='compute'))
     """
     found: list[Interval] = []
+    if not pieces:
+        return ()
     start = pieces[0]
     if start.low > 0 and start.slack(start.low) == 0:  # the range's own low end is a root
         found.append(Interval(start.low, start.low, COMPUTE))

@@ -35,7 +35,7 @@ def intensity_supremum(flops: Expr, traffic: Expr, x: Symbol) -> Expr:
     Raises
     ------
     InputError
-        The intensity rises and falls.
+        It is not clear from the signs of the terms that the intensity rises or falls.
     """
     intensity = cast(Expr, together(flops / traffic))
     over, under = fraction(intensity)
@@ -45,4 +45,4 @@ def intensity_supremum(flops: Expr, traffic: Expr, x: Symbol) -> Expr:
         return cast(Expr, factor(rational_limit(intensity, x)))
     if signs <= {-1}:
         return cast(Expr, factor(Limit(intensity, x, 0).doit()))
-    raise InputError(f"the intensity {intensity} is not monotone in {x}")
+    raise InputError(f"the intensity {intensity} is not seen to be monotone in {x} for all positive letters")

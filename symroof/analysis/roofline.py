@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sympy import Expr, Max, Min
 
@@ -67,7 +67,7 @@ class Placed:
     """
 
     operator: Operator
-    letters: Operator
+    letters: Operator = field(repr=False)
     count: Expr
     data_type: str
     peak: Expr

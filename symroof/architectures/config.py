@@ -52,16 +52,16 @@ def locate(name_or_path: str | Path) -> tuple[str, Path]:
         name = _hub_names()[name]
         return name, catalogue()[name]
     path = Path(text)
-    if is_folder(path):
+    if text and is_folder(path):
         path = path / "config.json"
         if not is_readable(path):
             raise ConfigError(f"model {quote(text)} is a folder without a config.json")
-    if is_readable(path):
+    if text and is_readable(path):
         return (path.parent.resolve().name if path.name == "config.json" else path.stem), path
     if path.suffix == ".json":
         raise ConfigError(f"model {quote(text)}: there is no such file")
-    known = [*catalogue(), *_hub_names()]
-    raise ConfigError(f"model {quote(text)} is neither a name in models/ nor a file: {nearest(text, known)}")
+    hint = nearest(text, [*catalogue(), *_hub_names()], shown=tuple(catalogue()))
+    raise ConfigError(f"model {quote(text)} is neither a name in models/ nor a file: {hint}")
 
 
 def parse(path: Path) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sympy import Expr, Integer
 
@@ -16,7 +16,7 @@ from symroof.operators.embedding import embedding
 from symroof.operators.graph import Block
 from symroof.operators.linear import linear
 from symroof.operators.norm import Norm, norm
-from symroof.operators.operator import Operator
+from symroof.operators.operator import Operator, Work
 from symroof.operators.tensor import Access, Space, Storage, Tensor, axes_of
 
 MLP_RATIO = 4
@@ -27,8 +27,10 @@ _ONE_SEQUENCE = axes_of("b d")
 
 
 def _modulate(name: str, x: Tensor, modulation: Tensor) -> Operator:
-    """``x (1 + scale) + shift``: three operations, scale and shift read once per image."""
-    return elementwise(name, (x, Access(modulation, _ONE_SEQUENCE), Access(modulation, _ONE_SEQUENCE)), x.axes, 3)
+    """``x (1 + scale) + shift``: 2 FLOPs per element and 1 per image and component; scale and shift read once."""
+    both = (x, Access(modulation, _ONE_SEQUENCE), Access(modulation, _ONE_SEQUENCE))
+    operator = elementwise(name, both, x.axes, 2)
+    return replace(operator, work=(*operator.work, Work(_ONE_SEQUENCE, 1)))
 
 
 def _gated_add(name: str, x: Tensor, y: Tensor, modulation: Tensor, into: Tensor | None = None) -> Operator:
@@ -52,7 +54,7 @@ class DiT(Architecture):
     generative = False
     harmless = (
         *("_class_name", "_diffusers_version", "dropout", "norm_eps", "norm_num_groups", "only_cross_attention", "upcast_attention"),
-        *("double_self_attention", "num_vector_embeds", "norm_elementwise_affine"),
+        *("double_self_attention", "num_vector_embeds"),
     )
 
     @classmethod
@@ -62,6 +64,7 @@ class DiT(Architecture):
         fields.fixed("activation_fn", "gelu-approximate", "DiT's MLP")
         fields.fixed("cross_attention_dim", None, "DiT has no cross-attention")
         fields.fixed("use_linear_projection", False, "DiT has no input projection")
+        fields.fixed("norm_elementwise_affine", False, "adaLN takes the place of weight and bias")
         heads, head_dim = fields.size("num_attention_heads"), fields.size("attention_head_dim")
         patch, side = fields.size("patch_size"), fields.size("sample_size")
         fields.divides("sample_size", side, "patch_size", patch)

@@ -35,7 +35,7 @@ def _statements(architecture: Architecture, options: Options) -> list[str]:
         lines.append(f"LM head on {'the last token of each sequence' if options.lm_head == 'last' else 'every token'}")
     lines += [
         "embedding: only the rows looked up are read, the token indices are not counted",
-        "a multiply-accumulate is 2 FLOPs; norms, softmax and activations as docs/conventions.md says",
+        "FLOPs: 2 per multiply-accumulate, 5 per softmax score, 4 (RMS) or 7 (layer) per normed element, 3 per turned component",
         "peak: the fastest data type as wide as every operand read, dense; what is not a matmul runs in at least 16 bits",
         "all weights at the weight width, norms and embeddings included",
     ]

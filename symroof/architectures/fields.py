@@ -25,7 +25,7 @@ class Fields:
     >>> fields.size("num_hidden_layers")
     Traceback (most recent call last):
         ...
-    symroof.errors.ConfigError: config.json: num_hidden_layers is missing; expected a whole number from 1 to 1e12
+    symroof.errors.ConfigError: 'config.json': num_hidden_layers is missing; expected a whole number from 1 to 1e12
     """
 
     def __init__(self, content: Mapping[str, Any], origin: str) -> None:
@@ -35,7 +35,7 @@ class Fields:
 
     def error(self, message: str) -> ConfigError:
         """The message with the file it is about in front."""
-        return ConfigError(f"{self.origin}: {message}")
+        return ConfigError(f"{quote(self.origin)}: {message}")
 
     def _get(self, name: str, default: Any, expected: str) -> Any:
         self._asked.add(name)

@@ -89,7 +89,7 @@ class Model:
         """The exact graph of one decode step, bound to the model's dimensions."""
         return exact.graph(self.architecture, Options("decode")).bind(self.dimensions)
 
-    @property
+    @functools.cached_property
     def parameters(self) -> int:
         """Number of parameters, a tied tensor once."""
         return int(self._reference.parameter_count())
@@ -157,11 +157,13 @@ def load_model(name_or_path: str | Path) -> Model:
     """
     name, path = locate(name_or_path)
     content = parse(path)
-    fields = Fields(content, path.name)
-    kind = content.get("model_type") or content.get("_class_name")
+    fields = Fields(content, str(path))
+    kind = content.get("model_type", content.get("_class_name"))
     if not isinstance(kind, str) or kind not in BY_MODEL_TYPE:
         hint = nearest(kind, BY_MODEL_TYPE) if isinstance(kind, str) else f"known: {', '.join(BY_MODEL_TYPE)}"
-        raise fields.error(f"model_type {quote(kind)} is not a family known here; {hint}" if kind else f"model_type is missing; {hint}")
+        raise fields.error(
+            f"model_type {quote(kind)} is not a family known here; {hint}" if kind is not None else f"model_type is missing; {hint}"
+        )
     family = BY_MODEL_TYPE[kind]
     architecture = family.read(fields)
     return Model(name, architecture, str(path), tuple(fields.unread(family.harmless)))

@@ -50,7 +50,7 @@ class OPT(Architecture):
         hidden, heads = fields.size("hidden_size"), fields.size("num_attention_heads")
         positions = fields.size("max_position_embeddings")
         embedded = fields.size("word_embed_proj_dim", hidden)
-        norm_before = fields.flag("do_layer_norm_before", True)
+        norm_before, no_final_norm = fields.flag("do_layer_norm_before", True), fields.flag("_remove_final_layer_norm", False)
         dimensions = {
             symbols.d: hidden,
             symbols.f: fields.size("ffn_dim"),
@@ -66,7 +66,7 @@ class OPT(Architecture):
             tied=fields.flag("tie_word_embeddings", True),
             bias=fields.flag("enable_bias", True),
             norm_before=norm_before,
-            final_norm=norm_before and not fields.flag("_remove_final_layer_norm", False),
+            final_norm=norm_before and not no_final_norm,
             norm_weights=fields.flag("layer_norm_elementwise_affine", True),
             projected=embedded != hidden,
             activation=fields.choice("activation_function", ACTIVATIONS, "relu"),

@@ -70,6 +70,9 @@ class Options:
         _member("phase", self.phase, PHASES)
         _member("accounting", self.accounting, ACCOUNTINGS)
         _member("lm_head", self.lm_head, LM_HEADS)
+        for name in ("batch", "seq_len", "weight_bits", "activation_bits", "kv_bits"):
+            if isinstance(getattr(self, name), Integer):  # an exact answer of the library may come back in
+                object.__setattr__(self, name, int(getattr(self, name)))
         _whole("batch", self.batch, LARGEST)
         _whole("seq_len", self.seq_len, LARGEST)
         for name in ("weight_bits", "activation_bits", "kv_bits"):

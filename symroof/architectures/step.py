@@ -30,8 +30,8 @@ class Step:
 
     model: str
     options: Options
-    letters: Graph
-    values: Mapping[Symbol, Expr]
+    letters: Graph = field(repr=False)
+    values: Mapping[Symbol, Expr] = field(repr=False)
     notes: tuple[str, ...] = field(default=())
 
     @functools.cached_property
@@ -78,6 +78,9 @@ class Step:
 
     def _repr_html_(self) -> str:
         return self.table().html()
+
+    def __rich__(self) -> Table:
+        return self.table()
 
     def _repr_latex_(self) -> str:
         return self.table().latex()

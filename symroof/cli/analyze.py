@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import click
 
 from symroof.cli.options import CONVENTIONS, PHASE, SIZE, WIDTHS, step_of, with_options
-from symroof.cli.output import FORMATS, as_json, as_text, check_writable, chosen_format, emit
+from symroof.cli.output import FORMATS, OutputFile, as_json, as_text, check_writable, chosen_format, emit
 from symroof.cli.values import Word
 
 if TYPE_CHECKING:
     from symroof.analysis.analysis import Analysis
 
 
-@click.command()
+@click.command(short_help="The roofline table of one step.")
 @click.argument("model")
 @click.option("--hardware", required=True, metavar="DEVICE", help="A name of `symroof devices`, or the path of a TOML file.")
 @with_options(
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 )
 @click.option("--formulas", is_flag=True, help="Show the formulas, and what their letters mean.")
 @click.option("--format", "wanted", type=Word(FORMATS), help="Default: by the ending of FILE, else table.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write there instead of to the terminal.")
+@click.option("-o", "--output", type=OutputFile(), metavar="FILE", help="Write there instead of to the terminal.")
 def analyze(model: str, hardware: str, formulas: bool, wanted: str | None, output: Path | None, **options: object) -> None:
     """FLOPs, traffic, intensity, bound and time of every operator of one step of MODEL."""
     check_writable(output)
@@ -44,10 +44,14 @@ def _rendered(analysis: Analysis, form: str, formulas: bool, to_file: bool) -> s
 
         return as_json(analysis_record(analysis))
     if form == "csv":
-        from symroof.present.records import context
+        from symroof.present.records import analysis_table
 
-        return analysis.table(formulas=formulas).csv(context(analysis))
+        return analysis_table(analysis, formulas=formulas)
     tables = [analysis.table(), *([analysis.formula_table()] if formulas else []), analysis.memory_table()]
     if form == "table":
         return as_text(tables, to_file)
+    if form == "html":
+        from symroof.tabular import html_page
+
+        return html_page(tables[0].title, tables)
     return "\n\n".join(getattr(table, form)() for table in tables)

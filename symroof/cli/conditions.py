@@ -7,17 +7,18 @@ from pathlib import Path
 import click
 
 from symroof.cli.options import CONVENTIONS, PHASE, SIZES, WIDTHS, Variadic, step_of, with_options
-from symroof.cli.output import as_json, as_text, check_writable, chosen_format, emit
+from symroof.cli.output import OutputFile, as_json, as_text, check_writable, chosen_format, emit
 from symroof.cli.values import Word, bounds_of
 
+SHOWN, PROVED = ("table", "json", "latex", "markdown"), ("table", "json", "latex")
 OPERATOR = "An operator; several joined by +, taken as fused; total; or weights-and-kv."
 DEVICE = click.option(
     "--hardware", metavar="DEVICE", help="A name of `symroof devices` or a TOML file; left out, peak and bandwidth stay symbols."
 )
-OUTPUT = click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write there instead of to the terminal.")
+OUTPUT = click.option("-o", "--output", type=OutputFile(), metavar="FILE", help="Write there instead of to the terminal.")
 
 
-@click.command()
+@click.command(short_help="Where the bound changes, as a formula.")
 @click.argument("model")
 @with_options(PHASE)
 @click.option("--operator", required=True, metavar="NAME", help=f"{OPERATOR} Or all, for each operator.")
@@ -25,7 +26,7 @@ OUTPUT = click.option("-o", "--output", type=click.Path(path_type=Path), metavar
     "--over", required=True, metavar="VARIABLE", help="batch, seq_len, weight_bits, hidden_size, group_size, peak, bandwidth, ..."
 )
 @with_options(DEVICE, *SIZES, *WIDTHS, *CONVENTIONS)
-@click.option("--format", "wanted", type=Word(("table", "json", "latex", "markdown")), help="Default: by the ending of FILE, else table.")
+@click.option("--format", "wanted", type=Word(SHOWN), help="Default: by the ending of FILE, else table.")
 @OUTPUT
 def crossover(
     model: str, operator: str, over: str, hardware: str | None, wanted: str | None, output: Path | None, **options: object
@@ -41,7 +42,7 @@ def crossover(
     answers = (
         crossovers(step, over=over, hardware=hardware) if operator == "all" else (solve(step, operator, over=over, hardware=hardware),)
     )
-    form = chosen_format(wanted, output)
+    form = chosen_format(wanted, output, SHOWN)
     if form == "json":
         emit(as_json([crossover_record(answer) for answer in answers]), output)
     elif form == "latex":
@@ -52,7 +53,7 @@ def crossover(
         emit(as_text(crossover_parts(step, answers, hardware), output is not None), output)
 
 
-@click.command(cls=Variadic)
+@click.command(cls=Variadic, short_help="Prove or refute a bound for all values.")
 @click.argument("claim", type=Word(("memory-bound", "compute-bound")), metavar="memory-bound|compute-bound")
 @click.argument("model")
 @with_options(PHASE)
@@ -60,7 +61,7 @@ def crossover(
 @click.option("--for-all", multiple=True, required=True, metavar="VARIABLE ...", help="The variables that range over all their values.")
 @click.option("--at-least", multiple=True, metavar="VARIABLE=NUMBER ...", help="Where a variable starts; 1 where it counts, above 0 else.")
 @with_options(DEVICE, *SIZES, *WIDTHS, *CONVENTIONS)
-@click.option("--format", "wanted", type=Word(("table", "json", "latex")), help="Default: by the ending of FILE, else table.")
+@click.option("--format", "wanted", type=Word(PROVED), help="Default: by the ending of FILE, else table.")
 @OUTPUT
 @click.pass_context
 def prove(
@@ -86,7 +87,7 @@ def prove(
 
     step = step_of(model, **options)
     answer = decide(step, claim, operator, for_all=for_all, at_least=bounds_of(at_least), hardware=hardware)
-    form = chosen_format(wanted, output)
+    form = chosen_format(wanted, output, PROVED)
     if form == "json":
         emit(as_json(certificate_record(answer)), output)
     elif form == "latex":

@@ -7,15 +7,16 @@ from pathlib import Path
 import click
 
 from symroof.cli.options import CONVENTIONS, PHASE, SIZE, SIZES, WIDTHS, step_of, with_options
-from symroof.cli.output import as_json, as_text, check_writable, chosen_format, emit
+from symroof.cli.output import OutputFile, as_json, as_text, check_writable, chosen_format, emit
 from symroof.cli.values import Positive, Seconds, Word
 
 DEVICE = click.option("--hardware", required=True, metavar="DEVICE", help="A name of `symroof devices`, or the path of a TOML file.")
-FORM = click.option("--format", "wanted", type=Word(("table", "json")), help="Default: by the ending of FILE, else table.")
-OUTPUT = click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write there instead of to the terminal.")
+FORMS = ("table", "json")
+FORM = click.option("--format", "wanted", type=Word(FORMS), help="Default: by the ending of FILE, else table.")
+OUTPUT = click.option("-o", "--output", type=OutputFile(), metavar="FILE", help="Write there instead of to the terminal.")
 
 
-@click.command()
+@click.command(short_help="What a resource must be to reach a target.")
 @click.argument("model")
 @with_options(PHASE, DEVICE)
 @click.option("--for", "over", required=True, metavar="VARIABLE", help="bandwidth, peak, batch, seq_len, weight_bits, ...; or capacity.")
@@ -41,10 +42,10 @@ def solve(
 
     step = step_of(model, **options)
     record, lines = design(step, over, load_hardware(hardware), target_time, target_rate)
-    emit(as_json(record) if chosen_format(wanted, output) == "json" else "\n".join(lines), output)
+    emit(as_json(record) if chosen_format(wanted, output, FORMS) == "json" else "\n".join(lines), output)
 
 
-@click.command()
+@click.command(short_help="A prompt and the tokens after it, summed.")
 @click.argument("model")
 @click.option("--prompt", type=SIZE, required=True, help="Tokens of the prompt.")
 @click.option("--tokens", type=SIZE, required=True, help="Tokens generated after it.")
@@ -66,7 +67,7 @@ def generate(
 
     device, found_model = load_hardware(hardware), load_model(model)
     found = generation(found_model, prompt=prompt, tokens=tokens, hardware=device, batch=batch, **options)
-    if chosen_format(wanted, output) == "json":
+    if chosen_format(wanted, output, FORMS) == "json":
         emit(as_json(generation_record(found, found_model.name, device.name, batch)), output)
     else:
         emit(as_text(generation_parts(found, found_model.name, device), output is not None), output)

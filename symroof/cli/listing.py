@@ -6,16 +6,15 @@ from pathlib import Path
 
 import click
 
-from symroof.cli.output import as_json, as_text, check_writable, chosen_format, emit
+from symroof.cli.output import OutputFile, as_json, as_text, check_writable, chosen_format, emit
 from symroof.cli.values import Whole, Word
 
-form = click.option(
-    "--format", "wanted", type=Word(("table", "json", "csv", "markdown")), help="Default: by the ending of FILE, else table."
-)
-destination = click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write there instead.")
+LISTED, DESCRIBED = ("table", "json", "csv", "markdown"), ("table", "json")
+form = click.option("--format", "wanted", type=Word(LISTED), help="Default: by the ending of FILE, else table.")
+destination = click.option("-o", "--output", type=OutputFile(), metavar="FILE", help="Write there instead.")
 
 
-@click.command()
+@click.command(short_help="List the models.")
 @form
 @destination
 def models(wanted: str | None, output: Path | None) -> None:
@@ -26,19 +25,20 @@ def models(wanted: str | None, output: Path | None) -> None:
     _emit_table(model_table(), wanted, output)
 
 
-@click.command()
+@click.command(short_help="List the devices, or one with its sources.")
+@click.argument("device", required=False)
 @form
 @destination
-def devices(wanted: str | None, output: Path | None) -> None:
-    """List the devices: dense peaks, memory, ridge point."""
+def devices(device: str | None, wanted: str | None, output: Path | None) -> None:
+    """List the devices: dense peaks, memory, ridge point; or every figure of one DEVICE with its source."""
     check_writable(output)
-    from symroof.present.catalogue import device_table
+    from symroof.present.catalogue import device_table, figure_table
 
-    _emit_table(device_table(), wanted, output)
+    _emit_table(device_table() if device is None else figure_table(device), wanted, output)
 
 
 def _emit_table(table, wanted: str | None, output: Path | None) -> None:
-    how = chosen_format(wanted, output)
+    how = chosen_format(wanted, output, LISTED)
     if how == "json":
         emit(as_json(table.records()), output)
     elif how == "table":
@@ -47,11 +47,11 @@ def _emit_table(table, wanted: str | None, output: Path | None) -> None:
         emit(getattr(table, how)(), output)
 
 
-@click.command()
+@click.command(short_help="What one model is: sizes, parameters, LaTeX.")
 @click.argument("model")
 @click.option("--weight-bits", type=Whole(64), default=16, show_default=True, help="Bits per weight.")
 @click.option("--kv-bits", type=Whole(64), default=16, show_default=True, help="Bits per element of the KV cache.")
-@click.option("--format", "wanted", type=Word(("table", "json")), help="Default: by the ending of FILE, else table.")
+@click.option("--format", "wanted", type=Word(DESCRIBED), help="Default: by the ending of FILE, else table.")
 @destination
 def describe(model: str, weight_bits: int, kv_bits: int, wanted: str | None, output: Path | None) -> None:
     """Dimensions, parameters, weight and KV bytes of MODEL, and its block in LaTeX."""
@@ -60,8 +60,6 @@ def describe(model: str, weight_bits: int, kv_bits: int, wanted: str | None, out
     from symroof.present.catalogue import model_pages
     from symroof.present.records import model_record
 
-    record = model_record(load_model(model), weight_bits, kv_bits)
-    if chosen_format(wanted, output) == "json":
-        emit(as_json(record), output)
-    else:
-        emit(as_text(model_pages(load_model(model), record), output is not None), output)
+    found, how = load_model(model), chosen_format(wanted, output, DESCRIBED)
+    record = model_record(found, weight_bits, kv_bits)
+    emit(as_json(record) if how == "json" else as_text(model_pages(found, record), output is not None), output)

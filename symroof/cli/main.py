@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import os
 import sys
 
 import click
@@ -43,6 +45,8 @@ def main(arguments: list[str] | None = None) -> None:
     gc.disable()  # a short-lived process: looking for cyclic garbage while sympy loads only costs time
     try:
         status = cli.main(arguments, prog_name="symroof", standalone_mode=False)
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
         status = 2
@@ -50,14 +54,26 @@ def main(arguments: list[str] | None = None) -> None:
         status = stop.exit_code
     except click.exceptions.Abort:
         status = _fail("interrupted", 130)
+    except click.MissingParameter as error:
+        command = error.ctx.command_path if error.ctx else "symroof"
+        status = _fail(f"{error.format_message().rstrip('.')}; `{command} --help` lists what is needed", 2)
     except click.ClickException as error:
         status = _fail(error.format_message(), 2)
     except SymroofError as error:
         status = _fail(str(error), 2)
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        sys.stderr.close()
+        _drop_output()
         status = 0
+    except OSError as error:
+        _drop_output()
+        status = _fail(f"standard output could not be written: {error.strerror or error}", 2)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _drop_output() -> None:
+    """Let what is still buffered go nowhere, so that the end of the process does not try again."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(message: str, status: int) -> int:

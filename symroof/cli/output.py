@@ -12,16 +12,47 @@ from typing import Any
 
 import click
 
+from symroof.cli.values import option
 from symroof.errors import InputError, quote
 
 FORMATS = ("table", "json", "csv", "latex", "markdown", "html")
-SUFFIXES = {".json": "json", ".csv": "csv", ".tex": "latex", ".md": "markdown", ".html": "html"}
-PAGE_WIDTH = 160
+SUFFIXES = {"": "table", ".txt": "table", ".json": "json", ".csv": "csv", ".tex": "latex", ".md": "markdown", ".html": "html"}
+UNFOLDED = 2000
+"""Width for files and pipes: nothing is wrapped there."""
 
 
-def chosen_format(wanted: str | None, path: Path | None) -> str:
-    """The format asked for, else the one the file's ending names, else a table."""
-    return wanted or SUFFIXES.get(path.suffix.lower() if path else "", "table")
+class OutputFile(click.ParamType):
+    """A file to write; - is standard output."""
+
+    name = "file"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path | None:
+        """The path, or a usage error."""
+        if isinstance(value, Path):
+            return value
+        if not value:
+            raise click.UsageError(f"{option(param)} '': expected the name of a file, or - for standard output")
+        return None if value == "-" else Path(value)
+
+
+def chosen_format(wanted: str | None, path: Path | None, known: Sequence[str] = FORMATS) -> str:
+    """The format asked for, else the one the file's ending names; a table on the terminal.
+
+    Raises
+    ------
+    InputError
+        The ending names no format that the command writes.
+    """
+    if wanted or path is None:
+        return wanted or "table"
+    form = SUFFIXES.get(path.suffix.lower(), "")
+    if form in known:
+        return form
+    if path.exists() and not path.is_file():
+        return "table"
+    endings = ", ".join(ending for ending, name in SUFFIXES.items() if name in known and ending)
+    ending = f"the ending {quote(path.suffix)} names no format here"
+    raise InputError(f"output {quote(str(path))}: {ending}; known: {endings}; or give --format")
 
 
 def check_writable(path: Path | None) -> None:
@@ -35,6 +66,10 @@ def check_writable(path: Path | None) -> None:
     if path is None:
         return
     folder = path.parent
+    try:
+        path.exists()
+    except OSError as error:
+        raise InputError(f"output {quote(str(path))}: {error.strerror or error}") from None
     if path.is_dir():
         raise InputError(f"output {quote(str(path))} is a folder; name a file")
     if not folder.is_dir():
@@ -54,12 +89,12 @@ def emit(text: str, path: Path | None) -> None:
     if path is None:
         click.echo(text)
         return
-    if path.exists() and not path.is_file():  # a device or a pipe cannot be replaced
-        path.write_text(text + "\n", encoding="utf-8")
-        return
-    target = path.resolve()
     temporary = ""
     try:
+        if path.exists() and not path.is_file():  # a device or a pipe cannot be replaced
+            path.write_text(text + "\n", encoding="utf-8")
+            return
+        target = path.resolve()
         with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=target.parent, prefix=f".{target.name[:100]}.", delete=False) as stream:
             temporary = stream.name
             stream.write(text + "\n")
@@ -67,11 +102,11 @@ def emit(text: str, path: Path | None) -> None:
             os.fsync(stream.fileno())
         Path(temporary).chmod(_mode(target))
         Path(temporary).replace(target)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links
         if temporary:
             with contextlib.suppress(OSError):
                 Path(temporary).unlink()
-        raise InputError(f"output {quote(str(path))} could not be written: {error.strerror or error}") from None
+        raise InputError(f"output {quote(str(path))} could not be written: {getattr(error, 'strerror', None) or error}") from None
 
 
 def _mode(target: Path) -> int:
@@ -95,8 +130,8 @@ def as_text(parts: Sequence[Any], to_file: bool) -> str:
 
     from rich.console import Console
 
-    terminal = sys.stdout.isatty() and not to_file
-    console = Console(file=io.StringIO(), force_terminal=terminal, width=None if terminal else PAGE_WIDTH, highlight=False, markup=False)
+    terminal = sys.stdout is not None and sys.stdout.isatty() and not to_file
+    console = Console(file=io.StringIO(), force_terminal=terminal, width=None if terminal else UNFOLDED, highlight=False, markup=False)
     if terminal:
         console.width = Console().width
     for position, part in enumerate(parts):

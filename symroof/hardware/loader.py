@@ -14,6 +14,9 @@ from symroof.hardware.device import Device, Figure, Link, OnChip, Peak, Source
 from symroof.operators.data_types import BITS
 from symroof.units import BANDWIDTH, BYTE, RATE, WATT, figure
 
+KINDS = ("gpu", "cpu", "tpu", "accelerator", "soc")
+BUFFER = "buffer"
+LONGEST = 600
 FOLDER = Path(__file__).parent / "data"
 
 KEYS = {
@@ -49,25 +52,32 @@ def load_hardware(name_or_path: str | Path) -> Device:
     symroof.errors.DeviceError: device 'none.toml': there is no such file
     """
     text = str(name_or_path)
-    by_folded = {name.lower(): name for name in catalogue()}
-    if text.lower() in by_folded:
-        name = by_folded[text.lower()]
-        return _device(name, _parse(catalogue()[name]))
+    names = {name.lower(): name for name in catalogue()}
+    if text.lower() in names:
+        return _named(names[text.lower()])
     path = Path(text)
-    if is_readable(path):
-        return _device(path.stem, _parse(path))
+    if (path.suffix == ".toml" or "/" in text) and is_readable(path):
+        return _device(text, _parse(path))
     if path.suffix == ".toml":
         raise DeviceError(f"device {quote(text)}: there is no such file")
-    aliases = _aliases()
-    if text.lower() in aliases:
-        return load_hardware(aliases[text.lower()])
-    hint = nearest(text, [*catalogue(), *aliases])
+    if text.lower() in _aliases():
+        return _named(_aliases()[text.lower()])
+    if is_readable(path):
+        return _device(text, _parse(path))
+    hint = nearest(text, [*catalogue(), *_aliases()], shown=tuple(catalogue()))
     raise DeviceError(f"device {quote(text)} is neither a name of the catalogue nor a file: {hint}")
+
+
+def _named(name: str) -> Device:
+    return _device(name, _parse(catalogue()[name]))
 
 
 @functools.cache
 def _aliases() -> dict[str, str]:
-    return {alias: name for name, path in catalogue().items() for alias in _parse(path).get("aliases", [])}
+    """Aliases and the vendors' own names, lower case, with the name each stands for."""
+    contents = {name: _parse(path) for name, path in catalogue().items()}
+    titles = {content["name"].lower(): name for name, content in contents.items() if "name" in content}
+    return titles | {alias: name for name, content in contents.items() for alias in content.get("aliases", [])}
 
 
 def _parse(path: Path) -> dict[str, Any]:
@@ -115,6 +125,8 @@ class _Reader:
 
     def text(self, where: str, table: Mapping[str, Any], key: str, default: str | None = None) -> str:
         value = table.get(key, default)
+        if isinstance(value, str) and (len(value) > LONGEST or not value.isprintable()):
+            raise self.error(f"{where}.{key} is {quote(value)}; expected one line of at most {LONGEST} characters")
         if not isinstance(value, str):
             raise self.error(f"{where}.{key} is {quote(value)}; expected text" if key in table else f"{where}.{key} is missing")
         return value
@@ -146,15 +158,23 @@ def _device(name: str, content: Mapping[str, Any]) -> Device:
     read.known("memory", memory)
     power = read.table("power", content, {})
     read.known("power", power)
+    kind, aliases = read.text("top level", content, "kind", ""), content.get("aliases", [])
+    if kind and kind not in KINDS:
+        raise read.error(f"kind is {quote(kind)}; {nearest(kind, KINDS)}")
+    if not isinstance(aliases, list) or not all(isinstance(alias, str) for alias in aliases):
+        raise read.error(f"aliases is {quote(aliases)}; expected a list of names")
+    levels = tuple(_on_chip(read, table) for table in read.tables("on_chip", content))
+    if sum(level.role == BUFFER for level in levels) > 1:
+        raise read.error(f"on_chip has the role {BUFFER!r} more than once; expected at most one")
     return Device(
         name=name,
-        title=read.text("top level", content, "name", name),
+        title=read.text("top level", content, "name", name) or name,
         vendor=read.text("top level", content, "vendor", ""),
-        kind=read.text("top level", content, "kind", ""),
+        kind=kind,
         peaks=_peaks(read, read.table("peak", content)),
         bandwidth_figure=read.figure("memory", memory, "bandwidth", BANDWIDTH),
         capacity_figure=read.figure("memory", memory, "capacity", BYTE) if "capacity" in memory else None,
-        on_chip=tuple(_on_chip(read, table) for table in read.tables("on_chip", content)),
+        on_chip=levels,
         links=tuple(_link(read, table) for table in read.tables("link", content)),
         tdp=read.figure("power", power, "tdp", WATT) if power else None,
         note=read.text("top level", content, "note", ""),
@@ -172,7 +192,10 @@ def _peaks(read: _Reader, tables: Mapping[str, Any]) -> dict[str, Peak]:
         where = f"peak.{data_type}"
         read.known("peak", table, where)
         sparse = read.figure(where, table, "sparse", RATE) if "sparse" in table else None
-        peaks[data_type] = Peak(read.figure(where, table, "dense", RATE), sparse)
+        dense = read.figure(where, table, "dense", RATE)
+        if sparse and sparse.value < dense.value:
+            raise read.error(f"{where}: sparse {quote(sparse.printed)} is less than dense {quote(dense.printed)}; are they swapped?")
+        peaks[data_type] = Peak(dense, sparse)
     if not peaks:
         raise read.error("table [peak] is empty; state at least one data type")
     return peaks
@@ -183,8 +206,11 @@ def _on_chip(read: _Reader, table: Mapping[str, Any]) -> OnChip:
     instances = table.get("instances", 1)
     if isinstance(instances, bool) or not isinstance(instances, int) or instances < 1:
         raise read.error(f"on_chip.instances is {quote(instances)}; expected a whole number from 1")
+    role = read.text("on_chip", table, "role", "")
+    if role not in ("", BUFFER):
+        raise read.error(f"on_chip.role is {quote(role)}; the one role known is {BUFFER!r}, and it may be left out")
     capacity = read.figure("on_chip", table, "capacity", BYTE)
-    return OnChip(read.text("on_chip", table, "name"), capacity, instances, read.text("on_chip", table, "role", ""))
+    return OnChip(read.text("on_chip", table, "name"), capacity, instances, role)
 
 
 def _link(read: _Reader, table: Mapping[str, Any]) -> Link:

@@ -50,11 +50,11 @@ def _fused(graph: Graph, members: list[Operator]) -> Operator:
     inside = {id(operator) for operator in members}
     wanted = {access.tensor for operator, _ in graph if id(operator) not in inside for access in operator.reads}
     kept = {tensor for tensor in written if tensor.storage != "activation"}
-    reads: dict[tuple[object, ...], Access] = {}
+    reads: list[Access] = []
     for operator in members:
         for access in operator.reads:
             if access.tensor not in written or access.tensor in kept:
-                reads.setdefault((access.tensor, access.axes), access)
+                _read_once(reads, access)
     last = members[-1].result
     writes = [access for operator in members for access in operator.writes if access.tensor in wanted | kept | {last}]
     return Operator(
@@ -62,6 +62,20 @@ def _fused(graph: Graph, members: list[Operator]) -> Operator:
         Kind.FUSED_ATTENTION if any(operator.kind in CONTRACTIONS for operator in members) else Kind.ELEMENTWISE,
         members[0].space,
         tuple(work for operator in members for work in operator.work),
-        tuple(reads.values()),
+        tuple(reads),
         tuple(writes),
     )
+
+
+def _read_once(reads: list[Access], access: Access) -> None:
+    """Add an access unless a read of the same tensor covers it; a wider one takes the place of a narrower."""
+    axes = set(access.axes or access.tensor.axes)
+    for place, other in enumerate(reads):
+        if other.tensor is access.tensor:
+            had = set(other.axes or other.tensor.axes)
+            if axes <= had:
+                return
+            if had < axes:
+                reads[place] = access
+                return
+    reads.append(access)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from sympy import Add, Expr, Integer, latex
@@ -74,10 +74,10 @@ class Operator:
 
     name: str
     kind: Kind
-    space: Space
-    work: tuple[Work, ...]
-    reads: tuple[Access, ...]
-    writes: tuple[Access, ...]
+    space: Space = field(repr=False)
+    work: tuple[Work, ...] = field(repr=False)
+    reads: tuple[Access, ...] = field(repr=False)
+    writes: tuple[Access, ...] = field(repr=False)
 
     @property
     def result(self) -> Tensor:

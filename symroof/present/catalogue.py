@@ -11,7 +11,7 @@ from symroof.architectures.config import catalogue as model_names
 from symroof.architectures.config import parse
 from symroof.architectures.model import Model, load_model
 from symroof.architectures.options import Options
-from symroof.hardware.device import Device
+from symroof.hardware.device import Device, Figure
 from symroof.hardware.loader import catalogue as device_names
 from symroof.hardware.loader import load_hardware
 from symroof.present.records import model_record
@@ -57,7 +57,10 @@ def device_table() -> Table:
         Column("source"),
     )
     rows = tuple(_device_row(name, load_hardware(name)) for name in device_names())
-    notes = ("dense matrix peaks; structured sparsity doubles some of them and is never assumed", "GB are 1e9 bytes")
+    notes = (
+        "dense matrix peaks; structured sparsity doubles some of them and is never assumed",
+        "GB are 1e9 bytes; `symroof devices NAME` shows every figure of one device with its source",
+    )
     return Table("devices", columns, rows, notes)
 
 
@@ -68,7 +71,35 @@ def _device_row(name: str, device: Device) -> tuple[Any, ...]:
     capacity = device.capacity_figure.value if device.capacity_figure else None
     power = device.tdp.value if device.tdp else None
     source = f"{bandwidth.source.publisher}, {bandwidth.source.date}" if bandwidth.source else "not stated"
+    if any("derived" in peak.dense.note.lower() or " x " in peak.dense.note for peak in device.peaks.values()):
+        source += "; peaks derived"
     return (name, device.title, sixteen, max(eight, default=None), bandwidth.value, sixteen / bandwidth.value, capacity, power, source)
+
+
+def figure_table(name: str) -> Table:
+    """Every figure of one device as printed, with its source."""
+    device = load_hardware(name)
+    figures: list[tuple[str, Figure]] = []
+    for kind, peak in device.peaks.items():
+        figures += [(f"{kind} peak, dense", peak.dense)] + ([(f"{kind} peak, sparse", peak.sparse)] if peak.sparse else [])
+    figures += [("memory bandwidth", device.bandwidth_figure)] + (
+        [("memory capacity", device.capacity_figure)] if device.capacity_figure else []
+    )
+    for level in device.on_chip:
+        times = f" x {level.instances}" if level.instances > 1 else ""
+        figures.append((f"{level.name}{times}" + (", holds a kernel's tiles" if level.role else ""), level.capacity))
+    figures += [
+        (f"{link.name}, {'both ways together' if link.direction == 'total' else 'each way'}", link.bandwidth) for link in device.links
+    ]
+    figures += [("thermal design power", device.tdp)] if device.tdp else []
+    columns = (Column("figure"), Column("value", title="as printed"), Column("source"), Column("note"))
+    rows = tuple((what, figure.printed, _cited(figure), figure.note) for what, figure in figures)
+    return Table(f"{device.name}: {device.title}", columns, rows, (device.note,) if device.note else ())
+
+
+def _cited(figure: Figure) -> str:
+    source = figure.source
+    return f"{source.publisher}: {source.title}, {source.date}, {source.url}" if source else "not stated"
 
 
 def model_pages(model: Model, record: dict[str, Any]) -> list[Any]:
@@ -81,11 +112,14 @@ def model_pages(model: Model, record: dict[str, Any]) -> list[Any]:
         (f"KV cache per token at {record['kv_bits']} bits", f"{record['kv_bytes_per_token']:,}", record["formulas"]["kv_bytes_per_token"]),
     )
     notes = (f"config: {model.origin}", *record["notes"])
+    phase = "decode" if model.architecture.generative else "prefill"
+    inputs = ("b", "t" if phase == "decode" else "s", "w", "a", "c")
+    legend = ", ".join(f"{letter} {symbols.lookup(letter).meaning}" for letter in inputs)
     return [
         Table(f"{model.name} ({record['family']})", (Column("letter"), Column("dimension"), Column("value")), sizes, notes),
         Table("parameters", (Column("part"), Column("number"), Column("share")), parameters),
         Table("memory", (Column("what"), Column("bytes", "byte"), Column("formula", "byte")), held),
-        "The layer in LaTeX (decode, F in FLOP, B in byte):\n",
+        f"The layer in LaTeX, needs amsmath ({phase}, F in FLOP, B in byte; {legend}; the rest above):",
         block_latex(model),
     ]
 
@@ -96,7 +130,11 @@ def block_latex(model: Model) -> str:
     >>> print(block_latex(load_model("opt-125m")).splitlines()[2])
     \text{q\_proj}: && F &= 2 b d e h & B &= \frac{a b d + a b e h + d e h w + e h w}{8} \\
     """
-    layer = next(block for block in model.step(Options("decode"), symbolic=True).letters.blocks if block.name == "layer")
+    layer = next(
+        block
+        for block in model.step(Options("decode" if model.architecture.generative else "prefill"), symbolic=True).letters.blocks
+        if block.name == "layer"
+    )
     lines = (
         rf"\text{{{latex_text(op.name)}}}: && F &= {latex(compact(op.flop_count))} & B &= {latex(compact(op.byte_count()))}"
         for op in layer.operators

@@ -19,7 +19,7 @@ from symroof.analysis.inverse import Answer
 from symroof.analysis.roofline import TRAFFIC, Placed
 from symroof.architectures.model import Model
 from symroof.architectures.step import Step
-from symroof.tabular import number
+from symroof.tabular import Column, Table, number
 
 UNITS = {
     "flops": "FLOP",
@@ -67,6 +67,21 @@ def analysis_record(analysis: Analysis) -> dict[str, Any]:
         "memory": {name: number(value) for name, value in analysis.memory_exprs.items()}
         | {"capacity": _capacity(analysis), "fits": analysis.fits},
     }
+
+
+def analysis_table(analysis: Analysis, *, formulas: bool) -> str:
+    """The operators and the total as CSV: the values of the JSON record, unrounded, inputs and conventions in every row."""
+    record = analysis_record(analysis)
+    rows = [*record["operators"], {"name": "total", **record["total"]}]
+    keys = [key for key in record["operators"][0] if key != "formulas"]
+    extra = ("flops", "bytes") if formulas else ()
+    columns = (*(Column(key) for key in keys), *(Column(f"formula_{key}") for key in extra))
+    cells = tuple((*(_cell(row.get(key)) for key in keys), *(row.get("formulas", {}).get(key, "") for key in extra)) for row in rows)
+    return Table("", columns, cells).csv(context(analysis))
+
+
+def _cell(value: Any) -> Any:
+    return "" if value is None else value
 
 
 def _capacity(analysis: Analysis) -> int | float | None:
