@@ -45,13 +45,14 @@ def compact(expression: Basic) -> Basic:
 
 @dataclass(frozen=True)
 class Column:
-    """A column: its key in data files, its unit, and whether it holds numbers, shown with SI prefixes or plain."""
+    """A column: its key in data files, its unit, whether it holds numbers (with SI prefixes or plain), whether it may wrap."""
 
     key: str
     unit: str = ""
     title: str = ""
     numeric: bool = False
     prefixed: bool = True
+    fixed: bool = False
 
     @property
     def heading(self) -> str:
@@ -202,12 +203,17 @@ class Table:
         from rich.table import Table as RichTable
         from rich.text import Text
 
-        table = RichTable(title=self.title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False, title_style="bold")
-        for column in self.columns:
-            fixed = column.numeric or column is self.columns[0]  # names and numbers are never broken
-            heading = column.heading.replace(" [", "\n[") if column.numeric else column.heading
-            table.add_column(heading, justify="right" if column.numeric else "left", overflow="fold", no_wrap=fixed)
+        table = RichTable(
+            title=self.title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False, title_style="bold", collapse_padding=True
+        )
         body, totals = (self._cells(rows, str, str) for rows in (self.rows, self.totals))
+        for place, column in enumerate(self.columns):
+            fixed = column.numeric or column.fixed or place == 0  # names and numbers are never broken or cut
+            heading = column.heading.replace(" [", "\n[") if column.numeric else column.heading
+            longest = max((len(row[place]) for row in body + totals), default=0)
+            width = longest if fixed else min(longest, 14)
+            justify = "right" if column.numeric else "left"
+            table.add_column(heading, justify=justify, overflow="fold", no_wrap=fixed, min_width=width)
         for position, row in enumerate(body):
             table.add_row(*map(Text, row), end_section=bool(totals) and position == len(body) - 1)
         for row in totals:
@@ -238,7 +244,7 @@ def mathml(formula: Formula) -> str:
 
     body = printed(compact(formula.expression), printer="presentation")
     body = body.replace("&InvisibleTimes;", "\u2062").replace("&ApplyFunction;", "\u2061")
-    return f'<math xmlns="http://www.w3.org/1998/Math/MathML">{body}</math>'
+    return f'<math xmlns="http://www.w3.org/1998/Math/MathML" displaystyle="true">{body}</math>'
 
 
 _LATEX = str.maketrans(

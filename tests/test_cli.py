@@ -205,3 +205,195 @@ def test_text_is_never_evaluated(run, tmp_path: Path) -> None:
     for arguments in [("describe", code), ("describe", config), (*DECODE, "--batch", code), (*DECODE, "--hardware", device)]:
         assert run(*arguments).status == 2
     assert not mark.exists()
+
+
+# --- crossover, prove, solve, generate
+
+CROSSOVER = ("crossover", "llama-2-7b", "--phase", "decode", "--operator", "up_proj", "--over", "batch")
+RECORD = {"operator", "over", "verdict", "below", "above", "formula", "condition", "latex", "value", "exact", "first_integer", "intervals"}
+
+
+def test_crossover_record(run) -> None:
+    (record,) = json.loads(run(*CROSSOVER, "--hardware", "a100-sxm-80gb", "--format", "json").out)
+    assert record.keys() >= RECORD
+    assert (record["verdict"], record["below"], record["above"]) == ("crosses", "memory", "compute")
+    assert record["exact"] == "858624000/5323703"
+    assert record["value"] == pytest.approx(858624000 / 5323703, rel=1e-15)
+    assert record["first_integer"] == 162
+    assert record["formula"] == "P*d*f*w/(16*BW*d*f - P*a*d - P*a*f)"
+    assert record["condition"] == "16*BW*d*f > P*a*d + P*a*f"
+    assert [one["bound"] for one in record["intervals"]] == ["memory", "compute"]
+
+
+def test_crossover_in_letters_leaves_numbers_null(run) -> None:
+    (record,) = json.loads(run(*CROSSOVER, "--format", "json").out)
+    assert record.keys() >= RECORD
+    assert all(record[key] is None for key in ("value", "exact", "first_integer", "intervals"))
+    assert record["verdict"] == "crosses"
+
+
+def test_crossovers_of_all_operators(run) -> None:
+    prompt = ("crossover", "llama-2-7b", "--phase", "prefill", "--operator", "all", "--over", "seq_len", "--batch", 1, "--hardware", "h100")
+    records = json.loads(run(*prompt, "--format", "json").out)
+    verdicts = {record["operator"]: record["verdict"] for record in records}
+    assert len(verdicts) == 20
+    assert verdicts["up_proj"] == "crosses"
+    assert verdicts["softmax"] == "always-memory"
+    assert {record["over"] for record in records} == {"seq_len"}
+
+
+@pytest.mark.parametrize("form", ["table", "latex", "markdown"])
+def test_crossover_for_people(run, form: str) -> None:
+    out = run(*CROSSOVER, "--hardware", "a100-sxm-80gb", "--format", form).out
+    assert "up_proj" in out.replace("\\_", "_")
+    assert "162" in out or "161.28" in out
+    assert "memory-bound" in out
+
+
+def test_context_limit_is_told_with_the_aggregate_condition(run) -> None:
+    out = run(*CROSSOVER[:4], "--operator", "weights-and-kv", "--over", "batch", "--hardware", "a100-sxm-80gb", "--seq-len", 100).out
+    assert "= 165.8 tokens" in out
+
+
+PROVE = ("prove", "memory-bound", "llama-2-7b", "--phase", "decode", "--operator")
+
+
+def test_prove_takes_several_variables_in_a_row(run) -> None:
+    result = run(
+        *PROVE,
+        "qk_matmul",
+        "--for-all",
+        "batch",
+        "seq_len",
+        "--at-least",
+        "batch=2",
+        "seq_len=16",
+        "--hardware",
+        "a100",
+        "--format",
+        "json",
+    )
+    record = json.loads(result.out)
+    assert record.keys() >= {"claim", "verdict", "by", "certificate", "counterexample"}
+    assert (result.status, record["verdict"], record["by"], record["counterexample"]) == (0, "proved", "shift", None)
+    assert "b >= 2, t >= 16" in record["claim"]
+
+
+def test_a_refuted_claim_exits_with_1(run) -> None:
+    result = run(*PROVE, "up_proj", "--for-all", "batch", "--hardware", "a100", "--format", "json")
+    record = json.loads(result.out)
+    assert (result.status, record["verdict"], record["counterexample"]) == (1, "refuted", {"batch": 162})
+    assert "counterexample: batch = 162" in run(*PROVE, "up_proj", "--for-all", "batch", "--hardware", "a100").out
+
+
+def test_solve(run) -> None:
+    command = ("solve", "llama-2-7b", "--phase", "decode", "--hardware", "a100-sxm-80gb", "--seq-len", 2048, "--batch", 1)
+    record = json.loads(run(*command, "--for", "bandwidth", "--target-time", "5ms", "--format", "json").out)
+    assert (record["relation"], record["exact"], record["unit"]) == (">=", "2863326515200", "byte/second")
+    assert record["time"] == pytest.approx(0.005, rel=1e-12)
+    same = json.loads(run(*command, "--for", "bandwidth", "--target-rate", "200", "--format", "json").out)
+    assert same["exact"] == record["exact"]
+    needed = json.loads(run(*command, "--for", "capacity", "--format", "json").out)
+    assert needed["value"] == json.loads(run(*DECODE, "--format", "json").out)["memory"]["total"]
+    assert needed["fits"] is True
+
+
+def test_generate(run) -> None:
+    command = ("generate", "opt-125m", "--prompt", 10, "--tokens", 3, "--hardware", "t4", "--format", "json")
+    record = json.loads(run(*command).out)
+
+    def step(phase: str, length: int) -> dict[str, float]:
+        return json.loads(run("analyze", "opt-125m", "--hardware", "t4", "--phase", phase, "--seq-len", length, "--format", "json").out)[
+            "total"
+        ]
+
+    steps = [step("decode", 10 + number) for number in (1, 2, 3)]
+    assert record["decode"]["bytes"] == sum(one["bytes"] for one in steps)
+    assert record["decode"]["time"] == pytest.approx(sum(one["time"] for one in steps), rel=1e-12)
+    assert record["total"]["bytes"] == record["decode"]["bytes"] + step("prefill", 10)["bytes"]
+    assert "decode traffic" in run(*command[:-2]).out
+
+
+UNANSWERABLE = {
+    (*CROSSOVER[:6], "--over", "bacth"): "'bacth' is not a symbol of the library: did you mean batch?",
+    (*CROSSOVER[:6], "--over", "seq_len"): "'seq_len' (t) does not occur in up_proj",
+    (*CROSSOVER[:4], "--operator", "up_prj", "--over", "batch"): "'up_prj' is not an operator of this step: did you mean up_proj",
+    (*PROVE, "up_proj", "--for-all"): "requires an argument",
+    (
+        *PROVE,
+        "up_proj",
+        "--for-all",
+        "batch",
+        "--at-least",
+        "batch",
+    ): "--at-least 'batch': expected a variable and a number such as batch=1",
+    (*PROVE, "up_proj", "--for-all", "batch", "--at-least", "batch=0", "--hardware", "a100"): "at least batch=0: expected 1 or more",
+    ("solve", "opt-125m", "--phase", "decode", "--hardware", "t4", "--for", "bandwidth"): "give one target: a time or a rate",
+    (
+        *("solve", "opt-125m", "--phase", "decode", "--hardware", "t4", "--for", "peak", "--batch", "1", "--seq-len", "9"),
+        *("--target-time", "1us"),
+    ): "impossible: memory traffic alone takes",
+    (
+        "solve",
+        "opt-125m",
+        "--phase",
+        "decode",
+        "--hardware",
+        "t4",
+        "--for",
+        "peak",
+        "--target-time",
+        "-1",
+    ): "--target-time '-1': expected a time",
+    ("generate", "opt-125m", "--prompt", "0", "--tokens", "1", "--hardware", "t4"): "--prompt '0': expected a whole number from 1 to 1e12",
+    ("devices", "t44"): "device 't44' is neither a name of the catalogue nor a file: did you mean t4",
+    ("models", "-o", "x.pdf"): "the ending '.pdf' names no format here; known: .txt, .json, .csv, .md",
+    (*DECODE, "-o", ""): "--output '': expected the name of a file, or - for standard output",
+}
+
+
+@pytest.mark.parametrize("arguments", UNANSWERABLE)
+def test_unanswerable_questions_are_one_line_and_status_2(run, arguments: tuple[str, ...]) -> None:
+    result = run(*arguments)
+    assert (result.status, result.out) == (2, "")
+    assert result.err.startswith("symroof: ")
+    assert UNANSWERABLE[arguments] in result.err
+    assert result.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("redirection", ["> /dev/full", ">&-", "-o /dev/full"])
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
+def test_output_that_cannot_be_written(redirection: str) -> None:
+    command = f"'{sys.executable}' -m symroof {' '.join(DECODE)} {redirection}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert "Traceback" not in done.stderr
+    if redirection != ">&-":
+        assert done.returncode == 2
+        assert "No space left on device" in done.stderr
+
+
+def test_html_is_a_page_of_its_own(run) -> None:
+    from xml.etree import ElementTree as ET
+
+    page = run(*DECODE, "--format", "html", "--formulas").out
+    assert page.startswith("<!DOCTYPE html>")
+    assert "http" not in page.replace("http://www.w3.org/1998/Math/MathML", "").replace("https://", "", 9)
+    root = ET.fromstring(page.split("\n", 1)[1])  # well-formed
+    assert len(list(root.iter("{http://www.w3.org/1998/Math/MathML}math"))) > 30
+
+
+def test_a_device_s_figures_with_their_sources(run) -> None:
+    out = run("devices", "h100").out
+    assert "989.4 TFLOP/s" in out
+    assert "NVIDIA H100 Tensor Core GPU Architecture" in out
+
+
+def test_csv_has_the_record_s_values(run) -> None:
+    table = list(csv.DictReader(io.StringIO(run(*DECODE, "--format", "csv").out)))
+    record = json.loads(run(*DECODE, "--format", "json").out)
+    for row, operator in zip(table, record["operators"], strict=False):
+        assert {key: row[key] for key in ("name", "kind", "bound", "data_type")} == {
+            key: operator[key] for key in ("name", "kind", "bound", "data_type")
+        }
+        for key in ("flops", "bytes", "weight_read", "activation_read", "activation_write", "kv_read", "kv_write", "time", "peak"):
+            assert float(row[key]) == operator[key]

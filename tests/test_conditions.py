@@ -300,3 +300,15 @@ def test_bad_questions(case: str) -> None:
     with pytest.raises(symroof.SymroofError) as error:
         ask()
     assert message in str(error.value)
+
+
+def test_context_limit_with_every_contraction_under_its_own_peak() -> None:
+    """8-bit linear layers beside 16-bit attention: the limit is where the aggregate condition itself changes."""
+    widths = {"weight_bits": 8, "activation_bits": 8, "kv_bits": 16}
+    limit = symroof.context_limit(model("llama-3.1-8b").decode(**widths), "a100-sxm-80gb").value
+
+    def bound(context: int) -> str | None:
+        step = model("llama-3.1-8b").decode(seq_len=context, **widths)
+        return symroof.crossover(step, "weights-and-kv", over="batch", hardware="a100-sxm-80gb").bound_at(10**12)
+
+    assert (bound(int(limit)), bound(int(limit) + 1)) == ("compute", "memory")

@@ -236,3 +236,69 @@ def test_latex_shows_both_formulas() -> None:
         r"$\displaystyle \text{up\_proj}:\quad F = 2 b d f s\ \mathrm{FLOP},"
         r"\quad B = \frac{a b d s + a b f s + d f w}{8}\ \mathrm{byte}$"
     )
+
+
+def operations(formula: str) -> int:
+    """Operations of a formula in x, calls and signs included: the count behind a cost per element."""
+    import ast
+
+    nodes = ast.walk(ast.parse(formula, mode="eval"))
+    return sum(isinstance(node, ast.BinOp | ast.Call | ast.UnaryOp) for node in nodes)
+
+
+COSTS = {
+    "relu": "max(x, 0)",
+    "silu": "x / (1 + exp(-x))",
+    "gelu": "half * x * (1 + erf(x * c))",
+    "gelu_tanh": "half * x * (1 + tanh(c * (x + k * x * x * x)))",
+}
+
+
+@pytest.mark.parametrize("name", COSTS)
+def test_activation_costs_are_the_operations_of_their_formulas(name: str) -> None:
+    assert elementwise.ACTIVATION_FLOPS[name] == operations(COSTS[name])
+
+
+def test_norm_costs_are_the_operations_of_their_formulas() -> None:
+    x = tensor("x", "b s d")
+    # each element: its square, its share of the sum, the scaling, the weight
+    rms = norm.norm("n", x, norm.Norm.RMS)
+    assert rms.flop_count == (operations("total + x * x") + operations("x * scale * weight")) * b * s * d
+    # its share of the mean, the subtraction, the square and its share, the scaling, weight and bias
+    layer = norm.norm("n", x, norm.Norm.LAYER, bias=True)
+    per_element = operations("total + x") + operations("x - mean") + operations("squares + y * y") + operations("y * scale * weight + bias")
+    assert layer.flop_count == per_element * b * s * d
+
+
+def test_adaptive_norm_of_dit() -> None:
+    """``x (1 + scale) + shift``: the 1 is added once per image and component."""
+    import symroof
+
+    modulate = symroof.load_model("dit-s-2").prefill(symbolic=True)["attn_modulate"]
+    assert simplify(modulate.flop_count - (operations("x * g + shift") * b * s * d + operations("1 + scale") * b * d)) == 0
+
+
+def test_half_of_each_head_is_turned_in_chatglm() -> None:
+    import symroof
+
+    step = symroof.load_model("chatglm3-6b").prefill(batch=1, seq_len=1)
+    assert step["q_rotary"].flop_count == 3 * 32 * 64
+    assert symroof.load_model("gpt-j-6b").prefill(batch=1, seq_len=1)["q_rotary"].flop_count == 3 * 16 * 64
+
+
+def test_a_group_reads_a_shared_tensor_once() -> None:
+    """Two contractions over one latent cache, one of them over a part of it."""
+    from symroof.operators.fusion import fuse
+    from symroof.operators.graph import Block, Graph
+    from symroof.operators.operator import Work
+    from symroof.operators.tensor import Access
+
+    cache = tensor("cache", "b t e", Storage.KV_CACHE)
+    q, scores, out = tensor("q", "b s e"), tensor("scores", "b s t"), tensor("out", "b s e")
+    whole = Operator("whole", Kind.MATMUL, SPACE, (Work(axes_of("b s t e"), 2),), (Access(q), Access(cache)), (Access(scores),))
+    part = Operator(
+        "part", Kind.MATMUL, SPACE, (Work(axes_of("b s t e"), 2),), (Access(scores), Access(cache, axes_of("b t"))), (Access(out),)
+    )
+    group, _ = fuse(Graph((Block("one", (whole, part)),)), ["whole", "part"])
+    assert simplify(group.byte_count(Storage.KV_CACHE) - b * t * e * c / 8) == 0
+    assert simplify(group.byte_count(Storage.ACTIVATION) - 2 * b * s * e * a / 8) == 0

@@ -74,7 +74,7 @@ def context_limit(step: Step, hardware: Device | str | Path | None = None) -> Co
 def _value(step: Step, device: Device) -> Expr | None:
     """S_max in numbers, every contraction under its own peak."""
     cost = costs(step, WEIGHTS_AND_KV)
-    known = dict(step.values)
+    known = {symbol: value for symbol, value in step.values.items() if symbol not in (symbols.b, symbols.t)}
     open_widths = [symbols.VOCABULARY[width].name for width in WIDTHS if width not in known]
     if open_widths:
         raise InputError(f"{', '.join(open_widths)} must be numbers to tell the context limit on a device")

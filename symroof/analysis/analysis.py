@@ -203,7 +203,7 @@ COLUMNS = (
     Column("bytes", "byte", "traffic", numeric=True),
     Column("intensity", "FLOP/byte", numeric=True, prefixed=False),
     Column("performance", "FLOP/s", numeric=True),
-    Column("bound"),
+    Column("bound", fixed=True),
     Column("time", "s", numeric=True),
 )
 

@@ -9,7 +9,7 @@ from sympy.core.relational import Relational
 from sympy.logic.boolalg import Boolean
 
 from symroof.analysis.intervals import COMPUTE, MEMORY
-from symroof.analysis.polynomial import Polynomial, sign, split
+from symroof.analysis.polynomial import Polynomial, reduced, sign, split
 from symroof.errors import InputError
 
 CROSSES, ALWAYS_MEMORY, ALWAYS_COMPUTE, INTERVALS = "crosses", "always-memory", "always-compute", "intervals"
@@ -106,18 +106,18 @@ def _parabola(constant: Expr, linear: Expr, leading: Expr) -> Solution:
 
 def _quotient(constant: Expr, slope: Expr) -> Expr:
     """-constant / slope with as few minus signs as there can be."""
-    over, under = (-constant).expand(), slope.expand()
+    over, under = reduced(-constant, slope)
     turn = sign(under) == -1 or sign(over) == -1 or (sign(under) is None and sign(over) is None and under.could_extract_minus_sign())
     return (-over).expand() / (-under).expand() if turn else over / under
 
 
 def greater(expression: Expr) -> Relational:
     """``expression > 0`` with positive terms on both sides."""
-    positive, negative = split(expression)
+    positive, negative = split(*reduced(expression))
     return positive > negative
 
 
 def less(expression: Expr) -> Relational:
     """``expression < 0`` with positive terms on both sides."""
-    positive, negative = split(expression)
+    positive, negative = split(*reduced(expression))
     return positive < negative

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
 
-from sympy import Add, Dummy, Expr, Integer, Poly, Symbol, ceiling, floor, fraction, together
+from sympy import Add, Dummy, Expr, Integer, Mul, Poly, Symbol, ceiling, floor, fraction, igcd, together
 from sympy import Max as MaxFunction
 from sympy import Min as MinFunction
 
@@ -65,11 +65,13 @@ def polynomial(expression: Expr, x: Symbol) -> Polynomial:
     InputError
         The expression is not a rational function of x (blocks are counted by a ceiling, say).
     """
-    numerator, opaque = _without_opaque(fraction(together(expression))[0], x)
+    numerator, opaque = _without_opaque(expression, x)
     generators = [x, *sorted(numerator.free_symbols - {x}, key=str)]
     if not numerator.is_polynomial(*generators):
+        numerator = fraction(together(numerator))[0]
+    if not numerator.is_polynomial(*generators):
         raise InputError(f"{numerator} is not a polynomial in {x}")
-    whole = Poly(numerator, *generators)
+    whole = Poly(numerator, *generators).clear_denoms(convert=True)[1]
     if whole.is_zero:
         return Polynomial(x, (Integer(0),))
     _, whole = whole.terms_gcd()
@@ -129,3 +131,22 @@ def sign(expression: Expr) -> int | None:
     if positive != 0 and negative != 0:
         return None
     return int(positive != 0) - int(negative != 0)
+
+
+def reduced(*expressions: Expr) -> tuple[Expr, ...]:
+    """Polynomials divided by the monomial and the number they have in common, all of them positive.
+
+    >>> from symroof.symbols import b, d, P, BW
+    >>> reduced(4 * b * d * BW, 2 * b * P)
+    (2*BW*d, P)
+    """
+    generators = sorted(set().union(*(expression.free_symbols for expression in expressions)), key=str)
+    if not generators or not all(expression.is_polynomial(*generators) for expression in expressions):
+        return expressions
+    terms = [term for expression in expressions for term in Poly(expression, *generators).terms() if term[1] != 0]
+    if not terms:
+        return expressions
+    least = [min(powers[place] for powers, _ in terms) for place in range(len(generators))]
+    number = igcd(*(abs(coefficient) for _, coefficient in terms)) if all(c.is_Integer for _, c in terms) else 1
+    common = Mul(number, *(symbol**power for symbol, power in zip(generators, least, strict=True)))
+    return tuple((expression / common).expand() for expression in expressions)

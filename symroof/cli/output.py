@@ -129,12 +129,16 @@ def as_text(parts: Sequence[Any], to_file: bool) -> str:
     import io
 
     from rich.console import Console
+    from rich.measure import Measurement
 
     terminal = sys.stdout is not None and sys.stdout.isatty() and not to_file
     console = Console(file=io.StringIO(), force_terminal=terminal, width=None if terminal else UNFOLDED, highlight=False, markup=False)
     if terminal:
-        console.width = Console().width
+        needed = (
+            Measurement.get(console, console.options.update(width=UNFOLDED), part).minimum for part in parts if not isinstance(part, str)
+        )
+        console.width = max(Console().width, *needed)  # a terminal too narrow wraps lines; it never cuts a number
     for position, part in enumerate(parts):
-        console.print(*([""] if position else []), part, sep="\n")
+        console.print(*([""] if position else []), part, sep="\n", soft_wrap=isinstance(part, str))
     assert isinstance(console.file, io.StringIO)
     return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines()).rstrip()
