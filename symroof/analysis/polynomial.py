@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
 
-from sympy import Add, Dummy, Expr, Integer, Mul, Poly, Symbol, ceiling, floor, fraction, igcd, together
+from sympy import Add, Dummy, Expr, Integer, Mul, Poly, Pow, Symbol, ceiling, floor, fraction, igcd, together
 from sympy import Max as MaxFunction
 from sympy import Min as MinFunction
 
@@ -148,5 +148,5 @@ def reduced(*expressions: Expr) -> tuple[Expr, ...]:
         return expressions
     least = [min(powers[place] for powers, _ in terms) for place in range(len(generators))]
     number = igcd(*(abs(coefficient) for _, coefficient in terms)) if all(c.is_Integer for _, c in terms) else 1
-    common = Mul(number, *(symbol**power for symbol, power in zip(generators, least, strict=True)))
+    common = Mul(number, *(Pow(symbol, power) for symbol, power in zip(generators, least, strict=True)))
     return tuple((expression / common).expand() for expression in expressions)
