@@ -140,7 +140,7 @@ def reduced(*expressions: Expr) -> tuple[Expr, ...]:
     >>> reduced(4 * b * d * BW, 2 * b * P)
     (2*BW*d, P)
     """
-    generators = sorted(set().union(*(expression.free_symbols for expression in expressions)), key=str)
+    generators: list[Any] = sorted(set().union(*(expression.free_symbols for expression in expressions)), key=str)
     if not generators or not all(expression.is_polynomial(*generators) for expression in expressions):
         return expressions
     terms = [term for expression in expressions for term in Poly(expression, *generators).terms() if term[1] != 0]
