@@ -13,6 +13,7 @@ from symroof import __version__
 from symroof.cli.analyze import analyze
 from symroof.cli.conditions import crossover, prove
 from symroof.cli.design import generate, solve
+from symroof.cli.figures import figures
 from symroof.cli.listing import describe, devices, models
 from symroof.errors import SymroofError, nearest, quote
 
@@ -36,7 +37,7 @@ def cli() -> None:
     """
 
 
-for command in (analyze, crossover, prove, solve, generate, describe, models, devices):
+for command in (analyze, crossover, prove, solve, generate, figures, describe, models, devices):
     cli.add_command(command)
 
 
