@@ -1,34 +1,62 @@
-"""Figure 5 of the survey (arXiv 2402.16363): the roofline of the A6000 at FP16, with operators on it.
+"""Figure 5 of arXiv 2402.16363: the roofline of the A6000 at FP16, with operators on it.
 
-Run ``python paper_figures/fig05_roofline.py FILE.png``. The survey draws the roof and its turning point;
-here the operators of Llama-2-7b's prefill stand on it too.
+The survey draws the roof, the memory-bound side in red, the compute-bound side in green, and the turning
+point between them at 201.6 FLOP/byte. Here the operators of Llama-2-7b's prefill of 2048 tokens (its
+Table 1) stand on it too, and the axes are logarithmic so that all of them can be told apart.
 """
 
 from __future__ import annotations
-
-import sys
 
 from matplotlib.figure import Figure
 
 import symroof
 from symroof.analysis.analysis import Analysis
-from symroof.present.pictures import roofline_figure
+from symroof.analysis.roofline import attainable
+from symroof.present.pictures import STYLE, roofline_figure
+from symroof.present.series import Series
+from symroof.present.style import mark
+from symroof.present.survey import A6000, step
+
+TITLE = "Figure 5: the roofline of the A6000, FP16"
+BATCH, LENGTH = 1, 2048
+SPAN = 3
+"""The survey draws the roof up to three times the turning point."""
+AXES = ("intensity", "FLOP/byte", "performance", "FLOP/s")
 
 
-def data(accounting: str = "survey") -> Analysis:
+def analysis(accounting: str) -> Analysis:
     """Llama-2-7b, prefill of 2048 tokens at FP16, on the survey's A6000."""
-    step = symroof.load_model("llama-2-7b").prefill(
-        batch=1, seq_len=2048, weight_bits=16, activation_bits=16, kv_bits=16, accounting=accounting
-    )
-    return symroof.analyze(step, "survey/nvidia_A6000")
+    return symroof.analyze(step("prefill", accounting, model="llama-2-7b", batch=BATCH, seq_len=LENGTH), A6000)
+
+
+def data(accounting: str = "survey") -> tuple[Series, ...]:
+    """The corners of the roof, then a point per operator under its bound; one without FLOPs has no place on the picture."""
+    device = symroof.load_hardware(A6000)
+    peak, bandwidth = device.fastest(("fp16",))[1], device.bandwidth_figure.value
+    corners = (0 * peak, peak / bandwidth, SPAN * peak / bandwidth)
+    roof = Series("roof", "fp16", *AXES, corners, tuple(attainable(x, peak, bandwidth) for x in corners))
+    placed = (one for one in analysis(accounting) if one.operator.flop_count != 0)
+    points = (Series(f"{one.bound}-bound", one.name, *AXES, (one.intensity_expr,), (one.performance_expr,)) for one in placed)
+    return (roof, *points)
 
 
 def draw(accounting: str = "survey") -> Figure:
-    """The roofline, log-log."""
-    return roofline_figure(data(accounting), title=f"NVIDIA A6000, FP16: Llama-2-7b, prefill of 2048 tokens ({accounting})")
+    """The roofline, log-log; the sides of the turning point coloured as in the survey."""
+    figure = roofline_figure(analysis(accounting), title=f"NVIDIA A6000, FP16: Llama-2-7b, prefill of 2048 tokens ({accounting})")
+    axes = figure.axes[0]
+    ridge, peak = map(float, data(accounting)[0].points[1])
+    (left, right), bottom = axes.get_xlim(), axes.get_ylim()[0]
+    sides = {"memory": ([left, ridge, ridge, left], [left / ridge * peak, peak, bottom, bottom])}
+    sides["compute"] = ([ridge, right, right, ridge], [peak, peak, bottom, bottom])
+    for bound, (x, y) in sides.items():
+        axes.fill(x, y, color=STYLE[bound][0], alpha=0.1, linewidth=0, zorder=0, gid=f"region-{bound}")
+    mark(axes, ridge, peak, "0.25", gid="knee-fp16")
+    return figure
 
 
-if __name__ == "__main__":
-    if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
-        sys.exit(__doc__)
-    draw().savefig(sys.argv[1], dpi=160)
+def formula() -> tuple[str, ...]:
+    """The closed form, a line each."""
+    return (
+        "attainable performance = min(P, I BW), with I = FLOPs / bytes the arithmetic intensity of an operator",
+        "the turning point is P / BW: memory-bound below it, compute-bound from it on",
+    )

@@ -57,4 +57,3 @@ def formula() -> tuple[str, ...]:
         "time = sum over layers of max(F/P, B/BW), piecewise linear in the batch b",
         "each ring is a crossover: b* = P w d f / (16 BW d f - P a (d + f)) for a d x f layer, near ridge x w / 16",
     )
-

@@ -276,13 +276,19 @@ WRONG = {
         "prompt 0: expected a whole number",
     ),
     "no device": (lambda: symroof.largest(model().decode(seq_len=1, **WIDTHS)), "give a device or a capacity in bytes"),
-    "letters left": (lambda: symroof.largest(model().decode(**WIDTHS), hardware="t4"), "t must be numbers to tell what fits"),
+    "letters left": (
+        lambda: symroof.largest(model().decode(**WIDTHS), hardware="t4"),
+        "seq_len must be given as a number to tell what fits",
+    ),
     "open regimes": (
         lambda: symroof.regimes(model().decode(**WIDTHS), over="batch", hardware="t4"),
-        "t must be numbers for a partition over b",
+        "seq_len must be given as a number to follow the time over batch",
     ),
     "prefill": (lambda: symroof.context_limit(model().prefill(**WIDTHS), "t4"), "the context limit is one of decode"),
-    "open elasticity": (lambda: symroof.sensitivity(model().decode(**WIDTHS), "t4"), "b, t must be numbers to tell the elasticities"),
+    "open elasticity": (
+        lambda: symroof.sensitivity(model().decode(**WIDTHS), "t4"),
+        "batch and seq_len must be given as numbers to tell the elasticities",
+    ),
     "blocks": (
         lambda: symroof.regimes(model().prefill(batch=1, flash_attention=True, **WIDTHS), over="seq_len", hardware="t4"),
         "fused_attention counts blocks of R rows over seq_len",
@@ -312,3 +318,47 @@ def test_context_limit_with_every_contraction_under_its_own_peak() -> None:
         return symroof.crossover(step, "weights-and-kv", over="batch", hardware="a100-sxm-80gb").bound_at(10**12)
 
     assert (bound(int(limit)), bound(int(limit) + 1)) == ("compute", "memory")
+
+
+def test_elasticity_to_the_layers_is_their_share_of_the_time() -> None:
+    found = symroof.sensitivity(model().decode(batch=4, seq_len=64, **WIDTHS), "a100-sxm-80gb")
+    here = analysis(batch=4, seq_len=64)
+    layers = Add(*(placed.count * placed.time_expr for placed in here if placed.count == 32))
+    assert found.values[symbols.L] == layers / here.total.time_expr
+
+
+@pytest.mark.parametrize("accounting", ["exact", "llm-viewer", "survey"])
+def test_flash_attention_in_decode_leaves_nothing_open(accounting: str) -> None:
+    options = WIDTHS | {"flash_attention": True, "accounting": accounting}
+    limit = symroof.context_limit(model().decode(**options), "h100-sxm")
+    assert limit.value is not None
+    found = symroof.generation(model(), prompt=5, tokens=5, hardware="h100-sxm", batch=1, **options)
+    assert found.decode_traffic.is_number
+
+
+def test_a_formula_gives_its_value_or_is_not_given() -> None:
+    """At an edge, where the peak steps or the range ends, no formula in T leads to the value."""
+    step = model().decode(batch=400, seq_len=2048, activation_bits=16, kv_bits=16)
+    answer = required(step, over="weight_bits", hardware="a100-sxm-80gb", target_time=Rational(240, 1000))
+    assert (answer.value, answer.formula) == (16, None)
+
+
+BAD = {
+    "no device": (lambda: symroof.regimes(model().decode(seq_len=1, **WIDTHS), over="batch", hardware=None), "give a device"),
+    "text": (
+        lambda: required(model().decode(batch=1, seq_len=1, **WIDTHS), over="peak", hardware="t4", target_time="5ms"),
+        "target '5ms': expected a number",
+    ),
+    "no matter": (
+        lambda: symroof.largest(model().decode(batch=1, **WIDTHS), over="bandwidth", hardware="t4"),
+        "memory does not depend on bandwidth",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_more_bad_questions(case: str) -> None:
+    ask, message = BAD[case]
+    with pytest.raises(symroof.SymroofError) as error:
+        ask()
+    assert message in str(error.value)

@@ -140,6 +140,27 @@ def test_two_boundaries_are_two_intervals() -> None:
     )
 
 
+def test_a_root_that_only_touches_zero_is_a_point_of_its_own() -> None:
+    """-(b - 3)^2: FLOPs and bytes take equally long at 3 and nowhere else."""
+    slack = Polynomial(b, (Integer(-9), Integer(6), Integer(-1)))
+    assert [(one.low, one.high, one.bound) for one in partition([Piece(Integer(1), Integer(9), slack)])] == [
+        (1, 3, "memory"),
+        (3, 3, "compute"),
+        (3, 9, "memory"),
+    ]
+
+
+def test_blocks_whose_root_is_a_whole_number() -> None:
+    """8 - 2 n is zero at n = 4, the last compute-bound block: 13 to 16 of blocks of 4."""
+    from sympy import ceiling
+
+    from symroof.analysis.blocks import counted_intervals
+    from symroof.symbols import s
+
+    found = counted_intervals(8 - 2 * ceiling(s / 4), s, Integer(4))
+    assert [(one.low, str(one.high), one.bound) for one in found] == [(1, "16", "compute"), (17, "oo", "memory")]
+
+
 def test_irrational_crossings_are_exact() -> None:
     slack = Polynomial(b, (Integer(-2), Integer(0), Integer(1)))
     first, second = partition([Piece(Integer(1), Integer(9), slack)])
@@ -163,6 +184,7 @@ def test_signs_in_letters(case: str) -> None:
     assert (answer.verdict, answer.below) == (verdict, below)
     if answer.formula is not None:
         assert simplify(expression.subs(b, answer.formula)) == 0
+        assert answer.formula.subs({d: 2, P: 3, BW: 5}) > 0, "a crossing at a batch there is"
 
 
 @given(st.tuples(*(st.integers(1, 9) for _ in range(6))))
@@ -258,6 +280,8 @@ def test_a_width_changes_the_peak_in_steps() -> None:
     step = symroof.load_model("llama-2-13b").prefill(batch=1, seq_len=300, weight_bits=4, kv_bits=16)
     answer = symroof.crossover(step, "up_proj", over="activation_bits", hardware="a100-sxm-80gb")
     assert [piece.high for piece in answer.pieces] == [4, 6, 8, 16, 32, 64]
+    assert [piece.low for piece in answer.pieces] == [0, 4, 6, 8, 16, 32], "widths between whole numbers are covered too"
+    assert answer.bound_at(Rational(9, 2)) in ("memory", "compute")
     for bits in range(1, 65):
         here = symroof.load_model("llama-2-13b").prefill(batch=1, seq_len=300, weight_bits=4, kv_bits=16, activation_bits=bits)
         assert answer.bound_at(bits) == symroof.analyze(here, "a100-sxm-80gb")["up_proj"].bound, bits
@@ -289,3 +313,66 @@ def test_the_derivation_is_told_line_by_line() -> None:
     assert answer.latex().startswith("\\begin{align*}\n& F = 2 b d f")
     assert answer.latex().count("{") == answer.latex().count("}")
     assert answer._repr_latex_().startswith("$$\\begin{aligned}")
+
+
+def test_models_without_kv_groups_have_no_group_size() -> None:
+    for name in ("gpt-j-6b", "opt-125m", "dit-s-2"):
+        step = symroof.load_model(name).decode(batch=1, seq_len=64, **WIDTHS)
+        with pytest.raises(symroof.SymroofError, match="one KV head per query head"):
+            symroof.crossover(step, "qk_matmul+softmax+sv_matmul", over="group_size", hardware="h100-sxm")
+
+
+def test_a_common_factor_decides_for_every_value() -> None:
+    """Softmax in prefill: the slack is (20 BW - P a) (s + 1), so the prompt's length changes nothing."""
+    answer = symroof.crossover(symroof.load_model("llama-2-7b").prefill(), "softmax", over="seq_len")
+    assert (answer.verdict, answer.formula, answer.solution.otherwise) == ("always-memory", None, "always-compute")
+    assert str(answer.condition) == "20*BW < P*a"
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_what_letters_say_is_true_of_numbers(seed: int) -> None:
+    """Of all operators and whole steps: the case whose condition holds at the numbers has the verdict of the numbers."""
+    draw = random.Random(seed)
+    model = symroof.load_model(draw.choice(["llama-2-7b", "llama-3.2-1b", "opt-125m"]))
+    widths = {name: draw.choice([4, 8, 16]) for name in ("weight_bits", "kv_bits")} | {"activation_bits": 16}
+    over, part = (
+        draw.choice(["batch", "seq_len"]),
+        draw.choice(["total", "weights-and-kv", "qk_matmul", "softmax", "up_proj", "k_proj", "attn_norm"]),
+    )
+    inputs = {name: value for name, value in {"batch": draw.choice([1, 50]), "seq_len": draw.choice([7, 900])}.items() if name != over}
+    step = getattr(model, draw.choice(["prefill", "decode"]))(**widths, **inputs)
+    device = draw.choice([device for device in DEVICES if device.name in ("h100-sxm", "t4", "a100-sxm-80gb", "groq-lpu")])
+    try:
+        letters = symroof.crossover(step, part, over=over)
+        numbers = symroof.crossover(step, part, over=over, hardware=device)
+    except symroof.SymroofError as error:
+        assert "does not occur" in str(error)  # noqa: PT017
+        return
+    if (
+        part == "total"
+        and len({symroof.analyze(model.decode(batch=1, seq_len=1, **widths), device)[name].peak for name in ("q_proj", "softmax")}) > 1
+    ):
+        return  # the formula has one peak
+    values = dict(numbers.values) | {P: symroof.analyze(model.decode(batch=1, seq_len=1, **widths), device)["q_proj"].peak}
+    solution = letters.solution
+    slack = Polynomial(letters.over.symbol, tuple(coefficient.xreplace(values) for coefficient in letters.slack.coefficients))
+    bounds = [one.bound for one in partition([Piece(Rational(1, 10**9), Rational(10) ** 15, slack)])]
+    if solution.cases:
+        held = [case.verdict for case in solution.cases if bool(case.condition.xreplace(values))]
+        assert len(held) <= 1
+        if held and held[0].startswith("always"):
+            assert bounds == [held[0].removeprefix("always ").removesuffix("-bound")]
+        elif held and "below it" in held[0]:
+            assert bounds == [held[0].split("-")[0], held[0].split(", ")[1].split("-")[0]]
+        elif held:
+            assert bounds[-1] == held[0].split("-")[0], "outside the roots"
+        return
+    holds = solution.condition is None or bool(solution.condition.xreplace(values))
+    verdict = solution.verdict if holds else solution.otherwise
+    assert verdict is not None
+    if verdict.startswith("always"):
+        assert bounds == [verdict.removeprefix("always-")]
+    elif verdict == "crosses":
+        assert bounds == [solution.below, solution.above]
+    else:
+        assert bounds == [solution.below, "compute" if solution.below == "memory" else "memory", solution.above]

@@ -302,3 +302,14 @@ def test_a_group_reads_a_shared_tensor_once() -> None:
     group, _ = fuse(Graph((Block("one", (whole, part)),)), ["whole", "part"])
     assert simplify(group.byte_count(Storage.KV_CACHE) - b * t * e * c / 8) == 0
     assert simplify(group.byte_count(Storage.ACTIVATION) - 2 * b * s * e * a / 8) == 0
+
+
+def test_a_group_writes_what_others_still_need() -> None:
+    """The norm's result goes to q, k and v: fused with q alone it is written all the same."""
+    import symroof
+    from symroof.operators.fusion import fuse
+
+    graph = symroof.load_model("llama-2-7b").decode(symbolic=True).graph
+    group, _ = fuse(graph, ["attn_norm", "q_proj"])
+    assert {access.tensor.name for access in group.writes} == {"attn_norm", "q_proj"}
+    assert simplify(group.byte_count() - (2 * b * d * a + d * w + d * e * h * w + b * e * h * a) / 8) == 0

@@ -157,7 +157,10 @@ WRONG = {
     ),
     "width": (("memory-bound", "up_proj", ["weight_bits"], {}), "'weight_bits' decides which peak of a100-sxm-80gb applies"),
     "left over": (("memory-bound", "qk_matmul", ["seq_len"], {}), None),
-    "letters": (("memory-bound", "total", ["seq_len"], {}), "b must be numbers, or among the variables that range over all"),
+    "letters": (
+        ("memory-bound", "total", ["seq_len"], {}),
+        "batch must be given as a number, or be among the variables that range over all",
+    ),
 }
 
 
@@ -170,3 +173,50 @@ def test_bad_claims(case: str) -> None:
     with pytest.raises(symroof.SymroofError) as error:
         symroof.prove(decode(), claim, operator, for_all=for_all, at_least=at_least, hardware="a100-sxm-80gb")
     assert message in str(error.value)
+
+
+def test_z3_counts_zero_as_compute_bound() -> None:
+    """-(b - 2)^2 - (t - 3)^2 is zero at one point: there the claim "memory-bound" fails."""
+    lows = {b: Integer(1), t: Integer(1)}
+    slack = (-((b - 2) ** 2) - (t - 3) ** 2).expand()
+    verdict, by, _, point = smt.decide("memory", slack, lows, dict.fromkeys(lows, True))
+    assert (verdict, by, point) == ("refuted", "z3", {b: 2, t: 3})
+
+
+def test_z3_finds_a_counterexample_that_the_search_does_not() -> None:
+    lows = {b: Integer(1), t: Integer(1)}
+    slack = (1 - (b - 12345) ** 2 - (t - 777) ** 2).expand()
+    assert by_search("memory", slack, lows) is None
+    answer = decide("", "memory", slack, lows)
+    assert (answer.verdict, answer.by) == ("refuted", "z3")
+    assert not holds("memory", slack, answer.counterexample)
+
+
+def test_a_proof_does_not_rest_on_the_order_of_the_variables() -> None:
+    """FlashAttention's block rows depend on the head dimension: refused wherever it stands among the variables."""
+    widths = {"weight_bits": 32, "activation_bits": 32, "kv_bits": 32}
+    step = symroof.load_model("llama-2-7b").prefill(seq_len=4096, flash_attention=True, **widths)
+    for for_all in (["batch", "head_dim"], ["head_dim", "batch"], ["batch", "group_size"]):
+        with pytest.raises(symroof.SymroofError, match="R depends on"):
+            symroof.prove(step, "compute-bound", "fused_attention", for_all=for_all, hardware="a100-sxm-80gb")
+
+
+@pytest.mark.parametrize("for_all", [["batch", "seq_len"], ["seq_len"]])
+def test_counted_blocks_are_refused_by_a_proof(for_all: list[str]) -> None:
+    step = symroof.load_model("llama-2-7b").prefill(batch=1, flash_attention=True, **WIDTHS)
+    with pytest.raises(symroof.SymroofError, match="counts blocks of R rows"):
+        symroof.prove(step, "memory-bound", "fused_attention", for_all=for_all, hardware="h100-sxm")
+
+
+def test_counterexamples_of_counts_are_whole() -> None:
+    from sympy import Rational
+
+    for claim in ("memory-bound", "compute-bound"):
+        low = {"batch": Rational(3, 2)}
+        answer = symroof.prove(decode(), claim, "up_proj", for_all=["batch", "hidden_size"], at_least=low, hardware="h100-sxm")
+        assert answer.verdict == "refuted"
+        assert all(value.is_Integer for value in answer.counterexample.values())
+
+
+def test_one_variable_may_be_named_without_a_list() -> None:
+    assert symroof.prove(decode(), "memory-bound", "up_proj", for_all="batch", hardware="a100-sxm-80gb").verdict == "refuted"

@@ -40,23 +40,28 @@ def test_derivations_run(script: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert capsys.readouterr().out
 
 
-def test_figure_5_from_its_artists() -> None:
-    analysis = fig05_roofline.data()
-    axes = fig05_roofline.draw().axes[0]
+@pytest.mark.parametrize("accounting", ["survey", "exact"])
+def test_figure_5_from_its_artists(accounting: str) -> None:
+    roof, *operators = fig05_roofline.data(accounting)
+    assert roof.values[1] == roof.values[2] == 154.8385e12
+    axes = fig05_roofline.draw(accounting).axes[0]
     assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("arithmetic intensity [FLOP/byte]", "attainable performance [FLOP/s]")
-    roof = axes.lines[0].get_xydata()
-    knee, peak = roof[1]
+    corners = axes.lines[0].get_xydata()
+    knee, peak = corners[1]
     assert f"{knee:.1f}" == "201.6"
-    assert roof[2][1] == peak == float(analysis.device.peak("fp16").magnitude)
-    assert roof[0][1] / roof[0][0] == pytest.approx(768e9, rel=1e-12)
-    ridge = next(line for line in axes.lines if line.get_gid() == "ridge-fp16")
-    assert set(ridge.get_xdata()) == {knee}
-    drawn = {tuple(point) for points in axes.collections for point in points.get_offsets().tolist()}
-    assert drawn == {(float(one.intensity_expr), float(one.performance_expr)) for one in analysis}
-    styles = {points.get_label(): (points.get_facecolor().tolist(), points.get_paths()[0].vertices.shape) for points in axes.collections}
-    assert set(styles) == {"memory-bound", "compute-bound"}
-    assert len({str(style) for style in styles.values()}) == 2
+    assert corners[2][1] == peak == roof.values[1]
+    assert corners[0][1] / corners[0][0] == pytest.approx(768e9, rel=1e-12)
+    lines = {line.get_gid(): line for line in axes.lines}
+    assert set(lines["ridge-fp16"].get_xdata()) == {knee}
+    assert lines["knee-fp16"].get_xydata().tolist() == [[float(roof.x[1]), roof.values[1]]] == [[knee, peak]]
+    drawn = {points.get_label(): {tuple(point) for point in points.get_offsets().tolist()} for points in axes.collections}
+    assert drawn == {
+        panel: {(float(one.x[0]), one.values[0]) for one in operators if one.panel == panel} for panel in ("memory-bound", "compute-bound")
+    }
+    styles = {str((points.get_facecolor().tolist(), points.get_paths()[0].vertices.shape)) for points in axes.collections}
+    assert len(styles) == 2, "colour and marker both tell the bounds apart"
+    assert {patch.get_gid() for patch in axes.patches} == {"region-memory", "region-compute"}
 
 
 def test_a_picture_needs_numbers() -> None:
@@ -69,7 +74,7 @@ def test_a_picture_needs_numbers() -> None:
 
 @pytest.mark.parametrize("phase", ["prefill", "decode"])
 def test_table_1_shows_published_and_exact(phase: str) -> None:
-    table = table1.draw(phase)
+    table = table1.tables(phase)
     rows = {record["operator"]: record for record in table.records()}
     assert len(rows) == 14
     assert rows["mlp_add"]["bytes"] * 3 == rows["mlp_add"]["exact_bytes"] * 2, "the published sum reads one operand of two"

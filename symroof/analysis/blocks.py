@@ -13,7 +13,7 @@ from symroof.analysis.polynomial import Polynomial, polynomial
 from symroof.errors import InputError
 from symroof.symbols import replaced, substitute
 
-LONGEST = 2_000_000
+LONGEST = 500_000
 
 
 def counted_intervals(slack: Expr, x: Symbol, block: Expr) -> tuple[Interval, ...]:
@@ -26,15 +26,15 @@ def counted_intervals(slack: Expr, x: Symbol, block: Expr) -> tuple[Interval, ..
     Raises
     ------
     InputError
-        The bound still changes beyond two million.
+        The bound still changes beyond half a million.
     """
     size = int(block)
-    n = Symbol("n_", positive=True)
-    residues = [_residue(slack, x, block, n, rest) for rest in range(size)]
+    residues = [_residue(slack, x, block, rest) for rest in range(size)]
     last = max((int(ceiling(root)) for residue in residues for root in roots(residue) if root > 0), default=0) + 1
     if last * size > LONGEST:
         raise InputError(f"the bound still changes beyond {LONGEST} in {x}")
-    bounds = [_bound(residues[-position % size], -(-position // size)) for position in range(1, last * size + 1)]
+    numbers = [[int(coefficient) for coefficient in reversed(residue.coefficients)] for residue in residues]
+    bounds = [_bound(numbers[-position % size], -(-position // size)) for position in range(1, last * size + 1)]
     found: list[Interval] = []
     start = 1
     for position in range(2, len(bounds) + 2):
@@ -45,10 +45,15 @@ def counted_intervals(slack: Expr, x: Symbol, block: Expr) -> tuple[Interval, ..
     return tuple(found)
 
 
-def _residue(slack: Expr, x: Symbol, block: Expr, n: Symbol, rest: int) -> Polynomial:
+def _residue(slack: Expr, x: Symbol, block: Expr, rest: int) -> Polynomial:
+    """The slack at ``x = block n - rest`` as a polynomial in n, with whole coefficients."""
+    n = Symbol("n_", positive=True)
     written = substitute(replaced(slack, ceiling, lambda _: n), {x: block * n - rest})
     return polynomial(written, n)
 
 
-def _bound(residue: Polynomial, blocks: int) -> str:
-    return MEMORY if residue(blocks) < 0 else COMPUTE
+def _bound(coefficients: list[int], blocks: int) -> str:
+    value = 0
+    for coefficient in coefficients:
+        value = value * blocks + coefficient
+    return MEMORY if value < 0 else COMPUTE

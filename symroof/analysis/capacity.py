@@ -9,13 +9,13 @@ from typing import cast
 from sympy import Add, Expr, Integer, Max, Symbol, factor, floor
 
 from symroof import symbols
-from symroof.analysis.costs import device_of, variable_of
+from symroof.analysis.costs import device_of, needed, variable_of
 from symroof.analysis.polynomial import polynomial
 from symroof.architectures.step import Step
 from symroof.errors import DeviceError, InputError, quote
 from symroof.hardware.device import Device
 from symroof.operators.graph import Graph
-from symroof.symbols import substitute
+from symroof.symbols import VOCABULARY, substitute
 
 
 @dataclass(frozen=True)
@@ -88,9 +88,10 @@ def _room(hardware: Device | str | Path | None, capacity: Expr | None) -> Expr:
 
 def _limit(excess: Expr, x: Symbol) -> Expr:
     line = polynomial(excess, x)
+    if line.degree == 0:
+        raise InputError(f"memory does not depend on {VOCABULARY[x].name}")
     if not line.is_bound:
-        letters = sorted(str(symbol) for symbol in excess.free_symbols - {x})
-        raise InputError(f"{', '.join(letters)} must be numbers to tell what fits")
+        raise InputError(f"{needed(excess.free_symbols - {x})} to tell what fits")
     if line.degree != 1:
         raise InputError(f"memory does not grow in proportion with {x}: no limit in closed form")
     return -line.coefficients[0] / line.coefficients[1]
@@ -139,5 +140,5 @@ def hyperbola(step: Step, *, hardware: Device | str | Path | None = None, capaci
         raise InputError(f"{step.model} keeps no KV cache")
     pairs = (_room(hardware, capacity) - weights) / substitute(cache, {length: Integer(1), symbols.b: Integer(1)})
     if not pairs.is_number:
-        raise InputError(f"{', '.join(sorted(map(str, pairs.free_symbols)))} must be numbers to tell what fits")
+        raise InputError(f"{needed(pairs.free_symbols)} to tell what fits")
     return max(pairs, Integer(0))

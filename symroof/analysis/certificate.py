@@ -14,11 +14,11 @@ from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
-from sympy import Expr, Integer, Poly, Rational, Symbol, ceiling, floor, fraction, oo, together
+from sympy import Expr, Integer, Poly, Rational, Symbol, ceiling, floor, fraction, latex, oo, together
 
 from symroof import symbols
 from symroof.analysis import smt
-from symroof.analysis.costs import WIDTHS, costs, device_of, grouped_costs, known_values, require, variable_of
+from symroof.analysis.costs import WIDTHS, costs, counts_blocks, device_of, grouped_costs, known_values, needed, require, variable_of
 from symroof.analysis.crossover import lowest
 from symroof.analysis.intervals import COMPUTE, MEMORY, Interval, Piece, partition
 from symroof.analysis.polynomial import polynomial
@@ -27,6 +27,7 @@ from symroof.architectures.step import Step
 from symroof.errors import InputError, nearest, quote
 from symroof.hardware.device import Device
 from symroof.symbols import VOCABULARY, Variable, substitute
+from symroof.tabular import latex_text
 
 PROVED, REFUTED, UNKNOWN = "proved", "refuted", "unknown"
 CLAIMS = {"memory-bound": MEMORY, "compute-bound": COMPUTE}
@@ -60,10 +61,13 @@ class Certificate:
     counterexample: Mapping[Symbol, Expr] | None
 
     def latex(self) -> str:
-        """The certificate as LaTeX text."""
-        from sympy import latex
-
-        return rf"\text{{{self.claim}: {self.verdict}}},\quad F\,BW - B\,P \sim {latex(self.slack)}"
+        """The claim, the polynomial and the certificate as a LaTeX align environment."""
+        lines = [
+            rf"& \text{{{latex_text(self.claim)}: {self.verdict}}}",
+            rf"& F\,BW - B\,P \ \text{{has the sign of}}\ {latex(self.slack)}",
+            *([rf"& \text{{{latex_text(self.certificate)}}}"] if self.certificate else []),
+        ]
+        return "% needs \\usepackage{amsmath}\n\\begin{align*}\n" + " \\\\\n".join(lines) + "\n\\end{align*}"
 
 
 def prove(
@@ -100,6 +104,7 @@ def prove(
     """
     if claim not in CLAIMS:
         raise InputError(f"claim {quote(claim)}: {nearest(claim, CLAIMS)}")
+    for_all = [for_all] if isinstance(for_all, str) else for_all
     if not for_all:
         raise InputError("name at least one variable to range over")
     variables = tuple(dict.fromkeys(variable_of(step, name) for name in for_all))
@@ -219,12 +224,14 @@ def _corners(lows: Mapping[Symbol, Expr]) -> Iterator[dict[Symbol, Expr]]:
 def _lows(step: Step, variables: Sequence[Variable], at_least: Mapping[str, int | Rational]) -> dict[Symbol, Expr]:
     lows = {variable.symbol: lowest(variable) for variable in variables}
     for name, value in at_least.items():
+        if isinstance(value, bool) or not isinstance(value, int | Rational):
+            raise InputError(f"at least {name}={quote(value)}: expected a number")
         symbol = variable_of(step, name).symbol
         if symbol not in lows:
             raise InputError(f"at least {name}={value}: {quote(name)} is not among the variables that range over all")
         if value < lowest(VOCABULARY[symbol]):
             raise InputError(f"at least {name}={value}: expected {lowest(VOCABULARY[symbol])} or more")
-        lows[symbol] = Rational(value)
+        lows[symbol] = ceiling(Rational(value)) if VOCABULARY[symbol].domain == "integer" else Rational(value)
     return lows
 
 
@@ -236,17 +243,18 @@ def _slack(step: Step, operator: str, variables: Sequence[Variable], typed: Sequ
         if device and variable.symbol in WIDTHS:
             raise InputError(f"{quote(name)} decides which peak of {device.name} applies: give it as a number, or leave the device out")
         cost = grouped_costs(cost, variable.symbol)
-    values = known_values(step, device, variables[0].symbol)
+    known = known_values(step, device, *ranging)
     if symbols.g in ranging:
-        values.pop(symbols.h, None)
-    known = {symbol: value for symbol, value in values.items() if symbol not in ranging}
+        known.pop(symbols.h, None)
     roofless = device is None or symbols.P in ranging
     graph = step.letters.bind(known)
+    if any(counts_blocks(cost, symbol) for symbol in (*ranging, symbols.R)):
+        raise InputError(f"{operator} counts blocks of R rows of the prompt: no proof over these variables; leave FlashAttention out")
     slack = _lowest_terms(numeric_slack(graph, operator, cost, known, None if roofless else device, variables[0].symbol))
     allowed = ranging | ({symbols.P, symbols.BW} if device is None else set())
-    left = sorted(str(symbol) for symbol in slack.free_symbols - allowed)
+    left = slack.free_symbols - allowed
     if left:
-        raise InputError(f"{', '.join(left)} must be numbers, or among the variables that range over all")
+        raise InputError(f"{needed(left)}, or be among the variables that range over all")
     return slack
 
 

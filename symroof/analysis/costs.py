@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from sympy import Add, Expr, Integer, Symbol, ceiling, oo
 
@@ -109,15 +110,24 @@ def require(step: Step, part: str, cost: tuple[Cost, ...], variable: Variable, t
 
 
 def grouped_costs(cost: tuple[Cost, ...], x: Symbol) -> tuple[Cost, ...]:
-    """With ``h = g k`` in the place of the query heads, where the group size is the variable."""
+    """With ``h = g k`` in the place of the query heads, where the group size is the variable.
+
+    Raises
+    ------
+    InputError
+        The model has one KV head per query head: there are no groups to size.
+    """
     if x != symbols.g:
         return cost
+    letters = set().union(*(one.flops.free_symbols | one.traffic.free_symbols for one in cost))
+    if symbols.h in letters and symbols.k not in letters and cost[0].operator.space.sizes.get("k") == symbols.h:
+        raise InputError("group_size does not occur: this family has one KV head per query head, h = k; ask a grouped family such as llama")
     heads = {symbols.h: symbols.g * symbols.k}
     return tuple(Cost(one.operator, substitute(one.flops, heads), substitute(one.traffic, heads)) for one in cost)
 
 
-def known_values(step: Step, device: Device | None, x: Symbol) -> dict[Symbol, Expr]:
-    """The numbers that are known, without the variable's own.
+def known_values(step: Step, device: Device | None, *free: Symbol) -> dict[Symbol, Expr]:
+    """The numbers that are known, without those of the free variables.
 
     Raises
     ------
@@ -130,14 +140,25 @@ def known_values(step: Step, device: Device | None, x: Symbol) -> dict[Symbol, E
     if device:
         values |= {symbols.BW: device.bandwidth_figure.value} | ({symbols.M: device.buffer} if device.buffer else {})
     for symbol, definition in step.letters.definitions.items():
-        if x in definition.free_symbols:
-            name = symbols.VOCABULARY[x].name
+        heads = {symbols.g} if {symbols.h, symbols.k} & definition.free_symbols else set()
+        for x in (definition.free_symbols | heads) & set(free):
+            name = symbols.VOCABULARY[cast(Symbol, x)].name
             raise InputError(
                 f"fused_attention counts blocks of R rows, and R depends on {name}: R = {definition}; no closed form over {name}"
             )
         values[symbol] = substitute(definition, values)
-    values.pop(x, None)
-    return {symbol: value for symbol, value in values.items() if value.is_number}
+    return {symbol: value for symbol, value in values.items() if value.is_number and symbol not in free}
+
+
+def needed(letters: Iterable[object]) -> str:
+    """The start of an error: which inputs must be given as numbers.
+
+    >>> needed([symbols.b, symbols.t])
+    'batch and seq_len must be given as numbers'
+    """
+    names = sorted({"seq_len" if one in (symbols.s, symbols.t) else symbols.VOCABULARY[cast(Symbol, one)].name for one in letters})
+    listed = " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+    return f"{listed} must be given as {'numbers' if len(names) > 1 else 'a number'}"
 
 
 @dataclass(frozen=True)

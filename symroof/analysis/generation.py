@@ -115,7 +115,8 @@ def generation(model: Model, *, prompt: int, tokens: int, hardware: Device | str
         if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= LARGEST:
             raise InputError(f"{name} {quote(value)}: expected a whole number from 1 to 1e12")
     device = device_of(hardware)
-    assert device is not None
+    if device is None:
+        raise InputError("give a device: the sums are told in numbers")
     before = analyze(model.step(Options("prefill", seq_len=prompt, **inputs)), device)  # pyright: ignore[reportArgumentType]
     decode = model.step(Options("decode", **inputs))  # pyright: ignore[reportArgumentType]
     over_context = regimes(decode, over="seq_len", hardware=device)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
-from sympy import Expr, Symbol, ceiling, floor, oo
+from sympy import Expr, Symbol, ceiling, floor, nsimplify, oo
 
 from symroof import symbols
 from symroof.analysis.capacity import memory_of
+from symroof.analysis.costs import needed
 from symroof.analysis.intervals import roots
 from symroof.analysis.letters import solve_letters
 from symroof.analysis.polynomial import polynomial
@@ -38,7 +40,8 @@ class Answer:
     Attributes
     ----------
     variable : what was solved for.
-    formula : the answer as a function of the target time T, on the regime it lies in.
+    formula : the answer as a function of the target time T, on the regime it lies in; None where it is the
+        regime's edge, or for a rate over the batch.
     value : the exact number: the least that suffices, or for an input the most that is allowed.
     relation : ">=" where more of the variable helps, "<=" where less does.
     time : seconds of the step at the value.
@@ -46,7 +49,7 @@ class Answer:
     """
 
     variable: Variable
-    formula: Expr
+    formula: Expr | None
     value: Expr
     relation: str
     time: Expr
@@ -84,7 +87,9 @@ def required(
     if (target_time is None) == (target_rate is None):
         raise InputError("give one target: a time or a rate")
     target = target_time if target_time is not None else target_rate
-    assert target is not None
+    if isinstance(target, bool) or not isinstance(target, int | float | Fraction | Expr):
+        raise InputError(f"target {quote(target)}: expected a number, in seconds or per second")
+    target = nsimplify(target, rational=True)
     if target <= 0:
         raise InputError(f"target {quote(str(target))}: expected a number above 0")
     whole = regimes(step, over=over, hardware=hardware)
@@ -119,15 +124,17 @@ def _answer(whole: Regimes, regime: Regime, value: Expr, relation: str, target: 
     x = whole.over.symbol
     excess = polynomial(regime.time - symbols.T, x)
     formula = solve_letters(excess).formula if excess.degree in (1, 2) else None
+    if formula is None or substitute(formula, {symbols.T: target}) != value:
+        formula = None  # the answer is an edge of the regime, where the peak or the range ends
     whole_number = None
     if whole.over.unit in ("dimensionless", "bit"):
         whole_number = floor(value) if relation == "<=" else ceiling(value)
     assert substitute(regime.time, {x: value}) <= target
-    return Answer(whole.over, formula if formula is not None else value, value, relation, substitute(regime.time, {x: value}), whole_number)
+    return Answer(whole.over, formula, value, relation, substitute(regime.time, {x: value}), whole_number)
 
 
 def _why(whole: Regimes, target: Expr) -> str:
-    x, wanted = whole.over.symbol, f"more than the target {float(target):.6g} s"
+    x, wanted = whole.over.symbol, f"and the target is {float(target):.6g} s"
     if x in RESOURCES:
         other = {symbols.BW: ("compute", "bandwidth", "raise the peak"), symbols.P: ("memory traffic", "peak", "raise the bandwidth")}
         what, name, advice = other[x]
@@ -148,7 +155,7 @@ def _for_rate(whole: Regimes, rate: Expr) -> Answer:
         raise ImpossibleError(f"impossible: throughput stays below {most} at any batch, less than the target {float(rate):.6g}")
     value = whole.batch_reaching(rate / whole.asymptote)
     regime = whole.at(value)
-    return Answer(whole.over, value, value, ">=", substitute(regime.time, {symbols.b: value}), ceiling(value))
+    return Answer(whole.over, None, value, ">=", substitute(regime.time, {symbols.b: value}), ceiling(value))
 
 
 def required_capacity(step: Step) -> Expr:
@@ -161,5 +168,5 @@ def required_capacity(step: Step) -> Expr:
     """
     total = memory_of(step)
     if not total.is_number:
-        raise InputError(f"{', '.join(sorted(map(str, total.free_symbols)))} must be numbers to tell the capacity")
+        raise InputError(f"{needed(total.free_symbols)} to tell the capacity")
     return total

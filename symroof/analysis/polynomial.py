@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from math import gcd
 from typing import Any, cast
 
-from sympy import Add, Dummy, Expr, Integer, Mul, Poly, Pow, Symbol, ceiling, floor, fraction, igcd, together
+from sympy import Add, Dummy, Expr, Integer, Mul, Poly, Pow, Symbol, ceiling, floor, fraction, together
 from sympy import Max as MaxFunction
 from sympy import Min as MinFunction
 
@@ -147,6 +148,6 @@ def reduced(*expressions: Expr) -> tuple[Expr, ...]:
     if not terms:
         return expressions
     least = [min(powers[place] for powers, _ in terms) for place in range(len(generators))]
-    number = igcd(*(abs(coefficient) for _, coefficient in terms)) if all(c.is_Integer for _, c in terms) else 1
+    number = gcd(*(int(coefficient) for _, coefficient in terms)) if all(c.is_Integer for _, c in terms) else 1
     common = Mul(number, *(Pow(symbol, power) for symbol, power in zip(generators, least, strict=True)))
     return tuple((expression / common).expand() for expression in expressions)

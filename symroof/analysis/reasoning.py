@@ -36,12 +36,16 @@ def reasoning(answer: Crossover) -> tuple[Line, ...]:
     ]
     if solution.formula is None:
         steps.append(Line("no crossing", solution.verdict, rf"\text{{{solution.verdict}}}"))
+    elif solution.below is None or solution.cases:
+        steps.append(_named("zero at", f"{x}^*", solution.formula))
     else:
         steps.append(_named(f"{solution.below}-bound below, {solution.above}-bound above", f"{x}^*", solution.formula))
     if solution.lower is not None:
-        steps.append(_named("the other crossing", f"{x}^-", solution.lower))
-    if solution.condition is not None:
-        steps.append(_line(f"if, and else {solution.otherwise or 'by the signs'}", solution.condition))
+        steps.append(_named("and at", f"{x}^-", solution.lower))
+    if solution.cases:
+        steps += [_line(f"{case.verdict}, if", case.condition) for case in solution.cases]
+    elif solution.condition is not None:
+        steps.append(_line(f"if, and else {solution.otherwise}", solution.condition))
     if answer.intervals:
         steps.append(_numbers(answer))
     return tuple(steps)
@@ -91,6 +95,8 @@ def sentence(answer: Crossover) -> str:
     bound = answer.verdict.removeprefix("always-")
     if answer.intervals or answer.condition is None:
         return f"{answer.operator} is {bound}-bound at every {name}"
+    if answer.solution.cases:
+        return f"{answer.operator} over {name}: " + "; ".join(f"{case.verdict}, if {case.condition}" for case in answer.solution.cases)
     if answer.verdict == "intervals":
         return f"{answer.operator} is {answer.below}-bound outside the two crossings in {name} if {answer.condition}"
     other = (answer.solution.otherwise or "").removeprefix("always-")
@@ -99,11 +105,14 @@ def sentence(answer: Crossover) -> str:
 
 def _crossing(answer: Crossover, name: str) -> str:
     if answer.value is None:
+        if answer.solution.cases:
+            cases = "; ".join(f"{case.verdict}, if {case.condition}" for case in answer.solution.cases)
+            return f"{answer.operator} over {name}, with {answer.over.symbol}* = {answer.formula}: {cases}"
         text = f"{answer.operator} is {answer.below}-bound below {name} {answer.formula} and {answer.above}-bound above it"
         if answer.condition is None:
             return text
         otherwise = answer.solution.otherwise
-        return f"{text} if {answer.condition}" + (f", and else {otherwise.replace('-', ' ')}-bound" if otherwise else "")
+        return f"{text} if {answer.condition}" + (f", and else it is {otherwise.replace('-', ' ')}-bound" if otherwise else "")
     text = f"{answer.operator} is {answer.below}-bound below {name} {_plain(answer.value)}"
     unit = "" if answer.over.unit == "dimensionless" else f" {answer.over.unit}"
     text = f"{text}{unit} and {answer.above}-bound above it"
@@ -112,4 +121,4 @@ def _crossing(answer: Crossover, name: str) -> str:
 
 
 def _plain(value: Expr) -> str:
-    return "infinity" if value == oo else f"{float(value):.6g}"
+    return "infinity" if value == oo else str(value) if value.is_Integer else f"{float(value):.6g}"

@@ -20,6 +20,7 @@ from symroof.analysis.costs import (
     device_of,
     grouped_costs,
     known_values,
+    needed,
     peak_of,
     require,
     stretches,
@@ -32,7 +33,7 @@ from symroof.architectures.step import Step
 from symroof.errors import InputError, quote
 from symroof.hardware.device import Device
 from symroof.operators.graph import Graph
-from symroof.symbols import Variable, substitute
+from symroof.symbols import VOCABULARY, Variable, substitute
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,8 @@ def regimes(step: Step, *, over: str, hardware: Device | str | Path) -> Regimes:
         The variable is unknown or does not occur, another input is still a symbol, or blocks are counted.
     """
     variable, device = variable_of(step, over), device_of(hardware)
-    assert device is not None
+    if device is None:
+        raise InputError("give a device: the time over one variable is told in numbers")
     cost = costs(step, TOTAL)
     require(step, TOTAL, cost, variable, over)
     cost = grouped_costs(cost, variable.symbol)
@@ -188,8 +190,7 @@ class Part:
         """The polynomial whose sign is the bound."""
         slack = polynomial(self.compute - self.memory, self.x)
         if not slack.is_bound:
-            letters = sorted(str(symbol) for symbol in slack.as_expr().free_symbols - {self.x})
-            raise InputError(f"{', '.join(letters)} must be numbers for a partition over {self.x}")
+            raise InputError(f"{needed(slack.as_expr().free_symbols - {self.x})} to follow the time over {VOCABULARY[self.x].name}")
         return slack
 
 

@@ -15,6 +15,7 @@ from sympy import Add, Expr, Symbol, ceiling
 
 from symroof import symbols
 from symroof.analysis.analysis import Analysis, analyze
+from symroof.analysis.costs import needed
 from symroof.analysis.roofline import MEMORY
 from symroof.architectures.step import Step
 from symroof.errors import InputError
@@ -74,9 +75,8 @@ def sensitivity(step: Step, hardware: Device | str | Path) -> Sensitivity:
     (-1, 'bandwidth')
     """
     analysis = analyze(step, hardware)
-    open_letters = sorted(str(symbol) for symbol in analysis.total.time_expr.free_symbols)
-    if open_letters:
-        raise InputError(f"{', '.join(open_letters)} must be numbers to tell the elasticities")
+    if analysis.total.time_expr.free_symbols:
+        raise InputError(f"{needed(analysis.total.time_expr.free_symbols)} to tell the elasticities")
     compute, memory = _times(analysis)
     numbers = dict(analysis.values)
     letters = sorted((compute + memory).free_symbols, key=str)

@@ -86,7 +86,7 @@ def graph(architecture: Architecture, options: Options, name: str) -> ViewerGrap
     head = [_lm_head(space, survey)] if architecture.generative else []
     blocks = (layer, *(Block("head", (operator,)) for operator in head))
     context = space.points(CACHE) * symbols.c / 8
-    definitions = {symbols.R: _block_rows(space)} if options.flash_attention else {}
+    definitions = {symbols.R: _block_rows(space)} if options.flash_attention and not options.decode else {}
     return ViewerGraph(blocks, definitions, _statements(options), cache=2 * context)
 
 
@@ -147,7 +147,7 @@ def _unfused(q: Tensor, keys: Tensor, values: Tensor, options: Options, survey: 
 def _fused(q: Tensor, keys: Tensor, values: Tensor, options: Options, survey: bool) -> tuple[Operator, ...]:
     space = q.space
     work = tuple(work for step in _unfused(q, keys, values, options, survey) for work in step.work)
-    passes = ceiling(space.sizes["s"] / symbols.R)
+    passes: Expr = Integer(1) if options.decode else ceiling(space.sizes["s"] / symbols.R)  # R is at least 1
     per_query_head: Axes = axes_of("b t k g e")  # sic: query heads
     cached = (keys,) if survey else (keys, values)  # sic: the survey's revision reads one of the two
     scores = Tensor("scores", _SCORES, Storage.ACTIVATION, space)

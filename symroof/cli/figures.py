@@ -14,7 +14,9 @@ from symroof.errors import InputError
 @click.argument("name", nargs=-1)
 @click.option("-o", "--output", "folder", default="figures", show_default=True, metavar="DIR", help="Folder to write to.")
 @click.option("--format", "form", type=Word(("png", "pdf", "svg")), default="png", show_default=True)
-@click.option("--accounting", type=Word(("survey", "exact", "both")), default="both", show_default=True, help="As published, right, or both.")
+@click.option(
+    "--accounting", type=Word(("survey", "exact", "both")), default="both", show_default=True, help="As published, right, or both."
+)
 def figures(name: tuple[str, ...], folder: str, form: str, accounting: str) -> None:
     """Draw figures of arXiv 2402.16363 (all, or those named), their data as CSV, and a page that shows them."""
     if not folder:
@@ -27,7 +29,8 @@ def figures(name: tuple[str, ...], folder: str, form: str, accounting: str) -> N
     plates = [load(one) for one in dict.fromkeys(name or names())]
     chosen = ACCOUNTINGS if accounting == "both" else (accounting,)
     total = 1 + sum(one in chosen for plate in plates for one in plate.accountings)
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("drawing", total=total)
         for written in save(plates, Path(folder), form, chosen):
             progress.update(task, advance=1, description=written)

@@ -84,7 +84,11 @@ def design(step: Step, over: str, device: Device, target_time: Any, target_rate:
     lines = [
         f"{answer.variable.name} {answer.relation} {float(answer.value):.6g}{unit}{whole}",
         f"exactly {answer.value}, where the step takes {si(answer.time)}s",
-        f"in this regime {answer.variable.symbol} = {answer.formula}, T the target time in seconds",
+        *(
+            [f"in this regime {answer.variable.symbol} = {answer.formula}, T the target time in seconds"]
+            if answer.formula is not None
+            else []
+        ),
         *(f"· {line}" for line in step.statements),
     ]
     return answer_record(answer, step, device.name), lines

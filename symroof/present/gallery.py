@@ -15,7 +15,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from symroof.errors import InputError, nearest, quote
+from symroof.errors import InputError, quote
 from symroof.present.series import Series, as_csv
 
 if TYPE_CHECKING:

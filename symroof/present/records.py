@@ -166,6 +166,7 @@ def crossover_record(answer: Crossover) -> dict[str, Any]:
         "formula": _text(solution.formula),
         "condition": _text(solution.condition),
         "otherwise": solution.otherwise,
+        "cases": [{"condition": str(case.condition), "verdict": case.verdict} for case in solution.cases] or None,
         "latex": answer.latex(),
         "value": None if answer.value is None else float(answer.value),
         "exact": _text(answer.value),
@@ -216,7 +217,7 @@ def answer_record(answer: Answer, step: Step, device: str) -> dict[str, Any]:
         "exact": str(answer.value),
         "unit": answer.variable.unit,
         "integer": None if answer.integer is None else int(answer.integer),
-        "formula": str(answer.formula),
+        "formula": _text(answer.formula),
         "time": float(answer.time),
         "statements": list(step.statements),
     }

@@ -44,7 +44,7 @@ class Series:
 
     @property
     def values(self) -> list[float]:
-        """y as floats, for drawing."""
+        """Y as floats, for drawing."""
         return [float(value) for value in self.y]
 
 

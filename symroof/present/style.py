@@ -18,7 +18,9 @@ WIDTH = 6.4
 """Inches: two columns of a paper; half of it is one."""
 
 
-def new_figure(columns: int = 1, rows: int = 1, *, height: float = 3.6, width: float = WIDTH, sharey: bool = False) -> tuple[Figure, list[Axes]]:
+def new_figure(
+    columns: int = 1, rows: int = 1, *, height: float = 3.6, width: float = WIDTH, sharey: bool = False
+) -> tuple[Figure, list[Axes]]:
     """A figure and its axes in reading order."""
     from matplotlib.figure import Figure
 
@@ -42,6 +44,8 @@ def label(axes: Axes, x: str, y: str, title: str = "") -> None:
 
 def mark(axes: Axes, x: float, y: float, color: str, text: str = "", *, gid: str = "", offset: tuple[float, float] = (4, -10)) -> None:
     """A closed form on top of a curve: a ring at the point, with its label beside it."""
-    axes.plot([x], [y], marker="o", markersize=6, markerfacecolor="white", markeredgecolor=color, linestyle="none", gid=gid or None, zorder=5)
+    axes.plot(
+        [x], [y], marker="o", markersize=6, markerfacecolor="white", markeredgecolor=color, linestyle="none", gid=gid or None, zorder=5
+    )
     if text:
         axes.annotate(text, (x, y), xytext=offset, textcoords="offset points", fontsize=7, color="0.15")

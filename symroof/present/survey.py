@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import symroof
+from symroof.architectures.model import load_model
 from symroof.architectures.step import Step
 
 A6000 = "survey/nvidia_A6000"
@@ -28,4 +28,4 @@ WIDTHS = {
 def step(phase: str, accounting: str, widths: str = "FP16", model: str = MODEL, **inputs: Any) -> Step:
     """One step in the survey's terms."""
     bits = dict(zip(("weight_bits", "activation_bits", "kv_bits"), WIDTHS[widths], strict=True))
-    return getattr(symroof.load_model(model), phase)(accounting=accounting, **bits, **inputs)
+    return getattr(load_model(model), phase)(accounting=accounting, **bits, **inputs)
