@@ -376,3 +376,18 @@ def test_what_letters_say_is_true_of_numbers(seed: int) -> None:
         assert bounds == [solution.below, solution.above]
     else:
         assert bounds == [solution.below, "compute" if solution.below == "memory" else "memory", solution.above]
+
+
+def test_an_empty_range_is_said() -> None:
+    step = symroof.load_model("llama-2-7b").decode(batch=1, activation_bits=64, kv_bits=64)
+    with pytest.raises(symroof.SymroofError, match="'t4' has no data type as wide as the other operands: no weight_bits to range over"):
+        symroof.crossover(step, "up_proj", over="weight_bits", hardware="t4")
+
+
+def test_large_layers() -> None:
+    step = symroof.load_model("llama-2-7b").decode(**WIDTHS)
+    for name in ("q_proj", "up_proj", "lm_head"):
+        answer = symroof.crossover(step, name, over="batch", hardware="a100-sxm-80gb")
+        assert simplify(answer.large_layer - P / BW * w / 16) == 0
+        assert any("as the layer grows" in line.words for line in answer.reasoning())
+    assert symroof.crossover(step, "softmax", over="batch").large_layer is None

@@ -182,6 +182,10 @@ def stretches(step: Step, device: Device | None, variable: Variable, values: dic
     for width in sorted(set(BITS.values())):
         graph = step.letters.bind(values | {x: Integer(width)})
         if not _runs(graph, device, [one.operator.name for one in cost]):
+            if low == lowest(variable):
+                raise DeviceError(
+                    f"device {quote(device.name)} has no data type as wide as the other operands: no {variable.name} to range over"
+                )
             return
         yield Stretch(low, Integer(width), graph)
         low = Integer(width)

@@ -139,6 +139,19 @@ class Crossover:
         inside = [piece for piece in self.pieces if piece.low <= at <= piece.high]
         return None if not inside else MEMORY if inside[0].slack(at) < 0 else COMPUTE
 
+    @property
+    def large_layer(self) -> Expr | None:
+        """What the formula tends to as the layer's sizes grow together; None where it has none, or no limit."""
+        sizes = [
+            symbol
+            for symbol in LAYER_SIZES
+            if symbol != self.over.symbol and self.formula is not None and symbol in self.formula.free_symbols
+        ]
+        if not sizes or not self.formula or not self.formula.is_rational_function(*sizes):
+            return None
+        limit = self.tends_to(*sizes)
+        return None if limit in (None, oo, 0) else limit
+
     def tends_to(self, *grown: Symbol) -> Expr | None:
         """What the formula tends to as these sizes grow together.
 
@@ -150,6 +163,11 @@ class Crossover:
         return rational_limit(substitute(self.formula, {symbol: n * symbol for symbol in grown}), n)
 
 
+LAYER_SIZES = tuple(
+    symbol
+    for symbol, variable in VOCABULARY.items()
+    if variable.name in ("hidden_size", "intermediate_size", "num_heads", "head_dim", "vocab_size")
+)
 COUNTED = ("dimensionless", "bit")
 """Units of variables that take whole numbers."""
 

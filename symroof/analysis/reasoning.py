@@ -46,6 +46,8 @@ def reasoning(answer: Crossover) -> tuple[Line, ...]:
         steps += [_line(f"{case.verdict}, if", case.condition) for case in solution.cases]
     elif solution.condition is not None:
         steps.append(_line(f"if, and else {solution.otherwise}", solution.condition))
+    if answer.large_layer is not None:
+        steps.append(_named("as the layer grows it tends to", f"{x}^*", answer.large_layer))
     if answer.intervals:
         steps.append(_numbers(answer))
     return tuple(steps)

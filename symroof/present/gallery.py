@@ -137,7 +137,7 @@ def _write(path: Path, write: Any) -> None:
 PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"/><title>The survey's figures, redrawn</title>
 <style>body{{font:15px/1.45 system-ui,sans-serif;margin:2em auto;max-width:1500px;color:#222}} h1{{font-size:1.5em}}
-h2{{font-size:1.1em;margin:2em 0 .3em}} .pair{{display:flex;gap:1em;flex-wrap:wrap}} figure{{margin:0;flex:1 1 600px}}
+h2{{font-size:1.1em;margin:2em 0 .3em}} .pair{{display:flex;gap:1em;flex-wrap:wrap}} figure{{margin:0;flex:1 1 600px;max-width:800px}}
 img{{width:100%}} figcaption{{color:#555}} ul{{color:#333}}</style></head><body>
 <h1>LLM Inference Unveiled: the figures, as published and with the right formulas</h1>
 <p>The survey is <a href="https://arxiv.org/abs/2402.16363">arXiv 2402.16363</a>. Every number comes from a formula; the data

@@ -167,6 +167,7 @@ def crossover_record(answer: Crossover) -> dict[str, Any]:
         "condition": _text(solution.condition),
         "otherwise": solution.otherwise,
         "cases": [{"condition": str(case.condition), "verdict": case.verdict} for case in solution.cases] or None,
+        "large_layer": _text(answer.large_layer),
         "latex": answer.latex(),
         "value": None if answer.value is None else float(answer.value),
         "exact": _text(answer.value),
