@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
 from sympy import Add, Basic, Mul, Rational, latex
+
+from symroof.markup import PAGE, latex_text, markdown_text
 
 PREFIXES = ((10**15, "P"), (10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"), (1, ""))
 SMALL_PREFIXES = ((Rational(1, 10**3), "m"), (Rational(1, 10**6), "µ"), (Rational(1, 10**9), "n"), (Rational(1, 10**12), "p"))
@@ -221,18 +222,6 @@ class Table:
         return Group(table, *(Text(f"· {note}", style="dim") for note in self.notes))
 
 
-PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head><meta charset="utf-8"/><title>{title}</title>
-<style>body{{font:15px/1.4 system-ui,sans-serif;margin:2em;color:#222}} table{{border-collapse:collapse;margin:1em 0}}
-caption{{text-align:left;font-weight:600;padding:.4em 0}} th{{border-bottom:1px solid #888}} td,th{{padding:.25em .8em}}
-tfoot td{{border-top:1px solid #888;font-weight:600}} ul{{color:#555;font-size:.9em}}</style></head>
-<body>
-{body}
-</body>
-</html>"""
-
-
 def html_page(title: str, tables: Sequence[Table]) -> str:
     """Tables as one HTML page that needs nothing from outside."""
     return PAGE.format(title=escape(title), body="\n".join(table.html(page=True) for table in tables))
@@ -245,23 +234,3 @@ def mathml(formula: Formula) -> str:
     body = printed(compact(formula.expression), printer="presentation")
     body = body.replace("&InvisibleTimes;", "\u2062").replace("&ApplyFunction;", "\u2061")
     return f'<math xmlns="http://www.w3.org/1998/Math/MathML" displaystyle="true">{body}</math>'
-
-
-_LATEX = str.maketrans(
-    {"_": r"\_", "&": r"\&", "%": r"\%", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}"}
-    | {"^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "µ": r"$\mu$", "<": "$<$", ">": "$>$", "|": "$|$", "`": r"\textasciigrave{}"}
-)
-
-
-def markdown_text(value: str) -> str:
-    r"""Text with what Markdown or HTML would take for markup escaped.
-
-    >>> print(markdown_text("2*M/(a*e) | <i>"))
-    2\*M/(a\*e) \| &lt;i>
-    """
-    return re.sub(r"([*|`\\])", r"\\\1", value).replace("<", "&lt;")
-
-
-def latex_text(value: str) -> str:
-    """Text with LaTeX's own characters escaped."""
-    return value.translate(_LATEX)

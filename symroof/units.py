@@ -12,7 +12,7 @@ from fractions import Fraction
 from typing import Any, NoReturn, cast
 
 import pint
-from sympy import Expr, Rational, Symbol, SympifyError, sympify
+from sympy import Expr, Float, Rational, Symbol, SympifyError
 
 from symroof.errors import InputError, quote
 from symroof.symbols import VOCABULARY
@@ -133,5 +133,12 @@ def quantity(value: Any, unit: pint.Unit) -> Any:
         ...
     pint.errors.DimensionalityError: Cannot convert from 'byte' ([information]) to 'flop' ([computation])
     """
-    magnitude = value if isinstance(value, Expr) else sympify(value)
-    return ureg.Quantity(magnitude, unit)
+    return ureg.Quantity(value if isinstance(value, Expr) else _number(value), unit)
+
+
+def _number(value: int | float | Fraction) -> Expr:
+    """A number as sympy's, exact where it is."""
+    if isinstance(value, float):
+        return Float(value)
+    exact = Fraction(value)
+    return cast(Expr, Rational(exact.numerator, exact.denominator))

@@ -9,7 +9,8 @@ from sympy import Add, Expr, Integer, Mul, Poly
 
 import symroof
 from symroof.analysis import smt
-from symroof.analysis.certificate import by_roots, by_search, by_shift, decide, holds, shift
+from symroof.analysis.certificate import decide
+from symroof.analysis.provers import by_roots, by_search, by_shift, holds, shift
 from symroof.symbols import BW, P, b, d, t, w
 
 WIDTHS = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from sympy import Add, Expr, Symbol
 
 from symroof import symbols
 from symroof.analysis.roofline import Placed
+from symroof.analysis.rows import COLUMNS, formulas_of, provenance, row_of, shown
 from symroof.architectures.step import Step
 from symroof.errors import DeviceError, EinsumError, nearest, quote
 from symroof.hardware.device import Device
@@ -124,30 +125,30 @@ class Analysis:
             peaks = ", ".join(f"{name} {float(peak) / 1e12:g} TFLOP/s" for name, peak in roofs)
             bandwidth = float(self.device.bandwidth_figure.value) / 1e9
             lines.append(f"roof: {peaks} (dense), {bandwidth:g} GB/s; operators run one after the other, no launch overhead")
-            lines += _provenance(self.device, [name for name, _ in roofs])
+            lines += provenance(self.device, [name for name, _ in roofs])
         lines += [f"{symbol} = {definition}" for symbol, definition in self.step.letters.definitions.items()]
         return tuple(lines)
 
     def table(self, *, formulas: bool = False) -> Table:
         """Every operator of the step and the total, in numbers, or with the formulas too."""
         extra = (Column("formula_flops", "FLOP", "FLOPs"), Column("formula_bytes", "byte", "traffic")) if formulas else ()
-        rows = tuple(_row(placed) + (_formulas(placed) if formulas else ()) for placed in self)
+        rows = tuple(row_of(placed) + (formulas_of(placed) if formulas else ()) for placed in self)
         flops, traffic, seconds = self.total.flop_count, self.total.byte_count(), self.total.time_expr
         values = (flops, traffic, flops / traffic, flops / seconds)
-        total = ("total", None, *map(_shown, values), None, _shown(seconds), *(None,) * len(extra))
+        total = ("total", None, *map(shown, values), None, shown(seconds), *(None,) * len(extra))
         title = f"{self.step.model} on {self.device.title if self.device else 'any device'}, {self.step.options.phase}"
         return Table(title, COLUMNS + extra, rows, self.statements, (total,))
 
     def formula_table(self) -> Table:
         """Every operator's formulas, with the letters they use."""
         columns = (Column("operator"), Column("count"), Column("FLOPs", "FLOP"), Column("traffic", "byte"))
-        rows = tuple((placed.name, Formula(letters_count), *_formulas(placed)) for placed, letters_count in self._with_letters())
+        rows = tuple((placed.name, Formula(letters_count), *formulas_of(placed)) for placed, letters_count in self._with_letters())
         return Table("formulas of one occurrence", columns, rows, self.legend)
 
     def memory_table(self) -> Table:
         """Weights, KV cache, activations, their sum, and whether that fits the device."""
         columns = (Column("memory"), Column("bytes", "byte", "size", numeric=True))
-        rows = tuple((name.replace("_", " "), _shown(value)) for name, value in self.memory_exprs.items())
+        rows = tuple((name.replace("_", " "), shown(value)) for name, value in self.memory_exprs.items())
         verdict = {True: "fits the {} of {}", False: "does not fit the {} of {}"}.get(self.fits) if self.fits is not None else None
         if verdict is None or self.device is None or self.device.capacity_figure is None:
             return Table("memory", columns, rows, ("the device's capacity is not stated",) if self.device else ())
@@ -186,39 +187,6 @@ class Analysis:
 
     def __rich__(self) -> Table:
         return self.table()
-
-
-def _provenance(device: Device, data_types: Sequence[str]) -> Iterator[str]:
-    """Where the roof's figures come from, with what their files note."""
-    figures = {f"{name} peak": device.peaks[name].dense for name in data_types} | {"bandwidth": device.bandwidth_figure}
-    for what, figure in figures.items():
-        source = f"{figure.source.title}, {figure.source.date}" if figure.source else "source not stated"
-        yield f"{what}: {source}" + (f" ({figure.note})" if figure.note else "")
-
-
-COLUMNS = (
-    Column("name", title="operator"),
-    Column("count", numeric=True, prefixed=False),
-    Column("flops", "FLOP", "FLOPs", numeric=True),
-    Column("bytes", "byte", "traffic", numeric=True),
-    Column("intensity", "FLOP/byte", numeric=True, prefixed=False),
-    Column("performance", "FLOP/s", numeric=True),
-    Column("bound", fixed=True),
-    Column("time", "s", numeric=True),
-)
-
-
-def _row(placed: Placed) -> tuple[object, ...]:
-    values = (placed.operator.flop_count, placed.operator.byte_count(), placed.intensity_expr, placed.performance_expr)
-    return (placed.name, _shown(placed.count), *map(_shown, values), placed.bound or "depends", _shown(placed.time_expr))
-
-
-def _formulas(placed: Placed) -> tuple[Formula, Formula]:
-    return Formula(placed.letters.flop_count), Formula(placed.letters.byte_count())
-
-
-def _shown(value: Expr) -> object:
-    return value if value.is_number else Formula(value)
 
 
 def analyze(step: Step, hardware: Device | str | Path | None = None) -> Analysis:

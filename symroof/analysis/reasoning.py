@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from sympy import Basic, Expr, latex, oo
 
-from symroof.tabular import compact, latex_text
+from symroof.markup import latex_text
+from symroof.tabular import compact
 
 if TYPE_CHECKING:
     from symroof.analysis.crossover import Crossover

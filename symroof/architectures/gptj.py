@@ -9,9 +9,8 @@ from sympy import Expr
 from symroof import symbols
 from symroof.architectures.architecture import Architecture, Recorder, attention_axes, residual_stream
 from symroof.architectures.fields import Fields
-from symroof.architectures.llama import ACTIVATIONS
 from symroof.architectures.options import Options
-from symroof.architectures.parts import lm_head, self_attention
+from symroof.architectures.parts import ACTIVATIONS, lm_head, self_attention
 from symroof.operators.elementwise import activation, add
 from symroof.operators.embedding import embedding
 from symroof.operators.graph import Block

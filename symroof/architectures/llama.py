@@ -10,15 +10,13 @@ from symroof import symbols
 from symroof.architectures.architecture import Architecture, Recorder, attention_axes, residual_stream
 from symroof.architectures.fields import Fields
 from symroof.architectures.options import Options
-from symroof.architectures.parts import lm_head, self_attention
+from symroof.architectures.parts import ACTIVATIONS, lm_head, self_attention
 from symroof.operators.elementwise import activation, add
 from symroof.operators.embedding import embedding
 from symroof.operators.graph import Block
 from symroof.operators.linear import linear
 from symroof.operators.norm import Norm, norm
 from symroof.operators.tensor import Space, Storage, Tensor, axes_of
-
-ACTIVATIONS = {"silu": "silu", "swish": "silu", "gelu": "gelu", "relu": "relu", "gelu_pytorch_tanh": "gelu_tanh", "gelu_new": "gelu_tanh"}
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Parts that several families share to the letter: self-attention and the LM head."""
+"""Parts that several families share to the letter: self-attention, the LM head, the names of activation functions."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from symroof.operators.attention import CACHE, attention
 from symroof.operators.linear import linear
 from symroof.operators.rotary import rotary
 from symroof.operators.tensor import Storage, Tensor, axes_of
+
+ACTIVATIONS = {"silu": "silu", "swish": "silu", "gelu": "gelu", "relu": "relu", "gelu_pytorch_tanh": "gelu_tanh", "gelu_new": "gelu_tanh"}
+"""Names that configs give to activation functions, and what they are called here."""
 
 
 def self_attention(

@@ -14,8 +14,9 @@ from symroof.architectures.options import Options
 from symroof.hardware.device import Device, Figure
 from symroof.hardware.loader import catalogue as device_names
 from symroof.hardware.loader import load_hardware
+from symroof.markup import latex_text
 from symroof.present.records import model_record
-from symroof.tabular import Column, Table, compact, latex_text
+from symroof.tabular import Column, Table, compact
 
 SIXTEEN = ("fp16", "bf16")
 
