@@ -260,9 +260,9 @@ def test_prefill_attention_of_the_scaling_book() -> None:
 def test_group_size_and_fused_groups() -> None:
     step = symroof.load_model("llama-2-13b").decode(batch=1, seq_len=10**6, **WIDTHS)
     answer = symroof.crossover(step, "qk_matmul+softmax+sv_matmul", over="group_size", hardware="a100-sxm-80gb")
-    ridge = load_hardware("a100-sxm-80gb").ridge("fp16").magnitude
-    # 4 e + 5 FLOPs per score and 4 e bytes of K and V: the softmax counts a little
-    assert float(answer.value) == pytest.approx(float(ridge * 512 / 517), rel=1e-3)
+    peak, bandwidth, context = 312 * 10**12, 2039 * 10**9, 10**6
+    # per KV head: (4 e + 5) g t FLOPs, 2 t e elements of K and V, 2 g e of queries and results, e = 128, 2 bytes each
+    assert answer.value == Rational(peak * 4 * context * 128, bandwidth * 517 * context - peak * 4 * 128)
     assert answer.verdict == "crosses"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from symroof import symbols
-from symroof.architectures.fields import Fields
+from symroof.architectures.fields import COMMON, Fields
 from symroof.architectures.llama import Llama
 
 
@@ -22,10 +22,16 @@ class ChatGLM(Llama):
     family = "chatglm"
     model_types = ("chatglm",)
     harmless = (
-        *("model_type", "architectures", "auto_map", "torch_dtype", "transformers_version", "use_cache", "eos_token_id"),
-        *("pad_token_id", "bos_token_id", "apply_query_key_layer_scaling", "attention_dropout", "attention_softmax_in_fp32"),
-        *("bias_dropout_fusion", "fp32_residual_connection", "hidden_dropout", "layernorm_epsilon", "rope_ratio"),
-        *("classifier_dropout", "interleaved_qkv", "vocab_size"),
+        *COMMON,
+        *(
+            "apply_query_key_layer_scaling",
+            "attention_dropout",
+            "attention_softmax_in_fp32",
+            "bias_dropout_fusion",
+            "fp32_residual_connection",
+        ),
+        *("hidden_dropout", "layernorm_epsilon", "rope_ratio", "classifier_dropout", "interleaved_qkv"),
+        *("vocab_size",),
     )
 
     @classmethod

@@ -10,6 +10,12 @@ from symroof.errors import ConfigError, nearest, quote
 LARGEST = 10**12
 """No dimension of a model is larger; a size beyond it is a slip."""
 
+COMMON = (
+    *("model_type", "architectures", "auto_map", "torch_dtype", "dtype", "transformers_version", "tokenizer_class", "use_cache"),
+    *("bos_token_id", "eos_token_id", "pad_token_id", "unk_token_id", "initializer_range", "gradient_checkpointing", "max_length"),
+)
+"""Fields of every family's configs that leave FLOPs and bytes alone."""
+
 Default = TypeVar("Default")
 _REQUIRED: Any = object()
 

@@ -8,7 +8,7 @@ from sympy import Expr
 
 from symroof import symbols
 from symroof.architectures.architecture import Architecture, Recorder, attention_axes, residual_stream
-from symroof.architectures.fields import Fields
+from symroof.architectures.fields import COMMON, Fields
 from symroof.architectures.options import Options
 from symroof.architectures.parts import ACTIVATIONS, lm_head, self_attention
 from symroof.operators.elementwise import activation, add
@@ -32,10 +32,10 @@ class GPTJ(Architecture):
     family = "gptj"
     model_types = ("gptj",)
     harmless = (
-        *("model_type", "architectures", "torch_dtype", "transformers_version", "use_cache", "bos_token_id", "eos_token_id"),
-        *("attn_pdrop", "embd_pdrop", "resid_pdrop", "initializer_range", "layer_norm_epsilon", "rotary", "scale_attn_weights"),
-        *("summary_activation", "summary_first_dropout", "summary_proj_to_labels", "summary_type", "summary_use_proj"),
-        *("task_specific_params", "tokenizer_class", "gradient_checkpointing", "n_ctx", "transformers_version"),
+        *COMMON,
+        *("attn_pdrop", "embd_pdrop", "resid_pdrop", "layer_norm_epsilon", "rotary"),
+        *("scale_attn_weights", "summary_activation", "summary_first_dropout", "summary_proj_to_labels", "summary_type"),
+        *("summary_use_proj", "task_specific_params", "n_ctx"),
     )
 
     @classmethod

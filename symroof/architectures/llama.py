@@ -8,7 +8,7 @@ from sympy import Expr
 
 from symroof import symbols
 from symroof.architectures.architecture import Architecture, Recorder, attention_axes, residual_stream
-from symroof.architectures.fields import Fields
+from symroof.architectures.fields import COMMON, Fields
 from symroof.architectures.options import Options
 from symroof.architectures.parts import ACTIVATIONS, lm_head, self_attention
 from symroof.operators.elementwise import activation, add
@@ -35,9 +35,9 @@ class Llama(Architecture):
     family = "llama"
     model_types = ("llama",)
     harmless = (
-        *("model_type", "architectures", "torch_dtype", "dtype", "transformers_version", "use_cache", "pretraining_tp"),
-        *("bos_token_id", "eos_token_id", "pad_token_id", "initializer_range", "attention_dropout", "rms_norm_eps"),
-        *("rope_theta", "rope_scaling", "rope_parameters", "max_length", "unk_token_id"),
+        *COMMON,
+        *("pretraining_tp", "attention_dropout", "rms_norm_eps", "rope_theta", "rope_scaling"),
+        *("rope_parameters",),
     )
 
     @classmethod

@@ -8,7 +8,7 @@ from sympy import Expr
 
 from symroof import symbols
 from symroof.architectures.architecture import Architecture, Recorder, attention_axes, residual_stream
-from symroof.architectures.fields import Fields
+from symroof.architectures.fields import COMMON, Fields
 from symroof.architectures.options import Options
 from symroof.architectures.parts import ACTIVATIONS, lm_head, self_attention
 from symroof.operators.elementwise import activation, add
@@ -40,8 +40,9 @@ class OPT(Architecture):
     family = "opt"
     model_types = ("opt",)
     harmless = (
-        *("model_type", "architectures", "torch_dtype", "transformers_version", "use_cache", "bos_token_id", "eos_token_id"),
-        *("pad_token_id", "activation_dropout", "attention_dropout", "dropout", "layerdrop", "init_std", "prefix"),
+        *COMMON,
+        *("activation_dropout", "attention_dropout", "dropout", "layerdrop", "init_std"),
+        *("prefix",),
     )
 
     @classmethod
