@@ -28,6 +28,15 @@ def test_parameters_and_matmul_flops(row: dict[str, str], source: str) -> None:
     assert matmul_flops(model.decode(seq_len=65, **convention)) == int(row["decode_matmul_flops_batch2_context65"])
 
 
+@pytest.mark.parametrize("row", rows("transformers_counts.csv"), ids=lambda row: row["model"])
+def test_every_size_against_its_implementation(row: dict[str, str]) -> None:
+    """All sizes in models/, opt-350m with its norms behind and its narrower embedding among them."""
+    model = symroof.load_model(row["model"])
+    assert model.parameters == int(row["parameters"])
+    prefill = model.prefill(batch=2, seq_len=64, causal=False, lm_head="all")
+    assert matmul_flops(prefill) == int(row["prefill_matmul_flops_batch2_prompt64"])
+
+
 def test_all_families_of_the_reference_are_here() -> None:
     assert len(REFERENCE) == 8
 
