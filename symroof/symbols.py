@@ -103,6 +103,15 @@ def substitute(expression: Expr, values: Values) -> Expr:
     return cast(Expr, expression.xreplace(dict(values)))
 
 
+def option_name(symbol: Symbol) -> str:
+    """The name that options and records use: ``seq_len`` is the prompt in prefill and the context in decode.
+
+    >>> option_name(t), option_name(b)
+    ('seq_len', 'batch')
+    """
+    return VOCABULARY[s if symbol == t else symbol].name
+
+
 _BY_NAME = {key: variable for variable in VOCABULARY.values() for key in (variable.symbol.name, variable.name)}
 
 

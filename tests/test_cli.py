@@ -397,3 +397,12 @@ def test_csv_has_the_record_s_values(run) -> None:
         }
         for key in ("flops", "bytes", "weight_read", "activation_read", "activation_write", "kv_read", "kv_write", "time", "peak"):
             assert float(row[key]) == operator[key]
+
+
+def test_records_call_the_context_what_the_option_calls_it(run) -> None:
+    context = ("crossover", "llama-2-7b", "--phase", "decode", "--operator", "qk_matmul", "--over", "seq_len", "--format", "json")
+    assert json.loads(run(*context).out)[0]["over"] == "seq_len"
+    claim = (*PROVE, "weights-and-kv", "--for-all", "batch", "seq_len", "--hardware", "a100", "--format", "json")
+    assert set(json.loads(run(*claim).out)["counterexample"]) == {"batch", "seq_len"}
+    together = run(*PROVE, "up_proj", "--for-all", "num_heads", "group_size", "--hardware", "a100")
+    assert (together.status, "cannot range together" in together.err) == (2, True)

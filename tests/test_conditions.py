@@ -147,7 +147,7 @@ IMPOSSIBLE = {
     "bandwidth": "compute alone takes",
     "peak": "memory traffic alone takes",
     "batch": "at the least batch, 1, the step takes",
-    "seq_len": "at the least context_len, 1, the step takes",
+    "seq_len": "at the least seq_len, 1, the step takes",
 }
 
 

@@ -105,6 +105,8 @@ def prove(
     if not for_all:
         raise InputError("name at least one variable to range over")
     variables = tuple(dict.fromkeys(variable_of(step, name) for name in for_all))
+    if {symbols.h, symbols.g} <= {variable.symbol for variable in variables}:
+        raise InputError("num_heads and group_size cannot range together: h = g k; let num_kv_heads and group_size do")
     lows = _lows(step, variables, at_least or {})
     device = device_of(hardware)
     slack = _slack(step, operator, variables, for_all, device)

@@ -156,7 +156,7 @@ def needed(letters: Iterable[object]) -> str:
     >>> needed([symbols.b, symbols.t])
     'batch and seq_len must be given as numbers'
     """
-    names = sorted({"seq_len" if one in (symbols.s, symbols.t) else symbols.VOCABULARY[cast(Symbol, one)].name for one in letters})
+    names = sorted({symbols.option_name(cast(Symbol, one)) for one in letters})
     listed = " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
     return f"{listed} must be given as {'numbers' if len(names) > 1 else 'a number'}"
 

@@ -131,7 +131,10 @@ def generation(model: Model, *, prompt: int, tokens: int, hardware: Device | str
         tuple(_parts(over_context.regimes, low, high)),
         substitute(in_letters, {symbols.S: Integer(prompt), symbols.n: Integer(tokens)}),
         in_letters,
-        (*decode.statements, "step i of n has a context of S + i tokens; prefill reads the S of the prompt"),
+        (
+            *dict.fromkeys((*before.step.statements, *decode.statements)),
+            "step i of n has a context of S + i tokens; prefill reads the S of the prompt",
+        ),
     )
 
 

@@ -18,7 +18,7 @@ from symroof.analysis.regimes import Regime, Regimes, regimes
 from symroof.architectures.step import Step
 from symroof.errors import InputError, quote
 from symroof.hardware.device import Device
-from symroof.symbols import Variable, substitute
+from symroof.symbols import Variable, option_name, substitute
 
 RESOURCES = (symbols.BW, symbols.P)
 
@@ -142,7 +142,8 @@ def _why(whole: Regimes, target: Expr) -> str:
         return f"impossible: {what} alone takes {float(least):.6g} s, {wanted}, at any {name}; {advice}"
     first = whole.regimes[0]
     least = substitute(first.time, {x: first.low})
-    return f"impossible: at the least {whole.over.name}, {first.low}, the step takes {float(least):.6g} s, {wanted}"
+    where = f"even as {option_name(x)} tends to 0" if first.low == 0 else f"at the least {option_name(x)}, {first.low},"
+    return f"impossible: {where} the step takes {float(least):.6g} s, {wanted}"
 
 
 def _for_rate(whole: Regimes, rate: Expr) -> Answer:

@@ -15,7 +15,7 @@ from symroof.analysis.inverse import required, required_capacity
 from symroof.architectures.step import Step
 from symroof.hardware.device import Device
 from symroof.present.records import answer_record
-from symroof.symbols import VOCABULARY
+from symroof.symbols import option_name
 from symroof.tabular import Column, Formula, Table, number, si
 
 
@@ -56,7 +56,7 @@ def certificate_lines(answer: Certificate) -> list[str]:
     """The claim, the verdict, and the proof or the counterexample."""
     lines = [f"claim: {answer.claim}", f"verdict: {answer.verdict}" + (f", by {answer.by}" if answer.by else "")]
     if answer.counterexample is not None:
-        point = ", ".join(f"{VOCABULARY[symbol].name} = {value}" for symbol, value in answer.counterexample.items())
+        point = ", ".join(f"{option_name(symbol)} = {value}" for symbol, value in answer.counterexample.items())
         lines.append(f"counterexample: {point}")
     if answer.certificate:
         lines.append(f"certificate: {answer.certificate}")

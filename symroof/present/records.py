@@ -159,7 +159,7 @@ def crossover_record(answer: Crossover) -> dict[str, Any]:
     solution = answer.solution
     return {
         "operator": answer.operator,
-        "over": answer.over.name,
+        "over": symbols.option_name(answer.over.symbol),
         "verdict": answer.verdict,
         "below": answer.below,
         "above": answer.above,
@@ -201,7 +201,7 @@ def certificate_record(answer: Certificate) -> dict[str, Any]:
         "verdict": answer.verdict,
         "by": answer.by,
         "certificate": answer.certificate,
-        "counterexample": None if point is None else {symbols.VOCABULARY[symbol].name: number(value) for symbol, value in point.items()},
+        "counterexample": None if point is None else {symbols.option_name(symbol): number(value) for symbol, value in point.items()},
         "slack": str(answer.slack),
     }
 
@@ -212,7 +212,7 @@ def answer_record(answer: Answer, step: Step, device: str) -> dict[str, Any]:
         "model": step.model,
         "hardware": device,
         "phase": step.options.phase,
-        "for": answer.variable.name,
+        "for": symbols.option_name(answer.variable.symbol),
         "relation": answer.relation,
         "value": float(answer.value),
         "exact": str(answer.value),
