@@ -6,18 +6,18 @@ import random
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
-from itertools import pairwise
+from itertools import groupby, pairwise, product
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sympy import Integer, Rational, simplify, sqrt
+from sympy import Expr, Integer, Rational, Symbol, simplify, sqrt
 
 import symroof
 from symroof.analysis.costs import variable_of
 from symroof.analysis.crossover import Crossover, of_expressions
 from symroof.analysis.intervals import Interval, Piece, partition
-from symroof.analysis.letters import solve_letters
+from symroof.analysis.letters import Solution, solve_letters
 from symroof.analysis.limits import intensity_supremum
 from symroof.analysis.polynomial import Polynomial, polynomial
 from symroof.architectures.config import catalogue
@@ -391,3 +391,58 @@ def test_large_layers() -> None:
         assert simplify(answer.large_layer - P / BW * w / 16) == 0
         assert any("as the layer grows" in line.words for line in answer.reasoning())
     assert symroof.crossover(step, "softmax", over="batch").large_layer is None
+
+
+# Coefficients whose sign is known (one letter, or minus one) and whose sign is open (a difference of two letters).
+PARTS = {"+": P, "-": -P, "?": BW - d, "0": Integer(0)}
+
+
+@pytest.mark.parametrize("pattern", ["".join(signs) for signs in product("+-?", "+-?0", "+-?0")])
+def test_every_pattern_of_signs(pattern: str) -> None:
+    """Constant, linear and leading coefficient of known and of open sign: what the letters say holds at any numbers."""
+    letters = ((P, BW, d), (a, f, h), (w, c, k))
+    low_to_high = []
+    for sign_of, (first, second, third) in zip(pattern, letters, strict=True):
+        low_to_high.append(PARTS[sign_of].subs({P: first, BW: second, d: third}, simultaneous=True))
+    while len(low_to_high) > 1 and low_to_high[-1] == 0:
+        low_to_high.pop()
+    solution = solve_letters(Polynomial(b, tuple(low_to_high)))
+    draw = random.Random(pattern)
+    for _ in range(25):
+        values = {symbol: Integer(draw.choice([1, 1, 2, 5, 12, 40])) for group in letters for symbol in group}
+        _agrees(solution, low_to_high, values)
+
+
+def _agrees(solution: Solution, low_to_high: list[Expr], values: dict[Symbol, Expr]) -> None:
+    """What the letters say of these numbers is what the numbers say."""
+    coefficients = [coefficient.xreplace(values) for coefficient in low_to_high]
+    while len(coefficients) > 1 and coefficients[-1] == 0:
+        coefficients.pop()
+    intervals = partition([Piece(Rational(1, 10**12), Rational(10) ** 12, Polynomial(b, tuple(coefficients)))])
+    # a root that only touches zero is a point of its own, which strict conditions leave out
+    bounds = [bound for bound, _ in groupby(one.bound for one in intervals if one.low != one.high)]
+    if solution.cases:
+        held = [case.verdict for case in solution.cases if bool(case.condition.xreplace(values))]
+        assert len(held) <= 1
+        if held and held[0].startswith("always"):
+            assert bounds == [held[0].removeprefix("always ").removesuffix("-bound")]
+        elif held and "below it" in held[0]:
+            assert bounds == [held[0].split("-")[0], held[0].split(", ")[1].split("-")[0]]
+        elif held:
+            assert bounds[-1] == held[0].split("-")[0], "outside the roots"
+        return
+    holds_here = solution.condition is None or bool(solution.condition.xreplace(values))
+    verdict = solution.verdict if holds_here else solution.otherwise
+    assert verdict is not None
+    if verdict.startswith("always"):
+        assert bounds == [verdict.removeprefix("always-")]
+    elif verdict == "crosses":
+        assert bounds == [solution.below, solution.above]
+        assert simplify(solution.formula.xreplace(values) - intervals[0].high) == 0
+    else:
+        assert (bounds[0], bounds[-1], len(bounds)) == (solution.below, solution.above, 3)
+        edges = [one.high for one in intervals[:-1]]
+        assert [simplify(root.xreplace(values) - edge) for root, edge in zip((solution.lower, solution.formula), edges, strict=True)] == [
+            0,
+            0,
+        ]
