@@ -12,7 +12,7 @@ from sympy import Expr
 
 from symroof.operators.graph import Graph
 from symroof.present.series import Series
-from symroof.present.style import COLORS, HATCHES, label, new_figure
+from symroof.present.style import label, new_figure, stacked
 from symroof.present.survey import step
 
 TITLE = "Figure 7: relative memory consumption, by widths"
@@ -49,20 +49,11 @@ def draw(accounting: str = "survey") -> Figure:
     for axes, phase in zip(panels, PHASES, strict=True):
         chosen = {(one.name, one.quantity): one.values for one in everything if one.panel == phase}
         whole = [sum(chosen["FP16", part][place] for part in PARTS) for place in range(len(POINTS))]
-        places = [group * (len(WIDTHS) + 1) + bar for group in range(len(POINTS)) for bar in range(len(WIDTHS))]
-        below = [0.0] * len(places)
-        for (part, words), color, hatch in zip(PARTS.items(), COLORS, HATCHES, strict=False):
-            heights = [chosen[widths, part][group] / whole[group] for group in range(len(POINTS)) for widths in WIDTHS]
-            bars = axes.bar(places, heights, 0.86, below, label=words, color=color, hatch=hatch, edgecolor="white", linewidth=0.5)
-            for bar in bars:
-                bar.set_gid(part)
-            below = [low + height for low, height in zip(below, heights, strict=True)]
-        axes.set_xticks(places, list(WIDTHS) * len(POINTS), rotation=90, fontsize=7)
-        axes.grid(visible=False, axis="x")
-        middles = [group * (len(WIDTHS) + 1) + (len(WIDTHS) - 1) / 2 for group in range(len(POINTS))]
-        above = axes.secondary_xaxis("top")
-        above.set_xticks(middles, [f"b={batch}\ns={length}" for batch, length in POINTS], fontsize=7)
-        above.tick_params(length=0)
+        heights = {
+            part: (words, [chosen[widths, part][group] / whole[group] for group in range(len(POINTS)) for widths in WIDTHS])
+            for part, words in PARTS.items()
+        }
+        stacked(axes, [f"b={batch}\ns={length}" for batch, length in POINTS], list(WIDTHS), heights)
         label(axes, "widths", "", f"{phase} ({accounting})")
     panels[0].set_ylim(0, 1.05)
     panels[0].set_ylabel("memory, FP16 = 1", fontsize=9)

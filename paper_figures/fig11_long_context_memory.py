@@ -14,7 +14,7 @@ from sympy import Expr, Integer
 
 from symroof.analysis.capacity import cache_passes_weights, memory_parts
 from symroof.present.series import Series, named
-from symroof.present.style import COLORS, HATCHES, LINES, label, mark, new_figure
+from symroof.present.style import COLORS, LINES, label, mark, new_figure, stacked
 from symroof.present.survey import step
 from symroof.symbols import substitute, t
 
@@ -50,20 +50,11 @@ def draw(accounting: str = "survey") -> Figure:
     """Stacked bars as published; beside them weight + KV cache over the context, log-log."""
     figure, (bars, curves) = new_figure(2, height=3.4)
     found = data(accounting)
-    places = [group * (len(WIDTHS) + 1) + bar for group in range(len(CONTEXTS)) for bar in range(len(WIDTHS))]
-    below = [0.0] * len(places)
-    for part, words, color, hatch in zip(PARTS[:2], ("weight", "KV cache"), COLORS, HATCHES, strict=False):
-        heights = [named(found, "decode", widths, part).values[group] / 1e9 for group in range(len(CONTEXTS)) for widths in WIDTHS]
-        drawn = bars.bar(places, heights, 0.86, below, label=words, color=color, hatch=hatch, edgecolor="white", linewidth=0.5)
-        for bar in drawn:
-            bar.set_gid(part)
-        below = [low + height for low, height in zip(below, heights, strict=True)]
-    bars.set_xticks(places, list(WIDTHS) * len(CONTEXTS), rotation=90, fontsize=7)
-    bars.grid(visible=False, axis="x")
-    above = bars.secondary_xaxis("top")
-    middles = [group * (len(WIDTHS) + 1) + (len(WIDTHS) - 1) / 2 for group in range(len(CONTEXTS))]
-    above.set_xticks(middles, [f"t = {context // 1000}k" for context in CONTEXTS], fontsize=7)
-    above.tick_params(length=0)
+    heights = {
+        part: (words, [named(found, "decode", widths, part).values[group] / 1e9 for group in range(len(CONTEXTS)) for widths in WIDTHS])
+        for part, words in zip(PARTS[:2], ("weight", "KV cache"), strict=True)
+    }
+    stacked(bars, [f"t = {context // 1000}k" for context in CONTEXTS], list(WIDTHS), heights)
     label(bars, "widths", "memory [GB]", f"Llama-2-13b, batch 1, decode ({accounting})")
     bars.legend(fontsize=8, frameon=False, loc="upper left")
     for widths, color, line in zip(WIDTHS, COLORS, LINES, strict=False):

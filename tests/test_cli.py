@@ -315,6 +315,8 @@ def test_generate(run) -> None:
 
 
 UNANSWERABLE = {
+    (*CROSSOVER, "--batch", "4"): "--batch is given as a number, but --over batch asks over it: leave one of the two out",
+    (*PROVE, "up_proj", "--for-all", "batch", "--batch", "4"): "--batch is given as a number, but --for-all batch asks over it",
     (*CROSSOVER[:6], "--over", "bacth"): "'bacth' is not a symbol of the library: did you mean batch?",
     (*CROSSOVER[:6], "--over", "seq_len"): "'seq_len' (t) does not occur in up_proj",
     (*CROSSOVER[:4], "--operator", "up_prj", "--over", "batch"): "'up_prj' is not an operator of this step: did you mean up_proj",

@@ -354,28 +354,7 @@ def test_what_letters_say_is_true_of_numbers(seed: int) -> None:
     ):
         return  # the formula has one peak
     values = dict(numbers.values) | {P: symroof.analyze(model.decode(batch=1, seq_len=1, **widths), device)["q_proj"].peak}
-    solution = letters.solution
-    slack = Polynomial(letters.over.symbol, tuple(coefficient.xreplace(values) for coefficient in letters.slack.coefficients))
-    bounds = [one.bound for one in partition([Piece(Rational(1, 10**9), Rational(10) ** 15, slack)])]
-    if solution.cases:
-        held = [case.verdict for case in solution.cases if bool(case.condition.xreplace(values))]
-        assert len(held) <= 1
-        if held and held[0].startswith("always"):
-            assert bounds == [held[0].removeprefix("always ").removesuffix("-bound")]
-        elif held and "below it" in held[0]:
-            assert bounds == [held[0].split("-")[0], held[0].split(", ")[1].split("-")[0]]
-        elif held:
-            assert bounds[-1] == held[0].split("-")[0], "outside the roots"
-        return
-    holds = solution.condition is None or bool(solution.condition.xreplace(values))
-    verdict = solution.verdict if holds else solution.otherwise
-    assert verdict is not None
-    if verdict.startswith("always"):
-        assert bounds == [verdict.removeprefix("always-")]
-    elif verdict == "crosses":
-        assert bounds == [solution.below, solution.above]
-    else:
-        assert bounds == [solution.below, "compute" if solution.below == "memory" else "memory", solution.above]
+    _agrees(letters.solution, list(letters.slack.coefficients), values)
 
 
 def test_an_empty_range_is_said() -> None:

@@ -15,7 +15,6 @@ from symroof.errors import InputError
 
 CROSSES, ALWAYS_MEMORY, ALWAYS_COMPUTE, INTERVALS = "crosses", "always-memory", "always-compute", "intervals"
 ALWAYS = {MEMORY: ALWAYS_MEMORY, COMPUTE: ALWAYS_COMPUTE}
-OTHER = {MEMORY: COMPUTE, COMPUTE: MEMORY}
 
 
 @dataclass(frozen=True)

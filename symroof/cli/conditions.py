@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from symroof.cli.options import CONVENTIONS, PHASE, SIZES, WIDTHS, Variadic, step_of, with_options
+from symroof.cli.options import CONVENTIONS, PHASE, SIZES, WIDTHS, Variadic, refuse_given, step_of, with_options
 from symroof.cli.output import OutputFile, as_json, as_text, check_writable, chosen_format, emit
 from symroof.cli.values import Word, bounds_of
 
@@ -28,10 +28,19 @@ OUTPUT = click.option("-o", "--output", type=OutputFile(), metavar="FILE", help=
 @with_options(DEVICE, *SIZES, *WIDTHS, *CONVENTIONS)
 @click.option("--format", "wanted", type=Word(SHOWN), help="Default: by the ending of FILE, else table.")
 @OUTPUT
+@click.pass_context
 def crossover(
-    model: str, operator: str, over: str, hardware: str | None, wanted: str | None, output: Path | None, **options: object
+    ctx: click.Context,
+    model: str,
+    operator: str,
+    over: str,
+    hardware: str | None,
+    wanted: str | None,
+    output: Path | None,
+    **options: object,
 ) -> None:
     """Where the bound of an operator of MODEL changes in one VARIABLE, as a formula and on a device."""
+    refuse_given(ctx, [over], "--over")
     check_writable(output)
     from symroof.analysis.solve import crossover as solve
     from symroof.analysis.solve import crossovers
@@ -80,6 +89,7 @@ def prove(
 
     Exit status: 0 proved, 1 refuted, 3 unknown, 2 bad input.
     """
+    refuse_given(ctx, for_all, "--for-all")
     check_writable(output)
     from symroof.analysis.certificate import prove as decide
     from symroof.present.conditions import certificate_lines

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from symroof.cli.options import CONVENTIONS, PHASE, SIZE, SIZES, WIDTHS, step_of, with_options
+from symroof.cli.options import CONVENTIONS, PHASE, SIZE, SIZES, WIDTHS, refuse_given, step_of, with_options
 from symroof.cli.output import OutputFile, as_json, as_text, check_writable, chosen_format, emit
 from symroof.cli.values import Positive, Seconds, Word
 
@@ -25,7 +25,9 @@ OUTPUT = click.option("-o", "--output", type=OutputFile(), metavar="FILE", help=
 @with_options(*SIZES, *WIDTHS, *CONVENTIONS)
 @FORM
 @OUTPUT
+@click.pass_context
 def solve(
+    ctx: click.Context,
     model: str,
     over: str,
     hardware: str,
@@ -36,6 +38,7 @@ def solve(
     **options: object,
 ) -> None:
     """What VARIABLE must be for a step of MODEL to reach a target; or the capacity the step needs."""
+    refuse_given(ctx, [over], "--for")
     check_writable(output)
     from symroof.hardware.loader import load_hardware
     from symroof.present.conditions import design

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from symroof.cli.values import Whole, Word
 
@@ -57,6 +58,21 @@ def step_of(model: str, **options: Any) -> Step:
     from symroof.architectures.options import Options
 
     return load_model(model).step(Options(**options))
+
+
+def refuse_given(ctx: click.Context, asked: Iterable[str], option: str) -> None:
+    """Raise where an input is given as a number though it is what the answer ranges over.
+
+    Raises
+    ------
+    click.UsageError
+        The message names both options.
+    """
+    for name in asked:
+        if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(
+                f"--{name.replace('_', '-')} is given as a number, but {option} {name} asks over it: leave one of the two out"
+            )
 
 
 class Variadic(click.Command):

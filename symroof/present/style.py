@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -49,3 +50,23 @@ def mark(axes: Axes, x: float, y: float, color: str, text: str = "", *, gid: str
     )
     if text:
         axes.annotate(text, (x, y), xytext=offset, textcoords="offset points", fontsize=7, color="0.15")
+
+
+def stacked(axes: Axes, groups: Sequence[str], members: Sequence[str], parts: Mapping[str, tuple[str, Sequence[float]]]) -> None:
+    """Stacked bars: groups named above the axes, their members below, the parts told apart by colour and hatch.
+
+    Parameters
+    ----------
+    parts : by gid, the words of the legend and the heights, group by group.
+    """
+    places = [group * (len(members) + 1) + bar for group in range(len(groups)) for bar in range(len(members))]
+    below = [0.0] * len(places)
+    for (gid, (words, heights)), color, hatch in zip(parts.items(), COLORS, HATCHES, strict=False):
+        for bar in axes.bar(places, heights, 0.86, below, label=words, color=color, hatch=hatch, edgecolor="white", linewidth=0.5):
+            bar.set_gid(gid)
+        below = [low + height for low, height in zip(below, heights, strict=True)]
+    axes.set_xticks(places, list(members) * len(groups), rotation=90, fontsize=7)
+    axes.grid(visible=False, axis="x")
+    above = axes.secondary_xaxis("top")
+    above.set_xticks([group * (len(members) + 1) + (len(members) - 1) / 2 for group in range(len(groups))], groups, fontsize=7)
+    above.tick_params(length=0)
