@@ -14,7 +14,8 @@ from symroof.hardware.loader import catalogue as devices
 from symroof.operators.fusion import fuse
 from symroof.symbols import BW, P, a, b, c, e, r, w
 
-language = [name for name in models() if not name.startswith("dit")]
+families = ("llama", "opt", "gptj", "chatglm")
+language = [name for name in models() if symroof.load_model(name).architecture.family in families]
 OTHERS = ("elementwise", "softmax", "norm", "rotary")
 
 
@@ -35,7 +36,8 @@ def operators(*kinds, of=language):
 # *Proof.* With $N$ elements in the result, $F = q N$ and $B = m N a / 8$; $N$ cancels. A further operand adds
 # to $B$ and not to $F$. ∎
 #
-# The language models' operators follow, to the letter. (DiT's modulations read a vector per sequence beside: "<".)
+# The operators of these families follow, to the letter. (DiT's modulations read a vector per sequence beside, a
+# mixture of experts sums a token's experts with weights of their own: "<".)
 
 # %%
 constants = {}

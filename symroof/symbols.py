@@ -63,10 +63,37 @@ k = _variable("k", "num_kv_heads", "KV heads")
 g = _variable("g", "group_size", "query heads per KV head")
 e = _variable("e", "head_dim", "head dimension")
 v = _variable("v", "vocab_size", "vocabulary size")
-L = _variable("L", "num_layers", "layers")
+L = _variable("L", "num_layers", "layers, where all are of one kind")
 r = _variable("r", "rotary_dim", "components of a head that the rotary embedding turns")
 m = _variable("m", "max_positions", "rows of the position embedding")
-E = _variable("E", "embedding_size", "width of the token embedding, where it is not the hidden size")
+d_t = _variable("d_t", "embedding_size", "width of the token embedding, where it is not the hidden size")
+
+W = _variable("W", "sliding_window", "latest tokens that a layer with a sliding window looks at")
+t_w = _variable("t_w", "window_context", "context of a layer with a sliding window, min(context, W)")
+
+E = _variable("E", "num_experts", "routed experts of a layer")
+K = _variable("K", "experts_per_token", "routed experts each token goes to")
+X = _variable("X", "experts_touched", "routed experts of a layer whose weights a step reads")
+f_e = _variable("f_e", "expert_intermediate_size", "intermediate size of a routed expert")
+f_s = _variable("f_s", "shared_intermediate_size", "intermediate size of the experts all tokens share")
+
+r_q = _variable("r_q", "q_lora_rank", "rank of the compressed queries of latent attention")
+r_kv = _variable("r_kv", "kv_lora_rank", "rank of the compressed keys and values of latent attention")
+e_n = _variable("e_n", "qk_nope_head_dim", "components of a key that the rotary embedding leaves alone, in latent attention")
+e_v = _variable("e_v", "v_head_dim", "components of a value, in latent attention")
+
+d_i = _variable("d_i", "ssm_inner_size", "channels of a state-space layer")
+d_s = _variable("d_s", "state_size", "states per channel of a state-space layer")
+k_c = _variable("k_c", "conv_kernel", "taps of the causal convolution")
+r_t = _variable("r_t", "time_step_rank", "rank of the time steps of a state-space layer")
+h_s = _variable("h_s", "ssm_heads", "heads of a state-space layer (Mamba-2)")
+e_s = _variable("e_s", "ssm_head_dim", "channels of a head of a state-space layer (Mamba-2)")
+g_s = _variable("g_s", "ssm_groups", "groups of heads that share B and C (Mamba-2)")
+
+k_l = _variable("k_l", "linear_num_key_heads", "key heads of linear attention")
+h_l = _variable("h_l", "linear_num_value_heads", "value heads of linear attention")
+e_k = _variable("e_k", "linear_key_head_dim", "components of a key of linear attention")
+e_l = _variable("e_l", "linear_value_head_dim", "components of a value of linear attention")
 
 p = _variable("p", "patch_size", "side of a patch in latent pixels")
 C = _variable("C", "in_channels", "channels of the latent image")
@@ -86,6 +113,33 @@ P = _variable("P", "peak", "peak performance that applies", "FLOP/second", "real
 BW = _variable("BW", "bandwidth", "memory bandwidth", "byte/second", "real")
 M = _variable("M", "buffer", "on-chip memory that holds one kernel's tiles", "byte", "real")
 R = _variable("R", "block_rows", "query positions per block of FlashAttention")
+
+
+_MIXERS = {
+    "full": "full attention",
+    "nope": "attention without rotary embedding",
+    "sliding": "a sliding window",
+    "linear": "linear attention",
+    "mamba": "a state space",
+}
+_MLPS = {"dense": "a dense MLP", "moe": "a mixture of experts", "mlp": "an MLP alone"}
+
+
+def _layers(kind: str, meaning: str) -> Symbol:
+    return _variable(f"L_{kind}", f"num_{kind}_layers", f"layers with {meaning}")
+
+
+LAYERS = (
+    {"layer": L}
+    | {kind: _layers(kind, meaning) for kind, meaning in (_MIXERS | _MLPS).items()}
+    | {
+        f"{mixer}_{mlp}": _layers(f"{mixer}_{mlp}", f"{how} and {what}")
+        for mixer, how in _MIXERS.items()
+        for mlp, what in _MLPS.items()
+        if mlp != "mlp"
+    }
+)
+"""The number of layers of each kind, where a model has several."""
 
 
 def replaced(expression: Expr, kind: type, by: Callable[[Expr], Expr]) -> Expr:

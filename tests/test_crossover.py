@@ -33,7 +33,7 @@ WIDTHS = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
 DIMENSIONS = ("hidden_size", "intermediate_size", "head_dim", "vocab_size")
 
 
-MODELS = tuple(name for name in catalogue() if not name.startswith("dit"))
+MODELS = tuple(name for name in catalogue() if symroof.load_model(name).architecture.family in ("llama", "opt", "gptj", "chatglm"))
 DEVICES = tuple(load_hardware(name) for name in devices() if {"fp16", "int8"} <= set(load_hardware(name).peaks))
 
 

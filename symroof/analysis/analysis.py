@@ -38,6 +38,11 @@ class Total:
         """FLOPs, bare."""
         return self._sum(lambda placed: placed.operator.flop_count)
 
+    @property
+    def contraction_flop_count(self) -> Expr:
+        """FLOPs of the contractions alone, bare: what the counters of frameworks count."""
+        return self._sum(lambda placed: placed.operator.contraction_flop_count)
+
     def byte_count(self, storage: Storage | None = None, direction: Direction | None = None) -> Expr:
         """Bytes, bare; of one kind or of all."""
         return self._sum(lambda placed: placed.operator.byte_count(storage, direction))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from sympy import Add, Expr, Integer, Symbol, ceiling, oo
+from sympy import Expr, Integer, Symbol, ceiling, oo
 
 from symroof import symbols
 from symroof.analysis.crossover import lowest
@@ -79,10 +79,7 @@ def _times(operator: Operator, count: Expr) -> Cost:
 
 def _large(operator: Operator, count: Expr) -> Cost:
     """What grows to the whole of a large model: contractions; weights and KV cache read."""
-    contraction = operator.kind in (Kind.MATMUL, Kind.FUSED_ATTENTION)
-    flops = (
-        Add(*(2 * operator.space.points(work.axes) for work in operator.work if work.flops_per_point == 2)) if contraction else Integer(0)
-    )
+    flops = operator.contraction_flop_count
     read = operator.byte_count(Storage.WEIGHT, Direction.READ) + operator.byte_count(Storage.KV_CACHE, Direction.READ)
     return Cost(operator, count * flops, count * read)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
 from sympy import Expr, Integer, S, Symbol
@@ -12,6 +12,7 @@ from sympy import Expr, Integer, S, Symbol
 from symroof import symbols
 from symroof.architectures.fields import Fields
 from symroof.architectures.options import Options
+from symroof.operators.attention import block_rows
 from symroof.operators.graph import Block
 from symroof.operators.operator import Operator
 from symroof.operators.tensor import Space, Storage, Tensor, axes_of
@@ -19,6 +20,8 @@ from symroof.operators.tensor import Space, Storage, Tensor, axes_of
 
 class Recorder:
     """Collects the operators of a block in the order they run; a call hands back the result.
+
+    With a *prefix* the operators' names get it in front, where several kinds of layers have the same operators.
 
     >>> from symroof.operators.norm import Norm, norm
     >>> space = Space({"b": symbols.b, "s": symbols.s, "d": symbols.d})
@@ -29,12 +32,13 @@ class Recorder:
     ['attn_norm']
     """
 
-    def __init__(self) -> None:
+    def __init__(self, prefix: str = "") -> None:
         self.operators: list[Operator] = []
+        self.prefix = prefix
 
     def __call__(self, operator: Operator) -> Tensor:
         """Record the operator and hand back the tensor it produces."""
-        self.operators.append(operator)
+        self.operators.append(replace(operator, name=self.prefix + operator.name) if self.prefix else operator)
         return operator.result
 
     def block(self, name: str, count: Expr = S.One) -> Block:
@@ -74,6 +78,13 @@ class Architecture(ABC):
     @abstractmethod
     def blocks(self, space: Space, options: Options) -> tuple[Block, ...]:
         """The operators of one step."""
+
+    def definitions(self, options: Options) -> dict[Symbol, Expr]:
+        """The symbols of a step that stand for a longer formula."""
+        if not options.flash_attention or options.decode:
+            return {}
+        sizes = self.axes()
+        return {symbols.R: block_rows(sizes["e"], sizes["g"])}
 
     def statements(self, options: Options) -> tuple[str, ...]:
         """What a reader should know of how this family is counted."""

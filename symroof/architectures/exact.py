@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from symroof import symbols
 from symroof.architectures.architecture import Architecture
 from symroof.architectures.options import Options
-from symroof.operators.attention import block_rows
 from symroof.operators.graph import Graph
+
+ONE_WIDTH = "all weights at the weight width, norms and embeddings included"
 
 
 def graph(architecture: Architecture, options: Options) -> Graph:
     """The graph of one step, every dimension a letter."""
     space = architecture.space(options)
-    fused = options.flash_attention and not options.decode
-    definitions = {symbols.R: block_rows(space.sizes["e"], space.sizes["g"])} if fused else {}
     return Graph(
         architecture.blocks(space, options),
-        definitions=definitions,
+        definitions=architecture.definitions(options),
         statements=(*_statements(architecture, options), *architecture.statements(options)),
     )
 
@@ -37,6 +35,6 @@ def _statements(architecture: Architecture, options: Options) -> list[str]:
         "embedding: only the rows looked up are read, the token indices are not counted",
         "FLOPs: 2 per multiply-accumulate, 5 per softmax score, 4 (RMS) or 7 (layer) per normed element, 3 per turned component",
         "peak: the fastest data type as wide as every operand read, dense; what is not a matmul runs in at least 16 bits",
-        "all weights at the weight width, norms and embeddings included",
+        ONE_WIDTH,
     ]
     return lines

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from fractions import Fraction
 from typing import Any, TypeVar
 
 from symroof.errors import ConfigError, nearest, quote
@@ -10,11 +11,68 @@ from symroof.errors import ConfigError, nearest, quote
 LARGEST = 10**12
 """No dimension of a model is larger; a size beyond it is a slip."""
 
+MOST_LAYERS = 10_000
+"""No model has more layers."""
+
 COMMON = (
-    *("model_type", "architectures", "auto_map", "torch_dtype", "dtype", "transformers_version", "tokenizer_class", "use_cache"),
-    *("bos_token_id", "eos_token_id", "pad_token_id", "unk_token_id", "initializer_range", "gradient_checkpointing", "max_length"),
+    *(
+        "model_type",
+        "architectures",
+        "auto_map",
+        "torch_dtype",
+        "dtype",
+        "transformers_version",
+        "tokenizer_class",
+        "use_cache",
+        "is_decoder",
+    ),
+    *("bos_token_id", "eos_token_id", "pad_token_id", "unk_token_id", "sep_token_id", "decoder_start_token_id", "image_token_id"),
+    *(
+        "bos_token",
+        "eos_token",
+        "pad_token",
+        "image_token_index",
+        "boi_token_index",
+        "eoi_token_index",
+        "tokenizer_name",
+        "model_max_length",
+    ),
+    *("initializer_range", "initializer_factor", "init_std", "gradient_checkpointing", "max_length", "min_length", "pretraining_tp"),
+    *("attention_dropout", "hidden_dropout", "embd_pdrop", "attn_pdrop", "resid_pdrop", "residual_dropout", "embedding_dropout"),
+    *(
+        "hidden_dropout_prob",
+        "attention_probs_dropout_prob",
+        "dropout",
+        "attn_dropout",
+        "resid_dropout",
+        "ffn_dropout",
+        "classifier_dropout",
+    ),
+    *("rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "layernorm_epsilon", "norm_eps", "norm_epsilon", "rms_norm_epsilon"),
+    *("rope_theta", "rope_scaling", "rope_parameters", "rope_local_base_freq", "rope_interleave", "rope_interleaved", "rope_ratio"),
+    *("rotary_emb_base", "rotary_base", "original_max_position_embeddings", "default_theta", "rope_type"),
+    *("output_attentions", "output_hidden_states", "return_dict", "torchscript", "use_bfloat16", "pruned_heads", "output_router_logits"),
+    *("id2label", "label2id", "num_labels", "problem_type", "finetuning_task", "task_specific_params", "prefix", "chunk_size_feed_forward"),
+    *("temperature", "top_k", "top_p", "typical_p", "do_sample", "num_beams", "num_beam_groups", "diversity_penalty", "early_stopping"),
+    *(
+        "repetition_penalty",
+        "length_penalty",
+        "no_repeat_ngram_size",
+        "encoder_no_repeat_ngram_size",
+        "bad_words_ids",
+        "begin_suppress_tokens",
+    ),
+    *("forced_bos_token_id", "forced_eos_token_id", "suppress_tokens", "exponential_decay_length_penalty", "remove_invalid_values"),
+    *("num_return_sequences", "output_scores", "return_dict_in_generate", "tf_legacy_loss", "tie_encoder_decoder", "cache_implementation"),
+    *("attn_implementation", "bias_dropout_fusion", "masked_softmax_fusion", "slow_but_exact", "offset_alibi", "seq_length", "n_ctx"),
+    *("summary_activation", "summary_first_dropout", "summary_proj_to_labels", "summary_type", "summary_use_proj"),
+    *("router_aux_loss_coef", "router_jitter_noise", "router_z_loss_coef", "input_jitter_noise", "aux_loss_alpha", "seq_aux"),
+    *("norm_topk_prob", "scoring_func", "topk_method", "n_group", "topk_group", "routed_scaling_factor", "ep_size"),
 )
 """Fields of every family's configs that leave FLOPs and bytes alone."""
+
+ABSENT_FEATURES = {"is_encoder_decoder": False, "add_cross_attention": False, "cross_attention_hidden_size": None}
+"""Fields that stand in many configs and, set otherwise, would mean another structure."""
 
 Default = TypeVar("Default")
 _REQUIRED: Any = object()
@@ -34,14 +92,19 @@ class Fields:
     symroof.errors.ConfigError: 'config.json': num_hidden_layers is missing; expected a whole number from 1 to 1e12
     """
 
-    def __init__(self, content: Mapping[str, Any], origin: str) -> None:
+    def __init__(self, content: Mapping[str, Any], origin: str, inside: str = "") -> None:
         self._content = content
         self._asked: set[str] = set()
+        self._inside = inside
         self.origin = origin
 
     def error(self, message: str) -> ConfigError:
         """The message with the file it is about in front."""
-        return ConfigError(f"{quote(self.origin)}: {message}")
+        return ConfigError(f"{quote(self.origin)}: {self._inside}{message}")
+
+    def __contains__(self, name: str) -> bool:
+        """Whether the field is there and not null."""
+        return self._content.get(name) is not None
 
     def _get(self, name: str, default: Any, expected: str) -> Any:
         self._asked.add(name)
@@ -53,15 +116,57 @@ class Fields:
             raise self.error(f"{name} is {state}; expected {expected}")
         return default
 
-    def size(self, name: str, default: Default = _REQUIRED, low: int = 1) -> int | Default:
-        """A whole number from *low* to 1e12; absent or null gives the default."""
-        expected = f"a whole number from {low} to 1e12"
+    def size(self, name: str, default: Default = _REQUIRED, low: int = 1, high: int = LARGEST, *, null: Any = _REQUIRED) -> int | Default:
+        """A whole number; absent gives the default, and null does too, or *null* where that means something else."""
+        expected = f"a whole number from {low} to {'1e12' if high == LARGEST else high}"
+        default = null if null is not _REQUIRED and name in self._content else default
         value = self._get(name, default, expected)
         if value is default:
             return default
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= LARGEST:
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
             raise self.error(f"{name} is {quote(value)}; expected {expected}")
         return value
+
+    def layers(self, name: str) -> int:
+        """A number of layers."""
+        return self.size(name, high=MOST_LAYERS)
+
+    def named(self, *names: str) -> str:
+        """Which of several spellings the config uses: the first that is there, else the first.
+
+        Raises
+        ------
+        ConfigError
+            Two spellings are there and disagree.
+        """
+        there = [name for name in names if name in self]
+        values = [self._content[name] for name in there]
+        if any(value != values[0] for value in values):
+            told = " and ".join(f"{name} is {quote(value)}" for name, value in zip(there, values, strict=True))
+            raise self.error(f"{told}, but they mean the same")
+        self._asked.update(there)
+        return there[0] if there else names[0]
+
+    def share(self, name: str, default: str) -> Fraction:
+        """A share above 0 and at most 1, exactly as it is written."""
+        expected = "a number above 0, at most 1"
+        value = self._get(name, None, expected)
+        if value is None:
+            return Fraction(default)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
+            raise self.error(f"{name} is {quote(value)}; expected {expected}")
+        return Fraction(str(value))
+
+    def multiple(self, name: str, default: int, of: int) -> int:
+        """*of* times a number that may be a fraction (an expansion), rounded down."""
+        expected = "a number above 0, at most 1000"
+        value = self._get(name, default, expected)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1000:
+            raise self.error(f"{name} is {quote(value)}; expected {expected}")
+        product = int(Fraction(str(value)) * of)
+        if product < 1:
+            raise self.error(f"{name} is {quote(value)}; it leaves nothing of {of}")
+        return product
 
     def flag(self, name: str, default: bool) -> bool:
         """True or false."""
@@ -69,6 +174,15 @@ class Fields:
         if not isinstance(value, bool):
             raise self.error(f"{name} is {quote(value)}; expected true or false")
         return value
+
+    def measured(self, name: str, absent: bool) -> bool:
+        """Whether there is a number above 0 (a cap, a multiplier); null means there is none."""
+        if name not in self._content:
+            return absent
+        value = self._get(name, None, "a number above 0, or null")
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not value > 0):
+            raise self.error(f"{name} is {quote(value)}; expected a number above 0, or null")
+        return value is not None
 
     def choice(self, name: str, known: Mapping[str, Default], default: str | None = None) -> Default:
         """One of the known words, as what it stands for."""
@@ -78,6 +192,93 @@ class Fields:
             hint = nearest(value, known) if isinstance(value, str) else expected
             raise self.error(f"{name} is {quote(value)}; {hint if 'known' in hint or 'mean' in hint else 'expected ' + hint}")
         return known[value]
+
+    def words(self, name: str, known: Mapping[str, str], count: int) -> list[str] | None:
+        """One known word per layer, as what each stands for; None where the field is absent or null."""
+        expected = f"a list of {count} words, one per layer, of {', '.join(known)}"
+        value = self._get(name, None, expected)
+        if value is None:
+            return None
+        if not isinstance(value, list) or len(value) != count:
+            told = f"a list of {len(value)}" if isinstance(value, list) else quote(value)
+            raise self.error(f"{name} is {told}; expected {expected}")
+        for word in value:
+            if not isinstance(word, str) or word not in known:
+                raise self.error(f"{name} holds {quote(word)}; {nearest(str(word), known)}")
+        return [known[word] for word in value]
+
+    def indices(self, name: str, count: int) -> frozenset[int] | None:
+        """Numbers of layers, counted from 0; None where the field is absent or null."""
+        expected = f"a list of layers from 0 to {count - 1}"
+        value = self._get(name, None, expected)
+        if value is None:
+            return None
+        whole = isinstance(value, list) and all(isinstance(one, int) and not isinstance(one, bool) for one in value)
+        if not whole or not all(0 <= one < count for one in value):
+            raise self.error(f"{name} is {quote(value)}; expected {expected}")
+        return frozenset(value)
+
+    def switches(self, name: str, count: int) -> list[bool] | None:
+        """A 0 or 1 per layer; None where the field is absent, null or empty."""
+        expected = f"a list of {count} numbers, 0 or 1, one per layer"
+        value = self._get(name, None, expected)
+        if value is None or value == []:
+            return None
+        if not isinstance(value, list) or len(value) != count or not all(type(one) in (int, bool) and one in (0, 1) for one in value):
+            raise self.error(f"{name} is {quote(value)}; expected {expected}")
+        return [bool(one) for one in value]
+
+    def says(self, name: str, word: str) -> bool:
+        """Whether the field holds that word ("auto", say), whatever else it may hold."""
+        if self._content.get(name) != word:
+            return False
+        self._asked.add(name)
+        return True
+
+    def text(self, name: str) -> str | None:
+        """Any text; None where the field is absent or null."""
+        value = self._get(name, None, "text")
+        if value is not None and not isinstance(value, str):
+            raise self.error(f"{name} is {quote(value)}; expected text")
+        return value
+
+    def sides(self, name: str, default: int) -> tuple[int, int]:
+        """Height and width: one whole number for both, or a list of two."""
+        value = self._content.get(name)
+        if not isinstance(value, list):
+            side = self.size(name, default)
+            return side, side
+        self._asked.add(name)
+        if len(value) != 2 or not all(type(one) is int and 1 <= one <= LARGEST for one in value):
+            raise self.error(f"{name} is {quote(value)}; expected a whole number from 1 to 1e12, or two of them")
+        return value[0], value[1]
+
+    def letters(self, name: str, known: Mapping[str, str]) -> list[str] | None:
+        """A pattern, one known letter per layer, as what each stands for; None where the field is absent or null."""
+        expected = f"letters of {', '.join(known)}, one per layer"
+        value = self._get(name, None, expected)
+        if value is None:
+            return None
+        if not isinstance(value, str) or not 1 <= len(value) <= MOST_LAYERS or set(value) - set(known):
+            raise self.error(f"{name} is {quote(value)}; expected {expected}")
+        return [known[letter] for letter in value]
+
+    def peek(self, name: str) -> Any:
+        """The field as it stands, without taking it for understood."""
+        return self._content.get(name)
+
+    def nested(self, name: str, defaults: Mapping[str, Any] | None = None) -> Fields:
+        """The fields of an object inside the config; *defaults* are what absent ones of it mean.
+
+        Raises
+        ------
+        ConfigError
+            It is missing, or not an object.
+        """
+        value = self._get(name, _REQUIRED, "an object of fields")
+        if not isinstance(value, dict):
+            raise self.error(f"{name} is {quote(value)}; expected an object of fields")
+        return Fields({**(defaults or {}), **value}, self.origin, f"{self._inside}{name}.")
 
     def fixed(self, name: str, only: Any, why: str) -> None:
         """A field that may be absent, and if present must have the one value that is understood."""
@@ -91,7 +292,16 @@ class Fields:
             raise self.error(f"{larger} {whole} is not divisible by {smaller} {part}")
         return whole // part
 
+    def plain(self) -> None:
+        """Refuse what would make of a decoder something else: cross-attention, an encoder."""
+        for name, only in ABSENT_FEATURES.items():
+            self.fixed(name, only, "no cross-attention")
+
     def unread(self, harmless: Iterable[str]) -> list[str]:
         """Fields that nobody asked for and that are not known to leave the structure alone."""
         known = self._asked | set(harmless)
-        return sorted(name for name, value in self._content.items() if name not in known and not name.startswith("_") and value is not None)
+        return sorted(
+            f"{self._inside}{name}"
+            for name, value in self._content.items()
+            if name not in known and not name.startswith("_") and value is not None
+        )

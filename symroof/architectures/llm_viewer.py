@@ -22,6 +22,9 @@ from symroof.operators.operator import Direction, Kind, Operator, Work
 from symroof.operators.tensor import Access, Axes, Space, Storage, Tensor, axes_of
 from symroof.symbols import Values, substitute
 
+FAMILIES = ("llama", "opt", "gptj", "chatglm", "dit")
+"""The families that LLM-Viewer knows."""
+
 SURVEY_MODELS = ("llama-2-7b", "llama-2-13b")
 
 _SCORES = parse(SCORES)[1]
@@ -76,8 +79,13 @@ def graph(architecture: Architecture, options: Options, name: str) -> ViewerGrap
     Raises
     ------
     InputError
-        `survey` is asked for a model other than Llama-2-7b or 13b.
+        The model is of a family that LLM-Viewer does not know, or `survey` is asked for a model other than
+        Llama-2-7b or 13b.
     """
+    if architecture.family not in FAMILIES:
+        raise InputError(
+            f"accounting {options.accounting!r} knows the families {', '.join(FAMILIES)}, not {architecture.family}; 'exact' covers it"
+        )
     survey = options.accounting == "survey"
     if survey and name not in SURVEY_MODELS:
         raise InputError(f"accounting 'survey' covers {' and '.join(SURVEY_MODELS)}, not {quote(name)}; 'llm-viewer' covers the others")
@@ -138,9 +146,16 @@ def _unfused(q: Tensor, keys: Tensor, values: Tensor, options: Options, survey: 
         qk_reads = (Access(q, axes_of("b s k e")), Access(keys))  # sic: queries sized by KV heads
     context = Tensor("context", QUERY, Storage.ACTIVATION, space)
     return (
-        Operator("qk_matmul", Kind.MATMUL, space, (Work(_PAIRS, 2),), qk_reads, (Access(scores),)),
+        Operator("qk_matmul", Kind.MATMUL, space, (Work(_PAIRS, 2, contraction=True),), qk_reads, (Access(scores),)),
         softmax,
-        Operator("sv_matmul", Kind.MATMUL, space, (Work(_PAIRS, 2),), (Access(softmax.result), Access(values)), (Access(context),)),
+        Operator(
+            "sv_matmul",
+            Kind.MATMUL,
+            space,
+            (Work(_PAIRS, 2, contraction=True),),
+            (Access(softmax.result), Access(values)),
+            (Access(context),),
+        ),
     )
 
 
@@ -174,7 +189,9 @@ def _lm_head(space: Space, survey: bool) -> Operator:
     bits = Integer(8) if survey else symbols.w  # sic: one byte per weight whatever the width
     weight = Tensor("lm_head.weight", axes_of("d v"), Storage.WEIGHT, space, bits)
     x, logits = Tensor("hidden", ("d",), Storage.ACTIVATION, space), Tensor("logits", ("v",), Storage.ACTIVATION, space)
-    return Operator("lm_head", Kind.MATMUL, space, (Work(axes_of("b d v"), 1),), (Access(x), Access(weight)), (Access(logits),))
+    return Operator(
+        "lm_head", Kind.MATMUL, space, (Work(axes_of("b d v"), 1, contraction=True),), (Access(x), Access(weight)), (Access(logits),)
+    )
 
 
 def _statements(options: Options) -> tuple[str, ...]:

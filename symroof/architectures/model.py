@@ -7,28 +7,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sympy import Expr, Integer, Symbol
+from sympy import Add, Expr, Integer, Symbol
 
 from symroof import symbols
 from symroof.architectures import exact, llm_viewer
 from symroof.architectures.architecture import Architecture
-from symroof.architectures.chatglm import ChatGLM
+from symroof.architectures.cache import Cache
 from symroof.architectures.config import catalogue, locate, parse
-from symroof.architectures.dit import DiT
+from symroof.architectures.families import BY_MODEL_TYPE, multimodal
 from symroof.architectures.fields import Fields
-from symroof.architectures.gptj import GPTJ
-from symroof.architectures.llama import Llama
-from symroof.architectures.opt import OPT
 from symroof.architectures.options import Options
+from symroof.architectures.quantization import UNQUANTIZED_BITS, Quantization, read_quantization
 from symroof.architectures.step import Step
-from symroof.errors import nearest, quote
+from symroof.errors import ConfigError, nearest, quote
 from symroof.operators.graph import Graph
-from symroof.operators.operator import Direction
-from symroof.operators.tensor import Storage
+from symroof.operators.tensor import Storage, Tensor
 from symroof.units import BYTE, quantity
 
-FAMILIES: tuple[type[Architecture], ...] = (Llama, OPT, GPTJ, ChatGLM, DiT)
-BY_MODEL_TYPE = {model_type: family for family in FAMILIES for model_type in family.model_types}
+ONE_KIND = 3
+"""Blocks of a model with one kind of layer: embedding, layer, head."""
 
 
 @dataclass(frozen=True)
@@ -46,20 +43,36 @@ class Model:
     architecture: Architecture
     origin: str
     unread: tuple[str, ...] = ()
+    quantization: Quantization | None = None
+    remarks: tuple[str, ...] = ()
 
     @property
     def dimensions(self) -> dict[Symbol, Expr]:
         """The number every dimension symbol stands for in this model."""
         return {symbol: Integer(value) for symbol, value in self.architecture.dimensions.items()}
 
+    @property
+    def layers(self) -> int:
+        """Number of layers, of all kinds."""
+        return sum(self.architecture.dimensions.get(count, 0) for count in symbols.LAYERS.values())
+
     def step(self, options: Options, *, symbolic: bool = False) -> Step:
         """One step as *options* say; see `prefill` and `decode`."""
         if options.accounting == "exact":
-            letters: Graph = exact.graph(self.architecture, options)
+            letters = self._exact(options)
         else:
             letters = llm_viewer.graph(self.architecture, options, self.catalogue_name())
         values = options.inputs() | ({} if symbolic else self.dimensions)
         return Step(self.name, options, letters, values, self._notes(options))
+
+    def _exact(self, options: Options) -> Graph:
+        graph = exact.graph(self.architecture, options)
+        return self.quantization.apply(graph) if self.quantization else graph
+
+    @property
+    def weight_bits(self) -> int:
+        """Bits of the weights: those of the config's quantization, else 16."""
+        return self.quantization.bits if self.quantization else UNQUANTIZED_BITS
 
     def prefill(self, *, symbolic: bool = False, **options: Any) -> Step:
         """The step that reads a prompt of ``seq_len`` tokens per sequence.
@@ -87,20 +100,57 @@ class Model:
     @functools.cached_property
     def _reference(self) -> Graph:
         """The exact graph of one decode step, bound to the model's dimensions."""
-        return exact.graph(self.architecture, Options("decode")).bind(self.dimensions)
+        return self._exact(Options("decode")).bind(self.dimensions)
 
     @functools.cached_property
     def parameters(self) -> int:
         """Number of parameters, a tied tensor once."""
         return int(self._reference.parameter_count())
 
+    @functools.cached_property
+    def active_parameters(self) -> int:
+        """Parameters that one token meets: all, but of the routed experts those it goes to.
+
+        The embedding table counts in full. Publishers differ in that; see `active_parameters_without_embedding`.
+        """
+        routed = {
+            access.tensor: tuple("K" if axis == "X" else axis for axis in access.axes)
+            for operator, _ in self._reference
+            for access in operator.reads
+            if "X" in access.axes
+        }
+        weights = self._reference.resident(Storage.WEIGHT).items()
+        return int(Add(*(count * tensor.space.points(routed.get(tensor, tensor.axes)) for tensor, count in weights)))
+
+    @property
+    def active_parameters_without_embedding(self) -> int:
+        """The same without the token embedding, of which a token reads one row; a tied one stays, as LM head."""
+        table = self._table
+        return self.active_parameters - (0 if table is None else int(table.elements))
+
+    @property
+    def _table(self) -> Tensor | None:
+        """The token embedding, where nothing but the look-up reads it."""
+        reading = [
+            operator.name for operator, _ in self._reference for access in operator.reads if access.tensor.name == "embedding.weight"
+        ]
+        if reading != ["embedding"]:
+            return None
+        return next(access.tensor for access in self._reference["embedding"].reads)
+
     @property
     def parameters_per_part(self) -> dict[str, int]:
-        """Parameters of each operator that owns weights, over all layers."""
+        """Parameters of each operator that owns weights, over all layers of its kind."""
         parts: dict[str, int] = {}
-        for tensor, count in self._reference.resident(Storage.WEIGHT).items():
-            part = tensor.name.rsplit(".", 1)[0]
-            parts[part] = parts.get(part, 0) + int(count * tensor.elements)
+        counted: set[Tensor] = set()
+        several = len(self._reference.blocks) > ONE_KIND
+        for block in self._reference.blocks:
+            prefix = f"{block.name}." if several and block.name not in ("embedding", "head") else ""
+            for tensor in block.tensors():
+                if tensor.storage is Storage.WEIGHT and tensor not in counted:
+                    counted.add(tensor)
+                    part = prefix + tensor.name.rsplit(".", 1)[0]
+                    parts[part] = parts.get(part, 0) + int(block.count * tensor.elements)
         return parts
 
     @property
@@ -108,19 +158,20 @@ class Model:
         """Bytes of all weights, as a Quantity in w."""
         return quantity(self._reference.weight_memory(), BYTE)
 
+    @functools.cached_property
+    def cache(self) -> Cache:
+        """What is kept for each sequence, as formulas in c and t."""
+        return Cache(self._reference, self.architecture.generative)
+
     @property
     def kv_bytes_per_token(self):
-        """Bytes the KV cache grows by with every token of a sequence, as a Quantity in c."""
-        return quantity(self._kv_per_token(self._reference), BYTE)
+        """Bytes the cache grows by with every token of a sequence, while it is within every window, as a Quantity in c."""
+        return quantity(self.cache.growth, BYTE)
 
     @property
     def kv_formula(self):
         """The same with every dimension a letter."""
-        return quantity(self._kv_per_token(exact.graph(self.architecture, Options("decode"))), BYTE)
-
-    def _kv_per_token(self, graph: Graph) -> Expr:
-        written = graph.byte_count(Storage.KV_CACHE, Direction.WRITE) if self.architecture.generative else Integer(0)
-        return symbols.substitute(written, {symbols.b: Integer(1)})
+        return quantity(Cache(self._exact(Options("decode")), self.architecture.generative).growth, BYTE)
 
     def catalogue_name(self) -> str:
         """The name under which models/ holds the same dimensions, or the model's own name."""
@@ -131,7 +182,8 @@ class Model:
     @property
     def notes(self) -> tuple[str, ...]:
         """What a reader should know of this config."""
-        return (f"config fields not understood, and so not counted: {', '.join(self.unread)}",) if self.unread else ()
+        unread = f"config fields not understood, and so not counted: {', '.join(self.unread)}"
+        return (*self.remarks, *([unread] if self.unread else []))
 
     def _notes(self, options: Options) -> tuple[str, ...]:
         limit = self.architecture.max_positions
@@ -140,8 +192,13 @@ class Model:
         return (*self.notes, f"{options.seq_len} tokens are more than the {limit} positions the model was published for")
 
 
+PART_MARK, PARTS = "@", ("text", "vision")
+
+
 def load_model(name_or_path: str | Path) -> Model:
     """The model of that name in models/, of that hub name, or of the config.json at that path.
+
+    Of a config that nests several models, the text decoder; with ``@vision`` behind the name, the encoder.
 
     Raises
     ------
@@ -155,15 +212,28 @@ def load_model(name_or_path: str | Path) -> Model:
         ...
     symroof.errors.ConfigError: model 'models/none.json': there is no such file
     """
-    name, path = locate(name_or_path)
+    asked, at, part = str(name_or_path).partition(PART_MARK)
+    if at and part not in PARTS:
+        raise ConfigError(f"model {quote(str(name_or_path))}: after {PART_MARK} expected {' or '.join(PARTS)}")
+    name, path = locate(asked if at else name_or_path)
     content = parse(path)
-    fields = Fields(content, str(path))
+    fields = outer = Fields(content, str(path))
     kind = content.get("model_type", content.get("_class_name"))
+    remark: tuple[str, ...] = ()
+    unread: list[str] = []
+    if isinstance(kind, str) and kind in multimodal.FAMILIES:
+        fields, kind, sentence = multimodal.part_of(outer, kind, part)
+        remark = (sentence,)
+        unread = outer.unread(multimodal.HARMLESS)
+    elif part == "vision":
+        raise outer.error(f"model_type {quote(kind)} has one part; ask for it without {PART_MARK}vision")
     if not isinstance(kind, str) or kind not in BY_MODEL_TYPE:
-        hint = nearest(kind, BY_MODEL_TYPE) if isinstance(kind, str) else f"known: {', '.join(BY_MODEL_TYPE)}"
+        hint = nearest(kind if isinstance(kind, str) else "", [*BY_MODEL_TYPE, *multimodal.FAMILIES])
         raise fields.error(
             f"model_type {quote(kind)} is not a family known here; {hint}" if kind is not None else f"model_type is missing; {hint}"
         )
     family = BY_MODEL_TYPE[kind]
     architecture = family.read(fields)
-    return Model(name, architecture, str(path), tuple(fields.unread(family.harmless)))
+    quantization = read_quantization(outer) or (read_quantization(fields) if fields is not outer else None)
+    unread += fields.unread((*family.harmless, "model_type"))
+    return Model(f"{name}{at}{part}", architecture, str(path), tuple(dict.fromkeys(unread)), quantization, remark)

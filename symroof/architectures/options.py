@@ -13,6 +13,7 @@ from symroof.errors import InputError, nearest, quote
 PHASES = ("prefill", "decode")
 LM_HEADS = ("last", "all")
 ACCOUNTINGS = ("exact", "llm-viewer", "survey")
+MLA_FORMS = ("auto", "absorbed", "decompressed")
 LARGEST = 10**12
 WIDEST = 64
 
@@ -44,6 +45,8 @@ class Options:
     flash_attention : attention as one operator that keeps its scores on chip.
     causal : count the query-key pairs a causal mask leaves; `exact` only.
     lm_head : logits of the "last" token of each sequence or of "all" tokens; `exact` only.
+    mla : multi-head latent attention "absorbed" (on the compressed vectors) or "decompressed" (keys and values
+        of all heads expanded from them); "auto" is absorbed in decode and decompressed in prefill.
 
     >>> Options("decode", batch=0)
     Traceback (most recent call last):
@@ -65,11 +68,13 @@ class Options:
     flash_attention: bool = False
     causal: bool = True
     lm_head: str = "last"
+    mla: str = "auto"
 
     def __post_init__(self) -> None:
         _member("phase", self.phase, PHASES)
         _member("accounting", self.accounting, ACCOUNTINGS)
         _member("lm_head", self.lm_head, LM_HEADS)
+        _member("mla", self.mla, MLA_FORMS)
         for name in ("batch", "seq_len", "weight_bits", "activation_bits", "kv_bits"):
             if isinstance(getattr(self, name), Integer):  # an exact answer of the library may come back in
                 object.__setattr__(self, name, int(getattr(self, name)))
@@ -85,6 +90,11 @@ class Options:
     def decode(self) -> bool:
         """Whether this is a decode step."""
         return self.phase == "decode"
+
+    @property
+    def absorbed(self) -> bool:
+        """Whether latent attention runs on the compressed vectors."""
+        return self.mla == "absorbed" or (self.mla == "auto" and self.decode)
 
     def token_sizes(self) -> dict[str, Expr]:
         """The axes that depend on the phase: batch, queries, context, and rows of the LM head."""

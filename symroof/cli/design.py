@@ -69,6 +69,7 @@ def generate(
     from symroof.present.records import generation_record
 
     device, found_model = load_hardware(hardware), load_model(model)
+    options["weight_bits"] = options["weight_bits"] or found_model.weight_bits
     found = generation(found_model, prompt=prompt, tokens=tokens, hardware=device, batch=batch, **options)
     if chosen_format(wanted, output, FORMS) == "json":
         emit(as_json(generation_record(found, found_model.name, device.name, batch)), output)

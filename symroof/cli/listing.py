@@ -49,11 +49,11 @@ def _emit_table(table, wanted: str | None, output: Path | None) -> None:
 
 @click.command(short_help="What one model is: sizes, parameters, LaTeX.")
 @click.argument("model")
-@click.option("--weight-bits", type=Whole(64), default=16, show_default=True, help="Bits per weight.")
+@click.option("--weight-bits", type=Whole(64), show_default="as published, else 16", help="Bits per weight.")
 @click.option("--kv-bits", type=Whole(64), default=16, show_default=True, help="Bits per element of the KV cache.")
 @click.option("--format", "wanted", type=Word(DESCRIBED), help="Default: by the ending of FILE, else table.")
 @destination
-def describe(model: str, weight_bits: int, kv_bits: int, wanted: str | None, output: Path | None) -> None:
+def describe(model: str, weight_bits: int | None, kv_bits: int, wanted: str | None, output: Path | None) -> None:
     """Dimensions, parameters, weight and KV bytes of MODEL, and its block in LaTeX."""
     check_writable(output)
     from symroof.architectures.model import load_model
@@ -61,5 +61,5 @@ def describe(model: str, weight_bits: int, kv_bits: int, wanted: str | None, out
     from symroof.present.records import model_record
 
     found, how = load_model(model), chosen_format(wanted, output, DESCRIBED)
-    record = model_record(found, weight_bits, kv_bits)
+    record = model_record(found, weight_bits or found.weight_bits, kv_bits)
     emit(as_json(record) if how == "json" else as_text(model_pages(found, record), output is not None), output)

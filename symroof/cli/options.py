@@ -26,10 +26,17 @@ CONVENTIONS = (
         help="Right formulas; LLM-Viewer's; or those behind the survey.",
     ),
     click.option("--causal/--no-causal", default=True, show_default=True, help="Count only the pairs a causal mask leaves."),
+    click.option(
+        "--mla",
+        type=Word(("auto", "absorbed", "decompressed")),
+        default="auto",
+        show_default=True,
+        help="Latent attention: on the compressed vectors, or on keys and values expanded from them.",
+    ),
     click.option("--lm-head", type=Word(("last", "all")), default="last", show_default=True, help="Tokens that get logits."),
 )
 WIDTHS = (
-    click.option("--weight-bits", type=WIDTH, default=16, show_default=True, help="Bits per weight."),
+    click.option("--weight-bits", type=WIDTH, show_default="as published, else 16", help="Bits per weight."),
     click.option("--activation-bits", type=WIDTH, default=16, show_default=True, help="Bits per activation."),
     click.option("--kv-bits", type=WIDTH, default=16, show_default=True, help="Bits per element of the KV cache."),
 )
@@ -57,7 +64,10 @@ def step_of(model: str, **options: Any) -> Step:
     from symroof.architectures.model import load_model
     from symroof.architectures.options import Options
 
-    return load_model(model).step(Options(**options))
+    found = load_model(model)
+    if options.get("weight_bits", 0) is None:
+        options["weight_bits"] = found.weight_bits
+    return found.step(Options(**options))
 
 
 def refuse_given(ctx: click.Context, asked: Iterable[str], option: str) -> None:

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from sympy import Expr, Integer, Max, Min, ceiling, floor
 
+from symroof.operators.elementwise import elementwise
 from symroof.operators.linear import contraction, parse
 from symroof.operators.operator import Kind, Operator
 from symroof.operators.softmax import softmax
 from symroof.operators.tensor import Access, Space, Storage, Tensor, axes_of
 from symroof.symbols import M, R, a
+
+SOFTCAP_FLOPS = 3
+"""Divide, tanh, multiply."""
 
 SCORES = "b s k g e, b t k e -> b k g s t"
 WEIGHTED_SUM = "b k g s t, b t k e -> b s k g e"
@@ -28,8 +32,9 @@ def scores(q: Tensor, keys: Tensor) -> Operator:
     traffic   ``(b s h e a + b t k e c + b h s t a) / 8``
     ========= ===================================================
     """
-    out = Tensor("scores", parse(SCORES)[1], Storage.ACTIVATION, q.space)
-    return contraction("qk_matmul", SCORES, (Access(q), Access(keys)), Access(out))
+    (_, read), pairs = parse(SCORES)
+    out = Tensor("scores", pairs, Storage.ACTIVATION, keys.space)
+    return contraction("qk_matmul", SCORES, (Access(q), Access(keys, read)), Access(out))
 
 
 def weighted_sum(probabilities: Tensor, values: Tensor) -> Operator:
@@ -42,17 +47,30 @@ def weighted_sum(probabilities: Tensor, values: Tensor) -> Operator:
     traffic   ``(b h s t a + b t k e c + b s h e a) / 8``
     ========= ===================================================
     """
-    out = Tensor("context", parse(WEIGHTED_SUM)[1], Storage.ACTIVATION, probabilities.space)
-    return contraction("sv_matmul", WEIGHTED_SUM, (Access(probabilities), Access(values)), Access(out))
+    (_, read), rows = parse(WEIGHTED_SUM)
+    out = Tensor("context", rows, Storage.ACTIVATION, values.space)
+    return contraction("sv_matmul", WEIGHTED_SUM, (Access(probabilities), Access(values, read)), Access(out))
 
 
-def attention(q: Tensor, keys: Tensor, values: Tensor, *, fused: bool) -> tuple[Operator, ...]:
-    """Attention as three operators that hand their scores through memory, or as one that does not."""
-    qk = scores(q, keys)
-    probabilities = softmax("softmax", qk.result)
-    sv = weighted_sum(probabilities.result, values)
-    steps = (qk, probabilities, sv)
-    return (flash(q, keys, values, steps),) if fused else steps
+def attention(
+    q: Tensor, keys: Tensor, values: Tensor, *, fused: bool, softcap: bool = False, sinks: bool = False, biased: bool = False
+) -> tuple[Operator, ...]:
+    """Attention as operators that hand their scores through memory, or as one that does not.
+
+    The queries look at the context of the keys' space: all of it, or a window.
+
+    Parameters
+    ----------
+    softcap : whether ``c tanh(score / c)`` bounds the scores (Gemma 2), 3 FLOPs each.
+    sinks : whether each head has a learned score of its own in the softmax (GPT-OSS).
+    biased : whether a bias by distance is added to the scores (ALiBi), 1 FLOP each.
+    """
+    steps = [scores(q, keys)]
+    if softcap:
+        steps.append(elementwise("scores_softcap", (steps[-1].result,), steps[-1].result.axes, SOFTCAP_FLOPS))
+    steps.append(softmax("softmax", steps[-1].result, sinks=sinks, biased=biased))
+    steps.append(weighted_sum(steps[-1].result, values))
+    return (flash(q, keys, values, tuple(steps)),) if fused else tuple(steps)
 
 
 def flash(q: Tensor, keys: Tensor, values: Tensor, steps: tuple[Operator, ...]) -> Operator:
@@ -61,7 +79,7 @@ def flash(q: Tensor, keys: Tensor, values: Tensor, steps: tuple[Operator, ...]) 
     A block holds ``R`` query positions of all ``g`` heads of a group on chip (`block_rows`) and streams
     the keys and values past it once, so ``n = ceil(s / R)`` blocks read them ``n`` times. Under a
     causal mask a block stops at its own last row: ``(t - s) n + R n (n - 1) / 2 + s`` rows of K and of V
-    instead of ``n t``. Without a mask:
+    instead of ``n t``; with a sliding window it starts at the first row its own first query sees. Without a mask:
 
     ========= ===================================================
     FLOPs     ``4 b h e s t + 5 b h s t``
@@ -70,16 +88,23 @@ def flash(q: Tensor, keys: Tensor, values: Tensor, steps: tuple[Operator, ...]) 
 
     Source: Dao et al. (2022), arXiv:2205.14135, Algorithm 1; the rescaling of partial sums is not counted.
     """
-    passes = cache_passes(q.space)
-    context = Tensor("context", q.axes, Storage.ACTIVATION, q.space)
+    space = keys.space
+    passes = cache_passes(space)
+    cached = tuple(Access(tensor, parse(SCORES)[0][1], passes) for tensor in (keys, values))
+    context = Tensor("context", q.axes, Storage.ACTIVATION, space)
     return Operator(
         "fused_attention",
         Kind.FUSED_ATTENTION,
-        q.space,
+        space,
         tuple(work for step in steps for work in step.work),
-        (Access(q), Access(keys, times=passes), Access(values, times=passes)),
+        (Access(q), *cached, *weights_of(steps)),
         (Access(context),),
     )
+
+
+def weights_of(steps: tuple[Operator, ...]) -> tuple[Access, ...]:
+    """The weights that these operators read."""
+    return tuple(access for step in steps for access in step.reads if access.tensor.storage is Storage.WEIGHT)
 
 
 def cache_passes(space: Space) -> Expr:
@@ -98,6 +123,9 @@ def cache_passes(space: Space) -> Expr:
     if not space.causal:
         return blocks
     rows = (context - queries) * blocks + R * blocks * (blocks - 1) / 2 + queries
+    if space.band is not None:  # from the first block that starts beyond the window, leave out what lies before it
+        skipped = ceiling((space.band - 1) / R)
+        rows -= R * (blocks * (blocks - 1) - skipped * (skipped - 1)) / 2 - (blocks - skipped) * (space.band - 1)
     return rows / context
 
 

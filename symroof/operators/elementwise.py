@@ -11,6 +11,9 @@ ACTIVATION_FLOPS = {
     "silu": 4,  # x / (1 + exp(-x)): negate, exp, add, divide
     "gelu": 5,  # x / 2 (1 + erf(x / sqrt 2)): scale, erf, add, multiply, halve
     "gelu_tanh": 9,  # x / 2 (1 + tanh(c (x + d x^3))): two for x^3, scale, add, scale, tanh, add, multiply, halve
+    "quick_gelu": 5,  # x sigmoid(1.702 x): scale, negate, exp, add, divide
+    "relu2": 2,  # max(x, 0) squared
+    "sigmoid": 4,  # 1 / (1 + exp(-x)): negate, exp, add, divide
 }
 """FLOPs per element of an activation function, an exponential, tanh or erf taken as one."""
 
@@ -62,7 +65,7 @@ def activation(name: str, function: str, x: Tensor, gate: Tensor | None = None) 
     >>> activation("act", "swoosh", Tensor("x", ("b",), Storage.ACTIVATION, Space({"b": b})))
     Traceback (most recent call last):
         ...
-    symroof.errors.EinsumError: 'swoosh' is not a known activation function: known: relu, silu, gelu, gelu_tanh
+    symroof.errors.EinsumError: 'swoosh' is not a known activation function: known: relu, silu, gelu, gelu_tanh, quick_gelu, relu2, sigmoid
     """
     if function not in ACTIVATION_FLOPS:
         raise EinsumError(f"{quote(function)} is not a known activation function: {nearest(function, ACTIVATION_FLOPS)}")

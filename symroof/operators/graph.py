@@ -64,6 +64,11 @@ class Graph:
         """FLOPs of the step: sum of count x value."""
         return Add(*(count * operator.flop_count for operator, count in self))
 
+    @property
+    def contraction_flop_count(self) -> Expr:
+        """FLOPs of the contractions of the step alone, as the counters of frameworks count them."""
+        return Add(*(count * operator.contraction_flop_count for operator, count in self))
+
     def byte_count(self, storage: Storage | None = None, direction: Direction | None = None) -> Expr:
         """Bytes moved in the step: sum of count x value."""
         return Add(*(count * operator.byte_count(storage, direction) for operator, count in self))
@@ -142,6 +147,10 @@ class Graph:
             return tensors[id(tensor)]
 
         return self._rebuilt(tensor_of, space_of, known)
+
+    def over(self, tensors: Callable[[Tensor], Tensor]) -> Graph:
+        """The same graph over other tensors."""
+        return self._rebuilt(tensors, lambda space: space, {})
 
     def _rebuilt(self, tensors: Callable[[Tensor], Tensor], spaces: Callable[[Space], Space], values: Values) -> Graph:
         blocks = tuple(

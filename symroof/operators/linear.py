@@ -49,7 +49,7 @@ def contraction(name: str, spec: str, reads: tuple[Access, Access], writes: Acce
     for access, wanted in zip((*reads, writes), (*inputs, result), strict=True):
         if not access.axes:
             check(name, access.tensor, wanted)
-    return Operator(name, Kind.MATMUL, writes.tensor.space, (Work(axes, 2),), reads, (writes,))
+    return Operator(name, Kind.MATMUL, writes.tensor.space, (Work(axes, 2, contraction=True),), reads, (writes,))
 
 
 def linear(

@@ -24,6 +24,8 @@ class Kind(StrEnum):
     ROTARY = "rotary"
     ELEMENTWISE = "elementwise"
     EMBEDDING = "embedding"
+    CONVOLUTION = "convolution"
+    SCAN = "scan"
 
 
 class Direction(StrEnum):
@@ -39,10 +41,15 @@ class Work:
 
     A multiply-accumulate is two. A bias costs none beside a contraction: n products take n - 1
     additions to sum, and the bias makes it n.
+
+    Attributes
+    ----------
+    contraction : whether these are the multiply-accumulates of a contraction (a matmul, a convolution).
     """
 
     axes: Axes
     flops_per_point: int
+    contraction: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +95,11 @@ class Operator:
     def flop_count(self) -> Expr:
         """FLOPs as a bare expression."""
         return Add(*(piece.flops_per_point * self.space.points(piece.axes) for piece in self.work))
+
+    @property
+    def contraction_flop_count(self) -> Expr:
+        """FLOPs of the contractions alone, as the counters of frameworks count them, as a bare expression."""
+        return Add(*(piece.flops_per_point * self.space.points(piece.axes) for piece in self.work if piece.contraction))
 
     def byte_count(self, storage: Storage | None = None, direction: Direction | None = None) -> Expr:
         """Bytes moved, of one storage and one direction or of all, as a bare expression."""

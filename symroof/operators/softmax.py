@@ -9,7 +9,7 @@ FLOPS_PER_SCORE = 5
 """Maximum, subtraction, exponential, sum, division. LLM-Viewer counts the same five."""
 
 
-def softmax(name: str, scores: Tensor) -> Operator:
+def softmax(name: str, scores: Tensor, *, sinks: bool = False, biased: bool = False) -> Operator:
     """Softmax of the scores: 5 FLOPs per score, one read and one write of each.
 
     Without a mask, as for `symroof.operators.attention.scores`.
@@ -18,6 +18,18 @@ def softmax(name: str, scores: Tensor) -> Operator:
     FLOPs     ``5 b h s t``
     traffic   ``2 b h s t a / 8``
     ========= =====================
+
+    Parameters
+    ----------
+    sinks : one learned score per head takes part too, and is dropped afterwards.
+    biased : a bias is added to each score first, 1 FLOP.
     """
-    out = Tensor(name, scores.axes, Storage.ACTIVATION, scores.space)
-    return Operator(name, Kind.SOFTMAX, scores.space, (Work(scores.axes, FLOPS_PER_SCORE),), (Access(scores),), (Access(out),))
+    space = scores.space
+    out = Tensor(name, scores.axes, Storage.ACTIVATION, space)
+    work = (Work(scores.axes, FLOPS_PER_SCORE + int(biased)),)
+    if not sinks:
+        return Operator(name, Kind.SOFTMAX, space, work, (Access(scores),), (Access(out),))
+    rows = tuple(axis for axis in scores.axes if axis != "t")
+    learned = Tensor("sinks", tuple(axis for axis in rows if axis not in "bs"), Storage.WEIGHT, space)
+    work = (*work, Work(rows, FLOPS_PER_SCORE))
+    return Operator(name, Kind.SOFTMAX, space, work, (Access(scores), Access(learned)), (Access(out),))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from sympy import Expr, Mul, Rational, S
@@ -41,10 +41,17 @@ class Space:
     s*(s + 1)/2
     >>> Space({"s": Integer(1), "t": symbols.t}, causal=True).points(("s", "t"))
     t
+
+    Where a query sees at most the latest ``band`` positions of its own sequence (a sliding window over a
+    prompt, ``t = s``), the pairs are ``band s - band (band - 1) / 2``; with ``band = s`` that is the same.
+
+    >>> Space({"s": symbols.s, "t": symbols.s}, causal=True, band=symbols.W).points(("s", "t"))
+    W*s - W*(W - 1)/2
     """
 
     sizes: Mapping[str, Expr]
     causal: bool = False
+    band: Expr | None = None
     _points: dict[Axes, Expr] = field(default_factory=dict, repr=False)
 
     def points(self, axes: Axes) -> Expr:
@@ -67,13 +74,28 @@ class Space:
         coupled = self.causal and "s" in axes and "t" in axes
         factors = [self.sizes[axis] for axis in dict.fromkeys(axes) if not (coupled and axis in "st")]
         if coupled:
-            queries, context = self.sizes["s"], self.sizes["t"]
-            factors += [Rational(1, 2), queries, 2 * context - queries + 1]
+            factors += self._pairs(self.sizes["s"], self.sizes["t"])
         return factors
+
+    def _pairs(self, queries: Expr, context: Expr) -> list[Expr]:
+        if self.band is not None:
+            return [self.band * queries - self.band * (self.band - 1) / 2]
+        return [Rational(1, 2), queries, 2 * context - queries + 1]
 
     def bind(self, values: Values) -> Space:
         """The same space with numbers (or other expressions) for symbols."""
-        return Space({axis: substitute(size, values) for axis, size in self.sizes.items()}, self.causal)
+        band = None if self.band is None else substitute(self.band, values)
+        return Space({axis: substitute(size, values) for axis, size in self.sizes.items()}, self.causal, band)
+
+    def windowed(self, window: Expr) -> Space:
+        """The same step with a context of at most *window*: the latest positions alone are looked at and kept.
+
+        One query looks at ``window`` positions; the queries of a prompt at a band of that width, while
+        the keys of the whole prompt (axis t) are read. Axis z is what stays in the cache.
+        """
+        if self.sizes["s"] == 1:
+            return Space({**self.sizes, "t": window, "z": window}, self.causal)
+        return Space({**self.sizes, "z": window}, self.causal, window if self.causal else None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +129,10 @@ class Tensor:
         self.space.points(self.axes)
         if self.bits == 0:
             object.__setattr__(self, "bits", DEFAULT_BITS[self.storage])
+
+    def at(self, bits: Expr) -> Tensor:
+        """The same tensor at another width."""
+        return replace(self, bits=bits)
 
     @property
     def elements(self) -> Expr:

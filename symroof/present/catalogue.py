@@ -30,7 +30,10 @@ def model_table() -> Table:
         Column("layers"),
         Column("hidden"),
         Column("parameters", numeric=True),
-        Column("kv_bytes_per_token", "byte", "KV per token at 16 bits", numeric=True),
+        Column("active", numeric=True),
+        Column("kv_bytes_per_token", "byte", "KV per token", numeric=True),
+        Column("window_bytes", "byte", "in windows", numeric=True),
+        Column("state_bytes", "byte", "state", numeric=True),
         Column("licence", title="licence of the weights"),
     )
     rows = []
@@ -38,9 +41,16 @@ def model_table() -> Table:
         model, content = load_model(name), parse(path)
         record = model_record(model, 16, 16)
         sizes = model.architecture.dimensions
-        facts = (model.architecture.family, sizes[symbols.L], sizes[symbols.d], record["parameters"]["total"])
-        rows.append((name, content["_name_or_path"], *facts, record["kv_bytes_per_token"], content["_license"]))
-    notes = ("parameters: a tied tensor once", "KV per token: growth of the cache per token of one sequence")
+        counts = (record["parameters"]["total"], record["active_parameters"])
+        kept = (record["kv_bytes_per_token"], record["window_bytes"] or None, record["state_bytes"] or None)
+        family = model.architecture.family
+        rows.append((name, content["_name_or_path"], family, model.layers, sizes[symbols.d], *counts, *kept, content["_license"]))
+    notes = (
+        "parameters: a tied tensor once; active: those that one token meets, the embedding table in full",
+        "KV per token: growth of the cache per token of one sequence at 16 bits, while the context is within every window",
+        "in windows: the most that layers with a sliding window keep; state: what recurrent layers keep, whatever the context",
+        "NAME@vision: the vision encoder of a model that has one",
+    )
     return Table("models", columns, tuple(rows), notes)
 
 
@@ -108,11 +118,21 @@ def model_pages(model: Model, record: dict[str, Any]) -> list[Any]:
     letters = {variable.name: variable for variable in symbols.VOCABULARY.values()}
     sizes = tuple((str(letters[name].symbol), letters[name].meaning, str(value)) for name, value in record["dimensions"].items())
     parameters = tuple((name, f"{value:,}", f"{value / record['parameters']['total']:.2%}") for name, value in record["parameters"].items())
+    record_bits = f"at {record['kv_bits']} bits"
+    more = (
+        ("KV cache per token beyond the window", "kv_bytes_per_token_beyond_window", record["window_bytes"]),
+        ("kept by layers with a window, at most", "window_bytes", record["window_bytes"]),
+        ("state of recurrent layers", "state_bytes", record["state_bytes"]),
+    )
     held = (
         (f"weights at {record['weight_bits']} bits", f"{record['weight_bytes']:,}", record["formulas"]["weight_bytes"]),
         (f"KV cache per token at {record['kv_bits']} bits", f"{record['kv_bytes_per_token']:,}", record["formulas"]["kv_bytes_per_token"]),
+        *((f"{what} {record_bits}", f"{record[key]:,}", "") for what, key, there in more if there),
     )
-    notes = (f"config: {model.origin}", *record["notes"])
+    active = (record["active_parameters"], record["active_parameters_without_embedding"])
+    routed = active[0] != record["parameters"]["total"]
+    said = f"active per token: {active[0]:,} parameters, {active[1]:,} without the token embedding"
+    notes = (f"config: {model.origin}", *([said] if routed else []), *record["notes"])
     phase = "decode" if model.architecture.generative else "prefill"
     inputs = ("b", "t" if phase == "decode" else "s", "w", "a", "c")
     legend = ", ".join(f"{letter} {symbols.lookup(letter).meaning}" for letter in inputs)
@@ -126,18 +146,16 @@ def model_pages(model: Model, record: dict[str, Any]) -> list[Any]:
 
 
 def block_latex(model: Model) -> str:
-    r"""FLOPs and traffic of every operator of one layer, as a LaTeX align environment.
+    r"""FLOPs and traffic of every operator of one layer of each kind, as a LaTeX align environment.
 
     >>> print(block_latex(load_model("opt-125m")).splitlines()[2])
     \text{q\_proj}: && F &= 2 b d e h & B &= \frac{a b d + a b e h + d e h w + e h w}{8} \\
     """
-    layer = next(
-        block
-        for block in model.step(Options("decode" if model.architecture.generative else "prefill"), symbolic=True).letters.blocks
-        if block.name == "layer"
-    )
+    graph = model.step(Options("decode" if model.architecture.generative else "prefill"), symbolic=True).letters
     lines = (
         rf"\text{{{latex_text(op.name)}}}: && F &= {latex(compact(op.flop_count))} & B &= {latex(compact(op.byte_count()))}"
-        for op in layer.operators
+        for block in graph.blocks
+        if block.name not in ("embedding", "head")
+        for op in block.operators
     )
     return "\\begin{align*}\n" + " \\\\\n".join(lines) + "\n\\end{align*}"

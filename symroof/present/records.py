@@ -128,6 +128,7 @@ def _total(total: Total) -> dict[str, Any]:
     flops, traffic, time = total.flop_count, total.byte_count(), total.time_expr
     return {
         "flops": number(flops),
+        "contraction_flops": number(total.contraction_flop_count),
         "bytes": number(traffic),
         **_traffic(total),
         "intensity": number(flops / traffic),
@@ -144,10 +145,15 @@ def model_record(model: Model, weight_bits: int, kv_bits: int) -> dict[str, Any]
         "family": model.architecture.family,
         "dimensions": {symbols.VOCABULARY[symbol].name: value for symbol, value in model.architecture.dimensions.items()},
         "parameters": {"total": model.parameters, **model.parameters_per_part},
+        "active_parameters": model.active_parameters,
+        "active_parameters_without_embedding": model.active_parameters_without_embedding,
         "weight_bits": weight_bits,
         "weight_bytes": number(symbols.substitute(model.weight_bytes.magnitude, widths)),
         "kv_bits": kv_bits,
         "kv_bytes_per_token": number(symbols.substitute(model.kv_bytes_per_token.magnitude, widths)),
+        "kv_bytes_per_token_beyond_window": number(symbols.substitute(model.cache.beyond, widths)),
+        "window_bytes": number(symbols.substitute(model.cache.window, widths | model.dimensions)),
+        "state_bytes": number(symbols.substitute(model.cache.state, widths)),
         "formulas": {"weight_bytes": str(model.weight_bytes.magnitude), "kv_bytes_per_token": str(model.kv_formula.magnitude)},
         "units": {"weight_bytes": "byte", "kv_bytes_per_token": "byte"},
         "notes": list(model.notes),

@@ -1,0 +1,228 @@
+"""A decoder made of parts: an embedding, layers of one or several kinds, a final norm, an LM head."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from sympy import Expr, Min, Symbol
+
+from symroof import symbols
+from symroof.architectures.architecture import Architecture, Recorder, residual_stream
+from symroof.architectures.options import Options
+from symroof.architectures.parts.attention import Attention
+from symroof.architectures.parts.ends import lm_head
+from symroof.architectures.parts.latent import LatentAttention
+from symroof.architectures.parts.mlp import Experts
+from symroof.architectures.parts.part import Part
+from symroof.architectures.parts.recurrent import GatedDelta, Mamba, Mamba2
+from symroof.operators.attention import block_rows
+from symroof.operators.elementwise import add, elementwise
+from symroof.operators.embedding import embedding
+from symroof.operators.experts import experts_touched
+from symroof.operators.graph import Block
+from symroof.operators.norm import Norm, norm
+from symroof.operators.operator import Operator
+from symroof.operators.state_space import convolved
+from symroof.operators.tensor import Space, Storage, Tensor, axes_of
+
+FINAL_SOFTCAP_FLOPS = 3
+"""Divide, tanh, multiply."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One kind of layer: what mixes the tokens, the MLP behind it, and how far the attention looks.
+
+    Attributes
+    ----------
+    kind : a key of `symroof.symbols.LAYERS`.
+    mixer, mlp : None where the layer has only the other.
+    window : whether attention looks at the latest ``W`` tokens alone.
+    """
+
+    kind: str
+    mixer: Part | None
+    mlp: Part | None
+    window: bool = False
+
+
+@dataclass(frozen=True)
+class Norms:
+    """The norms of a layer, and which of its ends have one.
+
+    Attributes
+    ----------
+    style, weight, bias : of every norm, the final one included.
+    before, after : whether a norm stands before each half of a layer, and on what the half gives.
+    """
+
+    style: Norm
+    weight: bool = True
+    bias: bool = False
+    before: bool = True
+    after: bool = False
+
+    def __call__(self, name: str, x: Tensor) -> Operator:
+        """The norm of that name."""
+        return norm(name, x, self.style, weight=self.weight, bias=self.bias)
+
+
+@dataclass(frozen=True)
+class Decoder(Architecture):
+    """``x = x + mixer(norm(x))``, then ``x = x + mlp(norm(x))``; or both side by side on one ``x``.
+
+    Attributes
+    ----------
+    layers : every kind of layer; the symbol of its kind says how many there are.
+    norms : what norms the layers have.
+    tied : whether the LM head is the embedding table.
+    head_bias : whether the LM head has a bias.
+    parallel : whether the two halves of a layer run side by side, and `shared_norm` whether one norm feeds both.
+    positions : whether there is a learned embedding of positions.
+    embedding_norm : whether a norm follows the embedding.
+    scaled : where a multiplier stands: "embedding", "residual", "logits".
+    final_softcap : whether ``c tanh(logit / c)`` bounds the logits.
+    """
+
+    layers: tuple[Layer, ...]
+    norms: Norms
+    tied: bool
+    head_bias: bool = False
+    parallel: bool = False
+    shared_norm: bool = False
+    positions: bool = False
+    embedding_norm: bool = False
+    scaled: frozenset[str] = frozenset()
+    final_softcap: bool = False
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The mixers and MLPs of all kinds of layers."""
+        return tuple(part for layer in self.layers for part in (layer.mixer, layer.mlp) if part is not None)
+
+    def axes(self) -> dict[str, Expr]:
+        sizes: dict[str, Expr] = {"d": symbols.d, "v": symbols.v} | ({"m": symbols.m} if self.positions else {})
+        for part in self.parts:
+            sizes |= part.axes()
+        return sizes
+
+    def space(self, options: Options) -> Space:
+        plain = super().space(options)
+        if "k_c" not in plain.sizes:
+            return plain
+        return replace(plain, sizes={**plain.sizes, "s_c": convolved(plain.sizes["s"], options.causal)})
+
+    def definitions(self, options: Options) -> dict[Symbol, Expr]:
+        sizes = options.token_sizes()
+        defined: dict[Symbol, Expr] = {}
+        if any(layer.window for layer in self.layers):
+            defined[symbols.t_w] = Min(sizes["t"], symbols.W, evaluate=False)
+        if any(isinstance(part, Experts) for part in self.parts):
+            defined[symbols.X] = experts_touched(sizes["b"] * sizes["s"])
+        if options.flash_attention and not options.decode:
+            for part in self.parts:
+                if isinstance(part, Attention):
+                    defined[symbols.R] = block_rows(self.axes()["e"], self.axes()["g"])
+                elif isinstance(part, LatentAttention):
+                    defined[symbols.R] = block_rows(*part.block_shape(options))
+        return defined
+
+    def blocks(self, space: Space, options: Options) -> tuple[Block, ...]:
+        table = Tensor("embedding.weight", axes_of("v d"), Storage.WEIGHT, space)
+        x = residual_stream(space)
+        return (
+            self._entry(space, table, x).block("embedding"),
+            *(self._layer(layer, space, x, options) for layer in self.layers),
+            self._head(table, x).block("head"),
+        )
+
+    def _entry(self, space: Space, table: Tensor, x: Tensor) -> Recorder:
+        record = Recorder()
+        more = [self.positions, "embedding" in self.scaled, self.embedding_norm]
+
+        def last() -> Tensor | None:
+            return None if any(more) else x
+
+        rows = record(embedding("embedding", table, axes_of("b s d"), into=last()))
+        if more.pop(0):
+            places = Tensor("position_embedding.weight", axes_of("m d"), Storage.WEIGHT, space)
+            placed = record(embedding("position_embedding", places, axes_of("b s d")))
+            rows = record(add("embedding_add", rows, placed, into=last()))
+        if more.pop(0):
+            rows = record(elementwise("embedding_scale", (rows,), rows.axes, 1, into=last()))
+        if more.pop(0):
+            record(norm("embedding_norm", rows, self.norms.style, weight=self.norms.weight, bias=self.norms.bias, into=x))
+        return record
+
+    def _layer(self, layer: Layer, space: Space, x: Tensor, options: Options) -> Block:
+        record = Recorder(f"{layer.kind}." if len(self.layers) > 1 else "")
+        context = space.windowed(symbols.t_w) if layer.window else space
+        halves: list[tuple[str, Part]] = []
+        if layer.mixer is not None:
+            halves.append(("attn" if isinstance(layer.mixer, Attention | LatentAttention) else "mixer", layer.mixer))
+        if layer.mlp is not None:
+            halves.append(("mlp", layer.mlp))
+        arrange = self._side_by_side if self.parallel else self._in_turn
+        arrange(record, halves, x, context, options)
+        return record.block(layer.kind, symbols.LAYERS[layer.kind])
+
+    def _in_turn(self, record: Recorder, halves: list[tuple[str, Part]], x: Tensor, space: Space, options: Options) -> None:
+        stream = x
+        for name, part in halves:
+            inside = record(self.norms(f"{name}_norm", stream)) if self.norms.before else stream
+            given = part(record, inside, space, options)
+            if self.norms.after:
+                given = record(self.norms(f"{name}_post_norm", given))
+            into = x if name == halves[-1][0] else None
+            if "residual" in self.scaled:
+                stream = record(elementwise(f"{name}_add", (stream, given), x.axes, 2, into=into))
+            else:
+                stream = record(add(f"{name}_add", stream, given, into=into))
+
+    def _side_by_side(self, record: Recorder, halves: list[tuple[str, Part]], x: Tensor, space: Space, options: Options) -> None:
+        given: list[Tensor] = []
+        inside = x
+        for name, part in halves:
+            if not given or not self.shared_norm:
+                inside = record(self.norms(f"{name}_norm", x))
+            given.append(part(record, inside, space, options))
+        both = record(add("attn_add", *given))
+        record(add("mlp_add", both, x, into=x))
+
+    def _head(self, table: Tensor, x: Tensor) -> Recorder:
+        record = Recorder()
+        final = record(self.norms("final_norm", x))
+        logits = lm_head(record, final, tied_to=table if self.tied else None, bias=self.head_bias)
+        if "logits" in self.scaled:
+            logits = record(elementwise("logits_scale", (logits,), logits.axes, 1))
+        if self.final_softcap:
+            record(elementwise("logits_softcap", (logits,), logits.axes, FINAL_SOFTCAP_FLOPS))
+        return record
+
+    def statements(self, options: Options) -> tuple[str, ...]:
+        lines: list[str] = []
+        if any(layer.window for layer in self.layers):
+            lines.append("sliding window: the latest W tokens alone are looked at, and kept in the cache")
+        if any(isinstance(part, Experts) for part in self.parts):
+            lines.append(
+                "mixture of experts: a step reads the weights of X = min(E, K tokens) experts of a layer, "
+                "the most there can be, and every expert reads its tokens' inputs"
+            )
+        if any(isinstance(part, LatentAttention) for part in self.parts):
+            how = "absorbed: attention on the compressed vectors" if options.absorbed else "decompressed: keys and values of all heads"
+            lines.append(f"latent attention, {how}")
+        if any(isinstance(part, Mamba | Mamba2 | GatedDelta) for part in self.parts):
+            lines.append("recurrent layers: FLOPs of the recurrence, token by token; the state is read and written once per step")
+            if not options.causal:
+                lines.append("no causal discount: a convolution computes the outputs of its padding too")
+        return tuple(lines)
+
+
+def layer_counts(kinds: list[str]) -> Mapping[Symbol, int]:
+    """How many layers there are of each kind, in the order in which the kinds first occur.
+
+    >>> layer_counts(["sliding", "full", "sliding"])
+    {L_sliding: 2, L_full: 1}
+    """
+    return {symbols.LAYERS[kind]: kinds.count(kind) for kind in dict.fromkeys(kinds)}

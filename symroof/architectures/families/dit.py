@@ -1,0 +1,149 @@
+"""DiT: diffusion transformer with adaptive layer norm (adaLN-Zero) over patches of a latent image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from sympy import Expr, Integer
+
+from symroof import symbols
+from symroof.architectures.architecture import Architecture, Recorder, attention_axes, residual_stream
+from symroof.architectures.fields import Fields
+from symroof.architectures.options import Options
+from symroof.architectures.parts.attention import Attention
+from symroof.operators.elementwise import activation, add, elementwise
+from symroof.operators.embedding import embedding
+from symroof.operators.graph import Block
+from symroof.operators.linear import linear
+from symroof.operators.norm import Norm, norm
+from symroof.operators.operator import Operator, Work
+from symroof.operators.tensor import Access, Space, Storage, Tensor, axes_of
+
+MLP_RATIO = 4
+TIMESTEP_FEATURES = 256
+"""Both as in facebookresearch/DiT, models.py (DiT's mlp_ratio, TimestepEmbedder's frequency_embedding_size)."""
+
+_ONE_SEQUENCE = axes_of("b d")
+
+
+def _modulate(name: str, x: Tensor, modulation: Tensor) -> Operator:
+    """``x (1 + scale) + shift``: 2 FLOPs per element and 1 per image and component; scale and shift read once."""
+    both = (x, Access(modulation, _ONE_SEQUENCE), Access(modulation, _ONE_SEQUENCE))
+    operator = elementwise(name, both, x.axes, 2)
+    return replace(operator, work=(*operator.work, Work(_ONE_SEQUENCE, 1)))
+
+
+def _gated_add(name: str, x: Tensor, y: Tensor, modulation: Tensor, into: Tensor | None = None) -> Operator:
+    """``x + gate y``."""
+    return elementwise(name, (x, y, Access(modulation, _ONE_SEQUENCE)), x.axes, 2, into)
+
+
+@dataclass(frozen=True)
+class DiT(Architecture):
+    """Attention and MLP, each behind a norm that the timestep and the class modulate.
+
+    All tokens are denoised at once, without a mask. A "decode" step is one token against the
+    keys and values of the others kept from before; it exists here because LLM-Viewer counts it.
+
+    Source: Peebles and Xie (2022), arXiv:2212.09748; facebookresearch/DiT, models.py; config fields as
+    in Diffusers' DiTTransformer2DModel.
+    """
+
+    family = "dit"
+    model_types = ("DiTTransformer2DModel", "Transformer2DModel")
+    generative = False
+    harmless = (
+        *("_class_name", "_diffusers_version", "dropout", "norm_eps", "norm_num_groups", "only_cross_attention", "upcast_attention"),
+        *("double_self_attention", "num_vector_embeds"),
+    )
+
+    @classmethod
+    def read(cls, fields: Fields) -> DiT:
+        fields.fixed("norm_type", "ada_norm_zero", "DiT's adaLN-Zero")
+        fields.fixed("attention_bias", True, "DiT's projections have biases")
+        fields.fixed("activation_fn", "gelu-approximate", "DiT's MLP")
+        fields.fixed("cross_attention_dim", None, "DiT has no cross-attention")
+        fields.fixed("use_linear_projection", False, "DiT has no input projection")
+        fields.fixed("norm_elementwise_affine", False, "adaLN takes the place of weight and bias")
+        heads, head_dim = fields.size("num_attention_heads"), fields.size("attention_head_dim")
+        patch, side = fields.size("patch_size"), fields.size("sample_size")
+        fields.divides("sample_size", side, "patch_size", patch)
+        channels = fields.size("in_channels")
+        dimensions = {
+            symbols.d: heads * head_dim,
+            symbols.f: MLP_RATIO * heads * head_dim,
+            symbols.h: heads,
+            symbols.e: head_dim,
+            symbols.L: fields.size("num_layers"),
+            symbols.m: (side // patch) ** 2,
+            symbols.p: patch,
+            symbols.C: channels,
+            symbols.D: fields.size("out_channels", channels),
+            symbols.N: fields.size("num_embeds_ada_norm") + 1,
+            symbols.F: TIMESTEP_FEATURES,
+        }
+        return cls(dimensions, dimensions[symbols.m])
+
+    def axes(self) -> dict[str, Expr]:
+        named = {axis: getattr(symbols, axis) for axis in "dfmCDNF"}
+        # i and j run over a patch, o over the hidden size a second time, x over adaLN's vectors.
+        extra = {"i": symbols.p, "j": symbols.p, "o": symbols.d, "x": Integer(6), "y": Integer(2)}
+        return named | extra | attention_axes(grouped=False)
+
+    def blocks(self, space: Space, options: Options) -> tuple[Block, ...]:
+        x = residual_stream(space)
+        condition = Tensor("condition", axes_of("b o"), Storage.ACTIVATION, space)
+        return (
+            self._entry(space, x, condition),
+            self._layer(x, condition, options),
+            self._head(x, condition),
+        )
+
+    @staticmethod
+    def _entry(space: Space, x: Tensor, condition: Tensor) -> Block:
+        record = Recorder()
+        patches = Tensor("patches", axes_of("b s C i j"), Storage.ACTIVATION, space)
+        features = Tensor("timestep_features", axes_of("b F"), Storage.ACTIVATION, space)
+        positions = Tensor("position_embedding", axes_of("m d"), Storage.WEIGHT, space)
+        classes = Tensor("class_embedding.weight", axes_of("N o"), Storage.WEIGHT, space)
+        embedded = record(linear("patch_embedding", "b s C i j, C i j d -> b s d", patches, bias=True))
+        record(elementwise("position_add", (embedded, Access(positions, axes_of("s d"))), x.axes, 1, into=x))
+        time = record(linear("timestep_in", "b F, F d -> b d", features, bias=True))
+        time = record(activation("timestep_act", "silu", time))
+        time = record(linear("timestep_out", "b d, d o -> b o", time, bias=True))
+        label = record(embedding("class_embedding", classes, axes_of("b o")))
+        record(add("condition_add", time, label, into=condition))
+        return record.block("embedding")
+
+    @staticmethod
+    def _layer(x: Tensor, condition: Tensor, options: Options) -> Block:
+        record = Recorder()
+        active = record(activation("adaln_act", "silu", condition))
+        modulation = record(linear("adaln_proj", "b o, o x d -> b x d", active, bias=True))
+        normed = record(norm("attn_norm", x, Norm.LAYER, weight=False))
+        normed = record(_modulate("attn_modulate", normed, modulation))
+        attention = Attention(bias=True, out_bias=True, rotary=False, grouped=False, cached=options.decode)
+        attended = attention(record, normed, x.space, options)
+        middle = record(_gated_add("attn_add", x, attended, modulation))
+        normed = record(norm("mlp_norm", middle, Norm.LAYER, weight=False))
+        normed = record(_modulate("mlp_modulate", normed, modulation))
+        up = record(linear("up_proj", "b s d, d f -> b s f", normed, bias=True))
+        active = record(activation("mlp_act", "gelu_tanh", up))
+        down = record(linear("down_proj", "b s f, f d -> b s d", active, bias=True))
+        record(_gated_add("mlp_add", middle, down, modulation, into=x))
+        return record.block("layer", symbols.L)
+
+    @staticmethod
+    def _head(x: Tensor, condition: Tensor) -> Block:
+        record = Recorder()
+        active = record(activation("final_act", "silu", condition))
+        modulation = record(linear("final_adaln", "b o, o y d -> b y d", active, bias=True))
+        normed = record(norm("final_norm", x, Norm.LAYER, weight=False))
+        normed = record(_modulate("final_modulate", normed, modulation))
+        record(linear("final_proj", "b s d, d i j D -> b s i j D", normed, bias=True))
+        return record.block("head")
+
+    def statements(self, options: Options) -> tuple[str, ...]:
+        no_mask = "DiT has no causal mask and no LM head: --causal and --lm-head change nothing"
+        single = "DiT denoises all tokens at once; decode means one token against cached keys and values of the others"
+        return (no_mask, single) if options.decode else (no_mask, "keys and values are activations: nothing is cached")

@@ -1,0 +1,95 @@
+"""Models whose config nests others: the text decoder is the model, the vision encoder a part of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from symroof.architectures.fields import COMMON, Fields
+
+GEMMA3_TEXT = {"vocab_size": 262208, "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256}
+LLAMA = {
+    "vocab_size": 32000,
+    "hidden_size": 4096,
+    "intermediate_size": 11008,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "max_position_embeddings": 2048,
+}
+CLIP_VISION = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
+SIGLIP_VISION = CLIP_VISION
+
+
+@dataclass(frozen=True)
+class Nested:
+    """One part of a nested config: where it stands, what an absent type means, and absent fields.
+
+    Attributes
+    ----------
+    field : the name of the nested object.
+    model_type : its type where it does not say.
+    defaults : absent fields of it, as in the class of Transformers that the type names.
+    """
+
+    field: str
+    model_type: str
+    defaults: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Multimodal:
+    """The parts of a family of nested configs.
+
+    Attributes
+    ----------
+    text : the decoder; None where the model generates no text.
+    vision : the encoder; None where it is of a kind that is not known here.
+    tied : whether the LM head is the embedding where the outer config does not say; None leaves it to the inner one.
+    """
+
+    text: Nested | None
+    vision: Nested | None
+    tied: bool | None = None
+
+
+FAMILIES = {
+    "gemma3": Multimodal(
+        Nested("text_config", "gemma3_text", GEMMA3_TEXT), Nested("vision_config", "siglip_vision_model", SIGLIP_VISION), tied=True
+    ),
+    "llava": Multimodal(Nested("text_config", "llama", LLAMA), Nested("vision_config", "clip_vision_model", CLIP_VISION)),
+    "mistral3": Multimodal(Nested("text_config", "mistral", {}), None),
+    "clip": Multimodal(None, Nested("vision_config", "clip_vision_model", CLIP_VISION)),
+    "siglip": Multimodal(None, Nested("vision_config", "siglip_vision_model", SIGLIP_VISION)),
+}
+"""By model_type. Sources: Transformers' Gemma3Config, LlavaConfig, Mistral3Config, CLIPConfig, SiglipConfig."""
+
+HARMLESS = (
+    *(*COMMON, "mm_tokens_per_image", "image_seq_length", "vision_feature_layer", "vision_feature_select_strategy"),
+    *("multimodal_projector_bias", "projector_hidden_act", "spatial_merge_size", "ignore_index", "projection_dim"),
+    *("logit_scale_init_value", "text_config_dict", "vision_config_dict", "text_config", "vision_config", "video_token_index"),
+    *("boi_token_index", "eoi_token_index", "image_token_index", "vocab_size", "hidden_size", "image_grid_pinpoints"),
+)
+
+
+def part_of(fields: Fields, kind: str, part: str) -> tuple[Fields, str, str]:
+    """The fields and the type of a part of a nested config, and a sentence on what is left out.
+
+    Raises
+    ------
+    ConfigError
+        The model has no such part, or it is of a kind that is not known here.
+    """
+    family = FAMILIES[kind]
+    part = part or ("text" if family.text else "vision")
+    nested = family.text if part == "text" else family.vision
+    if nested is None:
+        other = "vision" if part == "text" else "text"
+        raise fields.error(f"model_type {kind!r} has no {part} part that is known here; ask for its {other} part: NAME@{other}")
+    defaults = dict(nested.defaults)
+    tied = fields.flag("tie_word_embeddings", family.tied) if family.tied is not None or "tie_word_embeddings" in fields else None
+    if part == "text" and tied is not None:
+        defaults["tie_word_embeddings"] = tied
+    inner = fields.nested(nested.field, defaults)
+    model_type = inner.text("model_type") or nested.model_type
+    return inner, model_type, f"the {part} part of a {kind} model; its other parts and the projector between them are not counted"

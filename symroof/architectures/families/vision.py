@@ -1,0 +1,187 @@
+"""Vision transformers: ViT, and the encoders of CLIP and SigLIP."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+from sympy import Expr, Integer
+
+from symroof import symbols
+from symroof.architectures.architecture import Architecture, Recorder, attention_axes, residual_stream
+from symroof.architectures.fields import COMMON, Fields
+from symroof.architectures.options import Options
+from symroof.architectures.parts.attention import Attention
+from symroof.architectures.parts.mlp import Mlp
+from symroof.architectures.parts.part import ACTIVATIONS
+from symroof.operators.elementwise import add, elementwise
+from symroof.operators.graph import Block
+from symroof.operators.linear import linear
+from symroof.operators.norm import Norm, norm
+from symroof.operators.operator import Kind, Operator, Work
+from symroof.operators.tensor import Access, Space, Storage, Tensor, axes_of
+
+TANH_FLOPS = 1
+
+
+@dataclass(frozen=True)
+class VisionTransformer(Architecture):
+    """Patches of an image as tokens, layer norms before each half, a plain MLP, biases; no mask, nothing is generated.
+
+    Attributes
+    ----------
+    class_token : whether a learned token stands before the patches.
+    patch_bias : whether the projection of the patches has a bias.
+    first_norm : whether a norm stands before the layers.
+    pooler : what follows the last norm: "" nothing, "dense" a projection of the class token, "attention" a
+        learned query over all tokens, "classes" a classifier.
+    attention, mlp : the halves of a layer.
+
+    Source: Dosovitskiy et al. (2020), arXiv:2010.11929; Radford et al. (2021), CLIP, arXiv:2103.00020; Zhai et
+    al. (2023), SigLIP, arXiv:2303.15343; config fields as in Transformers' ViTConfig, CLIPVisionConfig and
+    SiglipVisionConfig.
+    """
+
+    class_token: bool
+    patch_bias: bool
+    first_norm: bool
+    pooler: str
+    attention: Attention
+    mlp: Mlp
+
+    family = "vit"
+    model_types = ("vit", "clip_vision_model", "siglip_vision_model")
+    generative = False
+    harmless = (
+        *(*COMMON, "encoder_stride", "pooler_act", "projection_dim", "initializer_factor", "num_image_tokens"),
+        *("pooler_output_size", "id2label", "num_labels", "vision_use_head"),
+    )
+
+    @classmethod
+    def read(cls, fields: Fields) -> Self:
+        kind = fields.text("model_type") or "vit"
+        hidden, heads = fields.size("hidden_size"), fields.size("num_attention_heads")
+        sides, patch = fields.sides("image_size", 224), fields.size("patch_size", 32 if kind.startswith("clip") else 16)
+        if patch > min(sides):
+            raise fields.error(f"patch_size is {patch}; expected at most image_size, {min(sides)}")
+        classed = not kind.startswith("siglip")
+        bias = fields.flag("qkv_bias", True)
+        pooler, classes = _head(fields, kind)
+        dimensions = {
+            symbols.d: hidden,
+            symbols.f: fields.size("intermediate_size"),
+            symbols.h: heads,
+            symbols.e: fields.divides("hidden_size", hidden, "num_attention_heads", heads),
+            symbols.L: fields.layers("num_hidden_layers"),
+            symbols.m: (sides[0] // patch) * (sides[1] // patch) + int(classed),
+            symbols.p: patch,
+            symbols.C: fields.size("num_channels", 3),
+        }
+        activation = {"vit": "gelu", "clip_vision_model": "quick_gelu"}.get(kind, "gelu_pytorch_tanh")
+        return cls(
+            dimensions | ({symbols.N: classes} if classes else {}),
+            dimensions[symbols.m],
+            class_token=classed,
+            patch_bias=not kind.startswith("clip"),
+            first_norm=kind.startswith("clip"),
+            pooler=pooler,
+            attention=Attention(bias=bias, out_bias=True, rotary=False, grouped=False, cached=False),
+            mlp=Mlp(fields.choice("hidden_act", ACTIVATIONS, activation), gated=False, bias=True),
+        )
+
+    def axes(self) -> dict[str, Expr]:
+        named = {axis: getattr(symbols, axis) for axis in "dfmC"}
+        # i and j run over a patch, o over the hidden size a second time.
+        extra: dict[str, Expr] = {"i": symbols.p, "j": symbols.p, "o": symbols.d}
+        return named | extra | ({"N": symbols.N} if symbols.N in self.dimensions else {}) | attention_axes(grouped=False)
+
+    def space(self, options: Options) -> Space:
+        plain = super().space(options)
+        tokens = plain.sizes["s"]
+        patches = tokens - 1 if self.class_token and not options.decode else tokens
+        return replace(plain, sizes={**plain.sizes, "u": Integer(1), "patches": patches})
+
+    def blocks(self, space: Space, options: Options) -> tuple[Block, ...]:
+        x = residual_stream(space)
+        return self._entry(space, x), self._layer(space, x, options), self._end(x)
+
+    def _entry(self, space: Space, x: Tensor) -> Block:
+        record = Recorder()
+        pixels = Tensor("pixels", axes_of("b patches C i j"), Storage.ACTIVATION, space)
+        rows = record(linear("patch_embedding", "b patches C i j, C i j d -> b patches d", pixels, bias=self.patch_bias))
+        learned = [Access(Tensor("position_embedding", axes_of("m d"), Storage.WEIGHT, space), axes_of("s d"))]
+        if self.class_token:
+            learned.append(Access(Tensor("class_token", ("d",), Storage.WEIGHT, space)))
+        placed = elementwise("position_add", (rows, *learned), x.axes, 1, into=None if self.first_norm else x)
+        record(placed)
+        if self.first_norm:
+            record(norm("first_norm", placed.result, Norm.LAYER, bias=True, into=x))
+        return record.block("embedding")
+
+    def _layer(self, space: Space, x: Tensor, options: Options) -> Block:
+        record = Recorder()
+        attention = replace(self.attention, cached=options.decode)
+        attended = attention(record, record(norm("attn_norm", x, Norm.LAYER, bias=True)), space, options)
+        middle = record(add("attn_add", x, attended))
+        given = self.mlp(record, record(norm("mlp_norm", middle, Norm.LAYER, bias=True)), space, options)
+        record(add("mlp_add", middle, given, into=x))
+        return record.block("layer", symbols.L)
+
+    def _end(self, x: Tensor) -> Block:
+        record = Recorder()
+        final = record(norm("final_norm", x, Norm.LAYER, bias=True))
+        if self.pooler == "dense":
+            pooled = record(linear("pooler", "b u d, d o -> b u o", final, bias=True))
+            record(elementwise("pooler_act", (pooled,), pooled.axes, TANH_FLOPS))
+        elif self.pooler == "classes":
+            record(linear("classifier", "b u d, d N -> b u N", final, bias=True))
+        elif self.pooler == "attention":
+            self._attention_pooling(record, final)
+        return record.block("head")
+
+    def _attention_pooling(self, record: Recorder, x: Tensor) -> None:
+        """One learned query over all tokens, then an MLP (SigLIP)."""
+        space = x.space
+        probe = Tensor("probe", ("d",), Storage.WEIGHT, space)
+        learned = elementwise("probe_broadcast", (Access(probe),), axes_of("b u d"), 0)
+        q = record(linear("pool_q_proj", "b u d, d k e -> b u k e", record(learned), bias=True))
+        keys = record(linear("pool_k_proj", "b t d, d k e -> b t k e", _as_context(x), bias=True))
+        values = record(linear("pool_v_proj", "b t d, d k e -> b t k e", _as_context(x), bias=True))
+        out = Tensor("pool_context", axes_of("b u k e"), Storage.ACTIVATION, space)
+        pairs = axes_of("b u k t")
+        work = (Work((*pairs, "e"), 4, contraction=True), Work(pairs, 5))
+        reads = (Access(q), Access(keys), Access(values))
+        attended = record(Operator("pool_attention", Kind.FUSED_ATTENTION, space, work, reads, (Access(out),)))
+        pooled = record(linear("pool_out_proj", "b u k e, k e d -> b u d", attended, bias=True))
+        normed = record(norm("pool_norm", pooled, Norm.LAYER, bias=True))
+        up = record(linear("pool_up_proj", "b u d, d f -> b u f", normed, bias=True))
+        active = record(elementwise("pool_act", (up,), up.axes, 9))
+        down = record(linear("pool_down_proj", "b u f, f d -> b u d", active, bias=True))
+        record(add("pool_add", pooled, down))
+
+    def statements(self, options: Options) -> tuple[str, ...]:
+        no_mask = "a vision transformer has no causal mask and no LM head: --causal and --lm-head change nothing"
+        single = "all tokens are encoded at once; decode means one token against kept keys and values of the others"
+        return (no_mask, single) if options.decode else (no_mask, "keys and values are activations: nothing is cached")
+
+
+def _as_context(x: Tensor) -> Tensor:
+    return Tensor(x.name, axes_of("b t d"), x.storage, x.space)
+
+
+def _head(fields: Fields, kind: str) -> tuple[str, int | None]:
+    """What follows the last norm, and the number of classes of a classifier."""
+    named: Any = fields.peek("architectures")
+    if kind == "siglip_vision_model":
+        return ("attention" if fields.flag("vision_use_head", True) else ""), None
+    if kind != "vit":
+        return "", None
+    if isinstance(named, list) and any("ForImageClassification" in str(one) for one in named):
+        labels = fields.peek("id2label")
+        listed = len(labels) if isinstance(labels, Mapping) and labels else 2
+        return "classes", fields.size("num_labels", listed)
+    width, hidden = fields.size("pooler_output_size", None), fields.size("hidden_size")
+    if width not in (None, hidden):
+        raise fields.error(f"pooler_output_size is {width}; expected hidden_size, {hidden}")
+    return "dense", None

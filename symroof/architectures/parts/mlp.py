@@ -1,0 +1,92 @@
+"""The MLP of a layer: dense, or a mixture of experts with or without shared ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sympy import Expr, Integer
+
+from symroof import symbols
+from symroof.architectures.architecture import Recorder
+from symroof.architectures.options import Options
+from symroof.operators.elementwise import ACTIVATION_FLOPS, activation, add, elementwise
+from symroof.operators.experts import combine, expert_linear
+from symroof.operators.linear import linear
+from symroof.operators.softmax import softmax
+from symroof.operators.tensor import Access, Space, Storage, Tensor, axes_of
+
+
+@dataclass(frozen=True)
+class Mlp:
+    """``down(act(up(x)))``, or with a gate ``down(act(gate(x)) * up(x))``.
+
+    Attributes
+    ----------
+    activation : a name of `symroof.operators.elementwise.ACTIVATION_FLOPS`.
+    width : the axis of the intermediate size.
+    name : put before the operators' names.
+    """
+
+    activation: str
+    gated: bool = True
+    bias: bool = False
+    down_bias: bool | None = None
+    width: str = "f"
+    name: str = ""
+
+    def axes(self) -> dict[str, Expr]:
+        return {self.width: getattr(symbols, self.width)}
+
+    def __call__(self, record: Recorder, x: Tensor, space: Space, options: Options) -> Tensor:
+        del space, options
+        f, name = self.width, self.name
+        gate = record(linear(f"{name}gate_proj", f"b s d, d {f} -> b s {f}", x, bias=self.bias)) if self.gated else None
+        up = record(linear(f"{name}up_proj", f"b s d, d {f} -> b s {f}", x, bias=self.bias))
+        active = record(activation(f"{name or 'mlp_'}act", self.activation, up, gate))
+        down_bias = self.bias if self.down_bias is None else self.down_bias
+        return record(linear(f"{name}down_proj", f"b s {f}, {f} d -> b s d", active, bias=down_bias))
+
+
+@dataclass(frozen=True)
+class Experts:
+    """A router, the ``K`` experts of each token, their weighted sum, and what the shared experts add.
+
+    Attributes
+    ----------
+    bias, router_bias : whether the experts, and the router, have biases.
+    correction : whether the router keeps a bias per expert for balance, outside the weights of the sum.
+    shared : the experts that all tokens share, as one MLP.
+    shared_gate : whether a sigmoid of one logit scales what they give.
+    """
+
+    activation: str
+    gated: bool = True
+    bias: bool = False
+    router_bias: bool = False
+    correction: bool = False
+    shared: Mlp | None = None
+    shared_gate: bool = False
+
+    def axes(self) -> dict[str, Expr]:
+        named = {axis: getattr(symbols, axis) for axis in ("E", "K", "X", "f_e")}
+        return named | {"one": Integer(1)} | (self.shared.axes() if self.shared else {})
+
+    def __call__(self, record: Recorder, x: Tensor, space: Space, options: Options) -> Tensor:
+        logits = record(linear("router", "b s d, d E -> b s E", x, bias=self.router_bias))
+        scores = record(softmax("router_softmax", logits))
+        if self.correction:
+            learned = Tensor("router_correction", ("E",), Storage.WEIGHT, space)
+            record(elementwise("router_correction", (scores, Access(learned)), axes_of("b s E"), 1))
+        up_spec = "b s K d, E d f_e -> b s K f_e"
+        gate = record(expert_linear("expert_gate_proj", up_spec, x, bias=self.bias)) if self.gated else None
+        up = record(expert_linear("expert_up_proj", up_spec, x, bias=self.bias))
+        active = record(activation("expert_act", self.activation, up, gate))
+        down = record(expert_linear("expert_down_proj", "b s K f_e, E f_e d -> b s K d", active, bias=self.bias))
+        total = record(combine("expert_combine", down, scores))
+        if self.shared is None:
+            return total
+        common = self.shared(record, x, space, options)
+        if not self.shared_gate:
+            return record(add("shared_add", total, common))
+        gate = record(linear("shared_router", "b s d, d one -> b s one", x))
+        return record(elementwise("shared_add", (total, common, gate), axes_of("b s d"), 2 + ACTIVATION_FLOPS["sigmoid"]))

@@ -1,0 +1,142 @@
+"""Recurrences over the tokens: short causal convolutions, state-space scans, the gated delta rule.
+
+Each keeps a state per sequence whose size does not grow with the context; it is read and written once per
+step, in whatever number of tokens, and stays on chip in between. FLOPs are those of the recurrence, token by
+token; kernels that work on chunks of tokens do more.
+"""
+
+from __future__ import annotations
+
+from sympy import Expr
+
+from symroof.operators.operator import Kind, Operator, Work
+from symroof.operators.tensor import Access, Axes, Storage, Tensor
+from symroof.symbols import k_c
+
+
+def state(name: str, axes: Axes, like: Tensor) -> Tensor:
+    """A state kept between steps, at the width of the cache."""
+    return Tensor(name, axes, Storage.KV_CACHE, like.space)
+
+
+def causal_convolution(name: str, x: Tensor, channels: str, *, bias: bool) -> Operator:
+    """A convolution of ``k_c`` taps along the tokens, of every channel by itself, with SiLU behind it.
+
+    For ``d_i`` channels with a bias; the last ``k_c`` inputs of each channel are kept for the next step. An
+    implementation that does not know the outputs it will throw away computes ``s_c`` of them, not s
+    (`convolved`).
+
+    ========= ===================================================================
+    FLOPs     ``2 b s d_i k_c + 4 b s d_i``
+    traffic   ``(2 b s d_i a + d_i (k_c + 1) w + 2 b d_i k_c c) / 8``
+    ========= ===================================================================
+    """
+    space = x.space
+    rows: Axes = ("b", "s", channels)
+    kept = Access(state(f"{name}_state", ("b", channels, "k_c"), x))
+    learned = [Access(Tensor(f"{name}.weight", (channels, "k_c"), Storage.WEIGHT, space))]
+    if bias:
+        learned.append(Access(Tensor(f"{name}.bias", (channels,), Storage.WEIGHT, space)))
+    work = (Work(("b", "s_c", channels, "k_c"), 2, contraction=True), Work(rows, 4))
+    out = Tensor(name, rows, Storage.ACTIVATION, space)
+    return Operator(name, Kind.CONVOLUTION, space, work, (Access(x, rows), kept, *learned), (Access(out), kept))
+
+
+def convolved(queries: Expr, causal: bool) -> Expr:
+    """How many outputs of a causal convolution a step computes: ``s``, one per token.
+
+    Without regard to causality, as PyTorch does it, a prompt is padded at both ends and gives ``s + k_c - 1``;
+    one token behind its state of ``k_c`` inputs gives two.
+
+    >>> from symroof.symbols import s
+    >>> convolved(s, causal=False)
+    k_c + s - 1
+    """
+    if causal:
+        return queries
+    return queries + 1 if queries == 1 else queries + k_c - 1
+
+
+def selective_scan(name: str, x: Tensor, steps: Tensor, parameters: tuple[Access, Access], gate: Access) -> Operator:
+    """Mamba: ``H = exp(dt A) H + dt B x``, ``y = C H + D x``, times ``silu(z)``; each channel has its own steps.
+
+    Per channel and state an exponential, five products and sums, and the contraction with C (2); per channel
+    softplus (3), ``D x`` (2) and the gate (5).
+
+    ========= ===============================================================================
+    FLOPs     ``8 b s d_i d_s + 10 b s d_i``
+    traffic   ``(4 b s d_i a + 2 b s d_s a + (d_i d_s + d_i) w + 2 b d_i d_s c) / 8``
+    ========= ===============================================================================
+
+    Parameters
+    ----------
+    parameters : B and C of every token, ``b s d_s`` each.
+
+    Source: Gu and Dao (2023), arXiv:2312.00752, algorithm 2.
+    """
+    space = x.space
+    rows, points = ("b", "s", "d_i"), ("b", "s", "d_i", "d_s")
+    decay = Tensor("A_log", ("d_i", "d_s"), Storage.WEIGHT, space)
+    skip = Tensor("D", ("d_i",), Storage.WEIGHT, space)
+    kept = Access(state("ssm_state", ("b", "d_i", "d_s"), x))
+    out = Tensor(name, rows, Storage.ACTIVATION, space)
+    work = (Work(points, 6), Work(points, 2, contraction=True), Work(rows, 10))
+    return Operator(
+        name, Kind.SCAN, space, work, (Access(x), Access(steps), *parameters, gate, Access(decay), Access(skip), kept), (Access(out), kept)
+    )
+
+
+def head_scan(name: str, x: Access, parameters: Access, steps: Access) -> Operator:
+    """Mamba-2: the same recurrence with one decay per head; B and C are shared by the heads of a group.
+
+    Per channel and state three products and a sum (4) and the contraction with C (2); per channel ``D x`` (2);
+    per head softplus and the decay (6).
+
+    ========= ======================================================================================================
+    FLOPs     ``6 b s h_s e_s d_s + 2 b s h_s e_s + 6 b s h_s``
+    traffic   ``((2 b s h_s e_s + 2 b s g_s d_s + b s h_s) a + 3 h_s w + 2 b h_s e_s d_s c) / 8``
+    ========= ======================================================================================================
+
+    Source: Dao and Gu (2024), arXiv:2405.21060, listing 1 (its recurrent form).
+    """
+    tensor = x.tensor
+    space = tensor.space
+    rows, points = ("b", "s", "h_s", "e_s"), ("b", "s", "h_s", "e_s", "d_s")
+    learned = tuple(Access(Tensor(part, ("h_s",), Storage.WEIGHT, space)) for part in ("dt_bias", "A_log", "D"))
+    kept = Access(state("ssm_state", ("b", "h_s", "e_s", "d_s"), tensor))
+    out = Tensor(name, rows, Storage.ACTIVATION, space)
+    work = (Work(points, 4), Work(points, 2, contraction=True), Work(rows, 2), Work(("b", "s", "h_s"), 6))
+    return Operator(name, Kind.SCAN, space, work, (x, parameters, steps, *learned, kept), (Access(out), kept))
+
+
+def delta_rule(name: str, mixed: Tensor, gates: Tensor) -> Operator:
+    """The gated delta rule: ``S = a S``, ``S = S + k (b (v - S^T k))^T``, ``o = S^T q``, per value head.
+
+    The decay is 1 FLOP per element of the state; ``S^T k``, the outer product's sum and ``S^T q`` are 2 each;
+    queries and keys are normed (4 each), the values corrected (2).
+
+    ========= ==========================================================================================================
+    FLOPs     ``7 b s h_l e_k e_l + 8 b s k_l e_k + 2 b s h_l e_l + 9 b s h_l``
+    traffic   ``(b s (2 k_l e_k + 2 h_l e_l + 2 h_l) a + 2 h_l w + 2 b h_l e_k e_l c) / 8``
+    ========= ==========================================================================================================
+
+    Parameters
+    ----------
+    mixed : queries, keys and values of every token.
+    gates : the decay and the strength of every value head.
+
+    Source: Yang, Kautz and Hatamizadeh (2024), Gated Delta Networks, arXiv:2412.06464, equation 10.
+    """
+    space = mixed.space
+    points = ("b", "s", "h_l", "e_k", "e_l")
+    learned = tuple(Access(Tensor(part, ("h_l",), Storage.WEIGHT, space)) for part in ("dt_bias", "A_log"))
+    kept = Access(state("delta_state", ("b", "h_l", "e_k", "e_l"), mixed))
+    out = Tensor(name, ("b", "s", "h_l", "e_l"), Storage.ACTIVATION, space)
+    work = (
+        Work(points, 1),
+        Work(points, 6, contraction=True),
+        Work(("b", "s", "k_l", "e_k"), 8),
+        Work(("b", "s", "h_l", "e_l"), 2),
+        Work(("b", "s", "h_l"), 9),
+    )
+    return Operator(name, Kind.SCAN, space, work, (Access(mixed), Access(gates), *learned, kept), (Access(out), kept))
