@@ -102,7 +102,9 @@ class Decoder(Architecture):
         return tuple(part for layer in self.layers for part in (layer.mixer, layer.mlp) if part is not None)
 
     def axes(self) -> dict[str, Expr]:
-        sizes: dict[str, Expr] = {"d": symbols.d, "v": symbols.v} | ({"m": symbols.m} if self.positions else {})
+        sizes: dict[str, Expr] = {"d": symbols.d, "v": symbols.v}
+        if self.positions:
+            sizes["m"] = symbols.m
         for part in self.parts:
             sizes |= part.axes()
         return sizes

@@ -82,6 +82,7 @@ class Quantization:
             for operator in block.operators
             if self.converts(operator)
             for access in operator.reads
+            if access.tensor.name.endswith(".weight")
         }
         widened: dict[int, Tensor] = {}
 
@@ -106,7 +107,7 @@ class Quantization:
         also = f" and {', '.join(self.named)}" if self.named else ""
         return (
             f"quantization_config ({self.method}, {self.bits} bits): w is the width of the linear weights of the layers, scales not "
-            f"counted; {UNQUANTIZED_BITS} bits for embedding, norms, router, LM head{also}"
+            f"counted; {UNQUANTIZED_BITS} bits for embedding, norms, biases, router, LM head{also}"
         )
 
 

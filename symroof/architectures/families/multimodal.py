@@ -87,9 +87,9 @@ def part_of(fields: Fields, kind: str, part: str) -> tuple[Fields, str, str]:
         other = "vision" if part == "text" else "text"
         raise fields.error(f"model_type {kind!r} has no {part} part that is known here; ask for its {other} part: NAME@{other}")
     defaults = dict(nested.defaults)
-    tied = fields.flag("tie_word_embeddings", family.tied) if family.tied is not None or "tie_word_embeddings" in fields else None
-    if part == "text" and tied is not None:
-        defaults["tie_word_embeddings"] = tied
+    stated = fields.flag("tie_word_embeddings", bool(family.tied))
+    if part == "text" and (family.tied is not None or "tie_word_embeddings" in fields):
+        defaults["tie_word_embeddings"] = stated
     inner = fields.nested(nested.field, defaults)
     model_type = inner.text("model_type") or nested.model_type
     return inner, model_type, f"the {part} part of a {kind} model; its other parts and the projector between them are not counted"

@@ -1,0 +1,210 @@
+"""Every family against its implementation in Transformers, and every model against what its publisher says."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sympy import Integer
+
+import symroof
+from symroof.architectures.families import BY_MODEL_TYPE, multimodal
+from symroof.symbols import c, t, t_w
+from tests.conftest import DATA, rows
+
+RANDOM = [json.loads(line) for line in (DATA / "transformers_random.jsonl").read_text().splitlines()]
+MODEL_TYPES = tuple(dict.fromkeys(row["model_type"] for row in RANDOM))
+VISION = ("vit", "clip_vision_model", "siglip_vision_model")
+CONVENTION: dict[str, Any] = {"batch": 2, "causal": False, "lm_head": "all", "mla": "decompressed"}
+MIXERS = ("conv", "selective_scan", "head_scan", "delta_rule", "dt_proj")
+REFUSED = {
+    "gpt2": "add_cross_attention is True",
+    "gpt_bigcode": "add_cross_attention is True",
+    "vit": "pooler_output_size is ",
+    "nemotron_h": "moe_latent_size is ",
+}
+"""What is not understood is refused by name; every other config is counted."""
+
+
+def load(config: dict[str, Any], folder: Path, part: str = "") -> symroof.Model:
+    path = folder / "config.json"
+    path.write_text(json.dumps(config))
+    return symroof.load_model(f"{path}{part}")
+
+
+def loaded(row: dict[str, Any], folder: Path) -> tuple[symroof.Model | None, str]:
+    """The model, or what was said in the place of it."""
+    try:
+        return load(row["config"], folder), ""
+    except symroof.SymroofError as error:
+        return None, str(error)
+
+
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_random_configs_against_transformers(model_type: str, tmp_path: Path) -> None:
+    """Parameters exactly, and matmul FLOPs of prefill and decode exactly, wherever PyTorch counts them."""
+    checked = 0
+    for row in (row for row in RANDOM if row["model_type"] == model_type):
+        model, refusal = loaded(row, tmp_path)
+        if model is None:
+            assert REFUSED[model_type] in refusal
+            continue
+        checked += 1
+        assert model.unread == (), row["config"]
+        if model_type in multimodal.FAMILIES:
+            assert model.parameters < row["parameters"] or model_type == "mistral3"
+        else:
+            assert model.parameters == row["parameters"], row["config"]
+        assert sum(model.parameters_per_part.values()) == model.parameters
+        if model_type in VISION:
+            step = model.prefill(batch=2, seq_len=model.architecture.max_positions)
+            assert step.graph.contraction_flop_count == row["prefill_matmul_flops"], row["config"]
+            continue
+        for phase, length in (("prefill", 64), ("decode", 65)):
+            graph = getattr(model, phase)(seq_len=length, **CONVENTION).graph
+            if f"{phase}_matmul_flops" in row:
+                assert graph.contraction_flop_count == row[f"{phase}_matmul_flops"], row["config"]
+            if f"{phase}_flops_outside_mixers" in row:
+                outside = sum(
+                    count * operator.contraction_flop_count for operator, count in graph if operator.name.rsplit(".", 1)[-1] not in MIXERS
+                )
+                assert outside == row[f"{phase}_flops_outside_mixers"], row["config"]
+    assert checked >= 8
+
+
+def test_every_family_is_compared() -> None:
+    without = {"chatglm", "kimi_k2", "deepseek", "DiTTransformer2DModel", "Transformer2DModel", "RefinedWeb", "RefinedWebModel"}
+    assert set(BY_MODEL_TYPE) - without <= set(MODEL_TYPES)
+    assert {"gemma3", "llava", "mistral3"} <= set(MODEL_TYPES)
+
+
+@pytest.mark.parametrize("row", rows("catalogue_counts.csv"), ids=lambda row: row["model"])
+def test_published_sizes(row: dict[str, str]) -> None:
+    """The count of the implementation, to the parameter."""
+    model, total = symroof.load_model(row["model"]), int(row["parameters"])
+    if not model.remarks:
+        assert model.parameters == total
+        return
+    kind = json.loads(Path(model.origin).read_text())["model_type"]
+    if kind in PROJECTORS:
+        vision = symroof.load_model(f"{row['model']}@vision")
+        assert model.parameters + vision.parameters + projector(kind, model, vision) == total
+    else:
+        assert model.parameters < total
+
+
+PROJECTORS = ("gemma3", "llava")
+
+
+def projector(kind: str, text: symroof.Model, vision: symroof.Model) -> int:
+    """Parameters between the parts: a matrix and a norm (Gemma 3), or two linear layers with biases (LLaVA)."""
+    d = next(symbol for symbol in text.dimensions if str(symbol) == "d")
+    inside, outside = int(vision.dimensions[d]), int(text.dimensions[d])
+    return inside * outside + inside if kind == "gemma3" else inside * outside + outside + outside * outside + outside
+
+
+@pytest.mark.parametrize("row", rows("active_counts.csv"), ids=lambda row: row["model"])
+def test_active_parameters_as_published(row: dict[str, str]) -> None:
+    """Within the printed digits, counted as the publisher counts."""
+    model = symroof.load_model(row["model"])
+    head = model.parameters_per_part["lm_head"] if row["counted"].endswith("head") else 0
+    found = model.active_parameters if row["counted"] == "all" else model.active_parameters_without_embedding - head
+    digits = len(row["published"].partition("e")[0].replace(".", ""))
+    printed = float(row["published"])
+    unit = 10 ** (math.floor(math.log10(printed)) - digits + 1)
+    low = printed if row["digits"] == "cut" else printed - unit / 2
+    assert low <= found < low + unit
+
+
+def test_a_dense_model_is_active_as_a_whole() -> None:
+    model = symroof.load_model("llama-2-7b")
+    assert model.active_parameters == model.parameters
+    assert model.active_parameters_without_embedding == model.parameters - 32000 * 4096
+    tied = symroof.load_model("gpt2")
+    assert tied.active_parameters_without_embedding == tied.parameters
+
+
+def at_16_bits(value: Any) -> int:
+    return int(value.xreplace({c: Integer(16)}))
+
+
+@pytest.mark.parametrize(
+    ("name", "growth"),
+    # bytes per token at 16 bits: 2 x layers x KV heads x head dimension x 2; latent attention keeps 512 + 64 per layer
+    [
+        ("llama-3-8b", 131072),
+        ("llama-2-7b", 524288),
+        ("deepseek-v3", 70272),
+        ("deepseek-v2", 69120),
+        ("qwen3-30b-a3b", 98304),
+        ("falcon-7b", 8192),
+        ("jamba-v0.1", 16384),
+        ("qwen3-next-80b-a3b-instruct", 24576),
+        ("mamba-2.8b", 0),
+        ("mamba2-2.7b", 0),
+    ],
+)
+def test_cache_per_token(name: str, growth: int) -> None:
+    cache = symroof.load_model(name).cache
+    assert at_16_bits(cache.growth) == at_16_bits(cache.beyond) == growth
+    assert cache.window == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "layers", "full", "per_layer", "window"),
+    [
+        ("gemma-3-27b-pt", 62, 10, 8192, 1024),
+        ("gpt-oss-120b", 36, 18, 2048, 128),
+        ("gpt-oss-20b", 24, 12, 2048, 128),
+        ("gemma-2-9b", 42, 21, 8192, 4096),
+    ],
+)
+def test_cache_with_windows(name: str, layers: int, full: int, per_layer: int, window: int) -> None:
+    """All layers grow up to the window, the full ones alone beyond it; at any context the sum is what it should be."""
+    model = symroof.load_model(name)
+    assert (model.layers, at_16_bits(model.cache.growth), at_16_bits(model.cache.beyond)) == (layers, layers * per_layer, full * per_layer)
+    for context in (1, window - 1, window, window + 1, 131072):
+        kept = model.cache.bytes.xreplace({t: Integer(context), t_w: Integer(min(context, window))})
+        assert at_16_bits(kept) == per_layer * (full * context + (layers - full) * min(context, window))
+        step = model.decode(batch=3, seq_len=context, weight_bits=16, activation_bits=16, kv_bits=16)
+        assert step.graph.kv_memory() == 3 * at_16_bits(kept)
+
+
+@pytest.mark.parametrize(
+    ("name", "state"),
+    [
+        ("mamba-2.8b", 64 * 5120 * (16 + 4) * 2),  # layers x channels x (states + taps) x 2 bytes
+        ("mamba2-2.7b", 64 * (80 * 64 * 128 + (5120 + 2 * 128) * 4) * 2),
+        ("jamba-v0.1", 28 * 8192 * (16 + 4) * 2),
+        ("qwen3-next-80b-a3b-instruct", 36 * (32 * 128 * 128 + (2 * 16 * 128 + 32 * 128) * 4) * 2),
+    ],
+)
+def test_recurrent_state_is_constant(name: str, state: int) -> None:
+    assert at_16_bits(symroof.load_model(name).cache.state) == state
+
+
+def test_the_two_forms_of_latent_attention_keep_the_same() -> None:
+    model = symroof.load_model("deepseek-v2-lite")
+    forms = [model.decode(batch=2, seq_len=300, kv_bits=16, mla=form) for form in ("absorbed", "decompressed", "auto")]
+    assert len({step.graph.kv_memory() for step in forms}) == 1
+    assert len({step.letters.bind(dict(step.values)).parameter_count() for step in forms}) == 1
+    assert forms[0].graph.flop_count == forms[2].graph.flop_count < forms[1].graph.flop_count
+
+
+def test_quantized_weights_are_as_wide_as_the_config_says() -> None:
+    """GPT-OSS: the experts at 4 bits, attention, router, embedding and head at 16."""
+    model = symroof.load_model("gpt-oss-20b")
+    step = model.decode(batch=1, seq_len=1, weight_bits=model.weight_bits, activation_bits=16, kv_bits=16)
+    widths: dict[str, set[int]] = {}
+    for operator, _ in step:
+        widths[operator.name] = {int(access.tensor.bits) for access in operator.reads if access.tensor.storage == "weight"}
+    assert model.weight_bits == 4
+    assert widths["full.expert_up_proj"] == widths["sliding.expert_down_proj"] == {4, 16}  # the biases are not quantized
+    assert widths["full.q_proj"] == widths["full.router"] == widths["lm_head"] == widths["embedding"] == widths["final_norm"] == {16}
+    plain = symroof.load_model("qwen2.5-7b-instruct-awq"), symroof.load_model("qwen2.5-7b")
+    assert [model.weight_bits for model in plain] == [4, 16]
+    assert plain[0].parameters == plain[1].parameters
+    assert any("awq, 4 bits" in line for line in plain[0].decode().statements)
