@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from hypothesis import given
@@ -13,14 +13,20 @@ from sympy import Expr, Integer, ceiling, diff, simplify
 
 from symroof import symbols
 from symroof.errors import EinsumError
-from symroof.operators import attention, elementwise, embedding, linear, norm, rotary, softmax
+from symroof.operators import attention, elementwise, embedding, experts, latent_attention, linear, norm, rotary, softmax, state_space
 from symroof.operators.attention import CACHE, QUERY, SCORES
 from symroof.operators.operator import Direction, Kind, Operator
-from symroof.operators.tensor import Space, Storage, Tensor, axes_of
+from symroof.operators.tensor import Access, Space, Storage, Tensor, axes_of
 from symroof.symbols import R, a, b, c, d, e, f, h, k, r, s, t, v, w
 from symroof.units import BYTE, FLOP, INTENSITY
 
-SIZES = {"b": b, "s": s, "t": t, "d": d, "f": f, "k": k, "g": h / k, "e": e, "v": v, "r": r}
+SIZES = {"b": b, "s": s, "t": t, "d": d, "f": f, "k": k, "g": h / k, "e": e, "v": v, "r": r, "h": h, "s_c": s}
+SIZES |= {symbol.name: symbol for symbol in symbols.VOCABULARY if "_" in symbol.name or symbol.name in "EKX"}
+SIZES |= {
+    "mixed": 2 * symbols.k_l * symbols.e_k + symbols.h_l * symbols.e_l,
+    "gates": 2 * symbols.h_l,
+    "shared": 2 * symbols.g_s * symbols.d_s,
+}
 SPACE = Space(SIZES)
 
 
@@ -41,6 +47,32 @@ def _scores(space: Space = SPACE) -> Operator:
 def _weighted_sum() -> Operator:
     probabilities = Tensor("probabilities", linear.parse(SCORES)[1], Storage.ACTIVATION, SPACE)
     return attention.weighted_sum(probabilities, _attention()[2])
+
+
+def _latent(width: str) -> tuple[Tensor, Tensor]:
+    return tensor("q", f"b s h {width}"), tensor("q_rotary", "b s h r")
+
+
+def _cached() -> tuple[Tensor, Tensor]:
+    return tensor("latent", "b t r_kv", Storage.KV_CACHE), tensor("k_rotary", "b t r", Storage.KV_CACHE)
+
+
+def _expanded() -> tuple[Tensor, Tensor, Tensor]:
+    return tensor("keys", "b t h e_n"), _cached()[1], tensor("values", "b t h e_v")
+
+
+def _selective_scan() -> Operator:
+    x, steps, gate = (tensor(name, "b s d_i") for name in ("x", "steps", "gate"))
+    both = Access(tensor("B", "b s d_s")), Access(tensor("C", "b s d_s"))
+    return state_space.selective_scan("scan", x, steps, both, Access(gate))
+
+
+def _together(steps: tuple[Operator, ...]) -> Operator:
+    """Several operators as one, with all that they move."""
+    first, *rest = steps
+    work, reads, writes = (tuple(part for step in steps for part in getattr(step, name)) for name in ("work", "reads", "writes"))
+    assert rest
+    return replace(first, work=work, reads=reads, writes=writes)
 
 
 @dataclass(frozen=True)
@@ -66,6 +98,34 @@ CATALOGUE = {
         Kind.ELEMENTWISE,
     ),
     "rotary": Row(rotary.rotary, rotary.rotary("turn", _attention()[0], tensor("table", "s r")), Kind.ROTARY),
+    "absorbed": Row(
+        latent_attention.absorbed, _together(latent_attention.absorbed(*_latent("r_kv"), *_cached(), fused=False)), Kind.MATMUL
+    ),
+    "decompressed": Row(
+        latent_attention.decompressed,
+        _together(latent_attention.decompressed(*_latent("e_n"), *_expanded(), fused=False)),
+        Kind.MATMUL,
+    ),
+    "expert_linear": Row(
+        experts.expert_linear,
+        experts.expert_linear("expert_up_proj", "b s K d, E d f_e -> b s K f_e", tensor("x", "b s d")),
+        Kind.MATMUL,
+    ),
+    "combine": Row(experts.combine, experts.combine("combine", tensor("y", "b s K d"), tensor("scores", "b s E")), Kind.ELEMENTWISE),
+    "convolution": Row(
+        state_space.causal_convolution,
+        state_space.causal_convolution("conv", tensor("x", "b s d_i"), "d_i", bias=True),
+        Kind.CONVOLUTION,
+    ),
+    "selective_scan": Row(state_space.selective_scan, _selective_scan(), Kind.SCAN),
+    "head_scan": Row(
+        state_space.head_scan,
+        state_space.head_scan("scan", *(Access(tensor(axes, f"b s {axes}")) for axes in ("h_s e_s", "shared", "h_s"))),
+        Kind.SCAN,
+    ),
+    "delta_rule": Row(
+        state_space.delta_rule, state_space.delta_rule("delta", tensor("mixed", "b s mixed"), tensor("gates", "b s gates")), Kind.SCAN
+    ),
     "embedding": Row(
         embedding.embedding,
         embedding.embedding("embedding", tensor("table", "v d", Storage.WEIGHT), axes_of("b s d")),
@@ -79,7 +139,7 @@ rows = pytest.mark.parametrize("row", CATALOGUE.values(), ids=CATALOGUE.keys())
 def read_formula(text: str) -> Expr:
     """A docstring's formula: letters, whole numbers, + - / ( ), and a space for a product."""
     letters = {symbol.name: symbol for symbol in symbols.VOCABULARY} | {"n": ceiling(s / R)}
-    tokens = re.findall(r"[A-Za-z]+|[0-9]+|[-+/()]", text)
+    tokens = re.findall(r"[A-Za-z]+(?:_[a-z]+)?|[0-9]+|[-+/()]", text)
     assert "".join(tokens) == text.replace(" ", ""), text
 
     def total() -> Expr:
