@@ -182,14 +182,19 @@ class Model:
     @property
     def notes(self) -> tuple[str, ...]:
         """What a reader should know of this config."""
+        said = (self.quantization.statement,) if self.quantization else ()
+        return (*self._read, *said)
+
+    @property
+    def _read(self) -> tuple[str, ...]:
         unread = f"config fields not understood, and so not counted: {', '.join(self.unread)}"
         return (*self.remarks, *([unread] if self.unread else []))
 
     def _notes(self, options: Options) -> tuple[str, ...]:
         limit = self.architecture.max_positions
         if options.seq_len is None or limit is None or options.seq_len <= limit:
-            return self.notes
-        return (*self.notes, f"{options.seq_len} tokens are more than the {limit} positions the model was published for")
+            return self._read
+        return (*self._read, f"{options.seq_len} tokens are more than the {limit} positions the model was published for")
 
 
 PART_MARK, PARTS = "@", ("text", "vision")

@@ -14,15 +14,16 @@ form = click.option("--format", "wanted", type=Word(LISTED), help="Default: by t
 destination = click.option("-o", "--output", type=OutputFile(), metavar="FILE", help="Write there instead.")
 
 
-@click.command(short_help="List the models.")
+@click.command(short_help="List the models, or some of them.")
+@click.argument("part", default="")
 @form
 @destination
-def models(wanted: str | None, output: Path | None) -> None:
-    """List the models in models/: family, parameters, KV bytes per token."""
+def models(part: str, wanted: str | None, output: Path | None) -> None:
+    """List the models in models/ (those whose name or family contains PART): parameters, KV bytes per token, licence."""
     check_writable(output)
     from symroof.present.catalogue import model_table
 
-    _emit_table(model_table(), wanted, output)
+    _emit_table(model_table(part), wanted, output)
 
 
 @click.command(short_help="List the devices, or one with its sources.")

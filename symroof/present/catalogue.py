@@ -11,6 +11,7 @@ from symroof.architectures.config import catalogue as model_names
 from symroof.architectures.config import parse
 from symroof.architectures.model import Model, load_model
 from symroof.architectures.options import Options
+from symroof.errors import InputError, nearest, quote
 from symroof.hardware.device import Device, Figure
 from symroof.hardware.loader import catalogue as device_names
 from symroof.hardware.loader import load_hardware
@@ -21,8 +22,14 @@ from symroof.tabular import Column, Table, compact
 SIXTEEN = ("fp16", "bf16")
 
 
-def model_table() -> Table:
-    """Every model in models/."""
+def model_table(part: str = "") -> Table:
+    """Every model in models/ whose name, hub name or family contains *part*.
+
+    Raises
+    ------
+    InputError
+        There is none.
+    """
     columns = (
         Column("name"),
         Column("hub_name", title="hub name"),
@@ -39,12 +46,16 @@ def model_table() -> Table:
     rows = []
     for name, path in model_names().items():
         model, content = load_model(name), parse(path)
+        family = model.architecture.family
+        if not any(part.lower() in text.lower() for text in (name, content["_name_or_path"], family)):
+            continue
         record = model_record(model, 16, 16)
         sizes = model.architecture.dimensions
         counts = (record["parameters"]["total"], record["active_parameters"])
         kept = (record["kv_bytes_per_token"], record["window_bytes"] or None, record["state_bytes"] or None)
-        family = model.architecture.family
         rows.append((name, content["_name_or_path"], family, model.layers, sizes[symbols.d], *counts, *kept, content["_license"]))
+    if not rows:
+        raise InputError(f"no model's name or family contains {quote(part)}: {nearest(part, model_names())}")
     notes = (
         "parameters: a tied tensor once; active: those that one token meets, the embedding table in full",
         "KV per token: growth of the cache per token of one sequence at 16 bits, while the context is within every window",

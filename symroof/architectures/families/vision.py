@@ -55,7 +55,7 @@ class VisionTransformer(Architecture):
     generative = False
     harmless = (
         *(*COMMON, "encoder_stride", "pooler_act", "projection_dim", "initializer_factor", "num_image_tokens"),
-        *("pooler_output_size", "id2label", "num_labels", "vision_use_head"),
+        *("pooler_output_size", "id2label", "num_labels", "vision_use_head", "vocab_size"),
     )
 
     @classmethod
