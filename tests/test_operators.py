@@ -373,3 +373,21 @@ def test_a_group_writes_what_others_still_need() -> None:
     group, _ = fuse(graph, ["attn_norm", "q_proj"])
     assert {access.tensor.name for access in group.writes} == {"attn_norm", "q_proj"}
     assert simplify(group.byte_count() - (2 * b * d * a + d * w + d * e * h * w + b * e * h * a) / 8) == 0
+
+
+@pytest.mark.parametrize("window", [1, 2, 5, 8, 40])
+@pytest.mark.parametrize("block", [1, 3, 8])
+@pytest.mark.parametrize("queries", [1, 2, 7, 8, 9, 33])
+def test_pairs_and_passes_of_a_window(queries: int, block: int, window: int) -> None:
+    """Against a mask drawn cell by cell, and the rows each block of queries streams."""
+    full = Space({"s": s, "t": s}, causal=True)
+    banded = full.windowed(symbols.t_w)
+    known = {s: Integer(queries), symbols.t_w: Integer(min(queries, window)), R: Integer(block)}
+    seen = [[max(0, row - window + 1), row + 1] for row in range(queries)]
+    assert banded.points(("s", "t")).xreplace(known) == sum(last - first for first, last in seen)
+    streamed = [range(queries)[start : start + block] for start in range(0, queries, block)]
+    rows_read = sum(seen[rows[-1]][1] - seen[rows[0]][0] for rows in streamed)
+    assert attention.cache_passes(banded).xreplace(known) * queries == rows_read
+    assert banded.sizes["z"] == symbols.t_w
+    one = Space({"s": Integer(1), "t": t}, causal=True).windowed(symbols.t_w)
+    assert (one.points(("s", "t")), attention.cache_passes(one)) == (symbols.t_w, 1)

@@ -52,7 +52,7 @@ class Space:
     sizes: Mapping[str, Expr]
     causal: bool = False
     band: Expr | None = None
-    _points: dict[Axes, Expr] = field(default_factory=dict, repr=False)
+    _points: dict[Axes, Expr] = field(default_factory=dict, repr=False, init=False)
 
     def points(self, axes: Axes) -> Expr:
         """Number of points of the index space over *axes* (each axis counted once).
