@@ -32,10 +32,12 @@ def read_text(path: Path, what: str, error: type[SymroofError]) -> str:
     Raises
     ------
     SymroofError
-        Of the given type: the file cannot be read, is too large, or is not UTF-8 text.
+        Of the given type: the file cannot be read, is none (a pipe, a device), is too large, or is not UTF-8 text.
     """
     origin = quote(str(path))
     try:
+        if not path.is_file():  # a named pipe would be waited for, a device never ends
+            raise error(f"{origin} is not a regular file")
         with path.open("rb") as stream:
             raw = stream.read(MAX_BYTES + 1)
     except OSError as fault:

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import functools
 import json
+from collections import Counter
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from symroof.errors import ConfigError, nearest, quote
 from symroof.files import is_folder, is_readable, read_text
+
+MOST_DIGITS = 1000
+"""Longer numbers are not read; Python would take long over them, or refuse."""
+
+TOO_LONG = object()
+"""Stands for a number that was not read."""
+
+DEEPEST = 20
+"""Lists and objects inside one another; published configs have five."""
 
 
 def models_folder() -> Path:
@@ -75,24 +85,41 @@ def parse(path: Path) -> dict[str, Any]:
     origin = str(path)
     text = read_text(path, "a config.json", ConfigError)
     try:
-        content = json.loads(text, object_pairs_hook=_distinct)
+        content = json.loads(text, object_pairs_hook=_distinct, parse_int=_whole)
     except json.JSONDecodeError as error:
         raise ConfigError(f"{quote(origin)} is not JSON: {error.msg} at line {error.lineno} column {error.colno}") from None
     except RecursionError:
         raise ConfigError(f"{quote(origin)} is nested too deeply to be a config.json") from None
     except ConfigError as error:
         raise ConfigError(f"{quote(origin)}: {error}") from None
-    except ValueError:  # Python refuses integers of more than some thousand digits
-        raise ConfigError(f"{quote(origin)} holds a number with too many digits") from None
+    for name, value in content.items() if isinstance(content, dict) else [("", content)]:
+        fault = _fault(value)
+        if fault:
+            raise ConfigError(f"{quote(origin)}: {quote(name)} {fault}" if name else f"{quote(origin)} {fault}")
     if not isinstance(content, dict):
         raise ConfigError(f"{quote(origin)} holds {quote(content)}; expected one JSON object of fields")
     return content
 
 
+def _whole(digits: str) -> Any:
+    return int(digits) if len(digits) <= MOST_DIGITS else TOO_LONG
+
+
+def _fault(value: Any, depth: int = 0) -> str | None:
+    """What no field of a config holds: a number too long to be read, lists in lists in lists."""
+    if value is TOO_LONG:
+        return "holds a number with too many digits"
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    if inside is None:
+        return None
+    if depth == DEEPEST:
+        return "is nested too deeply"
+    return next(filter(None, (_fault(one, depth + 1) for one in inside if one is TOO_LONG or isinstance(one, dict | list))), None)
+
+
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     content = dict(pairs)
     if len(content) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
         raise ConfigError(f"field {quote(twice)} occurs twice")
     return content

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
+from math import inf
 from typing import Any, TypeVar
 
 from symroof.errors import ConfigError, nearest, quote
@@ -13,6 +14,9 @@ LARGEST = 10**12
 
 MOST_LAYERS = 10_000
 """No model has more layers."""
+
+LONGEST_NAME = 60
+"""Names of fields beyond it are shown shortened."""
 
 COMMON = (
     *(
@@ -74,8 +78,20 @@ COMMON = (
 ABSENT_FEATURES = {"is_encoder_decoder": False, "add_cross_attention": False, "cross_attention_hidden_size": None}
 """Fields that stand in many configs and, set otherwise, would mean another structure."""
 
+SHOWN = 8
 Default = TypeVar("Default")
 _REQUIRED: Any = object()
+
+
+def listing(names: Sequence[str]) -> str:
+    """The names, or the first of very many.
+
+    >>> listing(["a", "b"])
+    'a, b'
+    >>> listing(["n"] * 100)
+    'n, n, n, n, n, n, n, n, ... (100 in all)'
+    """
+    return ", ".join(names) if len(names) <= 2 * SHOWN else f"{', '.join(names[:SHOWN])}, ... ({len(names)} in all)"
 
 
 class Fields:
@@ -140,10 +156,10 @@ class Fields:
             Two spellings are there and disagree.
         """
         there = [name for name in names if name in self]
-        values = [self._content[name] for name in there]
-        if any(value != values[0] for value in values):
-            told = " and ".join(f"{name} is {quote(value)}" for name, value in zip(there, values, strict=True))
-            raise self.error(f"{told}, but they mean the same")
+        for other in there[1:]:
+            if self._content[other] != self._content[there[0]]:
+                told = " and ".join(f"{name} is {quote(self._content[name])}" for name in (there[0], other))
+                raise self.error(f"{told}, but they mean the same")
         self._asked.update(there)
         return there[0] if there else names[0]
 
@@ -180,7 +196,7 @@ class Fields:
         if name not in self._content:
             return absent
         value = self._get(name, None, "a number above 0, or null")
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not value > 0):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < inf):
             raise self.error(f"{name} is {quote(value)}; expected a number above 0, or null")
         return value is not None
 
@@ -268,7 +284,7 @@ class Fields:
         return self._content.get(name)
 
     def nested(self, name: str, defaults: Mapping[str, Any] | None = None) -> Fields:
-        """The fields of an object inside the config; *defaults* are what absent ones of it mean.
+        """The fields of an object inside the config; *defaults* are what absent ones of it mean, and flags that are null.
 
         Raises
         ------
@@ -278,7 +294,9 @@ class Fields:
         value = self._get(name, _REQUIRED, "an object of fields")
         if not isinstance(value, dict):
             raise self.error(f"{name} is {quote(value)}; expected an object of fields")
-        return Fields({**(defaults or {}), **value}, self.origin, f"{self._inside}{name}.")
+        known = defaults or {}
+        stated = {key: one for key, one in value.items() if one is not None or not isinstance(known.get(key), bool)}
+        return Fields({**known, **stated}, self.origin, f"{self._inside}{name}.")
 
     def fixed(self, name: str, only: Any, why: str) -> None:
         """A field that may be absent, and if present must have the one value that is understood."""
@@ -301,7 +319,7 @@ class Fields:
         """Fields that nobody asked for and that are not known to leave the structure alone."""
         known = self._asked | set(harmless)
         return sorted(
-            f"{self._inside}{name}"
+            self._inside + (name if name.isprintable() and len(name) <= LONGEST_NAME else quote(name))
             for name, value in self._content.items()
             if name not in known and not name.startswith("_") and value is not None
         )

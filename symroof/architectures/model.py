@@ -15,11 +15,12 @@ from symroof.architectures.architecture import Architecture
 from symroof.architectures.cache import Cache
 from symroof.architectures.config import catalogue, locate, parse
 from symroof.architectures.families import BY_MODEL_TYPE, multimodal
-from symroof.architectures.fields import Fields
+from symroof.architectures.fields import Fields, listing
 from symroof.architectures.options import Options
 from symroof.architectures.quantization import UNQUANTIZED_BITS, Quantization, read_quantization
 from symroof.architectures.step import Step
 from symroof.errors import ConfigError, nearest, quote
+from symroof.files import is_folder, is_readable
 from symroof.operators.graph import Graph
 from symroof.operators.tensor import Storage, Tensor
 from symroof.units import BYTE, quantity
@@ -187,7 +188,7 @@ class Model:
 
     @property
     def _read(self) -> tuple[str, ...]:
-        unread = f"config fields not understood, and so not counted: {', '.join(self.unread)}"
+        unread = f"config fields not understood, and so not counted: {listing(self.unread)}"
         return (*self.remarks, *([unread] if self.unread else []))
 
     def _notes(self, options: Options) -> tuple[str, ...]:
@@ -217,7 +218,9 @@ def load_model(name_or_path: str | Path) -> Model:
         ...
     symroof.errors.ConfigError: model 'models/none.json': there is no such file
     """
-    asked, at, part = str(name_or_path).partition(PART_MARK)
+    whole = Path(name_or_path)
+    there = is_readable(whole) or is_folder(whole)  # then a mark in it is part of the path
+    asked, at, part = (str(name_or_path), "", "") if there else str(name_or_path).partition(PART_MARK)
     if at and part not in PARTS:
         raise ConfigError(f"model {quote(str(name_or_path))}: after {PART_MARK} expected {' or '.join(PARTS)}")
     name, path = locate(asked if at else name_or_path)
@@ -225,19 +228,22 @@ def load_model(name_or_path: str | Path) -> Model:
     fields = outer = Fields(content, str(path))
     kind = content.get("model_type", content.get("_class_name"))
     remark: tuple[str, ...] = ()
+    nested = ""
     unread: list[str] = []
     if isinstance(kind, str) and kind in multimodal.FAMILIES:
-        fields, kind, sentence = multimodal.part_of(outer, kind, part)
+        nested, fields, kind, sentence = multimodal.part_of(outer, kind, part)
         remark = (sentence,)
         unread = outer.unread(multimodal.HARMLESS)
     elif part == "vision":
         raise outer.error(f"model_type {quote(kind)} has one part; ask for it without {PART_MARK}vision")
     if not isinstance(kind, str) or kind not in BY_MODEL_TYPE:
-        hint = nearest(kind if isinstance(kind, str) else "", [*BY_MODEL_TYPE, *multimodal.FAMILIES])
+        hint = nearest(kind if isinstance(kind, str) else "", [*BY_MODEL_TYPE, *([] if nested else multimodal.FAMILIES)])
         raise fields.error(
             f"model_type {quote(kind)} is not a family known here; {hint}" if kind is not None else f"model_type is missing; {hint}"
         )
     family = BY_MODEL_TYPE[kind]
+    if nested and family.generative != (nested == "text"):
+        raise fields.error(f"model_type is {quote(kind)}; expected {'a decoder' if nested == 'text' else 'an encoder'}")
     architecture = family.read(fields)
     quantization = read_quantization(outer) or (read_quantization(fields) if fields is not outer else None)
     unread += fields.unread((*family.harmless, "model_type"))

@@ -9,7 +9,7 @@ from typing import Any
 from sympy import Integer
 
 from symroof.architectures.exact import ONE_WIDTH
-from symroof.architectures.fields import Fields
+from symroof.architectures.fields import Fields, listing
 from symroof.operators.graph import Graph
 from symroof.operators.operator import Kind, Operator
 from symroof.operators.tensor import Storage, Tensor
@@ -22,6 +22,12 @@ WIDTHS = {"fp8": 8, "fbgemm_fp8": 8, "finegrained_fp8": 8, "eetq": 8, "mxfp4": 4
 
 STATED = ("gptq", "awq", "auto-round", "autoround", "intel/auto-round", "hqq", "quanto", "marlin", "gptq_marlin", "awq_marlin")
 """Methods whose config says the width, as ``bits``, ``w_bit`` or ``nbits``."""
+
+BITSANDBYTES = ("bitsandbytes", "bitsandbytes_4bit", "bitsandbytes_8bit")
+"""The method where none is named, and its other names; it says whether it loads in 4 or 8 bits."""
+
+NOT_CONVERTED = ("modules_to_not_convert", "ignore", "exclude_modules", "ignored_layers")
+"""Where methods list the modules that they leave as they were."""
 
 ALWAYS_KEPT = ("router", "shared_router")
 ATTENTION = (
@@ -104,7 +110,7 @@ class Quantization:
     @property
     def statement(self) -> str:
         """What a reader should know."""
-        also = f" and {', '.join(self.named)}" if self.named else ""
+        also = f" and {listing(self.named)}" if self.named else ""
         return (
             f"quantization_config ({self.method}, {self.bits} bits): w is the width of the linear weights of the layers, scales not "
             f"counted; {UNQUANTIZED_BITS} bits for embedding, norms, biases, router, LM head{also}"
@@ -119,32 +125,35 @@ def read_quantization(fields: Fields) -> Quantization | None:
     if not isinstance(inner, Mapping):
         fields.nested("quantization_config")  # says what is wrong with it
         return None
-    bits = _bits(inner)
-    names = [inner.get(name) for name in ("modules_to_not_convert", "ignore", "exclude_modules", "ignored_layers")]
-    listed = next((one for one in names if isinstance(one, list)), [])
-    kept = [_called(str(name)) for name in listed]
+    method = inner.get("quant_method") or BITSANDBYTES[0]
+    lists = [inner[name] for name in NOT_CONVERTED if inner.get(name) is not None]
+    if not isinstance(method, str) or not all(isinstance(one, list) for one in lists):
+        return None
+    bits = _bits(method, inner)
+    listed = [name for one in lists for name in one]
+    kept = [_called(name) for name in listed]
     if bits is None or None in kept:
         return None
     fields.nested("quantization_config")
-    method = str(inner.get("quant_method", "bitsandbytes"))[:40]
-    named = tuple(str(name)[:60] for name in listed)
+    named = tuple(dict.fromkeys(name[:60] for name in listed))
     return Quantization(method, bits, frozenset(ALWAYS_KEPT).union(*(one for one in kept if one)), named)
 
 
-def _called(module: str) -> tuple[str, ...] | None:
+def _called(module: Any) -> tuple[str, ...] | None:
     """What the operators of a module are called here; None where that is not known."""
+    if not isinstance(module, str) or not module.isprintable():
+        return None
     telling = [name for name in KEPT if name in module]
     return KEPT[max(telling, key=len)] if telling else None
 
 
-def _bits(inner: Mapping[str, Any]) -> int | None:
-    method = inner.get("quant_method")
+def _bits(method: str, inner: Mapping[str, Any]) -> int | None:
     found: Any = None
     if method in WIDTHS:
         found = WIDTHS[method]
     elif method in STATED:
         found = next((inner[name] for name in ("bits", "w_bit", "nbits") if name in inner), None)
-    elif inner.get("load_in_4bit") is True or inner.get("load_in_8bit") is True:
+    elif method in BITSANDBYTES and (inner.get("load_in_4bit") is True or inner.get("load_in_8bit") is True):
         found = 4 if inner.get("load_in_4bit") is True else 8
     elif method == "compressed-tensors":
         found = _of_groups(inner.get("config_groups"))

@@ -39,12 +39,13 @@ class Bloom(Decoder):
     def read(cls, fields: Fields) -> Self:
         fields.plain()
         name = fields.named("hidden_size", "n_embed")
-        hidden, heads = fields.size(name), fields.size(fields.named("n_head", "num_attention_heads"))
+        many = fields.named("n_head", "num_attention_heads")
+        hidden, heads = fields.size(name), fields.size(many)
         sizes = {
             symbols.d: hidden,
             symbols.f: MLP_RATIO * hidden,
             symbols.h: heads,
-            symbols.e: fields.divides(name, hidden, "n_head", heads),
+            symbols.e: fields.divides(name, hidden, many, heads),
             symbols.v: fields.size("vocab_size"),
             symbols.L: fields.layers(fields.named("n_layer", "num_hidden_layers")),
         }

@@ -73,8 +73,7 @@ class Cohere2(Decoder):
         count, bias = fields.layers("num_hidden_layers"), fields.flag("attention_bias", False)
         fields.fixed("use_gated_activation", True, "the MLP is gated")
         fields.fixed("use_parallel_block", True, "attention and MLP run side by side")
-        fields.fixed("layer_switch", fields.size("sliding_window_pattern", 4), "the period of the layers without a window")
-        period = fields.size("sliding_window_pattern", 4)
+        period = fields.size(fields.named("sliding_window_pattern", "layer_switch"), 4)
         mixers = fields.words("layer_types", LAYER_TYPES, count) or last_of_each(count, period, "full", "sliding")
         parts = {
             "full": Attention(bias=bias, out_bias=bias, rotary=False),

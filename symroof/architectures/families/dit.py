@@ -52,10 +52,7 @@ class DiT(Architecture):
     family = "dit"
     model_types = ("DiTTransformer2DModel", "Transformer2DModel")
     generative = False
-    harmless = (
-        *("_class_name", "_diffusers_version", "dropout", "norm_eps", "norm_num_groups", "only_cross_attention", "upcast_attention"),
-        *("double_self_attention", "num_vector_embeds"),
-    )
+    harmless = (*("_class_name", "_diffusers_version", "dropout", "norm_eps", "norm_num_groups", "upcast_attention"),)
 
     @classmethod
     def read(cls, fields: Fields) -> DiT:
@@ -63,6 +60,9 @@ class DiT(Architecture):
         fields.fixed("attention_bias", True, "DiT's projections have biases")
         fields.fixed("activation_fn", "gelu-approximate", "DiT's MLP")
         fields.fixed("cross_attention_dim", None, "DiT has no cross-attention")
+        fields.fixed("num_vector_embeds", None, "DiT's patches are not quantized")
+        fields.fixed("only_cross_attention", False, "DiT has no cross-attention")
+        fields.fixed("double_self_attention", False, "DiT has one attention per layer")
         fields.fixed("use_linear_projection", False, "DiT has no input projection")
         fields.fixed("norm_elementwise_affine", False, "adaLN takes the place of weight and bias")
         heads, head_dim = fields.size("num_attention_heads"), fields.size("attention_head_dim")
@@ -74,7 +74,7 @@ class DiT(Architecture):
             symbols.f: MLP_RATIO * heads * head_dim,
             symbols.h: heads,
             symbols.e: head_dim,
-            symbols.L: fields.size("num_layers"),
+            symbols.L: fields.layers("num_layers"),
             symbols.m: (side // patch) ** 2,
             symbols.p: patch,
             symbols.C: channels,

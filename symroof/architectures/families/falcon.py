@@ -30,8 +30,9 @@ class Falcon(Decoder):
     def read(cls, fields: Fields) -> Self:
         fields.plain()
         name = fields.named("hidden_size", "n_embed")
-        hidden, heads = fields.size(name), fields.size(fields.named("num_attention_heads", "n_head"))
-        head_dim = fields.divides(name, hidden, "num_attention_heads", heads)
+        many = fields.named("num_attention_heads", "n_head")
+        hidden, heads = fields.size(name), fields.size(many)
+        head_dim = fields.divides(name, hidden, many, heads)
         new, parallel, bias = fields.flag("new_decoder_architecture", False), fields.flag("parallel_attn", True), fields.flag("bias", False)
         norms = fields.size("num_ln_in_parallel_attn", 2 if new else 1, high=2)
         if norms == 2 and parallel and not new:

@@ -148,7 +148,7 @@ def dense_first(fields: Fields, sizes: dict[Any, int], mixer: Any, *, defaults: 
         sizes |= {symbols.f: fields.size("intermediate_size")}
     if dense < count:
         known = {name: value for name, value in defaults.items() if name in ("experts", "chosen")}
-        sizes |= expert_sizes(fields, width="moe_intermediate_size", defaults=known)
+        sizes |= expert_sizes(fields, width="moe_intermediate_size", defaults=known, spelled="n_routed_experts")
         sizes |= {symbols.f_s: common * sizes[symbols.f_e]} if common else {}
     shared = Mlp(activation, bias=mlp_bias, width="f_s", name="shared_") if common else None
     parts = {"mixer": mixer, "dense": Mlp(activation, bias=mlp_bias), "moe": Experts(activation, shared=shared)}

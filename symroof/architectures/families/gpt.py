@@ -8,7 +8,7 @@ from typing import Any, Self
 from symroof import symbols
 from symroof.architectures.decoder import Decoder, Layer
 from symroof.architectures.families.phi import LAYER_NORM
-from symroof.architectures.families.schema import positions, transformer_sizes
+from symroof.architectures.families.schema import heads_fill, positions, transformer_sizes
 from symroof.architectures.fields import COMMON, Fields
 from symroof.architectures.parts.attention import Attention
 from symroof.architectures.parts.mlp import Mlp
@@ -20,12 +20,13 @@ GPT_COMMON = (*COMMON, "scale_attn_weights", "scale_attn_by_inverse_layer_idx", 
 def gpt_sizes(fields: Fields) -> dict[Any, int]:
     """Sizes under the names of GPT-2's config, or under the common ones."""
     name = fields.named("n_embd", "hidden_size")
-    hidden, heads = fields.size(name), fields.size(fields.named("n_head", "num_attention_heads"))
+    many = fields.named("n_head", "num_attention_heads")
+    hidden, heads = fields.size(name), fields.size(many)
     return {
         symbols.d: hidden,
         symbols.f: fields.size("n_inner", 4 * hidden),
         symbols.h: heads,
-        symbols.e: fields.divides(name, hidden, "n_head", heads),
+        symbols.e: fields.divides(name, hidden, many, heads),
         symbols.v: fields.size("vocab_size"),
         symbols.L: fields.layers(fields.named("n_layer", "num_hidden_layers")),
     }
@@ -130,13 +131,14 @@ class GPTNeoX(Decoder):
 
     family = "gpt_neox"
     model_types = ("gpt_neox",)
-    harmless = (*COMMON, "head_dim", "num_key_value_heads")
+    harmless = COMMON
 
     @classmethod
     def read(cls, fields: Fields) -> Self:
         fields.plain()
         bias = fields.flag("attention_bias", True)
         sizes = transformer_sizes(fields, rotary="0.25")
+        heads_fill(fields, sizes)
         if sizes.pop(symbols.k) != sizes[symbols.h]:
             raise fields.error("num_key_value_heads is not num_attention_heads; this family has one KV head per query head")
         sizes |= {symbols.f: fields.size("intermediate_size"), symbols.L: fields.layers("num_hidden_layers")}

@@ -38,7 +38,7 @@ class Jamba(Decoder):
         count = fields.layers("num_hidden_layers")
         mixers = _periodic(fields, count, "attn_layer", (8, 4), "full", "mamba")
         mlps = _periodic(fields, count, "expert_layer", (2, 1), "moe", "dense")
-        if fields.size("num_experts", 16) == 1:
+        if fields.size(fields.named("num_experts", "num_local_experts"), 16) == 1:
             mlps = ["dense"] * count
         sizes = transformer_sizes(fields, kv_heads=8)
         sizes.pop(symbols.r)  # no rotary embedding
@@ -135,6 +135,8 @@ class NemotronH(Decoder):
             raise fields.error("hybrid_override_pattern is missing; expected a letter per layer, M, *, - or E")
         if letters is not None and len(letters) != count:
             raise fields.error(f"hybrid_override_pattern has {len(letters)} letters; expected num_hidden_layers, {count}")
+        if listed is not None and letters is not None and listed != letters:
+            raise fields.error("layers_block_type and hybrid_override_pattern disagree, but they mean the same")
         return listed or letters or []
 
     @staticmethod

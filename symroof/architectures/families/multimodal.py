@@ -72,8 +72,8 @@ HARMLESS = (
 )
 
 
-def part_of(fields: Fields, kind: str, part: str) -> tuple[Fields, str, str]:
-    """The fields and the type of a part of a nested config, and a sentence on what is left out.
+def part_of(fields: Fields, kind: str, part: str) -> tuple[str, Fields, str, str]:
+    """The part that is meant, its fields and its type, and a sentence on what is left out.
 
     Raises
     ------
@@ -86,10 +86,10 @@ def part_of(fields: Fields, kind: str, part: str) -> tuple[Fields, str, str]:
     if nested is None:
         other = "vision" if part == "text" else "text"
         raise fields.error(f"model_type {kind!r} has no {part} part that is known here; ask for its {other} part: NAME@{other}")
-    defaults = dict(nested.defaults)
-    stated = fields.flag("tie_word_embeddings", bool(family.tied))
-    if part == "text" and (family.tied is not None or "tie_word_embeddings" in fields):
-        defaults["tie_word_embeddings"] = stated
-    inner = fields.nested(nested.field, defaults)
+    tied = fields.flag("tie_word_embeddings", bool(family.tied))
+    said = part == "text" and (family.tied is not None or "tie_word_embeddings" in fields)
+    inner = fields.nested(nested.field, {**nested.defaults, **({"tie_word_embeddings": tied} if said else {})})
+    if said:
+        inner.fixed("tie_word_embeddings", tied, "as outside text_config")
     model_type = inner.text("model_type") or nested.model_type
-    return inner, model_type, f"the {part} part of a {kind} model; its other parts and the projector between them are not counted"
+    return part, inner, model_type, f"the {part} part of a {kind} model; its other parts and the projector between them are not counted"

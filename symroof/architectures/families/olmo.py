@@ -8,7 +8,7 @@ from typing import Any, Self
 from symroof import symbols
 from symroof.architectures.decoder import Decoder, Layer, Norms
 from symroof.architectures.families.llama import RMS, silu_by_default
-from symroof.architectures.families.schema import LAYER_TYPES, expert_sizes, last_of_each, positions, stack, transformer_sizes
+from symroof.architectures.families.schema import LAYER_TYPES, expert_sizes, heads_fill, last_of_each, positions, stack, transformer_sizes
 from symroof.architectures.fields import COMMON, Fields
 from symroof.architectures.parts.attention import PER_HEAD_AND_COMPONENT, Attention
 from symroof.architectures.parts.mlp import Experts, Mlp
@@ -108,6 +108,7 @@ class Olmoe(Decoder):
         bias = fields.flag("attention_bias", False)
         attention = Attention(bias=bias, out_bias=bias, qk_norm=Norm.RMS, qk_weights=PER_HEAD_AND_COMPONENT)
         sizes = transformer_sizes(fields) | expert_sizes(fields, width="intermediate_size", defaults={"experts": 64, "chosen": 8})
+        heads_fill(fields, sizes)
         return cls(
             sizes | {symbols.L: fields.layers("num_hidden_layers")},
             positions(fields),

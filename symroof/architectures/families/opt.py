@@ -49,6 +49,7 @@ class OPT(Architecture):
 
     @classmethod
     def read(cls, fields: Fields) -> OPT:
+        fields.plain()
         hidden, heads = fields.size("hidden_size"), fields.size("num_attention_heads")
         positions = fields.size("max_position_embeddings", 2048)
         embedded = fields.size("word_embed_proj_dim", hidden)

@@ -8,7 +8,7 @@ from typing import Self
 from symroof import symbols
 from symroof.architectures.decoder import Decoder, Layer, Norms
 from symroof.architectures.families.llama import silu_by_default
-from symroof.architectures.families.schema import expert_sizes, positions, transformer_sizes
+from symroof.architectures.families.schema import expert_sizes, heads_fill, positions, transformer_sizes
 from symroof.architectures.fields import COMMON, Fields
 from symroof.architectures.parts.attention import Attention
 from symroof.architectures.parts.mlp import Experts, Mlp
@@ -33,9 +33,11 @@ class Phi(Decoder):
     def read(cls, fields: Fields) -> Self:
         fields.plain()
         qk_norm = Norm.LAYER if fields.flag("qk_layernorm", False) else None
+        sizes = transformer_sizes(fields, rotary="0.5")
+        if qk_norm:
+            heads_fill(fields, sizes)
         return cls(
-            transformer_sizes(fields, rotary="0.5")
-            | {symbols.f: fields.size("intermediate_size"), symbols.L: fields.layers("num_hidden_layers")},
+            sizes | {symbols.f: fields.size("intermediate_size"), symbols.L: fields.layers("num_hidden_layers")},
             positions(fields),
             (
                 Layer(

@@ -136,7 +136,7 @@ def sparse(fields: Fields, sizes: dict[Any, int], mixers: Sequence[str], parts: 
     mlps = sparse_layers(fields, len(mixers))
     common = Mlp(activation, width="f_s", name="shared_") if shared else None
     if "moe" in mlps:
-        sizes |= expert_sizes(fields, width="moe_intermediate_size")
+        sizes |= expert_sizes(fields, width="moe_intermediate_size", spelled="num_experts")
         sizes |= {symbols.f_s: fields.size("shared_expert_intermediate_size")} if shared else {}
     if "dense" in mlps:
         sizes |= {symbols.f: fields.size("intermediate_size")}

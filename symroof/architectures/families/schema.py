@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from typing import Any
 
 from sympy import Symbol
@@ -14,6 +15,9 @@ from symroof.architectures.parts.part import Part
 
 LAYER_TYPES = {"full_attention": "full", "sliding_attention": "sliding"}
 """Words of `layer_types`, and what the kinds of layers are called here."""
+
+EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
+"""Spellings of the number of experts."""
 
 
 def transformer_sizes(fields: Fields, *, kv_heads: int | None = None, head_dim: int | None = None, rotary: str = "1") -> dict[Symbol, int]:
@@ -41,12 +45,24 @@ def transformer_sizes(fields: Fields, *, kv_heads: int | None = None, head_dim: 
 
 def turned(fields: Fields, head_dim: int, default: str) -> int:
     """Components of a head that the rotary embedding turns: a share of them, under any of its names."""
-    inner = fields.nested("rope_parameters") if "rope_parameters" in fields else fields
-    for source in (fields, inner):
-        name = source.named("partial_rotary_factor", "rotary_pct", "rope_pct")
-        if name in source:
-            return max(int(source.share(name, "1") * head_dim), 1)
-    return max(int(fields.share("partial_rotary_factor", default) * head_dim), 1)
+    sources = [fields, *([fields.nested("rope_parameters")] if "rope_parameters" in fields else [])]
+    named = [(source, source.named("partial_rotary_factor", "rotary_pct", "rope_pct")) for source in sources]
+    shares = [source.share(name, default) for source, name in named if name in source] or [Fraction(default)]
+    if shares[0] != shares[-1]:
+        raise fields.error(f"{named[0][1]} is {float(shares[0])}, but rope_parameters.{named[1][1]} is {float(shares[-1])}")
+    return max(int(shares[0] * head_dim), 1)
+
+
+def heads_fill(fields: Fields, sizes: Mapping[Symbol, int]) -> None:
+    """Refuse a ``head_dim`` other than hidden size / heads, which the family's published code does not read.
+
+    Raises
+    ------
+    ConfigError
+        The config states another.
+    """
+    width = fields.divides("hidden_size", sizes[symbols.d], "num_attention_heads", sizes[symbols.h])
+    fields.fixed("head_dim", width, "hidden_size / num_attention_heads")
 
 
 def positions(fields: Fields) -> int | None:
@@ -75,16 +91,19 @@ def sparse_layers(fields: Fields, count: int) -> list[str]:
     return ["moe" if number not in dense and (number + 1) % step == 0 else "dense" for number in range(count)]
 
 
-def expert_sizes(fields: Fields, *, width: str, defaults: Mapping[str, int] | None = None) -> dict[Symbol, int]:
+def expert_sizes(
+    fields: Fields, *, width: str, defaults: Mapping[str, int] | None = None, spelled: str = "num_local_experts"
+) -> dict[Symbol, int]:
     """Experts, experts per token, their intermediate size, under any of the spellings.
 
     Parameters
     ----------
     width : the field of the experts' intermediate size.
     defaults : what absent fields mean: "experts", "chosen".
+    spelled : the field of the number of experts that a message on its absence names.
     """
     known: Mapping[str, Any] = defaults or {}
-    experts = fields.named("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
+    experts = fields.named(spelled, *EXPERTS)
     chosen = fields.named("num_experts_per_tok", "num_experts_per_token", "experts_per_token", "moe_k", "moe_topk")
     sizes = {
         symbols.E: fields.size(experts, known["experts"]) if "experts" in known else fields.size(experts),

@@ -9,7 +9,7 @@ from symroof import symbols
 from symroof.architectures.decoder import Decoder, Layer
 from symroof.architectures.families.llama import silu_by_default
 from symroof.architectures.families.phi import LAYER_NORM
-from symroof.architectures.families.schema import positions, transformer_sizes
+from symroof.architectures.families.schema import heads_fill, positions, transformer_sizes
 from symroof.architectures.fields import COMMON, Fields
 from symroof.architectures.parts.attention import PER_HEAD_AND_COMPONENT, Attention
 from symroof.architectures.parts.mlp import Mlp
@@ -66,9 +66,10 @@ class StableLm(Decoder):
             qk_norm=Norm.LAYER if fields.flag("qk_layernorm", False) else None,
             qk_weights=PER_HEAD_AND_COMPONENT,
         )
+        sizes = transformer_sizes(fields, kv_heads=32, rotary="0.25")
+        heads_fill(fields, sizes)
         return cls(
-            transformer_sizes(fields, kv_heads=32, rotary="0.25")
-            | {symbols.f: fields.size("intermediate_size"), symbols.L: fields.layers("num_hidden_layers")},
+            sizes | {symbols.f: fields.size("intermediate_size"), symbols.L: fields.layers("num_hidden_layers")},
             positions(fields),
             (Layer("layer", attention, Mlp(silu_by_default(fields))),),
             LAYER_NORM,

@@ -66,7 +66,7 @@ class VisionTransformer(Architecture):
         if patch > min(sides):
             raise fields.error(f"patch_size is {patch}; expected at most image_size, {min(sides)}")
         classed = not kind.startswith("siglip")
-        bias = fields.flag("qkv_bias", True)
+        bias = fields.flag("qkv_bias", True) if kind == "vit" else True
         pooler, classes = _head(fields, kind)
         dimensions = {
             symbols.d: hidden,
