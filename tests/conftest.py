@@ -13,6 +13,7 @@ import pytest
 from symroof.cli.main import main
 
 DATA = Path(__file__).parent / "data"
+collect_ignore = ["data"]
 
 
 def rows(name: str) -> list[dict[str, str]]:

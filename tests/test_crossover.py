@@ -21,6 +21,7 @@ from symroof.analysis.letters import Solution, solve_letters
 from symroof.analysis.limits import intensity_supremum
 from symroof.analysis.polynomial import Polynomial, polynomial
 from symroof.architectures.config import catalogue
+from symroof.architectures.llm_viewer import FAMILIES
 from symroof.architectures.step import Step
 from symroof.hardware.device import Device
 from symroof.hardware.loader import catalogue as devices
@@ -49,6 +50,7 @@ class Case:
     def bound(self, answer: Crossover, value: int) -> str | None:
         """By the roofline itself: F / P against B / BW at that value."""
         values = dict(self.step.values) | {answer.over.symbol: Integer(value)}
+        values |= {symbol: definition.xreplace(values) for symbol, definition in self.step.letters.definitions.items()}
         operator = self.step.letters[self.operator]
         graph = self.step.letters.bind(values) if answer.over.unit == "bit" else self.graph
         try:
@@ -74,9 +76,11 @@ def random_case(draw: random.Random) -> Case:
         over = draw.choice([*inputs, "batch", "seq_len", *DIMENSIONS])
         inputs.pop(over, None)
         model = symroof.load_model(draw.choice(MODELS))
-        step = getattr(model, draw.choice(["prefill", "decode"]))(accounting=draw.choice(["exact", "exact", "llm-viewer"]), **inputs)
+        accountings = ["exact", "exact", "llm-viewer"] if model.architecture.family in FAMILIES else ["exact"]
+        step = getattr(model, draw.choice(["prefill", "decode"]))(accounting=draw.choice(accountings), **inputs)
         name = draw.choice([operator.name for operator, _ in step.letters])
         letters = step.letters[name].flop_count.free_symbols | step.letters[name].byte_count().free_symbols
+        letters |= {letter for symbol in letters for letter in step.letters.definitions.get(symbol, symbol).free_symbols}
         if variable_of(step, over).symbol in letters:
             return Case(step, draw.choice(DEVICES), name, over)
 

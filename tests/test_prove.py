@@ -9,7 +9,7 @@ from sympy import Add, Expr, Integer, Mul, Poly
 
 import symroof
 from symroof.analysis import smt
-from symroof.analysis.certificate import decide
+from symroof.analysis.claims import decide
 from symroof.analysis.provers import by_roots, by_search, by_shift, holds, shift
 from symroof.symbols import BW, P, b, d, t, w
 

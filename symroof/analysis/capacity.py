@@ -6,16 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from sympy import Add, Expr, Integer, Max, Symbol, factor, floor
+from sympy import Add, Expr, Integer, Max, Piecewise, Symbol, factor, floor, oo
 
 from symroof import symbols
 from symroof.analysis.costs import device_of, needed, variable_of
+from symroof.analysis.intervals import roots
 from symroof.analysis.polynomial import polynomial
+from symroof.analysis.saturation import Span, branches, saturating, spans
 from symroof.architectures.step import Step
 from symroof.errors import DeviceError, InputError, quote
 from symroof.hardware.device import Device
 from symroof.operators.graph import Graph
-from symroof.symbols import VOCABULARY, substitute
+from symroof.symbols import option_name, substitute
 
 
 @dataclass(frozen=True)
@@ -67,11 +69,20 @@ def largest(step: Step, *, over: str = "batch", hardware: Device | str | Path | 
     """
     variable = variable_of(step, over)
     room = _room(hardware, capacity)
-    values = {symbol: value for symbol, value in step.values.items() if symbol != variable.symbol}
-    weights, cache, activations = memory_parts(step.letters.bind(values))
+    x = variable.symbol
+    graph = step.letters.bind({symbol: value for symbol, value in step.values.items() if symbol != x})
+    weights, cache, activations = memory_parts(graph)
     states = activations.args if isinstance(activations, Max) else (activations,)
-    limits = tuple(_limit(weights + cache + state - room, variable.symbol) for state in states)
+    held = [weights + cache + state for state in states]
+    if not any(_depends(graph, part, x) for part in held):
+        raise InputError(f"memory does not depend on {option_name(x)}")
+    found = (
+        (span, tuple(_limit(substitute(part, span.branch.active) - room, x) for part in held)) for span in _spans(graph, Add(*held), x)
+    )
+    span, limits = next((span, limits) for span, limits in found if min(limits) <= span.high)
     value = min(limits)
+    if value == oo:
+        raise InputError(f"any {option_name(x)} fits: from {span.low} on memory does not grow with it")
     return Largest(value, max(floor(value), Integer(0)), limits)
 
 
@@ -86,15 +97,21 @@ def _room(hardware: Device | str | Path | None, capacity: Expr | None) -> Expr:
     return device.capacity_figure.value
 
 
+def _spans(graph: Graph, expression: Expr, x: Symbol) -> tuple[Span, ...]:
+    """The branches of an expression of a bound graph (of a cache with windows, two) over a variable that counts."""
+    return spans(branches(saturating(graph.definitions, expression.free_symbols), [x]), x, Integer(1), {})
+
+
 def _limit(excess: Expr, x: Symbol) -> Expr:
+    """The most of x without excess, which grows with it or stays: all there is, or nothing, where it stays."""
     line = polynomial(excess, x)
-    if line.degree == 0:
-        raise InputError(f"memory does not depend on {VOCABULARY[x].name}")
     if not line.is_bound:
         raise InputError(f"{needed(excess.free_symbols - {x})} to tell what fits")
-    if line.degree != 1:
-        raise InputError(f"memory does not grow in proportion with {x}: no limit in closed form")
-    return -line.coefficients[0] / line.coefficients[1]
+    if line.degree > 2:
+        raise InputError(f"memory grows with a power of {x} above the square: no limit in closed form")
+    if line.degree == 0:
+        return cast(Expr, oo) if line.coefficients[0] <= 0 else Integer(0)
+    return max(roots(line), default=Integer(0))
 
 
 def cache_passes_weights(step: Step) -> Expr:
@@ -105,18 +122,40 @@ def cache_passes_weights(step: Step) -> Expr:
     >>> print(cache_passes_weights(symroof.load_model("llama-2-7b").decode(**widths)))
     1645121/(64*b)
 
+    With a sliding window and the batch a letter there are cases, one on each side of W. Zero or below: a state that
+    does not grow with the context takes more than the weights from the start.
+
     Raises
     ------
     InputError
-        The step is not a decode step, or nothing is cached.
+        No cache grows with the context, or not so far.
     """
     length = variable_of(step, "seq_len").symbol
-    values = {symbol: value for symbol, value in step.values.items() if symbol != length}
-    weights, cache, _ = memory_parts(step.letters.bind(values))
-    per_token = (cache / length).expand()
-    if cache == 0 or length in per_token.free_symbols:
+    graph = step.letters.bind({symbol: value for symbol, value in step.values.items() if symbol != length})
+    weights, cache, _ = memory_parts(graph)
+    if not _depends(graph, cache, length):
         raise InputError(f"{step.model} keeps no KV cache that grows with the context")
-    return cast(Expr, factor(weights / per_token))
+    found = _spans(graph, cache, length)
+    passes = [_passes(weights, substitute(cache, span.branch.active), length) for span in found]
+    last = len(found) - 1
+    answer = Piecewise(
+        *((value, place == last or value <= span.high) for place, (value, span) in enumerate(zip(passes, found, strict=True)))
+    )
+    if answer == oo:
+        raise InputError(f"the KV cache of {step.model} stops growing at a context of {found[-1].low}, before it passes the weights")
+    return cast(Expr, answer)
+
+
+def _passes(weights: Expr, cache: Expr, length: Symbol) -> Expr:
+    """Where a cache that is a line in the length, from a state on, takes what the weights do."""
+    per_token = cache.diff(length)
+    kept = substitute(cache, {length: Integer(0)})
+    return cast(Expr, oo if per_token == 0 else factor((weights - kept) / per_token))
+
+
+def _depends(graph: Graph, expression: Expr, x: Symbol) -> bool:
+    """Whether an expression of a bound graph depends on a variable, itself or through a symbol that saturates."""
+    return any(x in substitute(expression, span.branch.active).free_symbols for span in _spans(graph, expression, x))
 
 
 def hyperbola(step: Step, *, hardware: Device | str | Path | None = None, capacity: Expr | None = None) -> Expr:
@@ -131,14 +170,21 @@ def hyperbola(step: Step, *, hardware: Device | str | Path | None = None, capaci
     Raises
     ------
     InputError
-        Widths are left as letters, or nothing is cached.
+        Widths are left as letters, nothing is cached, or the cache is not so many bytes for each pair: with a sliding
+        window it stops growing, and a recurrent layer keeps a state of its own.
     """
     length = variable_of(step, "seq_len").symbol
-    values = {symbol: value for symbol, value in step.values.items() if symbol not in (length, symbols.b)}
-    weights, cache, _ = memory_parts(step.letters.bind(values))
+    graph = step.letters.bind({symbol: value for symbol, value in step.values.items() if symbol not in (length, symbols.b)})
+    weights, cache, _ = memory_parts(graph)
     if cache == 0:
         raise InputError(f"{step.model} keeps no KV cache")
-    pairs = (_room(hardware, capacity) - weights) / substitute(cache, {length: Integer(1), symbols.b: Integer(1)})
+    per_pair = (cache / length / symbols.b).expand()
+    if per_pair.free_symbols & {length, symbols.b, symbols.t_w}:
+        raise InputError(
+            f"the KV cache of {step.model} is not proportional to batch x context, it has windows or states: "
+            "ask for the largest batch at a context, or the largest context at a batch"
+        )
+    pairs = (_room(hardware, capacity) - weights) / per_pair
     if not pairs.is_number:
         raise InputError(f"{needed(pairs.free_symbols)} to tell what fits")
     return max(pairs, Integer(0))

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
-from sympy import Expr, Integer, Symbol, ceiling, oo
+from sympy import Expr, Symbol, ceiling
 
 from symroof import symbols
-from symroof.analysis.crossover import lowest
+from symroof.analysis.saturation import Branch, branches, saturating
 from symroof.architectures.step import Step
-from symroof.errors import DeviceError, InputError, nearest, quote
+from symroof.errors import InputError, nearest, quote
 from symroof.hardware.device import Device
 from symroof.hardware.loader import load_hardware
-from symroof.operators.data_types import BITS
 from symroof.operators.fusion import fuse
-from symroof.operators.graph import Graph
 from symroof.operators.operator import Direction, Kind, Operator
 from symroof.operators.tensor import Storage
 from symroof.symbols import Variable, lookup, substitute
@@ -84,9 +82,24 @@ def _large(operator: Operator, count: Expr) -> Cost:
     return Cost(operator, count * flops, count * read)
 
 
-def occurs(cost: tuple[Cost, ...], x: Symbol) -> bool:
-    """Whether the formulas mention the variable."""
-    return any(x in one.flops.free_symbols | one.traffic.free_symbols for one in cost) or x in (symbols.P, symbols.BW)
+def letters_of(cost: Iterable[Cost]) -> set[Symbol]:
+    """The letters of the formulas."""
+    return set().union(*(cast(set[Symbol], part.free_symbols) for one in cost for part in (one.flops, one.traffic)))
+
+
+def branches_of(step: Step, cost: Sequence[Cost], free: Iterable[Symbol]) -> tuple[Branch, ...]:
+    """The branches of the formulas over the free symbols: one, where none of their letters saturates over these."""
+    return branches(saturating(step.letters.definitions, letters_of(cost)), free)
+
+
+def on_branch(cost: Iterable[Cost], branch: Branch) -> tuple[Cost, ...]:
+    """The costs with what the saturating symbols stand for on a branch."""
+    return tuple(replace(one, flops=substitute(one.flops, branch.active), traffic=substitute(one.traffic, branch.active)) for one in cost)
+
+
+def occurs(step: Step, cost: tuple[Cost, ...], x: Symbol) -> bool:
+    """Whether the formulas mention the variable, or a symbol that saturates over it."""
+    return x in letters_of(cost) | {symbols.P, symbols.BW} or len(branches_of(step, cost, [x])) > 1
 
 
 def require(step: Step, part: str, cost: tuple[Cost, ...], variable: Variable, typed: str) -> None:
@@ -98,10 +111,9 @@ def require(step: Step, part: str, cost: tuple[Cost, ...], variable: Variable, t
         It does not; the message names those that do.
     """
     grouped = grouped_costs(cost, variable.symbol)
-    if occurs(grouped, variable.symbol):
+    if occurs(step, grouped, variable.symbol):
         return
-    letters = sorted(set().union(*(one.flops.free_symbols | one.traffic.free_symbols for one in cost)), key=str)
-    names = [symbols.VOCABULARY[letter].name for letter in letters if isinstance(letter, Symbol)]
+    names = [symbols.VOCABULARY[letter].name for letter in sorted(letters_of(cost), key=str)]
     hint = nearest("", [*names, "peak", "bandwidth"])
     raise InputError(f"{quote(typed)} ({variable.symbol}) does not occur in {part} of {step.model} in {step.options.phase}; {hint}")
 
@@ -116,15 +128,15 @@ def grouped_costs(cost: tuple[Cost, ...], x: Symbol) -> tuple[Cost, ...]:
     """
     if x != symbols.g:
         return cost
-    letters = set().union(*(one.flops.free_symbols | one.traffic.free_symbols for one in cost))
-    if symbols.h in letters and symbols.k not in letters and cost[0].operator.space.sizes.get("k") == symbols.h:
+    letters = letters_of(cost)
+    if symbols.h in letters and symbols.k not in letters and cost[0].operator.space.sizes.get("k") in (None, symbols.h):
         raise InputError("group_size does not occur: this family has one KV head per query head, h = k; ask a grouped family such as llama")
     heads = {symbols.h: symbols.g * symbols.k}
     return tuple(Cost(one.operator, substitute(one.flops, heads), substitute(one.traffic, heads)) for one in cost)
 
 
 def known_values(step: Step, device: Device | None, *free: Symbol) -> dict[Symbol, Expr]:
-    """The numbers that are known, without those of the free variables.
+    """The numbers that are known, without those of the free variables and of what saturates over them.
 
     Raises
     ------
@@ -136,7 +148,12 @@ def known_values(step: Step, device: Device | None, *free: Symbol) -> dict[Symbo
         values[symbols.g] = values[symbols.h] / values[symbols.k]
     if device:
         values |= {symbols.BW: device.bandwidth_figure.value} | ({symbols.M: device.buffer} if device.buffer else {})
-    for symbol, definition in step.letters.definitions.items():
+    definitions = step.letters.definitions
+    for symbol, definition in definitions.items():
+        if symbol in saturating(definitions, definitions):
+            if not definition.free_symbols & set(free):
+                values[symbol] = substitute(definition, values)
+            continue
         heads = {symbols.g} if {symbols.h, symbols.k} & definition.free_symbols else set()
         for x in (definition.free_symbols | heads) & set(free):
             name = symbols.VOCABULARY[cast(Symbol, x)].name
@@ -158,55 +175,6 @@ def needed(letters: Iterable[object]) -> str:
     return f"{listed} must be given as {'numbers' if len(names) > 1 else 'a number'}"
 
 
-@dataclass(frozen=True)
-class Stretch:
-    """A stretch of the variable on which one graph, and so one peak per operator, applies."""
-
-    low: Expr
-    high: Expr
-    graph: Graph
-
-
-def stretches(step: Step, device: Device | None, variable: Variable, values: dict[Symbol, Expr], cost: Sequence[Cost]) -> Iterator[Stretch]:
-    """The stretches of the variable's range: one, or for a width one per data type that the device has.
-
-    A width on (4, 8] runs in the fastest type of at least 8 bits, and so on.
-    """
-    x, low = variable.symbol, lowest(variable)
-    if device is None or x not in WIDTHS:
-        yield Stretch(low, oo, step.letters.bind(values))
-        return
-    for width in sorted(set(BITS.values())):
-        graph = step.letters.bind(values | {x: Integer(width)})
-        if not _runs(graph, device, [one.operator.name for one in cost]):
-            if low == lowest(variable):
-                raise DeviceError(
-                    f"device {quote(device.name)} has no data type as wide as the other operands: no {variable.name} to range over"
-                )
-            return
-        yield Stretch(low, Integer(width), graph)
-        low = Integer(width)
-
-
-def _runs(graph: Graph, device: Device, names: Sequence[str]) -> bool:
-    try:
-        for name in names:
-            peak_of(graph, bound_operator(graph, name), device)
-    except DeviceError:
-        return False
-    return True
-
-
-def peak_of(graph: Graph, operator: Operator, device: Device) -> Expr:
-    """The peak that applies to an operator of a bound graph."""
-    return device.fastest(graph.data_types(operator))[1]
-
-
-def bound_operator(graph: Graph, name: str) -> Operator:
-    """An operator, or a fused group of them, of a bound graph."""
-    return fuse(graph, name.split("+"))[0]
-
-
-def counts_blocks(cost: tuple[Cost, ...], x: Symbol) -> bool:
-    """Whether a formula counts whole blocks of the variable."""
-    return any(x in atom.free_symbols for one in cost for atom in (one.flops + one.traffic).atoms(ceiling))
+def counts_blocks(cost: Iterable[Cost], *variables: Symbol) -> bool:
+    """Whether a formula counts whole blocks of one of the variables."""
+    return any(not atom.free_symbols.isdisjoint(variables) for one in cost for atom in (one.flops + one.traffic).atoms(ceiling))

@@ -14,11 +14,30 @@ from sympy import Expr, Integer, S, Symbol, oo
 from sympy.logic.boolalg import Boolean
 
 from symroof.analysis.intervals import COMPUTE, MEMORY, Interval, Piece, first_integer, partition
-from symroof.analysis.letters import ALWAYS, CROSSES, INTERVALS, Solution, solve_letters
+from symroof.analysis.letters import ALWAYS, CROSSES, DEPENDS, INTERVALS, Solution, solve_letters
 from symroof.analysis.limits import rational_limit
 from symroof.analysis.polynomial import Polynomial, polynomial
 from symroof.analysis.reasoning import Line, align, reasoning, sentence
 from symroof.symbols import VOCABULARY, Variable, substitute
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """Another branch of the formulas, on which a symbol that saturates stands for something else.
+
+    Attributes
+    ----------
+    where : the condition for being on it.
+    slack : ``F BW - B P`` there, in letters.
+    """
+
+    where: Boolean
+    slack: Polynomial
+
+    @cached_property
+    def solution(self) -> Solution:
+        """The answer in letters, as far as the condition holds."""
+        return solve_letters(self.slack)
 
 
 @dataclass(frozen=True)
@@ -33,6 +52,9 @@ class Crossover:
     values : what the other letters stand for; empty for a symbolic answer.
     pieces : the slack in numbers, on every stretch where one peak applies; empty while it has letters.
     counted : instead of pieces, the stretches of whole numbers, where the formulas count blocks.
+    where : what the letters hold for, where a symbol saturates over the variable (a sliding window's context, the
+        experts touched): the branch on which the numbers cross, else the one a large value is on.
+    others : the other branches in letters; the numbers cover them all.
 
     >>> import symroof
     >>> step = symroof.load_model("llama-2-7b").decode(weight_bits=16, activation_bits=16, kv_bits=16)
@@ -55,6 +77,8 @@ class Crossover:
     pieces: tuple[Piece, ...] = ()
     counted: tuple[Interval, ...] = ()
     statements: tuple[str, ...] = ()
+    where: Boolean | None = None
+    others: tuple[Elsewhere, ...] = ()
 
     @cached_property
     def slack(self) -> Polynomial:
@@ -83,10 +107,15 @@ class Crossover:
 
     @property
     def verdict(self) -> str:
-        """One of "crosses", "always-memory", "always-compute" or "intervals": in numbers where there are, else in letters."""
+        """One of "crosses", "always-memory", "always-compute" or "intervals": in numbers where there are, else in letters.
+
+        Where the letters have branches, "crosses" is said of the one in `where`, "always" only where all agree; else
+        it "depends" on the branch.
+        """
         bounds = [interval.bound for interval in self.intervals]
         if not bounds:
-            return self.solution.verdict
+            told = {(one.verdict, one.condition) for one in (self.solution, *(other.solution for other in self.others))}
+            return self.solution.verdict if len(told) == 1 or self.solution.verdict == CROSSES else DEPENDS
         return ALWAYS[bounds[0]] if len(bounds) == 1 else CROSSES if len(bounds) == 2 else INTERVALS
 
     @property
@@ -166,7 +195,7 @@ class Crossover:
 LAYER_SIZES = tuple(
     symbol
     for symbol, variable in VOCABULARY.items()
-    if variable.name in ("hidden_size", "intermediate_size", "num_heads", "head_dim", "vocab_size")
+    if variable.name in ("hidden_size", "intermediate_size", "expert_intermediate_size", "num_heads", "head_dim", "vocab_size")
 )
 COUNTED = ("dimensionless", "bit")
 """Units of variables that take whole numbers."""

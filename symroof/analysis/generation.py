@@ -1,8 +1,8 @@
 """Sums over generation: a prompt of S tokens, then n tokens one by one, in closed form.
 
 Prefill reads the prompt; decode step i has a context of ``S + i`` tokens, the one it generates included,
-for i = 1 ... n. Every cost of a decode step is a polynomial in the context on each of its regimes, and a
-sum of a polynomial over whole numbers has a closed form (Faulhaber).
+for i = 1 ... n. Every cost of a decode step is a polynomial in the context on each of its regimes (a window
+that fills up ends one), and a sum of a polynomial over whole numbers has a closed form (Faulhaber).
 """
 
 from __future__ import annotations
@@ -14,13 +14,15 @@ from sympy import Add, Expr, Integer, Poly, bernoulli, floor, oo
 
 from symroof import symbols
 from symroof.analysis.analysis import analyze
-from symroof.analysis.costs import device_of
+from symroof.analysis.costs import TOTAL, costs, device_of, known_values, on_branch
 from symroof.analysis.regimes import regimes
+from symroof.analysis.stretches import spans_of
 from symroof.architectures.model import Model
 from symroof.architectures.options import LARGEST, Options
+from symroof.architectures.step import Step
 from symroof.errors import InputError, quote
 from symroof.hardware.device import Device
-from symroof.symbols import substitute
+from symroof.symbols import VOCABULARY, substitute
 
 
 def polynomial_sum(expression: Expr, x, low: Expr, high: Expr) -> Expr:
@@ -64,7 +66,7 @@ class Generation:
     prefill_time, prefill_traffic : of reading the prompt.
     parts : the decode steps by regime.
     decode_traffic : bytes of all decode steps.
-    traffic_formula : the same in letters S and n.
+    traffic_formula : the same in letters S and n; with a sliding window, for contexts on the sides of W that these lie on.
     """
 
     prompt: int
@@ -121,8 +123,7 @@ def generation(model: Model, *, prompt: int, tokens: int, hardware: Device | str
     decode = model.step(Options("decode", **inputs))  # pyright: ignore[reportArgumentType]
     over_context = regimes(decode, over="seq_len", hardware=device)
     low, high = Integer(prompt + 1), Integer(prompt + tokens)
-    traffic = decode.graph.byte_count()
-    in_letters = polynomial_sum(traffic, symbols.t, symbols.S + 1, symbols.S + symbols.n)
+    in_letters, where = _traffic(decode, low, high)
     return Generation(
         prompt,
         tokens,
@@ -134,8 +135,30 @@ def generation(model: Model, *, prompt: int, tokens: int, hardware: Device | str
         (
             *dict.fromkeys((*before.step.statements, *decode.statements)),
             "step i of n has a context of S + i tokens; prefill reads the S of the prompt",
+            *where,
         ),
     )
+
+
+def _traffic(decode: Step, low: Expr, high: Expr) -> tuple[Expr, list[str]]:
+    """Bytes of all steps in S and n: a sum over every branch that has some of their contexts, and where it holds."""
+    whole, values, t = costs(decode, TOTAL), known_values(decode, None, symbols.t), VOCABULARY[symbols.t]
+    found = spans_of(decode, whole, t, values)
+    sums: list[Expr] = []
+    start = Integer(1)
+    for span in found:
+        end = floor(span.high)
+        if start <= high and low <= end:
+            traffic = substitute(Add(*(one.traffic for one in on_branch(whole, span.branch))), values)
+            first = symbols.S + 1 if start <= low else start
+            last = symbols.S + symbols.n if high <= end else end
+            sums.append(polynomial_sum(traffic, t.symbol, first, last))
+        start = end + 1
+    where = [
+        f"S + n <= {one.high}" if high <= one.high else f"S >= {one.high}" if low > one.high else f"S <= {one.high} <= S + n"
+        for one in found[:-1]
+    ]
+    return Add(*sums).expand(), [f"the formula of decode traffic is for {one}" for one in where]
 
 
 def _parts(found, low: Expr, high: Expr):

@@ -106,17 +106,20 @@ def partition(pieces: Sequence[Piece]) -> tuple[Interval, ...]:
             if low in inner:  # at a root FLOPs and bytes take equally long
                 found.append(Interval(low, low, COMPUTE))
             found.append(Interval(low, high, _bound(piece.slack(_between(low, high)))))
-    return _merged(found)
+        if piece.high != oo and piece.slack(piece.high) == 0:  # an end two pieces share is the left one's
+            found.append(Interval(piece.high, piece.high, COMPUTE))
+    return merged(found)
 
 
-def _merged(intervals: Sequence[Interval]) -> tuple[Interval, ...]:
-    merged: list[Interval] = []
+def merged(intervals: Sequence[Interval]) -> tuple[Interval, ...]:
+    """Neighbours with one and the same bound are one stretch."""
+    found: list[Interval] = []
     for interval in intervals:
-        if merged and merged[-1].bound == interval.bound:
-            merged[-1] = Interval(merged[-1].low, interval.high, interval.bound)
+        if found and found[-1].bound == interval.bound:
+            found[-1] = Interval(found[-1].low, interval.high, interval.bound)
         else:
-            merged.append(interval)
-    return tuple(merged)
+            found.append(interval)
+    return tuple(found)
 
 
 def first_integer(crossing: Expr, above: str) -> Expr:

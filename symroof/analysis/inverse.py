@@ -99,7 +99,12 @@ def required(
 
 
 def _for_time(whole: Regimes, target: Expr) -> Answer:
-    falling = whole.over.symbol in RESOURCES
+    falling, last = whole.over.symbol in RESOURCES, whole.regimes[-1]
+    if not falling and last.high == oo and last.time.is_number and last.time <= target:
+        name = option_name(whole.over.symbol)
+        raise InputError(
+            f"any {name} will do: from {last.low} on the step takes {float(last.time):.6g} s, within the target of {float(target):.6g} s"
+        )
     ordered = whole.regimes if falling else tuple(reversed(whole.regimes))
     for regime in ordered:
         value = _reached(regime, whole.over.symbol, target, falling)

@@ -14,6 +14,8 @@ from symroof.analysis.polynomial import Polynomial, reduced, sign, split
 from symroof.errors import InputError
 
 CROSSES, ALWAYS_MEMORY, ALWAYS_COMPUTE, INTERVALS = "crosses", "always-memory", "always-compute", "intervals"
+DEPENDS = "depends"
+"""Not one answer: it depends on the branch, where a symbol saturates."""
 ALWAYS = {MEMORY: ALWAYS_MEMORY, COMPUTE: ALWAYS_COMPUTE}
 
 

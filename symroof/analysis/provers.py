@@ -5,10 +5,10 @@ Each answers (verdict, by, proof in a line, counterexample), or None where it ca
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 
-from sympy import Expr, Poly, Symbol, ceiling, floor, oo
+from sympy import Expr, Integer, Poly, Symbol, ceiling, floor, oo
 
 from symroof.analysis.intervals import COMPUTE, MEMORY, Interval, Piece, partition
 from symroof.analysis.polynomial import polynomial
@@ -24,6 +24,11 @@ def holds(bound: str, slack: Expr, point: Mapping[Symbol, Expr]) -> bool:
     """Whether the claim holds at a point, exactly."""
     value = substitute(slack, point)
     return bool(value < 0) if bound == MEMORY else bool(value >= 0)
+
+
+def inside(margins: Sequence[Expr], point: Mapping[Symbol, Expr]) -> bool:
+    """Whether a point is one of the region where all margins are zero or above."""
+    return all(substitute(margin, point) >= 0 for margin in margins)
 
 
 def by_shift(bound: str, slack: Expr, lows: Mapping[Symbol, Expr]) -> Answer | None:
@@ -50,33 +55,51 @@ def shift(slack: Expr, lows: Mapping[Symbol, Expr]) -> Poly:
     return Poly(substitute(slack, moved).expand(), *gens)
 
 
-def by_roots(bound: str, slack: Expr, lows: Mapping[Symbol, Expr]) -> Answer | None:
+def narrowed(x: Symbol, low: Expr, margins: Sequence[Expr]) -> tuple[Expr, Expr]:
+    """The whole numbers from *low* on between which the margins in this variable alone are zero or above.
+
+    >>> from sympy import Integer
+    >>> from symroof.symbols import b
+    >>> narrowed(b, Integer(1), [9 - 2 * b])
+    (1, 4)
+    """
+    high: Expr = oo
+    for margin in margins:
+        if margin.free_symbols == {x}:
+            rest, slope = substitute(margin, {x: Integer(0)}), margin.diff(x)
+            low, high = (max(low, ceiling(-rest / slope)), high) if slope > 0 else (low, min(high, floor(-rest / slope)))
+    return low, high
+
+
+def by_roots(bound: str, slack: Expr, lows: Mapping[Symbol, Expr], margins: Sequence[Expr] = ()) -> Answer | None:
     """In one variable the roots decide: a counterexample is a point of a stretch with the other bound."""
     if len(lows) != 1:
         return None
     (x, low), *_ = lows.items()
-    intervals = partition([Piece(low, oo, polynomial(slack, x))])
+    low, high = narrowed(x, low, margins)
+    intervals = partition([Piece(low, high, polynomial(slack, x))]) if low <= high else ()
     whole = VOCABULARY[x].domain == "integer"
     for interval in intervals:
         if interval.bound != bound:
-            inside = _member(interval, whole, bound, slack, x)
-            if inside is not None:
-                return REFUTED, SUBSTITUTION, f"F BW - B P ~ {substitute(slack, {x: inside})} at {x} = {inside}", {x: inside}
-    return PROVED, ROOTS, f"the roots leave no {'whole number' if whole else 'value'} of {x} from {low} with the other bound", None
+            member = _member(interval, whole, bound, slack, x)
+            if member is not None:
+                return REFUTED, SUBSTITUTION, f"F BW - B P ~ {substitute(slack, {x: member})} at {x} = {member}", {x: member}
+    range_of = f"from {low}" if high == oo else f"from {low} to {high}"
+    return PROVED, ROOTS, f"the roots leave no {'whole number' if whole else 'value'} of {x} {range_of} with the other bound", None
 
 
 def _member(interval: Interval, whole: bool, bound: str, slack: Expr, x: Symbol) -> Expr | None:
     candidates = [ceiling(interval.low), floor(interval.low) + 1] if whole else []
     if not whole:
         candidates = [interval.low, (interval.low + interval.high) / 2 if interval.high != oo else interval.low + 1]
-    inside = [one for one in candidates if interval.low <= one <= interval.high and (one != 0)]
-    return next((one for one in inside if not holds(bound, slack, {x: one})), None)
+    members = [one for one in candidates if interval.low <= one <= interval.high and (one != 0)]
+    return next((one for one in members if not holds(bound, slack, {x: one})), None)
 
 
-def by_search(bound: str, slack: Expr, lows: Mapping[Symbol, Expr]) -> Answer | None:
+def by_search(bound: str, slack: Expr, lows: Mapping[Symbol, Expr], margins: Sequence[Expr] = ()) -> Answer | None:
     """Look for a counterexample on corners far and near; what is found is checked exactly."""
     for point in _corners(lows):
-        if not holds(bound, slack, point):
+        if inside(margins, point) and not holds(bound, slack, point):
             shown = ", ".join(f"{symbol} = {value}" for symbol, value in point.items())
             return REFUTED, SUBSTITUTION, f"F BW - B P ~ {substitute(slack, point)} at {shown}", point
     return None

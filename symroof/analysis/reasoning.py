@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sympy import Basic, Expr, latex, oo
+from sympy.logic.boolalg import Boolean
 
+from symroof.analysis.letters import Solution
 from symroof.markup import latex_text
 from symroof.tabular import compact
 
 if TYPE_CHECKING:
-    from symroof.analysis.crossover import Crossover
+    from symroof.analysis.crossover import Crossover, Elsewhere
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ def reasoning(answer: Crossover) -> tuple[Line, ...]:
     steps = [
         _named("FLOPs", "F", compact(answer.flops)),
         _named("bytes", "B", compact(answer.traffic)),
+        *([_line("where", answer.where)] if answer.where is not None else []),
         INEQUALITY,
         _line(f"its sign, in {answer.over.name}", answer.slack.as_expr().expand().collect(x)),
     ]
@@ -49,9 +52,15 @@ def reasoning(answer: Crossover) -> tuple[Line, ...]:
         steps.append(_line(f"if, and else {solution.otherwise}", solution.condition))
     if answer.large_layer is not None:
         steps.append(_named("as the layer grows it tends to", f"{x}^*", answer.large_layer))
+    steps += [_elsewhere(one, answer) for one in answer.others]
     if answer.intervals:
         steps.append(_numbers(answer))
     return tuple(steps)
+
+
+def _elsewhere(other: Elsewhere, answer: Crossover) -> Line:
+    told = _in_letters(other.solution, answer)
+    return Line(f"and where {other.where}", told, rf"\text{{{latex_text(told)}}}")
 
 
 def _named(words: str, name: str, value: Basic) -> Line:
@@ -89,38 +98,41 @@ def sentence(answer: Crossover) -> str:
     >>> symroof.crossover(step, "qk_matmul", over="batch").sentence
     'qk_matmul is memory-bound at every batch if 16*BW*e*h*t < P*a*e*h + P*a*h*t + P*c*e*k*t, and else compute-bound'
     """
+    if not answer.intervals:
+        told = {answer.where: answer.solution} | {other.where: other.solution for other in answer.others}
+        return "; ".join(_under(where, _in_letters(solution, answer)) for where, solution in told.items())
     name = answer.over.name
-    if answer.verdict == "intervals" and answer.intervals:
+    if answer.verdict == "intervals":
         parts = [f"{one.bound}-bound from {_plain(one.low)} to {_plain(one.high)}" for one in answer.intervals]
         return f"{answer.operator} over {name}: {', '.join(parts)}"
-    if answer.verdict == "crosses":
-        return _crossing(answer, name)
-    bound = answer.verdict.removeprefix("always-")
-    if answer.intervals or answer.condition is None:
-        return f"{answer.operator} is {bound}-bound at every {name}"
-    if answer.solution.cases:
-        return f"{answer.operator} over {name}: " + "; ".join(f"{case.verdict}, if {case.condition}" for case in answer.solution.cases)
-    if answer.verdict == "intervals":
-        return f"{answer.operator} is {answer.below}-bound outside the two crossings in {name} if {answer.condition}"
-    other = (answer.solution.otherwise or "").removeprefix("always-")
-    return f"{answer.operator} is {bound}-bound at every {name} if {answer.condition}, and else {other}-bound"
-
-
-def _crossing(answer: Crossover, name: str) -> str:
     if answer.value is None:
-        if answer.solution.cases:
-            cases = "; ".join(f"{case.verdict}, if {case.condition}" for case in answer.solution.cases)
-            return f"{answer.operator} over {name}, with {answer.over.symbol}* = {answer.formula}: {cases}"
-        text = f"{answer.operator} is {answer.below}-bound below {name} {answer.formula} and {answer.above}-bound above it"
-        if answer.condition is None:
-            return text
-        otherwise = answer.solution.otherwise
-        return f"{text} if {answer.condition}" + (f", and else it is {otherwise.replace('-', ' ')}-bound" if otherwise else "")
-    text = f"{answer.operator} is {answer.below}-bound below {name} {_plain(answer.value)}"
+        return f"{answer.operator} is {answer.verdict.removeprefix('always-')}-bound at every {name}"
     unit = "" if answer.over.unit == "dimensionless" else f" {answer.over.unit}"
-    text = f"{text}{unit} and {answer.above}-bound above it"
+    text = f"{answer.operator} is {answer.below}-bound below {name} {_plain(answer.value)}{unit} and {answer.above}-bound above it"
     first = answer.first_integer
     return text if first is None else f"{text}; {first} is the first whole number there"
+
+
+def _under(where: Boolean | None, text: str) -> str:
+    return text if where is None else f"where {where}, {text}"
+
+
+def _in_letters(solution: Solution, answer: Crossover) -> str:
+    """What a solution says, in words."""
+    operator, name = answer.operator, answer.over.name
+    if solution.cases:
+        zero = f", with {answer.over.symbol}* = {solution.formula}" if solution.verdict == "crosses" else ""
+        return f"{operator} over {name}{zero}: " + "; ".join(f"{case.verdict}, if {case.condition}" for case in solution.cases)
+    bound = solution.verdict.removeprefix("always-")
+    otherwise = solution.otherwise or ""
+    if solution.verdict == "crosses":
+        text = f"{operator} is {solution.below}-bound below {name} {solution.formula} and {solution.above}-bound above it"
+        otherwise = f", and else it is {otherwise.replace('-', ' ')}-bound" if otherwise else ""
+    elif solution.verdict == "intervals":
+        text, otherwise = f"{operator} is {solution.below}-bound outside the two crossings in {name}", ""
+    else:
+        text, otherwise = f"{operator} is {bound}-bound at every {name}", f", and else {otherwise.removeprefix('always-')}-bound"
+    return text if solution.condition is None else f"{text} if {solution.condition}{otherwise}"
 
 
 def _plain(value: Expr) -> str:

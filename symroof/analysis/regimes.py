@@ -14,21 +14,20 @@ from symroof import symbols
 from symroof.analysis.costs import (
     TOTAL,
     Cost,
-    bound_operator,
+    branches_of,
     costs,
     counts_blocks,
     device_of,
     grouped_costs,
     known_values,
     needed,
-    peak_of,
     require,
-    stretches,
     variable_of,
 )
 from symroof.analysis.intervals import COMPUTE, Interval, Piece, partition
 from symroof.analysis.limits import rational_limit
 from symroof.analysis.polynomial import polynomial
+from symroof.analysis.stretches import bound_operator, peak_of, stretches
 from symroof.architectures.step import Step
 from symroof.errors import InputError, quote
 from symroof.hardware.device import Device
@@ -38,7 +37,7 @@ from symroof.symbols import VOCABULARY, Variable, substitute
 
 @dataclass(frozen=True)
 class Regime:
-    """A stretch of the variable on which no operator changes its bound.
+    """A stretch of the variable on which no operator changes its bound, and no window fills up or last expert is touched.
 
     Attributes
     ----------
@@ -90,7 +89,7 @@ class Regimes:
 
     @property
     def knees(self) -> tuple[Expr, ...]:
-        """Where one operator or more changes its bound, and with it the slope of time."""
+        """Where one operator or more changes its bound, or stops growing, and with it the slope of time changes."""
         return tuple(regime.low for regime in self.regimes[1:])
 
     @cached_property
@@ -161,7 +160,7 @@ def regimes(step: Step, *, over: str, hardware: Device | str | Path) -> Regimes:
     cost = costs(step, TOTAL)
     require(step, TOTAL, cost, variable, over)
     cost = grouped_costs(cost, variable.symbol)
-    if counts_blocks(cost, variable.symbol):
+    if counts_blocks(cost, variable.symbol, *branches_of(step, cost, [variable.symbol])[0].active):
         raise InputError(
             f"fused_attention counts blocks of R rows over {variable.name}: no partition in closed form; leave FlashAttention out"
         )
@@ -170,7 +169,9 @@ def regimes(step: Step, *, over: str, hardware: Device | str | Path) -> Regimes:
         values.pop(symbols.h, None)
     found: list[Regime] = []
     for stretch in stretches(step, device, variable, values, cost):
-        parts = [_part(stretch.graph, one, values, device, variable.symbol) for one in cost]
+        if open_letters := (stretch.low + stretch.high).free_symbols:
+            raise InputError(f"{needed(open_letters)} to follow the time over {variable.name}")
+        parts = [_part(stretch.graph, one, values, device, variable.symbol) for one in stretch.cost]
         pieces = [(part, partition([Piece(stretch.low, stretch.high, part.slack)])) for part in parts]
         found += _overlaid(stretch.low, stretch.high, pieces)
     return Regimes(step, device, variable, tuple(_joined(found)))

@@ -16,11 +16,12 @@ from sympy import Add, Expr, Symbol, ceiling
 from symroof import symbols
 from symroof.analysis.analysis import Analysis, analyze
 from symroof.analysis.costs import needed
-from symroof.analysis.roofline import MEMORY
+from symroof.analysis.roofline import MEMORY, Placed
+from symroof.analysis.saturation import branches, saturating
 from symroof.architectures.step import Step
 from symroof.errors import InputError
 from symroof.hardware.device import Device
-from symroof.symbols import VOCABULARY, substitute
+from symroof.symbols import VOCABULARY, Values, substitute
 
 
 @dataclass(frozen=True)
@@ -77,8 +78,9 @@ def sensitivity(step: Step, hardware: Device | str | Path) -> Sensitivity:
     analysis = analyze(step, hardware)
     if analysis.total.time_expr.free_symbols:
         raise InputError(f"{needed(analysis.total.time_expr.free_symbols)} to tell the elasticities")
-    compute, memory = _times(analysis)
     numbers = dict(analysis.values)
+    active = _active(analysis, numbers)
+    compute, memory = _times(analysis, active)
     letters = sorted((compute + memory).free_symbols, key=str)
     formulas = {
         x: _elasticity(compute + memory, x) for x in letters if isinstance(x, Symbol) and x in VOCABULARY and _smooth(compute + memory, x)
@@ -88,18 +90,25 @@ def sensitivity(step: Step, hardware: Device | str | Path) -> Sensitivity:
         bound: Add(*(placed.count * placed.time_expr for placed in analysis if placed.bound == bound)) / total
         for bound in (MEMORY, "compute")
     }
-    values = {x: _value(analysis, x, numbers) for x in formulas}
+    values = {x: _value(analysis, x, numbers, active) for x in formulas}
     values |= {symbols.P: -shares["compute"], symbols.BW: -shares[MEMORY]}
     formulas = {symbols.P: -compute / (compute + memory), symbols.BW: -memory / (compute + memory)} | formulas
     return Sensitivity(analysis, formulas, values)
 
 
-def _times(analysis: Analysis) -> tuple[Expr, Expr]:
+def _active(analysis: Analysis, numbers: Values) -> Values:
+    """What every symbol that saturates with batch or length stands for at the numbers; where both sides hold, its limit."""
+    definitions = analysis.step.letters.definitions
+    found = branches(saturating(definitions, definitions), [symbols.b, symbols.s, symbols.t])
+    return next(one.active for one in reversed(found) if one.where.xreplace(dict(numbers)))
+
+
+def _times(analysis: Analysis, active: Values) -> tuple[Expr, Expr]:
     """Compute-bound and memory-bound time in letters, on the regime the numbers are in."""
     pairs = list(zip(analysis, (count for _, count in analysis.step.letters), strict=True))
     compute = [count * placed.letters.flop_count / symbols.P for placed, count in pairs if placed.bound != MEMORY]
     memory = [count * placed.letters.byte_count() / symbols.BW for placed, count in pairs if placed.bound == MEMORY]
-    return Add(*compute), Add(*memory)
+    return substitute(Add(*compute), active), substitute(Add(*memory), active)
 
 
 def _smooth(time: Expr, x: Symbol) -> bool:
@@ -110,18 +119,19 @@ def _elasticity(time: Expr, x: Symbol) -> Expr:
     return x * time.diff(x) / time
 
 
-def _value(analysis: Analysis, x: Symbol, numbers: Mapping[Symbol, Expr]) -> Expr:
+def _value(analysis: Analysis, x: Symbol, numbers: Values, active: Values) -> Expr:
     """The elasticity in numbers, every operator under its own peak."""
     change = Add(
         *(
-            substitute(count, numbers) * substitute(_part(placed, x), numbers) + substitute(x * count.diff(x), numbers) * placed.time_expr
+            substitute(count, numbers) * substitute(_part(placed, x, active), numbers)
+            + substitute(x * count.diff(x), numbers) * placed.time_expr
             for placed, count in zip(analysis, (count for _, count in analysis.step.letters), strict=True)
         )
     )
     return change / analysis.total.time_expr
 
 
-def _part(placed, x: Symbol) -> Expr:
+def _part(placed: Placed, x: Symbol, active: Values) -> Expr:
     if placed.bound == MEMORY:
-        return x * placed.letters.byte_count().diff(x) / placed.bandwidth
-    return x * placed.letters.flop_count.diff(x) / placed.peak
+        return x * substitute(placed.letters.byte_count(), active).diff(x) / placed.bandwidth
+    return x * substitute(placed.letters.flop_count, active).diff(x) / placed.peak

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any
 
@@ -17,12 +17,12 @@ def available() -> bool:
 
 
 def decide(
-    bound: str, slack: Expr, lows: Mapping[Symbol, Expr], whole: Mapping[Symbol, bool]
+    bound: str, slack: Expr, lows: Mapping[Symbol, Expr], whole: Mapping[Symbol, bool], margins: Sequence[Expr] = ()
 ) -> tuple[str, str, str, Mapping[Symbol, Expr] | None] | None:
     """Ask z3 for a point at which the claim fails; None where it is not installed or does not know.
 
     A proof over the real numbers is one over the whole numbers; a real counterexample is no answer where
-    the variables count, so that case is asked again over the integers.
+    the variables count, so that case is asked again over the integers. The margins are zero or above at the point.
     """
     if not available() or not slack.free_symbols:
         return None
@@ -34,6 +34,8 @@ def decide(
         solver.set("timeout", TIMEOUT_MS)
         for symbol, low in lows.items():
             solver.add(letters[symbol] >= _number(low) if low > 0 else letters[symbol] > 0)
+        for margin in margins:
+            solver.add(_polynomial(margin, letters) >= 0)
         value = _polynomial(slack, letters)
         solver.add(value >= 0 if bound == "memory" else value < 0)
         answer = solver.check()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from sympy import Add, Expr, Symbol, ceiling
+from sympy import Add, Expr, Integer, Symbol, ceiling, floor
 
 from symroof import symbols
 from symroof.analysis.blocks import counted_intervals
@@ -13,24 +13,25 @@ from symroof.analysis.costs import (
     TOTAL,
     WEIGHTS_AND_KV,
     Cost,
-    bound_operator,
     costs,
     counts_blocks,
     device_of,
     grouped_costs,
     known_values,
-    peak_of,
+    on_branch,
     require,
-    stretches,
     variable_of,
 )
-from symroof.analysis.crossover import Crossover
-from symroof.analysis.intervals import Interval, Piece
+from symroof.analysis.crossover import Crossover, Elsewhere
+from symroof.analysis.intervals import Interval, Piece, merged, partition
 from symroof.analysis.polynomial import polynomial
+from symroof.analysis.saturation import Span
+from symroof.analysis.stretches import bound_operator, peak_of, spans_of, stretches
 from symroof.architectures.step import Step
+from symroof.errors import InputError
 from symroof.hardware.device import Device
 from symroof.operators.graph import Graph
-from symroof.symbols import Variable, replaced, substitute
+from symroof.symbols import Variable, option_name, replaced, substitute
 
 
 def crossover(step: Step, operator: str, *, over: str, hardware: Device | str | Path | None = None) -> Crossover:
@@ -90,26 +91,57 @@ def _crossover(step: Step, name: str, cost: Sequence[Cost], variable: Variable, 
     values = known_values(step, device, x)
     if x == symbols.g:
         values.pop(symbols.h, None)
+    found = spans_of(step, cost, variable, values)
+    saturating = found[0].branch.active
+    if counts_blocks(cost, *saturating):
+        raise InputError(
+            f"FlashAttention over a sliding window counts blocks whose start depends on {option_name(x)}: no closed form; "
+            "leave FlashAttention out"
+        )
     blocks = counts_blocks(cost, x)
     sizes = {symbol: value for symbol, value in values.items() if symbol in MODEL_SIZES} if len(cost) > 1 else {}
-    flops, traffic = (substitute(Add(*(_whole_blocks(part) if blocks else part for part in parts)), sizes) for parts in _columns(cost))
-    pieces: tuple[Piece, ...] = ()
-    counted: tuple[Interval, ...] = ()
-    if blocks:
-        counted = _counted(step, cost, variable, values, device)
-    else:
-        pieces = tuple(_pieces(step, name, cost, variable, values, device))
-    statements = (*step.statements, *_said(name, blocks, device))
-    return Crossover(name, variable, flops, traffic, symbols.P, symbols.BW, values, pieces, counted, statements)
+    pieces = () if blocks else _pieces(step, name, cost, variable, values, device)
+    counted = _counted(step, cost, variable, values, device) if blocks else ()
+    chosen = _decisive(found, counted or partition(pieces))
+    flops, traffic = _in_letters(on_branch(cost, chosen.branch), blocks, sizes)
+    elsewhere = ((span.branch, _in_letters(on_branch(cost, span.branch), blocks, sizes)) for span in found if span is not chosen)
+    others = tuple(Elsewhere(branch.where, polynomial(f * symbols.BW - moved * symbols.P, x)) for branch, (f, moved) in elsewhere)
+    where = chosen.branch.where if saturating else None
+    defined = [f"{symbol} = {meant}" for symbol, meant in step.letters.definitions.items() if (flops + traffic).has(symbol)]
+    statements = (*step.statements, *defined, *_said(name, blocks, device))
+    return Crossover(name, variable, flops, traffic, symbols.P, symbols.BW, values, pieces, counted, statements, where=where, others=others)
 
 
-INPUTS = (symbols.b, symbols.s, symbols.t, symbols.w, symbols.a, symbols.c, symbols.P, symbols.BW, symbols.M, symbols.R)
+def _decisive(found: Sequence[Span], intervals: Sequence[Interval]) -> Span:
+    """The branch on which the bound changes in numbers (last, if it does so more than once), else the one a large value is on."""
+    if len(intervals) < 2:
+        return found[-1]
+    return next(span for span in reversed(found) if span.low <= intervals[-1].low)
+
+
+def _in_letters(cost: Sequence[Cost], blocks: bool, sizes: dict[Symbol, Expr]) -> tuple[Expr, Expr]:
+    """FLOPs and bytes as the formula has them."""
+    columns = ([one.flops for one in cost], [one.traffic for one in cost])
+    flops, traffic = (substitute(Add(*(_whole_blocks(part) if blocks else part for part in parts)), sizes) for parts in columns)
+    return flops, traffic
+
+
+INPUTS = (
+    symbols.b,
+    symbols.s,
+    symbols.t,
+    symbols.t_w,
+    symbols.X,
+    symbols.w,
+    symbols.a,
+    symbols.c,
+    symbols.P,
+    symbols.BW,
+    symbols.M,
+    symbols.R,
+)
 MODEL_SIZES = frozenset(symbols.VOCABULARY) - frozenset(INPUTS)
 """What a model fixes; in a whole step these are put in as numbers, or nobody could read the formula."""
-
-
-def _columns(cost: Sequence[Cost]) -> tuple[list[Expr], list[Expr]]:
-    return [one.flops for one in cost], [one.traffic for one in cost]
 
 
 def _whole_blocks(expression: Expr) -> Expr:
@@ -117,14 +149,18 @@ def _whole_blocks(expression: Expr) -> Expr:
     return replaced(expression, ceiling, lambda inner: inner)
 
 
-def _pieces(step: Step, name: str, cost: Sequence[Cost], variable: Variable, values: dict[Symbol, Expr], device: Device | None):
+def _pieces(
+    step: Step, name: str, cost: Sequence[Cost], variable: Variable, values: dict[Symbol, Expr], device: Device | None
+) -> tuple[Piece, ...]:
+    """The slack in numbers on every stretch; none while a letter is left on one of them."""
     x = variable.symbol
+    found: list[Piece] = []
     for stretch in stretches(step, device, variable, values, cost):
-        over_time = numeric_slack(stretch.graph, name, cost, values, device, x)
-        slack = polynomial(over_time, x)
-        if not slack.is_bound:
-            return
-        yield Piece(stretch.low, stretch.high, slack)
+        slack = polynomial(numeric_slack(stretch.graph, name, stretch.cost, values, device, x), x)
+        if not (slack.is_bound and stretch.low.is_number and stretch.high.is_number):
+            return ()
+        found.append(Piece(stretch.low, stretch.high, slack))
+    return tuple(found)
 
 
 def numeric_slack(graph: Graph, name: str, cost: Sequence[Cost], values: dict[Symbol, Expr], device: Device | None, x: Symbol) -> Expr:
@@ -142,13 +178,19 @@ def numeric_slack(graph: Graph, name: str, cost: Sequence[Cost], values: dict[Sy
 def _counted(
     step: Step, cost: Sequence[Cost], variable: Variable, values: dict[Symbol, Expr], device: Device | None
 ) -> tuple[Interval, ...]:
+    """The stretches of whole numbers, on every branch those that lie on it."""
     if device is None or symbols.R not in values:
         return ()
-    graph = step.letters.bind(values)
-    slack = numeric_slack(graph, "", cost, values, device, variable.symbol)
-    if slack.free_symbols != {variable.symbol}:
-        return ()
-    return counted_intervals(slack, variable.symbol, values[symbols.R])
+    x, first, found = variable.symbol, Integer(1), []
+    for stretch in stretches(step, device, variable, values, cost):
+        slack = numeric_slack(stretch.graph, "", stretch.cost, values, device, x)
+        if slack.free_symbols != {x} or not stretch.high.is_number:
+            return ()
+        last = floor(stretch.high)
+        inside = (one for one in counted_intervals(slack, x, values[symbols.R]) if one.high >= first and one.low <= last)
+        found += [Interval(max(one.low, first), min(one.high, last), one.bound) for one in inside]
+        first = last + 1
+    return merged(found)
 
 
 def _said(name: str, blocks: bool, device: Device | None) -> list[str]:

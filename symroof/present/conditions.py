@@ -22,15 +22,19 @@ from symroof.tabular import Column, Formula, Table, number, si
 def crossover_parts(step: Step, answers: Sequence[Crossover], hardware: str | Path | None) -> list[Any]:
     """A table of all, and the reasoning line by line where there is one."""
     over = answers[0].over
+    branched = any(answer.where is not None for answer in answers)
     columns = (
         *(Column("operator"), Column("verdict"), Column("formula", title=f"{over.symbol}* ({over.name})"), Column("condition")),
+        *((Column("where", title="formula holds where"),) if branched else ()),
         *(Column("value", over.unit if over.unit != "dimensionless" else "", numeric=True, prefixed=over.unit.endswith("second")),),
         Column("first", title="first whole number"),
     )
     rows = tuple(
         (
             *(answer.operator, answer.verdict, Formula(answer.formula) if answer.formula is not None else "-"),
-            *(Formula(answer.condition) if answer.condition is not None else "-", answer.value, answer.first_integer),
+            Formula(answer.condition) if answer.condition is not None else "-",
+            *((Formula(answer.where) if answer.where is not None else "-",) if branched else ()),
+            *(answer.value, answer.first_integer),
         )
         for answer in answers
     )

@@ -12,7 +12,7 @@ from sympy import Basic, Integer, oo
 from symroof import symbols
 from symroof.analysis.analysis import Analysis, Total
 from symroof.analysis.certificate import Certificate
-from symroof.analysis.crossover import Crossover
+from symroof.analysis.crossover import Crossover, Elsewhere
 from symroof.analysis.generation import Generation
 from symroof.analysis.intervals import Interval
 from symroof.analysis.inverse import Answer
@@ -172,6 +172,8 @@ def crossover_record(answer: Crossover) -> dict[str, Any]:
         "formula": _text(solution.formula),
         "condition": _text(solution.condition),
         "otherwise": solution.otherwise,
+        "where": _text(answer.where),
+        "others": [_elsewhere(other) for other in answer.others] or None,
         "cases": [{"condition": str(case.condition), "verdict": case.verdict} for case in solution.cases] or None,
         "large_layer": _text(answer.large_layer),
         "latex": answer.latex(),
@@ -181,6 +183,17 @@ def crossover_record(answer: Crossover) -> dict[str, Any]:
         "intervals": [_interval(interval) for interval in answer.intervals] or None,
         "sentence": answer.sentence,
         "statements": list(answer.statements),
+    }
+
+
+def _elsewhere(other: Elsewhere) -> dict[str, Any]:
+    solution = other.solution
+    return {
+        "where": str(other.where),
+        "verdict": solution.verdict,
+        "formula": _text(solution.formula),
+        "condition": _text(solution.condition),
+        "otherwise": solution.otherwise,
     }
 
 

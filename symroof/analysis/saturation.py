@@ -1,0 +1,108 @@
+"""Symbols that stop growing, and the branches they divide the range of a variable into.
+
+The context of a sliding window is ``t_w = min(t, W)``, the experts a step touches are ``X = min(E, K b)``. On each
+side of the point where the two are equal the symbol stands for one of them, and every formula is a polynomial
+again; at that point both sides agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from sympy import And, Expr, Ge, Integer, Le, Max, Min, Symbol, ceiling, floor, oo, true
+from sympy.logic.boolalg import Boolean
+
+from symroof.symbols import Values, substitute
+
+
+@dataclass(frozen=True)
+class Branch:
+    """A side to stand on: what each saturating symbol stands for there, and where that is.
+
+    Attributes
+    ----------
+    active : the argument of its minimum for every saturating symbol.
+    where : the condition in letters, ends included; true where nothing saturates.
+    """
+
+    active: Mapping[Symbol, Expr]
+    where: Boolean
+
+    @property
+    def margins(self) -> tuple[Expr, ...]:
+        """What is zero or above on the branch, and nowhere else all of it."""
+        sides = (one for one in cast(tuple[Any, ...], And.make_args(self.where)) if one != true)
+        return tuple(one.gts - one.lts for one in sides)
+
+    def ends(self, x: Symbol) -> tuple[Expr, Expr]:
+        """Where the branch starts and ends in a variable, the other symbols being positive.
+
+        >>> from symroof.symbols import E, K, X, b
+        >>> [one.ends(b) for one in branches({X: Min(E, K * b)}, [b])]
+        [(0, E/K), (E/K, oo)]
+        """
+        low, high = cast(Expr, Integer(0)), cast(Expr, oo)
+        for margin in self.margins:
+            rest, slope = substitute(margin, {x: Integer(0)}), margin.diff(x)
+            if slope.is_positive:
+                low = Max(low, -rest / slope)
+            elif slope.is_negative:
+                high = Min(high, -rest / slope)
+        return low, high
+
+
+def saturating(definitions: Mapping[Symbol, Expr], used: Iterable[object]) -> dict[Symbol, Min]:
+    """Those of the used symbols that are the lesser of two products; the block rows of FlashAttention are none."""
+    letters = set(used)
+    return {
+        symbol: definition
+        for symbol, definition in definitions.items()
+        if symbol in letters and isinstance(definition, Min) and not definition.has(ceiling, floor)
+    }
+
+
+def branches(definitions: Mapping[Symbol, Min], free: Iterable[Symbol]) -> tuple[Branch, ...]:
+    """The branches over the free symbols, in the order in which one that grows goes through them.
+
+    >>> from symroof.symbols import E, K, W, X, b, t, t_w
+    >>> for one in branches({t_w: Min(t, W), X: Min(E, K * b)}, [b]):
+    ...     print(one.where, one.active)
+    K*b <= E {X: K*b}
+    K*b >= E {X: E}
+    """
+    moving = set(free)
+    found = [Branch({}, true)]
+    for symbol, definition in definitions.items():
+        if not definition.free_symbols & moving:
+            continue
+        growing, limit = sorted(definition.args, key=lambda part: not part.free_symbols & moving)
+        found = [
+            Branch({**one.active, symbol: argument}, cast(Boolean, And(one.where, side(growing, limit))))
+            for one in found
+            for side, argument in ((Le, growing), (Ge, limit))
+        ]
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class Span:
+    """A branch over the range of one variable; its ends are numbers as far as the letters have them."""
+
+    low: Expr
+    high: Expr
+    branch: Branch
+
+
+def spans(found: Iterable[Branch], x: Symbol, start: Expr, values: Values) -> tuple[Span, ...]:
+    """The branches that a range from *start* on goes through, neighbours sharing their ends.
+
+    >>> from symroof.symbols import E, K, X, b
+    >>> mixtral = {E: Integer(8), K: Integer(2)}
+    >>> [(one.low, one.high) for one in spans(branches({X: Min(E, K * b)}, [b]), b, Integer(1), mixtral)]
+    [(1, 4), (4, oo)]
+    """
+    ends = ((*(substitute(end, values) for end in branch.ends(x)), branch) for branch in found)
+    placed = (Span(Max(start, low), high, branch) for low, high, branch in ends)
+    return tuple(one for one in placed if (one.low < one.high) != False)  # noqa: E712 - with letters left it is neither
