@@ -16,7 +16,8 @@ from sympy import nan, oo, zoo
 
 import symroof
 from symroof.architectures.config import catalogue
-from symroof.architectures.families import BY_MODEL_TYPE, multimodal
+from symroof.architectures.families import MODEL_TYPES as KNOWN
+from symroof.architectures.families import multimodal
 from symroof.errors import quote
 
 CONFIGS, SECONDS, MEGABYTES = 10_000, 2.0, 500
@@ -134,7 +135,7 @@ def turned(rng: random.Random, config: Config) -> set[str]:
 
 
 def swapped(rng: random.Random, config: Config) -> set[str]:
-    config["model_type"] = rng.choice((*BY_MODEL_TYPE, *multimodal.FAMILIES))
+    config["model_type"] = rng.choice((*KNOWN, *multimodal.FAMILIES))
     return {"model_type"}
 
 

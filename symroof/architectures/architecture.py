@@ -60,7 +60,6 @@ class Architecture(ABC):
     max_positions: int | None
 
     family: ClassVar[str]
-    model_types: ClassVar[tuple[str, ...]]
     harmless: ClassVar[tuple[str, ...]] = ()
     """Fields of the family's configs that leave FLOPs and bytes alone."""
     generative: ClassVar[bool] = True

@@ -14,7 +14,7 @@ from symroof.architectures import exact, llm_viewer
 from symroof.architectures.architecture import Architecture
 from symroof.architectures.cache import Cache
 from symroof.architectures.config import catalogue, locate, parse
-from symroof.architectures.families import BY_MODEL_TYPE, multimodal
+from symroof.architectures.families import MODEL_TYPES, family_of, multimodal
 from symroof.architectures.fields import Fields, listing
 from symroof.architectures.options import Options
 from symroof.architectures.quantization import UNQUANTIZED_BITS, Quantization, read_quantization
@@ -236,12 +236,12 @@ def load_model(name_or_path: str | Path) -> Model:
         unread = outer.unread(multimodal.HARMLESS)
     elif part == "vision":
         raise outer.error(f"model_type {quote(kind)} has one part; ask for it without {PART_MARK}vision")
-    if not isinstance(kind, str) or kind not in BY_MODEL_TYPE:
-        hint = nearest(kind if isinstance(kind, str) else "", [*BY_MODEL_TYPE, *([] if nested else multimodal.FAMILIES)])
+    if not isinstance(kind, str) or kind not in MODEL_TYPES:
+        hint = nearest(kind if isinstance(kind, str) else "", [*MODEL_TYPES, *([] if nested else multimodal.FAMILIES)])
         raise fields.error(
             f"model_type {quote(kind)} is not a family known here; {hint}" if kind is not None else f"model_type is missing; {hint}"
         )
-    family = BY_MODEL_TYPE[kind]
+    family = family_of(kind)
     if nested and family.generative != (nested == "text"):
         raise fields.error(f"model_type is {quote(kind)}; expected {'a decoder' if nested == 'text' else 'an encoder'}")
     architecture = family.read(fields)

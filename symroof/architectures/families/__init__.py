@@ -1,36 +1,50 @@
-"""One file per family of models: what its config's fields say, in parts."""
+"""One file per family of models: what its config's fields say, in parts. A file is loaded when a config asks for it."""
 
 from __future__ import annotations
 
-from symroof.architectures.architecture import Architecture
-from symroof.architectures.families.bloom import Bloom
-from symroof.architectures.families.cohere import Cohere, Cohere2
-from symroof.architectures.families.deepseek import Deepseek, DeepseekV2, DeepseekV3
-from symroof.architectures.families.dit import DiT
-from symroof.architectures.families.falcon import Falcon
-from symroof.architectures.families.gemma import Gemma, Gemma2, Gemma3
-from symroof.architectures.families.glm import ChatGLM, Glm, Glm4, Glm4Moe
-from symroof.architectures.families.gpt import GPT2, GPTJ, GPTBigCode, GPTNeoX
-from symroof.architectures.families.granite import Granite, GraniteMoe, GraniteMoeHybrid
-from symroof.architectures.families.jamba import Jamba, NemotronH
-from symroof.architectures.families.llama import Llama, Mistral, Phi3, SmolLM3
-from symroof.architectures.families.mamba import FalconMamba, Mamba, Mamba2
-from symroof.architectures.families.mixtral import Ernie45Moe, GptOss, Mixtral
-from symroof.architectures.families.olmo import Olmo, Olmo2, Olmo3, Olmoe
-from symroof.architectures.families.opt import OPT
-from symroof.architectures.families.phi import Phi, PhiMoe
-from symroof.architectures.families.qwen import Qwen2, Qwen2Moe, Qwen3, Qwen3Moe
-from symroof.architectures.families.qwen_next import Qwen3Next
-from symroof.architectures.families.starcoder import StableLm, Starcoder2
-from symroof.architectures.families.vision import VisionTransformer
+from importlib import import_module
+from typing import cast
 
-FAMILIES: tuple[type[Architecture], ...] = (
-    *(Llama, Mistral, Phi3, SmolLM3, Qwen2, Qwen3, Phi, Gemma, Gemma2, Gemma3),
-    *(GPT2, GPTBigCode, GPTJ, GPTNeoX, OPT, Bloom, Falcon, Starcoder2, StableLm),
-    *(Cohere, Cohere2, Olmo, Olmo2, Olmo3, Granite, ChatGLM, Glm, Glm4),
-    *(Mixtral, Qwen2Moe, Qwen3Moe, Olmoe, GptOss, PhiMoe, GraniteMoe, Glm4Moe, Ernie45Moe),
-    *(Deepseek, DeepseekV2, DeepseekV3),
-    *(Mamba, FalconMamba, Mamba2, Jamba, Qwen3Next, NemotronH, GraniteMoeHybrid),
-    *(VisionTransformer, DiT),
-)
-BY_MODEL_TYPE = {model_type: family for family in FAMILIES for model_type in family.model_types}
+from symroof.architectures.architecture import Architecture
+
+_FILES = {
+    "llama": {"llama": "Llama", "mistral": "Mistral", "phi3": "Phi3", "smollm3": "SmolLM3"},
+    "qwen": {"qwen2": "Qwen2", "qwen3": "Qwen3", "qwen2_moe": "Qwen2Moe", "qwen3_moe": "Qwen3Moe"},
+    "phi": {"phi": "Phi", "phimoe": "PhiMoe"},
+    "gemma": {"gemma": "Gemma", "gemma2": "Gemma2", "gemma3_text": "Gemma3"},
+    "gpt": {"gpt2": "GPT2", "gpt_bigcode": "GPTBigCode", "gptj": "GPTJ", "gpt_neox": "GPTNeoX"},
+    "opt": {"opt": "OPT"},
+    "bloom": {"bloom": "Bloom"},
+    "falcon": {"falcon": "Falcon", "RefinedWeb": "Falcon", "RefinedWebModel": "Falcon"},
+    "starcoder": {"starcoder2": "Starcoder2", "stablelm": "StableLm"},
+    "cohere": {"cohere": "Cohere", "cohere2": "Cohere2"},
+    "olmo": {"olmo": "Olmo", "olmo2": "Olmo2", "olmo3": "Olmo3", "olmoe": "Olmoe"},
+    "granite": {"granite": "Granite", "granitemoe": "GraniteMoe", "granitemoehybrid": "GraniteMoeHybrid"},
+    "glm": {"chatglm": "ChatGLM", "glm": "Glm", "glm4": "Glm4", "glm4_moe": "Glm4Moe"},
+    "mixtral": {"mixtral": "Mixtral", "gpt_oss": "GptOss", "ernie4_5_moe": "Ernie45Moe"},
+    "deepseek": {"deepseek": "Deepseek", "deepseek_v2": "DeepseekV2", "deepseek_v3": "DeepseekV3", "kimi_k2": "DeepseekV3"},
+    "mamba": {"mamba": "Mamba", "falcon_mamba": "FalconMamba", "mamba2": "Mamba2"},
+    "jamba": {"jamba": "Jamba", "nemotron_h": "NemotronH"},
+    "qwen_next": {"qwen3_next": "Qwen3Next"},
+    "vision": {"vit": "VisionTransformer", "clip_vision_model": "VisionTransformer", "siglip_vision_model": "VisionTransformer"},
+    "dit": {"DiTTransformer2DModel": "DiT", "Transformer2DModel": "DiT"},
+}
+"""For every file the classes of its families, by the model_type that asks for them."""
+
+_HOMES = {model_type: (file, name) for file, families in _FILES.items() for model_type, name in families.items()}
+MODEL_TYPES = tuple(_HOMES)
+
+
+def family_of(model_type: str) -> type[Architecture]:
+    """The family of a model_type that is known.
+
+    >>> family_of("qwen2").family
+    'qwen2'
+    """
+    file, name = _HOMES[model_type]
+    return cast(type[Architecture], getattr(import_module(f"{__name__}.{file}"), name))
+
+
+def families() -> tuple[type[Architecture], ...]:
+    """Every family, once."""
+    return tuple(dict.fromkeys(map(family_of, MODEL_TYPES)))

@@ -8,7 +8,8 @@ from typing import Self
 from symroof import symbols
 from symroof.architectures.decoder import Decoder, Layer
 from symroof.architectures.families.phi import LAYER_NORM
-from symroof.architectures.fields import COMMON, Fields
+from symroof.architectures.fields import Fields
+from symroof.architectures.harmless import COMMON
 from symroof.architectures.parts.attention import Attention
 from symroof.architectures.parts.mlp import Mlp
 
@@ -24,7 +25,6 @@ class Bloom(Decoder):
     """
 
     family = "bloom"
-    model_types = ("bloom",)
     harmless = (
         *COMMON,
         "apply_residual_connection_post_layernorm",

@@ -9,7 +9,8 @@ from symroof import symbols
 from symroof.architectures.decoder import Decoder, Layer, Norms
 from symroof.architectures.families.llama import silu_by_default
 from symroof.architectures.families.schema import LAYER_TYPES, last_of_each, positions, stack, transformer_sizes
-from symroof.architectures.fields import COMMON, Fields
+from symroof.architectures.fields import Fields
+from symroof.architectures.harmless import COMMON
 from symroof.architectures.parts.attention import PER_HEAD_AND_COMPONENT, Attention
 from symroof.architectures.parts.mlp import Mlp
 from symroof.operators.norm import Norm
@@ -27,7 +28,6 @@ class Cohere(Decoder):
     """
 
     family = "cohere"
-    model_types = ("cohere",)
     harmless = COHERE_COMMON
 
     @classmethod
@@ -57,7 +57,6 @@ class Cohere2(Decoder):
     """
 
     family = "cohere2"
-    model_types = ("cohere2",)
     harmless = (
         *COHERE_COMMON,
         "use_qk_norm",

@@ -9,7 +9,8 @@ from symroof import symbols
 from symroof.architectures.decoder import Decoder
 from symroof.architectures.families.glm import UNUSED, dense_first
 from symroof.architectures.families.schema import transformer_sizes
-from symroof.architectures.fields import COMMON, Fields
+from symroof.architectures.fields import Fields
+from symroof.architectures.harmless import COMMON
 from symroof.architectures.parts.attention import Attention
 from symroof.architectures.parts.latent import LatentAttention
 
@@ -24,7 +25,6 @@ class DeepseekV2(Decoder):
     """
 
     family = "deepseek_v2"
-    model_types = ("deepseek_v2",)
     harmless = DEEPSEEK_COMMON
 
     @classmethod
@@ -41,7 +41,6 @@ class DeepseekV3(Decoder):
     """
 
     family = "deepseek_v3"
-    model_types = ("deepseek_v3", "kimi_k2")
     harmless = DEEPSEEK_COMMON
 
     @classmethod
@@ -74,7 +73,6 @@ class Deepseek(Decoder):
     """
 
     family = "deepseek"
-    model_types = ("deepseek",)
     harmless = DEEPSEEK_COMMON
 
     @classmethod

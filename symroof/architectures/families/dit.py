@@ -50,7 +50,6 @@ class DiT(Architecture):
     """
 
     family = "dit"
-    model_types = ("DiTTransformer2DModel", "Transformer2DModel")
     generative = False
     harmless = (*("_class_name", "_diffusers_version", "dropout", "norm_eps", "norm_num_groups", "upcast_attention"),)
 

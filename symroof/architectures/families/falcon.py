@@ -9,7 +9,8 @@ from symroof import symbols
 from symroof.architectures.decoder import Decoder, Layer
 from symroof.architectures.families.phi import LAYER_NORM
 from symroof.architectures.families.schema import positions
-from symroof.architectures.fields import COMMON, Fields
+from symroof.architectures.fields import Fields
+from symroof.architectures.harmless import COMMON
 from symroof.architectures.parts.attention import Attention
 from symroof.architectures.parts.mlp import Mlp
 from symroof.architectures.parts.part import ACTIVATIONS
@@ -23,7 +24,6 @@ class Falcon(Decoder):
     """
 
     family = "falcon"
-    model_types = ("falcon", "RefinedWeb", "RefinedWebModel")
     harmless = (*COMMON, "ff_factor", "apply_residual_connection_post_layernorm")
 
     @classmethod

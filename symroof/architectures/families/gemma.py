@@ -8,7 +8,8 @@ from typing import Any, Self
 from symroof import symbols
 from symroof.architectures.decoder import Decoder, Layer, Norms
 from symroof.architectures.families.schema import LAYER_TYPES, last_of_each, positions, stack, transformer_sizes
-from symroof.architectures.fields import COMMON, Fields
+from symroof.architectures.fields import Fields
+from symroof.architectures.harmless import COMMON
 from symroof.architectures.parts.attention import Attention
 from symroof.architectures.parts.mlp import Mlp
 from symroof.architectures.parts.part import ACTIVATIONS
@@ -28,7 +29,6 @@ class Gemma(Decoder):
     """
 
     family = "gemma"
-    model_types = ("gemma",)
     harmless = (*COMMON, "hidden_activation")
 
     @classmethod
@@ -55,7 +55,6 @@ class Gemma2(Decoder):
     """
 
     family = "gemma2"
-    model_types = ("gemma2",)
     harmless = (*COMMON, "query_pre_attn_scalar", "hidden_act", "cache_implementation")
 
     @classmethod
@@ -71,7 +70,6 @@ class Gemma3(Decoder):
     """
 
     family = "gemma3"
-    model_types = ("gemma3_text",)
     harmless = (*COMMON, "query_pre_attn_scalar", "hidden_act", "_sliding_window_pattern")
 
     @classmethod

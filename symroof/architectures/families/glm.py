@@ -9,7 +9,8 @@ from symroof import symbols
 from symroof.architectures.decoder import Decoder, Layer, Norms
 from symroof.architectures.families.llama import RMS, silu_by_default
 from symroof.architectures.families.schema import expert_sizes, positions, stack, transformer_sizes
-from symroof.architectures.fields import COMMON, Fields
+from symroof.architectures.fields import Fields
+from symroof.architectures.harmless import COMMON
 from symroof.architectures.parts.attention import Attention
 from symroof.architectures.parts.mlp import Experts, Mlp
 from symroof.operators.norm import Norm
@@ -29,7 +30,6 @@ class ChatGLM(Decoder):
     """
 
     family = "chatglm"
-    model_types = ("chatglm",)
     harmless = (
         *COMMON,
         *("apply_query_key_layer_scaling", "attention_softmax_in_fp32", "fp32_residual_connection", "interleaved_qkv", "vocab_size"),
@@ -73,7 +73,6 @@ class Glm(Decoder):
     """
 
     family = "glm"
-    model_types = ("glm",)
     harmless = COMMON
 
     @classmethod
@@ -89,7 +88,6 @@ class Glm4(Decoder):
     """
 
     family = "glm4"
-    model_types = ("glm4",)
     harmless = COMMON
 
     @classmethod
@@ -120,7 +118,6 @@ class Glm4Moe(Decoder):
     """
 
     family = "glm4_moe"
-    model_types = ("glm4_moe",)
     harmless = (*COMMON, *UNUSED, "num_nextn_predict_layers")
 
     @classmethod

@@ -9,7 +9,8 @@ from symroof import symbols
 from symroof.architectures.decoder import Decoder, Layer
 from symroof.architectures.families.phi import LAYER_NORM
 from symroof.architectures.families.schema import heads_fill, positions, transformer_sizes
-from symroof.architectures.fields import COMMON, Fields
+from symroof.architectures.fields import Fields
+from symroof.architectures.harmless import COMMON
 from symroof.architectures.parts.attention import Attention
 from symroof.architectures.parts.mlp import Mlp
 from symroof.architectures.parts.part import ACTIVATIONS
@@ -41,7 +42,6 @@ class GPT2(Decoder):
     """
 
     family = "gpt2"
-    model_types = ("gpt2",)
     harmless = GPT_COMMON
 
     @classmethod
@@ -57,7 +57,6 @@ class GPTBigCode(Decoder):
     """
 
     family = "gpt_bigcode"
-    model_types = ("gpt_bigcode",)
     harmless = (
         *GPT_COMMON,
         *("attention_softmax_in_fp32", "scale_attention_softmax_in_fp32", "inference_runner", "validate_runner_input"),
@@ -97,7 +96,6 @@ class GPTJ(Decoder):
     """
 
     family = "gptj"
-    model_types = ("gptj",)
     harmless = (*GPT_COMMON, "rotary")
 
     @classmethod
@@ -130,7 +128,6 @@ class GPTNeoX(Decoder):
     """
 
     family = "gpt_neox"
-    model_types = ("gpt_neox",)
     harmless = COMMON
 
     @classmethod

@@ -9,7 +9,8 @@ from symroof import symbols
 from symroof.architectures.decoder import Decoder, Layer
 from symroof.architectures.families.llama import RMS, silu_by_default
 from symroof.architectures.families.schema import expert_sizes, positions, stack, transformer_sizes
-from symroof.architectures.fields import COMMON, Fields
+from symroof.architectures.fields import Fields
+from symroof.architectures.harmless import COMMON
 from symroof.architectures.parts.attention import Attention
 from symroof.architectures.parts.mlp import Experts, Mlp
 from symroof.architectures.parts.recurrent import Mamba2
@@ -36,7 +37,6 @@ class Granite(Decoder):
     """
 
     family = "granite"
-    model_types = ("granite",)
     harmless = GRANITE_COMMON
 
     @classmethod
@@ -53,7 +53,6 @@ class GraniteMoe(Decoder):
     """
 
     family = "granitemoe"
-    model_types = ("granitemoe",)
     harmless = GRANITE_COMMON
 
     @classmethod
@@ -83,7 +82,6 @@ class GraniteMoeHybrid(Decoder):
     """
 
     family = "granitemoehybrid"
-    model_types = ("granitemoehybrid",)
     harmless = (*GRANITE_COMMON, "mamba_chunk_size", "normalization_function", "init_method", *UNUSED)
 
     @classmethod

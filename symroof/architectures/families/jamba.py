@@ -25,7 +25,6 @@ class Jamba(Decoder):
     """
 
     family = "jamba"
-    model_types = ("jamba",)
     harmless = (
         *(*MAMBA_COMMON, "use_mamba_kernels", "num_logits_to_keep", "calc_logits_for_entire_prompt", "mamba_inner_layernorms"),
         *("mamba_expand", "mamba_d_state", "mamba_d_conv", "mamba_dt_rank", "num_experts_per_tok"),  # read where they are used
@@ -91,7 +90,6 @@ class NemotronH(Decoder):
     """
 
     family = "nemotron_h"
-    model_types = ("nemotron_h",)
     harmless = (
         *(*MAMBA_COMMON, "chunk_size", "expand", "mamba_proj_bias", "attention_bias", "attention_head_dim", "mamba_ssm_cache_dtype"),
         *("use_mamba_kernels", "num_logits_to_keep", "tie_word_embeddings", "mamba_hidden_act", "mamba_dt_min", "mamba_dt_max"),

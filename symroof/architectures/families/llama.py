@@ -8,7 +8,8 @@ from typing import Any, Self
 from symroof import symbols
 from symroof.architectures.decoder import Decoder, Layer, Norms
 from symroof.architectures.families.schema import LAYER_TYPES, positions, stack, transformer_sizes
-from symroof.architectures.fields import COMMON, Fields
+from symroof.architectures.fields import Fields
+from symroof.architectures.harmless import COMMON
 from symroof.architectures.parts.attention import Attention
 from symroof.architectures.parts.mlp import Mlp
 from symroof.architectures.parts.part import ACTIVATIONS
@@ -25,7 +26,6 @@ class Llama(Decoder):
     """
 
     family = "llama"
-    model_types = ("llama",)
     harmless = (*COMMON, "is_llama_config")
 
     @classmethod
@@ -49,7 +49,6 @@ class Mistral(Decoder):
     """
 
     family = "mistral"
-    model_types = ("mistral",)
     harmless = COMMON
 
     @classmethod
@@ -65,7 +64,6 @@ class Phi3(Decoder):
     """
 
     family = "phi3"
-    model_types = ("phi3",)
     harmless = (*COMMON, "attention_bias")
 
     @classmethod
@@ -103,7 +101,6 @@ class SmolLM3(Decoder):
     """
 
     family = "smollm3"
-    model_types = ("smollm3",)
     harmless = (*COMMON, "max_window_layers", "use_sliding_window")
 
     @classmethod

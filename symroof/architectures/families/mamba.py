@@ -8,7 +8,8 @@ from typing import Any, Self
 from symroof import symbols
 from symroof.architectures.decoder import Decoder, Layer
 from symroof.architectures.families.llama import RMS
-from symroof.architectures.fields import COMMON, Fields
+from symroof.architectures.fields import Fields
+from symroof.architectures.harmless import COMMON
 from symroof.architectures.parts import recurrent
 
 MAMBA_COMMON = (
@@ -33,7 +34,6 @@ class Mamba(Decoder):
     """
 
     family = "mamba"
-    model_types = ("mamba",)
     harmless = MAMBA_COMMON
 
     @classmethod
@@ -49,7 +49,6 @@ class FalconMamba(Decoder):
     """
 
     family = "falcon_mamba"
-    model_types = ("falcon_mamba",)
     harmless = (*MAMBA_COMMON, "use_falcon_mambapy")
 
     @classmethod
@@ -87,7 +86,6 @@ class Mamba2(Decoder):
     """
 
     family = "mamba2"
-    model_types = ("mamba2",)
     harmless = (
         *MAMBA_COMMON,
         "chunk_size",

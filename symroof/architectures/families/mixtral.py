@@ -9,7 +9,8 @@ from symroof import symbols
 from symroof.architectures.decoder import Decoder, Layer
 from symroof.architectures.families.llama import RMS, silu_by_default
 from symroof.architectures.families.schema import LAYER_TYPES, by_period, expert_sizes, positions, stack, transformer_sizes
-from symroof.architectures.fields import COMMON, Fields
+from symroof.architectures.fields import Fields
+from symroof.architectures.harmless import COMMON
 from symroof.architectures.parts.attention import Attention
 from symroof.architectures.parts.mlp import Experts, Mlp
 
@@ -25,7 +26,6 @@ class Mixtral(Decoder):
     """
 
     family = "mixtral"
-    model_types = ("mixtral",)
     harmless = COMMON
 
     @classmethod
@@ -52,7 +52,6 @@ class GptOss(Decoder):
     """
 
     family = "gpt_oss"
-    model_types = ("gpt_oss",)
     harmless = (*COMMON, "swiglu_alpha", "swiglu_limit", "initial_context_length")
 
     @classmethod
@@ -82,7 +81,6 @@ class Ernie45Moe(Decoder):
     """
 
     family = "ernie4_5_moe"
-    model_types = ("ernie4_5_moe",)
     harmless = (*COMMON, "moe_capacity", "moe_norm_min", "moe_gate", "moe_use_aux_free", "num_nextn_predict_layers", *UNUSED)
 
     @classmethod

@@ -9,7 +9,8 @@ from symroof import symbols
 from symroof.architectures.decoder import Decoder, Layer, Norms
 from symroof.architectures.families.llama import RMS, silu_by_default
 from symroof.architectures.families.schema import LAYER_TYPES, expert_sizes, heads_fill, last_of_each, positions, stack, transformer_sizes
-from symroof.architectures.fields import COMMON, Fields
+from symroof.architectures.fields import Fields
+from symroof.architectures.harmless import COMMON
 from symroof.architectures.parts.attention import PER_HEAD_AND_COMPONENT, Attention
 from symroof.architectures.parts.mlp import Experts, Mlp
 from symroof.operators.norm import Norm
@@ -26,7 +27,6 @@ class Olmo(Decoder):
     """
 
     family = "olmo"
-    model_types = ("olmo",)
     harmless = OLMO_COMMON
 
     @classmethod
@@ -50,7 +50,6 @@ class Olmo2(Decoder):
     """
 
     family = "olmo2"
-    model_types = ("olmo2",)
     harmless = OLMO_COMMON
 
     @classmethod
@@ -66,7 +65,6 @@ class Olmo3(Decoder):
     """
 
     family = "olmo3"
-    model_types = ("olmo3",)
     harmless = OLMO_COMMON
 
     @classmethod
@@ -99,7 +97,6 @@ class Olmoe(Decoder):
     """
 
     family = "olmoe"
-    model_types = ("olmoe",)
     harmless = OLMO_COMMON
 
     @classmethod

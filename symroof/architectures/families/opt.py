@@ -8,7 +8,8 @@ from sympy import Expr
 
 from symroof import symbols
 from symroof.architectures.architecture import Architecture, Recorder, attention_axes, residual_stream
-from symroof.architectures.fields import COMMON, Fields
+from symroof.architectures.fields import Fields
+from symroof.architectures.harmless import COMMON
 from symroof.architectures.options import Options
 from symroof.architectures.parts.attention import Attention
 from symroof.architectures.parts.ends import lm_head
@@ -40,7 +41,6 @@ class OPT(Architecture):
     activation: str
 
     family = "opt"
-    model_types = ("opt",)
     harmless = (
         *COMMON,
         *("activation_dropout", "attention_dropout", "dropout", "layerdrop", "init_std"),

@@ -9,7 +9,8 @@ from symroof import symbols
 from symroof.architectures.decoder import Decoder, Layer, Norms
 from symroof.architectures.families.llama import silu_by_default
 from symroof.architectures.families.schema import expert_sizes, heads_fill, positions, transformer_sizes
-from symroof.architectures.fields import COMMON, Fields
+from symroof.architectures.fields import Fields
+from symroof.architectures.harmless import COMMON
 from symroof.architectures.parts.attention import Attention
 from symroof.architectures.parts.mlp import Experts, Mlp
 from symroof.architectures.parts.part import ACTIVATIONS
@@ -26,7 +27,6 @@ class Phi(Decoder):
     """
 
     family = "phi"
-    model_types = ("phi",)
     harmless = COMMON
 
     @classmethod
@@ -62,7 +62,6 @@ class PhiMoe(Decoder):
     """
 
     family = "phimoe"
-    model_types = ("phimoe",)
     harmless = COMMON
 
     @classmethod

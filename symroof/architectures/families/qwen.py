@@ -10,7 +10,8 @@ from symroof import symbols
 from symroof.architectures.decoder import Decoder
 from symroof.architectures.families.llama import RMS, silu_by_default
 from symroof.architectures.families.schema import LAYER_TYPES, expert_sizes, positions, sparse_layers, stack, transformer_sizes
-from symroof.architectures.fields import COMMON, Fields
+from symroof.architectures.fields import Fields
+from symroof.architectures.harmless import COMMON
 from symroof.architectures.parts.attention import Attention
 from symroof.architectures.parts.mlp import Experts, Mlp
 from symroof.operators.norm import Norm
@@ -27,7 +28,6 @@ class Qwen2(Decoder):
     """
 
     family = "qwen2"
-    model_types = ("qwen2",)
     harmless = (*COMMON, "attention_bias", "use_mrope")
 
     @classmethod
@@ -44,7 +44,6 @@ class Qwen3(Decoder):
     """
 
     family = "qwen3"
-    model_types = ("qwen3",)
     harmless = COMMON
 
     @classmethod
@@ -63,7 +62,6 @@ class Qwen2Moe(Decoder):
     """
 
     family = "qwen2_moe"
-    model_types = ("qwen2_moe",)
     harmless = (*COMMON, *UNUSED)
 
     @classmethod
@@ -84,7 +82,6 @@ class Qwen3Moe(Decoder):
     """
 
     family = "qwen3_moe"
-    model_types = ("qwen3_moe",)
     harmless = (*COMMON, *UNUSED, "max_window_layers", "qkv_bias", "use_qk_norm")
 
     @classmethod

@@ -9,7 +9,8 @@ from symroof import symbols
 from symroof.architectures.decoder import Decoder
 from symroof.architectures.families.qwen import UNUSED, sparse
 from symroof.architectures.families.schema import last_of_each, transformer_sizes
-from symroof.architectures.fields import COMMON, Fields
+from symroof.architectures.fields import Fields
+from symroof.architectures.harmless import COMMON
 from symroof.architectures.parts.attention import Attention
 from symroof.architectures.parts.recurrent import GatedDelta
 from symroof.operators.norm import Norm
@@ -24,7 +25,6 @@ class Qwen3Next(Decoder):
     """
 
     family = "qwen3_next"
-    model_types = ("qwen3_next",)
     harmless = (*COMMON, *UNUSED, "use_sliding_window")
 
     @classmethod

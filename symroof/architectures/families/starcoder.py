@@ -10,7 +10,8 @@ from symroof.architectures.decoder import Decoder, Layer
 from symroof.architectures.families.llama import silu_by_default
 from symroof.architectures.families.phi import LAYER_NORM
 from symroof.architectures.families.schema import heads_fill, positions, transformer_sizes
-from symroof.architectures.fields import COMMON, Fields
+from symroof.architectures.fields import Fields
+from symroof.architectures.harmless import COMMON
 from symroof.architectures.parts.attention import PER_HEAD_AND_COMPONENT, Attention
 from symroof.architectures.parts.mlp import Mlp
 from symroof.architectures.parts.part import ACTIVATIONS
@@ -25,7 +26,6 @@ class Starcoder2(Decoder):
     """
 
     family = "starcoder2"
-    model_types = ("starcoder2",)
     harmless = (*COMMON, "mlp_type", "norm_type")
 
     @classmethod
@@ -54,7 +54,6 @@ class StableLm(Decoder):
     """
 
     family = "stablelm"
-    model_types = ("stablelm",)
     harmless = COMMON
 
     @classmethod

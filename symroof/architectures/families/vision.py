@@ -10,7 +10,8 @@ from sympy import Expr, Integer
 
 from symroof import symbols
 from symroof.architectures.architecture import Architecture, Recorder, attention_axes, residual_stream
-from symroof.architectures.fields import COMMON, Fields
+from symroof.architectures.fields import Fields
+from symroof.architectures.harmless import COMMON
 from symroof.architectures.options import Options
 from symroof.architectures.parts.attention import Attention
 from symroof.architectures.parts.mlp import Mlp
@@ -51,7 +52,6 @@ class VisionTransformer(Architecture):
     mlp: Mlp
 
     family = "vit"
-    model_types = ("vit", "clip_vision_model", "siglip_vision_model")
     generative = False
     harmless = (
         *(*COMMON, "encoder_stride", "pooler_act", "projection_dim", "initializer_factor", "num_image_tokens"),
