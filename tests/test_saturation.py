@@ -18,6 +18,7 @@ from symroof.analysis.crossover import Crossover
 from symroof.analysis.intervals import Piece, partition
 from symroof.analysis.inverse import required
 from symroof.analysis.polynomial import polynomial
+from symroof.architectures.config import catalogue
 from symroof.architectures.step import Step
 from symroof.hardware.device import Device
 from symroof.symbols import BW, E, K, P, S, T, W, X, b, n, s, substitute, t, w
@@ -454,3 +455,15 @@ def test_what_has_no_answer_is_refused_in_a_line(case: str) -> None:
         ask()
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("phase", ["prefill", "decode"])
+@pytest.mark.parametrize("name", catalogue())
+def test_every_model_crosses_where_its_roofline_does(name: str, phase: str) -> None:
+    """Every operator of every model over the batch: the bound at one, around each crossing, and far out."""
+    free = step(name, phase, seq_len=3000)
+    answers = {answer.operator: answer for answer in symroof.crossovers(free, over="batch", hardware=A100)}
+    firsts = {int(answer.first_integer) for answer in answers.values() if answer.first_integer is not None}
+    for batch in sorted({1, 10**7, *(point for first in sorted(firsts)[:2] for point in (first - 1, first) if point > 0)}):
+        analysis = at(free, "batch", batch)
+        assert {placed.name: placed.bound for placed in analysis} == {name: answer.bound_at(batch) for name, answer in answers.items()}
