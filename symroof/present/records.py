@@ -36,7 +36,7 @@ UNITS = {
 
 
 INPUTS = ("batch", "seq_len", "weight_bits", "activation_bits", "kv_bits")
-CONVENTIONS = ("causal", "lm_head", "flash_attention")
+CONVENTIONS = ("causal", "lm_head", "flash_attention", "mla")
 
 
 def context(analysis: Analysis) -> dict[str, Any]:
@@ -120,6 +120,7 @@ def _operator(placed: Placed) -> dict[str, Any]:
         "performance": number(placed.performance_expr),
         "bound": placed.bound,
         "time": number(placed.time_expr),
+        "contraction_flops": number(placed.operator.contraction_flop_count),
         "formulas": {"flops": str(placed.letters.flop_count), "bytes": str(placed.letters.byte_count())},
     }
 
