@@ -30,7 +30,6 @@ class Mlp:
     activation: str
     gated: bool = True
     bias: bool = False
-    down_bias: bool | None = None
     width: str = "f"
     name: str = ""
 
@@ -43,8 +42,7 @@ class Mlp:
         gate = record(linear(f"{name}gate_proj", f"b s d, d {f} -> b s {f}", x, bias=self.bias)) if self.gated else None
         up = record(linear(f"{name}up_proj", f"b s d, d {f} -> b s {f}", x, bias=self.bias))
         active = record(activation(f"{name or 'mlp_'}act", self.activation, up, gate))
-        down_bias = self.bias if self.down_bias is None else self.down_bias
-        return record(linear(f"{name}down_proj", f"b s {f}, {f} d -> b s d", active, bias=down_bias))
+        return record(linear(f"{name}down_proj", f"b s {f}, {f} d -> b s d", active, bias=self.bias))
 
 
 @dataclass(frozen=True)
