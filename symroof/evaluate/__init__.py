@@ -1,0 +1,1 @@
+"""Formulas as fast functions of arrays, and labelled sweeps over them."""
