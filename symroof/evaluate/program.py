@@ -9,7 +9,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from sympy import Add, Dummy, Expr, Integer, Max, Min, Mul, Pow, Rational, Symbol, ceiling, default_sort_key, floor, fraction, preorder_traversal, together
+from sympy import (
+    Add,
+    Dummy,
+    Expr,
+    Integer,
+    Max,
+    Min,
+    Mul,
+    Pow,
+    Rational,
+    Symbol,
+    ceiling,
+    default_sort_key,
+    floor,
+    fraction,
+    preorder_traversal,
+    together,
+)
 
 from symroof.errors import InputError, quote
 from symroof.symbols import substitute
@@ -127,10 +144,15 @@ class _Builder:
         if isinstance(expression, _OPAQUE):
             arguments = sorted(expression.args, key=default_sort_key)
             name = _EXTREMES.get(expression.func)
-            return self._chain(name, arguments) if name else self.line(_ROUNDED[expression.func], self.value(arguments[0]))
-        raise InputError(
-            f"{quote(str(expression))}: {type(expression).__name__} is not compiled; formulas here are sums, products and maxima"
-        )
+            return self._chain(name, arguments) if name else self._rounded(_ROUNDED[expression.func], arguments[0])
+        kind = type(expression).__name__
+        raise InputError(f"{quote(str(expression))}: {kind} is not compiled; formulas here are sums, products and maxima")
+
+    def _rounded(self, operation: str, argument: Expr) -> Operand:
+        """Rounded after one division of whole numbers: that is exact where the quotient is whole, and never passes one."""
+        above, below = fraction(together(argument))
+        quotient = self.value(above) if below == 1 else self.line("div", self.value(above), self.value(below))
+        return self.line(operation, quotient)
 
     def _chain(self, operation: str, arguments: Sequence[Expr]) -> Operand:
         result = self.value(arguments[0])
