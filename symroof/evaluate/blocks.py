@@ -59,7 +59,7 @@ def run_numpy(program: Program, inputs: Mapping[str, Any], outputs: Arrays, *, c
                 fine = fine and all(piece.min() > 0 and piece.max() < math.inf for piece in block[: len(arrays)])
             for ufunc, operands, place, buffer in plan.lines:
                 taken = [operand if type(operand) is float else values[operand] for operand in operands]
-                values[place] = ufunc(*taken, buffers[buffer][:size])
+                values[place] = ufunc(*taken, out=buffers[buffer][:size])
             for result, target in zip(program.outputs, block[len(arrays) :], strict=True):
                 target[...] = result if type(result) is float else values[result]
                 fine = fine and target.max() < math.inf

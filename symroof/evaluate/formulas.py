@@ -96,7 +96,7 @@ def step_formulas(model: Model, options: Options, open_letters: frozenset[Symbol
     _require(model, options, open_letters, graph)
     chosen = [[group] for group in groups] if each else [groups]
     parts = tuple(_formulas(group[0][0].name if each else TOTAL, group, graph, wanted) for group in chosen)
-    named = {name for name in shares.values()}
+    named = set(shares.values())
     small = replace(graph, blocks=(Block("", tuple(operator for operator, _, _ in groups if operator.name in named)),))
     return StepFormulas(parts, {} if symbols.P in open_letters else shares, small, step.statements)
 

@@ -13,7 +13,6 @@ from symroof.evaluate.metrics import METRICS
 from symroof.evaluate.request import Request
 
 OUTER = ("model", "hardware", "phase")
-FLAGS = {"bound": "memory compute", "fits": "no yes"}
 POINT = "point"
 
 
@@ -36,9 +35,9 @@ def dims(request: Request, name: str = "") -> tuple[str, ...]:
 
 
 def dtype(request: Request, name: str) -> np.dtype:
-    """The type of a metric: flags are small whole numbers, or floats where an operator is missing in a model."""
+    """The type of a metric; a float where an operator is missing in a model, which shows as not a number."""
     missing = request.operators is not None and any(len(cell.parts) < len(request.operators) for cell in request.cells)
-    return np.dtype(np.int8 if METRICS[name].flag and not missing else np.float64)
+    return np.dtype(np.float64 if missing else {"bound": np.int8, "fits": np.bool_}.get(name, np.float64))
 
 
 def coordinates(request: Request) -> dict[str, Any]:
@@ -60,11 +59,9 @@ def described(request: Request, name: str) -> dict[str, Any]:
     metric = METRICS[name]
     meaning = metric.meaning + (", of all occurrences of the operator" if request.operators and name not in ("bound", "intensity") else "")
     found: dict[str, Any] = {"units": metric.unit, "long_name": meaning}
-    if name in FLAGS:
-        found |= {"flag_values": np.array([0, 1], dtype=np.int8), "flag_meanings": FLAGS[name]}
-    formulas = {
-        str(part.expressions[part.outputs.index(name)]) for cell in request.cells for part in cell.parts if name in part.outputs
-    }
+    if name == "bound":
+        found |= {"flag_values": np.array([0, 1], dtype=np.int8), "flag_meanings": "memory compute"}
+    formulas = {str(part.expressions[part.outputs.index(name)]) for cell in request.cells for part in cell.parts if name in part.outputs}
     if len(formulas) == 1 and len(text := next(iter(formulas))) <= 200:
         found["formula"] = text
     return found

@@ -18,6 +18,7 @@ class Metric:
     Attributes
     ----------
     needs : the outputs of the formulas that it follows from.
+    better : "min" or "max", the direction that is wanted; empty where neither is.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Metric:
     needs: tuple[str, ...]
     flag: bool = False
     whole_step_only: bool = False
+    better: str = ""
 
     @property
     def bytes(self) -> int:
@@ -36,15 +38,25 @@ class Metric:
 METRICS = {
     metric.name: metric
     for metric in (
-        Metric("time", "s", "time of one step, operators one after the other", ("time",)),
-        Metric("bound", "1", "which takes longer: bytes at the bandwidth (memory) or FLOPs at the peak", ("compute_time", "memory_time"), True),
-        Metric("intensity", "FLOP/byte", "arithmetic intensity", ("flops", "traffic")),
-        Metric("throughput", "token/s", "tokens per second: generated in decode, of the prompt read in prefill", ("time",), False, True),
-        Metric("memory", "byte", "weights, KV cache and live activations", ("memory",), False, True),
+        Metric("time", "s", "time of one step, operators one after the other", ("time",), better="min"),
+        Metric(
+            "bound", "1", "which takes longer: bytes at the bandwidth (memory) or FLOPs at the peak", ("compute_time", "memory_time"), True
+        ),
+        Metric("intensity", "FLOP/byte", "arithmetic intensity", ("flops", "traffic"), better="max"),
+        Metric(
+            "throughput",
+            "token/s",
+            "tokens per second: generated in decode, of the prompt read in prefill",
+            ("time",),
+            False,
+            True,
+            better="max",
+        ),
+        Metric("memory", "byte", "weights, KV cache and live activations", ("memory",), False, True, better="min"),
         Metric("fits", "1", "whether the memory is within the device's capacity", ("memory",), True, True),
-        Metric("flops", "FLOP", "floating-point operations of one step", ("flops",)),
-        Metric("traffic", "byte", "memory traffic of one step", ("traffic",)),
-        Metric("performance", "FLOP/s", "FLOPs per second", ("flops", "time")),
+        Metric("flops", "FLOP", "floating-point operations of one step", ("flops",), better="min"),
+        Metric("traffic", "byte", "memory traffic of one step", ("traffic",), better="min"),
+        Metric("performance", "FLOP/s", "FLOPs per second", ("flops", "time"), better="max"),
     )
 }
 """Flags are 0 or 1: `bound` 1 is compute, `fits` 1 is yes."""

@@ -182,7 +182,9 @@ def _attributes(asked: Asked, cells: Sequence[Cell], steps: Sequence[StepFormula
     sources = [f"{device.name}: {line}" for device in devices if device for line in provenance(device, tuple(device.peaks))]
     overridden = [name for name in ("peak", "bandwidth") if name in (*asked.names, *asked.fixed)]
     if overridden:
-        common.append(f"{' and '.join(overridden)} as given, in the place of the device's; one peak for all operators" * ("peak" in overridden))
+        common.append(
+            f"{' and '.join(overridden)} as given, in the place of the device's; one peak for all operators" * ("peak" in overridden)
+        )
     return {
         "title": "roofline sweep",
         "conventions": "\n".join([*common, *own]),
@@ -190,5 +192,3 @@ def _attributes(asked: Asked, cells: Sequence[Cell], steps: Sequence[StepFormula
         "sources": "\n".join(sources),
         "software": f"symroof {__version__}",
     }
-
-

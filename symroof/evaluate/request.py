@@ -81,7 +81,13 @@ class Cell:
         return found
 
     def _decide(
-        self, flags: np.ndarray, close: np.ndarray, part: Formulas, names: tuple[str, ...], inputs: Mapping[str, Any], shape: tuple[int, ...]
+        self,
+        flags: np.ndarray,
+        close: np.ndarray,
+        part: Formulas,
+        names: tuple[str, ...],
+        inputs: Mapping[str, Any],
+        shape: tuple[int, ...],
     ) -> None:
         """Make the comparisons that are too close for float64 again, in rationals."""
         if not close.any():
@@ -164,16 +170,30 @@ class Request:
             room = max(room, 1)
         return tuple(reversed(steps))
 
-    def chunks(self) -> Iterator[Chunk]:
-        """The chunks, in the order of the points."""
+    @property
+    def blocks(self) -> tuple[tuple[int, ...], ...]:
+        """The lengths of the chunks along every variable."""
+        cuts = zip(self.inner, self._steps(), strict=True)
+        return tuple(tuple(min(step, length - start) for start in range(0, length, step)) for length, step in cuts)
+
+    def chunk(self, number: int) -> Chunk:
+        """The chunk of that number, in the order of the points."""
         steps = self._steps()
         counts = [-(-length // step) for length, step in zip(self.inner, steps, strict=True)]
-        for number in range(self.chunk_count):
-            cell, rest = divmod(number, math.prod(counts))
-            places = np.unravel_index(rest, counts) if counts else ()
-            starts = tuple(int(place) * step for place, step in zip(places, steps, strict=True))
-            stops = tuple(min(start + step, length) for start, step, length in zip(starts, steps, self.inner, strict=True))
-            yield Chunk(number, cell, starts, stops)
+        cell, rest = divmod(number, math.prod(counts))
+        places = np.unravel_index(rest, counts) if counts else ()
+        starts = tuple(int(place) * step for place, step in zip(places, steps, strict=True))
+        stops = tuple(min(start + step, length) for start, step, length in zip(starts, steps, self.inner, strict=True))
+        return Chunk(number, cell, starts, stops)
+
+    def chunks(self) -> Iterator[Chunk]:
+        """All chunks, in the order of the points."""
+        return map(self.chunk, range(self.chunk_count))
+
+    def first(self, chunk: Chunk) -> int:
+        """The number of a chunk's first point in the whole sweep; its points follow one another."""
+        place = np.ravel_multi_index(chunk.starts, self.inner) if self.inner else 0
+        return chunk.cell * math.prod(self.inner) + int(place)
 
     def values(self, chunk: Chunk) -> dict[str, np.ndarray]:
         """The values of every variable at the points of a chunk, broadcastable."""
@@ -181,7 +201,9 @@ class Request:
             return {one.name: one.values[chunk.slices[0]] for one in self.axes}
         rank = len(self.axes)
         cut = zip(self.axes, chunk.slices, strict=True)
-        return {one.name: one.values[piece].reshape([-1 if i == place else 1 for i in range(rank)]) for place, (one, piece) in enumerate(cut)}
+        return {
+            one.name: one.values[piece].reshape([-1 if i == place else 1 for i in range(rank)]) for place, (one, piece) in enumerate(cut)
+        }
 
     def evaluate(self, chunk: Chunk) -> dict[str, np.ndarray]:
         """Every metric over a chunk: shape of the chunk, and a last axis for the operators if they are apart."""
@@ -200,7 +222,9 @@ class Request:
         seen = hashlib.sha256()
         for cell in self.cells:
             parts = [(part.part, part.outputs, part.program) for part in cell.parts]
-            seen.update(repr((cell.model, cell.hardware, cell.phase, parts, sorted(cell.letters.items()), sorted(cell.constants.items()))).encode())
+            seen.update(
+                repr((cell.model, cell.hardware, cell.phase, parts, sorted(cell.letters.items()), sorted(cell.constants.items()))).encode()
+            )
             seen.update(repr((sorted((k, v.tolist()) for k, v in (*cell.widths.items(), *cell.peaks.items())), cell.capacity)).encode())
         for one in self.axes:
             seen.update(repr((one.name, one.values.dtype.str)).encode() + one.values.tobytes())

@@ -33,7 +33,13 @@ def evaluate_chunk(request: Request, chunk: Chunk) -> dict[str, np.ndarray]:
 
 
 def evaluated(
-    request: Request, chunks: Iterable[Chunk], keep: Callable[[Chunk, Any], None], *, scheduler: Any = None, progress: bool = False, work: Work = evaluate_chunk
+    request: Request,
+    chunks: Iterable[Chunk],
+    keep: Callable[[Chunk, Any], None],
+    *,
+    scheduler: Any = None,
+    progress: bool = False,
+    work: Work = evaluate_chunk,
 ) -> None:
     """Hand every chunk's result to *keep*, in this thread, in the order in which they are done.
 
@@ -63,7 +69,9 @@ def evaluated(
 
 def _flow(executor: Executor, workers: int, request: Any, chunks: Iterator[Chunk], done: Callable[[Chunk, Any], None], work: Work) -> None:
     """A bounded number of chunks under way: the next is handed out when one is done."""
-    running: dict[Future[Any], Chunk] = {executor.submit(work, request, chunk): chunk for chunk in itertools.islice(chunks, workers * IN_FLIGHT)}
+    running: dict[Future[Any], Chunk] = {
+        executor.submit(work, request, chunk): chunk for chunk in itertools.islice(chunks, workers * IN_FLIGHT)
+    }
     try:
         while running:
             ready, _ = wait(running, return_when=FIRST_COMPLETED)
@@ -123,5 +131,3 @@ def _bar(request: Request, shown: bool) -> Iterator[Callable[[int], None]]:
     with Progress(*columns, console=Console(file=sys.stderr), transient=True) as bar:
         task = bar.add_task("", total=request.size)
         yield lambda points: bar.advance(task, points)
-
-

@@ -1,0 +1,104 @@
+"""Write a sweep to a file while it is computed, chunk by chunk, so that an interrupted one can be taken up again."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from symroof.errors import InputError, quote
+from symroof.evaluate import run
+from symroof.evaluate.labels import need
+from symroof.evaluate.parts import Parts
+from symroof.evaluate.request import Chunk, Request
+from symroof.evaluate.writers import WRITERS, complete, open_result
+
+TEXT_BYTES = 25
+"""Bytes of a number as text, about."""
+
+
+def write(request: Request, path: Path, *, resume: bool = False, scheduler: Any = None, progress: bool = False) -> Any:
+    """Compute a sweep into a file of the form that its ending names.
+
+    Finished chunks are kept in ``<path>.parts`` until the file is complete; it appears under its name then and
+    not before. Memory is that of a few chunks.
+
+    Parameters
+    ----------
+    resume : compute only the chunks that an interrupted run of the same sweep did not finish.
+
+    Returns
+    -------
+    xarray.Dataset or Path
+        The file opened lazily, or for .parquet and .csv its path.
+
+    Raises
+    ------
+    InputError
+        The ending is not known, the place cannot be written, the disk is full, or the chunks there belong to
+        another sweep.
+    """
+    form = path.suffix.lower()
+    if form not in WRITERS:
+        raise InputError(f"output {quote(str(path))}: the ending {quote(path.suffix)} names no format; known: {', '.join(WRITERS)}")
+    for module in WRITERS[form].modules:
+        need(module)
+    parts = Parts(path, request)
+    _refuse_unwritable(path, form)
+    if resume and not parts.folder.exists() and complete(path, form, request.digest):
+        return open_result(path, form)
+    _refuse_full(path, form, request, parts)
+    kept = 0
+    try:
+        with parts.opened(resume) as whole:
+            kept = len(whole)
+
+            def keep(chunk: Chunk, found: Mapping[str, np.ndarray]) -> None:
+                nonlocal kept
+                parts.keep(chunk.number, found)
+                kept += 1
+
+            left = (chunk for chunk in request.chunks() if chunk.number not in whole)
+            run.evaluated(request, left, keep, scheduler=scheduler, progress=progress, work=run.evaluate_chunk)
+            WRITERS[form].write(request, parts, path)
+            parts.remove()
+    except OSError as error:
+        state = f"; {kept} of {request.chunk_count} chunks are whole in {quote(str(parts.folder))}: run again with --resume"
+        why = error.strerror or str(error)
+        raise InputError(f"output {quote(str(path))} could not be written: {why}{state if kept else ''}") from None
+    return open_result(path, form)
+
+
+def _refuse_unwritable(path: Path, form: str) -> None:
+    folder = path.parent
+    try:
+        exists = path.exists()
+    except OSError as error:
+        raise InputError(f"output {quote(str(path))}: {error.strerror or error}") from None
+    if not folder.is_dir():
+        raise InputError(f"output {quote(str(path))}: there is no folder {quote(str(folder))}")
+    if not os.access(folder, os.W_OK) or (exists and not os.access(path, os.W_OK)):
+        raise InputError(f"output {quote(str(path))}: no permission to write there")
+    if path.is_dir() and (form != ".zarr" or not (path / "zarr.json").exists()):
+        raise InputError(f"output {quote(str(path))} is a folder; name a {'new Zarr store' if form == '.zarr' else 'file'}")
+    if form == ".zarr" and exists and not path.is_dir():
+        raise InputError(f"output {quote(str(path))} is a file; a Zarr store is a folder")
+
+
+def _refuse_full(path: Path, form: str, request: Request, parts: Parts) -> None:
+    """Raise where the disk has no room for the chunks and the file."""
+    there = sum(file.stat().st_size for file in parts.folder.glob("*.npz")) if parts.folder.is_dir() else 0
+    columns = len(request.metrics) + len(request.axes) + 3
+    final = request.nbytes if form in (".nc", ".zarr") else request.size * len(request.operators or ("",)) * columns * TEXT_BYTES
+    if form == ".parquet":
+        final = request.nbytes
+    wanted, free = request.nbytes - there + final, shutil.disk_usage(path.parent).free
+    if wanted > free:
+        raise InputError(
+            f"output {quote(str(path))}: {request.size} points take about {wanted / 1e9:.3g} GB while they are written, "
+            f"and {free / 1e9:.3g} GB are free there"
+        )

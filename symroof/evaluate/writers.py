@@ -1,0 +1,147 @@
+"""The forms a sweep is written in, each from finished chunks in bounded memory, each appearing in one step."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from symroof.evaluate.labels import coordinates, dataset, described, dtype
+from symroof.evaluate.lazy import stacked
+from symroof.evaluate.parts import Parts, replacing
+from symroof.evaluate.request import Request
+
+DIGEST = "request_sha256"
+
+
+@dataclass(frozen=True)
+class Writer:
+    """A form: what it needs installed, and how it is written."""
+
+    modules: tuple[str, ...]
+    write: Callable[[Request, Parts, Path], None]
+
+
+def _labelled(request: Request, parts: Parts) -> Any:
+    found = dataset(request, stacked(request, parts.load))
+    found.attrs[DIGEST] = request.digest
+    return found
+
+
+def _netcdf(request: Request, parts: Parts, path: Path) -> None:
+    import dask
+
+    temporary = path.with_name(f".{path.name}.partial")
+    try:
+        with dask.config.set(scheduler="synchronous"):
+            _labelled(request, parts).to_netcdf(temporary, engine="netcdf4")
+        with temporary.open("rb") as stream:
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _zarr(request: Request, parts: Parts, path: Path) -> None:
+    import dask
+
+    temporary, old = path.with_name(f".{path.name}.partial"), path.with_name(f".{path.name}.old")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        with dask.config.set(scheduler="synchronous"):
+            labelled = _labelled(request, parts)
+            for name in ("model", "hardware", "phase", *(("operator",) if request.operators else ())):
+                labelled[name] = labelled[name].astype(object)
+            labelled.to_zarr(temporary, mode="w", consolidated=False, zarr_format=3)
+        if path.exists():
+            path.rename(old)
+        temporary.rename(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _tables(request: Request, parts: Parts) -> Iterator[Any]:
+    """The chunks as Arrow tables: a row a point (and operator), coordinates in front."""
+    import pyarrow
+
+    schema = _schema(request)
+    for chunk in request.chunks():
+        cell, metrics = request.cells[chunk.cell], parts.load(chunk.number)
+        shape = metrics[request.metrics[0]].shape
+        columns: list[Any] = [[value] * int(np.prod(shape)) for value in (cell.model, cell.hardware, cell.phase)]
+        values = (one[..., None] if request.operators else one for one in request.values(chunk).values())
+        columns += [np.broadcast_to(one, shape).reshape(-1) for one in values]
+        if request.operators:
+            columns.append(list(np.broadcast_to(np.array(request.operators), shape).reshape(-1)))
+        columns += [metrics[name].reshape(-1).astype(dtype(request, name)) for name in request.metrics]
+        yield pyarrow.table([pyarrow.array(column, type=known.type) for column, known in zip(columns, schema, strict=True)], schema=schema)
+
+
+def _schema(request: Request) -> Any:
+    import pyarrow
+
+    fields = [pyarrow.field(name, pyarrow.string()) for name in ("model", "hardware", "phase")]
+    known = coordinates(request)
+    fields += [pyarrow.field(one.name, pyarrow.from_numpy_dtype(one.values.dtype), metadata=known[one.name][2]) for one in request.axes]
+    if request.operators:
+        fields.append(pyarrow.field("operator", pyarrow.string()))
+    for name in request.metrics:
+        notes = {key: str(value) for key, value in described(request, name).items()}
+        fields.append(pyarrow.field(name, pyarrow.from_numpy_dtype(dtype(request, name)), metadata=notes))
+    return pyarrow.schema(fields, metadata={**request.attributes, "engine": request.engine, DIGEST: request.digest})
+
+
+def _parquet(request: Request, parts: Parts, path: Path) -> None:
+    import pyarrow.parquet
+
+    with replacing(path) as stream, pyarrow.parquet.ParquetWriter(stream, _schema(request)) as writer:
+        for table in _tables(request, parts):
+            writer.write_table(table)
+
+
+def _csv(request: Request, parts: Parts, path: Path) -> None:
+    import pyarrow.csv
+
+    with replacing(path) as stream, pyarrow.csv.CSVWriter(stream, _schema(request)) as writer:
+        for table in _tables(request, parts):
+            writer.write_table(table)
+
+
+WRITERS = {
+    ".nc": Writer(("dask", "netCDF4"), _netcdf),
+    ".zarr": Writer(("dask", "zarr"), _zarr),
+    ".parquet": Writer(("pyarrow",), _parquet),
+    ".csv": Writer(("pyarrow",), _csv),
+}
+
+
+def open_result(path: Path, form: str) -> Any:
+    """What was written, opened lazily; the path of a table."""
+    import xarray
+
+    if form == ".nc":
+        return xarray.open_dataset(path, engine="netcdf4", chunks={})
+    if form == ".zarr":
+        return xarray.open_zarr(path, consolidated=False)
+    return path
+
+
+def complete(path: Path, form: str, digest: str) -> bool:
+    """Whether this very sweep is there already, whole; a CSV file cannot tell."""
+    if not path.exists() or form == ".csv":
+        return False
+    try:
+        if form == ".parquet":
+            import pyarrow.parquet
+
+            return (pyarrow.parquet.read_schema(path).metadata or {}).get(DIGEST.encode()) == digest.encode()
+        with open_result(path, form) as found:
+            return found.attrs.get(DIGEST) == digest
+    except Exception:
+        return False
