@@ -15,6 +15,7 @@ from symroof.cli.conditions import crossover, prove
 from symroof.cli.design import generate, solve
 from symroof.cli.figures import figures
 from symroof.cli.listing import describe, devices, models
+from symroof.cli.sweep import sweep
 from symroof.errors import SymroofError, nearest, quote
 
 
@@ -37,7 +38,7 @@ def cli() -> None:
     """
 
 
-for command in (analyze, crossover, prove, solve, generate, figures, describe, models, devices):
+for command in (analyze, crossover, prove, solve, generate, sweep, figures, describe, models, devices):
     cli.add_command(command)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +14,7 @@ from symroof.evaluate import run
 from symroof.evaluate.labels import need
 from symroof.evaluate.parts import Parts
 from symroof.evaluate.request import Chunk, Request
-from symroof.evaluate.writers import WRITERS, complete, open_result
+from symroof.evaluate.writers import WRITERS, complete, open_result, refuse_unwritable
 
 TEXT_BYTES = 25
 """Bytes of a number as text, about."""
@@ -48,7 +47,7 @@ def write(request: Request, path: Path, *, resume: bool = False, scheduler: Any 
     for module in WRITERS[form].modules:
         need(module)
     parts = Parts(path, request)
-    _refuse_unwritable(path, form)
+    refuse_unwritable(path, form)
     if resume and not parts.folder.exists() and complete(path, form, request.digest):
         return open_result(path, form)
     _refuse_full(path, form, request, parts)
@@ -71,22 +70,6 @@ def write(request: Request, path: Path, *, resume: bool = False, scheduler: Any 
         why = error.strerror or str(error)
         raise InputError(f"output {quote(str(path))} could not be written: {why}{state if kept else ''}") from None
     return open_result(path, form)
-
-
-def _refuse_unwritable(path: Path, form: str) -> None:
-    folder = path.parent
-    try:
-        exists = path.exists()
-    except OSError as error:
-        raise InputError(f"output {quote(str(path))}: {error.strerror or error}") from None
-    if not folder.is_dir():
-        raise InputError(f"output {quote(str(path))}: there is no folder {quote(str(folder))}")
-    if not os.access(folder, os.W_OK) or (exists and not os.access(path, os.W_OK)):
-        raise InputError(f"output {quote(str(path))}: no permission to write there")
-    if path.is_dir() and (form != ".zarr" or not (path / "zarr.json").exists()):
-        raise InputError(f"output {quote(str(path))} is a folder; name a {'new Zarr store' if form == '.zarr' else 'file'}")
-    if form == ".zarr" and exists and not path.is_dir():
-        raise InputError(f"output {quote(str(path))} is a file; a Zarr store is a folder")
 
 
 def _refuse_full(path: Path, form: str, request: Request, parts: Parts) -> None:

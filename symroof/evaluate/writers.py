@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from symroof.evaluate.labels import coordinates, dataset, described, dtype
+from symroof.errors import InputError, quote
+from symroof.evaluate.labels import coordinates, dataset, described, dtype, need
 from symroof.evaluate.lazy import stacked
 from symroof.evaluate.parts import Parts, replacing
 from symroof.evaluate.request import Request
@@ -145,3 +146,59 @@ def complete(path: Path, form: str, digest: str) -> bool:
             return found.attrs.get(DIGEST) == digest
     except Exception:
         return False
+
+
+def write_points(found: Any, path: Path) -> None:
+    """Write the few points that a reduction leaves.
+
+    Raises
+    ------
+    InputError
+        The ending names no format, or the place cannot be written.
+    """
+    form = path.suffix.lower()
+    if form not in WRITERS:
+        raise InputError(f"output {quote(str(path))}: the ending {quote(path.suffix)} names no format; known: {', '.join(WRITERS)}")
+    for module in WRITERS[form].modules:
+        need(module)
+    refuse_unwritable(path, form)
+    temporary = path.with_name(f".{path.name}.partial")
+    try:
+        if form == ".zarr":
+            found.to_zarr(temporary, mode="w", consolidated=False, zarr_format=3)
+            shutil.rmtree(path, ignore_errors=True)
+        elif form == ".nc":
+            found.to_netcdf(temporary, engine="netcdf4")
+        elif form == ".csv":
+            found.to_dataframe().to_csv(temporary, index=False)
+        else:
+            found.to_dataframe().to_parquet(temporary, index=False)
+        temporary.replace(path)
+    except OSError as error:
+        raise InputError(f"output {quote(str(path))} could not be written: {error.strerror or error}") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.unlink(missing_ok=True)
+
+
+def refuse_unwritable(path: Path, form: str) -> None:
+    """Raise before any work where a result cannot be written.
+
+    Raises
+    ------
+    InputError
+        It says what is in the way.
+    """
+    folder = path.parent
+    try:
+        exists = path.exists()
+    except OSError as error:
+        raise InputError(f"output {quote(str(path))}: {error.strerror or error}") from None
+    if not folder.is_dir():
+        raise InputError(f"output {quote(str(path))}: there is no folder {quote(str(folder))}")
+    if not os.access(folder, os.W_OK) or (exists and not os.access(path, os.W_OK)):
+        raise InputError(f"output {quote(str(path))}: no permission to write there")
+    if path.is_dir() and (form != ".zarr" or not (path / "zarr.json").exists()):
+        raise InputError(f"output {quote(str(path))} is a folder; name a {'new Zarr store' if form == '.zarr' else 'file'}")
+    if form == ".zarr" and exists and not path.is_dir():
+        raise InputError(f"output {quote(str(path))} is a file; a Zarr store is a folder")

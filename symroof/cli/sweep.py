@@ -1,0 +1,104 @@
+"""`symroof sweep`: steps of models on devices over all values of some variables."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from symroof.cli.options import CONVENTIONS, SIZE, WIDTH, Variadic, with_options
+from symroof.cli.output import OutputFile, as_text
+from symroof.cli.ranges import values_of
+from symroof.cli.values import Word
+
+INPUTS = (
+    click.option("--batch", type=SIZE, show_default="1", help="Sequences in the batch, where it is not swept over."),
+    click.option("--seq-len", type=SIZE, help="Prompt length (prefill) or context length (decode), where it is not swept over."),
+    click.option("--weight-bits", type=WIDTH, show_default="as published, else 16", help="Bits per weight."),
+    click.option("--activation-bits", type=WIDTH, show_default="16", help="Bits per activation."),
+    click.option("--kv-bits", type=WIDTH, show_default="16", help="Bits per element of the KV cache."),
+)
+
+
+@click.command(cls=Variadic, short_help="Many steps at once, as a labelled file; the best, the Pareto front.")
+@click.argument("model", nargs=-1, required=True)
+@click.option(
+    "--hardware", multiple=True, metavar="DEVICE ...", help="Names of `symroof devices` or TOML files; or sweep over peak and bandwidth."
+)
+@click.option(
+    "--over",
+    multiple=True,
+    metavar="VARIABLE=VALUES ...",
+    help="As batch=1:256, seq_len=512,2048, batch=1:1024*2, bandwidth=1TB/s:4TB/s:1TB/s.",
+)
+@click.option("--points", is_flag=True, help="The values are those of points, one after the other, not of a grid.")
+@click.option(
+    "--phase", multiple=True, type=Word(("prefill", "decode")), metavar="prefill|decode ...", show_default="decode", help="One or both."
+)
+@click.option(
+    "--metric", multiple=True, metavar="NAME ...", help="time, bound, intensity, throughput, memory, fits, flops, traffic, performance."
+)
+@click.option("--per", type=Word(("total", "operator")), default="total", show_default=True, help="The whole step, or every operator.")
+@click.option("--minimize", metavar="METRIC", help="Only the point where it is least.")
+@click.option("--maximize", metavar="METRIC", help="Only the point where it is largest.")
+@click.option("--pareto", nargs=2, metavar="METRIC METRIC", help="Only the points that none beats in one without losing in the other.")
+@click.option("--where", default="", metavar="CONDITION", help="For these: as 'latency < 50 ms and memory <= 80 GB and batch >= 8'.")
+@with_options(*INPUTS, *CONVENTIONS)
+@click.option("--engine", type=Word(("auto", "numpy", "numba")), default="auto", show_default=True, help="numba needs the extra `fast`.")
+@click.option("--scheduler", metavar="WHERE", help="threads, processes, or the address of a Dask scheduler (tcp://...).")
+@click.option("-o", "--output", type=OutputFile(), metavar="FILE", help="Write .nc, .zarr, .parquet or .csv.")
+@click.option("--resume", is_flag=True, help="Finish an interrupted sweep: compute only the chunks that are not whole.")
+def sweep(
+    model: tuple[str, ...],
+    hardware: tuple[str, ...],
+    over: tuple[str, ...],
+    phase: tuple[str, ...],
+    metric: tuple[str, ...],
+    minimize: str | None,
+    maximize: str | None,
+    pareto: tuple[str, str] | None,
+    where: str,
+    output: Path | None,
+    resume: bool,
+    **options: Any,
+) -> None:
+    """Time, bound, throughput, memory and more of steps of MODEL... over all values of some variables."""
+    reduced = [name for name, given in (("--minimize", minimize), ("--maximize", maximize), ("--pareto", pareto)) if given]
+    _refuse(reduced, where, output, resume, options["per"])
+    asked = values_of(over)
+    from symroof.present.points import points_table
+
+    common = {**options, "phase": phase or "decode", "metrics": metric or None, "progress": sys.stderr is not None and sys.stderr.isatty()}
+    devices = hardware or None
+    if not reduced:
+        from symroof.evaluate.sweep import sweep as evaluate
+
+        found = evaluate(model, devices, asked, output=output, resume=resume, **common)
+    else:
+        from symroof.evaluate import reduce
+
+        if pareto:
+            found = reduce.pareto(model, devices, asked, pareto, where=where, **common)
+        else:
+            found = reduce.best(model, devices, asked, minimize=minimize or "", maximize=maximize or "", where=where, **common)
+        if output is not None:
+            from symroof.evaluate.writers import write_points
+
+            write_points(found, output)
+    if output is None:
+        click.echo(as_text([points_table(found)], False))
+
+
+def _refuse(reduced: list[str], where: str, output: Path | None, resume: bool, per: str) -> None:
+    if len(reduced) > 1:
+        raise click.UsageError(f"{' and '.join(reduced)}: give one of them")
+    if where and not reduced:
+        raise click.UsageError("--where: a condition needs --minimize, --maximize or --pareto")
+    if resume and reduced:
+        raise click.UsageError(f"--resume: {reduced[0]} keeps nothing to resume; it is one pass")
+    if resume and output is None:
+        raise click.UsageError("--resume: name the output that was being written by -o")
+    if reduced and per != "total":
+        raise click.UsageError(f"--per operator: {reduced[0]} is over whole steps")

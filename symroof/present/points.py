@@ -1,0 +1,41 @@
+"""Points of a sweep as a table: all of a few, or the first of many."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from symroof.tabular import Column, Table
+
+SHOWN = 20
+_WORDS = {"bound": ("memory", "compute"), "fits": ("no", "yes")}
+
+
+def points_table(dataset: Any) -> Table:
+    """The table of a Dataset that `symroof.evaluate` made."""
+    dims = list(next(iter(dataset.data_vars.values())).dims)
+    shape = [dataset.sizes[name] for name in dims]
+    size = int(np.prod(shape))
+    places = np.unravel_index(np.arange(min(size, SHOWN)), shape)
+    at = dict(zip(dims, places, strict=True))
+    cells: dict[Column, list[Any]] = {}
+    for name, coordinate in dataset.coords.items():
+        values = coordinate.values[at[coordinate.dims[0]]].tolist()
+        unit = coordinate.attrs.get("units", "1")
+        number = not isinstance(values[0], str)
+        cells[Column(name, "" if unit == "1" else unit, numeric=number, prefixed=unit in ("FLOP/second", "byte/second"), fixed=True)] = [
+            value if unit in ("FLOP/second", "byte/second") else f"{value:g}" if isinstance(value, float) else str(value)
+            for value in values
+        ]
+    for name, variable in dataset.data_vars.items():
+        values = variable.values[tuple(places)].tolist()
+        unit = variable.attrs.get("units", "1")
+        if name in _WORDS:
+            cells[Column(name, fixed=True)] = ["-" if value != value else _WORDS[name][int(value)] for value in values]  # noqa: PLR0124
+        else:
+            cells[Column(name, unit, numeric=True, prefixed=unit != "FLOP/byte")] = [None if value != value else value for value in values]  # noqa: PLR0124
+    rows = tuple(zip(*cells.values(), strict=True))
+    more = (f"the first {SHOWN} of {size} points; -o FILE writes them all",) if size > SHOWN else ()
+    conventions = dataset.attrs.get("conventions", "").splitlines()
+    return Table("sweep", tuple(cells), rows, (*more, *conventions, f"inputs: {dataset.attrs.get('inputs', '')}"))
