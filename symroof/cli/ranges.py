@@ -49,9 +49,8 @@ def _piece(text: str, name: str, piece: str) -> Any:
     if len(numbers) == 1 and not factor:
         return [_plain(numbers[0])]
     if len(numbers) not in (2, 3) or (factor and len(numbers) == 3):
-        raise click.UsageError(
-            f"--over {quote(text)}: {quote(piece)} is not a range; write start:stop, start:stop:step or start:stop*factor"
-        )
+        forms = "start:stop, start:stop:step or start:stop*factor"
+        raise click.UsageError(f"--over {quote(text)}: {quote(piece)} is not a range; write {forms}")
     start, stop = numbers[:2]
     if stop < start:
         raise click.UsageError(f"--over {quote(text)}: the range {quote(piece)} ends before it starts")

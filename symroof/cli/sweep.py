@@ -13,6 +13,8 @@ from symroof.cli.output import OutputFile, as_text
 from symroof.cli.ranges import values_of
 from symroof.cli.values import Word
 
+PHASES = ("prefill", "decode")
+NAMES = ("time", "bound", "intensity", "throughput", "memory", "fits", "flops", "traffic", "performance")
 INPUTS = (
     click.option("--batch", type=SIZE, show_default="1", help="Sequences in the batch, where it is not swept over."),
     click.option("--seq-len", type=SIZE, help="Prompt length (prefill) or context length (decode), where it is not swept over."),
@@ -24,22 +26,11 @@ INPUTS = (
 
 @click.command(cls=Variadic, short_help="Many steps at once, as a labelled file; the best, the Pareto front.")
 @click.argument("model", nargs=-1, required=True)
-@click.option(
-    "--hardware", multiple=True, metavar="DEVICE ...", help="Names of `symroof devices` or TOML files; or sweep over peak and bandwidth."
-)
-@click.option(
-    "--over",
-    multiple=True,
-    metavar="VARIABLE=VALUES ...",
-    help="As batch=1:256, seq_len=512,2048, batch=1:1024*2, bandwidth=1TB/s:4TB/s:1TB/s.",
-)
+@click.option("--hardware", multiple=True, metavar="DEVICE ...", help="Names of `symroof devices` or TOML files.")
+@click.option("--over", multiple=True, metavar="VARIABLE=VALUES ...", help="As batch=1:256, seq_len=512,2048, batch=1:1024*2.")
 @click.option("--points", is_flag=True, help="The values are those of points, one after the other, not of a grid.")
-@click.option(
-    "--phase", multiple=True, type=Word(("prefill", "decode")), metavar="prefill|decode ...", show_default="decode", help="One or both."
-)
-@click.option(
-    "--metric", multiple=True, metavar="NAME ...", help="time, bound, intensity, throughput, memory, fits, flops, traffic, performance."
-)
+@click.option("--phase", multiple=True, type=Word(PHASES), metavar="prefill|decode ...", show_default="decode", help="One or both.")
+@click.option("--metric", multiple=True, metavar="NAME ...", help=f"Of {', '.join(NAMES)}.")
 @click.option("--per", type=Word(("total", "operator")), default="total", show_default=True, help="The whole step, or every operator.")
 @click.option("--minimize", metavar="METRIC", help="Only the point where it is least.")
 @click.option("--maximize", metavar="METRIC", help="Only the point where it is largest.")
@@ -78,14 +69,15 @@ def sweep(
         found = evaluate(model, devices, asked, output=output, resume=resume, **common)
     else:
         from symroof.evaluate import reduce
+        from symroof.evaluate.writers import form_of, write_points
 
+        if output is not None:
+            form_of(output)
         if pareto:
             found = reduce.pareto(model, devices, asked, pareto, where=where, **common)
         else:
             found = reduce.best(model, devices, asked, minimize=minimize or "", maximize=maximize or "", where=where, **common)
         if output is not None:
-            from symroof.evaluate.writers import write_points
-
             write_points(found, output)
     if output is None:
         click.echo(as_text([points_table(found)], False))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from fractions import Fraction
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from sympy import Add, Expr, Integer, Max, Min, Mul, Pow, Rational, Symbol, ceiling, floor
@@ -34,8 +34,8 @@ def rational(expression: Expr, values: Mapping[str, Fraction]) -> Fraction:
         if isinstance(node, Rational):
             return Fraction(int(node.p), int(node.q))
         if isinstance(node, Pow) and isinstance(node.args[1], Integer):
-            return value(node.args[0]) ** int(node.args[1])
-        arguments = [value(argument) for argument in node.args]
+            return value(cast(Expr, node.args[0])) ** int(node.args[1])
+        arguments = [value(cast(Expr, argument)) for argument in node.args]
         if isinstance(node, Add):
             return sum(arguments, Fraction(0))
         if isinstance(node, Mul):

@@ -10,7 +10,7 @@ import numpy as np
 
 from symroof.errors import InputError, quote
 from symroof.evaluate.inputs import member
-from symroof.evaluate.labels import POINT, described, need
+from symroof.evaluate.labels import POINT, described, dtype, need
 from symroof.evaluate.metrics import ALIASES, METRICS, chosen
 from symroof.evaluate.plan import request
 from symroof.evaluate.request import Chunk, Request
@@ -218,7 +218,7 @@ def _labelled(asked: Request, numbers: np.ndarray) -> Any:
         chosen_points = cells == at
         found = asked.cells[at].evaluate({name: array[chosen_points] for name, array in values.items()}, asked.metrics, asked.engine)
         for name, array in found.items():
-            arrays.setdefault(name, np.empty(numbers.size, dtype=array.dtype))[chosen_points] = array
+            arrays.setdefault(name, np.empty(numbers.size, dtype=dtype(asked, name)))[chosen_points] = array
     coordinates = {name: (POINT, [getattr(asked.cells[at], name) for at in cells]) for name in ("model", "hardware", "phase")}
     coordinates |= {one.name: (POINT, values[one.name], {"units": one.unit, "long_name": one.meaning}) for one in asked.axes}
     variables = {name: (POINT, array, described(asked, name)) for name, array in arrays.items()}

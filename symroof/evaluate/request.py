@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from symroof import __version__
 from symroof.evaluate.axes import Axis
 from symroof.evaluate.blocks import run_numpy
 from symroof.evaluate.formulas import TOTAL, Formulas
@@ -228,7 +229,7 @@ class Request:
             seen.update(repr((sorted((k, v.tolist()) for k, v in (*cell.widths.items(), *cell.peaks.items())), cell.capacity)).encode())
         for one in self.axes:
             seen.update(repr((one.name, one.values.dtype.str)).encode() + one.values.tobytes())
-        seen.update(repr((self.points, self.operators, self.metrics, self.engine, self.chunk_points)).encode())
+        seen.update(repr((__version__, self.points, self.operators, self.metrics, self.engine, self.chunk_points)).encode())
         return seen.hexdigest()
 
 

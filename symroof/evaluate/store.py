@@ -11,10 +11,9 @@ import numpy as np
 
 from symroof.errors import InputError, quote
 from symroof.evaluate import run
-from symroof.evaluate.labels import need
 from symroof.evaluate.parts import Parts
 from symroof.evaluate.request import Chunk, Request
-from symroof.evaluate.writers import WRITERS, complete, open_result, refuse_unwritable
+from symroof.evaluate.writers import WRITERS, complete, form_of, open_result
 
 TEXT_BYTES = 25
 """Bytes of a number as text, about."""
@@ -41,13 +40,8 @@ def write(request: Request, path: Path, *, resume: bool = False, scheduler: Any 
         The ending is not known, the place cannot be written, the disk is full, or the chunks there belong to
         another sweep.
     """
-    form = path.suffix.lower()
-    if form not in WRITERS:
-        raise InputError(f"output {quote(str(path))}: the ending {quote(path.suffix)} names no format; known: {', '.join(WRITERS)}")
-    for module in WRITERS[form].modules:
-        need(module)
+    form = form_of(path)
     parts = Parts(path, request)
-    refuse_unwritable(path, form)
     if resume and not parts.folder.exists() and complete(path, form, request.digest):
         return open_result(path, form)
     _refuse_full(path, form, request, parts)

@@ -148,6 +148,23 @@ def complete(path: Path, form: str, digest: str) -> bool:
         return False
 
 
+def form_of(path: Path) -> str:
+    """The form that an output's ending names, where it can be written.
+
+    Raises
+    ------
+    InputError
+        The ending names none, a library is missing, or something is in the way of the file.
+    """
+    form = path.suffix.lower()
+    if form not in WRITERS:
+        raise InputError(f"output {quote(str(path))}: the ending {quote(path.suffix)} names no format; known: {', '.join(WRITERS)}")
+    for module in WRITERS[form].modules:
+        need(module)
+    _refuse_unwritable(path, form)
+    return form
+
+
 def write_points(found: Any, path: Path) -> None:
     """Write the few points that a reduction leaves.
 
@@ -156,12 +173,7 @@ def write_points(found: Any, path: Path) -> None:
     InputError
         The ending names no format, or the place cannot be written.
     """
-    form = path.suffix.lower()
-    if form not in WRITERS:
-        raise InputError(f"output {quote(str(path))}: the ending {quote(path.suffix)} names no format; known: {', '.join(WRITERS)}")
-    for module in WRITERS[form].modules:
-        need(module)
-    refuse_unwritable(path, form)
+    form = form_of(path)
     temporary = path.with_name(f".{path.name}.partial")
     try:
         if form == ".zarr":
@@ -181,14 +193,7 @@ def write_points(found: Any, path: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def refuse_unwritable(path: Path, form: str) -> None:
-    """Raise before any work where a result cannot be written.
-
-    Raises
-    ------
-    InputError
-        It says what is in the way.
-    """
+def _refuse_unwritable(path: Path, form: str) -> None:
     folder = path.parent
     try:
         exists = path.exists()

@@ -23,11 +23,9 @@ def points_table(dataset: Any) -> Table:
     for name, coordinate in dataset.coords.items():
         values = coordinate.values[at[coordinate.dims[0]]].tolist()
         unit = coordinate.attrs.get("units", "1")
-        number = not isinstance(values[0], str)
-        cells[Column(name, "" if unit == "1" else unit, numeric=number, prefixed=unit in ("FLOP/second", "byte/second"), fixed=True)] = [
-            value if unit in ("FLOP/second", "byte/second") else f"{value:g}" if isinstance(value, float) else str(value)
-            for value in values
-        ]
+        large = unit in ("FLOP/second", "byte/second")
+        column = Column(name, "" if unit == "1" else unit, numeric=not isinstance(values[0], str), prefixed=large, fixed=True)
+        cells[column] = [value if large else f"{value:g}" if isinstance(value, float) else str(value) for value in values]
     for name, variable in dataset.data_vars.items():
         values = variable.values[tuple(places)].tolist()
         unit = variable.attrs.get("units", "1")
