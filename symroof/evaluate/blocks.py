@@ -48,6 +48,7 @@ def run_numpy(program: Program, inputs: Mapping[str, Any], outputs: Arrays, *, c
     """
     scalars, arrays = _parted(program, inputs)
     fine = not checked or all(0 < value < math.inf for value in scalars.values())
+    scalars |= {-1 - place: value for place, value in enumerate(program.constants)}
     _fold(program, scalars)
     plan = _planned(program, frozenset(arrays))
     buffers = [np.empty(BLOCK) for _ in range(plan.buffers)]
@@ -58,10 +59,10 @@ def run_numpy(program: Program, inputs: Mapping[str, Any], outputs: Arrays, *, c
             if checked:
                 fine = fine and all(piece.min() > 0 and piece.max() < math.inf for piece in block[: len(arrays)])
             for ufunc, operands, place, buffer in plan.lines:
-                taken = [operand if type(operand) is float else values[operand] for operand in operands]
+                taken = [values[operand] for operand in operands]
                 values[place] = ufunc(*taken, out=buffers[buffer][:size])
             for result, target in zip(program.outputs, block[len(arrays) :], strict=True):
-                target[...] = result if type(result) is float else values[result]
+                target[...] = values[result]
                 fine = fine and target.max() < math.inf
     return bool(fine)
 
@@ -70,14 +71,14 @@ def _parted(program: Program, inputs: Mapping[str, Any]) -> tuple[dict[Operand, 
     """The inputs that are single numbers, and those that vary, by their place in the program."""
     given = {place: np.asarray(inputs[letter]) for place, letter in enumerate(program.inputs)}
     scalars: dict[Operand, float] = {place: float(value.item()) for place, value in given.items() if value.size == 1}
-    return scalars, {place: value for place, value in given.items() if place not in scalars}
+    return scalars, {place: value for place, value in given.items() if value.size != 1}
 
 
 def _fold(program: Program, values: dict[Operand, float]) -> None:
     """Compute once what depends on single numbers alone."""
     for place, (operation, operands) in enumerate(program.lines, len(program.inputs)):
-        if all(type(operand) is float or operand in values for operand in operands):
-            taken = [operand if type(operand) is float else values[operand] for operand in operands]
+        if all(operand in values for operand in operands):
+            taken = [values[operand] for operand in operands]
             try:
                 values[place] = _SCALAR[operation](*taken)
             except (OverflowError, ValueError, ZeroDivisionError):
@@ -95,7 +96,7 @@ class _Plan(NamedTuple):
 def _planned(program: Program, arrays: frozenset[int]) -> _Plan:
     varying, last, lines = set(arrays), {}, []
     for place, (operation, operands) in enumerate(program.lines, len(program.inputs)):
-        if any(type(operand) is int and operand in varying for operand in operands):
+        if varying.intersection(operands):
             varying.add(place)
             lines.append((operation, operands, place))
             last.update(dict.fromkeys(operands, place))
@@ -112,10 +113,12 @@ def _planned(program: Program, arrays: frozenset[int]) -> _Plan:
 
 def pieces(arrays: Arrays, outputs: Arrays, size: int, flags: tuple[str, ...]) -> Iterator[tuple[np.ndarray, ...]]:
     """Inputs and outputs side by side in one-dimensional pieces; what is smaller is repeated, what is no float64 cast."""
-    reading, writing = ["readonly", *flags], ["writeonly", "no_broadcast", *flags]
+    reading: list[Any] = ["readonly", *flags]
+    writing: list[Any] = ["writeonly", "no_broadcast", *flags]
+    more: list[Any] = ["growinner"] if flags else []
     walk = np.nditer(
         [*arrays, *outputs],
-        flags=["external_loop", "buffered", "zerosize_ok", *(["growinner"] if flags else [])],
+        flags=["external_loop", "buffered", "zerosize_ok", *more],
         op_flags=[reading] * len(arrays) + [writing] * len(outputs),
         op_dtypes=[np.float64] * (len(arrays) + len(outputs)),
         order="C",

@@ -77,7 +77,8 @@ class Compiled:
             fit; or a result is larger than a float64.
         """
         given = by_letter(values, self.program.inputs)
-        arrays = {letter: value if self.engine == "exact" else numeric(lookup(letter).name, value) for letter, value in given.items()}
+        checked = {letter: numeric(lookup(letter).name, value) for letter, value in given.items()}
+        arrays = given if self.engine == "exact" else checked
         try:
             shape = np.broadcast_shapes(*(np.shape(value) for value in arrays.values()))
         except ValueError:
@@ -100,7 +101,7 @@ class Compiled:
 
     def _exact(self, values: Mapping[str, Any], shape: tuple[int, ...]) -> Any:
         for letter, value in values.items():
-            refuse_impossible(lookup(letter).name, numeric(lookup(letter).name, value).astype(np.float64))
+            refuse_impossible(lookup(letter).name, numeric(lookup(letter).name, value))
         inputs = {letter: values[letter] for letter in self.program.inputs}
         results = [run_exact(expression, inputs, shape) for expression in self.expressions]
         return results[0] if self.single else tuple(results)

@@ -105,7 +105,7 @@ def source(program: Program, single: tuple[bool, ...]) -> str:
     """
 
     def shown(operand: Operand) -> str:
-        return repr(operand) if isinstance(operand, float) else f"v{operand}"
+        return f"v{operand}" if operand >= 0 else repr(program.constants[-1 - operand])
 
     count = len(program.inputs)
     arguments = [f"x{place}" for place in range(count)] + [f"y{place}" for place in range(len(program.outputs))]

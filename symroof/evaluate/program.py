@@ -6,8 +6,9 @@ data, so that it travels to another process and is the same there.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 from sympy import (
     Add,
@@ -29,10 +30,10 @@ from sympy import (
 )
 
 from symroof.errors import InputError, quote
-from symroof.symbols import substitute
+from symroof.symbols import Values, substitute
 
-Operand = int | float
-"""A value by its number (inputs first, then one per line), or a constant."""
+Operand = int
+"""A value by its number: inputs first, then one per line; -1, -2, ... are the constants."""
 
 Line = tuple[str, tuple[Operand, ...]]
 """An operation and what it is applied to."""
@@ -47,14 +48,18 @@ _OPAQUE = (*_EXTREMES, *_ROUNDED)
 
 @dataclass(frozen=True)
 class Program:
-    """Inputs by letter, lines in the order they run, and which values are the results.
+    """Inputs by letter, constants, lines in the order they run, and which values are the results.
 
     >>> from symroof.symbols import b, d, w
-    >>> program([b * d + d * w / 8])
-    Program(inputs=('b', 'd', 'w'), lines=(('mul', (0, 1)), ('mul', (1, 2)), ('mul', (0.125, 4)), ('add', (3, 5))), outputs=(6,))
+    >>> found = program([b * d + d * w / 8])
+    >>> found.inputs, found.constants, found.outputs
+    (('b', 'd', 'w'), (0.125,), (6,))
+    >>> found.lines
+    (('mul', (0, 1)), ('mul', (1, 2)), ('mul', (-1, 4)), ('add', (3, 5)))
     """
 
     inputs: tuple[str, ...]
+    constants: tuple[float, ...]
     lines: tuple[Line, ...]
     outputs: tuple[Operand, ...]
 
@@ -71,7 +76,7 @@ def program(expressions: Sequence[Expr]) -> Program:
     letters = sorted(set().union(*(expression.free_symbols for expression in expressions)), key=str)
     builder = _Builder({letter: place for place, letter in enumerate(letters)})
     outputs = tuple(builder.value(arranged(expression)) for expression in expressions)
-    return Program(tuple(str(letter) for letter in letters), tuple(builder.lines), outputs)
+    return Program(tuple(str(letter) for letter in letters), tuple(builder.constants), tuple(builder.lines), outputs)
 
 
 def arranged(expression: Expr) -> Expr:
@@ -85,16 +90,19 @@ def arranged(expression: Expr) -> Expr:
     Max(32*b*d/P, 32*b/BW + 32*w/BW)
     """
     opaque = {node: Dummy(positive=True) for node in _outermost(expression)}
-    bare = substitute(expression, opaque)
+    bare: Any = substitute(expression, cast(Values, opaque))
     expanded = bare.expand()
     if all(term.as_coeff_Mul()[0] > 0 for term in Add.make_args(expanded)):
         bare = expanded
     behind = {dummy: node for node, dummy in opaque.items()}
-    return Add(*(_term(term, behind) for term in Add.make_args(bare)), evaluate=False) if isinstance(bare, Add) else _term(bare, behind)
+    if not isinstance(bare, Add):
+        return _term(bare, behind)
+    terms: Any = [_term(term, behind) for term in Add.make_args(bare)]
+    return Add(*terms, evaluate=False)
 
 
-def _outermost(expression: Expr) -> list[Expr]:
-    found: list[Expr] = []
+def _outermost(expression: Any) -> list[Any]:
+    found: list[Any] = []
     walk = preorder_traversal(expression)
     for node in walk:
         if isinstance(node, _OPAQUE):
@@ -103,7 +111,7 @@ def _outermost(expression: Expr) -> list[Expr]:
     return found
 
 
-def _term(term: Expr, behind: dict[Dummy, Expr]) -> Expr:
+def _term(term: Any, behind: dict[Any, Any]) -> Expr:
     """A term with its functions back in place, a positive number in front of a maximum moved inside."""
     number, rest = term.as_coeff_Mul()
     if rest in behind and isinstance(behind[rest], Max | Min) and number > 0:
@@ -112,7 +120,7 @@ def _term(term: Expr, behind: dict[Dummy, Expr]) -> Expr:
     return _restored(term, behind)
 
 
-def _restored(expression: Expr, behind: dict[Dummy, Expr]) -> Expr:
+def _restored(expression: Any, behind: dict[Any, Any]) -> Expr:
     if expression in behind:
         node = behind[expression]
         if isinstance(node, ceiling | floor):
@@ -125,16 +133,17 @@ def _restored(expression: Expr, behind: dict[Dummy, Expr]) -> Expr:
 
 @dataclass
 class _Builder:
-    places: dict[Symbol, int]
+    places: Mapping[Any, int]
     lines: list[Line] = field(default_factory=list)
     known: dict[Line, int] = field(default_factory=dict)
+    constants: list[float] = field(default_factory=list)
 
-    def value(self, expression: Expr) -> Operand:
+    def value(self, expression: Any) -> Operand:
         """The number of the value of an expression, computed if it is new."""
         if isinstance(expression, Symbol):
             return self.places[expression]
         if isinstance(expression, Rational):
-            return _constant(expression)
+            return self.constant(expression)
         if isinstance(expression, Add):
             return self._chain("add", sorted(expression.args, key=default_sort_key))
         if isinstance(expression, Mul):
@@ -148,26 +157,26 @@ class _Builder:
         kind = type(expression).__name__
         raise InputError(f"{quote(str(expression))}: {kind} is not compiled; formulas here are sums, products and maxima")
 
-    def _rounded(self, operation: str, argument: Expr) -> Operand:
+    def _rounded(self, operation: str, argument: Any) -> Operand:
         """Rounded after one division of whole numbers: that is exact where the quotient is whole, and never passes one."""
         above, below = fraction(together(argument))
         quotient = self.value(above) if below == 1 else self.line("div", self.value(above), self.value(below))
         return self.line(operation, quotient)
 
-    def _chain(self, operation: str, arguments: Sequence[Expr]) -> Operand:
+    def _chain(self, operation: str, arguments: Sequence[Any]) -> Operand:
         result = self.value(arguments[0])
         for argument in arguments[1:]:
             result = self.line(operation, result, self.value(argument))
         return result
 
-    def _product(self, expression: Expr) -> Operand:
+    def _product(self, expression: Any) -> Operand:
         """The number in front is multiplied last: products of the same letters are shared."""
         number, rest = expression.as_coeff_Mul()
         factors = sorted(Mul.make_args(rest), key=lambda factor: (not _divides(factor), default_sort_key(factor)))
         product = self._chain("mul", factors)
-        return product if number == 1 else self.line("mul", _constant(number), product)
+        return product if number == 1 else self.line("mul", self.constant(number), product)
 
-    def _power(self, expression: Expr) -> Operand:
+    def _power(self, expression: Any) -> Operand:
         base, exponent = expression.args
         if not isinstance(exponent, Integer):
             raise InputError(f"{quote(str(expression))}: the exponent {exponent} is not a whole number")
@@ -176,6 +185,16 @@ class _Builder:
         for _ in range(abs(int(exponent)) - 1):
             result = self.line("mul", result, value)
         return self.line("reciprocal", result) if exponent < 0 else result
+
+    def constant(self, number: Expr) -> Operand:
+        """The number of a constant."""
+        try:
+            value = float(Rational(number))
+        except OverflowError:
+            raise InputError(f"{quote(str(number))} is larger than a float64 can be") from None
+        if value not in self.constants:
+            self.constants.append(value)
+        return -1 - self.constants.index(value)
 
     def line(self, operation: str, *operands: Operand) -> Operand:
         """A line of the program, unless the same was computed before."""
@@ -186,12 +205,5 @@ class _Builder:
         return self.known[line]
 
 
-def _divides(factor: Expr) -> bool:
+def _divides(factor: Any) -> bool:
     return isinstance(factor, Pow) and bool(factor.args[1].is_negative)
-
-
-def _constant(number: Expr) -> float:
-    try:
-        return float(Rational(number))
-    except OverflowError:
-        raise InputError(f"{quote(str(number))} is larger than a float64 can be") from None

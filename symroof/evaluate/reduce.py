@@ -211,8 +211,8 @@ def _labelled(asked: Request, numbers: np.ndarray) -> Any:
 
     asked = replace(asked, engine="numpy")
     cells, places = np.divmod(numbers, int(np.prod(asked.inner)))
-    places = np.unravel_index(places, asked.inner)
-    values = {one.name: one.values[places[0] if asked.points else places[at]] for at, one in enumerate(asked.axes)}
+    along: tuple[Any, ...] = np.unravel_index(places, asked.inner)
+    values = {one.name: one.values[along[0 if asked.points else at]] for at, one in enumerate(asked.axes)}
     arrays: dict[str, Any] = {}
     for at in np.unique(cells):
         chosen_points = cells == at

@@ -115,7 +115,7 @@ def _executor(scheduler: Any) -> Iterator[tuple[Executor, int, Callable[[Request
             client = scheduler
         workers = len(client.scheduler_info(n_workers=-1)["workers"])
         if workers == 0:
-            raise InputError(f"scheduler {quote(client.scheduler.address)} has no workers")
+            raise InputError(f"scheduler {quote(str(scheduler))} has no workers")
         yield client.get_executor(pure=False), workers, lambda request: client.scatter(request, broadcast=True, hash=False)
 
 

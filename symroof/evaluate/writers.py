@@ -35,7 +35,7 @@ def _labelled(request: Request, parts: Parts) -> Any:
 
 
 def _netcdf(request: Request, parts: Parts, path: Path) -> None:
-    import dask
+    import dask.config
 
     temporary = path.with_name(f".{path.name}.partial")
     try:
@@ -49,7 +49,7 @@ def _netcdf(request: Request, parts: Parts, path: Path) -> None:
 
 
 def _zarr(request: Request, parts: Parts, path: Path) -> None:
-    import dask
+    import dask.config
 
     temporary, old = path.with_name(f".{path.name}.partial"), path.with_name(f".{path.name}.old")
     shutil.rmtree(temporary, ignore_errors=True)
