@@ -182,9 +182,8 @@ def _attributes(asked: Asked, cells: Sequence[Cell], steps: Sequence[StepFormula
     sources = [f"{device.name}: {line}" for device in devices if device for line in provenance(device, tuple(device.peaks))]
     overridden = [name for name in ("peak", "bandwidth") if name in (*asked.names, *asked.fixed)]
     if overridden:
-        common.append(
-            f"{' and '.join(overridden)} as given, in the place of the device's; one peak for all operators" * ("peak" in overridden)
-        )
+        roof = "; one peak for all operators" if "peak" in overridden else ""
+        common.append(f"{' and '.join(overridden)} as given, in the place of the device's{roof}")
     return {
         "title": "roofline sweep",
         "conventions": "\n".join([*common, *own]),

@@ -135,7 +135,7 @@ class Request:
     metrics: tuple[str, ...]
     engine: str
     attributes: Mapping[str, str] = field(repr=False)
-    chunk_points: int = CHUNK
+    chunk_points: int = field(default_factory=lambda: CHUNK)
 
     @property
     def inner(self) -> tuple[int, ...]:

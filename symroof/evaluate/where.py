@@ -186,7 +186,7 @@ class _Parser:
         token = self.tokens.pop(0)
         if token.kind == "number":
             following = self.tokens[0]
-            known = following.kind == "name" and following.text not in _WORDS
+            known = following.kind == "name" and following.text not in (*_WORDS, *self.units, *self.aliases)
             return _Operand("", Fraction(token.text), self.tokens.pop(0).text if known else "", token)
         if token.kind != "name" or token.text in _WORDS:
             self.fail(

@@ -1,0 +1,206 @@
+"""Conditions against their meaning, reductions against brute force."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import symroof
+from symroof.evaluate.reduce import best, first_least, front, pareto
+from symroof.evaluate.where import condition
+
+UNITS = {
+    "time": "s",
+    "memory": "byte",
+    "batch": "1",
+    "weight_bits": "bit",
+    "fits": "flag",
+    "bound": "1",
+    "throughput": "token/s",
+    "bandwidth": "byte/second",
+}
+POINTS = {
+    "time": np.array([0.01, 0.05, 0.06]),
+    "memory": np.array([80e9, 81e9, 1.0]),
+    "batch": np.array([1, 8, 9]),
+    "weight_bits": np.array([4, 8, 16]),
+    "fits": np.array([True, False, True]),
+    "bound": np.array([0, 1, 1]),
+    "throughput": np.array([10.0, 20.0, 30.0]),
+    "bandwidth": np.array([1e12, 2e12, 3e12]),
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "holds"),
+    [
+        ("latency < 50 ms", [1, 0, 0]),
+        ("time <= 50ms", [1, 1, 0]),
+        ("0.05 s <= time", [0, 1, 1]),
+        ("10 ms < latency <= 0.05 s", [0, 1, 0]),
+        ("memory <= 80 GB", [1, 0, 1]),
+        ("memory <= 80 GiB", [1, 1, 1]),
+        ("memory > 1 byte and batch >= 8", [0, 1, 0]),
+        ("batch = 8 or batch == 9", [0, 1, 1]),
+        ("batch != 8", [1, 0, 1]),
+        ("not batch < 9 and fits", [0, 0, 1]),
+        ("not (batch < 9 and fits)", [0, 1, 1]),
+        ("batch < 2 or batch > 8 and not fits", [1, 0, 0]),
+        ("(batch < 2 or batch > 8) and not fits", [0, 0, 0]),
+        ("bound == memory", [1, 0, 0]),
+        ("compute == bound", [0, 1, 1]),
+        ("weight_bits <= 8", [1, 1, 0]),
+        ("weight_bits <= 1 byte", [1, 1, 0]),
+        ("throughput >= 20 token/s", [0, 1, 1]),
+        ("bandwidth >= 2 TB/s", [0, 1, 1]),
+        ("weight_bits < batch and 1e-3 s < time", [0, 0, 0]),
+    ],
+)
+def test_conditions_mean_what_they_say(text: str, holds: list[int]) -> None:
+    if text.startswith("weight_bits < batch"):
+        with pytest.raises(symroof.SymroofError, match="does not compare"):
+            condition(text, UNITS, {"latency": "time"})
+        return
+    assert np.asarray(condition(text, UNITS, {"latency": "time"})(POINTS)).astype(int).tolist() == holds
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "why"),
+    [
+        ("", 1, "something is missing at the end"),
+        ("latency <", 10, "something is missing at the end"),
+        ("latency < 50", 11, "50 needs a unit: time is in s"),
+        ("latency < 50 GB", 11, "50 GB does not compare with time, which is in s"),
+        ("latency < 50 mss", 11, "'mss' is not a unit known here"),
+        ("latncy < 50 ms", 1, "did you mean latency"),
+        ("batch >= 8 batch < 9", 12, "'batch' is not expected here"),
+        ("batch", 1, "must be compared with something"),
+        ("(batch > 1", 11, "a '\\)' is missing"),
+        ("batch > 1)", 10, "is not expected here"),
+        ("1 < 2", 1, "a comparison needs a name"),
+        ("batch > 1 and", 14, "something is missing at the end"),
+        ("and batch > 1", 1, "expected a name or a number, not 'and'"),
+        ("bound == fast", 10, "is neither swept over nor a metric"),
+        ("bound == 1", 10, "bound is memory or compute"),
+        ("fits == 1", 9, "fits is true or false"),
+        ("batch > -1", 9, "'-' is not understood"),
+        ("__import__('os').system('true')", 12, "is not understood"),
+        ("exit > 1", 1, "'exit' is neither swept over nor a metric"),
+        ("batch; batch", 6, "';' is not understood"),
+        ("batch ** 2 > 3", 7, "'\\*' is not understood"),
+        ("(" * 60 + "batch > 1", 51, "nested too deeply"),
+    ],
+)
+def test_errors_say_where(text: str, place: int, why: str) -> None:
+    with pytest.raises(symroof.SymroofError, match=f"at character {place}: .*{why}") as error:
+        condition(text, UNITS, {"latency": "time"})
+    assert "\n" not in str(error.value)
+
+
+@settings(max_examples=300)
+@given(st.text(max_size=40))
+def test_no_text_does_more_than_fail(text: str) -> None:
+    with contextlib.suppress(symroof.SymroofError):
+        condition(text, UNITS)
+
+
+def brute_front(x: np.ndarray, y: np.ndarray) -> list[int]:
+    def beats(i: int, j: int) -> bool:
+        if x[i] == x[j] and y[i] == y[j]:
+            return i < j
+        return x[i] <= x[j] and y[i] <= y[j]
+
+    return [j for j in range(len(x)) if not any(beats(i, j) for i in range(len(x)) if i != j)]
+
+
+@settings(max_examples=200)
+@given(st.lists(st.tuples(st.integers(0, 12), st.integers(0, 12)), max_size=60))
+def test_front_is_that_of_brute_force(pairs: list[tuple[int, int]]) -> None:
+    x, y = (np.array([pair[place] for pair in pairs], dtype=float) for place in (0, 1))
+    assert sorted(front([x, y]).tolist()) == brute_front(x, y)
+    assert first_least(x).tolist() == ([int(np.argmin(x))] if pairs else [])
+
+
+def test_front_of_many_is_that_without_the_shortcut() -> None:
+    rng = np.random.default_rng(5)
+    for spread in (50, 10**6):
+        x, y = (rng.integers(0, spread, 30_000).astype(float) for _ in range(2))
+        order = np.lexsort((np.arange(x.size), y, x))
+        kept, least = [], np.inf
+        for place in order:
+            if y[place] < least:
+                kept.append(place)
+                least = y[place]
+        assert front([x, y]).tolist() == kept
+
+
+OVER = {"batch": range(1, 30), "seq_len": [100, 2000, 30000], "weight_bits": [4, 8, 16]}
+DEVICES = ["a100-sxm-80gb", "h100-sxm"]
+
+
+def everything() -> list[dict[str, object]]:
+    from symroof.evaluate.sweep import sweep
+
+    found = sweep("llama-2-7b", DEVICES, OVER)
+    return found.to_dataframe().reset_index().to_dict("records")
+
+
+@pytest.mark.parametrize("chunk", [7, 1 << 20])
+@pytest.mark.parametrize("scheduler", [None, "threads"])
+def test_reductions_are_those_of_brute_force(chunk: int, scheduler: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("xarray")
+    records = everything()
+    monkeypatch.setattr("symroof.evaluate.request.CHUNK", chunk)
+    allowed = [one for one in records if one["time"] < 0.05 and one["memory"] <= 80e9 and one["batch"] >= 8]
+    expected = max(allowed, key=lambda one: one["throughput"])
+    where = "latency < 50 ms and memory <= 80 GB and batch >= 8"
+    found = best("llama-2-7b", DEVICES, OVER, maximize="throughput", where=where, scheduler=scheduler)
+    names = ("hardware", "batch", "seq_len", "weight_bits", "time", "throughput", "memory", "fits", "bound")
+    assert {name: found[name].item() for name in names} == {name: expected[name] for name in names}
+    least = min(records, key=lambda one: one["memory"])
+    found = best("llama-2-7b", DEVICES, OVER, minimize="memory", scheduler=scheduler)
+    assert {name: found[name].item() for name in names} == {name: least[name] for name in names}, "of equals the first"
+    x, y = (np.array([sign * one[name] for one in allowed]) for name, sign in (("time", 1), ("throughput", -1)))
+    line = sorted(brute_front(x, y), key=lambda place: x[place])
+    found = pareto("llama-2-7b", DEVICES, OVER, where=where, scheduler=scheduler)
+    assert found.time.values.tolist() == [allowed[place]["time"] for place in line]
+    for name in names:
+        assert found[name].values.tolist() == [allowed[place][name] for place in line]
+
+
+def test_reductions_over_points_phases_and_models() -> None:
+    pytest.importorskip("xarray")
+    points = {"batch": [1, 2, 3], "seq_len": [30, 20, 10]}
+    found = best(["llama-2-7b", "opt-125m"], "l4", points, points=True, phase=["decode", "prefill"], minimize="time", where="batch > 1")
+    assert (found.model.item(), found.phase.item(), found.seq_len.item()) == ("opt-125m", "decode", 20)
+    listed = itertools.product(("llama-2-7b", "opt-125m"), ("decode", "prefill"), zip(*points.values(), strict=True))
+    bits = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
+    times = []
+    for model, phase, (batch, length) in listed:
+        step = getattr(symroof.load_model(model), phase)(batch=batch, seq_len=length, **bits)
+        times += [float(symroof.analyze(step, "l4").total.time_expr)] if batch > 1 else []
+    assert found.time.item() == pytest.approx(min(times), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "give one of minimize and maximize"),
+        ({"minimize": "time", "maximize": "time"}, "give one of"),
+        ({"minimize": "tim"}, "did you mean time"),
+        ({"minimize": "bound"}, "no least or largest value"),
+        ({"minimize": "time", "where": "batch > 100"}, "none of 2 points satisfies 'batch > 100'"),
+        ({"minimize": "time", "per": "operator"}, "over whole steps"),
+    ],
+)
+def test_bad_reductions(options: dict[str, str], message: str) -> None:
+    pytest.importorskip("xarray")
+    with pytest.raises(symroof.SymroofError, match=message):
+        best("llama-2-7b", "l4", {"batch": [1, 2]}, seq_len=5, **options)
+    with pytest.raises(symroof.SymroofError, match="expected two metrics"):
+        pareto("llama-2-7b", "l4", {"batch": [1, 2]}, ("time", "latency"), seq_len=5)
