@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from symroof.analysis.solve import crossover, crossovers
     from symroof.architectures.model import Model, load_model
     from symroof.errors import SymroofError
+    from symroof.evaluate.compile import compiled
+    from symroof.evaluate.reduce import best, pareto
+    from symroof.evaluate.sweep import sweep
     from symroof.hardware.device import Device
     from symroof.hardware.loader import load_hardware
     from symroof.units import Quantity, ureg
@@ -39,6 +42,8 @@ _HOMES = {
     "Quantity": "symroof.units",
     "SymroofError": "symroof.errors",
     "analyze": "symroof.analysis.analysis",
+    "best": "symroof.evaluate.reduce",
+    "compiled": "symroof.evaluate.compile",
     "context_limit": "symroof.analysis.aggregate",
     "crossover": "symroof.analysis.solve",
     "crossovers": "symroof.analysis.solve",
@@ -46,17 +51,19 @@ _HOMES = {
     "largest": "symroof.analysis.capacity",
     "load_hardware": "symroof.hardware.loader",
     "load_model": "symroof.architectures.model",
+    "pareto": "symroof.evaluate.reduce",
     "prove": "symroof.analysis.certificate",
     "regimes": "symroof.analysis.regimes",
     "required": "symroof.analysis.inverse",
     "sensitivity": "symroof.analysis.sensitivity",
+    "sweep": "symroof.evaluate.sweep",
     "ureg": "symroof.units",
 }
 
 __all__ = [
-    "Analysis", "Certificate", "Crossover", "Device", "Model", "Quantity", "SymroofError", "analyze", "context_limit",
-    "crossover", "crossovers", "generation", "largest", "load_hardware", "load_model", "prove", "regimes", "required",
-    "sensitivity", "ureg",
+    "Analysis", "Certificate", "Crossover", "Device", "Model", "Quantity", "SymroofError", "analyze", "best",
+    "compiled", "context_limit", "crossover", "crossovers", "generation", "largest", "load_hardware", "load_model", "pareto",
+    "prove", "regimes", "required", "sensitivity", "sweep", "ureg",
 ]  # fmt: skip
 
 
