@@ -187,6 +187,14 @@ def table(rates: list[tuple[str, float | str]]) -> str:
     return "\n".join(lines)
 
 
+def peak_memory() -> int:
+    """Bytes of memory that this process had at most; Linux's ru_maxrss would count what its parent had when it forked."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return int(next(line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM:"))) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
 def front_of_a_billion(engine: str) -> str:
     """The Pareto front of latency and throughput over 1.06e9 configurations."""
     from symroof.evaluate.reduce import pareto
@@ -198,7 +206,7 @@ def front_of_a_billion(engine: str) -> str:
     begun = time.perf_counter()
     found = pareto("llama-2-7b", devices, over, engine=engine, where="memory <= 141 GB")
     seconds = time.perf_counter() - begun
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    peak = peak_memory()
     return (
         f"Pareto front of {points:.4g} configurations ({engine}): {found.sizes['point']} points, {seconds:.1f} s, "
         f"{points / seconds:.3g} points/s, peak memory of the process {peak / 1e6:.0f} MB"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import itertools
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -213,8 +214,20 @@ def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
                 sweep(*big, output=small / "out.nc")
         assert names(small) == ["out.nc.parts"]
         assert not list((small / "out.nc.parts").glob("*.partial"))
+        for path in (small / "out.nc.parts").iterdir():
+            path.unlink()
+        (small / "out.nc.parts").rmdir()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("symroof.evaluate.store._refuse_full", lambda *_: None)
+            patch.setattr("symroof.evaluate.request.CHUNK", 1000)
+            half = (*ARGUMENTS[:2], {"batch": range(1, 31), "seq_len": range(1, 51)})
+            for name in ("out.nc", "out.zarr", "out.csv"):
+                with pytest.raises(symroof.SymroofError, match=r"could not be written: .*; 4 of 4 chunks are whole"):
+                    sweep(*half, output=small / name)
+                assert names(small) == [f"{name}.parts"], "no half of a file"
+                shutil.rmtree(small / f"{name}.parts")
     finally:
-        subprocess.run(["umount", str(small)], check=True)
+        subprocess.run(["umount", "-l", str(small)], check=True)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from symroof.errors import InputError
-from symroof.evaluate.blocks import Arrays, pieces
+from symroof.evaluate.blocks import Arrays, cores, pieces
 from symroof.evaluate.program import Operand, Program
 
 SLAB = 1 << 16
@@ -46,7 +45,7 @@ def run_numba(program: Program, inputs: Mapping[str, Any], outputs: Arrays, *, t
     scalars = [None if array.size > 1 else float(array.item()) for array in given]
     run = kernel(program, tuple(scalar is not None for scalar in scalars))
     arrays = [array for array in given if array.size > 1]
-    workers = threads or len(os.sched_getaffinity(0))
+    workers = threads or cores()
     bad = 0
     with ThreadPoolExecutor(workers) as pool:
         for piece in pieces(arrays, outputs, SLAB, ("contig", "aligned")):

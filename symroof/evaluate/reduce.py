@@ -17,6 +17,9 @@ from symroof.evaluate.request import Chunk, Request
 from symroof.evaluate.run import evaluated
 from symroof.evaluate.where import Condition, condition
 
+CHUNK = 1 << 18
+"""Points of a chunk, at most: what is made of them stays small, and near the processor."""
+
 THINNED = 64
 """One point in so many is looked at first: most of the others are worse than one of these."""
 
@@ -182,7 +185,7 @@ def _reduced(
     mentioned = goal.condition.names if goal.condition else frozenset()
     least = tuple(dict.fromkeys([*names, *(name for name in METRICS if name in mentioned)]))
     asked = request(models, hardware, over, metrics=least, **options)
-    found = _streamed(asked, goal, scheduler, progress)
+    found = _streamed(replace(asked, chunk_points=min(asked.chunk_points, CHUNK)), goal, scheduler, progress)
     if not found.numbers.size:
         raise InputError(f"none of {asked.size} points satisfies {quote(where)}")
     wanted = tuple(dict.fromkeys([*chosen(shown, "total", capacities), *least]))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from symroof.errors import InputError, quote
+from symroof.evaluate.blocks import cores
 from symroof.evaluate.labels import need
 from symroof.evaluate.request import Chunk, Request
 
@@ -23,6 +23,9 @@ Work = Callable[[Request, Chunk], Any]
 
 IN_FLIGHT = 4
 """Chunks per worker that are computed or wait to be taken: more would only fill memory."""
+
+LARGE = 1 << 20
+"""Bytes of values from which they are not sent with every task."""
 
 SCHEDULERS = "known: threads, processes, an address such as tcp://host:8786, or a distributed.Client"
 
@@ -89,7 +92,7 @@ def _flow(executor: Executor, workers: int, request: Any, chunks: Iterator[Chunk
 @contextlib.contextmanager
 def _executor(scheduler: Any) -> Iterator[tuple[Executor, int, Callable[[Request], Any]]]:
     """An executor, how many workers it has, and how the request gets to them."""
-    count = len(os.sched_getaffinity(0))
+    count = cores()
     if scheduler == "threads":
         with ThreadPoolExecutor(count) as executor:
             yield executor, count, lambda request: request
@@ -116,7 +119,12 @@ def _executor(scheduler: Any) -> Iterator[tuple[Executor, int, Callable[[Request
         workers = len(client.scheduler_info(n_workers=-1)["workers"])
         if workers == 0:
             raise InputError(f"scheduler {quote(str(scheduler))} has no workers")
-        yield client.get_executor(pure=False), workers, lambda request: client.scatter(request, broadcast=True, hash=False)
+        yield client.get_executor(pure=False), workers, lambda request: _shared(client, request)
+
+
+def _shared(client: Any, request: Request) -> Any:
+    """The request with every task, so that no worker's death loses it; a long list of points once to all workers."""
+    return request if sum(one.values.nbytes for one in request.axes) < LARGE else client.scatter(request, broadcast=True, hash=False)
 
 
 @contextlib.contextmanager

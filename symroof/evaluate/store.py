@@ -59,9 +59,9 @@ def write(request: Request, path: Path, *, resume: bool = False, scheduler: Any 
             run.evaluated(request, left, keep, scheduler=scheduler, progress=progress, work=run.evaluate_chunk)
             WRITERS[form].write(request, parts, path)
             parts.remove()
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # RuntimeError: how netCDF tells of a full disk
         state = f"; {kept} of {request.chunk_count} chunks are whole in {quote(str(parts.folder))}: run again with --resume"
-        why = error.strerror or str(error)
+        why = getattr(error, "strerror", None) or str(error)
         raise InputError(f"output {quote(str(path))} could not be written: {why}{state if kept else ''}") from None
     return open_result(path, form)
 

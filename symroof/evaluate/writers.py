@@ -186,8 +186,9 @@ def write_points(found: Any, path: Path) -> None:
         else:
             found.to_dataframe().to_parquet(temporary, index=False)
         temporary.replace(path)
-    except OSError as error:
-        raise InputError(f"output {quote(str(path))} could not be written: {error.strerror or error}") from None
+    except (OSError, RuntimeError) as error:  # RuntimeError: how netCDF tells of a full disk
+        why = getattr(error, "strerror", None) or error
+        raise InputError(f"output {quote(str(path))} could not be written: {why}") from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.unlink(missing_ok=True)
