@@ -17,11 +17,12 @@ from symroof.architectures.model import Model, load_model
 from symroof.architectures.options import PHASES, Options
 from symroof.errors import InputError, nearest, quote
 from symroof.evaluate.axes import Axis, axes, axis, symbol_of
+from symroof.evaluate.cell import Cell
 from symroof.evaluate.compile import engine_for
 from symroof.evaluate.formulas import StepFormulas, buffer_of, step_formulas
 from symroof.evaluate.inputs import member
 from symroof.evaluate.metrics import chosen, needed
-from symroof.evaluate.request import Cell, Request
+from symroof.evaluate.request import Request
 from symroof.hardware.device import Device
 from symroof.hardware.loader import load_hardware
 

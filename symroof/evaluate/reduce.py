@@ -199,7 +199,7 @@ def _streamed(asked: Request, goal: Objectives, scheduler: Any, progress: bool) 
     def merge(chunk: Chunk, found: Candidates) -> None:
         nonlocal kept
         numbers = np.concatenate([kept.numbers, found.numbers])
-        order = np.argsort(numbers, kind="stable")
+        order: Any = np.argsort(numbers, kind="stable")
         scores = tuple(np.concatenate(pair)[order] for pair in zip(kept.scores, found.scores, strict=True))
         best = front(scores) if len(scores) > 1 else first_least(scores[0])
         kept = Candidates(numbers[order][best], tuple(score[best] for score in scores))
