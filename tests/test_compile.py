@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -171,6 +172,7 @@ def test_what_is_shared_is_computed_once() -> None:
         ({"batch": 1j}, "batch 1j"),
         ({"batch": [[1], [1, 2]]}, "ragged"),
         ({"batch": None}, "batch None"),
+        ({"batch": 10**400}, "larger than a float64"),
         ({"bacth": 1}, "'bacth' is not a symbol of the library: did you mean batch"),
         ({}, r"batch \(b\) is missing; the formula needs batch, weight_bits"),
         ({"batch": 1, "b": 2}, "batch is given twice"),
@@ -183,6 +185,11 @@ def test_bad_values_are_named(engine: str, values: dict[str, object], message: s
     function = compiled(Max(b, 2) * w, engine=engine)
     with pytest.raises(symroof.SymroofError, match=message):
         function(weight_bits=4, **values)
+
+
+def test_exact_numbers_go_in() -> None:
+    assert compiled(b * w, engine="numpy")(batch=Fraction(1, 4), weight_bits=[Fraction(1, 2), 2]).tolist() == [0.125, 0.5]
+    assert compiled(b * w, engine="exact")(batch=Fraction(1, 3), weight_bits=[3, 0.5]).tolist() == [1, Fraction(1, 6)]
 
 
 def test_bad_expressions_are_named() -> None:
@@ -206,3 +213,11 @@ def test_without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
     assert engine_for("auto", 10**9) == "numpy"
     with pytest.raises(symroof.SymroofError, match=r"pip install 'symroof\[fast\]'"):
         engine_for("numba", 1)
+
+
+def test_rates_of_two_runs_are_not_compared() -> None:
+    script = Path(__file__).parent.parent / "benchmarks" / "speed.py"
+    run = subprocess.run([sys.executable, script, "--against", "old.txt"], capture_output=True, text=True, check=False)
+    assert run.returncode == 1
+    assert "refused" in run.stderr
+    assert run.stdout == ""

@@ -15,6 +15,7 @@ pytest.importorskip("xarray")
 pytest.importorskip("dask")
 import xarray
 
+from symroof.architectures.config import catalogue
 from symroof.evaluate.plan import request
 from symroof.evaluate.request import Request
 from symroof.evaluate.sweep import sweep
@@ -49,6 +50,19 @@ def test_every_point_is_that_of_the_analysis() -> None:
         assert at.fits.item() is analysis.fits
         slack = sum(one.count * (one.operator.flop_count / one.peak - one.operator.byte_count() / one.bandwidth) for one in analysis)
         assert at.bound.item() == bool(slack >= 0)
+
+
+@pytest.mark.parametrize("name", sorted(catalogue())[::9])
+@pytest.mark.parametrize("phase", ["prefill", "decode"])
+def test_any_published_model(name: str, phase: str) -> None:
+    over = {"batch": [1, 37], "seq_len": [1, 5000], "weight_bits": [4, 16]}
+    found = sweep(name, "h100-sxm", over, phase=phase, metrics=["time", "memory"])
+    for batch, length, bits in ((1, 1, 16), (37, 5000, 4)):
+        options = {"batch": batch, "seq_len": length, "weight_bits": bits, "activation_bits": 16, "kv_bits": 16}
+        analysis = symroof.analyze(getattr(symroof.load_model(name), phase)(**options), "h100-sxm")
+        at = found.sel(batch=batch, seq_len=length, weight_bits=bits)
+        assert at.time.item() == pytest.approx(float(analysis.total.time_expr), rel=1e-13)
+        assert at.memory.item() == pytest.approx(float(analysis.memory_exprs["total"]), rel=1e-13)
 
 
 def test_operators_add_up_and_have_their_bounds() -> None:
@@ -231,6 +245,8 @@ def test_numba_is_numpy() -> None:
         ({"scheduler": "thread"}, "known: threads, processes"),
         ({"scheduler": 3}, "known: threads, processes"),
         ({"resume": True}, "nothing to resume"),
+        ({"lazy": True, "scheduler": "threads"}, "neither output nor scheduler"),
+        ({"over": {"batch": [10**400]}}, "larger than a float64"),
         ({"hardware": "apple-m1-max", "weight_bits": 64, "metrics": ["time"]}, "states no peak"),
     ],
 )

@@ -27,8 +27,8 @@ def values_of(texts: Sequence[str]) -> dict[str, Any]:
 
     >>> values_of(["batch=1:4", "seq_len=512,2048", "kv_bits=4:16*2"])
     {'batch': range(1, 5), 'seq_len': [512, 2048], 'kv_bits': [4, 8, 16]}
-    >>> values_of(["bandwidth=1TB/s:2TB/s:500GB/s"])
-    {'bandwidth': [1000000000000, 1500000000000, 2000000000000]}
+    >>> values_of(["bandwidth=1TB/s,2.5TB/s"])
+    {'bandwidth': [1000000000000, 2500000000000]}
     """
     found: dict[str, Any] = {}
     for text in texts:

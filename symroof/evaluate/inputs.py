@@ -30,14 +30,15 @@ def numeric(name: str, values: Any) -> np.ndarray:
     InputError
         They are not real numbers, or there are none.
     """
-    if isinstance(values, Fraction | Rational):
-        values = float(values)
     try:
         array = np.asarray(values)
     except (TypeError, ValueError):
         raise InputError(f"{name} {quote(values)}: expected a number or an array of numbers, not a ragged one") from None
     if array.dtype == object and array.size and all(isinstance(one, int | Fraction | Rational) for one in array.flat):
-        array = array.astype(np.float64)
+        try:
+            array = array.astype(np.float64)
+        except OverflowError:
+            raise InputError(f"{name} {quote(values)}: larger than a float64 can be") from None
     if array.size == 0:
         raise InputError(f"{name} {quote(values)}: there are no values")
     if array.dtype.kind not in "iuf":

@@ -17,9 +17,6 @@ from symroof.evaluate.request import Chunk, Request
 from symroof.evaluate.run import evaluated
 from symroof.evaluate.where import Condition, condition
 
-CHUNK = 1 << 18
-"""Points of a chunk, at most: what is made of them stays small, and near the processor."""
-
 THINNED = 64
 """One point in so many is looked at first: most of the others are worse than one of these."""
 
@@ -185,7 +182,7 @@ def _reduced(
     mentioned = goal.condition.names if goal.condition else frozenset()
     least = tuple(dict.fromkeys([*names, *(name for name in METRICS if name in mentioned)]))
     asked = request(models, hardware, over, metrics=least, **options)
-    found = _streamed(replace(asked, chunk_points=min(asked.chunk_points, CHUNK)), goal, scheduler, progress)
+    found = _streamed(asked, goal, scheduler, progress)
     if not found.numbers.size:
         raise InputError(f"none of {asked.size} points satisfies {quote(where)}")
     wanted = tuple(dict.fromkeys([*chosen(shown, "total", capacities), *least]))
@@ -198,10 +195,10 @@ def _streamed(asked: Request, goal: Objectives, scheduler: Any, progress: bool) 
 
     def merge(chunk: Chunk, found: Candidates) -> None:
         nonlocal kept
-        numbers = np.concatenate([kept.numbers, found.numbers])
+        numbers: Any = np.concatenate([kept.numbers, found.numbers])
         order: Any = np.argsort(numbers, kind="stable")
-        scores = tuple(np.concatenate(pair)[order] for pair in zip(kept.scores, found.scores, strict=True))
-        best = front(scores) if len(scores) > 1 else first_least(scores[0])
+        scores: Any = tuple(np.concatenate(pair)[order] for pair in zip(kept.scores, found.scores, strict=True))
+        best: Any = front(scores) if len(scores) > 1 else first_least(scores[0])
         kept = Candidates(numbers[order][best], tuple(score[best] for score in scores))
 
     evaluated(asked, asked.chunks(), merge, scheduler=scheduler, progress=progress, work=_Reduction(goal))

@@ -78,6 +78,8 @@ def sweep(
     """
     need("xarray")
     asked = request(models, hardware, over, phase=phase, metrics=metrics, per=per, points=points, engine=engine, **fixed)
+    if lazy and (output is not None or scheduler is not None):
+        raise InputError("lazy=True: nothing is computed yet, so it goes with neither output nor scheduler")
     if output is not None:
         from symroof.evaluate.store import write
 
