@@ -9,11 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from symroof.cli.main import main
 
 DATA = Path(__file__).parent / "data"
 collect_ignore = ["data"]
+
+settings.register_profile("unhurried", deadline=None)  # speed is measured in benchmarks/
+settings.load_profile("unhurried")
 
 
 def rows(name: str) -> list[dict[str, str]]:

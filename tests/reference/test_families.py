@@ -211,3 +211,25 @@ def test_quantized_weights_are_as_wide_as_the_config_says() -> None:
     assert [model.weight_bits for model in plain] == [4, 16]
     assert plain[0].parameters == plain[1].parameters
     assert any("awq, 4 bits" in line for line in plain[0].decode().statements)
+
+
+@pytest.mark.parametrize(
+    ("name", "operator", "flops"),
+    # per element of the result: what a counter of contractions does not see
+    [
+        ("granite-3.1-2b-base", "attn_add", 2),  # x + m y
+        ("llama-3-8b", "attn_add", 1),
+        ("granite-3.1-2b-base", "embedding_scale", 1),
+        ("granite-3.1-2b-base", "logits_scale", 1),
+        ("gemma-2-9b", "logits_softcap", 3),
+        ("gemma-2-9b", "full.scores_softcap", 3),
+        ("bloom-7b1", "softmax", 6),  # ALiBi adds its bias
+        ("bloom-7b1", "embedding_norm", 7),
+        ("qwen3-next-80b-a3b-instruct", "full.attn_gate", 5),  # a sigmoid and a product
+        ("c4ai-command-r7b-12-2024", "sliding.attn_norm", 6),  # mean, subtract, square, sum, scale, and a weight without bias
+    ],
+)
+def test_work_that_is_no_contraction(name: str, operator: str, flops: int) -> None:
+    found = symroof.load_model(name).decode(batch=2, seq_len=10)[operator]
+    assert found.flop_count == flops * found.result.elements
+    assert found.contraction_flop_count == 0
