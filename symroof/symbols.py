@@ -95,10 +95,10 @@ h_l = _variable("h_l", "linear_num_value_heads", "value heads of linear attentio
 e_k = _variable("e_k", "linear_key_head_dim", "components of a key of linear attention")
 e_l = _variable("e_l", "linear_value_head_dim", "components of a value of linear attention")
 
-p = _variable("p", "patch_size", "side of a patch in latent pixels")
-C = _variable("C", "in_channels", "channels of the latent image")
+p = _variable("p", "patch_size", "side of a patch, in pixels of the image (DiT: of the latent one)")
+C = _variable("C", "in_channels", "channels of the image (DiT: of the latent one)")
 D = _variable("D", "out_channels", "channels of the prediction")
-N = _variable("N", "num_classes", "rows of the class embedding")
+N = _variable("N", "num_classes", "rows of the class embedding, or classes of a classifier")
 F = _variable("F", "timestep_features", "sinusoidal features of the diffusion timestep")
 
 w = _variable("w", "weight_bits", "bits per weight", "bit", "real")

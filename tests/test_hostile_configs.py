@@ -340,7 +340,7 @@ def test_fields_of_another_family_are_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "inner", [{"quant_method": []}, {"quant_method": "gptq", "bits": 99}, {"quant_method": "fp8", "ignore": "lm_head"}]
+    "inner", [{"quant_method": []}, {"quant_method": "torchao", "bits": 4}, {"quant_method": "fp8", "ignore": "lm_head"}]
 )
 def test_a_quantization_that_is_not_understood_is_told(tmp_path: Path, inner: Config) -> None:
     path = tmp_path / "config.json"
@@ -354,6 +354,14 @@ def test_a_long_list_of_kept_modules_is_shortened(tmp_path: Path) -> None:
     path.write_text(json.dumps({**PUBLISHED["llama"], "quantization_config": {"quant_method": "fp8", "ignore": kept}}))
     (line,) = [line for line in symroof.load_model(path).decode().statements if "quantization_config" in line]
     assert "model.layers.7.mlp.gate_proj, ... (10000 in all)" in line
+
+
+@pytest.mark.parametrize(("bits", "told"), [(99, "99"), ("four", "'four'"), (None, "null")])
+def test_a_width_that_makes_no_sense_is_told(tmp_path: Path, bits: object, told: str) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({**PUBLISHED["llama"], "quantization_config": {"quant_method": "gptq", "bits": bits}}))
+    with pytest.raises(symroof.SymroofError, match=rf"quantization_config.bits is {told}; expected a whole number from 1 to 16"):
+        symroof.load_model(path)
 
 
 DIGITS = b"9" * 10**6

@@ -7,15 +7,17 @@ that fills up ends one), and a sum of a polynomial over whole numbers has a clos
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sympy import Add, Expr, Integer, Poly, bernoulli, floor, oo
 
 from symroof import symbols
 from symroof.analysis.analysis import analyze
-from symroof.analysis.costs import TOTAL, costs, device_of, known_values, on_branch
-from symroof.analysis.regimes import regimes
+from symroof.analysis.costs import TOTAL, costs, device_of, known_values, occurs, on_branch
+from symroof.analysis.intervals import COMPUTE
+from symroof.analysis.regimes import Regime, regimes
 from symroof.analysis.stretches import spans_of
 from symroof.architectures.model import Model
 from symroof.architectures.options import LARGEST, Options
@@ -119,9 +121,11 @@ def generation(model: Model, *, prompt: int, tokens: int, hardware: Device | str
     device = device_of(hardware)
     if device is None:
         raise InputError("give a device: the sums are told in numbers")
+    if not model.architecture.generative:
+        raise InputError(f"{model.name} generates no tokens: it is no language model")
     before = analyze(model.step(Options("prefill", seq_len=prompt, **inputs)), device)  # pyright: ignore[reportArgumentType]
     decode = model.step(Options("decode", **inputs))  # pyright: ignore[reportArgumentType]
-    over_context = regimes(decode, over="seq_len", hardware=device)
+    over_context = _regimes(model, decode, device)
     low, high = Integer(prompt + 1), Integer(prompt + tokens)
     in_letters, where = _traffic(decode, low, high)
     return Generation(
@@ -129,15 +133,32 @@ def generation(model: Model, *, prompt: int, tokens: int, hardware: Device | str
         tokens,
         before.total.time_expr,
         before.total.byte_count(),
-        tuple(_parts(over_context.regimes, low, high)),
+        tuple(_parts(over_context, low, high)),
         substitute(in_letters, {symbols.S: Integer(prompt), symbols.n: Integer(tokens)}),
         in_letters,
         (
-            *dict.fromkeys((*before.step.statements, *decode.statements)),
+            *_both(before.step.statements, decode.statements),
             "step i of n has a context of S + i tokens; prefill reads the S of the prompt",
             *where,
         ),
     )
+
+
+def _both(prefill: Sequence[str], decode: Sequence[str]) -> Iterator[str]:
+    """The statements of both phases; what holds for one says which."""
+    for line in dict.fromkeys((*prefill, *decode)):
+        phase = "" if line in prefill and line in decode else "prefill: " if line in prefill else "decode: "
+        yield line if line.startswith(phase) else f"{phase}{line}"
+
+
+def _regimes(model: Model, decode: Step, device: Device) -> tuple[Regime, ...]:
+    """The time of a decode step over the context; the same at every context where only a state is kept."""
+    if occurs(decode, costs(decode, TOTAL), symbols.t):
+        return regimes(decode, over="seq_len", hardware=device).regimes
+    step = model.step(replace(decode.options, seq_len=1))
+    analysis = analyze(step, device)
+    bound = frozenset(placed.name for placed in analysis if placed.bound == COMPUTE)
+    return (Regime(Integer(1), oo, analysis.total.time_expr, bound),)
 
 
 def _traffic(decode: Step, low: Expr, high: Expr) -> tuple[Expr, list[str]]:

@@ -70,6 +70,11 @@ class Architecture(ABC):
     def read(cls, fields: Fields) -> Self:
         """The family's structure from a config's fields."""
 
+    @property
+    def layer_count(self) -> int:
+        """Number of layers, of all kinds."""
+        return sum(self.dimensions.get(count, 0) for count in symbols.LAYERS.values())
+
     @abstractmethod
     def axes(self) -> dict[str, Expr]:
         """The size of every axis that does not depend on the step, as symbols."""

@@ -215,7 +215,10 @@ class Decoder(Architecture):
             how = "absorbed: attention on the compressed vectors" if options.absorbed else "decompressed: keys and values of all heads"
             lines.append(f"latent attention, {how}")
         if any(isinstance(part, Mamba | Mamba2 | GatedDelta) for part in self.parts):
-            lines.append("recurrent layers: FLOPs of the recurrence, token by token; the state is read and written once per step")
+            lines.append(
+                "recurrent layers: FLOPs of the recurrence, token by token; the state is read and written once per step; a scan is "
+                "held against the matrix peak, so its compute time is a lower bound"
+            )
             if not options.causal:
                 lines.append("no causal discount: a convolution computes the outputs of its padding too")
         return tuple(lines)

@@ -55,7 +55,7 @@ class Model:
     @property
     def layers(self) -> int:
         """Number of layers, of all kinds."""
-        return sum(self.architecture.dimensions.get(count, 0) for count in symbols.LAYERS.values())
+        return self.architecture.layer_count
 
     def step(self, options: Options, *, symbolic: bool = False) -> Step:
         """One step as *options* say; see `prefill` and `decode`."""
@@ -183,8 +183,7 @@ class Model:
     @property
     def notes(self) -> tuple[str, ...]:
         """What a reader should know of this config."""
-        said = (self.quantization.statement,) if self.quantization else ()
-        return (*self._read, *said)
+        return (*self._read, *(self.quantization.statements if self.quantization else ()))
 
     @property
     def _read(self) -> tuple[str, ...]:
@@ -229,11 +228,9 @@ def load_model(name_or_path: str | Path) -> Model:
     kind = content.get("model_type", content.get("_class_name"))
     remark: tuple[str, ...] = ()
     nested = ""
-    unread: list[str] = []
     if isinstance(kind, str) and kind in multimodal.FAMILIES:
         nested, fields, kind, sentence = multimodal.part_of(outer, kind, part)
         remark = (sentence,)
-        unread = outer.unread(multimodal.HARMLESS)
     elif part == "vision":
         raise outer.error(f"model_type {quote(kind)} has one part; ask for it without {PART_MARK}vision")
     if not isinstance(kind, str) or kind not in MODEL_TYPES:
@@ -245,6 +242,12 @@ def load_model(name_or_path: str | Path) -> Model:
     if nested and family.generative != (nested == "text"):
         raise fields.error(f"model_type is {quote(kind)}; expected {'a decoder' if nested == 'text' else 'an encoder'}")
     architecture = family.read(fields)
-    quantization = read_quantization(outer) or (read_quantization(fields) if fields is not outer else None)
+    sources = (outer, fields) if fields is not outer else (outer,)
+    found = (read_quantization(source, architecture.layer_count, vision=nested == "vision") for source in sources)
+    quantization = next((one for one in found if one is not None), None)
+    further = content.get("num_nextn_predict_layers") or fields.peek("num_nextn_predict_layers")
+    if type(further) is int and further > 0:
+        remark = (*remark, f"{further} layers that predict further tokens (num_nextn_predict_layers) are not counted")
+    unread = outer.unread(multimodal.HARMLESS) if nested else []
     unread += fields.unread((*family.harmless, "model_type"))
     return Model(f"{name}{at}{part}", architecture, str(path), tuple(dict.fromkeys(unread)), quantization, remark)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,7 +10,8 @@ from sympy import Integer
 
 from symroof.architectures.exact import ONE_WIDTH
 from symroof.architectures.fields import Fields, listing
-from symroof.operators.graph import Graph
+from symroof.architectures.modules import ALWAYS_KEPT, Kept, kept, strings
+from symroof.operators.graph import Block, Graph
 from symroof.operators.operator import Kind, Operator
 from symroof.operators.tensor import Storage, Tensor
 
@@ -20,46 +21,20 @@ UNQUANTIZED_BITS = 16
 WIDTHS = {"fp8": 8, "fbgemm_fp8": 8, "finegrained_fp8": 8, "eetq": 8, "mxfp4": 4, "nvfp4": 4}
 """Methods whose name says the width."""
 
-STATED = ("gptq", "awq", "auto-round", "autoround", "intel/auto-round", "hqq", "quanto", "marlin", "gptq_marlin", "awq_marlin")
+STATED = ("gptq", "awq", "auto-round", "autoround", "intel/auto-round", "marlin", "gptq_marlin", "awq_marlin")
 """Methods whose config says the width, as ``bits``, ``w_bit`` or ``nbits``."""
 
 BITSANDBYTES = ("bitsandbytes", "bitsandbytes_4bit", "bitsandbytes_8bit")
 """The method where none is named, and its other names; it says whether it loads in 4 or 8 bits."""
 
-NOT_CONVERTED = ("modules_to_not_convert", "ignore", "exclude_modules", "ignored_layers")
+ALGORITHMS = {"FP8": 8, "INT8_SQ": 8, "NVFP4": 4, "W4A16_AWQ": 4, "W4A8_AWQ": 4}
+"""Of modelopt."""
+
+NOT_CONVERTED = ("modules_to_not_convert", "ignore", "exclude_modules", "ignored_layers", "llm_int8_skip_modules")
 """Where methods list the modules that they leave as they were."""
 
-ALWAYS_KEPT = ("router", "shared_router")
-ATTENTION = (
-    "q_proj",
-    "q_gate_proj",
-    "k_proj",
-    "v_proj",
-    "out_proj",
-    "q_down_proj",
-    "q_rotary_proj",
-    "kv_down_proj",
-    "k_up_proj",
-    "v_up_proj",
-)
-SHARED = ("shared_gate_proj", "shared_up_proj", "shared_down_proj")
-DENSE = ("gate_proj", "up_proj", "down_proj")
-KEPT = {
-    "self_attn": ATTENTION,
-    "shared_expert": SHARED,
-    "router": ALWAYS_KEPT,
-    "mlp.gate": ALWAYS_KEPT,
-    "lm_head": (),
-    "embed": (),
-    "norm": (),
-    "visual": (),
-    "vision": (),
-    "multi_modal": (),
-    **{f"self_attn.{name}": (name,) for name in ("q_proj", "k_proj", "v_proj")},
-    "o_proj": ("out_proj",),
-    **{name: (name,) for name in DENSE},
-}
-"""What the modules that are not converted are called here, by the most telling part of their name."""
+SINGLE_MODULES = ("dynamic", "extra_config")
+"""Where methods give single modules a width of their own."""
 
 
 @dataclass(frozen=True)
@@ -70,14 +45,14 @@ class Quantization:
     ----------
     method : as the config names it.
     bits : nominal width; the scales and zero points of groups are not counted.
-    kept : operators whose weights are left as they were.
-    named : what the config calls them.
+    kept : the modules that are left as they were.
+    remarks : what else the config says.
     """
 
     method: str
     bits: int
-    kept: frozenset[str]
-    named: tuple[str, ...] = ()
+    kept: Kept
+    remarks: tuple[str, ...] = ()
 
     def apply(self, graph: Graph) -> Graph:
         """The graph with every weight that is not quantized at 16 bits; ``w`` is the width of the quantized ones."""
@@ -86,7 +61,7 @@ class Quantization:
             for block in graph.blocks
             if block.name not in ("embedding", "head")
             for operator in block.operators
-            if self.converts(operator)
+            if self._converts(block, operator)
             for access in operator.reads
             if access.tensor.name.endswith(".weight")
         }
@@ -101,24 +76,40 @@ class Quantization:
 
         applied = graph.over(width)
         said = tuple(line for line in applied.statements if line != ONE_WIDTH)
-        return replace(applied, statements=(*said, self.statement))
+        return replace(applied, statements=(*said, *self.statements))
 
-    def converts(self, operator: Operator) -> bool:
-        """Whether the operator's weight is quantized."""
-        return operator.kind is Kind.MATMUL and operator.name.rsplit(".", 1)[-1] not in self.kept
+    def _converts(self, block: Block, operator: Operator) -> bool:
+        name = operator.name.rsplit(".", 1)[-1]
+        if name == "out_proj" and not any(one.name.endswith("qk_matmul") or one.kind is Kind.FUSED_ATTENTION for one in block.operators):
+            name = "mixer_out_proj"
+        return operator.kind is Kind.MATMUL and name not in ALWAYS_KEPT and name not in self.kept.operators
 
     @property
-    def statement(self) -> str:
+    def statements(self) -> tuple[str, ...]:
         """What a reader should know."""
-        also = f" and {listing(self.named)}" if self.named else ""
-        return (
+        also = f" and {listing(tuple(name[:60] for name in self.kept.named))}" if self.kept.named else ""
+        main = (
             f"quantization_config ({self.method}, {self.bits} bits): w is the width of the linear weights of the layers, scales not "
             f"counted; {UNQUANTIZED_BITS} bits for embedding, norms, biases, router, LM head{also}"
         )
+        missed = listing(tuple(name[:60] for name in self.kept.passed_over))
+        single = f"counted as quantized, though the config leaves them (single layers, or names not known here): {missed}"
+        return (main, *([single] if self.kept.passed_over else []), *self.remarks)
 
 
-def read_quantization(fields: Fields) -> Quantization | None:
-    """The config's quantization; None where there is none, or the method is not known (the field is then unread)."""
+def read_quantization(fields: Fields, layers: int, *, vision: bool = False) -> Quantization | None:
+    """The config's quantization; None where there is none, or it is not understood (the field is then unread).
+
+    Parameters
+    ----------
+    layers : of the model.
+    vision : whether the model is the vision encoder of a larger one, which methods as a rule leave alone.
+
+    Raises
+    ------
+    ConfigError
+        The method is known, and its width is missing or makes no sense.
+    """
     if "quantization_config" not in fields:
         return None
     inner = fields.peek("quantization_config")
@@ -126,42 +117,51 @@ def read_quantization(fields: Fields) -> Quantization | None:
         fields.nested("quantization_config")  # says what is wrong with it
         return None
     method = inner.get("quant_method") or BITSANDBYTES[0]
-    lists = [inner[name] for name in NOT_CONVERTED if inner.get(name) is not None]
-    if not isinstance(method, str) or not all(isinstance(one, list) for one in lists):
+    lists = [strings(inner[name]) for name in NOT_CONVERTED if inner.get(name) is not None]
+    if not isinstance(method, str) or None in lists:
         return None
-    bits = _bits(method, inner)
-    listed = [name for one in lists for name in one]
-    kept = [_called(name) for name in listed]
-    if bits is None or None in kept:
+    bits = _bits(fields, method, inner)
+    if bits is None:
         return None
+    left = kept([name for one in lists for name in one or ()], layers)
     fields.nested("quantization_config")
-    named = tuple(dict.fromkeys(name[:60] for name in listed))
-    return Quantization(method, bits, frozenset(ALWAYS_KEPT).union(*(one for one in kept if one)), named)
-
-
-def _called(module: Any) -> tuple[str, ...] | None:
-    """What the operators of a module are called here; None where that is not known."""
-    if not isinstance(module, str) or not module.isprintable():
+    if vision and left.elsewhere:
         return None
-    telling = [name for name in KEPT if name in module]
-    return KEPT[max(telling, key=len)] if telling else None
+    return Quantization(method, bits, left, tuple(_remarks(inner)))
 
 
-def _bits(method: str, inner: Mapping[str, Any]) -> int | None:
-    found: Any = None
+def _remarks(inner: Mapping[str, Any]) -> Iterator[str]:
+    """What the config says beside the weights, for the user to give."""
+    scheme = inner.get("kv_cache_scheme")
+    if isinstance(scheme, Mapping) and isinstance(scheme.get("num_bits"), int):
+        yield f"the config keeps the KV cache at {scheme['num_bits']} bits: give kv_bits"
+    if inner.get("activation_scheme") in ("static", "dynamic") or any(_of_groups(inner, "input_activations")):
+        yield "the config quantizes activations too: give activation_bits"
+    single = [name for name in (*SINGLE_MODULES, "lm_head") if inner.get(name)]
+    if single:
+        yield f"not taken into account of quantization_config: {', '.join(single)}"
+
+
+def _bits(fields: Fields, method: str, inner: Mapping[str, Any]) -> int | None:
+    """The width; None where the method is not known."""
     if method in WIDTHS:
-        found = WIDTHS[method]
-    elif method in STATED:
-        found = next((inner[name] for name in ("bits", "w_bit", "nbits") if name in inner), None)
-    elif method in BITSANDBYTES and (inner.get("load_in_4bit") is True or inner.get("load_in_8bit") is True):
-        found = 4 if inner.get("load_in_4bit") is True else 8
-    elif method == "compressed-tensors":
-        found = _of_groups(inner.get("config_groups"))
-    return found if isinstance(found, int) and not isinstance(found, bool) and 1 <= found <= 16 else None
+        return WIDTHS[method]
+    if method in BITSANDBYTES and (inner.get("load_in_4bit") is True or inner.get("load_in_8bit") is True):
+        return 4 if inner.get("load_in_4bit") is True else 8
+    if method == "modelopt":
+        return ALGORITHMS.get(str(inner.get("quant_algo")))
+    if method == "compressed-tensors":
+        widths = {*_of_groups(inner, "weights")}
+        return widths.pop() if len(widths) == 1 else None
+    if method not in STATED:
+        return None
+    nested = fields.nested("quantization_config")
+    return nested.size(nested.named("bits", "w_bit", "nbits"), high=UNQUANTIZED_BITS)
 
 
-def _of_groups(groups: Any) -> Any:
-    """The one width of the weights of all groups."""
-    weights = [group.get("weights") for group in groups.values() if isinstance(group, dict)] if isinstance(groups, dict) else []
-    widths = {one.get("num_bits") if isinstance(one.get("num_bits"), int) else None for one in weights if isinstance(one, dict)}
-    return widths.pop() if len(widths) == 1 else None
+def _of_groups(inner: Mapping[str, Any], what: str) -> list[int]:
+    """The widths that the groups of compressed-tensors give to weights or to activations."""
+    groups = inner.get("config_groups")
+    schemes = [group.get(what) for group in groups.values() if isinstance(group, dict)] if isinstance(groups, dict) else []
+    widths = [scheme.get("num_bits") for scheme in schemes if isinstance(scheme, dict)]
+    return [width for width in widths if type(width) is int and 1 <= width <= UNQUANTIZED_BITS]

@@ -50,7 +50,7 @@ def _emit_table(table, wanted: str | None, output: Path | None) -> None:
 
 @click.command(short_help="What one model is: sizes, parameters, LaTeX.")
 @click.argument("model")
-@click.option("--weight-bits", type=Whole(64), show_default="as published, else 16", help="Bits per weight.")
+@click.option("--weight-bits", type=Whole(64), show_default="that of quantization_config, else 16", help="Bits per weight.")
 @click.option("--kv-bits", type=Whole(64), default=16, show_default=True, help="Bits per element of the KV cache.")
 @click.option("--format", "wanted", type=Word(DESCRIBED), help="Default: by the ending of FILE, else table.")
 @destination

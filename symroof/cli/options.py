@@ -36,7 +36,7 @@ CONVENTIONS = (
     click.option("--lm-head", type=Word(("last", "all")), default="last", show_default=True, help="Tokens that get logits."),
 )
 WIDTHS = (
-    click.option("--weight-bits", type=WIDTH, show_default="as published, else 16", help="Bits per weight."),
+    click.option("--weight-bits", type=WIDTH, show_default="that of quantization_config, else 16", help="Bits per weight."),
     click.option("--activation-bits", type=WIDTH, default=16, show_default=True, help="Bits per activation."),
     click.option("--kv-bits", type=WIDTH, default=16, show_default=True, help="Bits per element of the KV cache."),
 )

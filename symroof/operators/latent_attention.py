@@ -73,7 +73,9 @@ def decompressed(q: Tensor, q_rotary: Tensor, keys: Tensor, keys_rotary: Tensor,
     if not fused:
         return qk, probabilities, sv
     passes = cache_passes(space)
-    cached = (Access(keys, times=passes), Access(keys_rotary, ROTATED, passes), Access(values, times=passes))
+    # A block of a prompt holds rows of one head: the rotary components, which all heads share, pass by once for each.
+    shared = ROTATED if space.sizes["s"] == 1 else axes_of("b t h r")
+    cached = (Access(keys, times=passes), Access(keys_rotary, shared, passes), Access(values, times=passes))
     return (_fused((qk, probabilities, sv), (Access(q), Access(q_rotary), *cached), context),)
 
 

@@ -11,6 +11,7 @@ import pytest
 from sympy import Integer
 
 import symroof
+from symroof.architectures.config import catalogue
 from symroof.architectures.families import MODEL_TYPES as KNOWN
 from symroof.architectures.families import multimodal
 from symroof.symbols import c, t, t_w
@@ -86,11 +87,10 @@ def test_every_family_is_compared() -> None:
 def test_published_sizes(row: dict[str, str]) -> None:
     """The count of the implementation, to the parameter."""
     model, total = symroof.load_model(row["model"]), int(row["parameters"])
-    if not model.remarks:
-        assert model.parameters == total
-        return
     kind = json.loads(Path(model.origin).read_text())["model_type"]
-    if kind in PROJECTORS:
+    if kind not in multimodal.FAMILIES:
+        assert model.parameters == total
+    elif kind in PROJECTORS:
         vision = symroof.load_model(f"{row['model']}@vision")
         assert model.parameters + vision.parameters + projector(kind, model, vision) == total
     else:
@@ -233,3 +233,67 @@ def test_work_that_is_no_contraction(name: str, operator: str, flops: int) -> No
     found = symroof.load_model(name).decode(batch=2, seq_len=10)[operator]
     assert found.flop_count == flops * found.result.elements
     assert found.contraction_flop_count == 0
+
+
+QUANTIZED: dict[str, tuple[dict[str, Any], int, set[str], str]] = {
+    # the config, its width, the operators left at 16 bits, and what is said
+    "single layers": (
+        {"quant_method": "awq", "bits": 4, "modules_to_not_convert": ["model.layers.0.mlp.down_proj"]},
+        4,
+        set(),
+        "though the config",
+    ),
+    "all layers": (
+        {"quant_method": "fbgemm_fp8", "modules_to_not_convert": [f"model.layers.{layer}.self_attn.o_proj" for layer in range(32)]},
+        8,
+        {"out_proj"},
+        "self_attn.o_proj",
+    ),
+    "a pattern": (
+        {
+            "quant_method": "compressed-tensors",
+            "config_groups": {"0": {"weights": {"num_bits": 8}}},
+            "ignore": ["re:.*self_attn.*", "lm_head"],
+        },
+        8,
+        {"q_proj", "k_proj", "v_proj", "out_proj"},
+        "re:.*self_attn.*",
+    ),
+    "norms alone": ({"quant_method": "fp8", "ignore": ["model.layers.3.self_attn.q_norm", "mlp.shared_expert_gate"]}, 8, set(), "LM head"),
+    "bitsandbytes": ({"load_in_4bit": True, "llm_int8_skip_modules": ["lm_head", "up_proj"]}, 4, {"up_proj"}, "up_proj"),
+    "unknown": ({"quant_method": "fp8", "ignore": ["some.other_thing"]}, 8, set(), "some.other_thing"),
+    "cache and activations": (
+        {
+            "quant_method": "compressed-tensors",
+            "kv_cache_scheme": {"num_bits": 8},
+            "config_groups": {"0": {"weights": {"num_bits": 8}, "input_activations": {"num_bits": 8}}},
+        },
+        8,
+        set(),
+        "give kv_bits",
+    ),
+    "modelopt": ({"quant_method": "modelopt", "quant_algo": "NVFP4", "exclude_modules": ["lm_head"]}, 4, set(), "modelopt, 4 bits"),
+}
+
+
+@pytest.mark.parametrize("case", QUANTIZED)
+def test_what_a_quantized_checkpoint_leaves(tmp_path: Path, case: str) -> None:
+    inner, bits, left, told = QUANTIZED[case]
+    config = json.loads(catalogue()["llama-3-8b"].read_text())
+    model = load(config | {"quantization_config": inner}, tmp_path)
+    assert (model.weight_bits, model.unread) == (bits, ())
+    assert any(told in line for line in model.decode().statements)
+    wide = {operator.name for operator, _ in model.decode() for access in operator.reads if access.tensor.bits == 16}
+    linear = {"q_proj", "k_proj", "v_proj", "out_proj", "gate_proj", "up_proj", "down_proj"}
+    assert wide & linear == left
+    assert wide - linear == {"embedding", "attn_norm", "mlp_norm", "final_norm", "lm_head"}
+
+
+def test_a_vision_encoder_is_left_alone_where_the_list_names_it(tmp_path: Path) -> None:
+    config = json.loads(catalogue()["gemma-3-4b-pt"].read_text())
+    config["quantization_config"] = {"quant_method": "fp8", "ignore": ["vision_tower.layers.0.self_attn.k_proj", "lm_head"]}
+    text, vision = load(config, tmp_path), load(config, tmp_path, "@vision")
+    assert (text.weight_bits, vision.weight_bits) == (8, 16)
+    assert text.unread == vision.unread == ()
+    assert text.quantization is not None
+    assert text.quantization.kept.operators == frozenset()

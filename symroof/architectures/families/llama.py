@@ -68,6 +68,8 @@ class Phi3(Decoder):
 
     @classmethod
     def read(cls, fields: Fields) -> Self:
+        for name in ("mlp_bias", "lm_head_bias"):
+            fields.fixed(name, False, "Transformers' class has no such bias")
         return cls(**windowed(fields))
 
 

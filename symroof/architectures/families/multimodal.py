@@ -93,4 +93,9 @@ def part_of(fields: Fields, kind: str, part: str) -> tuple[str, Fields, str, str
     if said:
         inner.fixed("tie_word_embeddings", tied, "as outside text_config")
     model_type = inner.text("model_type") or nested.model_type
-    return part, inner, model_type, f"the {part} part of a {kind} model; its other parts and the projector between them are not counted"
+    return (
+        part,
+        inner,
+        model_type,
+        f"the {part} part of a {kind} model; its other parts and the projector between them are not counted, all layers of this one are",
+    )
