@@ -9,7 +9,6 @@ from typing import Any
 
 from sympy import Add, Expr, Integer, Symbol
 
-from symroof import symbols
 from symroof.architectures import exact, llm_viewer
 from symroof.architectures.architecture import Architecture
 from symroof.architectures.cache import Cache
