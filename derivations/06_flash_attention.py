@@ -85,6 +85,8 @@ known = dict(step.values) | {g: step.values[h] / step.values[k]}
 can = {}
 for name in catalogue():
     device = symroof.load_hardware(name)
+    if device.kind == "pim":  # no buffer of tiles
+        continue
     peak = device.fastest(("fp16", "bf16", "fp32", "fp64"))[1]
     here = known | {P: peak, BW: device.bandwidth_figure.value}
     here[R] = step.letters.definitions[R].xreplace(here | {M: device.buffer})

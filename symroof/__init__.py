@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from symroof.analysis.crossover import Crossover
     from symroof.analysis.generation import generation
     from symroof.analysis.inverse import required
+    from symroof.analysis.payoff import payoff
     from symroof.analysis.regimes import regimes
     from symroof.analysis.sensitivity import sensitivity
     from symroof.analysis.solve import crossover, crossovers
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from symroof.evaluate.sweep import sweep
     from symroof.hardware.device import Device
     from symroof.hardware.loader import load_hardware
+    from symroof.techniques.registry import technique
     from symroof.units import Quantity, ureg
 
 __version__ = "0.1.0"
@@ -52,18 +54,20 @@ _HOMES = {
     "load_hardware": "symroof.hardware.loader",
     "load_model": "symroof.architectures.model",
     "pareto": "symroof.evaluate.reduce",
+    "payoff": "symroof.analysis.payoff",
     "prove": "symroof.analysis.certificate",
     "regimes": "symroof.analysis.regimes",
     "required": "symroof.analysis.inverse",
     "sensitivity": "symroof.analysis.sensitivity",
     "sweep": "symroof.evaluate.sweep",
+    "technique": "symroof.techniques.registry",
     "ureg": "symroof.units",
 }
 
 __all__ = [
     "Analysis", "Certificate", "Crossover", "Device", "Model", "Quantity", "SymroofError", "analyze", "best",
     "compiled", "context_limit", "crossover", "crossovers", "generation", "largest", "load_hardware", "load_model", "pareto",
-    "prove", "regimes", "required", "sensitivity", "sweep", "ureg",
+    "payoff", "prove", "regimes", "required", "sensitivity", "sweep", "technique", "ureg",
 ]  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import cast
 
-from sympy import Expr, Symbol
+from sympy import Expr, Integer, Symbol, oo
 
 from symroof.errors import InputError, nearest, quote
 
@@ -29,6 +29,7 @@ class Variable:
     meaning : a phrase for tables and legends.
     unit : a unit of the registry.
     domain : "integer" or "real".
+    highest : the largest value it can have; oo where there is none.
 
     >>> lookup("head_dim").symbol
     e
@@ -41,15 +42,26 @@ class Variable:
     meaning: str
     unit: str
     domain: str
+    highest: Expr = oo
 
 
 VOCABULARY: dict[Symbol, Variable] = {}
 
 
-def _variable(letter: str, name: str, meaning: str, unit: str = "dimensionless", domain: str = "integer") -> Symbol:
+def _variable(letter: str, name: str, meaning: str, unit: str = "dimensionless", domain: str = "integer", highest: Expr = oo) -> Symbol:
     symbol = Symbol(letter, positive=True)
-    VOCABULARY[symbol] = Variable(symbol, name, meaning, unit, domain)
+    VOCABULARY[symbol] = Variable(symbol, name, meaning, unit, domain, highest)
     return symbol
+
+
+def _share(letter: str, name: str, meaning: str) -> Symbol:
+    """A part of a whole, above 0 and at most 1."""
+    return _variable(letter, name, meaning, domain="real", highest=Integer(1))
+
+
+def _factor(letter: str, name: str, meaning: str) -> Symbol:
+    """A positive factor."""
+    return _variable(letter, name, meaning, domain="real")
 
 
 b = _variable("b", "batch", "sequences in the batch")
@@ -113,6 +125,75 @@ P = _variable("P", "peak", "peak performance that applies", "FLOP/second", "real
 BW = _variable("BW", "bandwidth", "memory bandwidth", "byte/second", "real")
 M = _variable("M", "buffer", "on-chip memory that holds one kernel's tiles", "byte", "real")
 R = _variable("R", "block_rows", "query positions per block of FlashAttention")
+
+# of techniques: compression
+q_w = _variable("q_w", "quantized_weight_bits", "bits per quantized weight", "bit", "real")
+q_a = _variable("q_a", "quantized_activation_bits", "bits per quantized activation", "bit", "real")
+q_c = _variable("q_c", "quantized_kv_bits", "bits per quantized element of the KV cache", "bit", "real")
+G = _variable("G", "quantization_group", "weights that share a scale")
+q_s = _variable("q_s", "scale_bits", "bits of a group's scale", "bit", "real")
+q_z = _variable("q_z", "zero_point_bits", "bits of a group's zero point", "bit", "real")
+sigma = _share("sigma", "density", "share of the weights that are kept, not zero")
+q_i = _variable("q_i", "index_bits", "bits of index per kept weight", "bit", "real")
+chi = _share("chi", "kept_channels", "share of the channels that are kept")
+rho = _variable("rho", "rank", "rank of a factorized weight")
+n_k = _variable("n_k", "kept_layers", "layers that stay as they were")
+G_c = _variable("G_c", "cache_group", "elements of the KV cache that share a scale")
+
+# of techniques: fast decoding
+lambda_x = _share("lambda", "depth", "share of the layers that a token runs through, on average")
+delta = _share("delta", "active_share", "share of a layer's neurons that a token needs")
+alpha = _share("alpha", "acceptance", "probability that a drafted token is accepted")
+gamma = _variable("gamma", "draft_length", "tokens that are drafted before they are verified")
+kappa_d = _factor("kappa_d", "draft_cost", "time of a drafted token over that of a decode step")
+h_m = _variable("h_m", "medusa_heads", "extra heads that predict further tokens")
+n_t = _variable("n_t", "tree_nodes", "candidate tokens of a tree that one step verifies")
+zeta = _factor("zeta", "routing_skew", "exponent of Zipf's law by which tokens choose experts")
+p_x = _share("p_x", "exit_probability", "probability that a token leaves behind a layer it has run through")
+n_x = _variable("n_x", "skipped_layers", "layers that are left out")
+X_d = _variable("X_d", "draft_experts_touched", "routed experts of a layer whose weights a step of the draft reads")
+t_d = _variable("t_d", "draft_window_context", "context of a layer of the draft with a sliding window")
+L_x = _variable("L_x", "layers_run", "layers that some token of the batch runs through, on average", domain="real")
+
+# of techniques: compiler and system
+B_r = _variable("B_r", "query_block", "query rows of a tile of FlashAttention")
+B_c = _variable("B_c", "key_block", "key rows of a tile of FlashAttention")
+n_s = _variable("n_s", "splits", "parts of the context that FlashDecoding works on side by side")
+p_b = _variable("p_b", "page_size", "tokens of a block of a paged KV cache")
+l_max = _variable("l_max", "reserved_len", "tokens reserved per sequence where the cache is contiguous")
+omega = _share("omega", "offloaded_share", "share that lives at the next memory level")
+s_k = _variable("s_k", "chunk", "prompt tokens of a chunk")
+b_p = _variable("b_p", "prefill_batch", "prompts whose chunks run beside the decoding sequences")
+x_p = _share("x_p", "prefix_share", "share of the context that sequences have in common")
+n_p = _variable("n_p", "degree", "devices that share the work")
+m_p = _variable("m_p", "micro_batches", "pieces a batch is cut into for a pipeline")
+BW_l = _variable("BW_l", "link_bandwidth", "bandwidth of the link to other devices, one way", "byte/second", "real")
+BW_h = _variable("BW_h", "host_bandwidth", "bandwidth of the link to the next memory level, one way", "byte/second", "real")
+BW_c = _variable("BW_c", "chip_bandwidth", "bandwidth of on-chip memory", "byte/second", "real")
+n_c = _variable("n_c", "processors", "processors of a device that work side by side")
+U = _variable("U", "busy_processors", "processors that have work")
+t_l = _variable("t_l", "link_latency", "time of a step of a collective besides its bytes", "second", "real")
+
+mu = _share("mu", "mean_share", "mean length of the sequences over the longest of the batch")
+c_v = _factor("c_v", "length_variation", "standard deviation of the lengths over their mean")
+
+# of techniques: hardware, and ceilings beyond two
+f_P = _factor("f_P", "peak_factor", "factor on the peak")
+f_BW = _factor("f_BW", "bandwidth_factor", "factor on the memory bandwidth")
+f_M = _factor("f_M", "buffer_factor", "factor on the on-chip buffer")
+P_u = _variable("P_u", "unit_peak", "peak performance of an added unit", "FLOP/second", "real")
+BW_u = _variable("BW_u", "unit_bandwidth", "memory bandwidth of an added unit", "byte/second", "real")
+q_f = _variable("q_f", "format_bits", "bits of a data format", "bit", "real")
+P_f = _variable("P_f", "format_peak", "peak performance in a data format", "FLOP/second", "real")
+M_c = _variable("M_c", "chip_capacity", "on-chip memory of a device that holds weights", "byte", "real")
+eta_P = _share("eta_P", "compute_efficiency", "share of the peak that is reached")
+eta_BW = _share("eta_BW", "memory_efficiency", "share of the memory bandwidth that is reached")
+eta_l = _share("eta_l", "link_efficiency", "share of the link's bandwidth that is reached")
+t_0 = _variable("t_0", "launch_overhead", "time an operator takes besides its work", "second", "real")
+B_t = _variable("B_t", "tile", "side of the square tile of a blocked matrix product")
+eps_F = _variable("eps_F", "energy_per_flop", "energy of a floating-point operation", "joule/FLOP", "real")
+eps_B = _variable("eps_B", "energy_per_byte", "energy of a byte of memory traffic", "joule/byte", "real")
+pi_0 = _variable("pi_0", "constant_power", "power drawn whatever runs", "watt", "real")
 
 
 _MIXERS = {

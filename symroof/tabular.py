@@ -192,7 +192,7 @@ class Table:
         """The rows as records for JSON, values unrounded."""
         return [
             {
-                column.key: number(value) if column.numeric and value is not None else value
+                column.key: number(value) if column.numeric and value is not None else str(value) if isinstance(value, Formula) else value
                 for column, value in zip(self.columns, row, strict=True)
             }
             for row in self.rows

@@ -60,6 +60,7 @@ INTENSITY = ureg.Unit("FLOP/byte")
 RATE = ureg.Unit("FLOP/second")
 BANDWIDTH = ureg.Unit("byte/second")
 WATT = ureg.Unit("watt")
+JOULE = ureg.Unit("joule")
 
 
 def _refuse(quantity: object) -> NoReturn:

@@ -129,7 +129,7 @@ NEAR = {
     (*DECODE, "--accounting", "exakt"): "--accounting 'exakt': did you mean exact?",
     (*DECODE, "--format", "jsn"): "--format 'jsn': did you mean json?",
     (*DECODE, "--lm-head", "none"): "--lm-head 'none': known: last, all",
-    (*DECODE, "--bacth", "1"): "No such option '--bacth'. Did you mean '--batch'?",
+    (*DECODE, "--batchh", "1"): "No such option '--batchh'. Did you mean '--batch'?",
     (
         *DECODE,
         "--hardware",

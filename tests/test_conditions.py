@@ -158,6 +158,35 @@ def test_an_impossible_target_says_why(over: str) -> None:
         required(model().decode(**inputs), over=over, hardware="a100-sxm-80gb", target_time=Rational(1, 10**6))
 
 
+@pytest.mark.parametrize(
+    ("over", "text", "target", "relation"),
+    [
+        ("chip_bandwidth", "resident-weights", Rational(1, 1000), ">="),
+        ("host_bandwidth", "offload:share=1", Rational(1, 2), ">="),
+        ("bandwidth_factor", "scale-hardware:bandwidth", Rational(3, 1000), ">="),
+        ("memory_efficiency", "efficiency:memory", Rational(8, 1000), ">="),
+        ("acceptance", "speculative:length=4,draft_cost=0.1", Rational(5, 1000), ">="),
+        ("degree", "tensor-parallel:latency=5us", Rational(4, 1000), "<="),
+        ("rank", "low-rank", Rational(5, 1000), "<="),
+    ],
+)
+def test_more_of_a_techniques_parameter_may_help_or_hurt_or_both(over: str, text: str, target: Rational, relation: str) -> None:
+    step = symroof.load_model("llama-2-7b").decode(batch=1, seq_len=1024, **WIDTHS).apply(symroof.technique(text))
+    answer = required(step, over=over, hardware="a100-sxm-80gb", target_time=target)
+    found = symroof.regimes(step, over=over, hardware="a100-sxm-80gb")
+    assert answer.relation == relation
+    more, less = Rational(1001, 1000), Rational(999, 1000)
+    value = Rational(str(answer.value.evalf(30)))
+    assert found.time(value * (less if relation == ">=" else more)) > target
+    assert found.time(value * (more if relation == ">=" else less)) <= target
+    assert (answer.least is not None) is (over == "degree")
+    if answer.least is not None:
+        least = Rational(str(answer.least.evalf(30)))
+        assert found.time(least * less) > target >= found.time(least * more)
+        with pytest.raises(ImpossibleError, match="at the best degree, 3"):
+            required(step, over=over, hardware="a100-sxm-80gb", target_time=target / 4)
+
+
 def test_a_target_rate() -> None:
     step = model().decode(seq_len=100, **WIDTHS)
     answer = required(step, over="batch", hardware="a100-sxm-80gb", target_rate=Integer(5000))

@@ -17,7 +17,7 @@ from sympy import Add, And, Expr, Integer, true
 from sympy.logic.boolalg import Boolean
 
 from symroof import symbols
-from symroof.analysis.costs import WEIGHTS_AND_KV, WIDTHS, Cost, branches_of, costs, device_of, on_branch
+from symroof.analysis.costs import WEIGHTS_AND_KV, WIDTHS, Cost, branches_of, costs, device_of, on_branch, require_two_ceilings
 from symroof.analysis.intervals import MEMORY, Piece, partition
 from symroof.analysis.letters import greater, less, solve_letters
 from symroof.analysis.limits import rational_limit
@@ -66,6 +66,7 @@ def context_limit(step: Step, hardware: Device | str | Path | None = None) -> Co
     """
     if not step.options.decode:
         raise InputError("phase 'prefill': the context limit is one of decode, where every sequence brings its own KV cache")
+    require_two_ceilings(step, "the context limit")
     device = device_of(hardware)
     cost = costs(step, WEIGHTS_AND_KV)
     found = spans(branches_of(step, cost, [symbols.t]), symbols.t, Integer(0), step.values)
@@ -93,8 +94,10 @@ def _in_letters(cost: Sequence[Cost], branch: Branch) -> ContextLimit | None:
 
 def _value(step: Step, cost: Sequence[Cost], found: Sequence[Span], device: Device) -> Expr | None:
     """S_max in numbers, every contraction under its own peak: where the last stretch starts, if that is memory-bound."""
-    known = {symbol: value for symbol, value in step.values.items() if symbol not in (symbols.b, symbols.t)}
-    open_widths = [symbols.VOCABULARY[width].name for width in WIDTHS if width not in known]
+    defined = {symbol: value for symbol, value in step.letters.definitions.items() if value.is_number}
+    known = {symbol: value for symbol, value in {**defined, **step.values}.items() if symbol not in (symbols.b, symbols.t)}
+    used = {tensor.bits for block in step.letters.blocks for tensor in block.tensors()} | {symbols.w, symbols.a, symbols.c}
+    open_widths = [symbols.VOCABULARY[width].name for width in WIDTHS if width in used and width not in known]
     if open_widths:
         raise InputError(f"{', '.join(open_widths)} must be numbers to tell the context limit on a device")
     pieces: list[Piece] = []

@@ -10,16 +10,18 @@ from pathlib import Path
 from sympy import Add, Expr, Symbol
 
 from symroof import symbols
+from symroof.analysis.ceilings import BANDWIDTH, bandwidths, shown_bandwidth
 from symroof.analysis.roofline import Placed
-from symroof.analysis.rows import COLUMNS, formulas_of, provenance, row_of, shown
+from symroof.analysis.rows import COLUMNS, formulas_of, levels_beside, provenance, row_of, shown
+from symroof.analysis.tiles import check_tiles
 from symroof.architectures.step import Step
 from symroof.errors import DeviceError, EinsumError, nearest, quote
 from symroof.hardware.device import Device
 from symroof.hardware.loader import load_hardware
 from symroof.operators.graph import Graph
-from symroof.operators.operator import Direction, Operator
+from symroof.operators.operator import MOVERS, Direction, Operator
 from symroof.operators.tensor import Storage
-from symroof.symbols import Values
+from symroof.symbols import Values, substitute
 from symroof.tabular import Column, Formula, Table
 from symroof.units import BYTE, FLOP, SECOND, quantity
 
@@ -126,23 +128,53 @@ class Analysis:
         """The conventions the numbers follow, one sentence each."""
         lines = list(self.step.statements)
         if self.device:
-            roofs = dict.fromkeys((placed.data_type, placed.peak) for placed in self.operators)
+            roofs = dict.fromkeys(
+                (placed.data_type, placed.peak) for placed in self.operators if placed.data_type and placed.operator.unit is None
+            )
             peaks = ", ".join(f"{name} {float(peak) / 1e12:g} TFLOP/s" for name, peak in roofs)
             bandwidth = float(self.device.bandwidth_figure.value) / 1e9
-            lines.append(f"roof: {peaks} (dense), {bandwidth:g} GB/s; operators run one after the other, no launch overhead")
+            lines.append(f"roof: {peaks} (dense), {bandwidth:g} GB/s; operators run one after the other{self._ideal}")
             lines += provenance(self.device, [name for name, _ in roofs])
+        lines += self._overheads()
         lines += [f"{symbol} = {definition}" for symbol, definition in self.step.letters.definitions.items()]
         return tuple(lines)
+
+    @property
+    def _ideal(self) -> str:
+        return ", no launch overhead" if self.graph.ceilings.launch == 0 else ""
+
+    def _overheads(self) -> Iterator[str]:
+        """What the time has that a plain roofline has not, and tokens per step where it is not one."""
+        letters, ceilings = self.step.letters, self.graph.ceilings
+        for level in levels_beside(self):
+            bandwidth = substitute(BANDWIDTH[level], self.values)
+            yield f"bytes over the {level} at {shown_bandwidth(bandwidth)}, overlapping with the operator's own work"
+        if ceilings.compute != 1 or ceilings.levels:
+            factors = {"peak": ceilings.compute, **{str(level): factor for level, factor in ceilings.levels.items()}}
+            yield "factors on the ceilings: " + ", ".join(f"{name} {factor}" for name, factor in factors.items())
+        if letters.tokens != 1:
+            tokens = self.graph.tokens
+            seconds = self.total.time_expr / tokens
+            told = f" = {float(tokens):.5g}; time per token {float(seconds) * 1e3:.5g} ms" if seconds.is_number else ""
+            yield f"tokens of each sequence that a step completes: {letters.tokens}{told}"
 
     def table(self, *, formulas: bool = False) -> Table:
         """Every operator of the step and the total, in numbers, or with the formulas too."""
         extra = (Column("formula_flops", "FLOP", "FLOPs"), Column("formula_bytes", "byte", "traffic")) if formulas else ()
-        rows = tuple(row_of(placed) + (formulas_of(placed) if formulas else ()) for placed in self)
+        levels = levels_beside(self)
+        beside = tuple(Column(f"{level}_bytes", "byte", f"over the {level}", numeric=True) for level in levels)
+        rows = tuple(
+            row_of(placed)
+            + tuple(shown(placed.operator.byte_count(level=level)) for level in levels)
+            + (formulas_of(placed) if formulas else ())
+            for placed in self
+        )
         flops, traffic, seconds = self.total.flop_count, self.total.byte_count(), self.total.time_expr
         values = (flops, traffic, flops / traffic, flops / seconds)
-        total = ("total", None, *map(shown, values), None, shown(seconds), *(None,) * len(extra))
-        title = f"{self.step.model} on {self.device.title if self.device else 'any device'}, {self.step.options.phase}"
-        return Table(title, COLUMNS + extra, rows, self.statements, (total,))
+        moved = (shown(Add(*(one.count * one.operator.byte_count(level=level) for one in self))) for level in levels)
+        total = ("total", None, *map(shown, values), None, shown(seconds), *moved, *(None,) * len(extra))
+        title = f"{self.step.title} on {self.device.title if self.device else 'any device'}, {self.step.options.phase}"
+        return Table(title, COLUMNS + beside + extra, rows, self.statements, (total,))
 
     def formula_table(self) -> Table:
         """Every operator's formulas, with the letters they use."""
@@ -166,7 +198,7 @@ class Analysis:
     def used_symbols(self) -> tuple[Symbol, ...]:
         """The letters the formulas use, in alphabetical order."""
         letters = self.step.letters
-        parts = (part for op, count in letters for part in (op.flop_count, op.byte_count(), count))
+        parts = (part for op, count in letters for part in (op.flop_count, *(op.byte_count(level=level) for level in op.levels), count))
         used = set().union(*(part.free_symbols for part in (*parts, *letters.definitions.values())))
         return tuple(sorted((symbol for symbol in used if isinstance(symbol, Symbol)), key=str))
 
@@ -215,24 +247,31 @@ def analyze(step: Step, hardware: Device | str | Path | None = None) -> Analysis
     Max((a*b*d/8 + b*c*e*k/8 + d*e*k*w/8)/BW, 2*b*d*e*k/P) second
     """
     device = hardware if isinstance(hardware, Device) or hardware is None else load_hardware(hardware)
-    values: Values = dict(step.values) | ({symbols.M: device.buffer} if device and device.buffer else {})
+    values: Values = dict(step.values) | ({symbols.M: device.buffer} if device and device.buffer else {}) | bandwidths(step.letters, device)
     if device and device.buffer is None and symbols.R in step.letters.definitions:
         raise DeviceError(f"device {quote(device.name)} states no on-chip buffer; FlashAttention's block rows follow from it")
+    check_tiles(step, device, values)
     graph = step.letters.bind(values)
     placed = tuple(
-        _place(graph, operator, letters, count, device, step.options.accounting)
+        _place(graph, operator, letters, count, device, step.options.accounting, values)
         for (operator, count), (letters, _) in zip(graph, step.letters, strict=True)
     )
     return Analysis(step, device, graph, placed, {**values, **{key: value for key, value in graph.definitions.items() if value.is_number}})
 
 
-def _place(graph: Graph, operator: Operator, letters: Operator, count: Expr, device: Device | None, accounting: str) -> Placed:
-    if device is None:
-        return Placed(operator, letters, count, "", symbols.P, symbols.BW)
+def _place(
+    graph: Graph, operator: Operator, letters: Operator, count: Expr, device: Device | None, accounting: str, values: Values
+) -> Placed:
+    known = {**values, **{symbol: value for symbol, value in graph.definitions.items() if value.is_number}}
+    unit = operator.unit or device
+    if unit is None:
+        return Placed(operator, letters, count, "", symbols.P, symbols.BW, graph.ceilings, known)
+    if operator.kind in MOVERS:
+        return Placed(operator, letters, count, "", symbols.P, unit.memory_bandwidth, graph.ceilings, known)
     try:
-        data_type, peak = device.fastest(graph.data_types(operator))
+        data_type, peak = unit.fastest(graph.data_types(operator), sparse=operator.sparse)
     except DeviceError as error:
         if accounting == "exact":
             raise
         raise DeviceError(f"{error}; accounting {accounting!r} asks for it, 'exact' takes the fastest type that is wide enough") from None
-    return Placed(operator, letters, count, data_type, peak, device.bandwidth_figure.value)
+    return Placed(operator, letters, count, data_type, peak, unit.memory_bandwidth, graph.ceilings, known)

@@ -70,7 +70,7 @@ def largest(step: Step, *, over: str = "batch", hardware: Device | str | Path | 
     variable = variable_of(step, over)
     room = _room(hardware, capacity)
     x = variable.symbol
-    graph = step.letters.bind({symbol: value for symbol, value in step.values.items() if symbol != x})
+    graph = step.letters.freed(x).bind({symbol: value for symbol, value in step.values.items() if symbol != x})
     weights, cache, activations = memory_parts(graph)
     states = activations.args if isinstance(activations, Max) else (activations,)
     held = [weights + cache + state for state in states]

@@ -22,6 +22,7 @@ from symroof.analysis.costs import (
     needed,
     on_branch,
     require,
+    require_two_ceilings,
     variable_of,
 )
 from symroof.analysis.crossover import lowest
@@ -107,6 +108,7 @@ def _lows(step: Step, variables: Sequence[Variable], at_least: Mapping[str, int 
 
 
 def _cases(step: Step, operator: str, variables: Sequence[Variable], typed: Sequence[str], device: Device | None) -> list[Case]:
+    require_two_ceilings(step, "a proof")
     cost = costs(step, operator)
     ranging = {variable.symbol for variable in variables}
     for variable, name in zip(variables, typed, strict=False):
@@ -123,7 +125,7 @@ def _cases(step: Step, operator: str, variables: Sequence[Variable], typed: Sequ
         raise InputError(f"{operator} counts blocks of R rows of the prompt: no proof over these variables; leave FlashAttention out")
     found: list[Case] = []
     for branch in branches_of(step, cost, ranging):
-        slack = numeric_slack(graph, operator, on_branch(cost, branch), known, None if roofless else device, variables[0].symbol)
+        slack = numeric_slack(graph, on_branch(cost, branch), known, None if roofless else device, variables[0].symbol)
         margins = tuple(substitute(margin, known) for margin in branch.margins)
         found.append(Case(branch.where if margins else None, _lowest_terms(slack), margins))
     allowed = ranging | ({symbols.P, symbols.BW} if device is None else set())

@@ -2,35 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
-from sympy import Expr, Symbol, ceiling
+from sympy import Expr, Integer, Max, Min, S, Symbol, ceiling, floor
 
 from symroof import symbols
-from symroof.analysis.saturation import Branch, branches, saturating
+from symroof.analysis.ceilings import BANDWIDTH, bandwidths, reached
+from symroof.analysis.saturation import Branch, branches, minima, saturating
+from symroof.analysis.tiles import check_tiles
 from symroof.architectures.step import Step
 from symroof.errors import InputError, nearest, quote
 from symroof.hardware.device import Device
 from symroof.hardware.loader import load_hardware
+from symroof.operators.ceilings import Ceilings
 from symroof.operators.fusion import fuse
 from symroof.operators.operator import Direction, Kind, Operator
-from symroof.operators.tensor import Storage
-from symroof.symbols import Variable, lookup, substitute
+from symroof.operators.tensor import Level, Storage
+from symroof.symbols import Values, Variable, lookup, substitute
 
 TOTAL, WEIGHTS_AND_KV = "total", "weights-and-kv"
-WIDTHS = (symbols.w, symbols.a, symbols.c)
+WIDTHS = (symbols.w, symbols.a, symbols.c, symbols.q_w, symbols.q_a, symbols.q_c, symbols.q_f)
 
 
 @dataclass(frozen=True)
 class Cost:
-    """FLOPs and bytes of one operator with the number of times it occurs; `operator` decides the peak."""
+    """FLOPs and bytes of one operator with the number of times it occurs; `operator` decides the peak.
+
+    Both are as the ceilings see them: over the share of the roof that is reached.
+
+    Attributes
+    ----------
+    further : the bytes of the levels other than memory.
+    """
 
     operator: Operator
     flops: Expr
     traffic: Expr
+    further: tuple[tuple[Level, Expr], ...] = ()
+    count: Expr = S.One
+
+    def changed(self, how: Callable[[Expr], Expr]) -> Cost:
+        """The same with other formulas."""
+        further = tuple((level, how(part)) for level, part in self.further)
+        return replace(self, flops=how(self.flops), traffic=how(self.traffic), further=further, count=how(self.count))
 
 
 def variable_of(step: Step, name: str) -> Variable:
@@ -63,43 +80,71 @@ def costs(step: Step, part: str) -> tuple[Cost, ...]:
     EinsumError
         There is no such operator.
     """
+    ceilings, formulas = step.letters.ceilings, spelled(step.letters.definitions)
     if part == TOTAL:
-        return tuple(_times(operator, count) for operator, count in step.letters)
-    if part == WEIGHTS_AND_KV:
-        return tuple(_large(operator, count) for operator, count in step.letters if operator.kind is not Kind.EMBEDDING)
-    operator, _ = fuse(step.letters, part.split("+"))
-    return (Cost(operator, operator.flop_count, operator.byte_count()),)
+        found = tuple(_times(operator, count, ceilings) for operator, count in step.letters)
+    elif part == WEIGHTS_AND_KV:
+        found = tuple(_large(operator, count, ceilings) for operator, count in step.letters if operator.kind is not Kind.EMBEDDING)
+    else:
+        operator, _ = fuse(step.letters, part.split("+"))
+        found = (_times(operator, Integer(1), ceilings),)
+    return tuple(one.changed(lambda formula: substitute(formula, formulas)) for one in found) if formulas else found
 
 
-def _times(operator: Operator, count: Expr) -> Cost:
-    return Cost(operator, count * operator.flop_count, count * operator.byte_count())
+def spelled(definitions: Values) -> dict[Symbol, Expr]:
+    """The definitions that are one formula over their whole range: costs have it in the place of the symbol.
+
+    >>> from sympy import Min
+    >>> from symroof.symbols import E, K, X, b, alpha
+    >>> spelled({X: E * (1 - (1 - K / E) ** b), alpha: Integer(1) / 2})
+    {X: E*(1 - (1 - K/E)**b)}
+    >>> spelled({X: Min(E, K * b)})
+    {}
+    """
+    return {
+        symbol: definition
+        for symbol, definition in definitions.items()
+        if definition.free_symbols and not definition.has(ceiling, floor, Min, Max)
+    }
 
 
-def _large(operator: Operator, count: Expr) -> Cost:
+def _times(operator: Operator, count: Expr, ceilings: Ceilings) -> Cost:
+    moved = {level: count * operator.byte_count(level=level) / reached(operator, level, ceilings) for level in operator.levels}
+    traffic = moved.pop(Level.MEMORY, Integer(0))
+    return Cost(operator, count * operator.flop_count / (ceilings.compute * operator.occupancy), traffic, tuple(moved.items()), count)
+
+
+def _large(operator: Operator, count: Expr, ceilings: Ceilings) -> Cost:
     """What grows to the whole of a large model: contractions; weights and KV cache read."""
     flops = operator.contraction_flop_count
     read = operator.byte_count(Storage.WEIGHT, Direction.READ) + operator.byte_count(Storage.KV_CACHE, Direction.READ)
-    return Cost(operator, count * flops, count * read)
+    return Cost(operator, count * flops / ceilings.compute, count * read / ceilings.factor(Level.MEMORY))
 
 
 def letters_of(cost: Iterable[Cost]) -> set[Symbol]:
     """The letters of the formulas."""
-    return set().union(*(cast(set[Symbol], part.free_symbols) for one in cost for part in (one.flops, one.traffic)))
+    return set().union(*(cast(set[Symbol], part.free_symbols) for part in parts_of(cost)))
 
 
-def branches_of(step: Step, cost: Sequence[Cost], free: Iterable[Symbol]) -> tuple[Branch, ...]:
+def parts_of(cost: Iterable[Cost]) -> list[Expr]:
+    """Every formula of the costs."""
+    return [part for one in cost for part in (one.flops, one.traffic, one.count, *(moved for _, moved in one.further))]
+
+
+def branches_of(step: Step, cost: Sequence[Cost], free: Iterable[Symbol], values: Values | None = None) -> tuple[Branch, ...]:
     """The branches of the formulas over the free symbols: one, where none of their letters saturates over these."""
-    return branches(saturating(step.letters.definitions, letters_of(cost)), free)
+    return branches({**saturating(step.letters.definitions, letters_of(cost)), **minima(parts_of(cost))}, free, values)
 
 
 def on_branch(cost: Iterable[Cost], branch: Branch) -> tuple[Cost, ...]:
     """The costs with what the saturating symbols stand for on a branch."""
-    return tuple(replace(one, flops=substitute(one.flops, branch.active), traffic=substitute(one.traffic, branch.active)) for one in cost)
+    return tuple(one.changed(lambda part: substitute(part, branch.active)) for one in cost)
 
 
 def occurs(step: Step, cost: tuple[Cost, ...], x: Symbol) -> bool:
     """Whether the formulas mention the variable, or a symbol that saturates over it."""
-    return x in letters_of(cost) | {symbols.P, symbols.BW} or len(branches_of(step, cost, [x])) > 1
+    further = {BANDWIDTH[level] for one in cost for level, _ in one.further}
+    return x in letters_of(cost) | {symbols.P, symbols.BW} | further or len(branches_of(step, cost, [x])) > 1
 
 
 def require(step: Step, part: str, cost: tuple[Cost, ...], variable: Variable, typed: str) -> None:
@@ -132,7 +177,7 @@ def grouped_costs(cost: tuple[Cost, ...], x: Symbol) -> tuple[Cost, ...]:
     if symbols.h in letters and symbols.k not in letters and cost[0].operator.space.sizes.get("k") in (None, symbols.h):
         raise InputError("group_size does not occur: this family has one KV head per query head, h = k; ask a grouped family such as llama")
     heads = {symbols.h: symbols.g * symbols.k}
-    return tuple(Cost(one.operator, substitute(one.flops, heads), substitute(one.traffic, heads)) for one in cost)
+    return tuple(one.changed(lambda part: substitute(part, heads)) for one in cost)
 
 
 def known_values(step: Step, device: Device | None, *free: Symbol) -> dict[Symbol, Expr]:
@@ -147,8 +192,10 @@ def known_values(step: Step, device: Device | None, *free: Symbol) -> dict[Symbo
     if symbols.h in values and symbols.k in values:
         values[symbols.g] = values[symbols.h] / values[symbols.k]
     if device:
-        values |= {symbols.BW: device.bandwidth_figure.value} | ({symbols.M: device.buffer} if device.buffer else {})
-    definitions = step.letters.definitions
+        values |= bandwidths(step.letters, device, free) | ({symbols.M: device.buffer} if device.buffer else {})
+    formulas = spelled(step.letters.definitions)
+    definitions = {symbol: substitute(meant, formulas) for symbol, meant in step.letters.definitions.items() if symbol not in formulas}
+    values |= {symbol: meant for symbol, meant in definitions.items() if meant.is_number}
     for symbol, definition in definitions.items():
         if symbol in saturating(definitions, definitions):
             if not definition.free_symbols & set(free):
@@ -161,7 +208,23 @@ def known_values(step: Step, device: Device | None, *free: Symbol) -> dict[Symbo
                 f"fused_attention counts blocks of R rows, and R depends on {name}: R = {definition}; no closed form over {name}"
             )
         values[symbol] = substitute(definition, values)
+    check_tiles(step, device, {symbol: value for symbol, value in values.items() if symbol not in free})
     return {symbol: value for symbol, value in values.items() if value.is_number and symbol not in free}
+
+
+def require_two_ceilings(step: Step, what: str) -> None:
+    """Raise where a technique gives the step other ceilings than compute and memory of one device.
+
+    Raises
+    ------
+    InputError
+        It does.
+    """
+    plain = all(operator.unit is None and operator.latency == 0 and set(operator.levels) <= {Level.MEMORY} for operator, _ in step.letters)
+    if not plain or step.letters.ceilings.launch != 0 or not step.letters.ceilings.overlap:
+        raise InputError(
+            f"{what} is told for compute and memory of one device; with {' and '.join(step.techniques)} there are other ceilings"
+        )
 
 
 def needed(letters: Iterable[object]) -> str:

@@ -20,11 +20,12 @@ from symroof.analysis.intervals import COMPUTE
 from symroof.analysis.regimes import Regime, regimes
 from symroof.analysis.stretches import spans_of
 from symroof.architectures.model import Model
-from symroof.architectures.options import LARGEST, Options
+from symroof.architectures.options import LARGEST, PHASES, Options
 from symroof.architectures.step import Step
 from symroof.errors import InputError, quote
 from symroof.hardware.device import Device
 from symroof.symbols import VOCABULARY, substitute
+from symroof.techniques.technique import Technique
 
 
 def polynomial_sum(expression: Expr, x, low: Expr, high: Expr) -> Expr:
@@ -96,12 +97,15 @@ class Generation:
         return self.prefill_traffic + self.decode_traffic
 
 
-def generation(model: Model, *, prompt: int, tokens: int, hardware: Device | str | Path, **inputs: object) -> Generation:
+def generation(
+    model: Model, *, prompt: int, tokens: int, hardware: Device | str | Path, techniques: Sequence[Technique] = (), **inputs: object
+) -> Generation:
     """Time and traffic of a prompt and n generated tokens, in closed form.
 
     Parameters
     ----------
     prompt, tokens : S and n.
+    techniques : applied to both phases, each where it is of that phase.
     inputs : batch, widths and conventions, as for `Model.decode`.
 
     Raises
@@ -123,9 +127,11 @@ def generation(model: Model, *, prompt: int, tokens: int, hardware: Device | str
         raise InputError("give a device: the sums are told in numbers")
     if not model.architecture.generative:
         raise InputError(f"{model.name} generates no tokens: it is no language model")
-    before = analyze(model.step(Options("prefill", seq_len=prompt, **inputs)), device)  # pyright: ignore[reportArgumentType]
-    decode = model.step(Options("decode", **inputs))  # pyright: ignore[reportArgumentType]
-    over_context = _regimes(model, decode, device)
+    of_phase = {phase: [one for one in techniques if phase in one.phases] for phase in PHASES}
+    prefill = model.step(Options("prefill", seq_len=prompt, **inputs))  # pyright: ignore[reportArgumentType]
+    before = analyze(prefill.apply(*of_phase["prefill"]), device)
+    decode = model.step(Options("decode", **inputs)).apply(*of_phase["decode"])  # pyright: ignore[reportArgumentType]
+    over_context = _regimes(model, decode, device, of_phase["decode"])
     low, high = Integer(prompt + 1), Integer(prompt + tokens)
     in_letters, where = _traffic(decode, low, high)
     return Generation(
@@ -151,11 +157,11 @@ def _both(prefill: Sequence[str], decode: Sequence[str]) -> Iterator[str]:
         yield line if line.startswith(phase) else f"{phase}{line}"
 
 
-def _regimes(model: Model, decode: Step, device: Device) -> tuple[Regime, ...]:
+def _regimes(model: Model, decode: Step, device: Device, techniques: Sequence[Technique]) -> tuple[Regime, ...]:
     """The time of a decode step over the context; the same at every context where only a state is kept."""
     if occurs(decode, costs(decode, TOTAL), symbols.t):
         return regimes(decode, over="seq_len", hardware=device).regimes
-    step = model.step(replace(decode.options, seq_len=1))
+    step = model.step(replace(decode.options, seq_len=1)).apply(*techniques)
     analysis = analyze(step, device)
     bound = frozenset(placed.name for placed in analysis if placed.bound == COMPUTE)
     return (Regime(Integer(1), oo, analysis.total.time_expr, bound),)

@@ -10,8 +10,11 @@ from typing import Any, cast
 from sympy import Expr, Poly, Rational, ceiling, floor, oo, real_roots, sqrt
 
 from symroof.analysis.polynomial import Polynomial
+from symroof.errors import InputError
 
 MEMORY, COMPUTE = "memory", "compute"
+HIGHEST = 15
+"""Degree up to which roots are looked for."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,11 @@ class Piece:
 def roots(slack: Polynomial) -> list[Expr]:
     """The distinct real roots in ascending order, exactly.
 
+    Raises
+    ------
+    InputError
+        The degree is higher than is looked for.
+
     >>> from sympy import Integer
     >>> from symroof.symbols import b
     >>> roots(Polynomial(b, (Integer(-6), Integer(1), Integer(1))))
@@ -61,6 +69,8 @@ def roots(slack: Polynomial) -> list[Expr]:
         width = sqrt(discriminant)
         pair = {(-b - width) / (2 * a), (-b + width) / (2 * a)}
         return sorted(pair)
+    if slack.degree > HIGHEST:
+        raise InputError(f"a polynomial of degree {slack.degree} in {slack.x} decides, more than {HIGHEST}: sweep over it instead")
     found: list[Expr] = cast(Any, real_roots(Poly(slack.as_expr(), slack.x)))
     return list(dict.fromkeys(found))
 
@@ -69,7 +79,7 @@ def _bound(value: Expr) -> str:
     return MEMORY if value < 0 else COMPUTE
 
 
-def _between(low: Expr, high: Expr) -> Expr:
+def between(low: Expr, high: Expr) -> Expr:
     """A rational strictly between two numbers."""
     if high == oo:
         return floor(low) + 1
@@ -105,7 +115,7 @@ def partition(pieces: Sequence[Piece]) -> tuple[Interval, ...]:
         for low, high in pairwise(edges):
             if low in inner:  # at a root FLOPs and bytes take equally long
                 found.append(Interval(low, low, COMPUTE))
-            found.append(Interval(low, high, _bound(piece.slack(_between(low, high)))))
+            found.append(Interval(low, high, _bound(piece.slack(between(low, high)))))
         if piece.high != oo and piece.slack(piece.high) == 0:  # an end two pieces share is the left one's
             found.append(Interval(piece.high, piece.high, COMPUTE))
     return merged(found)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
-from sympy import Expr, Symbol, ceiling, floor, nsimplify, oo
+from sympy import Expr, ceiling, floor, nsimplify, oo
 
 from symroof import symbols
 from symroof.analysis.capacity import memory_of
 from symroof.analysis.costs import needed
-from symroof.analysis.intervals import roots
+from symroof.analysis.intervals import between, roots
 from symroof.analysis.letters import solve_letters
+from symroof.analysis.limits import rational_limit
 from symroof.analysis.polynomial import polynomial
 from symroof.analysis.regimes import Regime, Regimes, regimes
 from symroof.architectures.step import Step
@@ -46,6 +48,7 @@ class Answer:
     relation : ">=" where more of the variable helps, "<=" where less does.
     time : seconds of the step at the value.
     integer : the value rounded to the whole number on the right side; None for a measured quantity.
+    least : where too little of the variable is too slow as well, the least that suffices.
     """
 
     variable: Variable
@@ -54,6 +57,7 @@ class Answer:
     relation: str
     time: Expr
     integer: Expr | None
+    least: Expr | None = None
 
 
 def required(
@@ -98,44 +102,67 @@ def required(
     return _for_rate(whole, target)
 
 
+@dataclass(frozen=True)
+class _Span:
+    """A stretch on which the step is within the target, and the regimes its ends lie in."""
+
+    low: Expr
+    high: Expr
+    first: Regime
+    last: Regime
+
+
 def _for_time(whole: Regimes, target: Expr) -> Answer:
-    falling, last = whole.over.symbol in RESOURCES, whole.regimes[-1]
-    if not falling and last.high == oo and last.time.is_number and last.time <= target:
-        name = option_name(whole.over.symbol)
-        raise InputError(
-            f"any {name} will do: from {last.low} on the step takes {float(last.time):.6g} s, within the target of {float(target):.6g} s"
-        )
-    ordered = whole.regimes if falling else tuple(reversed(whole.regimes))
-    for regime in ordered:
-        value = _reached(regime, whole.over.symbol, target, falling)
-        if value is not None:
-            return _answer(whole, regime, value, ">=" if falling else "<=", target)
-    raise ImpossibleError(_why(whole, target))
+    """The last stretch within the target: its end if it has one, else its beginning."""
+    x, found = whole.over.symbol, _within(whole, target)
+    if not found:
+        raise ImpossibleError(_why(whole, target))
+    lowest, highest, span = whole.regimes[0].low, whole.regimes[-1].high, found[-1]
+    if span.high < highest or (highest.is_finite and span.low == lowest):
+        least = span.low if span.low > lowest else None
+        return _answer(whole, span.last, span.high, "<=", target, least)
+    if span.low > lowest:
+        return _answer(whole, span.first, span.low, ">=", target)
+    end = whole.regimes[-1]
+    name, time = option_name(x), rational_limit(end.time, x)
+    raise InputError(
+        f"any {name} will do: from {end.low} on the step takes {float(time):.6g} s, within the target of {float(target):.6g} s"
+    )
 
 
-def _reached(regime: Regime, x: Symbol, target: Expr, falling: bool) -> Expr | None:
-    """The end of the stretch on which the regime's time is within the target."""
-    excess = polynomial(regime.time - target, x)
-    inside = [root for root in roots(excess) if regime.low <= root <= regime.high]
-    if inside:
-        return min(inside) if falling else max(inside)
-    start = regime.low if falling else regime.high
-    if start in (oo, 0):
-        return None
-    return start if substitute(regime.time, {x: start}) <= target else None
+def _within(whole: Regimes, target: Expr) -> list[_Span]:
+    """The stretches on which the step is within the target, in order."""
+    x = whole.over.symbol
+    found: list[_Span] = []
+    for regime in whole.regimes:
+        excess = polynomial(regime.time - target, x)
+        inside = [root for root in roots(excess) if regime.low <= root <= regime.high]
+        edges = sorted({regime.low, *inside, regime.high})
+        fits = [_Span(left, right, regime, regime) for left, right in pairwise(edges) if excess(between(left, right)) <= 0]
+        touched = [_Span(root, root, regime, regime) for root in inside if not any(one.low <= root <= one.high for one in fits)]
+        for one in sorted((*fits, *touched), key=lambda one: one.low):
+            if found and found[-1].high == one.low:
+                found[-1] = replace(found[-1], high=one.high, last=regime)
+            else:
+                found.append(one)
+    return found
 
 
-def _answer(whole: Regimes, regime: Regime, value: Expr, relation: str, target: Expr) -> Answer:
+def _answer(whole: Regimes, regime: Regime, value: Expr, relation: str, target: Expr, least: Expr | None = None) -> Answer:
     x = whole.over.symbol
     excess = polynomial(regime.time - symbols.T, x)
     formula = solve_letters(excess).formula if excess.degree in (1, 2) else None
     if formula is None or substitute(formula, {symbols.T: target}) != value:
         formula = None  # the answer is an edge of the regime, where the peak or the range ends
     whole_number = None
-    if whole.over.unit in ("dimensionless", "bit"):
+    if whole.over.domain == "integer" or whole.over.unit == "bit":
         whole_number = floor(value) if relation == "<=" else ceiling(value)
+        if whole_number < (least or value) and relation == "<=" and least is not None:
+            raise ImpossibleError(
+                f"impossible: no whole number lies from {float(least):.6g} to {float(value):.6g}, where the step is within the target"
+            )
     assert substitute(regime.time, {x: value}) <= target
-    return Answer(whole.over, formula, value, relation, substitute(regime.time, {x: value}), whole_number)
+    return Answer(whole.over, formula, value, relation, substitute(regime.time, {x: value}), whole_number, least)
 
 
 def _why(whole: Regimes, target: Expr) -> str:
@@ -145,10 +172,27 @@ def _why(whole: Regimes, target: Expr) -> str:
         what, name, advice = other[x]
         least = whole.regimes[-1].time.subs(x, oo)
         return f"impossible: {what} alone takes {float(least):.6g} s, {wanted}, at any {name}; {advice}"
-    first = whole.regimes[0]
-    least = substitute(first.time, {x: first.low})
-    where = f"even as {option_name(x)} tends to 0" if first.low == 0 else f"at the least {option_name(x)}, {first.low},"
+    least, at = _least(whole)
+    name, low = option_name(x), whole.regimes[0].low
+    if at == oo:
+        where = f"even as {name} grows"
+    elif at == low:
+        where = f"even as {name} tends to 0" if low == 0 else f"at the least {name}, {low},"
+    else:
+        where = f"at the best {name}, {float(at):.6g},"
     return f"impossible: {where} the step takes {float(least):.6g} s, {wanted}"
+
+
+def _least(whole: Regimes) -> tuple[Expr, Expr]:
+    """The least time over the variable, and where: at an end of a regime, or where its slope is zero."""
+    x = whole.over.symbol
+    found: list[tuple[Expr, Expr]] = []
+    for regime in whole.regimes:
+        turns = [root for root in roots(polynomial(regime.time.diff(x), x)) if regime.low < root < regime.high]
+        for at in (regime.low, *turns, regime.high):
+            time = rational_limit(regime.time, x) if at == oo else substitute(regime.time, {x: at})
+            found += [(time, at)] if time.is_finite else []
+    return min(found, key=lambda pair: pair[0])
 
 
 def _for_rate(whole: Regimes, rate: Expr) -> Answer:

@@ -69,6 +69,7 @@ def polynomial(expression: Expr, x: Symbol) -> Polynomial:
     numerator, opaque = _without_opaque(expression, x)
     generators = [x, *sorted(numerator.free_symbols - {x}, key=str)]
     if not numerator.is_polynomial(*generators):
+        _refuse_exponent(numerator, x)
         numerator = fraction(together(numerator))[0]
     if not numerator.is_polynomial(*generators):
         raise InputError(f"{numerator} is not a polynomial in {x}")
@@ -83,6 +84,12 @@ def polynomial(expression: Expr, x: Symbol) -> Polynomial:
     others = generators[1:]
     coefficients = tuple(substitute(_assembled(parts.get(power, {}), others), opaque) for power in range(max(parts) + 1))
     return Polynomial(x, coefficients)
+
+
+def _refuse_exponent(expression: Expr, x: Symbol) -> None:
+    powers = [power for power in expression.atoms(Pow) if x in power.exp.free_symbols]
+    if powers:
+        raise InputError(f"{x} is an exponent, in {min(powers, key=str)}: no closed form over it; go through its whole numbers")
 
 
 def _assembled(terms: dict[tuple[int, ...], Expr], symbols: list[Symbol]) -> Expr:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 
-from sympy import Add, Expr, S, Symbol
+from sympy import Add, Expr, Integer, S, Symbol
 
 from symroof import symbols
+from symroof.analysis.ceilings import bandwidth_of, overhead
 from symroof.analysis.costs import (
     TOTAL,
     Cost,
@@ -28,11 +29,13 @@ from symroof.analysis.intervals import COMPUTE, Interval, Piece, partition
 from symroof.analysis.limits import rational_limit
 from symroof.analysis.polynomial import polynomial
 from symroof.analysis.stretches import bound_operator, peak_of, stretches
+from symroof.analysis.winners import Part
 from symroof.architectures.step import Step
 from symroof.errors import InputError, quote
 from symroof.hardware.device import Device
 from symroof.operators.graph import Graph
-from symroof.symbols import VOCABULARY, Variable, substitute
+from symroof.operators.tensor import Level
+from symroof.symbols import Variable, substitute
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Regime:
     Attributes
     ----------
     low, high : its ends; neighbours share them, and time agrees there.
-    time : seconds of the whole step, a rational function of the variable.
+    time : seconds of the whole step for every token it completes, a rational function of the variable.
     compute_bound : the operators that are compute-bound on it.
     """
 
@@ -158,12 +161,24 @@ def regimes(step: Step, *, over: str, hardware: Device | str | Path) -> Regimes:
     if device is None:
         raise InputError("give a device: the time over one variable is told in numbers")
     cost = costs(step, TOTAL)
-    require(step, TOTAL, cost, variable, over)
+    if variable.symbol not in step.letters.letters:  # a launch or the tokens of a step have letters that no cost has
+        require(step, TOTAL, cost, variable, over)
     cost = grouped_costs(cost, variable.symbol)
     if counts_blocks(cost, variable.symbol, *branches_of(step, cost, [variable.symbol])[0].active):
         raise InputError(
             f"fused_attention counts blocks of R rows over {variable.name}: no partition in closed form; leave FlashAttention out"
         )
+    return Regimes(step, device, variable, timeline(step, variable, device, cost))
+
+
+def timeline(step: Step, variable: Variable, device: Device, cost: Sequence[Cost]) -> tuple[Regime, ...]:
+    """The time of some costs of a step over a variable, whether it occurs in them or not.
+
+    Raises
+    ------
+    InputError
+        Another input is still a symbol, or a time is not a rational function of the variable.
+    """
     values = known_values(step, device, variable.symbol)
     if variable.symbol == symbols.g:
         values.pop(symbols.h, None)
@@ -172,33 +187,24 @@ def regimes(step: Step, *, over: str, hardware: Device | str | Path) -> Regimes:
         if open_letters := (stretch.low + stretch.high).free_symbols:
             raise InputError(f"{needed(open_letters)} to follow the time over {variable.name}")
         parts = [_part(stretch.graph, one, values, device, variable.symbol) for one in stretch.cost]
-        pieces = [(part, partition([Piece(stretch.low, stretch.high, part.slack)])) for part in parts]
+        pieces = [(part, part.winners(stretch.low, stretch.high)) for part in parts]
         found += _overlaid(stretch.low, stretch.high, pieces)
-    return Regimes(step, device, variable, tuple(_joined(found)))
-
-
-@dataclass(frozen=True)
-class Part:
-    """One operator's two times over the variable."""
-
-    name: str
-    compute: Expr
-    memory: Expr
-    x: Symbol
-
-    @cached_property
-    def slack(self):
-        """The polynomial whose sign is the bound."""
-        slack = polynomial(self.compute - self.memory, self.x)
-        if not slack.is_bound:
-            raise InputError(f"{needed(slack.as_expr().free_symbols - {self.x})} to follow the time over {VOCABULARY[self.x].name}")
-        return slack
+    return tuple(_joined(found))
 
 
 def _part(graph: Graph, one: Cost, values: dict[Symbol, Expr], device: Device, x: Symbol) -> Part:
-    flops, traffic = (substitute(part, values) for part in (one.flops, one.traffic))
-    peak: Expr = symbols.P if x == symbols.P else peak_of(graph, bound_operator(graph, one.operator.name), device)
-    return Part(one.operator.name, flops / peak, traffic / values.get(symbols.BW, symbols.BW), x)
+    ceilings, tokens = graph.ceilings, substitute(graph.tokens, values)
+    operator = bound_operator(graph, one.operator.name)
+    peak: Expr = symbols.P if x == symbols.P else peak_of(graph, operator, device)
+    times = {COMPUTE: one.flops / peak} if one.flops != 0 else {}
+    for level, moved in ((Level.MEMORY, one.traffic), *one.further):
+        if moved != 0:
+            times[str(level)] = moved / bandwidth_of(operator, level, values)
+    times = {name: substitute(part, values) / tokens for name, part in times.items()}
+    if not ceilings.overlap:
+        times = {"sum": Add(*times.values())}
+    beside = substitute(one.count * overhead(one.operator, graph.ceilings), values) / tokens
+    return Part(one.operator.name, times, beside, x)
 
 
 def _overlaid(low: Expr, high: Expr, pieces: list[tuple[Part, tuple[Interval, ...]]]) -> Iterator[Regime]:
@@ -206,7 +212,7 @@ def _overlaid(low: Expr, high: Expr, pieces: list[tuple[Part, tuple[Interval, ..
     ordered = sorted(edges)
     for left, right in pairwise(ordered):
         bounds = {part.name: _bound_on(intervals, left, right) for part, intervals in pieces}
-        time = Add(*(part.compute if bounds[part.name] == COMPUTE else part.memory for part, _ in pieces))
+        time = Add(*(part.times.get(bounds[part.name], Integer(0)) + part.beside for part, _ in pieces))
         yield Regime(left, right, time.expand(), frozenset(name for name, bound in bounds.items() if bound == COMPUTE))
 
 

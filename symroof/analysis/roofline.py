@@ -5,10 +5,13 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass, field
 
-from sympy import Expr, Max, Min
+from sympy import Expr, Max, Min, nan, oo
 
+from symroof.analysis.ceilings import combined, largest, overhead, terms
+from symroof.operators.ceilings import IDEAL, Ceilings
 from symroof.operators.operator import Direction, Operator
 from symroof.operators.tensor import Storage
+from symroof.symbols import Values
 from symroof.units import INTENSITY, RATE, SECOND, quantity
 
 MEMORY, COMPUTE = "memory", "compute"
@@ -63,7 +66,9 @@ class Placed:
     letters : the same operator with every dimension a symbol.
     count : how often the model repeats it.
     data_type : what it runs in, which decides the peak; empty while the peak is a symbol.
-    peak, bandwidth : FLOP/s and byte/s, bare.
+    peak, bandwidth : FLOP/s and byte/s, bare; as stated.
+    ceilings : factors on them, launch overhead, overlap.
+    values : the bandwidths of the other levels.
     """
 
     operator: Operator
@@ -72,6 +77,8 @@ class Placed:
     data_type: str
     peak: Expr
     bandwidth: Expr
+    ceilings: Ceilings = field(default=IDEAL, repr=False)
+    values: Values = field(default_factory=dict, repr=False)
 
     @property
     def name(self) -> str:
@@ -79,29 +86,37 @@ class Placed:
         return self.operator.name
 
     @functools.cached_property
-    def _cost(self) -> tuple[Expr, Expr, Expr, Expr]:
-        return self.operator.flop_count, self.operator.byte_count(), self.peak, self.bandwidth
+    def times(self) -> dict[str, Expr]:
+        """Seconds of one occurrence under every ceiling, bare: compute, memory, and the links it uses."""
+        return terms(self.operator, self.peak, self.values, self.ceilings)
+
+    @property
+    def overhead_expr(self) -> Expr:
+        """Seconds of one occurrence besides the ceilings, bare: its launch, the steps of a collective."""
+        return overhead(self.operator, self.ceilings)
 
     @functools.cached_property
     def time_expr(self) -> Expr:
         """Seconds of one occurrence, bare."""
-        return time(*self._cost)
+        return combined(self.times, self.ceilings, self.overhead_expr)
 
     @property
     def intensity_expr(self) -> Expr:
-        """FLOP/byte, bare."""
-        flops, traffic, *_ = self._cost
+        """FLOP/byte of memory traffic, bare; infinite, or not a number without FLOPs, where no byte crosses the memory interface."""
+        flops, traffic = self.operator.flop_count, self.operator.byte_count()
+        if traffic == 0:
+            return nan if flops == 0 else oo
         return flops / traffic
 
     @property
     def performance_expr(self) -> Expr:
-        """Attainable FLOP/s, bare."""
-        return attainable(self.intensity_expr, self.peak, self.bandwidth)
+        """Attainable FLOP/s, bare: FLOPs over the longest of the times under the ceilings."""
+        return self.operator.flop_count / combined(self.times, self.ceilings, self.overhead_expr)
 
     @property
     def bound(self) -> str | None:
-        """The bound: "memory", "compute", or None while it depends on a symbol."""
-        return bound(*self._cost)
+        """The ceiling that decides: "memory", "compute", "link", "host", or "overhead"; None while it depends on a symbol."""
+        return largest(self.times, self.overhead_expr)
 
     @property
     def flops(self):

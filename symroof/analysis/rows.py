@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
-from sympy import Expr
+from sympy import Expr, nan, oo
 
 from symroof.analysis.roofline import Placed
 from symroof.hardware.device import Device
+from symroof.operators.tensor import Level
 from symroof.tabular import Column, Formula
 
 
@@ -34,7 +35,14 @@ COLUMNS = (
 def row_of(placed: Placed) -> tuple[object, ...]:
     """An operator's cells under COLUMNS."""
     values = (placed.operator.flop_count, placed.operator.byte_count(), placed.intensity_expr, placed.performance_expr)
-    return (placed.name, shown(placed.count), *map(shown, values), placed.bound or "depends", shown(placed.time_expr))
+    told = (None if value in (oo, nan) else shown(value) for value in values)
+    return (placed.name, shown(placed.count), *told, placed.bound or "depends", shown(placed.time_expr))
+
+
+def levels_beside(placed: Iterable[Placed]) -> tuple[Level, ...]:
+    """The levels other than memory that some operator moves bytes over."""
+    touched = {level for one in placed for level in one.operator.levels}
+    return tuple(level for level in Level if level in touched and level is not Level.MEMORY)
 
 
 def formulas_of(placed: Placed) -> tuple[Formula, Formula]:

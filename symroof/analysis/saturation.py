@@ -23,11 +23,11 @@ class Branch:
 
     Attributes
     ----------
-    active : the argument of its minimum for every saturating symbol.
+    active : the argument of its minimum for every saturating symbol, and for every minimum in the formulas.
     where : the condition in letters, ends included; true where nothing saturates.
     """
 
-    active: Mapping[Symbol, Expr]
+    active: Mapping[Any, Expr]
     where: Boolean
 
     @property
@@ -36,7 +36,7 @@ class Branch:
         sides = (one for one in cast(tuple[Any, ...], And.make_args(self.where)) if one != true)
         return tuple(one.gts - one.lts for one in sides)
 
-    def ends(self, x: Symbol) -> tuple[Expr, Expr]:
+    def ends(self, x: Symbol, values: Values | None = None) -> tuple[Expr, Expr]:
         """Where the branch starts and ends in a variable, the other symbols being positive.
 
         >>> from symroof.symbols import E, K, X, b
@@ -44,7 +44,8 @@ class Branch:
         [(0, E/K), (E/K, oo)]
         """
         low, high = cast(Expr, Integer(0)), cast(Expr, oo)
-        for margin in self.margins:
+        for letters in self.margins:
+            margin = substitute(letters, values or {})
             rest, slope = substitute(margin, {x: Integer(0)}), margin.diff(x)
             if slope.is_positive:
                 low = Max(low, -rest / slope)
@@ -63,8 +64,39 @@ def saturating(definitions: Mapping[Symbol, Expr], used: Iterable[object]) -> di
     }
 
 
-def branches(definitions: Mapping[Symbol, Min], free: Iterable[Symbol]) -> tuple[Branch, ...]:
+def minima(used: Iterable[Expr]) -> dict[Expr, Min]:
+    """The minima of two products that stand in the formulas themselves, each for itself.
+
+    >>> from symroof.symbols import B_t, b, d
+    >>> minima([2 * b * d, b * d / Min(b, B_t)])
+    {Min(B_t, b): Min(B_t, b)}
+    """
+    atoms = set().union(*(one.atoms(Min) for one in used))
+    fitting = sorted((atom for atom in atoms if len(atom.args) == 2 and not atom.has(ceiling, floor)), key=str)
+    return {atom: atom for atom in fitting if not any(arg.has(Min, Max) for arg in atom.args)}
+
+
+def _divided(branch: Branch, symbol: Expr, definition: Min, moving: set[Symbol]) -> list[Branch]:
+    """A branch divided where a further minimum changes sides, with what the branch settles put into it."""
+    settled = substitute(definition, branch.active)
+    if not isinstance(settled, Min) or not settled.free_symbols & moving:
+        return [branch] if settled == definition else [Branch({**branch.active, symbol: settled}, branch.where)]
+    growing, limit = sorted(cast(Any, settled).args, key=lambda part: not part.free_symbols & moving)
+    return [
+        Branch({**branch.active, symbol: argument}, cast(Boolean, And(branch.where, side(growing, limit))))
+        for side, argument in ((Le, growing), (Ge, limit))
+    ]
+
+
+def _has_room(branch: Branch, x: Symbol, values: Values) -> bool:
+    low, high = branch.ends(x, {symbol: value for symbol, value in values.items() if symbol != x})
+    return (low < high) != False  # noqa: E712 - with letters left it is neither
+
+
+def branches(definitions: Mapping[Any, Min], free: Iterable[Symbol], values: Values | None = None) -> tuple[Branch, ...]:
     """The branches over the free symbols, in the order in which one that grows goes through them.
+
+    Where values are given, and one symbol alone is free, those that they leave no room for are left out.
 
     >>> from symroof.symbols import E, K, W, X, b, t, t_w
     >>> for one in branches({t_w: Min(t, W), X: Min(E, K * b)}, [b]):
@@ -75,14 +107,9 @@ def branches(definitions: Mapping[Symbol, Min], free: Iterable[Symbol]) -> tuple
     moving = set(free)
     found = [Branch({}, true)]
     for symbol, definition in definitions.items():
-        if not definition.free_symbols & moving:
-            continue
-        growing, limit = sorted(definition.args, key=lambda part: not part.free_symbols & moving)
-        found = [
-            Branch({**one.active, symbol: argument}, cast(Boolean, And(one.where, side(growing, limit))))
-            for one in found
-            for side, argument in ((Le, growing), (Ge, limit))
-        ]
+        found = [further for one in found for further in _divided(one, symbol, definition, moving)]
+        if values and len(moving) == 1 and len(found) > 2:
+            found = [one for one in found if _has_room(one, *moving, values)]
     return tuple(found)
 
 
@@ -103,6 +130,7 @@ def spans(found: Iterable[Branch], x: Symbol, start: Expr, values: Values) -> tu
     >>> [(one.low, one.high) for one in spans(branches({X: Min(E, K * b)}, [b]), b, Integer(1), mixtral)]
     [(1, 4), (4, oo)]
     """
-    ends = ((*(substitute(end, values) for end in branch.ends(x)), branch) for branch in found)
+    known = {symbol: value for symbol, value in values.items() if symbol != x}
+    ends = ((*branch.ends(x, known), branch) for branch in found)
     placed = (Span(Max(start, low), high, branch) for low, high, branch in ends)
     return tuple(one for one in placed if (one.low < one.high) != False)  # noqa: E712 - with letters left it is neither

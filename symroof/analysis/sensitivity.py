@@ -15,12 +15,13 @@ from sympy import Add, Expr, Symbol, ceiling
 
 from symroof import symbols
 from symroof.analysis.analysis import Analysis, analyze
-from symroof.analysis.costs import needed
+from symroof.analysis.costs import needed, require_two_ceilings
 from symroof.analysis.roofline import MEMORY, Placed
 from symroof.analysis.saturation import branches, saturating
 from symroof.architectures.step import Step
 from symroof.errors import InputError
 from symroof.hardware.device import Device
+from symroof.operators.ceilings import IDEAL
 from symroof.symbols import VOCABULARY, Values, substitute
 
 
@@ -75,6 +76,9 @@ def sensitivity(step: Step, hardware: Device | str | Path) -> Sensitivity:
     >>> found.values[symbols.P] + found.values[symbols.BW], found.buy
     (-1, 'bandwidth')
     """
+    require_two_ceilings(step, "an elasticity")
+    if step.letters.ceilings != IDEAL:
+        raise InputError(f"an elasticity is told for whole roofs; {' and '.join(step.techniques)} puts factors on them")
     analysis = analyze(step, hardware)
     if analysis.total.time_expr.free_symbols:
         raise InputError(f"{needed(analysis.total.time_expr.free_symbols)} to tell the elasticities")

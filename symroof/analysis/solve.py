@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import combinations, pairwise
 from pathlib import Path
+from typing import cast
 
-from sympy import Add, Expr, Integer, Symbol, ceiling, floor
+from sympy import Add, And, Expr, Ge, Integer, Symbol, ceiling, floor
+from sympy.logic.boolalg import Boolean
 
 from symroof import symbols
 from symroof.analysis.blocks import counted_intervals
+from symroof.analysis.ceilings import BANDWIDTH, bandwidth_of
 from symroof.analysis.costs import (
     TOTAL,
     WEIGHTS_AND_KV,
@@ -23,14 +28,15 @@ from symroof.analysis.costs import (
     variable_of,
 )
 from symroof.analysis.crossover import Crossover, Elsewhere
-from symroof.analysis.intervals import Interval, Piece, merged, partition
-from symroof.analysis.polynomial import polynomial
+from symroof.analysis.intervals import Interval, Piece, between, merged, partition, roots
+from symroof.analysis.polynomial import Polynomial, polynomial
 from symroof.analysis.saturation import Span
 from symroof.analysis.stretches import bound_operator, peak_of, spans_of, stretches
 from symroof.architectures.step import Step
 from symroof.errors import InputError
 from symroof.hardware.device import Device
 from symroof.operators.graph import Graph
+from symroof.operators.tensor import Level
 from symroof.symbols import Variable, option_name, replaced, substitute
 
 
@@ -63,6 +69,8 @@ def crossover(step: Step, operator: str, *, over: str, hardware: Device | str | 
     """
     variable = variable_of(step, over)
     cost = costs(step, operator)
+    if all(one.flops == 0 and one.traffic == 0 for one in cost):
+        raise InputError(f"{operator} only moves bytes over the {cost[0].further[0][0]}: it has one ceiling, and no crossover")
     require(step, operator, cost, variable, over)
     return _crossover(step, operator, cost, variable, device_of(hardware))
 
@@ -82,7 +90,8 @@ def crossovers(step: Step, *, over: str, hardware: Device | str | Path | None = 
     """
     variable, device = variable_of(step, over), device_of(hardware)
     require(step, TOTAL, costs(step, TOTAL), variable, over)
-    return tuple(_crossover(step, name, costs(step, name), variable, device) for name in dict.fromkeys(op.name for op, _ in step.letters))
+    names = dict.fromkeys(op.name for op, _ in step.letters if op.flop_count != 0 or op.byte_count() != 0)
+    return tuple(_crossover(step, name, costs(step, name), variable, device) for name in names)
 
 
 def _crossover(step: Step, name: str, cost: Sequence[Cost], variable: Variable, device: Device | None) -> Crossover:
@@ -103,13 +112,21 @@ def _crossover(step: Step, name: str, cost: Sequence[Cost], variable: Variable, 
     pieces = () if blocks else _pieces(step, name, cost, variable, values, device)
     counted = _counted(step, cost, variable, values, device) if blocks else ()
     chosen = _decisive(found, counted or partition(pieces))
-    flops, traffic = _in_letters(on_branch(cost, chosen.branch), blocks, sizes)
-    elsewhere = ((span.branch, _in_letters(on_branch(cost, span.branch), blocks, sizes)) for span in found if span is not chosen)
-    others = tuple(Elsewhere(branch.where, polynomial(f * symbols.BW - moved * symbols.P, x)) for branch, (f, moved) in elsewhere)
+    level = _level(cost)
+    flops, traffic = _in_letters(_at(on_branch(cost, chosen.branch), level), blocks, sizes)
+    elsewhere = (
+        (span.branch, _in_letters(_at(on_branch(cost, span.branch), level), blocks, sizes)) for span in found if span is not chosen
+    )
+    bandwidth = BANDWIDTH[level]
+    others = tuple(Elsewhere(branch.where, polynomial(f * bandwidth - moved * symbols.P, x)) for branch, (f, moved) in elsewhere)
     where = chosen.branch.where if saturating else None
+    beside = next(iter(cost)).traffic
+    if level is not Level.MEMORY and beside != 0:
+        slower = Ge(traffic * symbols.BW, beside * BANDWIDTH[level])
+        where = cast(Boolean, slower if where is None else And(where, slower))
     defined = [f"{symbol} = {meant}" for symbol, meant in step.letters.definitions.items() if (flops + traffic).has(symbol)]
-    statements = (*step.statements, *defined, *_said(name, blocks, device))
-    return Crossover(name, variable, flops, traffic, symbols.P, symbols.BW, values, pieces, counted, statements, where=where, others=others)
+    statements = (*step.statements, *defined, *_said(name, blocks, device, level))
+    return Crossover(name, variable, flops, traffic, symbols.P, bandwidth, values, pieces, counted, statements, where=where, others=others)
 
 
 def _decisive(found: Sequence[Span], intervals: Sequence[Interval]) -> Span:
@@ -156,23 +173,52 @@ def _pieces(
     x = variable.symbol
     found: list[Piece] = []
     for stretch in stretches(step, device, variable, values, cost):
-        slack = polynomial(numeric_slack(stretch.graph, name, stretch.cost, values, device, x), x)
-        if not (slack.is_bound and stretch.low.is_number and stretch.high.is_number):
+        compute, moved = _seconds(stretch.graph, stretch.cost, values, device, x)
+        slacks = [polynomial(compute - seconds, x) for seconds in moved.values()]
+        if not all(slack.is_bound for slack in slacks) or not (stretch.low.is_number and stretch.high.is_number):
             return ()
-        found.append(Piece(stretch.low, stretch.high, slack))
+        found += _lowest(slacks, [*moved.values()], stretch.low, stretch.high)
     return tuple(found)
 
 
-def numeric_slack(graph: Graph, name: str, cost: Sequence[Cost], values: dict[Symbol, Expr], device: Device | None, x: Symbol) -> Expr:
-    """``sum(F / P) - sum(B) / BW`` with the numbers put in; every operator under its own peak."""
-    terms: list[Expr] = []
+def _lowest(slacks: Sequence[Polynomial], moved: Sequence[Expr], low: Expr, high: Expr) -> list[Piece]:
+    """The slack against the level that takes longest, on every part of a stretch."""
+    if len(slacks) == 1:
+        return [Piece(low, high, slacks[0])]
+    x = slacks[0].x
+    between_levels = [polynomial(one - other, x) for one, other in combinations(moved, 2)]
+    edges = sorted({low, high} | {root for slack in between_levels for root in roots(slack) if low < root < high})
+    found: list[Piece] = []
+    for left, right in pairwise(edges):
+        at = between(left, right)
+        longest = max(range(len(moved)), key=lambda place: substitute(moved[place], {x: at}))
+        found.append(Piece(left, right, slacks[longest]))
+    return found
+
+
+def numeric_slack(graph: Graph, cost: Sequence[Cost], values: dict[Symbol, Expr], device: Device | None, x: Symbol) -> Expr:
+    """``sum(F / P) - sum(B) / BW`` with the numbers put in; every operator under its own peak, memory traffic alone."""
+    compute, moved = _seconds(graph, cost, values, device, x)
+    return compute - moved.get(Level.MEMORY, Integer(0))
+
+
+def _seconds(
+    graph: Graph, cost: Sequence[Cost], values: dict[Symbol, Expr], device: Device | None, x: Symbol
+) -> tuple[Expr, dict[Level, Expr]]:
+    """Seconds of all FLOPs, and of all bytes of each level."""
+    compute: list[Expr] = []
+    moved: dict[Level, list[Expr]] = {}
     for one in cost:
-        flops, traffic = (substitute(part, values) for part in (one.flops, one.traffic))
+        operator = bound_operator(graph, one.operator.name)
         peak: Expr = symbols.P
         if device and x != symbols.P:
-            peak = peak_of(graph, bound_operator(graph, one.operator.name), device)
-        terms.append(flops / peak - traffic / values.get(symbols.BW, symbols.BW))
-    return Add(*terms)
+            peak = peak_of(graph, operator, device)
+        compute.append(substitute(one.flops, values) / peak)
+        for level, traffic in ((Level.MEMORY, one.traffic), *one.further):
+            if traffic != 0 or not one.further:
+                bandwidth = BANDWIDTH[level] if x == BANDWIDTH[level] else bandwidth_of(operator, level, values)
+                moved.setdefault(level, []).append(substitute(traffic, values) / bandwidth)
+    return Add(*compute), {level: Add(*parts) for level, parts in moved.items()}
 
 
 def _counted(
@@ -183,7 +229,7 @@ def _counted(
         return ()
     x, first, found = variable.symbol, Integer(1), []
     for stretch in stretches(step, device, variable, values, cost):
-        slack = numeric_slack(stretch.graph, "", stretch.cost, values, device, x)
+        slack = numeric_slack(stretch.graph, stretch.cost, values, device, x)
         if slack.free_symbols != {x} or not stretch.high.is_number:
             return ()
         last = floor(stretch.high)
@@ -193,8 +239,25 @@ def _counted(
     return merged(found)
 
 
-def _said(name: str, blocks: bool, device: Device | None) -> list[str]:
+def _level(cost: Sequence[Cost]) -> Level:
+    """The level the formula is told for: one that only this operator crosses, else memory."""
+    further = [level for one in cost for level, _ in one.further]
+    return further[0] if len(cost) == 1 and further else Level.MEMORY
+
+
+def _at(cost: Sequence[Cost], level: Level) -> tuple[Cost, ...]:
+    """The costs with the bytes of a level in the place of memory's."""
+    if level is Level.MEMORY:
+        return tuple(cost)
+    return tuple(replace(one, traffic=dict(one.further).get(level, Integer(0)), further=()) for one in cost)
+
+
+def _said(name: str, blocks: bool, device: Device | None, level: Level) -> list[str]:
     lines = []
+    if level is not Level.MEMORY:
+        lines.append(
+            f"the formula holds FLOPs against the bytes over the {level} ({BANDWIDTH[level]}); the numbers take the slower of it and memory"
+        )
     if blocks:
         lines.append("the formula is for whole blocks, s a multiple of R; the numbers count blocks exactly, on whole s")
     if name == TOTAL:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from sympy import Expr, Integer, Symbol
+from sympy import Expr, Integer, Min, Symbol, oo
 
+from symroof import symbols
 from symroof.analysis.costs import WIDTHS, Cost, branches_of, on_branch
 from symroof.analysis.crossover import lowest
 from symroof.analysis.saturation import Span, spans
@@ -16,13 +17,13 @@ from symroof.hardware.device import Device
 from symroof.operators.data_types import BITS
 from symroof.operators.fusion import fuse
 from symroof.operators.graph import Graph
-from symroof.operators.operator import Operator
+from symroof.operators.operator import MOVERS, Operator
 from symroof.symbols import Values, Variable
 
 
 def spans_of(step: Step, cost: Sequence[Cost], variable: Variable, values: Values) -> tuple[Span, ...]:
     """The branches that the range of the variable goes through."""
-    return spans(branches_of(step, cost, [variable.symbol]), variable.symbol, lowest(variable), values)
+    return spans(branches_of(step, cost, [variable.symbol], values), variable.symbol, lowest(variable), values)
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,11 @@ def stretches(step: Step, device: Device | None, variable: Variable, values: dic
     """
     x, low = variable.symbol, lowest(variable)
     if device is None or x not in WIDTHS:
-        graph = step.letters.bind(values)
+        graph = step.letters.freed(x).bind(values)
         for span in spans_of(step, cost, variable, values):
-            yield Stretch(span.low, span.high, graph, on_branch(cost, span.branch))
+            if span.low == span.high or (span.low < variable.highest) != False:  # noqa: E712 - with letters left it is neither
+                high = span.high if variable.highest == oo else Min(span.high, variable.highest)
+                yield Stretch(span.low, high, graph, on_branch(cost, span.branch))
         return
     for width in sorted(set(BITS.values())):
         graph = step.letters.bind(values | {x: Integer(width)})
@@ -69,7 +72,9 @@ def _runs(graph: Graph, device: Device, names: Sequence[str]) -> bool:
 
 def peak_of(graph: Graph, operator: Operator, device: Device) -> Expr:
     """The peak that applies to an operator of a bound graph."""
-    return device.fastest(graph.data_types(operator))[1]
+    if operator.kind in MOVERS:
+        return symbols.P
+    return (operator.unit or device).fastest(graph.data_types(operator), sparse=operator.sparse)[1]
 
 
 def bound_operator(graph: Graph, name: str) -> Operator:

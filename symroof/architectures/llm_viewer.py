@@ -7,7 +7,8 @@ docs/accountings.md. The tool: github.com/hahnyuan/LLM-Viewer; the paper: arXiv 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import cast
 
 from sympy import Add, Expr, Integer, Min, ceiling
 
@@ -67,10 +68,10 @@ class ViewerGraph(Graph):
         """INT8 when all three widths are 8 bits or less, FP16 otherwise, whatever the operator reads (sic)."""
         return ("int8",) if self._widest("llm-viewer", list(self.widths)) <= 8 else ("fp16",)
 
-    def bind(self, values: Values) -> Graph:
-        bound = super().bind(values)
+    def bind(self, values: Values) -> ViewerGraph:
+        bound = cast(ViewerGraph, super().bind(values))
         widths = tuple(substitute(width, values) for width in self.widths)
-        return type(self)(bound.blocks, bound.definitions, bound.statements, widths, substitute(self.cache, values))
+        return replace(bound, widths=widths, cache=substitute(self.cache, values))
 
 
 def graph(architecture: Architecture, options: Options, name: str) -> ViewerGraph:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from sympy import Expr, Symbol
@@ -26,6 +26,7 @@ class Step:
     letters : the graph with every dimension a symbol.
     values : what the symbols stand for.
     notes : what a reader should know about these inputs.
+    techniques : those applied, as the command line spells them.
     """
 
     model: str
@@ -33,6 +34,20 @@ class Step:
     letters: Graph = field(repr=False)
     values: Mapping[Symbol, Expr] = field(repr=False)
     notes: tuple[str, ...] = field(default=())
+    techniques: tuple[str, ...] = field(default=())
+
+    def apply(self, *techniques: Callable[[Step], Step]) -> Step:
+        """The step after these techniques, one after the other; see `symroof techniques`.
+
+        Raises
+        ------
+        InputError
+            A technique does not fit this step.
+        """
+        step = self
+        for technique in techniques:
+            step = technique(step)
+        return step
 
     @functools.cached_property
     def graph(self) -> Graph:
@@ -44,6 +59,11 @@ class Step:
 
     def __iter__(self) -> Iterator[tuple[Operator, Expr]]:
         return iter(self.graph)
+
+    @property
+    def title(self) -> str:
+        """The model's name, and the techniques."""
+        return " + ".join((self.model, *self.techniques))
 
     @property
     def statements(self) -> tuple[str, ...]:
@@ -74,7 +94,7 @@ class Step:
             (operator.name, str(operator.kind), Formula(count), Formula(operator.flop_count), Formula(operator.byte_count()))
             for operator, count in self.graph
         )
-        return Table(f"{self.model}, {self.options.phase}", columns, rows, self.statements)
+        return Table(f"{self.title}, {self.options.phase}", columns, rows, self.statements)
 
     def _repr_html_(self) -> str:
         return self.table().html()

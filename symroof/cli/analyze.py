@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from symroof.cli.options import CONVENTIONS, PHASE, SIZE, WIDTHS, step_of, with_options
+from symroof.cli.options import CONVENTIONS, PHASE, SIZE, WIDTHS, WITH, step_of, with_options
 from symroof.cli.output import FORMATS, OutputFile, as_json, as_text, check_writable, chosen_format, emit
 from symroof.cli.values import Word
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     click.option("--seq-len", type=SIZE, required=True, help="Prompt length (prefill) or context length (decode)."),
     *WIDTHS,
     *CONVENTIONS,
+    WITH,
 )
 @click.option("--formulas", is_flag=True, help="Show the formulas, and what their letters mean.")
 @click.option("--format", "wanted", type=Word(FORMATS), help="Default: by the ending of FILE, else table.")
@@ -48,6 +49,10 @@ def _rendered(analysis: Analysis, form: str, formulas: bool, to_file: bool) -> s
 
         return analysis_table(analysis, formulas=formulas)
     tables = [analysis.table(), *([analysis.formula_table()] if formulas else []), analysis.memory_table()]
+    if analysis.graph.energy is not None:
+        from symroof.analysis.energy import energy_of
+
+        tables.append(energy_of(analysis).table())
     if form == "table":
         return as_text(tables, to_file)
     if form == "html":

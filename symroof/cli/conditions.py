@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import click
 
-from symroof.cli.options import CONVENTIONS, PHASE, SIZES, WIDTHS, Variadic, refuse_given, step_of, with_options
+from symroof.cli.options import (
+    CONVENTIONS,
+    PHASE,
+    SIZES,
+    WIDTHS,
+    WITH,
+    Variadic,
+    refuse_defined,
+    refuse_given,
+    step_of,
+    variable_named,
+    with_options,
+)
 from symroof.cli.output import OutputFile, as_json, as_text, check_writable, chosen_format, emit
 from symroof.cli.values import Word, bounds_of
 
@@ -25,7 +38,7 @@ OUTPUT = click.option("-o", "--output", type=OutputFile(), metavar="FILE", help=
 @click.option(
     "--over", required=True, metavar="VARIABLE", help="batch, seq_len, weight_bits, hidden_size, group_size, peak, bandwidth, ..."
 )
-@with_options(DEVICE, *SIZES, *WIDTHS, *CONVENTIONS)
+@with_options(DEVICE, *SIZES, *WIDTHS, *CONVENTIONS, WITH)
 @click.option("--format", "wanted", type=Word(SHOWN), help="Default: by the ending of FILE, else table.")
 @OUTPUT
 @click.pass_context
@@ -40,6 +53,7 @@ def crossover(
     **options: object,
 ) -> None:
     """Where the bound of an operator of MODEL changes in one VARIABLE, as a formula and on a device."""
+    over = variable_named(over, cast(tuple[str, ...], options["techniques"]))
     refuse_given(ctx, [over], "--over")
     check_writable(output)
     from symroof.analysis.solve import crossover as solve
@@ -48,6 +62,7 @@ def crossover(
     from symroof.present.records import crossover_record
 
     step = step_of(model, **options)
+    refuse_defined(step, [over], "--over")
     answers = (
         crossovers(step, over=over, hardware=hardware) if operator == "all" else (solve(step, operator, over=over, hardware=hardware),)
     )
@@ -69,7 +84,7 @@ def crossover(
 @click.option("--operator", required=True, metavar="NAME", help=OPERATOR)
 @click.option("--for-all", multiple=True, required=True, metavar="VARIABLE ...", help="The variables that range over all their values.")
 @click.option("--at-least", multiple=True, metavar="VARIABLE=NUMBER ...", help="Where a variable starts; 1 where it counts, above 0 else.")
-@with_options(DEVICE, *SIZES, *WIDTHS, *CONVENTIONS)
+@with_options(DEVICE, *SIZES, *WIDTHS, *CONVENTIONS, WITH)
 @click.option("--format", "wanted", type=Word(PROVED), help="Default: by the ending of FILE, else table.")
 @OUTPUT
 @click.pass_context
@@ -96,6 +111,7 @@ def prove(
     from symroof.present.records import certificate_record
 
     step = step_of(model, **options)
+    refuse_defined(step, for_all, "--for-all")
     answer = decide(step, claim, operator, for_all=for_all, at_least=bounds_of(at_least), hardware=hardware)
     form = chosen_format(wanted, output, PROVED)
     if form == "json":

@@ -18,15 +18,15 @@ from symroof.errors import InputError
     "--accounting", type=Word(("survey", "exact", "both")), default="both", show_default=True, help="As published, right, or both."
 )
 def figures(name: tuple[str, ...], folder: str, form: str, accounting: str) -> None:
-    """Draw figures of arXiv 2402.16363 (all, or those named), their data as CSV, and a page that shows them."""
+    """Draw figures of arXiv 2402.16363 and of the techniques (all, or those named), their data as CSV, and a page that shows them."""
     if not folder:
         raise InputError("folder '': expected the name of a folder")
     from rich.console import Console
     from rich.progress import Progress
 
-    from symroof.present.gallery import ACCOUNTINGS, load, names, save
+    from symroof.present.gallery import ACCOUNTINGS, everything, load, save
 
-    plates = [load(one) for one in dict.fromkeys(name or names())]
+    plates = [load(one) for one in dict.fromkeys(name or everything())]
     chosen = ACCOUNTINGS if accounting == "both" else (accounting,)
     total = 1 + sum(one in chosen for plate in plates for one in plate.accountings)
     console = Console(stderr=True)

@@ -23,7 +23,7 @@ def models(part: str, wanted: str | None, output: Path | None) -> None:
     check_writable(output)
     from symroof.present.catalogue import model_table
 
-    _emit_table(model_table(part), wanted, output)
+    emit_table(model_table(part), wanted, output)
 
 
 @click.command(short_help="List the devices, or one with its sources.")
@@ -35,10 +35,11 @@ def devices(device: str | None, wanted: str | None, output: Path | None) -> None
     check_writable(output)
     from symroof.present.catalogue import device_table, figure_table
 
-    _emit_table(device_table() if device is None else figure_table(device), wanted, output)
+    emit_table(device_table() if device is None else figure_table(device), wanted, output)
 
 
-def _emit_table(table, wanted: str | None, output: Path | None) -> None:
+def emit_table(table, wanted: str | None, output: Path | None) -> None:
+    """Print a table, or write it, in the form asked for."""
     how = chosen_format(wanted, output, LISTED)
     if how == "json":
         emit(as_json(table.records()), output)

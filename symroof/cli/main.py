@@ -16,6 +16,7 @@ from symroof.cli.design import generate, solve
 from symroof.cli.figures import figures
 from symroof.cli.listing import describe, devices, models
 from symroof.cli.sweep import sweep
+from symroof.cli.techniques import compare, techniques
 from symroof.errors import SymroofError, nearest, quote
 
 
@@ -38,7 +39,7 @@ def cli() -> None:
     """
 
 
-for command in (analyze, crossover, prove, solve, generate, sweep, figures, describe, models, devices):
+for command in (analyze, crossover, prove, solve, generate, sweep, compare, techniques, figures, describe, models, devices):
     cli.add_command(command)
 
 

@@ -45,6 +45,14 @@ SIZES = (
     click.option("--seq-len", type=SIZE, help="Prompt length (prefill) or context length (decode); left out, it stays a symbol."),
 )
 
+WITH = click.option(
+    "--with",
+    "techniques",
+    multiple=True,
+    metavar="TECHNIQUE",
+    help="As quantize:weights=4,group=128; applied in the order given; a parameter left out stays a symbol. See `symroof techniques`.",
+)
+
 Command = Callable[..., Any]
 
 
@@ -64,10 +72,60 @@ def step_of(model: str, **options: Any) -> Step:
     from symroof.architectures.model import load_model
     from symroof.architectures.options import Options
 
+    techniques = options.pop("techniques", ())
     found = load_model(model)
     if options.get("weight_bits", 0) is None:
         options["weight_bits"] = found.weight_bits
-    return found.step(Options(**options))
+    step = found.step(Options(**options))
+    if not techniques:
+        return step
+    from symroof.techniques.registry import chain
+
+    return step.apply(*chain(techniques))
+
+
+def variable_named(name: str, techniques: Iterable[str]) -> str:
+    """The variable behind a technique's own name for its parameter: ``share`` of offload is ``offloaded_share``.
+
+    >>> variable_named("length", ["speculative:acceptance=0.8,draft_cost=0.1"])
+    'draft_length'
+    >>> variable_named("batch", [])
+    'batch'
+    """
+    from dataclasses import fields
+
+    from symroof.symbols import VOCABULARY
+    from symroof.techniques.registry import chain
+
+    known = {key for variable in VOCABULARY.values() for key in (variable.name, str(variable.symbol))}
+    if name in known:
+        return name
+    for one in chain(techniques):
+        for each in fields(one):
+            if each.name == name.replace("-", "_") and getattr(one, each.name) in one.free:
+                return VOCABULARY[each.metadata["symbol"]].name
+    return name
+
+
+def refuse_defined(step: Step, asked: Iterable[str], option: str) -> None:
+    """Raise where a technique gives a number for what the answer ranges over.
+
+    Raises
+    ------
+    click.UsageError
+        The message says what to leave out.
+    """
+    from symroof.errors import InputError
+    from symroof.symbols import lookup
+
+    for name in asked:
+        try:
+            known = lookup(name)
+        except InputError:
+            continue  # said where the name is used
+        if known.symbol in step.letters.definitions and step.letters.definitions[known.symbol].is_number:
+            number = step.letters.definitions[known.symbol]
+            raise click.UsageError(f"{option} {name}: --with gives it the number {number}; name it there without a value")
 
 
 def refuse_given(ctx: click.Context, asked: Iterable[str], option: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from symroof.cli.options import CONVENTIONS, SIZE, WIDTH, Variadic, with_options
+from symroof.cli.options import CONVENTIONS, SIZE, WIDTH, WITH, Variadic, with_options
 from symroof.cli.output import OutputFile, as_text
 from symroof.cli.ranges import values_of
 from symroof.cli.values import Word
@@ -36,7 +36,7 @@ INPUTS = (
 @click.option("--maximize", metavar="METRIC", help="Only the point where it is largest.")
 @click.option("--pareto", nargs=2, metavar="METRIC METRIC", help="Only the points that none beats in one without losing in the other.")
 @click.option("--where", default="", metavar="CONDITION", help="For these: as 'latency < 50 ms and memory <= 80 GB and batch >= 8'.")
-@with_options(*INPUTS, *CONVENTIONS)
+@with_options(*INPUTS, *CONVENTIONS, WITH)
 @click.option("--engine", type=Word(("auto", "numpy", "numba")), default="auto", show_default=True, help="numba needs the extra `fast`.")
 @click.option("--scheduler", metavar="WHERE", help="threads, processes, or the address of a Dask scheduler (tcp://...).")
 @click.option("-o", "--output", type=OutputFile(), metavar="FILE", help="Write .nc, .zarr, .parquet or .csv.")
@@ -59,6 +59,9 @@ def sweep(
     reduced = [name for name, given in (("--minimize", minimize), ("--maximize", maximize), ("--pareto", pareto)) if given]
     _refuse(reduced, where, output, resume, options["per"])
     asked = values_of(over)
+    from symroof.techniques.registry import chain
+
+    options["techniques"] = chain(options["techniques"])
     from symroof.present.points import points_table
 
     common = {**options, "phase": phase or "decode", "metrics": metric or None, "progress": sys.stderr is not None and sys.stderr.isatty()}

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from sympy import Symbol
+from sympy import Symbol, oo
 
 from symroof import symbols
 from symroof.architectures.options import LARGEST, WIDEST
@@ -71,6 +71,8 @@ def _axis(name: str, values: Any, *, distinct: bool) -> Axis:
     if array.ndim != 1:
         raise InputError(f"{shown} {quote(values)}: expected one list of values")
     refuse_impossible(shown, array)
+    if known.highest != oo and (array > int(known.highest)).any():
+        raise InputError(f"{shown} {array[int(np.argmax(array))]}: expected a number above 0, at most {known.highest}")
     whole = known.domain == "integer" or known.unit == "bit"
     if whole:
         high = WIDEST if known.unit == "bit" else LARGEST

@@ -26,6 +26,7 @@ _UFUNCS: dict[str, Any] = {
     "reciprocal": np.reciprocal,
     "ceil": np.ceil,
     "floor": np.floor,
+    "pow": np.power,
 }
 _SCALAR: dict[str, Callable[..., float]] = {
     "add": lambda x, y: x + y,
@@ -36,6 +37,7 @@ _SCALAR: dict[str, Callable[..., float]] = {
     "reciprocal": lambda x: 1.0 / x,
     "ceil": lambda x: float(math.ceil(x)),
     "floor": lambda x: float(math.floor(x)),
+    "pow": math.pow,
 }
 
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from sympy import Add, Expr, Max, Symbol
+from sympy import Add, Expr, Integer, Max, Symbol
 
 from symroof import symbols
+from symroof.analysis.ceilings import BANDWIDTH, COMPUTE, levels_of, overhead, terms
 from symroof.architectures.model import Model
 from symroof.architectures.options import Options
+from symroof.architectures.step import Step
 from symroof.errors import DeviceError, InputError, quote
 from symroof.evaluate.program import Program, program
 from symroof.hardware.device import Device
+from symroof.operators.ceilings import Ceilings
 from symroof.operators.graph import CONTRACTIONS, Block, Graph
-from symroof.operators.operator import Operator
+from symroof.operators.operator import MOVERS, Operator
 from symroof.symbols import Values, lookup, substitute
 
 TOTAL = "total"
@@ -61,10 +64,21 @@ class StepFormulas:
             The device has no data type that is wide enough.
         """
         bound = self.graph.bind(widths)
-        return {letter: float(device.fastest(bound.data_types(bound[name]))[1]) for letter, name in self.shares.items()}
+        return {letter: float(self._peak(bound, bound[name], device)) for letter, name in self.shares.items()}
+
+    @staticmethod
+    def _peak(graph: Graph, operator: Operator, device: Device) -> Expr:
+        return (operator.unit or device).fastest(graph.data_types(operator), sparse=operator.sparse)[1]
 
 
-def step_formulas(model: Model, options: Options, open_letters: frozenset[Symbol], wanted: tuple[str, ...], each: bool) -> StepFormulas:
+def step_formulas(
+    model: Model,
+    options: Options,
+    open_letters: frozenset[Symbol],
+    wanted: tuple[str, ...],
+    each: bool,
+    techniques: Sequence[Callable[[Step], Step]] = (),
+) -> StepFormulas:
     """The formulas of a step in the letters that are left open; peaks and bandwidth always are.
 
     Parameters
@@ -72,14 +86,15 @@ def step_formulas(model: Model, options: Options, open_letters: frozenset[Symbol
     open_letters : the symbols that are swept over.
     wanted : what to compute, of the names in `Formulas.outputs`.
     each : for every operator apart.
+    techniques : applied to the step, in this order.
 
     Raises
     ------
     InputError
         A letter to be swept over does not occur in this model.
     """
-    step = model.step(options)
-    letters = step.letters
+    step = model.step(options).apply(*techniques)
+    letters = step.letters.freed(*open_letters)
     if symbols.g in open_letters:
         letters = letters.bind({symbols.h: symbols.g * symbols.k})
     values = {symbol: value for symbol, value in step.values.items() if symbol not in open_letters}
@@ -88,9 +103,10 @@ def step_formulas(model: Model, options: Options, open_letters: frozenset[Symbol
     shares: dict[str, str] = {}
     groups: list[tuple[Operator, Expr, Symbol]] = []
     for operator, count in graph:
-        key = (operator.operand_bits, operator.kind in CONTRACTIONS)
+        key = (operator.operand_bits, operator.kind in CONTRACTIONS, operator.sparse, id(operator.unit))
         letter = classes.setdefault(key, f"P_{len(classes) + 1}")
-        shares.setdefault(letter, operator.name)
+        if operator.kind not in MOVERS:
+            shares.setdefault(letter, operator.name)
         peak = symbols.P if symbols.P in open_letters else Symbol(letter, positive=True)
         groups.append((operator, count, peak))
     _require(model, options, open_letters, graph)
@@ -107,20 +123,36 @@ def _formulas(part: str, group: list[tuple[Operator, Expr, Symbol]], graph: Grap
         if name == "memory":
             if part == TOTAL:
                 found[name] = Add(graph.weight_memory(), graph.kv_memory(), graph.activation_memory())
+        elif name == "tokens":
+            found[name] = graph.tokens
         else:
-            found[name] = _sum(name, group)
+            found[name] = _sum(name, group, graph.ceilings)
     expressions = tuple(_defined(expression, graph) for expression in found.values())
     return Formulas(part, tuple(found), program(expressions), expressions)
 
 
-def _sum(name: str, group: Iterable[tuple[Operator, Expr, Symbol]]) -> Expr:
-    terms: list[Expr] = []
+def _sum(name: str, group: Iterable[tuple[Operator, Expr, Symbol]], ceilings: Ceilings) -> Expr:
+    found: list[Expr] = []
     for operator, count, peak in group:
-        flops, traffic = operator.flop_count, operator.byte_count()
-        compute, memory = flops / peak, traffic / symbols.BW
-        whole = {"flops": flops, "traffic": traffic, "compute_time": compute, "memory_time": memory}
-        terms.append(count * (whole[name] if name in whole else Max(compute, memory, evaluate=False) if flops != 0 else memory))
-    return Add(*terms)
+        if name in ("flops", "traffic"):
+            found.append(count * (operator.flop_count if name == "flops" else operator.byte_count()))
+            continue
+        times = terms(operator, peak, {}, ceilings)
+        compute = times.get(COMPUTE, Integer(0))
+        moved = [seconds for ceiling, seconds in times.items() if ceiling != COMPUTE]
+        memory = _largest(moved)
+        if name == "time":
+            whole = _largest([*times.values()]) if ceilings.overlap else Add(*times.values())
+            found.append(count * (whole + overhead(operator, ceilings)))
+        else:
+            found.append(count * (compute if name == "compute_time" else memory))
+    return Add(*found)
+
+
+def _largest(times: list[Expr]) -> Expr:
+    if len(times) < 2:
+        return Add(*times)
+    return Max(*times, evaluate=False)
 
 
 def _defined(expression: Expr, graph: Graph) -> Expr:
@@ -132,7 +164,8 @@ def _defined(expression: Expr, graph: Graph) -> Expr:
 
 def _require(model: Model, options: Options, open_letters: frozenset[Symbol], graph: Graph) -> None:
     parts = [part for operator, count in graph for part in (operator.flop_count, operator.byte_count(), count)]
-    present = set().union(*(part.free_symbols for part in (*parts, *graph.definitions.values())))
+    present = set().union(*(part.free_symbols for part in (*parts, *graph.definitions.values()))) | graph.letters
+    present |= {BANDWIDTH[level] for level in levels_of(graph)}
     always = {symbols.P, symbols.BW, symbols.b, symbols.s, symbols.t, symbols.w, symbols.a, symbols.c}
     for symbol in sorted(open_letters - present - always, key=str):
         name = lookup(str(symbol)).name

@@ -31,6 +31,7 @@ _SOURCE = {
     "reciprocal": "1.0 / {}",
     "ceil": "ceil({})",
     "floor": "floor({})",
+    "pow": "{} ** {}",
 }
 
 

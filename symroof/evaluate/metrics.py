@@ -47,7 +47,7 @@ METRICS = {
             "throughput",
             "token/s",
             "tokens per second: generated in decode, of the prompt read in prefill",
-            ("time",),
+            ("time", "tokens"),
             False,
             True,
             better="max",
@@ -101,11 +101,12 @@ def derived(name: str, raw: Mapping[str, np.ndarray], tokens: np.ndarray | float
     if name in ("time", "flops", "traffic", "memory"):
         return raw[name]
     if name == "throughput":
-        return tokens / raw["time"]
+        return tokens * raw["tokens"] / raw["time"]
     if name == "performance":
         return raw["flops"] / raw["time"]
-    if name == "intensity":
-        return raw["flops"] / raw["traffic"]
+    if name == "intensity":  # what only crosses a link has none
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return raw["flops"] / raw["traffic"]
     if name == "fits":
         return raw["memory"] <= capacity
     return raw["compute_time"] >= raw["memory_time"]

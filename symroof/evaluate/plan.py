@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sympy import Integer, Symbol
+from sympy import Integer, Rational, Symbol
 
 from symroof import __version__, symbols
+from symroof.analysis.ceilings import stated
+from symroof.analysis.costs import WIDTHS
 from symroof.analysis.rows import provenance
 from symroof.architectures.model import Model, load_model
 from symroof.architectures.options import PHASES, Options
@@ -25,10 +27,11 @@ from symroof.evaluate.metrics import chosen, needed
 from symroof.evaluate.request import Request
 from symroof.hardware.device import Device
 from symroof.hardware.loader import load_hardware
+from symroof.techniques.registry import with_number
+from symroof.techniques.technique import Technique
 
 INPUTS = ("batch", "seq_len", "weight_bits", "activation_bits", "kv_bits", "peak", "bandwidth")
 CONVENTIONS = tuple(field.name for field in fields(Options) if field.name not in ("phase", *INPUTS))
-WIDTHS = (symbols.w, symbols.a, symbols.c)
 MOST_WIDTHS = 4096
 ANY = "any"
 
@@ -62,6 +65,7 @@ def request(
     per: str = "total",
     points: bool = False,
     engine: str = "auto",
+    techniques: Sequence[Technique] = (),
     **fixed: Any,
 ) -> Request:
     """Everything a sweep computes, checked; see `symroof.evaluate.sweep.sweep` for the parameters.
@@ -89,14 +93,15 @@ def request(
     for model, device, one in itertools.product(loaded, devices, phases):
         step = next((known for cell, known in zip(cells, steps, strict=True) if (cell.model, cell.phase) == (model.name, one)), None)
         if step is None:
-            step = _step(model, one, asked, needed(wanted), per == "operator")
+            step = _step(model, one, asked, needed(wanted), per == "operator", techniques)
+            _check_values(model, one, asked, techniques)
         steps.append(step)
         cells.append(_cell(model, device, one, asked, step))
     operators = tuple(dict.fromkeys(part.part for cell in cells for part in cell.parts)) if per == "operator" else None
     names = [device.name if device else ANY for device in devices]
     built = Request(
         *(asked.axes, points, tuple(model.name for model in loaded), tuple(names), phases, tuple(cells), operators, wanted, "numpy"),
-        attributes=_attributes(asked, cells, steps, devices),
+        attributes=_attributes(asked, cells, steps, devices, techniques),
     )
     if engine == "auto" and per == "operator":
         engine = "numpy"
@@ -135,13 +140,38 @@ def _asked(over: Mapping[str, Any], points: bool, fixed: Mapping[str, Any]) -> A
     return Asked(found, points, numbers, conventions)
 
 
-def _step(model: Model, phase: str, asked: Asked, wanted: tuple[str, ...], each: bool) -> StepFormulas:
+def _step(model: Model, phase: str, asked: Asked, wanted: tuple[str, ...], each: bool, techniques: Sequence[Technique]) -> StepFormulas:
     """The formulas with the fixed inputs in them; statements are those of the largest inputs."""
     inputs = {"batch": 1, "weight_bits": model.weight_bits, "activation_bits": 16, "kv_bits": 16}
     inputs |= {name: int(one.values[0]) for name, one in asked.fixed.items() if name not in ("peak", "bandwidth")}
     inputs |= {one.name: int(one.values.max()) for one in asked.axes if one.name in INPUTS[:5]}
     options = Options(phase, **inputs, **asked.conventions)
-    return step_formulas(model, options, asked.open_letters(phase), wanted, each)
+    return step_formulas(model, options, asked.open_letters(phase), wanted, each, techniques)
+
+
+MOST_CHECKED = 64
+"""Values of a variable at which a chain of techniques is checked before a sweep; of more, evenly many."""
+
+
+def _check_values(model: Model, phase: str, asked: Asked, techniques: Sequence[Technique]) -> None:
+    """Raise where a technique does not fit one of the values: a rank above the matrix, a degree that does not divide."""
+    if not techniques or not all(isinstance(one, Technique) for one in techniques):
+        return
+    inputs = {name: int(one.values[0]) for name, one in asked.fixed.items() if name in INPUTS[:2]}
+    for one in asked.axes:
+        symbol = symbol_of(one.name, phase)
+        own = any(symbol in technique.free for technique in techniques)
+        if not own and one.name not in INPUTS[:2]:
+            continue
+        places = np.unique(np.linspace(0, len(one) - 1, min(len(one), MOST_CHECKED)).astype(int))
+        for value in one.values[places]:
+            given = inputs if own else {**inputs, one.name: int(value)}
+            number = Rational(str(value)) if own else None
+            chained = techniques if number is None else with_number(techniques, symbol, number)
+            try:
+                model.step(Options(phase, **given, **asked.conventions)).apply(*chained)
+            except InputError as error:
+                raise InputError(f"{one.name} {value:g}: {error}") from None
 
 
 def _cell(model: Model, device: Device | None, phase: str, asked: Asked, step: StepFormulas) -> Cell:
@@ -149,8 +179,12 @@ def _cell(model: Model, device: Device | None, phase: str, asked: Asked, step: S
     constants = {str(symbol_of(name, phase)): float(one.values[0]) for name, one in asked.fixed.items()}
     constants.setdefault("b", 1.0)
     if device is not None:
-        constants = {"BW": float(device.bandwidth_figure.value), **buffer_of(device, step), **constants}
+        used = {letter for part in step.parts for letter in part.program.inputs} - letters.keys() - constants.keys()
+        constants = {**{letter: float(value) for letter, value in stated(device, used).items()}, **buffer_of(device, step), **constants}
     constants = {letter: value for letter, value in constants.items() if letter not in letters.values()}
+    inputs = {letter for part in step.parts for letter in part.program.inputs}
+    for letter in sorted(inputs - constants.keys() - set(letters.values()) - step.shares.keys()):
+        raise InputError(f"{symbols.lookup(letter).name} ({letter}) is still a symbol: give it a number, or sweep over it")
     widths, peaks = _peaks(device, asked, step)
     capacity = float(device.capacity_figure.value) if device and device.capacity_figure else None
     return Cell(model.name, device.name if device else ANY, phase, step.parts, letters, constants, widths, peaks, capacity)
@@ -172,7 +206,9 @@ def _peaks(device: Device | None, asked: Asked, step: StepFormulas) -> tuple[dic
     return {str(symbol): values for symbol, values in swept.items()}, tables
 
 
-def _attributes(asked: Asked, cells: Sequence[Cell], steps: Sequence[StepFormulas], devices: Sequence[Device | None]) -> dict[str, str]:
+def _attributes(
+    asked: Asked, cells: Sequence[Cell], steps: Sequence[StepFormulas], devices: Sequence[Device | None], techniques: Sequence[Technique]
+) -> dict[str, str]:
     """What the numbers follow from: inputs, conventions, versions, and the source of every figure."""
     lines = {(cell.model, cell.phase): step.statements for cell, step in zip(cells, steps, strict=True)}
     common = [line for line in next(iter(lines.values())) if all(line in other for other in lines.values())]
@@ -186,7 +222,7 @@ def _attributes(asked: Asked, cells: Sequence[Cell], steps: Sequence[StepFormula
         roof = "; one peak for all operators" if "peak" in overridden else ""
         common.append(f"{' and '.join(overridden)} as given, in the place of the device's{roof}")
     return {
-        "title": "roofline sweep",
+        "title": " + ".join(("roofline sweep", *(getattr(one, "text", "a rewrite") for one in techniques))),
         "conventions": "\n".join([*common, *own]),
         "inputs": ", ".join(f"{name} = {value}" for name, value in inputs.items()),
         "sources": "\n".join(sources),

@@ -38,7 +38,7 @@ Operand = int
 Line = tuple[str, tuple[Operand, ...]]
 """An operation and what it is applied to."""
 
-OPERATIONS = ("add", "mul", "div", "max", "min", "reciprocal", "ceil", "floor")
+OPERATIONS = ("add", "mul", "div", "max", "min", "reciprocal", "ceil", "floor", "pow")
 """What a line can do. Two divisions: a reciprocal is shared by many products, a quotient is rounded once."""
 
 _EXTREMES = {Max: "max", Min: "min"}
@@ -70,8 +70,8 @@ def program(expressions: Sequence[Expr]) -> Program:
     Raises
     ------
     InputError
-        An expression has something other than numbers, symbols, sums, products, whole powers, Max, Min,
-        ceiling and floor in it.
+        An expression has something other than numbers, symbols, sums, products, whole powers (a count of tokens is
+        one), Max, Min, ceiling and floor in it.
     """
     letters = sorted(set().union(*(expression.free_symbols for expression in expressions)), key=str)
     builder = _Builder({letter: place for place, letter in enumerate(letters)})
@@ -178,6 +178,9 @@ class _Builder:
 
     def _power(self, expression: Any) -> Operand:
         base, exponent = expression.args
+        whole = all(term.as_coeff_Mul()[0].is_Integer for term in Add.make_args(exponent.expand()))
+        if exponent.free_symbols and whole:
+            return self.line("pow", self.value(base), self.value(exponent))
         if not isinstance(exponent, Integer):
             raise InputError(f"{quote(str(expression))}: the exponent {exponent} is not a whole number")
         value = self.value(base)

@@ -35,6 +35,8 @@ def rational(expression: Expr, values: Mapping[str, Fraction]) -> Fraction:
             return Fraction(int(node.p), int(node.q))
         if isinstance(node, Pow) and isinstance(node.args[1], Integer):
             return value(cast(Expr, node.args[0])) ** int(node.args[1])
+        if isinstance(node, Pow) and (exponent := value(cast(Expr, node.args[1]))).denominator == 1:
+            return value(cast(Expr, node.args[0])) ** int(exponent)
         arguments = [value(cast(Expr, argument)) for argument in node.args]
         if isinstance(node, Add):
             return sum(arguments, Fraction(0))

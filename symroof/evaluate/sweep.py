@@ -57,7 +57,7 @@ def sweep(
     progress : a progress bar on standard error.
     memory_limit : bytes that a result in memory may take.
     fixed : inputs that stay (batch 1, weight_bits as published, the other widths 16 unless given), and
-        conventions, as in `Model.decode`.
+        conventions, as in `Model.decode`; `techniques` that are applied to every step.
 
     Returns
     -------

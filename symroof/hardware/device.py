@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Self
 
-from sympy import Expr, Rational
+from sympy import Expr, Rational, Symbol
 
 from symroof.errors import DeviceError, quote
 from symroof.units import BANDWIDTH, BYTE, INTENSITY, RATE, WATT, quantity
@@ -129,8 +130,32 @@ class Device:
         """
         return quantity(self.fastest((data_type,))[1], RATE)
 
-    def fastest(self, data_types: Iterable[str]) -> tuple[str, Rational]:
-        """The fastest of these data types that the device has (of equals the first), and its dense peak.
+    @property
+    def memory_bandwidth(self) -> Expr:
+        """Memory bandwidth in byte/s, bare."""
+        return self.bandwidth_figure.value
+
+    def bind(self, values: Mapping[Symbol, Expr]) -> Self:
+        """The device itself, whose figures are numbers."""
+        del values
+        return self
+
+    def link_bandwidth(self, *names: str) -> Expr:
+        """Bandwidth one way in byte/s, bare, of the first link whose name begins with one of these; of any if none is given.
+
+        Raises
+        ------
+        DeviceError
+            The file states no such link.
+        """
+        wanted = [link for link in self.links if not names or link.name.lower().startswith(names)]
+        if not wanted:
+            what = " or ".join(names) or "other devices"
+            raise DeviceError(f"device {quote(self.name)} states no link to {what}; give its bandwidth")
+        return wanted[0].bandwidth.value / (2 if wanted[0].direction == "total" else 1)
+
+    def fastest(self, data_types: Iterable[str], *, sparse: bool = False) -> tuple[str, Rational]:
+        """The fastest of these data types that the device has (of equals the first), and its dense peak, or the sparse one.
 
         Raises
         ------
@@ -138,12 +163,19 @@ class Device:
             It has none of them.
         """
         wanted = tuple(data_types)
-        known = [name for name in wanted if name in self.peaks]
+        if sparse:
+            figures = {name: peak.sparse.value for name, peak in self.peaks.items() if peak.sparse is not None}
+        else:
+            figures = {name: peak.dense.value for name, peak in self.peaks.items()}
+        known = [name for name in wanted if name in figures]
+        if not known and sparse:
+            asked = f"{wanted[0]}, nor for a wider type" if wanted else "it"
+            raise DeviceError(f"device {quote(self.name)} states no peak for structured sparsity in {asked}")
         if not known:
             asked = quote(wanted[0]) if len(wanted) == 1 else f"any of {', '.join(wanted)}"
             raise DeviceError(f"device {quote(self.name)} states no peak for {asked}; it has {', '.join(self.peaks)}")
-        name = max(known, key=lambda candidate: self.peaks[candidate].dense.value)
-        return name, self.peaks[name].dense.value
+        name = max(known, key=figures.__getitem__)
+        return name, figures[name]
 
     def ridge(self, data_type: str):
         """Ridge point, peak / bandwidth, as a Quantity in FLOP/byte."""

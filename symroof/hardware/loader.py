@@ -14,7 +14,7 @@ from symroof.hardware.device import Device, Figure, Link, OnChip, Peak, Source
 from symroof.operators.data_types import BITS
 from symroof.units import BANDWIDTH, BYTE, RATE, WATT, figure
 
-KINDS = ("gpu", "cpu", "tpu", "accelerator", "soc")
+KINDS = ("gpu", "cpu", "tpu", "accelerator", "soc", "pim")
 BUFFER = "buffer"
 LONGEST = 600
 FOLDER = Path(__file__).parent / "data"

@@ -6,7 +6,10 @@ multi-head, ``k = 1`` multi-query attention. The scale 1/sqrt(e) is the contract
 
 from __future__ import annotations
 
-from sympy import Expr, Integer, Max, Min, ceiling, floor
+from collections.abc import Sequence
+from dataclasses import replace
+
+from sympy import Add, Expr, Integer, Max, Min, Mul, ceiling, floor
 
 from symroof.operators.elementwise import elementwise
 from symroof.operators.linear import contraction, parse
@@ -17,6 +20,15 @@ from symroof.symbols import M, R, a
 
 SOFTCAP_FLOPS = 3
 """Divide, tanh, multiply."""
+
+STEPS = ("qk_matmul", "scores_softcap", "softmax", "sv_matmul")
+"""The operators of unfused attention, in order."""
+
+FUSED = "fused_attention"
+ATTENTION = (*STEPS, FUSED)
+
+ROW = frozenset({"b", "s", "t", "z", "k", "g", "h"})
+"""Axes that count rows of a tile, not the components of one."""
 
 SCORES = "b s k g e, b t k e -> b k g s t"
 WEIGHTED_SUM = "b k g s t, b t k e -> b s k g e"
@@ -93,7 +105,7 @@ def flash(q: Tensor, keys: Tensor, values: Tensor, steps: tuple[Operator, ...]) 
     cached = tuple(Access(tensor, parse(SCORES)[0][1], passes) for tensor in (keys, values))
     context = Tensor("context", q.axes, Storage.ACTIVATION, space)
     return Operator(
-        "fused_attention",
+        FUSED,
         Kind.FUSED_ATTENTION,
         space,
         tuple(work for step in steps for work in step.work),
@@ -105,6 +117,60 @@ def flash(q: Tensor, keys: Tensor, values: Tensor, steps: tuple[Operator, ...]) 
 def weights_of(steps: tuple[Operator, ...]) -> tuple[Access, ...]:
     """The weights that these operators read."""
     return tuple(access for step in steps for access in step.reads if access.tensor.storage is Storage.WEIGHT)
+
+
+def streamed(steps: Sequence[Operator], group: Operator) -> Operator:
+    """The steps of attention, fused to one group, as FlashAttention: its rows of K and V are read by every block of queries.
+
+    A block holds queries of the heads that share the keys; what further heads share beside them passes by once for each.
+    """
+    space = group.space
+    passes = cache_passes(space)
+    one_head = space.sizes["s"] != 1 and any("h" in (one.axes or one.tensor.axes) for one in _keys(steps[0]))
+
+    def again(access: Access) -> Access:
+        axes = access.axes or access.tensor.axes
+        if "t" not in axes or access.tensor.storage is Storage.WEIGHT:
+            return access
+        if one_head and "h" not in axes:
+            place = axes.index("t") + 1
+            axes = (*axes[:place], "h", *axes[place:])
+        return Access(access.tensor, axes, access.times * passes)
+
+    name = next(one.name for one in steps if STEPS[0] in one.name)
+    return replace(group, name=name.replace(STEPS[0], FUSED), kind=Kind.FUSED_ATTENTION, reads=tuple(again(one) for one in group.reads))
+
+
+def _keys(scores: Operator) -> tuple[Access, ...]:
+    return tuple(one for one in scores.reads if "t" in (one.axes or one.tensor.axes))
+
+
+def block_shape(scores: Operator) -> tuple[Expr, Expr]:
+    """Components of a row of queries, and query rows for every row of keys: what sizes FlashAttention's blocks.
+
+    >>> import symroof
+    >>> block_shape(symroof.load_model("llama-2-70b").prefill(symbolic=True).letters["qk_matmul"])
+    (e, h/k)
+    """
+    pairs = set(scores.result.axes)
+    sizes, keys = scores.space.sizes, {axis for one in _keys(scores) for axis in one.axes or one.tensor.axes}
+    components = {axis for work in scores.work for axis in work.axes if axis not in pairs}
+    heads = pairs - keys - {"b", "s", "t"}
+    return Add(*(sizes[axis] for axis in sorted(components))), Mul(*(sizes[axis] for axis in sorted(heads)))
+
+
+def tile_bytes(operator: Operator, rows: Expr, keys: Expr) -> Expr:
+    """Bytes of the tiles of fused attention on chip: rows of queries and output, rows of keys and values; scores stay in registers.
+
+    ``(2 B_r e a + 2 B_c e c) / 8``. Source: Dao (2023), FlashAttention-2, arXiv:2307.08691, section 3.1.
+    """
+    found = []
+    for access in (*operator.reads, *operator.writes):
+        axes = access.axes or access.tensor.axes
+        if access.tensor.storage is not Storage.WEIGHT:
+            row = Mul(*(access.tensor.space.sizes[axis] for axis in axes if axis not in ROW))
+            found.append((rows if "s" in axes else keys) * row * access.tensor.stored_bits / 8)
+    return Add(*found)
 
 
 def cache_passes(space: Space) -> Expr:

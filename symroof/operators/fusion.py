@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import combinations
 
-from sympy import Expr
+from sympy import Add, Expr, S
 
 from symroof.errors import EinsumError, nearest, quote
-from symroof.operators.graph import CONTRACTIONS, Graph
+from symroof.operators.graph import CONTRACTIONS, Block, Graph
 from symroof.operators.operator import Kind, Operator
-from symroof.operators.tensor import Access
+from symroof.operators.tensor import Access, Storage, Tensor
 
 
 def fuse(graph: Graph, names: Sequence[str]) -> tuple[Operator, Expr]:
@@ -29,6 +31,24 @@ def fuse(graph: Graph, names: Sequence[str]) -> tuple[Operator, Expr]:
     >>> print(group.traffic)
     a*b*e*h/4 + b*c*e*k*t/4 byte
     """
+    together = "+".join(names)
+    for operator, count in graph:
+        if operator.name == together:  # fused in the graph already
+            return operator, count
+    block, members = group_of(graph, names)
+    if len(members) == 1:
+        return members[0], block.count
+    return fused(graph, block, members), block.count
+
+
+def group_of(graph: Graph, names: Sequence[str]) -> tuple[Block, list[Operator]]:
+    """The block and the operators of these names, in the order they run.
+
+    Raises
+    ------
+    EinsumError
+        A name is unknown, or the operators are not of one block.
+    """
     for block in graph.blocks:
         members = [operator for operator in block.operators if operator.name in names]
         if members:
@@ -40,31 +60,94 @@ def fuse(graph: Graph, names: Sequence[str]) -> tuple[Operator, Expr]:
     if missing:
         known = [operator.name for operator in block.operators]
         raise EinsumError(f"{quote(missing[0])} is not an operator beside {members[0].name}: {nearest(missing[0], known)}")
-    if len(members) == 1:
-        return members[0], block.count
-    return _fused(graph, members), block.count
+    return block, members
 
 
-def _fused(graph: Graph, members: list[Operator]) -> Operator:
-    written = {access.tensor for operator in members for access in operator.writes}
+def fused(graph: Graph, block: Block, members: Sequence[Operator]) -> Operator:
+    """Several operators of a block, in the order they run, as one.
+
+    A value that comes from outside, as the residual stream of the layer before, is read even if the group writes that
+    tensor later on; and written, if the next repetition reads it.
+    """
     inside = {id(operator) for operator in members}
     wanted = {access.tensor for operator, _ in graph if id(operator) not in inside for access in operator.reads}
-    kept = {tensor for tensor in written if tensor.storage != "activation"}
+    written: set[Tensor] = set()
     reads: list[Access] = []
     for operator in members:
         for access in operator.reads:
-            if access.tensor not in written or access.tensor in kept:
+            if access.tensor not in written or access.tensor.storage is not Storage.ACTIVATION:
                 _read_once(reads, access)
-    last = members[-1].result
-    writes = [access for operator in members for access in operator.writes if access.tensor in wanted | kept | {last}]
+        written |= {access.tensor for access in operator.writes}
+    if block.count != 1:
+        wanted |= {access.tensor for access in reads} & written
+    wanted |= {tensor for tensor in written if tensor.storage is not Storage.ACTIVATION} | {members[-1].result}
+    writes = {access.tensor: access for operator in members for access in operator.writes if access.tensor in wanted}
     return Operator(
         "+".join(operator.name for operator in members),
-        Kind.FUSED_ATTENTION if any(operator.kind in CONTRACTIONS for operator in members) else Kind.ELEMENTWISE,
+        _kind(members),
         members[0].space,
         tuple(work for operator in members for work in operator.work),
         tuple(reads),
-        tuple(writes),
+        tuple(writes.values()),
+        sparse=any(operator.sparse for operator in members),
+        unit=members[0].unit,
+        latency=Add(*(operator.latency for operator in members)),
+        occupancy=members[0].occupancy if len({operator.occupancy for operator in members}) == 1 else S.One,
     )
+
+
+def _kind(members: Sequence[Operator]) -> Kind:
+    kinds = {operator.kind for operator in members}
+    if kinds & CONTRACTIONS:
+        return Kind.FUSED_ATTENTION
+    return kinds.pop() if len(kinds) == 1 else Kind.ELEMENTWISE
+
+
+def apart(members: Sequence[Operator]) -> tuple[Operator, Operator] | None:
+    """Two of the operators between which no chain of shared tensors runs through the group; None where it is connected."""
+    touched = {id(one): {access.tensor for access in (*one.reads, *one.writes)} for one in members}
+    reached, edge = {id(members[0])}, [members[0]]
+    while edge:
+        one = edge.pop()
+        for other in members:
+            if id(other) not in reached and touched[id(one)] & touched[id(other)]:
+                reached.add(id(other))
+                edge.append(other)
+    return next(((members[0], one) for one in members if id(one) not in reached), None)
+
+
+def depends(operators: Sequence[Operator]) -> dict[int, set[int]]:
+    """For every operator, by position, the earlier ones it must come after: it reads or overwrites what they touch."""
+    found: dict[int, set[int]] = {place: set() for place in range(len(operators))}
+    for early, late in combinations(range(len(operators)), 2):
+        first, second = operators[early], operators[late]
+        given, taken = ({access.tensor for access in first.writes}, {access.tensor for access in first.reads})
+        wrote, read = ({access.tensor for access in second.writes}, {access.tensor for access in second.reads})
+        if given & (read | wrote) or taken & wrote:
+            found[late] |= {early} | found[early]
+    return found
+
+
+def between(operators: Sequence[Operator], members: Sequence[Operator]) -> Operator | None:
+    """An operator outside the group that must run after one of it and before another; None where the group can be one."""
+    inside = {place for place, operator in enumerate(operators) if any(operator is one for one in members)}
+    needs = depends(operators)
+    for place, operator in enumerate(operators):
+        if place not in inside and needs[place] & inside and any(place in needs[later] for later in inside):
+            return operator
+    return None
+
+
+def put_in_place(block: Block, members: Sequence[Operator], made: Sequence[Operator]) -> Block:
+    """The block with *made* in the place of a group, after all it needs and before all that needs it."""
+    inside = {place for place, operator in enumerate(block.operators) if any(operator is one for one in members)}
+    needs = depends(block.operators)
+    last = max(inside)
+    rest = [place for place in range(len(block.operators)) if place not in inside]
+    before = [place for place in rest if place < last and not needs[place] & inside]
+    after = [place for place in rest if place not in before]
+    ordered = (*(block.operators[place] for place in before), *made, *(block.operators[place] for place in after))
+    return replace(block, operators=ordered)
 
 
 def _read_once(reads: list[Access], access: Access) -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import cast
 
 from sympy import Add, Expr, Integer, S, Symbol
 
 from symroof.errors import EinsumError, nearest, quote
 from symroof.operators import data_types
+from symroof.operators.ceilings import IDEAL, Ceilings
+from symroof.operators.energy import Energy
 from symroof.operators.liveness import largest, sizes_alive
 from symroof.operators.operator import Direction, Kind, Operator
-from symroof.operators.tensor import Space, Storage, Tensor
+from symroof.operators.tensor import Level, Space, Storage, Tensor
 from symroof.symbols import Values, substitute
 
 CONTRACTIONS = frozenset({Kind.MATMUL, Kind.FUSED_ATTENTION})
@@ -19,11 +22,23 @@ CONTRACTIONS = frozenset({Kind.MATMUL, Kind.FUSED_ATTENTION})
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """Operators in the order they run, and how often the model repeats them."""
+    """Operators in the order they run, and how often the model repeats them.
+
+    Attributes
+    ----------
+    count : how often a step runs them.
+    copies : how many of the block are in memory, where that is not how often it runs (a layer that a token leaves out).
+    """
 
     name: str
     operators: tuple[Operator, ...]
     count: Expr = S.One
+    copies: Expr | None = None
+
+    @property
+    def resident(self) -> Expr:
+        """Copies of its weights and its cache in memory."""
+        return self.count if self.copies is None else self.copies
 
     def tensors(self) -> Iterator[Tensor]:
         """Every tensor the block touches, each once."""
@@ -40,6 +55,9 @@ class Graph:
     blocks : in the order they run.
     definitions : symbols that stand for a longer formula (the block rows of FlashAttention).
     statements : the conventions that were followed, one sentence each.
+    tokens : tokens of every sequence that the step completes, in expectation; prefill completes its prompt.
+    ceilings : factors on the roofs, launch overhead, overlap.
+    energy : what its work, its traffic and its time cost in joules, where that is asked for.
 
     The order of the operators and the tensors they share *are* the data dependencies.
     """
@@ -47,6 +65,16 @@ class Graph:
     blocks: tuple[Block, ...]
     definitions: Mapping[Symbol, Expr] = field(default_factory=dict)
     statements: tuple[str, ...] = ()
+    tokens: Expr = S.One
+    ceilings: Ceilings = IDEAL
+    energy: Energy | None = None
+
+    def apply(self, *techniques: Callable[[Graph], Graph]) -> Graph:
+        """The graph after these techniques, one after the other."""
+        graph = self
+        for technique in techniques:
+            graph = technique(graph)
+        return graph
 
     def __iter__(self) -> Iterator[tuple[Operator, Expr]]:
         """Every operator of the step, with the number of times it occurs."""
@@ -69,9 +97,9 @@ class Graph:
         """FLOPs of the contractions of the step alone, as the counters of frameworks count them."""
         return Add(*(count * operator.contraction_flop_count for operator, count in self))
 
-    def byte_count(self, storage: Storage | None = None, direction: Direction | None = None) -> Expr:
-        """Bytes moved in the step: sum of count x value."""
-        return Add(*(count * operator.byte_count(storage, direction) for operator, count in self))
+    def byte_count(self, storage: Storage | None = None, direction: Direction | None = None, level: Level = Level.MEMORY) -> Expr:
+        """Bytes moved over a level in the step: sum of count x value."""
+        return Add(*(count * operator.byte_count(storage, direction, level) for operator, count in self))
 
     def resident(self, storage: Storage) -> dict[Tensor, Expr]:
         """Every tensor kept there, and how many copies of it the model has."""
@@ -79,7 +107,7 @@ class Graph:
         for block in self.blocks:
             for tensor in block.tensors():
                 if tensor.storage is storage:
-                    kept.setdefault(tensor, block.count)
+                    kept.setdefault(tensor, block.resident)
         return kept
 
     def parameter_count(self) -> Expr:
@@ -87,12 +115,19 @@ class Graph:
         return Add(*(count * tensor.elements for tensor, count in self.resident(Storage.WEIGHT).items()))
 
     def weight_memory(self) -> Expr:
-        """Bytes of all weights, a shared one once."""
-        return Add(*(count * tensor.byte_count for tensor, count in self.resident(Storage.WEIGHT).items()))
+        """Bytes of all weights in the device's memory, a shared one once; what lives at the host or on chip is not in it."""
+        return self._held(Storage.WEIGHT, Level.MEMORY)
 
     def kv_memory(self) -> Expr:
-        """Bytes of the KV cache of all layers at the end of the step."""
-        return Add(*(count * tensor.byte_count for tensor, count in self.resident(Storage.KV_CACHE).items()))
+        """Bytes of the KV cache of all layers at the end of the step, as far as it is in the device's memory."""
+        return self._held(Storage.KV_CACHE, Level.MEMORY)
+
+    def host_memory(self) -> Expr:
+        """Bytes of weights and KV cache that live at the host."""
+        return Add(*(self._held(storage, Level.HOST) for storage in (Storage.WEIGHT, Storage.KV_CACHE)))
+
+    def _held(self, storage: Storage, level: Level) -> Expr:
+        return Add(*(count * tensor.byte_count for tensor, count in self.resident(storage).items() if tensor.level is level))
 
     def activation_memory(self) -> Expr:
         """The most bytes of activations alive at once, from the data dependencies.
@@ -129,28 +164,79 @@ class Graph:
         A defined symbol takes the value of its definition once everything in it is known.
         """
         known = dict(values)
-        for symbol, definition in self.definitions.items():
-            value = substitute(definition, known)
-            if symbol not in known and value.is_number:
-                known[symbol] = value
+        for _ in self.definitions:  # one may need another
+            for symbol, definition in self.definitions.items():
+                value = substitute(definition, known)
+                if symbol not in known and value.is_number:
+                    known[symbol] = value
+        return self.replaced(known)
+
+    def replaced(self, values: Values) -> Graph:
+        """The same graph with expressions in the place of letters; what a letter is defined as stays beside it.
+
+        >>> import symroof
+        >>> from symroof.symbols import b
+        >>> graph = symroof.load_model("llama-2-7b").decode(symbolic=True).graph
+        >>> graph.replaced({b: 3 * b})["up_proj"].flop_count
+        6*b*d*f
+        """
         spaces: dict[int, Space] = {}
         tensors: dict[int, Tensor] = {}
 
         def space_of(space: Space) -> Space:
             if id(space) not in spaces:
-                spaces[id(space)] = space.bind(known)
+                spaces[id(space)] = space.bind(values)
             return spaces[id(space)]
 
         def tensor_of(tensor: Tensor) -> Tensor:
             if id(tensor) not in tensors:
-                tensors[id(tensor)] = replace(tensor, space=space_of(tensor.space), bits=substitute(tensor.bits, known))
+                bits, beside, index = (substitute(part, values) for part in (tensor.bits, tensor.overhead, tensor.index))
+                tensors[id(tensor)] = replace(tensor, space=space_of(tensor.space), bits=bits, overhead=beside, index=index)
             return tensors[id(tensor)]
 
-        return self._rebuilt(tensor_of, space_of, known)
+        return self._rebuilt(tensor_of, space_of, values)
 
     def over(self, tensors: Callable[[Tensor], Tensor]) -> Graph:
         """The same graph over other tensors."""
         return self._rebuilt(tensors, lambda space: space, {})
+
+    def resized(self, sizes: Mapping[str, Expr]) -> Graph:
+        """The same graph with other sizes of some of its axes, in letters; what they define is left alone."""
+        spaces: dict[int, Space] = {}
+        tensors: dict[int, Tensor] = {}
+
+        def space_of(space: Space) -> Space:
+            return spaces.setdefault(id(space), space.resized(sizes))
+
+        def tensor_of(tensor: Tensor) -> Tensor:
+            return tensors.setdefault(id(tensor), replace(tensor, space=space_of(tensor.space)))
+
+        return self._rebuilt(tensor_of, space_of, {})
+
+    def freed(self, *letters: Symbol) -> Graph:
+        """The same graph with these letters free again: without the numbers that techniques were given for them."""
+        kept = {symbol: meant for symbol, meant in self.definitions.items() if symbol not in letters or not meant.is_number}
+        return replace(self, definitions=kept)
+
+    @property
+    def letters(self) -> set[Symbol]:
+        """Every symbol of its formulas and definitions."""
+        parts = [part for op, count in self for part in (op.flop_count, count, op.latency, op.occupancy)]
+        parts += [block.resident for block in self.blocks]
+        parts += [op.byte_count(level=level) for op, _ in self for level in op.levels]
+        parts += [tensor.bits for block in self.blocks for tensor in block.tensors()]
+        parts += [self.tokens, self.ceilings.compute, self.ceilings.launch, *self.ceilings.levels.values()]
+        parts += [self.energy.flop, self.energy.byte, self.energy.constant] if self.energy else []
+        found = set().union(*(part.free_symbols for part in (*parts, *self.definitions.values())), self.definitions)
+        return cast(set[Symbol], found)
+
+    def each(self, change: Callable[[Operator, Block], Operator | tuple[Operator, ...]]) -> Graph:
+        """The graph with every operator replaced by what *change* makes of it: one operator, or several in order."""
+        blocks = []
+        for block in self.blocks:
+            made = (change(operator, block) for operator in block.operators)
+            blocks.append(replace(block, operators=tuple(op for one in made for op in ([one] if isinstance(one, Operator) else one))))
+        return replace(self, blocks=tuple(blocks))
 
     def _rebuilt(self, tensors: Callable[[Tensor], Tensor], spaces: Callable[[Space], Space], values: Values) -> Graph:
         blocks = tuple(
@@ -158,8 +244,16 @@ class Graph:
                 block.name,
                 tuple(operator.rebuild(tensors, spaces, values) for operator in block.operators),
                 substitute(block.count, values),
+                None if block.copies is None else substitute(block.copies, values),
             )
             for block in self.blocks
         )
         definitions = {symbol: substitute(definition, values) for symbol, definition in self.definitions.items()}
-        return replace(self, blocks=blocks, definitions=definitions)
+        return replace(
+            self,
+            blocks=blocks,
+            definitions=definitions,
+            tokens=substitute(self.tokens, values),
+            ceilings=self.ceilings.bind(values),
+            energy=self.energy.bind(values) if self.energy else None,
+        )

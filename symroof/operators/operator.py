@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import Protocol
 
-from sympy import Add, Expr, Integer, latex
+from sympy import Add, Expr, Integer, S, latex
 
-from symroof.operators.tensor import Access, Axes, Space, Storage, Tensor
+from symroof.operators.tensor import Access, Axes, Level, Space, Storage, Tensor
 from symroof.symbols import Values, substitute
 from symroof.tabular import compact
 from symroof.units import BYTE, FLOP, INTENSITY, quantity
@@ -26,6 +27,15 @@ class Kind(StrEnum):
     EMBEDDING = "embedding"
     CONVOLUTION = "convolution"
     SCAN = "scan"
+    COLLECTIVE = "collective"
+    TRANSFER = "transfer"
+
+
+MOVERS = frozenset({Kind.COLLECTIVE, Kind.TRANSFER})
+"""Kinds of operators that move bytes and compute nothing: no peak applies to them."""
+
+ADDED = (".bias", "sinks")
+"""How the names of weights end that are no operand of a product."""
 
 
 class Direction(StrEnum):
@@ -52,9 +62,40 @@ class Work:
     contraction: bool = False
 
 
+class Unit(Protocol):
+    """What can run an operator: a device, or a unit beside one."""
+
+    @property
+    def title(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def memory_bandwidth(self) -> Expr:
+        """Byte/s, bare."""
+        ...
+
+    def fastest(self, data_types: Iterable[str], *, sparse: bool = False) -> tuple[str, Expr]:
+        """The fastest of these data types, and its peak."""
+        ...
+
+    def bind(self, values: Values) -> Unit:
+        """The same with numbers for the letters of its figures."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class Operator:
     """One operator of a step: ``FLOPs = sum(work)``, ``traffic = sum(reads) + sum(writes)``.
+
+    Traffic is what crosses the memory interface; what crosses a link or stays on chip is asked for by its level.
+
+    Attributes
+    ----------
+    sparse : whether it runs on the units for structured sparsity, under their peak.
+    unit : the device that runs it, where that is not the step's; what is at the host's level is in that unit's memory.
+    latency : seconds it takes besides its work and its bytes (the steps of a collective).
+    occupancy : the share of the device's processors that have work, and so of peak and memory bandwidth.
 
     ============ ========================================= ==========
     flops        sum of FLOPs per point x points           FLOP
@@ -85,6 +126,10 @@ class Operator:
     work: tuple[Work, ...] = field(repr=False)
     reads: tuple[Access, ...] = field(repr=False)
     writes: tuple[Access, ...] = field(repr=False)
+    sparse: bool = False
+    unit: Unit | None = None
+    latency: Expr = S.Zero
+    occupancy: Expr = S.One
 
     @property
     def result(self) -> Tensor:
@@ -101,13 +146,13 @@ class Operator:
         """FLOPs of the contractions alone, as the counters of frameworks count them, as a bare expression."""
         return Add(*(piece.flops_per_point * self.space.points(piece.axes) for piece in self.work if piece.contraction))
 
-    def byte_count(self, storage: Storage | None = None, direction: Direction | None = None) -> Expr:
-        """Bytes moved, of one storage and one direction or of all, as a bare expression."""
+    def byte_count(self, storage: Storage | None = None, direction: Direction | None = None, level: Level = Level.MEMORY) -> Expr:
+        """Bytes moved over a level, of one storage and one direction or of all, as a bare expression."""
         moved = [
             access.byte_count
             for way, accesses in ((Direction.READ, self.reads), (Direction.WRITE, self.writes))
             for access in accesses
-            if storage in (None, access.tensor.storage) and direction in (None, way)
+            if self.level_of(access) is level and storage in (None, access.tensor.storage) and direction in (None, way)
         ]
         return Add(*moved) if moved else Integer(0)
 
@@ -135,10 +180,24 @@ class Operator:
         """Arithmetic intensity, flops / traffic, as a Quantity in FLOP/byte."""
         return quantity(self.flop_count / self.byte_count(), INTENSITY)
 
+    def level_of(self, access: Access) -> Level:
+        """The level an access crosses, as this operator sees it: a unit of its own has the host's memory as its memory."""
+        level = access.level or access.tensor.level
+        return Level.MEMORY if self.unit is not None and level is Level.HOST else level
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """The levels it moves bytes over."""
+        touched = {self.level_of(access) for access in (*self.reads, *self.writes)}
+        return tuple(level for level in Level if level in touched)
+
     @property
     def operand_bits(self) -> frozenset[Expr]:
-        """The widths of what the operator reads; its peak follows from the widest."""
-        return frozenset(access.tensor.bits for access in self.reads)
+        """The widths of what the operator reads; its peak follows from the widest.
+
+        A bias is added to the sum of the products, which is wider than they are, and a sink to a softmax: neither counts.
+        """
+        return frozenset(access.tensor.bits for access in self.reads if not access.tensor.name.endswith(ADDED))
 
     def rebuild(self, tensors: Callable[[Tensor], Tensor], spaces: Callable[[Space], Space], values: Values) -> Operator:
         """The same operator over other tensors and spaces (for binding and for graph rewrites)."""
@@ -146,7 +205,15 @@ class Operator:
         def moved(accesses: Iterable[Access]) -> tuple[Access, ...]:
             return tuple(replace(access, tensor=tensors(access.tensor), times=substitute(access.times, values)) for access in accesses)
 
-        return replace(self, space=spaces(self.space), reads=moved(self.reads), writes=moved(self.writes))
+        return replace(
+            self,
+            space=spaces(self.space),
+            reads=moved(self.reads),
+            writes=moved(self.writes),
+            latency=substitute(self.latency, values),
+            occupancy=substitute(self.occupancy, values),
+            unit=None if self.unit is None else self.unit.bind(values),
+        )
 
     def _repr_latex_(self) -> str:
         name = self.name.replace("_", r"\_")

@@ -24,6 +24,15 @@ class Storage(StrEnum):
     KV_CACHE = "kv_cache"
 
 
+class Level(StrEnum):
+    """What a tensor's traffic crosses; each level has a bandwidth of its own."""
+
+    MEMORY = "memory"
+    HOST = "host"
+    LINK = "link"
+    CHIP = "chip"
+
+
 DEFAULT_BITS = {Storage.WEIGHT: symbols.w, Storage.ACTIVATION: symbols.a, Storage.KV_CACHE: symbols.c}
 
 
@@ -87,6 +96,10 @@ class Space:
         band = None if self.band is None else substitute(self.band, values)
         return Space({axis: substitute(size, values) for axis, size in self.sizes.items()}, self.causal, band)
 
+    def resized(self, sizes: Mapping[str, Expr]) -> Space:
+        """The same space with other sizes of some of its axes."""
+        return replace(self, sizes={**self.sizes, **{axis: size for axis, size in sizes.items() if axis in self.sizes}})
+
     def windowed(self, window: Expr) -> Space:
         """The same step with a context of at most *window*: the latest positions alone are looked at and kept.
 
@@ -100,15 +113,19 @@ class Space:
 
 @dataclass(frozen=True, eq=False)
 class Tensor:
-    """A tensor: its name, its axes, where it lives, its bits per element.
+    """A tensor: its name, its axes, what it is, its bits per element, and the level it is moved over.
+
+    The overhead is what is stored beside each element, on average: its share of a scale. The index is what says
+    where it stands, where some elements are left out. Both are moved with the element and no part of the width that
+    decides the peak.
 
     Two tensors are the same only if they are the same object: a tied embedding is one tensor that
     two operators read.
 
-    ========= ============================================
-    formula   ``size = (product of the axes) x bits / 8``
+    ========= ==========================================================
+    formula   ``size = (product of the axes) x (bits + overhead + index) / 8``
     unit      byte
-    ========= ============================================
+    ========= ==========================================================
 
     >>> from symroof.symbols import b, s, d
     >>> space = Space({"b": b, "s": s, "d": d})
@@ -121,6 +138,9 @@ class Tensor:
     storage: Storage
     space: Space
     bits: Expr = S.Zero
+    overhead: Expr = S.Zero
+    level: Level = Level.MEMORY
+    index: Expr = S.Zero
 
     def __post_init__(self) -> None:
         repeated = [axis for axis in self.axes if self.axes.count(axis) > 1]
@@ -142,7 +162,12 @@ class Tensor:
     @property
     def byte_count(self) -> Expr:
         """Size in bytes, as a bare expression."""
-        return self.elements * self.bits / 8
+        return self.elements * self.stored_bits / 8
+
+    @property
+    def stored_bits(self) -> Expr:
+        """Bits an element takes, with its share of what is stored beside it."""
+        return self.bits + self.overhead + self.index
 
     @property
     def size(self):
@@ -159,17 +184,19 @@ class Access:
     tensor : the tensor that is read or written.
     axes : the axes touched, when that is not the whole tensor: a gather reads ``b s d`` of a
         ``v d`` table, a decode step writes ``b s k e`` of a ``b t k e`` cache.
-    times : how often every element of them crosses the memory interface.
+    times : how often every element of them crosses the interface.
+    level : the level this access crosses, where that is not the tensor's own: what is read again from on-chip memory.
     """
 
     tensor: Tensor
     axes: Axes = ()
     times: Expr = S.One
+    level: Level | None = None
 
     @property
     def byte_count(self) -> Expr:
         """Bytes moved, as a bare expression."""
-        return self.tensor.space.points(self.axes or self.tensor.axes) * self.times * self.tensor.bits / 8
+        return self.tensor.space.points(self.axes or self.tensor.axes) * self.times * self.tensor.stored_bits / 8
 
 
 def axes_of(text: str) -> Axes:

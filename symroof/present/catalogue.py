@@ -87,7 +87,8 @@ def device_table() -> Table:
 
 
 def _device_row(name: str, device: Device) -> tuple[Any, ...]:
-    sixteen = device.fastest((*SIXTEEN, "fp32"))[1]
+    known = [kind for kind in (*SIXTEEN, "fp32") if kind in device.peaks]
+    sixteen = device.fastest(known)[1] if known else None
     eight = [device.peaks[kind].dense.value for kind in ("fp8", "int8") if kind in device.peaks]
     bandwidth = device.bandwidth_figure
     capacity = device.capacity_figure.value if device.capacity_figure else None
@@ -95,7 +96,17 @@ def _device_row(name: str, device: Device) -> tuple[Any, ...]:
     source = f"{bandwidth.source.publisher}, {bandwidth.source.date}" if bandwidth.source else "not stated"
     if any("derived" in peak.dense.note.lower() or " x " in peak.dense.note for peak in device.peaks.values()):
         source += "; peaks derived"
-    return (name, device.title, sixteen, max(eight, default=None), bandwidth.value, sixteen / bandwidth.value, capacity, power, source)
+    return (
+        name,
+        device.title,
+        sixteen,
+        max(eight, default=None),
+        bandwidth.value,
+        sixteen and sixteen / bandwidth.value,
+        capacity,
+        power,
+        source,
+    )
 
 
 def figure_table(name: str) -> Table:

@@ -40,7 +40,7 @@ def crossover_parts(step: Step, answers: Sequence[Crossover], hardware: str | Pa
     )
     notes = tuple(answer.sentence for answer in answers) if len(answers) == 1 else ()
     table = Table(
-        f"{step.model}, {step.options.phase}: where the bound changes over {over.name}", columns, rows, (*notes, *answers[0].statements)
+        f"{step.title}, {step.options.phase}: where the bound changes over {over.name}", columns, rows, (*notes, *answers[0].statements)
     )
     if len(answers) > 1:
         return [table]
@@ -85,9 +85,10 @@ def design(step: Step, over: str, device: Device, target_time: Any, target_rate:
     answer = required(step, over=over, hardware=device, target_time=target_time, target_rate=target_rate)
     unit = "" if answer.variable.unit == "dimensionless" else f" {answer.variable.unit}"
     whole = "" if answer.integer is None else f"; as a whole number {answer.integer}"
+    least = "" if answer.least is None else f"{float(answer.least):.6g}{unit} <= "
     lines = [
-        f"{answer.variable.name} {answer.relation} {float(answer.value):.6g}{unit}{whole}",
-        f"exactly {answer.value}, where the step takes {si(answer.time)}s",
+        f"{least}{answer.variable.name} {answer.relation} {float(answer.value):.6g}{unit}{whole}",
+        f"exactly {answer.value}, where {'a token' if step.letters.tokens != 1 else 'the step'} takes {si(answer.time)}s",
         *(
             [f"in this regime {answer.variable.symbol} = {answer.formula}, T the target time in seconds"]
             if answer.formula is not None

@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from symroof.errors import InputError, quote
+from symroof.present.plates import TechniquePlate
 from symroof.present.series import Series, as_csv
+from symroof.techniques.registry import names as techniques
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -68,8 +70,13 @@ class Plate:
         return getattr(self.module, "ACCOUNTINGS", ACCOUNTINGS)
 
 
-def load(name: str) -> Plate:
-    """The figure of that name.
+def everything() -> tuple[str, ...]:
+    """The survey's figures, and those it did not draw: one for every technique."""
+    return (*names(), *techniques())
+
+
+def load(name: str) -> Plate | TechniquePlate:
+    """The figure of that name, or that of a technique.
 
     Raises
     ------
@@ -83,8 +90,11 @@ def load(name: str) -> Plate:
         ...
     symroof.errors.InputError: figure 'fig99' is not one of the survey's that are redrawn; known: ...
     """
+    if name in techniques():
+        return TechniquePlate(name)
     if name not in names():
-        raise InputError(f"figure {quote(name)} is not one of the survey's that are redrawn; known: {', '.join(names())}")
+        known = f"known: {', '.join(names())}, and the techniques of `symroof techniques`"
+        raise InputError(f"figure {quote(name)} is not one of the survey's that are redrawn; {known}")
     path = names()[name]
     spec = importlib.util.spec_from_file_location(f"symroof_figure_{path.stem}", path)
     assert spec is not None
@@ -94,7 +104,7 @@ def load(name: str) -> Plate:
     return Plate(name, module)
 
 
-def save(plates: Sequence[Plate], folder: Path, form: str, accountings: Sequence[str]) -> Iterator[str]:
+def save(plates: Sequence[Plate | TechniquePlate], folder: Path, form: str, accountings: Sequence[str]) -> Iterator[str]:
     """Write every figure and its data, then the page; yields a line about each file.
 
     Raises
@@ -141,24 +151,26 @@ h2{{font-size:1.1em;margin:2em 0 .3em}} .pair{{display:flex;gap:1em;flex-wrap:wr
 img{{width:100%}} figcaption{{color:#555}} ul{{color:#333}}</style></head><body>
 <h1>LLM Inference Unveiled: the figures, as published and with the right formulas</h1>
 <p>The survey is <a href="https://arxiv.org/abs/2402.16363">arXiv 2402.16363</a>. Every number comes from a formula; the data
-are beside the pictures as CSV. What differs between the two versions is explained in docs/errata.md.</p>
+are beside the pictures as CSV. What differs between the two versions is explained in docs/errata.md. The techniques that follow the
+survey's figures are those it names and does not draw: each on the roofline before and after, and its time per token over one
+variable, with the crossovers marked.</p>
 {plates}
 </body></html>"""
 
 
-def page(plates: Sequence[Plate], form: str, accountings: Sequence[str]) -> str:
+def page(plates: Sequence[Plate | TechniquePlate], form: str, accountings: Sequence[str]) -> str:
     """The index: published and exact side by side, with the formula under each."""
     return PAGE.format(plates="\n".join(_plate(plate, form, accountings) for plate in plates))
 
 
-def _plate(plate: Plate, form: str, accountings: Sequence[str]) -> str:
+def _plate(plate: Plate | TechniquePlate, form: str, accountings: Sequence[str]) -> str:
     shown = [one for one in plate.accountings if one in accountings]
     pictures = "".join(_picture(plate, one, form) for one in shown)
     lines = "".join(f"<li>{escape(line)}</li>" for line in plate.formula)
     return f'<h2 id="{plate.name}">{escape(plate.title)}</h2>\n<div class="pair">{pictures}</div>\n<ul>{lines}</ul>'
 
 
-def _picture(plate: Plate, accounting: str, form: str) -> str:
+def _picture(plate: Plate | TechniquePlate, accounting: str, form: str) -> str:
     stem = f"{plate.name}_{accounting}"
     source = f"{stem}.{form}"
     alt = escape(f"{plate.title}, {SAID[accounting]}")

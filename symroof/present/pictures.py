@@ -28,7 +28,7 @@ def roofline_figure(analysis: Analysis, *, title: str | None = None) -> Figure:
     InputError
         The analysis still depends on symbols: there is nothing to draw.
     """
-    placed = [operator for operator in analysis if operator.operator.flop_count != 0]
+    placed = [operator for operator in analysis if operator.operator.flop_count != 0 and operator.operator.byte_count() != 0]
     if analysis.device is None or any(operator.bound is None for operator in placed):
         raise InputError("a picture needs numbers: give the batch, seq_len, the widths, and a device")
     from matplotlib.figure import Figure

@@ -7,18 +7,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from sympy import Basic, Integer, oo
+from sympy import Basic, Integer, nan, oo
 
 from symroof import symbols
 from symroof.analysis.analysis import Analysis, Total
 from symroof.analysis.certificate import Certificate
+from symroof.analysis.costs import needed
 from symroof.analysis.crossover import Crossover, Elsewhere
+from symroof.analysis.energy import energy_of
 from symroof.analysis.generation import Generation
 from symroof.analysis.intervals import Interval
 from symroof.analysis.inverse import Answer
 from symroof.analysis.roofline import TRAFFIC, Placed
 from symroof.architectures.model import Model
 from symroof.architectures.step import Step
+from symroof.errors import InputError
+from symroof.operators.tensor import Level
 from symroof.tabular import Column, Table, number
 
 UNITS = {
@@ -43,18 +47,28 @@ def context(analysis: Analysis) -> dict[str, Any]:
     """What every row of a data file should say of itself: model, device, inputs, conventions."""
     options = analysis.step.options
     shown = ("phase", "accounting", *CONVENTIONS, *INPUTS)
-    named = {"model": analysis.step.model, "hardware": analysis.device.name if analysis.device else ""}
+    techniques = {"techniques": " ".join(analysis.step.techniques)} if analysis.step.techniques else {}
+    named = techniques | {"model": analysis.step.model, "hardware": analysis.device.name if analysis.device else ""}
     return named | {name: getattr(options, name) for name in shown}
 
 
 def analysis_record(analysis: Analysis) -> dict[str, Any]:
-    """The record of `symroof analyze --format json`."""
+    """The record of `symroof analyze --format json`.
+
+    Raises
+    ------
+    InputError
+        A parameter of a technique is still a symbol.
+    """
+    if left := (analysis.total.time_expr + analysis.memory_exprs["total"]).free_symbols:
+        raise InputError(f"{needed(left)} in a data file")
     options = analysis.step.options
     return {
         "model": analysis.step.model,
         "hardware": analysis.device.name if analysis.device else None,
         "phase": options.phase,
         "accounting": options.accounting,
+        "techniques": list(analysis.step.techniques),
         "conventions": {
             **{name: getattr(options, name) for name in CONVENTIONS},
             "statements": list(analysis.statements),
@@ -66,14 +80,24 @@ def analysis_record(analysis: Analysis) -> dict[str, Any]:
         "total": _total(analysis.total),
         "memory": {name: number(value) for name, value in analysis.memory_exprs.items()}
         | {"capacity": _capacity(analysis), "fits": analysis.fits},
+        **_energy(analysis),
     }
+
+
+def _energy(analysis: Analysis) -> dict[str, Any]:
+    """Joules of the step and of each operator with all its occurrences, where the technique energy was applied."""
+    if analysis.graph.energy is None:
+        return {}
+    spent = energy_of(analysis)
+    joules = {one.name: number(one.joules_expr) for one in (*spent.operators, spent.total)}
+    return {"energy": {"joules": joules, "power": number(spent.total.joules_expr / spent.total.seconds)}}
 
 
 def analysis_table(analysis: Analysis, *, formulas: bool) -> str:
     """The operators and the total as CSV: the values of the JSON record, unrounded, inputs and conventions in every row."""
     record = analysis_record(analysis)
     rows = [*record["operators"], {"name": "total", **record["total"]}]
-    keys = [key for key in record["operators"][0] if key != "formulas"]
+    keys = [key for key in dict.fromkeys(key for row in record["operators"] for key in row) if key != "formulas"]
     extra = ("flops", "bytes") if formulas else ()
     columns = (*(Column(key) for key in keys), *(Column(f"formula_{key}") for key in extra))
     cells = tuple((*(_cell(row.get(key)) for key in keys), *(row.get("formulas", {}).get(key, "") for key in extra)) for row in rows)
@@ -106,6 +130,12 @@ def _traffic(total: Total | Placed) -> dict[str, int | float]:
     return {name: number(source.byte_count(*kind)) for name, kind in TRAFFIC.items()}
 
 
+def _further(placed: Placed) -> dict[str, int | float]:
+    """Bytes over links and on the chip, where a technique makes the operator move any."""
+    levels = (level for level in placed.operator.levels if level is not Level.MEMORY)
+    return {f"{level}_bytes": number(placed.operator.byte_count(level=level)) for level in levels}
+
+
 def _operator(placed: Placed) -> dict[str, Any]:
     return {
         "name": placed.name,
@@ -114,9 +144,10 @@ def _operator(placed: Placed) -> dict[str, Any]:
         "flops": number(placed.operator.flop_count),
         "bytes": number(placed.operator.byte_count()),
         **_traffic(placed),
-        "intensity": number(placed.intensity_expr),
+        **_further(placed),
+        "intensity": None if placed.intensity_expr in (oo, nan) else number(placed.intensity_expr),
         "data_type": placed.data_type,
-        "peak": number(placed.peak),
+        "peak": number(placed.peak) if placed.peak.is_number else None,  # none bounds what computes nothing
         "performance": number(placed.performance_expr),
         "bound": placed.bound,
         "time": number(placed.time_expr),
@@ -135,6 +166,8 @@ def _total(total: Total) -> dict[str, Any]:
         "intensity": number(flops / traffic),
         "performance": number(flops / time),
         "time": number(time),
+        "tokens_per_sequence": number(total.analysis.graph.tokens),
+        "time_per_token": number(time / total.analysis.graph.tokens),
     }
 
 
@@ -232,10 +265,12 @@ def answer_record(answer: Answer, step: Step, device: str) -> dict[str, Any]:
         "model": step.model,
         "hardware": device,
         "phase": step.options.phase,
+        "techniques": list(step.techniques),
         "for": symbols.option_name(answer.variable.symbol),
         "relation": answer.relation,
         "value": float(answer.value),
         "exact": str(answer.value),
+        "least": None if answer.least is None else float(answer.least),
         "unit": answer.variable.unit,
         "integer": None if answer.integer is None else int(answer.integer),
         "formula": _text(answer.formula),

@@ -1,0 +1,65 @@
+# %% [markdown]
+# # Early exit
+#
+# A token leaves the model before its last layer. In a batch a layer's weights are read while any sequence still runs.
+
+# %%
+from sympy import Rational, log, simplify
+
+import symroof
+from symroof.symbols import L_x, a, b, d, f, lambda_x, w
+from symroof.techniques.decoding.early_exit import EarlyExit
+
+WIDTHS = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16, "seq_len": 256}
+model = symroof.load_model("llama-2-7b")
+
+# %% [markdown]
+# **Theorem.** Let $S_l$ be the share of the tokens that reach layer $l$, $\lambda$ its mean. The FLOPs, activations and
+# cache of the layers go to $\lambda$ of what they were, their weights to $L_x / L$ with $L_x = \sum_l 1 - (1 - S_l)^b$, and
+# $$\lambda \le L_x / L \le 1 - (1 - \lambda)^b .$$
+# No operator is slower. One that is compute-bound, or bound by its cache, is faster by $1/\lambda$; one bound by its
+# weights by $L / L_x$, which tends to 1 as the batch grows, unless all sequences leave together. Ceilings stay; intensity
+# of a layer bound by its weights falls by $\lambda L / L_x$.
+#
+# *Proof.* $1 - (1 - S)^b$ is concave in $S$ with the values 0 at 0 and 1 at 1, so it is at least $S$, and its mean is at
+# most its value at the mean (Jensen). Both factors are at most 1. ∎
+
+# %%
+up = model.decode(symbolic=True)
+after = up.apply(symroof.technique("early-exit:exits=independent"))
+count = after.letters.blocks[1].count
+before_bytes = b * (d + f) * a / 8 + d * f * w / 8
+after_bytes = after["up_proj"].byte_count() * count / up.letters.blocks[1].count
+assert simplify(after_bytes - (lambda_x * b * (d + f) * a / 8 + (1 - (1 - lambda_x) ** b) * d * f * w / 8)) == 0
+assert simplify(up["up_proj"].byte_count() - before_bytes) == 0
+print("bytes of up_proj, a layer of L on average:", after_bytes.simplify())
+
+for batch in (1, 2, 4, 16):
+    leave = Rational(1, 10)
+    depth = (1 - (1 - leave) ** 32) / leave / 32
+    step = model.decode(batch=batch, **WIDTHS)
+    runs = step.apply(symroof.technique("early-exit:exits=geometric,exit=1/10")).graph.definitions[L_x] / 32
+    most = 1 - (1 - depth) ** batch
+    assert depth <= runs <= most
+    seconds = symroof.analyze(step, "a100-sxm-80gb").total.time_expr
+    gains = [
+        seconds / symroof.analyze(step.apply(exits), "a100-sxm-80gb").total.time_expr
+        for exits in (EarlyExit(depth=depth), EarlyExit(exit=leave, exits="geometric"), EarlyExit(depth=depth, exits="independent"))
+    ]
+    assert 1 / depth > gains[0] >= gains[1] >= gains[2] > 1
+    shares, told = (" <= ".join(f"{float(x):.3f}" for x in (depth, runs, most)), ", ".join(f"{float(x):.2f}" for x in gains))
+    print(f"batch {batch}: layers read {shares}; speed-up together, geometric, independent: {told}")
+
+# %% [markdown]
+# **Where it stops.** Independent exits leave less than a share $\epsilon$ of the weights unread from $b = \ln \epsilon /
+# \ln(1 - \lambda)$ on. After that the gain is that of the work and the cache alone.
+
+# %%
+half = log(Rational(1, 100)) / log(Rational(1, 2))
+assert (Rational(1, 2)) ** 6 > Rational(1, 100) > Rational(1, 2) ** 7
+print(f"lambda = 1/2: 99 % of the weights are read from batch {float(half):.2f} on")
+
+# %% [markdown]
+# Not counted: the decision to leave (a classifier or an LM head per layer), and keys and values of skipped layers.
+#
+# Sources: Schuster et al. (2022), arXiv:2207.07061; Teerapittayanon et al. (2016), arXiv:1709.01686.

@@ -1,0 +1,62 @@
+# %% [markdown]
+# # Expert parallelism
+#
+# n devices have `E / n` experts each and `b / n` sequences. Tokens travel to their experts and back.
+
+# %%
+from sympy import Integer, simplify, solve
+
+import symroof
+from symroof.operators.tensor import Level
+from symroof.symbols import BW, BW_l, E, K, X, a, b, d, f_e, n_p, w
+from symroof.techniques.registry import technique
+
+n = n_p
+EXPERTS = ("expert_gate_proj", "expert_up_proj", "expert_down_proj")
+WIDTHS = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
+step = symroof.load_model("mixtral-8x7b-v0.1").decode(symbolic=True)
+spread = step.apply(technique("expert-parallel"))
+
+# %% [markdown]
+# **What moves.** FLOPs, activations and weights of the experts are divided by n, so their intensity stays; what is added
+# is two all-to-alls of `b s K d / n` activations, `(n - 1) / n` of it over the link.
+
+# %%
+for name in EXPERTS:
+    assert simplify(spread[name].flop_count - step[name].flop_count / n) == 0
+    assert simplify(spread[name].byte_count() - step[name].byte_count() / n) == 0
+crossing = sum(op.byte_count(level=Level.LINK) for op, _ in spread)
+assert simplify(crossing - 2 * (n - 1) / n * b * K * d * a / (8 * n)) == 0
+print("over the link, per layer:", simplify(crossing))
+
+# %% [markdown]
+# **Theorem.** While memory decides at the experts of a gated MLP, spreading them pays as long as
+# $$b < \frac{3 n X d f_e w\,BW_l}{K a\,(2 d\,BW - 3 n (d + f_e)\,BW_l)},$$
+# and always where the denominator is not above 0. On a slow link that is near $(3 n X f_e w / 2 K a)(BW_l / BW)$. Where
+# $X = K b$, with fewer tokens than experts, the batch leaves the condition. The experts get at most n times as fast.
+#
+# *Proof.* Spreading saves $(1 - 1/n)\,3\,(X d f_e w + b K (d + f_e) a) / 8 BW$ and costs
+# $2 (n - 1) b K d a / (8 n^2 BW_l)$. Divide by $(n - 1) / 8 n$. ∎
+
+# %%
+saved = (1 - 1 / n) * sum(step[name].byte_count() for name in EXPERTS) / BW
+(limit,) = solve(simplify((saved - crossing / BW_l) / (n - 1)), b)
+assert simplify(limit - 3 * n * X * d * f_e * w * BW_l / (K * a * (2 * d * BW - 3 * n * (d + f_e) * BW_l))) == 0
+print("pays for b <", limit)
+
+# %% [markdown]
+# Against the analysis of single operators, two devices on a link of 1 GB/s: every batch around the limit.
+
+# %%
+model, device = symroof.load_model("mixtral-8x7b-v0.1"), symroof.load_hardware("a100-sxm-80gb")
+here = model.dimensions | dict.fromkeys((w, a), Integer(16)) | {n: Integer(2), BW_l: Integer(10**9), BW: device.memory_bandwidth}
+edge = limit.xreplace({**here, X: here[E]})
+print(f"Mixtral on two devices over 1 GB/s: for b < {float(edge):.2f}")
+for batch in (4, 20, int(edge) // 2 * 2, int(edge) // 2 * 2 + 2, 120):
+    before = model.decode(batch=batch, seq_len=64, **WIDTHS)
+    old, new = (symroof.analyze(one, device) for one in (before, before.apply(technique("expert-parallel:degree=2,link=1GB/s"))))
+    after = sum(new[op.name].time_expr for op in new if op.name.startswith(EXPERTS))
+    assert (after < sum(old[name].time_expr for name in EXPERTS)) == (batch < edge)
+
+# %% [markdown]
+# Sources: Lepikhin et al. (2020), arXiv:2006.16668; Rajbhandari et al. (2022), arXiv:2201.05596.

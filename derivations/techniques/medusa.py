@@ -1,0 +1,63 @@
+# %% [markdown]
+# # Medusa
+#
+# $h_m$ heads on the last hidden state guess the next tokens; a tree of $n_t$ candidates is verified in one step.
+
+# %%
+from sympy import Rational, simplify
+
+import symroof
+from symroof.operators.tensor import Storage
+from symroof.symbols import b, d, h_m, n_t, v, w
+
+WIDTHS = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
+DEVICE = "a100-sxm-80gb"
+model = symroof.load_model("llama-2-7b")
+before = model.decode(symbolic=True)
+after = before.apply(symroof.technique("medusa")).letters
+
+# %% [markdown]
+# **Theorem 1.** A step reads $h_m (d^2 + d v)$ weights more, and does $n_t + 1$ times the work of the linear layers. Bound
+# by weights $W$ it pays if and only if $N - 1 > h_m (d^2 + d v) / W$ with $N = \sum_{i \le h_m} \alpha^i$, by at most
+# $1/(1-\alpha)$; compute-bound never, as $N \le h_m + 1 \le n_t + 1$.
+
+# %%
+more = sum(n * op.byte_count(Storage.WEIGHT) for op, n in after if op.name.startswith("medusa."))
+assert simplify(more - h_m * (d**2 + d * v) * w / 8) == 0
+assert simplify(after["up_proj"].flop_count / before["up_proj"].flop_count) == n_t + 1
+print("weights more:", more, "byte")
+
+# %% [markdown]
+# **Theorem 2.** A linear layer stays memory-bound while $b (n_t + 1)$ is below its critical batch: that is the largest tree
+# that is free.
+
+# %%
+plain = symroof.crossover(model.decode(seq_len=64, **WIDTHS), "up_proj", over="batch", hardware=DEVICE)
+step = model.decode(seq_len=64, **WIDTHS)
+for nodes in (4, 20, 63):
+    tree = symroof.crossover(step.apply(symroof.technique(f"medusa:heads=4,nodes={nodes}")), "up_proj", over="batch", hardware=DEVICE)
+    assert tree.value == plain.value / (nodes + 1)
+    print(f"{nodes} nodes: up_proj is memory-bound below batch {float(tree.value):.2f}")
+
+# %%
+one = model.decode(batch=1, seq_len=64, **WIDTHS)
+base = symroof.analyze(one, DEVICE).total.time_expr
+extra = Rational(4096**2 + 4096 * 32000, 6607343616)
+for heads in (1, 3, 5):
+    changed = one.apply(symroof.technique(f"medusa:heads={heads},nodes=20,acceptance=0.6"))
+    gain = base * changed.graph.tokens / symroof.analyze(changed, DEVICE).total.time_expr
+    bound = changed.graph.tokens / (1 + heads * extra)
+    assert Rational(96, 100) * bound < gain < bound
+    print(f"{heads} heads, acceptance 0.6: faster by {float(gain):.3f}, less than {float(bound):.3f}")
+assert b in after["medusa.linear"].flop_count.free_symbols
+
+# %% [markdown]
+# **Against a draft** of cost $\kappa$ and the same acceptance: heads are cheaper while $d^2 + d v < \kappa W$. A head costs
+# as much as a draft of 2.2 % of Llama-2-7b's weights.
+
+# %%
+print(f"kappa at which a draft costs as much as a head: {float(extra):.4f}")
+assert Rational(22, 1000) < extra < Rational(23, 1000)
+
+# %% [markdown]
+# Source: Cai et al. (2024), arXiv:2401.10774.

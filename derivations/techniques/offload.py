@@ -1,0 +1,87 @@
+# %% [markdown]
+# # Offloading to the host
+#
+# A share `omega` of the weights lives at the host and crosses a link of `BW_h` bytes per second whenever it is read. An
+# operator takes the longest of compute, memory and link.
+
+# %%
+from sympy import Integer, Rational, simplify, solve
+
+import symroof
+from symroof.analysis.payoff import payoff
+from symroof.operators.tensor import Level
+from symroof.symbols import BW, BW_h, P, a, b, d, f, omega, w
+
+model = symroof.load_model("llama-2-13b")
+up = model.decode(symbolic=True).apply(symroof.technique("offload")).letters["up_proj"]
+F, near, far = up.flop_count, up.byte_count(), up.byte_count(level=Level.HOST)
+assert simplify(far - omega * d * f * w / 8) == 0
+assert simplify(near - (d * f * w * (1 - omega) + b * (d + f) * a) / 8) == 0
+print("F =", F, " memory:", near, " link:", far)
+
+# %% [markdown]
+# **Theorem.** (1) The link is hidden behind compute from `b = omega w P / (16 BW_h)` on. (2) It is hidden behind memory from
+# `b = w d f (omega (BW + BW_h) - BW_h) / (a (d + f) BW_h)` on, so at every batch if `omega <= BW_h / (BW + BW_h)`. The smallest
+# batch that hides it is the lesser of the two. (3) Below it the operator is slower by at most `omega BW / BW_h`
+# while memory-bound before; hidden, a memory-bound one is faster, as fewer bytes cross its memory.
+
+# %%
+compute = solve(F / P - far / BW_h, b)[0]
+memory = solve(near / BW - far / BW_h, b)[0]
+assert simplify(compute - omega * w * P / (16 * BW_h)) == 0
+assert simplify(memory - w * d * f * (omega * (BW + BW_h) - BW_h) / (a * (d + f) * BW_h)) == 0
+assert simplify(memory.subs(omega, BW_h / (BW + BW_h))) == 0
+slower = simplify(far / BW_h / ((d * f * w + b * (d + f) * a) / 8 / BW))
+assert simplify(slower.subs(a, 0) - omega * BW / BW_h) == 0
+print("hidden from the lesser of", compute, "and", memory)
+
+# %% [markdown]
+# **The survey's Figure 18**: an A6000 at FP16 with its memory, with host memory at 89.6 GB/s, and a 13900K on that memory.
+# The knees are 201.6, 1728 and 15.4 FLOP/byte. For weights of 16 bits the batch is the intensity.
+
+# %%
+gpu, cpu = symroof.load_hardware("survey/nvidia_A6000"), symroof.load_hardware("survey/intel_13900k")
+peak, host = gpu.fastest(("fp16",))[1], Integer(896) * 10**8
+knees = [peak / gpu.memory_bandwidth, peak / host, cpu.fastest(("fp16",))[1] / cpu.memory_bandwidth]
+assert [round(float(knee), 1) for knee in knees] == [201.6, 1728.1, 15.4]
+WIDTHS = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
+step = model.decode(seq_len=1024, **WIDTHS)
+over_link = step.apply(symroof.technique("offload:share=1,link=89.6GB/s"))
+told = payoff(step, over_link, over="batch", hardware=gpu, part="up_proj")
+assert told.edges == (knees[1],)
+print("knees", [round(float(knee), 2) for knee in knees], "; all weights over 89.6 GB/s:", told.sentence)
+
+# %% [markdown]
+# Against brute force in exact arithmetic, for shares and links on both sides of (2):
+
+# %%
+sizes = {d: Integer(5120), f: Integer(13824), w: Integer(16), a: Integer(16), P: peak, BW: gpu.memory_bandwidth}
+for share, link in ((Rational(1), 25), (Rational(1, 2), 25), (Rational(1, 2), 700), (Rational(1, 40), 25), (Rational(1, 20), 25)):
+    known = sizes | {omega: share, BW_h: Integer(link) * 10**9}
+    least = min(max(one.xreplace(known), Integer(0)) for one in (compute, memory))
+    for batch in {1, 2, *(int(least) + more for more in (0, 1)), 5000} - {0}:
+        here = model.decode(batch=batch, seq_len=1024, **WIDTHS).apply(symroof.technique(f"offload:share={share},link={link}GB/s"))
+        bound = symroof.analyze(here, gpu)["up_proj"].bound
+        assert (bound == "host") == (batch < least), (share, link, batch, bound)
+    print(f"share {share}, link {link} GB/s: hidden from batch {float(least):.5g}")
+
+# %% [markdown]
+# **Or compute on the CPU**: operands and results cross the link instead of weights. Against the link it pays while
+# `b < w P_cpu / (16 BW_h)`, less what the transfers take.
+
+# %%
+link = 25
+there = step.apply(symroof.technique(f"offload:link={link}GB/s,compute=cpu,unit=survey/intel_13900k"))
+here = step.apply(symroof.technique(f"offload:share=1,link={link}GB/s"))
+told = payoff(here, there, over="batch", hardware=gpu, part="gate_proj")
+bound = 16 * cpu.fastest(("fp16",))[1] / (16 * Integer(link) * 10**9)
+exact = solve(2 * b * d * f / cpu.fastest(("fp16",))[1] + b * (d + f) * a / (8 * BW_h) - d * f * w / (8 * BW_h), b)[0]
+assert told.edges == (exact.xreplace(sizes | {BW_h: Integer(link) * 10**9}),)
+assert told.edges[0] < bound
+print(f"on the CPU against {link} GB/s: {told.sentence}; without transfers up to {float(bound):.5g}")
+
+# %% [markdown]
+# Not counted: staging in device memory (it adds less than the link takes while `BW_h < BW / 2`), prefetching across operators, which
+# would hide more, and CPU work beside GPU work.
+#
+# Sources: Sheng et al. (2023), FlexGen, arXiv:2303.06865; the survey, section 5.2 and Figure 18.

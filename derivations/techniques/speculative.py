@@ -1,0 +1,79 @@
+# %% [markdown]
+# # Speculative decoding
+#
+# $\gamma$ tokens are drafted and one step of the target verifies them: $T(\gamma)$ seconds for $N = \sum_{i \le \gamma}
+# \alpha^i$ tokens.
+
+# %%
+from itertools import pairwise
+
+from sympy import Rational, cancel, simplify
+
+import symroof
+from symroof.analysis.speculation import best_length, least_acceptance, pays_at_all
+from symroof.operators.tensor import Storage
+from symroof.symbols import alpha, gamma, kappa_d
+
+WIDTHS = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
+DEVICE = "a100-sxm-80gb"
+model = symroof.load_model("llama-2-7b")
+before = model.decode(symbolic=True)
+after = before.apply(symroof.technique("speculative")).letters
+
+# %% [markdown]
+# **Theorem 1.** It pays where $N > T(\gamma)/T(0)$. Bound by weights alone $T(\gamma) = T(0)(1 + \kappa\gamma)$, and it is
+# faster by Leviathan's $N / (1 + \kappa\gamma)$, at most $1/(1-\alpha)$; compute-bound it does $(\gamma + 1 + \kappa\gamma)
+# / N \ge 1$ times the work: it never pays.
+
+# %%
+up = {name: [(n, op) for op, n in graph if op.name.endswith("up_proj")] for name, graph in (("old", before.letters), ("new", after))}
+weights = {name: sum(n * op.byte_count(Storage.WEIGHT) for n, op in found) for name, found in up.items()}
+flops = {name: sum(n * op.flop_count for n, op in found) for name, found in up.items()}
+leviathan = (1 - alpha ** (gamma + 1)) / ((1 - alpha) * (gamma * kappa_d + 1))
+assert simplify(weights["old"] / weights["new"] * after.tokens - leviathan) == 0
+assert simplify(flops["new"] / flops["old"] - (gamma + 1 + gamma * kappa_d)) == 0
+print("faster by at most", leviathan, "(Leviathan et al., theorem 3.8)")
+
+# %% [markdown]
+# **Theorem 2.** For a dense model $T$ is convex in $\gamma$ and $N$ concave, so $T/N$ falls, then rises: there is one best
+# length, and some length pays if and only if one token does, $\alpha > T(1)/T(0) - 1$.
+#
+# *Proof.* FLOPs and bytes of every operator are polynomials in $\gamma$ with coefficients of zero or above, so convex; so
+# are their maxima and sums. $N$ grows by $\alpha^{\gamma+1}$, less each time. Then $\{T \le c N\}$ is an interval for every
+# $c$. If $T(1)/N(1) \ge T(0)$, no later value is below. ∎
+
+# %%
+for batch in (1, 96):
+    step = model.decode(batch=batch, seq_len=64, **WIDTHS)
+    told = best_length(step, symroof.technique("speculative:acceptance=0.8,draft_cost=0.05"), DEVICE)
+    times = []
+    for length in range(1, told.length + 4):
+        one = step.apply(symroof.technique(f"speculative:acceptance=0.8,length={length},draft_cost=0.05"))
+        times.append(symroof.analyze(one, DEVICE).total.time_expr / one.graph.tokens)
+    assert min(times) == told.time
+    assert [left > right for left, right in pairwise(times)] == [n < told.length for n in range(1, len(times))]
+    least = least_acceptance(step, symroof.technique("speculative:draft_cost=0.05"), DEVICE)
+    print(f"batch {batch}: best length {told.length}, faster by {float(told.speedup):.3f}; pays from acceptance {float(least):.4f}")
+found = pays_at_all(model.decode(seq_len=64, **WIDTHS), symroof.technique("speculative:acceptance=0.7,draft_cost=0.1"), DEVICE)
+print("context 64, acceptance 0.7, draft cost 0.1: some length", found.sentence)
+
+# %% [markdown]
+# **Theorem 3.** At large batches each sequence takes $c + m t$: work of the linear layers under the peak, and its cache
+# under the bandwidth, read once for $\gamma + 1$ tokens. There speculation pays beyond $t = (\gamma + 1 + \kappa\gamma -
+# N)\,c / ((N - 1 - \kappa\gamma)\,m)$, whatever the batch.
+
+# %%
+tokens, cost = sum(Rational(4, 5) ** i for i in range(5)), Rational(1, 5)
+linear, cached = Rational(2 * 6607077376, 312 * 10**12), Rational(524288, 2039 * 10**9)  # FLOPs of the layers; 2 L k e elements a token
+border = (5 + cost - tokens) * linear / ((tokens - 1 - cost) * cached)
+for context, ends in ((int(border / 2), "loses"), (int(border * 2), "pays")):
+    step = model.decode(seq_len=context, **WIDTHS)
+    payoff = symroof.payoff(
+        step, step.apply(symroof.technique("speculative:acceptance=0.8,length=4,draft_cost=0.05")), over="batch", hardware=DEVICE
+    )
+    assert payoff.intervals[-1].bound == ends
+print(f"length 4, acceptance 0.8: beyond a context of about {float(border):.0f} it pays at every batch")
+assert cancel(after.tokens.subs(gamma, 2)) == alpha**2 + alpha + 1
+
+# %% [markdown]
+# Source: Leviathan et al. (2023), arXiv:2211.17192.

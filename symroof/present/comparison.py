@@ -1,0 +1,110 @@
+"""Several ways to run a step side by side, as tables and as a record."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sympy import Expr
+
+from symroof.analysis.comparison import UNCHANGED, Variant
+from symroof.tabular import Column, Table, number
+
+
+def comparison_tables(variants: Sequence[Variant], over: str) -> list[Any]:
+    """Times, bytes, memory and payoff of every variant; then the crossovers of all operators."""
+    base = variants[0]
+    columns = (
+        Column("variant"),
+        Column("time", "s", "step", numeric=True),
+        Column("time_per_token", "s", "per token", numeric=True),
+        Column("speedup", title="speed-up", numeric=True, prefixed=False),
+        Column("flops", "FLOP", "FLOPs", numeric=True),
+        Column("bytes", "byte", "traffic", numeric=True),
+        Column("memory", "byte", "memory", numeric=True),
+        Column("fits"),
+        Column("payoff", title=f"over {over}"),
+    )
+    rows = tuple(
+        (
+            one.name,
+            *(
+                value if value.is_number else "-"
+                for value in (
+                    one.analysis.total.time_expr,
+                    one.time_per_token,
+                    base.time_per_token / one.time_per_token,
+                    one.analysis.total.flop_count,
+                    one.analysis.total.byte_count(),
+                    one.analysis.memory_exprs["total"],
+                )
+            ),
+            {True: "yes", False: "no", None: "-"}[one.analysis.fits],
+            one.payoff.sentence if one.payoff else "-",
+        )
+        for one in variants
+    )
+    step, device = base.analysis.step, base.analysis.device
+    options = step.options
+    given = ", ".join(f"{name} {value}" for name in ("batch", "seq_len") if (value := getattr(options, name)) is not None)
+    reasons = [f"{one.name}: {reason}" for one in variants for reason in one.reasons]
+    said = [line for one in variants for line in one.analysis.statements]
+    shared = [line for line in dict.fromkeys(said) if all(line in one.analysis.statements for one in variants)]
+    own = [f"{one.name}: {line}" for one in variants for line in one.analysis.statements if line not in shared]
+    title = f"{step.model} on {device.title if device else 'any device'}, {options.phase}, {given}"
+    several = any("-parallel" in one.name for one in variants)
+    share = ("FLOPs, traffic and memory are those of one device",) if several else ()
+    whole = Table(title, columns, rows, (*reasons, *share, *shared, *own))
+    return [whole, *_crossover_table(variants, over)]
+
+
+def _crossover_table(variants: Sequence[Variant], over: str) -> list[Table]:
+    told = [{answer.operator: answer for answer in one.crossovers} for one in variants]
+    operators = dict.fromkeys(name for one in told for name, answer in one.items() if answer.verdict.startswith(("crosses", "intervals")))
+    if not operators:
+        return []
+    columns = (
+        Column("operator"),
+        *(Column(f"variant_{place}", title=one.name, numeric=True, prefixed=False) for place, one in enumerate(variants)),
+    )
+    rows = tuple((name, *(_crossing(one.get(name)) for one in told)) for name in operators)
+    return [Table(f"where operators change their bound, over {over}", columns, rows)]
+
+
+def _crossing(answer) -> object:
+    if answer is None:
+        return "-"
+    return answer.value if answer.value is not None else answer.verdict
+
+
+def comparison_record(variants: Sequence[Variant], over: str) -> dict[str, Any]:
+    """The record of `symroof compare --format json`."""
+    return {
+        "over": over,
+        "variants": [
+            {
+                "techniques": [] if one.name == UNCHANGED else one.name.split(),
+                "time": _known(one.analysis.total.time_expr),
+                "time_per_token": _known(one.time_per_token),
+                "flops": _known(one.analysis.total.flop_count),
+                "bytes": _known(one.analysis.total.byte_count()),
+                "memory": _known(one.analysis.memory_exprs["total"]),
+                "fits": one.analysis.fits,
+                "payoff": [] if one.payoff is None else [_stretch(stretch) for stretch in one.payoff.intervals],
+                "crossovers": {answer.operator: None if answer.value is None else float(answer.value) for answer in one.crossovers},
+                "statements": list(one.analysis.statements),
+                "reasons": list(one.reasons),
+            }
+            for one in variants
+        ],
+        "units": {"time": "s", "time_per_token": "s", "flops": "FLOP", "bytes": "byte", "memory": "byte"},
+    }
+
+
+def _known(value: Expr) -> int | float | None:
+    """A number; None while a parameter of a technique is a symbol."""
+    return number(value) if value.is_number else None
+
+
+def _stretch(one) -> dict[str, Any]:
+    return {"low": float(one.low), "high": float(one.high) if one.high.is_finite else None, "verdict": one.bound}

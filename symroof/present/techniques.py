@@ -1,0 +1,224 @@
+"""Tables of techniques: all of them with their conditions, and several ways to run a step side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
+
+from sympy import Expr, false, true
+from sympy.logic.boolalg import Boolean
+
+from symroof.analysis.effect import Effect, effect_of
+from symroof.operators.tensor import Level
+from symroof.symbols import VOCABULARY, option_name, substitute
+from symroof.tabular import Column, Formula, Table, si
+from symroof.techniques.registry import family_of, names, technique_class
+from symroof.techniques.technique import Technique
+
+TITLES = {
+    "compression": "compression",
+    "decoding": "fast decoding",
+    "system": "compiler and system",
+    "hardware": "hardware",
+    "ceilings": "beyond two ceilings",
+}
+
+
+def technique_table() -> Table:
+    """Every technique: family, section of the survey, what it does, its parameters."""
+    columns = (
+        Column("technique"),
+        Column("family"),
+        Column("survey", title="survey"),
+        Column("summary", title="what it does"),
+        Column("parameters"),
+    )
+    rows = tuple(
+        (
+            name,
+            TITLES[family_of(name)],
+            technique_class(name).survey or "-",
+            technique_class(name).summary,
+            parameters(technique_class(name)),
+        )
+        for name in names()
+    )
+    notes = (
+        "apply one with --with NAME:PARAMETER=VALUE,...; a parameter in [brackets] may be left out, one with = has that by default, any "
+        "other stays a symbol",
+        "`symroof techniques NAME` tells what it does to FLOPs, bytes and roofs, and when it pays",
+    )
+    return Table("techniques", columns, rows, notes)
+
+
+def parameters(kind: type[Technique]) -> str:
+    """The parameters as the command line spells them."""
+    told = []
+    for one in fields(kind):
+        if "symbol" in one.metadata:
+            text = one.name if one.default is None else f"{one.name}={one.default}"
+            told.append(f"[{one.name}]" if one.metadata["optional"] else text)
+        else:
+            told.append(f"{one.name}={one.default or '...'}")
+    return ", ".join(told) or "-"
+
+
+EFFECT = (
+    Column("technique"),
+    Column("flops", title="F'/F"),
+    Column("bytes", title="B'/B"),
+    Column("memory_size", title="memory'/memory"),
+    Column("further", title="other ceilings"),
+    Column("roof", title="computes in"),
+    Column("memory", title="pays, memory-bound"),
+    Column("compute", title="pays, compute-bound"),
+    Column("where", title="on the example's device"),
+    Column("best", title="at best"),
+)
+
+
+def effect_table(wanted: Sequence[str]) -> Table:
+    """What techniques do to FLOPs, bytes and ceilings, and when they pay, each on its example."""
+    rows = tuple(effect_row(name) for name in wanted)
+    notes = (
+        "F' and B': FLOPs and memory traffic per completed token after the technique, of the example's operator or step; per occurrence",
+        "memory: weights, KV cache and activations of the whole step at the example's numbers, per device",
+        "memory-bound, compute-bound: on both sides; in between, and on other ceilings, the range on the device decides",
+        *example_notes(wanted),
+    )
+    return Table("what each technique does, and when it pays", EFFECT, rows, notes)
+
+
+def effect_row(name: str) -> tuple[object, ...]:
+    """The cells of a technique under EFFECT, every one derived from the rewrite."""
+    effect = effect_of(technique_class(name))
+    roofs = effect.roofs
+    further = "; ".join(f"{level}: {factor(effect, value)} byte" for level, value in effect.further.items())
+    best, at = effect.best
+    over = option_name(VOCABULARY[effect.payoff.over.symbol].symbol)
+    return (
+        name,
+        factor(effect, effect.flop_factor),
+        factor(effect, effect.byte_factor),
+        _number(effect.memory_factor),
+        "; ".join(part for part in (_ceilings(effect), further) if part) or "-",
+        roofs[0] if roofs[0] == roofs[1] else f"{roofs[0] or '-'} → {roofs[1] or '-'}",
+        f"{condition(effect, effect.memory_bound, effect.memory_gain)}" + " (memory alone)"
+        if effect.further
+        else condition(effect, effect.memory_bound, effect.memory_gain),
+        condition(effect, effect.compute_bound, effect.compute_gain),
+        effect.payoff.sentence,
+        f"x {float(best):.4g} at {over} {float(at):.4g}" + _shown(effect),
+    )
+
+
+def _number(value: Expr) -> str:
+    """A ratio as a short number; what is left in letters is not told."""
+    return "1" if value == 1 else f"{float(value):.4g}" if value.is_number else "-"
+
+
+def _shown(effect: Effect) -> str:
+    """The gain at the value of the technique's own variable that is drawn, where that is not the best."""
+    if effect.at is None or effect.at == effect.best[1]:
+        return ""
+    return f"; x {float(effect.payoff.speedup(effect.at)):.4g} at {effect.point}"
+
+
+def _ceilings(effect: Effect) -> str:
+    ceilings = effect.step(over=True).apply(effect.technique(letters=True)).letters.ceilings
+    told = [f"peak x {ceilings.compute}"] if ceilings.compute != 1 else []
+    factors = {level: factor for level, factor in ceilings.levels.items() if factor != 1}
+    if told and len(factors) == len(Level) and {*factors.values()} == {ceilings.compute}:
+        told = [f"every ceiling x {ceilings.compute}"]
+    else:
+        told += [f"{level} bandwidth x {factor}" for level, factor in factors.items()]
+    told += [f"+ {ceilings.launch} per operator"] if ceilings.launch != 0 else []
+    return "; ".join([*told, *([] if ceilings.overlap else ["sum, not maximum"])])
+
+
+LONGEST = 100
+"""Characters of a formula that a table still shows; a longer one is told at the example's numbers."""
+
+
+def factor(effect: Effect, value: Expr) -> object:
+    """A factor in letters where that can be read, else at the example's numbers."""
+    if value.is_number:
+        return f"{value}" if len(str(value)) < 12 else f"{float(value):.4g}"
+    if len(str(value)) <= LONGEST:
+        return Formula(value)
+    told = substitute(value, effect.numbers)
+    return f"{float(told):.4g} at {effect.point}" if told.is_number else f"a formula of {', '.join(sorted(map(str, value.free_symbols)))}"
+
+
+def condition(effect: Effect, value: Boolean | bool | None, gain: Expr) -> object:
+    """A condition in letters where that can be read, else whether it holds at the example's numbers."""
+    if value is None:
+        told = substitute(gain, effect.numbers)
+        return f"{'yes' if told > 0 else 'no'}, at {effect.point}" if told.is_number else "depends"
+    if isinstance(value, bool):
+        return "always" if value else "never"
+    if len(str(value)) <= LONGEST:
+        return Formula(value)
+    told = value.xreplace(dict(effect.numbers))
+    if told in (true, false):
+        return f"{'yes' if told == true else 'no'}, at {effect.point}"
+    return f"a condition on {', '.join(sorted(map(str, value.free_symbols)))}"
+
+
+SHORT = {"byte/second": "B/s", "FLOP/second": "FLOP/s", "second": "s", "joule/FLOP": "J", "joule/byte": "J", "watt": "W"}
+"""Units as the command line spells them."""
+
+
+def settings_of(kind: type[Technique]) -> str:
+    """The example's settings as the command line spells them, numbers with their units."""
+    units = {one.name: VOCABULARY[one.metadata["symbol"]].unit for one in fields(kind) if "symbol" in one.metadata}
+    told = []
+    for name, value in kind.example.settings.items():
+        unit = SHORT.get(units.get(name, ""), "")
+        told.append(f"{name}={si(value).replace(' ', '')}{unit}" if unit else f"{name}={value}")
+    return ",".join(told)
+
+
+def example_notes(wanted: Sequence[str]) -> list[str]:
+    """What the examples are."""
+    told = []
+    for name in wanted:
+        example = technique_class(name).example
+        settings = settings_of(technique_class(name))
+        after = (f" after {example.before}" if example.before else "") + (f" against {example.against}" if example.against else "")
+        inputs = ", ".join(f"{key} {value}" for key, value in example.inputs.items())
+        parts = [example.part + after, f"of {example.model} in {example.phase}", *([inputs] if inputs else []), f"on {example.hardware}"]
+        told.append(f"{name}{':' if settings else ''}{settings}: {', '.join(parts)}")
+    return told
+
+
+def technique_pages(name: str) -> list[Any]:
+    """Everything there is to say of one technique."""
+    kind = technique_class(name)
+    rows = tuple(
+        (one.name, _symbol(one), _default(one), VOCABULARY[one.metadata["symbol"]].meaning if "symbol" in one.metadata else _words(one))
+        for one in fields(kind)
+    )
+    columns = (Column("parameter"), Column("symbol"), Column("default"), Column("meaning"))
+    row = effect_row(name)
+    effect = Table("what it does", (Column("what"), Column("told")), tuple(zip((one.heading for one in EFFECT[1:]), row[1:], strict=True)))
+    source = [f"source: {kind.source}"] if kind.source else []
+    lines = [f"{name}: {kind.summary}", *source, f"survey: section {kind.survey}" if kind.survey else "", *example_notes([name])]
+    return ["\n".join(line for line in lines if line), Table("parameters", columns, rows), effect]
+
+
+def _symbol(one) -> str:
+    if "symbol" not in one.metadata:
+        return "-"
+    return f"{one.metadata['symbol']} ({VOCABULARY[one.metadata['symbol']].name})"
+
+
+def _default(one) -> str:
+    if "symbol" not in one.metadata:
+        return one.default or "-"
+    return "left as it is" if one.metadata["optional"] else "a symbol" if one.default is None else str(one.default)
+
+
+def _words(one) -> str:
+    return " or ".join(one.metadata["choices"]) or one.metadata["meaning"]

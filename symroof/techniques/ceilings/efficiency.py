@@ -1,0 +1,71 @@
+"""Efficiency: the share of each ceiling that is reached."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from sympy import Expr, S
+
+from symroof import symbols
+from symroof.errors import InputError
+from symroof.operators.graph import Graph
+from symroof.operators.tensor import Level
+from symroof.techniques.technique import Example, Number, Technique, number
+
+LINKS = (Level.LINK, Level.HOST)
+
+
+@dataclass(frozen=True)
+class Efficiency(Technique):
+    """The share of a ceiling that real kernels reach; two of them multiply.
+
+    ============ =============================================
+    time         ``max(F / (eta_P P), B / (eta_BW BW), B_l / (eta_l BW_l))``
+    ridge        ``(eta_P / eta_BW) P / BW``
+    ============ =============================================
+
+    Neither FLOPs nor bytes change. An operator takes ``1 / eta_P`` times as long where compute decides before and after,
+    ``1 / eta_BW`` times where memory does, and never more than ``1 / min(eta)`` times. One and the same factor on both
+    moves no crossover.
+
+    Parameters
+    ----------
+    compute, memory, link : eta_P, eta_BW and eta_l, above 0 and at most 1; what is left out is 1. The last holds for the
+        links to other devices and to the host.
+
+    >>> import symroof
+    >>> step = symroof.load_model("llama-2-7b").decode(symbolic=True)
+    >>> slower = step.apply(Efficiency(compute=0.7, memory=0.9))
+    >>> print(symroof.crossover(slower, "up_proj", over="batch").formula)
+    P*d*eta_P*f*w/(16*BW*d*eta_BW*f - P*a*d*eta_P - P*a*eta_P*f)
+
+    Source: Williams, Waterman, Patterson (2009), doi:10.1145/1498765.1498785 (ceilings below the roof).
+    """
+
+    name = "efficiency"
+    summary = "the share of each ceiling that is reached"
+    survey = "2.2"
+    source = "doi:10.1145/1498765.1498785"
+    example = Example(over="batch", settings={"compute": 0.7, "memory": 0.9})
+
+    compute: Number = number(symbols.eta_P, optional=True)
+    memory: Number = number(symbols.eta_BW, optional=True)
+    link: Number = number(symbols.eta_l, optional=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.compute is None and self.memory is None and self.link is None:
+            raise InputError(f"{self.name}: give compute, memory or link as a share, as memory=0.9")
+
+    def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
+        old = graph.ceilings
+        factors = {level: given["link"] for level in LINKS if "link" in given}
+        factors |= {Level.MEMORY: given["memory"]} if "memory" in given else {}
+        levels = {**old.levels, **{level: old.factor(level) * factor for level, factor in factors.items()}}
+        return replace(graph, ceilings=replace(old, compute=old.compute * given.get("compute", S.One), levels=levels))
+
+    def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
+        names = {"compute": "peak", "memory": "memory bandwidth", "link": "bandwidth of links"}
+        told = [f"{given[name]} of the {what}" for name, what in names.items() if name in given]
+        return (f"efficiency: every operator reaches {', '.join(told)}; FLOPs and bytes as before",)

@@ -1,0 +1,63 @@
+"""Energy: joules per FLOP, per byte and per second beside the times."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from sympy import Expr
+
+from symroof import symbols
+from symroof.errors import InputError
+from symroof.operators.energy import Energy
+from symroof.operators.graph import Graph
+from symroof.techniques.technique import Example, Number, Technique, number
+
+
+@dataclass(frozen=True)
+class EnergyModel(Technique):
+    """What a step costs in energy, ``E = F eps_F + B eps_B + pi_0 T``; times, FLOPs and bytes stay as they were.
+
+    ================= ==========================================
+    energy balance    ``B_eps = eps_B / eps_F``, FLOP/byte
+    time balance      ``B_tau = P / BW``, the ridge
+    FLOP per joule    ``1 / (eps_F + eps_B / I + pi_0 max(1 / P, 1 / (I BW)))``
+    ================= ==========================================
+
+    Times overlap and joules do not, so the curve of FLOP/J over intensity is an arch and has no ridge. `symroof.analysis.energy`
+    tells the joules of a step and of its operators.
+
+    Parameters
+    ----------
+    flop, byte : eps_F in J per FLOP and eps_B in J per byte of memory traffic.
+    power : pi_0 in watts, drawn whatever runs; 0 is none.
+
+    >>> import symroof
+    >>> from symroof.analysis.energy import energy
+    >>> step = symroof.load_model("llama-2-7b").decode(symbolic=True).apply(EnergyModel(power=0))
+    >>> print(energy(step)["v_proj"].joules)
+    2*L*b*d*e*eps_F*k + L*eps_B*(a*b*d/8 + b*c*e*k/8 + d*e*k*w/8) joule
+
+    Source: Choi, Bedard, Fowler, Vuduc (2013), A roofline model of energy, doi:10.1109/IPDPS.2013.77.
+    """
+
+    name = "energy"
+    summary = "joules per FLOP, per byte and per second"
+    survey = "2.2"
+    source = "doi:10.1109/IPDPS.2013.77"
+    example = Example(over="batch", settings={"flop": 1e-12, "byte": 3e-11, "power": 100})
+
+    flop: Number = number(symbols.eps_F)
+    byte: Number = number(symbols.eps_B)
+    power: Number = number(symbols.pi_0, zero=True)
+
+    def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
+        if graph.energy is not None:
+            raise InputError("energy: the step has an energy model already; give it once")
+        return replace(graph, energy=Energy(given["flop"], given["byte"], given["power"]))
+
+    def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
+        return (
+            f"energy: {given['flop']} J per FLOP, {given['byte']} J per byte of memory traffic, {given['power']} W throughout; "
+            "bytes over links and on chip cost none",
+        )

@@ -1,0 +1,53 @@
+"""Launch overhead: seconds that every occurrence of an operator takes besides its work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from sympy import Expr
+
+from symroof import symbols
+from symroof.operators.graph import Graph
+from symroof.techniques.technique import Example, Number, Technique, number
+
+
+@dataclass(frozen=True)
+class LaunchOverhead(Technique):
+    """Seconds t_0 for every occurrence of an operator, before its work begins; two of them add.
+
+    ================ ===========================================
+    operator         ``max(F / P, B / BW) + t_0``
+    step             ``sum(count max(F / P, B / BW)) + N t_0``
+    ================ ===========================================
+
+    N counts the occurrences of operators, one kernel each. A step with fused operators has fewer of them; a CUDA graph,
+    which launches all of them at once, is a smaller t_0. Work takes longer than launches from the batch on that
+    `symroof.analysis.launches.work_exceeds` tells; a step is never faster than ``N t_0``.
+
+    Parameters
+    ----------
+    launch : t_0 in seconds; 0 is none.
+
+    >>> import symroof
+    >>> step = symroof.load_model("llama-2-7b").decode(symbolic=True)
+    >>> print(symroof.analyze(step.apply(LaunchOverhead()))["v_proj"].time_expr)
+    t_0 + Max((a*b*d/8 + b*c*e*k/8 + d*e*k*w/8)/BW, 2*b*d*e*k/P)
+
+    Source: Fernandez et al. (2023), The Framework Tax, arXiv:2302.06117.
+    """
+
+    name = "launch-overhead"
+    summary = "seconds per operator besides its work"
+    survey = "2.2"
+    source = "arXiv:2302.06117"
+    put_before = ("pipeline-parallel",)
+    example = Example(model="opt-125m", part="total", over="batch", settings={"launch": 5e-06})
+
+    launch: Number = number(symbols.t_0, zero=True)
+
+    def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
+        return replace(graph, ceilings=replace(graph.ceilings, launch=graph.ceilings.launch + given["launch"]))
+
+    def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
+        return (f"launch-overhead: {given['launch']} s for every occurrence of an operator, one kernel each, not hidden behind work",)

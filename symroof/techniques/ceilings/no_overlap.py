@@ -1,0 +1,44 @@
+"""No overlap: an operator's times under its ceilings add up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from sympy import Expr
+
+from symroof.operators.graph import Graph
+from symroof.techniques.technique import Example, Technique
+
+
+@dataclass(frozen=True)
+class NoOverlap(Technique):
+    """An operator computes only when its bytes have arrived: the sum of its times and not the largest.
+
+    ========== =======================================
+    time       ``F / P + B / BW``
+    slowdown   ``1 + min(F / P, B / BW) / max(F / P, B / BW)``
+    ========== =======================================
+
+    The slowdown is 2 at the crossover, tends to 1 away from it, and with n ceilings is at most n. Crossovers stay where
+    they were; a step's time over a variable is one rational function, without knees. Twice is the same as once.
+
+    >>> import symroof
+    >>> step = symroof.load_model("llama-2-7b").decode(symbolic=True)
+    >>> print(symroof.analyze(step.apply(NoOverlap()))["v_proj"].time_expr)
+    2*b*d*e*k/P + (a*b*d/8 + b*c*e*k/8 + d*e*k*w/8)/BW
+
+    Source: Treibig and Hager (2010), arXiv:0905.0792 (a model without overlap of transfers and work).
+    """
+
+    name = "no-overlap"
+    summary = "times under the ceilings add up"
+    survey = "2.2"
+    source = "arXiv:0905.0792"
+    example = Example(over="batch")
+
+    def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
+        return replace(graph, ceilings=replace(graph.ceilings, overlap=False))
+
+    def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
+        return ("no-overlap: an operator's times under its ceilings add up; at most as many times slower as it has ceilings",)

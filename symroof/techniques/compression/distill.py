@@ -1,0 +1,91 @@
+"""Distillation: a smaller model, the student, stands in for the model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from sympy import Expr
+
+from symroof.architectures.model import load_model
+from symroof.architectures.step import Step
+from symroof.errors import InputError
+from symroof.operators.graph import Graph
+from symroof.techniques.technique import Example, Technique, refuse_graph, word
+
+
+@dataclass(frozen=True)
+class Distill(Technique):
+    """The step becomes the student's, with the inputs and conventions of the teacher's.
+
+    Where both steps are memory-bound the speed-up is the ratio of their bytes, ``N_teacher / N_student`` at a small batch and
+    context; where both are compute-bound that of their FLOPs. In a step in numbers the student's dimensions are numbers,
+    and the letters d, f, L are left to the teacher.
+
+    Parameters
+    ----------
+    model : the student, by a name of models/ or a path to a config.
+
+    >>> import symroof
+    >>> step = symroof.load_model("llama-3.1-8b").decode(weight_bits=16)
+    >>> print(step["up_proj"].flops, step.apply(Distill(model="llama-3.2-1b"))["up_proj"].flops)
+    117440512*b flop 33554432*b flop
+    >>> step.apply(Distill(model="llama-3.1-70b"))
+    Traceback (most recent call last):
+        ...
+    symroof.errors.InputError: distill: the student llama-3.1-70b has 70553706496 parameters, llama-3.1-8b 8030261248: expected fewer
+
+    Source: Hinton et al. (2015), arXiv:1503.02531.
+    """
+
+    name = "distill"
+    summary = "a smaller model stands in"
+    survey = "3.3"
+    source = "arXiv:1503.02531"
+    example = Example(model="llama-3.1-8b", part="total", settings={"model": "llama-3.2-1b"})
+
+    model: str = word("", meaning="the student, by name or path")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.model:
+            raise InputError(f"{self.name}: name the student, as model=llama-3.2-1b")
+
+    def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
+        raise refuse_graph(self)
+
+    def on_graph(self, graph: Graph) -> Graph:
+        raise refuse_graph(self)
+
+    def check(self, step: Step) -> None:
+        if earlier := _technique_of(step.letters):
+            raise InputError(f"{self.name} changes the model: put it before {earlier}")
+        student = load_model(self.model)
+        teaches = any(operator.name == "lm_head" for operator, _ in step.letters)
+        if student.architecture.generative != teaches:
+            kinds = ("predicts no tokens", "predicts tokens")
+            raise InputError(
+                f"{self.name}: {student.name} {kinds[not teaches]}, {step.model} {kinds[teaches]}: expected a student of its kind"
+            )
+        count = step.letters.bind(step.values).parameter_count()
+        if count.is_number and student.parameters >= count:
+            raise InputError(
+                f"{self.name}: the student {student.name} has {student.parameters} parameters, {step.model} {count}: expected fewer"
+            )
+
+    def on_step(self, step: Step) -> Step:
+        self.check(step)
+        student = load_model(self.model)
+        symbolic = not step.values.keys() - step.options.inputs().keys()
+        made = student.step(step.options, symbolic=symbolic)
+        letters = made.letters if symbolic else made.letters.bind(student.dimensions)
+        told = f"distill: {student.name} ({student.parameters} parameters) stands in for {step.model}; accuracy is not modelled"
+        return replace(made, letters=replace(letters, statements=(*letters.statements, told)))
+
+
+def _technique_of(graph: Graph) -> str | None:
+    """A technique that the graph went through, by what it stated."""
+    from symroof.techniques.registry import names
+
+    starts = (line.split(":")[0] for line in graph.statements)
+    return next((start for start in starts if start in names()), None)

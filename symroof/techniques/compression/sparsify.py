@@ -1,0 +1,127 @@
+"""Sparsity: weights that are zero are not stored; in the pattern 2:4 they are not multiplied either."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+from sympy import Expr, Integer, Rational
+
+from symroof import symbols
+from symroof.architectures.step import Step
+from symroof.errors import InputError
+from symroof.operators.graph import Graph
+from symroof.operators.operator import Operator
+from symroof.techniques.compression.linears import Wider, linears, matrix, remade, shapes
+from symroof.techniques.technique import Example, Number, Technique, number, word
+
+HALF, METADATA, PERIOD = Rational(1, 2), Integer(2), 4
+"""Density, bits of index per kept weight, and inputs per group of the pattern 2:4."""
+
+
+@dataclass(frozen=True)
+class Sparsify(Technique):
+    """Weights of which a share sigma is kept, each with q_i bits that say where it stands.
+
+    Of a matrix of d f weights ``sigma d f (w + q_i) / 8`` bytes are moved. Unstructured zeros run under the dense
+    roof: tensor cores multiply them like any weight (2 b d f FLOPs stay), and only hardware that skips them does
+    ``2 sigma b d f``. Two of four (2:4) has sigma = 1/2 and q_i = 2 and runs under the sparse peak, which vendors state in
+    dense-equivalent FLOPs: those are counted, and half of them done.
+
+    ============== ============================================== =========================
+    .              bytes of a matrix                              FLOPs, roof
+    ============== ============================================== =========================
+    multiplied     ``sigma d f (w + q_i) / 8``                    ``2 b d f``, dense
+    skipped        ``sigma d f (w + q_i) / 8``                    ``2 sigma b d f``, dense
+    pattern=2:4    ``d f (w + 2) / 16``                           ``2 b d f``, sparse
+    ============== ============================================== =========================
+
+    Bytes are saved where ``sigma < w / (w + q_i)``.
+
+    Parameters
+    ----------
+    density : sigma, the share that is kept.
+    index : q_i, bits per kept weight; 16 stand for a 16-bit place within a tile (Flash-LLM).
+    zeros : "multiplied" as by tensor cores, or "skipped".
+    pattern : "none", or "2:4".
+    operators : linear operators joined by +; without it, those of the layers.
+
+    >>> import symroof
+    >>> step = symroof.load_model("llama-2-7b").decode(symbolic=True)
+    >>> print(step.apply(Sparsify(index=symbols.q_i))["up_proj"].traffic)
+    a*b*d/8 + a*b*f/8 + d*f*sigma*(q_i + w)/8 byte
+    >>> print(step.apply(Sparsify(pattern="2:4")).graph["up_proj"].sparse)
+    True
+
+    Source: Xia et al. (2023), Flash-LLM, arXiv:2309.10285; Mishra et al. (2021), arXiv:2104.08378 (2:4).
+    """
+
+    name = "sparsify"
+    summary = "zeros among the weights are not stored"
+    survey = "3.2"
+    source = "arXiv:2309.10285"
+    put_before = ("memory-levels",)
+    example = Example(over="density", settings={"index": 16}, at=Fraction(1, 4))
+
+    density: Number = number(symbols.sigma)
+    index: Number = number(symbols.q_i, 16, zero=True)
+    zeros: str = word("multiplied", ("multiplied", "skipped"))
+    pattern: str = word("none", ("none", "2:4"))
+    operators: str = word("", meaning="linear operators, joined by +")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.pattern == "none":
+            return
+        if self.density not in (symbols.sigma, HALF):
+            raise InputError(f"{self.name}: density {self.density}: pattern 2:4 keeps 1/2")
+        if self.index not in (16, METADATA):
+            raise InputError(f"{self.name}: index {self.index}: pattern 2:4 takes 2 bits per kept weight")
+        if self.zeros == "skipped":
+            raise InputError(f"{self.name}: zeros=skipped: the sparse peak of pattern 2:4 counts them already")
+        object.__setattr__(self, "density", HALF)
+        object.__setattr__(self, "index", METADATA)
+
+    def check(self, step: Step) -> None:
+        chosen = linears(step.letters, self.operators)
+        if not chosen:
+            raise InputError(f"{self.name}: {step.model} has no linear operator in its layers")
+        if self.pattern == "none":
+            return
+        for name, (inputs, _) in shapes(step.letters, step.values, chosen).items():
+            if inputs.is_number and inputs % PERIOD != 0:
+                raise InputError(f"{self.name}: the {inputs} inputs of {name} are no multiple of {PERIOD}: pattern 2:4 does not fit it")
+        if twice := [one.name for one in chosen.values() if one.sparse]:
+            raise InputError(f"{self.name}: {twice[0]} has the pattern 2:4 already")
+
+    def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
+        chosen = linears(graph, self.operators)
+        kept = Wider(graph, "sigma", given["density"])
+
+        def thinned(operator: Operator) -> Operator:
+            found = matrix(operator)
+            old = found.weight.tensor
+            stored = found.weight.axes or old.axes
+            new = kept.tensor(old, old.name, (*old.axes, kept.axis), index=given["index"])
+            reads = tuple(replace(one, tensor=new, axes=(*stored, kept.axis)) if one is found.weight else one for one in operator.reads)
+            # what is done to each weight, as dequantization, is done to those that are stored
+            fewer = [one.axes == stored or (one.contraction and self.zeros == "skipped") for one in operator.work]
+            work = tuple(replace(one, axes=(*one.axes, kept.axis)) if less else one for one, less in zip(operator.work, fewer, strict=True))
+            return replace(
+                operator, space=kept.space(operator.space), reads=reads, work=work, sparse=operator.sparse or self.pattern == "2:4"
+            )
+
+        return remade(graph, thinned, chosen)
+
+    def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
+        if self.pattern == "2:4":
+            told = (
+                "two of every four weights with 2 bits of index each; FLOPs are dense-equivalent, as the sparse peak counts them: "
+                "half of them are done"
+            )
+        else:
+            how = "skipped" if self.zeros == "skipped" else "multiplied, so FLOPs stay"
+            stored = f"a share {self.density} of the weights with {self.index} bits of index each"
+            told = f"{stored}; zeros are {how}; the dense peak applies"
+        return (f"sparsify: {told}; {self.operators or 'linear operators of the layers'}",)

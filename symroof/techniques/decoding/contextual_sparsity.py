@@ -1,0 +1,145 @@
+"""Contextual sparsity: every token uses a few neurons of the MLP and a few heads, and other tokens use others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import cast
+
+from sympy import Expr, Rational
+
+from symroof import symbols
+from symroof.architectures.step import Step
+from symroof.errors import InputError
+from symroof.operators.graph import Block, Graph
+from symroof.operators.linear import linear
+from symroof.operators.operator import Operator
+from symroof.operators.tensor import Access, Space, Storage, Tensor
+from symroof.techniques.decoding.union import Resized, layers, refuse_digits, reshaped, tokens_of, union
+from symroof.techniques.technique import Example, Number, Technique, number, word
+
+NEURONS, HEADS = frozenset("f"), frozenset("kg")
+"""The axes of what is left out: neurons of a dense MLP, and the KV heads with their query heads."""
+
+
+@dataclass(frozen=True)
+class ContextualSparsity(Technique):
+    """A token needs a share delta of the neurons (heads); a step reads the weights of those that some token needs.
+
+    ==================== =====================================================
+    F of the MLP         ``delta F``
+    weights it reads     ``1 - (1 - delta)^(b s)`` of them: tokens choose independently
+    activations between  ``delta`` of them
+    cache that is read   ``delta`` of the KV heads, for heads: every sequence has its own
+    ==================== =====================================================
+
+    In the MLP the gain in bytes is gone when the batch touches every neuron; in attention it is not. With a predictor
+    of rank rho (``d x rho`` and ``rho x f``) a memory-bound MLP of n matrices pays while ``n d f (1 - delta)^(b s)``
+    is more than ``rho (d + f)``, activations left out.
+
+    Parameters
+    ----------
+    share : delta, above 0 and at most 1.
+    where : "mlp", "heads", or "both". Heads are whole groups, a KV head with its query heads; keys and values of the
+        new token are computed for all of them, so that the cache is whole.
+    predictor : rho, the rank of the predictors of each layer; left out they cost nothing.
+
+    Errors: there is no dense MLP, or no head to choose.
+
+    >>> import symroof
+    >>> step = symroof.load_model("opt-125m").decode(symbolic=True)
+    >>> print(step.apply(ContextualSparsity())["up_proj"].flops)
+    2*b*d*delta*f flop
+
+    Source: Liu et al. (2023), Deja Vu, arXiv:2310.17157.
+    """
+
+    name = "contextual-sparsity"
+    summary = "each token uses a share of the neurons or heads"
+    survey = "4.1"
+    source = "arXiv:2310.17157"
+    put_before = ("memory-levels", "pipeline-parallel", "data-parallel", "expert-parallel")
+    example = Example(model="opt-6.7b", part="up_proj", over="batch", settings={"share": Rational(1, 10)})
+
+    share: Number = number(symbols.delta)
+    where: str = word("mlp", ("mlp", "heads", "both"))
+    predictor: Number = number(symbols.rho, optional=True)
+
+    @property
+    def axes(self) -> tuple[frozenset[str], ...]:
+        """The sets of axes that shrink."""
+        return {"mlp": (NEURONS,), "heads": (HEADS,), "both": (NEURONS, HEADS)}[self.where]
+
+    def check(self, step: Step) -> None:
+        heads = step.values.get(symbols.k)
+        if HEADS in self.axes and heads == 1:
+            raise InputError(
+                f"{self.name}: where={self.where}: {step.model} has one KV head, and no share of it can be left out; where=mlp"
+            )
+        tokens = step.values.get(symbols.b, symbols.b) * (1 if step.options.decode else step.values.get(symbols.s, symbols.s))
+        refuse_digits(self.name, cast(Expr, self.share), tokens)
+
+    def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
+        changed = graph
+        for axes in self.axes:
+            if not any(_chooses(operator, axes) for block in layers(graph) for operator in block.operators):
+                what = "no dense MLP: its neurons are experts already" if axes == NEURONS else "no attention over KV heads"
+                raise InputError(f"{self.name}: where={self.where}: this model has {what}")
+            changed = self._without(changed, axes, given)
+        return changed
+
+    def _without(self, graph: Graph, axes: frozenset[str], given: Mapping[str, Expr]) -> Graph:
+        share = given["share"]
+        first = min(axes, key="fkg".index)
+        fewer = Resized(lambda space: space.resized({first: share * space.sizes[first]}))
+
+        def changed(block: Block) -> Block:
+            if block not in layers(graph):
+                return block
+            operators: list[Operator] = []
+            for operator in block.operators:
+                if "predictor" in given and _chooses(operator, axes) and not any(_chooses(one, axes) for one in operators):
+                    operators += _predictor(operator, axes, given["predictor"])
+                operators.append(self._thinned(operator, axes, share, fewer))
+            return replace(block, operators=tuple(operators))
+
+        return replace(graph, blocks=tuple(changed(block) for block in graph.blocks))
+
+    def _thinned(self, operator: Operator, axes: frozenset[str], share: Expr, fewer: Resized) -> Operator:
+        space = operator.space
+        inside = any(axes <= set(work.axes) for work in operator.work)
+
+        def access_of(access: Access) -> Access:
+            tensor = access.tensor
+            if tensor.storage is Storage.ACTIVATION:
+                return replace(access, tensor=fewer.tensor(tensor)) if axes <= set(tensor.axes) else access
+            if tensor.storage is Storage.WEIGHT and inside and axes <= set(tensor.axes):
+                return replace(access, times=access.times * union(share, tokens_of(self.name, space)))
+            if tensor.storage is Storage.KV_CACHE and inside and axes == HEADS:
+                return replace(access, times=access.times * union(share, space.sizes["s"]))
+            return access
+
+        return reshaped(operator, fewer.space if inside else lambda same: same, access_of)
+
+    def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
+        what = {"mlp": "neurons of the MLP", "heads": "KV heads with their query heads", "both": "neurons and KV heads"}[self.where]
+        cost = "predictors of rank rho are counted" if "predictor" in given else "the predictor is not counted"
+        whole = "" if self.where == "mlp" else "; keys and values of new tokens are computed for all heads"
+        return (f"contextual-sparsity: a token uses delta of the {what}, tokens choose independently; {cost}{whole}",)
+
+
+def _chooses(operator: Operator, axes: frozenset[str]) -> bool:
+    """Whether it reads a weight with what is chosen from."""
+    return any(access.tensor.storage is Storage.WEIGHT and axes <= set(access.tensor.axes) for access in operator.reads)
+
+
+def _predictor(operator: Operator, axes: frozenset[str], rank: Expr) -> tuple[Operator, Operator]:
+    """Two factors that tell from the input of an operator which parts it will need."""
+    x = operator.reads[0].tensor
+    name, out = ("mlp_predictor", "f") if axes == NEURONS else ("head_predictor", "k")
+    sizes: dict[str, Expr] = {**operator.space.sizes, "rho": rank}
+    space = Space(sizes, operator.space.causal, operator.space.band)
+    given = Tensor(x.name, x.axes, x.storage, space, x.bits)
+    first = linear(f"{name}.first", "b s d, d rho -> b s rho", given)
+    second = linear(f"{name}.second", f"b s rho, rho {out} -> b s {out}", first.result)
+    return replace(first, reads=(replace(first.reads[0], tensor=x), *first.reads[1:])), second

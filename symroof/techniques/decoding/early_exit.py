@@ -1,0 +1,155 @@
+"""Early exit: a token leaves the model before its last layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import cast
+
+from sympy import Add, Expr, S
+
+from symroof import symbols
+from symroof.architectures.step import Step
+from symroof.errors import InputError
+from symroof.operators.graph import Block, Graph
+from symroof.operators.operator import Operator
+from symroof.operators.tensor import Access, Storage
+from symroof.symbols import substitute
+from symroof.techniques.decoding.union import Resized, exponents, layers, refuse_digits, reshaped, union
+from symroof.techniques.technique import Example, Number, Technique, number, refuse_graph, word
+
+
+@dataclass(frozen=True)
+class EarlyExit(Technique):
+    """A token runs through a share lambda of the layers on average; a layer's weights are read while any sequence still runs.
+
+    With S_l the share of the tokens that reach layer l, the mean depth is ``lambda L = sum S_l`` and the layers whose
+    weights a batch of b reads are ``L_x = sum 1 - (1 - S_l)^b``, between ``lambda L`` and ``L (1 - (1 - lambda)^b)``.
+
+    ============ ==================== ==========================
+    exits        lambda L             L_x
+    together     ``lambda L``         ``lambda L``
+    independent  ``lambda L``         ``L (1 - (1 - lambda)^b)``
+    geometric    ``(1-(1-p)^L) / p``  ``sum 1-(1-(1-p)^l)^b``
+    ============ ==================== ==========================
+
+    A layer that runs does so ``L_x`` times on ``b lambda L / L_x`` sequences: FLOPs and bytes are the expected ones, and
+    times are those of this mean layer, which no distribution over layers undercuts (time is convex in the batch).
+
+    Parameters
+    ----------
+    depth : lambda, for exits that are together (all sequences of a batch leave at one layer) or independent (each layer
+        is run by each token with that probability, the most that a mean depth can make a batch read).
+    exit : p_x, for geometric exits: the probability of leaving behind each layer. It needs the number of layers.
+
+    Errors: depth with geometric exits or exit without, several kinds of layers with geometric exits, a prompt.
+
+    >>> import symroof
+    >>> step = symroof.load_model("llama-2-7b").decode(symbolic=True)
+    >>> print(step.apply(EarlyExit(exits="independent")).letters.blocks[1].count)
+    L*(1 - (1 - lambda)**b)
+
+    Sources: Schuster et al. (2022), CALM, arXiv:2207.07061; Teerapittayanon et al. (2016), BranchyNet, arXiv:1709.01686.
+    """
+
+    name = "early-exit"
+    summary = "tokens leave before the last layer"
+    survey = "4.1"
+    source = "arXiv:2207.07061"
+    phases = ("decode",)
+    put_before = ("pipeline-parallel", "data-parallel", "expert-parallel")
+    example = Example(part="up_proj", over="batch", settings={"depth": S.One / 2, "exits": "independent"})
+
+    depth: Number = number(symbols.lambda_x, optional=True)
+    exit: Number = number(symbols.p_x, optional=True)
+    exits: str = word("together", ("together", "independent", "geometric"))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        own, other = ("exit", "depth") if self.exits == "geometric" else ("depth", "exit")
+        if getattr(self, other) is not None:
+            raise InputError(f"{self.name}: exits={self.exits} takes {own}, not {other}")
+        if getattr(self, own) is None:
+            object.__setattr__(self, own, symbols.p_x if own == "exit" else symbols.lambda_x)
+
+    def on_graph(self, graph: Graph) -> Graph:
+        if self.exits == "geometric" and not all(block.count.is_number for block in layers(graph)):
+            raise refuse_graph(self)
+        return super().on_graph(graph)
+
+    def on_step(self, step: Step) -> Step:
+        self.check(step)
+        if self.exits != "geometric":
+            return super().on_step(step)
+        total = self._single(step.graph).count
+        if not total.is_integer:
+            raise InputError(f"{self.name}: exits=geometric needs the number of layers; it is {total} here")
+        defined = super().on_graph(step.letters)
+        return replace(step, letters=replace(defined, definitions={**defined.definitions, symbols.L_x: self._run(defined, int(total))}))
+
+    def check(self, step: Step) -> None:
+        if self.exits == "together":
+            return
+        share = self.depth if self.exits == "independent" else self.exit
+        power = 1 if self.exits == "independent" else step.values.get(symbols.L, S.One)
+        refuse_digits(self.name, cast(Expr, share), step.values.get(symbols.b, symbols.b) * power)
+
+    def _single(self, graph: Graph) -> Block:
+        found = layers(graph)
+        if len(found) != 1:
+            raise InputError(f"{self.name}: exits=geometric needs layers of one kind; here are {len(found)} kinds: give a mean depth")
+        return found[0]
+
+    def _run(self, graph: Graph, total: int) -> Expr:
+        """Layers that some sequence runs through: the expected number of layers with any, over the distribution."""
+        stay = 1 - (symbols.p_x if symbols.p_x in graph.letters else cast(Expr, self.exit))
+        return 1 + Add(*(union(stay**behind, symbols.b) for behind in range(1, total)))
+
+    def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
+        blocks = tuple(self._shortened(block, given, graph) if block in layers(graph) else block for block in graph.blocks)
+        definitions = dict(graph.definitions)
+        if symbols.X in definitions and self.exits != "together":
+            share = self._share(self._single(graph) if self.exits == "geometric" else layers(graph)[0], given)
+            definitions[symbols.X] = substitute(definitions[symbols.X], {symbols.b: symbols.b * share})
+        return replace(graph, blocks=blocks, definitions=definitions)
+
+    def _runs(self, block: Block, given: Mapping[str, Expr]) -> Expr:
+        if self.exits == "geometric":
+            return symbols.L_x
+        return block.count * (given["depth"] if self.exits == "together" else union(given["depth"], symbols.b))
+
+    def _share(self, block: Block, given: Mapping[str, Expr]) -> Expr:
+        """Of the sequences, those that are in a layer that runs, on average."""
+        if self.exits == "geometric":
+            leave = given["exit"]
+            return (1 - (1 - leave) ** block.count) / leave / symbols.L_x
+        return given["depth"] * block.count / self._runs(block, given)
+
+    def _shortened(self, block: Block, given: Mapping[str, Expr], graph: Graph) -> Block:
+        copies = block.resident
+        if self.exits == "together":
+            return replace(block, count=self._runs(block, given), copies=copies)
+        touched = [access.times for operator in block.operators for access in operator.reads] + list(graph.definitions.values())
+        if any(exponents(one) for one in touched):
+            raise InputError(f"{self.name}: an earlier technique reads the union of what whole tokens touch; take exits=together with it")
+        share = self._share(block, given)
+        fewer = Resized(lambda space: space.resized({"b": space.sizes["b"] * share}))
+
+        def access_of(access: Access) -> Access:
+            own = access.tensor.storage is Storage.WEIGHT
+            return access if own else replace(access, times=access.times * share)
+
+        operators: tuple[Operator, ...] = tuple(reshaped(operator, fewer.space, access_of) for operator in block.operators)
+        return replace(block, operators=operators, count=self._runs(block, given), copies=copies)
+
+    def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
+        how = {
+            "together": "all sequences of a batch leave at one layer, behind lambda of them",
+            "independent": "each token runs each layer with probability lambda, a layer's weights are read while any sequence runs it",
+            "geometric": "a token leaves behind each layer with probability p_x, a layer's weights are read while any sequence still runs",
+        }[self.exits]
+        kept = "weights and cache of all layers stay in memory"
+        return (
+            f"early-exit: {how}; {kept}; a skipped layer computes and writes no keys or values, one that runs reads a whole context; "
+            "the decision to leave is not counted",
+        )

@@ -1,0 +1,144 @@
+"""How tokens choose experts: the expected number of distinct experts that a step reads, in the place of the most."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import cast
+
+from sympy import Add, Expr, Integer, Min, Rational, S, integer_nthroot
+
+from symroof import symbols
+from symroof.architectures.step import Step
+from symroof.errors import InputError
+from symroof.operators.graph import Graph
+from symroof.symbols import substitute
+from symroof.techniques.decoding.union import refuse_digits, union
+from symroof.techniques.technique import Example, Number, Technique, number, refuse_graph
+
+PARTS = 1 << 16
+"""Routing probabilities are told in parts of this."""
+
+ROUNDED = 1 << 64
+STEEPEST, FINEST = 8, 16
+
+
+@dataclass(frozen=True)
+class ExpertRouting(Technique):
+    """Each of T tokens goes to K of E experts, independently of the others; a step reads X of them in expectation.
+
+    ========= ===================================================================
+    bound     ``X = min(E, K T)``, the most there can be (without this technique)
+    uniform   ``X = E (1 - (1 - K/E)^T)``
+    skewed    ``X = sum_i 1 - (1 - pi_i)^T``, with ``sum_i pi_i = K``
+    ========= ===================================================================
+
+    Skewed: pi_i, the probability that a token goes to expert i, falls as ``i^-zeta`` (Zipf's law), at most 1: an expert
+    whose share of K would be more gets every token, and the rest is shared out again. They are told in parts of
+    1/65536 that add up to K, so X is exact for these. Both are at most ``min(E, K T)`` and equal to K for one token.
+    FLOPs do not change, so intensity rises by ``min(E, K T) / X`` where weights are all that is moved: by at most
+    ``1 / (1 - 1/e) = 1.58`` for uniform routing, where ``K T = E``. X over T falls as T grows, so an operator
+    still has one critical batch at most, a little below that of ``X = E``: by the share ``(1 - K/E)^T``.
+
+    X is exponential in the batch: crossovers over it are gone through in whole numbers.
+
+    Parameters
+    ----------
+    skew : zeta, a number from 0 (uniform) to 8 with a denominator of at most 16. Above 0 the numbers of experts must be known.
+
+    Errors: a dense model, a skew that is a symbol, an exact power of too many digits.
+
+    >>> import symroof
+    >>> step = symroof.load_model("mixtral-8x7b-v0.1").decode(batch=4)
+    >>> step.apply(ExpertRouting()).graph.definitions[symbols.X]
+    175/32
+
+    Sources: Jiang et al. (2024), Mixtral, arXiv:2401.04088; Clauset et al. (2009), arXiv:0706.1062, for Zipf's law.
+    """
+
+    name = "expert-routing"
+    summary = "the experts a step reads are those its tokens choose, in expectation"
+    survey = "4.1"
+    source = "arXiv:2401.04088"
+    example = Example(model="mixtral-8x7b-v0.1", part="expert_up_proj", over="batch")
+
+    skew: Number = number(symbols.zeta, 0, zero=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        skew = cast(Expr, self.skew)
+        if not isinstance(skew, Rational):
+            raise InputError(f"{self.name}: skew has to be a number: the sum over the experts has no closed form in it")
+        if skew > STEEPEST or skew.q > FINEST:
+            raise InputError(f"{self.name}: skew {skew}: expected at most {STEEPEST}, with a denominator of at most {FINEST}")
+
+    def check(self, step: Step) -> None:
+        tokens = self._tokens(step.letters)
+        routed, experts = (step.values.get(symbol, symbol) for symbol in (symbols.K, symbols.E))
+        share = routed / experts if self.skew == 0 else Rational(1, PARTS)
+        refuse_digits(self.name, share, substitute(tokens, step.values))
+
+    def on_graph(self, graph: Graph) -> Graph:
+        if self.skew != 0:
+            raise refuse_graph(self)
+        return self._routed(graph, S.One * symbols.E * union(symbols.K / symbols.E, self._tokens(graph)))
+
+    def on_step(self, step: Step) -> Step:
+        self.check(step)
+        if self.skew == 0:
+            return super().on_step(step)
+        routed, experts = (step.values.get(symbol, symbol) for symbol in (symbols.K, symbols.E))
+        if not (routed.is_number and experts.is_number):
+            raise InputError(f"{self.name}: skew {self.skew} needs the numbers of experts; here they are symbols")
+        tokens = self._tokens(step.letters)
+        touched = Add(*(union(share, tokens) for share in shares(cast(Rational, self.skew), int(experts), int(routed))))
+        return replace(step, letters=self._routed(step.letters, touched))
+
+    def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
+        del given
+        return self.on_graph(graph)
+
+    def _routed(self, graph: Graph, touched: Expr) -> Graph:
+        said = tuple(line for line in graph.statements if not line.startswith("mixture of experts:"))
+        return replace(graph, definitions={**graph.definitions, symbols.X: touched}, statements=(*said, *self.statements({})))
+
+    def _tokens(self, graph: Graph) -> Expr:
+        """Tokens of the step, from the definition of X that is there: min(E, K T)."""
+        meant = graph.definitions.get(symbols.X)
+        if meant is None:
+            raise InputError(f"{self.name}: this model is dense: it has no experts to route tokens to")
+        growing = next((part for part in meant.args if part != symbols.E), S.Zero) if isinstance(meant, Min) else S.Zero
+        tokens = cast(Expr, growing / symbols.K)
+        if tokens == 0 or not tokens.is_polynomial():
+            raise InputError(f"{self.name}: something decides already how many experts a step reads; apply it once, and before early exits")
+        return tokens
+
+    def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
+        del given
+        how = "uniformly" if self.skew == 0 else f"by Zipf's law with exponent {self.skew}"
+        return (
+            f"mixture of experts: tokens choose experts independently and {how}; a step reads the weights of X experts of a "
+            "layer, the expected number of distinct ones, and every expert reads its tokens' inputs",
+        )
+
+
+def shares(skew: Rational, experts: int, routed: int) -> tuple[Expr, ...]:
+    """The probability that a token goes to each expert, the most wanted first: proportional to ``i^-skew``, at most 1, adding up to K.
+
+    >>> [str(one) for one in shares(Rational(0), 4, 2)]
+    ['1/2', '1/2', '1/2', '1/2']
+    >>> [float(one) for one in shares(Rational(2), 4, 2)][:2]
+    [1.0, 0.5901641845703125]
+    """
+    power, root = int(skew.p), int(skew.q)
+    weights = [int(integer_nthroot(ROUNDED**root // place**power, root)[0]) for place in range(1, experts + 1)]
+    full = 0
+    while full < routed and weights[full] * (routed - full) > sum(weights[full:]):
+        full += 1
+    if full == routed:
+        return (*[S.One] * routed, *[S.Zero] * (experts - routed))
+    rest, parts = sum(weights[full:]), (routed - full) * PARTS
+    counts = [weight * parts // rest for weight in weights[full:]]
+    missing = parts - sum(counts)
+    counts = [count + (place < missing) for place, count in enumerate(counts)]
+    return (*[S.One] * full, *(cast(Expr, Rational(Integer(count), PARTS)) for count in counts))

@@ -1,0 +1,109 @@
+"""Medusa: extra heads guess the next tokens, a tree of candidates is verified in one step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import cast
+
+from sympy import Expr, Rational
+
+from symroof import symbols
+from symroof.architectures.step import Step
+from symroof.errors import InputError
+from symroof.operators.elementwise import activation, add
+from symroof.operators.graph import Block, Graph
+from symroof.operators.linear import linear
+from symroof.operators.operator import Operator
+from symroof.operators.tensor import Access, Space
+from symroof.techniques.decoding.verification import expected, require_exact, require_verifiable, verified
+from symroof.techniques.technique import Example, Number, Technique, number
+
+
+@dataclass(frozen=True)
+class Medusa(Technique):
+    """h_m heads guess the h_m tokens after the next one; a step verifies n_t candidates and the token that is certain.
+
+    A head is a residual block ``x + SiLU(x W)`` with ``W`` of d x d, and an LM head of its own, d x v.
+
+    ================= ================================================================================
+    tokens per step   ``1 + alpha + ... + alpha^h_m``
+    verification      the step with ``n_t + 1`` query tokens, which look at ``t + n_t`` positions each
+    heads             on one token of every sequence, ``h_m (2 b d^2 + 2 b d v + ...)`` FLOPs
+    memory            ``h_m (d^2 + d v)`` weights more
+    ================= ================================================================================
+
+    Against speculation the draft costs ``h_m (d^2 + d v)`` weights instead of a model's. It pays while tokens are more
+    than the ratio of the times of the two steps; compute-bound never.
+
+    Parameters
+    ----------
+    heads : h_m.
+    nodes : n_t, candidate tokens of the tree, the certain one left out; at least one per head.
+    acceptance : alpha, the probability that a head's true token is among its candidates, the earlier ones being right.
+
+    Errors: fewer nodes than heads, a recurrent model, a step that verifies already, no LM head.
+
+    >>> import symroof
+    >>> step = symroof.load_model("llama-2-7b").decode(symbolic=True)
+    >>> print(step.apply(Medusa(heads=4, nodes=63, acceptance=0.6))["medusa.lm_head"].flops)
+    2*b*d*v flop
+
+    Source: Cai et al. (2024), arXiv:2401.10774, sections 2.1 and 2.3.
+    """
+
+    name = "medusa"
+    summary = "extra heads guess tokens, a tree of candidates is verified at once"
+    survey = "4.2"
+    source = "arXiv:2401.10774"
+    phases = ("decode",)
+    example = Example(part="total", over="batch", settings={"heads": 4, "nodes": 20, "acceptance": Rational(3, 5)}, inputs={"seq_len": 256})
+
+    heads: Number = number(symbols.h_m)
+    nodes: Number = number(symbols.n_t)
+    acceptance: Number = number(symbols.alpha, zero=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        heads, nodes = cast(Expr, self.heads), cast(Expr, self.nodes)
+        if heads.is_number and nodes.is_number and nodes < heads:
+            raise InputError(f"{self.name}: nodes {nodes}: {heads} heads need a candidate each, so at least {heads} nodes")
+
+    def check(self, step: Step) -> None:
+        require_exact(self.name, step)
+
+    def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
+        require_verifiable(self.name, graph)
+        if "lm_head" not in {operator.name for operator, _ in graph}:
+            raise InputError(f"{self.name}: this model has no LM head to add others to")
+        tokens = expected(given["acceptance"], cast(Expr, self.acceptance), given["heads"], cast(Expr, self.heads))
+        after = verified(graph, given["nodes"] + 1, tree=True)
+        block = Block("medusa", _head(after["lm_head"]), given["heads"])
+        return replace(after, blocks=(*after.blocks, block), tokens=tokens)
+
+    def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
+        del given
+        return (
+            "medusa: one step on n_t + 1 tokens of every sequence verifies the tree, each of them looking at the whole context and "
+            "at the whole tree under a mask; the heads run on the last accepted token alone",
+            "time is told per expected token; a head's token is accepted with probability alpha, independently",
+        )
+
+
+def _head(lm_head: Operator) -> tuple[Operator, ...]:
+    """A head on one row of what the model's own reads."""
+    read = lm_head.reads[0]
+    x, width = read.tensor, (read.axes or read.tensor.axes)[-1]
+    space = _squared(lm_head.space, width)
+    row = replace(x, axes=("b", width), space=space)
+    first = linear("medusa.linear", f"b {width}, {width} o -> b o", row)
+    act = activation("medusa.act", "silu", first.result)
+    added = add("medusa.add", act.result, replace(row, axes=("b", "o")))
+    logits = linear("medusa.lm_head", "b o, v o -> b v", added.result)
+    last = Access(x, ("b", width))
+    return replace(first, reads=(last, *first.reads[1:])), act, replace(added, reads=(added.reads[0], last)), logits
+
+
+def _squared(space: Space, width: str) -> Space:
+    """With a second axis of the hidden size, so that a square weight has two."""
+    return replace(space, sizes={**space.sizes, "o": space.sizes[width]})

@@ -1,0 +1,88 @@
+"""Layers left out: a fixed set of layers that no token runs through."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from sympy import Add, Expr, Rational
+
+from symroof import symbols
+from symroof.architectures.step import Step
+from symroof.errors import InputError
+from symroof.operators.graph import Graph
+from symroof.techniques.decoding.union import layers
+from symroof.techniques.technique import Example, Number, Technique, number
+
+
+@dataclass(frozen=True)
+class SkipLayers(Technique):
+    """Fewer layers of the same kind: their weights, cache and work go.
+
+    ========= ==============================================================
+    layers    ``L - n_x``, or ``lambda L``; of several kinds, the same share of each
+    F, B      those of the layers by that share; embedding and LM head stay
+    intensity of every operator as it was
+    ========= ==============================================================
+
+    It always pays; by less than ``1 / lambda``, as the ends of the model stay. What the model's answers lose is not counted.
+
+    Parameters
+    ----------
+    depth : lambda, the share of the layers that is kept; a symbol where neither is given.
+    layers : n_x, the number left out, in the place of the share.
+
+    Errors: both are given; no layer is left; the share of this model's layers is no whole number.
+
+    >>> import symroof
+    >>> step = symroof.load_model("llama-2-7b").decode(symbolic=True)
+    >>> print(step.apply(SkipLayers(layers=8)).letters.blocks[1].count)
+    L - n_x
+
+    Source: Fan et al. (2019), LayerDrop, arXiv:1909.11556.
+    """
+
+    name = "skip-layers"
+    summary = "some layers are left out, for all tokens"
+    survey = "4.1"
+    source = "arXiv:1909.11556"
+    put_before = ("pipeline-parallel",)
+    example = Example(part="up_proj", over="batch", settings={"depth": Rational(3, 4)})
+
+    depth: Number = number(symbols.lambda_x, optional=True)
+    layers: Number = number(symbols.n_x, optional=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.depth is not None and self.layers is not None:
+            raise InputError(f"{self.name}: give depth or layers, not both")
+        if self.depth is None and self.layers is None:
+            object.__setattr__(self, "depth", symbols.lambda_x)
+
+    def check(self, step: Step) -> None:
+        total = Add(*(block.resident for block in layers(step.graph)))
+        if not total.is_number:
+            return
+        if isinstance(self.layers, Expr) and self.layers.is_number and self.layers >= total:
+            raise InputError(f"{self.name}: layers {self.layers}: {step.model} has {total}, and one has to stay")
+        if isinstance(self.depth, Expr) and self.depth.is_number and not (self.depth * total).is_integer:
+            near = max(1, round(self.depth * total))
+            raise InputError(f"{self.name}: depth {self.depth} of {total} layers is {self.depth * total} layers; {near}/{total} is {near}")
+
+    def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
+        if symbols.L_x in graph.definitions:
+            raise InputError(f"{self.name}: tokens leave these layers early already, by how many there are; leave layers out first")
+        chosen = layers(graph)
+        total = Add(*(block.resident for block in chosen))
+        share = given["depth"] if "depth" in given else 1 - given["layers"] / total
+        blocks = tuple(
+            replace(block, count=(block.count * share).expand(), copies=None if block.copies is None else (block.copies * share).expand())
+            if block in chosen
+            else block
+            for block in graph.blocks
+        )
+        return replace(graph, blocks=blocks)
+
+    def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
+        told = "lambda of the layers are kept" if "depth" in given else "n_x layers are left out, of every kind the same share"
+        return (f"skip-layers: {told}, with their weights and cache; embedding and LM head stay",)

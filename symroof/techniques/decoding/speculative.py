@@ -1,0 +1,153 @@
+"""Speculative decoding: a draft guesses several tokens, one step of the target verifies them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import cast
+
+from sympy import Expr, Integer, Rational, Symbol
+
+from symroof import symbols
+from symroof.architectures.model import Model, load_model
+from symroof.architectures.step import Step
+from symroof.errors import InputError
+from symroof.operators.graph import Block, Graph
+from symroof.symbols import substitute
+from symroof.techniques.decoding.union import Resized
+from symroof.techniques.decoding.verification import expected, renamed, require_exact, require_verifiable, verified
+from symroof.techniques.technique import Example, Number, Technique, number, refuse_graph, word
+
+DRAFT = "draft."
+
+
+@dataclass(frozen=True)
+class Speculative(Technique):
+    """gamma tokens are drafted, then verified by one step of the target on gamma + 1 query tokens of every sequence.
+
+    ================= ==============================================================================
+    tokens per step   ``1 + alpha + ... + alpha^gamma = (1 - alpha^(gamma+1)) / (1 - alpha)``
+    verification      the step with ``s = gamma + 1``, ``t + gamma`` positions, ``gamma + 1`` rows of logits
+    draft             gamma steps of the draft model at ``t + (gamma-1)/2`` positions on average, or
+                      ``kappa_d gamma`` times the target's own step
+    ================= ==============================================================================
+
+    Weights and cache are read once for gamma + 1 tokens, so intensity rises by up to gamma + 1; FLOPs per token rise
+    by ``(gamma + 1 + kappa_d gamma) / tokens``. With T(gamma) the time of such a step, it pays while tokens are more
+    than ``T(gamma) / T(0)``: at batch 1, memory-bound, by Leviathan's ``tokens / (kappa_d gamma + 1)``; compute-bound
+    never. For a dense model some length pays exactly if ``alpha > T(1)/T(0) - 1`` (`symroof.analysis.speculation`).
+
+    Parameters
+    ----------
+    acceptance : alpha, from 0 (one token per step) to 1 (gamma + 1); tokens are accepted independently.
+    length : gamma, a whole number.
+    draft : a model of the same vocabulary, by name; its weights and cache count in memory.
+    draft_cost : kappa_d, in the place of a draft: the time of a drafted token over that of a decode step, from 0; no memory.
+
+    Errors: a draft and a cost, a draft of another vocabulary, a recurrent model, a step that verifies already.
+
+    >>> import symroof
+    >>> step = symroof.load_model("llama-2-7b").decode(symbolic=True)
+    >>> step.apply(Speculative(length=2, draft_cost=0)).letters.tokens
+    alpha**2 + alpha + 1
+
+    Source: Leviathan et al. (2023), arXiv:2211.17192, equation 1 and theorem 3.8.
+    """
+
+    name = "speculative"
+    summary = "a draft guesses tokens, one step of the target verifies them"
+    survey = "4.2"
+    source = "arXiv:2211.17192"
+    phases = ("decode",)
+    example = Example(
+        part="total",
+        over="batch",
+        settings={"acceptance": Rational(4, 5), "length": 4, "draft_cost": Rational(1, 20)},
+        inputs={"seq_len": 64},
+    )
+
+    acceptance: Number = number(symbols.alpha, zero=True)
+    length: Number = number(symbols.gamma)
+    draft: str = word("", meaning="the draft model, by name")
+    draft_cost: Number = number(symbols.kappa_d, zero=True, optional=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.draft and self.draft_cost is not None:
+            raise InputError(f"{self.name}: give draft or draft_cost, not both")
+        if not self.draft and self.draft_cost is None:
+            object.__setattr__(self, "draft_cost", symbols.kappa_d)
+
+    def check(self, step: Step) -> None:
+        require_exact(self.name, step)
+
+    def on_graph(self, graph: Graph) -> Graph:
+        if self.draft:
+            raise refuse_graph(self)
+        return super().on_graph(graph)
+
+    def on_step(self, step: Step) -> Step:
+        if not self.draft:
+            return super().on_step(step)
+        self.check(step)
+        drafts, definitions = self._drafting(step)
+        changed = super().on_graph(step.letters)
+        return replace(
+            step, letters=replace(changed, blocks=(*drafts, *changed.blocks), definitions={**changed.definitions, **definitions})
+        )
+
+    def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
+        require_verifiable(self.name, graph)
+        length = given["length"]
+        tokens = expected(given["acceptance"], cast(Expr, self.acceptance), length, cast(Expr, self.length))
+        after = replace(verified(graph, length + 1), tokens=tokens)
+        cost = given.get("draft_cost", Integer(0))
+        if cost == 0:
+            return after
+        drafting, definitions = _apart(
+            graph, {symbol: meant for symbol, meant in graph.definitions.items() if after.definitions[symbol] != meant}, {}
+        )
+        own = tuple(replace(renamed(block, DRAFT), count=cost * length * block.count, copies=Integer(0)) for block in drafting.blocks)
+        return replace(after, blocks=(*own, *after.blocks), definitions={**after.definitions, **definitions})
+
+    def _drafting(self, step: Step) -> tuple[tuple[Block, ...], dict[Symbol, Expr]]:
+        """The draft model's steps, with its dimensions in numbers, and what its window or its experts are."""
+        model = load_model(self.draft)
+        self._same_vocabulary(model, step)
+        length = self.parameters(step.letters)[0]["length"]
+        own = model.step(replace(step.options, mla="auto")).letters
+        later = {**model.dimensions, symbols.t: symbols.t + (length - 1) / 2}
+        graph, definitions = _apart(own, own.definitions, later)
+        blocks = tuple(replace(renamed(block, DRAFT), count=length * block.count, copies=block.resident) for block in graph.blocks)
+        return blocks, definitions
+
+    def _same_vocabulary(self, model: Model, step: Step) -> None:
+        sizes = [values.get(symbols.v) for values in (model.dimensions, step.values)]
+        if sizes[0] is None:
+            raise InputError(f"{self.name}: draft {self.draft} generates no tokens")
+        if sizes[1] is not None and sizes[0] != sizes[1]:
+            own, wanted = sizes
+            raise InputError(
+                f"{self.name}: draft {self.draft} has a vocabulary of {own} tokens, {step.model} one of {wanted}: they must be the same"
+            )
+
+    def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
+        cost = f"by {self.draft}" if self.draft else "each at kappa_d of a decode step; the draft's memory is not counted"
+        return (
+            f"speculative: gamma tokens are drafted {cost}; one step on gamma + 1 tokens of every sequence verifies them; "
+            "each is accepted with probability alpha, independently, and all sequences of a batch wait for the expected number",
+            "time is told per expected token; rejection sampling and rolling back the cache are not counted; a sliding window counts as "
+            "wider by the drafted tokens",
+        )
+
+
+OF_DRAFT = {symbols.X: symbols.X_d, symbols.t_w: symbols.t_d}
+
+
+def _apart(graph: Graph, definitions: Mapping[Symbol, Expr], values: Mapping[Symbol, Expr]) -> tuple[Graph, dict[Symbol, Expr]]:
+    """The draft's graph with symbols of its own for what the target's stand for something else, and what they stand for."""
+    own = {symbol: substitute(meant, values) for symbol, meant in definitions.items()}
+    named = {OF_DRAFT[symbol]: meant for symbol, meant in own.items() if symbol in OF_DRAFT}
+    inside = {symbol: OF_DRAFT.get(symbol, meant) for symbol, meant in own.items()}
+    apart = Resized(replace)
+    return replace(graph, definitions={}).over(apart.tensor).bind({**values, **inside}), named

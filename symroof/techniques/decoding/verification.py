@@ -1,0 +1,105 @@
+"""A decode step that runs on several tokens of every sequence at once, to verify what was guessed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sympy import Add, Expr, Integer, Symbol
+
+from symroof import symbols
+from symroof.architectures.step import Step
+from symroof.errors import InputError
+from symroof.operators.graph import Block, Graph
+from symroof.operators.operator import Kind, Operator
+from symroof.operators.tensor import Access, Space
+from symroof.symbols import substitute
+from symroof.techniques.decoding.union import Resized, exponents, more_tokens, reshaped
+
+
+def verified(graph: Graph, queries: Expr, *, tree: bool = False) -> Graph:
+    """The target step with so many query tokens per sequence, the last one's logits and all others' too.
+
+    The context grows by the guessed tokens; the queries see it under the causal mask, those of a tree all of it (an
+    implementation masks the rest). Where tokens touch parts of a weight (experts), they are that many more tokens.
+    """
+    more = queries - 1
+
+    def wider(space: Space) -> Space:
+        grown = {axis: more_tokens(size, queries) for axis, size in space.sizes.items() if exponents(size)}
+        grown |= {axis: space.sizes[axis] + more for axis in ("t", "z") if axis in space.sizes}
+        return replace(space.resized({"s": queries, "u": queries, "s_c": queries, **grown}), causal=space.causal and not tree)
+
+    made = Resized(wider)
+
+    def access_of(access: Access) -> Access:
+        times = more_tokens(access.times, queries) if exponents(access.times) else access.times
+        return replace(access, tensor=made.tensor(access.tensor), times=times)
+
+    def block_of(block: Block) -> Block:
+        count = more_tokens(block.count, queries) if exponents(block.count) else block.count
+        operators = tuple(reshaped(operator, made.space, access_of) for operator in block.operators)
+        return replace(block, operators=operators, count=count)
+
+    definitions = {symbol: _of_more_tokens(symbol, meant, queries) for symbol, meant in graph.definitions.items()}
+    return replace(graph, blocks=tuple(block_of(block) for block in graph.blocks), definitions=definitions)
+
+
+def _of_more_tokens(symbol: Symbol, meant: Expr, queries: Expr) -> Expr:
+    if symbol == symbols.X and not exponents(meant):
+        return substitute(meant, {symbols.b: symbols.b * queries})
+    return more_tokens(meant, queries)
+
+
+def expected(acceptance: Expr, value: Expr, most: Expr, count: Expr) -> Expr:
+    """Expected tokens of a chain of guesses that ends at the first one rejected: ``1 + alpha + ... + alpha^gamma``.
+
+    Parameters
+    ----------
+    acceptance, value : alpha as formulas have it, and what it stands for.
+    most, count : gamma as formulas have it, and what it stands for; with a number the result is a polynomial in alpha.
+
+    >>> from symroof.symbols import alpha, gamma
+    >>> expected(alpha, alpha, gamma, Integer(2))
+    alpha**2 + alpha + 1
+    >>> expected(alpha, alpha, gamma, gamma)
+    (1 - alpha**(gamma + 1))/(1 - alpha)
+    >>> expected(alpha, Integer(1), gamma, gamma)
+    gamma + 1
+    """
+    if value == 0:
+        return Integer(1)
+    if count.is_number:
+        return Add(*(acceptance**place for place in range(int(count) + 1)))
+    return most + 1 if value == 1 else (1 - acceptance ** (most + 1)) / (1 - acceptance)
+
+
+def require_verifiable(name: str, graph: Graph) -> None:
+    """Raise where a step cannot verify several tokens, or does so already.
+
+    Raises
+    ------
+    InputError
+        The message says which of these it is.
+    """
+    if graph.tokens != 1:
+        raise InputError(f"{name}: a step completes {graph.tokens} tokens of a sequence already; a guess is verified from one at a time")
+    queries = graph.blocks[0].operators[0].space.sizes.get("s")
+    if queries != 1:
+        raise InputError(f"{name}: the step has {queries} query tokens per sequence already; a guess is verified from one at a time")
+    for operator, _ in graph:
+        if operator.kind in (Kind.SCAN, Kind.CONVOLUTION):
+            raise InputError(
+                f"{name}: {operator.name} keeps a state of all tokens so far, which cannot be taken back when a guess is rejected"
+            )
+
+
+def require_exact(name: str, step: Step) -> None:
+    """Raise where the step is not counted exactly: another tool's decode step has one query token by its nature."""
+    if step.options.accounting != "exact":
+        raise InputError(f"{name} needs accounting exact; accounting {step.options.accounting} knows one query token per decode step")
+
+
+def renamed(block: Block, prefix: str) -> Block:
+    """The block and its operators with a prefix before their names."""
+    operators: tuple[Operator, ...] = tuple(replace(operator, name=prefix + operator.name) for operator in block.operators)
+    return replace(block, name=prefix + block.name, operators=operators)

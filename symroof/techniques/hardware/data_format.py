@@ -1,0 +1,87 @@
+"""A data format with a peak of its own: narrow operands, their shared scales, and the units that multiply them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from sympy import Expr, Integer
+
+from symroof import symbols
+from symroof.operators.graph import CONTRACTIONS, Block, Graph
+from symroof.operators.operator import ADDED, Operator
+from symroof.operators.tensor import Storage, Tensor
+from symroof.techniques.compression.linears import linears, weights_of
+from symroof.techniques.hardware.unit import EVERY, AddedUnit
+from symroof.techniques.technique import Example, Number, Technique, number, word
+
+
+@dataclass(frozen=True)
+class DataFormat(Technique):
+    """Operands of q_f bits with a shared scale of q_s bits for every G elements; contractions of them run at the peak P_f.
+
+    An element takes ``q_f + q_s / G`` bits: 4.25 in the microscaling formats (4 bits, 8 for every 32 elements). An operator
+    with a wider operand, a 16-bit cache or LM head, keeps the device's peak for that width. Against operands of w bits at
+    peak P all of a large layer is ``w / (q_f + q_s / G)`` times faster while memory-bound, and ``P_f / P`` beyond: the
+    crossover moves by the second over the first.
+
+    Parameters
+    ----------
+    bits : q_f.
+    peak : P_f, as 9000TFLOP/s.
+    group, scale : G and q_s; without a group no scale is counted.
+    operands : "weights+activations", or "all", the cache too.
+
+    >>> import symroof
+    >>> step = symroof.load_model("llama-2-7b").decode(symbolic=True)
+    >>> print(step.apply(DataFormat(bits=4, group=32))["up_proj"].traffic)
+    17*b*d/32 + 17*b*f/32 + 17*d*f/32 byte
+
+    Source: Rouhani et al. (2023), Microscaling Data Formats for Deep Learning, arXiv:2310.10537, table 1.
+    """
+
+    name = "data-format"
+    summary = "operands in a narrow format, with units of their own for it"
+    survey = "6.3"
+    source = "arXiv:2310.10537"
+    example = Example(settings={"bits": 4, "group": 32, "peak": 1248 * 10**12})
+
+    bits: Number = number(symbols.q_f)
+    peak: Number = number(symbols.P_f)
+    group: Number = number(symbols.G, optional=True)
+    scale: Number = number(symbols.q_s, 8)
+    operands: str = word("weights+activations", ("weights+activations", "all"))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.group is None:
+            object.__setattr__(self, "scale", Integer(0))
+
+    def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
+        beside = given["scale"] / given["group"] if "group" in given else Integer(0)
+        weights = weights_of(linears(graph).values())
+        places = {Storage.ACTIVATION, Storage.KV_CACHE} if self.operands == "all" else {Storage.ACTIVATION}
+        made: dict[int, Tensor] = {}
+
+        def tensor_of(tensor: Tensor) -> Tensor:
+            if id(tensor) not in made:
+                narrow = id(tensor) in weights or tensor.storage in places
+                made[id(tensor)] = replace(tensor, bits=given["bits"], overhead=beside) if narrow else tensor
+            return made[id(tensor)]
+
+        unit = AddedUnit("data format", symbols.BW, {EVERY: given["peak"]})
+
+        def placed(operator: Operator, _: Block) -> Operator:
+            operands = [access.tensor for access in operator.reads if not access.tensor.name.endswith(ADDED)]
+            narrow = operator.kind in CONTRACTIONS and all(tensor.bits == given["bits"] for tensor in operands)
+            return replace(operator, unit=unit) if narrow and operator.unit is None else operator
+
+        return graph.over(tensor_of).each(placed)
+
+    def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
+        stored = " + q_s/G" if "group" in given else ", scales not counted"
+        what = "weights, activations and KV cache" if self.operands == "all" else "weights and activations"
+        return (
+            f"data-format: {what} in {given['bits']} bits{stored}; embedding, routers and LM head stay; conversions are not counted",
+            f"data-format: contractions whose operands are all in the format run at {given['peak']}, others at the device's peaks",
+        )

@@ -1,0 +1,123 @@
+"""Processing in memory: a unit beside the device that runs some operators where their data lie."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import cast
+
+from sympy import Add, Expr, Integer, ceiling
+
+from symroof import symbols
+from symroof.architectures.step import Step
+from symroof.errors import EinsumError, InputError, nearest, quote
+from symroof.hardware.loader import load_hardware
+from symroof.operators.graph import CONTRACTIONS, Graph
+from symroof.operators.operator import Operator
+from symroof.operators.tensor import Storage
+from symroof.techniques.hardware.unit import AddedUnit, added
+from symroof.techniques.system.sequences import attends
+from symroof.techniques.technique import Example, Number, Technique, number, word
+
+ATTENTION = "attention"
+
+
+@dataclass(frozen=True)
+class Pim(Technique):
+    """Chosen operators on units in memory: a bandwidth BW_u above the device's under a low peak P_u.
+
+    An operator of intensity I that is memory-bound on the device is faster there while ``I < P_u / BW``, if ``BW_u > BW``; by
+    ``BW_u / BW`` up to the unit's own ridge ``P_u / BW_u``, by ``P_u / (I BW)`` beyond.
+
+    Parameters
+    ----------
+    unit : a device, as hbm-pim, aim, upmem.
+    units : n_p, how many of them; the operators are spread over all. Left out, one.
+    operators : their names joined by +; or "attention", its contractions.
+    peak, bandwidth : P_u and BW_u of one unit, in the place of the device's.
+
+    >>> import symroof
+    >>> step = symroof.load_model("llama-2-7b").decode(batch=1, seq_len=1024, weight_bits=16, activation_bits=16, kv_bits=16)
+    >>> [one.bound for one in symroof.analyze(step.apply(Pim(units=5)), "a100-sxm-80gb") if one.name == "qk_matmul"]
+    ['compute']
+
+    Source: the survey's section 6.2; Kwon et al. (2021), ISSCC, doi:10.1109/ISSCC42613.2021.9365862 (HBM-PIM).
+    """
+
+    name = "pim"
+    summary = "processing in memory: some operators on units beside the memory banks"
+    survey = "6.2"
+    source = "doi:10.1109/ISSCC42613.2021.9365862"
+    example = Example(part="up_proj", settings={"units": 5, "operators": "up_proj"}, inputs={"seq_len": 1024})
+
+    unit: str = word("hbm-pim", meaning="a device")
+    units: Number = number(symbols.n_p, optional=True)
+    operators: str = word(ATTENTION, meaning="operators joined by +, or attention")
+    peak: Number = number(symbols.P_u, optional=True)
+    bandwidth: Number = number(symbols.BW_u, optional=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        load_hardware(self.unit)  # says so if there is none
+
+    def check(self, step: Step) -> None:
+        device, graph = load_hardware(self.unit), step.graph
+        unit, names = self._unit({}), self._named(graph)
+        for name in sorted(names):
+            try:
+                types = graph.data_types(graph[name])
+            except EinsumError:  # a width is a letter yet
+                continue
+            unit.fastest(types, sparse=graph[name].sparse)
+        kept = {
+            access.tensor: count
+            for operator, count in graph
+            if operator.name in names
+            for access in operator.reads
+            if access.tensor.storage is not Storage.ACTIVATION
+        }
+        needed = Add(*(count * tensor.byte_count for tensor, count in kept.items()))
+        units = Integer(1) if self.units is None else cast(Expr, self.units)
+        if device.capacity_figure is None or not (needed.is_number and units.is_number):
+            return
+        room = device.capacity_figure.value
+        if needed > units * room:
+            raise InputError(
+                f"{self.name}: weights and cache of the operators take {needed} bytes, and {units} x {device.title} hold {units * room}; "
+                f"expected units={ceiling(needed / room)} or more"
+            )
+
+    def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
+        names, unit = self._named(graph), self._unit(given)
+        return graph.each(lambda operator, _: replace(operator, unit=unit) if operator.name in names else operator)
+
+    def _unit(self, given: Mapping[str, Expr]) -> AddedUnit:
+        return added(load_hardware(self.unit), given.get("peak"), given.get("bandwidth"), given.get("units", Integer(1)))
+
+    def _named(self, graph: Graph) -> set[str]:
+        """The operators that move, with those made of them."""
+        every = [operator for operator, _ in graph]
+        if self.operators == ATTENTION:
+            found = {operator.name for operator in every if _attention(operator)}
+            if not found:
+                raise InputError(f"{self.name}: this model has no attention; name the operators to be moved, as operators=up_proj")
+            return found
+        found = set()
+        for name in self.operators.split("+"):
+            own = {one.name for one in every if name in one.name.split(".") or one.name.startswith(f"{name}.")}
+            if not own:
+                raise InputError(f"{self.name}: operators {quote(name)}: {nearest(name, [one.name for one in every])}")
+            found |= own
+        return found
+
+    def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
+        title, count = load_hardware(self.unit).title, given.get("units", 1)
+        what = "attention's contractions" if self.operators == ATTENTION else self.operators
+        return (
+            f"pim: {what} on {count} x {title}, all of whose traffic is internal; handing operands over is not counted, and the device "
+            "waits meanwhile",
+        )
+
+
+def _attention(operator: Operator) -> bool:
+    return operator.kind in CONTRACTIONS and attends(operator)

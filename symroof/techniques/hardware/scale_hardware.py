@@ -1,0 +1,68 @@
+"""Scaled hardware: factors on peak, memory bandwidth and buffer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from sympy import Expr
+
+from symroof import symbols
+from symroof.errors import InputError
+from symroof.operators.graph import Graph
+from symroof.operators.tensor import Level
+from symroof.techniques.technique import Example, Number, Technique, number
+
+
+@dataclass(frozen=True)
+class ScaleHardware(Technique):
+    """The device with f_P of its peaks, f_BW of its memory bandwidth and f_M of its buffer.
+
+    The ridge is at ``(f_P / f_BW) P / BW``: in the large-layer limit the critical batch is proportional to it. A
+    memory-bound operator of intensity I is faster by f_BW up to ``f_BW = P / (I BW)``, and by no more than that beyond.
+
+    Parameters
+    ----------
+    peak, bandwidth, buffer : f_P, f_BW, f_M; what is left out stays as it is.
+
+    >>> import symroof
+    >>> step = symroof.load_model("llama-2-13b").decode(batch=1, seq_len=1024, weight_bits=16, activation_bits=16, kv_bits=16)
+    >>> scaled = step.apply(ScaleHardware(bandwidth=3))
+    >>> [symroof.analyze(one, "survey/nvidia_A6000")["up_proj"].times["memory"] for one in (step, scaled)]
+    [138277/750000000, 138277/2250000000]
+
+    Source: Williams, Waterman, Patterson (2009), doi:10.1145/1498765.1498785; the survey's Figure 20 (three times the bandwidth).
+    """
+
+    name = "scale-hardware"
+    summary = "a device with another peak, memory bandwidth or buffer"
+    survey = "6.1"
+    source = "doi:10.1145/1498765.1498785"
+    example = Example(
+        model="llama-2-13b", over="batch", settings={"bandwidth": 3}, inputs={"seq_len": 1024}, hardware="survey/nvidia_A6000"
+    )
+
+    peak: Number = number(symbols.f_P, optional=True)
+    bandwidth: Number = number(symbols.f_BW, optional=True)
+    buffer: Number = number(symbols.f_M, optional=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.peak is None and self.bandwidth is None and self.buffer is None:
+            raise InputError(f"{self.name}: give a factor on peak, bandwidth or buffer, as bandwidth=3")
+
+    def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
+        ceilings = graph.ceilings
+        if "bandwidth" in given:
+            levels = {**ceilings.levels, Level.MEMORY: ceilings.factor(Level.MEMORY) * given["bandwidth"]}
+            ceilings = replace(ceilings, levels=levels)
+        if "peak" in given:
+            ceilings = replace(ceilings, compute=ceilings.compute * given["peak"])
+        if "buffer" in given:
+            graph = graph.replaced({symbols.M: given["buffer"] * symbols.M})
+        return replace(graph, ceilings=ceilings)
+
+    def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
+        factors = {"peak": "peaks", "bandwidth": "memory bandwidth", "buffer": "buffer"}
+        told = ", ".join(f"{given[name]} times the {what}" for name, what in factors.items() if name in given)
+        return (f"scale-hardware: {told}, of an added unit too; capacity, links and power stay",)

@@ -1,0 +1,153 @@
+"""The techniques by name, and the texts that describe them: ``quantize:weights=4,group=128``."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterable
+from dataclasses import fields, replace
+from importlib import import_module
+
+from sympy import Expr, Rational, Symbol
+
+from symroof.errors import InputError, nearest, quote
+from symroof.symbols import VOCABULARY
+from symroof.techniques import ceilings, compression, decoding, hardware, system
+from symroof.techniques.technique import Technique
+
+FAMILIES = {
+    "compression": compression.TECHNIQUES,
+    "decoding": decoding.TECHNIQUES,
+    "system": system.TECHNIQUES,
+    "hardware": hardware.TECHNIQUES,
+    "ceilings": ceilings.TECHNIQUES,
+}
+"""Name and class of every technique, by family; a module is imported when its technique is asked for."""
+
+_NUMBER = re.compile(r"([0-9]{1,60}(?:\.[0-9]{1,60})?(?:[eE][+-]?[0-9]{1,2})?)(?:/([1-9][0-9]{0,59}))?\s*([A-Za-zµ/]*)", re.ASCII)
+DECIMAL = {"": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "m": -3, "u": -6, "µ": -6, "n": -9, "p": -12}
+BINARY = {"Ki": 10, "Mi": 20, "Gi": 30, "Ti": 40}
+BASES = {
+    "B/s": ("byte/second",),
+    "B": ("byte",),
+    "FLOP/s": ("FLOP/second",),
+    "s": ("second",),
+    "J": ("joule/FLOP", "joule/byte"),
+    "W": ("watt",),
+}
+UNITS = {f"{scale}{base}": (Rational(10) ** power, units) for base, units in BASES.items() for scale, power in DECIMAL.items()}
+UNITS |= {f"{scale}{base}": (Rational(2) ** power, BASES[base]) for base in ("B/s", "B") for scale, power in BINARY.items()}
+"""What a unit in a text is worth, and which units it can stand for: 25GB/s is 25 * 10**9, 25GiB/s is 25 * 2**30."""
+
+USUAL = {"B/s": "25GB/s", "B": "192KiB", "FLOP/s": "312TFLOP/s", "s": "5us", "J": "0.5pJ", "W": "100W"}
+LONGEST, DIGITS = 2000, 60
+
+
+@functools.cache
+def names() -> tuple[str, ...]:
+    """Every technique of the library."""
+    return tuple(name for family in FAMILIES.values() for name in family)
+
+
+def family_of(name: str) -> str:
+    """The family a technique belongs to."""
+    return next(family for family, members in FAMILIES.items() if name in members)
+
+
+def technique_class(name: str) -> type[Technique]:
+    """The class of that name.
+
+    Raises
+    ------
+    InputError
+        There is none.
+
+    >>> technique_class("quantise")
+    Traceback (most recent call last):
+        ...
+    symroof.errors.InputError: technique 'quantise': did you mean quantize?
+    """
+    if name not in names():
+        raise InputError(f"technique {quote(name)}: {nearest(name, names())}")
+    family = family_of(name)
+    module = import_module(f"symroof.techniques.{family}.{name.replace('-', '_')}")
+    return getattr(module, FAMILIES[family][name])
+
+
+def technique(text: str) -> Technique:
+    """The technique that a text describes: its name, then its parameters; one without a value stays a symbol.
+
+    Raises
+    ------
+    InputError
+        The name or a parameter is unknown, or a value makes no sense.
+
+    >>> technique("quantize:weights=4,group=128").text
+    'quantize:weights=4,group=128'
+    >>> technique("quantize:wieghts=4")
+    Traceback (most recent call last):
+        ...
+    symroof.errors.InputError: 'quantize:wieghts=4': quantize has no parameter 'wieghts': did you mean weights?
+    """
+    if len(text) > LONGEST:
+        raise InputError(f"technique {quote(text)}: longer than {LONGEST} characters")
+    name, _, rest = text.partition(":")
+    kind = technique_class(name.strip())
+    known = {one.name: one for one in fields(kind)}
+    given: dict[str, object] = {}
+    for part in rest.split(",") if rest.strip() else ():
+        key, equals, value = (piece.strip() for piece in part.partition("="))
+        key = key.replace("-", "_")
+        if key not in known:
+            hint = nearest(key, known) if known else "it has none"
+            raise InputError(f"{quote(text)}: {kind.name} has no parameter {quote(key)}: {hint}")
+        if key in given:
+            raise InputError(f"{quote(text)}: {key} is given twice")
+        given[key] = _value(text, key, value, known[key].metadata) if equals else _own(text, key, known[key].metadata)
+    return kind(**given)
+
+
+def _own(text: str, key: str, metadata) -> object:
+    """The symbol of a parameter that is named without a value: it is to stay one."""
+    if "symbol" not in metadata:
+        raise InputError(f"{quote(text)}: {key} is a word, and needs a value: {key}=...")
+    return metadata["symbol"]
+
+
+def _value(text: str, key: str, value: str, metadata) -> object:
+    if "symbol" not in metadata:
+        return value
+    match = _NUMBER.fullmatch(value)
+    unit = VOCABULARY[metadata["symbol"]].unit
+    scale, fitting = UNITS.get(match[3], (None, ())) if match and match[3] else (Rational(1), (unit,))
+    if match is None or scale is None or unit not in fitting:
+        bases = [base for base, units in BASES.items() if unit in units]
+        also = f" or one such as {USUAL[bases[0]]}" if bases else ""
+        raise InputError(f"{quote(text)}: {key} {quote(value)}: expected a number{also}")
+    found = Rational(match[1]) * scale / (Rational(match[2]) if match[2] else 1)
+    if max(abs(part) for part in found.as_numer_denom()) >= 10**DIGITS:
+        raise InputError(f"{quote(text)}: {key} {quote(value)}: a number of more than {DIGITS} digits")
+    return int(found) if found.is_integer and found < 10**30 else found
+
+
+def chain(texts: Iterable[str]) -> tuple[Technique, ...]:
+    """The techniques of several texts; one text may name several, apart by spaces.
+
+    >>> [one.name for one in chain(["quantize:weights=4", "quantize:kv=8 quantize:activations=8"])]
+    ['quantize', 'quantize', 'quantize']
+    """
+    return tuple(technique(part) for text in texts for part in text.split())
+
+
+def with_number(techniques: Iterable[Technique], symbol: Symbol, value: Expr | int) -> tuple[Technique, ...]:
+    """The chain with a number for every parameter that stays that symbol.
+
+    >>> from symroof.symbols import rho
+    >>> [one.text for one in with_number(chain(["low-rank"]), rho, 64)]
+    ['low-rank:rank=64']
+    """
+    found = []
+    for one in techniques:
+        names = [each.name for each in fields(one) if getattr(one, each.name) == symbol]
+        found.append(replace(one, **dict.fromkeys(names, value)) if names else one)
+    return tuple(found)

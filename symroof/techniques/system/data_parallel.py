@@ -1,0 +1,61 @@
+"""Data parallelism: every device has the whole model and its share of the sequences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sympy import Expr
+
+from symroof import symbols
+from symroof.architectures.step import Step
+from symroof.operators.graph import Graph
+from symroof.techniques.system.parallelism import Parallel, axis_sizes, substituted
+from symroof.techniques.technique import Example
+
+
+@dataclass(frozen=True)
+class DataParallel(Parallel):
+    """n replicas of the model with ``b / n`` sequences each, which send one another nothing.
+
+    Activations, cache and FLOPs are divided by n, the reads of weights are not: at the same batch per device n devices have
+    n times the throughput; at the same batch in all a step gets shorter only by what grows with the batch.
+
+    ============== ==============================================
+    up_proj        ``F = 2 b s d f / n``, weights ``d f w / 8``
+    ============== ==============================================
+
+    Parameters
+    ----------
+    degree : n.
+
+    Errors
+    ------
+    InputError
+        The degree does not divide the batch.
+
+    >>> import symroof
+    >>> step = symroof.load_model("llama-2-7b").decode(symbolic=True).apply(DataParallel())
+    >>> print(step["up_proj"].flops, step["up_proj"].traffic)
+    2*b*d*f/n_p flop a*b*d/(8*n_p) + a*b*f/(8*n_p) + d*f*w/8 byte
+
+    Source: Pope et al. (2022), arXiv:2211.05102, section 3.1 (weights in full on every chip).
+    """
+
+    name = "data-parallel"
+    summary = "replicas of the model, each with its share of the batch"
+    survey = "5.3"
+    source = "arXiv:2211.05102"
+    example = Example(part="total", settings={"degree": 8}, inputs={"batch": 64})
+
+    def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
+        n = given["degree"]
+        return substituted(graph, {symbols.b: symbols.b / n, symbols.b_p: symbols.b_p / n})
+
+    def check(self, step: Step) -> None:
+        prompts = step.letters.definitions.get(symbols.b_p)  # of a mixed batch
+        sequences = axis_sizes(step)["b"] if prompts is None else step.values.get(symbols.b, symbols.b)
+        self.even({"sequences": sequences} | ({"prompts": prompts} if prompts is not None else {}))
+
+    def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
+        return (f"data-parallel: one of {given['degree']} replicas with its share of the b sequences; weights in full on each, no link",)

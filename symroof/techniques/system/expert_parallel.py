@@ -1,0 +1,126 @@
+"""Expert parallelism: the routed experts spread over devices, tokens sent to them and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from sympy import Expr
+
+from symroof.architectures.step import Step
+from symroof.operators.collective import all_to_all
+from symroof.operators.graph import Block, Graph
+from symroof.operators.operator import Operator
+from symroof.operators.tensor import Access, Storage, Tensor
+from symroof.techniques.system.parallelism import Linked, axis_sizes, divided, refused, respaced
+from symroof.techniques.technique import Example
+
+
+@dataclass(frozen=True)
+class ExpertParallel(Linked):
+    """``E / n`` experts on every device; everything else is on all, for ``b / n`` sequences each.
+
+    In front of the experts of a layer an all-to-all sends every token's input to its K experts, behind them another one
+    sends what they give back; ``(n - 1) / n`` of it goes to other devices. The tokens are spread evenly: a device computes
+    ``b s K / n`` pairs of token and expert, and reads ``X / n`` of the X experts that the whole batch touches. A token that
+    goes to two experts of one device is sent twice.
+
+    ============== ==============================================================
+    expert_up_proj ``F = 2 b s K d f_e / n``, weights read ``X d f_e w / 8 n``
+    all-to-all     ``(n - 1) / n x b s K d a / 8 n`` byte over the link, twice
+    ============== ==============================================================
+
+    Parameters
+    ----------
+    degree, link, latency : n, byte/s one way, seconds of a step of a collective.
+
+    Errors
+    ------
+    InputError
+        No routed experts, they are fused with what is around them, or the degree does not divide them or the batch.
+
+    >>> import symroof
+    >>> from symroof.operators.tensor import Level
+    >>> step = symroof.load_model("mixtral-8x7b-v0.1").decode(symbolic=True).apply(ExpertParallel())
+    >>> print(step["expert_up_proj"].flops, step["expert_down_proj.all_to_all"].byte_count(level=Level.LINK))
+    2*K*b*d*f_e/n_p flop K*a*b*d*(n_p - 1)/(8*n_p**2)
+
+    Sources: Lepikhin et al. (2020), GShard, arXiv:2006.16668; Rajbhandari et al. (2022), DeepSpeed-MoE, arXiv:2201.05596.
+    """
+
+    name = "expert-parallel"
+    summary = "routed experts spread over devices, with an all-to-all in front and behind"
+    survey = "5.3"
+    source = "arXiv:2006.16668"
+    example = Example(model="mixtral-8x7b-v0.1", part="total", settings={"degree": 8}, inputs={"batch": 64})
+
+    def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
+        n, latency = given["degree"], given["latency"]
+        routed = {id(access.tensor) for operator, _ in graph for access in _expert_weights(operator)}
+        if not routed:
+            raise refused(self, "there are no routed experts here; it takes a mixture of experts")
+        spread = graph.over(_each_once(lambda tensor: _spread(tensor, n) if id(tensor) in routed else tensor))
+        apart = respaced(spread, divided(("b",), n))
+        return replace(apart, blocks=tuple(self._exchanged(block, n, latency) for block in apart.blocks))
+
+    def _exchanged(self, block: Block, n: Expr, latency: Expr) -> Block:
+        """The block with an all-to-all in front of its experts and one behind."""
+        experts = [operator for operator in block.operators if _expert_weights(operator)]
+        if not experts:
+            return block
+        first, last = experts[0], experts[-1]
+        inputs = [access for access in first.reads if access.tensor.storage is Storage.ACTIVATION]
+        rows = inputs[0]
+        if len(inputs) > 1 or "K" not in rows.axes or "K" not in last.result.axes:
+            raise refused(self, "give it before the fusion, which would go across an all-to-all:", first.name)
+        taken = Tensor(f"{first.name}.all_to_all", rows.axes, Storage.ACTIVATION, rows.tensor.space, rows.tensor.bits)
+        given = replace(last.result, name=f"{last.name}.partial")
+        made: list[Operator] = []
+        for operator in block.operators:
+            changed = operator
+            if operator is first:
+                made.append(all_to_all(f"{first.name}.all_to_all", rows, taken, n, latency))
+            if any(operator is one for one in experts):
+                reads = (replace(access, tensor=taken) if access.tensor is rows.tensor else access for access in operator.reads)
+                changed = replace(operator, reads=tuple(reads))
+            if operator is last:
+                made.append(replace(changed, writes=(replace(last.writes[0], tensor=given),)))
+                made.append(all_to_all(f"{last.name}.all_to_all", replace(last.writes[0], tensor=given), last.result, n, latency))
+            else:
+                made.append(changed)
+        return replace(block, operators=tuple(made))
+
+    def check(self, step: Step) -> None:
+        sizes = axis_sizes(step)
+        if "E" in sizes:
+            self.even({"experts": sizes["E"]})
+            self.even({"sequences": sizes["b"]})
+
+    def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
+        n = given["degree"]
+        return (
+            f"expert-parallel: one of {n} devices, with E/{n} experts, the rest of the model and its share of the b sequences; "
+            "tokens spread evenly over devices and experts",
+            f"expert-parallel: ({n} - 1)/{n} of the experts' inputs and results go over {self.crossing(given)}",
+        )
+
+
+def _expert_weights(operator: Operator) -> list[Access]:
+    return [access for access in operator.reads if access.tensor.storage is Storage.WEIGHT and "X" in access.axes]
+
+
+def _spread(tensor: Tensor, n: Expr) -> Tensor:
+    change = divided(("E", "X"), n)
+    return replace(tensor, space=change(tensor.space))
+
+
+def _each_once(change: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """The change, with one answer for one tensor."""
+    made: dict[int, Tensor] = {}
+
+    def once(tensor: Tensor) -> Tensor:
+        if id(tensor) not in made:
+            made[id(tensor)] = change(tensor)
+        return made[id(tensor)]
+
+    return once

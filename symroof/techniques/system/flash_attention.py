@@ -1,0 +1,156 @@
+"""FlashAttention over a step whose attention hands its scores through memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from sympy import Expr, Max, floor
+
+from symroof import symbols
+from symroof.architectures.step import Step
+from symroof.errors import InputError
+from symroof.operators.attention import FUSED, STEPS, block_rows, block_shape, streamed
+from symroof.operators.fusion import fused, put_in_place
+from symroof.operators.graph import Block, Graph
+from symroof.operators.operator import MOVERS, Operator
+from symroof.symbols import substitute
+from symroof.techniques.technique import Example, Number, Technique, number
+
+
+@dataclass(frozen=True)
+class FlashAttention(Technique):
+    """Scores, softmax and weighted sum as one operator that keeps the scores on chip and streams K and V past blocks of Q.
+
+    A block holds R positions of all g query heads of a group. Without parameters that is Algorithm 1's, a quarter of the
+    on-chip M bytes: ``R = max(1, floor(min(ceil(2 M / (a e)), e) / g))``, and the result is the same as with the option
+    ``flash_attention``. With *rows* it is ``R = max(1, floor(B_r / g))``. Without a mask, with ``n = ceil(s / R)``:
+
+    ========= ============================= ==========================================================
+    .         after                         before, three operators
+    ========= ============================= ==========================================================
+    FLOPs     the same                      ``4 b h e s t + 5 b h s t``
+    traffic   ``(2 b s h e a                ``(2 b s h e a + 2 b t k e c + 4 b h s t a) / 8``
+              + 2 n b t k e c) / 8``
+    on chip   ``(2 B_r e a                  no tile is counted
+              + 2 B_c e c) / 8``
+    ========= ============================= ==========================================================
+
+    Never more than e rows without parameters, so the order ``N^2 d^2 / M`` of the traffic holds there up to ``M = 4 d^2`` elements;
+    with *rows* as many as fit it holds beyond, within twice of `least_traffic`.
+
+    Fewer bytes at every length where ``2 a g R >= c e``, else up to ``s = R c e / (c e - 2 a g R)`` (whole blocks, no mask).
+
+    Parameters
+    ----------
+    rows : B_r, query rows of a tile, those of the g heads that share keys counted each.
+    keys : B_c, key rows of a tile; HBM traffic does not depend on it, the on-chip memory does, which analysis on a device checks.
+
+    Raises
+    ------
+    InputError
+        There is no attention apart, or a tile holds less than the query rows of one position.
+
+    >>> import symroof
+    >>> step = symroof.load_model("llama-2-7b").prefill(symbolic=True, causal=False)
+    >>> print(step.apply(FlashAttention())["fused_attention"].traffic)
+    a*b*e*h*s/4 + b*c*e*k*s*ceiling(s/R)/4 byte
+
+    Source: Dao et al. (2022), arXiv:2205.14135, Algorithm 1; the rescaling of partial sums is not counted. Lower bound: there,
+    Proposition 3, and Saha and Ye (2024), arXiv:2402.07443.
+    """
+
+    name = "flash-attention"
+    summary = "attention as one operator, scores on chip"
+    survey = "5.1"
+    source = "arXiv:2205.14135"
+    put_before = ("prefix-cache", "mixed-batch", "chunked-prefill", "ragged-batch", "sequence-parallel")
+    example = Example(phase="prefill", part="attention")
+
+    rows: Number = number(symbols.B_r, optional=True)
+    keys: Number = number(symbols.B_c, optional=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.keys is not None and self.rows is None:
+            raise InputError(f"{self.name}: keys without rows; give both sides of a tile, as rows=128,keys=64")
+
+    def check(self, step: Step) -> None:
+        if step.options.accounting != "exact":
+            raise InputError(
+                f"{self.name} rewrites accounting 'exact'; {step.options.accounting!r} counts fused attention its own way: "
+                "ask for it with the option flash_attention"
+            )
+        for _, members in attention_of(step.letters, self.name):
+            group = substitute(block_shape(members[0])[1], step.values)
+            if isinstance(self.rows, Expr) and self.rows.is_number and group.is_number and self.rows < group:
+                raise InputError(
+                    f"{self.name}: rows {self.rows}: a position has {group} query rows, one for every query head of a group; expected at "
+                    f"least {group}"
+                )
+
+    def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
+        found = attention_of(graph, self.name)
+        blocks: dict[int, Block] = {}
+        definitions = dict(graph.definitions)
+        for block, members in found:
+            whole = streamed(members, fused(graph, block, members))
+            blocks[id(block)] = put_in_place(block, members, [whole])
+            if any(symbols.R in access.times.free_symbols for access in whole.reads):
+                components, group = block_shape(members[0])
+                definitions[symbols.R] = positions(components, group, given.get("rows"))
+        return replace(graph, blocks=tuple(blocks.get(id(block), block) for block in graph.blocks), definitions=definitions)
+
+    def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
+        tile = "Algorithm 1's from the on-chip buffer" if self.rows is None else f"of B_r = {self.rows} query rows"
+        across = "" if self.keys is None else f" and B_c = {self.keys} keys"
+        return (
+            f"flash-attention: blocks {tile}{across}; K and V are read once for each block that sees them; rescaling is not counted, "
+            "and no reuse of K and V by blocks side by side",
+        )
+
+
+def positions(components: Expr, group: Expr, rows: Expr | None) -> Expr:
+    """Query positions of a tile: from its rows, or from the on-chip buffer."""
+    if rows is None:
+        return block_rows(components, group)
+    return Max(1, floor(rows / group, evaluate=False), evaluate=False)
+
+
+def attention_of(graph: Graph, name: str) -> list[tuple[Block, list[Operator]]]:
+    """The blocks that have attention in steps, with these steps in order.
+
+    Raises
+    ------
+    InputError
+        No block has; the message says whether attention is fused already.
+    """
+    found = []
+    for block in graph.blocks:
+        members = [one for one in block.operators if one.kind not in MOVERS and not set(STEPS).isdisjoint(one.name.split("."))]
+        if {STEPS[0], "softmax", STEPS[-1]} <= {piece for one in members for piece in one.name.split(".")}:
+            found.append((block, members))
+    if not found:
+        fused_already = any(FUSED in one.name or STEPS[0] in one.name for one, _ in graph)
+        raise InputError(f"{name}: " + ("attention is one operator already" if fused_already else "this step has no attention"))
+    return found
+
+
+def least_traffic() -> Expr:
+    """Bytes of keys and values that any tile of at most M bytes makes FlashAttention move, without a mask: what no tile reaches.
+
+    A tile of ``R g`` rows of Q and of the output takes ``2 R g e a / 8`` bytes, so ``R < 4 M / (g e a)``; K and V are read
+    ``s / R`` times.
+
+    ========= ==================================================
+    formula   ``b h s t e^2 a c / (16 M)``
+    unit      byte
+    ========= ==================================================
+
+    >>> print(least_traffic())
+    a*b*c*e**2*h*s*t/(16*M)
+
+    Source: Dao et al. (2022), arXiv:2205.14135, Theorem 2 and Proposition 3: the order ``N^2 d^2 / M``.
+    """
+    b, h, s, t, e, a, c, M = (getattr(symbols, name) for name in ("b", "h", "s", "t", "e", "a", "c", "M"))
+    return b * h * s * t * e**2 * a * c / (16 * M)

@@ -1,0 +1,158 @@
+"""FlashDecoding: the context of a decode step in parts that are worked on side by side, and combined."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from sympy import Expr, Integer, Min, Mul, Symbol
+
+from symroof import symbols
+from symroof.architectures.step import Step
+from symroof.errors import InputError
+from symroof.operators.attention import ATTENTION, FUSED
+from symroof.operators.graph import Block, Graph
+from symroof.operators.operator import MOVERS, Kind, Operator, Work
+from symroof.operators.tensor import Access, Storage, Tensor
+from symroof.techniques.system.flash_attention import FlashAttention
+from symroof.techniques.technique import Example, Number, Technique, number
+
+COMBINE_FLOPS, SHARE_FLOPS = 2, 5
+"""Per component of a partial output: scale, add. Per partial row: maximum, subtract, exponential, scale and add its sum."""
+
+HALF = Integer(16)
+"""Bits of the operand that decides the roof, and those stored beside them."""
+
+AXIS = "n_s"
+COMBINE = "combine"
+
+
+@dataclass(frozen=True, eq=False)
+class Accumulated(Tensor):
+    """A sum in 32 bits whatever the width of activations; as all that is no contraction it is held against the 16-bit roof."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "bits", HALF)
+        object.__setattr__(self, "overhead", HALF)
+        super().__post_init__()
+
+
+@dataclass(frozen=True)
+class FlashDecoding(Technique):
+    """Fused attention over n_s parts of the context, and a second operator that combines their partial outputs.
+
+    A part leaves an unnormalized output of e components, a maximum and a sum, each of 32 bits, for every query head.
+
+    ========= ============================================ ================================================
+    .         ``fused_attention``                          ``fused_attention.combine``
+    ========= ============================================ ================================================
+    FLOPs     as before                                    ``b h s (n_s (2 e + 5) + e)``
+    traffic   without the output,                          ``4 b h s n_s (e + 2) + b h s e a / 8``
+              plus ``4 b h s n_s (e + 2)``
+    ========= ============================================ ================================================
+
+    What it gains is parallelism. With *processors* an operator of one tile per sequence, KV head and part keeps
+    ``U = min(n_c, b k n_s)`` of n_c processors busy, and reaches that share of peak and of memory bandwidth. With one part
+    there is nothing to combine, which is FlashAttention under the same model of occupancy.
+
+    Parameters
+    ----------
+    splits : n_s, parts of the context.
+    processors : n_c, multiprocessors of the device; without it every operator fills the device, and splitting only costs.
+        Tiles are counted when it is applied: after tensor parallelism, those of one device.
+
+    Raises
+    ------
+    InputError
+        More parts than tokens, a prompt, or attention that is split already.
+
+    >>> import symroof
+    >>> step = symroof.load_model("llama-2-7b").decode(symbolic=True).apply(FlashDecoding())
+    >>> print(step["fused_attention.combine"].flops)
+    2*b*e*h*n_s + b*e*h + 5*b*h*n_s flop
+
+    Source: Dao, Haziza, Massa, Sizov (2023), Flash-Decoding for long-context inference,
+    https://crfm.stanford.edu/2023/10/12/flashdecoding.html.
+    """
+
+    name = "flash-decoding"
+    summary = "the context in parts side by side, combined afterwards"
+    survey = "5.1"
+    source = "https://crfm.stanford.edu/2023/10/12/flashdecoding.html"
+    phases = ("decode",)
+    put_before = ("prefix-cache", "chunked-prefill", "ragged-batch", "sequence-parallel")
+    example = Example(
+        model="llama-3-8b",
+        part="attention",
+        settings={"splits": 16, "processors": 108},
+        inputs={"seq_len": 32768},
+        before="flash-decoding:splits=1,processors=108",
+    )
+
+    splits: Number = number(symbols.n_s)
+    processors: Number = number(symbols.n_c, optional=True)
+
+    def check(self, step: Step) -> None:
+        context = step.values.get(symbols.t)
+        if context is not None and isinstance(self.splits, Expr) and self.splits.is_number and self.splits > context:
+            raise InputError(f"{self.name}: splits {self.splits}: the context has {context} tokens; expected at most {context}")
+
+    def parameters(self, graph: Graph) -> tuple[dict[str, Expr], dict[Symbol, Expr]]:
+        given, defined = super().parameters(graph)
+        if self.splits == 1:  # nothing to combine, so no letter
+            defined.pop(symbols.n_s, None)
+            given["splits"] = Integer(1)
+        return given, defined
+
+    def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
+        if any(operator.name.endswith(".chunk") for operator, _ in graph):
+            raise InputError(f"{self.name} does not go with mixed-batch: the chunk's attention is not split")
+        if not any(not set(ATTENTION).isdisjoint(operator.name.split(".")) for operator, _ in graph):
+            raise InputError(f"{self.name}: this step has no attention")
+        if not any(FUSED in operator.name.split(".") for operator, _ in graph):
+            graph = FlashAttention().on_graph(graph)
+        if any(COMBINE in operator.name.split(".") for operator, _ in graph):
+            raise InputError(f"{self.name}: attention is split already")
+        definitions = dict(graph.definitions)
+
+        def split(operator: Operator, block: Block) -> Operator | tuple[Operator, ...]:
+            if FUSED not in operator.name.split(".") or operator.kind in MOVERS:
+                return operator
+            if operator.space.sizes["s"] == operator.space.sizes["t"] != 1:
+                raise InputError(f"{self.name} splits the context of a decode step; this is a prompt")
+            if "processors" in given:
+                definitions[symbols.U] = Min(given["processors"], tiles(operator) * given["splits"], evaluate=False)
+                operator = replace(operator, occupancy=symbols.U / given["processors"])
+            return operator if given["splits"] == 1 else parts(operator, given["splits"])
+
+        return replace(graph.each(split), definitions=definitions)
+
+    def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
+        busy = (
+            "every operator fills the device"
+            if self.processors is None
+            else f"a tile per sequence, KV head and part on each of {self.processors} processors, which reaches its share of peak and of "
+            "bandwidth: an upper bound of the gain, as one alone draws more than its share; whole waves are not counted"
+        )
+        combined = "nothing to combine" if self.splits == 1 else "partial outputs in 32 bits with maximum and sum, combined by an operator"
+        return (f"flash-decoding: n_s = {self.splits} parts of the context; {combined}; {busy}",)
+
+
+def tiles(operator: Operator) -> Expr:
+    """Tiles that attention of one query position has without splits: one per sequence and KV head."""
+    keys = next(access for access in operator.reads if "t" in (access.axes or access.tensor.axes))
+    sizes = operator.space.sizes
+    return Mul(*(sizes[axis] for axis in (keys.axes or keys.tensor.axes) if axis in ("b", "k", "h")))
+
+
+def parts(operator: Operator, splits: Expr | Symbol) -> tuple[Operator, Operator]:
+    """Attention over parts of the context, and what combines them."""
+    space = replace(operator.space, sizes={**operator.space.sizes, AXIS: splits, "stat": Integer(2)})
+    output = operator.writes[0]
+    *rows, component = output.axes or output.tensor.axes
+    partial = Accumulated("partial_outputs", (*rows, AXIS, component), Storage.ACTIVATION, space)
+    beside = Accumulated("partial_sums", (*rows, AXIS, "stat"), Storage.ACTIVATION, space)
+    between = (Access(partial), Access(beside))
+    work = (Work((*rows, AXIS, component), COMBINE_FLOPS), Work((*rows, AXIS), SHARE_FLOPS), Work((*rows, component), 1))
+    combine = Operator(f"{operator.name}.{COMBINE}", Kind.ELEMENTWISE, space, work, between, (output,), unit=operator.unit)
+    return replace(operator, writes=between), combine

@@ -1,0 +1,131 @@
+"""Operator fusion: a connected group of a block as one operator, or what engines fuse."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from sympy import Expr
+
+from symroof.errors import InputError, nearest, quote
+from symroof.operators.attention import ATTENTION, FUSED
+from symroof.operators.fusion import apart, between, fused, group_of, put_in_place
+from symroof.operators.graph import CONTRACTIONS, Block, Graph
+from symroof.operators.operator import Operator
+from symroof.techniques.system.engine import groups
+from symroof.techniques.system.flash_attention import FlashAttention
+from symroof.techniques.system.flash_decoding import FlashDecoding
+from symroof.techniques.technique import Example, Technique, word
+
+PRESETS = ("none", "engine", "flash-attention", "flash-decoding")
+
+
+@dataclass(frozen=True)
+class Fuse(Technique):
+    """The FLOPs of a group stay; tensors that only the group writes and reads leave the traffic, shared ones are read once.
+
+    The fused operator is named after its members, joined by +, and runs in their place.
+
+    ================ =============================================================================================
+    preset           what it fuses
+    ================ =============================================================================================
+    none             nothing
+    flash-attention  attention, as `FlashAttention` with its defaults
+    flash-decoding   attention, as `FlashDecoding` with the parts of the context a symbol
+    engine           attention as ``flash-attention``; a residual addition and the norm beside it; an activation
+                     function (and gate) with the matrix products it follows; rotary embedding (and norm of a head)
+                     with the projection it follows
+    ================ =============================================================================================
+
+    With all members and the group memory-bound it pays by ``B / (B - internal)``, B being their traffic apart. Members of both
+    kinds pay too, as one's bytes then move beside another's work: at most by the sum of times over the longest. With all of them
+    compute-bound under one peak it changes nothing.
+
+    Parameters
+    ----------
+    operators : operators of one block joined by +, between which shared tensors connect.
+    preset : one of the presets.
+
+    Raises
+    ------
+    InputError
+        Two operators share no tensor, or one outside must run between them, or units of their own run them.
+
+    >>> import symroof
+    >>> step = symroof.load_model("llama-2-7b").decode(symbolic=True).apply(Fuse("gate_proj+up_proj+mlp_act"))
+    >>> print(step["gate_proj+up_proj+mlp_act"].traffic)
+    a*b*d/8 + a*b*f/8 + d*f*w/4 byte
+
+    Sources: Aminabadi et al. (2022), DeepSpeed Inference, arXiv:2207.00032, section III; vLLM's fused_add_rms_norm and
+    silu_and_mul; TensorRT-LLM's fused gated MLP. Which of these a build has differs; the preset is all of them.
+    """
+
+    name = "fuse"
+    summary = "a connected group of operators as one"
+    survey = "5.1"
+    source = "arXiv:2207.00032"
+    put_before = ("prefix-cache", "mixed-batch", "chunked-prefill", "ragged-batch", "sequence-parallel")
+    example = Example(part="gate_proj+up_proj+mlp_act", settings={"operators": "gate_proj+up_proj+mlp_act"})
+
+    operators: str = word("", meaning="operators of one block, joined by +")
+    preset: str = word("", meaning="|".join(PRESETS))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if bool(self.operators) == bool(self.preset):
+            raise InputError(f"{self.name}: give either operators, as operators=qk_matmul+softmax+sv_matmul, or preset={'|'.join(PRESETS)}")
+        if self.preset and self.preset not in PRESETS:
+            raise InputError(f"{self.name}: preset {quote(self.preset)}: {nearest(self.preset, PRESETS)}")
+
+    def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
+        if self.operators:
+            names = self.operators.split("+")
+            if len(set(names)) < 2:
+                raise InputError(f"{self.name}: operators {quote(self.operators)}: expected two or more, joined by +")
+            block, members = group_of(graph, names)
+            return together(graph, block, members)
+        if self.preset == "flash-decoding":
+            return FlashDecoding().on_graph(graph)
+        if self.preset in ("flash-attention", "engine") and _unfused(graph, self.preset == "flash-attention"):
+            graph = FlashAttention().on_graph(graph)
+        if self.preset == "engine":
+            for name in [block.name for block in graph.blocks]:
+                for group in groups(next(block for block in graph.blocks if block.name == name)):
+                    block, members = group_of(graph, [one.name for one in group])
+                    graph = together(graph, block, members)
+        return graph
+
+    def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
+        if self.operators:
+            return (f"fuse: {self.operators} as one operator; what they hand to one another stays on chip, however large it is",)
+        also = ""
+        if self.preset == "engine":
+            also = ": attention, residual + norm within a layer (not across layers), activation and rotary with the product before them"
+        return (f"fuse: preset {self.preset}{also}",)
+
+
+def together(graph: Graph, block: Block, members: Sequence[Operator]) -> Graph:
+    """The graph with a group of a block as one operator in its place.
+
+    Raises
+    ------
+    InputError
+        It cannot be one: unconnected, something must run between, or different units run them.
+    """
+    if pair := apart(members):
+        raise InputError(f"fuse: {pair[0].name} and {pair[1].name} share no tensor, nor does the group connect them")
+    if stands := between(block.operators, members):
+        raise InputError(
+            f"fuse: {stands.name} needs what {members[0].name} gives and must run before {members[-1].name}: expected it in the group"
+        )
+    units = {None if one.unit is None else one.unit.title for one in members}
+    if len(units) > 1 or (members[0].unit is None and len({one.sparse for one in members if one.kind in CONTRACTIONS}) > 1):
+        raise InputError(f"fuse: {members[0].name} and {members[-1].name} run on different units")
+    placed = put_in_place(block, members, [fused(graph, block, members)])
+    return replace(graph, blocks=tuple(placed if one is block else one for one in graph.blocks))
+
+
+def _unfused(graph: Graph, needed: bool) -> bool:
+    """Whether some attention is to be fused; where it is the whole request, an absent one is left to raise."""
+    steps = any(not set(ATTENTION).isdisjoint(one.name.split(".")) and FUSED not in one.name.split(".") for one, _ in graph)
+    return steps or needed

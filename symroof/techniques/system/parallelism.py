@@ -1,0 +1,131 @@
+"""What the ways to spread a step over devices have in common: a degree, a link, and the spaces of one device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from math import gcd
+from typing import cast
+
+from sympy import Expr, Symbol, divisors
+
+from symroof import symbols
+from symroof.architectures.step import Step
+from symroof.errors import InputError, quote
+from symroof.operators.graph import Block, Graph
+from symroof.operators.operator import Operator
+from symroof.operators.tensor import Space, Tensor
+from symroof.symbols import substitute
+from symroof.techniques.technique import Number, Technique, number
+
+
+@dataclass(frozen=True)
+class Parallel(Technique):
+    """A step on n devices; its FLOPs, bytes, memory and time are those of one of them. One device leaves the graph as it is."""
+
+    degree: Number = number(symbols.n_p)
+
+    def on_graph(self, graph: Graph) -> Graph:
+        if self.degree == 1:
+            return graph
+        if self.degree == symbols.n_p and symbols.n_p in graph.letters:
+            raise InputError(f"{self.name}: n_p is the degree of an earlier technique; give this one a number")
+        return _numbers_first(super().on_graph(graph))
+
+    def even(self, sizes: Mapping[str, Expr]) -> None:
+        """Raise unless the degree divides every number of these."""
+        degree = cast(Expr, self.degree)
+        known = {what: size for what, size in sizes.items() if size.is_Integer}
+        for what, size in known.items():
+            if degree.is_Integer and size % degree != 0:
+                fits = [str(one) for one in divisors(gcd(*(int(one) for one in known.values()))) if one > 1]
+                shown = ", ".join(fits if len(fits) < LISTED else [*fits[: LISTED - 1], "..."])
+                right = f"one of {shown} does" if fits else "no degree above 1 does"
+                raise InputError(f"{self.name}: degree {degree} does not divide {size} {what}; {right}")
+
+
+LISTED = 12
+STAGE = "stage"
+"""The block that a pipeline adds."""
+
+
+def _numbers_first(graph: Graph) -> Graph:
+    """The graph with its definitions in an order in which each finds the numbers of the letters in it."""
+    ordered = sorted(graph.definitions.items(), key=lambda pair: not pair[1].is_number)
+    return replace(graph, definitions=dict(ordered))
+
+
+@dataclass(frozen=True)
+class Linked(Parallel):
+    """A step on n devices that send one another data over a link.
+
+    Attributes
+    ----------
+    link : its bandwidth one way, where it is not the device's own.
+    latency : seconds of every step of a collective.
+    """
+
+    link: Number = number(symbols.BW_l, optional=True)
+    latency: Number = number(symbols.t_l, 0, zero=True)
+
+    def on_graph(self, graph: Graph) -> Graph:
+        before = graph.definitions.get(symbols.BW_l)
+        if self.link is not None and before is not None and before != self.link:
+            raise InputError(f"{self.name}: link {self.link}: an earlier technique said {before} byte/s, and there is one link")
+        if any(block.name == STAGE for block in graph.blocks):
+            raise InputError(f"{self.name}: put it before pipeline-parallel, whose micro-batches send what it sends once each")
+        return super().on_graph(graph)
+
+    def crossing(self, given: Mapping[str, Expr]) -> str:
+        """What is said of the link in every statement."""
+        late = f", {given['latency']} s a step" if given["latency"] != 0 else ", no latency"
+        return f"the link of BW_l one way{late}; it does not overlap with other operators, a collective's own memory traffic is not counted"
+
+
+def respaced(graph: Graph, change: Callable[[Space], Space]) -> Graph:
+    """The graph with the spaces of its operators and tensors changed."""
+    spaces: dict[int, Space] = {}
+    tensors: dict[int, Tensor] = {}
+
+    def space_of(space: Space) -> Space:
+        if id(space) not in spaces:
+            spaces[id(space)] = change(space)
+        return spaces[id(space)]
+
+    def tensor_of(tensor: Tensor) -> Tensor:
+        if id(tensor) not in tensors:
+            tensors[id(tensor)] = replace(tensor, space=space_of(tensor.space))
+        return tensors[id(tensor)]
+
+    def placed(operator: Operator, _: Block) -> Operator:
+        return replace(operator, space=space_of(operator.space))
+
+    return graph.over(tensor_of).each(placed)
+
+
+def divided(axes: tuple[str, ...], by: Expr) -> Callable[[Space], Space]:
+    """How a space changes where these of its axes are divided."""
+    return lambda space: space.resized({axis: space.sizes[axis] / by for axis in axes if axis in space.sizes})
+
+
+def redefined(graph: Graph, symbol: Symbol, values: Mapping[Symbol, Expr]) -> Graph:
+    """The graph with values in the definition of a symbol, where it has one."""
+    if symbol not in graph.definitions:
+        return graph
+    return replace(graph, definitions={**graph.definitions, symbol: substitute(graph.definitions[symbol], values)})
+
+
+def substituted(graph: Graph, values: Mapping[Symbol, Expr]) -> Graph:
+    """The graph with other expressions for some letters, in definitions too; what these define stays a letter."""
+    definitions = {symbol: substitute(meant, values) for symbol, meant in graph.definitions.items()}
+    return replace(replace(graph, definitions={}).bind(values), definitions=definitions)
+
+
+def axis_sizes(step: Step) -> dict[str, Expr]:
+    """The size of every axis of a step, in numbers as far as it has them."""
+    return {axis: size for operator, _ in step for axis, size in operator.space.sizes.items()}
+
+
+def refused(technique: Technique, why: str, what: str = "") -> InputError:
+    """The error of a technique that does not fit a graph."""
+    return InputError(f"{technique.name}: {why}" + (f" {quote(what)}" if what else ""))

@@ -1,0 +1,148 @@
+"""Pipeline parallelism: the layers in stages, micro-batches that follow one another through them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from sympy import Add, Expr, Integer, Max, S, Symbol
+
+from symroof import symbols
+from symroof.architectures.step import Step
+from symroof.operators.ceilings import Ceilings
+from symroof.operators.collective import send
+from symroof.operators.graph import Block, Graph
+from symroof.operators.operator import Operator
+from symroof.operators.tensor import Access, Level, Space, Storage, Tensor
+from symroof.symbols import LAYERS, substitute
+from symroof.techniques.system.parallelism import STAGE, Linked, axis_sizes, refused
+from symroof.techniques.technique import Example, Number, number, word
+
+FLUSH, STEADY = "flush", "steady"
+
+
+@dataclass(frozen=True)
+class PipelineParallel(Linked):
+    """``L / n`` layers on each of n devices; m micro-batches of ``b / m`` sequences follow one another through them.
+
+    A device works on every micro-batch for a slot, so it reads its weights m times a step, and is idle for the rest of it.
+    The time of a step is that of the whole batch, from the first micro-batch's entry to the last one's end: ``m + n - 1``
+    slots of which m are busy (*flush*: a step by itself). In *steady* state steps follow one another: a decode step takes
+    ``max(m, n)`` slots, as a sequence's next token waits for its last one, and prefills, which wait for none, m. So
+    throughput is ``b / time``; latency is the same time in decode.
+
+    ============== ==========================================================
+    weights        of ``L / n`` layers, read m times
+    ceilings       times the busy share, ``m / (m + n - 1)`` or ``m / max(m, n)``
+    send           ``b s d a / 8`` byte over the link, a slot long
+    ============== ==========================================================
+
+    The embedding and the LM head count in full, as if one device had both: time and memory are those of the slowest stage,
+    and more by the look-up of the embedding. Give it last: what comes
+    after it would see the whole batch, and launches of a single micro-batch.
+
+    Parameters
+    ----------
+    degree, link, latency : n, byte/s one way, seconds of a send.
+    micro_batches : m.
+    schedule : "flush" or "steady".
+
+    Errors
+    ------
+    InputError
+        The degree does not divide the layers, or m the batch.
+
+    >>> import symroof
+    >>> step = symroof.load_model("llama-2-7b").decode(symbolic=True).apply(PipelineParallel())
+    >>> print(step.letters.ceilings.compute, [str(block.count) for block in step.letters.blocks])
+    m_p/(m_p + n_p - 1) ['1', 'L/n_p', '1', '1']
+
+    Sources: Huang et al. (2018), GPipe, arXiv:1811.06965, section 2; Narayanan et al. (2021), arXiv:2104.04473, section 2.2.
+    """
+
+    name = "pipeline-parallel"
+    summary = "layers in stages on devices, micro-batches following one another"
+    survey = "5.3"
+    source = "arXiv:1811.06965"
+    example = Example(part="total", over="micro_batches", settings={"degree": 4}, inputs={"batch": 256})
+
+    micro_batches: Number = number(symbols.m_p)
+    schedule: str = word(FLUSH, (FLUSH, STEADY), "whether a step drains the pipeline or the next one follows")
+
+    def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
+        n, m = given["degree"], given["micro_batches"]
+        slots = self._slots(graph, n, m)
+        piece = {symbols.b: symbols.b / m, symbols.b_p: symbols.b_p / m}
+        tensors: dict[int, Tensor] = {}
+
+        def of_batch(space: Space, turns: Expr) -> Space:
+            return space.resized({"b": substitute(space.sizes["b"], piece) * turns}) if "b" in space.sizes else space
+
+        def tensor_of(tensor: Tensor) -> Tensor:
+            if id(tensor) not in tensors:
+                small = tensor.storage is Storage.ACTIVATION
+                tensors[id(tensor)] = replace(tensor, space=of_batch(tensor.space, S.One)) if small else tensor
+            return tensors[id(tensor)]
+
+        def again(access: Access) -> Access:
+            once = "b" in (access.axes or access.tensor.axes) and access.tensor.storage is not Storage.ACTIVATION
+            return replace(access, times=substitute(access.times, piece) * (1 if once else m))
+
+        def in_turn(operator: Operator, _: Block) -> Operator:
+            reads, writes = (tuple(again(access) for access in accesses) for accesses in (operator.reads, operator.writes))
+            space = of_batch(operator.space, m)
+            return replace(operator, space=space, reads=reads, writes=writes, latency=operator.latency * slots)
+
+        made = graph.over(tensor_of).each(in_turn)
+        made = replace(made, definitions={symbol: substitute(meant, piece) for symbol, meant in made.definitions.items()})
+        stages = [_staged(block, n, piece) for block in made.blocks]
+        last = max(place for place, block in enumerate(stages) if _is_layer(block))
+        out = stages[last].operators[-1].writes[0]
+        hop = send("stage.send", out.tensor, out.times, slots * given["latency"])
+        blocks = (*stages[: last + 1], Block(STAGE, (hop,)), *stages[last + 1 :])
+        return replace(made, blocks=blocks, ceilings=_busy(graph.ceilings, m, slots))
+
+    def _slots(self, graph: Graph, n: Expr, m: Expr) -> Expr:
+        """The length of a step in slots of a micro-batch."""
+        if self.schedule == FLUSH:
+            return m + n - 1
+        prefill = any(operator.space.sizes["s"] != 1 for operator, _ in graph)
+        return m if prefill else Max(m, n)
+
+    def check(self, step: Step) -> None:
+        layers = Add(*(block.resident for block in step.graph.blocks if _is_layer(block)))
+        self.even({"layers": layers})
+        batch, m = axis_sizes(step)["b"], self.micro_batches
+        if isinstance(m, Integer) and batch.is_Integer and batch % m != 0:
+            raise refused(self, f"micro_batches {m} does not divide a batch of {batch}")
+
+    def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
+        n, m = given["degree"], given["micro_batches"]
+        how = {
+            FLUSH: f"{m} + {n} - 1 slots of a micro-batch, {n} - 1 of them idle",
+            STEADY: f"max({m}, {n}) slots in decode, {m} in prefill",
+        }
+        return (
+            f"pipeline-parallel: one of {n} stages with L/{n} layers, and both ends; time is that of the whole batch, "
+            f"{how[self.schedule]}, told as a factor on every ceiling",
+            f"pipeline-parallel: ({n} - 1)/{n} of b s d activations go over {self.crossing(given)}",
+        )
+
+
+def _is_layer(block: Block) -> bool:
+    """Whether a block is a kind of layers of the model; a draft model's are none."""
+    return block.name in LAYERS
+
+
+def _staged(block: Block, n: Expr, piece: Mapping[Symbol, Expr]) -> Block:
+    """The layers of one stage; the ends of the model are on it as they are."""
+    share = 1 / n if _is_layer(block) else S.One
+    copies = None if block.copies is None else block.copies * share
+    return replace(block, count=substitute(block.count, piece) * share, copies=copies)
+
+
+def _busy(ceilings: Ceilings, m: Expr, slots: Expr) -> Ceilings:
+    """The ceilings of a device that is busy for m of so many slots, and launches every operator once in each."""
+    share = m / slots
+    levels = {level: ceilings.factor(level) * share for level in Level}
+    return replace(ceilings, compute=ceilings.compute * share, levels=levels, launch=ceilings.launch * slots)

@@ -1,0 +1,134 @@
+"""Ragged batches: sequences of different lengths without padding to the longest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import cast
+
+from sympy import Expr, Integer, Symbol
+
+from symroof import symbols
+from symroof.architectures.step import Step
+from symroof.errors import InputError
+from symroof.operators.attention import cache_passes
+from symroof.operators.graph import Block, Graph
+from symroof.operators.operator import Kind, Operator
+from symroof.operators.tensor import Access, Space, Tensor
+from symroof.techniques.system.sequences import attends, paired, refuse_windows, require_phase
+from symroof.techniques.technique import Example, Number, Technique, number
+
+
+@dataclass(frozen=True)
+class RaggedBatch(Technique):
+    """Padding left out: a step counted for the longest of its sequences, with the lengths they have.
+
+    With mean length ``m = mu s`` and coefficient of variation c_v the mean of the squares is ``m^2 (1 + c_v^2)``. Attention
+    in decode is linear in the context, so that its mean alone matters; in prefill the pairs are quadratic, so that
+    spread costs.
+
+    ==================== ============================ ==========================================
+    per sequence         padded                       ragged
+    ==================== ============================ ==========================================
+    tokens, cache        ``s``                        ``m``
+    pairs, decode        ``t``                        ``mu t``
+    pairs, prefill       ``s (s + 1) / 2``            ``(m^2 (1 + c_v^2) + m) / 2``
+    ==================== ============================ ==========================================
+
+    Parameters
+    ----------
+    mean : mu, mean length over the longest.
+    variation : c_v; of no effect in decode. At most ``sqrt((1 - mu) / mu)``: lengths are between 0 and the longest.
+
+    >>> import symroof
+    >>> step = symroof.load_model("llama-2-7b").prefill(symbolic=True)
+    >>> print(step.apply(RaggedBatch())["qk_matmul"].flops)
+    b*e*h*mu*s*(c_v**2*mu*s + mu*s + 1) flop
+
+    Source: Yu et al. (2022), Orca, OSDI 22 (selective batching); Zhai et al. (2022), ByteTransformer, arXiv:2210.03052.
+    """
+
+    name = "ragged-batch"
+    summary = "sequences of different lengths without padding to the longest"
+    survey = "5.3"
+    source = "arXiv:2210.03052"
+    example = Example(part="total", over="mean_share", settings={"variation": 1}, inputs={"batch": 16, "seq_len": 4096}, at=Fraction(1, 2))
+
+    mean: Number = number(symbols.mu)
+    variation: Number = number(symbols.c_v, zero=True)
+
+    def check(self, step: Step) -> None:
+        require_phase(self.name, step, "prefill", "decode")
+        mean, variation = cast(Expr, self.mean), cast(Expr, self.variation)
+        if mean.is_number and variation.is_number and mean * (1 + variation**2) > 1:
+            raise InputError(
+                f"{self.name}: lengths of a mean of {mean} of the longest vary by at most sqrt((1 - mean) / mean) of their mean; "
+                f"variation {variation} is above that"
+            )
+
+    def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
+        refuse_windows(self.name, graph)
+        length = _length(graph)
+        mean = given["mean"]
+        shorter = graph.replaced({length: mean * length})
+        spread = given["variation"] ** 2
+        if length == symbols.t or spread == 0:  # a function of the length that is linear does not see how they vary
+            return shorter
+        return shorter.each(_Spread(spread).operator)
+
+    def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
+        return (
+            "ragged-batch: s (t in decode) is the longest of the batch, of which the mean is the share mu; every sequence is computed, "
+            "moved and kept at its own length",
+            "ragged-batch: FlashAttention's blocks are whole as far as lengths vary; one kernel takes all lengths without loss",
+        )
+
+
+def _length(graph: Graph) -> Symbol:
+    """The letter that lengths are told in."""
+    found = {cast(Symbol, size) for operator, _ in graph for axis, size in operator.space.sizes.items() if axis == "t"}
+    for letter in (symbols.t, symbols.s):
+        if any(letter in size.free_symbols for size in found):
+            return letter
+    raise InputError("ragged-batch: the context is no letter of this graph; expected t or s")
+
+
+class _Spread:
+    """What is quadratic in the length, at the mean of the squares: the pairs as if the context were longer."""
+
+    def __init__(self, spread: Expr) -> None:
+        self.spread = spread
+        self.tensors: dict[int, Tensor] = {}
+
+    def operator(self, operator: Operator, _: Block) -> Operator:
+        if not attends(operator):
+            return operator
+
+        def moved(access: Access) -> Access:
+            axes = access.axes or access.tensor.axes
+            if paired(axes):
+                return replace(access, tensor=self._tensor(access.tensor))
+            if operator.kind is Kind.FUSED_ATTENTION and "t" in axes:
+                return replace(access, times=access.times * self._passes(operator.space))
+            return access
+
+        reads, writes = (tuple(map(moved, side)) for side in (operator.reads, operator.writes))
+        return replace(operator, space=self._stretched(operator.space), reads=reads, writes=writes)
+
+    def _stretched(self, space: Space) -> Space:
+        """With ``s (2 t' - s + 1) / 2``, or ``s t'``, the pairs of the mean of the squares."""
+        queries, context = space.sizes["s"], space.sizes["t"]
+        more = queries * self.spread
+        return space.resized({"t": context + (more / 2 if space.causal else more)})
+
+    def _passes(self, space: Space) -> Expr:
+        """Reads of a row at the mean of the squares over those at the mean: 1/R of a row more for each, half under a mask."""
+        mean = cache_passes(space)
+        more = space.sizes["s"] * self.spread / symbols.R / (2 if space.causal else 1)
+        return Integer(1) + more / mean
+
+    def _tensor(self, tensor: Tensor) -> Tensor:
+        if id(tensor) not in self.tensors:
+            self.tensors[id(tensor)] = replace(tensor, space=self._stretched(tensor.space))
+        return self.tensors[id(tensor)]

@@ -1,0 +1,138 @@
+"""Sequence parallelism: the tokens of a prompt cut over devices; keys and values go around a ring of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from sympy import Expr, Integer
+
+from symroof import symbols
+from symroof.architectures.step import Step
+from symroof.operators.collective import over_link, steps
+from symroof.operators.graph import Block, Graph
+from symroof.operators.operator import Kind, Operator
+from symroof.operators.tensor import Access, Axes, Space, Storage, Tensor
+from symroof.techniques.system.parallelism import Linked, axis_sizes, redefined, refused
+from symroof.techniques.technique import Example
+
+RECURRENT = (Kind.SCAN, Kind.CONVOLUTION)
+
+
+@dataclass(frozen=True)
+class SequenceParallel(Linked):
+    """``s / n`` tokens of every prompt on each of n devices: ring attention.
+
+    What works on tokens one by one does so on ``s / n`` of them. In attention the queries stay, and the keys and values of
+    the others come by on a ring, ``(n - 1) / n`` of them over the link, while those at hand are computed: an operator takes
+    the longest of its compute, memory and link times. The query-key pairs are shared out evenly under a causal mask too (a
+    device has tokens from both ends of the prompt). Weights are on every device in full. Give it after FlashAttention, whose
+    blocks it shares out, and after a prefix cache.
+
+    ============== ==================================================================
+    up_proj        ``F = 2 b s d f / n``, weights ``d f w / 8``
+    attention      FLOPs and scores divided by n; each device reads all keys
+    ring           ``(n - 1) / n x b s k e c / 8`` byte over the link for keys, and for values
+    ============== ==================================================================
+
+    Parameters
+    ----------
+    degree, link, latency : n, byte/s one way, seconds of a step of the ring, not overlapped.
+
+    Errors
+    ------
+    InputError
+        A decode step, a recurrent layer, or a degree that does not divide the prompt.
+
+    >>> import symroof
+    >>> from symroof.operators.tensor import Level
+    >>> step = symroof.load_model("llama-2-7b").prefill(symbolic=True).apply(SequenceParallel())
+    >>> print(step["qk_matmul"].flops, step["qk_matmul"].byte_count(level=Level.LINK))
+    b*e*h*s*(s + 1)/n_p flop b*c*e*k*s*(n_p - 1)/(8*n_p)
+
+    Sources: Liu, Zaharia and Abbeel (2023), Ring Attention, arXiv:2310.01889; Brandon et al. (2023), Striped Attention,
+    arXiv:2311.09431 (the balance under a causal mask).
+    """
+
+    name = "sequence-parallel"
+    summary = "the tokens of a prompt cut over devices, keys and values passed around a ring"
+    survey = "5.3"
+    source = "arXiv:2310.01889"
+    phases = ("prefill",)
+    example = Example(phase="prefill", part="total", over="seq_len", settings={"degree": 8}, inputs={"batch": 1, "flash_attention": False})
+
+    def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
+        n, latency = given["degree"], given["latency"]
+        for operator, _ in graph:
+            if operator.space.sizes["s"] == 1:
+                raise refused(self, "a step that computes one token of a sequence has none to share out; it takes a prefill")
+            if operator.kind in RECURRENT:
+                raise refused(self, "a recurrence goes over the tokens in turn and is not cut here:", operator.name)
+        spaces: dict[tuple[int, bool], Space] = {}
+        tensors: dict[int, Tensor] = {}
+
+        def space_of(space: Space, pairs: bool) -> Space:
+            if (id(space), pairs) not in spaces:
+                spaces[id(space), pairs] = _cut(space, pairs, n)
+            return spaces[id(space), pairs]
+
+        def tensor_of(tensor: Tensor) -> Tensor:
+            if id(tensor) not in tensors:
+                tensors[id(tensor)] = replace(tensor, space=space_of(tensor.space, _paired(tensor.axes)))
+            return tensors[id(tensor)]
+
+        passed: set[int] = set()
+
+        def shared(operator: Operator, _: Block) -> Operator:
+            pairs = any(_paired(piece.axes) for piece in operator.work)
+            placed = replace(operator, space=space_of(operator.space, pairs))
+            return _around(placed, n, latency, passed) if pairs else placed
+
+        return redefined(graph.over(tensor_of).each(shared), symbols.X, {symbols.s: symbols.s / n})
+
+    def check(self, step: Step) -> None:
+        size = axis_sizes(step)["s"]
+        if size != 1:
+            self.even({"tokens of the prompt": size})
+
+    def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
+        n = given["degree"]
+        late = f"; {given['latency']} s a step of the ring besides" if given["latency"] != 0 else ""
+        return (
+            f"sequence-parallel: one of {n} devices, with s/{n} tokens of every prompt and all weights; the one with the last token "
+            "has the LM head; query-key pairs, and blocks of FlashAttention, are shared out evenly",
+            f"sequence-parallel: ({n} - 1)/{n} of keys and values come over the link of BW_l one way, beside attention's own work{late}; "
+            "a window's keys are passed whole",
+        )
+
+
+def _paired(axes: Axes) -> bool:
+    return "s" in axes and "t" in axes
+
+
+def _cut(space: Space, pairs: bool, n: Expr) -> Space:
+    """The space of one device: its tokens, or its share of the query-key pairs, which are counted by the batch."""
+    if pairs:
+        return space.resized({"b": space.sizes["b"] / n})
+    tokens = space.sizes["s"]
+    cut = {axis: size / n for axis, size in space.sizes.items() if axis in ("s", "t", "z", "patches") or (axis == "u" and size == tokens)}
+    return space.resized(cut)
+
+
+def _around(operator: Operator, n: Expr, latency: Expr, passed: set[int]) -> Operator:
+    """An operator over query-key pairs: it reads the keys of all devices, and those of the others come over the link once."""
+    reads: list[Access] = []
+    ring: list[Access] = []
+    for access in operator.reads:
+        tensor, axes = access.tensor, access.axes or access.tensor.axes
+        if tensor.storage is Storage.WEIGHT or "t" not in axes or "s" in axes:
+            reads.append(access)
+            continue
+        blocks = operator.kind is Kind.FUSED_ATTENTION  # its blocks of queries are divided already
+        reads.append(access if blocks else replace(access, times=access.times * n))
+        if id(tensor) not in passed:
+            passed.add(id(tensor))
+            whole = replace(tensor, axes=axes) if "z" in tensor.axes else tensor
+            ring.append(over_link(whole, n - 1))
+    late = steps(n) * latency if ring else Integer(0)
+    return replace(operator, reads=(*reads, *ring), latency=operator.latency + late)

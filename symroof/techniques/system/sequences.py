@@ -1,0 +1,90 @@
+"""What techniques on batches, prompts and contexts share: which parts of a graph depend on the tokens, and how."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from sympy import Expr, Symbol
+
+from symroof import symbols
+from symroof.architectures.step import Step
+from symroof.errors import InputError
+from symroof.operators.attention import block_rows
+from symroof.operators.graph import Graph
+from symroof.operators.operator import Operator
+from symroof.operators.tensor import Axes, Space
+from symroof.symbols import substitute
+
+
+def paired(axes: Axes) -> bool:
+    """Whether these axes hold a point for every query and every position of its context."""
+    return "s" in axes and "t" in axes
+
+
+def attends(operator: Operator) -> bool:
+    """Whether the operator works on pairs of a query and a position of its context."""
+    return any(paired(piece.axes) for piece in operator.work)
+
+
+def spaces_of(graph: Graph) -> Iterable[Space]:
+    """The spaces of a graph's operators and tensors."""
+    for block in graph.blocks:
+        yield from (operator.space for operator in block.operators)
+        yield from (tensor.space for tensor in block.tensors())
+
+
+def refuse_windows(name: str, graph: Graph) -> None:
+    """Raise for layers with a sliding window, of which each sequence, chunk or part would fill another share.
+
+    Raises
+    ------
+    InputError
+        There are some.
+    """
+    if any("z" in space.sizes or space.band is not None for space in spaces_of(graph)):
+        raise InputError(
+            f"{name}: layers keep another number of tokens than they look at (a sliding window, which is not modelled here; or pages: "
+            "put paged-cache behind)"
+        )
+
+
+def require_attention(name: str, graph: Graph) -> None:
+    """Raise where nothing attends to a context.
+
+    Raises
+    ------
+    InputError
+        There is no attention.
+    """
+    if not any(attends(operator) for operator, _ in graph):
+        raise InputError(f"{name}: this model has no attention, and keeps no KV cache that grows with the context")
+
+
+def require_phase(technique: str, step: Step, *phases: str) -> None:
+    """Raise unless the step is of one of the phases, in the exact accounting.
+
+    Raises
+    ------
+    InputError
+        It is of another, or counted as another tool does it.
+    """
+    if step.options.phase not in phases:
+        raise InputError(f"{technique}: this is a {step.options.phase} step; expected {' or '.join(phases)}")
+    if step.options.accounting != "exact":
+        raise InputError(f"{technique}: accounting {step.options.accounting!r} has no queries and contexts of their own; expected 'exact'")
+
+
+def touched(graph: Graph, tokens: Mapping[Symbol, Expr]) -> dict[Symbol, Expr]:
+    """The definitions of a graph, with the experts that a step touches told by other numbers of tokens."""
+    defined = dict(graph.definitions)
+    if symbols.X in defined:
+        defined[symbols.X] = substitute(defined[symbols.X], tokens)
+    return defined
+
+
+def rows_of(space: Space) -> Expr:
+    """The block rows of FlashAttention in a space."""
+    sizes = space.sizes
+    if "r_kv" in sizes:
+        return block_rows(sizes["r_kv"] + sizes["r"], sizes["h"])
+    return block_rows(sizes["e"], sizes["g"])

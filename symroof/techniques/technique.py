@@ -1,0 +1,247 @@
+"""What a technique is: parameters that may stay symbols, and a rewrite of a graph."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from fractions import Fraction
+from typing import Any, ClassVar, cast, overload
+
+from sympy import Expr, Rational, Symbol, oo
+
+from symroof import symbols
+from symroof.architectures.options import PHASES
+from symroof.architectures.step import Step
+from symroof.errors import InputError, nearest, quote
+from symroof.operators.graph import Graph
+from symroof.symbols import VOCABULARY
+
+Number = int | Fraction | Expr | None
+"""An exact number, the parameter's own symbol, or None: a parameter without a default stays a symbol, an optional one is absent."""
+
+MOST = Rational(10) ** 30
+BANDWIDTHS = (symbols.BW_l, symbols.BW_h, symbols.BW_c)
+"""Letters that a level has, and not a technique: two numbers for one would be one too many."""
+
+
+def number(symbol: Symbol, default: Number = None, *, zero: bool = False, optional: bool = False) -> Any:
+    """A parameter that is a number, with its symbol.
+
+    Parameters
+    ----------
+    default : what it is when it is not given; None leaves the symbol.
+    zero : whether 0 is allowed, as for an overhead.
+    optional : whether it is absent, and not a symbol, when it is not given.
+    """
+    return field(default=default, metadata={"symbol": symbol, "zero": zero, "optional": optional})
+
+
+def word(default: str, choices: Sequence[str] = (), meaning: str = "") -> Any:
+    """A parameter that is a word: one of the choices, or any name where there are none."""
+    return field(default=default, metadata={"choices": tuple(choices), "meaning": meaning})
+
+
+def exact(what: str, value: Any, symbol: Symbol, zero: bool) -> Expr:
+    """The number a user gave, as an exact rational within the symbol's range; the symbol itself stays.
+
+    >>> from symroof.symbols import alpha
+    >>> exact("acceptance", 0.7, alpha, False)
+    7/10
+    >>> exact("acceptance", 2, alpha, False)
+    Traceback (most recent call last):
+        ...
+    symroof.errors.InputError: acceptance 2: expected a number above 0, at most 1
+    """
+    if value == symbol:
+        return symbol
+    known = VOCABULARY[symbol]
+    kind = "a whole number" if known.domain == "integer" else "a number"
+    least = "from 0 on" if zero else "from 1 on" if known.domain == "integer" else "above 0"
+    expected = f"expected {kind} {least}" + (f", at most {known.highest}" if known.highest != oo else "")
+    if isinstance(value, bool) or not isinstance(value, int | float | Fraction | Rational):
+        raise InputError(f"{what} {quote(value)}: {expected}")
+    if isinstance(value, float) and not abs(value) < 1e30:
+        raise InputError(f"{what} {quote(value)}: {expected}")
+    given = Rational(str(value)) if isinstance(value, float) else Rational(value)
+    fits = (given > 0 or (zero and given == 0)) and given <= min(known.highest, MOST)
+    if not fits or (known.domain == "integer" and not given.is_integer):
+        short = max(abs(part) for part in given.as_numer_denom()) < 10**40
+        told = str(given) if short else "that large" if abs(given) > 1 else "that small"
+        raise InputError(f"{what} {told}: {expected}")
+    return given
+
+
+@dataclass(frozen=True)
+class Example:
+    """On what the effect of a technique is told, in the table of techniques and in the gallery.
+
+    Attributes
+    ----------
+    model, phase, inputs : the step.
+    part : an operator with what the technique makes of it, or "total".
+    over : the variable whose range shows where it pays.
+    settings : the technique's parameters in numbers, where those it has by default do not say enough.
+    hardware : where numbers are told.
+    at : the value of the variable at which the roofline is drawn and long formulas are told, where it is one of the
+        technique's own; what the step has otherwise.
+    before : techniques that the step has already, as the command line spells them, apart by spaces.
+    against : techniques of what it is compared with, where that is not the step as it is.
+    """
+
+    model: str = "llama-2-7b"
+    phase: str = "decode"
+    part: str = "up_proj"
+    over: str = "batch"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    hardware: str = "a100-sxm-80gb"
+    at: Number = None
+    before: str = ""
+    against: str = ""
+
+
+@dataclass(frozen=True)
+class Technique(ABC):
+    """A rewrite of a graph, or of a step where it needs the model too.
+
+    A parameter that is not given stays a symbol, and one can ask over it. One that is given keeps its letter in the
+    formulas, with its number among the graph's definitions; where the letter is taken already, as by the same technique
+    twice in a chain, the number itself stands in the formulas. A letter stands for one number throughout a chain: left out
+    a second time, the parameter is what it was the first time.
+
+    Attributes
+    ----------
+    name : on the command line.
+    summary : what it does, in a phrase.
+    survey : the section of the survey that treats it.
+    source : where its cost model comes from.
+    phases : those it is of.
+    put_before : techniques that it must come before in a chain, itself where it is applied once.
+    example : on what its effect is told.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    survey: ClassVar[str] = ""
+    source: ClassVar[str] = ""
+    phases: ClassVar[tuple[str, ...]] = PHASES
+    put_before: ClassVar[tuple[str, ...]] = ()
+    example: ClassVar[Example] = Example()
+
+    def __post_init__(self) -> None:
+        for one in fields(self):
+            value, meta = getattr(self, one.name), one.metadata
+            if "symbol" in meta:
+                if value is None and not meta["optional"]:
+                    value = meta["symbol"]
+                if value is not None:
+                    value = exact(f"{self.name}: {one.name}", value, meta["symbol"], meta["zero"])
+                object.__setattr__(self, one.name, value)
+            elif "choices" in meta and (not isinstance(value, str) or (meta["choices"] and value not in meta["choices"])):
+                raise InputError(f"{self.name}: {one.name} {quote(value)}: {nearest(str(value), meta['choices'])}")
+
+    @overload
+    def __call__(self, what: Graph) -> Graph: ...
+    @overload
+    def __call__(self, what: Step) -> Step: ...
+    def __call__(self, what: Graph | Step) -> Graph | Step:
+        """The graph, or the step, after the technique.
+
+        Raises
+        ------
+        InputError
+            It does not fit; the message says why.
+        """
+        if not isinstance(what, Step):
+            return self.on_graph(what)
+        if what.options.phase not in self.phases:
+            raise InputError(f"{self.name}: this is a {what.options.phase} step; expected {' or '.join(self.phases)}")
+        return replace(self.on_step(what), techniques=(*what.techniques, self.text))
+
+    @abstractmethod
+    def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
+        """The rewritten graph; *given* has the letter or the number of every numeric parameter by its name.
+
+        A parameter that is absent is not in it.
+        """
+
+    def check(self, step: Step) -> None:  # noqa: B027 - most fit every step
+        """Raise where the technique does not fit the numbers of a step: a rank above the matrix, a degree that does not divide.
+
+        Raises
+        ------
+        InputError
+            With one line that says why.
+        """
+
+    def check_order(self, graph: Graph) -> None:
+        """Raise where a technique that must come later has been applied already, told by its statements.
+
+        Raises
+        ------
+        InputError
+            It has.
+        """
+        applied = {line.partition(":")[0] for line in graph.statements}
+        for name in self.put_before:
+            if name in applied:
+                again = "is applied already, and once is all" if name == self.name else f"must come before {name} in the chain"
+                raise InputError(f"{self.name}: {again}")
+
+    def on_graph(self, graph: Graph) -> Graph:
+        """The graph after the technique; for one that needs the model, an error."""
+        self.check_order(graph)
+        given, defined = self.parameters(graph)
+        changed = self.rewrite(graph, given)
+        # numbers first: what the technique defines (the experts touched, say) may be told in them
+        return replace(changed, definitions={**defined, **changed.definitions}, statements=(*changed.statements, *self.statements(given)))
+
+    def on_step(self, step: Step) -> Step:
+        """The step after the technique."""
+        self.check(step)
+        return replace(step, letters=self.on_graph(step.letters))
+
+    def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
+        """What a reader of the numbers should know."""
+        return (f"{self.name}: {self.summary}",)
+
+    def parameters(self, graph: Graph) -> tuple[dict[str, Expr], dict[Symbol, Expr]]:
+        """Letter or number of every numeric parameter, and the numbers behind the letters."""
+        taken = graph.letters
+        given: dict[str, Expr] = {}
+        defined: dict[Symbol, Expr] = {}
+        for one in fields(self):
+            symbol, value = one.metadata.get("symbol"), getattr(self, one.name)
+            if symbol is None or value is None:
+                continue
+            before = graph.definitions.get(symbol)
+            if symbol in BANDWIDTHS and before is not None and value not in (symbol, before):
+                what = VOCABULARY[symbol].name
+                raise InputError(f"{self.name}: {one.name} {value}: an earlier technique said {before} byte/s, and a step has one {what}")
+            if value == symbol or (symbol not in taken and value != 0):
+                given[one.name] = symbol
+                if value != symbol:
+                    defined[symbol] = value
+            else:
+                given[one.name] = cast(Expr, value)
+        return given, defined
+
+    @property
+    def free(self) -> tuple[Symbol, ...]:
+        """The symbols of the parameters that have no number."""
+        return tuple(
+            one.metadata["symbol"] for one in fields(self) if "symbol" in one.metadata and getattr(self, one.name) == one.metadata["symbol"]
+        )
+
+    @property
+    def text(self) -> str:
+        """The technique as the command line spells it."""
+        given = [(one.name, getattr(self, one.name)) for one in fields(self) if getattr(self, one.name) != one.default]
+        told = ",".join(name if isinstance(value, Symbol) else f"{name}={value}" for name, value in given if value not in (None, ""))
+        return f"{self.name}:{told}" if told else self.name
+
+
+def refuse_graph(technique: Technique) -> InputError:
+    """The error of a technique that needs a model beside the graph."""
+    return InputError(f"{technique.name} needs the model: apply it to a step, not to a bare graph")

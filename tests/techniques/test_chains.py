@@ -1,0 +1,101 @@
+"""Chains: which order is refused, and numbers that do not fit wherever they come from."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+import symroof
+from symroof.errors import InputError
+from symroof.techniques.registry import chain, names, technique_class, with_number
+
+WIDTHS = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
+DECODE = ("llama-2-7b", "--hardware", "a100-sxm-80gb", "--phase", "decode", "--seq-len", "2048")
+
+ORDERS = [
+    ("decode", "prefix-cache:share=3/4", "flash-attention"),
+    ("decode", "mixed-batch:chunk=128", "flash-attention"),
+    ("decode", "prefix-cache:share=3/4", "fuse:preset=engine"),
+    ("prefill", "sequence-parallel:degree=2", "flash-attention"),
+    ("prefill", "chunked-prefill:chunk=512", "flash-attention"),
+    ("decode", "contextual-sparsity:share=1/2", "prune-channels:share=1/2"),
+    ("decode", "memory-levels:tile=128,bandwidth=19TB/s", "low-rank:rank=64"),
+    ("decode", "memory-levels:tile=128,bandwidth=19TB/s", "sparsify:density=1/2"),
+    ("decode", "pipeline-parallel:degree=2,micro_batches=2", "launch-overhead:launch=5us"),
+    ("decode", "pipeline-parallel:degree=2,micro_batches=2", "skip-layers:layers=2"),
+    ("decode", "tensor-parallel:degree=2", "tensor-parallel:degree=2"),
+]
+
+
+@pytest.mark.parametrize(("phase", "first", "second"), ORDERS)
+def test_an_order_that_would_count_wrongly_is_refused_and_the_other_is_not(phase: str, first: str, second: str) -> None:
+    step = getattr(symroof.load_model("llama-2-7b"), phase)(batch=16, seq_len=2048, **WIDTHS)
+    with pytest.raises(InputError, match=r"must come before|is applied already"):
+        step.apply(*chain([first, second]))
+    if first != second:
+        found = step.apply(*chain([second, first]))
+        assert symroof.analyze(found, "a100-sxm-80gb").total.time_expr > 0
+
+
+@pytest.mark.parametrize(
+    "texts", [("mixed-batch:chunk=128", "flash-decoding:splits=4"), ("flash-decoding:splits=4", "mixed-batch:chunk=128")]
+)
+def test_a_chunk_beside_a_split_context_is_not_modelled(texts: tuple[str, str]) -> None:
+    step = symroof.load_model("llama-2-7b").decode(batch=16, seq_len=2048, **WIDTHS)
+    with pytest.raises(InputError, match="does not go with"):
+        step.apply(*chain(texts))
+
+
+def test_what_is_put_before_others_names_techniques() -> None:
+    for name in names():
+        assert set(technique_class(name).put_before) <= set(names())
+
+
+def test_numbers_take_the_place_of_symbols() -> None:
+    one, other = with_number(chain(["low-rank", "quantize:weights=4"]), symroof.symbols.rho, 64)
+    assert (one.text, other.text) == ("low-rank:rank=64", "quantize:weights=4")
+
+
+@pytest.mark.parametrize(
+    ("over", "text", "refused"),
+    [
+        ("rank=64,4097", "low-rank", "rank 4097: low-rank: rank 4097 is above the 4096 x 4096 matrix"),
+        ("degree=1,2,3", "tensor-parallel", "degree 3: tensor-parallel: degree 3 does not divide"),
+        ("batch=8,9", "data-parallel:degree=8", "data-parallel: degree 8 does not divide 9 sequences"),
+        ("batch=1,2", "low-rank", "rank (rho) is still a symbol"),
+    ],
+)
+def test_a_sweep_refuses_values_that_do_not_fit(run, over: str, text: str, refused: str) -> None:
+    result = run("sweep", "llama-2-7b", "--hardware", "a100", "--seq-len", 512, "--over", over, "--with", text, "--metric", "time")
+    assert (result.status, result.out) == (2, "")
+    assert refused in result.err
+    assert result.err.count("\n") == 1
+
+
+def test_an_answer_that_does_not_fit_says_so(run) -> None:
+    asked = ("solve", *DECODE, "--batch", 16, "--with", "low-rank", "--for", "rank", "--target-time", "30ms")
+    assert "but that does not fit: low-rank: rank 8635 is above" in run(*asked).out
+    assert json.loads(run(*asked, "--format", "json").out)["misfit"].startswith("low-rank: rank 8635")
+    fits = ("solve", *DECODE, "--batch", 16, "--with", "low-rank", "--for", "rank", "--target-time", "15ms")
+    assert "does not fit" not in run(*fits).out
+
+
+def test_a_technique_s_own_names_are_understood(run) -> None:
+    asked = ("compare", *DECODE, "--with", "offload:what=weights", "--format", "json", "--over")
+    both = [run(*asked, name).out for name in ("share", "offloaded_share")]
+    assert both[0] == both[1]
+    assert json.loads(both[0])["variants"][1]["payoff"]
+
+
+def test_data_files_need_numbers(run) -> None:
+    result = run("analyze", *DECODE, "--with", "low-rank", "--format", "json")
+    assert (result.status, result.out) == (2, "")
+    assert "rank must be given as a number" in result.err
+
+
+def test_generation_takes_each_technique_in_its_phase(run) -> None:
+    asked = ("generate", "llama-2-7b", "--hardware", "a100", "--prompt", 512, "--tokens", 16, "--format", "json")
+    plain, chunked = (json.loads(run(*asked, *extra).out) for extra in ((), ("--with", "chunked-prefill:chunk=64")))
+    assert plain["decode"]["time"] == chunked["decode"]["time"]
+    assert plain["prefill"]["bytes"] < chunked["prefill"]["bytes"]

@@ -1,0 +1,180 @@
+"""Techniques on the command line: every command that takes them, and what it says where they make no sense."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import symroof
+from symroof.techniques.registry import names, technique
+
+DECODE = ("--hardware", "a100-sxm-80gb", "--phase", "decode", "--seq-len", "2048")
+W4 = "quantize:weights=4,group=128"
+
+
+def decode(**inputs: int) -> symroof.analysis.analysis.Analysis:  # type: ignore[name-defined]
+    step = symroof.load_model("llama-2-7b").decode(weight_bits=16, activation_bits=16, kv_bits=16, **inputs)
+    return symroof.analyze(step.apply(technique(W4)), "a100-sxm-80gb")
+
+
+def test_analyze_says_what_was_applied(run) -> None:
+    record = json.loads(run("analyze", "llama-2-7b", *DECODE, "--with", W4, "--format", "json").out)
+    assert record["techniques"] == [W4]
+    wanted = decode(batch=1, seq_len=2048)
+    assert record["total"]["time"] == pytest.approx(float(wanted.total.time_expr), rel=1e-15)
+    up = next(one for one in record["operators"] if one["name"] == "up_proj")
+    assert up["bytes"] == int(wanted["up_proj"].operator.byte_count()) == 2 * 4096 + 2 * 11008 + 4096 * 11008 * (4 + 16 / 128) / 8
+    assert up["data_type"] == "fp16", "weight-only quantization keeps the 16-bit roof"
+    assert any(line.startswith("quantize:") for line in record["conventions"]["statements"])
+    table = run("analyze", "llama-2-7b", *DECODE, "--with", W4).out
+    assert W4 in table
+    assert "q_w = 4" in table
+
+
+def test_techniques_in_a_chain_are_applied_in_order(run) -> None:
+    twice = ("--with", "quantize:weights=4", "--with", "quantize:kv=8")
+    record = json.loads(run("analyze", "llama-2-7b", *DECODE, *twice, "--format", "json").out)
+    assert [text.partition(",")[0] for text in record["techniques"]] == ["quantize:weights=4", "quantize:kv=8"]
+    alone = json.loads(run("analyze", "llama-2-7b", *DECODE, "--with", "quantize:weights=4", "--format", "json").out)
+    assert record["total"]["kv_read"] * 2 == alone["total"]["kv_read"]
+    assert record["total"]["weight_read"] == alone["total"]["weight_read"]
+
+
+def test_a_parameter_left_out_is_solved_for(run) -> None:
+    out = run(
+        *("crossover", "llama-2-7b", "--phase", "decode", "--operator", "up_proj", "--over", "quantized_weight_bits"),
+        *("--hardware", "a100-sxm-80gb", "--batch", "60", "--seq-len", "2048", "--with", "quantize:weights,group=128"),
+    ).out
+    step = symroof.load_model("llama-2-7b").decode(batch=60, seq_len=2048, weight_bits=16, activation_bits=16, kv_bits=16)
+    answer = symroof.crossover(
+        step.apply(technique("quantize:weights,group=128")), "up_proj", over="quantized_weight_bits", hardware="a100-sxm-80gb"
+    )
+    assert answer.sentence in out
+    assert [one.bound for one in answer.intervals] == ["compute", "memory", "compute"], "beyond 16 bits the FP32 roof applies"
+    edge = int(answer.intervals[0].high)
+    for bits, bound in ((edge, "compute"), (edge + 1, "memory"), (17, "compute")):
+        placed = symroof.analyze(step.apply(technique(f"quantize:weights={bits},group=128")), "a100-sxm-80gb")["up_proj"]
+        assert placed.bound == bound
+
+
+@pytest.mark.parametrize("command", ["crossover", "solve"])
+def test_a_number_and_a_question_over_it_exclude_one_another(run, command: str) -> None:
+    what = ("--operator", "up_proj", "--over") if command == "crossover" else ("--target-time", "5ms", "--for")
+    result = run(command, "llama-2-7b", *DECODE, *what, "quantized_weight_bits", "--with", "quantize:weights=4")
+    assert result.status == 2
+    assert "quantized_weight_bits: --with gives it the number 4" in result.err
+
+
+def test_solve_and_generate_and_sweep_take_techniques(run, tmp_path: Path) -> None:
+    solved = json.loads(
+        run(
+            *("solve", "llama-2-7b", *DECODE, "--batch", "1", "--for", "quantized_weight_bits", "--target-time", "5ms"),
+            *("--with", "quantize:weights,group=64", "--format", "json"),
+        ).out
+    )
+    bits = solved["integer"]
+    slow = [
+        float(symroof.analyze(_llama().apply(technique(f"quantize:weights={width},group=64")), "a100-sxm-80gb").total.time_expr)
+        for width in (bits, bits + 1)
+    ]
+    assert slow[0] <= 5e-3 < slow[1]
+    plain, quick = (
+        json.loads(run("generate", "llama-2-7b", "--hardware", "a100", "--prompt", 64, "--tokens", 8, *extra, "--format", "json").out)
+        for extra in ((), ("--with", W4))
+    )
+    assert quick["decode"]["time"] < plain["decode"]["time"] / 2
+    swept = run(
+        *("sweep", "llama-2-7b", "--hardware", "a100", "--over", "quantized_weight_bits=3,4,8", "--seq-len", "2048", "--metric", "time"),
+        *("--with", "quantize:weights,group=64", "-o", tmp_path / "out.csv"),
+    )
+    assert swept.status == 0
+    rows = (tmp_path / "out.csv").read_text().splitlines()
+    assert float(rows[2].split(",")[-1]) == pytest.approx(
+        float(symroof.analyze(_llama().apply(technique("quantize:weights=4,group=64")), "a100-sxm-80gb").total.time_expr), rel=1e-12
+    )
+
+
+def _llama():
+    return symroof.load_model("llama-2-7b").decode(batch=1, seq_len=2048, weight_bits=16, activation_bits=16, kv_bits=16)
+
+
+def test_compare_puts_variants_side_by_side(run) -> None:
+    record = json.loads(run("compare", "llama-2-7b", *DECODE, "--with", W4, "--with", f"{W4} quantize:kv=4", "--format", "json").out)
+    plain, quick, both = record["variants"]
+    assert plain["techniques"] == []
+    assert quick["techniques"] == [W4]
+    assert plain["time"] > quick["time"] > both["time"]
+    stretch = quick["payoff"][0]
+    assert (stretch["low"], stretch["verdict"]) == (1.0, "pays")
+    assert quick["crossovers"]["up_proj"] < plain["crossovers"]["up_proj"]
+    table = run("compare", "llama-2-7b", *DECODE, "--with", W4).out
+    assert "unchanged" in table
+    assert "pays for batch from 1 to" in table
+
+
+@pytest.mark.parametrize(
+    ("over", "text"), [("acceptance", "speculative:length=4,draft_cost=0.1"), ("degree", "tensor-parallel"), ("rank", "low-rank")]
+)
+def test_compare_tells_where_a_parameter_that_stays_a_letter_pays(run, over: str, text: str) -> None:
+    asked = ("compare", "llama-2-7b", *DECODE, "--batch", "16", "--over", over, "--with", text)
+    record = json.loads(run(*asked, "--format", "json").out)["variants"][1]
+    assert record["time_per_token"] is None
+    assert {stretch["verdict"] for stretch in record["payoff"]} >= {"pays"}
+    for form in ("table", "markdown"):
+        assert f"pays for {over}" in run(*asked, "--format", form).out.replace("\n", " ")
+
+
+def test_compare_refuses_what_does_not_fit(run) -> None:
+    result = run("compare", "llama-2-7b", *DECODE, "--with", "quantise:weights=4")
+    assert (result.status, result.out) == (2, "")
+    assert "did you mean quantize?" in result.err
+
+
+def test_techniques_are_listed_with_their_parameters(run) -> None:
+    out = run("techniques").out
+    for name in names():
+        assert name in out
+    one = run("techniques", "quantize").out
+    assert "arXiv:2306.00978" in one
+    assert "G*w > G*q_w + q_s" in one, "the condition is derived from the rewrite"
+    assert json.loads(run("techniques", "--format", "json").out)[0]["technique"] == names()[0]
+    assert json.loads(run("techniques", "quantize", "--format", "json").out)[0]["memory"] == "G*w > G*q_w + q_s"
+    assert run("techniques", "quantise").status == 2
+
+
+def test_energy_is_told_where_it_is_asked_for(run) -> None:
+    text = "energy:flop=1pJ,byte=30pJ,power=100W"
+    record = json.loads(run("analyze", "llama-2-7b", *DECODE, "--with", text, "--format", "json").out)
+    total = record["total"]
+    by_hand = total["flops"] * 1e-12 + total["bytes"] * 30e-12 + total["time"] * 100
+    assert record["energy"]["joules"]["total"] == pytest.approx(by_hand, rel=1e-12)
+    assert record["energy"]["power"] == pytest.approx(by_hand / total["time"], rel=1e-12)
+    assert "energy" not in json.loads(run("analyze", "llama-2-7b", *DECODE, "--format", "json").out)
+    assert "energy balance: 30 FLOP/byte" in run("analyze", "llama-2-7b", *DECODE, "--with", text).out
+
+
+def test_a_length_in_an_exponent_is_gone_through_one_by_one(run) -> None:
+    text = "speculative:acceptance=0.8,draft_cost=1/20"
+    record = json.loads(run("compare", "llama-2-7b", *DECODE, "--with", text, "--over", "draft_length", "--format", "json").out)
+    assert record["variants"][1]["payoff"][0]["verdict"] == "pays"
+    assert record["variants"][1]["payoff"][-1]["high"] == 64
+    table = run("compare", "llama-2-7b", *DECODE, "--with", text, "--over", "draft_length").out
+    assert "64 is the last that was tried" in table
+
+
+def test_a_petaflop_is_a_unit_too() -> None:
+    assert technique("data-format:bits=4,peak=1.248PFLOP/s") == technique("data-format:bits=4,peak=1248TFLOP/s")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["tensor-parallel:degree=8", "pipeline-parallel:degree=4,micro_batches=4", "offload:share=1,compute=cpu,unit=survey/intel_13900k"],
+)
+def test_data_files_hold_operators_that_only_move_bytes(run, text) -> None:
+    asked = ("analyze", "llama-2-7b", *DECODE, "--batch", "16", "--with", text, "--format")
+    moves = [one for one in json.loads(run(*asked, "json").out)["operators"] if one["peak"] is None]
+    assert moves
+    assert all(one["flops"] == 0 and one["time"] > 0 for one in moves)
+    assert run(*asked, "csv").status == 0

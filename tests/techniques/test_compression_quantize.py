@@ -1,0 +1,251 @@
+"""Quantization: what it changes and nothing else, which roof applies, where it pays."""
+
+from __future__ import annotations
+
+import random
+from fractions import Fraction
+
+import pytest
+from sympy import Integer, Rational, simplify
+
+import symroof
+from symroof import symbols
+from symroof.analysis.breakeven import break_even
+from symroof.analysis.payoff import payoff
+from symroof.errors import InputError
+from symroof.operators.operator import Kind
+from symroof.operators.tensor import Storage
+from symroof.techniques.compression.linears import ENDS, linears
+from symroof.techniques.compression.quantize import Quantize
+from symroof.techniques.registry import technique
+
+MODELS = ("llama-2-7b", "llama-3-8b", "mixtral-8x7b-v0.1", "opt-125m", "deepseek-v2-lite", "gpt-oss-20b")
+SIXTEEN = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
+DEVICE = "a100-sxm-80gb"
+
+
+def numbers(model: str, phase: str = "decode", **inputs: object) -> symroof.architectures.step.Step:
+    return getattr(symroof.load_model(model), phase)(**SIXTEEN, **{"batch": 3, "seq_len": 64, **inputs})
+
+
+@pytest.mark.parametrize("phase", ["prefill", "decode"])
+@pytest.mark.parametrize("name", MODELS)
+def test_each_class_changes_its_own_bytes_and_nothing_else(name: str, phase: str) -> None:
+    step = numbers(name, phase)
+    draw = random.Random(f"{name} {phase}")
+    bits = Integer(draw.randint(2, 12))
+    routers = {operator.name for operator, _ in step.letters if operator.name.endswith("router")}
+    for field, storage in (("weights", Storage.WEIGHT), ("activations", Storage.ACTIVATION), ("kv", Storage.KV_CACHE)):
+        after = step.apply(Quantize(**{field: int(bits)}))
+        changed = {one.name for one in linears(step.letters).values()} if field == "weights" else None
+        for (old, count), (new, again) in zip(step.graph, after.graph, strict=True):
+            assert (new.name, count, new.flop_count) == (old.name, again, old.flop_count)
+            for one in Storage:
+                before, moved = old.byte_count(one), new.byte_count(one)
+                if one is not storage or (changed is not None and old.name not in changed):
+                    assert moved == before, (old.name, one)
+                elif field != "weights":
+                    assert moved == before * bits / 16
+                else:
+                    bias = sum(read.byte_count for read in old.reads if read.tensor.name.endswith(".bias"))
+                    assert moved == (before - bias) * bits / 16 + bias
+        if changed is not None:
+            assert not changed & routers
+            ends = {operator.name for block in step.letters.blocks if block.name in ENDS for operator in block.operators}
+            assert not changed & ends
+
+
+def test_memory_follows() -> None:
+    step = numbers("llama-2-7b")
+    after = step.apply(technique("quantize:weights=4,group=128,kv=8"))
+    linear = 32 * (4 * 4096**2 + 3 * 4096 * 11008)
+    rest = symroof.load_model("llama-2-7b").parameters - linear
+    assert after.graph.weight_memory() == Rational(linear) * (4 + Rational(16, 128)) / 8 + 2 * rest
+    assert after.graph.kv_memory() == step.graph.kv_memory() / 2
+    assert after.graph.activation_memory() == step.graph.activation_memory()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_widths_a_step_has_give_it_back(name: str) -> None:
+    step = numbers(name)
+    after = step.apply(technique("quantize:weights=16,activations=16,kv=16"))
+    assert [(one.flop_count, one.byte_count()) for one, _ in after] == [(one.flop_count, one.byte_count()) for one, _ in step]
+    assert after.memory == step.memory
+
+
+def test_effective_bits_of_groups() -> None:
+    """AWQ and GPTQ: 4 bits in groups of 128 with a 16-bit scale and a 4-bit zero point take 4.15625 bits per weight."""
+    step = symroof.load_model("llama-2-7b").decode(symbolic=True)
+    own = {"weights": symbols.q_w, "group": symbols.G, "scale": symbols.q_s, "zero": symbols.q_z}
+    weight = next(iter(linears(step.apply(Quantize(**own)).letters, "up_proj").values())).reads[1].tensor
+    assert simplify(weight.stored_bits - (symbols.q_w + (symbols.q_s + symbols.q_z) / symbols.G)) == 0
+    known = {symbols.q_w: 4, symbols.q_s: 16, symbols.q_z: 4, symbols.G: 128}
+    assert weight.stored_bits.xreplace({letter: Integer(value) for letter, value in known.items()}) == Rational(415625, 100000)
+    cache = step.apply(technique("quantize:kv=4,cache_group=32,zero=16"))["qk_matmul"].reads[1].tensor
+    assert cache.stored_bits == 5
+    assert cache.bits == 4
+
+
+def test_two_groups_in_a_chain_keep_apart() -> None:
+    step = numbers("llama-2-7b").apply(technique("quantize:weights=4,group=128"), technique("quantize:kv=4,cache_group=64"))
+    assert step["up_proj"].reads[1].tensor.stored_bits == 4 + Rational(16, 128)
+    assert step["qk_matmul"].reads[1].tensor.stored_bits == 4 + Rational(16, 64)
+    once = numbers("llama-2-7b").apply(technique("quantize:weights=4,group=128,kv=4,cache_group=64"))
+    assert [one.byte_count() for one, _ in once] == [one.byte_count() for one, _ in step]
+
+
+ROOFS = {
+    "quantize:weights=4": {"up_proj": "fp16", "qk_matmul": "fp16"},
+    "quantize:weights=8,activations=8": {"up_proj": "int8", "qk_matmul": "fp16", "sv_matmul": "fp16"},
+    "quantize:weights=8,activations=8,kv=8": {"up_proj": "int8", "qk_matmul": "int8", "sv_matmul": "int8", "softmax": "fp16"},
+    "quantize:activations=8,kv=8": {"up_proj": "fp16", "qk_matmul": "int8"},
+    "quantize:weights=4,activations=4,kv=4": {"up_proj": "int4", "qk_matmul": "int4", "lm_head": "fp16"},
+    "quantize:weights=8,activations=8,keep=up_proj": {"up_proj": "fp16", "down_proj": "int8"},
+}
+
+
+@pytest.mark.parametrize("name", ["llama-3-8b", "opt-125m", "qwen2-7b"])
+@pytest.mark.parametrize("text", ROOFS)
+def test_which_roof_applies(text: str, name: str) -> None:
+    """All operands must be narrow, the cache for attention too; a bias is added to the wider sum, and does not count."""
+    found = symroof.analyze(numbers(name).apply(technique(text)), DEVICE)
+    assert {operator: found[operator].data_type for operator in ROOFS[text]} == ROOFS[text]
+
+
+def test_kept_operators_and_layers() -> None:
+    step = numbers("llama-3-8b")
+    kept = step.apply(technique("quantize:weights=4,keep=k_proj+v_proj"))
+    assert kept["k_proj"].byte_count() == step["k_proj"].byte_count()
+    assert kept["q_proj"].byte_count() < step["q_proj"].byte_count()
+    for count in (1, 5, 31):
+        some = step.apply(technique(f"quantize:weights=4,kv=8,keep_layers={count}"))
+        every = step.apply(technique("quantize:weights=4,kv=8"))
+        for amount in ("flop_count", "byte_count", "weight_memory", "kv_memory"):
+            of = [value if not callable(value) else value() for value in (getattr(one.graph, amount) for one in (step, some, every))]
+            old, mixed, new = of
+            assert mixed - new == (old - new) * Rational(count, 32), amount
+        assert some.graph.activation_memory() == step.graph.activation_memory()
+        assert some["up_proj.kept"].byte_count() == step["up_proj"].byte_count()
+    two = numbers("deepseek-v2-lite").apply(technique("quantize:weights=4,keep_layers=3,kind=moe"))
+    assert {block.name: block.count for block in two.graph.blocks}["moe"] == 23
+
+
+def test_counted_dequantization_is_two_operations_per_weight_read() -> None:
+    for name, share in (("llama-2-7b", 1), ("mixtral-8x7b-v0.1", Fraction(2, 8))):
+        step = numbers(name, batch=1)
+        after = step.apply(technique("quantize:weights=4,dequantize=counted"))
+        operator = "up_proj" if share == 1 else "expert_up_proj"
+        weight = after[operator].reads[1].tensor
+        assert after[operator].flop_count - step[operator].flop_count == 2 * weight.elements * Rational(share)
+        assert after[operator].contraction_flop_count == step[operator].contraction_flop_count
+        assert after["softmax"].flop_count == step["softmax"].flop_count
+
+
+@pytest.mark.parametrize("device", [DEVICE, "h100-sxm"])
+@pytest.mark.parametrize("name", ["llama-2-7b", "llama-3-8b", "opt-125m"])
+def test_w4_gains_nothing_from_the_crossover_of_sixteen_bits_on(name: str, device: str) -> None:
+    step = symroof.load_model(name).decode(seq_len=64, **SIXTEEN)
+    four = technique("quantize:weights=4,group=64")
+    found = payoff(step, step.apply(four), over="batch", hardware=device, part="up_proj")
+    assert found.edges == (symroof.crossover(step, "up_proj", over="batch", hardware=device).value,)
+    assert [one.bound for one in found.intervals] == ["pays", "the same"]
+    edge = int(found.edges[0])
+    for batch in (1, 2, 17, edge - 1, edge, edge + 1, edge + 2, 2 * edge):
+        at = numbers(name, batch=batch)
+        old, new = (symroof.analyze(one, device)["up_proj"].time_expr for one in (at, at.apply(four)))
+        assert (new < old) == (batch < found.edges[0])
+
+
+@pytest.mark.parametrize("name", ["llama-2-7b", "llama-3-8b", "opt-125m"])
+def test_where_a_narrow_cache_saves_more_than_narrow_weights(name: str) -> None:
+    step = symroof.load_model(name).decode(**SIXTEEN)
+    w4, kv4 = (step.apply(technique(text)) for text in ("quantize:weights=4,group=64", "quantize:kv=4"))
+    even = break_even(w4, kv4, over="context_len").traffic
+    assert even is not None
+    for batch in (1, 7, 64):
+        value = even.xreplace(
+            {**step.values, symbols.b: Integer(batch), symbols.G: Integer(64), symbols.q_w: Integer(4), symbols.q_c: Integer(4)}
+        )
+        assert value.is_number
+        for context in {max(1, int(value) + near) for near in (-1, 0, 1, 2)}:
+            at = numbers(name, batch=batch, seq_len=context)
+            moved = [at.apply(technique(text)).graph.byte_count() for text in ("quantize:weights=4,group=64", "quantize:kv=4")]
+            assert (moved[1] < moved[0]) == (context > value)
+
+
+@pytest.mark.parametrize("name", ["llama-2-7b", "mixtral-8x7b-v0.1", "opt-125m"])
+def test_w8a8_against_w4a16_by_batch(name: str) -> None:
+    step = symroof.load_model(name).decode(seq_len=64, **SIXTEEN)
+    w4, w8 = technique("quantize:weights=4"), technique("quantize:weights=8,activations=8,kv=8")
+    part = "expert_up_proj" if name.startswith("mixtral") else "up_proj"
+    found = payoff(step.apply(w8), step.apply(w4), over="batch", hardware=DEVICE, part=part)
+    assert [one.bound for one in found.intervals] == ["pays", "loses"]
+    edge = int(found.edges[0])
+    for batch in (1, edge // 2, edge, edge + 1, 3 * edge):
+        at = numbers(name, batch=batch)
+        first, second = (symroof.analyze(at.apply(one), DEVICE)[part].time_expr for one in (w4, w8))
+        assert (first < second) == (batch < found.edges[0])
+
+
+REFUSED = {
+    "quantize": "give weights, activations or kv in bits",
+    "quantize:kv=4,group=32": "group, keep and dequantize=counted are of weights",
+    "quantize:activations=8,keep=up_proj": "are of weights",
+    "quantize:kv=4,dequantize=counted": "are of weights",
+    "quantize:weights=4,cache_group=32": "cache_group is of the KV cache",
+    "quantize:weights=4,kind=layer": "give keep_layers",
+    "quantize:weights=4,scale=8": "give group or cache_group",
+    "quantize:weights=4,group=100": "group 100 does not divide the 4096 inputs of q_proj: 64 does, or keep=q_proj",
+    "quantize:weights=4,keep=softmax": "'softmax' is no linear operator of this step",
+    "quantize:weights=4,keep_layers=32": "expected fewer than the 32 of layer",
+    "quantize:weights=4,keep_layers=2,kind=dense": "'dense' is no kind of layer of this model: known: layer",
+}
+
+
+@pytest.mark.parametrize("text", REFUSED)
+def test_refusals(text: str) -> None:
+    with pytest.raises(InputError) as raised:
+        numbers("llama-2-7b").apply(technique(text))
+    assert REFUSED[text] in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_layers_of_several_kinds_are_asked_for() -> None:
+    with pytest.raises(InputError, match="say which with kind=, dense, moe"):
+        numbers("deepseek-v2-lite").apply(technique("quantize:weights=4,keep_layers=1"))
+    for text in ("quantize:kv=4", "quantize:weights=8,activations=8", "quantize:weights=4,keep_layers=1"):
+        with pytest.raises(InputError, match="accounting 'llm-viewer' has its own peaks and cache"):
+            numbers("llama-2-7b", accounting="llm-viewer").apply(technique(text))
+    once = numbers("llama-2-7b").apply(technique("quantize:weights=4,keep_layers=2"))
+    with pytest.raises(InputError, match="kept apart already"):
+        once.apply(technique("quantize:kv=4,keep_layers=2"))
+
+
+def test_fused_groups_are_quantized_alike() -> None:
+    for name in ("llama-2-7b", "mixtral-8x7b-v0.1"):
+        step = numbers(name)
+        both = [technique("quantize:weights=4,group=128"), technique("fuse:preset=engine")]
+        one, other = step.apply(*both).graph, step.apply(*both[::-1]).graph
+        assert [(part.name, part.flop_count, part.byte_count()) for part, _ in one] == [
+            (part.name, part.flop_count, part.byte_count()) for part, _ in other
+        ]
+        assert one.weight_memory() == other.weight_memory()
+
+
+def test_layers_that_some_tokens_leave_out_are_not_kept_apart() -> None:
+    with pytest.raises(InputError, match="keep layers apart before any are left out"):
+        numbers("llama-2-7b").apply(technique("early-exit:depth=1/2"), technique("quantize:weights=4,keep_layers=1"))
+
+
+def test_text_comes_back() -> None:
+    for text in ("quantize:weights=4", "quantize:weights=4,group=128", "quantize:kv=4,cache_group=32,zero=16", "quantize:weights"):
+        assert technique(text).text == text
+        assert technique(technique(text).text) == technique(text)
+
+
+def test_every_matrix_of_a_layer_is_found() -> None:
+    for name in MODELS:
+        step = numbers(name)
+        found = {one.name for one in linears(step.letters).values()}
+        matmuls = {one.name for one, _ in step.letters if one.kind is Kind.MATMUL and one.byte_count(Storage.WEIGHT) != 0}
+        assert {one.split(".")[-1] for one in matmuls - found} <= {"lm_head", "router"}

@@ -1,0 +1,240 @@
+"""Early exit, layers left out, contextual sparsity: what they change, and nothing else."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from fractions import Fraction
+
+import pytest
+from sympy import Rational
+
+import symroof
+from symroof.symbols import LAYERS, L, L_x, X, n_x
+from tests.techniques.decoding_steps import DENSE, FAMILIES, apply, costs, decode, memory, seconds
+
+
+def split(step) -> tuple[set[str], set[str]]:
+    """Names of the operators of layers, and of all others."""
+    inside = {operator.name for block in step.graph.blocks if block.name in LAYERS for operator in block.operators}
+    return inside, {operator.name for operator, _ in step.graph} - inside
+
+
+@pytest.mark.parametrize("model", FAMILIES)
+@pytest.mark.parametrize("text", ["early-exit:depth=1/2", "skip-layers:depth=1/2"])
+def test_fewer_layers_and_nothing_else(model, text):
+    step = decode(model, batch=3, seq_len=100)
+    if model in ("deepseek-v2-lite",) and text.startswith("skip"):
+        text = "skip-layers:depth=2/3"  # 27 layers
+    share = Rational(text.split("=")[1])
+    before, after = costs(step.graph), costs(apply(step, text).graph)
+    inside, outside = split(step)
+    assert after.keys() == before.keys()
+    assert all(after[name] == before[name] for name in outside)
+    for name in inside:
+        assert after[name] == (*before[name][:2], before[name][2] * share)
+
+
+@pytest.mark.parametrize("model", FAMILIES)
+def test_what_stays_in_memory(model):
+    step = decode(model, batch=3, seq_len=100)
+    for text in ("early-exit:depth=1/3", "early-exit:depth=1/3,exits=independent"):
+        assert memory(apply(step, text)) == memory(step)
+    layers = symroof.load_model(model).layers
+    half = apply(step, f"skip-layers:depth={layers - 1}/{layers}")
+    ends = sum(
+        block.resident * tensor.byte_count
+        for block in step.graph.blocks
+        if block.name not in LAYERS
+        for tensor in block.tensors()
+        if tensor.storage == "weight"
+    )
+    tied = {t for block in step.graph.blocks if block.name == "embedding" for t in block.tensors()} & {
+        t for block in step.graph.blocks if block.name == "head" for t in block.tensors() if t.storage == "weight"
+    }
+    ends -= sum(t.byte_count for t in tied)
+    assert memory(half)[0] - ends == Rational(layers - 1, layers) * (memory(step)[0] - ends)
+    assert memory(half)[1] == Rational(layers - 1, layers) * memory(step)[1]
+
+
+@pytest.mark.parametrize("model", FAMILIES)
+@pytest.mark.parametrize("text", ["early-exit:depth=1", "early-exit:depth=1,exits=independent", "skip-layers:depth=1"])
+def test_limit_is_the_untouched_step(model, text):
+    step = decode(model, batch=3, seq_len=100)
+    changed = apply(step, text)
+    assert costs(changed.graph) == costs(step.graph)
+    assert memory(changed) == memory(step)
+    assert seconds(changed) == seconds(step)
+
+
+def test_one_sequence_reads_what_it_runs():
+    step = decode("llama-3-8b", batch=1, seq_len=100)
+    assert costs(apply(step, "early-exit:depth=1/3,exits=independent").graph) == costs(apply(step, "early-exit:depth=1/3").graph)
+    assert apply(step, "early-exit:exits=geometric,exit=1").graph.definitions[L_x] == 1
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3])
+def test_geometric_exits_by_enumeration(batch):
+    """All ways in which the sequences of a batch leave an OPT of 12 layers, cut to the number of layers that run."""
+    leave, layers = Fraction(1, 3), 12
+    depths = {depth: (1 - leave) ** (depth - 1) * leave for depth in range(1, layers)} | {layers: (1 - leave) ** (layers - 1)}
+    assert sum(depths.values()) == 1
+    run = sum(max(way) * math.prod(depths[one] for one in way) for way in itertools.product(depths, repeat=batch))
+    mean = sum(depth * chance for depth, chance in depths.items())
+    step = apply(decode("opt-125m", batch=batch, seq_len=100), "early-exit:exits=geometric,exit=1/3")
+    plain = decode("opt-125m", batch=batch, seq_len=100)
+    assert step.graph.definitions[L_x] == Rational(run.numerator, run.denominator)
+    up, before = step["up_proj"], plain["up_proj"]
+    assert step.graph.definitions[L_x] * up.flop_count == Rational(mean.numerator, mean.denominator) * before.flop_count
+    weights = {graph: graph["up_proj"].byte_count("weight") for graph in (step.graph, plain.graph)}
+    assert weights[step.graph] == weights[plain.graph]
+    moved = step.graph.definitions[L_x] * up.byte_count("activation")
+    assert moved == Rational(mean.numerator, mean.denominator) * before.byte_count("activation")
+
+
+@pytest.mark.parametrize("batch", [2, 3, 8])
+def test_a_mean_depth_bounds_what_a_batch_reads(batch):
+    """Together is the least and independent the most; geometric exits of the same mean lie between, exactly."""
+    step = decode("opt-125m", batch=batch, seq_len=100)
+    geometric = apply(step, "early-exit:exits=geometric,exit=1/4")
+    depth = (1 - Rational(3, 4) ** 12) * 4 / 12
+    independent = 12 * (1 - (1 - depth) ** batch)
+    assert 12 * depth < geometric.graph.definitions[L_x] < independent
+
+
+def test_no_batch_makes_early_exit_slower():
+    for batch in (1, 2, 8, 64, 300):
+        step = decode("llama-3-8b", batch=batch, seq_len=64)
+        times = [seconds(apply(step, f"early-exit:depth=1/2,exits={exits}")) for exits in ("together", "independent")]
+        assert times[0] <= times[1] < seconds(step)
+
+
+@pytest.mark.parametrize("model", DENSE)
+@pytest.mark.parametrize("where", ["mlp", "heads", "both"])
+def test_sparsity_touches_what_it_names(model, where):
+    step = decode(model, batch=2, seq_len=100)
+    before, after = costs(step.graph), costs(apply(step, f"contextual-sparsity:share=1/4,where={where}").graph)
+    neurons = {"gate_proj", "up_proj", "mlp_act", "down_proj"}
+    heads = {"q_proj", "q_rotary", "qk_matmul", "softmax", "sv_matmul", "out_proj"}
+    expected = {"mlp": neurons, "heads": heads, "both": neurons | heads}[where] & set(before)
+    assert {name for name in before if after[name] != before[name]} == expected
+    for name in expected:
+        assert after[name][0] == before[name][0] / 4
+        assert after[name][1] < before[name][1]
+        assert after[name][2] == before[name][2]
+    assert memory(apply(step, f"contextual-sparsity:share=1/4,where={where}"))[:2] == memory(step)[:2]
+    assert costs(apply(step, f"contextual-sparsity:share=1,where={where}").graph) == before
+
+
+def test_union_by_enumeration():
+    for batch in (1, 2, 3, 4):
+        step = apply(decode("opt-125m", batch=batch, seq_len=100), "contextual-sparsity:share=2/7")
+        chosen = itertools.product((Fraction(2, 7), Fraction(5, 7)), repeat=batch)
+        touched = sum(math.prod(way) for way in chosen) - Fraction(5, 7) ** batch
+        weight = decode("opt-125m", batch=batch, seq_len=100)["up_proj"].byte_count("weight")
+        assert step["up_proj"].byte_count("weight") == weight * Rational(touched.numerator, touched.denominator)
+
+
+def test_cache_is_read_per_sequence():
+    """Heads: every sequence has its own cache, so no batch gives the bytes back; in a prompt its tokens share one."""
+    for batch in (1, 64):
+        step = decode("llama-2-7b", batch=batch, seq_len=100)
+        after = apply(step, "contextual-sparsity:share=1/4,where=heads")
+        assert after["qk_matmul"].byte_count("kv_cache") == step["qk_matmul"].byte_count("kv_cache") / 4
+    prompt = symroof.load_model("llama-2-7b").prefill(batch=1, seq_len=2, weight_bits=16, activation_bits=16, kv_bits=16)
+    read = apply(prompt, "contextual-sparsity:share=1/4,where=heads")["qk_matmul"].byte_count("kv_cache")
+    assert read == prompt["qk_matmul"].byte_count("kv_cache") * (1 - Rational(3, 4) ** 2)
+
+
+@pytest.mark.parametrize("rank", [16, 400, 2000])
+def test_predictor_pays_by_its_formula(rank):
+    """n d f (1 - delta)^b against rho (d + f), with the activations of both: exact, against times on a device."""
+    step = symroof.load_model("llama-2-7b")
+    d, f, share = 4096, 11008, Rational(1, 10)
+    told = set()
+    for batch in (1, 2, 5, 10, 20, 30, 40):
+        before = decode("llama-2-7b", batch=batch, seq_len=64)
+        after = apply(before, f"contextual-sparsity:share=0.1,predictor={rank}")
+        names = ("gate_proj", "up_proj", "mlp_act", "down_proj", "mlp_predictor")
+        gain = sum(seconds(before, name) for name in names) - sum(seconds(after, name) for name in names)
+        bytes_saved = 2 * (3 * d * f * (1 - share) ** batch + batch * (1 - share) * f * 6)
+        bytes_more = 2 * (rank * (d + f) + batch * (d + 2 * rank + f))
+        assert (gain > 0) == (bytes_saved > bytes_more)
+        told.add(gain > 0)
+    assert rank != 400 or told == {True, False}
+    assert (
+        step.parameters + 32 * rank * (d + f)
+        == apply(decode("llama-2-7b", batch=1, seq_len=64), f"contextual-sparsity:predictor={rank},share=0.1").graph.weight_memory() / 2
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "text", "message"),
+    [
+        ("llama-2-7b", "skip-layers:layers=32", "llama-2-7b has 32, and one has to stay"),
+        ("llama-2-7b", "skip-layers:depth=0.7", "is 112/5 layers; 22/32 is 22"),
+        ("llama-2-7b", "skip-layers:layers=2,depth=1/2", "not both"),
+        ("llama-2-7b", "early-exit:exit=1/2", "exits=together takes depth, not exit"),
+        ("llama-2-7b", "early-exit:exits=geometric,depth=1/2", "takes exit, not depth"),
+        ("gemma-2-2b", "early-exit:exits=geometric,exit=1/2", "here are 2 kinds"),
+        ("mixtral-8x7b-v0.1", "contextual-sparsity:share=1/2", "its neurons are experts already"),
+        ("deepseek-v2-lite", "contextual-sparsity:share=1/2,where=heads", "no attention over KV heads"),
+        ("falcon-7b", "contextual-sparsity:share=1/2,where=heads", "has one KV head"),
+        ("llama-2-7b", "contextual-sparsity:share=0", "above 0"),
+    ],
+)
+def test_refusals(model, text, message):
+    with pytest.raises(symroof.SymroofError, match=message) as told:
+        apply(decode(model, batch=2, seq_len=64), text)
+    assert "\n" not in str(told.value)
+
+
+def test_over_the_batch_whole_numbers_alone():
+    step = decode("opt-125m", seq_len=64)
+    sparse = apply(step, "contextual-sparsity:share=1/10")
+    with pytest.raises(symroof.SymroofError, match="b is an exponent"):
+        symroof.crossover(sparse, "up_proj", over="batch", hardware="a100-sxm-80gb")
+    with pytest.raises(symroof.SymroofError, match="b is an exponent"):
+        symroof.payoff(step, sparse, over="batch", hardware="a100-sxm-80gb")
+    with pytest.raises(symroof.SymroofError, match=r"at most \d+ tokens"):
+        apply(decode("opt-125m", batch=10**6, seq_len=64), "contextual-sparsity:share=1/10")
+    symbolic = symroof.load_model("opt-125m").decode(symbolic=True)
+    with pytest.raises(symroof.SymroofError, match="it is L here"):
+        apply(symbolic, "early-exit:exits=geometric")
+
+
+def test_a_parameter_may_be_asked_for():
+    """At which depth is a step of eight sequences half as long? On either side of the exact answer, by analysis."""
+    step = decode("llama-2-7b", batch=8, seq_len=64)
+    free = apply(step, "early-exit:exits=independent")
+    found = symroof.payoff(step, free, over="depth", hardware="a100-sxm-80gb")
+    assert [one.bound for one in found.intervals] == ["pays"]
+    for depth in (Rational(1, 4), Rational(1, 2), Rational(9, 10)):
+        assert found.speedup(depth) == seconds(step) / seconds(apply(step, f"early-exit:depth={depth},exits=independent"))
+
+
+@pytest.mark.parametrize("metric", ["time", "flops", "traffic", "memory"])
+def test_sweeps_agree_with_analysis(metric):
+    chain = [symroof.technique("contextual-sparsity:share=1/10"), symroof.technique("early-exit:depth=1/2")]
+    swept = symroof.sweep("opt-125m", "a100-sxm-80gb", {"batch": [1, 3, 17]}, seq_len=64, metrics=[metric], techniques=chain)
+    for batch in (1, 3, 17):
+        total = symroof.analyze(decode("opt-125m", batch=batch, seq_len=64).apply(*chain), "a100-sxm-80gb")
+        exact = {
+            "time": total.total.time_expr,
+            "flops": total.total.flop_count,
+            "traffic": total.total.byte_count(),
+            "memory": total.memory_exprs["total"],
+        }[metric]
+        assert float(swept[metric].sel(batch=batch).squeeze()) == pytest.approx(float(exact), rel=1e-12)
+
+
+def test_counts_in_letters():
+    step = symroof.load_model("llama-2-7b").decode(symbolic=True)
+    assert apply(step, "skip-layers:layers").letters.blocks[1].count - L + n_x == 0
+
+
+def test_experts_of_the_sequences_that_run():
+    """Three sequences, half of the layers each: a layer that runs has 12/7 of them, which go to 24/7 experts at most."""
+    step = apply(decode("mixtral-8x7b-v0.1", batch=3, seq_len=64), "early-exit:depth=1/2,exits=independent")
+    assert step.graph.definitions[X] == 2 * Rational(12, 7)
+    assert apply(decode("mixtral-8x7b-v0.1", batch=3, seq_len=64), "early-exit:depth=1/2").graph.definitions[X] == 6

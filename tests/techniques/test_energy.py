@@ -1,0 +1,130 @@
+"""Energy of steps against the formulas of Choi, Bedard, Fowler and Vuduc (2013), doi:10.1109/IPDPS.2013.77."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sympy import Integer, Max, Min, Rational, simplify
+
+import symroof
+from symroof.analysis.energy import (
+    arch_line,
+    effective_balance,
+    energy,
+    energy_balance,
+    greenup,
+    most_work,
+    power_line,
+    race_to_halt,
+)
+from symroof.errors import EinsumError, InputError
+from symroof.operators.energy import Energy
+from symroof.symbols import BW, P, eps_B, eps_F, pi_0
+from symroof.techniques.registry import technique
+from symroof.units import ureg
+
+WIDTHS = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
+TEXT = "energy:flop=1pJ,byte=30pJ,power=100W"
+A100 = "a100-sxm-80gb"
+MODELS = ("llama-2-7b", "llama-3-8b", "mixtral-8x7b-v0.1", "opt-125m")
+positive = st.fractions(Rational(1, 1000), 1000, max_denominator=1000).map(lambda one: Rational(one.numerator, one.denominator))
+
+
+def paper_energy(intensity, model: Energy, peak, bandwidth):
+    """``eps (1 + B(I) / I)`` joules per FLOP with ``B(I) = eta B_eps + (1 - eta) max(0, B_tau - I)``: their eqs. 5 to 7."""
+    first = model.flop + model.constant / peak
+    eta = model.flop / first
+    balance = eta * energy_balance(model) + (1 - eta) * Max(0, peak / bandwidth - intensity)
+    return first * (1 + balance / intensity)
+
+
+@given(positive, positive, positive, positive, positive, positive)
+def test_the_arch_and_the_power_line_are_the_papers(i, flop, byte, constant, peak, bandwidth) -> None:
+    model = Energy(flop, byte, constant)
+    assert arch_line(i, peak, bandwidth, model) == 1 / paper_energy(i, model, peak, bandwidth)
+    ridge = peak / bandwidth
+    first = flop + constant / peak
+    balance = paper_energy(i, model, peak, bandwidth) / first * i - i
+    assert power_line(i, peak, bandwidth, model) == first * peak * (Min(i, ridge) / ridge + balance / Max(i, ridge))
+    assert power_line(i, peak, bandwidth, model) <= power_line(ridge, peak, bandwidth, model)
+    assert arch_line(i, peak, bandwidth, model) < 1 / first
+
+
+@given(positive, positive, st.one_of(st.just(Integer(0)), positive), positive, positive)
+def test_at_the_effective_balance_a_flop_takes_twice_the_least(flop, byte, constant, peak, bandwidth) -> None:
+    model = Energy(flop, byte, constant)
+    balance = effective_balance(model, peak, bandwidth)
+    assert arch_line(balance, peak, bandwidth, model) * 2 * (flop + constant / peak) == 1
+    eta = flop / (flop + constant / peak)
+    if eta * byte / flop >= peak / bandwidth:
+        assert balance == eta * byte / flop
+    assert race_to_halt(model, peak, bandwidth) == (balance <= peak / bandwidth)
+    if race_to_halt(model, peak, bandwidth):  # at the ridge, where time is best, at least half of the best FLOP/J
+        assert arch_line(peak / bandwidth, peak, bandwidth, model) * 2 * (flop + constant / peak) >= 1
+
+
+@given(positive, positive, positive, positive, positive)
+def test_greenup_ends_where_the_extra_work_says(flop, byte, intensity, saved, more) -> None:
+    """``W -> f W, Q -> Q / m`` is a greenup exactly for ``f < 1 + (m - 1) / m B_eps / I`` (their eq. 10, pi_0 = 0)."""
+    model = Energy(flop, byte)
+    before = model.joules(Integer(1), 1 / intensity, Integer(0))
+    after = model.joules(more, 1 / (intensity * saved), Integer(0))
+    assert (before > after) == (more < most_work(intensity, saved, model))
+
+
+def test_formulas_stay_in_letters() -> None:
+    model = Energy(eps_F, eps_B, pi_0)
+    assert energy_balance(model) == eps_B / eps_F
+    assert race_to_halt(model, P, BW) is None
+    assert effective_balance(Energy(eps_F, eps_B), P, BW) == eps_B / eps_F
+    step = symroof.load_model("llama-2-7b").decode(symbolic=True).apply(technique("energy"))
+    up = energy(step)["up_proj"]
+    assert simplify(up.joules_expr - (up.flop_count * eps_F + up.byte_count * eps_B + up.seconds * pi_0)) == 0
+    assert up.power.units == ureg.Unit("watt")
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("phase", ["prefill", "decode"])
+def test_the_energy_of_a_step_is_the_sum_of_its_operators(model: str, phase: str) -> None:
+    plain = getattr(symroof.load_model(model), phase)(batch=4, seq_len=256, **WIDTHS)
+    step = plain.apply(technique(TEXT))
+    spent, ideal = energy(step, A100), symroof.analyze(plain, A100)
+    assert spent.total.seconds == ideal.total.time_expr
+    pico = Rational(1, 10**12)
+    wanted = ideal.total.flop_count * pico + ideal.total.byte_count() * 30 * pico + 100 * ideal.total.time_expr
+    assert spent.total.joules_expr == sum(one.joules_expr for one in spent.operators) == wanted
+    assert spent.total.joules.units == ureg.Unit("joule")
+    for one, placed in zip(spent.operators, ideal, strict=True):
+        if placed.data_type and placed.operator.flop_count != 0:
+            line = arch_line(placed.intensity_expr, placed.peak, placed.bandwidth, spent.model)
+            assert one.flop_count / one.joules_expr == line == one.efficiency.magnitude
+
+
+def test_fewer_bits_are_a_greenup_and_constant_power_makes_a_speedup_one() -> None:
+    plain = symroof.load_model("llama-2-7b").decode(batch=1, seq_len=1024, **WIDTHS)
+    fewer = plain.apply(technique("quantize:weights=4,group=128"))
+    before, after = (energy(step.apply(technique(TEXT)), A100).total for step in (plain, fewer))
+    assert greenup(before, after) > 2
+    alone = "energy:flop=0.000001pJ,byte=0.000001pJ,power=100W"
+    before, after = (energy(step.apply(technique(alone)), A100).total for step in (plain, fewer))
+    assert abs(greenup(before, after) / (before.seconds / after.seconds) - 1) < Rational(1, 10**5)
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    step = symroof.load_model("opt-125m").decode(batch=1, seq_len=64, **WIDTHS)
+    with pytest.raises(InputError, match="no energy model"):
+        energy(step, A100)
+    with pytest.raises(InputError, match="give it once"):
+        step.apply(technique(TEXT), technique(TEXT))
+    with pytest.raises(EinsumError, match="did you mean q_proj"):
+        energy(step.apply(technique(TEXT)), A100)["q_prj"]
+    for text in ("energy:flop=0", "energy:byte=0pJ", "energy:power=-1W", "energy:flop=1W", "energy:power=1pJ"):
+        with pytest.raises(InputError):
+            technique(text)
+
+
+def test_the_table_has_every_operator_and_the_total() -> None:
+    spent = energy(symroof.load_model("opt-125m").decode(batch=1, seq_len=64, **WIDTHS).apply(technique(TEXT)), A100)
+    told = spent.table().markdown()
+    assert all(f"| {one.name} " in told for one in (*spent.operators, spent.total))

@@ -1,0 +1,296 @@
+"""Paging and offloading: what they change and nothing else, their limits, where they pay, what they refuse."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from sympy import Integer, Rational, simplify
+
+import symroof
+from symroof.analysis.payoff import payoff
+from symroof.analysis.regimes import regimes
+from symroof.errors import DeviceError, InputError
+from symroof.operators.operator import Direction, Kind, Operator
+from symroof.operators.tensor import Level, Storage
+from symroof.symbols import BW, BW_h, P, b, omega, w
+from symroof.techniques.registry import chain, technique
+
+MODELS = ("llama-2-7b", "llama-3-8b", "mixtral-8x7b-v0.1", "opt-125m", "gemma-2-2b", "deepseek-v2-lite", "jamba-v0.1")
+SIXTEEN = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
+A100, A6000, CPU = "a100-sxm-80gb", "survey/nvidia_A6000", "survey/intel_13900k"
+
+
+def numbers(model: str, phase: str = "decode", **inputs):
+    return getattr(symroof.load_model(model), phase)(**SIXTEEN, **{"batch": 3, "seq_len": 64, **inputs})
+
+
+def booked(operator: Operator, level: Level = Level.MEMORY) -> dict:
+    return {(place, way): operator.byte_count(place, way, level) for place in Storage for way in Direction}
+
+
+# paging
+
+
+@pytest.mark.parametrize("phase", ["prefill", "decode"])
+@pytest.mark.parametrize("name", MODELS)
+def test_pages_change_the_cache_and_nothing_else(name: str, phase: str) -> None:
+    """4 bytes per page, layer and sequence beside what attention reads; (p_b - 1) / 2 more tokens kept; activations and weights stay."""
+    step, page = numbers(name, phase), random.Random(name).randint(2, 32)
+    after = step.apply(technique(f"paged-cache:page={page}"))
+    for (old, count), (new, again) in zip(step.graph, after.graph, strict=True):
+        assert (old.name, old.flop_count, count) == (new.name, new.flop_count, again)
+        for key, value in booked(old).items():
+            more = booked(new)[key] - value
+            rows = {"read": 64, "write": 64 if phase == "prefill" else 1}[key[1]]
+            if key[0] is Storage.KV_CACHE and more != 0:
+                assert more % (Rational(4 * 3 * rows, page)) == 0, "a whole number of passes over the table"
+            else:
+                assert more == 0
+    kept, window = after.graph.resident(Storage.KV_CACHE), {}
+    for tensor, copies in step.graph.resident(Storage.KV_CACHE).items():
+        window[tensor.name] = window.get(tensor.name, 0) + copies * tensor.byte_count
+    held = {}
+    for tensor, copies in kept.items():
+        held[tensor.name] = held.get(tensor.name, 0) + copies * tensor.elements * tensor.bits / 8
+    for tensor_name, size in window.items():
+        grows = any(tensor.name == tensor_name and {"t", "z"} & set(tensor.axes) for tensor in kept)
+        assert held[tensor_name] == size * (64 + Rational(page - 1, 2)) / 64 if grows else size
+    assert after.graph.weight_memory() == step.graph.weight_memory()
+    assert after.graph.activation_memory() == step.graph.activation_memory()
+
+
+def test_the_mean_over_the_lengths_of_a_page_by_counting() -> None:
+    """Pages of p tokens for every length of a page, one by one: their mean is what the formula has."""
+    for page in (1, 2, 7, 16):
+        lengths = range(5 * page + 1, 6 * page + 1)
+        counted = [(-(-length // page) * page) * 2 * 4096 * 2 + -(-length // page) * 4 for length in lengths]
+        step = symroof.load_model("llama-2-7b").decode(batch=1, **SIXTEEN).apply(technique(f"paged-cache:page={page}"))
+        cache = [step.letters.bind(dict(step.values) | {symroof.symbols.t: Integer(length)}).kv_memory() for length in lengths]
+        assert sum(cache) / page == 32 * Rational(sum(counted), page)
+    plain = numbers("llama-2-7b").graph.kv_memory()
+    one = numbers("llama-2-7b").apply(technique("paged-cache:page=1"))
+    assert one.graph.kv_memory() - plain == 32 * 3 * 64 * 4, "pages of one token waste none"
+
+
+def test_reserved_tokens_and_the_largest_batch() -> None:
+    """Kwon et al. (2023), arXiv:2309.06180: reserving for the longest sequence is what limits the batch."""
+    step = symroof.load_model("llama-2-7b").decode(seq_len=500, **SIXTEEN)
+    contiguous = step.apply(technique("paged-cache:layout=contiguous,reserved=2048"))
+    assert contiguous.graph.kv_memory() == 2048 * step.graph.kv_memory() / 500
+    assert all(booked(one) == booked(other) for (one, _), (other, _) in zip(step.graph, contiguous.graph, strict=True))
+    capacity = symroof.load_hardware(A100).capacity_figure.value
+    found = {}
+    for text in ("paged-cache:page=16", "paged-cache:page=256", "paged-cache:layout=contiguous,reserved=2048"):
+        changed = step.apply(technique(text))
+        found[text] = symroof.largest(changed, over="batch", hardware=A100).integer
+        for batch, fits in ((found[text], True), (found[text] + 1, False)):
+            graph = changed.letters.bind(dict(changed.values) | {b: batch})
+            assert bool(graph.weight_memory() + graph.kv_memory() + graph.activation_memory() <= capacity) is fits
+    assert list(found.values()) == [249, 202, 61]
+    own = numbers("llama-2-7b", seq_len=2048).apply(technique("paged-cache:layout=contiguous,reserved=2048"))
+    assert own.graph.kv_memory() == numbers("llama-2-7b", seq_len=2048).graph.kv_memory()
+
+
+def test_a_window_reserves_its_window() -> None:
+    step = numbers("gemma-2-2b", seq_len=8192).apply(technique("paged-cache:layout=contiguous,reserved=8192"))
+    assert step.graph.kv_memory() == numbers("gemma-2-2b", seq_len=8192).graph.kv_memory()
+    short = numbers("gemma-2-2b", seq_len=64)
+    half = 13 * 2 * 3 * 4 * 256 * 2
+    assert short.apply(technique("paged-cache:layout=contiguous,reserved=8192")).graph.kv_memory() == half * (4096 + 8192)
+
+
+def test_paging_never_shortens_a_step() -> None:
+    step = symroof.load_model("llama-3-8b").decode(seq_len=2048, **SIXTEEN)
+    after = step.apply(technique("paged-cache:page=16"))
+    found = payoff(step, after, over="batch", hardware=A100, part="qk_matmul")
+    assert [one.bound for one in found.intervals] == ["loses"]
+    moved = 3 * (2048 * 1024 * 2 + (4096 + 32 * 2048) * 2)
+    assert found.speedup(3) == Rational(moved, moved + 3 * 2048 * 4 // 16)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("paged-cache:page=16,reserved=64", "reserved belongs to layout=contiguous"),
+        ("paged-cache:layout=contiguous,page=16", "page belongs to layout=paged"),
+        ("paged-cache:layout=pagd", "did you mean paged"),
+        ("paged-cache:layout=contiguous,reserved=63", "reserved 63: the sequences have 64 tokens; expected at least 64"),
+        ("paged-cache:page=16 paged-cache:page=16", "has pages already"),
+        ("offload:share=3/2", "at most 1"),
+        ("offload:share=1,link=1GB/s offload:share=1/2", "weights are not in the device's memory any more"),
+        ("offload:compute=cpu", "compute=cpu needs unit="),
+        ("offload:unit=survey/intel_13900k", "unit belongs to compute=cpu"),
+        ("offload:compute=cpu,unit=survey/intel_13900k,share=1/2", "share 1/2: the CPU computes with all of it"),
+        ("offload:what=wieghts", "did you mean weights"),
+    ],
+)
+def test_what_does_not_fit_is_refused(text: str, message: str) -> None:
+    with pytest.raises(InputError) as error:
+        numbers("llama-3-8b").apply(*chain([text]))
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_models_and_devices_that_cannot() -> None:
+    with pytest.raises(InputError, match="no KV cache that grows"):
+        numbers("mamba-130m").apply(technique("paged-cache:page=16"))
+    with pytest.raises(InputError, match="no KV cache that grows"):
+        numbers("mamba-130m").apply(technique("offload:what=kv"))
+    with pytest.raises(DeviceError, match="neither a name of the catalogue"):
+        technique("offload:compute=cpu,unit=i386")
+    with pytest.raises(DeviceError, match="states no link to pcie"):
+        symroof.analyze(numbers("llama-2-7b").apply(technique("offload:share=1")), A6000)
+
+
+# offloading
+
+
+@pytest.mark.parametrize("what", ["weights", "kv"])
+@pytest.mark.parametrize("name", MODELS)
+def test_a_share_of_the_bytes_crosses_the_link_and_nothing_else_changes(name: str, what: str) -> None:
+    step, share = numbers(name), Rational(random.Random(name).randint(1, 9), 10)
+    after = step.apply(technique(f"offload:what={what},share={share},link=25GB/s"))
+    storage = Storage.WEIGHT if what == "weights" else Storage.KV_CACHE
+    touched = 0
+    for (old, count), (new, again) in zip(step.graph, after.graph, strict=True):
+        assert (old.name, old.kind, old.flop_count, count) == (new.name, new.kind, new.flop_count, again)
+        for key, value in booked(old).items():
+            near, far = booked(new)[key], booked(new, Level.HOST)[key]
+            assert near + far == value, "no byte gets lost"
+            linear = old.kind is Kind.MATMUL and new.name not in ("lm_head", "embedding") if what == "weights" else far != 0
+            assert far == (share * value if key[0] is storage and linear else 0)
+            touched += far != 0
+    assert touched
+    kept, whole = after.graph, step.graph
+    assert kept.weight_memory() + kept.kv_memory() + kept.host_memory() == whole.weight_memory() + whole.kv_memory()
+    assert kept.parameter_count() == whole.parameter_count()
+    assert kept.activation_memory() == whole.activation_memory()
+    (held, other) = (kept.weight_memory, kept.kv_memory) if what == "weights" else (kept.kv_memory, kept.weight_memory)
+    assert held() < (whole.weight_memory() if what == "weights" else whole.kv_memory())
+    assert other() == (whole.kv_memory() if what == "weights" else whole.weight_memory())
+    for limit in ("0", "1"):
+        end = step.apply(technique(f"offload:what={what},share={limit},link=25GB/s"))
+        assert (end.graph.host_memory() == 0) is (limit == "0")
+        assert end.graph.byte_count() + end.graph.byte_count(level=Level.HOST) == whole.byte_count()
+    if what == "kv" and name != "jamba-v0.1":
+        assert end.graph.kv_memory() == 0, "but the state of recurrent layers"
+
+
+def three_times(share: Rational, link: int, batch: int) -> tuple[Rational, Rational, Rational]:
+    """Compute, memory and link time of up_proj of Llama-2-7b on the survey's A6000, by hand."""
+    hidden, wide = 4096, 11008
+    compute = Rational(2 * batch * hidden * wide) / (Rational(1548385, 10) * 10**9)
+    memory = ((1 - share) * hidden * wide * 2 + batch * (hidden + wide) * 2) / Rational(768 * 10**9)
+    return compute, memory, share * hidden * wide * 2 / Rational(link * 10**9)
+
+
+def test_the_longest_of_three_times_decides() -> None:
+    """Every bound occurs, the analysis, the regimes and the payoff agree with arithmetic by hand, and with the closed form."""
+    model, seen = symroof.load_model("llama-2-7b"), set()
+    peak, bandwidth = Rational(1548385, 10) * 10**9, 768 * 10**9
+    for share, link in ((Rational(1), 25), (Rational(1, 10), 25), (Rational(1, 40), 25), (Rational(1, 2), 700), (Rational(1, 3), 400)):
+        text = technique(f"offload:share={share},link={link}GB/s")
+        free = model.decode(seq_len=64, **SIXTEEN)
+        changed = free.apply(text)
+        found = payoff(free, changed, over="batch", hardware=A6000, part="up_proj")
+        follow = regimes(changed, over="batch", hardware=A6000)
+        by_compute = share * peak / (link * 10**9)
+        by_memory = 4096 * 11008 * (share * (bandwidth + link * 10**9) - link * 10**9) / (Rational(4096 + 11008) * link * 10**9)
+        hidden = min(by_compute, max(by_memory, 0))
+        for batch in sorted({1, 2, 50, 216, 217, 900, int(hidden), int(hidden) + 1, 7000} - {0}):
+            times = three_times(share, link, batch)
+            placed = symroof.analyze(model.decode(batch=batch, seq_len=64, **SIXTEEN).apply(text), A6000)
+            one = placed["up_proj"]
+            assert one.time_expr == max(times)
+            assert one.bound == ("compute", "memory", "host")[times.index(max(times))]
+            assert (one.bound == "host") == (batch < hidden)
+            seen.add(one.bound)
+            before = max(three_times(Rational(0), link, batch))
+            assert found.speedup(batch) == before / max(times)
+            assert follow.time(batch) == placed.total.time_expr
+    assert seen == {"compute", "memory", "host"}
+
+
+def test_the_letters_of_the_condition() -> None:
+    step = symroof.load_model("llama-2-7b").decode(symbolic=True).apply(technique("offload"))
+    up = step["up_proj"]
+    batch = omega * w * P / (16 * BW_h)
+    assert simplify((up.flop_count / P - up.byte_count(level=Level.HOST) / BW_h).subs(b, batch)) == 0
+    even = (up.byte_count() / BW - up.byte_count(level=Level.HOST) / BW_h).subs(omega, BW_h / (BW + BW_h))
+    assert simplify(even.subs(b, 0)) == 0
+
+
+def test_knees_of_the_surveys_figure_18() -> None:
+    """Figure 18: HBM and GPU, DDR and GPU, DDR and CPU have their knees at 201.6, 1728 and 15.4 FLOP/byte."""
+    step = symroof.load_model("llama-2-13b").decode(seq_len=1024, **SIXTEEN)
+    host = step.apply(technique("offload:share=1,link=89.6GB/s"))
+    there = step.apply(technique(f"offload:compute=cpu,unit={CPU},link=89.6GB/s"))
+    assert payoff(step, host, over="batch", hardware=A6000, part="up_proj").edges == (Rational(15483850, 8960),)
+    knee = {}
+    for name, changed in (("gpu", step), ("cpu", there)):
+        answer = symroof.crossover(changed, "up_proj", over="batch", hardware=A6000)
+        operator = changed.letters["up_proj"]
+        at = dict(changed.values) | {b: answer.value, symroof.symbols.BW_h: Integer(1)}
+        knee[name] = (operator.flop_count / operator.byte_count()).xreplace(at)
+    assert {name: round(float(value), 1) for name, value in knee.items()} == {"gpu": 201.6, "cpu": 15.4}
+
+
+def test_on_the_cpu_by_hand() -> None:
+    """gate_proj: its input and its output cross the link, the product runs under the CPU's roof, from its memory."""
+    peak, memory, link = Rational(13824) * 10**8, 896 * 10**8, 25 * 10**9
+    free = symroof.load_model("llama-2-7b").decode(seq_len=64, **SIXTEEN)
+    here = free.apply(technique("offload:share=1,link=25GB/s"))
+    there = free.apply(technique(f"offload:link=25GB/s,compute=cpu,unit={CPU}"))
+    found = payoff(here, there, over="batch", hardware=A6000, part="gate_proj")
+    for batch in (1, 15, 16, 54, 55, 56, 400, 2000):
+        work, weight, rows = 2 * batch * 4096 * 11008, 4096 * 11008 * 2, batch * (4096 + 11008) * 2
+        slow = max(Rational(work) / peak, Rational(weight + rows, memory)) + Rational(rows, link)
+        over = max(Rational(weight, link), Rational(work) / (Rational(1548385, 10) * 10**9))
+        assert found.speedup(batch) == over / slow
+        step = symroof.load_model("llama-2-7b").decode(batch=batch, seq_len=64, **SIXTEEN)
+        placed = symroof.analyze(step.apply(technique(f"offload:link=25GB/s,compute=cpu,unit={CPU}")), A6000)
+        assert placed["gate_proj.send"].time_expr + placed["gate_proj"].time_expr + placed["gate_proj.receive"].time_expr == slow
+    assert [one.bound for one in found.intervals] == ["pays", "loses"]
+    assert found.edges[0] < Rational(13824 * 10**8) / (25 * 10**9)
+
+
+@pytest.mark.parametrize("what", ["weights", "kv"])
+@pytest.mark.parametrize("name", MODELS)
+def test_what_runs_on_the_cpu_gets_its_operands_over_the_link_once(name: str, what: str) -> None:
+    step = numbers(name)
+    after = step.apply(technique(f"offload:what={what},link=25GB/s,compute=cpu,unit={CPU}"))
+    old = {one.name: one for one, _ in step.graph}
+    names = [one.name for one, _ in after.graph]
+    assert len(names) == len(set(names))
+    assert [one for one in names if one in old] == list(old)
+    assert after.graph.flop_count == step.graph.flop_count
+    for block in after.graph.blocks:
+        at_device = {
+            access.tensor for one in block.operators if one.unit is None and one.kind is not Kind.TRANSFER for access in one.writes
+        }
+        sent: set = set()
+        for one in block.operators:
+            if one.unit is not None:
+                assert all(access.tensor.level is Level.HOST or access.tensor.storage is Storage.WEIGHT for access in one.reads)
+                assert one.byte_count(level=Level.HOST) == 0, "the host is its memory"
+                assert one.byte_count() == old[one.name].byte_count()
+            elif one.kind is Kind.TRANSFER:
+                assert one.flop_count == 0
+                (read,), (written,) = one.reads, one.writes
+                assert {read.tensor.level, written.tensor.level} == {Level.MEMORY, Level.HOST}
+                assert one.byte_count() == one.byte_count(level=Level.HOST)
+                assert one.name.endswith("receive") or (read.tensor not in sent and (read.tensor in at_device or read.tensor.storage))
+                sent.add(read.tensor)
+            else:
+                assert booked(one)[Storage.ACTIVATION, Direction.READ] == booked(old[one.name])[Storage.ACTIVATION, Direction.READ]
+    assert after.graph.activation_memory() <= step.graph.activation_memory()
+    symroof.analyze(after, A100)
+
+
+def test_a_step_has_one_host_link() -> None:
+    step = symroof.load_model("llama-2-7b").decode(batch=1, seq_len=128, weight_bits=16, activation_bits=16, kv_bits=16)
+    once = step.apply(technique("offload:what=weights,share=1/2,link=25GB/s"))
+    with pytest.raises(InputError, match="an earlier technique said 25000000000 byte/s, and a step has one host_bandwidth"):
+        once.apply(technique("offload:what=kv,share=1/2,link=64GB/s"))
+    assert once.apply(technique("offload:what=kv,share=1/2,link=25GB/s")).techniques[-1].startswith("offload:what=kv")
