@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import random
 
 import pytest
 
 import symroof
+from symroof.analysis.effect import effect_of
 from symroof.errors import InputError
-from symroof.techniques.registry import chain, names, technique_class, with_number
+from symroof.techniques.registry import chain, names, technique, technique_class, with_number
 
 WIDTHS = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
 DECODE = ("llama-2-7b", "--hardware", "a100-sxm-80gb", "--phase", "decode", "--seq-len", "2048")
@@ -24,6 +27,11 @@ ORDERS = [
     ("decode", "memory-levels:tile=128,bandwidth=19TB/s", "sparsify:density=1/2"),
     ("decode", "pipeline-parallel:degree=2,micro_batches=2", "launch-overhead:launch=5us"),
     ("decode", "pipeline-parallel:degree=2,micro_batches=2", "skip-layers:layers=2"),
+    ("decode", "pipeline-parallel:degree=2,micro_batches=2", "speculative:acceptance=0.8,length=4,draft_cost=1/20"),
+    ("prefill", "sequence-parallel:degree=2", "prefix-cache:share=3/4"),
+    ("prefill", "sequence-parallel:degree=2", "chunked-prefill:chunk=512"),
+    ("prefill", "sequence-parallel:degree=2", "data-format:bits=4,peak=1PFLOP/s"),
+    ("decode", "data-parallel:degree=2", "mixed-batch:chunk=128,prompts=2"),
     ("decode", "tensor-parallel:degree=2", "tensor-parallel:degree=2"),
 ]
 
@@ -45,6 +53,40 @@ def test_a_chunk_beside_a_split_context_is_not_modelled(texts: tuple[str, str]) 
     step = symroof.load_model("llama-2-7b").decode(batch=16, seq_len=2048, **WIDTHS)
     with pytest.raises(InputError, match="does not go with"):
         step.apply(*chain(texts))
+
+
+SETTINGS = {
+    "sparsify": "density=1/2",
+    "low-rank": "rank=64",
+    "chunked-prefill": "chunk=512",
+    "ragged-batch": "mean=1/2,variation=1/2",
+    "memory-levels": "tile=128,bandwidth=19TB/s",
+    "tensor-parallel": "degree=2",
+    "pipeline-parallel": "degree=2,micro_batches=2",
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "phase"), [("llama-2-7b", "decode"), ("mixtral-8x7b-v0.1", "decode"), ("gemma-2-2b", "prefill"), ("jamba-v0.1", "decode")]
+)
+def test_any_two_give_a_step_or_one_clear_line(name: str, phase: str) -> None:
+    every = {
+        each: technique(f"{each}:{SETTINGS[each]}") if each in SETTINGS else effect_of(technique_class(each)).technique(letters=False)
+        for each in names()
+    }
+    step = getattr(symroof.load_model(name), phase)(batch=16, seq_len=2048, **WIDTHS)
+    done, refusals = 0, []
+    for first, second in random.Random(name).sample([*itertools.permutations(every, 2)], 120):
+        try:
+            found = symroof.analyze(step.apply(every[first], every[second]), "a100-sxm-80gb")
+        except symroof.SymroofError as error:
+            refusals.append(str(error))
+            continue
+        done += 1
+        assert 0 < found.total.time_expr / found.graph.tokens < 10**4, (first, second)
+        assert all(size >= 0 for size in found.memory_exprs.values())
+    assert done > 30
+    assert not [line for line in refusals if "\n" in line or len(line) > 400]
 
 
 def test_what_is_put_before_others_names_techniques() -> None:

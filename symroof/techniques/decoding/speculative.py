@@ -59,6 +59,7 @@ class Speculative(Technique):
     survey = "4.2"
     source = "arXiv:2211.17192"
     phases = ("decode",)
+    put_before = ("pipeline-parallel",)
     example = Example(
         part="total",
         over="batch",

@@ -44,6 +44,7 @@ class DataFormat(Technique):
     summary = "operands in a narrow format, with units of their own for it"
     survey = "6.3"
     source = "arXiv:2310.10537"
+    put_before = ("sequence-parallel",)
     example = Example(settings={"bits": 4, "group": 32, "peak": 1248 * 10**12})
 
     bits: Number = number(symbols.q_f)

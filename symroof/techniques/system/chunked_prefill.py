@@ -50,6 +50,7 @@ class ChunkedPrefill(Technique):
     survey = "5.3"
     source = "arXiv:2308.16369"
     phases = ("prefill",)
+    put_before = ("sequence-parallel",)
     example = Example(phase="prefill", part="up_proj", over="chunk", inputs={"seq_len": 2048}, at=512)
 
     chunk: Number = number(symbols.s_k)

@@ -59,6 +59,7 @@ class MixedBatch(Technique):
     survey = "5.3"
     source = "arXiv:2308.16369"
     phases = ("decode",)
+    put_before = ("expert-parallel", "pipeline-parallel", "data-parallel")
     example = Example(
         part="up_proj",
         settings={"chunk": 128, "prompts": 1, "prompt": 1024},

@@ -51,6 +51,7 @@ class PrefixCache(Technique):
     summary = "a prefix that sequences share is computed and kept once, and read once per batch"
     survey = "5.2"
     source = "arXiv:2402.05099"
+    put_before = ("sequence-parallel", "expert-parallel", "pipeline-parallel", "data-parallel")
     example = Example(part="total", over="batch", settings={"share": 0.75}, inputs={"seq_len": 4096})
 
     share: Number = number(symbols.x_p)

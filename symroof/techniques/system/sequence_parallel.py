@@ -59,6 +59,7 @@ class SequenceParallel(Linked):
     survey = "5.3"
     source = "arXiv:2310.01889"
     phases = ("prefill",)
+    put_before = ("memory-levels",)
     example = Example(phase="prefill", part="total", over="seq_len", settings={"degree": 8}, inputs={"batch": 1, "flash_attention": False})
 
     def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
