@@ -123,7 +123,8 @@ def captions(effect: Effect) -> tuple[str, ...]:
     settings = settings_of(effect.kind)
     inputs = ", ".join(f"{name} {value}" for name, value in example.inputs.items())
     where = f"{example.part} of {example.model} in {example.phase} on {example.hardware}"
-    lines = [", ".join(part for part in (where, settings, inputs) if part)]
+    beside = [f"{word} {text}" for word, text in (("after", example.before), ("against", example.against)) if text]
+    lines = [", ".join(part for part in (where, settings, inputs, *beside) if part)]
     lines.append(f"F'/F = {factor(effect, effect.flop_factor)}, B'/B = {factor(effect, effect.byte_factor)}, per completed token")
     lines += [f"over the {level}: {factor(effect, value)} byte" for level, value in effect.further.items()]
     memory, compute = (
