@@ -27,7 +27,7 @@ from symroof.analysis.costs import (
 )
 from symroof.analysis.crossover import lowest
 from symroof.analysis.intervals import COMPUTE, MEMORY
-from symroof.analysis.solve import numeric_slack
+from symroof.analysis.slack import numeric_slack
 from symroof.architectures.step import Step
 from symroof.errors import InputError, nearest, quote
 from symroof.hardware.device import Device

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import combinations, pairwise
 from pathlib import Path
 from typing import cast
 
@@ -13,7 +12,7 @@ from sympy.logic.boolalg import Boolean
 
 from symroof import symbols
 from symroof.analysis.blocks import counted_intervals
-from symroof.analysis.ceilings import BANDWIDTH, bandwidth_of
+from symroof.analysis.ceilings import BANDWIDTH
 from symroof.analysis.costs import (
     TOTAL,
     WEIGHTS_AND_KV,
@@ -28,14 +27,14 @@ from symroof.analysis.costs import (
     variable_of,
 )
 from symroof.analysis.crossover import Crossover, Elsewhere
-from symroof.analysis.intervals import Interval, Piece, between, merged, partition, roots
-from symroof.analysis.polynomial import Polynomial, polynomial
+from symroof.analysis.intervals import Interval, Piece, merged, partition
+from symroof.analysis.polynomial import polynomial
 from symroof.analysis.saturation import Span
-from symroof.analysis.stretches import bound_operator, peak_of, spans_of, stretches
+from symroof.analysis.slack import lowest_pieces, numeric_slack, seconds
+from symroof.analysis.stretches import spans_of, stretches
 from symroof.architectures.step import Step
 from symroof.errors import InputError
 from symroof.hardware.device import Device
-from symroof.operators.graph import Graph
 from symroof.operators.tensor import Level
 from symroof.symbols import Variable, option_name, replaced, substitute
 
@@ -173,52 +172,12 @@ def _pieces(
     x = variable.symbol
     found: list[Piece] = []
     for stretch in stretches(step, device, variable, values, cost):
-        compute, moved = _seconds(stretch.graph, stretch.cost, values, device, x)
-        slacks = [polynomial(compute - seconds, x) for seconds in moved.values()]
+        compute, moved = seconds(stretch.graph, stretch.cost, values, device, x)
+        slacks = [polynomial(compute - taken, x) for taken in moved.values()]
         if not all(slack.is_bound for slack in slacks) or not (stretch.low.is_number and stretch.high.is_number):
             return ()
-        found += _lowest(slacks, [*moved.values()], stretch.low, stretch.high)
+        found += lowest_pieces(slacks, [*moved.values()], stretch.low, stretch.high)
     return tuple(found)
-
-
-def _lowest(slacks: Sequence[Polynomial], moved: Sequence[Expr], low: Expr, high: Expr) -> list[Piece]:
-    """The slack against the level that takes longest, on every part of a stretch."""
-    if len(slacks) == 1:
-        return [Piece(low, high, slacks[0])]
-    x = slacks[0].x
-    between_levels = [polynomial(one - other, x) for one, other in combinations(moved, 2)]
-    edges = sorted({low, high} | {root for slack in between_levels for root in roots(slack) if low < root < high})
-    found: list[Piece] = []
-    for left, right in pairwise(edges):
-        at = between(left, right)
-        longest = max(range(len(moved)), key=lambda place: substitute(moved[place], {x: at}))
-        found.append(Piece(left, right, slacks[longest]))
-    return found
-
-
-def numeric_slack(graph: Graph, cost: Sequence[Cost], values: dict[Symbol, Expr], device: Device | None, x: Symbol) -> Expr:
-    """``sum(F / P) - sum(B) / BW`` with the numbers put in; every operator under its own peak, memory traffic alone."""
-    compute, moved = _seconds(graph, cost, values, device, x)
-    return compute - moved.get(Level.MEMORY, Integer(0))
-
-
-def _seconds(
-    graph: Graph, cost: Sequence[Cost], values: dict[Symbol, Expr], device: Device | None, x: Symbol
-) -> tuple[Expr, dict[Level, Expr]]:
-    """Seconds of all FLOPs, and of all bytes of each level."""
-    compute: list[Expr] = []
-    moved: dict[Level, list[Expr]] = {}
-    for one in cost:
-        operator = bound_operator(graph, one.operator.name)
-        peak: Expr = symbols.P
-        if device and x != symbols.P:
-            peak = peak_of(graph, operator, device)
-        compute.append(substitute(one.flops, values) / peak)
-        for level, traffic in ((Level.MEMORY, one.traffic), *one.further):
-            if traffic != 0 or not one.further:
-                bandwidth = BANDWIDTH[level] if x == BANDWIDTH[level] else bandwidth_of(operator, level, values)
-                moved.setdefault(level, []).append(substitute(traffic, values) / bandwidth)
-    return Add(*compute), {level: Add(*parts) for level, parts in moved.items()}
 
 
 def _counted(

@@ -58,8 +58,8 @@ def crossover(
     check_writable(output)
     from symroof.analysis.solve import crossover as solve
     from symroof.analysis.solve import crossovers
+    from symroof.present.answers import crossover_record
     from symroof.present.conditions import crossover_parts
-    from symroof.present.records import crossover_record
 
     step = step_of(model, **options)
     refuse_defined(step, [over], "--over")
@@ -107,8 +107,8 @@ def prove(
     refuse_given(ctx, for_all, "--for-all")
     check_writable(output)
     from symroof.analysis.certificate import prove as decide
+    from symroof.present.answers import certificate_record
     from symroof.present.conditions import certificate_lines
-    from symroof.present.records import certificate_record
 
     step = step_of(model, **options)
     refuse_defined(step, for_all, "--for-all")

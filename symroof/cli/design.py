@@ -122,8 +122,8 @@ def generate(
     from symroof.analysis.generation import generation
     from symroof.architectures.model import load_model
     from symroof.hardware.loader import load_hardware
+    from symroof.present.answers import generation_record
     from symroof.present.conditions import generation_parts
-    from symroof.present.records import generation_record
     from symroof.techniques.registry import chain
 
     device, found_model = load_hardware(hardware), load_model(model)

@@ -14,7 +14,7 @@ from symroof.analysis.generation import Generation
 from symroof.analysis.inverse import required, required_capacity
 from symroof.architectures.step import Step
 from symroof.hardware.device import Device
-from symroof.present.records import answer_record
+from symroof.present.answers import answer_record
 from symroof.symbols import option_name
 from symroof.tabular import Column, Formula, Table, number, si
 
