@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 
 import symroof
-from symroof.evaluate.compile import compiled
+from symroof.sweeps.compile import compiled
 
 BUDGET = 3.0
 """Seconds that each contestant runs."""
@@ -197,7 +197,7 @@ def peak_memory() -> int:
 
 def front_of_a_billion(engine: str) -> str:
     """The Pareto front of latency and throughput over 1.06e9 configurations."""
-    from symroof.evaluate.reduce import pareto
+    from symroof.sweeps.reduce import pareto
 
     over = {"weight_bits": [4, 8, 16], "kv_bits": [4, 8, 16], "activation_bits": [8, 16]}
     over |= {"batch": range(1, 1025), "seq_len": range(16, 16 * 14_400 + 1, 16)}

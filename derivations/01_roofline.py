@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from sympy import Integer, Rational, factor, simplify, symbols
 
 import symroof
-from symroof.analysis.roofline import attainable, bound, time
+from symroof.roof.roofline import attainable, bound, time
 from symroof.symbols import BW, P
 
 F, B, u = symbols("F B u", positive=True)

@@ -3,7 +3,7 @@
 #
 # In prefill `s` queries share the keys, so one expects the intensity of attention to grow with the prompt. It
 # does, but where the scores are written to memory and read back it saturates at $16\,e/a$: 128 FLOP/byte at
-# head dimension 128 and 16 bits, below the ridge of an A100. Kept on chip, it grows without end.
+# head dimension 128 and 16 bits, below the ridge of an A100. UnquantizedModules on chip, it grows without end.
 
 # %%
 from itertools import product
@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from sympy import Integer, ceiling, diff, oo, simplify
 
 import symroof
-from symroof.analysis.limits import intensity_supremum
+from symroof.algebra.limits import intensity_supremum
 from symroof.operators.fusion import fuse
 from symroof.symbols import BW, P, R, a, b, c, e, h, k, s
 

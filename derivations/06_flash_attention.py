@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from sympy import Integer, Symbol, ceiling, expand, factor, limit, oo, simplify, summation
 
 import symroof
-from symroof.analysis.crossover import of_expressions
-from symroof.analysis.limits import intensity_supremum
+from symroof.algebra.limits import intensity_supremum
 from symroof.hardware.loader import catalogue
+from symroof.questions.crossover import of_expressions
 from symroof.symbols import BW, M, P, R, a, b, c, e, g, h, k, n, s
 
 model = symroof.load_model("llama-2-70b")
@@ -89,7 +89,7 @@ for name in catalogue():
         continue
     peak = device.fastest(("fp16", "bf16", "fp32", "fp64"))[1]
     here = known | {P: peak, BW: device.bandwidth_figure.value}
-    here[R] = step.letters.definitions[R].xreplace(here | {M: device.buffer})
+    here[R] = step.symbolic.definitions[R].xreplace(here | {M: device.buffer})
     can[name] = (here[R], needed.formula.xreplace(here), supremum.xreplace(here), peak / here[BW])
     assert (can[name][2] > can[name][3]) == (can[name][0] > can[name][1])
 print("compute-bound at some context:", *[name for name, (block, least, *_) in can.items() if block > least])

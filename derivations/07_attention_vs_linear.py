@@ -102,7 +102,7 @@ for name in MODELS:
     for device in map(symroof.load_hardware, ("a100-sxm-80gb", "h100-sxm")):
         here = model.dimensions | dict.fromkeys((a, c), Integer(16))
         here |= {P: device.peak("fp16").magnitude, BW: device.bandwidth.magnitude, M: device.buffer}
-        here[R] = fused.letters.definitions[R].xreplace(here | {g: here[h] / here[k]})
+        here[R] = fused.symbolic.definitions[R].xreplace(here | {g: here[h] / here[k]})
         exact = in_time.xreplace(here)
         blocks = int(exact / here[R])
         print(f"{name} on {device.name}: equal times at s = {exact} = {float(exact):.0f}, blocks of R = {here[R]}")

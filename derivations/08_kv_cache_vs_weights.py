@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from sympy import Integer, factor, floor, simplify
 
 import symroof
-from symroof.analysis.capacity import cache_passes_weights, hyperbola
+from symroof.questions.capacity import cache_passes_weights, hyperbola
 from symroof.symbols import L, a, b, c, d, e, g, h, k, t, v, w
 
 MODELS = ("llama-2-7b", "llama-2-13b", "llama-2-70b", "llama-3.1-8b")

@@ -11,9 +11,9 @@ from numpy import linspace
 from sympy import Integer, Poly, Rational, Symbol, diff, expand, simplify
 
 import symroof
-from symroof.analysis.capacity import hyperbola
 from symroof.operators.operator import Direction, Kind
 from symroof.operators.tensor import Storage
+from symroof.questions.capacity import hyperbola
 from symroof.symbols import BW, P, b, t, w
 
 SIXTEEN = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}

@@ -10,12 +10,12 @@ from matplotlib.figure import Figure
 from sympy import Add, Integer, Symbol, bernoulli, diff, expand, factor, simplify
 
 import symroof
-from symroof.analysis.generation import polynomial_sum
+from symroof.questions.generation import polynomial_sum
 from symroof.symbols import S, n, t
 
 SIXTEEN = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
 model = symroof.load_model("llama-2-7b")
-letters = model.decode(symbolic=True).letters
+letters = model.decode(symbolic=True).symbolic
 for operator, _ in letters:
     assert diff(operator.flop_count, t, 2) == 0 == diff(operator.byte_count(), t, 2)
 print("every operator's FLOPs and bytes are lines in t:", letters["qk_matmul"].byte_count())

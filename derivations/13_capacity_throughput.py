@@ -13,13 +13,13 @@ from numpy import geomspace
 from sympy import Integer, Poly, Rational, ceiling, floor
 
 import symroof
-from symroof.analysis.capacity import hyperbola, memory_of, memory_parts
+from symroof.questions.capacity import hyperbola, memory_of, memory_parts
 from symroof.symbols import b, t
 
 SIXTEEN = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
 DEVICES = ("a100-sxm-80gb", "h100-sxm")
 model = symroof.load_model("llama-3.1-8b")
-weights, cache, activations = memory_parts(model.decode(symbolic=True).letters)
+weights, cache, activations = memory_parts(model.decode(symbolic=True).symbolic)
 kappa = cache / (b * t)
 assert not {b, t} & (weights.free_symbols | kappa.free_symbols)
 assert all(Poly(state, b).degree() == 1 for state in activations.args)  # what is alive at one operator or another

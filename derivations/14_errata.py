@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 from sympy import Integer, Rational, ceiling, expand, factor, fraction, limit, oo, simplify
 
 import symroof
-from symroof.analysis.capacity import cache_passes_weights, largest
 from symroof.operators.operator import Direction
 from symroof.operators.tensor import Storage
 from symroof.present.survey import A6000, step
+from symroof.questions.capacity import cache_passes_weights, largest
 from symroof.symbols import L, R, a, b, c, d, e, f, h, k, replaced, s, t, w
 
 HOW, ENDS = ("survey", "llm-viewer", "exact"), ("survey", "exact")

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from sympy import Add, Integer, Min, Poly, Rational, ceiling, diff, expand, factor, floor, limit, oo, simplify, solve, sqrt
 
 import symroof
-from symroof.analysis.limits import intensity_supremum, rational_limit
+from symroof.algebra.limits import intensity_supremum, rational_limit
 from symroof.architectures.config import catalogue
 from symroof.architectures.options import Options
 from symroof.operators.graph import Graph
@@ -29,7 +29,7 @@ NAMES = (
     *("qwen3-next-80b-a3b-instruct", "jamba-v0.1", "mamba-2.8b"),
 )
 MODELS = {name: symroof.load_model(name) for name in NAMES}
-FUSED = {name: model.decode(symbolic=True, flash_attention=True).letters for name, model in MODELS.items()}
+FUSED = {name: model.decode(symbolic=True, flash_attention=True).symbolic for name, model in MODELS.items()}
 
 # %% [markdown]
 # ## Bytes of cache
@@ -307,7 +307,7 @@ difference = expand((chunk("absorbed") - chunk("decompressed")) / (2 * b * h))
 assert expand(difference - (beta * pairs - alpha * (t - s))) == 0
 for form in ("absorbed", "decompressed"):  # both ends are the library's own steps
     for step, ends in ((v3.decode, {s: Integer(1)}), (v3.prefill, {t: s})):
-        graph = step(symbolic=True, mla=form).letters
+        graph = step(symbolic=True, mla=form).symbolic
         own = Add(*(graph[f"moe.{name}"].flop_count for name in (*UP, *CORE)))
         assert expand(own - chunk(form).subs(ends)) == 0
 for step, ends in ((v3.decode, {s: Integer(1)}), (v3.prefill, {t: s})):  # and nothing else of a step differs
@@ -337,7 +337,7 @@ for context in (128, 1024, 4096, 32768, LONG):
 sizes = v3.dimensions
 per_token = {}
 for form in ("absorbed", "decompressed"):
-    graph = v3.decode(symbolic=True, flash_attention=True, mla=form).letters
+    graph = v3.decode(symbolic=True, flash_attention=True, mla=form).symbolic
     parts = [graph[f"moe.{name}"] for name in (*UP, "fused_attention")]
     flops, moved = Add(*(part.flop_count for part in parts)), Add(*(part.byte_count() for part in parts))
     per_token[form] = [expand(diff(total, t) / b) for total in (flops, moved)]
@@ -418,7 +418,7 @@ assert parity == 544
 # %%
 H100 = symroof.load_hardware("h100-sxm")
 at_h100 = {P: H100.peak("fp16").magnitude, BW: H100.bandwidth.magnitude}
-expert = symroof.load_model("mixtral-8x7b-v0.1").decode(symbolic=True).letters["expert_up_proj"]
+expert = symroof.load_model("mixtral-8x7b-v0.1").decode(symbolic=True).symbolic["expert_up_proj"]
 slack = expand(8 * (expert.flop_count * BW - expert.byte_count() * P))
 b_star = solve(slack.subs(X, E), b)[0]
 dense = symroof.crossover(symroof.load_model("llama-2-7b").decode(symbolic=True), "up_proj", over="batch")
@@ -428,7 +428,7 @@ print("b* =", E / K * dense.formula.subs(f, f_e))
 print(f"{'model':20}{'w':>3}{'E/K':>6}{'b0':>9}{'b*':>10}  first batch  experts missed there, routing uniform")
 for name in ("mixtral-8x7b-v0.1", "qwen3-30b-a3b", "deepseek-v3", "gpt-oss-120b"):
     model = symroof.load_model(name)
-    step = model.decode(symbolic=True).letters
+    step = model.decode(symbolic=True).symbolic
     operators = {operator.name: operator for operator, _ in step if operator.name.endswith("expert_up_proj")}
     called, operator = operators.popitem()
     here = model.dimensions | at_h100 | {a: Integer(16), w: Integer(model.weight_bits)}

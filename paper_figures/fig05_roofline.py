@@ -10,12 +10,12 @@ from __future__ import annotations
 from matplotlib.figure import Figure
 
 import symroof
-from symroof.analysis.analysis import Analysis
-from symroof.analysis.roofline import attainable
-from symroof.present.pictures import STYLE, roofline_figure
+from symroof.present.roofline_plot import STYLE, roofline_figure
 from symroof.present.series import Series
 from symroof.present.style import mark
 from symroof.present.survey import A6000, step
+from symroof.roof.analysis import Analysis
+from symroof.roof.roofline import attainable
 
 TITLE = "Figure 5: the roofline of the A6000, FP16"
 BATCH, LENGTH = 1, 2048

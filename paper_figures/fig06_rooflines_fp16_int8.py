@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 from sympy import Expr
 
 import symroof
-from symroof.analysis.roofline import attainable
 from symroof.present.series import Series
 from symroof.present.style import COLORS, LINES, label, mark, new_figure
 from symroof.present.survey import A6000
+from symroof.roof.roofline import attainable
 
 TITLE = "Figure 6: rooflines at FP16 and INT8"
 INT8_OVER_FP16 = 2

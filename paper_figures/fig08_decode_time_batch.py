@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
-from symroof.analysis.regimes import Regimes, regimes
 from symroof.present.series import Series
 from symroof.present.style import COLORS, LINES, label, mark, new_figure
 from symroof.present.survey import A6000, step
+from symroof.questions.regimes import Regimes, regimes
 
 TITLE = "Figure 8: decode time over batch, by weight width"
 BATCHES = range(1, 64)

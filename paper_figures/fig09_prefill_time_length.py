@@ -13,10 +13,10 @@ from typing import cast
 from matplotlib.figure import Figure
 from sympy import Expr, Poly
 
-from symroof.analysis.regimes import Regimes, regimes
 from symroof.present.series import Series
 from symroof.present.style import COLORS, LINES, label, mark, new_figure
 from symroof.present.survey import A6000, step
+from symroof.questions.regimes import Regimes, regimes
 
 TITLE = "Figure 9: prefill time over sequence length, by weight width"
 LENGTHS = range(16, 1024)

@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 from sympy import Expr, Integer
 
-from symroof.analysis.capacity import cache_passes_weights, memory_parts
 from symroof.present.series import Series, named
 from symroof.present.style import COLORS, LINES, label, mark, new_figure, stacked
 from symroof.present.survey import step
+from symroof.questions.capacity import cache_passes_weights, memory_parts
 from symroof.symbols import substitute, t
 
 TITLE = "Figure 11: memory of decode at long contexts"

@@ -13,11 +13,11 @@ from matplotlib.figure import Figure
 from sympy import Add, Expr, Integer
 
 import symroof
-from symroof.analysis.roofline import attainable
 from symroof.operators.fusion import fuse
 from symroof.present.series import Series, named
 from symroof.present.style import COLORS, COMPUTE_COLOR, MARKERS, MEMORY_COLOR, label, new_figure
 from symroof.present.survey import A6000, step
+from symroof.roof.roofline import attainable
 
 TITLE = "Figure 15: operator fusion on the roofline"
 CASES = {"memory-bound case": (50, 180), "compute-bound case": (250, 500)}

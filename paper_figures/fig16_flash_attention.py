@@ -14,11 +14,11 @@ from matplotlib.figure import Figure
 from sympy import Expr, ceiling
 
 import symroof
-from symroof.analysis.analysis import Total
-from symroof.analysis.limits import rational_limit
+from symroof.algebra.limits import rational_limit
 from symroof.present.series import Series, named
 from symroof.present.style import COLORS, HATCHES, label, new_figure
 from symroof.present.survey import A6000, step
+from symroof.roof.analysis import Total
 from symroof.symbols import replaced, s, t
 
 TITLE = "Figure 16: what FlashAttention saves of memory access and time"

@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 from sympy import Expr, Integer
 
 import symroof
-from symroof.analysis.roofline import attainable
 from symroof.present.series import Series, named
 from symroof.present.style import COLORS, LINES, label, mark, new_figure
 from symroof.present.survey import A6000
+from symroof.roof.roofline import attainable
 
 TITLE = "Figure 18: offloading on the roofline"
 CPU = "survey/intel_13900k"

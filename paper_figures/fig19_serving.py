@@ -13,12 +13,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sympy import Expr, Integer
 
-from symroof.analysis.capacity import largest, memory_of
-from symroof.analysis.regimes import Regimes, regimes
 from symroof.architectures.step import Step
 from symroof.present.series import Series, named
 from symroof.present.style import COLORS, LINES, label, mark, new_figure
 from symroof.present.survey import A6000, step
+from symroof.questions.capacity import largest, memory_of
+from symroof.questions.regimes import Regimes, regimes
 from symroof.symbols import b, substitute
 
 TITLE = "Figure 19: throughput, latency and memory over batch, by sequence length"

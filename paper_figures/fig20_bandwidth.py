@@ -13,15 +13,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sympy import Integer
 
-from symroof.analysis.limits import rational_limit
-from symroof.analysis.regimes import Regimes, regimes
-from symroof.analysis.roofline import attainable
+from symroof.algebra.limits import rational_limit
 from symroof.hardware.device import Device, OnChip, Peak
 from symroof.hardware.device import Figure as Stated
 from symroof.hardware.loader import load_hardware
 from symroof.present.series import Series, named
 from symroof.present.style import COLORS, LINES, label, mark, new_figure
 from symroof.present.survey import A6000, step
+from symroof.questions.regimes import Regimes, regimes
+from symroof.roof.roofline import attainable
 from symroof.symbols import substitute
 from symroof.units import BYTE, RATE
 from symroof.units import figure as parsed

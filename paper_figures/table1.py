@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 from matplotlib.figure import Figure
 
 import symroof
-from symroof.analysis.analysis import Analysis
-from symroof.analysis.roofline import Placed
-from symroof.present.pictures import STYLE
+from symroof.present.roofline_plot import STYLE
 from symroof.present.series import Number, Series
 from symroof.present.style import new_figure
 from symroof.present.survey import A6000, step
+from symroof.roof.analysis import Analysis
+from symroof.roof.roofline import RooflinePoint
 from symroof.tabular import Column, Table, si
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def analysis(phase: str, accounting: str = "survey") -> Analysis:
     return symroof.analyze(step(phase, accounting, model="llama-2-7b", batch=BATCH, seq_len=LENGTH), A6000)
 
 
-def costs(placed: Placed) -> tuple[Number, Number, Number, Number]:
+def costs(placed: RooflinePoint) -> tuple[Number, Number, Number, Number]:
     """The four numbers of one row."""
     return placed.operator.flop_count, placed.operator.byte_count(), placed.intensity_expr, placed.performance_expr
 

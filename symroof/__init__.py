@@ -12,54 +12,54 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from symroof.analysis.aggregate import context_limit
-    from symroof.analysis.analysis import Analysis, analyze
-    from symroof.analysis.capacity import largest
-    from symroof.analysis.certificate import Certificate, prove
-    from symroof.analysis.crossover import Crossover
-    from symroof.analysis.generation import generation
-    from symroof.analysis.inverse import required
-    from symroof.analysis.payoff import payoff
-    from symroof.analysis.regimes import regimes
-    from symroof.analysis.sensitivity import sensitivity
-    from symroof.analysis.solve import crossover, crossovers
     from symroof.architectures.model import Model, load_model
     from symroof.errors import SymroofError
-    from symroof.evaluate.compile import compiled
-    from symroof.evaluate.reduce import best, pareto
-    from symroof.evaluate.sweep import sweep
     from symroof.hardware.device import Device
     from symroof.hardware.loader import load_hardware
+    from symroof.questions.capacity import largest
+    from symroof.questions.context_limit import context_limit
+    from symroof.questions.crossover import Crossover
+    from symroof.questions.crossovers import crossover, crossovers
+    from symroof.questions.generation import generation
+    from symroof.questions.payoff import payoff
+    from symroof.questions.proofs import Certificate, prove
+    from symroof.questions.regimes import regimes
+    from symroof.questions.required import required
+    from symroof.questions.sensitivity import sensitivity
+    from symroof.roof.analysis import Analysis, analyze
+    from symroof.sweeps.compile import compiled
+    from symroof.sweeps.reduce import best, pareto
+    from symroof.sweeps.sweep import sweep
     from symroof.techniques.registry import technique
     from symroof.units import Quantity, ureg
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Analysis": "symroof.analysis.analysis",
-    "Certificate": "symroof.analysis.certificate",
-    "Crossover": "symroof.analysis.crossover",
+    "Analysis": "symroof.roof.analysis",
+    "Certificate": "symroof.questions.proofs",
+    "Crossover": "symroof.questions.crossover",
     "Device": "symroof.hardware.device",
     "Model": "symroof.architectures.model",
     "Quantity": "symroof.units",
     "SymroofError": "symroof.errors",
-    "analyze": "symroof.analysis.analysis",
-    "best": "symroof.evaluate.reduce",
-    "compiled": "symroof.evaluate.compile",
-    "context_limit": "symroof.analysis.aggregate",
-    "crossover": "symroof.analysis.solve",
-    "crossovers": "symroof.analysis.solve",
-    "generation": "symroof.analysis.generation",
-    "largest": "symroof.analysis.capacity",
+    "analyze": "symroof.roof.analysis",
+    "best": "symroof.sweeps.reduce",
+    "compiled": "symroof.sweeps.compile",
+    "context_limit": "symroof.questions.context_limit",
+    "crossover": "symroof.questions.crossovers",
+    "crossovers": "symroof.questions.crossovers",
+    "generation": "symroof.questions.generation",
+    "largest": "symroof.questions.capacity",
     "load_hardware": "symroof.hardware.loader",
     "load_model": "symroof.architectures.model",
-    "pareto": "symroof.evaluate.reduce",
-    "payoff": "symroof.analysis.payoff",
-    "prove": "symroof.analysis.certificate",
-    "regimes": "symroof.analysis.regimes",
-    "required": "symroof.analysis.inverse",
-    "sensitivity": "symroof.analysis.sensitivity",
-    "sweep": "symroof.evaluate.sweep",
+    "pareto": "symroof.sweeps.reduce",
+    "payoff": "symroof.questions.payoff",
+    "prove": "symroof.questions.proofs",
+    "regimes": "symroof.questions.regimes",
+    "required": "symroof.questions.required",
+    "sensitivity": "symroof.questions.sensitivity",
+    "sweep": "symroof.sweeps.sweep",
     "technique": "symroof.techniques.registry",
     "ureg": "symroof.units",
 }

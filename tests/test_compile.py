@@ -16,8 +16,8 @@ from sympy import Max, Symbol, ceiling, sin
 
 import symroof
 from symroof import symbols
-from symroof.evaluate.compile import compiled, engine_for
-from symroof.evaluate.program import program
+from symroof.sweeps.compile import compiled, engine_for
+from symroof.sweeps.program import program
 from symroof.symbols import a, b, s, t, w
 
 MODELS = ("llama-2-7b", "mixtral-8x7b-v0.1", "gemma-2-9b", "deepseek-v2-lite", "jamba-v0.1", "dit-xl-2")
@@ -209,7 +209,7 @@ def test_bad_expressions_are_named() -> None:
 
 
 def test_without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("symroof.evaluate.compile.has_numba", lambda: False)
+    monkeypatch.setattr("symroof.sweeps.compile.has_numba", lambda: False)
     assert engine_for("auto", 10**9) == "numpy"
     with pytest.raises(symroof.SymroofError, match=r"pip install 'symroof\[fast\]'"):
         engine_for("numba", 1)

@@ -11,10 +11,10 @@ from sympy import Add, Integer, Max, Rational, simplify
 
 import symroof
 from symroof import symbols
-from symroof.analysis.analysis import Analysis
-from symroof.analysis.capacity import cache_passes_weights, hyperbola, memory_of
-from symroof.analysis.generation import polynomial_sum
-from symroof.analysis.inverse import ImpossibleError, required, required_capacity
+from symroof.questions.capacity import cache_passes_weights, hyperbola, memory_of
+from symroof.questions.generation import polynomial_sum
+from symroof.questions.required import ImpossibleError, required, required_capacity
+from symroof.roof.analysis import Analysis
 from symroof.symbols import BW, P, S, T, b, n, t
 
 WIDTHS = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
@@ -294,7 +294,7 @@ def test_cache_against_weights() -> None:
 
 def test_peak_memory_in_letters_is_a_maximum_of_states() -> None:
     step = model().prefill(**WIDTHS)
-    limits = symroof.largest(step.__class__(step.model, step.options, step.letters, step.values | {symbols.s: Integer(64)}), hardware="t4")
+    limits = symroof.largest(step.__class__(step.model, step.options, step.symbolic, step.values | {symbols.s: Integer(64)}), hardware="t4")
     assert limits.value == min(limits.candidates)
     assert isinstance(step.graph.activation_memory(), Max) or limits.candidates
 

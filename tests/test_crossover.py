@@ -14,12 +14,10 @@ from hypothesis import strategies as st
 from sympy import Expr, Integer, Rational, Symbol, simplify, sqrt
 
 import symroof
-from symroof.analysis.costs import variable_of
-from symroof.analysis.crossover import Crossover, of_expressions
-from symroof.analysis.intervals import Interval, Piece, partition
-from symroof.analysis.letters import Solution, solve_letters
-from symroof.analysis.limits import intensity_supremum
-from symroof.analysis.polynomial import Polynomial, polynomial
+from symroof.algebra.intervals import Interval, Piece, partition
+from symroof.algebra.limits import intensity_supremum
+from symroof.algebra.polynomial import Polynomial, polynomial
+from symroof.algebra.signs import Solution, solve_letters
 from symroof.architectures.config import catalogue
 from symroof.architectures.llm_viewer import FAMILIES
 from symroof.architectures.step import Step
@@ -28,6 +26,8 @@ from symroof.hardware.loader import catalogue as devices
 from symroof.hardware.loader import load_hardware
 from symroof.operators.fusion import fuse
 from symroof.operators.graph import Graph
+from symroof.questions.crossover import Crossover, of_expressions
+from symroof.roof.costs import variable_of
 from symroof.symbols import BW, P, a, b, c, d, e, f, h, k, t, w
 
 WIDTHS = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
@@ -50,9 +50,9 @@ class Case:
     def bound(self, answer: Crossover, value: int) -> str | None:
         """By the roofline itself: F / P against B / BW at that value."""
         values = dict(self.step.values) | {answer.over.symbol: Integer(value)}
-        values |= {symbol: definition.xreplace(values) for symbol, definition in self.step.letters.definitions.items()}
-        operator = self.step.letters[self.operator]
-        graph = self.step.letters.bind(values) if answer.over.unit == "bit" else self.graph
+        values |= {symbol: definition.xreplace(values) for symbol, definition in self.step.symbolic.definitions.items()}
+        operator = self.step.symbolic[self.operator]
+        graph = self.step.symbolic.bind(values) if answer.over.unit == "bit" else self.graph
         try:
             peak = self.device.fastest(graph.data_types(graph[self.operator]))[1]
         except symroof.SymroofError:
@@ -63,7 +63,7 @@ class Case:
 
     @cached_property
     def graph(self) -> Graph:
-        return self.step.letters.bind(self.step.values)
+        return self.step.symbolic.bind(self.step.values)
 
 
 def random_case(draw: random.Random) -> Case:
@@ -78,9 +78,9 @@ def random_case(draw: random.Random) -> Case:
         model = symroof.load_model(draw.choice(MODELS))
         accountings = ["exact", "exact", "llm-viewer"] if model.architecture.family in FAMILIES else ["exact"]
         step = getattr(model, draw.choice(["prefill", "decode"]))(accounting=draw.choice(accountings), **inputs)
-        name = draw.choice([operator.name for operator, _ in step.letters])
-        letters = step.letters[name].flop_count.free_symbols | step.letters[name].byte_count().free_symbols
-        letters |= {letter for symbol in letters for letter in step.letters.definitions.get(symbol, symbol).free_symbols}
+        name = draw.choice([operator.name for operator, _ in step.symbolic])
+        letters = step.symbolic[name].flop_count.free_symbols | step.symbolic[name].byte_count().free_symbols
+        letters |= {letter for symbol in letters for letter in step.symbolic.definitions.get(symbol, symbol).free_symbols}
         if variable_of(step, over).symbol in letters:
             return Case(step, draw.choice(DEVICES), name, over)
 
@@ -158,7 +158,7 @@ def test_blocks_whose_root_is_a_whole_number() -> None:
     """8 - 2 n is zero at n = 4, the last compute-bound block: 13 to 16 of blocks of 4."""
     from sympy import ceiling
 
-    from symroof.analysis.blocks import counted_intervals
+    from symroof.algebra.tile_counting import counted_intervals
     from symroof.symbols import s
 
     found = counted_intervals(8 - 2 * ceiling(s / 4), s, Integer(4))

@@ -8,13 +8,13 @@ import re
 import pytest
 
 import symroof
-from symroof.analysis.analysis import Analysis, Total
-from symroof.analysis.roofline import Placed
 from symroof.architectures.model import Model
 from symroof.architectures.step import Step
 from symroof.hardware.device import Device
 from symroof.operators.operator import Operator
 from symroof.operators.tensor import Tensor
+from symroof.roof.analysis import Analysis, Total
+from symroof.roof.roofline import RooflinePoint
 from symroof.units import ureg
 
 STEP = symroof.load_model("llama-2-7b").decode(batch=1, seq_len=2048, weight_bits=16, activation_bits=16, kv_bits=16)
@@ -26,7 +26,7 @@ OBJECTS = {
     Step: STEP,
     Model: symroof.load_model("llama-2-7b"),
     Device: ANALYSIS.device,
-    Placed: ANALYSIS["q_proj"],
+    RooflinePoint: ANALYSIS["q_proj"],
     Total: ANALYSIS.total,
     Analysis: ANALYSIS,
 }

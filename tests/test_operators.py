@@ -385,8 +385,8 @@ def test_pairs_and_passes_of_a_window(queries: int, block: int, window: int) -> 
     known = {s: Integer(queries), symbols.t_w: Integer(min(queries, window)), R: Integer(block)}
     seen = [[max(0, row - window + 1), row + 1] for row in range(queries)]
     assert banded.points(("s", "t")).xreplace(known) == sum(last - first for first, last in seen)
-    streamed = [range(queries)[start : start + block] for start in range(0, queries, block)]
-    rows_read = sum(seen[rows[-1]][1] - seen[rows[0]][0] for rows in streamed)
+    as_flash_attention = [range(queries)[start : start + block] for start in range(0, queries, block)]
+    rows_read = sum(seen[rows[-1]][1] - seen[rows[0]][0] for rows in as_flash_attention)
     assert attention.cache_passes(banded).xreplace(known) * queries == rows_read
     assert banded.sizes["z"] == symbols.t_w
     one = Space({"s": Integer(1), "t": t}, causal=True).windowed(symbols.t_w)

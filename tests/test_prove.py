@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from sympy import Add, Expr, Integer, Mul, Poly
 
 import symroof
-from symroof.analysis import smt
-from symroof.analysis.claims import decide
-from symroof.analysis.provers import by_roots, by_search, by_shift, holds, shift
+from symroof.proof import smt
+from symroof.proof.claims import decide
+from symroof.proof.provers import by_roots, by_search, by_shift, holds, shift
 from symroof.symbols import BW, P, b, d, t, w
 
 WIDTHS = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
@@ -49,7 +49,7 @@ def test_claims(claim: str, operator: str, for_all: list[str], at_least: dict[st
     assert claim in answer.claim
     if verdict == "refuted":
         point = {symbol: int(value) for symbol, value in answer.counterexample.items()}
-        assert {symbol.name for symbol in point} == {symroof.analysis.costs.variable_of(decode(), name).symbol.name for name in for_all}
+        assert {symbol.name for symbol in point} == {symroof.roof.costs.variable_of(decode(), name).symbol.name for name in for_all}
         bound = {"memory-bound": "memory", "compute-bound": "compute"}[claim]
         assert not holds(bound, answer.slack, answer.counterexample)
 

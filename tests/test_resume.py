@@ -23,20 +23,20 @@ pytest.importorskip("netCDF4")
 pytest.importorskip("zarr")
 import xarray
 
-from symroof.evaluate import run
-from symroof.evaluate.parts import Parts
-from symroof.evaluate.plan import request
-from symroof.evaluate.store import write
-from symroof.evaluate.sweep import sweep
+from symroof.sweeps import run
+from symroof.sweeps.checkpoint import Parts
+from symroof.sweeps.plan import request
+from symroof.sweeps.store import write
+from symroof.sweeps.sweep import sweep
 
 ARGUMENTS = ("llama-2-7b", ["a100-sxm-80gb", "l4"], {"batch": range(1, 9), "seq_len": range(1, 51)})
 CHUNKS = 48
 
 SCRIPT = """
 import sys, time
-import symroof.evaluate.request, symroof.evaluate.run as run
-from symroof.evaluate.sweep import sweep
-symroof.evaluate.request.CHUNK = 20
+import symroof.sweeps.request, symroof.sweeps.run as run
+from symroof.sweeps.sweep import sweep
+symroof.sweeps.request.CHUNK = 20
 original = run.evaluate_chunk
 def slowly(request, chunk):
     print(chunk.number, flush=True)
@@ -49,7 +49,7 @@ sweep("llama-2-7b", ["a100-sxm-80gb", "l4"], {"batch": range(1, 9), "seq_len": r
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("symroof.evaluate.request.CHUNK", 20)
+    monkeypatch.setattr("symroof.sweeps.request.CHUNK", 20)
 
 
 @pytest.fixture
@@ -144,7 +144,7 @@ def test_one_writer_at_a_time(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["out.nc", "out.zarr", "out.parquet", "out.csv"])
 @pytest.mark.parametrize("per", ["total", "operator"])
 def test_every_form_holds_the_same(name: str, per: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("symroof.evaluate.request.CHUNK", 2000)
+    monkeypatch.setattr("symroof.sweeps.request.CHUNK", 2000)
     there = sweep(["llama-2-7b", "opt-125m"], *ARGUMENTS[1:], per=per)
     (tmp_path / "out.nc").write_text("an older file, replaced when the new one is whole")
     found = sweep(["llama-2-7b", "opt-125m"], *ARGUMENTS[1:], per=per, output=tmp_path / name)
@@ -209,7 +209,7 @@ def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
         with pytest.raises(symroof.SymroofError, match="GB are free there"):
             sweep(*big, output=small / "out.nc")
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("symroof.evaluate.store._refuse_full", lambda *_: None)
+            patch.setattr("symroof.sweeps.store._refuse_full", lambda *_: None)
             with pytest.raises(symroof.SymroofError, match=r"No space left on device; \d+ of 600 chunks are whole"):
                 sweep(*big, output=small / "out.nc")
         assert names(small) == ["out.nc.parts"]
@@ -218,8 +218,8 @@ def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
             path.unlink()
         (small / "out.nc.parts").rmdir()
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("symroof.evaluate.store._refuse_full", lambda *_: None)
-            patch.setattr("symroof.evaluate.request.CHUNK", 1000)
+            patch.setattr("symroof.sweeps.store._refuse_full", lambda *_: None)
+            patch.setattr("symroof.sweeps.request.CHUNK", 1000)
             half = (*ARGUMENTS[:2], {"batch": range(1, 31), "seq_len": range(1, 51)})
             for name in ("out.nc", "out.zarr", "out.csv"):
                 with pytest.raises(symroof.SymroofError, match=r"could not be written: .*; 4 of 4 chunks are whole"):

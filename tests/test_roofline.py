@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from sympy import Integer, Max, Rational
 
 import symroof
-from symroof.analysis.roofline import TRAFFIC, attainable, bound, time
 from symroof.architectures import llm_viewer
 from symroof.architectures.config import catalogue
+from symroof.roof.roofline import TRAFFIC, attainable, bound, time
 from symroof.symbols import BW, P
 from symroof.units import INTENSITY, RATE, SECOND
 
@@ -73,8 +73,8 @@ def test_every_model_in_every_phase_and_accounting(name: str, phase: str, accoun
         assert placed.bound in ("memory", "compute")
         # The formula in letters, at the numbers of this step, is the number.
         for formula, value in (
-            (placed.letters.flop_count, placed.operator.flop_count),
-            (placed.letters.byte_count(), placed.operator.byte_count()),
+            (placed.symbolic.flop_count, placed.operator.flop_count),
+            (placed.symbolic.byte_count(), placed.operator.byte_count()),
         ):
             assert formula.xreplace(dict(analysis.values)) == value
     total = analysis.total

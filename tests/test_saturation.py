@@ -10,17 +10,17 @@ import pytest
 from sympy import Add, Expr, Integer, Rational, ceiling, floor, oo, simplify
 
 import symroof
-from symroof.analysis.analysis import Analysis
-from symroof.analysis.capacity import cache_passes_weights, hyperbola, memory_of, memory_parts
-from symroof.analysis.claims import decide
-from symroof.analysis.costs import variable_of
-from symroof.analysis.crossover import Crossover
-from symroof.analysis.intervals import Piece, partition
-from symroof.analysis.inverse import required
-from symroof.analysis.polynomial import polynomial
+from symroof.algebra.intervals import Piece, partition
+from symroof.algebra.polynomial import polynomial
 from symroof.architectures.config import catalogue
 from symroof.architectures.step import Step
 from symroof.hardware.device import Device
+from symroof.proof.claims import decide
+from symroof.questions.capacity import cache_passes_weights, hyperbola, memory_of, memory_parts
+from symroof.questions.crossover import Crossover
+from symroof.questions.required import required
+from symroof.roof.analysis import Analysis
+from symroof.roof.costs import variable_of
 from symroof.symbols import BW, E, K, P, S, T, W, X, b, n, s, substitute, t, w
 
 WIDTHS = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
@@ -191,7 +191,7 @@ def test_each_branch_in_letters_is_true_of_numbers_on_it(seed: int) -> None:
     answer = symroof.crossover(free, part, over=over)
     branches = [(answer.where, answer.slack), *((one.where, one.slack) for one in answer.others)]
     assert len(branches) == 2
-    operator, definitions = free.letters[part], free.letters.definitions
+    operator, definitions = free.symbolic[part], free.symbolic.definitions
     letters = (operator.flop_count + operator.byte_count()).free_symbols | {P, BW, b, s, t, W, E, K}
     for _ in range(40):
         values = {letter: Integer(draw.choice([1, 2, 3, 7, 40])) for letter in sorted(letters, key=str)}

@@ -16,9 +16,9 @@ pytest.importorskip("dask")
 import xarray
 
 from symroof.architectures.config import catalogue
-from symroof.evaluate.plan import request
-from symroof.evaluate.request import Request
-from symroof.evaluate.sweep import sweep
+from symroof.sweeps.plan import request
+from symroof.sweeps.request import Request
+from symroof.sweeps.sweep import sweep
 
 SMALL = {"batch": [1, 7, 300], "seq_len": [1, 100, 5000], "weight_bits": [4, 8, 16]}
 MODELS = ["llama-2-7b", "mixtral-8x7b-v0.1", "gemma-2-9b"]
@@ -28,7 +28,7 @@ DEVICES = ["a100-sxm-80gb", "h100-sxm"]
 @pytest.fixture
 def chunked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks so small that every sweep has many."""
-    monkeypatch.setattr("symroof.evaluate.request.CHUNK", 10)
+    monkeypatch.setattr("symroof.sweeps.request.CHUNK", 10)
 
 
 def test_every_point_is_that_of_the_analysis() -> None:
@@ -172,7 +172,7 @@ def test_a_cluster_that_loses_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
         pids = client.run(os.getpid)
         killed: list[int] = []
         evaluated = 0
-        import symroof.evaluate.sweep as module
+        import symroof.sweeps.sweep as module
 
         original = module.evaluated
 
@@ -259,7 +259,7 @@ def test_what_makes_no_sense_is_refused_before_any_work(change: dict[str, object
 
 
 def test_an_extra_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("symroof.evaluate.labels.find_spec", lambda name: None)
+    monkeypatch.setattr("symroof.sweeps.dataset.find_spec", lambda name: None)
     with pytest.raises(symroof.SymroofError, match=r"xarray is not installed; pip install 'symroof\[sweep\]'"):
         sweep("llama-2-7b", "l4", {"batch": [1]}, seq_len=1)
 

@@ -66,7 +66,7 @@ def test_figure_5_from_its_artists(accounting: str) -> None:
 
 def test_a_picture_needs_numbers() -> None:
     import symroof
-    from symroof.present.pictures import roofline_figure
+    from symroof.present.roofline_plot import roofline_figure
 
     with pytest.raises(symroof.SymroofError, match="a picture needs numbers"):
         roofline_figure(symroof.analyze(symroof.load_model("opt-125m").decode()))

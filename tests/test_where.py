@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import symroof
-from symroof.evaluate.reduce import best, first_least, front, pareto
-from symroof.evaluate.where import condition
+from symroof.sweeps.filter import condition
+from symroof.sweeps.reduce import best, first_least, front, pareto
 
 UNITS = {
     "time": "s",
@@ -144,7 +144,7 @@ DEVICES = ["a100-sxm-80gb", "h100-sxm"]
 
 
 def everything() -> list[dict[str, object]]:
-    from symroof.evaluate.sweep import sweep
+    from symroof.sweeps.sweep import sweep
 
     found = sweep("llama-2-7b", DEVICES, OVER)
     return found.to_dataframe().reset_index().to_dict("records")
@@ -155,7 +155,7 @@ def everything() -> list[dict[str, object]]:
 def test_reductions_are_those_of_brute_force(chunk: int, scheduler: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("xarray")
     records = everything()
-    monkeypatch.setattr("symroof.evaluate.request.CHUNK", chunk)
+    monkeypatch.setattr("symroof.sweeps.request.CHUNK", chunk)
     allowed = [one for one in records if one["time"] < 0.05 and one["memory"] <= 80e9 and one["batch"] >= 8]
     expected = max(allowed, key=lambda one: one["throughput"])
     where = "latency < 50 ms and memory <= 80 GB and batch >= 8"

@@ -7,7 +7,7 @@
 from sympy import simplify, symbols
 
 import symroof
-from symroof.analysis.parallel import over_degree, weak_scaling
+from symroof.questions.scaling import over_degree, weak_scaling
 from symroof.symbols import d, f, w
 from symroof.symbols import n_p as n
 from symroof.techniques.registry import technique
@@ -24,8 +24,8 @@ copies = step.apply(technique("data-parallel"))
 for operator, _ in step:
     assert simplify(copies[operator.name].flop_count - operator.flop_count / n) == 0
 assert simplify(copies["up_proj"].byte_count("weight") - d * f * w / 8) == 0
-assert copies.letters.weight_memory() == step.letters.weight_memory()
-assert simplify(copies.letters.kv_memory() - step.letters.kv_memory() / n) == 0
+assert copies.symbolic.weight_memory() == step.symbolic.weight_memory()
+assert simplify(copies.symbolic.kv_memory() - step.symbolic.kv_memory() / n) == 0
 
 # %% [markdown]
 # **Theorem.** At the same batch per device n devices have n times the throughput, for every model and phase; a step of one

@@ -8,7 +8,7 @@
 from sympy import Rational
 
 import symroof
-from symroof.analysis.payoff import payoff
+from symroof.questions.payoff import payoff
 from symroof.techniques.compression.distill import Distill
 
 SIXTEEN = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}

@@ -27,9 +27,9 @@ model = symroof.load_model("llama-2-7b")
 # %%
 up = model.decode(symbolic=True)
 after = up.apply(symroof.technique("early-exit:exits=independent"))
-count = after.letters.blocks[1].count
+count = after.symbolic.blocks[1].count
 before_bytes = b * (d + f) * a / 8 + d * f * w / 8
-after_bytes = after["up_proj"].byte_count() * count / up.letters.blocks[1].count
+after_bytes = after["up_proj"].byte_count() * count / up.symbolic.blocks[1].count
 assert simplify(after_bytes - (lambda_x * b * (d + f) * a / 8 + (1 - (1 - lambda_x) ** b) * d * f * w / 8)) == 0
 assert simplify(up["up_proj"].byte_count() - before_bytes) == 0
 print("bytes of up_proj, a layer of L on average:", after_bytes.simplify())

@@ -14,7 +14,7 @@
 from sympy import Rational, simplify
 
 import symroof
-from symroof.analysis.payoff import payoff
+from symroof.questions.payoff import payoff
 from symroof.symbols import BW, P, eta_BW, eta_P
 from symroof.techniques.registry import technique
 

@@ -21,8 +21,8 @@
 from sympy import Max, Rational, Symbol, simplify
 
 import symroof
-from symroof.analysis.energy import arch_line, effective_balance, energy, energy_balance, greenup, most_work, power_line, race_to_halt
 from symroof.operators.energy import Energy
+from symroof.roof.energy import arch_line, effective_balance, energy, energy_balance, greenup, most_work, power_line, race_to_halt
 from symroof.symbols import BW, P, eps_B, eps_F, pi_0
 from symroof.techniques.registry import technique
 

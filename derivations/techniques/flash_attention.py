@@ -8,9 +8,9 @@
 from sympy import Integer, Rational, Symbol, ceiling, limit, oo, simplify, solve
 
 import symroof
-from symroof.analysis.payoff import costs_of
-from symroof.analysis.tiles import on_chip
 from symroof.operators.attention import block_rows
+from symroof.questions.payoff import costs_of
+from symroof.roof.tiles import on_chip
 from symroof.symbols import B_c, B_r, M, R, a, b, c, e, h, k, s
 
 plain = symroof.load_model("llama-2-7b").prefill(symbolic=True, causal=False)
@@ -18,7 +18,7 @@ flash = plain.apply(symroof.technique("flash-attention"))
 ONE = {b: Integer(1), h: Integer(1), k: Integer(1), a: Integer(8), c: Integer(8)}  # one head, elements of a byte
 apart = sum(one.traffic for one in costs_of(plain, "attention")) / Symbol("L", positive=True)
 apart = simplify(apart.xreplace(ONE))
-fused = flash.letters["fused_attention"].byte_count().xreplace(ONE)
+fused = flash.symbolic["fused_attention"].byte_count().xreplace(ONE)
 assert simplify(apart - (4 * s * e + 4 * s**2)) == 0, "Theta(N d + N^2)"
 assert simplify(fused - (2 * s * e + 2 * s * e * ceiling(s / R))) == 0
 print("apart:", apart, " fused:", fused)
@@ -48,13 +48,13 @@ print("constants: 8 (Algorithm 1), 4 (as B_c -> 1)")
 
 # %%
 difference = sum(one.traffic for one in costs_of(plain, "attention")) / Symbol("L", positive=True)
-difference = (difference - flash.letters["fused_attention"].byte_count()).xreplace({ceiling(s / R): s / R})
+difference = (difference - flash.symbolic["fused_attention"].byte_count()).xreplace({ceiling(s / R): s / R})
 most = R * c * e / (c * e - 2 * a * (h / k) * R)
 assert simplify(difference.subs(s, most)) == 0
 WIDTHS = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
 model = symroof.load_model("llama-2-7b")
 exact = sum(one.traffic for one in costs_of(plain, "attention")) / Symbol("L", positive=True)
-exact -= flash.letters["fused_attention"].byte_count()
+exact -= flash.symbolic["fused_attention"].byte_count()
 HEAD = {h: Integer(1), k: Integer(1), a: Integer(16), c: Integer(16), e: Integer(128), b: Integer(1)}
 STEPS = ("qk_matmul", "softmax", "sv_matmul")
 for rows in (1, 16, 48):

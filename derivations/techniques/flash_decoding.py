@@ -8,13 +8,13 @@
 from sympy import Integer, floor, simplify, solve, sqrt
 
 import symroof
-from symroof.analysis.costs import Cost
-from symroof.analysis.payoff import costs_of, payoff
+from symroof.questions.payoff import costs_of, payoff
+from symroof.roof.costs import Cost
 from symroof.symbols import L, U, a, b, c, e, h, k, n_c, n_s, t
 
 model = symroof.load_model("llama-3-8b")
 split = model.decode(symbolic=True).apply(symroof.technique("flash-decoding:splits,processors"))
-main, combine = split.letters["fused_attention"], split.letters["fused_attention.combine"]
+main, combine = split.symbolic["fused_attention"], split.symbolic["fused_attention.combine"]
 A = b * h * e * a / 8 + 2 * b * t * k * e * c / 8  # queries, keys and values
 part = 4 * b * h * (e + 2)  # bytes of one part's outputs, maxima and sums, in 32 bits
 out = b * h * e * a / 8
@@ -22,7 +22,7 @@ assert simplify(main.byte_count() - (A + n_s * part)) == 0
 assert simplify(combine.byte_count() - (n_s * part + out)) == 0
 assert simplify(combine.flop_count - b * h * (n_s * (2 * e + 5) + e)) == 0
 assert main.occupancy == U / n_c
-assert str(split.letters.definitions[U]) == "Min(n_c, b*k*n_s)"
+assert str(split.symbolic.definitions[U]) == "Min(n_c, b*k*n_s)"
 
 # %% [markdown]
 # **The model.** `U = min(n_c, b k n_s)` busy processors reach `U / n_c` of peak and of bandwidth. That is

@@ -8,14 +8,14 @@
 from sympy import Integer, limit, oo, simplify
 
 import symroof
-from symroof.analysis.payoff import payoff
+from symroof.questions.payoff import payoff
 from symroof.symbols import BW, P, a, b, d, f, w
 
 GROUP = "gate_proj+up_proj+mlp_act"
 step = symroof.load_model("llama-2-7b").decode(symbolic=True)
 after = step.apply(symroof.technique(f"fuse:operators={GROUP}"))
-apart = [step.letters[name] for name in GROUP.split("+")]
-one = after.letters[GROUP]
+apart = [step.symbolic[name] for name in GROUP.split("+")]
+one = after.symbolic[GROUP]
 B = sum(each.byte_count() for each in apart)
 saved = simplify(B - one.byte_count())
 assert one.flop_count == sum(each.flop_count for each in apart)

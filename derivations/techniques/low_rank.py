@@ -8,8 +8,8 @@
 from sympy import cancel, diff, limit, oo, simplify
 
 import symroof
-from symroof.analysis.breakeven import break_even
-from symroof.analysis.payoff import payoff
+from symroof.questions.break_even import break_even
+from symroof.questions.payoff import payoff
 from symroof.symbols import a, b, d, f, rho, s, w
 from symroof.techniques.compression.low_rank import LowRank
 

@@ -14,7 +14,7 @@ WIDTHS = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
 DEVICE = "a100-sxm-80gb"
 model = symroof.load_model("llama-2-7b")
 before = model.decode(symbolic=True)
-after = before.apply(symroof.technique("medusa")).letters
+after = before.apply(symroof.technique("medusa")).symbolic
 
 # %% [markdown]
 # **Theorem 1.** A step reads $h_m (d^2 + d v)$ weights more, and does $n_t + 1$ times the work of the linear layers. Bound

@@ -15,8 +15,8 @@
 from sympy import Min, Rational, simplify
 
 import symroof
-from symroof.analysis.payoff import payoff
 from symroof.operators.tensor import Level
+from symroof.questions.payoff import payoff
 from symroof.symbols import B_t, BW_c, P, a, b, s, w
 from symroof.techniques.registry import technique
 

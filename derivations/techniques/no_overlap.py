@@ -13,7 +13,7 @@
 from sympy import Rational, limit, oo, simplify
 
 import symroof
-from symroof.analysis.payoff import payoff
+from symroof.questions.payoff import payoff
 from symroof.symbols import BW, P, a, b, d, f
 from symroof.techniques.registry import technique
 

@@ -8,12 +8,12 @@
 from sympy import Integer, Rational, simplify, solve
 
 import symroof
-from symroof.analysis.payoff import payoff
 from symroof.operators.tensor import Level
+from symroof.questions.payoff import payoff
 from symroof.symbols import BW, BW_h, P, a, b, d, f, omega, w
 
 model = symroof.load_model("llama-2-13b")
-up = model.decode(symbolic=True).apply(symroof.technique("offload")).letters["up_proj"]
+up = model.decode(symbolic=True).apply(symroof.technique("offload")).symbolic["up_proj"]
 F, near, far = up.flop_count, up.byte_count(), up.byte_count(level=Level.HOST)
 assert simplify(far - omega * d * f * w / 8) == 0
 assert simplify(near - (d * f * w * (1 - omega) + b * (d + f) * a) / 8) == 0

@@ -10,7 +10,7 @@ from itertools import product
 from sympy import Integer, Max, Rational
 
 import symroof
-from symroof.analysis.split import best_split
+from symroof.questions.placement import best_split
 from symroof.techniques.hardware.pim import Pim
 from symroof.techniques.hardware.unit import added
 

@@ -20,7 +20,7 @@ staged = step.apply(technique("pipeline-parallel"))
 # **The bubble.** The share of a flushed step in which a device is idle is $(n - 1) / (m + n - 1)$.
 
 # %%
-bubble = simplify(1 - staged.letters.ceilings.compute)
+bubble = simplify(1 - staged.symbolic.ceilings.compute)
 assert simplify(bubble - (n - 1) / (m + n - 1)) == 0
 print("idle:", bubble)
 

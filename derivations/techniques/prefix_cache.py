@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Prefix caching: a context in common
 #
-# A share $x_p$ of the context is the same for all $b$ sequences of the batch. Kept once, the cache has
+# A share $x_p$ of the context is the same for all $b$ sequences of the batch. UnquantizedModules once, the cache has
 # $(b (1 - x_p) + x_p) t$ tokens; a prompt skips it; and decode may read it once for the whole batch.
 
 # %%

@@ -7,7 +7,7 @@
 from sympy import cancel, factor, limit, oo, simplify
 
 import symroof
-from symroof.analysis.payoff import payoff
+from symroof.questions.payoff import payoff
 from symroof.symbols import a, b, chi, d, f, w
 from symroof.techniques.compression.prune_channels import PruneChannels
 from symroof.techniques.registry import technique

@@ -66,7 +66,7 @@ assert moved[1].value / moved[3].value > 3
 
 # %%
 prompt = model.prefill(flash_attention=True, symbolic=True)
-assert {M, f_M} <= prompt.apply(ScaleHardware(buffer=f_M)).letters.definitions[R].free_symbols
+assert {M, f_M} <= prompt.apply(ScaleHardware(buffer=f_M)).symbolic.definitions[R].free_symbols
 at = model.prefill(batch=1, seq_len=4096, flash_attention=True, **SIXTEEN)
 moves = []
 for factor in ("1/16", "1/4", "1", "4"):

@@ -7,8 +7,8 @@
 from sympy import Rational, cancel, limit, oo, simplify
 
 import symroof
-from symroof.analysis.breakeven import break_even
-from symroof.analysis.payoff import payoff
+from symroof.questions.break_even import break_even
+from symroof.questions.payoff import payoff
 from symroof.symbols import P, b, d, f, q_i, sigma, w
 from symroof.techniques.compression.sparsify import Sparsify
 from symroof.techniques.registry import technique

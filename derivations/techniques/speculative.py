@@ -10,15 +10,15 @@ from itertools import pairwise
 from sympy import Rational, cancel, simplify
 
 import symroof
-from symroof.analysis.speculation import best_length, least_acceptance, pays_at_all
 from symroof.operators.tensor import Storage
+from symroof.questions.speculation import best_length, least_acceptance, pays_at_all
 from symroof.symbols import alpha, gamma, kappa_d
 
 WIDTHS = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
 DEVICE = "a100-sxm-80gb"
 model = symroof.load_model("llama-2-7b")
 before = model.decode(symbolic=True)
-after = before.apply(symroof.technique("speculative")).letters
+after = before.apply(symroof.technique("speculative")).symbolic
 
 # %% [markdown]
 # **Theorem 1.** It pays where $N > T(\gamma)/T(0)$. Bound by weights alone $T(\gamma) = T(0)(1 + \kappa\gamma)$, and it is
@@ -26,7 +26,7 @@ after = before.apply(symroof.technique("speculative")).letters
 # / N \ge 1$ times the work: it never pays.
 
 # %%
-up = {name: [(n, op) for op, n in graph if op.name.endswith("up_proj")] for name, graph in (("old", before.letters), ("new", after))}
+up = {name: [(n, op) for op, n in graph if op.name.endswith("up_proj")] for name, graph in (("old", before.symbolic), ("new", after))}
 weights = {name: sum(n * op.byte_count(Storage.WEIGHT) for n, op in found) for name, found in up.items()}
 flops = {name: sum(n * op.flop_count for n, op in found) for name, found in up.items()}
 leviathan = (1 - alpha ** (gamma + 1)) / ((1 - alpha) * (gamma * kappa_d + 1))

@@ -8,9 +8,9 @@
 from sympy import Integer, ceiling, simplify, sqrt
 
 import symroof
-from symroof.analysis.costs import TOTAL
-from symroof.analysis.parallel import balanced_degree, best_degree, over_degree, strong_scaling, useful_degree
 from symroof.operators.tensor import Level
+from symroof.questions.scaling import balanced_degree, best_degree, over_degree, strong_scaling, useful_degree
+from symroof.roof.costs import TOTAL
 from symroof.symbols import BW, BW_l, P, a, b, d, f, n_p, w
 from symroof.techniques.registry import technique
 

@@ -18,14 +18,14 @@ from symroof.operators.operator import Operator
 from symroof.operators.tensor import Space, Storage, Tensor, axes_of
 
 
-class Recorder:
+class BlockBuilder:
     """Collects the operators of a block in the order they run; a call hands back the result.
 
     With a *prefix* the operators' names get it in front, where several kinds of layers have the same operators.
 
     >>> from symroof.operators.norm import Norm, norm
     >>> space = Space({"b": symbols.b, "s": symbols.s, "d": symbols.d})
-    >>> record = Recorder()
+    >>> record = BlockBuilder()
     >>> record(norm("attn_norm", residual_stream(space), Norm.RMS)).name
     'attn_norm'
     >>> [operator.name for operator in record.operators]
@@ -60,7 +60,7 @@ class Architecture(ABC):
     max_positions: int | None
 
     family: ClassVar[str]
-    harmless: ClassVar[tuple[str, ...]] = ()
+    ignored_fields: ClassVar[tuple[str, ...]] = ()
     """Fields of the family's configs that leave FLOPs and bytes alone."""
     generative: ClassVar[bool] = True
     """Whether the model predicts the next token of a vocabulary, under a causal mask."""

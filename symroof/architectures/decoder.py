@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from sympy import Expr, Min, Symbol
 
 from symroof import symbols
-from symroof.architectures.architecture import Architecture, Recorder, residual_stream
+from symroof.architectures.architecture import Architecture, BlockBuilder, residual_stream
 from symroof.architectures.options import Options
 from symroof.architectures.parts.attention import Attention
 from symroof.architectures.parts.ends import lm_head
@@ -139,8 +139,8 @@ class Decoder(Architecture):
             self._head(table, x).block("head"),
         )
 
-    def _entry(self, space: Space, table: Tensor, x: Tensor) -> Recorder:
-        record = Recorder()
+    def _entry(self, space: Space, table: Tensor, x: Tensor) -> BlockBuilder:
+        record = BlockBuilder()
         more = [self.positions, "embedding" in self.scaled, self.embedding_norm]
 
         def last() -> Tensor | None:
@@ -158,7 +158,7 @@ class Decoder(Architecture):
         return record
 
     def _layer(self, layer: Layer, space: Space, x: Tensor, options: Options) -> Block:
-        record = Recorder(f"{layer.kind}." if len(self.layers) > 1 else "")
+        record = BlockBuilder(f"{layer.kind}." if len(self.layers) > 1 else "")
         context = space.windowed(symbols.t_w) if layer.window else space
         halves: list[tuple[str, Part]] = []
         if layer.mixer is not None:
@@ -169,7 +169,7 @@ class Decoder(Architecture):
         arrange(record, halves, x, context, options)
         return record.block(layer.kind, symbols.LAYERS[layer.kind])
 
-    def _in_turn(self, record: Recorder, halves: list[tuple[str, Part]], x: Tensor, space: Space, options: Options) -> None:
+    def _in_turn(self, record: BlockBuilder, halves: list[tuple[str, Part]], x: Tensor, space: Space, options: Options) -> None:
         stream = x
         for name, part in halves:
             inside = record(self.norms(f"{name}_norm", stream)) if self.norms.before else stream
@@ -182,7 +182,7 @@ class Decoder(Architecture):
             else:
                 stream = record(add(f"{name}_add", stream, given, into=into))
 
-    def _side_by_side(self, record: Recorder, halves: list[tuple[str, Part]], x: Tensor, space: Space, options: Options) -> None:
+    def _side_by_side(self, record: BlockBuilder, halves: list[tuple[str, Part]], x: Tensor, space: Space, options: Options) -> None:
         given: list[Tensor] = []
         inside = x
         for name, part in halves:
@@ -192,8 +192,8 @@ class Decoder(Architecture):
         both = record(add("attn_add", *given))
         record(add("mlp_add", both, x, into=x))
 
-    def _head(self, table: Tensor, x: Tensor) -> Recorder:
-        record = Recorder()
+    def _head(self, table: Tensor, x: Tensor) -> BlockBuilder:
+        record = BlockBuilder()
         final = record(self.norms("final_norm", x))
         logits = lm_head(record, final, tied_to=table if self.tied else None, bias=self.head_bias)
         if "logits" in self.scaled:

@@ -212,7 +212,7 @@ class Fields:
             raise self.error(f"{name} is {quote(value)}; expected a whole number from 1 to 1e12, or two of them")
         return value[0], value[1]
 
-    def letters(self, name: str, known: Mapping[str, str]) -> list[str] | None:
+    def pattern(self, name: str, known: Mapping[str, str]) -> list[str] | None:
         """A pattern, one known letter per layer, as what each stands for; None where the field is absent or null."""
         expected = f"letters of {', '.join(known)}, one per layer"
         value = self._get(name, None, expected)
@@ -258,9 +258,9 @@ class Fields:
         for name, only in ABSENT_FEATURES.items():
             self.fixed(name, only, "no cross-attention")
 
-    def unread(self, harmless: Iterable[str]) -> list[str]:
+    def unread(self, ignored_fields: Iterable[str]) -> list[str]:
         """Fields that nobody asked for and that are not known to leave the structure alone."""
-        known = self._asked | set(harmless)
+        known = self._asked | set(ignored_fields)
         return sorted(
             self._inside + (name if name.isprintable() and len(name) <= LONGEST_NAME else quote(name))
             for name, value in self._content.items()

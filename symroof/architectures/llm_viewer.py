@@ -13,7 +13,7 @@ from typing import cast
 from sympy import Add, Expr, Integer, Min, ceiling
 
 from symroof import symbols
-from symroof.architectures.architecture import Architecture, Recorder, residual_stream
+from symroof.architectures.architecture import Architecture, BlockBuilder, residual_stream
 from symroof.architectures.options import Options
 from symroof.errors import InputError, quote
 from symroof.operators.attention import CACHE, QUERY, SCORES
@@ -106,7 +106,7 @@ def _axes(architecture: Architecture) -> dict[str, Expr]:
 
 
 def _layer(architecture: Architecture, space: Space, options: Options, survey: bool) -> Block:
-    record = Recorder()
+    record = BlockBuilder()
     x = residual_stream(space)
     keys, values = Tensor("k_cache", CACHE, Storage.KV_CACHE, space), Tensor("v_cache", CACHE, Storage.KV_CACHE, space)
     parallel = architecture.family == "gptj"

@@ -248,5 +248,5 @@ def load_model(name_or_path: str | Path) -> Model:
     if type(further) is int and further > 0:
         remark = (*remark, f"{further} layers that predict further tokens (num_nextn_predict_layers) are not counted")
     unread = outer.unread(multimodal.HARMLESS) if nested else []
-    unread += fields.unread((*family.harmless, "model_type"))
+    unread += fields.unread((*family.ignored_fields, "model_type"))
     return Model(f"{name}{at}{part}", architecture, str(path), tuple(dict.fromkeys(unread)), quantization, remark)

@@ -48,7 +48,7 @@ _PLACES = ("model", "language_model", "transformer", "backbone", "decoder", "lay
 
 
 @dataclass(frozen=True)
-class Kept:
+class UnquantizedModules:
     """The modules that a quantized checkpoint leaves as they were.
 
     Attributes
@@ -65,7 +65,7 @@ class Kept:
     elsewhere: bool
 
 
-def kept(modules: Iterable[str], layers: int) -> Kept:
+def kept(modules: Iterable[str], layers: int) -> UnquantizedModules:
     """What a list of modules means for a model of so many layers.
 
     >>> found = kept(["model.layers.*.self_attn", "lm_head", "model.layers.0.mlp.down_proj"], 32)
@@ -92,7 +92,7 @@ def kept(modules: Iterable[str], layers: int) -> Kept:
         everywhere.setdefault(name, []).extend(single.pop(name).values())
     partly = [module for found in single.values() for module in found.values()]
     named = [module for name, found in everywhere.items() if name not in ALWAYS_KEPT for module in found]
-    return Kept(frozenset(everywhere), tuple(dict.fromkeys(named)), tuple(dict.fromkeys([*unknown, *partly])), elsewhere)
+    return UnquantizedModules(frozenset(everywhere), tuple(dict.fromkeys(named)), tuple(dict.fromkeys([*unknown, *partly])), elsewhere)
 
 
 def _called(module: str) -> tuple[str, ...] | None:

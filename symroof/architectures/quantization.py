@@ -10,7 +10,7 @@ from sympy import Integer
 
 from symroof.architectures.exact import ONE_WIDTH
 from symroof.architectures.fields import Fields, listing
-from symroof.architectures.modules import ALWAYS_KEPT, Kept, kept, strings
+from symroof.architectures.modules import ALWAYS_KEPT, UnquantizedModules, kept, strings
 from symroof.operators.graph import Block, Graph
 from symroof.operators.operator import Kind, Operator
 from symroof.operators.tensor import Storage, Tensor
@@ -51,7 +51,7 @@ class Quantization:
 
     method: str
     bits: int
-    kept: Kept
+    kept: UnquantizedModules
     remarks: tuple[str, ...] = ()
 
     def apply(self, graph: Graph) -> Graph:

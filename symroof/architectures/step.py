@@ -23,7 +23,7 @@ class Step:
     ----------
     model : the model's name.
     options : phase, inputs and conventions.
-    letters : the graph with every dimension a symbol.
+    symbolic : the graph with every dimension a symbol.
     values : what the symbols stand for.
     notes : what a reader should know about these inputs.
     techniques : those applied, as the command line spells them.
@@ -31,7 +31,7 @@ class Step:
 
     model: str
     options: Options
-    letters: Graph = field(repr=False)
+    symbolic: Graph = field(repr=False)
     values: Mapping[Symbol, Expr] = field(repr=False)
     notes: tuple[str, ...] = field(default=())
     techniques: tuple[str, ...] = field(default=())
@@ -52,7 +52,7 @@ class Step:
     @functools.cached_property
     def graph(self) -> Graph:
         """The graph with numbers for the symbols that have one."""
-        return self.letters.bind(self.values)
+        return self.symbolic.bind(self.values)
 
     def __getitem__(self, name: str) -> Operator:
         return self.graph[name]
@@ -68,7 +68,7 @@ class Step:
     @property
     def statements(self) -> tuple[str, ...]:
         """The conventions this step follows, one sentence each."""
-        return (f"accounting {self.options.accounting}", *self.letters.statements, *self.notes)
+        return (f"accounting {self.options.accounting}", *self.symbolic.statements, *self.notes)
 
     @property
     def flops(self):

@@ -12,7 +12,7 @@ from symroof.cli.output import FORMATS, OutputFile, as_json, as_text, check_writ
 from symroof.cli.values import Word
 
 if TYPE_CHECKING:
-    from symroof.analysis.analysis import Analysis
+    from symroof.roof.analysis import Analysis
 
 
 @click.command(short_help="The roofline table of one step.")
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 def analyze(model: str, hardware: str, formulas: bool, wanted: str | None, output: Path | None, **options: object) -> None:
     """FLOPs, traffic, intensity, bound and time of every operator of one step of MODEL."""
     check_writable(output)
-    from symroof.analysis.analysis import analyze as roofline
     from symroof.hardware.loader import load_hardware
+    from symroof.roof.analysis import analyze as roofline
 
     analysis = roofline(step_of(model, **options), load_hardware(hardware))
     emit(_rendered(analysis, chosen_format(wanted, output), formulas, output is not None), output)
@@ -50,7 +50,7 @@ def _rendered(analysis: Analysis, form: str, formulas: bool, to_file: bool) -> s
         return analysis_table(analysis, formulas=formulas)
     tables = [analysis.table(), *([analysis.formula_table()] if formulas else []), analysis.memory_table()]
     if analysis.graph.energy is not None:
-        from symroof.analysis.energy import energy_of
+        from symroof.roof.energy import energy_of
 
         tables.append(energy_of(analysis).table())
     if form == "table":

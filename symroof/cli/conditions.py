@@ -56,10 +56,10 @@ def crossover(
     over = variable_named(over, cast(tuple[str, ...], options["techniques"]))
     refuse_given(ctx, [over], "--over")
     check_writable(output)
-    from symroof.analysis.solve import crossover as solve
-    from symroof.analysis.solve import crossovers
     from symroof.present.answers import crossover_record
     from symroof.present.conditions import crossover_parts
+    from symroof.questions.crossovers import crossover as solve
+    from symroof.questions.crossovers import crossovers
 
     step = step_of(model, **options)
     refuse_defined(step, [over], "--over")
@@ -106,9 +106,9 @@ def prove(
     """
     refuse_given(ctx, for_all, "--for-all")
     check_writable(output)
-    from symroof.analysis.certificate import prove as decide
     from symroof.present.answers import certificate_record
     from symroof.present.conditions import certificate_lines
+    from symroof.questions.proofs import prove as decide
 
     step = step_of(model, **options)
     refuse_defined(step, for_all, "--for-all")

@@ -119,11 +119,11 @@ def generate(
 ) -> None:
     """Time and traffic of reading a prompt and generating tokens after it, summed in closed form."""
     check_writable(output)
-    from symroof.analysis.generation import generation
     from symroof.architectures.model import load_model
     from symroof.hardware.loader import load_hardware
     from symroof.present.answers import generation_record
     from symroof.present.conditions import generation_parts
+    from symroof.questions.generation import generation
     from symroof.techniques.registry import chain
 
     device, found_model = load_hardware(hardware), load_model(model)

@@ -24,7 +24,7 @@ def figures(name: tuple[str, ...], folder: str, form: str, accounting: str) -> N
     from rich.console import Console
     from rich.progress import Progress
 
-    from symroof.present.gallery import ACCOUNTINGS, everything, load, save
+    from symroof.present.figure_index import ACCOUNTINGS, everything, load, save
 
     plates = [load(one) for one in dict.fromkeys(name or everything())]
     chosen = ACCOUNTINGS if accounting == "both" else (accounting,)

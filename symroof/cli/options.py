@@ -123,8 +123,8 @@ def refuse_defined(step: Step, asked: Iterable[str], option: str) -> None:
             known = lookup(name)
         except InputError:
             continue  # said where the name is used
-        if known.symbol in step.letters.definitions and step.letters.definitions[known.symbol].is_number:
-            number = step.letters.definitions[known.symbol]
+        if known.symbol in step.symbolic.definitions and step.symbolic.definitions[known.symbol].is_number:
+            number = step.symbolic.definitions[known.symbol]
             raise click.UsageError(f"{option} {name}: --with gives it the number {number}; name it there without a value")
 
 

@@ -67,12 +67,12 @@ def sweep(
     common = {**options, "phase": phase or "decode", "metrics": metric or None, "progress": sys.stderr is not None and sys.stderr.isatty()}
     devices = hardware or None
     if not reduced:
-        from symroof.evaluate.sweep import sweep as evaluate
+        from symroof.sweeps.sweep import sweep as evaluate
 
         found = evaluate(model, devices, asked, output=output, resume=resume, **common)
     else:
-        from symroof.evaluate import reduce
-        from symroof.evaluate.writers import form_of, write_points
+        from symroof.sweeps import reduce
+        from symroof.sweeps.writers import form_of, write_points
 
         if output is not None:
             form_of(output)

@@ -66,9 +66,9 @@ def compare(
 ) -> None:
     """A step of MODEL as it is, and after each of several chains of techniques: times, bytes, memory, crossovers."""
     check_writable(output)
-    from symroof.analysis.comparison import compare as side_by_side
     from symroof.hardware.loader import load_hardware
     from symroof.present.comparison import comparison_record, comparison_tables
+    from symroof.questions.comparison import compare as side_by_side
     from symroof.symbols import lookup, option_name
     from symroof.techniques.registry import chain
 

@@ -119,7 +119,7 @@ def weights_of(steps: tuple[Operator, ...]) -> tuple[Access, ...]:
     return tuple(access for step in steps for access in step.reads if access.tensor.storage is Storage.WEIGHT)
 
 
-def streamed(steps: Sequence[Operator], group: Operator) -> Operator:
+def as_flash_attention(steps: Sequence[Operator], group: Operator) -> Operator:
     """The steps of attention, fused to one group, as FlashAttention: its rows of K and V are read by every block of queries.
 
     A block holds queries of the heads that share the keys; what further heads share beside them passes by once for each.
@@ -149,7 +149,7 @@ def block_shape(scores: Operator) -> tuple[Expr, Expr]:
     """Components of a row of queries, and query rows for every row of keys: what sizes FlashAttention's blocks.
 
     >>> import symroof
-    >>> block_shape(symroof.load_model("llama-2-70b").prefill(symbolic=True).letters["qk_matmul"])
+    >>> block_shape(symroof.load_model("llama-2-70b").prefill(symbolic=True).symbolic["qk_matmul"])
     (e, h/k)
     """
     pairs = set(scores.result.axes)

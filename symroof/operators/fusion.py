@@ -138,7 +138,7 @@ def between(operators: Sequence[Operator], members: Sequence[Operator]) -> Opera
     return None
 
 
-def put_in_place(block: Block, members: Sequence[Operator], made: Sequence[Operator]) -> Block:
+def replace_group(block: Block, members: Sequence[Operator], made: Sequence[Operator]) -> Block:
     """The block with *made* in the place of a group, after all it needs and before all that needs it."""
     inside = {place for place, operator in enumerate(block.operators) if any(operator is one for one in members)}
     needs = depends(block.operators)

@@ -213,13 +213,13 @@ class Graph:
 
         return self._rebuilt(tensor_of, space_of, {})
 
-    def freed(self, *letters: Symbol) -> Graph:
+    def without_values(self, *letters: Symbol) -> Graph:
         """The same graph with these letters free again: without the numbers that techniques were given for them."""
         kept = {symbol: meant for symbol, meant in self.definitions.items() if symbol not in letters or not meant.is_number}
         return replace(self, definitions=kept)
 
     @property
-    def letters(self) -> set[Symbol]:
+    def free_symbols(self) -> set[Symbol]:
         """Every symbol of its formulas and definitions."""
         parts = [part for op, count in self for part in (op.flop_count, count, op.latency, op.occupancy)]
         parts += [block.resident for block in self.blocks]

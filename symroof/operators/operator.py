@@ -31,7 +31,7 @@ class Kind(StrEnum):
     TRANSFER = "transfer"
 
 
-MOVERS = frozenset({Kind.COLLECTIVE, Kind.TRANSFER})
+COMMUNICATION = frozenset({Kind.COLLECTIVE, Kind.TRANSFER})
 """Kinds of operators that move bytes and compute nothing: no peak applies to them."""
 
 ADDED = (".bias", "sinks")

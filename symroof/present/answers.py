@@ -10,12 +10,12 @@ from typing import Any
 from sympy import Basic, oo
 
 from symroof import symbols
-from symroof.analysis.certificate import Certificate
-from symroof.analysis.crossover import Crossover, Elsewhere
-from symroof.analysis.generation import Generation
-from symroof.analysis.intervals import Interval
-from symroof.analysis.inverse import Answer
+from symroof.algebra.intervals import Interval
 from symroof.architectures.step import Step
+from symroof.questions.crossover import Crossover, CrossoverBranch
+from symroof.questions.generation import Generation
+from symroof.questions.proofs import Certificate
+from symroof.questions.required import Answer
 from symroof.tabular import number
 
 
@@ -45,7 +45,7 @@ def crossover_record(answer: Crossover) -> dict[str, Any]:
     }
 
 
-def _elsewhere(other: Elsewhere) -> dict[str, Any]:
+def _elsewhere(other: CrossoverBranch) -> dict[str, Any]:
     solution = other.solution
     return {
         "where": str(other.where),

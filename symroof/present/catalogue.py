@@ -173,7 +173,7 @@ def block_latex(model: Model) -> str:
     >>> print(block_latex(load_model("opt-125m")).splitlines()[2])
     \text{q\_proj}: && F &= 2 b d e h & B &= \frac{a b d + a b e h + d e h w + e h w}{8} \\
     """
-    graph = model.step(Options("decode" if model.architecture.generative else "prefill"), symbolic=True).letters
+    graph = model.step(Options("decode" if model.architecture.generative else "prefill"), symbolic=True).symbolic
     lines = (
         rf"\text{{{latex_text(op.name)}}}: && F &= {latex(compact(op.flop_count))} & B &= {latex(compact(op.byte_count()))}"
         for block in graph.blocks

@@ -7,7 +7,7 @@ from typing import Any
 
 from sympy import Expr
 
-from symroof.analysis.comparison import UNCHANGED, Variant
+from symroof.questions.comparison import UNCHANGED, Variant
 from symroof.tabular import Column, Table, number
 
 

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from symroof.analysis.aggregate import context_limit
-from symroof.analysis.certificate import Certificate
-from symroof.analysis.costs import WEIGHTS_AND_KV
-from symroof.analysis.crossover import Crossover
-from symroof.analysis.generation import Generation
-from symroof.analysis.inverse import required, required_capacity
 from symroof.architectures.step import Step
 from symroof.hardware.device import Device
 from symroof.present.answers import answer_record
+from symroof.questions.context_limit import context_limit
+from symroof.questions.crossover import Crossover
+from symroof.questions.generation import Generation
+from symroof.questions.proofs import Certificate
+from symroof.questions.required import required, required_capacity
+from symroof.roof.costs import WEIGHTS_AND_KV
 from symroof.symbols import option_name
 from symroof.tabular import Column, Formula, Table, number, si
 
@@ -88,7 +88,7 @@ def design(step: Step, over: str, device: Device, target_time: Any, target_rate:
     least = "" if answer.least is None else f"{float(answer.least):.6g}{unit} <= "
     lines = [
         f"{least}{answer.variable.name} {answer.relation} {float(answer.value):.6g}{unit}{whole}",
-        f"exactly {answer.value}, where {'a token' if step.letters.tokens != 1 else 'the step'} takes {si(answer.time)}s",
+        f"exactly {answer.value}, where {'a token' if step.symbolic.tokens != 1 else 'the step'} takes {si(answer.time)}s",
         *(
             [f"in this regime {answer.variable.symbol} = {answer.formula}, T the target time in seconds"]
             if answer.formula is not None

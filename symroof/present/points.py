@@ -13,7 +13,7 @@ _WORDS = {"bound": ("memory", "compute"), "fits": ("no", "yes")}
 
 
 def points_table(dataset: Any) -> Table:
-    """The table of a Dataset that `symroof.evaluate` made."""
+    """The table of a Dataset that `symroof.sweeps` made."""
     dims = list(next(iter(dataset.data_vars.values())).dims)
     shape = [dataset.sizes[name] for name in dims]
     size = int(np.prod(shape))

@@ -10,13 +10,13 @@ from typing import Any
 from sympy import Integer, nan, oo
 
 from symroof import symbols
-from symroof.analysis.analysis import Analysis, Total
-from symroof.analysis.costs import needed
-from symroof.analysis.energy import energy_of
-from symroof.analysis.roofline import TRAFFIC, Placed
 from symroof.architectures.model import Model
 from symroof.errors import InputError
 from symroof.operators.tensor import Level
+from symroof.roof.analysis import Analysis, Total
+from symroof.roof.costs import needed
+from symroof.roof.energy import energy_of
+from symroof.roof.roofline import TRAFFIC, RooflinePoint
 from symroof.tabular import Column, Table, number
 
 UNITS = {
@@ -109,7 +109,7 @@ def _capacity(analysis: Analysis) -> int | float | None:
 
 def _symbols(analysis: Analysis) -> dict[str, Any]:
     """What the letters of the formulas mean, and the number each stands for here."""
-    values, definitions = analysis.symbol_values, analysis.step.letters.definitions
+    values, definitions = analysis.symbol_values, analysis.step.symbolic.definitions
     entries: dict[str, Any] = {}
     for symbol in analysis.used_symbols:
         variable = symbols.VOCABULARY[symbol]
@@ -119,18 +119,18 @@ def _symbols(analysis: Analysis) -> dict[str, Any]:
     return entries
 
 
-def _traffic(total: Total | Placed) -> dict[str, int | float]:
+def _traffic(total: Total | RooflinePoint) -> dict[str, int | float]:
     source = total if isinstance(total, Total) else total.operator
     return {name: number(source.byte_count(*kind)) for name, kind in TRAFFIC.items()}
 
 
-def _further(placed: Placed) -> dict[str, int | float]:
+def _further(placed: RooflinePoint) -> dict[str, int | float]:
     """Bytes over links and on the chip, where a technique makes the operator move any."""
     levels = (level for level in placed.operator.levels if level is not Level.MEMORY)
     return {f"{level}_bytes": number(placed.operator.byte_count(level=level)) for level in levels}
 
 
-def _operator(placed: Placed) -> dict[str, Any]:
+def _operator(placed: RooflinePoint) -> dict[str, Any]:
     return {
         "name": placed.name,
         "kind": str(placed.operator.kind),
@@ -146,7 +146,7 @@ def _operator(placed: Placed) -> dict[str, Any]:
         "bound": placed.bound,
         "time": number(placed.time_expr),
         "contraction_flops": number(placed.operator.contraction_flop_count),
-        "formulas": {"flops": str(placed.letters.flop_count), "bytes": str(placed.letters.byte_count())},
+        "formulas": {"flops": str(placed.symbolic.flop_count), "bytes": str(placed.symbolic.byte_count())},
     }
 
 

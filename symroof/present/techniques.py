@@ -9,8 +9,8 @@ from typing import Any
 from sympy import Expr, false, true
 from sympy.logic.boolalg import Boolean
 
-from symroof.analysis.effect import Effect, effect_of
 from symroof.operators.tensor import Level
+from symroof.questions.technique_effect import Effect, effect_of
 from symroof.symbols import VOCABULARY, option_name, substitute
 from symroof.tabular import Column, Formula, Table, si
 from symroof.techniques.registry import family_of, names, technique_class
@@ -126,7 +126,7 @@ def _shown(effect: Effect) -> str:
 
 
 def _ceilings(effect: Effect) -> str:
-    ceilings = effect.step(over=True).apply(effect.technique(letters=True)).letters.ceilings
+    ceilings = effect.step(over=True).apply(effect.technique(symbolic=True)).symbolic.ceilings
     told = [f"peak x {ceilings.compute}"] if ceilings.compute != 1 else []
     factors = {level: factor for level, factor in ceilings.levels.items() if factor != 1}
     if told and len(factors) == len(Level) and {*factors.values()} == {ceilings.compute}:

@@ -200,7 +200,7 @@ class Technique(ABC):
     def on_step(self, step: Step) -> Step:
         """The step after the technique."""
         self.check(step)
-        return replace(step, letters=self.on_graph(step.letters))
+        return replace(step, symbolic=self.on_graph(step.symbolic))
 
     def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
         """What a reader of the numbers should know."""
@@ -208,7 +208,7 @@ class Technique(ABC):
 
     def parameters(self, graph: Graph) -> tuple[dict[str, Expr], dict[Symbol, Expr]]:
         """Letter or number of every numeric parameter, and the numbers behind the letters."""
-        taken = graph.letters
+        taken = graph.free_symbols
         given: dict[str, Expr] = {}
         defined: dict[Symbol, Expr] = {}
         for one in fields(self):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from symroof.present import gallery
+from symroof.present import figure_index as gallery
 
 
 @pytest.mark.mpl_image_compare(baseline_dir="../baseline", remove_text=True, tolerance=8, savefig_kwargs={"dpi": 60}, style="default")

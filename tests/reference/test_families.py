@@ -191,7 +191,7 @@ def test_the_two_forms_of_latent_attention_keep_the_same() -> None:
     model = symroof.load_model("deepseek-v2-lite")
     forms = [model.decode(batch=2, seq_len=300, kv_bits=16, mla=form) for form in ("absorbed", "decompressed", "auto")]
     assert len({step.graph.kv_memory() for step in forms}) == 1
-    assert len({step.letters.bind(dict(step.values)).parameter_count() for step in forms}) == 1
+    assert len({step.symbolic.bind(dict(step.values)).parameter_count() for step in forms}) == 1
     assert forms[0].graph.flop_count == forms[2].graph.flop_count < forms[1].graph.flop_count
     prompts = [model.prefill(batch=2, seq_len=300, mla=form).graph.flop_count for form in ("absorbed", "decompressed", "auto")]
     assert prompts[1] == prompts[2] < prompts[0]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from symroof.present import gallery
+from symroof.present import figure_index as gallery
 from symroof.present.series import Series, as_csv
 from tests.conftest import rows
 

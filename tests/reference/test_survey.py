@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 import symroof
-from symroof.analysis.analysis import Analysis
 from symroof.present.records import analysis_record
+from symroof.roof.analysis import Analysis
 from tests.conftest import rows
 
 WIDTHS = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}

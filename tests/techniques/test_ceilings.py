@@ -12,12 +12,12 @@ from sympy import Integer, Min, Mul, Rational, Symbol, simplify, solve
 
 import symroof
 from symroof import symbols
-from symroof.analysis.launches import work_exceeds
-from symroof.analysis.payoff import SAME, payoff
 from symroof.architectures.step import Step
 from symroof.errors import DeviceError, InputError
 from symroof.operators.operator import Kind
 from symroof.operators.tensor import Level, Storage
+from symroof.questions.launch_overhead import work_exceeds
+from symroof.questions.payoff import SAME, payoff
 from symroof.techniques.registry import chain, technique
 
 WIDTHS = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
@@ -52,7 +52,7 @@ def seconds(step: Step, part: str | None = None):
 def test_work_traffic_and_memory_stay_as_they_were(model: str, phase: str, name: str) -> None:
     before = getattr(symroof.load_model(model), phase)(symbolic=True)
     after = before.apply(technique(TEXTS[name]))
-    for (old, count), (new, again) in zip(before.letters, after.letters, strict=True):
+    for (old, count), (new, again) in zip(before.symbolic, after.symbolic, strict=True):
         assert (old.name, old.kind, count) == (new.name, new.kind, again)
         assert old.flop_count == new.flop_count
         for storage in (None, *Storage):
@@ -61,8 +61,8 @@ def test_work_traffic_and_memory_stay_as_they_were(model: str, phase: str, name:
         if name != "memory-levels":
             assert old is new
     for size in ("weight_memory", "kv_memory", "activation_memory", "parameter_count"):
-        assert getattr(before.letters, size)() == getattr(after.letters, size)(), size
-    assert before.letters.tokens == after.letters.tokens
+        assert getattr(before.symbolic, size)() == getattr(after.symbolic, size)(), size
+    assert before.symbolic.tokens == after.symbolic.tokens
 
 
 # efficiency
@@ -77,14 +77,16 @@ def test_efficiency_slows_an_operator_by_the_factor_of_the_ceiling_that_decides(
     ideal = symroof.analyze(step, A100)
     slower = symroof.analyze(step.apply(technique(f"efficiency:compute={compute},memory={memory}")), A100)
     for old, new in zip(ideal, slower, strict=True):
-        assert new.times == {name: value / (compute if name == "compute" else memory) for name, value in old.times.items()}
+        assert new.seconds_by_ceiling == {
+            name: value / (compute if name == "compute" else memory) for name, value in old.seconds_by_ceiling.items()
+        }
         assert old.time_expr <= new.time_expr <= old.time_expr / min(compute, memory)
 
 
 def test_efficiencies_multiply_and_one_is_none() -> None:
     step = step_of()
     twice = step.apply(*chain(["efficiency:memory=0.5,compute=0.8 efficiency:memory=0.4"]))
-    assert twice.letters.ceilings.factor(Level.MEMORY) == symbols.eta_BW * Rational(2, 5)
+    assert twice.symbolic.ceilings.factor(Level.MEMORY) == symbols.eta_BW * Rational(2, 5)
     assert seconds(twice) == seconds(step.apply(technique("efficiency:memory=0.2,compute=0.8")))
     assert seconds(step.apply(technique("efficiency:memory=1,compute=1,link=1"))) == seconds(step)
     for text in ("efficiency", "efficiency:memory=0", "efficiency:memory=1.01", "efficiency:link=2"):
@@ -143,14 +145,14 @@ def test_a_fused_step_has_fewer_launches() -> None:
 def test_overhead_is_the_bound_of_an_operator_that_it_outlasts() -> None:
     step = step_of().apply(technique("launch-overhead:launch=5us"))
     for placed in symroof.analyze(step, A100):
-        assert (placed.bound == "overhead") == (Rational(5, 10**6) > max(placed.times.values()))
+        assert (placed.bound == "overhead") == (Rational(5, 10**6) > max(placed.seconds_by_ceiling.values()))
 
 
 @pytest.mark.parametrize(("model", "part"), [(SMALL, "total"), ("llama-2-7b", "qk_matmul"), (SMALL, "fc1")])
 def test_work_exceeds_launches_where_brute_force_says(model: str, part: str) -> None:
     text = "launch-overhead:launch=20us"
     before = open_step(model)
-    part = part if part == "total" else next(op.name for op, _ in before.letters if part in op.name or op.name == "up_proj")
+    part = part if part == "total" else next(op.name for op, _ in before.symbolic if part in op.name or op.name == "up_proj")
     found = work_exceeds(before.apply(technique(text)), over="batch", hardware=A100, part=part)
     assert {one.bound for one in found} == {"work", "launches"}
     (edge,) = [one.high for one in found[:-1]]
@@ -182,9 +184,9 @@ def test_without_overlap_an_operator_is_at_most_twice_as_slow(batch: int) -> Non
     step = step_of("llama-2-7b", batch=batch)
     after = step.apply(technique("no-overlap"))
     for old, new in zip(symroof.analyze(step, A100), symroof.analyze(after, A100), strict=True):
-        low, high = min(old.times.values()), max(old.times.values())
+        low, high = min(old.seconds_by_ceiling.values()), max(old.seconds_by_ceiling.values())
         slowdown = new.time_expr / old.time_expr
-        assert slowdown == (1 + low / high if len(old.times) == 2 else 1)
+        assert slowdown == (1 + low / high if len(old.seconds_by_ceiling) == 2 else 1)
         assert 1 <= slowdown <= 2
         assert old.bound == new.bound
     assert seconds(after.apply(technique("no-overlap"))) == seconds(after)
@@ -201,8 +203,8 @@ def test_at_the_crossover_the_slowdown_is_two() -> None:
 def test_three_ceilings_without_overlap_are_at_most_thrice_as_slow() -> None:
     step = step_of("llama-2-7b", batch=200).apply(technique("memory-levels:tile=32,bandwidth=5TB/s"))
     ideal, after = symroof.analyze(step, A100)["up_proj"], symroof.analyze(step.apply(technique("no-overlap")), A100)["up_proj"]
-    assert len(ideal.times) == 3
-    assert ideal.time_expr < after.time_expr == sum(ideal.times.values()) <= 3 * ideal.time_expr
+    assert len(ideal.seconds_by_ceiling) == 3
+    assert ideal.time_expr < after.time_expr == sum(ideal.seconds_by_ceiling.values()) <= 3 * ideal.time_expr
 
 
 # memory levels
@@ -257,7 +259,7 @@ def test_a_tile_as_large_as_the_matrices_reads_every_operand_once() -> None:
 def test_the_tile_from_which_the_chip_ceiling_no_longer_binds() -> None:
     """``B_t = P (a + w) / (16 BW_c)``, in letters from the crossover and in numbers against a grid."""
     symbolic = symroof.load_model("llama-2-7b").prefill(symbolic=True).apply(technique("memory-levels"))
-    up = symbolic.letters["up_proj"]
+    up = symbolic.symbolic["up_proj"]
     whole = up.byte_count(level=Level.CHIP).xreplace(dict.fromkeys(up.byte_count(level=Level.CHIP).atoms(Min), symbols.B_t))
     (tile,) = solve(whole / symbols.BW_c - up.flop_count / symbols.P, symbols.B_t)
     assert simplify(tile - symbols.P * (symbols.a + symbols.w) / (16 * symbols.BW_c)) == 0

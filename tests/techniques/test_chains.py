@@ -9,9 +9,9 @@ import random
 import pytest
 
 import symroof
-from symroof.analysis.effect import effect_of
 from symroof.architectures.config import catalogue
 from symroof.errors import InputError
+from symroof.questions.technique_effect import effect_of
 from symroof.techniques.registry import chain, names, technique, technique_class, with_number
 
 WIDTHS = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
@@ -72,7 +72,7 @@ SETTINGS = {
 )
 def test_any_two_give_a_step_or_one_clear_line(name: str, phase: str) -> None:
     every = {
-        each: technique(f"{each}:{SETTINGS[each]}") if each in SETTINGS else effect_of(technique_class(each)).technique(letters=False)
+        each: technique(f"{each}:{SETTINGS[each]}") if each in SETTINGS else effect_of(technique_class(each)).technique(symbolic=False)
         for each in names()
     }
     step = getattr(symroof.load_model(name), phase)(batch=16, seq_len=2048, **WIDTHS)
@@ -157,7 +157,7 @@ def test_every_model_of_the_catalogue_takes_a_technique(phase: str) -> None:
         assert old.flop_count == new.flop_count, name
         assert new.byte_count() < old.byte_count(), name
         assert 0 < new.time_expr <= old.time_expr, name
-        part = next(one.name for one, _ in step.letters if "up_proj" in one.name or "in_proj" in one.name)
+        part = next(one.name for one, _ in step.symbolic if "up_proj" in one.name or "in_proj" in one.name)
         free = getattr(model, phase)(seq_len=256, weight_bits=16, activation_bits=16, kv_bits=16)
         found = [
             symroof.crossover(one, part, over="batch", hardware="h100-sxm").first_integer

@@ -14,7 +14,7 @@ DECODE = ("--hardware", "a100-sxm-80gb", "--phase", "decode", "--seq-len", "2048
 W4 = "quantize:weights=4,group=128"
 
 
-def decode(**inputs: int) -> symroof.analysis.analysis.Analysis:  # type: ignore[name-defined]
+def decode(**inputs: int) -> symroof.roof.analysis.Analysis:  # type: ignore[name-defined]
     step = symroof.load_model("llama-2-7b").decode(weight_bits=16, activation_bits=16, kv_bits=16, **inputs)
     return symroof.analyze(step.apply(technique(W4)), "a100-sxm-80gb")
 

@@ -9,18 +9,18 @@ from sympy import Expr, Integer, Rational, cancel, simplify
 
 import symroof
 from symroof import symbols
-from symroof.analysis.breakeven import break_even
-from symroof.analysis.payoff import payoff
 from symroof.architectures.step import Step
 from symroof.errors import InputError
 from symroof.operators.graph import Block, Graph
 from symroof.operators.linear import linear
 from symroof.operators.tensor import Space, Storage, Tensor
+from symroof.questions.break_even import break_even
+from symroof.questions.payoff import payoff
 from symroof.symbols import a, b, d, f, q_i, rho, sigma, w
 from symroof.techniques.compression.distill import Distill
-from symroof.techniques.compression.linears import linears, matrix
 from symroof.techniques.compression.low_rank import LowRank
 from symroof.techniques.compression.prune_channels import PruneChannels
+from symroof.techniques.compression.selectors import linears, matrix
 from symroof.techniques.compression.sparsify import Sparsify
 from symroof.techniques.registry import technique
 from symroof.techniques.technique import refuse_graph
@@ -56,7 +56,7 @@ def read_of(step: Step, name: str) -> Expr:
 def test_sparsity_changes_the_matrices_and_nothing_else(text: str, name: str, phase: str) -> None:
     step = numbers(name, phase)
     after = step.apply(technique(f"sparsify:{text}"))
-    chosen = {one.name for one in linears(step.letters).values()}
+    chosen = {one.name for one in linears(step.symbolic).values()}
     stored = Rational(1, 2) * 18 if "2:4" in text else Rational(1, 4) * 22
     for (old, count), (new, again) in zip(step.graph, after.graph, strict=True):
         assert (old.name, count) == (new.name, again)
@@ -205,10 +205,10 @@ def test_blocks_of_flash_attention_follow_the_heads() -> None:
     step = numbers("deepseek-v2-lite", "prefill", flash_attention=True, mla="absorbed", seq_len=4096)
     half = step.apply(PruneChannels(share=Fraction(1, 2), of="heads"))
     own = {**step.values, symbols.M: Integer(2**20)}
-    rows = [one.letters.bind({**one.letters.definitions, **own}).definitions[symbols.R].xreplace(own) for one in (step, half)]
+    rows = [one.symbolic.bind({**one.symbolic.definitions, **own}).definitions[symbols.R].xreplace(own) for one in (step, half)]
     fewer = {**own, symbols.h: Integer(8)}
-    assert rows[0] == step.letters.definitions[symbols.R].xreplace(own)
-    assert rows[1].doit() == step.letters.definitions[symbols.R].xreplace(fewer).doit() != rows[0].doit()
+    assert rows[0] == step.symbolic.definitions[symbols.R].xreplace(own)
+    assert rows[1].doit() == step.symbolic.definitions[symbols.R].xreplace(fewer).doit() != rows[0].doit()
 
 
 @pytest.mark.parametrize("name", ["llama-2-7b", "llama-3-8b", "opt-125m"])
@@ -230,7 +230,7 @@ def test_pruning_always_pays(name: str) -> None:
 def test_low_rank_splits_the_matrices_and_nothing_else(name: str, phase: str) -> None:
     step = numbers(name, phase)
     after = step.apply(LowRank(rank=8))
-    chosen = linears(step.letters)
+    chosen = linears(step.symbolic)
     names = {one.name for one in chosen.values()}
     made = {one.name for one, _ in after}
     assert made == ({one.name for one, _ in step} - names) | {f"{one}.{half}" for one in names for half in ("first", "second")}
@@ -419,7 +419,7 @@ def test_refusals_of_what_came_before() -> None:
     with pytest.raises(InputError, match="no multiple of 4"):
         step.apply(technique("low-rank:rank=10"), technique("sparsify:pattern=2:4"))
     with pytest.raises(InputError, match="apply it to a step"):
-        step.letters.apply(technique("distill:model=llama-3.2-1b"))
+        step.symbolic.apply(technique("distill:model=llama-3.2-1b"))
     assert str(refuse_graph(Distill(model="x"))).startswith("distill needs the model")
     with pytest.raises(InputError, match="'llm-viewer' has its own cache"):
         numbers("llama-2-7b", accounting="llm-viewer").apply(PruneChannels(share=Fraction(1, 2), of="heads"))

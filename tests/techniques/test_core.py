@@ -15,8 +15,6 @@ from sympy import Float, Integer, Rational, Symbol, oo
 
 import symroof
 from symroof import symbols
-from symroof.analysis.ceilings import bandwidths, combined, largest, levels_of, overhead, stated, symbols_of, terms
-from symroof.analysis.payoff import LOSES, PAYS, SAME, counted, payoff
 from symroof.architectures.step import Step
 from symroof.errors import DeviceError, EinsumError, InputError, SymroofError
 from symroof.hardware.loader import load_hardware
@@ -24,6 +22,8 @@ from symroof.operators.ceilings import IDEAL, Ceilings
 from symroof.operators.graph import Graph
 from symroof.operators.operator import Operator
 from symroof.operators.tensor import Access, Level
+from symroof.questions.payoff import LOSES, PAYS, SAME, counted, payoff
+from symroof.roof.ceilings import bandwidths, combined, largest, levels_of, overhead, stated, symbols_of, terms
 from symroof.techniques.compression.quantize import Quantize
 from symroof.techniques.registry import FAMILIES, chain, family_of, names, technique, technique_class
 from symroof.techniques.technique import Example, Technique, exact, number, refuse_graph, word
@@ -257,15 +257,15 @@ class Changed(Technique):
 def test_a_letter_stands_for_its_number_and_a_second_use_for_itself() -> None:
     step = step_of(batch=1)
     once, twice = step.apply(Scaled(3)), step.apply(Scaled(3), Scaled(5))
-    assert once.letters.definitions[symbols.f_BW] == 3
-    up = next(iter(step.letters))[0].name
+    assert once.symbolic.definitions[symbols.f_BW] == 3
+    up = next(iter(step.symbolic))[0].name
     reads = lambda one: one.graph[up].byte_count(None, "read")  # noqa: E731
     assert reads(once) == 3 * reads(step)
     assert reads(twice) == 15 * reads(step)
-    assert symbols.f_BW in twice.letters[up].byte_count().free_symbols
-    free_first = step.apply(Scaled(), Scaled(5)).letters
+    assert symbols.f_BW in twice.symbolic[up].byte_count().free_symbols
+    free_first = step.apply(Scaled(), Scaled(5)).symbolic
     assert symbols.f_BW not in free_first.definitions
-    assert free_first[up].byte_count(None, "read") == 5 * symbols.f_BW * step.letters[up].byte_count(None, "read")
+    assert free_first[up].byte_count(None, "read") == 5 * symbols.f_BW * step.symbolic[up].byte_count(None, "read")
     shared = step.apply(Scaled(3), Scaled())  # left out a second time, the letter is what it was
     assert reads(shared) == 9 * reads(step)
     assert Scaled(3).free == ()
@@ -278,15 +278,15 @@ def test_a_letter_stands_for_its_number_and_a_second_use_for_itself() -> None:
 
 def test_graphs_and_steps_apply_chains_alike_and_stay_untouched() -> None:
     step = step_of(batch=2)
-    before = [operator.byte_count() for operator, _ in step.letters]
+    before = [operator.byte_count() for operator, _ in step.symbolic]
     several = chain(["quantize:weights=4,group=64", "efficiency:memory=0.5"])
-    graph, changed = step.letters.apply(*several), step.apply(*several)
-    assert [operator.byte_count() for operator, _ in graph] == [operator.byte_count() for operator, _ in changed.letters]
-    assert graph.definitions == changed.letters.definitions
-    assert [operator.byte_count() for operator, _ in step.letters] == before
-    assert step.letters.definitions.keys() & {symbols.q_w, symbols.G} == set()
+    graph, changed = step.symbolic.apply(*several), step.apply(*several)
+    assert [operator.byte_count() for operator, _ in graph] == [operator.byte_count() for operator, _ in changed.symbolic]
+    assert graph.definitions == changed.symbolic.definitions
+    assert [operator.byte_count() for operator, _ in step.symbolic] == before
+    assert step.symbolic.definitions.keys() & {symbols.q_w, symbols.G} == set()
     assert step.apply() is step
-    assert step.letters.apply() is step.letters
+    assert step.symbolic.apply() is step.symbolic
     assert len(changed.statements) == len(step.statements) + 2
     assert "needs the model" in str(refuse_graph(several[0]))
 
@@ -296,7 +296,7 @@ def test_binding_puts_definitions_in_and_leaves_what_is_open() -> None:
         symroof.load_model(SMALL)
         .decode(symbolic=True)
         .apply(*chain(["quantize:weights=4,group=64", "launch-overhead", "energy:flop=1pJ"]))
-        .letters
+        .symbolic
     )
     bound = letters.bind({symbols.b: Integer(3)})
     used = set().union(*(operator.byte_count().free_symbols for operator, _ in bound))
@@ -306,14 +306,14 @@ def test_binding_puts_definitions_in_and_leaves_what_is_open() -> None:
     assert bound.energy.flop == Rational(1, 10**12)
     assert bound.energy.byte == symbols.eps_B
     assert letters.bind({symbols.q_w: Integer(8)})["fc1" if "fc1" in {o.name for o, _ in letters} else "up_proj"].reads[1].tensor.bits == 8
-    freed = letters.freed(symbols.q_w, symbols.t_0)
+    freed = letters.without_values(symbols.q_w, symbols.t_0)
     assert symbols.q_w not in freed.definitions
     assert symbols.G in freed.definitions
-    assert {symbols.t_0, symbols.eps_B, symbols.q_w} <= letters.letters
+    assert {symbols.t_0, symbols.eps_B, symbols.q_w} <= letters.symbolic
     nested = replace(letters, definitions={symbols.f_P: symbols.f_M * symbols.b, **letters.definitions})
     assert nested.bind({symbols.f_M: Integer(2)}).definitions[symbols.f_P] == 2 * symbols.b
-    experts = symroof.load_model("mixtral-8x7b-v0.1").decode(symbolic=True).letters
-    assert experts.freed(symbols.X).definitions == experts.definitions  # a formula is no number that was given
+    experts = symroof.load_model("mixtral-8x7b-v0.1").decode(symbolic=True).symbolic
+    assert experts.without_values(symbols.X).definitions == experts.definitions  # a formula is no number that was given
 
 
 # ceilings
@@ -321,7 +321,7 @@ def test_binding_puts_definitions_in_and_leaves_what_is_open() -> None:
 
 def test_levels_bandwidths_and_their_letters() -> None:
     device = load_hardware(A100)
-    graph = hosted(step_of(batch=1), Rational(1, 2)).letters
+    graph = hosted(step_of(batch=1), Rational(1, 2)).symbolic
     assert levels_of(graph) == (Level.MEMORY, Level.HOST)
     assert bandwidths(graph, None) == {}
     assert bandwidths(graph, device) == {symbols.BW: device.memory_bandwidth, symbols.BW_h: Integer(32 * 10**9)}
@@ -357,7 +357,7 @@ def test_times_combine_as_the_ceilings_say() -> None:
 
 
 def first_matmul() -> str:
-    return "up_proj" if "up_proj" in {operator.name for operator, _ in step_of().letters} else "fc1"
+    return "up_proj" if "up_proj" in {operator.name for operator, _ in step_of().symbolic} else "fc1"
 
 
 def hosted(step: Step, share: Rational) -> Step:
@@ -371,7 +371,7 @@ def hosted(step: Step, share: Rational) -> Step:
         parts = (replace(weight, times=1 - share), Access(replace(weight.tensor, level=Level.HOST), weight.axes, share))
         return replace(operator, reads=tuple(one for one in operator.reads if one is not weight) + parts)
 
-    return replace(step, letters=step.letters.each(moved))
+    return replace(step, symbolic=step.symbolic.each(moved))
 
 
 @pytest.mark.parametrize("model", [SMALL, "llama-3-8b"])
@@ -404,13 +404,13 @@ def test_three_ceilings_agree_everywhere(model: str) -> None:
         old, new = symroof.analyze(step, A100), symroof.analyze(change(step), A100)
         placed = new[name]
         seen.add(placed.bound)
-        assert placed.time_expr == max(placed.times.values())
+        assert placed.time_expr == max(placed.seconds_by_ceiling.values())
         assert whole.time(batch) == new.total.time_expr
         assert pays.speedup(batch) == old[name].time_expr / placed.time_expr
         assert crossing.bound_at(batch) == ("compute" if placed.bound == "compute" else "memory"), batch
         swept = found.sel(batch=batch, operator=name)
         assert abs(float(swept.time.item()) / float(placed.count * placed.time_expr) - 1) < 1e-12
-        slack = placed.times["compute"] - max(placed.times["memory"], placed.times["host"])
+        slack = placed.seconds_by_ceiling["compute"] - max(placed.seconds_by_ceiling["memory"], placed.seconds_by_ceiling["host"])
         assert abs(float(slack / placed.time_expr)) < 1e-9 or bool(swept.bound.item()) == (slack >= 0)
     assert "compute" in seen
     assert "host" in seen
@@ -423,7 +423,7 @@ def test_the_host_bandwidth_is_asked_over_and_given() -> None:
     assert [one.bound for one in answer.intervals] in ([LOSES, PAYS], [LOSES, PAYS, SAME])
     edge = answer.edges[0]
     for value in (edge / 2, edge, edge * 2):
-        fixed = replace(free, letters=replace(free.letters, definitions={symbols.BW_h: value}))
+        fixed = replace(free, symbolic=replace(free.symbolic, definitions={symbols.BW_h: value}))
         times = [symroof.analyze(step, A100)[name].time_expr for step in (step_of(batch=8), fixed)]
         assert times[0] / times[1] == answer.speedup(value)
         assert (times[1] < times[0], times[1] == times[0]) == (value > edge, value == edge)
@@ -436,7 +436,7 @@ def test_the_host_bandwidth_is_asked_over_and_given() -> None:
         techniques=(Changed(lambda step: hosted(step, Rational(1, 2))),),
         **WIDTHS,
     )
-    fixed = replace(free, letters=replace(free.letters, definitions={symbols.BW_h: Integer(64 * 10**9)}))
+    fixed = replace(free, symbolic=replace(free.symbolic, definitions={symbols.BW_h: Integer(64 * 10**9)}))
     assert abs(float(swept.time.sel(host_bandwidth=64e9).item()) / float(seconds(fixed)) - 1) < 1e-12
 
 
@@ -453,8 +453,8 @@ def test_a_link_has_its_own_bandwidth_and_latency() -> None:
         return (operator, collective)
 
     def linked(step: Step) -> Step:
-        letters = step.letters.each(reduced)
-        return replace(step, letters=replace(letters, definitions={**letters.definitions, symbols.t_l: Rational(1, 10**6)}))
+        letters = step.symbolic.each(reduced)
+        return replace(step, symbolic=replace(letters, definitions={**letters.definitions, symbols.t_l: Rational(1, 10**6)}))
 
     step = step_of("llama-2-7b", batch=16)
     placed = symroof.analyze(linked(step), A100)["out_proj.all_reduce"]
@@ -482,7 +482,7 @@ def test_the_sparse_roof_and_another_unit() -> None:
     other = load_hardware("t4")
 
     def changed(how):
-        return lambda step: replace(step, letters=step.letters.each(lambda op, _: how(op) if op.name == name else op))
+        return lambda step: replace(step, symbolic=step.symbolic.each(lambda op, _: how(op) if op.name == name else op))
 
     sparse, moved = changed(lambda op: replace(op, sparse=True)), changed(lambda op: replace(op, unit=other))
     free = step_of("llama-2-7b")
@@ -496,8 +496,8 @@ def test_the_sparse_roof_and_another_unit() -> None:
         for batch in (1, 100, 163, 400, 5000):
             step = step_of("llama-2-7b", batch=batch)
             new, old = symroof.analyze(change(step), A100), symroof.analyze(step, device)
-            assert new[name].times["compute"] * factor == old[name].times["compute"]
-            assert new[name].times["memory"] == old[name].times["memory"]
+            assert new[name].seconds_by_ceiling["compute"] * factor == old[name].seconds_by_ceiling["compute"]
+            assert new[name].seconds_by_ceiling["memory"] == old[name].seconds_by_ceiling["memory"]
             assert whole.time(batch) == new.total.time_expr
         found = symroof.sweep("llama-2-7b", A100, {"batch": [400]}, seq_len=128, techniques=(Changed(change),), **WIDTHS)
         assert abs(float(found.time.item()) / float(seconds(change(step_of("llama-2-7b", batch=400)))) - 1) < 1e-12
@@ -607,8 +607,8 @@ def test_payoff_says_what_it_needs() -> None:
 
 def test_tokens_divide_the_time() -> None:
     def quicker(step: Step) -> Step:
-        letters = replace(step.letters, tokens=1 + symbols.alpha, definitions={**step.letters.definitions, symbols.alpha: Rational(1, 2)})
-        return replace(step, letters=letters)
+        letters = replace(step.symbolic, tokens=1 + symbols.alpha, definitions={**step.symbolic.definitions, symbols.alpha: Rational(1, 2)})
+        return replace(step, symbolic=letters)
 
     step = step_of(batch=1)
     assert payoff(step_of(), quicker(step_of()), over="batch", hardware=A100).speedup(5) == Rational(3, 2)

@@ -9,8 +9,8 @@ import pytest
 from sympy import Integer, Min, Rational
 
 import symroof
-from symroof.analysis.payoff import counted
 from symroof.operators.tensor import Storage
+from symroof.questions.payoff import counted
 from symroof.symbols import X, lookup
 from symroof.techniques.decoding.expert_routing import shares
 from tests.techniques.decoding_steps import DEVICE, WIDTHS, apply, costs, decode, memory, seconds
@@ -148,7 +148,7 @@ def test_sweep_and_prefill():
         assert float(swept["time"].sel(batch=batch).squeeze()) == pytest.approx(float(exact), rel=1e-12)
     prompt = symroof.load_model("mixtral-8x7b-v0.1").prefill(batch=2, seq_len=3, **WIDTHS)
     assert apply(prompt, "expert-routing").graph.definitions[X] == 8 * (1 - Rational(3, 4) ** 6)
-    letters = apply(symroof.load_model("mixtral-8x7b-v0.1").decode(symbolic=True), "expert-routing").letters
+    letters = apply(symroof.load_model("mixtral-8x7b-v0.1").decode(symbolic=True), "expert-routing").symbolic
     assert not letters.definitions[X].has(Min)
 
 

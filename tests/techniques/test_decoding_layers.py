@@ -230,7 +230,7 @@ def test_sweeps_agree_with_analysis(metric):
 
 def test_counts_in_letters():
     step = symroof.load_model("llama-2-7b").decode(symbolic=True)
-    assert apply(step, "skip-layers:layers").letters.blocks[1].count - L + n_x == 0
+    assert apply(step, "skip-layers:layers").symbolic.blocks[1].count - L + n_x == 0
 
 
 def test_experts_of_the_sequences_that_run():

@@ -9,9 +9,9 @@ import pytest
 from sympy import Integer, Rational, cancel
 
 import symroof
-from symroof.analysis.speculation import best_length, least_acceptance, pays_at_all
 from symroof.operators.operator import Direction
 from symroof.operators.tensor import Storage
+from symroof.questions.speculation import best_length, least_acceptance, pays_at_all
 from symroof.symbols import X, alpha, gamma
 from tests.techniques.decoding_steps import DENSE, DEVICE, FAMILIES, apply, costs, decode, memory, seconds
 
@@ -75,12 +75,12 @@ def test_expected_tokens_by_enumeration(length):
 def test_expected_tokens_in_letters():
     step = symroof.load_model("opt-125m").decode(symbolic=True)
     for length in (1, 3, 6):
-        known = apply(step, f"speculative:length={length}").letters.tokens
+        known = apply(step, f"speculative:length={length}").symbolic.tokens
         assert known.is_polynomial(alpha)
-        open_length = apply(step, "speculative").letters.tokens
+        open_length = apply(step, "speculative").symbolic.tokens
         assert cancel(open_length.subs(gamma, length) - known) == 0
     assert [apply(step, f"speculative:acceptance={end},length=5").graph.tokens for end in (0, 1)] == [1, 6]
-    assert apply(step, "speculative:acceptance=1").letters.tokens == gamma + 1
+    assert apply(step, "speculative:acceptance=1").symbolic.tokens == gamma + 1
 
 
 @pytest.mark.parametrize("model", FAMILIES)
@@ -291,7 +291,7 @@ def test_refusals_of_steps_and_questions():
         best_length(step, symroof.technique("speculative"), DEVICE)
     with pytest.raises(symroof.SymroofError, match="no length up to 1024 is proved best"):
         best_length(step, symroof.technique("speculative:acceptance=1,draft_cost=0"), DEVICE)
-    assert Integer(1) == apply(step, "speculative:acceptance=0").letters.tokens
+    assert Integer(1) == apply(step, "speculative:acceptance=0").symbolic.tokens
 
 
 @pytest.mark.parametrize("model", ["llama-3-8b", "mixtral-8x7b-v0.1"])

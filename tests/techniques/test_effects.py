@@ -9,10 +9,10 @@ import pytest
 from sympy import Expr, Integer, Rational
 
 import symroof
-from symroof.analysis.effect import effect_of, fixed
-from symroof.analysis.payoff import LOSES, PAYS, SAME, costs_of
-from symroof.present.plates import AFTER, BEFORE, TechniquePlate
+from symroof.present.technique_figures import AFTER, BEFORE, TechniquePlate
 from symroof.present.techniques import effect_table, technique_pages
+from symroof.questions.payoff import LOSES, PAYS, SAME, costs_of
+from symroof.questions.technique_effect import effect_of, fixed
 from symroof.techniques.registry import FAMILIES, names, technique, technique_class
 
 ROOT = Path(__file__).parent.parent.parent

@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from sympy import Integer, Max, Min, Rational, simplify
 
 import symroof
-from symroof.analysis.energy import (
+from symroof.errors import EinsumError, InputError
+from symroof.operators.energy import Energy
+from symroof.roof.energy import (
     arch_line,
     effective_balance,
     energy,
@@ -18,8 +20,6 @@ from symroof.analysis.energy import (
     power_line,
     race_to_halt,
 )
-from symroof.errors import EinsumError, InputError
-from symroof.operators.energy import Energy
 from symroof.symbols import BW, P, eps_B, eps_F, pi_0
 from symroof.techniques.registry import technique
 from symroof.units import ureg

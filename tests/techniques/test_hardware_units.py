@@ -9,10 +9,10 @@ import pytest
 from sympy import Expr, Integer, Rational, ceiling
 
 import symroof
-from symroof.analysis.split import best_split
 from symroof.architectures.step import Step
 from symroof.errors import DeviceError, InputError
 from symroof.operators.tensor import Level, Storage
+from symroof.questions.placement import best_split
 from symroof.symbols import M, R, b, f_M
 from symroof.techniques.hardware.resident_weights import ResidentWeights
 from symroof.techniques.hardware.unit import added
@@ -62,7 +62,7 @@ def test_factors_are_another_device(peak: str, bandwidth: str) -> None:
     plain = step("llama-3-8b", batch=32, seq_len=512)
     after = symroof.analyze(plain.apply(technique(f"scale-hardware:peak={peak},bandwidth={bandwidth}")), A100)
     for had, has in zip(symroof.analyze(plain, A100), after, strict=True):
-        compute, memory = had.times.get("compute", 0) / Rational(peak), had.times["memory"] / Rational(bandwidth)
+        compute, memory = had.seconds_by_ceiling.get("compute", 0) / Rational(peak), had.seconds_by_ceiling["memory"] / Rational(bandwidth)
         assert has.time_expr == max(compute, memory)
 
 
@@ -97,7 +97,7 @@ def test_the_critical_batch_goes_with_peak_over_bandwidth() -> None:
 def test_the_buffer_is_in_the_blocks_alone() -> None:
     plain = step("llama-2-7b", "prefill", batch=1, seq_len=2048, flash_attention=True)
     scaled = plain.apply(technique("scale-hardware:buffer"))
-    assert {M, f_M} <= scaled.letters.definitions[R].free_symbols
+    assert {M, f_M} <= scaled.symbolic.definitions[R].free_symbols
     small = symroof.analyze(plain.apply(technique("scale-hardware:buffer=1/8")), A100)
     had = symroof.analyze(plain, A100)
     assert small["fused_attention"].operator.byte_count() > had["fused_attention"].operator.byte_count()
@@ -174,7 +174,7 @@ def test_the_survey_s_figures_of_hbm_pim() -> None:
     assert [one.bound for one in found.intervals] == ["pays", "loses"]
 
     def intensity(batch: Integer) -> Expr:
-        operator = plain.letters.bind({**plain.values, b: batch})["up_proj"]
+        operator = plain.symbolic.bind({**plain.values, b: batch})["up_proj"]
         return operator.flop_count / operator.byte_count()
 
     assert intensity(found.edges[0]) == peak / interface, "it pays while the intensity is below 3.9 FLOP/byte"
@@ -258,7 +258,7 @@ def test_weights_cross_the_chip_and_nothing_else_does(name: str) -> None:
     for placed, had in zip(symroof.analyze(after, A100), symroof.analyze(plain, A100), strict=True):
         assert placed.data_type == had.data_type
         weights, moved = had.operator.byte_count(Storage.WEIGHT), had.operator.byte_count()
-        parts = [weights / Rational(80 * 10**12), (moved - weights) / had.bandwidth, had.times.get("compute", 0)]
+        parts = [weights / Rational(80 * 10**12), (moved - weights) / had.bandwidth, had.seconds_by_ceiling.get("compute", 0)]
         assert placed.time_expr == max(parts)
 
 

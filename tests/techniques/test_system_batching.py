@@ -10,11 +10,11 @@ import pytest
 from sympy import Rational, sqrt
 
 import symroof
-from symroof.analysis.batching import token_budget
 from symroof.architectures.step import Step
 from symroof.errors import InputError
 from symroof.operators.graph import Graph
 from symroof.operators.tensor import Storage
+from symroof.questions.token_budget import token_budget
 from symroof.symbols import c_v
 from symroof.techniques.registry import chain, technique
 from symroof.techniques.system.ragged_batch import RaggedBatch
@@ -193,7 +193,7 @@ def test_ragged_batches_are_the_sum_of_their_sequences(name: str) -> None:
             batch = step(name, phase, batch=len(lengths), seq_len=most)
             alone = [step(name, phase, batch=1, seq_len=one) for one in lengths]
             # the coefficient of variation is a root: put in as the value of its letter
-            ragged = batch.apply(RaggedBatch(mean=mean / most)).letters.bind({**batch.values, c_v: sqrt(Rational(spread))})
+            ragged = batch.apply(RaggedBatch(mean=mean / most)).symbolic.bind({**batch.values, c_v: sqrt(Rational(spread))})
             assert ragged.flop_count == sum(one.graph.flop_count for one in alone)
             for storage in (Storage.ACTIVATION, Storage.KV_CACHE):
                 assert moved(ragged, storage) == sum(moved(one.graph, storage) for one in alone)

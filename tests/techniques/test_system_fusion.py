@@ -9,13 +9,13 @@ import pytest
 from sympy import Integer, Rational, ceiling, limit, oo, simplify
 
 import symroof
-from symroof.analysis.payoff import payoff
-from symroof.analysis.regimes import regimes
-from symroof.analysis.tiles import on_chip
 from symroof.errors import EinsumError, InputError
 from symroof.operators.graph import Block, Graph
 from symroof.operators.operator import Direction, Kind, Operator, Work
 from symroof.operators.tensor import Access, Space, Storage, Tensor
+from symroof.questions.payoff import payoff
+from symroof.questions.regimes import regimes
+from symroof.roof.tiles import on_chip
 from symroof.symbols import B_c, B_r, M, R, a, b, c, e, h, k, n_s, s, t
 from symroof.techniques.registry import chain, technique
 from symroof.techniques.system.flash_attention import least_traffic
@@ -161,9 +161,9 @@ def test_presets(name: str) -> None:
 def test_a_residual_from_outside_is_read_and_one_for_the_next_layer_written() -> None:
     """A whole layer as one operator: the residual stream is read and written, the weights and the cache move, nothing else."""
     step = symroof.load_model("llama-2-7b").decode(symbolic=True)
-    layer = next(block for block in step.letters.blocks if block.count != 1)
+    layer = next(block for block in step.symbolic.blocks if block.count != 1)
     whole = step.apply(technique("fuse:operators=" + "+".join(one.name for one in layer.operators)))
-    (only,) = next(block for block in whole.letters.blocks if block.count != 1).operators
+    (only,) = next(block for block in whole.symbolic.blocks if block.count != 1).operators
     moved = {access.tensor.name for access in only.reads if access.tensor.storage is Storage.ACTIVATION}
     assert (moved, {access.tensor.name for access in only.writes}) == ({"hidden", "cos_sin"}, {"k_cache", "v_cache", "hidden"})
 
@@ -254,7 +254,7 @@ def test_models_and_steps_that_cannot() -> None:
 @pytest.mark.parametrize("name", [*MODELS, "gpt-oss-20b", "bloom-560m"])
 def test_the_technique_is_the_option(name: str, phase: str) -> None:
     made = getattr(symroof.load_model(name), phase)
-    option, after = made(symbolic=True, flash_attention=True).letters, made(symbolic=True).apply(technique("flash-attention")).letters
+    option, after = made(symbolic=True, flash_attention=True).symbolic, made(symbolic=True).apply(technique("flash-attention")).symbolic
     assert dict(option.definitions) == dict(after.definitions)
     for (one, count), (other, again) in zip(option, after, strict=True):
         assert (one.name, one.kind, one.flop_count, count, one.operand_bits) == (
@@ -270,7 +270,7 @@ def test_the_technique_is_the_option(name: str, phase: str) -> None:
         for graph in (numbers(name, phase, flash_attention=True).graph, numbers(name, phase).apply(technique("flash-attention")).graph)
     ]
     assert held[0] == held[1]
-    before = {one.name: one for one, _ in made(symbolic=True).letters}
+    before = {one.name: one for one, _ in made(symbolic=True).symbolic}
     assert all(same(one, before[one.name]) for one, _ in after if "fused_attention" not in one.name)
 
 
@@ -300,21 +300,21 @@ def test_traffic_of_dao_et_al() -> None:
     one = {b: Integer(1), h: Integer(1), k: Integer(1), a: Integer(8), c: Integer(8)}
     step = symroof.load_model("llama-2-7b").prefill(symbolic=True, causal=False)
     flash = step.apply(technique("flash-attention"))
-    apart = sum(step.letters[name].byte_count() for name in ("qk_matmul", "softmax", "sv_matmul")).xreplace(one)
+    apart = sum(step.symbolic[name].byte_count() for name in ("qk_matmul", "softmax", "sv_matmul")).xreplace(one)
     assert simplify(apart - 4 * s * e - 4 * s**2) == 0
-    fused = flash.letters["fused_attention"].byte_count().xreplace(one).xreplace({ceiling(s / R): s / R})
+    fused = flash.symbolic["fused_attention"].byte_count().xreplace(one).xreplace({ceiling(s / R): s / R})
     assert limit(fused.subs(R, M / (4 * e)) * M / (s**2 * e**2), s, oo) == 8
     sizes = {e: Integer(64), a: Integer(8), c: Integer(8), b: Integer(1), h: Integer(1), k: Integer(1)}
     N = 64 * 640
     for buffer, rows in ((64 * 4, 1), (64 * 4 * 8, 8), (64 * 4 * 64, 64), (64 * 4 * 640, 640)):
-        tile = step.apply(technique(f"flash-attention:rows={rows}")).letters
+        tile = step.apply(technique(f"flash-attention:rows={rows}")).symbolic
         here = sizes | {s: Integer(N), t: Integer(N), M: Integer(buffer), R: tile.definitions.get(R, R), B_r: Integer(rows)}
         moved = tile["fused_attention"].byte_count().xreplace(here).xreplace(here).doit()
         assert moved == 2 * N * 64 + 2 * N * 64 * Rational(N, rows)
         least = Rational(N**2 * 64**2, buffer)
         assert least_traffic().xreplace(here) == 4 * least
         assert 4 * least < moved <= 8 * least * (1 + Rational(rows, N)), "within twice the least of any tile, at every M from d to N d"
-        chosen = flash.letters.definitions[R].xreplace(sizes | {M: Integer(buffer)})
+        chosen = flash.symbolic.definitions[R].xreplace(sizes | {M: Integer(buffer)})
         assert chosen == min(rows, 64), "the default is Algorithm 1's B_r, never more than d rows: beyond M = 4 d^2 it moves more"
 
 
@@ -446,4 +446,4 @@ def test_techniques_of_kernels_compose() -> None:
         step.apply(*chain(["offload:share=1/2,link=25GB/s", "low-rank:rank=64"]))
     with pytest.raises(EinsumError):
         fused.apply(technique("fuse:operators=up_proj+mlp_act"))
-    assert step.letters.bind({t: Integer(5)})["qk_matmul"].flop_count.free_symbols <= {h, k, e, b}
+    assert step.symbolic.bind({t: Integer(5)})["qk_matmul"].flop_count.free_symbols <= {h, k, e, b}

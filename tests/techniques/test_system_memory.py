@@ -8,11 +8,11 @@ import pytest
 from sympy import Integer, Rational, simplify
 
 import symroof
-from symroof.analysis.payoff import payoff
-from symroof.analysis.regimes import regimes
 from symroof.errors import DeviceError, InputError
 from symroof.operators.operator import Direction, Kind, Operator
 from symroof.operators.tensor import Level, Storage
+from symroof.questions.payoff import payoff
+from symroof.questions.regimes import regimes
 from symroof.symbols import BW, BW_h, P, b, omega, w
 from symroof.techniques.registry import chain, technique
 
@@ -66,7 +66,7 @@ def test_the_mean_over_the_lengths_of_a_page_by_counting() -> None:
         lengths = range(5 * page + 1, 6 * page + 1)
         counted = [(-(-length // page) * page) * 2 * 4096 * 2 + -(-length // page) * 4 for length in lengths]
         step = symroof.load_model("llama-2-7b").decode(batch=1, **SIXTEEN).apply(technique(f"paged-cache:page={page}"))
-        cache = [step.letters.bind(dict(step.values) | {symroof.symbols.t: Integer(length)}).kv_memory() for length in lengths]
+        cache = [step.symbolic.bind(dict(step.values) | {symroof.symbols.t: Integer(length)}).kv_memory() for length in lengths]
         assert sum(cache) / page == 32 * Rational(sum(counted), page)
     plain = numbers("llama-2-7b").graph.kv_memory()
     one = numbers("llama-2-7b").apply(technique("paged-cache:page=1"))
@@ -85,7 +85,7 @@ def test_reserved_tokens_and_the_largest_batch() -> None:
         changed = step.apply(technique(text))
         found[text] = symroof.largest(changed, over="batch", hardware=A100).integer
         for batch, fits in ((found[text], True), (found[text] + 1, False)):
-            graph = changed.letters.bind(dict(changed.values) | {b: batch})
+            graph = changed.symbolic.bind(dict(changed.values) | {b: batch})
             assert bool(graph.weight_memory() + graph.kv_memory() + graph.activation_memory() <= capacity) is fits
     assert list(found.values()) == [249, 202, 61]
     own = numbers("llama-2-7b", seq_len=2048).apply(technique("paged-cache:layout=contiguous,reserved=2048"))
@@ -230,7 +230,7 @@ def test_knees_of_the_surveys_figure_18() -> None:
     knee = {}
     for name, changed in (("gpu", step), ("cpu", there)):
         answer = symroof.crossover(changed, "up_proj", over="batch", hardware=A6000)
-        operator = changed.letters["up_proj"]
+        operator = changed.symbolic["up_proj"]
         at = dict(changed.values) | {b: answer.value, symroof.symbols.BW_h: Integer(1)}
         knee[name] = (operator.flop_count / operator.byte_count()).xreplace(at)
     assert {name: round(float(value), 1) for name, value in knee.items()} == {"gpu": 201.6, "cpu": 15.4}

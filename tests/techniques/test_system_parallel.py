@@ -10,8 +10,6 @@ from sympy import Add, Expr, Integer, Max, Rational, simplify
 
 import symroof
 from symroof import symbols
-from symroof.analysis.parallel import best_degree, over_degree, strong_scaling, useful_degree, weak_scaling
-from symroof.analysis.payoff import payoff
 from symroof.architectures.step import Step
 from symroof.errors import InputError
 from symroof.operators.collective import all_gather, all_reduce, all_to_all, reduce_scatter, send
@@ -19,6 +17,8 @@ from symroof.operators.fusion import fuse
 from symroof.operators.graph import Block, Graph
 from symroof.operators.operator import Kind, Operator
 from symroof.operators.tensor import Access, Level, Space, Storage, Tensor
+from symroof.questions.payoff import payoff
+from symroof.questions.scaling import best_degree, over_degree, strong_scaling, useful_degree, weak_scaling
 from symroof.techniques.registry import chain, technique
 from symroof.techniques.system.tensor_parallel import TensorParallel
 
@@ -50,7 +50,7 @@ def seconds(step: Step) -> Expr:
 
 
 def collectives(step: Step) -> list[str]:
-    return [operator.name for operator, _ in step.letters if operator.kind is Kind.COLLECTIVE]
+    return [operator.name for operator, _ in step.symbolic if operator.kind is Kind.COLLECTIVE]
 
 
 def link(operator: Operator) -> Expr:
@@ -119,9 +119,9 @@ def test_devices_together_do_the_work_of_one(name: str, phase: str) -> None:
     """An operator is cut n ways in FLOPs and weights, or is on every device as it was; there is no third case."""
     for fused in (False, True):
         before, after = (letters(name, phase, text, flash_attention=fused) for text in ("", "tensor-parallel"))
-        of = {operator.name: operator for operator, _ in after.letters}
+        of = {operator.name: operator for operator, _ in after.symbolic}
         kinds = set()
-        for old, _ in before.letters:
+        for old, _ in before.symbolic:
             new = of[old.name]
             if old.flop_count != 0:
                 ratio = simplify(new.flop_count / old.flop_count)
@@ -137,7 +137,7 @@ def test_devices_together_do_the_work_of_one(name: str, phase: str) -> None:
                     if len(access.tensor.axes) > 1 and old.flop_count != 0 and old.kind is Kind.MATMUL:
                         assert share == simplify(new.flop_count / old.flop_count), old.name
         assert (Kind.MATMUL, 1 / n) in kinds
-        extra = set(of) - {operator.name for operator, _ in before.letters}
+        extra = set(of) - {operator.name for operator, _ in before.symbolic}
         assert extra == set(collectives(after))
 
 
@@ -170,7 +170,7 @@ def test_all_reduces_of_a_layer(name: str, expected: list[str]) -> None:
     One where attention and MLP run side by side: Wang and Komatsuzaki (2021), GPT-J.
     """
     step = letters(name, "prefill", "tensor-parallel")
-    found = [op.name for op in step.letters.blocks[-2].operators if op.kind is Kind.COLLECTIVE]
+    found = [op.name for op in step.symbolic.blocks[-2].operators if op.kind is Kind.COLLECTIVE]
     assert found == [f"{one}.all_reduce" for one in expected]
 
 
@@ -179,8 +179,8 @@ def test_embedding_and_logits() -> None:
     assert collectives(step)[0] == "embedding.all_reduce"
     assert collectives(step)[-1] == "lm_head.all_gather"
     b, d, v, a = symbols.b, symbols.d, symbols.v, symbols.a
-    assert simplify(link(step.letters["embedding.all_reduce"]) - 2 * (n - 1) / n * b * d * a / 8) == 0
-    assert simplify(link(step.letters["lm_head.all_gather"]) - (n - 1) / n * b * v * a / 8) == 0
+    assert simplify(link(step.symbolic["embedding.all_reduce"]) - 2 * (n - 1) / n * b * d * a / 8) == 0
+    assert simplify(link(step.symbolic["lm_head.all_gather"]) - (n - 1) / n * b * v * a / 8) == 0
 
 
 def test_a_device_looks_up_its_share_of_the_rows() -> None:
@@ -207,11 +207,11 @@ def test_what_crosses_a_link_takes_no_memory() -> None:
 def test_all_reduces_read_what_was_written_and_hand_it_on() -> None:
     for name in MODELS:
         step = letters(name, text="tensor-parallel")
-        for block in step.letters.blocks:
+        for block in step.symbolic.blocks:
             for one, next_one in pairwise(block.operators):
                 if next_one.name.endswith(".all_reduce"):
                     assert next_one.reads[0].tensor is one.result
-                    assert any(access.tensor is next_one.result for op, _ in step.letters for access in op.reads)
+                    assert any(access.tensor is next_one.result for op, _ in step.symbolic for access in op.reads)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -220,17 +220,17 @@ def test_one_device_is_the_untouched_graph(name: str) -> None:
         if phase == "prefill" and "qwen3-next" in name:
             continue
         step = numbers(name, phase)
-        assert step.apply(technique(f"{text}:degree=1")).letters is step.letters
+        assert step.apply(technique(f"{text}:degree=1")).symbolic is step.symbolic
         free = step.apply(technique(text))  # the limit of the letter
-        at = free.letters.bind({n: Integer(1), **step.values})
+        at = free.symbolic.bind({n: Integer(1), **step.values})
         assert Add(*(count * link(operator) for operator, count in at)) == 0
         for old, _ in step.graph:
             new = at[old.name]
             assert (new.flop_count, new.byte_count(), new.latency) == (old.flop_count, old.byte_count(), 0), old.name
     if "8x7b" in name:
         step = numbers(name)
-        assert step.apply(technique("expert-parallel:degree=1")).letters is step.letters
-        at = step.apply(technique("expert-parallel")).letters.bind({n: Integer(1), **step.values})
+        assert step.apply(technique("expert-parallel:degree=1")).symbolic is step.symbolic
+        at = step.apply(technique("expert-parallel")).symbolic.bind({n: Integer(1), **step.values})
         assert (at.flop_count, at.byte_count(), at.weight_memory()) == (
             step.graph.flop_count,
             step.graph.byte_count(),
@@ -274,7 +274,7 @@ def test_refusals_of_a_prompt() -> None:
 
 
 def test_a_sum_inside_a_fused_operator_is_refused() -> None:
-    graph = letters("llama-2-7b").letters
+    graph = letters("llama-2-7b").symbolic
 
     def merged(*names: str) -> Graph:
         whole, _ = fuse(graph, names)
@@ -332,15 +332,15 @@ def test_experts_are_spread_and_nothing_else_is() -> None:
 def test_sequence_parallel_divides_tokens(name: str) -> None:
     for options in ({}, {"flash_attention": True}, {"causal": False}, {"lm_head": "all"}):
         before, after = (letters(name, "prefill", text, **options) for text in ("", "sequence-parallel"))
-        for old, _ in before.letters:
-            new = after.letters[old.name]
+        for old, _ in before.symbolic:
+            new = after.symbolic[old.name]
             axes = {axis for piece in old.work for axis in piece.axes}
             by_token = axes & {"s", "t", "patches"} or (old.name == "lm_head" and options.get("lm_head") == "all")
             share = 1 / n if by_token else 1  # the rows of the LM head, a classifier
             assert simplify(new.flop_count - old.flop_count * share) == 0, old.name
-        assert simplify(after.letters.weight_memory() - before.letters.weight_memory()) == 0 or "vit" in name
-        if before.letters.kv_memory() != 0:
-            assert simplify(after.letters.kv_memory() * n - before.letters.kv_memory()) == 0
+        assert simplify(after.symbolic.weight_memory() - before.symbolic.weight_memory()) == 0 or "vit" in name
+        if before.symbolic.kv_memory() != 0:
+            assert simplify(after.symbolic.kv_memory() * n - before.symbolic.kv_memory()) == 0
 
 
 def test_ring_attention_passes_keys_and_values_once() -> None:
@@ -348,13 +348,13 @@ def test_ring_attention_passes_keys_and_values_once() -> None:
     for fused in (False, True):
         step = letters("llama-2-7b", "prefill", "sequence-parallel", flash_attention=fused)
         b, s, k, e, c = symbols.b, symbols.s, symbols.k, symbols.e, symbols.c
-        assert simplify(step.letters.byte_count(level=Level.LINK) / symbols.L - 2 * (n - 1) / n * b * s * k * e * c / 8) == 0
+        assert simplify(step.symbolic.byte_count(level=Level.LINK) / symbols.L - 2 * (n - 1) / n * b * s * k * e * c / 8) == 0
     peak, bandwidth, devices = 312 * 10**12, 10**9, 4  # blocks of 312000 tokens, without a mask and without softmax
     for block, hidden in ((200_000, False), (320_000, True)):
         whole = numbers(
             "llama-2-7b", "prefill", f"sequence-parallel:degree={devices},link=1GB/s", batch=1, seq_len=block * devices, causal=False
         )
-        times = symroof.analyze(whole, DEVICE)["qk_matmul"].times
+        times = symroof.analyze(whole, DEVICE)["qk_matmul"].seconds_by_ceiling
         assert bool(times["link"] < times["compute"]) is hidden
         assert hidden is bool(block * devices > (devices - 1) * Rational(peak, bandwidth))
 
@@ -395,14 +395,14 @@ def test_pipeline_against_micro_batches_one_by_one(name: str) -> None:
 def test_pipeline_bubble() -> None:
     """(n - 1) / (m + n - 1) of a step idle: GPipe, section 2.3; (n - 1) / m of the ideal time: Narayanan et al., arXiv:2104.04473, 2.2."""
     m = symbols.m_p
-    busy = letters("llama-2-7b", "prefill", "pipeline-parallel").letters.ceilings.compute
+    busy = letters("llama-2-7b", "prefill", "pipeline-parallel").symbolic.ceilings.compute
     assert simplify(1 - busy - (n - 1) / (m + n - 1)) == 0
     assert simplify((1 / busy - 1) - (n - 1) / m) == 0
     steady = "pipeline-parallel:schedule=steady"
-    assert letters("llama-2-7b", "prefill", steady).letters.ceilings.compute == 1
-    assert letters("llama-2-7b", "decode", steady).letters.ceilings.compute == m / Max(m, n)
+    assert letters("llama-2-7b", "prefill", steady).symbolic.ceilings.compute == 1
+    assert letters("llama-2-7b", "decode", steady).symbolic.ceilings.compute == m / Max(m, n)
     whole = numbers("llama-2-7b")
-    assert whole.apply(technique("pipeline-parallel:degree=1,micro_batches=1")).letters is whole.letters
+    assert whole.apply(technique("pipeline-parallel:degree=1,micro_batches=1")).symbolic is whole.symbolic
 
 
 def test_a_device_sees_its_own_sequences_of_what_came_before() -> None:

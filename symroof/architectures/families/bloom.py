@@ -9,7 +9,7 @@ from symroof import symbols
 from symroof.architectures.decoder import Decoder, Layer
 from symroof.architectures.families.phi import LAYER_NORM
 from symroof.architectures.fields import Fields
-from symroof.architectures.harmless import COMMON
+from symroof.architectures.ignored_fields import COMMON
 from symroof.architectures.parts.attention import Attention
 from symroof.architectures.parts.mlp import Mlp
 
@@ -25,7 +25,7 @@ class Bloom(Decoder):
     """
 
     family = "bloom"
-    harmless = (
+    ignored_fields = (
         *COMMON,
         "apply_residual_connection_post_layernorm",
         "attention_softmax_in_fp32",

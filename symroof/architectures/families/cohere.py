@@ -10,7 +10,7 @@ from symroof.architectures.decoder import Decoder, Layer, Norms
 from symroof.architectures.families.llama import silu_by_default
 from symroof.architectures.families.schema import LAYER_TYPES, last_of_each, positions, stack, transformer_sizes
 from symroof.architectures.fields import Fields
-from symroof.architectures.harmless import COMMON
+from symroof.architectures.ignored_fields import COMMON
 from symroof.architectures.parts.attention import PER_HEAD_AND_COMPONENT, Attention
 from symroof.architectures.parts.mlp import Mlp
 from symroof.operators.norm import Norm
@@ -28,7 +28,7 @@ class Cohere(Decoder):
     """
 
     family = "cohere"
-    harmless = COHERE_COMMON
+    ignored_fields = COHERE_COMMON
 
     @classmethod
     def read(cls, fields: Fields) -> Self:
@@ -57,7 +57,7 @@ class Cohere2(Decoder):
     """
 
     family = "cohere2"
-    harmless = (
+    ignored_fields = (
         *COHERE_COMMON,
         "use_qk_norm",
         "order_of_interleaved_layers",

@@ -10,7 +10,7 @@ from symroof.architectures.decoder import Decoder
 from symroof.architectures.families.glm import UNUSED, dense_first
 from symroof.architectures.families.schema import transformer_sizes
 from symroof.architectures.fields import Fields
-from symroof.architectures.harmless import COMMON
+from symroof.architectures.ignored_fields import COMMON
 from symroof.architectures.parts.attention import Attention
 from symroof.architectures.parts.latent import LatentAttention
 
@@ -25,7 +25,7 @@ class DeepseekV2(Decoder):
     """
 
     family = "deepseek_v2"
-    harmless = DEEPSEEK_COMMON
+    ignored_fields = DEEPSEEK_COMMON
 
     @classmethod
     def read(cls, fields: Fields) -> Self:
@@ -41,7 +41,7 @@ class DeepseekV3(Decoder):
     """
 
     family = "deepseek_v3"
-    harmless = DEEPSEEK_COMMON
+    ignored_fields = DEEPSEEK_COMMON
 
     @classmethod
     def read(cls, fields: Fields) -> Self:
@@ -73,7 +73,7 @@ class Deepseek(Decoder):
     """
 
     family = "deepseek"
-    harmless = DEEPSEEK_COMMON
+    ignored_fields = DEEPSEEK_COMMON
 
     @classmethod
     def read(cls, fields: Fields) -> Self:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from sympy import Expr, Integer
 
 from symroof import symbols
-from symroof.architectures.architecture import Architecture, Recorder, attention_axes, residual_stream
+from symroof.architectures.architecture import Architecture, BlockBuilder, attention_axes, residual_stream
 from symroof.architectures.fields import Fields
 from symroof.architectures.options import Options
 from symroof.architectures.parts.attention import Attention
@@ -51,7 +51,7 @@ class DiT(Architecture):
 
     family = "dit"
     generative = False
-    harmless = (*("_class_name", "_diffusers_version", "dropout", "norm_eps", "norm_num_groups", "upcast_attention"),)
+    ignored_fields = (*("_class_name", "_diffusers_version", "dropout", "norm_eps", "norm_num_groups", "upcast_attention"),)
 
     @classmethod
     def read(cls, fields: Fields) -> DiT:
@@ -100,7 +100,7 @@ class DiT(Architecture):
 
     @staticmethod
     def _entry(space: Space, x: Tensor, condition: Tensor) -> Block:
-        record = Recorder()
+        record = BlockBuilder()
         patches = Tensor("patches", axes_of("b s C i j"), Storage.ACTIVATION, space)
         features = Tensor("timestep_features", axes_of("b F"), Storage.ACTIVATION, space)
         positions = Tensor("position_embedding", axes_of("m d"), Storage.WEIGHT, space)
@@ -116,7 +116,7 @@ class DiT(Architecture):
 
     @staticmethod
     def _layer(x: Tensor, condition: Tensor, options: Options) -> Block:
-        record = Recorder()
+        record = BlockBuilder()
         active = record(activation("adaln_act", "silu", condition))
         modulation = record(linear("adaln_proj", "b o, o x d -> b x d", active, bias=True))
         normed = record(norm("attn_norm", x, Norm.LAYER, weight=False))
@@ -134,7 +134,7 @@ class DiT(Architecture):
 
     @staticmethod
     def _head(x: Tensor, condition: Tensor) -> Block:
-        record = Recorder()
+        record = BlockBuilder()
         active = record(activation("final_act", "silu", condition))
         modulation = record(linear("final_adaln", "b o, o y d -> b y d", active, bias=True))
         normed = record(norm("final_norm", x, Norm.LAYER, weight=False))

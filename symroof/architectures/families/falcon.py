@@ -10,7 +10,7 @@ from symroof.architectures.decoder import Decoder, Layer
 from symroof.architectures.families.phi import LAYER_NORM
 from symroof.architectures.families.schema import positions
 from symroof.architectures.fields import Fields
-from symroof.architectures.harmless import COMMON
+from symroof.architectures.ignored_fields import COMMON
 from symroof.architectures.parts.attention import Attention
 from symroof.architectures.parts.mlp import Mlp
 from symroof.architectures.parts.part import ACTIVATIONS
@@ -24,7 +24,7 @@ class Falcon(Decoder):
     """
 
     family = "falcon"
-    harmless = (*COMMON, "ff_factor", "apply_residual_connection_post_layernorm")
+    ignored_fields = (*COMMON, "ff_factor", "apply_residual_connection_post_layernorm")
 
     @classmethod
     def read(cls, fields: Fields) -> Self:

@@ -9,7 +9,7 @@ from symroof import symbols
 from symroof.architectures.decoder import Decoder, Layer, Norms
 from symroof.architectures.families.schema import LAYER_TYPES, last_of_each, positions, stack, transformer_sizes
 from symroof.architectures.fields import Fields
-from symroof.architectures.harmless import COMMON
+from symroof.architectures.ignored_fields import COMMON
 from symroof.architectures.parts.attention import Attention
 from symroof.architectures.parts.mlp import Mlp
 from symroof.architectures.parts.part import ACTIVATIONS
@@ -29,7 +29,7 @@ class Gemma(Decoder):
     """
 
     family = "gemma"
-    harmless = (*COMMON, "hidden_activation")
+    ignored_fields = (*COMMON, "hidden_activation")
 
     @classmethod
     def read(cls, fields: Fields) -> Self:
@@ -55,7 +55,7 @@ class Gemma2(Decoder):
     """
 
     family = "gemma2"
-    harmless = (*COMMON, "query_pre_attn_scalar", "hidden_act", "cache_implementation")
+    ignored_fields = (*COMMON, "query_pre_attn_scalar", "hidden_act", "cache_implementation")
 
     @classmethod
     def read(cls, fields: Fields) -> Self:
@@ -70,7 +70,7 @@ class Gemma3(Decoder):
     """
 
     family = "gemma3"
-    harmless = (*COMMON, "query_pre_attn_scalar", "hidden_act", "_sliding_window_pattern")
+    ignored_fields = (*COMMON, "query_pre_attn_scalar", "hidden_act", "_sliding_window_pattern")
 
     @classmethod
     def read(cls, fields: Fields) -> Self:

@@ -10,7 +10,7 @@ from symroof.architectures.decoder import Decoder, Layer, Norms
 from symroof.architectures.families.llama import RMS, silu_by_default
 from symroof.architectures.families.schema import expert_sizes, positions, stack, transformer_sizes
 from symroof.architectures.fields import Fields
-from symroof.architectures.harmless import COMMON
+from symroof.architectures.ignored_fields import COMMON
 from symroof.architectures.parts.attention import Attention
 from symroof.architectures.parts.mlp import Experts, Mlp
 from symroof.operators.norm import Norm
@@ -30,7 +30,7 @@ class ChatGLM(Decoder):
     """
 
     family = "chatglm"
-    harmless = (
+    ignored_fields = (
         *COMMON,
         *("apply_query_key_layer_scaling", "attention_softmax_in_fp32", "fp32_residual_connection", "interleaved_qkv", "vocab_size"),
     )
@@ -73,7 +73,7 @@ class Glm(Decoder):
     """
 
     family = "glm"
-    harmless = COMMON
+    ignored_fields = COMMON
 
     @classmethod
     def read(cls, fields: Fields) -> Self:
@@ -88,7 +88,7 @@ class Glm4(Decoder):
     """
 
     family = "glm4"
-    harmless = COMMON
+    ignored_fields = COMMON
 
     @classmethod
     def read(cls, fields: Fields) -> Self:
@@ -118,7 +118,7 @@ class Glm4Moe(Decoder):
     """
 
     family = "glm4_moe"
-    harmless = (*COMMON, *UNUSED, "num_nextn_predict_layers")
+    ignored_fields = (*COMMON, *UNUSED, "num_nextn_predict_layers")
 
     @classmethod
     def read(cls, fields: Fields) -> Self:
@@ -145,7 +145,7 @@ def dense_first(fields: Fields, sizes: dict[Any, int], mixer: Any, *, defaults: 
         sizes |= {symbols.f: fields.size("intermediate_size")}
     if dense < count:
         known = {name: value for name, value in defaults.items() if name in ("experts", "chosen")}
-        sizes |= expert_sizes(fields, width="moe_intermediate_size", defaults=known, spelled="n_routed_experts")
+        sizes |= expert_sizes(fields, width="moe_intermediate_size", defaults=known, inline_definitions="n_routed_experts")
         sizes |= {symbols.f_s: common * sizes[symbols.f_e]} if common else {}
     shared = Mlp(activation, bias=mlp_bias, width="f_s", name="shared_") if common else None
     parts = {"mixer": mixer, "dense": Mlp(activation, bias=mlp_bias), "moe": Experts(activation, shared=shared)}

@@ -10,7 +10,7 @@ from symroof.architectures.decoder import Decoder, Layer
 from symroof.architectures.families.phi import LAYER_NORM
 from symroof.architectures.families.schema import heads_fill, positions, transformer_sizes
 from symroof.architectures.fields import Fields
-from symroof.architectures.harmless import COMMON
+from symroof.architectures.ignored_fields import COMMON
 from symroof.architectures.parts.attention import Attention
 from symroof.architectures.parts.mlp import Mlp
 from symroof.architectures.parts.part import ACTIVATIONS
@@ -42,7 +42,7 @@ class GPT2(Decoder):
     """
 
     family = "gpt2"
-    harmless = GPT_COMMON
+    ignored_fields = GPT_COMMON
 
     @classmethod
     def read(cls, fields: Fields) -> Self:
@@ -57,7 +57,7 @@ class GPTBigCode(Decoder):
     """
 
     family = "gpt_bigcode"
-    harmless = (
+    ignored_fields = (
         *GPT_COMMON,
         *("attention_softmax_in_fp32", "scale_attention_softmax_in_fp32", "inference_runner", "validate_runner_input"),
         *("pre_allocate_kv_cache", "max_sequence_length", "max_batch_size", "pad_key_length"),
@@ -96,7 +96,7 @@ class GPTJ(Decoder):
     """
 
     family = "gptj"
-    harmless = (*GPT_COMMON, "rotary")
+    ignored_fields = (*GPT_COMMON, "rotary")
 
     @classmethod
     def read(cls, fields: Fields) -> Self:
@@ -128,7 +128,7 @@ class GPTNeoX(Decoder):
     """
 
     family = "gpt_neox"
-    harmless = COMMON
+    ignored_fields = COMMON
 
     @classmethod
     def read(cls, fields: Fields) -> Self:

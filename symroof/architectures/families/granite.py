@@ -10,7 +10,7 @@ from symroof.architectures.decoder import Decoder, Layer
 from symroof.architectures.families.llama import RMS, silu_by_default
 from symroof.architectures.families.schema import expert_sizes, positions, stack, transformer_sizes
 from symroof.architectures.fields import Fields
-from symroof.architectures.harmless import COMMON
+from symroof.architectures.ignored_fields import COMMON
 from symroof.architectures.parts.attention import Attention
 from symroof.architectures.parts.mlp import Experts, Mlp
 from symroof.architectures.parts.recurrent import Mamba2
@@ -37,7 +37,7 @@ class Granite(Decoder):
     """
 
     family = "granite"
-    harmless = GRANITE_COMMON
+    ignored_fields = GRANITE_COMMON
 
     @classmethod
     def read(cls, fields: Fields) -> Self:
@@ -53,7 +53,7 @@ class GraniteMoe(Decoder):
     """
 
     family = "granitemoe"
-    harmless = GRANITE_COMMON
+    ignored_fields = GRANITE_COMMON
 
     @classmethod
     def read(cls, fields: Fields) -> Self:
@@ -82,7 +82,7 @@ class GraniteMoeHybrid(Decoder):
     """
 
     family = "granitemoehybrid"
-    harmless = (*GRANITE_COMMON, "mamba_chunk_size", "normalization_function", "init_method", *UNUSED)
+    ignored_fields = (*GRANITE_COMMON, "mamba_chunk_size", "normalization_function", "init_method", *UNUSED)
 
     @classmethod
     def read(cls, fields: Fields) -> Self:

@@ -25,7 +25,7 @@ class Jamba(Decoder):
     """
 
     family = "jamba"
-    harmless = (
+    ignored_fields = (
         *(*MAMBA_COMMON, "use_mamba_kernels", "num_logits_to_keep", "calc_logits_for_entire_prompt", "mamba_inner_layernorms"),
         *("mamba_expand", "mamba_d_state", "mamba_d_conv", "mamba_dt_rank", "num_experts_per_tok"),  # read where they are used
     )
@@ -90,7 +90,7 @@ class NemotronH(Decoder):
     """
 
     family = "nemotron_h"
-    harmless = (
+    ignored_fields = (
         *(*MAMBA_COMMON, "chunk_size", "expand", "mamba_proj_bias", "attention_bias", "attention_head_dim", "mamba_ssm_cache_dtype"),
         *("use_mamba_kernels", "num_logits_to_keep", "tie_word_embeddings", "mamba_hidden_act", "mamba_dt_min", "mamba_dt_max"),
         *("mamba_dt_floor", "mamba_dt_init", "mamba_dt_limit", "mamba_num_groups", "rescale_prenorm_residual", "sliding_window"),
@@ -128,7 +128,7 @@ class NemotronH(Decoder):
     def _pattern(fields: Fields) -> list[str]:
         count = fields.layers("num_hidden_layers")
         listed = fields.words(fields.named("layers_block_type", "layer_types"), WORDS, count)
-        letters = fields.letters("hybrid_override_pattern", LETTERS)
+        letters = fields.pattern("hybrid_override_pattern", LETTERS)
         if listed is None and letters is None:
             raise fields.error("hybrid_override_pattern is missing; expected a letter per layer, M, *, - or E")
         if letters is not None and len(letters) != count:

@@ -9,7 +9,7 @@ from symroof import symbols
 from symroof.architectures.decoder import Decoder, Layer, Norms
 from symroof.architectures.families.schema import LAYER_TYPES, positions, stack, transformer_sizes
 from symroof.architectures.fields import Fields
-from symroof.architectures.harmless import COMMON
+from symroof.architectures.ignored_fields import COMMON
 from symroof.architectures.parts.attention import Attention
 from symroof.architectures.parts.mlp import Mlp
 from symroof.architectures.parts.part import ACTIVATIONS
@@ -26,7 +26,7 @@ class Llama(Decoder):
     """
 
     family = "llama"
-    harmless = (*COMMON, "is_llama_config")
+    ignored_fields = (*COMMON, "is_llama_config")
 
     @classmethod
     def read(cls, fields: Fields) -> Self:
@@ -49,7 +49,7 @@ class Mistral(Decoder):
     """
 
     family = "mistral"
-    harmless = COMMON
+    ignored_fields = COMMON
 
     @classmethod
     def read(cls, fields: Fields) -> Self:
@@ -64,7 +64,7 @@ class Phi3(Decoder):
     """
 
     family = "phi3"
-    harmless = (*COMMON, "attention_bias")
+    ignored_fields = (*COMMON, "attention_bias")
 
     @classmethod
     def read(cls, fields: Fields) -> Self:
@@ -103,7 +103,7 @@ class SmolLM3(Decoder):
     """
 
     family = "smollm3"
-    harmless = (*COMMON, "max_window_layers", "use_sliding_window")
+    ignored_fields = (*COMMON, "max_window_layers", "use_sliding_window")
 
     @classmethod
     def read(cls, fields: Fields) -> Self:

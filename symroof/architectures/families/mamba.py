@@ -9,7 +9,7 @@ from symroof import symbols
 from symroof.architectures.decoder import Decoder, Layer
 from symroof.architectures.families.llama import RMS
 from symroof.architectures.fields import Fields
-from symroof.architectures.harmless import COMMON
+from symroof.architectures.ignored_fields import COMMON
 from symroof.architectures.parts import recurrent
 
 MAMBA_COMMON = (
@@ -34,7 +34,7 @@ class Mamba(Decoder):
     """
 
     family = "mamba"
-    harmless = MAMBA_COMMON
+    ignored_fields = MAMBA_COMMON
 
     @classmethod
     def read(cls, fields: Fields) -> Self:
@@ -49,7 +49,7 @@ class FalconMamba(Decoder):
     """
 
     family = "falcon_mamba"
-    harmless = (*MAMBA_COMMON, "use_falcon_mambapy")
+    ignored_fields = (*MAMBA_COMMON, "use_falcon_mambapy")
 
     @classmethod
     def read(cls, fields: Fields) -> Self:
@@ -86,7 +86,7 @@ class Mamba2(Decoder):
     """
 
     family = "mamba2"
-    harmless = (
+    ignored_fields = (
         *MAMBA_COMMON,
         "chunk_size",
         "time_step_rank",

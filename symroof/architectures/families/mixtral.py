@@ -10,7 +10,7 @@ from symroof.architectures.decoder import Decoder, Layer
 from symroof.architectures.families.llama import RMS, silu_by_default
 from symroof.architectures.families.schema import LAYER_TYPES, by_period, expert_sizes, positions, stack, transformer_sizes
 from symroof.architectures.fields import Fields
-from symroof.architectures.harmless import COMMON
+from symroof.architectures.ignored_fields import COMMON
 from symroof.architectures.parts.attention import Attention
 from symroof.architectures.parts.mlp import Experts, Mlp
 
@@ -26,7 +26,7 @@ class Mixtral(Decoder):
     """
 
     family = "mixtral"
-    harmless = COMMON
+    ignored_fields = COMMON
 
     @classmethod
     def read(cls, fields: Fields) -> Self:
@@ -52,7 +52,7 @@ class GptOss(Decoder):
     """
 
     family = "gpt_oss"
-    harmless = (*COMMON, "swiglu_alpha", "swiglu_limit", "initial_context_length")
+    ignored_fields = (*COMMON, "swiglu_alpha", "swiglu_limit", "initial_context_length")
 
     @classmethod
     def read(cls, fields: Fields) -> Self:
@@ -81,7 +81,7 @@ class Ernie45Moe(Decoder):
     """
 
     family = "ernie4_5_moe"
-    harmless = (*COMMON, "moe_capacity", "moe_norm_min", "moe_gate", "moe_use_aux_free", "num_nextn_predict_layers", *UNUSED)
+    ignored_fields = (*COMMON, "moe_capacity", "moe_norm_min", "moe_gate", "moe_use_aux_free", "num_nextn_predict_layers", *UNUSED)
 
     @classmethod
     def read(cls, fields: Fields) -> Self:

@@ -10,7 +10,7 @@ from symroof.architectures.decoder import Decoder, Layer, Norms
 from symroof.architectures.families.llama import RMS, silu_by_default
 from symroof.architectures.families.schema import LAYER_TYPES, expert_sizes, heads_fill, last_of_each, positions, stack, transformer_sizes
 from symroof.architectures.fields import Fields
-from symroof.architectures.harmless import COMMON
+from symroof.architectures.ignored_fields import COMMON
 from symroof.architectures.parts.attention import PER_HEAD_AND_COMPONENT, Attention
 from symroof.architectures.parts.mlp import Experts, Mlp
 from symroof.operators.norm import Norm
@@ -27,7 +27,7 @@ class Olmo(Decoder):
     """
 
     family = "olmo"
-    harmless = OLMO_COMMON
+    ignored_fields = OLMO_COMMON
 
     @classmethod
     def read(cls, fields: Fields) -> Self:
@@ -50,7 +50,7 @@ class Olmo2(Decoder):
     """
 
     family = "olmo2"
-    harmless = OLMO_COMMON
+    ignored_fields = OLMO_COMMON
 
     @classmethod
     def read(cls, fields: Fields) -> Self:
@@ -65,7 +65,7 @@ class Olmo3(Decoder):
     """
 
     family = "olmo3"
-    harmless = OLMO_COMMON
+    ignored_fields = OLMO_COMMON
 
     @classmethod
     def read(cls, fields: Fields) -> Self:
@@ -97,7 +97,7 @@ class Olmoe(Decoder):
     """
 
     family = "olmoe"
-    harmless = OLMO_COMMON
+    ignored_fields = OLMO_COMMON
 
     @classmethod
     def read(cls, fields: Fields) -> Self:

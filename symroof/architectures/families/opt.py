@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from sympy import Expr
 
 from symroof import symbols
-from symroof.architectures.architecture import Architecture, Recorder, attention_axes, residual_stream
+from symroof.architectures.architecture import Architecture, BlockBuilder, attention_axes, residual_stream
 from symroof.architectures.fields import Fields
-from symroof.architectures.harmless import COMMON
+from symroof.architectures.ignored_fields import COMMON
 from symroof.architectures.options import Options
 from symroof.architectures.parts.attention import Attention
 from symroof.architectures.parts.ends import lm_head
@@ -41,7 +41,7 @@ class OPT(Architecture):
     activation: str
 
     family = "opt"
-    harmless = (
+    ignored_fields = (
         *COMMON,
         *("activation_dropout", "attention_dropout", "dropout", "layerdrop", "init_std"),
         *("prefix",),
@@ -88,14 +88,14 @@ class OPT(Architecture):
         positions = Tensor("position_embedding.weight", axes_of("m d"), Storage.WEIGHT, space)
         x = residual_stream(space)
 
-        entry = Recorder()
+        entry = BlockBuilder()
         tokens = entry(embedding("embedding", table, axes_of(f"b s {features}")))
         if self.projected:
             tokens = entry(linear("project_in", "b s d_t, d_t d -> b s d", tokens))
         placed = entry(embedding("position_embedding", positions, axes_of("b s d")))
         entry(add("embedding_add", tokens, placed, into=x))
 
-        layer = Recorder()
+        layer = BlockBuilder()
         inside = layer(self._norm("attn_norm", x)) if self.norm_before else x
         attention = Attention(bias=self.bias, out_bias=self.bias, rotary=False, grouped=False)
         attended = attention(layer, inside, space, options)
@@ -110,7 +110,7 @@ class OPT(Architecture):
         if not self.norm_before:
             layer(norm("mlp_norm", total, Norm.LAYER, weight=self.norm_weights, bias=self.norm_weights, into=x))
 
-        head = Recorder()
+        head = BlockBuilder()
         final = head(self._norm("final_norm", x)) if self.final_norm else x
         if self.projected:
             final = head(linear("project_out", "b s d, d d_t -> b s d_t", final))

@@ -10,7 +10,7 @@ from symroof.architectures.decoder import Decoder, Layer, Norms
 from symroof.architectures.families.llama import silu_by_default
 from symroof.architectures.families.schema import expert_sizes, heads_fill, positions, transformer_sizes
 from symroof.architectures.fields import Fields
-from symroof.architectures.harmless import COMMON
+from symroof.architectures.ignored_fields import COMMON
 from symroof.architectures.parts.attention import Attention
 from symroof.architectures.parts.mlp import Experts, Mlp
 from symroof.architectures.parts.part import ACTIVATIONS
@@ -27,7 +27,7 @@ class Phi(Decoder):
     """
 
     family = "phi"
-    harmless = COMMON
+    ignored_fields = COMMON
 
     @classmethod
     def read(cls, fields: Fields) -> Self:
@@ -62,7 +62,7 @@ class PhiMoe(Decoder):
     """
 
     family = "phimoe"
-    harmless = COMMON
+    ignored_fields = COMMON
 
     @classmethod
     def read(cls, fields: Fields) -> Self:

@@ -11,7 +11,7 @@ from symroof.architectures.decoder import Decoder
 from symroof.architectures.families.llama import RMS, silu_by_default
 from symroof.architectures.families.schema import LAYER_TYPES, expert_sizes, positions, sparse_layers, stack, transformer_sizes
 from symroof.architectures.fields import Fields
-from symroof.architectures.harmless import COMMON
+from symroof.architectures.ignored_fields import COMMON
 from symroof.architectures.parts.attention import Attention
 from symroof.architectures.parts.mlp import Experts, Mlp
 from symroof.operators.norm import Norm
@@ -28,7 +28,7 @@ class Qwen2(Decoder):
     """
 
     family = "qwen2"
-    harmless = (*COMMON, "attention_bias", "use_mrope")
+    ignored_fields = (*COMMON, "attention_bias", "use_mrope")
 
     @classmethod
     def read(cls, fields: Fields) -> Self:
@@ -44,7 +44,7 @@ class Qwen3(Decoder):
     """
 
     family = "qwen3"
-    harmless = COMMON
+    ignored_fields = COMMON
 
     @classmethod
     def read(cls, fields: Fields) -> Self:
@@ -62,7 +62,7 @@ class Qwen2Moe(Decoder):
     """
 
     family = "qwen2_moe"
-    harmless = (*COMMON, *UNUSED)
+    ignored_fields = (*COMMON, *UNUSED)
 
     @classmethod
     def read(cls, fields: Fields) -> Self:
@@ -82,7 +82,7 @@ class Qwen3Moe(Decoder):
     """
 
     family = "qwen3_moe"
-    harmless = (*COMMON, *UNUSED, "max_window_layers", "qkv_bias", "use_qk_norm")
+    ignored_fields = (*COMMON, *UNUSED, "max_window_layers", "qkv_bias", "use_qk_norm")
 
     @classmethod
     def read(cls, fields: Fields) -> Self:
@@ -133,7 +133,7 @@ def sparse(fields: Fields, sizes: dict[Any, int], mixers: Sequence[str], parts: 
     mlps = sparse_layers(fields, len(mixers))
     common = Mlp(activation, width="f_s", name="shared_") if shared else None
     if "moe" in mlps:
-        sizes |= expert_sizes(fields, width="moe_intermediate_size", spelled="num_experts")
+        sizes |= expert_sizes(fields, width="moe_intermediate_size", inline_definitions="num_experts")
         sizes |= {symbols.f_s: fields.size("shared_expert_intermediate_size")} if shared else {}
     if "dense" in mlps:
         sizes |= {symbols.f: fields.size("intermediate_size")}

@@ -10,7 +10,7 @@ from symroof.architectures.decoder import Decoder
 from symroof.architectures.families.qwen import UNUSED, sparse
 from symroof.architectures.families.schema import last_of_each, transformer_sizes
 from symroof.architectures.fields import Fields
-from symroof.architectures.harmless import COMMON
+from symroof.architectures.ignored_fields import COMMON
 from symroof.architectures.parts.attention import Attention
 from symroof.architectures.parts.recurrent import GatedDelta
 from symroof.operators.norm import Norm
@@ -25,7 +25,7 @@ class Qwen3Next(Decoder):
     """
 
     family = "qwen3_next"
-    harmless = (*COMMON, *UNUSED, "use_sliding_window")
+    ignored_fields = (*COMMON, *UNUSED, "use_sliding_window")
 
     @classmethod
     def read(cls, fields: Fields) -> Self:

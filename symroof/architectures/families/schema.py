@@ -92,7 +92,7 @@ def sparse_layers(fields: Fields, count: int) -> list[str]:
 
 
 def expert_sizes(
-    fields: Fields, *, width: str, defaults: Mapping[str, int] | None = None, spelled: str = "num_local_experts"
+    fields: Fields, *, width: str, defaults: Mapping[str, int] | None = None, inline_definitions: str = "num_local_experts"
 ) -> dict[Symbol, int]:
     """Experts, experts per token, their intermediate size, under any of the spellings.
 
@@ -100,10 +100,10 @@ def expert_sizes(
     ----------
     width : the field of the experts' intermediate size.
     defaults : what absent fields mean: "experts", "chosen".
-    spelled : the field of the number of experts that a message on its absence names.
+    inline_definitions : the field of the number of experts that a message on its absence names.
     """
     known: Mapping[str, Any] = defaults or {}
-    experts = fields.named(spelled, *EXPERTS)
+    experts = fields.named(inline_definitions, *EXPERTS)
     chosen = fields.named("num_experts_per_tok", "num_experts_per_token", "experts_per_token", "moe_k", "moe_topk")
     sizes = {
         symbols.E: fields.size(experts, known["experts"]) if "experts" in known else fields.size(experts),

@@ -11,7 +11,7 @@ from symroof.architectures.families.llama import silu_by_default
 from symroof.architectures.families.phi import LAYER_NORM
 from symroof.architectures.families.schema import heads_fill, positions, transformer_sizes
 from symroof.architectures.fields import Fields
-from symroof.architectures.harmless import COMMON
+from symroof.architectures.ignored_fields import COMMON
 from symroof.architectures.parts.attention import PER_HEAD_AND_COMPONENT, Attention
 from symroof.architectures.parts.mlp import Mlp
 from symroof.architectures.parts.part import ACTIVATIONS
@@ -26,7 +26,7 @@ class Starcoder2(Decoder):
     """
 
     family = "starcoder2"
-    harmless = (*COMMON, "mlp_type", "norm_type")
+    ignored_fields = (*COMMON, "mlp_type", "norm_type")
 
     @classmethod
     def read(cls, fields: Fields) -> Self:
@@ -54,7 +54,7 @@ class StableLm(Decoder):
     """
 
     family = "stablelm"
-    harmless = COMMON
+    ignored_fields = COMMON
 
     @classmethod
     def read(cls, fields: Fields) -> Self:

@@ -9,9 +9,9 @@ from typing import Any, Self
 from sympy import Expr, Integer
 
 from symroof import symbols
-from symroof.architectures.architecture import Architecture, Recorder, attention_axes, residual_stream
+from symroof.architectures.architecture import Architecture, BlockBuilder, attention_axes, residual_stream
 from symroof.architectures.fields import Fields
-from symroof.architectures.harmless import COMMON
+from symroof.architectures.ignored_fields import COMMON
 from symroof.architectures.options import Options
 from symroof.architectures.parts.attention import Attention
 from symroof.architectures.parts.mlp import Mlp
@@ -53,7 +53,7 @@ class VisionTransformer(Architecture):
 
     family = "vit"
     generative = False
-    harmless = (
+    ignored_fields = (
         *(*COMMON, "encoder_stride", "pooler_act", "projection_dim", "initializer_factor", "num_image_tokens"),
         *("pooler_output_size", "id2label", "num_labels", "vision_use_head", "vocab_size"),
     )
@@ -107,7 +107,7 @@ class VisionTransformer(Architecture):
         return self._entry(space, x), self._layer(space, x, options), self._end(x)
 
     def _entry(self, space: Space, x: Tensor) -> Block:
-        record = Recorder()
+        record = BlockBuilder()
         pixels = Tensor("pixels", axes_of("b patches C i j"), Storage.ACTIVATION, space)
         rows = record(linear("patch_embedding", "b patches C i j, C i j d -> b patches d", pixels, bias=self.patch_bias))
         learned = [Access(Tensor("position_embedding", axes_of("m d"), Storage.WEIGHT, space), axes_of("s d"))]
@@ -120,7 +120,7 @@ class VisionTransformer(Architecture):
         return record.block("embedding")
 
     def _layer(self, space: Space, x: Tensor, options: Options) -> Block:
-        record = Recorder()
+        record = BlockBuilder()
         attention = replace(self.attention, cached=options.decode)
         attended = attention(record, record(norm("attn_norm", x, Norm.LAYER, bias=True)), space, options)
         middle = record(add("attn_add", x, attended))
@@ -129,7 +129,7 @@ class VisionTransformer(Architecture):
         return record.block("layer", symbols.L)
 
     def _end(self, x: Tensor) -> Block:
-        record = Recorder()
+        record = BlockBuilder()
         final = record(norm("final_norm", x, Norm.LAYER, bias=True))
         if self.pooler == "dense":
             pooled = record(linear("pooler", "b u d, d o -> b u o", final, bias=True))
@@ -140,7 +140,7 @@ class VisionTransformer(Architecture):
             self._attention_pooling(record, final)
         return record.block("head")
 
-    def _attention_pooling(self, record: Recorder, x: Tensor) -> None:
+    def _attention_pooling(self, record: BlockBuilder, x: Tensor) -> None:
         """One learned query over all tokens, then an MLP (SigLIP)."""
         space = x.space
         probe = Tensor("probe", ("d",), Storage.WEIGHT, space)

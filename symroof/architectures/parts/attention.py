@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sympy import Expr
 
 from symroof import symbols
-from symroof.architectures.architecture import Recorder, attention_axes
+from symroof.architectures.architecture import BlockBuilder, attention_axes
 from symroof.architectures.options import Options
 from symroof.operators.attention import CACHE, QUERY, attention
 from symroof.operators.elementwise import ACTIVATION_FLOPS, elementwise
@@ -57,7 +57,7 @@ class Attention:
     def axes(self) -> dict[str, Expr]:
         return attention_axes(self.grouped) | ({"r": symbols.r} if self.rotary else {})
 
-    def __call__(self, record: Recorder, x: Tensor, space: Space, options: Options) -> Tensor:
+    def __call__(self, record: BlockBuilder, x: Tensor, space: Space, options: Options) -> Tensor:
         place = Storage.KV_CACHE if self.cached else Storage.ACTIVATION
         cache = WINDOW_CACHE if "z" in space.sizes else CACHE
         keys, values = Tensor("k_cache", cache, place, space), Tensor("v_cache", cache, place, space)

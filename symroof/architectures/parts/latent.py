@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sympy import Expr, Integer
 
 from symroof import symbols
-from symroof.architectures.architecture import Recorder
+from symroof.architectures.architecture import BlockBuilder
 from symroof.architectures.options import Options
 from symroof.operators.latent_attention import absorbed, decompressed
 from symroof.operators.linear import linear
@@ -42,7 +42,7 @@ class LatentAttention:
             return symbols.r_kv + symbols.r, symbols.h
         return symbols.e_n + symbols.r, Integer(1)
 
-    def __call__(self, record: Recorder, x: Tensor, space: Space, options: Options) -> Tensor:
+    def __call__(self, record: BlockBuilder, x: Tensor, space: Space, options: Options) -> Tensor:
         latent = Tensor("latent_cache", axes_of("b t r_kv"), Storage.KV_CACHE, space)
         keys_rotary = Tensor("k_rotary_cache", axes_of("b t r"), Storage.KV_CACHE, space)
         table = Tensor("cos_sin", axes_of("s r"), Storage.ACTIVATION, space)
@@ -62,7 +62,7 @@ class LatentAttention:
         return record(linear("out_proj", "b s h e_v, h e_v d -> b s d", context, bias=self.bias))
 
     @staticmethod
-    def _absorbed(record: Recorder, queries: tuple[Tensor, Tensor], latent: Tensor, keys_rotary: Tensor, options: Options) -> Tensor:
+    def _absorbed(record: BlockBuilder, queries: tuple[Tensor, Tensor], latent: Tensor, keys_rotary: Tensor, options: Options) -> Tensor:
         q, turned = queries
         q = record(linear("k_up_proj", "b s h e_n, r_kv h e_n -> b s h r_kv", q))
         context = q
@@ -71,7 +71,9 @@ class LatentAttention:
         return record(linear("v_up_proj", "b s h r_kv, r_kv h e_v -> b s h e_v", context))
 
     @staticmethod
-    def _decompressed(record: Recorder, queries: tuple[Tensor, Tensor], latent: Tensor, keys_rotary: Tensor, options: Options) -> Tensor:
+    def _decompressed(
+        record: BlockBuilder, queries: tuple[Tensor, Tensor], latent: Tensor, keys_rotary: Tensor, options: Options
+    ) -> Tensor:
         q, turned = queries
         keys = record(linear("k_up_proj", "b t r_kv, r_kv h e_n -> b t h e_n", latent))
         values = record(linear("v_up_proj", "b t r_kv, r_kv h e_v -> b t h e_v", latent))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sympy import Expr, Integer
 
 from symroof import symbols
-from symroof.architectures.architecture import Recorder
+from symroof.architectures.architecture import BlockBuilder
 from symroof.architectures.options import Options
 from symroof.operators.elementwise import ACTIVATION_FLOPS, activation, add, elementwise
 from symroof.operators.experts import combine, expert_linear
@@ -36,7 +36,7 @@ class Mlp:
     def axes(self) -> dict[str, Expr]:
         return {self.width: getattr(symbols, self.width)}
 
-    def __call__(self, record: Recorder, x: Tensor, space: Space, options: Options) -> Tensor:
+    def __call__(self, record: BlockBuilder, x: Tensor, space: Space, options: Options) -> Tensor:
         del space, options
         f, name = self.width, self.name
         gate = record(linear(f"{name}gate_proj", f"b s d, d {f} -> b s {f}", x, bias=self.bias)) if self.gated else None
@@ -69,7 +69,7 @@ class Experts:
         named = {axis: getattr(symbols, axis) for axis in ("E", "K", "X", "f_e")}
         return named | {"one": Integer(1)} | (self.shared.axes() if self.shared else {})
 
-    def __call__(self, record: Recorder, x: Tensor, space: Space, options: Options) -> Tensor:
+    def __call__(self, record: BlockBuilder, x: Tensor, space: Space, options: Options) -> Tensor:
         logits = record(linear("router", "b s d, d E -> b s E", x, bias=self.router_bias))
         scores = record(softmax("router_softmax", logits))
         if self.correction:

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from sympy import Expr
 
-from symroof.architectures.architecture import Recorder
+from symroof.architectures.architecture import BlockBuilder
 from symroof.architectures.options import Options
 from symroof.operators.tensor import Space, Tensor
 
@@ -31,6 +31,6 @@ class Part(Protocol):
         """The sizes of the axes it uses beside tokens and hidden size."""
         ...
 
-    def __call__(self, record: Recorder, x: Tensor, space: Space, options: Options) -> Tensor:
+    def __call__(self, record: BlockBuilder, x: Tensor, space: Space, options: Options) -> Tensor:
         """Record the operators; *space* is the context that the layer looks at."""
         ...

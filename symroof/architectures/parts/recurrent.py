@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sympy import Expr
 
 from symroof import symbols
-from symroof.architectures.architecture import Recorder
+from symroof.architectures.architecture import BlockBuilder
 from symroof.architectures.options import Options
 from symroof.operators.elementwise import ACTIVATION_FLOPS, elementwise
 from symroof.operators.linear import linear
@@ -37,7 +37,7 @@ class Mamba:
         named = {axis: getattr(symbols, axis) for axis in ("d_i", "d_s", "k_c", "r_t")}
         return named | {"both": 2 * symbols.d_i, "selected": symbols.r_t + 2 * symbols.d_s}
 
-    def __call__(self, record: Recorder, x: Tensor, space: Space, options: Options) -> Tensor:
+    def __call__(self, record: BlockBuilder, x: Tensor, space: Space, options: Options) -> Tensor:
         del space, options
         both = record(linear("in_proj", "b s d, d both -> b s both", x, bias=self.bias))
         mixed = record(causal_convolution("conv", both, "d_i", bias=self.conv_bias))
@@ -76,7 +76,7 @@ class Mamba2:
         inner, shared = symbols.h_s * symbols.e_s, 2 * symbols.g_s * symbols.d_s
         return named | {"d_i": inner, "mixed": inner + shared, "shared": shared, "all": 2 * inner + shared + symbols.h_s}
 
-    def __call__(self, record: Recorder, x: Tensor, space: Space, options: Options) -> Tensor:
+    def __call__(self, record: BlockBuilder, x: Tensor, space: Space, options: Options) -> Tensor:
         del space, options
         projected = record(linear("in_proj", "b s d, d all -> b s all", x, bias=self.bias))
         mixed = record(causal_convolution("conv", projected, "mixed", bias=self.conv_bias))
@@ -100,7 +100,7 @@ class GatedDelta:
         keys, values = 2 * symbols.k_l * symbols.e_k, symbols.h_l * symbols.e_l
         return named | {"mixed": keys + values, "all": keys + 2 * values, "gates": 2 * symbols.h_l}
 
-    def __call__(self, record: Recorder, x: Tensor, space: Space, options: Options) -> Tensor:
+    def __call__(self, record: BlockBuilder, x: Tensor, space: Space, options: Options) -> Tensor:
         del space, options
         projected = record(linear("in_proj", "b s d, d all -> b s all", x))
         gates = record(linear("gates_proj", "b s d, d gates -> b s gates", x))

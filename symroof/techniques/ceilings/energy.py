@@ -24,7 +24,7 @@ class EnergyModel(Technique):
     FLOP per joule    ``1 / (eps_F + eps_B / I + pi_0 max(1 / P, 1 / (I BW)))``
     ================= ==========================================
 
-    Times overlap and joules do not, so the curve of FLOP/J over intensity is an arch and has no ridge. `symroof.analysis.energy`
+    Times overlap and joules do not, so the curve of FLOP/J over intensity is an arch and has no ridge. `symroof.roof.energy`
     tells the joules of a step and of its operators.
 
     Parameters
@@ -33,7 +33,7 @@ class EnergyModel(Technique):
     power : pi_0 in watts, drawn whatever runs; 0 is none.
 
     >>> import symroof
-    >>> from symroof.analysis.energy import energy
+    >>> from symroof.roof.energy import energy
     >>> step = symroof.load_model("llama-2-7b").decode(symbolic=True).apply(EnergyModel(power=0))
     >>> print(energy(step)["v_proj"].joules)
     2*L*b*d*e*eps_F*k + L*eps_B*(a*b*d/8 + b*c*e*k/8 + d*e*k*w/8) joule

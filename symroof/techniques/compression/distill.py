@@ -58,16 +58,16 @@ class Distill(Technique):
         raise refuse_graph(self)
 
     def check(self, step: Step) -> None:
-        if earlier := _technique_of(step.letters):
+        if earlier := _technique_of(step.symbolic):
             raise InputError(f"{self.name} changes the model: put it before {earlier}")
         student = load_model(self.model)
-        teaches = any(operator.name == "lm_head" for operator, _ in step.letters)
+        teaches = any(operator.name == "lm_head" for operator, _ in step.symbolic)
         if student.architecture.generative != teaches:
             kinds = ("predicts no tokens", "predicts tokens")
             raise InputError(
                 f"{self.name}: {student.name} {kinds[not teaches]}, {step.model} {kinds[teaches]}: expected a student of its kind"
             )
-        count = step.letters.bind(step.values).parameter_count()
+        count = step.symbolic.bind(step.values).parameter_count()
         if count.is_number and student.parameters >= count:
             raise InputError(
                 f"{self.name}: the student {student.name} has {student.parameters} parameters, {step.model} {count}: expected fewer"
@@ -78,9 +78,9 @@ class Distill(Technique):
         student = load_model(self.model)
         symbolic = not step.values.keys() - step.options.inputs().keys()
         made = student.step(step.options, symbolic=symbolic)
-        letters = made.letters if symbolic else made.letters.bind(student.dimensions)
+        letters = made.symbolic if symbolic else made.symbolic.bind(student.dimensions)
         told = f"distill: {student.name} ({student.parameters} parameters) stands in for {step.model}; accuracy is not modelled"
-        return replace(made, letters=replace(letters, statements=(*letters.statements, told)))
+        return replace(made, symbolic=replace(letters, statements=(*letters.statements, told)))
 
 
 def _technique_of(graph: Graph) -> str | None:

@@ -32,7 +32,7 @@ def kind_of(graph: Graph, kind: str) -> Block:
     return next(iter(repeated.values()))
 
 
-def set_apart(graph: Graph, kind: str, count: Expr) -> tuple[Graph, set[int]]:
+def split_block(graph: Graph, kind: str, count: Expr) -> tuple[Graph, set[int]]:
     """The graph with so many layers of a kind in a block of their own, and the ids of the tensors that these alone have.
 
     Their operators are called ``<name>.kept``. What is not their own, as the residual stream and the table of the rotary
@@ -40,7 +40,7 @@ def set_apart(graph: Graph, kind: str, count: Expr) -> tuple[Graph, set[int]]:
 
     >>> import symroof
     >>> from symroof.symbols import n_k
-    >>> graph, _ = set_apart(symroof.load_model("opt-125m").decode(symbolic=True).letters, "", n_k)
+    >>> graph, _ = split_block(symroof.load_model("opt-125m").decode(symbolic=True).symbolic, "", n_k)
     >>> [(block.name, block.count) for block in graph.blocks][1:3]
     [('layer.kept', n_k), ('layer', L - n_k)]
     """

@@ -14,7 +14,7 @@ from symroof.errors import InputError
 from symroof.operators.graph import Graph
 from symroof.operators.operator import Operator
 from symroof.operators.tensor import DEFAULT_BITS, Access, Axes, Storage, Tensor
-from symroof.techniques.compression.linears import Wider, linears, matrix, remade, shapes
+from symroof.techniques.compression.selectors import Wider, linears, map_operators, matrix, shapes
 from symroof.techniques.technique import Example, Number, Technique, number, word
 
 
@@ -57,11 +57,11 @@ class LowRank(Technique):
     operators: str = word("", meaning="linear operators, joined by +")
 
     def check(self, step: Step) -> None:
-        chosen = linears(step.letters, self.operators)
+        chosen = linears(step.symbolic, self.operators)
         if not chosen:
             raise InputError(f"{self.name}: {step.model} has no linear operator in its layers")
         rank = cast(Expr, self.rank)
-        for name, (inputs, outputs) in shapes(step.letters, step.values, chosen).items():
+        for name, (inputs, outputs) in shapes(step.symbolic, step.values, chosen).items():
             most = Min(inputs, outputs)
             if rank.is_number and most.is_number and rank > most:
                 raise InputError(
@@ -75,7 +75,7 @@ class LowRank(Technique):
         def factorized(operator: Operator) -> tuple[Operator, ...]:
             return _factorized(operator, wider)
 
-        return remade(graph, factorized, linears(graph, self.operators))
+        return map_operators(graph, factorized, linears(graph, self.operators))
 
     def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
         which = self.operators or "linear operators of the layers"

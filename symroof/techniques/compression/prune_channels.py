@@ -70,8 +70,8 @@ class PruneChannels(Technique):
         if step.options.accounting != "exact" and self.of != "mlp":
             raise InputError(f"{self.name}: accounting {step.options.accounting!r} has its own cache: prune of=mlp there, or use 'exact'")
         share = cast(Expr, self.share)
-        for axis, size in self._sizes(step.letters).items():
-            bound = substitute(substitute(size, step.letters.definitions), step.values)
+        for axis, size in self._sizes(step.symbolic).items():
+            bound = substitute(substitute(size, step.symbolic.definitions), step.values)
             if not bound.is_number or not share.is_number:
                 continue
             kept = share * bound

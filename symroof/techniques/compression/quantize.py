@@ -15,9 +15,9 @@ from symroof.operators.graph import Graph
 from symroof.operators.operator import Operator
 from symroof.operators.tensor import Storage
 from symroof.symbols import substitute
-from symroof.techniques.compression.layers import APART, kind_of, set_apart
-from symroof.techniques.compression.linears import linears, shapes, weights_of
-from symroof.techniques.compression.narrow import Width, narrow
+from symroof.techniques.compression.layers import APART, kind_of, split_block
+from symroof.techniques.compression.retype import Width, narrow
+from symroof.techniques.compression.selectors import linears, shapes, weights_of
 from symroof.techniques.technique import Example, Number, Technique, number, word
 
 SCALE = Integer(16)
@@ -98,13 +98,13 @@ class Quantize(Technique):
             raise InputError(f"{self.name}: {told}: quantize weights alone there, in all layers, or use 'exact'")
         layers, group = cast(Expr, self.keep_layers), cast(Expr | None, self.group)
         if layers != 0 and layers.is_number:
-            block = kind_of(step.letters, self.kind)
-            there = substitute(substitute(block.count, step.letters.definitions), step.values)
+            block = kind_of(step.symbolic, self.kind)
+            there = substitute(substitute(block.count, step.symbolic.definitions), step.values)
             if there.is_number and layers >= there:
                 raise InputError(f"{self.name}: keep_layers {self.keep_layers}: expected fewer than the {there} of {block.name}")
         if group is None or not group.is_number:
             return
-        for name, (inputs, _) in shapes(step.letters, step.values, self._chosen(step.letters)).items():
+        for name, (inputs, _) in shapes(step.symbolic, step.values, self._chosen(step.symbolic)).items():
             if inputs.is_number and inputs % group != 0:
                 fits = next(size for size in range(int(min(group, inputs)), 0, -1) if inputs % size == 0)
                 raise InputError(
@@ -121,7 +121,7 @@ class Quantize(Technique):
         chosen, spared = self._chosen(graph), set[int]()
         if given["keep_layers"] != 0:
             chosen_names = {one.name for one in chosen.values()}
-            graph, spared = set_apart(graph, self.kind, given["keep_layers"])
+            graph, spared = split_block(graph, self.kind, given["keep_layers"])
             chosen = {id(one): one for one, _ in graph if one.name in chosen_names}
         shared = given.get("scale", SCALE) + given["zero"]
         widths = {}

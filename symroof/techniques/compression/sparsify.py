@@ -13,7 +13,7 @@ from symroof.architectures.step import Step
 from symroof.errors import InputError
 from symroof.operators.graph import Graph
 from symroof.operators.operator import Operator
-from symroof.techniques.compression.linears import Wider, linears, matrix, remade, shapes
+from symroof.techniques.compression.selectors import Wider, linears, map_operators, matrix, shapes
 from symroof.techniques.technique import Example, Number, Technique, number, word
 
 HALF, METADATA, PERIOD = Rational(1, 2), Integer(2), 4
@@ -84,12 +84,12 @@ class Sparsify(Technique):
         object.__setattr__(self, "index", METADATA)
 
     def check(self, step: Step) -> None:
-        chosen = linears(step.letters, self.operators)
+        chosen = linears(step.symbolic, self.operators)
         if not chosen:
             raise InputError(f"{self.name}: {step.model} has no linear operator in its layers")
         if self.pattern == "none":
             return
-        for name, (inputs, _) in shapes(step.letters, step.values, chosen).items():
+        for name, (inputs, _) in shapes(step.symbolic, step.values, chosen).items():
             if inputs.is_number and inputs % PERIOD != 0:
                 raise InputError(f"{self.name}: the {inputs} inputs of {name} are no multiple of {PERIOD}: pattern 2:4 does not fit it")
         if twice := [one.name for one in chosen.values() if one.sparse]:
@@ -112,7 +112,7 @@ class Sparsify(Technique):
                 operator, space=kept.space(operator.space), reads=reads, work=work, sparse=operator.sparse or self.pattern == "2:4"
             )
 
-        return remade(graph, thinned, chosen)
+        return map_operators(graph, thinned, chosen)
 
     def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
         if self.pattern == "2:4":

@@ -15,7 +15,7 @@ from symroof.operators.graph import Block, Graph
 from symroof.operators.linear import linear
 from symroof.operators.operator import Operator
 from symroof.operators.tensor import Access, Space, Storage, Tensor
-from symroof.techniques.decoding.union import Resized, layers, refuse_digits, reshaped, tokens_of, union
+from symroof.techniques.decoding.expected_distinct import Resized, layers, refuse_digits, reshaped, tokens_of, union
 from symroof.techniques.technique import Example, Number, Technique, number, word
 
 NEURONS, HEADS = frozenset("f"), frozenset("kg")

@@ -15,7 +15,7 @@ from symroof.operators.graph import Block, Graph
 from symroof.operators.operator import Operator
 from symroof.operators.tensor import Access, Storage
 from symroof.symbols import substitute
-from symroof.techniques.decoding.union import Resized, exponents, layers, refuse_digits, reshaped, union
+from symroof.techniques.decoding.expected_distinct import Resized, exponents, layers, refuse_digits, reshaped, union
 from symroof.techniques.technique import Example, Number, Technique, number, refuse_graph, word
 
 
@@ -46,7 +46,7 @@ class EarlyExit(Technique):
 
     >>> import symroof
     >>> step = symroof.load_model("llama-2-7b").decode(symbolic=True)
-    >>> print(step.apply(EarlyExit(exits="independent")).letters.blocks[1].count)
+    >>> print(step.apply(EarlyExit(exits="independent")).symbolic.blocks[1].count)
     L*(1 - (1 - lambda)**b)
 
     Sources: Schuster et al. (2022), CALM, arXiv:2207.07061; Teerapittayanon et al. (2016), BranchyNet, arXiv:1709.01686.
@@ -84,8 +84,8 @@ class EarlyExit(Technique):
         total = self._single(step.graph).count
         if not total.is_integer:
             raise InputError(f"{self.name}: exits=geometric needs the number of layers; it is {total} here")
-        defined = super().on_graph(step.letters)
-        return replace(step, letters=replace(defined, definitions={**defined.definitions, symbols.L_x: self._run(defined, int(total))}))
+        defined = super().on_graph(step.symbolic)
+        return replace(step, symbolic=replace(defined, definitions={**defined.definitions, symbols.L_x: self._run(defined, int(total))}))
 
     def check(self, step: Step) -> None:
         if self.exits == "together":
@@ -102,7 +102,7 @@ class EarlyExit(Technique):
 
     def _run(self, graph: Graph, total: int) -> Expr:
         """Layers that some sequence runs through: the expected number of layers with any, over the distribution."""
-        stay = 1 - (symbols.p_x if symbols.p_x in graph.letters else cast(Expr, self.exit))
+        stay = 1 - (symbols.p_x if symbols.p_x in graph.free_symbols else cast(Expr, self.exit))
         return 1 + Add(*(union(stay**behind, symbols.b) for behind in range(1, total)))
 
     def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:

@@ -13,7 +13,7 @@ from symroof.architectures.step import Step
 from symroof.errors import InputError
 from symroof.operators.graph import Graph
 from symroof.symbols import substitute
-from symroof.techniques.decoding.union import refuse_digits, union
+from symroof.techniques.decoding.expected_distinct import refuse_digits, union
 from symroof.techniques.technique import Example, Number, Technique, number, refuse_graph
 
 PARTS = 1 << 16
@@ -73,7 +73,7 @@ class ExpertRouting(Technique):
             raise InputError(f"{self.name}: skew {skew}: expected at most {STEEPEST}, with a denominator of at most {FINEST}")
 
     def check(self, step: Step) -> None:
-        tokens = self._tokens(step.letters)
+        tokens = self._tokens(step.symbolic)
         routed, experts = (step.values.get(symbol, symbol) for symbol in (symbols.K, symbols.E))
         share = routed / experts if self.skew == 0 else Rational(1, PARTS)
         refuse_digits(self.name, share, substitute(tokens, step.values))
@@ -90,9 +90,9 @@ class ExpertRouting(Technique):
         routed, experts = (step.values.get(symbol, symbol) for symbol in (symbols.K, symbols.E))
         if not (routed.is_number and experts.is_number):
             raise InputError(f"{self.name}: skew {self.skew} needs the numbers of experts; here they are symbols")
-        tokens = self._tokens(step.letters)
+        tokens = self._tokens(step.symbolic)
         touched = Add(*(union(share, tokens) for share in shares(cast(Rational, self.skew), int(experts), int(routed))))
-        return replace(step, letters=self._routed(step.letters, touched))
+        return replace(step, symbolic=self._routed(step.symbolic, touched))
 
     def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
         del given

@@ -11,7 +11,7 @@ from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.errors import InputError
 from symroof.operators.graph import Graph
-from symroof.techniques.decoding.union import layers
+from symroof.techniques.decoding.expected_distinct import layers
 from symroof.techniques.technique import Example, Number, Technique, number
 
 
@@ -36,7 +36,7 @@ class SkipLayers(Technique):
 
     >>> import symroof
     >>> step = symroof.load_model("llama-2-7b").decode(symbolic=True)
-    >>> print(step.apply(SkipLayers(layers=8)).letters.blocks[1].count)
+    >>> print(step.apply(SkipLayers(layers=8)).symbolic.blocks[1].count)
     L - n_x
 
     Source: Fan et al. (2019), LayerDrop, arXiv:1909.11556.

@@ -14,7 +14,7 @@ from symroof.architectures.step import Step
 from symroof.errors import InputError
 from symroof.operators.graph import Block, Graph
 from symroof.symbols import substitute
-from symroof.techniques.decoding.union import Resized
+from symroof.techniques.decoding.expected_distinct import Resized
 from symroof.techniques.decoding.verification import expected, renamed, require_exact, require_verifiable, verified
 from symroof.techniques.technique import Example, Number, Technique, number, refuse_graph, word
 
@@ -35,7 +35,7 @@ class Speculative(Technique):
     Weights and cache are read once for gamma + 1 tokens, so intensity rises by up to gamma + 1; FLOPs per token rise
     by ``(gamma + 1 + kappa_d gamma) / tokens``. With T(gamma) the time of such a step, it pays while tokens are more
     than ``T(gamma) / T(0)``: at batch 1, memory-bound, by Leviathan's ``tokens / (kappa_d gamma + 1)``; compute-bound
-    never. For a dense model some length pays exactly if ``alpha > T(1)/T(0) - 1`` (`symroof.analysis.speculation`).
+    never. For a dense model some length pays exactly if ``alpha > T(1)/T(0) - 1`` (`symroof.questions.speculation`).
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ class Speculative(Technique):
 
     >>> import symroof
     >>> step = symroof.load_model("llama-2-7b").decode(symbolic=True)
-    >>> step.apply(Speculative(length=2, draft_cost=0)).letters.tokens
+    >>> step.apply(Speculative(length=2, draft_cost=0)).symbolic.tokens
     alpha**2 + alpha + 1
 
     Source: Leviathan et al. (2023), arXiv:2211.17192, equation 1 and theorem 3.8.
@@ -92,9 +92,9 @@ class Speculative(Technique):
             return super().on_step(step)
         self.check(step)
         drafts, definitions = self._drafting(step)
-        changed = super().on_graph(step.letters)
+        changed = super().on_graph(step.symbolic)
         return replace(
-            step, letters=replace(changed, blocks=(*drafts, *changed.blocks), definitions={**changed.definitions, **definitions})
+            step, symbolic=replace(changed, blocks=(*drafts, *changed.blocks), definitions={**changed.definitions, **definitions})
         )
 
     def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
@@ -115,8 +115,8 @@ class Speculative(Technique):
         """The draft model's steps, with its dimensions in numbers, and what its window or its experts are."""
         model = load_model(self.draft)
         self._same_vocabulary(model, step)
-        length = self.parameters(step.letters)[0]["length"]
-        own = model.step(replace(step.options, mla="auto")).letters
+        length = self.parameters(step.symbolic)[0]["length"]
+        own = model.step(replace(step.options, mla="auto")).symbolic
         later = {**model.dimensions, symbols.t: symbols.t + (length - 1) / 2}
         graph, definitions = _apart(own, own.definitions, later)
         blocks = tuple(replace(renamed(block, DRAFT), count=length * block.count, copies=block.resident) for block in graph.blocks)

@@ -13,7 +13,7 @@ from symroof.operators.graph import Block, Graph
 from symroof.operators.operator import Kind, Operator
 from symroof.operators.tensor import Access, Space
 from symroof.symbols import substitute
-from symroof.techniques.decoding.union import Resized, exponents, more_tokens, reshaped
+from symroof.techniques.decoding.expected_distinct import Resized, exponents, more_tokens, reshaped
 
 
 def verified(graph: Graph, queries: Expr, *, tree: bool = False) -> Graph:

@@ -11,7 +11,7 @@ from symroof import symbols
 from symroof.operators.graph import CONTRACTIONS, Block, Graph
 from symroof.operators.operator import ADDED, Operator
 from symroof.operators.tensor import Storage, Tensor
-from symroof.techniques.compression.linears import linears, weights_of
+from symroof.techniques.compression.selectors import linears, weights_of
 from symroof.techniques.hardware.unit import EVERY, AddedUnit
 from symroof.techniques.technique import Example, Number, Technique, number, word
 

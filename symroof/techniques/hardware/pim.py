@@ -16,7 +16,7 @@ from symroof.operators.graph import CONTRACTIONS, Graph
 from symroof.operators.operator import Operator
 from symroof.operators.tensor import Storage
 from symroof.techniques.hardware.unit import AddedUnit, added
-from symroof.techniques.system.sequences import attends
+from symroof.techniques.system.token_axes import attends
 from symroof.techniques.technique import Example, Number, Technique, number, word
 
 ATTENTION = "attention"

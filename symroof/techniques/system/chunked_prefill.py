@@ -15,7 +15,7 @@ from symroof.operators.attention import cache_passes
 from symroof.operators.graph import Block, Graph
 from symroof.operators.operator import Kind, Operator
 from symroof.operators.tensor import Access, Storage, Tensor
-from symroof.techniques.system.sequences import attends, refuse_windows, require_phase, touched
+from symroof.techniques.system.token_axes import attends, refuse_windows, require_phase, touched
 from symroof.techniques.technique import Example, Number, Technique, number
 
 ROWS = ("s", "u", "s_c")

@@ -53,7 +53,7 @@ class DataParallel(Parallel):
         return substituted(graph, {symbols.b: symbols.b / n, symbols.b_p: symbols.b_p / n})
 
     def check(self, step: Step) -> None:
-        prompts = step.letters.definitions.get(symbols.b_p)  # of a mixed batch
+        prompts = step.symbolic.definitions.get(symbols.b_p)  # of a mixed batch
         sequences = axis_sizes(step)["b"] if prompts is None else step.values.get(symbols.b, symbols.b)
         self.even({"sequences": sequences} | ({"prompts": prompts} if prompts is not None else {}))
 

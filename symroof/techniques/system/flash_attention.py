@@ -10,10 +10,10 @@ from sympy import Expr, Max, floor
 from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.errors import InputError
-from symroof.operators.attention import FUSED, STEPS, block_rows, block_shape, streamed
-from symroof.operators.fusion import fused, put_in_place
+from symroof.operators.attention import FUSED, STEPS, as_flash_attention, block_rows, block_shape
+from symroof.operators.fusion import fused, replace_group
 from symroof.operators.graph import Block, Graph
-from symroof.operators.operator import MOVERS, Operator
+from symroof.operators.operator import COMMUNICATION, Operator
 from symroof.symbols import substitute
 from symroof.techniques.technique import Example, Number, Technique, number
 
@@ -81,7 +81,7 @@ class FlashAttention(Technique):
                 f"{self.name} rewrites accounting 'exact'; {step.options.accounting!r} counts fused attention its own way: "
                 "ask for it with the option flash_attention"
             )
-        for _, members in attention_of(step.letters, self.name):
+        for _, members in attention_of(step.symbolic, self.name):
             group = substitute(block_shape(members[0])[1], step.values)
             if isinstance(self.rows, Expr) and self.rows.is_number and group.is_number and self.rows < group:
                 raise InputError(
@@ -94,8 +94,8 @@ class FlashAttention(Technique):
         blocks: dict[int, Block] = {}
         definitions = dict(graph.definitions)
         for block, members in found:
-            whole = streamed(members, fused(graph, block, members))
-            blocks[id(block)] = put_in_place(block, members, [whole])
+            whole = as_flash_attention(members, fused(graph, block, members))
+            blocks[id(block)] = replace_group(block, members, [whole])
             if any(symbols.R in access.times.free_symbols for access in whole.reads):
                 components, group = block_shape(members[0])
                 definitions[symbols.R] = positions(components, group, given.get("rows"))
@@ -127,7 +127,7 @@ def attention_of(graph: Graph, name: str) -> list[tuple[Block, list[Operator]]]:
     """
     found = []
     for block in graph.blocks:
-        members = [one for one in block.operators if one.kind not in MOVERS and not set(STEPS).isdisjoint(one.name.split("."))]
+        members = [one for one in block.operators if one.kind not in COMMUNICATION and not set(STEPS).isdisjoint(one.name.split("."))]
         if {STEPS[0], "softmax", STEPS[-1]} <= {piece for one in members for piece in one.name.split(".")}:
             found.append((block, members))
     if not found:

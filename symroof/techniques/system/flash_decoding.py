@@ -12,7 +12,7 @@ from symroof.architectures.step import Step
 from symroof.errors import InputError
 from symroof.operators.attention import ATTENTION, FUSED
 from symroof.operators.graph import Block, Graph
-from symroof.operators.operator import MOVERS, Kind, Operator, Work
+from symroof.operators.operator import COMMUNICATION, Kind, Operator, Work
 from symroof.operators.tensor import Access, Storage, Tensor
 from symroof.techniques.system.flash_attention import FlashAttention
 from symroof.techniques.technique import Example, Number, Technique, number
@@ -116,7 +116,7 @@ class FlashDecoding(Technique):
         definitions = dict(graph.definitions)
 
         def split(operator: Operator, block: Block) -> Operator | tuple[Operator, ...]:
-            if FUSED not in operator.name.split(".") or operator.kind in MOVERS:
+            if FUSED not in operator.name.split(".") or operator.kind in COMMUNICATION:
                 return operator
             if operator.space.sizes["s"] == operator.space.sizes["t"] != 1:
                 raise InputError(f"{self.name} splits the context of a decode step; this is a prompt")

@@ -9,12 +9,12 @@ from sympy import Expr
 
 from symroof.errors import InputError, nearest, quote
 from symroof.operators.attention import ATTENTION, FUSED
-from symroof.operators.fusion import apart, between, fused, group_of, put_in_place
+from symroof.operators.fusion import apart, between, fused, group_of, replace_group
 from symroof.operators.graph import CONTRACTIONS, Block, Graph
 from symroof.operators.operator import Operator
-from symroof.techniques.system.engine import groups
 from symroof.techniques.system.flash_attention import FlashAttention
 from symroof.techniques.system.flash_decoding import FlashDecoding
+from symroof.techniques.system.fusion_presets import groups
 from symroof.techniques.technique import Example, Technique, word
 
 PRESETS = ("none", "engine", "flash-attention", "flash-decoding")
@@ -121,7 +121,7 @@ def together(graph: Graph, block: Block, members: Sequence[Operator]) -> Graph:
     units = {None if one.unit is None else one.unit.title for one in members}
     if len(units) > 1 or (members[0].unit is None and len({one.sparse for one in members if one.kind in CONTRACTIONS}) > 1):
         raise InputError(f"fuse: {members[0].name} and {members[-1].name} run on different units")
-    placed = put_in_place(block, members, [fused(graph, block, members)])
+    placed = replace_group(block, members, [fused(graph, block, members)])
     return replace(graph, blocks=tuple(placed if one is block else one for one in graph.blocks))
 
 

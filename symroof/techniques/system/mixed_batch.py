@@ -16,7 +16,7 @@ from symroof.operators.graph import Block, Graph
 from symroof.operators.operator import Kind, Operator
 from symroof.operators.state_space import convolved
 from symroof.operators.tensor import Access, Space, Tensor
-from symroof.techniques.system.sequences import attends, paired, refuse_windows, require_phase, rows_of, touched
+from symroof.techniques.system.token_axes import attends, paired, refuse_windows, require_phase, rows_of, touched
 from symroof.techniques.technique import Example, Number, Technique, number, word
 
 PER_TOKEN = ("t", "u", "s_c")

@@ -12,7 +12,7 @@ from symroof.errors import InputError
 from symroof.hardware.loader import load_hardware
 from symroof.operators.graph import CONTRACTIONS, Graph
 from symroof.operators.tensor import Access, Level, Storage, Tensor
-from symroof.techniques.system.remote import on_unit
+from symroof.techniques.system.placement import on_unit
 from symroof.techniques.technique import Example, Number, Technique, number, word
 
 ENDS = ("embedding", "head")

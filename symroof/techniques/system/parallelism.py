@@ -28,7 +28,7 @@ class Parallel(Technique):
     def on_graph(self, graph: Graph) -> Graph:
         if self.degree == 1:
             return graph
-        if self.degree == symbols.n_p and symbols.n_p in graph.letters:
+        if self.degree == symbols.n_p and symbols.n_p in graph.free_symbols:
             raise InputError(f"{self.name}: n_p is the degree of an earlier technique; give this one a number")
         return _numbers_first(super().on_graph(graph))
 

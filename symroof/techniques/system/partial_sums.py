@@ -9,7 +9,7 @@ from sympy import Expr
 
 from symroof.operators.collective import all_reduce
 from symroof.operators.graph import Block, Graph
-from symroof.operators.operator import MOVERS, Kind, Operator
+from symroof.operators.operator import COMMUNICATION, Kind, Operator
 from symroof.operators.tensor import Storage
 from symroof.techniques.system.parallelism import refused
 from symroof.techniques.technique import Technique
@@ -69,7 +69,7 @@ def _sums(technique: Technique, operator: Operator, cut: Sequence[str]) -> bool:
 
 def _addends(operator: Operator) -> int:
     """How many of its first operands an operator is a sum of; 0 where it is not linear."""
-    return 1 if operator.kind in MOVERS else LINEAR.get(operator.name.rsplit(".", 1)[-1], 0)
+    return 1 if operator.kind in COMMUNICATION else LINEAR.get(operator.name.rsplit(".", 1)[-1], 0)
 
 
 def _to_be_summed(block: Block, sums: Sequence[bool], outside: set[int]) -> set[int]:

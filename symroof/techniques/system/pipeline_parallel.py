@@ -54,7 +54,7 @@ class PipelineParallel(Linked):
 
     >>> import symroof
     >>> step = symroof.load_model("llama-2-7b").decode(symbolic=True).apply(PipelineParallel())
-    >>> print(step.letters.ceilings.compute, [str(block.count) for block in step.letters.blocks])
+    >>> print(step.symbolic.ceilings.compute, [str(block.count) for block in step.symbolic.blocks])
     m_p/(m_p + n_p - 1) ['1', 'L/n_p', '1', '1']
 
     Sources: Huang et al. (2018), GPipe, arXiv:1811.06965, section 2; Narayanan et al. (2021), arXiv:2104.04473, section 2.2.

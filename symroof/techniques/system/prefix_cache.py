@@ -12,8 +12,8 @@ from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.errors import InputError
 from symroof.operators.graph import Graph
-from symroof.techniques.system.sequences import attends, refuse_windows, require_attention, require_phase
 from symroof.techniques.system.shared_prefix import SharedPrefix, looked_at
+from symroof.techniques.system.token_axes import attends, refuse_windows, require_attention, require_phase
 from symroof.techniques.technique import Example, Number, Technique, number, word
 
 

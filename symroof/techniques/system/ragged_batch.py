@@ -16,7 +16,7 @@ from symroof.operators.attention import cache_passes
 from symroof.operators.graph import Block, Graph
 from symroof.operators.operator import Kind, Operator
 from symroof.operators.tensor import Access, Space, Tensor
-from symroof.techniques.system.sequences import attends, paired, refuse_windows, require_phase
+from symroof.techniques.system.token_axes import attends, paired, refuse_windows, require_phase
 from symroof.techniques.technique import Example, Number, Technique, number
 
 

@@ -11,7 +11,7 @@ from symroof.operators.attention import cache_passes
 from symroof.operators.graph import CONTRACTIONS, Block
 from symroof.operators.operator import Kind, Operator
 from symroof.operators.tensor import Access, Space, Storage, Tensor
-from symroof.techniques.system.sequences import attends, paired
+from symroof.techniques.system.token_axes import attends, paired
 
 
 def looked_at(operator: Operator, _: Block) -> Operator:

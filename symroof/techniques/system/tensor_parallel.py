@@ -52,7 +52,7 @@ class TensorParallel(Linked):
     ============== ===================================================
 
     With A seconds of shared work, C of all payloads crossing the link and H of latency per round it pays while
-    ``n < (A - C) / H``, and one more device while ``n (n + 1) < (A - C) / H`` (`symroof.analysis.parallel`).
+    ``n < (A - C) / H``, and one more device while ``n (n + 1) < (A - C) / H`` (`symroof.questions.scaling`).
 
     Norms, routers, residual adds, and the compressed vectors of latent attention are on every device in full. A device has
     the rows of ``v / n`` tokens of the vocabulary and looks up that share; where n does not divide v, the padding (less

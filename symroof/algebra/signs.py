@@ -1,0 +1,156 @@
+"""The sign of a polynomial whose coefficients are formulas: the crossover in letters, and when there is one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+from sympy import Expr, Not, S, cancel, gcd, sqrt, true
+from sympy.core.relational import Relational
+from sympy.logic.boolalg import Boolean
+
+from symroof.algebra.intervals import COMPUTE, MEMORY
+from symroof.algebra.polynomial import Polynomial, reduced, sign, split
+from symroof.errors import InputError
+
+CROSSES, ALWAYS_MEMORY, ALWAYS_COMPUTE, INTERVALS = "crosses", "always-memory", "always-compute", "intervals"
+DEPENDS = "depends"
+"""Not one answer: it depends on the branch, where a symbol saturates."""
+ALWAYS = {MEMORY: ALWAYS_MEMORY, COMPUTE: ALWAYS_COMPUTE}
+
+
+@dataclass(frozen=True)
+class Case:
+    """What holds under one condition."""
+
+    condition: Boolean
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Solution:
+    """What can be said of the sign of a slack in letters.
+
+    Attributes
+    ----------
+    verdict : "crosses", "always-memory", "always-compute" or "intervals".
+    formula : the crossover, or the upper of two; None where there is none.
+    lower : the lower of two crossovers.
+    below, above : the bound on either side of the formula.
+    condition : when the verdict holds; None where it always does.
+    otherwise : what holds where the condition fails; None where that needs the cases.
+    cases : where the signs of several terms are open, all that can happen; else empty.
+    """
+
+    verdict: str
+    formula: Expr | None = None
+    lower: Expr | None = None
+    below: str | None = None
+    above: str | None = None
+    condition: Boolean | None = None
+    otherwise: str | None = None
+    cases: tuple[Case, ...] = ()
+
+
+def solve_letters(slack: Polynomial) -> Solution:
+    """The crossover in letters, for all positive values of the others.
+
+    >>> from symroof.algebra.polynomial import polynomial
+    >>> from symroof.symbols import b, d, P, BW
+    >>> answer = solve_letters(polynomial(2 * b * d * BW - (b * d / 8 + d) * P, b))
+    >>> answer.formula, answer.condition, answer.otherwise
+    (8*P/(16*BW - P), 16*BW > P, 'always-memory')
+
+    Raises
+    ------
+    InputError
+        The slack is of a degree with no closed form worth reading.
+    """
+    common: Expr = S.One if slack.degree == 0 else cast(Expr, gcd(slack.coefficients))
+    if sign(common) is None:  # one factor decides the sign wherever the rest has only one
+        rest = {sign(cast(Expr, cancel(coefficient / common))) for coefficient in slack.coefficients if coefficient != 0}
+        if len(rest) == 1 and None not in rest:
+            return _constant(common * rest.pop())
+    if slack.degree == 0:
+        return _constant(slack.coefficients[0])
+    if slack.degree == 1:
+        return _line(*slack.coefficients)
+    if slack.degree == 2:
+        return _parabola(*slack.coefficients)
+    raise InputError(f"the slack has degree {slack.degree} in {slack.x}: give numbers for the other letters")
+
+
+def _constant(value: Expr) -> Solution:
+    known = sign(value)
+    if known is None:
+        return Solution(ALWAYS_MEMORY, condition=less(value), otherwise=ALWAYS_COMPUTE)
+    return Solution(ALWAYS_MEMORY if known < 0 else ALWAYS_COMPUTE)
+
+
+def _side(known: int) -> str:
+    return MEMORY if known < 0 else COMPUTE
+
+
+def _line(constant: Expr, slope: Expr) -> Solution:
+    start, rise = sign(constant), sign(slope)
+    if start is not None and rise is not None and start * rise >= 0:
+        return _constant(slope if start == 0 else constant)
+    crossing = _quotient(constant, slope)
+    if start is not None and rise is not None:
+        return Solution(CROSSES, crossing, None, _side(start), _side(rise))
+    if start is not None and start != 0:  # it crosses only if it moves towards zero
+        condition = greater(slope) if start < 0 else less(slope)
+        return Solution(CROSSES, crossing, None, _side(start), _side(-start), condition, ALWAYS[_side(start)])
+    if rise is not None and rise != 0:  # it crosses only if it starts on the other side
+        condition = less(constant) if rise > 0 else greater(constant)
+        return Solution(CROSSES, crossing, None, _side(-rise), _side(rise), condition, ALWAYS[_side(rise)])
+    cases = (
+        Case(greater(slope) & less(constant), "memory-bound below it, compute-bound above"),
+        Case(less(slope) & greater(constant), "compute-bound below it, memory-bound above"),
+        Case(greater(slope) & greater(constant), "always compute-bound"),
+        Case(less(slope) & less(constant), "always memory-bound"),
+    )
+    return Solution(CROSSES, crossing, None, MEMORY, COMPUTE, greater(slope) & less(constant), None, cases)
+
+
+def _parabola(constant: Expr, linear: Expr, leading: Expr) -> Solution:
+    discriminant = linear**2 - 4 * leading * constant
+    root = sqrt(discriminant)
+    upper, lower = (-linear + root) / (2 * leading), (-linear - root) / (2 * leading)
+    two_roots = linear**2 > 4 * leading * constant
+    start, tilt, bend = sign(constant), sign(linear), sign(leading)
+    if start is not None and bend is not None and start * bend < 0:  # one change of sign, one positive root
+        return Solution(CROSSES, upper if bend > 0 else lower, None, _side(start), _side(bend))
+    if start is not None and bend is not None and start * bend > 0:
+        if tilt is not None and tilt * start >= 0:
+            return _constant(leading)
+        # both ends on one side: it dips to the other between two positive roots, if it has them
+        first, second = (upper, lower) if bend < 0 else (lower, upper)
+        turned = (greater(linear) if start < 0 else less(linear)) if tilt is None else true
+        return Solution(INTERVALS, second, first, _side(start), _side(start), turned & two_roots, ALWAYS[_side(start)])
+    cases = (
+        Case(two_roots & greater(leading), "compute-bound outside the two roots, memory-bound between; only positive roots count"),
+        Case(two_roots & less(leading), "memory-bound outside the two roots, compute-bound between; only positive roots count"),
+        Case(Not(two_roots) & greater(leading), "always compute-bound"),
+        Case(Not(two_roots) & less(leading), "always memory-bound"),
+    )
+    return Solution(INTERVALS, upper, lower, None, None, two_roots, None, cases)
+
+
+def _quotient(constant: Expr, slope: Expr) -> Expr:
+    """-constant / slope with as few minus signs as there can be."""
+    over, under = reduced(-constant, slope)
+    turn = sign(under) == -1 or sign(over) == -1 or (sign(under) is None and sign(over) is None and under.could_extract_minus_sign())
+    return (-over).expand() / (-under).expand() if turn else over / under
+
+
+def greater(expression: Expr) -> Relational:
+    """``expression > 0`` with positive terms on both sides."""
+    positive, negative = split(*reduced(expression))
+    return positive > negative
+
+
+def less(expression: Expr) -> Relational:
+    """``expression < 0`` with positive terms on both sides."""
+    positive, negative = split(*reduced(expression))
+    return positive < negative

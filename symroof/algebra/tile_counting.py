@@ -1,0 +1,59 @@
+"""Formulas that count whole blocks of the variable, as FlashAttention does: solved on whole numbers, exactly.
+
+With blocks of R and ``s = R n - j``, ``0 <= j < R``, the number of blocks is n and the slack a polynomial in n
+for each j. Beyond its largest root no sign changes any more; up to there every s is looked at.
+"""
+
+from __future__ import annotations
+
+from sympy import Expr, Integer, Symbol, ceiling, oo
+
+from symroof.algebra.intervals import COMPUTE, MEMORY, Interval, roots
+from symroof.algebra.polynomial import Polynomial, polynomial
+from symroof.errors import InputError
+from symroof.symbols import replaced, substitute
+
+LONGEST = 500_000
+
+
+def counted_intervals(slack: Expr, x: Symbol, block: Expr) -> tuple[Interval, ...]:
+    """The stretches of whole numbers with one bound each.
+
+    >>> from symroof.symbols import s
+    >>> counted_intervals(2 * s - 5 * ceiling(s / 4), s, Integer(4))
+    (Interval(low=1, high=2, bound='memory'), Interval(low=3, high=oo, bound='compute'))
+
+    Raises
+    ------
+    InputError
+        The bound still changes beyond half a million.
+    """
+    size = int(block)
+    residues = [_residue(slack, x, block, rest) for rest in range(size)]
+    last = max((int(ceiling(root)) for residue in residues for root in roots(residue) if root > 0), default=0) + 1
+    if last * size > LONGEST:
+        raise InputError(f"the bound still changes beyond {LONGEST} in {x}")
+    numbers = [[int(coefficient) for coefficient in reversed(residue.coefficients)] for residue in residues]
+    bounds = [_bound(numbers[-position % size], -(-position // size)) for position in range(1, last * size + 1)]
+    found: list[Interval] = []
+    start = 1
+    for position in range(2, len(bounds) + 2):
+        if position > len(bounds) or bounds[position - 1] != bounds[start - 1]:
+            high = oo if position > len(bounds) else Integer(position - 1)
+            found.append(Interval(Integer(start), high, bounds[start - 1]))
+            start = position
+    return tuple(found)
+
+
+def _residue(slack: Expr, x: Symbol, block: Expr, rest: int) -> Polynomial:
+    """The slack at ``x = block n - rest`` as a polynomial in n, with whole coefficients."""
+    n = Symbol("n_", positive=True)
+    written = substitute(replaced(slack, ceiling, lambda _: n), {x: block * n - rest})
+    return polynomial(written, n)
+
+
+def _bound(coefficients: list[int], blocks: int) -> str:
+    value = 0
+    for coefficient in coefficients:
+        value = value * blocks + coefficient
+    return MEMORY if value < 0 else COMPUTE

@@ -1,1 +1,0 @@
-"""The roofline: attainable performance, bound and time, as formulas and as numbers."""

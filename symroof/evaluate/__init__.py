@@ -1,1 +1,0 @@
-"""Formulas as fast functions of arrays, and labelled sweeps over them."""

@@ -1,0 +1,178 @@
+"""The figures of `paper_figures/`: found, drawn, and laid out side by side on a page.
+
+A figure is a module with ``TITLE``, ``data(accounting)`` that returns labelled series, ``draw(accounting)``
+that returns a matplotlib figure, and ``formula()``, the closed form in LaTeX and in words.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from symroof.errors import InputError, quote
+from symroof.present.series import Series, as_csv
+from symroof.present.technique_figures import TechniquePlate
+from symroof.techniques.registry import names as techniques
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+ACCOUNTINGS = ("survey", "exact")
+SAID = {"survey": "as published", "exact": "exact"}
+
+
+def figures_folder() -> Path:
+    """The folder of figure modules: in the wheel, or beside the package in a checkout."""
+    installed = Path(str(files("symroof"))) / "paper_figures"
+    return installed if installed.is_dir() else installed.parent.parent / "paper_figures"
+
+
+@functools.cache
+def names() -> dict[str, Path]:
+    """Every figure and table by its short name: fig08, table1."""
+    return {path.stem.partition("_")[0]: path for path in sorted(figures_folder().glob("[a-z]*.py"))}
+
+
+@dataclass(frozen=True)
+class Plate:
+    """One figure of the survey, in one module."""
+
+    name: str
+    module: Any
+
+    @property
+    def title(self) -> str:
+        """What it shows."""
+        return self.module.TITLE
+
+    @property
+    def formula(self) -> tuple[str, ...]:
+        """The closed form behind it, a line each."""
+        return tuple(self.module.formula())
+
+    def data(self, accounting: str) -> tuple[Series, ...]:
+        """The numbers behind it."""
+        return tuple(self.module.data(accounting))
+
+    def draw(self, accounting: str) -> Figure:
+        """The picture."""
+        return self.module.draw(accounting)
+
+    @property
+    def accountings(self) -> tuple[str, ...]:
+        """Those in which it can be drawn; a diagram of device data has one version."""
+        return getattr(self.module, "ACCOUNTINGS", ACCOUNTINGS)
+
+
+def everything() -> tuple[str, ...]:
+    """The survey's figures, and those it did not draw: one for every technique."""
+    return (*names(), *techniques())
+
+
+def load(name: str) -> Plate | TechniquePlate:
+    """The figure of that name, or that of a technique.
+
+    Raises
+    ------
+    InputError
+        There is none; the message lists the known ones.
+
+    >>> load("fig05").name
+    'fig05'
+    >>> load("fig99")
+    Traceback (most recent call last):
+        ...
+    symroof.errors.InputError: figure 'fig99' is not one of the survey's that are redrawn; known: ...
+    """
+    if name in techniques():
+        return TechniquePlate(name)
+    if name not in names():
+        known = f"known: {', '.join(names())}, and the techniques of `symroof techniques`"
+        raise InputError(f"figure {quote(name)} is not one of the survey's that are redrawn; {known}")
+    path = names()[name]
+    spec = importlib.util.spec_from_file_location(f"symroof_figure_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return Plate(name, module)
+
+
+def save(plates: Sequence[Plate | TechniquePlate], folder: Path, form: str, accountings: Sequence[str]) -> Iterator[str]:
+    """Write every figure and its data, then the page; yields a line about each file.
+
+    Raises
+    ------
+    InputError
+        The folder cannot be made or written; nothing is drawn before that is known.
+    """
+    _prepare(folder)
+    for plate in plates:
+        for accounting in (one for one in plate.accountings if one in accountings):
+            stem = f"{plate.name}_{accounting}"
+            _write(folder / f"{stem}.{form}", lambda path, one=plate, how=accounting: one.draw(how).savefig(path, format=form, dpi=160))
+            _write(folder / f"{stem}.csv", lambda path, one=plate, how=accounting: path.write_text(as_csv(one.data(how), how) + "\n"))
+            yield f"{stem}.{form}"
+    _write(folder / "index.html", lambda path: path.write_text(page(plates, form, accountings), encoding="utf-8"))
+    yield "index.html"
+
+
+def _prepare(folder: Path) -> None:
+    probe = folder / ".symroof-probe"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise InputError(f"folder {quote(str(folder))} cannot be written: {error.strerror or error}") from None
+
+
+def _write(path: Path, write: Any) -> None:
+    """Write under another name first, so that a file appears whole or not at all."""
+    partial = path.with_name(f".{path.name}.part")
+    try:
+        write(partial)
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise InputError(f"{quote(str(path))} could not be written: {error.strerror or error}") from None
+
+
+PAGE = """<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"/><title>The survey's figures, redrawn</title>
+<style>body{{font:15px/1.45 system-ui,sans-serif;margin:2em auto;max-width:1500px;color:#222}} h1{{font-size:1.5em}}
+h2{{font-size:1.1em;margin:2em 0 .3em}} .pair{{display:flex;gap:1em;flex-wrap:wrap}} figure{{margin:0;flex:1 1 600px;max-width:800px}}
+img{{width:100%}} figcaption{{color:#555}} ul{{color:#333}}</style></head><body>
+<h1>LLM Inference Unveiled: the figures, as published and with the right formulas</h1>
+<p>The survey is <a href="https://arxiv.org/abs/2402.16363">arXiv 2402.16363</a>. Every number comes from a formula; the data
+are beside the pictures as CSV. What differs between the two versions is explained in docs/errata.md. The techniques that follow the
+survey's figures are those it names and does not draw: each on the roofline before and after, and its time per token over one
+variable, with the crossovers marked.</p>
+{plates}
+</body></html>"""
+
+
+def page(plates: Sequence[Plate | TechniquePlate], form: str, accountings: Sequence[str]) -> str:
+    """The index: published and exact side by side, with the formula under each."""
+    return PAGE.format(plates="\n".join(_plate(plate, form, accountings) for plate in plates))
+
+
+def _plate(plate: Plate | TechniquePlate, form: str, accountings: Sequence[str]) -> str:
+    shown = [one for one in plate.accountings if one in accountings]
+    pictures = "".join(_picture(plate, one, form) for one in shown)
+    lines = "".join(f"<li>{escape(line)}</li>" for line in plate.formula)
+    return f'<h2 id="{plate.name}">{escape(plate.title)}</h2>\n<div class="pair">{pictures}</div>\n<ul>{lines}</ul>'
+
+
+def _picture(plate: Plate | TechniquePlate, accounting: str, form: str) -> str:
+    stem = f"{plate.name}_{accounting}"
+    source = f"{stem}.{form}"
+    alt = escape(f"{plate.title}, {SAID[accounting]}")
+    image = f'<a href="{source}">{alt}</a>' if form == "pdf" else f'<img src="{source}" alt="{alt}"/>'
+    return f'<figure>{image}<figcaption>{SAID[accounting]} · <a href="{stem}.csv">data</a></figcaption></figure>'

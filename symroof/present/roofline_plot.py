@@ -1,0 +1,107 @@
+"""Pictures: the roofline of a step, with every operator on it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from symroof.errors import InputError
+from symroof.roof.analysis import Analysis
+from symroof.roof.roofline import COMPUTE, RooflinePoint
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's colours, which the colour-blind can tell apart; the marker says the same again.
+STYLE = {"memory": ("#D55E00", "o", "memory-bound"), COMPUTE: ("#009E73", "s", "compute-bound")}
+
+
+def roofline_figure(analysis: Analysis, *, title: str | None = None) -> Figure:
+    """The roofline of the device, log-log, with the operators of the step on it.
+
+    Operators that fall on the same point share one label. Those without FLOPs have no place on a
+    logarithmic axis and are left out.
+
+    Raises
+    ------
+    InputError
+        The analysis still depends on symbols: there is nothing to draw.
+    """
+    placed = [operator for operator in analysis if operator.operator.flop_count != 0 and operator.operator.byte_count() != 0]
+    if analysis.device is None or any(operator.bound is None for operator in placed):
+        raise InputError("a picture needs numbers: give the batch, seq_len, the widths, and a device")
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    _draw_roofs(axes, analysis, placed)
+    _draw_operators(axes, placed)
+    axes.set(xscale="log", yscale="log", xlabel="arithmetic intensity [FLOP/byte]", ylabel="attainable performance [FLOP/s]")
+    axes.set_title(title or f"{analysis.step.model}, {analysis.step.options.phase}, {analysis.device.title}", fontsize=10)
+    axes.grid(True, which="major", color="0.9", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.legend(loc="lower right", fontsize=8, frameon=False)
+    return figure
+
+
+def _draw_roofs(axes: Axes, analysis: Analysis, placed: Sequence[RooflinePoint]) -> None:
+    roofs = dict.fromkeys((operator.data_type, float(operator.peak)) for operator in placed)
+    bandwidth = float(placed[0].bandwidth)
+    intensities = [float(operator.intensity_expr) for operator in placed]
+    ridges = [peak / bandwidth for _, peak in roofs]
+    left, right = min(*intensities, *ridges) / 3, max(*intensities, *ridges) * 8
+    for (data_type, peak), ridge in zip(roofs, ridges, strict=True):
+        axes.plot([left, ridge, right], [left * bandwidth, peak, peak], color="0.25", linewidth=1.3, zorder=1)
+        axes.plot([ridge, ridge], [0, peak], color="0.6", linewidth=0.8, linestyle=":", zorder=1, gid=f"ridge-{data_type}")
+        axes.annotate(
+            f"{data_type}: {peak / 1e12:.4g} TFLOP/s\nridge {ridge:.4g} FLOP/byte",
+            (ridge, peak), xytext=(-4, 4), textcoords="offset points", ha="right", va="bottom", fontsize=7,
+        )  # fmt: skip
+    middle = (left * min(ridges)) ** 0.5
+    axes.annotate(
+        f"{bandwidth / 1e9:.4g} GB/s",
+        (middle, middle * bandwidth),
+        xytext=(-6, 4),
+        textcoords="offset points",
+        fontsize=7,
+        ha="right",
+        va="bottom",
+    )
+    axes.set_xlim(left, right)
+    axes.set_ylim(left * bandwidth / 1.5, max(peak for _, peak in roofs) * 4)
+
+
+def _draw_operators(axes: Axes, placed: Sequence[RooflinePoint]) -> None:
+    for bound, (color, marker, label) in STYLE.items():
+        chosen = [operator for operator in placed if operator.bound == bound]
+        if chosen:
+            points = [(float(operator.intensity_expr), float(operator.performance_expr)) for operator in chosen]
+            axes.scatter(
+                *zip(*points, strict=True), color=color, marker=marker, s=26, label=label, zorder=3, edgecolors="white", linewidths=0.5
+            )
+    for (intensity, performance), names in _merged(placed).items():
+        ridge = max(float(operator.peak / operator.bandwidth) for operator in placed)
+        style = BELOW if intensity < ridge / 8 else LEFT if intensity < ridge else ABOVE
+        axes.annotate(_wrapped(names), (intensity, performance), textcoords="offset points", fontsize=6.5, color="0.2", **style)
+
+
+# Where a label goes so that it crosses neither the roof nor the ridge.
+BELOW = {"xytext": (7, -3), "ha": "left", "va": "top"}
+LEFT = {"xytext": (-6, 2), "ha": "right", "va": "bottom"}
+ABOVE = {"xytext": (0, 6), "ha": "center", "va": "bottom"}
+
+
+def _merged(placed: Sequence[RooflinePoint]) -> dict[tuple[float, float], list[str]]:
+    """Names by point; points nearer than a label is tall are taken together."""
+    groups: dict[tuple[float, float], list[str]] = {}
+    for operator in sorted(placed, key=lambda one: float(one.intensity_expr)):
+        x, y = float(operator.intensity_expr), float(operator.performance_expr)
+        near = next((point for point in groups if 1 / 1.6 < point[0] / x < 1.6 and 1 / 1.6 < point[1] / y < 1.6), (x, y))
+        groups.setdefault(near, []).append(operator.name)
+    return groups
+
+
+def _wrapped(names: Sequence[str]) -> str:
+    lines = [", ".join(names[start : start + 3]) for start in range(0, len(names), 3)]
+    return "\n".join(lines)

@@ -1,0 +1,128 @@
+"""Proofs of claims "memory-bound (or compute-bound) for all b >= 1, t >= 1, ...".
+
+A claim is a sign of the slack ``F BW - B P`` on a corner of the space. It is *proved* by a shift: with
+``x = low + y`` for every variable, if all coefficients of the expanded slack have one sign, the slack has it
+for all y >= 0, which a reader can check by eye. It is *refuted* by a point, checked by substitution. Where
+neither succeeds and the extra ``prove`` is installed, z3 is asked. What is left is *unknown*; nothing is
+ever concluded from samples.
+
+Where a symbol saturates (``X = min(E, K b)``) there is a slack on each branch; a claim is proved where it is on all
+of them, and a counterexample counts on its own branch alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import cast
+
+from sympy import And, Expr, Piecewise, Symbol, latex
+from sympy.logic.boolalg import Boolean
+
+from symroof.algebra.intervals import MEMORY
+from symroof.markup import latex_text
+from symroof.proof import smt
+from symroof.proof.provers import PROVED, REFUTED, UNKNOWN, by_roots, by_search, by_shift, holds, inside, narrowed
+from symroof.symbols import VOCABULARY
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """The answer to a claim.
+
+    Attributes
+    ----------
+    claim : in words.
+    verdict : "proved", "refuted" or "unknown".
+    by : "shift", "roots", "z3", or for a refutation "substitution"; None where unknown.
+    slack : the polynomial whose sign decides: negative is memory-bound.
+    certificate : the proof, or the value at the counterexample, in a line.
+    counterexample : the point at which the claim fails.
+
+    >>> from sympy import Integer
+    >>> from symroof.symbols import b, t
+    >>> decide("b t > 5", "compute", b * t - 5, {b: Integer(3), t: Integer(2)}).certificate
+    'with b = 3 + y_b, t = 2 + y_t: y_b*y_t + 2*y_b + 3*y_t + 1 is zero or above term by term'
+    """
+
+    claim: str
+    verdict: str
+    by: str | None
+    slack: Expr
+    certificate: str | None
+    counterexample: Mapping[Symbol, Expr] | None
+
+    def latex(self) -> str:
+        """The claim, the polynomial and the certificate as a LaTeX align environment."""
+        lines = [
+            rf"& \text{{{latex_text(self.claim)}: {self.verdict}}}",
+            rf"& F\,BW - B\,P \ \text{{has the sign of}}\ {latex(self.slack)}",
+            *([rf"& \text{{{latex_text(self.certificate)}}}"] if self.certificate else []),
+        ]
+        return "% needs \\usepackage{amsmath}\n\\begin{align*}\n" + " \\\\\n".join(lines) + "\n\\end{align*}"
+
+
+@dataclass(frozen=True)
+class Case:
+    """The slack on one branch: its sign counts where the margins are zero or above.
+
+    Attributes
+    ----------
+    where : the branch in letters; None where nothing saturates over what ranges.
+    """
+
+    where: Boolean | None
+    slack: Expr
+    margins: tuple[Expr, ...]
+
+    @property
+    def free_symbols(self) -> set[Symbol]:
+        """What the slack and the margins depend on."""
+        return set().union(*(cast(set[Symbol], part.free_symbols) for part in (self.slack, *self.margins)))
+
+    def reached_from(self, lows: Mapping[Symbol, Expr]) -> bool:
+        """Whether no margin is seen to be below zero from the lows on."""
+        return not any(by_shift(MEMORY, margin, {x: lows[x] for x in lows if x in margin.free_symbols}) for margin in self.margins)
+
+    def decide(self, words: str, bound: str, lows: Mapping[Symbol, Expr]) -> Certificate:
+        """The answer on this branch."""
+        inside = {x: narrowed(x, low, self.margins)[0] for x, low in lows.items() if x in self.free_symbols}
+        return decide(words, bound, self.slack, inside, self.margins)
+
+
+def together(words: str, bound: str, cases: Sequence[Case], lows: Mapping[Symbol, Expr]) -> Certificate:
+    """Proved where every branch is, refuted where one is."""
+    answers = [case.decide(words, bound, lows) for case in cases]
+    if len(answers) == 1:
+        return answers[0]
+    slack = cast(Expr, Piecewise(*((case.slack, And(*(margin >= 0 for margin in case.margins))) for case in cases)))
+    told = [
+        replace(answer, slack=slack, certificate=answer.certificate and f"where {case.where}: {answer.certificate}")
+        for case, answer in zip(cases, answers, strict=True)
+    ]
+    for verdict in (REFUTED, UNKNOWN):
+        if found := [one for one in told if one.verdict == verdict]:
+            return found[0]
+    by, proofs = (dict.fromkeys(str(part) for part in parts) for parts in zip(*((one.by, one.certificate) for one in told), strict=True))
+    return Certificate(words, PROVED, ", ".join(by), slack, "; ".join(proofs), None)
+
+
+def decide(words: str, bound: str, slack: Expr, lows: Mapping[Symbol, Expr], margins: Sequence[Expr] = ()) -> Certificate:
+    """The answer to a claim about the sign of a polynomial where every symbol is at least its low, and no margin below zero.
+
+    >>> from sympy import Integer
+    >>> from symroof.symbols import b, t
+    >>> decide("b t < b + t", "memory", b * t - b - t, {b: Integer(1), t: Integer(1)}).counterexample
+    {b: 2, t: 2}
+    """
+    found = (
+        by_shift(bound, slack, lows)
+        or by_roots(bound, slack, lows, margins)
+        or by_search(bound, slack, lows, margins)
+        or smt.decide(bound, slack, lows, {symbol: VOCABULARY[symbol].domain == "integer" for symbol in lows}, margins)
+        or (UNKNOWN, None, None, None)
+    )
+    verdict, by, proof, point = found
+    if point is not None and (holds(bound, slack, point) or not inside(margins, point)):
+        raise AssertionError(f"{point} is no counterexample to {words}")
+    return Certificate(words, verdict, by, slack, proof, point)

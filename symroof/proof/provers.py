@@ -1,0 +1,118 @@
+"""The provers of a sign: the shift certificate, the roots in one variable, and a search for counterexamples.
+
+Each answers (verdict, by, proof in a line, counterexample), or None where it cannot tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
+
+from sympy import Expr, Integer, Poly, Symbol, ceiling, floor, oo
+
+from symroof.algebra.intervals import COMPUTE, MEMORY, Interval, Piece, partition
+from symroof.algebra.polynomial import polynomial
+from symroof.symbols import VOCABULARY, substitute
+
+PROVED, REFUTED, UNKNOWN = "proved", "refuted", "unknown"
+SHIFT, ROOTS, SUBSTITUTION = "shift", "roots", "substitution"
+
+Answer = tuple[str, str | None, str | None, Mapping[Symbol, Expr] | None]
+
+
+def holds(bound: str, slack: Expr, point: Mapping[Symbol, Expr]) -> bool:
+    """Whether the claim holds at a point, exactly."""
+    value = substitute(slack, point)
+    return bool(value < 0) if bound == MEMORY else bool(value >= 0)
+
+
+def inside(margins: Sequence[Expr], point: Mapping[Symbol, Expr]) -> bool:
+    """Whether a point is one of the region where all margins are zero or above."""
+    return all(substitute(margin, point) >= 0 for margin in margins)
+
+
+def by_shift(bound: str, slack: Expr, lows: Mapping[Symbol, Expr]) -> Answer | None:
+    """The shift certificate: all coefficients of the slack at ``low + y`` have one sign."""
+    shifted = shift(slack, lows)
+    numbers = [coefficient for _, coefficient in shifted.terms()]
+    if bound == COMPUTE and not all(number >= 0 for number in numbers):
+        return None
+    # Below zero also where every y that can be zero is: some term has none of these.
+    closed = [place for place, low in enumerate(lows.values()) if low > 0]
+    kept = any(number < 0 and not any(powers[place] for place in closed) for powers, number in shifted.terms())
+    if bound == MEMORY and not (kept and all(number <= 0 for number in numbers)):
+        return None
+    sense = "below zero" if bound == MEMORY else "zero or above"
+    shifts = ", ".join(f"{symbol} = {_shifted_name(symbol, low)}" for symbol, low in lows.items())
+    start = f"with {shifts}: " if lows else "whatever the variables: "
+    return PROVED, SHIFT, f"{start}{shifted.as_expr()} is {sense} term by term", None
+
+
+def shift(slack: Expr, lows: Mapping[Symbol, Expr]) -> Poly:
+    """The slack with ``x = low + y`` in every variable."""
+    moved = {symbol: low + Symbol(f"y_{symbol}", nonnegative=True) for symbol, low in lows.items()}
+    gens = [Symbol(f"y_{symbol}", nonnegative=True) for symbol in lows] or [Symbol("y_", nonnegative=True)]
+    return Poly(substitute(slack, moved).expand(), *gens)
+
+
+def narrowed(x: Symbol, low: Expr, margins: Sequence[Expr]) -> tuple[Expr, Expr]:
+    """The whole numbers from *low* on between which the margins in this variable alone are zero or above.
+
+    >>> from sympy import Integer
+    >>> from symroof.symbols import b
+    >>> narrowed(b, Integer(1), [9 - 2 * b])
+    (1, 4)
+    """
+    high: Expr = oo
+    for margin in margins:
+        if margin.free_symbols == {x}:
+            rest, slope = substitute(margin, {x: Integer(0)}), margin.diff(x)
+            low, high = (max(low, ceiling(-rest / slope)), high) if slope > 0 else (low, min(high, floor(-rest / slope)))
+    return low, high
+
+
+def by_roots(bound: str, slack: Expr, lows: Mapping[Symbol, Expr], margins: Sequence[Expr] = ()) -> Answer | None:
+    """In one variable the roots decide: a counterexample is a point of a stretch with the other bound."""
+    if len(lows) != 1:
+        return None
+    (x, low), *_ = lows.items()
+    low, high = narrowed(x, low, margins)
+    intervals = partition([Piece(low, high, polynomial(slack, x))]) if low <= high else ()
+    whole = VOCABULARY[x].domain == "integer"
+    for interval in intervals:
+        if interval.bound != bound:
+            member = _member(interval, whole, bound, slack, x)
+            if member is not None:
+                return REFUTED, SUBSTITUTION, f"F BW - B P ~ {substitute(slack, {x: member})} at {x} = {member}", {x: member}
+    range_of = f"from {low}" if high == oo else f"from {low} to {high}"
+    return PROVED, ROOTS, f"the roots leave no {'whole number' if whole else 'value'} of {x} {range_of} with the other bound", None
+
+
+def _member(interval: Interval, whole: bool, bound: str, slack: Expr, x: Symbol) -> Expr | None:
+    candidates = [ceiling(interval.low), floor(interval.low) + 1] if whole else []
+    if not whole:
+        candidates = [interval.low, (interval.low + interval.high) / 2 if interval.high != oo else interval.low + 1]
+    members = [one for one in candidates if interval.low <= one <= interval.high and (one != 0)]
+    return next((one for one in members if not holds(bound, slack, {x: one})), None)
+
+
+def by_search(bound: str, slack: Expr, lows: Mapping[Symbol, Expr], margins: Sequence[Expr] = ()) -> Answer | None:
+    """Look for a counterexample on corners far and near; what is found is checked exactly."""
+    for point in _corners(lows):
+        if inside(margins, point) and not holds(bound, slack, point):
+            shown = ", ".join(f"{symbol} = {value}" for symbol, value in point.items())
+            return REFUTED, SUBSTITUTION, f"F BW - B P ~ {substitute(slack, point)} at {shown}", point
+    return None
+
+
+def _corners(lows: Mapping[Symbol, Expr]) -> Iterator[dict[Symbol, Expr]]:
+    steps = (0, 1, 15, 255, 4095, 65535, 2**24, 2**40, 2**60)
+    used = steps if len(lows) <= 3 else steps[::4]
+    for offsets in product(used, repeat=len(lows)):
+        point = {symbol: low + offset for (symbol, low), offset in zip(lows.items(), offsets, strict=True)}
+        if all(value > 0 for value in point.values()):
+            yield point
+
+
+def _shifted_name(symbol: Symbol, low: Expr) -> str:
+    return f"{low} + y_{symbol}" if low != 0 else f"y_{symbol}"

@@ -1,0 +1,1 @@
+"""Questions about a step: one file, one function, one answer each."""

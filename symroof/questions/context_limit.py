@@ -1,0 +1,114 @@
+"""The aggregate condition of decode: with weights and KV cache summed, when can any batch be compute-bound?
+
+As the batch grows the weights are shared by ever more sequences, but each sequence brings its own cache.
+Per sequence and step there are ``F_0 + F_1 t`` FLOPs and ``K t`` bytes of cache, so a large enough batch is
+compute-bound only where ``(F_0 + F_1 t) BW > K t P``: below ``S_max = F_0 / (K P / BW - F_1)``. Experts are weights,
+shared too once all are touched. With a sliding window there is a formula on each side of W.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import cast
+
+from sympy import Add, And, Expr, Integer, true
+from sympy.logic.boolalg import Boolean
+
+from symroof import symbols
+from symroof.algebra.intervals import MEMORY, Piece, partition
+from symroof.algebra.limits import rational_limit
+from symroof.algebra.polynomial import polynomial, sign
+from symroof.algebra.saturation import Branch, Span, spans
+from symroof.algebra.signs import greater, less, solve_letters
+from symroof.architectures.step import Step
+from symroof.errors import InputError
+from symroof.hardware.device import Device
+from symroof.roof.costs import WEIGHTS_AND_KV, WIDTHS, Cost, branches_of, costs, device_of, on_branch, require_two_ceilings
+from symroof.roof.stretches import bound_operator, peak_of
+from symroof.symbols import substitute
+
+
+@dataclass(frozen=True)
+class ContextLimit:
+    """The context length beyond which no batch makes decode compute-bound.
+
+    Attributes
+    ----------
+    formula : S_max in letters; with a sliding window on the side of W that the value lies on, else beyond it where
+        the cache still grows there.
+    condition : when that is the limit; without windows, where it fails, a large enough batch always does it.
+    value : S_max in tokens, exactly; None without a device, or where there is no limit.
+    """
+
+    formula: Expr
+    condition: Boolean | None
+    value: Expr | None
+
+
+def context_limit(step: Step, hardware: Device | str | Path | None = None) -> ContextLimit:
+    """S_max of a decode step, the embedding table not counted.
+
+    It does not move with the weight width, as long as the width does not change the peak: at a large batch
+    the weights no longer count.
+
+    Raises
+    ------
+    InputError
+        The step is not a decode step.
+
+    >>> import symroof
+    >>> widths = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
+    >>> limit = symroof.context_limit(symroof.load_model("llama-2-7b").decode(**widths), "a100-sxm-80gb")
+    >>> round(float(limit.value), 1)
+    165.8
+    """
+    if not step.options.decode:
+        raise InputError("phase 'prefill': the context limit is one of decode, where every sequence brings its own KV cache")
+    require_two_ceilings(step, "the context limit")
+    device = device_of(hardware)
+    cost = costs(step, WEIGHTS_AND_KV)
+    found = spans(branches_of(step, cost, [symbols.t]), symbols.t, Integer(0), step.values)
+    letters = [(span, told) for span in found if (told := _in_letters(on_branch(cost, span.branch), span.branch)) is not None]
+    if not letters:
+        raise InputError(f"{step.model} has no context limit: its KV cache does not grow with the context")
+    value = None if device is None else _value(step, cost, found, device)
+    on_it = [told for span, told in letters if value is not None and span.low <= value <= span.high]
+    return replace((on_it or [told for _, told in letters])[-1], value=value)
+
+
+def _in_letters(cost: Sequence[Cost], branch: Branch) -> ContextLimit | None:
+    """The limit on a branch, if the cache grows on it: the slack per sequence falls from above zero to below."""
+    flops, traffic = (Add(*parts) for parts in zip(*((one.flops, one.traffic) for one in cost), strict=True))
+    per_sequence = [rational_limit(part / symbols.b, symbols.b) for part in (flops, traffic)]
+    slack = polynomial(per_sequence[0] * symbols.BW - per_sequence[1] * symbols.P, symbols.t)
+    formula = solve_letters(slack).formula
+    if formula is None:
+        return None
+    constant, slope = slack.coefficients
+    open_signs = [how(part) for how, part in ((greater, constant), (less, slope)) if sign(part) is None]
+    condition = And(*open_signs, cast(Boolean, branch.where.xreplace({symbols.t: formula})))
+    return ContextLimit(formula, None if condition == true else condition, None)
+
+
+def _value(step: Step, cost: Sequence[Cost], found: Sequence[Span], device: Device) -> Expr | None:
+    """S_max in numbers, every contraction under its own peak: where the last stretch starts, if that is memory-bound."""
+    defined = {symbol: value for symbol, value in step.symbolic.definitions.items() if value.is_number}
+    known = {symbol: value for symbol, value in {**defined, **step.values}.items() if symbol not in (symbols.b, symbols.t)}
+    used = {tensor.bits for block in step.symbolic.blocks for tensor in block.tensors()} | {symbols.w, symbols.a, symbols.c}
+    open_widths = [symbols.VOCABULARY[width].name for width in WIDTHS if width in used and width not in known]
+    if open_widths:
+        raise InputError(f"{', '.join(open_widths)} must be numbers to tell the context limit on a device")
+    pieces: list[Piece] = []
+    for span in found:
+        times: list[Expr] = []
+        for one in on_branch(cost, span.branch):
+            flops, traffic = (rational_limit(substitute(part, known) / symbols.b, symbols.b) for part in (one.flops, one.traffic))
+            peak = peak_of(step.graph, bound_operator(step.graph, one.operator.name), device)
+            times.append(flops / peak - traffic / device.bandwidth_figure.value)
+        pieces.append(Piece(span.low, span.high, polynomial(Add(*times), symbols.t)))
+    if not all(piece.slack.is_bound for piece in pieces):
+        return None
+    last = partition(pieces)[-1]
+    return last.low if last.bound == MEMORY else None

@@ -1,0 +1,225 @@
+"""Where the bound of an operator changes in one variable, whether it ever does, and why.
+
+An operator is memory-bound where ``F / P < B / BW``, that is where ``F BW - B P`` is negative. That
+slack is a polynomial of low degree in any one symbol; its roots are the crossovers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from sympy import Expr, S, Symbol, oo
+from sympy.logic.boolalg import Boolean
+
+from symroof.algebra.intervals import COMPUTE, MEMORY, Interval, Piece, first_integer, partition
+from symroof.algebra.limits import rational_limit
+from symroof.algebra.polynomial import Polynomial, polynomial
+from symroof.algebra.signs import ALWAYS, CROSSES, DEPENDS, INTERVALS, Solution, solve_letters
+from symroof.questions.reasoning import Line, align, reasoning, sentence
+from symroof.roof.costs import lowest
+from symroof.symbols import VOCABULARY, Variable, substitute
+
+
+@dataclass(frozen=True)
+class CrossoverBranch:
+    """Another branch of the formulas, on which a symbol that saturates stands for something else.
+
+    Attributes
+    ----------
+    where : the condition for being on it.
+    slack : ``F BW - B P`` there, in letters.
+    """
+
+    where: Boolean
+    slack: Polynomial
+
+    @cached_property
+    def solution(self) -> Solution:
+        """The answer in letters, as far as the condition holds."""
+        return solve_letters(self.slack)
+
+
+@dataclass(frozen=True)
+class Crossover:
+    """The crossover of one operator (or group, or step) in one variable.
+
+    Attributes
+    ----------
+    operator : what it is the crossover of.
+    over : the variable.
+    flops, traffic, peak, bandwidth : in letters; `values` has the numbers.
+    values : what the other letters stand for; empty for a symbolic answer.
+    pieces : the slack in numbers, on every stretch where one peak applies; empty while it has letters.
+    counted : instead of pieces, the stretches of whole numbers, where the formulas count blocks.
+    where : what the letters hold for, where a symbol saturates over the variable (a sliding window's context, the
+        experts touched): the branch on which the numbers cross, else the one a large value is on.
+    others : the other branches in letters; the numbers cover them all.
+
+    >>> import symroof
+    >>> step = symroof.load_model("llama-2-7b").decode(weight_bits=16, activation_bits=16, kv_bits=16)
+    >>> answer = symroof.crossover(step, "up_proj", over="batch", hardware="a100-sxm-80gb")
+    >>> answer.verdict, answer.value, answer.first_integer
+    ('crosses', 858624000/5323703, 162)
+    >>> print(answer.formula)
+    P*d*f*w/(16*BW*d*f - P*a*d - P*a*f)
+    >>> print(answer.condition)
+    16*BW*d*f > P*a*d + P*a*f
+    """
+
+    operator: str
+    over: Variable
+    flops: Expr
+    traffic: Expr
+    peak: Expr
+    bandwidth: Expr
+    values: Mapping[Symbol, Expr]
+    pieces: tuple[Piece, ...] = ()
+    counted: tuple[Interval, ...] = ()
+    statements: tuple[str, ...] = ()
+    where: Boolean | None = None
+    others: tuple[CrossoverBranch, ...] = ()
+
+    @cached_property
+    def slack(self) -> Polynomial:
+        """``F BW - B P`` in lowest terms, in letters."""
+        return polynomial(self.flops * self.bandwidth - self.traffic * self.peak, self.over.symbol)
+
+    @cached_property
+    def solution(self) -> Solution:
+        """The answer in letters."""
+        return solve_letters(self.slack)
+
+    @property
+    def formula(self) -> Expr | None:
+        """The crossover in letters, if there can be one."""
+        return self.solution.formula
+
+    @property
+    def condition(self) -> Boolean | None:
+        """When the formula is a crossover; None where it always is, or where there is none."""
+        return self.solution.condition
+
+    @cached_property
+    def intervals(self) -> tuple[Interval, ...]:
+        """The stretches with one bound each, in numbers; empty while letters are left."""
+        return self.counted or partition(self.pieces)
+
+    @property
+    def verdict(self) -> str:
+        """One of "crosses", "always-memory", "always-compute" or "intervals": in numbers where there are, else in letters.
+
+        Where the letters have branches, "crosses" is said of the one in `where`, "always" only where all agree; else
+        it "depends" on the branch.
+        """
+        bounds = [interval.bound for interval in self.intervals]
+        if not bounds:
+            told = {(one.verdict, one.condition) for one in (self.solution, *(other.solution for other in self.others))}
+            return self.solution.verdict if len(told) == 1 or self.solution.verdict == CROSSES else DEPENDS
+        return ALWAYS[bounds[0]] if len(bounds) == 1 else CROSSES if len(bounds) == 2 else INTERVALS
+
+    @property
+    def below(self) -> str | None:
+        """The bound below the crossover."""
+        return self.intervals[0].bound if self.intervals else self.solution.below
+
+    @property
+    def above(self) -> str | None:
+        """The bound above the crossover."""
+        return self.intervals[-1].bound if self.intervals else self.solution.above
+
+    @property
+    def value(self) -> Expr | None:
+        """The crossover as an exact number."""
+        return self.intervals[0].high if self.verdict == CROSSES and self.intervals else None
+
+    @property
+    def first_integer(self) -> Expr | None:
+        """The first whole number on the far side, for a variable that counts things or bits."""
+        if self.value is None or self.over.unit not in COUNTED:
+            return None
+        if self.counted:
+            return self.value + 1
+        first = first_integer(self.value, self.intervals[-1].bound)
+        return first if self.bound_at(first) == self.above else first + 1  # where the peak changes, the edge is the lower side's
+
+    @property
+    def sentence(self) -> str:
+        """The answer in words."""
+        return sentence(self)
+
+    def reasoning(self) -> tuple[Line, ...]:
+        """The derivation, step by step."""
+        return reasoning(self)
+
+    def latex(self) -> str:
+        """The derivation as a LaTeX align environment."""
+        return align(self)
+
+    def _repr_latex_(self) -> str:
+        lines = [rf"\text{{{line.words}}}:\quad & {line.latex}" for line in self.reasoning()]
+        return "$$\\begin{aligned}" + r" \\ ".join(lines) + "\\end{aligned}$$"
+
+    def bound_at(self, value: int | Expr) -> str | None:
+        """The bound at one value of the variable, from the sign of the slack; None outside its range."""
+        at = S(value) if isinstance(value, int) else value
+        if self.counted:
+            return next((interval.bound for interval in self.counted if at in interval), None)
+        inside = [piece for piece in self.pieces if piece.low <= at <= piece.high]
+        return None if not inside else MEMORY if inside[0].slack(at) < 0 else COMPUTE
+
+    @property
+    def large_layer(self) -> Expr | None:
+        """What the formula tends to as the layer's sizes grow together; None where it has none, or no limit."""
+        sizes = [
+            symbol
+            for symbol in LAYER_SIZES
+            if symbol != self.over.symbol and self.formula is not None and symbol in self.formula.free_symbols
+        ]
+        if not sizes or not self.formula or not self.formula.is_rational_function(*sizes):
+            return None
+        limit = self.tends_to(*sizes)
+        return None if limit in (None, oo, 0) else limit
+
+    def tends_to(self, *grown: Symbol) -> Expr | None:
+        """What the formula tends to as these sizes grow together.
+
+        For a linear layer whose hidden and intermediate sizes grow, ridge x weight bits / 16.
+        """
+        if self.formula is None:
+            return None
+        n = Symbol("n_", positive=True)
+        return rational_limit(substitute(self.formula, {symbol: n * symbol for symbol in grown}), n)
+
+
+LAYER_SIZES = tuple(
+    symbol
+    for symbol, variable in VOCABULARY.items()
+    if variable.name in ("hidden_size", "intermediate_size", "expert_intermediate_size", "num_heads", "head_dim", "vocab_size")
+)
+COUNTED = ("dimensionless", "bit")
+"""Units of variables that take whole numbers."""
+
+
+def of_expressions(
+    operator: str,
+    over: Symbol,
+    costs: tuple[Expr, Expr, Expr, Expr],
+    values: Mapping[Symbol, Expr] | None = None,
+    low: Expr | None = None,
+) -> Crossover:
+    """The crossover of any FLOPs, traffic, peak and bandwidth (a link's, say), given as *costs* in that order.
+
+    >>> from symroof.symbols import b, d, f, P, BW
+    >>> answer = of_expressions("two chips", d, (b * d * f, 2 * b * f, P, BW), {P: Integer(197 * 10**12), BW: Integer(45 * 10**9)})
+    >>> answer.value, answer.first_integer
+    (78800/9, 8756)
+    """
+    flops, traffic, peak, bandwidth = costs
+    variable = VOCABULARY[over]
+    known = {symbol: value for symbol, value in (values or {}).items() if symbol != over}
+    slack = polynomial(substitute(flops * bandwidth - traffic * peak, known), over)
+    start = low if low is not None else lowest(variable)
+    pieces = (Piece(start, oo, slack),) if slack.is_bound else ()
+    return Crossover(operator, variable, flops, traffic, peak, bandwidth, known, pieces)

@@ -1,0 +1,228 @@
+"""The crossover of an operator, a fused group or a whole step in one variable, on a device or in letters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+from sympy import Add, And, Expr, Ge, Integer, Symbol, ceiling, floor
+from sympy.logic.boolalg import Boolean
+
+from symroof import symbols
+from symroof.algebra.intervals import Interval, Piece, merged, partition
+from symroof.algebra.polynomial import polynomial
+from symroof.algebra.saturation import Span
+from symroof.algebra.tile_counting import counted_intervals
+from symroof.architectures.step import Step
+from symroof.errors import InputError
+from symroof.hardware.device import Device
+from symroof.operators.tensor import Level
+from symroof.questions.crossover import Crossover, CrossoverBranch
+from symroof.roof.ceilings import BANDWIDTH
+from symroof.roof.costs import (
+    TOTAL,
+    WEIGHTS_AND_KV,
+    Cost,
+    costs,
+    counts_blocks,
+    device_of,
+    grouped_costs,
+    known_values,
+    on_branch,
+    require,
+    variable_of,
+)
+from symroof.roof.slack import lowest_pieces, numeric_slack, seconds
+from symroof.roof.stretches import spans_of, stretches
+from symroof.symbols import Variable, option_name, replaced, substitute
+
+
+def crossover(step: Step, operator: str, *, over: str, hardware: Device | str | Path | None = None) -> Crossover:
+    """Where the bound of a part of the step changes in one variable.
+
+    Parameters
+    ----------
+    step : from `Model.prefill` or `Model.decode`; its numbers bind the other variables.
+    operator : a name; names joined by "+", taken as one fused operator; "total", the whole step's
+        FLOPs against its bytes; "weights-and-kv", the contractions against weights and KV cache alone.
+    over : the variable's name or letter; ``seq_len`` is the context length in decode.
+    hardware : peak and bandwidth; None leaves them P and BW.
+
+    Returns
+    -------
+    The formula in letters, and where all else is bound, exact numbers.
+
+    Raises
+    ------
+    InputError
+        The variable is unknown or does not occur, or there is no closed form in it.
+    EinsumError
+        There is no such operator.
+
+    >>> import symroof
+    >>> answer = symroof.crossover(symroof.load_model("llama-2-7b").decode(), "qk_matmul", over="batch")
+    >>> answer.verdict, answer.condition, answer.solution.otherwise
+    ('always-memory', 16*BW*e*h*t < P*a*e*h + P*a*h*t + P*c*e*k*t, 'always-compute')
+    """
+    variable = variable_of(step, over)
+    cost = costs(step, operator)
+    if all(one.flops == 0 and one.traffic == 0 for one in cost):
+        raise InputError(f"{operator} only moves bytes over the {cost[0].further[0][0]}: it has one ceiling, and no crossover")
+    require(step, operator, cost, variable, over)
+    return _crossover(step, operator, cost, variable, device_of(hardware))
+
+
+def crossovers(step: Step, *, over: str, hardware: Device | str | Path | None = None) -> tuple[Crossover, ...]:
+    """The crossover of every operator of the step; one whose bound does not depend on the variable is "always".
+
+    >>> import symroof
+    >>> answers = symroof.crossovers(symroof.load_model("llama-2-7b").decode(), over="batch")
+    >>> [answer.operator for answer in answers if answer.verdict == "crosses"][:3]
+    ['attn_norm', 'q_proj', 'k_proj']
+
+    Raises
+    ------
+    InputError
+        The variable occurs in no operator.
+    """
+    variable, device = variable_of(step, over), device_of(hardware)
+    require(step, TOTAL, costs(step, TOTAL), variable, over)
+    names = dict.fromkeys(op.name for op, _ in step.symbolic if op.flop_count != 0 or op.byte_count() != 0)
+    return tuple(_crossover(step, name, costs(step, name), variable, device) for name in names)
+
+
+def _crossover(step: Step, name: str, cost: Sequence[Cost], variable: Variable, device: Device | None) -> Crossover:
+    x = variable.symbol
+    cost = grouped_costs(tuple(cost), x)
+    values = known_values(step, device, x)
+    if x == symbols.g:
+        values.pop(symbols.h, None)
+    found = spans_of(step, cost, variable, values)
+    saturating = found[0].branch.active
+    if counts_blocks(cost, *saturating):
+        raise InputError(
+            f"FlashAttention over a sliding window counts blocks whose start depends on {option_name(x)}: no closed form; "
+            "leave FlashAttention out"
+        )
+    blocks = counts_blocks(cost, x)
+    sizes = {symbol: value for symbol, value in values.items() if symbol in MODEL_SIZES} if len(cost) > 1 else {}
+    pieces = () if blocks else _pieces(step, name, cost, variable, values, device)
+    counted = _counted(step, cost, variable, values, device) if blocks else ()
+    chosen = _decisive(found, counted or partition(pieces))
+    level = _level(cost)
+    flops, traffic = _in_letters(_at(on_branch(cost, chosen.branch), level), blocks, sizes)
+    elsewhere = (
+        (span.branch, _in_letters(_at(on_branch(cost, span.branch), level), blocks, sizes)) for span in found if span is not chosen
+    )
+    bandwidth = BANDWIDTH[level]
+    others = tuple(CrossoverBranch(branch.where, polynomial(f * bandwidth - moved * symbols.P, x)) for branch, (f, moved) in elsewhere)
+    where = chosen.branch.where if saturating else None
+    beside = next(iter(cost)).traffic
+    if level is not Level.MEMORY and beside != 0:
+        slower = Ge(traffic * symbols.BW, beside * BANDWIDTH[level])
+        where = cast(Boolean, slower if where is None else And(where, slower))
+    defined = [f"{symbol} = {meant}" for symbol, meant in step.symbolic.definitions.items() if (flops + traffic).has(symbol)]
+    statements = (*step.statements, *defined, *_said(name, blocks, device, level))
+    return Crossover(name, variable, flops, traffic, symbols.P, bandwidth, values, pieces, counted, statements, where=where, others=others)
+
+
+def _decisive(found: Sequence[Span], intervals: Sequence[Interval]) -> Span:
+    """The branch on which the bound changes in numbers (last, if it does so more than once), else the one a large value is on."""
+    if len(intervals) < 2:
+        return found[-1]
+    return next(span for span in reversed(found) if span.low <= intervals[-1].low)
+
+
+def _in_letters(cost: Sequence[Cost], blocks: bool, sizes: dict[Symbol, Expr]) -> tuple[Expr, Expr]:
+    """FLOPs and bytes as the formula has them."""
+    columns = ([one.flops for one in cost], [one.traffic for one in cost])
+    flops, traffic = (substitute(Add(*(_whole_blocks(part) if blocks else part for part in parts)), sizes) for parts in columns)
+    return flops, traffic
+
+
+INPUTS = (
+    symbols.b,
+    symbols.s,
+    symbols.t,
+    symbols.t_w,
+    symbols.X,
+    symbols.w,
+    symbols.a,
+    symbols.c,
+    symbols.P,
+    symbols.BW,
+    symbols.M,
+    symbols.R,
+)
+MODEL_SIZES = frozenset(symbols.VOCABULARY) - frozenset(INPUTS)
+"""What a model fixes; in a whole step these are put in as numbers, or nobody could read the formula."""
+
+
+def _whole_blocks(expression: Expr) -> Expr:
+    """The expression where blocks are full: ceil(s / R) = s / R."""
+    return replaced(expression, ceiling, lambda inner: inner)
+
+
+def _pieces(
+    step: Step, name: str, cost: Sequence[Cost], variable: Variable, values: dict[Symbol, Expr], device: Device | None
+) -> tuple[Piece, ...]:
+    """The slack in numbers on every stretch; none while a letter is left on one of them."""
+    x = variable.symbol
+    found: list[Piece] = []
+    for stretch in stretches(step, device, variable, values, cost):
+        compute, moved = seconds(stretch.graph, stretch.cost, values, device, x)
+        slacks = [polynomial(compute - taken, x) for taken in moved.values()]
+        if not all(slack.is_bound for slack in slacks) or not (stretch.low.is_number and stretch.high.is_number):
+            return ()
+        found += lowest_pieces(slacks, [*moved.values()], stretch.low, stretch.high)
+    return tuple(found)
+
+
+def _counted(
+    step: Step, cost: Sequence[Cost], variable: Variable, values: dict[Symbol, Expr], device: Device | None
+) -> tuple[Interval, ...]:
+    """The stretches of whole numbers, on every branch those that lie on it."""
+    if device is None or symbols.R not in values:
+        return ()
+    x, first, found = variable.symbol, Integer(1), []
+    for stretch in stretches(step, device, variable, values, cost):
+        slack = numeric_slack(stretch.graph, stretch.cost, values, device, x)
+        if slack.free_symbols != {x} or not stretch.high.is_number:
+            return ()
+        last = floor(stretch.high)
+        inside = (one for one in counted_intervals(slack, x, values[symbols.R]) if one.high >= first and one.low <= last)
+        found += [Interval(max(one.low, first), min(one.high, last), one.bound) for one in inside]
+        first = last + 1
+    return merged(found)
+
+
+def _level(cost: Sequence[Cost]) -> Level:
+    """The level the formula is told for: one that only this operator crosses, else memory."""
+    further = [level for one in cost for level, _ in one.further]
+    return further[0] if len(cost) == 1 and further else Level.MEMORY
+
+
+def _at(cost: Sequence[Cost], level: Level) -> tuple[Cost, ...]:
+    """The costs with the bytes of a level in the place of memory's."""
+    if level is Level.MEMORY:
+        return tuple(cost)
+    return tuple(replace(one, traffic=dict(one.further).get(level, Integer(0)), further=()) for one in cost)
+
+
+def _said(name: str, blocks: bool, device: Device | None, level: Level) -> list[str]:
+    lines = []
+    if level is not Level.MEMORY:
+        lines.append(
+            f"the formula holds FLOPs against the bytes over the {level} ({BANDWIDTH[level]}); the numbers take the slower of it and memory"
+        )
+    if blocks:
+        lines.append("the formula is for whole blocks, s a multiple of R; the numbers count blocks exactly, on whole s")
+    if name == TOTAL:
+        lines.append("total: the step's FLOPs at the peak against all its bytes, as if they overlapped; the formula has one peak P")
+    if name == WEIGHTS_AND_KV:
+        lines.append("weights and KV cache read, the embedding table left out, against the contractions")
+    if device is None:
+        lines.append("one peak P and bandwidth BW for all operators")
+    return lines

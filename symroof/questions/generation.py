@@ -1,0 +1,198 @@
+"""Sums over generation: a prompt of S tokens, then n tokens one by one, in closed form.
+
+Prefill reads the prompt; decode step i has a context of ``S + i`` tokens, the one it generates included,
+for i = 1 ... n. Every cost of a decode step is a polynomial in the context on each of its regimes (a window
+that fills up ends one), and a sum of a polynomial over whole numbers has a closed form (Faulhaber).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sympy import Add, Expr, Integer, Poly, bernoulli, floor, oo
+
+from symroof import symbols
+from symroof.algebra.intervals import COMPUTE
+from symroof.architectures.model import Model
+from symroof.architectures.options import LARGEST, PHASES, Options
+from symroof.architectures.step import Step
+from symroof.errors import InputError, quote
+from symroof.hardware.device import Device
+from symroof.questions.regimes import Regime, regimes
+from symroof.roof.analysis import analyze
+from symroof.roof.costs import TOTAL, costs, device_of, known_values, occurs, on_branch
+from symroof.roof.stretches import spans_of
+from symroof.symbols import VOCABULARY, substitute
+from symroof.techniques.technique import Technique
+
+
+def polynomial_sum(expression: Expr, x, low: Expr, high: Expr) -> Expr:
+    """The sum of a polynomial over the whole numbers from *low* to *high*, both included.
+
+    >>> from symroof.symbols import t, n
+    >>> polynomial_sum(t**2, t, Integer(1), n).factor()
+    n*(n + 1)*(2*n + 1)/6
+    """
+    terms = [
+        coefficient * (bernoulli(power + 1, high + 1) - bernoulli(power + 1, low)) / (power + 1)
+        for (power,), coefficient in Poly(expression, x).terms()
+    ]
+    return Add(*terms).expand()
+
+
+@dataclass(frozen=True)
+class Part:
+    """The decode steps whose contexts lie on one regime.
+
+    Attributes
+    ----------
+    first, last : context lengths of the first and last step on it.
+    step_time : seconds of a step, a polynomial in t.
+    time : seconds of all of them.
+    """
+
+    first: Expr
+    last: Expr
+    step_time: Expr
+    time: Expr
+
+
+@dataclass(frozen=True)
+class Generation:
+    """Time and traffic of a prompt and the tokens after it.
+
+    Attributes
+    ----------
+    prompt, tokens : S and n.
+    prefill_time, prefill_traffic : of reading the prompt.
+    parts : the decode steps by regime.
+    decode_traffic : bytes of all decode steps.
+    traffic_formula : the same in letters S and n; with a sliding window, for contexts on the sides of W that these lie on.
+    """
+
+    prompt: int
+    tokens: int
+    prefill_time: Expr
+    prefill_traffic: Expr
+    parts: tuple[Part, ...]
+    decode_traffic: Expr
+    traffic_formula: Expr
+    statements: tuple[str, ...]
+
+    @property
+    def decode_time(self) -> Expr:
+        """Seconds of all decode steps, exactly."""
+        return Add(*(part.time for part in self.parts))
+
+    @property
+    def time(self) -> Expr:
+        """Seconds of prefill and decode, exactly."""
+        return self.prefill_time + self.decode_time
+
+    @property
+    def traffic(self) -> Expr:
+        """Bytes of prefill and decode, exactly."""
+        return self.prefill_traffic + self.decode_traffic
+
+
+def generation(
+    model: Model, *, prompt: int, tokens: int, hardware: Device | str | Path, techniques: Sequence[Technique] = (), **inputs: object
+) -> Generation:
+    """Time and traffic of a prompt and n generated tokens, in closed form.
+
+    Parameters
+    ----------
+    prompt, tokens : S and n.
+    techniques : applied to both phases, each where it is of that phase.
+    inputs : batch, widths and conventions, as for `Model.decode`.
+
+    Raises
+    ------
+    InputError
+        A size is not a positive whole number, or an input is missing.
+
+    >>> import symroof
+    >>> found = symroof.generation(symroof.load_model("llama-2-7b"), prompt=512, tokens=128, hardware="a100-sxm-80gb",
+    ...     batch=1, weight_bits=16, activation_bits=16, kv_bits=16)
+    >>> round(float(found.decode_time), 4), len(found.parts)
+    (0.8496, 1)
+    """
+    for name, value in (("prompt", prompt), ("tokens", tokens)):
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= LARGEST:
+            raise InputError(f"{name} {quote(value)}: expected a whole number from 1 to 1e12")
+    device = device_of(hardware)
+    if device is None:
+        raise InputError("give a device: the sums are told in numbers")
+    if not model.architecture.generative:
+        raise InputError(f"{model.name} generates no tokens: it is no language model")
+    of_phase = {phase: [one for one in techniques if phase in one.phases] for phase in PHASES}
+    prefill = model.step(Options("prefill", seq_len=prompt, **inputs))  # pyright: ignore[reportArgumentType]
+    before = analyze(prefill.apply(*of_phase["prefill"]), device)
+    decode = model.step(Options("decode", **inputs)).apply(*of_phase["decode"])  # pyright: ignore[reportArgumentType]
+    over_context = _regimes(model, decode, device, of_phase["decode"])
+    low, high = Integer(prompt + 1), Integer(prompt + tokens)
+    in_letters, where = _traffic(decode, low, high)
+    return Generation(
+        prompt,
+        tokens,
+        before.total.time_expr,
+        before.total.byte_count(),
+        tuple(_parts(over_context, low, high)),
+        substitute(in_letters, {symbols.S: Integer(prompt), symbols.n: Integer(tokens)}),
+        in_letters,
+        (
+            *_both(before.step.statements, decode.statements),
+            "step i of n has a context of S + i tokens; prefill reads the S of the prompt",
+            *where,
+        ),
+    )
+
+
+def _both(prefill: Sequence[str], decode: Sequence[str]) -> Iterator[str]:
+    """The statements of both phases; what holds for one says which."""
+    for line in dict.fromkeys((*prefill, *decode)):
+        phase = "" if line in prefill and line in decode else "prefill: " if line in prefill else "decode: "
+        yield line if line.startswith(phase) else f"{phase}{line}"
+
+
+def _regimes(model: Model, decode: Step, device: Device, techniques: Sequence[Technique]) -> tuple[Regime, ...]:
+    """The time of a decode step over the context; the same at every context where only a state is kept."""
+    if occurs(decode, costs(decode, TOTAL), symbols.t):
+        return regimes(decode, over="seq_len", hardware=device).regimes
+    step = model.step(replace(decode.options, seq_len=1)).apply(*techniques)
+    analysis = analyze(step, device)
+    bound = frozenset(placed.name for placed in analysis if placed.bound == COMPUTE)
+    return (Regime(Integer(1), oo, analysis.total.time_expr, bound),)
+
+
+def _traffic(decode: Step, low: Expr, high: Expr) -> tuple[Expr, list[str]]:
+    """Bytes of all steps in S and n: a sum over every branch that has some of their contexts, and where it holds."""
+    whole, values, t = costs(decode, TOTAL), known_values(decode, None, symbols.t), VOCABULARY[symbols.t]
+    found = spans_of(decode, whole, t, values)
+    sums: list[Expr] = []
+    start = Integer(1)
+    for span in found:
+        end = floor(span.high)
+        if start <= high and low <= end:
+            traffic = substitute(Add(*(one.traffic for one in on_branch(whole, span.branch))), values)
+            first = symbols.S + 1 if start <= low else start
+            last = symbols.S + symbols.n if high <= end else end
+            sums.append(polynomial_sum(traffic, t.symbol, first, last))
+        start = end + 1
+    where = [
+        f"S + n <= {one.high}" if high <= one.high else f"S >= {one.high}" if low > one.high else f"S <= {one.high} <= S + n"
+        for one in found[:-1]
+    ]
+    return Add(*sums).expand(), [f"the formula of decode traffic is for {one}" for one in where]
+
+
+def _parts(found, low: Expr, high: Expr):
+    for regime in found:
+        first = low if regime.low < low else floor(regime.low) + 1
+        last = high if regime.high == oo else min(high, floor(regime.high))
+        if regime.low == found[0].low and low <= regime.low:
+            first = low
+        if first <= last:
+            yield Part(first, last, regime.time, polynomial_sum(regime.time, symbols.t, first, last))

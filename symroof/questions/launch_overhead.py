@@ -1,0 +1,65 @@
+"""Work against launches: where the operators of a step take longer to run than to be launched."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+from sympy import Add, Expr, S
+
+from symroof.algebra.intervals import Interval, between, merged, roots
+from symroof.algebra.polynomial import polynomial
+from symroof.architectures.step import Step
+from symroof.errors import InputError
+from symroof.hardware.device import Device
+from symroof.operators.ceilings import Ceilings
+from symroof.operators.graph import Graph
+from symroof.questions.payoff import costs_of
+from symroof.questions.regimes import timeline
+from symroof.roof.ceilings import overhead
+from symroof.roof.costs import TOTAL, device_of, grouped_costs, known_values, variable_of
+from symroof.symbols import substitute
+
+WORK, LAUNCHES = "work", "launches"
+
+
+def work_exceeds(step: Step, *, over: str, hardware: Device | str | Path, part: str = TOTAL) -> tuple[Interval, ...]:
+    """The stretches of a variable on which work takes longer ("work") or launches do ("launches"), exactly.
+
+    Latencies of collectives count as launches. Where both take equally long belongs to neither side.
+
+    Raises
+    ------
+    InputError
+        No launch overhead was asked for, or another input is a symbol.
+
+    >>> import symroof
+    >>> from symroof.techniques.registry import technique
+    >>> step = symroof.load_model("opt-125m").decode(seq_len=128, weight_bits=16, activation_bits=16, kv_bits=16)
+    >>> found = work_exceeds(step.apply(technique("launch-overhead:launch=5us")), over="batch", hardware="a100-sxm-80gb")
+    >>> [one.bound for one in found], round(float(found[0].high), 1)
+    (['launches', 'work'], 257.0)
+    """
+    variable, device = variable_of(step, over), device_of(hardware)
+    if device is None:
+        raise InputError("give a device: whether work takes longer than launches is told in numbers")
+    cost = grouped_costs(costs_of(step, part), variable.symbol)
+    values = known_values(step, device, variable.symbol)
+    ceilings, tokens = step.symbolic.ceilings, substitute(step.symbolic.tokens, values)
+    launches = substitute(Add(*(one.count * overhead(one.operator, ceilings) for one in cost)), values) / tokens
+    if launches == 0:
+        raise InputError("no operator has a launch overhead; apply the technique launch-overhead, as launch-overhead:launch=5us")
+    bare = replace(step, symbolic=_without_launches(step, ceilings))
+    bare_cost = grouped_costs(costs_of(bare, part), variable.symbol)
+    found: list[Interval] = []
+    for regime in timeline(bare, variable, device, bare_cost):
+        sign = polynomial(regime.time - launches, variable.symbol)
+        edges: list[Expr] = [regime.low, *(root for root in roots(sign) if regime.low < root < regime.high), regime.high]
+        found += [Interval(low, high, WORK if sign(between(low, high)) > 0 else LAUNCHES) for low, high in pairwise(edges)]
+    return merged(found)
+
+
+def _without_launches(step: Step, ceilings: Ceilings) -> Graph:
+    graph = step.symbolic.each(lambda operator, _: replace(operator, latency=S.Zero))
+    return replace(graph, ceilings=replace(ceilings, launch=S.Zero))

@@ -1,0 +1,104 @@
+"""The best split of a step between a device and a unit beside it: every operator where it is faster."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sympy import Add, Expr
+
+from symroof.architectures.step import Step
+from symroof.errors import DeviceError, InputError, quote
+from symroof.hardware.device import Device
+from symroof.operators.graph import Graph
+from symroof.operators.operator import COMMUNICATION, Unit
+from symroof.roof.analysis import analyze
+from symroof.roof.ceilings import combined, terms
+from symroof.roof.costs import device_of
+from symroof.roof.roofline import RooflinePoint
+
+
+@dataclass(frozen=True)
+class Place:
+    """An operator with its time on the device and on the unit, in seconds of all its occurrences; None where it cannot run."""
+
+    name: str
+    on_device: Expr
+    on_unit: Expr | None
+
+    @property
+    def moves(self) -> bool:
+        """Whether it is faster on the unit."""
+        return self.on_unit is not None and bool(self.on_unit < self.on_device)
+
+    @property
+    def time(self) -> Expr:
+        """Seconds where it is faster."""
+        return self.on_unit if self.on_unit is not None and self.moves else self.on_device
+
+
+@dataclass(frozen=True)
+class Split:
+    """Every operator where it is faster.
+
+    >>> import symroof
+    >>> step = symroof.load_model("llama-2-7b").decode(batch=1, seq_len=1024, weight_bits=16, activation_bits=16, kv_bits=16)
+    >>> from symroof.techniques.hardware.unit import added
+    >>> five = added(symroof.load_hardware("hbm-pim"), count=5)
+    >>> split = best_split(step, "a100-sxm-80gb", five)
+    >>> "qk_matmul" in split.operators, round(float(split.speedup), 2)
+    (True, 2.94)
+    """
+
+    places: tuple[Place, ...]
+
+    @property
+    def operators(self) -> tuple[str, ...]:
+        """The operators that run on the unit."""
+        return tuple(place.name for place in self.places if place.moves)
+
+    @property
+    def time(self) -> Expr:
+        """Seconds of the step, its operators one after the other."""
+        return Add(*(place.time for place in self.places))
+
+    @property
+    def speedup(self) -> Expr:
+        """The time on the device alone over that of the split."""
+        return Add(*(place.on_device for place in self.places)) / self.time
+
+
+def best_split(step: Step, hardware: Device | str | Path, unit: Unit | str | Path) -> Split:
+    """Every operator of a step where it is faster: least in sum, as operators run one after the other.
+
+    Handing operands over is not counted, nor whether weights and cache fit the unit.
+
+    Raises
+    ------
+    InputError
+        A number is missing.
+    DeviceError
+        The device cannot run an operator.
+    """
+    device = device_of(hardware)
+    if device is None:
+        raise InputError("give a device: where an operator is faster is told in numbers")
+    beside = device_of(unit) if isinstance(unit, str | Path) else unit
+    if beside is None:
+        raise InputError("give a unit, by its name or as a device")
+    analysis = analyze(step, device)
+    return Split(tuple(_place(analysis.graph, placed, beside) for placed in analysis))
+
+
+def _place(graph: Graph, placed: RooflinePoint, unit: Unit) -> Place:
+    here = placed.count * placed.time_expr
+    if not here.is_number:
+        raise InputError(f"best split: the time of {quote(placed.name)} has {', '.join(sorted(map(str, here.free_symbols)))} left")
+    if placed.operator.kind in COMMUNICATION:
+        return Place(placed.name, here, None)
+    try:
+        _, peak = unit.fastest(graph.data_types(placed.operator), sparse=placed.operator.sparse)
+    except DeviceError:  # it has no data type as wide as the operands
+        return Place(placed.name, here, None)
+    found = terms(replace(placed.operator, unit=unit), peak, placed.values, placed.ceilings)
+    return Place(placed.name, here, placed.count * combined(found, placed.ceilings, placed.overhead_expr))

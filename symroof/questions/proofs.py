@@ -1,0 +1,148 @@
+"""Claims "memory-bound (or compute-bound) for all b >= 1, t >= 1, ..." about an operator of a step on a device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from sympy import Expr, Integer, Poly, Rational, Symbol, ceiling, fraction
+from sympy import together as one_fraction
+
+from symroof import symbols
+from symroof.algebra.intervals import COMPUTE, MEMORY
+from symroof.architectures.step import Step
+from symroof.errors import InputError, nearest, quote
+from symroof.hardware.device import Device
+from symroof.proof.claims import Case, Certificate, together
+from symroof.roof.costs import (
+    WIDTHS,
+    branches_of,
+    costs,
+    counts_blocks,
+    device_of,
+    grouped_costs,
+    known_values,
+    lowest,
+    needed,
+    on_branch,
+    require,
+    require_two_ceilings,
+    variable_of,
+)
+from symroof.roof.slack import numeric_slack
+from symroof.symbols import VOCABULARY, Variable, substitute
+
+CLAIMS = {"memory-bound": MEMORY, "compute-bound": COMPUTE}
+
+
+def prove(
+    step: Step,
+    claim: str,
+    operator: str,
+    *,
+    for_all: Sequence[str],
+    at_least: Mapping[str, int | Rational] | None = None,
+    hardware: Device | str | Path | None = None,
+) -> Certificate:
+    """Decide whether an operator has one bound for all values of some variables.
+
+    Parameters
+    ----------
+    claim : "memory-bound" or "compute-bound".
+    operator : as for `crossover`.
+    for_all : the variables that range; every other one must be a number.
+    at_least : where each starts; 1 where it counts, 0 (left out) where it measures.
+    hardware : the device; without one, peak and bandwidth are variables.
+
+    Raises
+    ------
+    InputError
+        The claim or a variable is unknown, does not occur, or a letter is left over.
+
+    >>> import symroof
+    >>> step = symroof.load_model("llama-2-7b").decode(weight_bits=16, activation_bits=16, kv_bits=16)
+    >>> answer = symroof.prove(step, "memory-bound", "qk_matmul", for_all=["batch", "seq_len"], hardware="a100-sxm-80gb")
+    >>> answer.verdict, answer.by
+    ('proved', 'shift')
+    >>> symroof.prove(step, "memory-bound", "up_proj", for_all=["batch"], hardware="a100-sxm-80gb").counterexample
+    {b: 162}
+    """
+    if claim not in CLAIMS:
+        raise InputError(f"claim {quote(claim)}: {nearest(claim, CLAIMS)}")
+    for_all = [for_all] if isinstance(for_all, str) else for_all
+    if not for_all:
+        raise InputError("name at least one variable to range over")
+    variables = tuple(dict.fromkeys(variable_of(step, name) for name in for_all))
+    if {symbols.h, symbols.g} <= {variable.symbol for variable in variables}:
+        raise InputError("num_heads and group_size cannot range together: h = g k; let num_kv_heads and group_size do")
+    lows = _lows(step, variables, at_least or {})
+    device = device_of(hardware)
+    cases = _cases(step, operator, variables, for_all, device)
+    if device is None:
+        variables += tuple(VOCABULARY[symbol] for symbol in (symbols.P, symbols.BW) if VOCABULARY[symbol] not in variables)
+        lows = {symbols.P: Integer(0), symbols.BW: Integer(0)} | lows
+    ranges = ", ".join(_range(one, lows[one.symbol]) for one in variables)
+    words = f"{operator} of {step.model} in {step.options.phase} is {claim} for all {ranges}"
+    if device:
+        words += f" on {device.title}"
+    answer = together(words, CLAIMS[claim], [one for one in cases if one.reached_from(lows)], lows)
+    if answer.counterexample is None:
+        return answer
+    anywhere = {one.symbol: lows[one.symbol] or Integer(1) for one in variables}  # the bound does not depend on these
+    return replace(answer, counterexample=anywhere | dict(answer.counterexample))
+
+
+def _lows(step: Step, variables: Sequence[Variable], at_least: Mapping[str, int | Rational]) -> dict[Symbol, Expr]:
+    lows = {variable.symbol: lowest(variable) for variable in variables}
+    for name, value in at_least.items():
+        if isinstance(value, bool) or not isinstance(value, int | Rational):
+            raise InputError(f"at least {name}={quote(value)}: expected a number")
+        symbol = variable_of(step, name).symbol
+        if symbol not in lows:
+            raise InputError(f"at least {name}={value}: {quote(name)} is not among the variables that range over all")
+        if value < lowest(VOCABULARY[symbol]):
+            raise InputError(f"at least {name}={value}: expected {lowest(VOCABULARY[symbol])} or more")
+        lows[symbol] = ceiling(Rational(value)) if VOCABULARY[symbol].domain == "integer" else Rational(value)
+    return lows
+
+
+def _cases(step: Step, operator: str, variables: Sequence[Variable], typed: Sequence[str], device: Device | None) -> list[Case]:
+    require_two_ceilings(step, "a proof")
+    cost = costs(step, operator)
+    ranging = {variable.symbol for variable in variables}
+    for variable, name in zip(variables, typed, strict=False):
+        require(step, operator, cost, variable, name)
+        if device and variable.symbol in WIDTHS:
+            raise InputError(f"{quote(name)} decides which peak of {device.name} applies: give it as a number, or leave the device out")
+        cost = grouped_costs(cost, variable.symbol)
+    known = known_values(step, device, *ranging)
+    if symbols.g in ranging:
+        known.pop(symbols.h, None)
+    roofless = device is None or symbols.P in ranging
+    graph = step.symbolic.bind(known)
+    if counts_blocks(cost, *ranging, symbols.R):
+        raise InputError(f"{operator} counts blocks of R rows of the prompt: no proof over these variables; leave FlashAttention out")
+    found: list[Case] = []
+    for branch in branches_of(step, cost, ranging):
+        slack = numeric_slack(graph, on_branch(cost, branch), known, None if roofless else device, variables[0].symbol)
+        margins = tuple(substitute(margin, known) for margin in branch.margins)
+        found.append(Case(branch.where if margins else None, _lowest_terms(slack), margins))
+    allowed = ranging | ({symbols.P, symbols.BW} if device is None else set())
+    left = set().union(*(case.free_symbols for case in found)) - allowed
+    if left:
+        raise InputError(f"{needed(left)}, or be among the variables that range over all")
+    return found
+
+
+def _lowest_terms(slack: Expr) -> Expr:
+    numerator = fraction(one_fraction(slack))[0]
+    gens = sorted(numerator.free_symbols, key=str)
+    if not gens:
+        return numerator
+    whole = Poly(numerator, *gens).terms_gcd()[1]
+    return whole.primitive()[1].as_expr()
+
+
+def _range(variable: Variable, low: Expr) -> str:
+    return f"{variable.symbol} > 0" if low == 0 else f"{variable.symbol} >= {low}"

@@ -1,0 +1,139 @@
+"""A crossover for people: the derivation line by line, and a sentence in words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sympy import Basic, Expr, latex, oo
+from sympy.logic.boolalg import Boolean
+
+from symroof.algebra.signs import Solution
+from symroof.markup import latex_text
+from symroof.tabular import compact
+
+if TYPE_CHECKING:
+    from symroof.questions.crossover import Crossover, CrossoverBranch
+
+
+@dataclass(frozen=True)
+class Line:
+    """One step of a derivation: what it is, as text and as LaTeX."""
+
+    words: str
+    plain: str
+    latex: str
+
+
+INEQUALITY = Line("memory-bound where", "F/P < B/BW, so F*BW - B*P < 0", r"\frac{F}{P} < \frac{B}{BW} \iff F\,BW - B\,P < 0")
+
+
+def reasoning(answer: Crossover) -> tuple[Line, ...]:
+    """Every step: F, B, the inequality, the polynomial, the root, the condition, the numbers."""
+    x, solution = answer.over.symbol, answer.solution
+    steps = [
+        _named("FLOPs", "F", compact(answer.flops)),
+        _named("bytes", "B", compact(answer.traffic)),
+        *([_line("where", answer.where)] if answer.where is not None else []),
+        INEQUALITY,
+        _line(f"its sign, in {answer.over.name}", answer.slack.as_expr().expand().collect(x)),
+    ]
+    if solution.formula is None:
+        steps.append(Line("no crossing", solution.verdict, rf"\text{{{solution.verdict}}}"))
+    elif solution.below is None or solution.cases:
+        steps.append(_named("zero at", f"{x}^*", solution.formula))
+    else:
+        steps.append(_named(f"{solution.below}-bound below, {solution.above}-bound above", f"{x}^*", solution.formula))
+    if solution.lower is not None:
+        steps.append(_named("and at", f"{x}^-", solution.lower))
+    if solution.cases:
+        steps += [_line(f"{case.verdict}, if", case.condition) for case in solution.cases]
+    elif solution.condition is not None:
+        steps.append(_line(f"if, and else {solution.otherwise}", solution.condition))
+    if answer.large_layer is not None:
+        steps.append(_named("as the layer grows it tends to", f"{x}^*", answer.large_layer))
+    steps += [_elsewhere(one, answer) for one in answer.others]
+    if answer.intervals:
+        steps.append(_numbers(answer))
+    return tuple(steps)
+
+
+def _elsewhere(other: CrossoverBranch, answer: Crossover) -> Line:
+    told = _in_letters(other.solution, answer)
+    return Line(f"and where {other.where}", told, rf"\text{{{latex_text(told)}}}")
+
+
+def _named(words: str, name: str, value: Basic) -> Line:
+    return Line(words, f"{name.replace('^', '')} = {value}", f"{name} = {latex(value)}")
+
+
+def _line(words: str, value: Basic) -> Line:
+    return Line(words, str(value), latex(value))
+
+
+def _numbers(answer: Crossover) -> Line:
+    x = answer.over.symbol
+    plain = [f"{_plain(one.low)} <= {x} <= {_plain(one.high)}: {one.bound}" for one in answer.intervals]
+    shown = [rf"{_short(one.low)} \le {latex(x)} \le {_short(one.high)}:\ \text{{{one.bound}}}" for one in answer.intervals]
+    return Line("in numbers", ", ".join(plain), r",\quad ".join(shown))
+
+
+def _short(value: Expr) -> str:
+    return r"\infty" if value == oo else latex(value) if value.is_Integer else f"{float(value):.6g}"
+
+
+def align(answer: Crossover) -> str:
+    """The derivation as an align environment, words beside every line."""
+    lines = [rf"& {line.latex} && \text{{{latex_text(line.words)}}}" for line in reasoning(answer)]
+    return "\\begin{align*}\n" + " \\\\\n".join(lines) + "\n\\end{align*}"
+
+
+def sentence(answer: Crossover) -> str:
+    """The answer in words, with numbers where there are.
+
+    >>> import symroof
+    >>> step = symroof.load_model("llama-2-7b").decode(weight_bits=16, activation_bits=16, kv_bits=16)
+    >>> symroof.crossover(step, "up_proj", over="batch", hardware="a100-sxm-80gb").sentence
+    'up_proj is memory-bound below batch 161.283 and compute-bound above it; 162 is the first whole number there'
+    >>> symroof.crossover(step, "qk_matmul", over="batch").sentence
+    'qk_matmul is memory-bound at every batch if 16*BW*e*h*t < P*a*e*h + P*a*h*t + P*c*e*k*t, and else compute-bound'
+    """
+    if not answer.intervals:
+        told = {answer.where: answer.solution} | {other.where: other.solution for other in answer.others}
+        return "; ".join(_under(where, _in_letters(solution, answer)) for where, solution in told.items())
+    name = answer.over.name
+    if answer.verdict == "intervals":
+        parts = [f"{one.bound}-bound from {_plain(one.low)} to {_plain(one.high)}" for one in answer.intervals]
+        return f"{answer.operator} over {name}: {', '.join(parts)}"
+    if answer.value is None:
+        return f"{answer.operator} is {answer.verdict.removeprefix('always-')}-bound at every {name}"
+    unit = "" if answer.over.unit == "dimensionless" else f" {answer.over.unit}"
+    text = f"{answer.operator} is {answer.below}-bound below {name} {_plain(answer.value)}{unit} and {answer.above}-bound above it"
+    first = answer.first_integer
+    return text if first is None else f"{text}; {first} is the first whole number there"
+
+
+def _under(where: Boolean | None, text: str) -> str:
+    return text if where is None else f"where {where}, {text}"
+
+
+def _in_letters(solution: Solution, answer: Crossover) -> str:
+    """What a solution says, in words."""
+    operator, name = answer.operator, answer.over.name
+    if solution.cases:
+        zero = f", with {answer.over.symbol}* = {solution.formula}" if solution.verdict == "crosses" else ""
+        return f"{operator} over {name}{zero}: " + "; ".join(f"{case.verdict}, if {case.condition}" for case in solution.cases)
+    bound = solution.verdict.removeprefix("always-")
+    otherwise = solution.otherwise or ""
+    if solution.verdict == "crosses":
+        text = f"{operator} is {solution.below}-bound below {name} {solution.formula} and {solution.above}-bound above it"
+        otherwise = f", and else it is {otherwise.replace('-', ' ')}-bound" if otherwise else ""
+    elif solution.verdict == "intervals":
+        text, otherwise = f"{operator} is {solution.below}-bound outside the two crossings in {name}", ""
+    else:
+        text, otherwise = f"{operator} is {bound}-bound at every {name}", f", and else {otherwise.removeprefix('always-')}-bound"
+    return text if solution.condition is None else f"{text} if {solution.condition}{otherwise}"
+
+
+def _plain(value: Expr) -> str:
+    return "infinity" if value == oo else str(value) if value.is_Integer else f"{float(value):.6g}"

@@ -1,0 +1,222 @@
+"""Inverse design: what a resource or an input must be for a step to reach a target."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+
+from sympy import Expr, ceiling, floor, nsimplify, oo
+
+from symroof import symbols
+from symroof.algebra.intervals import between, roots
+from symroof.algebra.limits import rational_limit
+from symroof.algebra.polynomial import polynomial
+from symroof.algebra.signs import solve_letters
+from symroof.architectures.step import Step
+from symroof.errors import InputError, quote
+from symroof.hardware.device import Device
+from symroof.questions.capacity import memory_of
+from symroof.questions.regimes import Regime, Regimes, regimes
+from symroof.roof.costs import needed
+from symroof.symbols import Variable, option_name, substitute
+
+RESOURCES = (symbols.BW, symbols.P)
+
+
+class ImpossibleError(InputError):
+    """No value of the variable reaches the target; the message says why.
+
+    >>> raise ImpossibleError("impossible: compute alone takes 2 s")
+    Traceback (most recent call last):
+        ...
+    symroof.questions.required.ImpossibleError: impossible: compute alone takes 2 s
+    """
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the variable must be.
+
+    Attributes
+    ----------
+    variable : what was solved for.
+    formula : the answer as a function of the target time T, on the regime it lies in; None where it is the
+        regime's edge, or for a rate over the batch.
+    value : the exact number: the least that suffices, or for an input the most that is allowed.
+    relation : ">=" where more of the variable helps, "<=" where less does.
+    time : seconds of the step at the value.
+    integer : the value rounded to the whole number on the right side; None for a measured quantity.
+    least : where too little of the variable is too slow as well, the least that suffices.
+    """
+
+    variable: Variable
+    formula: Expr | None
+    value: Expr
+    relation: str
+    time: Expr
+    integer: Expr | None
+    least: Expr | None = None
+
+
+def required(
+    step: Step, *, over: str, hardware: Device | str | Path, target_time: Expr | None = None, target_rate: Expr | None = None
+) -> Answer:
+    """The bandwidth, peak, batch, context or width at which the step takes the target time.
+
+    Parameters
+    ----------
+    step : with every other input given as a number.
+    over : the variable to solve for: "bandwidth", "peak", "batch", "seq_len", "weight_bits", ...
+    hardware : the device whose other figures are kept.
+    target_time : seconds the step may take.
+    target_rate : instead, tokens (decode) or sequences (prefill) per second to be reached.
+
+    Raises
+    ------
+    ImpossibleError
+        No value reaches the target; the message says what stands in the way.
+    InputError
+        Not exactly one target is given, or it is not positive.
+
+    >>> import symroof
+    >>> from sympy import Rational
+    >>> step = symroof.load_model("llama-2-7b").decode(
+    ...     batch=1, seq_len=2048, weight_bits=16, activation_bits=16, kv_bits=16)
+    >>> answer = required(step, over="bandwidth", hardware="a100-sxm-80gb", target_time=Rational(5, 1000))
+    >>> round(float(answer.value) / 1e9), answer.relation
+    (2863, '>=')
+    """
+    if (target_time is None) == (target_rate is None):
+        raise InputError("give one target: a time or a rate")
+    target = target_time if target_time is not None else target_rate
+    if isinstance(target, bool) or not isinstance(target, int | float | Fraction | Expr):
+        raise InputError(f"target {quote(target)}: expected a number, in seconds or per second")
+    target = nsimplify(target, rational=True)
+    if target <= 0:
+        raise InputError(f"target {quote(str(target))}: expected a number above 0")
+    whole = regimes(step, over=over, hardware=hardware)
+    if target_rate is None:
+        return _for_time(whole, target)
+    return _for_rate(whole, target)
+
+
+@dataclass(frozen=True)
+class _Span:
+    """A stretch on which the step is within the target, and the regimes its ends lie in."""
+
+    low: Expr
+    high: Expr
+    first: Regime
+    last: Regime
+
+
+def _for_time(whole: Regimes, target: Expr) -> Answer:
+    """The last stretch within the target: its end if it has one, else its beginning."""
+    x, found = whole.over.symbol, _within(whole, target)
+    if not found:
+        raise ImpossibleError(_why(whole, target))
+    lowest, highest, span = whole.regimes[0].low, whole.regimes[-1].high, found[-1]
+    if span.high < highest or (highest.is_finite and span.low == lowest):
+        least = span.low if span.low > lowest else None
+        return _answer(whole, span.last, span.high, "<=", target, least)
+    if span.low > lowest:
+        return _answer(whole, span.first, span.low, ">=", target)
+    end = whole.regimes[-1]
+    name, time = option_name(x), rational_limit(end.time, x)
+    raise InputError(
+        f"any {name} will do: from {end.low} on the step takes {float(time):.6g} s, within the target of {float(target):.6g} s"
+    )
+
+
+def _within(whole: Regimes, target: Expr) -> list[_Span]:
+    """The stretches on which the step is within the target, in order."""
+    x = whole.over.symbol
+    found: list[_Span] = []
+    for regime in whole.regimes:
+        excess = polynomial(regime.time - target, x)
+        inside = [root for root in roots(excess) if regime.low <= root <= regime.high]
+        edges = sorted({regime.low, *inside, regime.high})
+        fits = [_Span(left, right, regime, regime) for left, right in pairwise(edges) if excess(between(left, right)) <= 0]
+        touched = [_Span(root, root, regime, regime) for root in inside if not any(one.low <= root <= one.high for one in fits)]
+        for one in sorted((*fits, *touched), key=lambda one: one.low):
+            if found and found[-1].high == one.low:
+                found[-1] = replace(found[-1], high=one.high, last=regime)
+            else:
+                found.append(one)
+    return found
+
+
+def _answer(whole: Regimes, regime: Regime, value: Expr, relation: str, target: Expr, least: Expr | None = None) -> Answer:
+    x = whole.over.symbol
+    excess = polynomial(regime.time - symbols.T, x)
+    formula = solve_letters(excess).formula if excess.degree in (1, 2) else None
+    if formula is None or substitute(formula, {symbols.T: target}) != value:
+        formula = None  # the answer is an edge of the regime, where the peak or the range ends
+    whole_number = None
+    if whole.over.domain == "integer" or whole.over.unit == "bit":
+        whole_number = floor(value) if relation == "<=" else ceiling(value)
+        if whole_number < (least or value) and relation == "<=" and least is not None:
+            raise ImpossibleError(
+                f"impossible: no whole number lies from {float(least):.6g} to {float(value):.6g}, where the step is within the target"
+            )
+    assert substitute(regime.time, {x: value}) <= target
+    return Answer(whole.over, formula, value, relation, substitute(regime.time, {x: value}), whole_number, least)
+
+
+def _why(whole: Regimes, target: Expr) -> str:
+    x, wanted = whole.over.symbol, f"and the target is {float(target):.6g} s"
+    if x in RESOURCES:
+        other = {symbols.BW: ("compute", "bandwidth", "raise the peak"), symbols.P: ("memory traffic", "peak", "raise the bandwidth")}
+        what, name, advice = other[x]
+        least = whole.regimes[-1].time.subs(x, oo)
+        return f"impossible: {what} alone takes {float(least):.6g} s, {wanted}, at any {name}; {advice}"
+    least, at = _least(whole)
+    name, low = option_name(x), whole.regimes[0].low
+    if at == oo:
+        where = f"even as {name} grows"
+    elif at == low:
+        where = f"even as {name} tends to 0" if low == 0 else f"at the least {name}, {low},"
+    else:
+        where = f"at the best {name}, {float(at):.6g},"
+    return f"impossible: {where} the step takes {float(least):.6g} s, {wanted}"
+
+
+def _least(whole: Regimes) -> tuple[Expr, Expr]:
+    """The least time over the variable, and where: at an end of a regime, or where its slope is zero."""
+    x = whole.over.symbol
+    found: list[tuple[Expr, Expr]] = []
+    for regime in whole.regimes:
+        turns = [root for root in roots(polynomial(regime.time.diff(x), x)) if regime.low < root < regime.high]
+        for at in (regime.low, *turns, regime.high):
+            time = rational_limit(regime.time, x) if at == oo else substitute(regime.time, {x: at})
+            found += [(time, at)] if time.is_finite else []
+    return min(found, key=lambda pair: pair[0])
+
+
+def _for_rate(whole: Regimes, rate: Expr) -> Answer:
+    """Rate = batch / time: over the batch the least that reaches it, else the time it allows."""
+    if whole.over.symbol != symbols.b:
+        batch = whole.step.values[symbols.b]
+        return _for_time(whole, batch / rate)
+    if rate >= whole.asymptote:
+        most = f"{float(whole.asymptote):.6g} per second"
+        raise ImpossibleError(f"impossible: throughput stays below {most} at any batch, less than the target {float(rate):.6g}")
+    value = whole.batch_reaching(rate / whole.asymptote)
+    regime = whole.at(value)
+    return Answer(whole.over, None, value, ">=", substitute(regime.time, {symbols.b: value}), ceiling(value))
+
+
+def required_capacity(step: Step) -> Expr:
+    """Bytes of memory the step needs, exactly.
+
+    >>> import symroof
+    >>> step = symroof.load_model("opt-125m").decode(batch=1, seq_len=1, weight_bits=16, activation_bits=16, kv_bits=16)
+    >>> required_capacity(step) > 2 * 125239296
+    True
+    """
+    total = memory_of(step)
+    if not total.is_number:
+        raise InputError(f"{needed(total.free_symbols)} to tell the capacity")
+    return total

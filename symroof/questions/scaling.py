@@ -1,0 +1,191 @@
+"""How far parallelism pays: the degree with the shortest step, and how well more devices are used.
+
+On a stretch where no operator changes its bound, tensor parallelism over a ring takes
+
+``T(n) = A / n + R + C (n - 1) / n + H (n - 1)``
+
+A: seconds of what is shared out, R: of what every device does in full, C: of all payloads crossing the link once
+around (``2 S / BW_l`` for all-reduces of S bytes), H: latency of a round of steps (``2 t_l`` each).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import cast
+
+from sympy import Expr, Integer, S, ceiling, floor, oo, sqrt
+
+from symroof import symbols
+from symroof.algebra.intervals import roots
+from symroof.algebra.limits import rational_limit
+from symroof.algebra.polynomial import polynomial
+from symroof.architectures.step import Step
+from symroof.errors import InputError
+from symroof.hardware.device import Device
+from symroof.questions.payoff import costs_of
+from symroof.questions.regimes import Regime, timeline
+from symroof.roof.costs import TOTAL, device_of
+from symroof.symbols import VOCABULARY, substitute
+
+n = symbols.n_p
+
+
+def useful_degree(shared: Expr, crossing: Expr, latency: Expr) -> Expr:
+    """The least n from which one more device no longer shortens a step: ``n (n + 1) >= (A - C) / H``.
+
+    Without latency every further device helps where ``A > C``, and none where not.
+
+    >>> useful_degree(Integer(100), Integer(4), Integer(1)), useful_degree(Integer(100), Integer(4), Integer(0))
+    (10, oo)
+    """
+    if latency == 0:
+        return cast(Expr, oo if shared - crossing > 0 else Integer(1))
+    whole = ceiling((sqrt(1 + 4 * (shared - crossing) / latency) - 1) / 2) if shared - crossing > 0 else Integer(1)
+    return cast(Expr, max(whole, Integer(1)))
+
+
+def balanced_degree(shared: Expr, crossing: Expr, latency: Expr) -> Expr:
+    """The degree at which communication takes as long as the shared work: ``A = (n - 1) (C + H n)``.
+
+    >>> from sympy import symbols
+    >>> A, C = symbols("A C", positive=True)
+    >>> balanced_degree(A, C, Integer(0)), balanced_degree(Integer(90), Integer(0), Integer(1))
+    (A/C + 1, 10)
+    """
+    if latency == 0:
+        return 1 + shared / crossing
+    return (latency - crossing + sqrt((crossing - latency) ** 2 + 4 * latency * (crossing + shared))) / (2 * latency)
+
+
+@dataclass(frozen=True)
+class Best:
+    """The degree with the shortest step.
+
+    Attributes
+    ----------
+    value : among the real numbers, exactly; oo where every further device helps.
+    integer : among the whole numbers, or among those that were asked for.
+    time : seconds of the step at the integer; what it tends to where that is oo.
+    """
+
+    value: Expr
+    integer: Expr
+    time: Expr
+
+
+def best_degree(
+    step: Step, *, hardware: Device | str | Path, part: str = TOTAL, highest: int | None = None, among: Iterable[int] = ()
+) -> Best:
+    """The degree of parallelism with the shortest step.
+
+    Parameters
+    ----------
+    step : after a technique whose degree is left a letter; every other input a number.
+    highest : the most devices there are.
+    among : the degrees to choose from, such as those that divide the heads.
+
+    Raises
+    ------
+    InputError
+        The step's degree has a number, or another input is a symbol.
+
+    >>> import symroof
+    >>> from symroof.techniques.registry import technique
+    >>> widths = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
+    >>> step = symroof.load_model("llama-2-7b").decode(batch=16, seq_len=2048, **widths)
+    >>> parallel = step.apply(technique("tensor-parallel:latency=5us"))
+    >>> best_degree(parallel, hardware="a100-sxm-80gb").integer, best_degree(parallel, hardware="a100-sxm-80gb", among=(1, 2, 4, 8)).integer
+    (5, 4)
+    """
+    found = over_degree(step, hardware, part)
+    top = cast(Expr, oo if highest is None else Integer(highest))
+    bent = [(Integer(1), _at(found, Integer(1)))]
+    for one in found:
+        high = min(one.high, top)
+        turns = [root for root in roots(polynomial(one.time.diff(n), n)) if one.low < root < high]
+        bent += [(at, _at(found, at)) for at in (*turns, high) if at != oo and at <= top]
+    value, time = min(bent, key=lambda pair: pair[1])
+    last = rational_limit(found[-1].time, n) if top == oo else time
+    wanted = [Integer(one) for one in among]
+    whole = wanted or sorted({min(max(end, Integer(1)), top) for at, _ in bent for end in (floor(at), ceiling(at))})
+    shortest = min(whole, key=lambda one: _at(found, one))
+    if not wanted and top == oo and last < _at(found, shortest):
+        return Best(cast(Expr, oo), cast(Expr, oo), last)
+    return Best(cast(Expr, oo) if top == oo and last < time else value, shortest, _at(found, shortest))
+
+
+def over_degree(step: Step, hardware: Device | str | Path, part: str = TOTAL) -> tuple[Regime, ...]:
+    """The time of a step, or of a part of it, over the degree.
+
+    Raises
+    ------
+    InputError
+        The step's degree has a number, or another input is a symbol.
+    """
+    device = device_of(hardware)
+    if device is None:
+        raise InputError("give a device: times are told in numbers")
+    if n in step.symbolic.definitions:
+        raise InputError(f"the degree is {step.symbolic.definitions[n]}; leave it out to ask over it")
+    return timeline(step, VOCABULARY[n], device, costs_of(step, part))
+
+
+def _at(found: Sequence[Regime], value: Expr) -> Expr:
+    regime = next(one for one in found if one.low <= value <= one.high)
+    return substitute(regime.time, {n: value})
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """How well n devices are used, over n: 1 where n devices do n times as much in the same time.
+
+    Attributes
+    ----------
+    pieces : stretches of n with the efficiency as a formula on each, in `Regime.time`.
+    """
+
+    pieces: tuple[Regime, ...]
+
+    def at(self, devices: int) -> Expr:
+        """The efficiency at a number of devices, exactly."""
+        return _at(self.pieces, Integer(devices))
+
+
+def strong_scaling(before: Step, after: Step, *, hardware: Device | str | Path, part: str = TOTAL) -> Scaling:
+    """``T(1) / (n T(n))``: the same step on more devices.
+
+    On a stretch it is ``(A + R) / (A + n R + C (n - 1) + H n (n - 1))``.
+
+    Raises
+    ------
+    InputError
+        As for `best_degree`.
+    """
+    return _efficiency(_alone(before, hardware, part), over_degree(after, hardware, part), n)
+
+
+def weak_scaling(before: Step, after: Step, *, hardware: Device | str | Path, part: str = TOTAL) -> Scaling:
+    """``T(1, b) / T(n, n b)``: n times the batch on n devices.
+
+    Raises
+    ------
+    InputError
+        As for `best_degree`.
+    """
+    batch = before.values.get(symbols.b)
+    if batch is None:
+        raise InputError("batch must be given as a number: it is what every device has")
+    values = {symbol: value for symbol, value in after.values.items() if symbol != symbols.b}
+    grown = replace(after, symbolic=after.symbolic.bind({symbols.b: batch * n}), values=values)
+    return _efficiency(_alone(before, hardware, part), over_degree(grown, hardware, part), S.One)
+
+
+def _alone(before: Step, hardware: Device | str | Path, part: str) -> Expr:
+    """Seconds of the step on one device."""
+    return _at(over_degree(before, hardware, part), Integer(1))
+
+
+def _efficiency(alone: Expr, found: Sequence[Regime], devices: Expr) -> Scaling:
+    return Scaling(tuple(replace(one, time=alone / (devices * one.time)) for one in found))

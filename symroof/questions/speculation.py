@@ -1,0 +1,172 @@
+"""How far ahead to draft: the best whole length of speculative decoding, and where no length pays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sympy import Expr, Integer, Rational
+
+from symroof import symbols
+from symroof.architectures.step import Step
+from symroof.errors import InputError
+from symroof.hardware.device import Device
+from symroof.questions.payoff import Payoff, payoff
+from symroof.questions.regimes import timeline
+from symroof.roof.costs import TOTAL, costs, device_of
+from symroof.symbols import VOCABULARY, substitute
+from symroof.techniques.decoding.speculative import Speculative
+
+LONGEST = 1024
+
+
+@dataclass(frozen=True)
+class Best:
+    """The length with the least time per token, with the proof that none is better.
+
+    Attributes
+    ----------
+    length : in whole tokens; 0 where plain decoding is at least as fast as any.
+    time, plain : seconds per token with it, and of plain decoding.
+    searched : the length up to which every one was tried.
+    proof : why no longer one is better.
+    """
+
+    length: int
+    time: Expr
+    plain: Expr
+    searched: int
+    proof: str
+
+    @property
+    def speedup(self) -> Expr:
+        """Time of plain decoding over time with this length, exactly."""
+        return self.plain / self.time
+
+
+def best_length(step: Step, technique: Speculative, hardware: Device | str | Path) -> Best:
+    """The whole draft length with the least time per completed token, by exact search.
+
+    A step that drafts gamma tokens takes T(gamma), which does not fall with gamma, and completes ``N < 1 / (1 - alpha)``.
+    So no length from gamma on is better than the best so far once ``(1 - alpha) T(gamma)`` is no less. With every token
+    accepted, where T is convex (no experts) and N is a line, ``T / N`` that has risen once never falls again.
+
+    Parameters
+    ----------
+    step : a decode step in numbers.
+    technique : with its acceptance in numbers and its length left out.
+
+    Raises
+    ------
+    InputError
+        The acceptance is a symbol, the length a number, or no length up to 1024 is proved best.
+
+    >>> import symroof
+    >>> step = symroof.load_model("llama-2-7b").decode(batch=1, seq_len=1024, weight_bits=16, activation_bits=16, kv_bits=16)
+    >>> best = best_length(step, symroof.technique("speculative:acceptance=0.8,draft_cost=0.05"), "a100-sxm-80gb")
+    >>> best.length, round(float(best.speedup), 2)
+    (8, 3.07)
+    """
+    if technique.length != symbols.gamma:
+        raise InputError(f"speculative: length {technique.length} is given; leave it out to ask for the best")
+    if not isinstance(technique.acceptance, Rational):
+        raise InputError("speculative: the best length needs acceptance as a number")
+    accepted = Rational(technique.acceptance)
+    seconds, convex = _seconds(step, technique, hardware)
+    plain = _plain(step, hardware)
+    best, at, before = plain, 0, plain
+    tokens: Expr = Integer(1)
+    for length in range(1, LONGEST + 1):
+        tokens += accepted**length
+        whole = seconds(Integer(length))
+        per_token = whole / tokens
+        if per_token < best:
+            best, at = per_token, length
+        if (1 - accepted) * whole >= best:
+            return Best(
+                at, best, plain, length, "from there on a step takes longer than 1/(1 - alpha) tokens at the best, and completes fewer"
+            )
+        if accepted == 1 and convex and per_token > before:
+            return Best(at, best, plain, length, "its time is convex in the length, and its time per token has risen")
+        before = per_token
+    raise InputError(f"speculative: no length up to {LONGEST} is proved best with acceptance {accepted}")
+
+
+def least_acceptance(step: Step, technique: Speculative, hardware: Device | str | Path) -> Expr:
+    """The acceptance above which some length pays: ``T(1) / T(0) - 1``; 1 or more where none does.
+
+    T is convex in gamma and N concave, so ``T / N`` falls first if it ever falls below its value at 0.
+
+    Raises
+    ------
+    InputError
+        The model has experts, or the draft a window: their number saturates, and T is not convex.
+
+    >>> import symroof
+    >>> step = symroof.load_model("llama-2-7b").decode(batch=16, seq_len=1024, weight_bits=16, activation_bits=16, kv_bits=16)
+    >>> round(float(least_acceptance(step, symroof.technique("speculative:draft_cost=0.05"), "a100-sxm-80gb")), 4)
+    0.0647
+    """
+    seconds, _ = _seconds(step, technique, hardware)
+    _require_convex(step.apply(technique))
+    return seconds(Integer(1)) / _plain(step, hardware) - 1
+
+
+def pays_at_all(step: Step, technique: Speculative, hardware: Device | str | Path, *, over: str = "batch") -> Payoff:
+    """Where some draft length pays, over a variable: where a length of one does; see `least_acceptance`.
+
+    Raises
+    ------
+    InputError
+        What a step touches saturates with the length, as with experts.
+
+    >>> import symroof
+    >>> step = symroof.load_model("llama-2-7b").decode(seq_len=64, weight_bits=16, activation_bits=16, kv_bits=16)
+    >>> found = pays_at_all(step, symroof.technique("speculative:acceptance=0.7,draft_cost=0.1"), "a100-sxm-80gb")
+    >>> found.sentence
+    'pays for batch from 1 to 143.099; loses for batch from 143.099 on'
+    """
+    _require_convex(step.apply(technique))
+    return payoff(step, step.apply(replace(technique, length=1)), over=over, hardware=hardware)
+
+
+def _plain(step: Step, hardware: Device | str | Path) -> Expr:
+    return _timed(step, hardware)(Integer(1))
+
+
+def _seconds(step: Step, technique: Speculative, hardware: Device | str | Path) -> tuple[Callable[[Expr], Expr], bool]:
+    """Seconds of a whole step by draft length, and whether they are convex in it."""
+    after = step.apply(technique)
+    whole = replace(after, symbolic=replace(after.symbolic, tokens=Integer(1)))
+    return _timed(whole, hardware), _is_convex(after)
+
+
+def _is_convex(step: Step) -> bool:
+    """Whether nothing saturates over the length: then every FLOP and byte count is a convex polynomial in it, and so is their maximum."""
+    return not any(symbols.gamma in meant.free_symbols for meant in step.symbolic.definitions.values())
+
+
+def _require_convex(step: Step) -> None:
+    if not _is_convex(step):
+        raise InputError(
+            "speculative: what a step touches saturates with the length: a longer draft may pay where a shorter does not; give a length"
+        )
+
+
+def _timed(step: Step, hardware: Device | str | Path) -> Callable[[Expr], Expr]:
+    device = device_of(hardware)
+    if device is None:
+        raise InputError("give a device: the best length is told in numbers")
+    variable = VOCABULARY[symbols.gamma]
+    try:
+        found = timeline(step, variable, device, costs(step, TOTAL))
+    except InputError:
+        if not any(symbols.gamma in meant.free_symbols for meant in step.symbolic.definitions.values()):
+            raise
+        return lambda length: _timed(_bound(step, length), hardware)(length)  # a power of the length: one by one
+    return lambda length: next(substitute(one.time, {symbols.gamma: length}) for one in found if one.low <= length <= one.high)
+
+
+def _bound(step: Step, length: Expr) -> Step:
+    return replace(step, symbolic=step.symbolic.bind({symbols.gamma: length}), values={**step.values, symbols.gamma: length})

@@ -1,0 +1,259 @@
+"""What a technique does to FLOPs, bytes and ceilings, when it pays and by how much at most: derived from its rewrite.
+
+Everything follows from one part of a step before and after the technique, in letters: with both memory-bound the
+technique pays where it moves fewer bytes per completed token, and by ``B / B'``; with both compute-bound where it does
+fewer operations, and by ``(F / P) / (F' / P')``. Between the two, and where other ceilings bind, the exact answer on a
+device is that of `symroof.questions.payoff`.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, cast
+
+from sympy import Expr, Integer, Rational, Symbol, cancel, ceiling, factor_terms, floor
+from sympy.logic.boolalg import Boolean
+
+from symroof import symbols
+from symroof.algebra.intervals import roots
+from symroof.algebra.polynomial import polynomial
+from symroof.architectures.model import load_model
+from symroof.architectures.step import Step
+from symroof.errors import InputError
+from symroof.hardware.loader import load_hardware
+from symroof.operators.tensor import Level
+from symroof.questions.capacity import memory_of
+from symroof.questions.payoff import Payoff, costs_of, counted, payoff
+from symroof.questions.technique_gain import Side, positive
+from symroof.roof.analysis import analyze
+from symroof.symbols import Values, lookup, option_name, substitute
+from symroof.techniques.registry import chain, with_number
+from symroof.techniques.technique import Example, Technique
+
+WIDTHS = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
+SIZES = {"batch": 1, "seq_len": 2048}
+FARTHEST = 128
+"""How far from the best whole number one that fits is looked for."""
+
+WHOLE = 256
+"""Whole numbers that are gone through where the time is no rational function of the variable."""
+
+
+@functools.cache
+def effect_of(kind: type[Technique]) -> Effect:
+    """The effect of a technique on its example; what it derives is derived once."""
+    return Effect(kind)
+
+
+@dataclass(frozen=True)
+class Effect:
+    """The effect of a technique on its example.
+
+    Attributes
+    ----------
+    kind : the technique's class.
+    """
+
+    kind: type[Technique]
+
+    @property
+    def example(self) -> Example:
+        """On what it is told."""
+        return self.kind.example
+
+    def technique(self, *, symbolic: bool) -> Technique:
+        """The technique with the example's settings; in letters, with every number of them a symbol again."""
+        settings: dict[str, Any] = dict(self.example.settings)
+        if symbolic:
+            known = {name: one.metadata.get("symbol") for name, one in self.kind.__dataclass_fields__.items()}
+            settings = {name: known[name] if known[name] is not None else value for name, value in settings.items()}
+        return self.kind(**settings)
+
+    def step(self, *, over: bool) -> Step:
+        """The example's step in numbers; with the variable left out where it is one of the step's own."""
+        inputs = {**SIZES, **self.example.inputs}
+        if over:
+            inputs.pop(self.example.over, None)
+        model = load_model(self.example.model)
+        return getattr(model, self.example.phase)(**WIDTHS, **inputs).apply(*chain([self.example.before]))
+
+    def pair(self, *, over: bool, symbolic: bool = False) -> tuple[Step, Step]:
+        """What is compared: the example's step, or what it is held against, and the step after the technique."""
+        step = self.step(over=over)
+        return step.apply(*chain([self.example.against])), step.apply(self.technique(symbolic=symbolic))
+
+    @cached_property
+    def sides(self) -> tuple[Side, Side]:
+        """Before and after, in letters."""
+        before, after = self.pair(over=True, symbolic=True)
+        return Side(costs_of(before, self.example.part), before.symbolic), Side(costs_of(after, self.example.part), after.symbolic)
+
+    @property
+    def flop_factor(self) -> Expr:
+        """FLOPs after over FLOPs before, in letters."""
+        return _ratio(*(side.flops for side in self.sides))
+
+    @property
+    def byte_factor(self) -> Expr:
+        """Bytes after over bytes before, in letters."""
+        return _ratio(*(side.traffic for side in self.sides))
+
+    @property
+    def further(self) -> dict[Level, Expr]:
+        """Bytes that cross other levels after it, in letters."""
+        moved = {level: self.sides[1].over(level) for level in Level if level is not Level.MEMORY}
+        return {level: factor_terms(value) for level, value in moved.items() if value != 0}
+
+    @cached_property
+    def memory_gain(self) -> Expr:
+        """Bytes saved per token, in letters, as the ceilings see them: above zero it pays where both sides are memory-bound."""
+        before, after = self.sides
+        return before.memory - after.memory
+
+    @cached_property
+    def compute_gain(self) -> Expr:
+        """FLOPs saved per token, in letters, as the ceilings see them."""
+        before, after = self.sides
+        return before.compute - after.compute
+
+    @property
+    def memory_bound(self) -> Boolean | bool | None:
+        """When it moves fewer bytes per token, in letters; None where that is no polynomial condition."""
+        return positive(self.memory_gain)
+
+    @property
+    def compute_bound(self) -> Boolean | bool | None:
+        """When it does fewer operations per token, in letters; None where that is no polynomial condition."""
+        return positive(self.compute_gain)
+
+    @cached_property
+    def payoff(self) -> Payoff:
+        """Where it pays on the example's device, over its variable."""
+        before, after = self.pair(over=True)
+        asked = {"over": self.example.over, "hardware": self.example.hardware, "part": self.example.part}
+        try:
+            return payoff(before, after, **asked)
+        except InputError:
+            if lookup(self.example.over).domain != "integer":
+                raise
+            return counted(before, after, last=WHOLE, **asked)
+
+    @cached_property
+    def best(self) -> tuple[Expr, Expr]:
+        """The largest speed-up over the range, and where: at an end of a stretch or where its slope is zero; on whole numbers
+        where the variable counts.
+        """
+        found = self.payoff
+        x, whole = found.over.symbol, found.over.domain == "integer"
+        low, high = max(found.before[0].low, found.after[0].low), min(found.before[-1].high, found.after[-1].high)
+        points: set[Expr] = set()
+        for old in found.before:
+            for new in found.after:
+                left, right = max(old.low, new.low), min(old.high, new.high)
+                if left <= right:
+                    points |= {left, right, *_turns(old.time, new.time, x, left, right)}
+        if whole:
+            points = {near for point in points if point.is_finite for near in (floor(point), ceiling(point))}
+        inside = [point for point in points if point.is_finite and point > 0 and low <= point <= high]
+        if whole:
+            inside = [near for point in inside for near in self._fitting(point, low, high)]
+        return max(((found.speedup(point), point) for point in sorted(inside) or [Integer(1)]), key=lambda one: one[0])
+
+    def _fitting(self, point: Expr, low: Expr, high: Expr) -> list[Expr]:
+        """The nearest whole numbers on either side that the technique does not refuse."""
+        found: list[Expr] = []
+        for way in (-1, 1):
+            near = (point + way * step for step in range(FARTHEST))
+            found += next(([one] for one in near if low <= one <= high and self._fits(one)), [])
+        return found
+
+    @functools.cache  # noqa: B019 - an effect lives as long as the process
+    def _fits(self, point: Expr) -> bool:
+        symbol = lookup(self.example.over).symbol
+        technique = with_number([self.technique(symbolic=False)], symbol, point)[0]
+        try:
+            if self.own:
+                self.step(over=False).apply(technique)
+            else:
+                name = option_name(symbol)
+                inputs = {**SIZES, **self.example.inputs, name: int(point)}
+                step = getattr(load_model(self.example.model), self.example.phase)(**WIDTHS, **inputs)
+                step.apply(*chain([self.example.before]), technique)
+        except InputError:
+            return False
+        return True
+
+    @cached_property
+    def memory_factor(self) -> Expr:
+        """Bytes of weights, KV cache and activations the step needs after the technique over those before, in numbers."""
+        sizes = [substitute(memory_of(one), self.numbers) for one in self.pair(over=False)]
+        return sizes[1] / sizes[0]
+
+    @cached_property
+    def roofs(self) -> tuple[str, str]:
+        """The data types the part computes in before and after, with the peak's factor where it is not 1."""
+        told = []
+        pair = self.pair(over=False)
+        for one in pair if self.at is None else (fixed(one, self.example.over, self.at) for one in pair):
+            names = {cost.operator.name for cost in costs_of(one, self.example.part) if cost.flops != 0}
+            analysis = analyze(one, self.example.hardware)
+            types = dict.fromkeys(
+                f"{placed.data_type}{' sparse' if placed.operator.sparse else ''}"
+                + (f" of {unit.title}" if (unit := placed.operator.unit) else "")
+                for placed in analysis
+                if placed.name in names
+            )
+            told.append(", ".join(types))
+        return told[0], told[1]
+
+    @property
+    def own(self) -> bool:
+        """Whether the variable is one of the technique's, and none of the step's."""
+        return lookup(self.example.over).symbol not in (symbols.b, symbols.s, symbols.t)
+
+    @property
+    def at(self) -> Expr | None:
+        """The value of the technique's own variable for a picture: the example's, else where it pays best."""
+        if not self.own:
+            return None
+        return self.best[1] if self.example.at is None else Rational(cast(Any, self.example.at))
+
+    @cached_property
+    def numbers(self) -> Values:
+        """What the letters stand for in the example, its variable included."""
+        _, after = self.pair(over=False)
+        known = {symbol: value for symbol, value in after.symbolic.definitions.items() if value.is_number} | dict(after.values)
+        known |= dict(self.step(over=False).values)
+        device = load_hardware(self.example.hardware)
+        known |= {symbols.M: device.buffer} if device.buffer is not None else {}
+        known |= {symbol: value for symbol, value in after.symbolic.bind(known).definitions.items() if value.is_number}
+        return known if self.at is None else {**known, lookup(self.example.over).symbol: self.at}
+
+    @property
+    def point(self) -> str:
+        """Where the numbers are told: the variable and its value."""
+        symbol = lookup(self.example.over).symbol
+        symbol = symbols.t if symbol == symbols.s and self.example.phase == "decode" else symbol
+        value = self.numbers[symbol]
+        return f"{option_name(symbol)} {value if value.is_integer else f'{float(value):.4g}'}"
+
+
+def _turns(before: Expr, after: Expr, x: Symbol, low: Expr, high: Expr) -> list[Expr]:
+    """Where the slope of before / after is zero inside a stretch."""
+    slope = before.diff(x) * after - before * after.diff(x)
+    if slope.is_number:
+        return []
+    return [root for root in roots(polynomial(slope, x)) if low < root < high]
+
+
+def fixed(step: Step, over: str, value: Expr) -> Step:
+    """The step with a number for one of its variables."""
+    return replace(step, values={**step.values, lookup(over).symbol: value})
+
+
+def _ratio(before: Expr, after: Expr) -> Expr:
+    if before == 0:
+        return Integer(1)
+    return factor_terms(cancel(after / before))

@@ -1,0 +1,192 @@
+"""Energy of a step and of its operators, and the roofline of energy: balance points, FLOP per joule, power, greenup."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sympy import Add, Expr, Integer, Max
+
+from symroof.architectures.step import Step
+from symroof.errors import EinsumError, InputError, nearest, quote
+from symroof.hardware.device import Device
+from symroof.operators.energy import Energy
+from symroof.roof.analysis import Analysis, analyze
+from symroof.roof.roofline import RooflinePoint
+from symroof.roof.rows import shown
+from symroof.tabular import Column, Table
+from symroof.units import FLOP, JOULE, WATT, quantity
+
+
+@dataclass(frozen=True)
+class OperatorEnergy:
+    """The energy of an operator with all its occurrences, or of the step.
+
+    Attributes
+    ----------
+    name : the operator, or "total".
+    flop_count, byte_count, seconds, joules_expr : bare.
+    """
+
+    name: str
+    flop_count: Expr
+    byte_count: Expr
+    seconds: Expr
+    joules_expr: Expr
+
+    @property
+    def joules(self):
+        """Energy, as a Quantity in joules."""
+        return quantity(self.joules_expr, JOULE)
+
+    @property
+    def efficiency(self):
+        """FLOPs per joule, as a Quantity in FLOP/joule."""
+        return quantity(self.flop_count / self.joules_expr, FLOP / JOULE)
+
+    @property
+    def power(self):
+        """Energy over time, as a Quantity in watts."""
+        return quantity(self.joules_expr / self.seconds, WATT)
+
+
+@dataclass(frozen=True)
+class StepEnergy:
+    """The energy of a step, by operator and in all."""
+
+    analysis: Analysis = field(repr=False)
+    model: Energy
+    operators: tuple[OperatorEnergy, ...] = field(repr=False)
+
+    def __getitem__(self, name: str) -> OperatorEnergy:
+        named = {one.name: one for one in self.operators}
+        if name not in named:
+            raise EinsumError(f"{quote(name)} is not an operator of this step: {nearest(name, named)}")
+        return named[name]
+
+    @property
+    def total(self) -> OperatorEnergy:
+        """The whole step."""
+        columns = ([getattr(one, what) for one in self.operators] for what in ("flop_count", "byte_count", "seconds", "joules_expr"))
+        return OperatorEnergy("total", *(Add(*column) for column in columns))
+
+    def table(self) -> Table:
+        """Joules, FLOP per joule and watts of every operator and of the step."""
+        columns = (
+            Column("name", title="operator"),
+            Column("joules", "J", "energy", numeric=True),
+            Column("efficiency", "FLOP/J", numeric=True),
+            Column("power", "W", numeric=True),
+        )
+        *rows, total = (
+            (one.name, shown(one.joules_expr), shown(one.flop_count / one.joules_expr), shown(one.joules_expr / one.seconds))
+            for one in (*self.operators, self.total)
+        )
+        notes = [f"energy balance: {energy_balance(self.model)} FLOP/byte, where work and traffic cost as much"]
+        return Table("energy", columns, tuple(rows), tuple(notes), (total,))
+
+
+def energy(step: Step, hardware: Device | str | Path | None = None) -> StepEnergy:
+    """The energy of a step to which the technique "energy" was applied, in letters and in numbers.
+
+    Raises
+    ------
+    InputError
+        The step has no energy model.
+
+    >>> import symroof
+    >>> from symroof.techniques.registry import technique
+    >>> step = symroof.load_model("llama-2-7b").decode(
+    ...     batch=1, seq_len=1024, weight_bits=16, activation_bits=16, kv_bits=16)
+    >>> spent = energy(step.apply(technique("energy:flop=1pJ,byte=30pJ,power=100W")), "a100-sxm-80gb")
+    >>> round(float(spent.total.joules_expr), 3), round(float(spent.total.power.magnitude), 1)
+    (1.102, 163.2)
+    """
+    return energy_of(analyze(step, hardware))
+
+
+def energy_of(analysis: Analysis) -> StepEnergy:
+    """The same of a step that is analysed already.
+
+    Raises
+    ------
+    InputError
+        The step has no energy model.
+    """
+    model = analysis.graph.energy
+    if model is None:
+        raise InputError("the step has no energy model; apply the technique energy, as energy:flop=1pJ,byte=30pJ,power=100W")
+    return StepEnergy(analysis, model, tuple(_spent(placed, model) for placed in analysis))
+
+
+def _spent(placed: RooflinePoint, model: Energy) -> OperatorEnergy:
+    flops, traffic = placed.count * placed.operator.flop_count, placed.count * placed.operator.byte_count()
+    seconds = placed.count * placed.time_expr
+    return OperatorEnergy(placed.name, flops, traffic, seconds, model.joules(flops, traffic, seconds))
+
+
+def energy_balance(model: Energy) -> Expr:
+    """``B_eps = eps_B / eps_F``, the FLOP/byte at which work and traffic cost as much, constant power aside.
+
+    >>> from symroof.symbols import eps_B, eps_F
+    >>> energy_balance(Energy(eps_F, eps_B))
+    eps_B/eps_F
+    """
+    return model.byte / model.flop
+
+
+def effective_balance(model: Energy, peak: Expr, bandwidth: Expr) -> Expr:
+    """The FLOP/byte at which a FLOP takes twice the least energy ``eps_F + pi_0 / P``: half of the best FLOP/J.
+
+    With ``eta = eps_F / (eps_F + pi_0 / P)`` it is ``eta B_eps`` where that is beyond the ridge ``B_tau``, else
+    ``(eta B_eps + (1 - eta) B_tau) / (2 - eta)``.
+
+    >>> from symroof.symbols import BW, P, eps_B, eps_F
+    >>> effective_balance(Energy(eps_F, eps_B), P, BW)
+    eps_B/eps_F
+    """
+    share = model.flop / (model.flop + model.constant / peak)
+    beyond, ridge = share * energy_balance(model), peak / bandwidth
+    return beyond if share == 1 else Max(beyond, (beyond + (1 - share) * ridge) / (2 - share))
+
+
+def arch_line(intensity: Expr, peak: Expr, bandwidth: Expr, model: Energy) -> Expr:
+    """FLOP/J at an intensity: ``1 / (eps_F + eps_B / I + pi_0 max(1 / P, 1 / (I BW)))``.
+
+    >>> from symroof.symbols import BW, P, eps_B, eps_F
+    >>> arch_line(Integer(4), P, BW, Energy(eps_F, eps_B))
+    1/(eps_B/4 + eps_F)
+    """
+    return 1 / model.joules(Integer(1), 1 / intensity, Max(1 / peak, 1 / (intensity * bandwidth)))
+
+
+def power_line(intensity: Expr, peak: Expr, bandwidth: Expr, model: Energy) -> Expr:
+    """Watts at an intensity: most at the ridge, where both work and traffic run at full speed."""
+    seconds = Max(1 / peak, 1 / (intensity * bandwidth))
+    return model.joules(Integer(1), 1 / intensity, seconds) / seconds
+
+
+def greenup(before: OperatorEnergy, after: OperatorEnergy) -> Expr:
+    """Energy before over energy after, the analogue of a speed-up."""
+    return before.joules_expr / after.joules_expr
+
+
+def most_work(intensity: Expr, saved: Expr, model: Energy) -> Expr:
+    """How many times the work an algorithm may do that moves a *saved*-th of the bytes, and cost no more energy.
+
+    ``1 + (m - 1) / m B_eps / I``, without constant power; below it the change is a greenup.
+
+    >>> from symroof.symbols import eps_B, eps_F
+    >>> most_work(Integer(2), Integer(4), Energy(eps_F, eps_B))
+    3*eps_B/(8*eps_F) + 1
+    """
+    return 1 + (saved - 1) / saved * energy_balance(model) / intensity
+
+
+def race_to_halt(model: Energy, peak: Expr, bandwidth: Expr) -> bool | None:
+    """Whether running as fast as possible also saves energy: the effective energy balance is not beyond the ridge.
+
+    None while that depends on a symbol.
+    """
+    slack = peak / bandwidth - effective_balance(model, peak, bandwidth)
+    return bool(slack >= 0) if slack.is_number else None

@@ -1,0 +1,144 @@
+"""The roofline of one step on one device: ``time = max(FLOPs / peak, bytes / bandwidth)``."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, field
+
+from sympy import Expr, Max, Min, nan, oo
+
+from symroof.operators.ceilings import IDEAL, Ceilings
+from symroof.operators.operator import Direction, Operator
+from symroof.operators.tensor import Storage
+from symroof.roof.ceilings import combined, largest, overhead, terms
+from symroof.symbols import Values
+from symroof.units import INTENSITY, RATE, SECOND, quantity
+
+MEMORY, COMPUTE = "memory", "compute"
+
+TRAFFIC = {
+    "weight_read": (Storage.WEIGHT, Direction.READ),
+    "activation_read": (Storage.ACTIVATION, Direction.READ),
+    "activation_write": (Storage.ACTIVATION, Direction.WRITE),
+    "kv_read": (Storage.KV_CACHE, Direction.READ),
+    "kv_write": (Storage.KV_CACHE, Direction.WRITE),
+}
+"""The kinds of traffic as outputs name them; together they are all of it."""
+
+
+def attainable(intensity: Expr, peak: Expr, bandwidth: Expr) -> Expr:
+    """Attainable performance, ``min(peak, intensity x bandwidth)``, in FLOP/s.
+
+    >>> from symroof.symbols import P, BW
+    >>> from sympy import Integer
+    >>> attainable(Integer(1), P, BW)
+    Min(BW, P)
+    """
+    return Min(peak, intensity * bandwidth)
+
+
+def time(flops: Expr, traffic: Expr, peak: Expr, bandwidth: Expr) -> Expr:
+    """``max(FLOPs / peak, bytes / bandwidth)``, in seconds; a number if all four are.
+
+    >>> from symroof.symbols import P, BW
+    >>> from sympy import Integer
+    >>> time(Integer(2), Integer(8), P, BW)
+    Max(8/BW, 2/P)
+    """
+    return Max(flops / peak, traffic / bandwidth)
+
+
+def bound(flops: Expr, traffic: Expr, peak: Expr, bandwidth: Expr) -> str | None:
+    """Return "memory" where FLOPs / peak < bytes / bandwidth, else "compute"; None while that depends on a symbol."""
+    slack = flops * bandwidth - traffic * peak
+    if not slack.is_number:
+        return None
+    return MEMORY if slack < 0 else COMPUTE
+
+
+@dataclass(frozen=True)
+class RooflinePoint:
+    """One operator under the roof that applies to it.
+
+    Attributes
+    ----------
+    operator : bound to the step's numbers.
+    symbolic : the same operator with every dimension a symbol.
+    count : how often the model repeats it.
+    data_type : what it runs in, which decides the peak; empty while the peak is a symbol.
+    peak, bandwidth : FLOP/s and byte/s, bare; as stated.
+    ceilings : factors on them, launch overhead, overlap.
+    values : the bandwidths of the other levels.
+    """
+
+    operator: Operator
+    symbolic: Operator = field(repr=False)
+    count: Expr
+    data_type: str
+    peak: Expr
+    bandwidth: Expr
+    ceilings: Ceilings = field(default=IDEAL, repr=False)
+    values: Values = field(default_factory=dict, repr=False)
+
+    @property
+    def name(self) -> str:
+        """The operator's name."""
+        return self.operator.name
+
+    @functools.cached_property
+    def seconds_by_ceiling(self) -> dict[str, Expr]:
+        """Seconds of one occurrence under every ceiling, bare: compute, memory, and the links it uses."""
+        return terms(self.operator, self.peak, self.values, self.ceilings)
+
+    @property
+    def overhead_expr(self) -> Expr:
+        """Seconds of one occurrence besides the ceilings, bare: its launch, the steps of a collective."""
+        return overhead(self.operator, self.ceilings)
+
+    @functools.cached_property
+    def time_expr(self) -> Expr:
+        """Seconds of one occurrence, bare."""
+        return combined(self.seconds_by_ceiling, self.ceilings, self.overhead_expr)
+
+    @property
+    def intensity_expr(self) -> Expr:
+        """FLOP/byte of memory traffic, bare; infinite, or not a number without FLOPs, where no byte crosses the memory interface."""
+        flops, traffic = self.operator.flop_count, self.operator.byte_count()
+        if traffic == 0:
+            return nan if flops == 0 else oo
+        return flops / traffic
+
+    @property
+    def performance_expr(self) -> Expr:
+        """Attainable FLOP/s, bare: FLOPs over the longest of the times under the ceilings."""
+        return self.operator.flop_count / combined(self.seconds_by_ceiling, self.ceilings, self.overhead_expr)
+
+    @property
+    def bound(self) -> str | None:
+        """The ceiling that decides: "memory", "compute", "link", "host", or "overhead"; None while it depends on a symbol."""
+        return largest(self.seconds_by_ceiling, self.overhead_expr)
+
+    @property
+    def flops(self):
+        """FLOPs of one occurrence, as a Quantity."""
+        return self.operator.flops
+
+    @property
+    def traffic(self):
+        """Bytes moved by one occurrence, as a Quantity."""
+        return self.operator.traffic
+
+    @property
+    def intensity(self):
+        """Arithmetic intensity, as a Quantity in FLOP/byte."""
+        return quantity(self.intensity_expr, INTENSITY)
+
+    @property
+    def performance(self):
+        """Attainable performance, as a Quantity in FLOP/s."""
+        return quantity(self.performance_expr, RATE)
+
+    @property
+    def time(self):
+        """Time of one occurrence, as a Quantity in seconds."""
+        return quantity(self.time_expr, SECOND)

@@ -1,0 +1,81 @@
+"""The stretches of a variable's range on which one polynomial decides: one branch of the costs, one peak per operator."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from sympy import Expr, Integer, Min, Symbol, oo
+
+from symroof import symbols
+from symroof.algebra.saturation import Span, spans
+from symroof.architectures.step import Step
+from symroof.errors import DeviceError, quote
+from symroof.hardware.device import Device
+from symroof.operators.data_types import BITS
+from symroof.operators.fusion import fuse
+from symroof.operators.graph import Graph
+from symroof.operators.operator import COMMUNICATION, Operator
+from symroof.roof.costs import WIDTHS, Cost, branches_of, lowest, on_branch
+from symroof.symbols import Values, Variable
+
+
+def spans_of(step: Step, cost: Sequence[Cost], variable: Variable, values: Values) -> tuple[Span, ...]:
+    """The branches that the range of the variable goes through."""
+    return spans(branches_of(step, cost, [variable.symbol], values), variable.symbol, lowest(variable), values)
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """A stretch of the variable on which one graph, and so one peak per operator, and one branch of the costs apply."""
+
+    low: Expr
+    high: Expr
+    graph: Graph
+    cost: tuple[Cost, ...]
+
+
+def stretches(step: Step, device: Device | None, variable: Variable, values: dict[Symbol, Expr], cost: Sequence[Cost]) -> Iterator[Stretch]:
+    """The stretches of the variable's range: one per branch, or for a width one per data type that the device has.
+
+    A width on (4, 8] runs in the fastest type of at least 8 bits, and so on.
+    """
+    x, low = variable.symbol, lowest(variable)
+    if device is None or x not in WIDTHS:
+        graph = step.symbolic.without_values(x).bind(values)
+        for span in spans_of(step, cost, variable, values):
+            if span.low == span.high or (span.low < variable.highest) != False:  # noqa: E712 - with letters left it is neither
+                high = span.high if variable.highest == oo else Min(span.high, variable.highest)
+                yield Stretch(span.low, high, graph, on_branch(cost, span.branch))
+        return
+    for width in sorted(set(BITS.values())):
+        graph = step.symbolic.bind(values | {x: Integer(width)})
+        if not _runs(graph, device, [one.operator.name for one in cost]):
+            if low == lowest(variable):
+                raise DeviceError(
+                    f"device {quote(device.name)} has no data type as wide as the other operands: no {variable.name} to range over"
+                )
+            return
+        yield Stretch(low, Integer(width), graph, tuple(cost))
+        low = Integer(width)
+
+
+def _runs(graph: Graph, device: Device, names: Sequence[str]) -> bool:
+    try:
+        for name in names:
+            peak_of(graph, bound_operator(graph, name), device)
+    except DeviceError:
+        return False
+    return True
+
+
+def peak_of(graph: Graph, operator: Operator, device: Device) -> Expr:
+    """The peak that applies to an operator of a bound graph."""
+    if operator.kind in COMMUNICATION:
+        return symbols.P
+    return (operator.unit or device).fastest(graph.data_types(operator), sparse=operator.sparse)[1]
+
+
+def bound_operator(graph: Graph, name: str) -> Operator:
+    """An operator, or a fused group of them, of a bound graph."""
+    return fuse(graph, name.split("+"))[0]

@@ -1,0 +1,1 @@
+"""Sweeps: the formulas of many models, devices and inputs, evaluated at memory speed."""

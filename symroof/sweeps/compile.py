@@ -1,0 +1,169 @@
+"""Formulas as functions of arrays: compiled once, then nanoseconds a point."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import numpy as np
+from sympy import Expr, Integer
+
+from symroof.errors import InputError, quote
+from symroof.sweeps.exact_engine import run_exact
+from symroof.sweeps.inputs import by_letter, member, numeric, refuse_impossible
+from symroof.sweeps.numba_engine import has_numba, run_numba
+from symroof.sweeps.numpy_engine import run_numpy
+from symroof.sweeps.program import Program, program
+from symroof.symbols import VOCABULARY, Values, lookup, substitute
+from symroof.units import Quantity
+
+ENGINES = ("auto", "numpy", "numba", "exact")
+
+WORTH_COMPILING = 4_000_000
+"""Points from which "auto" takes numba: compiling costs about a second."""
+
+
+def engine_for(engine: str, points: int) -> str:
+    """The engine that *engine* means for so many points.
+
+    >>> engine_for("auto", 1000), engine_for("numpy", 10**9)
+    ('numpy', 'numpy')
+
+    Raises
+    ------
+    InputError
+        There is no such engine, or it is not installed.
+    """
+    member("engine", engine, ENGINES)
+    if engine == "numba" and not has_numba():
+        raise InputError("engine 'numba': numba is not installed; pip install 'symroof[fast]', or take engine 'numpy'")
+    if engine != "auto":
+        return engine
+    return "numba" if points >= WORTH_COMPILING and has_numba() else "numpy"
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """One formula or several as a function of arrays, by name or letter; made by `compiled`.
+
+    Attributes
+    ----------
+    expressions : the formulas.
+    program : the operations, as data; it pickles, and is the same in every process.
+    engine : "auto", "numpy", "numba" or "exact".
+    """
+
+    expressions: tuple[Expr, ...] = field(repr=False)
+    program: Program = field(repr=False)
+    engine: str
+    single: bool
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the formulas depend on, by name."""
+        return tuple(lookup(letter).name for letter in self.program.inputs)
+
+    def __call__(self, **values: Any) -> Any:
+        """The formulas at the values, which broadcast against one another; float64, or fractions if exact.
+
+        A variable that no formula mentions only takes part in the shape.
+
+        Raises
+        ------
+        InputError
+            A value is missing, misspelt, empty, not a number, zero, negative or infinite; the shapes do not
+            fit; or a result is larger than a float64.
+        """
+        given = by_letter(values, self.program.inputs)
+        checked = {letter: numeric(lookup(letter).name, value) for letter, value in given.items()}
+        arrays = given if self.engine == "exact" else checked
+        try:
+            shape = np.broadcast_shapes(*(np.shape(value) for value in arrays.values()))
+        except ValueError:
+            shapes = ", ".join(f"{lookup(letter).name} {np.shape(value)}" for letter, value in arrays.items())
+            raise InputError(f"the shapes do not broadcast: {shapes}") from None
+        if self.engine == "exact":
+            return self._exact(arrays, shape)
+        outputs = [np.empty(shape) for _ in self.program.outputs]
+        engine = engine_for(self.engine, int(np.prod(shape)))
+        inputs = {letter: arrays[letter] for letter in self.program.inputs}
+        fine = run_numba(self.program, inputs, outputs) if engine == "numba" else run_numpy(self.program, inputs, outputs, checked=True)
+        if not fine:
+            for letter, array in inputs.items():
+                refuse_impossible(lookup(letter).name, array)
+            raise InputError("a result is larger than a float64 can be; are the values in base units?")
+        for letter in arrays.keys() - inputs.keys():
+            refuse_impossible(lookup(letter).name, arrays[letter])
+        results = [output[()] for output in outputs]
+        return results[0] if self.single else tuple(results)
+
+    def _exact(self, values: Mapping[str, Any], shape: tuple[int, ...]) -> Any:
+        for letter, value in values.items():
+            refuse_impossible(lookup(letter).name, numeric(lookup(letter).name, value))
+        inputs = {letter: values[letter] for letter in self.program.inputs}
+        results = [run_exact(expression, inputs, shape) for expression in self.expressions]
+        return results[0] if self.single else tuple(results)
+
+
+def compiled(expressions: Any, *, engine: str = "auto", definitions: Values | None = None) -> Compiled:
+    """One formula of the library, or several, as a function of arrays.
+
+    Parameters
+    ----------
+    expressions : a Quantity such as ``operator.traffic`` or ``analysis.total.time``, an expression such as
+        ``graph.weight_memory()``, or a sequence of them, computed in one pass. Results are in the units of
+        the expressions, which are the library's base units.
+    engine : "numpy", in blocks; "numba", machine code (extra ``fast``); "auto", numba where it is installed
+        and there are points enough to be worth compiling; "exact", rationals at every point, for checks.
+    definitions : what defined letters stand for, as ``graph.definitions``.
+
+    Returns
+    -------
+    Compiled
+        A function of keywords: ``f(batch=..., seq_len=...)``. The same formulas are compiled once.
+
+    Raises
+    ------
+    InputError
+        There is no such engine, or an expression holds something else than sums, products and maxima.
+
+    >>> import symroof, numpy
+    >>> step = symroof.load_model("llama-2-7b").decode(weight_bits=16, activation_bits=16, kv_bits=16)
+    >>> traffic = compiled(step["qk_matmul"].traffic)
+    >>> traffic(batch=[1, 256], seq_len=numpy.array([[2048], [131072]])).tolist()
+    [[16916480.0, 4330618880.0], [1082138624.0, 277027487744.0]]
+    >>> compiled(step["qk_matmul"].intensity, engine="exact")(batch=1, seq_len=3)
+    Fraction(384, 515)
+    >>> traffic(batch=0, seq_len=1)
+    Traceback (most recent call last):
+        ...
+    symroof.errors.InputError: batch 0: expected positive, finite numbers
+    """
+    member("engine", engine, ENGINES)
+    single = not isinstance(expressions, Sequence)
+    bare = tuple(_bare(one, definitions or {}) for one in ([expressions] if single else expressions))
+    if not bare:
+        raise InputError("compiled []: there are no expressions")
+    return _compiled(bare, engine, single)
+
+
+@functools.lru_cache(maxsize=1024)
+def _compiled(expressions: tuple[Expr, ...], engine: str, single: bool) -> Compiled:
+    return Compiled(expressions, program(expressions), engine, single)
+
+
+def _bare(expression: Any, definitions: Values) -> Expr:
+    """The expression without its unit, definitions put in, every letter one of the library's."""
+    value = expression.magnitude if isinstance(expression, Quantity) else expression
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = Integer(value)
+    if not isinstance(value, Expr):
+        raise InputError(f"{quote(value)}: expected an expression or a Quantity of the library; text is not evaluated")
+    for symbol, definition in definitions.items():
+        value = substitute(value, {symbol: definition})
+    for letter in value.free_symbols:
+        if letter not in VOCABULARY:
+            raise InputError(f"{quote(str(letter))} is a symbol of another making; take those of symroof.symbols")
+    return cast(Expr, value)

@@ -1,0 +1,124 @@
+"""Labelled sweeps: models x devices x phases x any variables, on one machine or many."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from symroof.errors import InputError
+from symroof.sweeps.dataset import dataset, dtype, need
+from symroof.sweeps.plan import request
+from symroof.sweeps.request import Chunk, Request
+from symroof.sweeps.run import evaluated
+
+MEMORY_LIMIT = 4 * 10**9
+"""Bytes of a result that is kept in memory, unless more is allowed."""
+
+
+def sweep(
+    models: Any,
+    hardware: Any,
+    over: Mapping[str, Any],
+    *,
+    phase: str | Sequence[str] = "decode",
+    metrics: Sequence[str] | None = None,
+    per: str = "total",
+    points: bool = False,
+    engine: str = "auto",
+    scheduler: Any = None,
+    lazy: bool = False,
+    output: str | Path | None = None,
+    resume: bool = False,
+    progress: bool = False,
+    memory_limit: int = MEMORY_LIMIT,
+    **fixed: Any,
+) -> Any:
+    """Evaluate steps of models on devices over all values of some variables.
+
+    Parameters
+    ----------
+    models, hardware : one or several: names, paths or objects. Without hardware (None), peak and bandwidth
+        must be given.
+    over : values by name: batch, seq_len, a width, peak [FLOP/s] or bandwidth [byte/s] in the place of the
+        device's, or a dimension of the model such as hidden_size.
+    phase : "decode", "prefill", or both.
+    metrics : of time, bound, intensity, throughput, memory, fits, flops, traffic, performance.
+    per : "total", the whole step, or "operator", each with all its occurrences, so that they add up.
+    points : the values are those of points, one after the other, and not of a grid.
+    engine : "numpy", "numba", or "auto" (numba where it is installed and worth its second of compiling).
+    scheduler : None, this thread; "threads"; "processes"; the address of a `distributed` scheduler
+        ("tcp://..."), or its Client.
+    lazy : a Dataset of Dask arrays; nothing is computed until asked for.
+    output : write there, by the ending .nc, .zarr, .parquet or .csv, in memory that does not grow with the sweep.
+    resume : take up a sweep that was interrupted while writing to the same output.
+    progress : a progress bar on standard error.
+    memory_limit : bytes that a result in memory may take.
+    fixed : inputs that stay (batch 1, weight_bits as published, the other widths 16 unless given), and
+        conventions, as in `Model.decode`; `techniques` that are applied to every step.
+
+    Returns
+    -------
+    xarray.Dataset
+        Dimensions model, hardware, phase, then every variable (or "point"), then operator; every coordinate
+        and variable has its unit. With *output*, the file opened lazily (for .parquet and .csv: its path).
+
+    Raises
+    ------
+    SymroofError
+        Something asked for makes no sense, or would not fit; before any work.
+
+    >>> found = sweep("llama-2-7b", "a100-sxm-80gb", {"batch": [1, 64], "seq_len": [512, 2048]})
+    >>> found.time.dims
+    ('model', 'hardware', 'phase', 'batch', 'seq_len')
+    >>> float(found.time.sel(batch=1, seq_len=2048).item())  # doctest: +ELLIPSIS
+    0.00702139...
+    """
+    need("xarray")
+    asked = request(models, hardware, over, phase=phase, metrics=metrics, per=per, points=points, engine=engine, **fixed)
+    if lazy and (output is not None or scheduler is not None):
+        raise InputError("lazy=True: nothing is computed yet, so it goes with neither output nor scheduler")
+    if output is not None:
+        from symroof.sweeps.store import write
+
+        return write(asked, Path(output), resume=resume, scheduler=scheduler, progress=progress)
+    if resume:
+        raise InputError("resume=True: there is nothing to resume without an output")
+    if lazy:
+        from symroof.sweeps.lazy import lazily
+
+        return lazily(asked)
+    refuse_large(asked, memory_limit)
+    return dataset(asked, in_memory(asked, scheduler, progress))
+
+
+def refuse_large(asked: Request, limit: int) -> None:
+    """Raise if the result would not fit the memory it may take.
+
+    Raises
+    ------
+    InputError
+        It says how large the result is and what to do instead.
+    """
+    if asked.nbytes > limit:
+        raise InputError(
+            f"{asked.size} points take {asked.nbytes / 1e9:.3g} GB, more than the {limit / 1e9:.3g} GB allowed in memory: "
+            "write them (-o out.zarr), or reduce them (--minimize, --maximize, --pareto)"
+        )
+
+
+def in_memory(asked: Request, scheduler: Any = None, progress: bool = False) -> dict[str, np.ndarray]:
+    """Every metric as one array, filled chunk by chunk."""
+    tail = (len(asked.operators),) if asked.operators else ()
+    shape = (*asked.outer, *asked.inner, *tail)
+    arrays = {name: np.empty(shape, dtype=dtype(asked, name)) for name in asked.metrics}
+    flat = {name: array.reshape(len(asked.cells), *asked.inner, *tail) for name, array in arrays.items()}
+
+    def keep(chunk: Chunk, found: Mapping[str, np.ndarray]) -> None:
+        for name, piece in found.items():
+            flat[name][(chunk.cell, *chunk.slices)] = piece
+
+    evaluated(asked, asked.chunks(), keep, scheduler=scheduler, progress=progress)
+    return arrays
