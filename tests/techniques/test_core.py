@@ -309,7 +309,7 @@ def test_binding_puts_definitions_in_and_leaves_what_is_open() -> None:
     freed = letters.without_values(symbols.q_w, symbols.t_0)
     assert symbols.q_w not in freed.definitions
     assert symbols.G in freed.definitions
-    assert {symbols.t_0, symbols.eps_B, symbols.q_w} <= letters.symbolic
+    assert {symbols.t_0, symbols.eps_B, symbols.q_w} <= letters.free_symbols
     nested = replace(letters, definitions={symbols.f_P: symbols.f_M * symbols.b, **letters.definitions})
     assert nested.bind({symbols.f_M: Integer(2)}).definitions[symbols.f_P] == 2 * symbols.b
     experts = symroof.load_model("mixtral-8x7b-v0.1").decode(symbolic=True).symbolic
