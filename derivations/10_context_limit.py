@@ -11,7 +11,8 @@ from numpy import linspace
 from sympy import Integer, Poly, Rational, Symbol, diff, expand, simplify
 
 import symroof
-from symroof.operators.operator import Direction, Kind
+from symroof.operators.facts import Kind
+from symroof.operators.operator import Direction
 from symroof.operators.tensor import Storage
 from symroof.questions.capacity import hyperbola
 from symroof.symbols import BW, P, b, t, w

@@ -15,7 +15,8 @@ from symroof import symbols
 from symroof.errors import EinsumError
 from symroof.operators import attention, elementwise, embedding, experts, latent_attention, linear, norm, rotary, softmax, state_space
 from symroof.operators.attention import CACHE, QUERY, SCORES
-from symroof.operators.operator import Direction, Kind, Operator
+from symroof.operators.facts import Kind
+from symroof.operators.operator import Direction, Operator
 from symroof.operators.tensor import Access, Space, Storage, Tensor, axes_of
 from symroof.symbols import R, a, b, c, d, e, f, h, k, r, s, t, v, w
 from symroof.units import BYTE, FLOP, INTENSITY

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar, Self
 
-from sympy import Expr, Integer, S, Symbol
+from sympy import Expr, Integer, Symbol
 
 from symroof import symbols
 from symroof.architectures.fields import Fields
 from symroof.architectures.options import Options
+from symroof.conventions import Convention
 from symroof.operators.attention import block_rows
+from symroof.operators.facts import BlockRole
 from symroof.operators.graph import Block
 from symroof.operators.operator import Operator
 from symroof.operators.tensor import Space, Storage, Tensor, axes_of
@@ -38,12 +40,16 @@ class BlockBuilder:
 
     def __call__(self, operator: Operator) -> Tensor:
         """Record the operator and hand back the tensor it produces."""
-        self.operators.append(replace(operator, name=self.prefix + operator.name) if self.prefix else operator)
+        self.operators.append(operator.prefixed(self.prefix) if self.prefix else operator)
         return operator.result
 
-    def block(self, name: str, count: Expr = S.One) -> Block:
-        """What was recorded, as a block."""
-        return Block(name, tuple(self.operators), count)
+    def block(self, name: str) -> Block:
+        """What was recorded, as an end of the model."""
+        return Block(name, tuple(self.operators))
+
+    def layers(self, kind: str = "layer") -> Block:
+        """What was recorded, as the layers of a kind."""
+        return Block(kind, tuple(self.operators), symbols.LAYERS[kind], role=BlockRole.LAYER, kind=kind)
 
 
 @dataclass(frozen=True)
@@ -90,7 +96,12 @@ class Architecture(ABC):
         sizes = self.axes()
         return {symbols.R: block_rows(sizes["e"], sizes["g"])}
 
-    def statements(self, options: Options) -> tuple[str, ...]:
+    @property
+    def routed(self) -> bool:
+        """Whether tokens choose among experts."""
+        return False
+
+    def conventions(self, options: Options) -> tuple[Convention, ...]:
         """What a reader should know of how this family is counted."""
         del options
         return ()

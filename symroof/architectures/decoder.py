@@ -16,10 +16,11 @@ from symroof.architectures.parts.latent import LatentAttention
 from symroof.architectures.parts.mlp import Experts
 from symroof.architectures.parts.part import Part
 from symroof.architectures.parts.recurrent import GatedDelta, Mamba, Mamba2
+from symroof.conventions import Convention
 from symroof.operators.attention import block_rows
 from symroof.operators.elementwise import add, elementwise
 from symroof.operators.embedding import embedding
-from symroof.operators.experts import experts_touched
+from symroof.operators.facts import Parameter, Role
 from symroof.operators.graph import Block
 from symroof.operators.norm import Norm, norm
 from symroof.operators.operator import Operator
@@ -120,8 +121,6 @@ class Decoder(Architecture):
         defined: dict[Symbol, Expr] = {}
         if any(layer.window for layer in self.layers):
             defined[symbols.t_w] = Min(sizes["t"], symbols.W, evaluate=False)
-        if any(isinstance(part, Experts) for part in self.parts):
-            defined[symbols.X] = experts_touched(sizes["b"] * sizes["s"])
         if options.flash_attention and not options.decode:
             for part in self.parts:
                 if isinstance(part, Attention):
@@ -131,7 +130,7 @@ class Decoder(Architecture):
         return defined
 
     def blocks(self, space: Space, options: Options) -> tuple[Block, ...]:
-        table = Tensor("embedding.weight", axes_of("v d"), Storage.WEIGHT, space)
+        table = Tensor("embedding.weight", axes_of("v d"), Storage.WEIGHT, space, parameter=Parameter.TABLE)
         x = residual_stream(space)
         return (
             self._entry(space, table, x).block("embedding"),
@@ -148,11 +147,11 @@ class Decoder(Architecture):
 
         rows = record(embedding("embedding", table, axes_of("b s d"), into=last()))
         if more.pop(0):
-            places = Tensor("position_embedding.weight", axes_of("m d"), Storage.WEIGHT, space)
+            places = Tensor("position_embedding.weight", axes_of("m d"), Storage.WEIGHT, space, parameter=Parameter.TABLE)
             placed = record(embedding("position_embedding", places, axes_of("b s d")))
             rows = record(add("embedding_add", rows, placed, into=last()))
         if more.pop(0):
-            rows = record(elementwise("embedding_scale", (rows,), rows.axes, 1, into=last()))
+            rows = record(elementwise("embedding_scale", (rows,), rows.axes, 1, into=last(), role=Role.SCALE, linear_in=1))
         if more.pop(0):
             record(norm("embedding_norm", rows, self.norms.style, weight=self.norms.weight, bias=self.norms.bias, into=x))
         return record
@@ -167,7 +166,7 @@ class Decoder(Architecture):
             halves.append(("mlp", layer.mlp))
         arrange = self._side_by_side if self.parallel else self._in_turn
         arrange(record, halves, x, context, options)
-        return record.block(layer.kind, symbols.LAYERS[layer.kind])
+        return record.layers(layer.kind)
 
     def _in_turn(self, record: BlockBuilder, halves: list[tuple[str, Part]], x: Tensor, space: Space, options: Options) -> None:
         stream = x
@@ -178,7 +177,7 @@ class Decoder(Architecture):
                 given = record(self.norms(f"{name}_post_norm", given))
             into = x if name == halves[-1][0] else None
             if "residual" in self.scaled:
-                stream = record(elementwise(f"{name}_add", (stream, given), x.axes, 2, into=into))
+                stream = record(elementwise(f"{name}_add", (stream, given), x.axes, 2, into=into, role=Role.ADD, linear_in=2))
             else:
                 stream = record(add(f"{name}_add", stream, given, into=into))
 
@@ -197,30 +196,36 @@ class Decoder(Architecture):
         final = record(self.norms("final_norm", x))
         logits = lm_head(record, final, tied_to=table if self.tied else None, bias=self.head_bias)
         if "logits" in self.scaled:
-            logits = record(elementwise("logits_scale", (logits,), logits.axes, 1))
+            logits = record(elementwise("logits_scale", (logits,), logits.axes, 1, role=Role.SCALE, linear_in=1))
         if self.final_softcap:
             record(elementwise("logits_softcap", (logits,), logits.axes, FINAL_SOFTCAP_FLOPS))
         return record
 
-    def statements(self, options: Options) -> tuple[str, ...]:
-        lines: list[str] = []
+    @property
+    def routed(self) -> bool:
+        return any(isinstance(part, Experts) for part in self.parts)
+
+    def conventions(self, options: Options) -> tuple[Convention, ...]:
+        lines: list[Convention] = []
         if any(layer.window for layer in self.layers):
-            lines.append("sliding window: the latest W tokens alone are looked at, and kept in the cache")
-        if any(isinstance(part, Experts) for part in self.parts):
-            lines.append(
+            lines.append(Convention("window", "sliding window: the latest W tokens alone are looked at, and kept in the cache"))
+        if self.routed:
+            text = (
                 "mixture of experts: a step reads the weights of X = min(E, K tokens) experts of a layer, "
                 "the most there can be, and every expert reads its tokens' inputs"
             )
+            lines.append(Convention("routing", text))
         if any(isinstance(part, LatentAttention) for part in self.parts):
             how = "absorbed: attention on the compressed vectors" if options.absorbed else "decompressed: keys and values of all heads"
-            lines.append(f"latent attention, {how}")
+            lines.append(Convention("latent-attention", f"latent attention, {how}"))
         if any(isinstance(part, Mamba | Mamba2 | GatedDelta) for part in self.parts):
-            lines.append(
-                "recurrent layers: FLOPs of the recurrence, token by token; the state is read and written once per step; a scan is "
-                "held against the matrix peak, so its compute time is a lower bound"
+            text = (
+                "recurrent layers: FLOPs of the recurrence, token by token; the state is read and written once per step; a scan runs "
+                "at the matrix peak here, so its compute time is a lower bound"
             )
+            lines.append(Convention("recurrence", text))
             if not options.causal:
-                lines.append("no causal discount: a convolution computes the outputs of its padding too")
+                lines.append(Convention("padding", "no causal discount: a convolution computes the outputs of its padding too"))
         return tuple(lines)
 
 

@@ -15,11 +15,13 @@ from sympy import Add, Expr, Integer, Min, ceiling
 from symroof import symbols
 from symroof.architectures.architecture import Architecture, BlockBuilder, residual_stream
 from symroof.architectures.options import Options
+from symroof.conventions import Convention
 from symroof.errors import InputError, quote
 from symroof.operators.attention import CACHE, QUERY, SCORES
+from symroof.operators.facts import Kind, Parameter, Role
 from symroof.operators.graph import Block, Graph
 from symroof.operators.linear import linear, parse
-from symroof.operators.operator import Direction, Kind, Operator, Work
+from symroof.operators.operator import Direction, Operator, Work
 from symroof.operators.tensor import Access, Axes, Space, Storage, Tensor, axes_of
 from symroof.symbols import Values, substitute
 
@@ -96,7 +98,7 @@ def graph(architecture: Architecture, options: Options, name: str) -> ViewerGrap
     blocks = (layer, *(Block("head", (operator,)) for operator in head))
     context = space.points(CACHE) * symbols.c / 8
     definitions = {symbols.R: _block_rows(space)} if options.flash_attention and not options.decode else {}
-    return ViewerGraph(blocks, definitions, _statements(options), cache=2 * context)
+    return ViewerGraph(blocks, definitions, _conventions(options), cache=2 * context)
 
 
 def _axes(architecture: Architecture) -> dict[str, Expr]:
@@ -111,7 +113,7 @@ def _layer(architecture: Architecture, space: Space, options: Options, survey: b
     keys, values = Tensor("k_cache", CACHE, Storage.KV_CACHE, space), Tensor("v_cache", CACHE, Storage.KV_CACHE, space)
     parallel = architecture.family == "gptj"
 
-    record(_unary("attn_norm", Kind.NORM, x, FLOPS["norm"]))
+    record(_unary("attn_norm", Kind.NORM, Role.NORM, x, FLOPS["norm"]))
     q = record(linear("q_proj", "b s d, d k g e -> b s k g e", x))
     record(linear("k_proj", "b s d, d k e -> b s k e", x, into=keys))
     record(linear("v_proj", "b s d, d k e -> b s k e", x, into=values))
@@ -119,35 +121,35 @@ def _layer(architecture: Architecture, space: Space, options: Options, survey: b
     for operator in attention(q, keys, values, options, survey):
         record(operator)
     record(linear("out_proj", "b s d, d o -> b s o", x))
-    record(_unary("attn_add", Kind.ELEMENTWISE, x, FLOPS["add"]))  # sic: one operand
+    record(_unary("attn_add", Kind.ELEMENTWISE, Role.ADD, x, FLOPS["add"]))  # sic: one operand
     if not parallel:
-        record(_unary("mlp_norm", Kind.NORM, x, FLOPS["norm"]))
+        record(_unary("mlp_norm", Kind.NORM, Role.NORM, x, FLOPS["norm"]))
         record(linear("gate_proj", "b s d, d f -> b s f", x))  # sic: OPT and DiT have none
     up = record(linear("up_proj", "b s d, d f -> b s f", x))
-    record(_unary("mlp_act", Kind.ELEMENTWISE, x, FLOPS["act"], times=2))  # sic: hidden, not intermediate size
+    record(_unary("mlp_act", Kind.ELEMENTWISE, Role.ACTIVATION, x, FLOPS["act"], repeats=2))  # sic: hidden, not intermediate size
     record(linear("down_proj", "b s f, f d -> b s d", up))
-    record(_unary("mlp_add", Kind.ELEMENTWISE, x, FLOPS["add"]))  # sic: one operand
-    return record.block("layer", symbols.L)
+    record(_unary("mlp_add", Kind.ELEMENTWISE, Role.ADD, x, FLOPS["add"]))  # sic: one operand
+    return record.layers()
 
 
-def _unary(name: str, kind: Kind, x: Tensor, flops: int, times: int = 1) -> Operator:
+def _unary(name: str, kind: Kind, role: Role, x: Tensor, flops: int, repeats: int = 1) -> Operator:
     out = Tensor(name, x.axes, Storage.ACTIVATION, x.space)
-    return Operator(name, kind, x.space, (Work(x.axes, flops),), (Access(x, times=Integer(times)),), (Access(out),))
+    return Operator(name, kind, x.space, (Work(x.axes, flops),), (Access(x, repeats=Integer(repeats)),), (Access(out),), role=role)
 
 
 def _unfused(q: Tensor, keys: Tensor, values: Tensor, options: Options, survey: bool) -> tuple[Operator, ...]:
     space = q.space
     scores = Tensor("scores", _SCORES, Storage.ACTIVATION, space)
-    softmax = _unary("softmax", Kind.SOFTMAX, scores, FLOPS["softmax"])
+    softmax = _unary("softmax", Kind.SOFTMAX, Role.SOFTMAX, scores, FLOPS["softmax"])
     if options.decode:
         qk_reads: tuple[Access, ...] = (Access(q), Access(keys))
     elif survey:
-        qk_reads = (Access(keys, times=Integer(2)),)  # sic: the keys twice, the queries not at all
+        qk_reads = (Access(keys, repeats=Integer(2)),)  # sic: the keys twice, the queries not at all
     else:
         qk_reads = (Access(q, axes_of("b s k e")), Access(keys))  # sic: queries sized by KV heads
     context = Tensor("context", QUERY, Storage.ACTIVATION, space)
     return (
-        Operator("qk_matmul", Kind.MATMUL, space, (Work(_PAIRS, 2, contraction=True),), qk_reads, (Access(scores),)),
+        Operator("qk_matmul", Kind.MATMUL, space, (Work(_PAIRS, 2, contraction=True),), qk_reads, (Access(scores),), role=Role.SCORES),
         softmax,
         Operator(
             "sv_matmul",
@@ -156,6 +158,7 @@ def _unfused(q: Tensor, keys: Tensor, values: Tensor, options: Options, survey: 
             (Work(_PAIRS, 2, contraction=True),),
             (Access(softmax.result), Access(values)),
             (Access(context),),
+            role=Role.WEIGHTED_SUM,
         ),
     )
 
@@ -174,7 +177,8 @@ def _fused(q: Tensor, keys: Tensor, values: Tensor, options: Options, survey: bo
             space,
             work,
             (Access(q), *(Access(tensor, per_query_head, passes) for tensor in cached)),
-            (Access(scores, times=Integer(2)),),  # sic: the output is s x e, not twice s x t
+            (Access(scores, repeats=Integer(2)),),  # sic: the output is s x e, not twice s x t
+            role=Role.ATTENTION,
         ),
     )
 
@@ -188,22 +192,22 @@ def _block_rows(space: Space) -> Expr:
 def _lm_head(space: Space, survey: bool) -> Operator:
     """One FLOP per multiply-accumulate and activations of one sequence (sic)."""
     bits = Integer(8) if survey else symbols.w  # sic: one byte per weight whatever the width
-    weight = Tensor("lm_head.weight", axes_of("d v"), Storage.WEIGHT, space, bits)
+    weight = Tensor("lm_head.weight", axes_of("d v"), Storage.WEIGHT, space, bits, parameter=Parameter.HEAD)
     x, logits = Tensor("hidden", ("d",), Storage.ACTIVATION, space), Tensor("logits", ("v",), Storage.ACTIVATION, space)
-    return Operator(
-        "lm_head", Kind.MATMUL, space, (Work(axes_of("b d v"), 1, contraction=True),), (Access(x), Access(weight)), (Access(logits),)
-    )
+    work = (Work(axes_of("b d v"), 1, contraction=True),)
+    return Operator("lm_head", Kind.MATMUL, space, work, (Access(x), Access(weight)), (Access(logits),), role=Role.HEAD)
 
 
-def _statements(options: Options) -> tuple[str, ...]:
+def _conventions(options: Options) -> tuple[Convention, ...]:
     revision = "94ab17b (3 March 2024, behind the paper)" if options.accounting == "survey" else "472f71f (30 July 2024)"
-    return (
-        f"LLM-Viewer's accounting at revision {revision}, its slips kept; docs/accountings.md lists them",
-        "no causal discount: all s x s query-key pairs; LM head once, one FLOP per multiply-accumulate",
-        "no embedding, no rotary embedding; every model but GPT-J is given a gate projection",
-        "peak: INT8 when weights, activations and KV cache are all at 8 bits or less, FP16 otherwise, dense",
-        "memory: weights without embedding and LM head; all activations one layer writes, none freed",
-        "decode: one token per sequence; --causal and --lm-head change nothing"
+    texts = {
+        "accounting": f"LLM-Viewer's accounting at revision {revision}, its slips kept; docs/accountings.md lists them",
+        "mask": "no causal discount: all s x s query-key pairs; LM head once, one FLOP per multiply-accumulate",
+        "operators": "no embedding, no rotary embedding; every model but GPT-J is given a gate projection",
+        "peak": "peak: INT8 when weights, activations and KV cache are all at 8 bits or less, FP16 otherwise, dense",
+        "memory": "memory: weights without embedding and LM head; all activations one layer writes, none freed",
+        "phase": "decode: one token per sequence; --causal and --lm-head change nothing"
         if options.decode
         else "--causal and --lm-head change nothing",
-    )
+    }
+    return tuple(Convention(key, text, "docs/accountings.md") for key, text in texts.items())

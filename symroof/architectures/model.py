@@ -182,7 +182,7 @@ class Model:
     @property
     def notes(self) -> tuple[str, ...]:
         """What a reader should know of this config."""
-        return (*self._read, *(self.quantization.statements if self.quantization else ()))
+        return (*self._read, *(line.text for line in (self.quantization.conventions if self.quantization else ())))
 
     @property
     def _read(self) -> tuple[str, ...]:

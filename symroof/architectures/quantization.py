@@ -8,11 +8,13 @@ from typing import Any
 
 from sympy import Integer
 
-from symroof.architectures.exact import ONE_WIDTH
+from symroof.architectures.exact import WEIGHT_WIDTH
 from symroof.architectures.fields import Fields, listing
-from symroof.architectures.modules import ALWAYS_KEPT, UnquantizedModules, kept, strings
+from symroof.architectures.modules import UnquantizedModules, kept, strings
+from symroof.conventions import Convention, without
+from symroof.operators.facts import ATTENTION_ROLES, BlockRole, Parameter, Role
 from symroof.operators.graph import Block, Graph
-from symroof.operators.operator import Kind, Operator
+from symroof.operators.operator import Operator
 from symroof.operators.tensor import Storage, Tensor
 
 UNQUANTIZED_BITS = 16
@@ -59,11 +61,11 @@ class Quantization:
         quantized = {
             id(access.tensor)
             for block in graph.blocks
-            if block.name not in ("embedding", "head")
+            if block.role is BlockRole.LAYER
             for operator in block.operators
             if self._converts(block, operator)
             for access in operator.reads
-            if access.tensor.name.endswith(".weight")
+            if access.tensor.parameter is Parameter.MATRIX
         }
         widened: dict[int, Tensor] = {}
 
@@ -74,18 +76,17 @@ class Quantization:
                 widened[id(tensor)] = tensor.at(Integer(UNQUANTIZED_BITS))
             return widened[id(tensor)]
 
-        applied = graph.over(width)
-        said = tuple(line for line in applied.statements if line != ONE_WIDTH)
-        return replace(applied, statements=(*said, *self.statements))
+        applied = graph.map(tensor=width)
+        return replace(applied, conventions=(*without(applied.conventions, WEIGHT_WIDTH), *self.conventions))
 
     def _converts(self, block: Block, operator: Operator) -> bool:
-        name = operator.name.rsplit(".", 1)[-1]
-        if name == "out_proj" and not any(one.name.endswith("qk_matmul") or one.kind is Kind.FUSED_ATTENTION for one in block.operators):
-            name = "mixer_out_proj"
-        return operator.kind is Kind.MATMUL and name not in ALWAYS_KEPT and name not in self.kept.operators
+        names = operator.answers_to
+        if "out_proj" in names and not any(other.role in ATTENTION_ROLES for other in block.operators):
+            names = frozenset({"mixer_out_proj"})
+        return operator.role is Role.PROJECTION and not names & self.kept.operators
 
     @property
-    def statements(self) -> tuple[str, ...]:
+    def conventions(self) -> tuple[Convention, ...]:
         """What a reader should know."""
         also = f" and {listing(tuple(name[:60] for name in self.kept.named))}" if self.kept.named else ""
         main = (
@@ -94,7 +95,8 @@ class Quantization:
         )
         missed = listing(tuple(name[:60] for name in self.kept.passed_over))
         single = f"counted as quantized, though the config leaves them (single layers, or names not known here): {missed}"
-        return (main, *([single] if self.kept.passed_over else []), *self.remarks)
+        lines = (main, *([single] if self.kept.passed_over else []), *self.remarks)
+        return tuple(Convention("quantization", line) for line in lines)
 
 
 def read_quantization(fields: Fields, layers: int, *, vision: bool = False) -> Quantization | None:

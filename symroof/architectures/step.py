@@ -26,7 +26,6 @@ class Step:
     symbolic : the graph with every dimension a symbol.
     values : what the symbols stand for.
     notes : what a reader should know about these inputs.
-    techniques : those applied, as the command line spells them.
     """
 
     model: str
@@ -34,7 +33,6 @@ class Step:
     symbolic: Graph = field(repr=False)
     values: Mapping[Symbol, Expr] = field(repr=False)
     notes: tuple[str, ...] = field(default=())
-    techniques: tuple[str, ...] = field(default=())
 
     def apply(self, *techniques: Callable[[Step], Step]) -> Step:
         """The step after these techniques, one after the other; see `symroof techniques`.
@@ -59,6 +57,11 @@ class Step:
 
     def __iter__(self) -> Iterator[tuple[Operator, Expr]]:
         return iter(self.graph)
+
+    @property
+    def techniques(self) -> tuple[str, ...]:
+        """The techniques applied, as the command line spells them."""
+        return tuple(technique.text for technique in self.symbolic.applied)
 
     @property
     def title(self) -> str:

@@ -12,8 +12,9 @@ from dataclasses import replace
 from sympy import Add, Expr, Integer, Max, Min, Mul, ceiling, floor
 
 from symroof.operators.elementwise import elementwise
+from symroof.operators.facts import Kind, Role
 from symroof.operators.linear import contraction, parse
-from symroof.operators.operator import Kind, Operator
+from symroof.operators.operator import Operator
 from symroof.operators.softmax import softmax
 from symroof.operators.tensor import Access, Space, Storage, Tensor, axes_of
 from symroof.symbols import M, R, a
@@ -21,11 +22,7 @@ from symroof.symbols import M, R, a
 SOFTCAP_FLOPS = 3
 """Divide, tanh, multiply."""
 
-STEPS = ("qk_matmul", "scores_softcap", "softmax", "sv_matmul")
-"""The operators of unfused attention, in order."""
-
 FUSED = "fused_attention"
-ATTENTION = (*STEPS, FUSED)
 
 ROW = frozenset({"b", "s", "t", "z", "k", "g", "h"})
 """Axes that count rows of a tile, not the components of one."""
@@ -46,7 +43,7 @@ def scores(q: Tensor, keys: Tensor) -> Operator:
     """
     (_, read), pairs = parse(SCORES)
     out = Tensor("scores", pairs, Storage.ACTIVATION, keys.space)
-    return contraction("qk_matmul", SCORES, (Access(q), Access(keys, read)), Access(out))
+    return contraction("qk_matmul", SCORES, (Access(q), Access(keys, read)), Access(out), Role.SCORES)
 
 
 def weighted_sum(probabilities: Tensor, values: Tensor) -> Operator:
@@ -61,7 +58,7 @@ def weighted_sum(probabilities: Tensor, values: Tensor) -> Operator:
     """
     (_, read), rows = parse(WEIGHTED_SUM)
     out = Tensor("context", rows, Storage.ACTIVATION, values.space)
-    return contraction("sv_matmul", WEIGHTED_SUM, (Access(probabilities), Access(values, read)), Access(out))
+    return contraction("sv_matmul", WEIGHTED_SUM, (Access(probabilities), Access(values, read)), Access(out), Role.WEIGHTED_SUM)
 
 
 def attention(
@@ -79,7 +76,8 @@ def attention(
     """
     steps = [scores(q, keys)]
     if softcap:
-        steps.append(elementwise("scores_softcap", (steps[-1].result,), steps[-1].result.axes, SOFTCAP_FLOPS))
+        pairs = steps[-1].result
+        steps.append(elementwise("scores_softcap", (pairs,), pairs.axes, SOFTCAP_FLOPS, role=Role.SCORE_CAP))
     steps.append(softmax("softmax", steps[-1].result, sinks=sinks, biased=biased))
     steps.append(weighted_sum(steps[-1].result, values))
     return (flash(q, keys, values, tuple(steps)),) if fused else tuple(steps)
@@ -111,7 +109,14 @@ def flash(q: Tensor, keys: Tensor, values: Tensor, steps: tuple[Operator, ...]) 
         tuple(work for step in steps for work in step.work),
         (Access(q), *cached, *weights_of(steps)),
         (Access(context),),
+        role=Role.ATTENTION,
+        answers_to=answers(steps),
     )
+
+
+def answers(steps: Sequence[Operator]) -> frozenset[str]:
+    """The names that attention as one operator answers to: its own, and those of its steps."""
+    return frozenset({FUSED}).union(*(step.answers_to for step in steps))
 
 
 def weights_of(steps: tuple[Operator, ...]) -> tuple[Access, ...]:
@@ -135,10 +140,10 @@ def as_flash_attention(steps: Sequence[Operator], group: Operator) -> Operator:
         if one_head and "h" not in axes:
             place = axes.index("t") + 1
             axes = (*axes[:place], "h", *axes[place:])
-        return Access(access.tensor, axes, access.times * passes)
+        return Access(access.tensor, axes, access.repeats * passes)
 
-    name = next(one.name for one in steps if STEPS[0] in one.name)
-    return replace(group, name=name.replace(STEPS[0], FUSED), kind=Kind.FUSED_ATTENTION, reads=tuple(again(one) for one in group.reads))
+    reads = tuple(again(access) for access in group.reads)
+    return replace(group, kind=Kind.FUSED_ATTENTION, role=Role.ATTENTION, reads=reads, members=()).named(FUSED)
 
 
 def _keys(scores: Operator) -> tuple[Access, ...]:

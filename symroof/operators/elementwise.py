@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from symroof.errors import EinsumError, nearest, quote
-from symroof.operators.operator import Kind, Operator, Work
+from symroof.operators.facts import Kind, Role
+from symroof.operators.operator import Operator, Work
 from symroof.operators.tensor import Access, Axes, Storage, Tensor
 
 ACTIVATION_FLOPS = {
@@ -19,7 +20,14 @@ ACTIVATION_FLOPS = {
 
 
 def elementwise(
-    name: str, operands: tuple[Tensor | Access, ...], axes: Axes, flops_per_element: int, into: Tensor | None = None
+    name: str,
+    operands: tuple[Tensor | Access, ...],
+    axes: Axes,
+    flops_per_element: int,
+    into: Tensor | None = None,
+    *,
+    role: Role = Role.OTHER,
+    linear_in: int = 0,
 ) -> Operator:
     """Any elementwise operator: each operand read once, the result written once.
 
@@ -27,14 +35,18 @@ def elementwise(
     FLOPs     ``flops_per_element x elements of the result``
     traffic   sum of the operands' sizes and the result's
     ========= ==================================================
+
+    Parameters
+    ----------
+    linear_in : how many of its first operands the result is a sum of, each times something that is not.
     """
     reads = tuple(operand if isinstance(operand, Access) else Access(operand) for operand in operands)
     space = reads[0].tensor.space
     out = into or Tensor(name, axes, Storage.ACTIVATION, space)
-    return Operator(name, Kind.ELEMENTWISE, space, (Work(axes, flops_per_element),), reads, (Access(out),))
+    return Operator(name, Kind.ELEMENTWISE, space, (Work(axes, flops_per_element),), reads, (Access(out),), role=role, linear_in=linear_in)
 
 
-def add(name: str, x: Tensor, y: Tensor, into: Tensor | None = None) -> Operator:
+def add(name: str, x: Tensor | Access, y: Tensor | Access, into: Tensor | None = None) -> Operator:
     """``x + y``: 1 FLOP per element, two reads, one write.
 
     ========= ===================
@@ -42,7 +54,8 @@ def add(name: str, x: Tensor, y: Tensor, into: Tensor | None = None) -> Operator
     traffic   ``3 b s d a / 8``
     ========= ===================
     """
-    return elementwise(name, (x, y), x.axes, 1, into)
+    axes = x.touched if isinstance(x, Access) else x.axes
+    return elementwise(name, (x, y), axes, 1, into, role=Role.ADD, linear_in=2)
 
 
 def activation(name: str, function: str, x: Tensor, gate: Tensor | None = None) -> Operator:
@@ -70,4 +83,5 @@ def activation(name: str, function: str, x: Tensor, gate: Tensor | None = None) 
     if function not in ACTIVATION_FLOPS:
         raise EinsumError(f"{quote(function)} is not a known activation function: {nearest(function, ACTIVATION_FLOPS)}")
     flops = ACTIVATION_FLOPS[function]
-    return elementwise(name, (x,), x.axes, flops) if gate is None else elementwise(name, (gate, x), x.axes, flops + 1)
+    operands = (x,) if gate is None else (gate, x)
+    return elementwise(name, operands, x.axes, flops + len(operands) - 1, role=Role.ACTIVATION)

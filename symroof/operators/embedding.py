@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from symroof.operators.operator import Kind, Operator
+from symroof.operators.facts import Kind, Role
+from symroof.operators.operator import Operator
 from symroof.operators.tensor import Access, Axes, Storage, Tensor
 
 
@@ -15,4 +16,4 @@ def embedding(name: str, table: Tensor, rows: Axes, into: Tensor | None = None) 
     ========= =======================
     """
     out = into or Tensor(name, rows, Storage.ACTIVATION, table.space)
-    return Operator(name, Kind.EMBEDDING, table.space, (), (Access(table, rows),), (Access(out),))
+    return Operator(name, Kind.EMBEDDING, table.space, (), (Access(table, rows),), (Access(out),), role=Role.EMBEDDING)

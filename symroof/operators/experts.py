@@ -1,28 +1,16 @@
 """Mixture of experts: every token goes to ``K`` of ``E`` experts, and a step reads the weights of ``X`` of them.
 
-The weights of all ``E`` experts are kept; ``X`` of them cross the memory interface (`experts_touched`).
+The weights of all ``E`` experts are kept; ``X`` of them cross the memory interface (`symroof.operators.routing.Routing`).
 """
 
 from __future__ import annotations
 
-from sympy import Expr, Min
-
-from symroof import symbols
+from symroof.operators.facts import Kind, Parameter, Role
 from symroof.operators.linear import parse
-from symroof.operators.operator import Kind, Operator, Work
+from symroof.operators.operator import Operator, Work
 from symroof.operators.tensor import Access, Axes, Storage, Tensor, axes_of
 
 ROUTED = axes_of("b s K")
-
-
-def experts_touched(tokens: Expr) -> Expr:
-    """How many experts a step reads: ``min(E, K tokens)``, the most that can be, as if no two tokens shared one.
-
-    >>> from symroof.symbols import b
-    >>> experts_touched(b)
-    Min(E, K*b)
-    """
-    return Min(symbols.E, symbols.K * tokens, evaluate=False)
 
 
 def expert_linear(name: str, spec: str, x: Tensor, *, bias: bool = False) -> Operator:
@@ -42,14 +30,14 @@ def expert_linear(name: str, spec: str, x: Tensor, *, bias: bool = False) -> Ope
     """
     (x_axes, w_axes), y_axes = parse(spec)
     space = x.space
-    weight = Tensor(f"{name}.weight", w_axes, Storage.WEIGHT, space)
+    weight = Tensor(f"{name}.weight", w_axes, Storage.WEIGHT, space, parameter=Parameter.MATRIX)
     reads = [Access(x, x_axes), Access(weight, _touched(w_axes))]
     if bias:
         learned = tuple(axis for axis in w_axes if axis == "E" or axis in y_axes)
-        reads.append(Access(Tensor(f"{name}.bias", learned, Storage.WEIGHT, space), _touched(learned)))
+        reads.append(Access(Tensor(f"{name}.bias", learned, Storage.WEIGHT, space, parameter=Parameter.BIAS), _touched(learned)))
     axes = tuple(dict.fromkeys(axis for axis in (*x_axes, *w_axes) if axis != "E"))
     out = Tensor(name, y_axes, Storage.ACTIVATION, space)
-    return Operator(name, Kind.MATMUL, space, (Work(axes, 2, contraction=True),), tuple(reads), (Access(out),))
+    return Operator(name, Kind.MATMUL, space, (Work(axes, 2, contraction=True),), tuple(reads), (Access(out),), role=Role.PROJECTION)
 
 
 def _touched(axes: Axes) -> Axes:
@@ -67,4 +55,4 @@ def combine(name: str, outputs: Tensor, scores: Tensor) -> Operator:
     space = outputs.space
     out = Tensor(name, axes_of("b s d"), Storage.ACTIVATION, space)
     reads = (Access(outputs), Access(scores, ROUTED))
-    return Operator(name, Kind.ELEMENTWISE, space, (Work(outputs.axes, 2),), reads, (Access(out),))
+    return Operator(name, Kind.ELEMENTWISE, space, (Work(outputs.axes, 2),), reads, (Access(out),), role=Role.COMBINE, linear_in=1)

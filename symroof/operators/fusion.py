@@ -9,8 +9,9 @@ from itertools import combinations
 from sympy import Add, Expr, S
 
 from symroof.errors import EinsumError, nearest, quote
-from symroof.operators.graph import CONTRACTIONS, Block, Graph
-from symroof.operators.operator import Kind, Operator
+from symroof.operators.facts import CONTRACTIONS, Kind
+from symroof.operators.graph import Block, Graph
+from symroof.operators.operator import Operator
 from symroof.operators.tensor import Access, Storage, Tensor
 
 
@@ -82,8 +83,9 @@ def fused(graph: Graph, block: Block, members: Sequence[Operator]) -> Operator:
         wanted |= {access.tensor for access in reads} & written
     wanted |= {tensor for tensor in written if tensor.storage is not Storage.ACTIVATION} | {members[-1].result}
     writes = {access.tensor: access for operator in members for access in operator.writes if access.tensor in wanted}
+    joined = "+".join(operator.name for operator in members)
     return Operator(
-        "+".join(operator.name for operator in members),
+        joined,
         _kind(members),
         members[0].space,
         tuple(work for operator in members for work in operator.work),
@@ -93,6 +95,9 @@ def fused(graph: Graph, block: Block, members: Sequence[Operator]) -> Operator:
         unit=members[0].unit,
         latency=Add(*(operator.latency for operator in members)),
         occupancy=members[0].occupancy if len({operator.occupancy for operator in members}) == 1 else S.One,
+        prefix=members[0].prefix,
+        answers_to=frozenset({joined}).union(*(operator.answers_to for operator in members)),
+        members=tuple(part for operator in members for part in operator.members or (operator,)),
     )
 
 

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import cast
+from typing import Any, cast
 
-from sympy import Add, Expr, Integer, S, Symbol
+from sympy import Add, Expr, Integer, Pow, S, Symbol, cancel
 
+from symroof import symbols
+from symroof.conventions import Convention
 from symroof.errors import EinsumError, nearest, quote
 from symroof.operators import data_types
 from symroof.operators.ceilings import IDEAL, Ceilings
 from symroof.operators.energy import Energy
+from symroof.operators.facts import CONTRACTIONS, BlockRole
 from symroof.operators.liveness import largest, sizes_alive
-from symroof.operators.operator import Direction, Kind, Operator
-from symroof.operators.tensor import Level, Space, Storage, Tensor
+from symroof.operators.operator import Direction, Operator
+from symroof.operators.routing import Routing
+from symroof.operators.tensor import Access, Level, Space, Storage, Tensor
 from symroof.symbols import Values, substitute
-
-CONTRACTIONS = frozenset({Kind.MATMUL, Kind.FUSED_ATTENTION})
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,12 +31,18 @@ class Block:
     ----------
     count : how often a step runs them.
     copies : how many of the block are in memory, where that is not how often it runs (a layer that a token leaves out).
+    role : what it is in the step: layers, an end of the model, a draft model's.
+    kind : the kind of layer it is of; layers that were set apart keep theirs.
+    apart : whether it was set apart from the other layers of its kind.
     """
 
     name: str
     operators: tuple[Operator, ...]
     count: Expr = S.One
     copies: Expr | None = None
+    role: BlockRole = BlockRole.END
+    kind: str = ""
+    apart: bool = False
 
     @property
     def resident(self) -> Expr:
@@ -54,20 +63,35 @@ class Graph:
     ----------
     blocks : in the order they run.
     definitions : symbols that stand for a longer formula (the block rows of FlashAttention).
-    statements : the conventions that were followed, one sentence each.
-    tokens : tokens of every sequence that the step completes, in expectation; prefill completes its prompt.
+    conventions : what was assumed, a record each.
+    tokens : tokens of every sequence that the step generates, in expectation; prefill completes its prompt.
+    prompt_tokens : tokens of prompts that it works on besides, for every sequence that generates.
     ceilings : factors on the roofs, launch overhead, overlap.
     energy : what its work, its traffic and its time cost in joules, where that is asked for.
+    pass_tokens : tokens that share one read of a layer's weights; every union over tokens has them in its exponent.
+    routing : how many experts of a layer these tokens touch; None for a dense model.
+    devices : how many devices the step runs on; its figures are those of one of them.
+    applied : the techniques it went through, in order.
 
     The order of the operators and the tensors they share *are* the data dependencies.
     """
 
     blocks: tuple[Block, ...]
     definitions: Mapping[Symbol, Expr] = field(default_factory=dict)
-    statements: tuple[str, ...] = ()
+    conventions: tuple[Convention, ...] = ()
     tokens: Expr = S.One
     ceilings: Ceilings = IDEAL
     energy: Energy | None = None
+    prompt_tokens: Expr = S.Zero
+    pass_tokens: Expr = S.One
+    routing: Routing | None = None
+    devices: Expr = S.One
+    applied: tuple[Any, ...] = ()
+
+    @property
+    def statements(self) -> tuple[str, ...]:
+        """The conventions that were followed, one sentence each."""
+        return tuple(convention.text for convention in self.conventions)
 
     def apply(self, *techniques: Callable[[Graph], Graph]) -> Graph:
         """The graph after these techniques, one after the other."""
@@ -180,52 +204,122 @@ class Graph:
         >>> graph.replaced({b: 3 * b})["up_proj"].flop_count
         6*b*d*f
         """
-        spaces: dict[int, Space] = {}
-        tensors: dict[int, Tensor] = {}
 
+        @functools.cache
         def space_of(space: Space) -> Space:
-            if id(space) not in spaces:
-                spaces[id(space)] = space.bind(values)
-            return spaces[id(space)]
+            return space.bind(values)
 
+        @functools.cache
         def tensor_of(tensor: Tensor) -> Tensor:
-            if id(tensor) not in tensors:
-                bits, beside, index = (substitute(part, values) for part in (tensor.bits, tensor.overhead, tensor.index))
-                tensors[id(tensor)] = replace(tensor, space=space_of(tensor.space), bits=bits, overhead=beside, index=index)
-            return tensors[id(tensor)]
+            bits, beside, index = (substitute(part, values) for part in (tensor.bits, tensor.overhead, tensor.index))
+            return replace(tensor, space=space_of(tensor.space), bits=bits, overhead=beside, index=index)
 
         return self._rebuilt(tensor_of, space_of, values)
 
-    def over(self, tensors: Callable[[Tensor], Tensor]) -> Graph:
-        """The same graph over other tensors."""
-        return self._rebuilt(tensors, lambda space: space, {})
+    def map(
+        self,
+        *,
+        space: Callable[[Space], Space] | None = None,
+        tensor: Callable[[Tensor], Tensor] | None = None,
+        access: Callable[[Access, Access, Operator], Access | tuple[Access, ...]] | None = None,
+        operator: Callable[[Operator, Operator, Block], Operator | tuple[Operator, ...]] | None = None,
+    ) -> Graph:
+        """The graph with each part replaced by what a function makes of it; what was shared before is shared after.
 
-    def resized(self, sizes: Mapping[str, Expr]) -> Graph:
-        """The same graph with other sizes of some of its axes, in letters; what they define is left alone."""
-        spaces: dict[int, Space] = {}
-        tensors: dict[int, Tensor] = {}
+        Parameters
+        ----------
+        space : of every operator, and of every tensor unless *tensor* is given: what it changes is then its own affair.
+        tensor : each tensor once, so that two operators that share one go on sharing it.
+        access : from an access, the same over the new tensor, and its operator as it was, the new one or several.
+        operator : from an operator, what the others made of it, and its block, the new one or several in order.
 
-        def space_of(space: Space) -> Space:
-            return spaces.setdefault(id(space), space.resized(sizes))
+        >>> import symroof
+        >>> from sympy import Integer
+        >>> graph = symroof.load_model("llama-2-7b").decode(symbolic=True).symbolic
+        >>> halved = graph.map(tensor=lambda tensor: tensor.at(tensor.bits / 2))
+        >>> print(halved["up_proj"].traffic)
+        a*b*d/16 + a*b*f/16 + d*f*w/16 byte
+        """
+        space_of = functools.cache(space or (lambda same: same))
 
-        def tensor_of(tensor: Tensor) -> Tensor:
-            return tensors.setdefault(id(tensor), replace(tensor, space=space_of(tensor.space)))
+        @functools.cache
+        def tensor_of(old: Tensor) -> Tensor:
+            if tensor is not None:
+                return tensor(old)
+            moved = space_of(old.space)
+            return old if moved is old.space else replace(old, space=moved)
 
-        return self._rebuilt(tensor_of, space_of, {})
+        def side(accesses: tuple[Access, ...], old: Operator) -> tuple[Access, ...]:
+            made: list[Access] = []
+            for one in accesses:
+                moved = replace(one, tensor=tensor_of(one.tensor))
+                new = moved if access is None else access(one, moved, old)
+                made += [new] if isinstance(new, Access) else new
+            return tuple(made)
+
+        def operators_of(old: Operator, block: Block) -> tuple[Operator, ...]:
+            new = replace(old, space=space_of(old.space), reads=side(old.reads, old), writes=side(old.writes, old))
+            result = new if operator is None else operator(old, new, block)
+            return (result,) if isinstance(result, Operator) else result
+
+        return replace(
+            self,
+            blocks=tuple(
+                replace(block, operators=tuple(new for old in block.operators for new in operators_of(old, block))) for block in self.blocks
+            ),
+        )
+
+    def with_pass_tokens(self, tokens: Expr, *, routed: bool = True) -> Graph:
+        """The graph whose layers run on other tokens at a time: every union over tokens, and the experts they touch, follow.
+
+        Parameters
+        ----------
+        routed : whether the experts see these tokens too; devices that share out the others see those of all.
+        """
+        old = self.pass_tokens
+
+        def unions(expression: Expr) -> Expr:
+            powers = {power for power in expression.atoms(Pow) if power.exp.free_symbols & old.free_symbols}
+            ratios = {power: cancel(power.exp / old) for power in powers}
+            return cast(
+                Expr, expression.xreplace({power: power.base ** (ratio * tokens) for power, ratio in ratios.items() if ratio.is_number})
+            )
+
+        def sizes(space: Space) -> Space:
+            return space.resized({axis: unions(size) for axis, size in space.sizes.items() if size.has(Pow)})
+
+        graph = self.map(space=sizes, access=lambda _, access, operator: replace(access, repeats=unions(access.repeats)))
+        blocks = tuple(replace(block, count=unions(block.count)) for block in graph.blocks)
+        routing = None if self.routing is None else replace(self.routing, tokens=tokens) if routed else self.routing
+        definitions = {symbol: unions(meaning) for symbol, meaning in self.definitions.items()}
+        return replace(graph, blocks=blocks, definitions=definitions, pass_tokens=tokens).with_routing(routing)
+
+    def with_routing(self, routing: Routing | None) -> Graph:
+        """The graph whose tokens choose their experts so."""
+        if routing is None:
+            return self
+        return replace(self, routing=routing, definitions={**self.definitions, symbols.X: routing.touched})
 
     def without_values(self, *letters: Symbol) -> Graph:
         """The same graph with these letters free again: without the numbers that techniques were given for them."""
         kept = {symbol: meant for symbol, meant in self.definitions.items() if symbol not in letters or not meant.is_number}
         return replace(self, definitions=kept)
 
-    @property
+    @functools.cached_property
     def free_symbols(self) -> set[Symbol]:
         """Every symbol of its formulas and definitions."""
         parts = [part for op, count in self for part in (op.flop_count, count, op.latency, op.occupancy)]
         parts += [block.resident for block in self.blocks]
         parts += [op.byte_count(level=level) for op, _ in self for level in op.levels]
         parts += [tensor.bits for block in self.blocks for tensor in block.tensors()]
-        parts += [self.tokens, self.ceilings.compute, self.ceilings.launch, *self.ceilings.levels.values()]
+        parts += [
+            self.tokens,
+            self.prompt_tokens,
+            self.devices,
+            self.ceilings.compute,
+            self.ceilings.launch,
+            *self.ceilings.levels.values(),
+        ]
         parts += [self.energy.flop, self.energy.byte, self.energy.constant] if self.energy else []
         found = set().union(*(part.free_symbols for part in (*parts, *self.definitions.values())), self.definitions)
         return cast(set[Symbol], found)
@@ -240,11 +334,11 @@ class Graph:
 
     def _rebuilt(self, tensors: Callable[[Tensor], Tensor], spaces: Callable[[Space], Space], values: Values) -> Graph:
         blocks = tuple(
-            Block(
-                block.name,
-                tuple(operator.rebuild(tensors, spaces, values) for operator in block.operators),
-                substitute(block.count, values),
-                None if block.copies is None else substitute(block.copies, values),
+            replace(
+                block,
+                operators=tuple(operator.rebuild(tensors, spaces, values) for operator in block.operators),
+                count=substitute(block.count, values),
+                copies=None if block.copies is None else substitute(block.copies, values),
             )
             for block in self.blocks
         )
@@ -254,6 +348,10 @@ class Graph:
             blocks=blocks,
             definitions=definitions,
             tokens=substitute(self.tokens, values),
+            prompt_tokens=substitute(self.prompt_tokens, values),
+            pass_tokens=substitute(self.pass_tokens, values),
+            routing=self.routing.bind(values) if self.routing else None,
+            devices=substitute(self.devices, values),
             ceilings=self.ceilings.bind(values),
             energy=self.energy.bind(values) if self.energy else None,
         )

@@ -10,8 +10,9 @@ Source: DeepSeek-AI (2024), DeepSeek-V2, arXiv:2405.04434, section 2.1 and appen
 
 from __future__ import annotations
 
-from symroof.operators.attention import cache_passes
-from symroof.operators.operator import Kind, Operator, Work
+from symroof.operators.attention import FUSED, answers, cache_passes
+from symroof.operators.facts import Kind, Role
+from symroof.operators.operator import Operator, Work
 from symroof.operators.softmax import softmax
 from symroof.operators.tensor import Access, Axes, Storage, Tensor, axes_of
 
@@ -41,11 +42,12 @@ def absorbed(q: Tensor, q_rotary: Tensor, latent: Tensor, keys_rotary: Tensor, *
         work,
         (Access(q), Access(q_rotary), Access(latent, LATENT), Access(keys_rotary, ROTATED)),
         (Access(scores),),
+        role=Role.SCORES,
     )
     probabilities = softmax("softmax", scores)
     context = Tensor("latent_context", axes_of("b s h r_kv"), Storage.ACTIVATION, space)
     reads = (Access(probabilities.result), Access(latent, LATENT))
-    sv = Operator("sv_matmul", Kind.MATMUL, space, (_pairs("r_kv"),), reads, (Access(context),))
+    sv = Operator("sv_matmul", Kind.MATMUL, space, (_pairs("r_kv"),), reads, (Access(context),), role=Role.WEIGHTED_SUM)
     if not fused:
         return qk, probabilities, sv
     passes = cache_passes(space)
@@ -66,16 +68,17 @@ def decompressed(q: Tensor, q_rotary: Tensor, keys: Tensor, keys_rotary: Tensor,
     space = keys.space
     scores = Tensor("scores", PAIRS, Storage.ACTIVATION, space)
     reads = (Access(q), Access(q_rotary), Access(keys), Access(keys_rotary, ROTATED))
-    qk = Operator("qk_matmul", Kind.MATMUL, space, (_pairs("e_n"), _pairs("r")), reads, (Access(scores),))
+    qk = Operator("qk_matmul", Kind.MATMUL, space, (_pairs("e_n"), _pairs("r")), reads, (Access(scores),), role=Role.SCORES)
     probabilities = softmax("softmax", scores)
     context = Tensor("context", axes_of("b s h e_v"), Storage.ACTIVATION, space)
-    sv = Operator("sv_matmul", Kind.MATMUL, space, (_pairs("e_v"),), (Access(probabilities.result), Access(values)), (Access(context),))
+    read = (Access(probabilities.result), Access(values))
+    sv = Operator("sv_matmul", Kind.MATMUL, space, (_pairs("e_v"),), read, (Access(context),), role=Role.WEIGHTED_SUM)
     if not fused:
         return qk, probabilities, sv
     passes = cache_passes(space)
     # A block of a prompt holds rows of one head: the rotary components, which all heads share, pass by once for each.
     shared = ROTATED if space.sizes["s"] == 1 else axes_of("b t h r")
-    cached = (Access(keys, times=passes), Access(keys_rotary, shared, passes), Access(values, times=passes))
+    cached = (Access(keys, repeats=passes), Access(keys_rotary, shared, passes), Access(values, repeats=passes))
     return (_fused((qk, probabilities, sv), (Access(q), Access(q_rotary), *cached), context),)
 
 
@@ -86,4 +89,6 @@ def _pairs(component: str) -> Work:
 
 def _fused(steps: tuple[Operator, ...], reads: tuple[Access, ...], context: Tensor) -> Operator:
     work = tuple(work for step in steps for work in step.work)
-    return Operator("fused_attention", Kind.FUSED_ATTENTION, context.space, work, reads, (Access(context),))
+    return Operator(
+        FUSED, Kind.FUSED_ATTENTION, context.space, work, reads, (Access(context),), role=Role.ATTENTION, answers_to=answers(steps)
+    )

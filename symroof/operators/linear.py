@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from symroof.errors import EinsumError, quote
-from symroof.operators.operator import Kind, Operator, Work
+from symroof.operators.facts import Kind, Parameter, Role
+from symroof.operators.operator import Operator, Work
 from symroof.operators.tensor import Access, Axes, Storage, Tensor, axes_of
+
+PARAMETER = {Role.ROUTER: Parameter.ROUTER, Role.HEAD: Parameter.HEAD}
+"""What the weight of a linear operator is, where that is not an ordinary matrix."""
 
 
 def parse(spec: str) -> tuple[tuple[Axes, ...], Axes]:
@@ -39,7 +45,7 @@ def check(name: str, tensor: Tensor, axes: Axes) -> None:
         )
 
 
-def contraction(name: str, spec: str, reads: tuple[Access, Access], writes: Access) -> Operator:
+def contraction(name: str, spec: str, reads: tuple[Access, Access], writes: Access, role: Role = Role.OTHER) -> Operator:
     """The contraction of two tensors: FLOPs = 2 x product of all axes.
 
     The einsum names the index space; the operands say what is moved.
@@ -49,7 +55,7 @@ def contraction(name: str, spec: str, reads: tuple[Access, Access], writes: Acce
     for access, wanted in zip((*reads, writes), (*inputs, result), strict=True):
         if not access.axes:
             check(name, access.tensor, wanted)
-    return Operator(name, Kind.MATMUL, writes.tensor.space, (Work(axes, 2, contraction=True),), reads, (writes,))
+    return Operator(name, Kind.MATMUL, writes.tensor.space, (Work(axes, 2, contraction=True),), reads, (writes,), role=role)
 
 
 def linear(
@@ -60,6 +66,7 @@ def linear(
     bias: bool = False,
     weight: Tensor | None = None,
     into: Tensor | None = None,
+    role: Role = Role.PROJECTION,
 ) -> Operator:
     """A linear layer, ``y = x W (+ bias)``.
 
@@ -81,6 +88,7 @@ def linear(
     weight : a weight that other operators read too (a tied embedding).
     into : where the result goes, when it is not a new activation: a KV cache, whose new rows alone
         are written.
+    role : what it is in the model: a router's and a head's weights are kept by what compresses the others.
 
     Raises
     ------
@@ -97,15 +105,15 @@ def linear(
     """
     (x_axes, w_axes), y_axes = parse(spec)
     space = x.space
-    weight = weight or Tensor(f"{name}.weight", w_axes, Storage.WEIGHT, space)
+    weight = weight or Tensor(f"{name}.weight", w_axes, Storage.WEIGHT, space, parameter=PARAMETER.get(role, Parameter.MATRIX))
     check(name, weight, w_axes)
     y = into or Tensor(name, y_axes, Storage.ACTIVATION, space)
-    product = contraction(name, spec, (_part(x, x_axes), Access(weight)), _part(y, y_axes))
+    product = contraction(name, spec, (_part(x, x_axes), Access(weight)), _part(y, y_axes), role)
     if not bias:
         return product
     bias_axes = tuple(axis for axis in y_axes if axis in w_axes)
-    extra = Access(Tensor(f"{name}.bias", bias_axes, Storage.WEIGHT, space))
-    return Operator(name, product.kind, space, product.work, (*product.reads, extra), product.writes)
+    extra = Access(Tensor(f"{name}.bias", bias_axes, Storage.WEIGHT, space, parameter=Parameter.BIAS))
+    return replace(product, reads=(*product.reads, extra))
 
 
 def _part(tensor: Tensor, axes: Axes) -> Access:

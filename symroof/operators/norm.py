@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from symroof.operators.operator import Kind, Operator, Work
+from symroof.operators.facts import Kind, Parameter, Role
+from symroof.operators.operator import Operator, Work
 from symroof.operators.tensor import Access, Axes, Storage, Tensor
 
 
@@ -46,7 +47,8 @@ def norm(
     read = x if isinstance(x, Access) else Access(x)
     rows, space = read.axes or read.tensor.axes, read.tensor.space
     learned = [part for part, present in (("weight", weight), ("bias", bias)) if present]
-    parameters = tuple(Access(Tensor(f"{name}.{part}", over, Storage.WEIGHT, space)) for part in learned)
+    parts = {"weight": Parameter.NORM, "bias": Parameter.BIAS}
+    parameters = tuple(Access(Tensor(f"{name}.{part}", over, Storage.WEIGHT, space, parameter=parts[part])) for part in learned)
     per_element = sum(FLOPS_PER_ELEMENT[norm].values()) + len(learned)
     out = into or Tensor(name, rows, Storage.ACTIVATION, space)
-    return Operator(name, Kind.NORM, space, (Work(rows, per_element),), (read, *parameters), (Access(out, rows),))
+    return Operator(name, Kind.NORM, space, (Work(rows, per_element),), (read, *parameters), (Access(out, rows),), role=Role.NORM)

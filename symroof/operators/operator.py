@@ -2,40 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import functools
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Protocol
 
-from sympy import Add, Expr, Integer, S, latex
+from sympy import Add, Expr, S, latex
 
+from symroof.operators.demands import Resource
+from symroof.operators.facts import Kind, Role
 from symroof.operators.tensor import Access, Axes, Level, Space, Storage, Tensor
 from symroof.symbols import Values, substitute
 from symroof.tabular import compact
 from symroof.units import BYTE, FLOP, INTENSITY, quantity
-
-
-class Kind(StrEnum):
-    """What an operator is. Every contraction of two tensors is a matmul, attention's included."""
-
-    MATMUL = "matmul"
-    FUSED_ATTENTION = "fused_attention"
-    SOFTMAX = "softmax"
-    NORM = "norm"
-    ROTARY = "rotary"
-    ELEMENTWISE = "elementwise"
-    EMBEDDING = "embedding"
-    CONVOLUTION = "convolution"
-    SCAN = "scan"
-    COLLECTIVE = "collective"
-    TRANSFER = "transfer"
-
-
-COMMUNICATION = frozenset({Kind.COLLECTIVE, Kind.TRANSFER})
-"""Kinds of operators that move bytes and compute nothing: no peak applies to them."""
-
-ADDED = (".bias", "sinks")
-"""How the names of weights end that are no operand of a product."""
 
 
 class Direction(StrEnum):
@@ -55,11 +35,13 @@ class Work:
     Attributes
     ----------
     contraction : whether these are the multiply-accumulates of a contraction (a matmul, a convolution).
+    exponentials : exponentials among the operations of a point.
     """
 
     axes: Axes
     flops_per_point: int
     contraction: bool = False
+    exponentials: int = 0
 
 
 class Unit(Protocol):
@@ -96,6 +78,11 @@ class Operator:
     unit : the device that runs it, where that is not the step's; what is at the host's level is in that unit's memory.
     latency : seconds it takes besides its work and its bytes (the steps of a collective).
     occupancy : the share of the device's processors that have work, and so of peak and memory bandwidth.
+    role : what it is in the model.
+    linear_in : how many of its first activations its result is a sum of, each times something else; 0 where it is not linear.
+    prefix : what stands before its name where several kinds of layers have the same operators.
+    answers_to : the names a user may ask for it by, those of what it was made from included.
+    members : the operators it was fused from.
 
     ============ ========================================= ==========
     flops        sum of FLOPs per point x points           FLOP
@@ -130,31 +117,75 @@ class Operator:
     unit: Unit | None = None
     latency: Expr = S.Zero
     occupancy: Expr = S.One
+    role: Role = Role.OTHER
+    linear_in: int = 0
+    prefix: str = ""
+    answers_to: frozenset[str] = frozenset()
+    members: tuple[Operator, ...] = field(default=(), repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.answers_to:
+            object.__setattr__(self, "answers_to", frozenset({self.name}))
+
+    def named(self, name: str) -> Operator:
+        """The same operator under another name of its own; it goes on answering to those it had."""
+        full = self.prefix + name
+        return replace(self, name=full, answers_to=self.answers_to | {name, full})
+
+    def prefixed(self, prefix: str) -> Operator:
+        """The same operator of a kind of layer (a draft's, say): its names with a prefix before them, and without."""
+        names = {prefix + name for name in self.answers_to}
+        return replace(self, name=prefix + self.name, prefix=prefix + self.prefix, answers_to=self.answers_to | names)
 
     @property
     def result(self) -> Tensor:
-        """The tensor the operator produces (the first it writes)."""
+        """The tensor the operator produces (the first it writes); of a cache only `written` is new."""
         return self.writes[0].tensor
 
     @property
+    def written(self) -> Access:
+        """The rows the operator writes of its result: what an operator behind it should read."""
+        return self.writes[0]
+
+    @functools.cached_property
     def flop_count(self) -> Expr:
         """FLOPs as a bare expression."""
         return Add(*(piece.flops_per_point * self.space.points(piece.axes) for piece in self.work))
 
-    @property
+    @functools.cached_property
     def contraction_flop_count(self) -> Expr:
         """FLOPs of the contractions alone, as the counters of frameworks count them, as a bare expression."""
         return Add(*(piece.flops_per_point * self.space.points(piece.axes) for piece in self.work if piece.contraction))
 
+    @functools.cached_property
+    def ledger(self) -> Mapping[tuple[Storage, Direction, Level], Expr]:
+        """Bytes moved, by where they live, which way they go and the level they cross; entries without traffic are absent."""
+        booked: dict[tuple[Storage, Direction, Level], list[Expr]] = {}
+        for way, accesses in ((Direction.READ, self.reads), (Direction.WRITE, self.writes)):
+            for access in accesses:
+                if access.byte_count != 0:
+                    booked.setdefault((access.tensor.storage, way, self.level_of(access)), []).append(access.byte_count)
+        return {key: Add(*amounts) for key, amounts in booked.items()}
+
+    @functools.cached_property
+    def demands(self) -> Mapping[Resource, Expr]:
+        """What the operator asks of every resource: FLOPs, exponentials, bytes; what it asks nothing of is absent."""
+        amounts = {Resource.COMPUTE: self.contraction_flop_count, Resource.VECTOR: self.flop_count - self.contraction_flop_count}
+        amounts[Resource.EXPONENTIAL] = Add(
+            *(piece.exponentials * self.space.points(piece.axes) for piece in self.work if piece.exponentials)
+        )
+        amounts |= {Resource(level): self.byte_count(level=level) for level in self.levels}
+        return {resource: amount for resource, amount in amounts.items() if amount != 0}
+
     def byte_count(self, storage: Storage | None = None, direction: Direction | None = None, level: Level = Level.MEMORY) -> Expr:
         """Bytes moved over a level, of one storage and one direction or of all, as a bare expression."""
-        moved = [
-            access.byte_count
-            for way, accesses in ((Direction.READ, self.reads), (Direction.WRITE, self.writes))
-            for access in accesses
-            if self.level_of(access) is level and storage in (None, access.tensor.storage) and direction in (None, way)
-        ]
-        return Add(*moved) if moved else Integer(0)
+        return Add(
+            *(
+                amount
+                for (place, way, crossed), amount in self.ledger.items()
+                if crossed is level and storage in (None, place) and direction in (None, way)
+            )
+        )
 
     @property
     def flops(self):
@@ -185,11 +216,16 @@ class Operator:
         level = access.level or access.tensor.level
         return Level.MEMORY if self.unit is not None and level is Level.HOST else level
 
-    @property
+    @functools.cached_property
     def levels(self) -> tuple[Level, ...]:
-        """The levels it moves bytes over."""
+        """The levels that its operands cross, be it with no byte."""
         touched = {self.level_of(access) for access in (*self.reads, *self.writes)}
         return tuple(level for level in Level if level in touched)
+
+    @property
+    def is_group(self) -> bool:
+        """Whether it is several operators fused."""
+        return bool(self.members)
 
     @property
     def operand_bits(self) -> frozenset[Expr]:
@@ -197,13 +233,15 @@ class Operator:
 
         A bias is added to the sum of the products, which is wider than they are, and a sink to a softmax: neither counts.
         """
-        return frozenset(access.tensor.bits for access in self.reads if not access.tensor.name.endswith(ADDED))
+        return frozenset(access.tensor.bits for access in self.reads if access.operand)
 
     def rebuild(self, tensors: Callable[[Tensor], Tensor], spaces: Callable[[Space], Space], values: Values) -> Operator:
         """The same operator over other tensors and spaces (for binding and for graph rewrites)."""
 
         def moved(accesses: Iterable[Access]) -> tuple[Access, ...]:
-            return tuple(replace(access, tensor=tensors(access.tensor), times=substitute(access.times, values)) for access in accesses)
+            return tuple(
+                Access(tensors(access.tensor), access.axes, substitute(access.repeats, values), access.level) for access in accesses
+            )
 
         return replace(
             self,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from symroof.operators.operator import Kind, Operator, Work
+from symroof.operators.facts import Kind, Role
+from symroof.operators.operator import Operator, Work
 from symroof.operators.tensor import Access, Axes, Storage, Tensor
 
 FLOPS_PER_COMPONENT = 3
@@ -28,4 +29,5 @@ def rotary(name: str, x: Tensor, table: Tensor, into: Tensor | None = None) -> O
     """
     turned: Axes = (*(axis for axis in x.axes if axis != "e"), "r")
     out = into or Tensor(name, x.axes, Storage.ACTIVATION, x.space)
-    return Operator(name, Kind.ROTARY, x.space, (Work(turned, FLOPS_PER_COMPONENT),), (Access(x), Access(table)), (Access(out, x.axes),))
+    work = (Work(turned, FLOPS_PER_COMPONENT),)
+    return Operator(name, Kind.ROTARY, x.space, work, (Access(x), Access(table)), (Access(out, x.axes),), role=Role.ROTARY)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from sympy import Expr
 
-from symroof.operators.operator import Kind, Operator, Work
+from symroof.operators.facts import Kind, Parameter, Role
+from symroof.operators.operator import Operator, Work
 from symroof.operators.tensor import Access, Axes, Storage, Tensor
 from symroof.symbols import k_c
 
@@ -34,12 +35,12 @@ def causal_convolution(name: str, x: Tensor, channels: str, *, bias: bool) -> Op
     space = x.space
     rows: Axes = ("b", "s", channels)
     kept = Access(state(f"{name}_state", ("b", channels, "k_c"), x))
-    learned = [Access(Tensor(f"{name}.weight", (channels, "k_c"), Storage.WEIGHT, space))]
+    learned = [Access(Tensor(f"{name}.weight", (channels, "k_c"), Storage.WEIGHT, space, parameter=Parameter.FILTER))]
     if bias:
-        learned.append(Access(Tensor(f"{name}.bias", (channels,), Storage.WEIGHT, space)))
+        learned.append(Access(Tensor(f"{name}.bias", (channels,), Storage.WEIGHT, space, parameter=Parameter.BIAS)))
     work = (Work(("b", "s_c", channels, "k_c"), 2, contraction=True), Work(rows, 4))
     out = Tensor(name, rows, Storage.ACTIVATION, space)
-    return Operator(name, Kind.CONVOLUTION, space, work, (Access(x, rows), kept, *learned), (Access(out), kept))
+    return Operator(name, Kind.CONVOLUTION, space, work, (Access(x, rows), kept, *learned), (Access(out), kept), role=Role.RECURRENCE)
 
 
 def convolved(queries: Expr, causal: bool) -> Expr:
@@ -76,14 +77,13 @@ def selective_scan(name: str, x: Tensor, steps: Tensor, parameters: tuple[Access
     """
     space = x.space
     rows, points = ("b", "s", "d_i"), ("b", "s", "d_i", "d_s")
-    decay = Tensor("A_log", ("d_i", "d_s"), Storage.WEIGHT, space)
-    skip = Tensor("D", ("d_i",), Storage.WEIGHT, space)
+    decay = Tensor("A_log", ("d_i", "d_s"), Storage.WEIGHT, space, parameter=Parameter.RECURRENCE)
+    skip = Tensor("D", ("d_i",), Storage.WEIGHT, space, parameter=Parameter.RECURRENCE)
     kept = Access(state("ssm_state", ("b", "d_i", "d_s"), x))
     out = Tensor(name, rows, Storage.ACTIVATION, space)
     work = (Work(points, 6), Work(points, 2, contraction=True), Work(rows, 10))
-    return Operator(
-        name, Kind.SCAN, space, work, (Access(x), Access(steps), *parameters, gate, Access(decay), Access(skip), kept), (Access(out), kept)
-    )
+    reads = (Access(x), Access(steps), *parameters, gate, Access(decay), Access(skip), kept)
+    return Operator(name, Kind.SCAN, space, work, reads, (Access(out), kept), role=Role.RECURRENCE)
 
 
 def head_scan(name: str, x: Access, parameters: Access, steps: Access) -> Operator:
@@ -102,11 +102,13 @@ def head_scan(name: str, x: Access, parameters: Access, steps: Access) -> Operat
     tensor = x.tensor
     space = tensor.space
     rows, points = ("b", "s", "h_s", "e_s"), ("b", "s", "h_s", "e_s", "d_s")
-    learned = tuple(Access(Tensor(part, ("h_s",), Storage.WEIGHT, space)) for part in ("dt_bias", "A_log", "D"))
+    learned = tuple(
+        Access(Tensor(part, ("h_s",), Storage.WEIGHT, space, parameter=Parameter.RECURRENCE)) for part in ("dt_bias", "A_log", "D")
+    )
     kept = Access(state("ssm_state", ("b", "h_s", "e_s", "d_s"), tensor))
     out = Tensor(name, rows, Storage.ACTIVATION, space)
     work = (Work(points, 4), Work(points, 2, contraction=True), Work(rows, 2), Work(("b", "s", "h_s"), 6))
-    return Operator(name, Kind.SCAN, space, work, (x, parameters, steps, *learned, kept), (Access(out), kept))
+    return Operator(name, Kind.SCAN, space, work, (x, parameters, steps, *learned, kept), (Access(out), kept), role=Role.RECURRENCE)
 
 
 def delta_rule(name: str, mixed: Tensor, gates: Tensor) -> Operator:
@@ -129,7 +131,7 @@ def delta_rule(name: str, mixed: Tensor, gates: Tensor) -> Operator:
     """
     space = mixed.space
     points = ("b", "s", "h_l", "e_k", "e_l")
-    learned = tuple(Access(Tensor(part, ("h_l",), Storage.WEIGHT, space)) for part in ("dt_bias", "A_log"))
+    learned = tuple(Access(Tensor(part, ("h_l",), Storage.WEIGHT, space, parameter=Parameter.RECURRENCE)) for part in ("dt_bias", "A_log"))
     kept = Access(state("delta_state", ("b", "h_l", "e_k", "e_l"), mixed))
     out = Tensor(name, ("b", "s", "h_l", "e_l"), Storage.ACTIVATION, space)
     work = (
@@ -139,4 +141,4 @@ def delta_rule(name: str, mixed: Tensor, gates: Tensor) -> Operator:
         Work(("b", "s", "h_l", "e_l"), 2),
         Work(("b", "s", "h_l"), 9),
     )
-    return Operator(name, Kind.SCAN, space, work, (Access(mixed), Access(gates), *learned, kept), (Access(out), kept))
+    return Operator(name, Kind.SCAN, space, work, (Access(mixed), Access(gates), *learned, kept), (Access(out), kept), role=Role.RECURRENCE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -10,6 +11,7 @@ from sympy import Expr, Mul, Rational, S
 
 from symroof import symbols
 from symroof.errors import EinsumError, nearest, quote
+from symroof.operators.facts import NOT_AN_OPERAND, Parameter
 from symroof.symbols import Values, substitute
 from symroof.units import BYTE, quantity
 
@@ -119,8 +121,8 @@ class Tensor:
     where it stands, where some elements are left out. Both are moved with the element and no part of the width that
     decides the peak.
 
-    Two tensors are the same only if they are the same object: a tied embedding is one tensor that
-    two operators read.
+    A weight has a parameter: what it is in its operator. Two tensors are the same only if they are the same object: a tied
+    embedding is one tensor that two operators read.
 
     ========= ==========================================================
     formula   ``size = (product of the axes) x (bits + overhead + index) / 8``
@@ -141,6 +143,7 @@ class Tensor:
     overhead: Expr = S.Zero
     level: Level = Level.MEMORY
     index: Expr = S.Zero
+    parameter: Parameter | None = None
 
     def __post_init__(self) -> None:
         repeated = [axis for axis in self.axes if self.axes.count(axis) > 1]
@@ -184,19 +187,29 @@ class Access:
     tensor : the tensor that is read or written.
     axes : the axes touched, when that is not the whole tensor: a gather reads ``b s d`` of a
         ``v d`` table, a decode step writes ``b s k e`` of a ``b t k e`` cache.
-    times : how often every element of them crosses the interface.
+    repeats : how often every element of them crosses the interface.
     level : the level this access crosses, where that is not the tensor's own: what is read again from on-chip memory.
     """
 
     tensor: Tensor
     axes: Axes = ()
-    times: Expr = S.One
+    repeats: Expr = S.One
     level: Level | None = None
 
     @property
+    def touched(self) -> Axes:
+        """The axes it goes over: its own, else all of the tensor's."""
+        return self.axes or self.tensor.axes
+
+    @property
+    def operand(self) -> bool:
+        """Whether the width of what is read decides the peak: a bias is added to sums that are wider, a sink to a softmax."""
+        return self.tensor.parameter not in NOT_AN_OPERAND
+
+    @functools.cached_property
     def byte_count(self) -> Expr:
         """Bytes moved, as a bare expression."""
-        return self.tensor.space.points(self.axes or self.tensor.axes) * self.times * self.tensor.stored_bits / 8
+        return self.tensor.space.points(self.touched) * self.repeats * self.tensor.stored_bits / 8
 
 
 def axes_of(text: str) -> Axes:

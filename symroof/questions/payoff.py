@@ -18,7 +18,8 @@ from symroof.algebra.polynomial import polynomial
 from symroof.architectures.step import Step
 from symroof.errors import EinsumError, InputError, quote
 from symroof.hardware.device import Device
-from symroof.operators.attention import ATTENTION
+from symroof.operators.select import attention as of_attention
+from symroof.operators.select import by_name, select
 from symroof.questions.regimes import Regime, timeline
 from symroof.roof.costs import TOTAL, Cost, costs, device_of, grouped_costs, lowest, variable_of
 from symroof.symbols import Variable, option_name, substitute
@@ -97,18 +98,10 @@ def costs_of(step: Step, part: str) -> tuple[Cost, ...]:
     every = costs(step, TOTAL)
     if part == TOTAL:
         return every
-    wanted = (part, *part.split("+"))
-
-    def asked(name: str) -> bool:
-        if part == "attention":
-            return not set(ATTENTION).isdisjoint(name.replace("+", ".").split("."))
-        own = any(name == one or name.startswith(f"{one}.") for one in wanted)
-        return own or all(any(piece == one or piece.startswith(f"{one}.") for one in wanted) for piece in name.split("+"))
-
-    chosen = tuple(one for one in every if asked(one.operator.name))
+    chosen = {operator.name for operator in select(step.symbolic, of_attention if part == "attention" else by_name(part))}
     if not chosen:
         raise EinsumError(f"{quote(part)} is no operator of this step, nor made from one of that name")
-    return chosen
+    return tuple(cost for cost in every if cost.operator.name in chosen)
 
 
 def payoff(before: Step, after: Step, *, over: str, hardware: Device | str | Path, part: str = TOTAL) -> Payoff:

@@ -10,8 +10,9 @@ from sympy import Add, Expr
 from symroof.architectures.step import Step
 from symroof.errors import DeviceError, InputError, quote
 from symroof.hardware.device import Device
+from symroof.operators.facts import COMMUNICATION
 from symroof.operators.graph import Graph
-from symroof.operators.operator import COMMUNICATION, Unit
+from symroof.operators.operator import Unit
 from symroof.roof.analysis import analyze
 from symroof.roof.ceilings import combined, terms
 from symroof.roof.costs import device_of

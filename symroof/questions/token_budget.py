@@ -10,7 +10,7 @@ from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.errors import InputError
 from symroof.hardware.device import Device
-from symroof.operators.operator import Kind
+from symroof.operators.facts import Kind
 from symroof.operators.tensor import Storage
 from symroof.questions.crossover import Crossover, of_expressions
 from symroof.roof.costs import Cost, costs, device_of, known_values

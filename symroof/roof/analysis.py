@@ -14,8 +14,9 @@ from symroof.architectures.step import Step
 from symroof.errors import DeviceError, EinsumError, nearest, quote
 from symroof.hardware.device import Device
 from symroof.hardware.loader import load_hardware
+from symroof.operators.facts import COMMUNICATION
 from symroof.operators.graph import Graph
-from symroof.operators.operator import COMMUNICATION, Direction, Operator
+from symroof.operators.operator import Direction, Operator
 from symroof.operators.tensor import Storage
 from symroof.roof.ceilings import BANDWIDTH, bandwidths, shown_bandwidth
 from symroof.roof.roofline import RooflinePoint

@@ -16,8 +16,9 @@ from symroof.errors import InputError, nearest, quote
 from symroof.hardware.device import Device
 from symroof.hardware.loader import load_hardware
 from symroof.operators.ceilings import Ceilings
+from symroof.operators.facts import Kind
 from symroof.operators.fusion import fuse
-from symroof.operators.operator import Direction, Kind, Operator
+from symroof.operators.operator import Direction, Operator
 from symroof.operators.tensor import Level, Storage
 from symroof.roof.ceilings import BANDWIDTH, bandwidths, reached
 from symroof.roof.tiles import check_tiles

@@ -13,9 +13,10 @@ from symroof.architectures.step import Step
 from symroof.errors import DeviceError, quote
 from symroof.hardware.device import Device
 from symroof.operators.data_types import BITS
+from symroof.operators.facts import COMMUNICATION
 from symroof.operators.fusion import fuse
 from symroof.operators.graph import Graph
-from symroof.operators.operator import COMMUNICATION, Operator
+from symroof.operators.operator import Operator
 from symroof.roof.costs import WIDTHS, Cost, branches_of, lowest, on_branch
 from symroof.symbols import Values, Variable
 

@@ -14,8 +14,9 @@ from symroof.architectures.step import Step
 from symroof.errors import DeviceError, InputError, quote
 from symroof.hardware.device import Device
 from symroof.operators.ceilings import Ceilings
-from symroof.operators.graph import CONTRACTIONS, Block, Graph
-from symroof.operators.operator import COMMUNICATION, Operator
+from symroof.operators.facts import COMMUNICATION, CONTRACTIONS
+from symroof.operators.graph import Block, Graph
+from symroof.operators.operator import Operator
 from symroof.roof.ceilings import BANDWIDTH, COMPUTE, levels_of, overhead, terms
 from symroof.sweeps.program import Program, program
 from symroof.symbols import Values, lookup, substitute

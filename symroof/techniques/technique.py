@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from enum import StrEnum
 from fractions import Fraction
 from typing import Any, ClassVar, cast, overload
 
@@ -13,6 +14,7 @@ from sympy import Expr, Rational, Symbol, oo
 from symroof import symbols
 from symroof.architectures.options import PHASES
 from symroof.architectures.step import Step
+from symroof.conventions import Convention
 from symroof.errors import InputError, nearest, quote
 from symroof.operators.graph import Graph
 from symroof.symbols import VOCABULARY
@@ -101,6 +103,17 @@ class Example:
     against: str = ""
 
 
+class Fact(StrEnum):
+    """What holds on a step as a model gives it, and may hold no more after a technique; a technique requires some of it."""
+
+    OPEN_OPERANDS = "operands that no on-chip tiles were counted for yet"
+    WHOLE_STEP = "a step that no pipeline has cut into slots"
+    WHOLE_BATCH = "all sequences of the batch on the device"
+    ONE_CONTEXT = "attention of every sequence over one context of its own"
+    WHOLE_PROMPT = "prompts that are on one device"
+    ALL_LAYERS = "tokens that run through whole layers"
+
+
 @dataclass(frozen=True)
 class Technique(ABC):
     """A rewrite of a graph, or of a step where it needs the model too.
@@ -117,7 +130,9 @@ class Technique(ABC):
     survey : the section of the survey that treats it.
     source : where its cost model comes from.
     phases : those it is of.
-    put_before : techniques that it must come before in a chain, itself where it is applied once.
+    requires : facts of the step that it builds on.
+    removes : facts that hold no more after it.
+    once : whether it is applied once at most.
     example : on what its effect is told.
     """
 
@@ -126,7 +141,9 @@ class Technique(ABC):
     survey: ClassVar[str] = ""
     source: ClassVar[str] = ""
     phases: ClassVar[tuple[str, ...]] = PHASES
-    put_before: ClassVar[tuple[str, ...]] = ()
+    requires: ClassVar[frozenset[Fact]] = frozenset()
+    removes: ClassVar[frozenset[Fact]] = frozenset()
+    once: ClassVar[bool] = False
     example: ClassVar[Example] = Example()
 
     def __post_init__(self) -> None:
@@ -154,10 +171,13 @@ class Technique(ABC):
             It does not fit; the message says why.
         """
         if not isinstance(what, Step):
-            return self.on_graph(what)
+            self.check_order(what)
+            return replace(self.on_graph(what), applied=(*what.applied, self))
         if what.options.phase not in self.phases:
             raise InputError(f"{self.name}: this is a {what.options.phase} step; expected {' or '.join(self.phases)}")
-        return replace(self.on_step(what), techniques=(*what.techniques, self.text))
+        self.check_order(what.symbolic)
+        after = self.on_step(what)
+        return replace(after, symbolic=replace(after.symbolic, applied=(*what.symbolic.applied, self)))
 
     @abstractmethod
     def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
@@ -176,26 +196,26 @@ class Technique(ABC):
         """
 
     def check_order(self, graph: Graph) -> None:
-        """Raise where a technique that must come later has been applied already, told by its statements.
+        """Raise where an earlier technique has removed a fact that this one requires.
 
         Raises
         ------
         InputError
-            It has.
+            One has.
         """
-        applied = {line.partition(":")[0] for line in graph.statements}
-        for name in self.put_before:
-            if name in applied:
-                again = "is applied already, and once is all" if name == self.name else f"must come before {name} in the chain"
-                raise InputError(f"{self.name}: {again}")
+        for earlier in graph.applied:
+            if self.once and earlier.name == self.name:
+                raise InputError(f"{self.name}: is applied already, and once is all")
+            for fact in sorted(self.requires & earlier.removes):
+                raise InputError(f"{self.name}: must come before {earlier.name} in the chain: it needs {fact}")
 
     def on_graph(self, graph: Graph) -> Graph:
         """The graph after the technique; for one that needs the model, an error."""
-        self.check_order(graph)
         given, defined = self.parameters(graph)
         changed = self.rewrite(graph, given)
-        # numbers first: what the technique defines (the experts touched, say) may be told in them
-        return replace(changed, definitions={**defined, **changed.definitions}, statements=(*changed.statements, *self.statements(given)))
+        lines = tuple(Convention(self.name, text, self.source) for text in self.statements(given))
+        # numbers first: what the technique defines (the experts touched, say) may depend on them
+        return replace(changed, definitions={**defined, **changed.definitions}, conventions=(*changed.conventions, *lines))
 
     def on_step(self, step: Step) -> Step:
         """The step after the technique."""

@@ -14,7 +14,7 @@ import symroof
 from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.errors import DeviceError, InputError
-from symroof.operators.operator import Kind
+from symroof.operators.facts import Kind
 from symroof.operators.tensor import Level, Storage
 from symroof.questions.launch_overhead import work_exceeds
 from symroof.questions.payoff import SAME, payoff

@@ -11,12 +11,12 @@ from sympy import Integer, Rational, simplify
 import symroof
 from symroof import symbols
 from symroof.errors import InputError
-from symroof.operators.operator import Kind
+from symroof.operators.facts import BlockRole, Kind
 from symroof.operators.tensor import Storage
 from symroof.questions.break_even import break_even
 from symroof.questions.payoff import payoff
 from symroof.techniques.compression.quantize import Quantize
-from symroof.techniques.compression.selectors import ENDS, linears
+from symroof.techniques.compression.selectors import linears
 from symroof.techniques.registry import technique
 
 MODELS = ("llama-2-7b", "llama-3-8b", "mixtral-8x7b-v0.1", "opt-125m", "deepseek-v2-lite", "gpt-oss-20b")
@@ -51,7 +51,7 @@ def test_each_class_changes_its_own_bytes_and_nothing_else(name: str, phase: str
                     assert moved == (before - bias) * bits / 16 + bias
         if changed is not None:
             assert not changed & routers
-            ends = {operator.name for block in step.symbolic.blocks if block.name in ENDS for operator in block.operators}
+            ends = {operator.name for block in step.symbolic.blocks if block.role is BlockRole.END for operator in block.operators}
             assert not changed & ends
 
 

@@ -233,7 +233,7 @@ class Scaled(Technique):
 
     def rewrite(self, graph: Graph, given) -> Graph:
         def more(operator: Operator, _: object) -> Operator:
-            return replace(operator, reads=tuple(replace(one, times=one.times * given["factor"]) for one in operator.reads))
+            return replace(operator, reads=tuple(replace(one, repeats=one.repeats * given["factor"]) for one in operator.reads))
 
         return graph.each(more)
 
@@ -368,7 +368,7 @@ def hosted(step: Step, share: Rational) -> Step:
         if operator.name != name:
             return operator
         weight = next(one for one in operator.reads if one.tensor.name.endswith(".weight"))
-        parts = (replace(weight, times=1 - share), Access(replace(weight.tensor, level=Level.HOST), weight.axes, share))
+        parts = (replace(weight, repeats=1 - share), Access(replace(weight.tensor, level=Level.HOST), weight.axes, share))
         return replace(operator, reads=tuple(one for one in operator.reads if one is not weight) + parts)
 
     return replace(step, symbolic=step.symbolic.each(moved))
@@ -445,10 +445,10 @@ def test_a_link_has_its_own_bandwidth_and_latency() -> None:
         if operator.name != "out_proj":
             return (operator,)
         result = replace(operator.result, level=Level.LINK)
-        from symroof.operators.operator import Kind
+        from symroof.operators.facts import Kind
 
         collective = Operator(
-            "out_proj.all_reduce", Kind.COLLECTIVE, operator.space, (), (Access(result, times=Rational(3, 2)),), (), latency=symbols.t_l
+            "out_proj.all_reduce", Kind.COLLECTIVE, operator.space, (), (Access(result, repeats=Rational(3, 2)),), (), latency=symbols.t_l
         )
         return (operator, collective)
 

@@ -9,7 +9,8 @@ from sympy import Integer, Rational, simplify
 
 import symroof
 from symroof.errors import DeviceError, InputError
-from symroof.operators.operator import Direction, Kind, Operator
+from symroof.operators.facts import Kind
+from symroof.operators.operator import Direction, Operator
 from symroof.operators.tensor import Level, Storage
 from symroof.questions.payoff import payoff
 from symroof.questions.regimes import regimes

@@ -13,9 +13,10 @@ from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.errors import InputError
 from symroof.operators.collective import all_gather, all_reduce, all_to_all, reduce_scatter, send
+from symroof.operators.facts import Kind
 from symroof.operators.fusion import fuse
 from symroof.operators.graph import Block, Graph
-from symroof.operators.operator import Kind, Operator
+from symroof.operators.operator import Operator
 from symroof.operators.tensor import Access, Level, Space, Storage, Tensor
 from symroof.questions.payoff import payoff
 from symroof.questions.scaling import best_degree, over_degree, strong_scaling, useful_degree, weak_scaling

@@ -11,8 +11,10 @@ from symroof.architectures.architecture import Architecture, BlockBuilder, atten
 from symroof.architectures.fields import Fields
 from symroof.architectures.options import Options
 from symroof.architectures.parts.attention import Attention
+from symroof.conventions import Convention
 from symroof.operators.elementwise import activation, add, elementwise
 from symroof.operators.embedding import embedding
+from symroof.operators.facts import Parameter, Role
 from symroof.operators.graph import Block
 from symroof.operators.linear import linear
 from symroof.operators.norm import Norm, norm
@@ -35,7 +37,7 @@ def _modulate(name: str, x: Tensor, modulation: Tensor) -> Operator:
 
 def _gated_add(name: str, x: Tensor, y: Tensor, modulation: Tensor, into: Tensor | None = None) -> Operator:
     """``x + gate y``."""
-    return elementwise(name, (x, y, Access(modulation, _ONE_SEQUENCE)), x.axes, 2, into)
+    return elementwise(name, (x, y, Access(modulation, _ONE_SEQUENCE)), x.axes, 2, into, role=Role.ADD, linear_in=2)
 
 
 @dataclass(frozen=True)
@@ -103,8 +105,8 @@ class DiT(Architecture):
         record = BlockBuilder()
         patches = Tensor("patches", axes_of("b s C i j"), Storage.ACTIVATION, space)
         features = Tensor("timestep_features", axes_of("b F"), Storage.ACTIVATION, space)
-        positions = Tensor("position_embedding", axes_of("m d"), Storage.WEIGHT, space)
-        classes = Tensor("class_embedding.weight", axes_of("N o"), Storage.WEIGHT, space)
+        positions = Tensor("position_embedding", axes_of("m d"), Storage.WEIGHT, space, parameter=Parameter.TABLE)
+        classes = Tensor("class_embedding.weight", axes_of("N o"), Storage.WEIGHT, space, parameter=Parameter.TABLE)
         embedded = record(linear("patch_embedding", "b s C i j, C i j d -> b s d", patches, bias=True))
         record(elementwise("position_add", (embedded, Access(positions, axes_of("s d"))), x.axes, 1, into=x))
         time = record(linear("timestep_in", "b F, F d -> b d", features, bias=True))
@@ -130,7 +132,7 @@ class DiT(Architecture):
         active = record(activation("mlp_act", "gelu_tanh", up))
         down = record(linear("down_proj", "b s f, f d -> b s d", active, bias=True))
         record(_gated_add("mlp_add", middle, down, modulation, into=x))
-        return record.block("layer", symbols.L)
+        return record.layers()
 
     @staticmethod
     def _head(x: Tensor, condition: Tensor) -> Block:
@@ -142,7 +144,8 @@ class DiT(Architecture):
         record(linear("final_proj", "b s d, d i j D -> b s i j D", normed, bias=True))
         return record.block("head")
 
-    def statements(self, options: Options) -> tuple[str, ...]:
+    def conventions(self, options: Options) -> tuple[Convention, ...]:
         no_mask = "DiT has no causal mask and no LM head: --causal and --lm-head change nothing"
         single = "DiT denoises all tokens at once; decode means one token against cached keys and values of the others"
-        return (no_mask, single) if options.decode else (no_mask, "keys and values are activations: nothing is cached")
+        phase = single if options.decode else "keys and values are activations: nothing is cached"
+        return Convention("mask", no_mask), Convention("phase", phase)

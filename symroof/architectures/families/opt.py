@@ -16,6 +16,7 @@ from symroof.architectures.parts.ends import lm_head
 from symroof.architectures.parts.part import ACTIVATIONS
 from symroof.operators.elementwise import activation, add
 from symroof.operators.embedding import embedding
+from symroof.operators.facts import Parameter
 from symroof.operators.graph import Block
 from symroof.operators.linear import linear
 from symroof.operators.norm import Norm, norm
@@ -84,8 +85,8 @@ class OPT(Architecture):
 
     def blocks(self, space: Space, options: Options) -> tuple[Block, ...]:
         features = "d_t" if self.projected else "d"
-        table = Tensor("embedding.weight", axes_of(f"v {features}"), Storage.WEIGHT, space)
-        positions = Tensor("position_embedding.weight", axes_of("m d"), Storage.WEIGHT, space)
+        table = Tensor("embedding.weight", axes_of(f"v {features}"), Storage.WEIGHT, space, parameter=Parameter.TABLE)
+        positions = Tensor("position_embedding.weight", axes_of("m d"), Storage.WEIGHT, space, parameter=Parameter.TABLE)
         x = residual_stream(space)
 
         entry = BlockBuilder()
@@ -115,4 +116,4 @@ class OPT(Architecture):
         if self.projected:
             final = head(linear("project_out", "b s d, d d_t -> b s d_t", final))
         lm_head(head, final, tied_to=table if self.tied else None, features=features)
-        return entry.block("embedding"), layer.block("layer", symbols.L), head.block("head")
+        return entry.block("embedding"), layer.layers(), head.block("head")

@@ -16,11 +16,13 @@ from symroof.architectures.options import Options
 from symroof.architectures.parts.attention import Attention
 from symroof.architectures.parts.mlp import Mlp
 from symroof.architectures.parts.part import ACTIVATIONS
+from symroof.conventions import Convention
 from symroof.operators.elementwise import add, elementwise
+from symroof.operators.facts import Kind, Parameter, Role
 from symroof.operators.graph import Block
 from symroof.operators.linear import linear
 from symroof.operators.norm import Norm, norm
-from symroof.operators.operator import Kind, Operator, Work
+from symroof.operators.operator import Operator, Work
 from symroof.operators.tensor import Access, Space, Storage, Tensor, axes_of
 
 TANH_FLOPS = 1
@@ -110,7 +112,7 @@ class VisionTransformer(Architecture):
         record = BlockBuilder()
         pixels = Tensor("pixels", axes_of("b patches C i j"), Storage.ACTIVATION, space)
         rows = record(linear("patch_embedding", "b patches C i j, C i j d -> b patches d", pixels, bias=self.patch_bias))
-        learned = [Access(Tensor("position_embedding", axes_of("m d"), Storage.WEIGHT, space), axes_of("s d"))]
+        learned = [Access(Tensor("position_embedding", axes_of("m d"), Storage.WEIGHT, space, parameter=Parameter.TABLE), axes_of("s d"))]
         if self.class_token:
             learned.append(Access(Tensor("class_token", ("d",), Storage.WEIGHT, space)))
         placed = elementwise("position_add", (rows, *learned), x.axes, 1, into=None if self.first_norm else x)
@@ -126,7 +128,7 @@ class VisionTransformer(Architecture):
         middle = record(add("attn_add", x, attended))
         given = self.mlp(record, record(norm("mlp_norm", middle, Norm.LAYER, bias=True)), space, options)
         record(add("mlp_add", middle, given, into=x))
-        return record.block("layer", symbols.L)
+        return record.layers()
 
     def _end(self, x: Tensor) -> Block:
         record = BlockBuilder()
@@ -152,7 +154,7 @@ class VisionTransformer(Architecture):
         pairs = axes_of("b u k t")
         work = (Work((*pairs, "e"), 4, contraction=True), Work(pairs, 5))
         reads = (Access(q), Access(keys), Access(values))
-        attended = record(Operator("pool_attention", Kind.FUSED_ATTENTION, space, work, reads, (Access(out),)))
+        attended = record(Operator("pool_attention", Kind.FUSED_ATTENTION, space, work, reads, (Access(out),), role=Role.ATTENTION))
         pooled = record(linear("pool_out_proj", "b u k e, k e d -> b u d", attended, bias=True))
         normed = record(norm("pool_norm", pooled, Norm.LAYER, bias=True))
         up = record(linear("pool_up_proj", "b u d, d f -> b u f", normed, bias=True))
@@ -160,10 +162,11 @@ class VisionTransformer(Architecture):
         down = record(linear("pool_down_proj", "b u f, f d -> b u d", active, bias=True))
         record(add("pool_add", pooled, down))
 
-    def statements(self, options: Options) -> tuple[str, ...]:
+    def conventions(self, options: Options) -> tuple[Convention, ...]:
         no_mask = "a vision transformer has no causal mask and no LM head: --causal and --lm-head change nothing"
         single = "all tokens are encoded at once; decode means one token against kept keys and values of the others"
-        return (no_mask, single) if options.decode else (no_mask, "keys and values are activations: nothing is cached")
+        phase = single if options.decode else "keys and values are activations: nothing is cached"
+        return Convention("mask", no_mask), Convention("phase", phase)
 
 
 def _as_context(x: Tensor) -> Tensor:

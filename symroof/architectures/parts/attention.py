@@ -11,6 +11,7 @@ from symroof.architectures.architecture import BlockBuilder, attention_axes
 from symroof.architectures.options import Options
 from symroof.operators.attention import CACHE, QUERY, attention
 from symroof.operators.elementwise import ACTIVATION_FLOPS, elementwise
+from symroof.operators.facts import Role
 from symroof.operators.linear import linear
 from symroof.operators.norm import Norm, norm
 from symroof.operators.rotary import rotary
@@ -80,5 +81,5 @@ class Attention:
         for operator in attention(q, keys, values, fused=options.flash_attention, **kind):
             context = record(operator)
         if gate is not None:
-            context = record(elementwise("attn_gate", (context, gate), QUERY, ACTIVATION_FLOPS["sigmoid"] + 1))
+            context = record(elementwise("attn_gate", (context, gate), QUERY, ACTIVATION_FLOPS["sigmoid"] + 1, role=Role.GATE))
         return record(linear("out_proj", "b s k g e, k g e d -> b s d", context, bias=self.out_bias))

@@ -11,6 +11,7 @@ from symroof.architectures.architecture import BlockBuilder
 from symroof.architectures.options import Options
 from symroof.operators.elementwise import ACTIVATION_FLOPS, activation, add, elementwise
 from symroof.operators.experts import combine, expert_linear
+from symroof.operators.facts import Parameter, Role
 from symroof.operators.linear import linear
 from symroof.operators.softmax import softmax
 from symroof.operators.tensor import Access, Space, Storage, Tensor, axes_of
@@ -70,11 +71,11 @@ class Experts:
         return named | {"one": Integer(1)} | (self.shared.axes() if self.shared else {})
 
     def __call__(self, record: BlockBuilder, x: Tensor, space: Space, options: Options) -> Tensor:
-        logits = record(linear("router", "b s d, d E -> b s E", x, bias=self.router_bias))
-        scores = record(softmax("router_softmax", logits))
+        logits = record(linear("router", "b s d, d E -> b s E", x, bias=self.router_bias, role=Role.ROUTER))
+        scores = record(softmax("router_softmax", logits, role=Role.ROUTING))
         if self.correction:
-            learned = Tensor("router_correction", ("E",), Storage.WEIGHT, space)
-            record(elementwise("router_correction", (scores, Access(learned)), axes_of("b s E"), 1))
+            learned = Tensor("router_correction", ("E",), Storage.WEIGHT, space, parameter=Parameter.ROUTER)
+            record(elementwise("router_correction", (scores, Access(learned)), axes_of("b s E"), 1, role=Role.ROUTING))
         up_spec = "b s K d, E d f_e -> b s K f_e"
         gate = record(expert_linear("expert_gate_proj", up_spec, x, bias=self.bias)) if self.gated else None
         up = record(expert_linear("expert_up_proj", up_spec, x, bias=self.bias))
@@ -86,5 +87,6 @@ class Experts:
         common = self.shared(record, x, space, options)
         if not self.shared_gate:
             return record(add("shared_add", total, common))
-        gate = record(linear("shared_router", "b s d, d one -> b s one", x))
-        return record(elementwise("shared_add", (total, common, gate), axes_of("b s d"), 2 + ACTIVATION_FLOPS["sigmoid"]))
+        gate = record(linear("shared_router", "b s d, d one -> b s one", x, role=Role.ROUTER))
+        flops = 2 + ACTIVATION_FLOPS["sigmoid"]
+        return record(elementwise("shared_add", (total, common, gate), axes_of("b s d"), flops, role=Role.ADD, linear_in=2))

@@ -10,6 +10,7 @@ from symroof import symbols
 from symroof.architectures.architecture import BlockBuilder
 from symroof.architectures.options import Options
 from symroof.operators.elementwise import ACTIVATION_FLOPS, elementwise
+from symroof.operators.facts import Role
 from symroof.operators.linear import linear
 from symroof.operators.norm import Norm, norm
 from symroof.operators.operator import Operator
@@ -83,7 +84,7 @@ class Mamba2:
         inner, shared = Access(mixed, axes_of("b s h_s e_s")), Access(mixed, axes_of("b s shared"))
         scanned = record(head_scan("head_scan", inner, shared, Access(projected, axes_of("b s h_s"))))
         gate = Access(projected, axes_of("b s h_s e_s"))
-        gated = record(elementwise("gate", (scanned, gate), scanned.axes, ACTIVATION_FLOPS["silu"] + 1))
+        gated = record(elementwise("gate", (scanned, gate), scanned.axes, ACTIVATION_FLOPS["silu"] + 1, role=Role.GATE))
         normed = record(norm("gate_norm", gated, Norm.RMS, over=("h_s", "e_s")))
         return record(linear("out_proj", "b s h_s e_s, h_s e_s d -> b s d", normed, bias=self.bias))
 
@@ -108,5 +109,5 @@ class GatedDelta:
         out = record(delta_rule("delta_rule", mixed, gates))
         normed = record(norm("gate_norm", out, Norm.RMS, over=("e_l",)))
         gate = Access(projected, axes_of("b s h_l e_l"))
-        gated = record(elementwise("gate", (normed, gate), normed.axes, ACTIVATION_FLOPS["silu"] + 1))
+        gated = record(elementwise("gate", (normed, gate), normed.axes, ACTIVATION_FLOPS["silu"] + 1, role=Role.GATE))
         return record(linear("out_proj", "b s h_l e_l, h_l e_l d -> b s d", gated))

@@ -9,7 +9,7 @@ from sympy import Expr
 
 from symroof import symbols
 from symroof.operators.graph import Graph
-from symroof.techniques.technique import Example, Number, Technique, number
+from symroof.techniques.technique import Example, Fact, Number, Technique, number
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class LaunchOverhead(Technique):
     summary = "seconds per operator besides its work"
     survey = "2.2"
     source = "arXiv:2302.06117"
-    put_before = ("pipeline-parallel",)
+    requires = frozenset({Fact.WHOLE_STEP})
     example = Example(model="opt-125m", part="total", over="batch", settings={"launch": 5e-06})
 
     launch: Number = number(symbols.t_0, zero=True)

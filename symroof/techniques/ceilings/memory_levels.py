@@ -9,10 +9,11 @@ from sympy import Expr, Min, Mul
 
 from symroof import symbols
 from symroof.errors import InputError
+from symroof.operators.facts import Kind
 from symroof.operators.graph import Graph
-from symroof.operators.operator import Kind, Operator
+from symroof.operators.operator import Operator
 from symroof.operators.tensor import Access, Axes, Level, Storage
-from symroof.techniques.technique import Example, Number, Technique, number
+from symroof.techniques.technique import Example, Fact, Number, Technique, number
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class MemoryLevels(Technique):
     summary = "a ceiling of on-chip memory for tiled products"
     survey = "2.2"
     source = "arXiv:2009.02449"
+    removes = frozenset({Fact.OPEN_OPERANDS})
     example = Example(phase="prefill", over="tile", settings={"bandwidth": 19_500_000_000_000})
 
     tile: Number = number(symbols.B_t)
@@ -106,4 +108,4 @@ def _on_chip(operator: Operator, one: Access, other: Access, tile: Expr) -> Acce
     extent = Mul(*(sizes[axis] for axis in across if axis in axes and axis not in own))
     matrices = Mul(*(sizes[axis] for axis in own if axis not in axes))
     extent = extent / matrices
-    return replace(one, times=one.times * extent / Min(extent, tile), level=Level.CHIP)
+    return replace(one, repeats=one.repeats * extent / Min(extent, tile), level=Level.CHIP)

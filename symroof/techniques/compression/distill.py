@@ -9,6 +9,7 @@ from sympy import Expr
 
 from symroof.architectures.model import load_model
 from symroof.architectures.step import Step
+from symroof.conventions import Convention
 from symroof.errors import InputError
 from symroof.operators.graph import Graph
 from symroof.techniques.technique import Example, Technique, refuse_graph, word
@@ -58,8 +59,8 @@ class Distill(Technique):
         raise refuse_graph(self)
 
     def check(self, step: Step) -> None:
-        if earlier := _technique_of(step.symbolic):
-            raise InputError(f"{self.name} changes the model: put it before {earlier}")
+        if step.techniques:
+            raise InputError(f"{self.name} changes the model: put it before {step.symbolic.applied[0].name}")
         student = load_model(self.model)
         teaches = any(operator.name == "lm_head" for operator, _ in step.symbolic)
         if student.architecture.generative != teaches:
@@ -79,13 +80,5 @@ class Distill(Technique):
         symbolic = not step.values.keys() - step.options.inputs().keys()
         made = student.step(step.options, symbolic=symbolic)
         letters = made.symbolic if symbolic else made.symbolic.bind(student.dimensions)
-        told = f"distill: {student.name} ({student.parameters} parameters) stands in for {step.model}; accuracy is not modelled"
-        return replace(made, symbolic=replace(letters, statements=(*letters.statements, told)))
-
-
-def _technique_of(graph: Graph) -> str | None:
-    """A technique that the graph went through, by what it stated."""
-    from symroof.techniques.registry import names
-
-    starts = (line.split(":")[0] for line in graph.statements)
-    return next((start for start in starts if start in names()), None)
+        text = f"distill: {student.name} ({student.parameters} parameters) stands in for {step.model}; accuracy is not modelled"
+        return replace(made, symbolic=replace(letters, conventions=(*letters.conventions, Convention(self.name, text, self.source))))

@@ -7,6 +7,7 @@ from dataclasses import replace
 from sympy import Expr
 
 from symroof.errors import InputError, nearest, quote
+from symroof.operators.facts import BlockRole
 from symroof.operators.graph import Block, Graph
 from symroof.operators.tensor import Storage, Tensor
 
@@ -22,7 +23,7 @@ def kind_of(graph: Graph, kind: str) -> Block:
     InputError
         There is no such block, or more than one.
     """
-    repeated = {block.name: block for block in graph.blocks if block.count != 1 and not block.name.endswith(APART)}
+    repeated = {block.kind: block for block in graph.blocks if block.role is BlockRole.LAYER and not block.apart}
     if kind in repeated:
         return repeated[kind]
     if kind:
@@ -45,7 +46,7 @@ def split_block(graph: Graph, kind: str, count: Expr) -> tuple[Graph, set[int]]:
     [('layer.kept', n_k), ('layer', L - n_k)]
     """
     chosen = kind_of(graph, kind)
-    if any(block.name == f"{chosen.name}{APART}" for block in graph.blocks):
+    if any(block.apart and block.kind == chosen.kind for block in graph.blocks):
         raise InputError(f"layers of {chosen.name} were kept apart already")
     if chosen.copies is not None:
         raise InputError(f"not every token runs through every {chosen.name}: keep layers apart before any are left out")
@@ -54,7 +55,8 @@ def split_block(graph: Graph, kind: str, count: Expr) -> tuple[Graph, set[int]]:
     shared |= {tensor for tensor in chosen.tensors() if tensor.storage is Storage.ACTIVATION and tensor not in written}
     own: dict[Tensor, Tensor] = {tensor: replace(tensor) for tensor in chosen.tensors() if tensor not in shared}
     moved = (operator.rebuild(lambda tensor: own.get(tensor, tensor), lambda space: space, {}) for operator in chosen.operators)
-    apart = Block(f"{chosen.name}{APART}", tuple(replace(one, name=f"{one.name}{APART}") for one in moved), count)
+    operators = tuple(replace(operator, name=f"{operator.name}{APART}") for operator in moved)
+    apart = replace(chosen, name=f"{chosen.name}{APART}", operators=operators, count=count, apart=True)
     blocks: list[Block] = []
     for block in graph.blocks:
         blocks += [apart, replace(block, count=block.count - count)] if block is chosen else [block]

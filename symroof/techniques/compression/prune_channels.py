@@ -14,7 +14,7 @@ from symroof.architectures.step import Step
 from symroof.errors import InputError
 from symroof.operators.graph import Graph
 from symroof.symbols import substitute
-from symroof.techniques.technique import Example, Number, Technique, number, word
+from symroof.techniques.technique import Example, Fact, Number, Technique, number, word
 
 AXES = {"mlp": ("f", "f_e", "f_s"), "heads": ("k", "h"), "both": ("f", "f_e", "f_s", "k", "h")}
 """The axes that shrink: intermediate sizes; KV heads with their group of query heads, or the heads of latent attention."""
@@ -60,7 +60,7 @@ class PruneChannels(Technique):
     summary = "whole MLP channels or heads are left out"
     survey = "3.2"
     source = "arXiv:2305.11627"
-    put_before = ("contextual-sparsity", "memory-levels")
+    requires = frozenset({Fact.OPEN_OPERANDS, Fact.ALL_LAYERS})
     example = Example(settings={"share": Fraction(1, 2)})
 
     share: Number = number(symbols.chi)
@@ -93,7 +93,8 @@ class PruneChannels(Technique):
         return found
 
     def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
-        shrunk = graph.resized({axis: given["share"] * size for axis, size in self._sizes(graph).items()})
+        sizes = {axis: given["share"] * size for axis, size in self._sizes(graph).items()}
+        shrunk = graph.map(space=lambda space: space.resized(sizes))
         if self.of == "mlp" or symbols.R not in graph.definitions:
             return shrunk
         heads = {symbol: given["share"] * symbol for symbol in (symbols.h, symbols.k)}

@@ -48,6 +48,6 @@ def narrow(graph: Graph, widths: Mapping[Storage, Width], weights: Set[int], spa
         extra = tuple(Work(access.axes or access.tensor.axes, DEQUANTIZATION) for access in own)
         return replace(operator, work=(*operator.work, *extra))
 
-    changed = graph.over(tensor_of)
+    changed = graph.map(tensor=tensor_of)
     narrowed = {id(made[key]) for key in weights}
     return changed.each(widened) if counted else changed

@@ -7,28 +7,19 @@ from dataclasses import dataclass, replace
 
 from sympy import Expr
 
-from symroof.architectures.modules import ALWAYS_KEPT
 from symroof.errors import InputError, nearest, quote
-from symroof.operators.graph import CONTRACTIONS, Graph
-from symroof.operators.operator import Kind, Operator
-from symroof.operators.tensor import Access, Axes, Space, Storage, Tensor
+from symroof.operators.facts import CONTRACTIONS, MULTIPLIED, BlockRole, Kind, Parameter
+from symroof.operators.graph import Graph
+from symroof.operators.operator import Operator
+from symroof.operators.tensor import Access, Axes, Space, Tensor
 from symroof.symbols import substitute
-
-ENDS = ("embedding", "head")
-"""The blocks whose weights techniques leave alone unless they are named."""
 
 
 def matrices(operator: Operator) -> tuple[Access, ...]:
     """The matrices that an operator, or a fused group of them, multiplies by; the weights of norms are none."""
     if operator.kind not in CONTRACTIONS:
         return ()
-    named = ((one, one.tensor.name) for one in operator.reads if one.tensor.storage is Storage.WEIGHT)
-    return tuple(one for one, name in named if name.endswith(".weight") and not name.endswith("norm.weight"))
-
-
-def is_group(operator: Operator) -> bool:
-    """Whether it is several operators fused."""
-    return "+" in operator.name
+    return tuple(access for access in operator.reads if access.tensor.parameter in MULTIPLIED)
 
 
 @dataclass(frozen=True)
@@ -84,17 +75,18 @@ def linears(graph: Graph, named: str = "", *, groups: bool = False) -> dict[int,
         A name is no linear operator here, its weight is the embedding table, or matrices are fused with other operators.
     """
     found = [operator for operator, _ in graph if matrices(operator)]
-    if not groups and (group := next((one.name for one in found if is_group(one)), None)):
+    if not groups and (group := next((one.name for one in found if one.is_group), None)):
         raise InputError(f"{group} is a group that was fused already: fuse after compressing its weights")
     if not groups and (halved := next((one.name for one in found if len({read.tensor for read in matrices(one)}) > 1), None)):
         raise InputError(f"the weight of {halved} is in two places already: offload a share of it after compressing it")
     if not named:
-        layers = [one for block in graph.blocks if block.name not in ENDS for one in block.operators if matrices(one)]
-        return {id(one): one for one in layers if not _parts(one) & {*ALWAYS_KEPT}}
+        blocks = (block for block in graph.blocks if block.role in (BlockRole.LAYER, BlockRole.DRAFT))
+        every = (operator for block in blocks for operator in block.operators)
+        return {id(operator): operator for operator in every if any(one.tensor.parameter is Parameter.MATRIX for one in matrices(operator))}
     looked_up = {access.tensor for operator, _ in graph if operator.kind is Kind.EMBEDDING for access in operator.reads}
     chosen: dict[int, Operator] = {}
     for name in named.split("+"):
-        own = [one for one in found if name in _parts(one) or f"{one.name}.".startswith(f"{name}.")]
+        own = [operator for operator in found if any(name in part.answers_to for part in (operator, *operator.members))]
         if not own:
             raise InputError(f"{quote(name)} is no linear operator of this step: {nearest(name, [one.name for one in found])}")
         for one in own:
@@ -102,10 +94,6 @@ def linears(graph: Graph, named: str = "", *, groups: bool = False) -> dict[int,
                 raise InputError(f"{one.name} shares its weight with the embedding, which looks up its rows: leave it out")
             chosen[id(one)] = one
     return chosen
-
-
-def _parts(operator: Operator) -> set[str]:
-    return {part for one in operator.name.split("+") for part in one.split(".")}
 
 
 def weights_of(operators: Iterable[Operator]) -> set[int]:
@@ -145,7 +133,7 @@ class Wider:
 def shapes(graph: Graph, values: Mapping, chosen: Mapping[int, Operator]) -> dict[str, tuple[Expr, Expr]]:
     """Inputs and outputs of the matrices of some operators, in numbers as far as there are; not of fused groups."""
     known = {**graph.definitions, **values}
-    found = {one.name: matrix(one).shape for one in chosen.values() if not is_group(one)}
+    found = {one.name: matrix(one).shape for one in chosen.values() if not one.is_group}
     return {
         name: (substitute(substitute(rows, known), known), substitute(substitute(columns, known), known))
         for name, (rows, columns) in found.items()

@@ -14,9 +14,10 @@ from symroof.errors import InputError
 from symroof.operators.graph import Block, Graph
 from symroof.operators.linear import linear
 from symroof.operators.operator import Operator
+from symroof.operators.routing import union
 from symroof.operators.tensor import Access, Space, Storage, Tensor
-from symroof.techniques.decoding.expected_distinct import Resized, layers, refuse_digits, reshaped, tokens_of, union
-from symroof.techniques.technique import Example, Number, Technique, number, word
+from symroof.techniques.decoding.expected_distinct import Resized, layers, refuse_digits, reshaped, tokens_of
+from symroof.techniques.technique import Example, Fact, Number, Technique, number, word
 
 NEURONS, HEADS = frozenset("f"), frozenset("kg")
 """The axes of what is left out: neurons of a dense MLP, and the KV heads with their query heads."""
@@ -58,7 +59,8 @@ class ContextualSparsity(Technique):
     summary = "each token uses a share of the neurons or heads"
     survey = "4.1"
     source = "arXiv:2310.17157"
-    put_before = ("memory-levels", "pipeline-parallel", "data-parallel", "expert-parallel")
+    requires = frozenset({Fact.OPEN_OPERANDS, Fact.WHOLE_STEP, Fact.WHOLE_BATCH})
+    removes = frozenset({Fact.ALL_LAYERS})
     example = Example(model="opt-6.7b", part="up_proj", over="batch", settings={"share": Rational(1, 10)})
 
     share: Number = number(symbols.delta)
@@ -114,9 +116,9 @@ class ContextualSparsity(Technique):
             if tensor.storage is Storage.ACTIVATION:
                 return replace(access, tensor=fewer.tensor(tensor)) if axes <= set(tensor.axes) else access
             if tensor.storage is Storage.WEIGHT and inside and axes <= set(tensor.axes):
-                return replace(access, times=access.times * union(share, tokens_of(self.name, space)))
+                return replace(access, repeats=access.repeats * union(share, tokens_of(self.name, space)))
             if tensor.storage is Storage.KV_CACHE and inside and axes == HEADS:
-                return replace(access, times=access.times * union(share, space.sizes["s"]))
+                return replace(access, repeats=access.repeats * union(share, space.sizes["s"]))
             return access
 
         return reshaped(operator, fewer.space if inside else lambda same: same, access_of)

@@ -13,10 +13,11 @@ from symroof.architectures.step import Step
 from symroof.errors import InputError
 from symroof.operators.graph import Block, Graph
 from symroof.operators.operator import Operator
+from symroof.operators.routing import union
 from symroof.operators.tensor import Access, Storage
 from symroof.symbols import substitute
-from symroof.techniques.decoding.expected_distinct import Resized, exponents, layers, refuse_digits, reshaped, union
-from symroof.techniques.technique import Example, Number, Technique, number, refuse_graph, word
+from symroof.techniques.decoding.expected_distinct import Resized, exponents, layers, refuse_digits, reshaped
+from symroof.techniques.technique import Example, Fact, Number, Technique, number, refuse_graph, word
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class EarlyExit(Technique):
     survey = "4.1"
     source = "arXiv:2207.07061"
     phases = ("decode",)
-    put_before = ("pipeline-parallel", "data-parallel", "expert-parallel")
+    requires = frozenset({Fact.WHOLE_STEP, Fact.WHOLE_BATCH})
     example = Example(part="up_proj", over="batch", settings={"depth": S.One / 2, "exits": "independent"})
 
     depth: Number = number(symbols.lambda_x, optional=True)
@@ -129,7 +130,7 @@ class EarlyExit(Technique):
         copies = block.resident
         if self.exits == "together":
             return replace(block, count=self._runs(block, given), copies=copies)
-        touched = [access.times for operator in block.operators for access in operator.reads] + list(graph.definitions.values())
+        touched = [access.repeats for operator in block.operators for access in operator.reads] + list(graph.definitions.values())
         if any(exponents(one) for one in touched):
             raise InputError(f"{self.name}: an earlier technique reads the union of what whole tokens touch; take exits=together with it")
         share = self._share(block, given)
@@ -137,7 +138,7 @@ class EarlyExit(Technique):
 
         def access_of(access: Access) -> Access:
             own = access.tensor.storage is Storage.WEIGHT
-            return access if own else replace(access, times=access.times * share)
+            return access if own else replace(access, repeats=access.repeats * share)
 
         operators: tuple[Operator, ...] = tuple(reshaped(operator, fewer.space, access_of) for operator in block.operators)
         return replace(block, operators=operators, count=self._runs(block, given), copies=copies)

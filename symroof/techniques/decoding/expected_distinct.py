@@ -6,29 +6,18 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import cast
 
-from sympy import Expr, Pow, S, fraction
+from sympy import Expr, Pow, fraction
 
 from symroof import symbols
 from symroof.errors import InputError
+from symroof.operators.facts import BlockRole
 from symroof.operators.graph import Block, Graph
 from symroof.operators.operator import Operator
 from symroof.operators.tensor import Access, Space, Tensor
-from symroof.symbols import LAYERS, substitute
+from symroof.symbols import substitute
 
 MOST_DIGITS = 1 << 17
 """Bits of an exact power beyond which it is refused: exact arithmetic on it would take minutes."""
-
-
-def union(share: Expr, tokens: Expr) -> Expr:
-    """Expected share that at least one of the tokens touches, each touching its share independently: ``1 - (1 - share)^tokens``.
-
-    >>> from symroof.symbols import b, delta
-    >>> union(delta, b), union(delta, S.One), union(S.One, b)
-    (1 - (1 - delta)**b, delta, 1)
-    """
-    if share == 1:
-        return S.One
-    return 1 - (1 - share) ** tokens
 
 
 def tokens_of(name: str, space: Space) -> Expr:
@@ -53,6 +42,7 @@ def exponents(expression: Expr) -> set[Pow]:
 def more_tokens(expression: Expr, factor: Expr) -> Expr:
     """The formula with so many times the tokens in every union over tokens.
 
+    >>> from symroof.operators.routing import union
     >>> from symroof.symbols import b, delta, gamma
     >>> more_tokens(b * union(delta, b), gamma + 1)
     b*(1 - (1 - delta)**(b*(gamma + 1)))
@@ -78,7 +68,7 @@ def refuse_digits(name: str, share: Expr, tokens: Expr) -> None:
 
 def layers(graph: Graph) -> tuple[Block, ...]:
     """The blocks that are layers; a draft model's are none."""
-    return tuple(block for block in graph.blocks if block.name in LAYERS)
+    return tuple(block for block in graph.blocks if block.role is BlockRole.LAYER)
 
 
 def reshaped(operator: Operator, spaces: Callable[[Space], Space], accesses: Callable[[Access], Access]) -> Operator:

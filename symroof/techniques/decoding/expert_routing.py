@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import cast
 
-from sympy import Add, Expr, Integer, Min, Rational, S, integer_nthroot
+from sympy import Expr, Integer, Rational, S, integer_nthroot
 
 from symroof import symbols
 from symroof.architectures.step import Step
+from symroof.conventions import Convention, without
 from symroof.errors import InputError
 from symroof.operators.graph import Graph
+from symroof.operators.routing import Routing
 from symroof.symbols import substitute
-from symroof.techniques.decoding.expected_distinct import refuse_digits, union
+from symroof.techniques.decoding.expected_distinct import refuse_digits
 from symroof.techniques.technique import Example, Number, Technique, number, refuse_graph
 
 PARTS = 1 << 16
@@ -81,7 +84,7 @@ class ExpertRouting(Technique):
     def on_graph(self, graph: Graph) -> Graph:
         if self.skew != 0:
             raise refuse_graph(self)
-        return self._routed(graph, S.One * symbols.E * union(symbols.K / symbols.E, self._tokens(graph)))
+        return self._routed(graph, ((symbols.K / symbols.E, symbols.E),))
 
     def on_step(self, step: Step) -> Step:
         self.check(step)
@@ -90,28 +93,25 @@ class ExpertRouting(Technique):
         routed, experts = (step.values.get(symbol, symbol) for symbol in (symbols.K, symbols.E))
         if not (routed.is_number and experts.is_number):
             raise InputError(f"{self.name}: skew {self.skew} needs the numbers of experts; here they are symbols")
-        tokens = self._tokens(step.symbolic)
-        touched = Add(*(union(share, tokens) for share in shares(cast(Rational, self.skew), int(experts), int(routed))))
-        return replace(step, symbolic=self._routed(step.symbolic, touched))
+        wanted = Counter(shares(cast(Rational, self.skew), int(experts), int(routed)))
+        return replace(step, symbolic=self._routed(step.symbolic, tuple((share, Integer(count)) for share, count in wanted.items())))
 
     def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
         del given
         return self.on_graph(graph)
 
-    def _routed(self, graph: Graph, touched: Expr) -> Graph:
-        said = tuple(line for line in graph.statements if not line.startswith("mixture of experts:"))
-        return replace(graph, definitions={**graph.definitions, symbols.X: touched}, statements=(*said, *self.statements({})))
+    def _routed(self, graph: Graph, chosen: tuple[tuple[Expr, Expr], ...]) -> Graph:
+        routed = graph.with_routing(Routing(self._tokens(graph), chosen))
+        lines = (Convention("routing", text, self.source) for text in self.statements({}))
+        return replace(routed, conventions=(*without(graph.conventions, "routing"), *lines))
 
     def _tokens(self, graph: Graph) -> Expr:
-        """Tokens of the step, from the definition of X that is there: min(E, K T)."""
-        meant = graph.definitions.get(symbols.X)
-        if meant is None:
+        """Tokens of the step that choose experts."""
+        if graph.routing is None:
             raise InputError(f"{self.name}: this model is dense: it has no experts to route tokens to")
-        growing = next((part for part in meant.args if part != symbols.E), S.Zero) if isinstance(meant, Min) else S.Zero
-        tokens = cast(Expr, growing / symbols.K)
-        if tokens == 0 or not tokens.is_polynomial():
-            raise InputError(f"{self.name}: something decides already how many experts a step reads; apply it once, and before early exits")
-        return tokens
+        if not graph.routing.tokens.is_polynomial():
+            raise InputError(f"{self.name}: early exits leave {graph.routing.tokens} tokens on average; apply it before them")
+        return graph.routing.tokens
 
     def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
         del given

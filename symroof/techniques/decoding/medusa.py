@@ -12,12 +12,13 @@ from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.errors import InputError
 from symroof.operators.elementwise import activation, add
+from symroof.operators.facts import BlockRole, Role
 from symroof.operators.graph import Block, Graph
 from symroof.operators.linear import linear
 from symroof.operators.operator import Operator
 from symroof.operators.tensor import Access, Space
 from symroof.techniques.decoding.verification import expected, require_exact, require_verifiable, verified
-from symroof.techniques.technique import Example, Number, Technique, number
+from symroof.techniques.technique import Example, Fact, Number, Technique, number
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Medusa(Technique):
     survey = "4.2"
     source = "arXiv:2401.10774"
     phases = ("decode",)
-    put_before = ("pipeline-parallel",)
+    requires = frozenset({Fact.WHOLE_STEP})
     example = Example(part="total", over="batch", settings={"heads": 4, "nodes": 20, "acceptance": Rational(3, 5)}, inputs={"seq_len": 256})
 
     heads: Number = number(symbols.h_m)
@@ -75,11 +76,12 @@ class Medusa(Technique):
 
     def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
         require_verifiable(self.name, graph)
-        if "lm_head" not in {operator.name for operator, _ in graph}:
+        if not any(operator.role is Role.HEAD for operator, _ in graph):
             raise InputError(f"{self.name}: this model has no LM head to add others to")
         tokens = expected(given["acceptance"], cast(Expr, self.acceptance), given["heads"], cast(Expr, self.heads))
         after = verified(graph, given["nodes"] + 1, tree=True)
-        block = Block("medusa", _head(after["lm_head"]), given["heads"])
+        head = next(operator for operator, _ in after if operator.role is Role.HEAD)
+        block = Block("medusa", _head(head), given["heads"], role=BlockRole.GUESSES)
         return replace(after, blocks=(*after.blocks, block), tokens=tokens)
 
     def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
@@ -100,7 +102,7 @@ def _head(lm_head: Operator) -> tuple[Operator, ...]:
     first = linear("medusa.linear", f"b {width}, {width} o -> b o", row)
     act = activation("medusa.act", "silu", first.result)
     added = add("medusa.add", act.result, replace(row, axes=("b", "o")))
-    logits = linear("medusa.lm_head", "b o, v o -> b v", added.result)
+    logits = linear("medusa.lm_head", "b o, v o -> b v", added.result, role=Role.HEAD)
     last = Access(x, ("b", width))
     return replace(first, reads=(last, *first.reads[1:])), act, replace(added, reads=(added.reads[0], last)), logits
 

@@ -12,7 +12,7 @@ from symroof.architectures.step import Step
 from symroof.errors import InputError
 from symroof.operators.graph import Graph
 from symroof.techniques.decoding.expected_distinct import layers
-from symroof.techniques.technique import Example, Number, Technique, number
+from symroof.techniques.technique import Example, Fact, Number, Technique, number
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class SkipLayers(Technique):
     summary = "some layers are left out, for all tokens"
     survey = "4.1"
     source = "arXiv:1909.11556"
-    put_before = ("pipeline-parallel",)
+    requires = frozenset({Fact.WHOLE_STEP})
     example = Example(part="up_proj", over="batch", settings={"depth": Rational(3, 4)})
 
     depth: Number = number(symbols.lambda_x, optional=True)

@@ -15,8 +15,8 @@ from symroof.errors import InputError
 from symroof.operators.graph import Block, Graph
 from symroof.symbols import substitute
 from symroof.techniques.decoding.expected_distinct import Resized
-from symroof.techniques.decoding.verification import expected, renamed, require_exact, require_verifiable, verified
-from symroof.techniques.technique import Example, Number, Technique, number, refuse_graph, word
+from symroof.techniques.decoding.verification import drafted, expected, require_exact, require_verifiable, verified
+from symroof.techniques.technique import Example, Fact, Number, Technique, number, refuse_graph, word
 
 DRAFT = "draft."
 
@@ -59,7 +59,7 @@ class Speculative(Technique):
     survey = "4.2"
     source = "arXiv:2211.17192"
     phases = ("decode",)
-    put_before = ("pipeline-parallel",)
+    requires = frozenset({Fact.WHOLE_STEP})
     example = Example(
         part="total",
         over="batch",
@@ -108,7 +108,7 @@ class Speculative(Technique):
         drafting, definitions = _apart(
             graph, {symbol: meant for symbol, meant in graph.definitions.items() if after.definitions[symbol] != meant}, {}
         )
-        own = tuple(replace(renamed(block, DRAFT), count=cost * length * block.count, copies=Integer(0)) for block in drafting.blocks)
+        own = tuple(replace(drafted(block, DRAFT), count=cost * length * block.count, copies=Integer(0)) for block in drafting.blocks)
         return replace(after, blocks=(*own, *after.blocks), definitions={**after.definitions, **definitions})
 
     def _drafting(self, step: Step) -> tuple[tuple[Block, ...], dict[Symbol, Expr]]:
@@ -119,7 +119,7 @@ class Speculative(Technique):
         own = model.step(replace(step.options, mla="auto")).symbolic
         later = {**model.dimensions, symbols.t: symbols.t + (length - 1) / 2}
         graph, definitions = _apart(own, own.definitions, later)
-        blocks = tuple(replace(renamed(block, DRAFT), count=length * block.count, copies=block.resident) for block in graph.blocks)
+        blocks = tuple(replace(drafted(block, DRAFT), count=length * block.count, copies=block.resident) for block in graph.blocks)
         return blocks, definitions
 
     def _same_vocabulary(self, model: Model, step: Step) -> None:
@@ -151,4 +151,4 @@ def _apart(graph: Graph, definitions: Mapping[Symbol, Expr], values: Mapping[Sym
     named = {OF_DRAFT[symbol]: meant for symbol, meant in own.items() if symbol in OF_DRAFT}
     inside = {symbol: OF_DRAFT.get(symbol, meant) for symbol, meant in own.items()}
     apart = Resized(replace)
-    return replace(graph, definitions={}).over(apart.tensor).bind({**values, **inside}), named
+    return replace(graph, definitions={}).map(tensor=apart.tensor).bind({**values, **inside}), named

@@ -9,8 +9,9 @@ from sympy import Add, Expr, Integer, Symbol
 from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.errors import InputError
+from symroof.operators.facts import BlockRole, Kind
 from symroof.operators.graph import Block, Graph
-from symroof.operators.operator import Kind, Operator
+from symroof.operators.operator import Operator
 from symroof.operators.tensor import Access, Space
 from symroof.symbols import substitute
 from symroof.techniques.decoding.expected_distinct import Resized, exponents, more_tokens, reshaped
@@ -32,8 +33,8 @@ def verified(graph: Graph, queries: Expr, *, tree: bool = False) -> Graph:
     made = Resized(wider)
 
     def access_of(access: Access) -> Access:
-        times = more_tokens(access.times, queries) if exponents(access.times) else access.times
-        return replace(access, tensor=made.tensor(access.tensor), times=times)
+        times = more_tokens(access.repeats, queries) if exponents(access.repeats) else access.repeats
+        return replace(access, tensor=made.tensor(access.tensor), repeats=times)
 
     def block_of(block: Block) -> Block:
         count = more_tokens(block.count, queries) if exponents(block.count) else block.count
@@ -99,7 +100,7 @@ def require_exact(name: str, step: Step) -> None:
         raise InputError(f"{name} needs accounting exact; accounting {step.options.accounting} knows one query token per decode step")
 
 
-def renamed(block: Block, prefix: str) -> Block:
-    """The block and its operators with a prefix before their names."""
-    operators: tuple[Operator, ...] = tuple(replace(operator, name=prefix + operator.name) for operator in block.operators)
-    return replace(block, name=prefix + block.name, operators=operators)
+def drafted(block: Block, prefix: str) -> Block:
+    """The block as one of a draft model, its operators with a prefix before their names."""
+    operators: tuple[Operator, ...] = tuple(operator.prefixed(prefix) for operator in block.operators)
+    return replace(block, name=prefix + block.name, operators=operators, role=BlockRole.DRAFT)

@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 from sympy import Expr, Integer
 
 from symroof import symbols
-from symroof.operators.graph import CONTRACTIONS, Block, Graph
-from symroof.operators.operator import ADDED, Operator
+from symroof.operators.facts import CONTRACTIONS
+from symroof.operators.graph import Block, Graph
+from symroof.operators.operator import Operator
 from symroof.operators.tensor import Storage, Tensor
 from symroof.techniques.compression.selectors import linears, weights_of
 from symroof.techniques.hardware.unit import EVERY, AddedUnit
-from symroof.techniques.technique import Example, Number, Technique, number, word
+from symroof.techniques.technique import Example, Fact, Number, Technique, number, word
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class DataFormat(Technique):
     summary = "operands in a narrow format, with units of their own for it"
     survey = "6.3"
     source = "arXiv:2310.10537"
-    put_before = ("sequence-parallel",)
+    requires = frozenset({Fact.WHOLE_PROMPT})
     example = Example(settings={"bits": 4, "group": 32, "peak": 1248 * 10**12})
 
     bits: Number = number(symbols.q_f)
@@ -73,11 +74,11 @@ class DataFormat(Technique):
         unit = AddedUnit("data format", symbols.BW, {EVERY: given["peak"]})
 
         def placed(operator: Operator, _: Block) -> Operator:
-            operands = [access.tensor for access in operator.reads if not access.tensor.name.endswith(ADDED)]
+            operands = [access.tensor for access in operator.reads if access.operand]
             narrow = operator.kind in CONTRACTIONS and all(tensor.bits == given["bits"] for tensor in operands)
             return replace(operator, unit=unit) if narrow and operator.unit is None else operator
 
-        return graph.over(tensor_of).each(placed)
+        return graph.map(tensor=tensor_of).each(placed)
 
     def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
         stored = " + q_s/G" if "group" in given else ", scales not counted"

@@ -12,7 +12,8 @@ from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.errors import EinsumError, InputError, nearest, quote
 from symroof.hardware.loader import load_hardware
-from symroof.operators.graph import CONTRACTIONS, Graph
+from symroof.operators.facts import CONTRACTIONS
+from symroof.operators.graph import Graph
 from symroof.operators.operator import Operator
 from symroof.operators.tensor import Storage
 from symroof.techniques.hardware.unit import AddedUnit, added
@@ -104,7 +105,7 @@ class Pim(Technique):
             return found
         found = set()
         for name in self.operators.split("+"):
-            own = {one.name for one in every if name in one.name.split(".") or one.name.startswith(f"{name}.")}
+            own = {operator.name for operator in every if name in operator.answers_to}
             if not own:
                 raise InputError(f"{self.name}: operators {quote(name)}: {nearest(name, [one.name for one in every])}")
             found |= own

@@ -77,7 +77,7 @@ class ResidentWeights(Technique):
                 made[id(tensor)] = replace(tensor, level=Level.CHIP) if tensor.storage is Storage.WEIGHT else tensor
             return made[id(tensor)]
 
-        changed = graph.over(tensor_of)
+        changed = graph.map(tensor=tensor_of)
         if given["bandwidth"] == symbols.BW_c:
             return changed
         return replace(changed, definitions={**changed.definitions, symbols.BW_c: given["bandwidth"]})  # one level, one bandwidth

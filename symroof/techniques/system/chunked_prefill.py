@@ -12,11 +12,12 @@ from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.errors import InputError
 from symroof.operators.attention import cache_passes
+from symroof.operators.facts import Kind
 from symroof.operators.graph import Block, Graph
-from symroof.operators.operator import Kind, Operator
+from symroof.operators.operator import Operator
 from symroof.operators.tensor import Access, Storage, Tensor
 from symroof.techniques.system.token_axes import attends, refuse_windows, require_phase, touched
-from symroof.techniques.technique import Example, Number, Technique, number
+from symroof.techniques.technique import Example, Fact, Number, Technique, number
 
 ROWS = ("s", "u", "s_c")
 
@@ -50,7 +51,8 @@ class ChunkedPrefill(Technique):
     survey = "5.3"
     source = "arXiv:2308.16369"
     phases = ("prefill",)
-    put_before = ("sequence-parallel",)
+    requires = frozenset({Fact.WHOLE_PROMPT})
+    removes = frozenset({Fact.ONE_CONTEXT})
     example = Example(phase="prefill", part="up_proj", over="chunk", inputs={"seq_len": 2048}, at=512)
 
     chunk: Number = number(symbols.s_k)
@@ -102,7 +104,7 @@ class _Chunks:
                 times = self._passes(operator, count) if operator.kind is Kind.FUSED_ATTENTION else again
             else:
                 times = Integer(1) if last else count
-            return replace(access, tensor=made, times=access.times * times)
+            return replace(access, tensor=made, repeats=access.repeats * times)
 
         if any("t" in piece.axes for piece in operator.work) and not attends(operator):  # keys expanded from the whole context
             space = space.resized({"t": space.sizes["t"] * again})

@@ -11,7 +11,7 @@ from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.operators.graph import Graph
 from symroof.techniques.system.parallelism import Parallel, axis_sizes, substituted
-from symroof.techniques.technique import Example
+from symroof.techniques.technique import Example, Fact
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,7 @@ class DataParallel(Parallel):
     summary = "replicas of the model, each with its share of the batch"
     survey = "5.3"
     source = "arXiv:2211.05102"
+    removes = frozenset({Fact.WHOLE_BATCH})
     example = Example(part="total", settings={"degree": 8}, inputs={"batch": 64})
 
     def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:

@@ -13,7 +13,7 @@ from symroof.operators.graph import Block, Graph
 from symroof.operators.operator import Operator
 from symroof.operators.tensor import Access, Storage, Tensor
 from symroof.techniques.system.parallelism import Linked, axis_sizes, divided, refused, respaced
-from symroof.techniques.technique import Example
+from symroof.techniques.technique import Example, Fact
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,7 @@ class ExpertParallel(Linked):
     summary = "routed experts spread over devices, with an all-to-all in front and behind"
     survey = "5.3"
     source = "arXiv:2006.16668"
+    removes = frozenset({Fact.WHOLE_BATCH})
     example = Example(model="mixtral-8x7b-v0.1", part="total", settings={"degree": 8}, inputs={"batch": 64})
 
     def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
@@ -59,7 +60,7 @@ class ExpertParallel(Linked):
         routed = {id(access.tensor) for operator, _ in graph for access in _expert_weights(operator)}
         if not routed:
             raise refused(self, "there are no routed experts here; it takes a mixture of experts")
-        spread = graph.over(_each_once(lambda tensor: _spread(tensor, n) if id(tensor) in routed else tensor))
+        spread = graph.map(tensor=_each_once(lambda tensor: _spread(tensor, n) if id(tensor) in routed else tensor))
         apart = respaced(spread, divided(("b",), n))
         return replace(apart, blocks=tuple(self._exchanged(block, n, latency) for block in apart.blocks))
 

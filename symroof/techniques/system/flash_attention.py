@@ -10,12 +10,13 @@ from sympy import Expr, Max, floor
 from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.errors import InputError
-from symroof.operators.attention import FUSED, STEPS, as_flash_attention, block_rows, block_shape
+from symroof.operators.attention import as_flash_attention, block_rows, block_shape
+from symroof.operators.facts import ATTENTION_STEPS, Role
 from symroof.operators.fusion import fused, replace_group
 from symroof.operators.graph import Block, Graph
-from symroof.operators.operator import COMMUNICATION, Operator
+from symroof.operators.operator import Operator
 from symroof.symbols import substitute
-from symroof.techniques.technique import Example, Number, Technique, number
+from symroof.techniques.technique import Example, Fact, Number, Technique, number
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class FlashAttention(Technique):
     summary = "attention as one operator, scores on chip"
     survey = "5.1"
     source = "arXiv:2205.14135"
-    put_before = ("prefix-cache", "mixed-batch", "chunked-prefill", "ragged-batch", "sequence-parallel")
+    requires = frozenset({Fact.ONE_CONTEXT, Fact.WHOLE_PROMPT})
     example = Example(phase="prefill", part="attention")
 
     rows: Number = number(symbols.B_r, optional=True)
@@ -96,7 +97,7 @@ class FlashAttention(Technique):
         for block, members in found:
             whole = as_flash_attention(members, fused(graph, block, members))
             blocks[id(block)] = replace_group(block, members, [whole])
-            if any(symbols.R in access.times.free_symbols for access in whole.reads):
+            if any(symbols.R in access.repeats.free_symbols for access in whole.reads):
                 components, group = block_shape(members[0])
                 definitions[symbols.R] = positions(components, group, given.get("rows"))
         return replace(graph, blocks=tuple(blocks.get(id(block), block) for block in graph.blocks), definitions=definitions)
@@ -127,11 +128,11 @@ def attention_of(graph: Graph, name: str) -> list[tuple[Block, list[Operator]]]:
     """
     found = []
     for block in graph.blocks:
-        members = [one for one in block.operators if one.kind not in COMMUNICATION and not set(STEPS).isdisjoint(one.name.split("."))]
-        if {STEPS[0], "softmax", STEPS[-1]} <= {piece for one in members for piece in one.name.split(".")}:
+        members = [operator for operator in block.operators if operator.role in ATTENTION_STEPS]
+        if {operator.role for operator in members} >= {Role.SCORES, Role.SOFTMAX, Role.WEIGHTED_SUM}:
             found.append((block, members))
     if not found:
-        fused_already = any(FUSED in one.name or STEPS[0] in one.name for one, _ in graph)
+        fused_already = any(operator.role is Role.ATTENTION or operator.is_group for operator, _ in graph)
         raise InputError(f"{name}: " + ("attention is one operator already" if fused_already else "this step has no attention"))
     return found
 

@@ -10,12 +10,12 @@ from sympy import Expr, Integer, Min, Mul, Symbol
 from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.errors import InputError
-from symroof.operators.attention import ATTENTION, FUSED
+from symroof.operators.facts import ATTENTION_ROLES, Kind, Role
 from symroof.operators.graph import Block, Graph
-from symroof.operators.operator import COMMUNICATION, Kind, Operator, Work
+from symroof.operators.operator import Operator, Work
 from symroof.operators.tensor import Access, Storage, Tensor
 from symroof.techniques.system.flash_attention import FlashAttention
-from symroof.techniques.technique import Example, Number, Technique, number
+from symroof.techniques.technique import Example, Fact, Number, Technique, number
 
 COMBINE_FLOPS, SHARE_FLOPS = 2, 5
 """Per component of a partial output: scale, add. Per partial row: maximum, subtract, exponential, scale and add its sum."""
@@ -80,7 +80,7 @@ class FlashDecoding(Technique):
     survey = "5.1"
     source = "https://crfm.stanford.edu/2023/10/12/flashdecoding.html"
     phases = ("decode",)
-    put_before = ("prefix-cache", "chunked-prefill", "ragged-batch", "sequence-parallel")
+    requires = frozenset({Fact.ONE_CONTEXT, Fact.WHOLE_PROMPT})
     example = Example(
         model="llama-3-8b",
         part="attention",
@@ -105,18 +105,19 @@ class FlashDecoding(Technique):
         return given, defined
 
     def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
-        if any(operator.name.endswith(".chunk") for operator, _ in graph):
+        if any(technique.name == "mixed-batch" for technique in graph.applied):
             raise InputError(f"{self.name} does not go with mixed-batch: the chunk's attention is not split")
-        if not any(not set(ATTENTION).isdisjoint(operator.name.split(".")) for operator, _ in graph):
+        roles = {operator.role for operator, _ in graph}
+        if not roles & ATTENTION_ROLES:
             raise InputError(f"{self.name}: this step has no attention")
-        if not any(FUSED in operator.name.split(".") for operator, _ in graph):
+        if Role.ATTENTION not in roles:
             graph = FlashAttention().on_graph(graph)
-        if any(COMBINE in operator.name.split(".") for operator, _ in graph):
+        if any(technique.name == self.name and technique.splits != 1 for technique in graph.applied):
             raise InputError(f"{self.name}: attention is split already")
         definitions = dict(graph.definitions)
 
         def split(operator: Operator, block: Block) -> Operator | tuple[Operator, ...]:
-            if FUSED not in operator.name.split(".") or operator.kind in COMMUNICATION:
+            if operator.role is not Role.ATTENTION:
                 return operator
             if operator.space.sizes["s"] == operator.space.sizes["t"] != 1:
                 raise InputError(f"{self.name} splits the context of a decode step; this is a prompt")
@@ -154,5 +155,16 @@ def parts(operator: Operator, splits: Expr | Symbol) -> tuple[Operator, Operator
     beside = Accumulated("partial_sums", (*rows, AXIS, "stat"), Storage.ACTIVATION, space)
     between = (Access(partial), Access(beside))
     work = (Work((*rows, AXIS, component), COMBINE_FLOPS), Work((*rows, AXIS), SHARE_FLOPS), Work((*rows, component), 1))
-    combine = Operator(f"{operator.name}.{COMBINE}", Kind.ELEMENTWISE, space, work, between, (output,), unit=operator.unit)
+    answers = operator.answers_to | {f"{operator.name}.{COMBINE}"}
+    combine = Operator(
+        f"{operator.name}.{COMBINE}",
+        Kind.ELEMENTWISE,
+        space,
+        work,
+        between,
+        (output,),
+        unit=operator.unit,
+        role=Role.COMBINE,
+        answers_to=answers,
+    )
     return replace(operator, writes=between), combine

@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 from sympy import Expr
 
 from symroof.errors import InputError, nearest, quote
-from symroof.operators.attention import ATTENTION, FUSED
+from symroof.operators.facts import ATTENTION_STEPS, CONTRACTIONS
 from symroof.operators.fusion import apart, between, fused, group_of, replace_group
-from symroof.operators.graph import CONTRACTIONS, Block, Graph
+from symroof.operators.graph import Block, Graph
 from symroof.operators.operator import Operator
 from symroof.techniques.system.flash_attention import FlashAttention
 from symroof.techniques.system.flash_decoding import FlashDecoding
 from symroof.techniques.system.fusion_presets import groups
-from symroof.techniques.technique import Example, Technique, word
+from symroof.techniques.technique import Example, Fact, Technique, word
 
 PRESETS = ("none", "engine", "flash-attention", "flash-decoding")
 
@@ -64,7 +64,7 @@ class Fuse(Technique):
     summary = "a connected group of operators as one"
     survey = "5.1"
     source = "arXiv:2207.00032"
-    put_before = ("prefix-cache", "mixed-batch", "chunked-prefill", "ragged-batch", "sequence-parallel")
+    requires = frozenset({Fact.ONE_CONTEXT, Fact.WHOLE_PROMPT})
     example = Example(part="gate_proj+up_proj+mlp_act", settings={"operators": "gate_proj+up_proj+mlp_act"})
 
     operators: str = word("", meaning="operators of one block, joined by +")
@@ -127,5 +127,4 @@ def together(graph: Graph, block: Block, members: Sequence[Operator]) -> Graph:
 
 def _unfused(graph: Graph, needed: bool) -> bool:
     """Whether some attention is to be fused; where it is the whole request, an absent one is left to raise."""
-    steps = any(not set(ATTENTION).isdisjoint(one.name.split(".")) and FUSED not in one.name.split(".") for one, _ in graph)
-    return steps or needed
+    return needed or any(operator.role in ATTENTION_STEPS for operator, _ in graph)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from symroof.operators.facts import Kind, Role
 from symroof.operators.fusion import between
 from symroof.operators.graph import Block
-from symroof.operators.operator import Kind, Operator
+from symroof.operators.operator import Operator
 from symroof.operators.tensor import Tensor
 
 
@@ -27,24 +28,19 @@ def groups(block: Block) -> list[list[Operator]]:
 def _pairs(block: Block, made: Mapping[Tensor, Operator]) -> Iterator[tuple[Operator, Operator]]:
     """Two operators, one of which takes what the other gives, that belong in one kernel."""
     for one in block.operators:
-        if "+" in one.name:
+        if one.is_group:
             continue
         for access in one.reads:
             maker = made.get(access.tensor)
-            if maker is None or maker is one or block.operators.index(maker) > block.operators.index(one) or "+" in maker.name:
+            if maker is None or maker is one or block.operators.index(maker) > block.operators.index(one) or maker.is_group:
                 continue
             plain, turned = {maker.kind, one.kind}, one.kind is Kind.ROTARY
             head_norm = one.kind is Kind.NORM and any(other.kind is Kind.ROTARY and _takes(other, one) for other in block.operators)
-            residual = plain == {Kind.ELEMENTWISE, Kind.NORM} and any(_local(name, "add") for name in (one.name, maker.name))
-            active = one.kind is Kind.ELEMENTWISE and maker.kind is Kind.MATMUL and _local(one.name, "act")
+            residual = plain == {Kind.ELEMENTWISE, Kind.NORM} and Role.ADD in (one.role, maker.role)
+            active = one.kind is Kind.ELEMENTWISE and maker.kind is Kind.MATMUL and one.role is Role.ACTIVATION
             if residual or active or (turned and maker.kind in (Kind.MATMUL, Kind.NORM)) or (head_norm and maker.kind is Kind.MATMUL):
                 yield maker, one
 
 
 def _takes(one: Operator, other: Operator) -> bool:
     return any(access.tensor is other.result for access in one.reads)
-
-
-def _local(name: str, ending: str) -> bool:
-    """Whether an operator's own name, without what a technique or a kind of layer adds, ends so."""
-    return any(piece == ending or piece.endswith(f"_{ending}") for piece in name.split("."))

@@ -12,12 +12,13 @@ from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.errors import InputError
 from symroof.operators.attention import cache_passes
+from symroof.operators.facts import Kind
 from symroof.operators.graph import Block, Graph
-from symroof.operators.operator import Kind, Operator
+from symroof.operators.operator import Operator
 from symroof.operators.state_space import convolved
 from symroof.operators.tensor import Access, Space, Tensor
 from symroof.techniques.system.token_axes import attends, paired, refuse_windows, require_phase, rows_of, touched
-from symroof.techniques.technique import Example, Number, Technique, number, word
+from symroof.techniques.technique import Example, Fact, Number, Technique, number, word
 
 PER_TOKEN = ("t", "u", "s_c")
 """Axes whose size differs between the two parts: context, rows of the LM head, outputs of a convolution."""
@@ -59,7 +60,8 @@ class MixedBatch(Technique):
     survey = "5.3"
     source = "arXiv:2308.16369"
     phases = ("decode",)
-    put_before = ("expert-parallel", "pipeline-parallel", "data-parallel")
+    requires = frozenset({Fact.WHOLE_BATCH, Fact.WHOLE_STEP})
+    removes = frozenset({Fact.ONE_CONTEXT})
     example = Example(
         part="up_proj",
         settings={"chunk": 128, "prompts": 1, "prompt": 1024},
@@ -127,10 +129,10 @@ class _Parts:
             if paired(access.tensor.axes):
                 return replace(access, tensor=self._own(access.tensor, space, chunk))
             axes, both = access.axes or access.tensor.axes, self.both(access.tensor)
-            times = access.times * space.points(axes) / both.space.points(axes)
+            times = access.repeats * space.points(axes) / both.space.points(axes)
             if chunk and operator.kind is Kind.FUSED_ATTENTION and "t" in axes:
                 times *= cache_passes(space) / cache_passes(operator.space)
-            return replace(access, tensor=both, times=times)
+            return replace(access, tensor=both, repeats=times)
 
         reads, writes = (tuple(map(moved, side)) for side in (operator.reads, operator.writes))
         return replace(operator, name=operator.name + ".chunk" * chunk, space=space, reads=reads, writes=writes)

@@ -10,12 +10,12 @@ from sympy import Expr
 from symroof import symbols
 from symroof.errors import InputError
 from symroof.hardware.loader import load_hardware
-from symroof.operators.graph import CONTRACTIONS, Graph
+from symroof.operators.facts import CONTRACTIONS, BlockRole, Parameter
+from symroof.operators.graph import Graph
 from symroof.operators.tensor import Access, Level, Storage, Tensor
 from symroof.techniques.system.placement import on_unit
 from symroof.techniques.technique import Example, Number, Technique, number, word
 
-ENDS = ("embedding", "head")
 STORAGE = {"weights": Storage.WEIGHT, "kv": Storage.KV_CACHE}
 GROWING = frozenset({"t", "z"})
 """Axes of a cache that grows with the context; the state of a recurrent layer stays in the device's memory."""
@@ -89,12 +89,16 @@ class Offload(Technique):
         chosen = {
             access.tensor: None
             for block in graph.blocks
-            if block.name not in ENDS
+            if block.role is BlockRole.LAYER
             for operator in block.operators
             if self.what == "kv" or operator.kind in CONTRACTIONS
             for access in operator.reads
             if access.tensor.storage is storage
-            and (not GROWING.isdisjoint(access.tensor.axes) if self.what == "kv" else access.tensor.name.endswith((".weight", ".bias")))
+            and (
+                not GROWING.isdisjoint(access.tensor.axes)
+                if self.what == "kv"
+                else access.tensor.parameter in (Parameter.MATRIX, Parameter.ROUTER, Parameter.BIAS)
+            )
         }
         if not chosen:
             raise InputError(

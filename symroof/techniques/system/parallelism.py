@@ -12,6 +12,7 @@ from sympy import Expr, Symbol, divisors
 from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.errors import InputError, quote
+from symroof.operators.facts import BlockRole
 from symroof.operators.graph import Block, Graph
 from symroof.operators.operator import Operator
 from symroof.operators.tensor import Space, Tensor
@@ -45,8 +46,6 @@ class Parallel(Technique):
 
 
 LISTED = 12
-STAGE = "stage"
-"""The block that a pipeline adds."""
 
 
 def _numbers_first(graph: Graph) -> Graph:
@@ -72,7 +71,7 @@ class Linked(Parallel):
         before = graph.definitions.get(symbols.BW_l)
         if self.link is not None and before is not None and before != self.link:
             raise InputError(f"{self.name}: link {self.link}: an earlier technique said {before} byte/s, and there is one link")
-        if any(block.name == STAGE for block in graph.blocks):
+        if any(block.role is BlockRole.STAGE for block in graph.blocks):
             raise InputError(f"{self.name}: put it before pipeline-parallel, whose micro-batches send what it sends once each")
         return super().on_graph(graph)
 
@@ -100,7 +99,7 @@ def respaced(graph: Graph, change: Callable[[Space], Space]) -> Graph:
     def placed(operator: Operator, _: Block) -> Operator:
         return replace(operator, space=space_of(operator.space))
 
-    return graph.over(tensor_of).each(placed)
+    return graph.map(tensor=tensor_of).each(placed)
 
 
 def divided(axes: tuple[str, ...], by: Expr) -> Callable[[Space], Space]:

@@ -8,22 +8,12 @@ from dataclasses import replace
 from sympy import Expr
 
 from symroof.operators.collective import all_reduce
+from symroof.operators.facts import Kind
 from symroof.operators.graph import Block, Graph
-from symroof.operators.operator import COMMUNICATION, Kind, Operator
+from symroof.operators.operator import Operator
 from symroof.operators.tensor import Storage
 from symroof.techniques.system.parallelism import refused
 from symroof.techniques.technique import Technique
-
-LINEAR = {
-    "expert_combine": 1,
-    "shared_add": 2,
-    "attn_add": 2,
-    "mixer_add": 2,
-    "mlp_add": 2,
-    "embedding_add": 2,
-    "embedding_scale": 1,
-}
-"""Operators whose result is a sum of their first so many operands, each times something that is not partial."""
 
 
 def reduced(technique: Technique, graph: Graph, cut: Sequence[str], devices: Expr, latency: Expr, algorithm: str) -> Graph:
@@ -61,15 +51,9 @@ def _sums(technique: Technique, operator: Operator, cut: Sequence[str]) -> bool:
     lost = {axis for axis in axes if axis in cut and axis not in given}
     if not lost or operator.kind in (Kind.SCAN, Kind.CONVOLUTION):
         return False
-    fused = "+" in operator.name
-    if fused and (len(lost) > 1 or {*given} & {*cut} or not operator.work[-1].contraction):
+    if operator.is_group and (len(lost) > 1 or {*given} & {*cut} or not operator.work[-1].contraction):
         raise refused(technique, "give it before the fusion, which would go across an all-reduce:", operator.name)
     return True
-
-
-def _addends(operator: Operator) -> int:
-    """How many of its first operands an operator is a sum of; 0 where it is not linear."""
-    return 1 if operator.kind in COMMUNICATION else LINEAR.get(operator.name.rsplit(".", 1)[-1], 0)
 
 
 def _to_be_summed(block: Block, sums: Sequence[bool], outside: set[int]) -> set[int]:
@@ -80,7 +64,7 @@ def _to_be_summed(block: Block, sums: Sequence[bool], outside: set[int]) -> set[
         partial: set[int] = set()
         takes: dict[int, set[int | None]] = {}
         for place, operator in enumerate(block.operators):
-            addends = {*sources[place][: _addends(operator)]}
+            addends = {*sources[place][: operator.linear_in]}
             takes[place] = addends if addends and addends <= partial - whole else set()
             if sums[place] or takes[place]:
                 partial.add(place)

@@ -11,12 +11,13 @@ from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.operators.ceilings import Ceilings
 from symroof.operators.collective import send
+from symroof.operators.facts import BlockRole
 from symroof.operators.graph import Block, Graph
 from symroof.operators.operator import Operator
 from symroof.operators.tensor import Access, Level, Space, Storage, Tensor
-from symroof.symbols import LAYERS, substitute
-from symroof.techniques.system.parallelism import STAGE, Linked, axis_sizes, refused
-from symroof.techniques.technique import Example, Number, number, word
+from symroof.symbols import substitute
+from symroof.techniques.system.parallelism import Linked, axis_sizes, refused
+from symroof.techniques.technique import Example, Fact, Number, number, word
 
 FLUSH, STEADY = "flush", "steady"
 
@@ -64,6 +65,7 @@ class PipelineParallel(Linked):
     summary = "layers in stages on devices, micro-batches following one another"
     survey = "5.3"
     source = "arXiv:1811.06965"
+    removes = frozenset({Fact.WHOLE_STEP})
     example = Example(part="total", over="micro_batches", settings={"degree": 4}, inputs={"batch": 256})
 
     micro_batches: Number = number(symbols.m_p)
@@ -86,20 +88,20 @@ class PipelineParallel(Linked):
 
         def again(access: Access) -> Access:
             once = "b" in (access.axes or access.tensor.axes) and access.tensor.storage is not Storage.ACTIVATION
-            return replace(access, times=substitute(access.times, piece) * (1 if once else m))
+            return replace(access, repeats=substitute(access.repeats, piece) * (1 if once else m))
 
         def in_turn(operator: Operator, _: Block) -> Operator:
             reads, writes = (tuple(again(access) for access in accesses) for accesses in (operator.reads, operator.writes))
             space = of_batch(operator.space, m)
             return replace(operator, space=space, reads=reads, writes=writes, latency=operator.latency * slots)
 
-        made = graph.over(tensor_of).each(in_turn)
+        made = graph.map(tensor=tensor_of).each(in_turn)
         made = replace(made, definitions={symbol: substitute(meant, piece) for symbol, meant in made.definitions.items()})
         stages = [_staged(block, n, piece) for block in made.blocks]
         last = max(place for place, block in enumerate(stages) if _is_layer(block))
         out = stages[last].operators[-1].writes[0]
-        hop = send("stage.send", out.tensor, out.times, slots * given["latency"])
-        blocks = (*stages[: last + 1], Block(STAGE, (hop,)), *stages[last + 1 :])
+        hop = send("stage.send", out.tensor, out.repeats, slots * given["latency"])
+        blocks = (*stages[: last + 1], Block("stage", (hop,), role=BlockRole.STAGE), *stages[last + 1 :])
         return replace(made, blocks=blocks, ceilings=_busy(graph.ceilings, m, slots))
 
     def _slots(self, graph: Graph, n: Expr, m: Expr) -> Expr:
@@ -131,7 +133,7 @@ class PipelineParallel(Linked):
 
 def _is_layer(block: Block) -> bool:
     """Whether a block is a kind of layers of the model; a draft model's are none."""
-    return block.name in LAYERS
+    return block.role is BlockRole.LAYER
 
 
 def _staged(block: Block, n: Expr, piece: Mapping[Symbol, Expr]) -> Block:

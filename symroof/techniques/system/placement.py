@@ -7,9 +7,9 @@ from dataclasses import replace
 from sympy import Integer
 
 from symroof.hardware.device import Device
-from symroof.operators.attention import ATTENTION
+from symroof.operators.facts import ATTENTION_ROLES, Kind
 from symroof.operators.graph import Block
-from symroof.operators.operator import Kind, Operator
+from symroof.operators.operator import Operator
 from symroof.operators.tensor import Access, Axes, Level, Storage, Tensor
 
 
@@ -18,7 +18,7 @@ def on_unit(unit: Device, block: Block, *, attention: bool) -> Block:
 
     def there(operator: Operator) -> bool:
         if attention:
-            return not set(ATTENTION).isdisjoint(operator.name.replace("+", ".").split(".")) and operator.unit is None
+            return operator.unit is None and all(part.role in ATTENTION_ROLES for part in operator.members or (operator,))
         return any(one.tensor.level is Level.HOST and one.tensor.storage is Storage.WEIGHT for one in operator.reads)
 
     remote = {id(one) for one in block.operators if there(one)}

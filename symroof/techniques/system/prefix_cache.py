@@ -14,7 +14,7 @@ from symroof.errors import InputError
 from symroof.operators.graph import Graph
 from symroof.techniques.system.shared_prefix import SharedPrefix, looked_at
 from symroof.techniques.system.token_axes import attends, refuse_windows, require_attention, require_phase
-from symroof.techniques.technique import Example, Number, Technique, number, word
+from symroof.techniques.technique import Example, Fact, Number, Technique, number, word
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,8 @@ class PrefixCache(Technique):
     summary = "a prefix that sequences share is computed and kept once, and read once per batch"
     survey = "5.2"
     source = "arXiv:2402.05099"
-    put_before = ("sequence-parallel", "expert-parallel", "pipeline-parallel", "data-parallel")
+    requires = frozenset({Fact.WHOLE_PROMPT, Fact.WHOLE_BATCH, Fact.WHOLE_STEP})
+    removes = frozenset({Fact.ONE_CONTEXT})
     example = Example(part="total", over="batch", settings={"share": 0.75}, inputs={"seq_len": 4096})
 
     share: Number = number(symbols.x_p)
@@ -74,7 +75,7 @@ class PrefixCache(Technique):
         own = 1 - given["share"]
         context = next(operator.space.sizes["t"] for operator, _ in graph if attends(operator))
         if symbols.s in context.free_symbols:  # prefill: its own tokens ask, all are looked at
-            graph = graph.replaced({symbols.s: own * symbols.s}).resized({"t": context}).each(looked_at)
+            graph = graph.replaced({symbols.s: own * symbols.s}).map(space=lambda space: space.resized({"t": context})).each(looked_at)
         return graph.each(SharedPrefix(given["share"], self.read == "once").operator)
 
     def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:

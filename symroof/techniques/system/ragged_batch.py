@@ -13,11 +13,12 @@ from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.errors import InputError
 from symroof.operators.attention import cache_passes
+from symroof.operators.facts import Kind
 from symroof.operators.graph import Block, Graph
-from symroof.operators.operator import Kind, Operator
+from symroof.operators.operator import Operator
 from symroof.operators.tensor import Access, Space, Tensor
 from symroof.techniques.system.token_axes import attends, paired, refuse_windows, require_phase
-from symroof.techniques.technique import Example, Number, Technique, number
+from symroof.techniques.technique import Example, Fact, Number, Technique, number
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class RaggedBatch(Technique):
     summary = "sequences of different lengths without padding to the longest"
     survey = "5.3"
     source = "arXiv:2210.03052"
+    removes = frozenset({Fact.ONE_CONTEXT})
     example = Example(part="total", over="mean_share", settings={"variation": 1}, inputs={"batch": 16, "seq_len": 4096}, at=Fraction(1, 2))
 
     mean: Number = number(symbols.mu)
@@ -110,7 +112,7 @@ class _Spread:
             if paired(axes):
                 return replace(access, tensor=self._tensor(access.tensor))
             if operator.kind is Kind.FUSED_ATTENTION and "t" in axes:
-                return replace(access, times=access.times * self._passes(operator.space))
+                return replace(access, repeats=access.repeats * self._passes(operator.space))
             return access
 
         reads, writes = (tuple(map(moved, side)) for side in (operator.reads, operator.writes))

@@ -10,11 +10,12 @@ from sympy import Expr, Integer
 from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.operators.collective import over_link, steps
+from symroof.operators.facts import Kind
 from symroof.operators.graph import Block, Graph
-from symroof.operators.operator import Kind, Operator
+from symroof.operators.operator import Operator
 from symroof.operators.tensor import Access, Axes, Space, Storage, Tensor
 from symroof.techniques.system.parallelism import Linked, axis_sizes, redefined, refused
-from symroof.techniques.technique import Example
+from symroof.techniques.technique import Example, Fact
 
 RECURRENT = (Kind.SCAN, Kind.CONVOLUTION)
 
@@ -59,7 +60,8 @@ class SequenceParallel(Linked):
     survey = "5.3"
     source = "arXiv:2310.01889"
     phases = ("prefill",)
-    put_before = ("memory-levels",)
+    requires = frozenset({Fact.OPEN_OPERANDS})
+    removes = frozenset({Fact.WHOLE_PROMPT})
     example = Example(phase="prefill", part="total", over="seq_len", settings={"degree": 8}, inputs={"batch": 1, "flash_attention": False})
 
     def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
@@ -89,7 +91,7 @@ class SequenceParallel(Linked):
             placed = replace(operator, space=space_of(operator.space, pairs))
             return _around(placed, n, latency, passed) if pairs else placed
 
-        return redefined(graph.over(tensor_of).each(shared), symbols.X, {symbols.s: symbols.s / n})
+        return redefined(graph.map(tensor=tensor_of).each(shared), symbols.X, {symbols.s: symbols.s / n})
 
     def check(self, step: Step) -> None:
         size = axis_sizes(step)["s"]
@@ -130,7 +132,7 @@ def _around(operator: Operator, n: Expr, latency: Expr, passed: set[int]) -> Ope
             reads.append(access)
             continue
         blocks = operator.kind is Kind.FUSED_ATTENTION  # its blocks of queries are divided already
-        reads.append(access if blocks else replace(access, times=access.times * n))
+        reads.append(access if blocks else replace(access, repeats=access.repeats * n))
         if id(tensor) not in passed:
             passed.add(id(tensor))
             whole = replace(tensor, axes=axes) if "z" in tensor.axes else tensor

@@ -8,8 +8,9 @@ from sympy import Expr, ceiling
 
 from symroof import symbols
 from symroof.operators.attention import cache_passes
-from symroof.operators.graph import CONTRACTIONS, Block
-from symroof.operators.operator import Kind, Operator
+from symroof.operators.facts import CONTRACTIONS, Kind
+from symroof.operators.graph import Block
+from symroof.operators.operator import Operator
 from symroof.operators.tensor import Access, Space, Storage, Tensor
 from symroof.techniques.system.token_axes import attends, paired
 
@@ -21,7 +22,7 @@ def looked_at(operator: Operator, _: Block) -> Operator:
     alone = operator.space.resized({"t": operator.space.sizes["s"]})
     factor = cache_passes(operator.space) / cache_passes(alone)
     return replace(
-        operator, reads=tuple(replace(one, times=one.times * factor) if "t" in one.tensor.axes else one for one in operator.reads)
+        operator, reads=tuple(replace(one, repeats=one.repeats * factor) if "t" in one.tensor.axes else one for one in operator.reads)
     )
 
 
@@ -59,7 +60,7 @@ class SharedPrefix:
                 times /= space.sizes["b"]
             if operator.kind is Kind.FUSED_ATTENTION:
                 times *= self._passes(space, stacked) / cache_passes(operator.space)
-            return self._kept(replace(access, times=access.times * times), self._whole(access))
+            return self._kept(replace(access, repeats=access.repeats * times), self._whole(access))
 
         reads, writes = (tuple(map(moved, side)) for side in (operator.reads, operator.writes))
         return replace(operator, name=f"{operator.name}.{part}", space=space, reads=reads, writes=writes)
@@ -93,4 +94,4 @@ class SharedPrefix:
             return access
         made = self._own(tensor, tensor.space.resized({"t": tensor.space.sizes["t"] * whole}), "kept")
         axes = access.axes or tensor.axes
-        return replace(access, tensor=made, times=access.times / whole if "t" in axes else access.times)
+        return replace(access, tensor=made, repeats=access.repeats / whole if "t" in axes else access.repeats)

@@ -9,9 +9,11 @@ from sympy import Expr
 
 from symroof import symbols
 from symroof.architectures.step import Step
+from symroof.conventions import Convention
 from symroof.operators.collective import ALGORITHMS, RING, all_gather
+from symroof.operators.facts import Kind
 from symroof.operators.graph import Block, Graph
-from symroof.operators.operator import Kind, Operator
+from symroof.operators.operator import Operator
 from symroof.operators.tensor import Access, Storage
 from symroof.techniques.system.parallelism import Linked, axis_sizes, divided, redefined, respaced
 from symroof.techniques.system.partial_sums import reduced
@@ -80,7 +82,7 @@ class TensorParallel(Linked):
     summary = "heads, MLP and vocabulary cut over devices, with all-reduces of partial sums"
     survey = "5.3"
     source = "arXiv:1909.08053"
-    put_before = ("tensor-parallel",)
+    once = True
     example = Example(part="total", over="degree", settings={"latency": 5e-06}, inputs={"batch": 16})
 
     collective: str = word(RING, ALGORITHMS, "how the devices sum and gather")
@@ -93,13 +95,13 @@ class TensorParallel(Linked):
         def shared(operator: Operator, _: Block) -> Operator:
             if operator.kind is not Kind.EMBEDDING or "v" not in operator.reads[0].tensor.axes:
                 return operator
-            return replace(operator, reads=tuple(replace(access, times=access.times / n) for access in operator.reads))
+            return replace(operator, reads=tuple(replace(access, repeats=access.repeats / n) for access in operator.reads))
 
         whole = reduced(self, cut.each(shared), CUT, *link)
         norms = [op.name for op, _ in whole if op.kind is Kind.NORM and any({*CUT} & {*one.tensor.axes} for one in _weights(op))]
         if norms:
             told = f"tensor-parallel: {', '.join(norms)}: taken per head; a norm over all heads would sum a number per row, not counted"
-            whole = replace(whole, statements=(*whole.statements, told))
+            whole = replace(whole, conventions=(*whole.conventions, Convention(self.name, told)))
         return _gathered(whole, *link)
 
     def check(self, step: Step) -> None:

@@ -1,0 +1,92 @@
+"""What operators, weights and blocks *are*: facts that techniques and questions ask for, so that no name is taken apart."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Kind(StrEnum):
+    """What an operator computes. Every contraction of two tensors is a matmul, attention's included."""
+
+    MATMUL = "matmul"
+    FUSED_ATTENTION = "fused_attention"
+    SOFTMAX = "softmax"
+    NORM = "norm"
+    ROTARY = "rotary"
+    ELEMENTWISE = "elementwise"
+    EMBEDDING = "embedding"
+    CONVOLUTION = "convolution"
+    SCAN = "scan"
+    COLLECTIVE = "collective"
+    TRANSFER = "transfer"
+
+
+COMMUNICATION = frozenset({Kind.COLLECTIVE, Kind.TRANSFER})
+"""Kinds of operators that move bytes and compute nothing: no peak applies to them."""
+
+CONTRACTIONS = frozenset({Kind.MATMUL, Kind.FUSED_ATTENTION})
+"""Kinds of operators whose FLOPs are those of contractions."""
+
+
+class Role(StrEnum):
+    """What an operator is in the model."""
+
+    EMBEDDING = "embedding"
+    NORM = "norm"
+    PROJECTION = "projection"
+    ROUTER = "router"
+    ROUTING = "routing"
+    HEAD = "head"
+    SCORES = "scores"
+    SCORE_CAP = "score_cap"
+    SOFTMAX = "softmax"
+    WEIGHTED_SUM = "weighted_sum"
+    ATTENTION = "attention"
+    COMBINE = "combine"
+    ROTARY = "rotary"
+    ACTIVATION = "activation"
+    GATE = "gate"
+    ADD = "add"
+    SCALE = "scale"
+    RECURRENCE = "recurrence"
+    PREDICTOR = "predictor"
+    COMMUNICATION = "communication"
+    OTHER = "other"
+
+
+ATTENTION_STEPS = frozenset({Role.SCORES, Role.SCORE_CAP, Role.SOFTMAX, Role.WEIGHTED_SUM})
+"""Roles of the operators of attention that hands its scores through memory."""
+
+ATTENTION_ROLES = ATTENTION_STEPS | {Role.ATTENTION}
+"""Roles of attention, in steps or as one operator; what combines the parts of a split one is a step of its own (COMBINE)."""
+
+
+class Parameter(StrEnum):
+    """What a weight is in its operator."""
+
+    MATRIX = "matrix"
+    ROUTER = "router"
+    HEAD = "head"
+    TABLE = "table"
+    NORM = "norm"
+    BIAS = "bias"
+    SINK = "sink"
+    FILTER = "filter"
+    RECURRENCE = "recurrence"
+
+
+MULTIPLIED = frozenset({Parameter.MATRIX, Parameter.ROUTER, Parameter.HEAD, Parameter.TABLE})
+"""Weights that a matrix product multiplies by; a table does so where the LM head is tied to the embedding."""
+
+NOT_AN_OPERAND = frozenset({Parameter.BIAS, Parameter.SINK})
+"""Weights that are no operand of a product: a bias is added to its sum, a sink takes part in a softmax."""
+
+
+class BlockRole(StrEnum):
+    """What a block is in the step."""
+
+    LAYER = "layer"
+    END = "end"
+    DRAFT = "draft"
+    GUESSES = "guesses"
+    STAGE = "stage"

@@ -1,0 +1,107 @@
+"""Which operators are meant: match objects that combine with ``&``, ``|`` and ``~``.
+
+>>> import symroof
+>>> graph = symroof.load_model("mixtral-8x7b-v0.1").decode(symbolic=True).symbolic
+>>> [operator.name for operator in select(graph, by_role(Role.PROJECTION) & ~reads(routed))]
+['q_proj', 'k_proj', 'v_proj', 'out_proj']
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from symroof.operators.facts import ATTENTION_ROLES, BlockRole, Kind, Parameter, Role
+from symroof.operators.graph import Block, Graph
+from symroof.operators.operator import Operator
+from symroof.operators.tensor import Access, Level, Storage
+
+AccessTest = Callable[[Access], bool]
+
+
+@dataclass(frozen=True)
+class Match:
+    """Whether an operator of a block is meant."""
+
+    test: Callable[[Operator, Block], bool]
+
+    def __call__(self, operator: Operator, block: Block) -> bool:
+        """Whether it is."""
+        return self.test(operator, block)
+
+    def __and__(self, other: Match) -> Match:
+        return Match(lambda operator, block: self(operator, block) and other(operator, block))
+
+    def __or__(self, other: Match) -> Match:
+        return Match(lambda operator, block: self(operator, block) or other(operator, block))
+
+    def __invert__(self) -> Match:
+        return Match(lambda operator, block: not self(operator, block))
+
+
+def select(graph: Graph, match: Match) -> tuple[Operator, ...]:
+    """The operators of a graph that are meant, in the order they run."""
+    return tuple(operator for block in graph.blocks for operator in block.operators if match(operator, block))
+
+
+def by_role(*roles: Role) -> Match:
+    """Operators of these roles; of a fused group, those all of whose members are of them."""
+    return Match(lambda operator, _: all(part.role in roles for part in operator.members or (operator,)))
+
+
+def by_kind(*kinds: Kind) -> Match:
+    """Operators of these kinds."""
+    return Match(lambda operator, _: operator.kind in kinds)
+
+
+def by_name(name: str) -> Match:
+    """Operators that answer to a name: the one of that name, what techniques made of it, groups with all members among them.
+
+    Several names joined by + mean the operators of each, and a group that they make up.
+
+    >>> import symroof
+    >>> step = symroof.load_model("llama-2-7b").decode(symbolic=True).apply(symroof.technique("low-rank"))
+    >>> [operator.name for operator in select(step.symbolic, by_name("up_proj"))]
+    ['up_proj.first', 'up_proj.second']
+    """
+    wanted = {name, *name.split("+")}
+    return Match(lambda operator, _: operator.name in wanted or all(part.answers_to & wanted for part in operator.members or (operator,)))
+
+
+def containing(name: str) -> Match:
+    """Operators that answer to a name, and groups of which a member does."""
+    return Match(lambda operator, _: any(name in part.answers_to for part in (operator, *operator.members)))
+
+
+def in_blocks(*roles: BlockRole) -> Match:
+    """Operators of blocks of these roles."""
+    return Match(lambda _, block: block.role in roles)
+
+
+def reads(test: AccessTest) -> Match:
+    """Operators that read such an operand."""
+    return Match(lambda operator, _: any(test(access) for access in operator.reads))
+
+
+def writes(test: AccessTest) -> Match:
+    """Operators that write such a result."""
+    return Match(lambda operator, _: any(test(access) for access in operator.writes))
+
+
+def routed(access: Access) -> bool:
+    """Whether the operand is the weights of the experts that a step touches."""
+    return access.tensor.storage is Storage.WEIGHT and "X" in access.axes
+
+
+def weight(*parameters: Parameter) -> AccessTest:
+    """Whether an operand is a weight of these parameters."""
+    return lambda access: access.tensor.parameter in parameters
+
+
+def at(level: Level) -> AccessTest:
+    """Whether an operand lives at a level."""
+    return lambda access: access.tensor.level is level
+
+
+attention = by_role(*ATTENTION_ROLES)
+"""Attention, in steps or as one operator."""
