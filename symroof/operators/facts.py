@@ -42,6 +42,7 @@ class Role(StrEnum):
     SOFTMAX = "softmax"
     WEIGHTED_SUM = "weighted_sum"
     ATTENTION = "attention"
+    MERGE = "merge"
     COMBINE = "combine"
     ROTARY = "rotary"
     ACTIVATION = "activation"
@@ -57,8 +58,8 @@ class Role(StrEnum):
 ATTENTION_STEPS = frozenset({Role.SCORES, Role.SCORE_CAP, Role.SOFTMAX, Role.WEIGHTED_SUM})
 """Roles of the operators of attention that hands its scores through memory."""
 
-ATTENTION_ROLES = ATTENTION_STEPS | {Role.ATTENTION}
-"""Roles of attention, in steps or as one operator; what combines the parts of a split one is a step of its own (COMBINE)."""
+ATTENTION_ROLES = ATTENTION_STEPS | {Role.ATTENTION, Role.MERGE}
+"""Roles of attention, in steps or as one operator, and of what merges the partial outputs of one that was split."""
 
 
 class Parameter(StrEnum):

@@ -132,6 +132,10 @@ class Operator:
         full = self.prefix + name
         return replace(self, name=full, answers_to=self.answers_to | {name, full})
 
+    def made_from(self, *others: Operator) -> Operator:
+        """The same operator, answering to the names of those that it was made from or for."""
+        return replace(self, answers_to=self.answers_to.union(*(other.answers_to for other in others)))
+
     def prefixed(self, prefix: str) -> Operator:
         """The same operator of a kind of layer (a draft's, say): its names with a prefix before them, and without."""
         names = {prefix + name for name in self.answers_to}

@@ -172,7 +172,8 @@ class Technique(ABC):
         """
         if not isinstance(what, Step):
             self.check_order(what)
-            return replace(self.on_graph(what), applied=(*what.applied, self))
+            graph = self.on_graph(what)
+            return what if graph is what else replace(graph, applied=(*what.applied, self))
         if what.options.phase not in self.phases:
             raise InputError(f"{self.name}: this is a {what.options.phase} step; expected {' or '.join(self.phases)}")
         self.check_order(what.symbolic)

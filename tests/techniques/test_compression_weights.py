@@ -11,6 +11,7 @@ import symroof
 from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.errors import InputError
+from symroof.operators.facts import BlockRole
 from symroof.operators.graph import Block, Graph
 from symroof.operators.linear import linear
 from symroof.operators.tensor import Space, Storage, Tensor
@@ -366,7 +367,7 @@ def test_a_weight_of_two_operators_stays_one() -> None:
     x = Tensor("x", ("b", "s", "d"), Storage.ACTIVATION, space)
     one = linear("one", "b s d, d f -> b s f", x)
     other = linear("other", "b s d, d f -> b s f", x, weight=one.reads[1].tensor)
-    graph = Graph((Block("layer", (one, other)),))
+    graph = Graph((Block("layer", (one, other), role=BlockRole.LAYER),))
     for text, memory in (
         ("quantize:weights=4", d * f / 2),
         ("sparsify:density,index", d * f * sigma * (w + q_i) / 8),

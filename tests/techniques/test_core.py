@@ -450,7 +450,7 @@ def test_a_link_has_its_own_bandwidth_and_latency() -> None:
         collective = Operator(
             "out_proj.all_reduce", Kind.COLLECTIVE, operator.space, (), (Access(result, repeats=Rational(3, 2)),), (), latency=symbols.t_l
         )
-        return (operator, collective)
+        return (operator, collective.made_from(operator))
 
     def linked(step: Step) -> Step:
         letters = step.symbolic.each(reduced)

@@ -80,13 +80,14 @@ class ExpertParallel(Linked):
         for operator in block.operators:
             changed = operator
             if operator is first:
-                made.append(all_to_all(f"{first.name}.all_to_all", rows, taken, n, latency))
+                made.append(all_to_all(f"{first.name}.all_to_all", rows, taken, n, latency).made_from(first))
             if any(operator is one for one in experts):
                 reads = (replace(access, tensor=taken) if access.tensor is rows.tensor else access for access in operator.reads)
                 changed = replace(operator, reads=tuple(reads))
             if operator is last:
                 made.append(replace(changed, writes=(replace(last.writes[0], tensor=given),)))
-                made.append(all_to_all(f"{last.name}.all_to_all", replace(last.writes[0], tensor=given), last.result, n, latency))
+                back = all_to_all(f"{last.name}.all_to_all", replace(last.writes[0], tensor=given), last.result, n, latency)
+                made.append(back.made_from(last))
             else:
                 made.append(changed)
         return replace(block, operators=tuple(made))

@@ -164,7 +164,7 @@ def parts(operator: Operator, splits: Expr | Symbol) -> tuple[Operator, Operator
         between,
         (output,),
         unit=operator.unit,
-        role=Role.COMBINE,
+        role=Role.MERGE,
         answers_to=answers,
     )
     return replace(operator, writes=between), combine

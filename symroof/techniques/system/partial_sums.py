@@ -37,7 +37,8 @@ def reduced(technique: Technique, graph: Graph, cut: Sequence[str], devices: Exp
             part = replace(into, name=f"{into.name}.partial")
             written = replace(operator.writes[0], tensor=part)
             made.append(replace(operator, writes=(written, *operator.writes[1:])))
-            made.append(all_reduce(f"{operator.name}.all_reduce", written, into, devices, latency, algorithm))
+            summed = all_reduce(f"{operator.name}.all_reduce", written, into, devices, latency, algorithm)
+            made.append(summed.made_from(operator))
         blocks.append(replace(block, operators=tuple(made)))
     return replace(graph, blocks=tuple(blocks))
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from sympy import Integer
 
 from symroof.hardware.device import Device
-from symroof.operators.facts import ATTENTION_ROLES, Kind
+from symroof.operators.facts import ATTENTION_ROLES, Kind, Role
 from symroof.operators.graph import Block
 from symroof.operators.operator import Operator
 from symroof.operators.tensor import Access, Axes, Level, Storage, Tensor
@@ -49,18 +49,18 @@ def on_unit(unit: Device, block: Block, *, attention: bool) -> Block:
             continue
         needed = {(access.tensor, copied(access).tensor.axes): access for access in one.reads if foreign(access)}
         sent = {key: access for key, access in needed.items() if key not in arrived and access.tensor not in own}
-        made += [_transfer(f"{one.name}.send", access, copied(access).tensor, len(sent) > 1, to=True) for access in sent.values()]
+        made += [_transfer(one, "send", access, copied(access).tensor, len(sent) > 1) for access in sent.values()]
         arrived |= sent.keys()
         reads, writes = (tuple(map(copied, side)) for side in (one.reads, one.writes))
         made.append(replace(one, reads=reads, writes=writes, unit=unit, occupancy=Integer(1)))
         back = [access for access in one.writes if foreign(access) and access.tensor in homes]
-        made += [_transfer(f"{one.name}.receive", access, copied(access).tensor, len(back) > 1, to=False) for access in back]
+        made += [_transfer(one, "receive", access, copied(access).tensor, len(back) > 1) for access in back]
     return replace(block, operators=tuple(made))
 
 
-def _transfer(name: str, access: Access, copy: Tensor, several: bool, *, to: bool) -> Operator:
+def _transfer(operator: Operator, way: str, access: Access, copy: Tensor, several: bool) -> Operator:
     """A tensor over the link, once; where several of an operator cross it, each transfer has the tensor's name."""
     here, there = Access(access.tensor, access.axes if access.tensor.storage is Storage.KV_CACHE else ()), Access(copy)
-    own = f"{name}.{access.tensor.name}" if several else name
-    reads, writes = ((here,), (there,)) if to else ((there,), (here,))
-    return Operator(own, Kind.TRANSFER, access.tensor.space, (), reads, writes)
+    name = f"{operator.name}.{way}" + (f".{access.tensor.name}" if several else "")
+    reads, writes = ((here,), (there,)) if way == "send" else ((there,), (here,))
+    return Operator(name, Kind.TRANSFER, access.tensor.space, (), reads, writes, role=Role.COMMUNICATION).made_from(operator)

@@ -132,6 +132,7 @@ def _gathered(graph: Graph, devices: Expr, latency: Expr, algorithm: str) -> Gra
             return operator
         space = part.tensor.space.resized({axis: part.tensor.space.sizes[axis] * devices for axis in axes})
         into = replace(part.tensor, name=f"{part.tensor.name}.all_gather", space=space)
-        return operator, all_gather(f"{operator.name}.all_gather", part, into, devices, latency, algorithm)
+        whole = all_gather(f"{operator.name}.all_gather", part, into, devices, latency, algorithm)
+        return operator, whole.made_from(operator)
 
     return graph.each(gathered)
