@@ -52,7 +52,7 @@ def test_an_order_that_would_count_wrongly_is_refused_and_the_other_is_not(phase
 )
 def test_a_chunk_beside_a_split_context_is_not_modelled(texts: tuple[str, str]) -> None:
     step = symroof.load_model("llama-2-7b").decode(batch=16, seq_len=2048, **WIDTHS)
-    with pytest.raises(InputError, match="does not go with|must come before"):
+    with pytest.raises(InputError, match=r"does not go with|must come before"):
         step.apply(*chain(texts))
 
 
