@@ -1,7 +1,11 @@
-"""Read a user's file: found or not, short enough, and text."""
+"""Files: a user's read whole (found or not, short enough, text), and one's own written whole or not at all."""
 
 from __future__ import annotations
 
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from symroof.errors import SymroofError, quote
@@ -48,3 +52,48 @@ def read_text(path: Path, what: str, error: type[SymroofError]) -> str:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as fault:
         raise error(f"{origin} is not UTF-8 text (byte {fault.start})") from None
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path beside *path*; the file or folder written there takes its place once it is complete and on the disk.
+
+    If anything is raised meanwhile, what was written is deleted and what stood at *path* stays.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "answer.txt"
+    >>> with replacing(path) as temporary:
+    ...     _ = temporary.write_text("42")
+    ...     path.exists()
+    False
+    >>> path.read_text(), len(list(path.parent.iterdir()))
+    ('42', 1)
+
+    Errors
+    ------
+    OSError
+        The place cannot be written, or is full.
+    """
+    target = path.resolve()
+    temporary, previous = (target.with_name(f".{target.name[:100]}.{os.getpid()}.{ending}") for ending in ("partial", "previous"))
+    try:
+        yield temporary
+        if temporary.is_file():
+            with temporary.open("rb+") as stream:
+                os.fsync(stream.fileno())
+            if target.exists():
+                temporary.chmod(target.stat().st_mode & 0o777)
+        elif target.exists():  # a folder does not replace another in one step
+            target.rename(previous)
+        try:
+            temporary.replace(target)
+        except OSError:
+            if previous.exists():
+                previous.rename(target)
+            raise
+    finally:
+        for leftover in (temporary, previous):
+            if leftover.is_dir():
+                shutil.rmtree(leftover, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                leftover.unlink()
