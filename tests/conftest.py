@@ -20,6 +20,17 @@ settings.register_profile("unhurried", deadline=None)  # speed is measured in be
 settings.load_profile("unhurried")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The first case of every test is quick, unless the test is marked slow: together they touch every room."""
+    met: set[str] = set()
+    for item in items:
+        test = item.nodeid.partition("[")[0]
+        if test not in met and item.get_closest_marker("slow") is None:
+            item.add_marker("quick")
+        met.add(test)
+
+
 def rows(name: str) -> list[dict[str, str]]:
     """A reference table."""
     with (DATA / name).open(newline="") as stream:

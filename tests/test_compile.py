@@ -5,17 +5,20 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
+from collections.abc import Mapping
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sympy import Max, Symbol, ceiling, sin
+from sympy import Expr, Max, Symbol, ceiling, sin
 
 import symroof
 from symroof import symbols
+from symroof.architectures.options import Options
 from symroof.sweeps.compile import compiled, engine_for
 from symroof.sweeps.program import program
 from symroof.symbols import a, b, s, t, w
@@ -24,31 +27,32 @@ MODELS = ("llama-2-7b", "mixtral-8x7b-v0.1", "gemma-2-9b", "deepseek-v2-lite", "
 SIZES = {"batch": 4096, "seq_len": 2**17, "weight_bits": 64, "activation_bits": 64, "kv_bits": 64}
 
 
-def formulas() -> dict[str, tuple[object, object]]:
-    """Traffic of every kind of operator, times, memory, energies and capacity tests, with their definitions."""
-    found = {}
-    for name in MODELS:
-        for phase in ("prefill", "decode"):
-            for flash in (False, True):
-                analysis = symroof.analyze(symroof.load_model(name).step(options(phase, flash)))
-                memory, time = analysis.memory_exprs["total"], analysis.total.time_expr
-                several = {"time": time, "memory": memory, "energy": time * symbols.P / 10**12 + analysis.total.byte_count() / 7}
-                several["full"] = memory / symbols.M
-                several["attention"] = next(
-                    one for one in reversed(analysis.operators) if "attention" in one.name or "matmul" in one.name
-                ).intensity
-                for what, expression in several.items():
-                    found[f"{name} {phase} {'flash ' * flash}{what}"] = expression, analysis.graph.definitions
-    return found
+QUANTITIES = ("time", "memory", "energy", "full", "attention")
+NAMES = tuple(
+    sorted(
+        f"{name} {phase} {flash}{quantity}"
+        for name in MODELS
+        for phase in ("prefill", "decode")
+        for flash in ("", "flash ")
+        for quantity in QUANTITIES
+    )
+)
 
 
-def options(phase: str, flash: bool = False):
-    from symroof.architectures.options import Options
+def formula(name: str) -> tuple[Expr, Mapping[Symbol, Expr]]:
+    """Traffic of every kind of operator, a time, memory, an energy or a capacity test, and the definitions it needs."""
+    model, phase, *flash, quantity = name.split()
+    formulas, definitions = formulas_of(model, phase, bool(flash))
+    return formulas[quantity], definitions
 
-    return Options(phase, flash_attention=flash)
 
-
-FORMULAS = formulas()
+@cache
+def formulas_of(model: str, phase: str, flash: bool) -> tuple[dict[str, Expr], Mapping[Symbol, Expr]]:
+    analysis = symroof.analyze(symroof.load_model(model).step(Options(phase, flash_attention=flash)))
+    memory, time = analysis.memory_exprs["total"], analysis.total.time_expr
+    attention = next(point for point in reversed(analysis.operators) if "attention" in point.name or "matmul" in point.name)
+    energy = time * symbols.P / 10**12 + analysis.total.byte_count() / 7
+    return dict(zip(QUANTITIES, (time, memory, energy, memory / symbols.M, attention.intensity), strict=True)), analysis.graph.definitions
 
 
 @st.composite
@@ -61,20 +65,22 @@ def used(function, point: dict[str, object]) -> dict[str, object]:
     return point if "M" in function.program.inputs else {name: value for name, value in point.items() if name != "M"}
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
-@given(st.sampled_from(sorted(FORMULAS)), points())
+@given(st.sampled_from(NAMES), points())
 def test_numpy_is_the_exact_value(name: str, point: dict[str, int]) -> None:
-    expression, definitions = FORMULAS[name]
+    expression, definitions = formula(name)
     fast = compiled(expression, engine="numpy", definitions=definitions)
     exact = compiled(expression, engine="exact", definitions=definitions)(**used(fast, point))
     assert isinstance(exact, Fraction)
     assert abs(Fraction(float(fast(**used(fast, point)))) / exact - 1) < Fraction(1, 10**12)
 
 
-@pytest.mark.parametrize("name", [one for one in sorted(FORMULAS) if one.endswith((" time", " memory"))][::4])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [one for one in NAMES if one.endswith((" time", " memory"))][::4])
 def test_numba_is_numpy(name: str) -> None:
     pytest.importorskip("numba")
-    expression, definitions = FORMULAS[name]
+    expression, definitions = formula(name)
     rng = np.random.default_rng(7)
     point = {key: rng.integers(1, high, 10_000) for key, high in SIZES.items()}
     point |= {"P": rng.uniform(1e9, 1e16, 10_000), "BW": rng.uniform(1e9, 1e14, 10_000), "M": rng.integers(2**10, 2**26, 10_000)}
@@ -120,6 +126,7 @@ def test_a_constant_takes_the_full_shape() -> None:
     assert (memory == 7).all()
 
 
+@pytest.mark.slow
 def test_blocks_do_not_show() -> None:
     rng = np.random.default_rng(3)
     values = rng.uniform(1, 100, 3 * 4096 + 17)
@@ -132,8 +139,9 @@ def test_blocks_do_not_show() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_compiled_once_and_picklable() -> None:
-    expression, _ = FORMULAS["llama-2-7b decode time"]
+    expression, _ = formula("llama-2-7b decode time")
     function = compiled(expression, engine="numpy")
     assert function is compiled(expression, engine="numpy")
     there = pickle.loads(pickle.dumps(function))
@@ -215,6 +223,7 @@ def test_without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
         engine_for("numba", 1)
 
 
+@pytest.mark.slow
 def test_rates_of_two_runs_are_not_compared() -> None:
     script = Path(__file__).parent.parent / "benchmarks" / "speed.py"
     run = subprocess.run([sys.executable, script, "--against", "old.txt"], capture_output=True, text=True, check=False)
