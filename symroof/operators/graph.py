@@ -223,6 +223,7 @@ class Graph:
         tensor: Callable[[Tensor], Tensor] | None = None,
         access: Callable[[Access, Access, Operator], Access | tuple[Access, ...]] | None = None,
         operator: Callable[[Operator, Operator, Block], Operator | tuple[Operator, ...]] | None = None,
+        blocks: Callable[[Block], bool] | None = None,
     ) -> Graph:
         """The graph with each part replaced by what a function makes of it; what was shared before is shared after.
 
@@ -232,6 +233,7 @@ class Graph:
         tensor : each tensor once, so that two operators that share one go on sharing it.
         access : from an access, the same over the new tensor, and its operator as it was, the new one or several.
         operator : from an operator, what the others made of it, and its block, the new one or several in order.
+        blocks : whether a block is changed at all; every one without it.
 
         >>> import symroof
         >>> from sympy import Integer
@@ -262,12 +264,12 @@ class Graph:
             result = new if operator is None else operator(old, new, block)
             return (result,) if isinstance(result, Operator) else result
 
-        return replace(
-            self,
-            blocks=tuple(
-                replace(block, operators=tuple(new for old in block.operators for new in operators_of(old, block))) for block in self.blocks
-            ),
-        )
+        def block_of(block: Block) -> Block:
+            if blocks is not None and not blocks(block):
+                return block
+            return replace(block, operators=tuple(new for old in block.operators for new in operators_of(old, block)))
+
+        return replace(self, blocks=tuple(map(block_of, self.blocks)))
 
     def with_pass_tokens(self, tokens: Expr, *, routed: bool = True) -> Graph:
         """The graph whose layers run on other tokens at a time: every union over tokens, and the experts they touch, follow.
@@ -290,7 +292,10 @@ class Graph:
 
         graph = self.map(space=sizes, access=lambda _, access, operator: replace(access, repeats=unions(access.repeats)))
         blocks = tuple(replace(block, count=unions(block.count)) for block in graph.blocks)
-        routing = None if self.routing is None else replace(self.routing, tokens=tokens) if routed else self.routing
+        routing = self.routing
+        if routing is not None:
+            choosing = tokens if routing.tokens == old else cast(Expr, cancel(routing.tokens * tokens / old))
+            routing = replace(routing, tokens=choosing if routed else routing.tokens, reach=unions(routing.reach))
         definitions = {symbol: unions(meaning) for symbol, meaning in self.definitions.items()}
         return replace(graph, blocks=blocks, definitions=definitions, pass_tokens=tokens).with_routing(routing)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import cast
 
-from sympy import Add, Expr, Min
+from sympy import Add, Expr, Min, S
 
 from symroof import symbols
 from symroof.symbols import Values, substitute
@@ -34,6 +34,7 @@ class Routing:
     Attributes
     ----------
     tokens : T, tokens that choose.
+    reach : the share of them that is in a layer which runs, on average; 1 but for early exits.
     shares : pi_i, the probability that a token goes to an expert, with the number of experts of that share; none for the most
         there can be.
 
@@ -44,15 +45,17 @@ class Routing:
 
     tokens: Expr
     shares: tuple[tuple[Expr, Expr], ...] = ()
+    reach: Expr = S.One
 
     @property
     def touched(self) -> Expr:
         """X, the experts whose weights a step reads."""
+        tokens = self.tokens * self.reach
         if not self.shares:
-            return cast(Expr, Min(symbols.E, symbols.K * self.tokens, evaluate=False))
-        return Add(*(experts * union(share, self.tokens) for share, experts in self.shares))
+            return cast(Expr, Min(symbols.E, symbols.K * tokens, evaluate=False))
+        return Add(*(experts * union(share, tokens) for share, experts in self.shares))
 
     def bind(self, values: Values) -> Routing:
         """The same with numbers for symbols."""
         shares = tuple((substitute(share, values), substitute(experts, values)) for share, experts in self.shares)
-        return replace(self, tokens=substitute(self.tokens, values), shares=shares)
+        return replace(self, tokens=substitute(self.tokens, values), shares=shares, reach=substitute(self.reach, values))

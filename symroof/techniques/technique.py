@@ -112,6 +112,8 @@ class Fact(StrEnum):
     ONE_CONTEXT = "attention of every sequence over one context of its own"
     WHOLE_PROMPT = "prompts that are on one device"
     ALL_LAYERS = "tokens that run through whole layers"
+    OWN_STEP = "a step of which no draft's cost is a share"
+    WHOLE_CACHE = "sequences that read all heads of their cache"
 
 
 @dataclass(frozen=True)
@@ -207,8 +209,13 @@ class Technique(ABC):
         for earlier in graph.applied:
             if self.once and earlier.name == self.name:
                 raise InputError(f"{self.name}: is applied already, and once is all")
-            for fact in sorted(self.requires & earlier.removes):
+            for fact in sorted(self.requires & earlier.removed):
                 raise InputError(f"{self.name}: must come before {earlier.name} in the chain: it needs {fact}")
+
+    @property
+    def removed(self) -> frozenset[Fact]:
+        """The facts that hold no more after this very one: `removes`, or fewer where that depends on its parameters."""
+        return self.removes
 
     def on_graph(self, graph: Graph) -> Graph:
         """The graph after the technique; for one that needs the model, an error."""

@@ -159,7 +159,7 @@ def test_sweep_and_prefill():
         ("mixtral-8x7b-v0.1", "expert-routing:skew", "skew has to be a number"),
         ("mixtral-8x7b-v0.1", "expert-routing:skew=9", "at most 8"),
         ("mixtral-8x7b-v0.1", "expert-routing:skew=1/17", "denominator of at most 16"),
-        ("mixtral-8x7b-v0.1", "expert-routing expert-routing", "apply it once"),
+        ("mixtral-8x7b-v0.1", "expert-routing expert-routing", "once is all"),
     ],
 )
 def test_refusals(model, text, message):

@@ -11,12 +11,13 @@ from sympy import Expr, Rational
 from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.errors import InputError
+from symroof.operators.facts import BlockRole
 from symroof.operators.graph import Block, Graph
 from symroof.operators.linear import linear
 from symroof.operators.operator import Operator
 from symroof.operators.routing import union
 from symroof.operators.tensor import Access, Space, Storage, Tensor
-from symroof.techniques.decoding.expected_distinct import Resized, layers, refuse_digits, reshaped, tokens_of
+from symroof.techniques.decoding.expected_distinct import layers, refuse_digits
 from symroof.techniques.technique import Example, Fact, Number, Technique, number, word
 
 NEURONS, HEADS = frozenset("f"), frozenset("kg")
@@ -59,8 +60,8 @@ class ContextualSparsity(Technique):
     summary = "each token uses a share of the neurons or heads"
     survey = "4.1"
     source = "arXiv:2310.17157"
-    requires = frozenset({Fact.OPEN_OPERANDS, Fact.WHOLE_STEP, Fact.WHOLE_BATCH})
-    removes = frozenset({Fact.ALL_LAYERS})
+    requires = frozenset({Fact.OPEN_OPERANDS, Fact.WHOLE_STEP, Fact.WHOLE_BATCH, Fact.OWN_STEP})
+    removes = frozenset({Fact.ALL_LAYERS, Fact.WHOLE_CACHE})
     example = Example(model="opt-6.7b", part="up_proj", over="batch", settings={"share": Rational(1, 10)})
 
     share: Number = number(symbols.delta)
@@ -71,6 +72,10 @@ class ContextualSparsity(Technique):
     def axes(self) -> tuple[frozenset[str], ...]:
         """The sets of axes that shrink."""
         return {"mlp": (NEURONS,), "heads": (HEADS,), "both": (NEURONS, HEADS)}[self.where]
+
+    @property
+    def removed(self) -> frozenset[Fact]:
+        return self.removes - (frozenset() if HEADS in self.axes else {Fact.WHOLE_CACHE})
 
     def check(self, step: Step) -> None:
         heads = step.values.get(symbols.k)
@@ -92,36 +97,34 @@ class ContextualSparsity(Technique):
 
     def _without(self, graph: Graph, axes: frozenset[str], given: Mapping[str, Expr]) -> Graph:
         share = given["share"]
-        first = min(axes, key="fkg".index)
-        fewer = Resized(lambda space: space.resized({first: share * space.sizes[first]}))
+        shrinking = min(axes, key="fkg".index)
 
-        def changed(block: Block) -> Block:
-            if block not in layers(graph):
-                return block
-            operators: list[Operator] = []
-            for operator in block.operators:
-                if "predictor" in given and _chooses(operator, axes) and not any(_chooses(one, axes) for one in operators):
-                    operators += _predictor(operator, axes, given["predictor"])
-                operators.append(self._thinned(operator, axes, share, fewer))
-            return replace(block, operators=tuple(operators))
+        def fewer(space: Space) -> Space:
+            return space.resized({shrinking: share * space.sizes[shrinking]})
 
-        return replace(graph, blocks=tuple(changed(block) for block in graph.blocks))
+        def tensor_of(tensor: Tensor) -> Tensor:
+            chosen = tensor.storage is Storage.ACTIVATION and axes <= set(tensor.axes)
+            return replace(tensor, space=fewer(tensor.space)) if chosen else tensor
 
-    def _thinned(self, operator: Operator, axes: frozenset[str], share: Expr, fewer: Resized) -> Operator:
-        space = operator.space
-        inside = any(axes <= set(work.axes) for work in operator.work)
+        def access_of(old: Access, new: Access, operator: Operator) -> Access:
+            inside = any(axes <= set(work.axes) for work in operator.work)
+            if old.tensor.storage is Storage.WEIGHT and inside and axes <= set(old.tensor.axes):
+                return replace(new, repeats=new.repeats * union(share, graph.pass_tokens))
+            if old.tensor.storage is Storage.KV_CACHE and inside and axes == HEADS:
+                return replace(new, repeats=new.repeats * union(share, operator.space.sizes["s"]))
+            return new
 
-        def access_of(access: Access) -> Access:
-            tensor = access.tensor
-            if tensor.storage is Storage.ACTIVATION:
-                return replace(access, tensor=fewer.tensor(tensor)) if axes <= set(tensor.axes) else access
-            if tensor.storage is Storage.WEIGHT and inside and axes <= set(tensor.axes):
-                return replace(access, repeats=access.repeats * union(share, tokens_of(self.name, space)))
-            if tensor.storage is Storage.KV_CACHE and inside and axes == HEADS:
-                return replace(access, repeats=access.repeats * union(share, space.sizes["s"]))
-            return access
+        predicted: set[Block] = set()
 
-        return reshaped(operator, fewer.space if inside else lambda same: same, access_of)
+        def operator_of(old: Operator, new: Operator, block: Block) -> tuple[Operator, ...]:
+            inside = any(axes <= set(work.axes) for work in old.work)
+            thinned = replace(new, space=fewer(new.space)) if inside else new
+            if "predictor" not in given or block in predicted or not _chooses(old, axes):
+                return (thinned,)
+            predicted.add(block)
+            return (*_predictor(new, axes, given["predictor"]), thinned)
+
+        return graph.map(tensor=tensor_of, access=access_of, operator=operator_of, blocks=lambda block: block.role is BlockRole.LAYER)
 
     def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
         what = {"mlp": "neurons of the MLP", "heads": "KV heads with their query heads", "both": "neurons and KV heads"}[self.where]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import cast
 
-from sympy import Add, Expr, S
+from sympy import Add, Expr, Pow, S
 
 from symroof import symbols
 from symroof.architectures.step import Step
@@ -15,8 +15,7 @@ from symroof.operators.graph import Block, Graph
 from symroof.operators.operator import Operator
 from symroof.operators.routing import union
 from symroof.operators.tensor import Access, Storage
-from symroof.symbols import substitute
-from symroof.techniques.decoding.expected_distinct import Resized, exponents, layers, refuse_digits, reshaped
+from symroof.techniques.decoding.expected_distinct import layers, refuse_digits
 from symroof.techniques.technique import Example, Fact, Number, Technique, number, refuse_graph, word
 
 
@@ -58,7 +57,7 @@ class EarlyExit(Technique):
     survey = "4.1"
     source = "arXiv:2207.07061"
     phases = ("decode",)
-    requires = frozenset({Fact.WHOLE_STEP, Fact.WHOLE_BATCH})
+    requires = frozenset({Fact.WHOLE_STEP, Fact.WHOLE_BATCH, Fact.OWN_STEP})
     example = Example(part="up_proj", over="batch", settings={"depth": S.One / 2, "exits": "independent"})
 
     depth: Number = number(symbols.lambda_x, optional=True)
@@ -104,44 +103,48 @@ class EarlyExit(Technique):
     def _run(self, graph: Graph, total: int) -> Expr:
         """Layers that some sequence runs through: the expected number of layers with any, over the distribution."""
         stay = 1 - (symbols.p_x if symbols.p_x in graph.free_symbols else cast(Expr, self.exit))
-        return 1 + Add(*(union(stay**behind, symbols.b) for behind in range(1, total)))
+        return 1 + Add(*(union(stay**behind, graph.pass_tokens) for behind in range(1, total)))
 
     def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
         blocks = tuple(self._shortened(block, given, graph) if block in layers(graph) else block for block in graph.blocks)
-        definitions = dict(graph.definitions)
-        if symbols.X in definitions and self.exits != "together":
-            share = self._share(self._single(graph) if self.exits == "geometric" else layers(graph)[0], given)
-            definitions[symbols.X] = substitute(definitions[symbols.X], {symbols.b: symbols.b * share})
-        return replace(graph, blocks=blocks, definitions=definitions)
+        shortened = replace(graph, blocks=blocks)
+        if graph.routing is None or self.exits == "together":
+            return shortened
+        share = self._share(self._single(graph) if self.exits == "geometric" else layers(graph)[0], given, graph)
+        return shortened.with_routing(replace(graph.routing, reach=share))
 
-    def _runs(self, block: Block, given: Mapping[str, Expr]) -> Expr:
+    def _runs(self, block: Block, given: Mapping[str, Expr], graph: Graph) -> Expr:
         if self.exits == "geometric":
             return symbols.L_x
-        return block.count * (given["depth"] if self.exits == "together" else union(given["depth"], symbols.b))
+        return block.count * (given["depth"] if self.exits == "together" else union(given["depth"], graph.pass_tokens))
 
-    def _share(self, block: Block, given: Mapping[str, Expr]) -> Expr:
-        """Of the sequences, those that are in a layer that runs, on average."""
+    def _share(self, block: Block, given: Mapping[str, Expr], graph: Graph) -> Expr:
+        """Of the tokens, those that are in a layer that runs, on average."""
         if self.exits == "geometric":
             leave = given["exit"]
             return (1 - (1 - leave) ** block.count) / leave / symbols.L_x
-        return given["depth"] * block.count / self._runs(block, given)
+        return given["depth"] * block.count / self._runs(block, given, graph)
 
     def _shortened(self, block: Block, given: Mapping[str, Expr], graph: Graph) -> Block:
         copies = block.resident
         if self.exits == "together":
-            return replace(block, count=self._runs(block, given), copies=copies)
-        touched = [access.repeats for operator in block.operators for access in operator.reads] + list(graph.definitions.values())
-        if any(exponents(one) for one in touched):
-            raise InputError(f"{self.name}: an earlier technique reads the union of what whole tokens touch; take exits=together with it")
-        share = self._share(block, given)
-        fewer = Resized(lambda space: space.resized({"b": space.sizes["b"] * share}))
+            return replace(block, count=self._runs(block, given, graph), copies=copies)
+        if any(access.repeats.has(Pow) for operator in block.operators for access in operator.reads):
+            raise InputError(
+                f"{self.name}: cannot follow a technique that models weight reads per batch (contextual sparsity); use exits=together"
+            )
+        share = self._share(block, given, graph)
 
-        def access_of(access: Access) -> Access:
-            own = access.tensor.storage is Storage.WEIGHT
-            return access if own else replace(access, repeats=access.repeats * share)
+        def fewer(operator: Operator) -> Operator:
+            def shared(access: Access) -> Access:
+                return access if access.tensor.storage is Storage.WEIGHT else replace(access, repeats=access.repeats * share)
 
-        operators: tuple[Operator, ...] = tuple(reshaped(operator, fewer.space, access_of) for operator in block.operators)
-        return replace(block, operators=operators, count=self._runs(block, given), copies=copies)
+            reads, writes = (tuple(map(shared, side)) for side in (operator.reads, operator.writes))
+            space = operator.space.resized({"b": operator.space.sizes["b"] * share})
+            return replace(operator, space=space, reads=reads, writes=writes)
+
+        operators = tuple(fewer(operator) for operator in block.operators)
+        return replace(block, operators=operators, count=self._runs(block, given, graph), copies=copies)
 
     def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
         how = {

@@ -17,7 +17,7 @@ from symroof.operators.graph import Graph
 from symroof.operators.routing import Routing
 from symroof.symbols import substitute
 from symroof.techniques.decoding.expected_distinct import refuse_digits
-from symroof.techniques.technique import Example, Number, Technique, number, refuse_graph
+from symroof.techniques.technique import Example, Fact, Number, Technique, number, refuse_graph
 
 PARTS = 1 << 16
 """Routing probabilities are told in parts of this."""
@@ -63,6 +63,8 @@ class ExpertRouting(Technique):
     summary = "the experts a step reads are those its tokens choose, in expectation"
     survey = "4.1"
     source = "arXiv:2401.04088"
+    requires = frozenset({Fact.OWN_STEP})
+    once = True
     example = Example(model="mixtral-8x7b-v0.1", part="expert_up_proj", over="batch")
 
     skew: Number = number(symbols.zeta, 0, zero=True)

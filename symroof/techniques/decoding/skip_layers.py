@@ -46,7 +46,7 @@ class SkipLayers(Technique):
     summary = "some layers are left out, for all tokens"
     survey = "4.1"
     source = "arXiv:1909.11556"
-    requires = frozenset({Fact.WHOLE_STEP})
+    requires = frozenset({Fact.WHOLE_STEP, Fact.OWN_STEP})
     example = Example(part="up_proj", over="batch", settings={"depth": Rational(3, 4)})
 
     depth: Number = number(symbols.lambda_x, optional=True)

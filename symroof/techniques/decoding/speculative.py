@@ -14,7 +14,6 @@ from symroof.architectures.step import Step
 from symroof.errors import InputError
 from symroof.operators.graph import Block, Graph
 from symroof.symbols import substitute
-from symroof.techniques.decoding.expected_distinct import Resized
 from symroof.techniques.decoding.verification import drafted, expected, require_exact, require_verifiable, verified
 from symroof.techniques.technique import Example, Fact, Number, Technique, number, refuse_graph, word
 
@@ -59,7 +58,8 @@ class Speculative(Technique):
     survey = "4.2"
     source = "arXiv:2211.17192"
     phases = ("decode",)
-    requires = frozenset({Fact.WHOLE_STEP})
+    requires = frozenset({Fact.WHOLE_STEP, Fact.ONE_CONTEXT, Fact.WHOLE_CACHE})
+    removes = frozenset({Fact.OWN_STEP})
     example = Example(
         part="total",
         over="batch",
@@ -78,6 +78,10 @@ class Speculative(Technique):
             raise InputError(f"{self.name}: give draft or draft_cost, not both")
         if not self.draft and self.draft_cost is None:
             object.__setattr__(self, "draft_cost", symbols.kappa_d)
+
+    @property
+    def removed(self) -> frozenset[Fact]:
+        return frozenset() if self.draft or self.draft_cost == 0 else self.removes
 
     def check(self, step: Step) -> None:
         require_exact(self.name, step)
@@ -150,5 +154,4 @@ def _apart(graph: Graph, definitions: Mapping[Symbol, Expr], values: Mapping[Sym
     own = {symbol: substitute(meant, values) for symbol, meant in definitions.items()}
     named = {OF_DRAFT[symbol]: meant for symbol, meant in own.items() if symbol in OF_DRAFT}
     inside = {symbol: OF_DRAFT.get(symbol, meant) for symbol, meant in own.items()}
-    apart = Resized(replace)
-    return replace(graph, definitions={}).map(tensor=apart.tensor).bind({**values, **inside}), named
+    return replace(graph, definitions={}).map(tensor=replace).bind({**values, **inside}), named

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sympy import Add, Expr, Integer, Symbol
+from sympy import Add, Expr, Integer
 
-from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.errors import InputError
 from symroof.operators.facts import BlockRole, Kind
 from symroof.operators.graph import Block, Graph
 from symroof.operators.operator import Operator
-from symroof.operators.tensor import Access, Space
-from symroof.symbols import substitute
-from symroof.techniques.decoding.expected_distinct import Resized, exponents, more_tokens, reshaped
+from symroof.operators.tensor import Space
 
 
 def verified(graph: Graph, queries: Expr, *, tree: bool = False) -> Graph:
@@ -26,29 +23,10 @@ def verified(graph: Graph, queries: Expr, *, tree: bool = False) -> Graph:
     more = queries - 1
 
     def wider(space: Space) -> Space:
-        grown = {axis: more_tokens(size, queries) for axis, size in space.sizes.items() if exponents(size)}
-        grown |= {axis: space.sizes[axis] + more for axis in ("t", "z") if axis in space.sizes}
-        return replace(space.resized({"s": queries, "u": queries, "s_c": queries, **grown}), causal=space.causal and not tree)
+        context = {axis: space.sizes[axis] + more for axis in ("t", "z") if axis in space.sizes}
+        return replace(space.resized({"s": queries, "u": queries, "s_c": queries, **context}), causal=space.causal and not tree)
 
-    made = Resized(wider)
-
-    def access_of(access: Access) -> Access:
-        times = more_tokens(access.repeats, queries) if exponents(access.repeats) else access.repeats
-        return replace(access, tensor=made.tensor(access.tensor), repeats=times)
-
-    def block_of(block: Block) -> Block:
-        count = more_tokens(block.count, queries) if exponents(block.count) else block.count
-        operators = tuple(reshaped(operator, made.space, access_of) for operator in block.operators)
-        return replace(block, operators=operators, count=count)
-
-    definitions = {symbol: _of_more_tokens(symbol, meant, queries) for symbol, meant in graph.definitions.items()}
-    return replace(graph, blocks=tuple(block_of(block) for block in graph.blocks), definitions=definitions)
-
-
-def _of_more_tokens(symbol: Symbol, meant: Expr, queries: Expr) -> Expr:
-    if symbol == symbols.X and not exponents(meant):
-        return substitute(meant, {symbols.b: symbols.b * queries})
-    return more_tokens(meant, queries)
+    return graph.map(space=wider).with_pass_tokens(graph.pass_tokens * queries)
 
 
 def expected(acceptance: Expr, value: Expr, most: Expr, count: Expr) -> Expr:
