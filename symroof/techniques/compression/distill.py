@@ -11,6 +11,7 @@ from symroof.architectures.model import load_model
 from symroof.architectures.step import Step
 from symroof.conventions import Convention
 from symroof.errors import InputError
+from symroof.operators.facts import Role
 from symroof.operators.graph import Graph
 from symroof.techniques.technique import Example, Technique, refuse_graph, word
 
@@ -62,7 +63,7 @@ class Distill(Technique):
         if step.techniques:
             raise InputError(f"{self.name} changes the model: put it before {step.symbolic.applied[0].name}")
         student = load_model(self.model)
-        teaches = any(operator.name == "lm_head" for operator, _ in step.symbolic)
+        teaches = any(operator.role is Role.HEAD for operator, _ in step.symbolic)
         if student.architecture.generative != teaches:
             kinds = ("predicts no tokens", "predicts tokens")
             raise InputError(
