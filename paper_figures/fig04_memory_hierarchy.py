@@ -14,7 +14,7 @@ from sympy import Expr
 import symroof
 from symroof.present.series import Number, Series
 from symroof.present.style import COLORS, new_figure
-from symroof.tabular import si
+from symroof.present.tabular import si
 
 TITLE = "Figures 4 and 17: the memory hierarchy"
 ACCOUNTINGS = ("exact",)

@@ -15,9 +15,9 @@ from symroof.present.roofline_plot import STYLE
 from symroof.present.series import Number, Series
 from symroof.present.style import new_figure
 from symroof.present.survey import A6000, step
+from symroof.present.tabular import Column, Table, si
 from symroof.roof.analysis import Analysis
 from symroof.roof.roofline import RooflinePoint
-from symroof.tabular import Column, Table, si
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

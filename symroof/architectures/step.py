@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 
 from sympy import Expr, Symbol
 
+from symroof.answers import Answer
 from symroof.architectures.options import Options
 from symroof.operators.graph import Graph
 from symroof.operators.operator import Operator
-from symroof.tabular import Column, Formula, Table
 from symroof.units import BYTE, FLOP, quantity
 
 
 @dataclass(frozen=True)
-class Step:
+class Step(Answer):
     """A step: ``step["q_proj"].flops`` is a Quantity, in numbers as far as they were given.
 
     Attributes
@@ -89,21 +89,3 @@ class Step:
         graph = self.graph
         sizes = {"weight": graph.weight_memory(), "kv_cache": graph.kv_memory(), "activation": graph.activation_memory()}
         return {name: quantity(size, BYTE) for name, size in sizes.items()}
-
-    def table(self) -> Table:
-        """Every operator with its formulas."""
-        columns = (Column("operator"), Column("kind"), Column("count", numeric=True), Column("FLOPs", "FLOP"), Column("traffic", "byte"))
-        rows = tuple(
-            (operator.name, str(operator.kind), Formula(count), Formula(operator.flop_count), Formula(operator.byte_count()))
-            for operator, count in self.graph
-        )
-        return Table(f"{self.title}, {self.options.phase}", columns, rows, self.statements)
-
-    def _repr_html_(self) -> str:
-        return self.table().html()
-
-    def __rich__(self) -> Table:
-        return self.table()
-
-    def _repr_latex_(self) -> str:
-        return self.table().latex()

@@ -48,7 +48,9 @@ def _rendered(analysis: Analysis, form: str, formulas: bool, to_file: bool) -> s
         from symroof.present.records import analysis_table
 
         return analysis_table(analysis, formulas=formulas)
-    tables = [analysis.table(), *([analysis.formula_table()] if formulas else []), analysis.memory_table()]
+    from symroof.present.step_views import formula_table, memory_table
+
+    tables = [analysis.table(), *([formula_table(analysis)] if formulas else []), memory_table(analysis)]
     if analysis.graph.energy is not None:
         from symroof.roof.energy import energy_of
 
@@ -56,7 +58,7 @@ def _rendered(analysis: Analysis, form: str, formulas: bool, to_file: bool) -> s
     if form == "table":
         return as_text(tables, to_file)
     if form == "html":
-        from symroof.tabular import html_page
+        from symroof.present.tabular import html_page
 
         return html_page(tables[0].title, tables)
     return "\n\n".join(getattr(table, form)() for table in tables)

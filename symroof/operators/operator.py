@@ -8,13 +8,13 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Protocol
 
-from sympy import Add, Expr, S, latex
+from sympy import Add, Expr, S
 
+from symroof.answers import Answer
 from symroof.operators.demands import Resource
 from symroof.operators.facts import Kind, Role
 from symroof.operators.tensor import Access, Axes, Level, Space, Storage, Tensor
 from symroof.symbols import Values, substitute
-from symroof.tabular import compact
 from symroof.units import BYTE, FLOP, INTENSITY, quantity
 
 
@@ -67,7 +67,7 @@ class Unit(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Operator:
+class Operator(Answer):
     """One operator of a step: ``FLOPs = sum(work)``, ``traffic = sum(reads) + sum(writes)``.
 
     Traffic is what crosses the memory interface; what crosses a link or stays on chip is asked for by its level.
@@ -256,8 +256,3 @@ class Operator:
             occupancy=substitute(self.occupancy, values),
             unit=None if self.unit is None else self.unit.bind(values),
         )
-
-    def _repr_latex_(self) -> str:
-        name = self.name.replace("_", r"\_")
-        flops, traffic = latex(compact(self.flop_count)), latex(compact(self.byte_count()))
-        return rf"$\displaystyle \text{{{name}}}:\quad F = {flops}\ \mathrm{{FLOP}},\quad B = {traffic}\ \mathrm{{byte}}$"

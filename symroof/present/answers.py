@@ -12,11 +12,11 @@ from sympy import Basic, oo
 from symroof import symbols
 from symroof.algebra.intervals import Interval
 from symroof.architectures.step import Step
+from symroof.present.tabular import number
 from symroof.questions.crossover import Crossover, CrossoverBranch
 from symroof.questions.generation import Generation
 from symroof.questions.proofs import Certificate
 from symroof.questions.required import Answer
-from symroof.tabular import number
 
 
 def crossover_record(answer: Crossover) -> dict[str, Any]:

@@ -15,9 +15,9 @@ from symroof.errors import InputError, nearest, quote
 from symroof.hardware.device import Device, Figure
 from symroof.hardware.loader import catalogue as device_names
 from symroof.hardware.loader import load_hardware
-from symroof.markup import latex_text
+from symroof.present.markup import latex_text
 from symroof.present.records import model_record
-from symroof.tabular import Column, Table, compact
+from symroof.present.tabular import Column, Table, compact
 
 SIXTEEN = ("fp16", "bf16")
 

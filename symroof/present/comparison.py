@@ -7,8 +7,8 @@ from typing import Any
 
 from sympy import Expr
 
+from symroof.present.tabular import Column, Table, number
 from symroof.questions.comparison import UNCHANGED, Variant
-from symroof.tabular import Column, Table, number
 
 
 def comparison_tables(variants: Sequence[Variant], over: str) -> list[Any]:

@@ -9,6 +9,7 @@ from typing import Any
 from symroof.architectures.step import Step
 from symroof.hardware.device import Device
 from symroof.present.answers import answer_record
+from symroof.present.tabular import Column, Formula, Table, number, si
 from symroof.questions.context_limit import context_limit
 from symroof.questions.crossover import Crossover
 from symroof.questions.generation import Generation
@@ -16,7 +17,6 @@ from symroof.questions.proofs import Certificate
 from symroof.questions.required import required, required_capacity
 from symroof.roof.costs import WEIGHTS_AND_KV
 from symroof.symbols import option_name
-from symroof.tabular import Column, Formula, Table, number, si
 
 
 def crossover_parts(step: Step, answers: Sequence[Crossover], hardware: str | Path | None) -> list[Any]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from symroof.tabular import Column, Table
+from symroof.present.tabular import Column, Table
 
 SHOWN = 20
 _WORDS = {"bound": ("memory", "compute"), "fits": ("no", "yes")}

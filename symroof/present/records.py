@@ -13,11 +13,11 @@ from symroof import symbols
 from symroof.architectures.model import Model
 from symroof.errors import InputError
 from symroof.operators.tensor import Level
+from symroof.present.tabular import Column, Table, number
 from symroof.roof.analysis import Analysis, Total
 from symroof.roof.costs import needed
 from symroof.roof.energy import energy_of
 from symroof.roof.roofline import TRAFFIC, RooflinePoint
-from symroof.tabular import Column, Table, number
 
 UNITS = {
     "flops": "FLOP",

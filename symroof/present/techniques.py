@@ -10,9 +10,9 @@ from sympy import Expr, false, true
 from sympy.logic.boolalg import Boolean
 
 from symroof.operators.tensor import Level
+from symroof.present.tabular import Column, Formula, Table, si
 from symroof.questions.technique_effect import Effect, effect_of
 from symroof.symbols import VOCABULARY, option_name, substitute
-from symroof.tabular import Column, Formula, Table, si
 from symroof.techniques.registry import family_of, names, technique_class
 from symroof.techniques.technique import Technique
 

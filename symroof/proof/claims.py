@@ -16,18 +16,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
-from sympy import And, Expr, Piecewise, Symbol, latex
+from sympy import And, Expr, Piecewise, Symbol
 from sympy.logic.boolalg import Boolean
 
 from symroof.algebra.intervals import MEMORY
-from symroof.markup import latex_text
+from symroof.answers import Answer
 from symroof.proof import smt
 from symroof.proof.provers import PROVED, REFUTED, UNKNOWN, by_roots, by_search, by_shift, holds, inside, narrowed
 from symroof.symbols import VOCABULARY
 
 
 @dataclass(frozen=True)
-class Certificate:
+class Certificate(Answer):
     """The answer to a claim.
 
     Attributes
@@ -51,15 +51,6 @@ class Certificate:
     slack: Expr
     certificate: str | None
     counterexample: Mapping[Symbol, Expr] | None
-
-    def latex(self) -> str:
-        """The claim, the polynomial and the certificate as a LaTeX align environment."""
-        lines = [
-            rf"& \text{{{latex_text(self.claim)}: {self.verdict}}}",
-            rf"& F\,BW - B\,P \ \text{{has the sign of}}\ {latex(self.slack)}",
-            *([rf"& \text{{{latex_text(self.certificate)}}}"] if self.certificate else []),
-        ]
-        return "% needs \\usepackage{amsmath}\n\\begin{align*}\n" + " \\\\\n".join(lines) + "\n\\end{align*}"
 
 
 @dataclass(frozen=True)

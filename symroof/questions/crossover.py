@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from sympy import Expr, S, Symbol, oo
 from sympy.logic.boolalg import Boolean
@@ -17,7 +18,7 @@ from symroof.algebra.intervals import COMPUTE, MEMORY, Interval, Piece, first_in
 from symroof.algebra.limits import rational_limit
 from symroof.algebra.polynomial import Polynomial, polynomial
 from symroof.algebra.signs import ALWAYS, CROSSES, DEPENDS, INTERVALS, Solution, solve_letters
-from symroof.questions.reasoning import Line, align, reasoning, sentence
+from symroof.answers import Answer, view
 from symroof.roof.costs import lowest
 from symroof.symbols import VOCABULARY, Variable, substitute
 
@@ -42,7 +43,7 @@ class CrossoverBranch:
 
 
 @dataclass(frozen=True)
-class Crossover:
+class Crossover(Answer):
     """The crossover of one operator (or group, or step) in one variable.
 
     Attributes
@@ -144,22 +145,9 @@ class Crossover:
         first = first_integer(self.value, self.intervals[-1].bound)
         return first if self.bound_at(first) == self.above else first + 1  # where the peak changes, the edge is the lower side's
 
-    @property
-    def sentence(self) -> str:
-        """The answer in words."""
-        return sentence(self)
-
-    def reasoning(self) -> tuple[Line, ...]:
-        """The derivation, step by step."""
-        return reasoning(self)
-
-    def latex(self) -> str:
-        """The derivation as a LaTeX align environment."""
-        return align(self)
-
-    def _repr_latex_(self) -> str:
-        lines = [rf"\text{{{line.words}}}:\quad & {line.latex}" for line in self.reasoning()]
-        return "$$\\begin{aligned}" + r" \\ ".join(lines) + "\\end{aligned}$$"
+    def reasoning(self) -> tuple[Any, ...]:
+        """The derivation, step by step: lines with `words`, `plain` text and `latex`."""
+        return view("reasoning")(self)
 
     def bound_at(self, value: int | Expr) -> str | None:
         """The bound at one value of the variable, from the sign of the slack; None outside its range."""

@@ -15,6 +15,7 @@ from sympy import Expr, Integer, S
 
 from symroof.algebra.intervals import Interval, between, roots
 from symroof.algebra.polynomial import polynomial
+from symroof.answers import Answer
 from symroof.architectures.step import Step
 from symroof.errors import EinsumError, InputError, quote
 from symroof.hardware.device import Device
@@ -22,13 +23,13 @@ from symroof.operators.select import attention as of_attention
 from symroof.operators.select import by_name, select
 from symroof.questions.regimes import Regime, timeline
 from symroof.roof.costs import TOTAL, Cost, costs, device_of, grouped_costs, lowest, variable_of
-from symroof.symbols import Variable, option_name, substitute
+from symroof.symbols import Variable, substitute
 
 PAYS, LOSES, SAME = "pays", "loses", "the same"
 
 
 @dataclass(frozen=True)
-class Payoff:
+class Payoff(Answer):
     """Where a changed step takes less time per token than the unchanged one, over one variable.
 
     Attributes
@@ -60,21 +61,6 @@ class Payoff:
     def edges(self) -> tuple[Expr, ...]:
         """Where paying begins or ends."""
         return tuple(one.low for one in self.intervals[1:])
-
-    @property
-    def sentence(self) -> str:
-        """The answer in words."""
-        name = option_name(self.over.symbol)
-        told = [f"{one.bound} {_range(one, name)}" for one in self.intervals if one.low != one.high or len(self.intervals) == 1]
-        last = f" ({self.intervals[-1].high} is the last that was tried)" if self.tried else ""
-        return "; ".join(told) + last
-
-
-def _range(one: Interval, name: str) -> str:
-    low, high = (f"{float(end):.6g}" if end.is_finite else "" for end in (one.low, one.high))
-    if not high:
-        return f"for {name} from {low} on"
-    return f"for {name} from {low} to {high}"
 
 
 def _time(regimes: Sequence[Regime], over: Variable, at: Expr) -> Expr:

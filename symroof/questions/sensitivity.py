@@ -15,6 +15,7 @@ from sympy import Add, Expr, Symbol, ceiling
 
 from symroof import symbols
 from symroof.algebra.saturation import branches, saturating
+from symroof.answers import Answer
 from symroof.architectures.step import Step
 from symroof.errors import InputError
 from symroof.hardware.device import Device
@@ -26,7 +27,7 @@ from symroof.symbols import VOCABULARY, Values, substitute
 
 
 @dataclass(frozen=True)
-class Sensitivity:
+class Sensitivity(Answer):
     """The elasticities of a step on a device.
 
     Attributes
@@ -54,11 +55,7 @@ class Sensitivity:
     @property
     def advice(self) -> str:
         """What to buy, in words."""
-        bandwidth, peak = (100 * float(-self.values[symbol]) for symbol in (symbols.BW, symbols.P))
-        return (
-            f"one percent more bandwidth saves {bandwidth / 100:.3f} percent of the time, "
-            f"one percent more peak {peak / 100:.3f}: buy {self.buy}"
-        )
+        return self.sentence
 
 
 def sensitivity(step: Step, hardware: Device | str | Path) -> Sensitivity:

@@ -10,6 +10,7 @@ from pathlib import Path
 from sympy import Add, Expr, Symbol
 
 from symroof import symbols
+from symroof.answers import Answer, view
 from symroof.architectures.step import Step
 from symroof.errors import DeviceError, EinsumError, nearest, quote
 from symroof.hardware.device import Device
@@ -18,12 +19,10 @@ from symroof.operators.facts import COMMUNICATION
 from symroof.operators.graph import Graph
 from symroof.operators.operator import Direction, Operator
 from symroof.operators.tensor import Storage
-from symroof.roof.ceilings import BANDWIDTH, bandwidths, shown_bandwidth
+from symroof.roof.ceilings import bandwidths
 from symroof.roof.roofline import RooflinePoint
-from symroof.roof.rows import COLUMNS, formulas_of, levels_beside, provenance, row_of, shown
 from symroof.roof.tiles import check_tiles
-from symroof.symbols import Values, substitute
-from symroof.tabular import Column, Formula, Table
+from symroof.symbols import Values
 from symroof.units import BYTE, FLOP, SECOND, quantity
 
 
@@ -72,7 +71,7 @@ class Total:
 
 
 @dataclass(frozen=True)
-class Analysis:
+class Analysis(Answer):
     """A step on a device, or under a symbolic roof.
 
     >>> import symroof
@@ -127,73 +126,7 @@ class Analysis:
     @property
     def statements(self) -> tuple[str, ...]:
         """The conventions the numbers follow, one sentence each."""
-        lines = list(self.step.statements)
-        if self.device:
-            roofs = dict.fromkeys(
-                (placed.data_type, placed.peak) for placed in self.operators if placed.data_type and placed.operator.unit is None
-            )
-            peaks = ", ".join(f"{name} {float(peak) / 1e12:g} TFLOP/s" for name, peak in roofs)
-            bandwidth = float(self.device.bandwidth_figure.value) / 1e9
-            lines.append(f"roof: {peaks} (dense), {bandwidth:g} GB/s; operators run one after the other{self._ideal}")
-            lines += provenance(self.device, [name for name, _ in roofs])
-        lines += self._overheads()
-        lines += [f"{symbol} = {definition}" for symbol, definition in self.step.symbolic.definitions.items()]
-        return tuple(lines)
-
-    @property
-    def _ideal(self) -> str:
-        return ", no launch overhead" if self.graph.ceilings.launch == 0 else ""
-
-    def _overheads(self) -> Iterator[str]:
-        """What the time has that a plain roofline has not, and tokens per step where it is not one."""
-        letters, ceilings = self.step.symbolic, self.graph.ceilings
-        for level in levels_beside(self):
-            bandwidth = substitute(BANDWIDTH[level], self.values)
-            yield f"bytes over the {level} at {shown_bandwidth(bandwidth)}, overlapping with the operator's own work"
-        if ceilings.compute != 1 or ceilings.levels:
-            factors = {"peak": ceilings.compute, **{str(level): factor for level, factor in ceilings.levels.items()}}
-            yield "factors on the ceilings: " + ", ".join(f"{name} {factor}" for name, factor in factors.items())
-        if letters.tokens != 1:
-            tokens = self.graph.tokens
-            seconds = self.total.time_expr / tokens
-            told = f" = {float(tokens):.5g}; time per token {float(seconds) * 1e3:.5g} ms" if seconds.is_number else ""
-            yield f"tokens of each sequence that a step completes: {letters.tokens}{told}"
-
-    def table(self, *, formulas: bool = False) -> Table:
-        """Every operator of the step and the total, in numbers, or with the formulas too."""
-        extra = (Column("formula_flops", "FLOP", "FLOPs"), Column("formula_bytes", "byte", "traffic")) if formulas else ()
-        levels = levels_beside(self)
-        beside = tuple(Column(f"{level}_bytes", "byte", f"over the {level}", numeric=True) for level in levels)
-        rows = tuple(
-            row_of(placed)
-            + tuple(shown(placed.operator.byte_count(level=level)) for level in levels)
-            + (formulas_of(placed) if formulas else ())
-            for placed in self
-        )
-        flops, traffic, seconds = self.total.flop_count, self.total.byte_count(), self.total.time_expr
-        values = (flops, traffic, flops / traffic, flops / seconds)
-        moved = (shown(Add(*(one.count * one.operator.byte_count(level=level) for one in self))) for level in levels)
-        total = ("total", None, *map(shown, values), None, shown(seconds), *moved, *(None,) * len(extra))
-        title = f"{self.step.title} on {self.device.title if self.device else 'any device'}, {self.step.options.phase}"
-        return Table(title, COLUMNS + beside + extra, rows, self.statements, (total,))
-
-    def formula_table(self) -> Table:
-        """Every operator's formulas, with the letters they use."""
-        columns = (Column("operator"), Column("count"), Column("FLOPs", "FLOP"), Column("traffic", "byte"))
-        rows = tuple((placed.name, Formula(letters_count), *formulas_of(placed)) for placed, letters_count in self._with_letters())
-        return Table("formulas of one occurrence", columns, rows, self.legend)
-
-    def memory_table(self) -> Table:
-        """Weights, KV cache, activations, their sum, and whether that fits the device."""
-        columns = (Column("memory"), Column("bytes", "byte", "size", numeric=True))
-        rows = tuple((name.replace("_", " "), shown(value)) for name, value in self.memory_exprs.items())
-        verdict = {True: "fits the {} of {}", False: "does not fit the {} of {}"}.get(self.fits) if self.fits is not None else None
-        if verdict is None or self.device is None or self.device.capacity_figure is None:
-            return Table("memory", columns, rows, ("the device's capacity is not stated",) if self.device else ())
-        return Table("memory", columns, rows, (verdict.format(self.device.capacity_figure.printed, self.device.title),))
-
-    def _with_letters(self) -> Iterator[tuple[RooflinePoint, Expr]]:
-        return zip(self.operators, (count for _, count in self.step.symbolic), strict=True)
+        return view("analysis_statements")(self)
 
     @property
     def used_symbols(self) -> tuple[Symbol, ...]:
@@ -211,20 +144,7 @@ class Analysis:
     @property
     def legend(self) -> tuple[str, ...]:
         """What each letter means, and its number here."""
-        values = self.symbol_values
-        return tuple(
-            f"{symbol}: {symbols.VOCABULARY[symbol].meaning}" + (f" = {values[symbol]}" if symbol in values else "")
-            for symbol in self.used_symbols
-        )
-
-    def _repr_html_(self) -> str:
-        return self.table(formulas=True).html()
-
-    def _repr_latex_(self) -> str:
-        return self.table(formulas=True).latex()
-
-    def __rich__(self) -> Table:
-        return self.table()
+        return view("legend")(self)
 
 
 def analyze(step: Step, hardware: Device | str | Path | None = None) -> Analysis:

@@ -75,11 +75,6 @@ def _stated(device: Device, level: Level) -> Expr:
     raise DeviceError(f"device {device.name!r} states no bandwidth of its on-chip memory; give {name}")
 
 
-def shown_bandwidth(bandwidth: Expr) -> str:
-    """A bandwidth as a sentence tells it."""
-    return f"{float(bandwidth) / 1e9:g} GB/s" if bandwidth.is_number else str(bandwidth)
-
-
 def bandwidth_of(operator: Operator, level: Level, values: Values) -> Expr:
     """The bandwidth that applies to an operator's bytes of a level, a letter where it is not known."""
     if level is Level.MEMORY and operator.unit is not None:

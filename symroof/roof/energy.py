@@ -7,14 +7,13 @@ from pathlib import Path
 
 from sympy import Add, Expr, Integer, Max
 
+from symroof.answers import Answer
 from symroof.architectures.step import Step
 from symroof.errors import EinsumError, InputError, nearest, quote
 from symroof.hardware.device import Device
 from symroof.operators.energy import Energy
 from symroof.roof.analysis import Analysis, analyze
 from symroof.roof.roofline import RooflinePoint
-from symroof.roof.rows import shown
-from symroof.tabular import Column, Table
 from symroof.units import FLOP, JOULE, WATT, quantity
 
 
@@ -51,7 +50,7 @@ class OperatorEnergy:
 
 
 @dataclass(frozen=True)
-class StepEnergy:
+class StepEnergy(Answer):
     """The energy of a step, by operator and in all."""
 
     analysis: Analysis = field(repr=False)
@@ -69,21 +68,6 @@ class StepEnergy:
         """The whole step."""
         columns = ([getattr(one, what) for one in self.operators] for what in ("flop_count", "byte_count", "seconds", "joules_expr"))
         return OperatorEnergy("total", *(Add(*column) for column in columns))
-
-    def table(self) -> Table:
-        """Joules, FLOP per joule and watts of every operator and of the step."""
-        columns = (
-            Column("name", title="operator"),
-            Column("joules", "J", "energy", numeric=True),
-            Column("efficiency", "FLOP/J", numeric=True),
-            Column("power", "W", numeric=True),
-        )
-        *rows, total = (
-            (one.name, shown(one.joules_expr), shown(one.flop_count / one.joules_expr), shown(one.joules_expr / one.seconds))
-            for one in (*self.operators, self.total)
-        )
-        notes = [f"energy balance: {energy_balance(self.model)} FLOP/byte, where work and traffic cost as much"]
-        return Table("energy", columns, tuple(rows), tuple(notes), (total,))
 
 
 def energy(step: Step, hardware: Device | str | Path | None = None) -> StepEnergy:

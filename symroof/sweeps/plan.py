@@ -12,6 +12,7 @@ import numpy as np
 from sympy import Integer, Rational, Symbol
 
 from symroof import __version__, symbols
+from symroof.answers import view
 from symroof.architectures.model import Model, load_model
 from symroof.architectures.options import PHASES, Options
 from symroof.errors import InputError, nearest, quote
@@ -19,7 +20,6 @@ from symroof.hardware.device import Device
 from symroof.hardware.loader import load_hardware
 from symroof.roof.ceilings import stated
 from symroof.roof.costs import WIDTHS
-from symroof.roof.rows import provenance
 from symroof.sweeps.axes import Axis, axes, axis, symbol_of
 from symroof.sweeps.compile import engine_for
 from symroof.sweeps.formulas import StepFormulas, buffer_of, step_formulas
@@ -216,7 +216,7 @@ def _attributes(
     defaults = {"batch": "1", "weight_bits": "as published, else 16", "activation_bits": "16", "kv_bits": "16"}
     inputs = {name: value for name, value in defaults.items() if name not in asked.names}
     inputs |= {name: f"{one.values[0]:g}" for name, one in asked.fixed.items()}
-    sources = [f"{device.name}: {line}" for device in devices if device for line in provenance(device, tuple(device.peaks))]
+    sources = [f"{device.name}: {line}" for device in devices if device for line in view("provenance")(device, tuple(device.peaks))]
     overridden = [name for name in ("peak", "bandwidth") if name in (*asked.names, *asked.fixed)]
     if overridden:
         roof = "; one peak for all operators" if "peak" in overridden else ""

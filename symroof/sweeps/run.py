@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from symroof.answers import view
 from symroof.errors import InputError, quote
 from symroof.sweeps.dataset import need
 from symroof.sweeps.numpy_engine import cores
@@ -132,10 +132,5 @@ def _bar(request: Request, shown: bool) -> Iterator[Callable[[int], None]]:
     if not shown:
         yield lambda points: None
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (BarColumn(), TextColumn("{task.percentage:>3.0f}% of {task.total:.3g} points"), TimeRemainingColumn())
-    with Progress(*columns, console=Console(file=sys.stderr), transient=True) as bar:
-        task = bar.add_task("", total=request.size)
-        yield lambda points: bar.advance(task, points)
+    with view("progress_bar")(request.size) as advance:
+        yield advance

@@ -11,7 +11,7 @@ from typing import Any
 
 from sympy import Add, Basic, Mul, Rational, latex
 
-from symroof.markup import PAGE, latex_text, markdown_text
+from symroof.present.markup import PAGE, latex_text, markdown_text
 
 PREFIXES = ((10**15, "P"), (10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"), (1, ""))
 SMALL_PREFIXES = ((Rational(1, 10**3), "m"), (Rational(1, 10**6), "µ"), (Rational(1, 10**9), "n"), (Rational(1, 10**12), "p"))

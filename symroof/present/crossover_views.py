@@ -1,19 +1,21 @@
-"""A crossover for people: the derivation line by line, and a sentence in words."""
+"""How crossovers, payoffs, elasticities and proofs look: sentences, and derivations line by line."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from sympy import Basic, Expr, latex, oo
 from sympy.logic.boolalg import Boolean
 
+from symroof import symbols
+from symroof.algebra.intervals import Interval
 from symroof.algebra.signs import Solution
-from symroof.markup import latex_text
-from symroof.tabular import compact
-
-if TYPE_CHECKING:
-    from symroof.questions.crossover import Crossover, CrossoverBranch
+from symroof.present.markup import latex_text
+from symroof.present.tabular import compact
+from symroof.proof.claims import Certificate
+from symroof.questions.crossover import Crossover, CrossoverBranch
+from symroof.questions.payoff import Payoff
+from symroof.questions.sensitivity import Sensitivity
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ def align(answer: Crossover) -> str:
     return "\\begin{align*}\n" + " \\\\\n".join(lines) + "\n\\end{align*}"
 
 
-def sentence(answer: Crossover) -> str:
+def crossover_sentence(answer: Crossover) -> str:
     """The answer in words, with numbers where there are.
 
     >>> import symroof
@@ -137,3 +139,41 @@ def _in_letters(solution: Solution, answer: Crossover) -> str:
 
 def _plain(value: Expr) -> str:
     return "infinity" if value == oo else str(value) if value.is_Integer else f"{float(value):.6g}"
+
+
+def aligned(answer: Crossover) -> str:
+    """The derivation for a notebook."""
+    lines = [rf"\text{{{line.words}}}:\quad & {line.latex}" for line in reasoning(answer)]
+    return "$$\\begin{aligned}" + r" \\ ".join(lines) + "\\end{aligned}$$"
+
+
+def payoff_sentence(payoff: Payoff) -> str:
+    """Where a technique pays, in words."""
+    name = symbols.option_name(payoff.over.symbol)
+    parts = [
+        f"{stretch.bound} {_range(stretch, name)}"
+        for stretch in payoff.intervals
+        if stretch.low != stretch.high or len(payoff.intervals) == 1
+    ]
+    return "; ".join(parts) + (f" ({payoff.intervals[-1].high} is the last that was tried)" if payoff.tried else "")
+
+
+def _range(stretch: Interval, name: str) -> str:
+    low, high = (f"{float(end):.6g}" if end.is_finite else "" for end in (stretch.low, stretch.high))
+    return f"for {name} from {low} to {high}" if high else f"for {name} from {low} on"
+
+
+def purchase_advice(answer: Sensitivity) -> str:
+    """What to buy, in words."""
+    bandwidth, peak = (float(-answer.values[symbol]) for symbol in (symbols.BW, symbols.P))
+    return f"one percent more bandwidth saves {bandwidth:.3f} percent of the time, one percent more peak {peak:.3f}: buy {answer.buy}"
+
+
+def certificate_latex(answer: Certificate) -> str:
+    """The claim, the polynomial and the certificate as a LaTeX align environment."""
+    lines = [
+        rf"& \text{{{latex_text(answer.claim)}: {answer.verdict}}}",
+        rf"& F\,BW - B\,P \ \text{{has the sign of}}\ {latex(answer.slack)}",
+        *([rf"& \text{{{latex_text(answer.certificate)}}}"] if answer.certificate else []),
+    ]
+    return "% needs \\usepackage{amsmath}\n\\begin{align*}\n" + " \\\\\n".join(lines) + "\n\\end{align*}"

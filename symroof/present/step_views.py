@@ -1,0 +1,177 @@
+"""How steps, analyses, their energy and their operators look: tables, the conventions in words, where figures come from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from sympy import Add, Expr, latex, nan, oo
+
+from symroof import symbols
+from symroof.architectures.step import Step
+from symroof.hardware.device import Device
+from symroof.operators.operator import Operator
+from symroof.operators.tensor import Level
+from symroof.present.tabular import Column, Formula, Table, compact
+from symroof.roof.analysis import Analysis
+from symroof.roof.ceilings import BANDWIDTH
+from symroof.roof.energy import StepEnergy, energy_balance
+from symroof.roof.roofline import RooflinePoint
+from symroof.symbols import substitute
+
+
+def provenance(device: Device, data_types: Sequence[str]) -> Iterator[str]:
+    """Where the roof's figures come from, with what their files note."""
+    figures = {f"{name} peak": device.peaks[name].dense for name in data_types} | {"bandwidth": device.bandwidth_figure}
+    for what, figure in figures.items():
+        source = f"{figure.source.title}, {figure.source.date}" if figure.source else "source not stated"
+        yield f"{what}: {source}" + (f" ({figure.note})" if figure.note else "")
+
+
+COLUMNS = (
+    Column("name", title="operator"),
+    Column("count", numeric=True, prefixed=False),
+    Column("flops", "FLOP", "FLOPs", numeric=True),
+    Column("bytes", "byte", "traffic", numeric=True),
+    Column("intensity", "FLOP/byte", numeric=True, prefixed=False),
+    Column("performance", "FLOP/s", numeric=True),
+    Column("bound", fixed=True),
+    Column("time", "s", numeric=True),
+)
+
+
+def row_of(placed: RooflinePoint) -> tuple[object, ...]:
+    """An operator's cells under COLUMNS."""
+    values = (placed.operator.flop_count, placed.operator.byte_count(), placed.intensity_expr, placed.performance_expr)
+    told = (None if value in (oo, nan) else shown(value) for value in values)
+    return (placed.name, shown(placed.count), *told, placed.bound or "depends", shown(placed.time_expr))
+
+
+def levels_beside(placed: Iterable[RooflinePoint]) -> tuple[Level, ...]:
+    """The levels other than memory that some operator moves bytes over."""
+    touched = {level for one in placed for level in one.operator.levels}
+    return tuple(level for level in Level if level in touched and level is not Level.MEMORY)
+
+
+def formulas_of(placed: RooflinePoint) -> tuple[Formula, Formula]:
+    """An operator's FLOPs and bytes in letters."""
+    return Formula(placed.symbolic.flop_count), Formula(placed.symbolic.byte_count())
+
+
+def shown(value: Expr) -> object:
+    """A number as it is, an expression as a formula."""
+    return value if value.is_number else Formula(value)
+
+
+def operator_latex(operator: Operator) -> str:
+    """An operator's FLOPs and bytes for a notebook."""
+    name = operator.name.replace("_", r"\_")
+    flops, traffic = latex(compact(operator.flop_count)), latex(compact(operator.byte_count()))
+    return rf"$\displaystyle \text{{{name}}}:\quad F = {flops}\ \mathrm{{FLOP}},\quad B = {traffic}\ \mathrm{{byte}}$"
+
+
+def step_table(step: Step) -> Table:
+    """Every operator with its formulas."""
+    columns = (Column("operator"), Column("kind"), Column("count", numeric=True), Column("FLOPs", "FLOP"), Column("traffic", "byte"))
+    rows = tuple(
+        (operator.name, str(operator.kind), Formula(count), Formula(operator.flop_count), Formula(operator.byte_count()))
+        for operator, count in step.graph
+    )
+    return Table(f"{step.title}, {step.options.phase}", columns, rows, step.statements)
+
+
+def analysis_statements(analysis: Analysis) -> tuple[str, ...]:
+    """The conventions the numbers follow, one sentence each."""
+    lines = list(analysis.step.statements)
+    if analysis.device:
+        roofs = dict.fromkeys(
+            (placed.data_type, placed.peak) for placed in analysis.operators if placed.data_type and placed.operator.unit is None
+        )
+        peaks = ", ".join(f"{name} {float(peak) / 1e12:g} TFLOP/s" for name, peak in roofs)
+        bandwidth = float(analysis.device.bandwidth_figure.value) / 1e9
+        ideal = ", no launch overhead" if analysis.graph.ceilings.launch == 0 else ""
+        lines.append(f"roof: {peaks} (dense), {bandwidth:g} GB/s; operators run one after the other{ideal}")
+        lines += provenance(analysis.device, [name for name, _ in roofs])
+    lines += _overheads(analysis)
+    lines += [f"{symbol} = {definition}" for symbol, definition in analysis.step.symbolic.definitions.items()]
+    return tuple(lines)
+
+
+def _overheads(analysis: Analysis) -> Iterator[str]:
+    """What the time has that a plain roofline has not, and tokens per step where it is not one."""
+    letters, ceilings = analysis.step.symbolic, analysis.graph.ceilings
+    for level in levels_beside(analysis):
+        bandwidth = substitute(BANDWIDTH[level], analysis.values)
+        rate = f"{float(bandwidth) / 1e9:g} GB/s" if bandwidth.is_number else str(bandwidth)
+        yield f"bytes over the {level} at {rate}, overlapping with the operator's own work"
+    if ceilings.compute != 1 or ceilings.levels:
+        factors = {"peak": ceilings.compute, **{str(level): factor for level, factor in ceilings.levels.items()}}
+        yield "factors on the ceilings: " + ", ".join(f"{name} {factor}" for name, factor in factors.items())
+    if letters.tokens != 1:
+        tokens = analysis.graph.tokens
+        seconds = analysis.total.time_expr / tokens
+        numbers = f" = {float(tokens):.5g}; time per token {float(seconds) * 1e3:.5g} ms" if seconds.is_number else ""
+        yield f"tokens of each sequence that a step completes: {letters.tokens}{numbers}"
+
+
+def legend(analysis: Analysis) -> tuple[str, ...]:
+    """What each letter means, and its number here."""
+    values = analysis.symbol_values
+    return tuple(
+        f"{symbol}: {symbols.VOCABULARY[symbol].meaning}" + (f" = {values[symbol]}" if symbol in values else "")
+        for symbol in analysis.used_symbols
+    )
+
+
+def analysis_table(analysis: Analysis, *, formulas: bool = False) -> Table:
+    """Every operator of the step and the total, in numbers, or with the formulas too."""
+    extra = (Column("formula_flops", "FLOP", "FLOPs"), Column("formula_bytes", "byte", "traffic")) if formulas else ()
+    levels = levels_beside(analysis)
+    beside = tuple(Column(f"{level}_bytes", "byte", f"over the {level}", numeric=True) for level in levels)
+    rows = tuple(
+        row_of(placed)
+        + tuple(shown(placed.operator.byte_count(level=level)) for level in levels)
+        + (formulas_of(placed) if formulas else ())
+        for placed in analysis
+    )
+    flops, traffic, seconds = analysis.total.flop_count, analysis.total.byte_count(), analysis.total.time_expr
+    values = (flops, traffic, flops / traffic, flops / seconds)
+    moved = (shown(Add(*(placed.count * placed.operator.byte_count(level=level) for placed in analysis))) for level in levels)
+    total = ("total", None, *map(shown, values), None, shown(seconds), *moved, *(None,) * len(extra))
+    title = f"{analysis.step.title} on {analysis.device.title if analysis.device else 'any device'}, {analysis.step.options.phase}"
+    return Table(title, COLUMNS + beside + extra, rows, analysis.statements, (total,))
+
+
+def formula_table(analysis: Analysis) -> Table:
+    """Every operator's formulas, with the letters they use."""
+    columns = (Column("operator"), Column("count"), Column("FLOPs", "FLOP"), Column("traffic", "byte"))
+    rows = tuple(
+        (placed.name, Formula(count), *formulas_of(placed)) for placed, (_, count) in zip(analysis, analysis.step.symbolic, strict=True)
+    )
+    return Table("formulas of one occurrence", columns, rows, legend(analysis))
+
+
+def memory_table(analysis: Analysis) -> Table:
+    """Weights, KV cache, activations, their sum, and whether that fits the device."""
+    columns = (Column("memory"), Column("bytes", "byte", "size", numeric=True))
+    rows = tuple((name.replace("_", " "), shown(value)) for name, value in analysis.memory_exprs.items())
+    capacity = analysis.device.capacity_figure if analysis.device else None
+    if analysis.device is None or capacity is None or analysis.fits is None:
+        return Table("memory", columns, rows, ("the device's capacity is not stated",) if analysis.device else ())
+    verdict = "fits" if analysis.fits else "does not fit"
+    return Table("memory", columns, rows, (f"{verdict} the {capacity.printed} of {analysis.device.title}",))
+
+
+def energy_table(energy: StepEnergy) -> Table:
+    """Joules, FLOP per joule and watts of every operator and of the step."""
+    columns = (
+        Column("name", title="operator"),
+        Column("joules", "J", "energy", numeric=True),
+        Column("efficiency", "FLOP/J", numeric=True),
+        Column("power", "W", numeric=True),
+    )
+    *rows, total = (
+        (entry.name, shown(entry.joules_expr), shown(entry.flop_count / entry.joules_expr), shown(entry.joules_expr / entry.seconds))
+        for entry in (*energy.operators, energy.total)
+    )
+    balance = f"energy balance: {energy_balance(energy.model)} FLOP/byte, where work and traffic cost as much"
+    return Table("energy", columns, tuple(rows), (balance,), (total,))
