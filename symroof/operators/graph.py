@@ -70,6 +70,7 @@ class Graph:
     energy : what its work, its traffic and its time cost in joules, where that is asked for.
     pass_tokens : tokens that share one read of a layer's weights; every union over tokens has them in its exponent.
     routing : how many experts of a layer these tokens touch; None for a dense model.
+    tile : side of the tiles that products with weights are computed in; None where no on-chip traffic is counted.
     devices : how many devices the step runs on; its figures are those of one of them.
     applied : the techniques it went through, in order.
 
@@ -85,6 +86,7 @@ class Graph:
     prompt_tokens: Expr = S.Zero
     pass_tokens: Expr = S.One
     routing: Routing | None = None
+    tile: Expr | None = None
     devices: Expr = S.One
     applied: tuple[Any, ...] = ()
 
@@ -299,6 +301,12 @@ class Graph:
         definitions = {symbol: unions(meaning) for symbol, meaning in self.definitions.items()}
         return replace(graph, blocks=blocks, definitions=definitions, pass_tokens=tokens).with_routing(routing)
 
+    def tiled(self) -> Graph:
+        """The graph with its tile on every operator, on those that were added since it was given too."""
+        if self.tile is None or all(operator.tile is not None for operator, _ in self):
+            return self
+        return self.map(operator=lambda _, operator, block: replace(operator, tile=self.tile))
+
     def with_routing(self, routing: Routing | None) -> Graph:
         """The graph whose tokens choose their experts so."""
         if routing is None:
@@ -356,6 +364,7 @@ class Graph:
             prompt_tokens=substitute(self.prompt_tokens, values),
             pass_tokens=substitute(self.pass_tokens, values),
             routing=self.routing.bind(values) if self.routing else None,
+            tile=None if self.tile is None else substitute(self.tile, values),
             devices=substitute(self.devices, values),
             ceilings=self.ceilings.bind(values),
             energy=self.energy.bind(values) if self.energy else None,

@@ -13,6 +13,7 @@ from sympy import Add, Expr, S
 from symroof.answers import Answer
 from symroof.operators.demands import Resource
 from symroof.operators.facts import Kind, Role
+from symroof.operators.on_chip import on_chip_reads
 from symroof.operators.tensor import Access, Axes, Level, Space, Storage, Tensor
 from symroof.symbols import Values, substitute
 from symroof.units import BYTE, FLOP, INTENSITY, quantity
@@ -78,6 +79,8 @@ class Operator(Answer):
     unit : the device that runs it, where that is not the step's; what is at the host's level is in that unit's memory.
     latency : seconds it takes besides its work and its bytes (the steps of a collective).
     occupancy : the share of the device's processors that have work, and so of peak and memory bandwidth.
+    passes : how many passes its figures add up, each of which reads the weights anew (chunks of a prompt, micro-batches).
+    tile : side of the square tiles of a product with a weight; None where no on-chip traffic is counted.
     role : what it is in the model.
     linear_in : how many of its first activations its result is a sum of, each times something else; 0 where it is not linear.
     prefix : what stands before its name where several kinds of layers have the same operators.
@@ -93,7 +96,8 @@ class Operator(Answer):
     Examples
     --------
     >>> from symroof.operators.linear import linear
-    >>> from symroof.operators.tensor import Space, Storage, Tensor, axes_of
+    >>> from symroof.operators.on_chip import on_chip_reads
+    from symroof.operators.tensor import Space, Storage, Tensor, axes_of
     >>> from symroof.symbols import b, s, d, f
     >>> space = Space({"b": b, "s": s, "d": d, "f": f})
     >>> x = Tensor("x", axes_of("b s d"), Storage.ACTIVATION, space)
@@ -117,6 +121,8 @@ class Operator(Answer):
     unit: Unit | None = None
     latency: Expr = S.Zero
     occupancy: Expr = S.One
+    passes: Expr = S.One
+    tile: Expr | None = None
     role: Role = Role.OTHER
     linear_in: int = 0
     prefix: str = ""
@@ -165,7 +171,7 @@ class Operator(Answer):
     def ledger(self) -> Mapping[tuple[Storage, Direction, Level], Expr]:
         """Bytes moved, by where they live, which way they go and the level they cross; entries without traffic are absent."""
         booked: dict[tuple[Storage, Direction, Level], list[Expr]] = {}
-        for way, accesses in ((Direction.READ, self.reads), (Direction.WRITE, self.writes)):
+        for way, accesses in ((Direction.READ, (*self.reads, *on_chip_reads(self))), (Direction.WRITE, self.writes)):
             for access in accesses:
                 if access.byte_count != 0:
                     booked.setdefault((access.tensor.storage, way, self.level_of(access)), []).append(access.byte_count)
@@ -223,7 +229,7 @@ class Operator(Answer):
     @functools.cached_property
     def levels(self) -> tuple[Level, ...]:
         """The levels that its operands cross, be it with no byte."""
-        touched = {self.level_of(access) for access in (*self.reads, *self.writes)}
+        touched = {self.level_of(access) for access in (*self.reads, *self.writes, *on_chip_reads(self))}
         return tuple(level for level in Level if level in touched)
 
     @property
@@ -254,5 +260,7 @@ class Operator(Answer):
             writes=moved(self.writes),
             latency=substitute(self.latency, values),
             occupancy=substitute(self.occupancy, values),
+            passes=substitute(self.passes, values),
+            tile=None if self.tile is None else substitute(self.tile, values),
             unit=None if self.unit is None else self.unit.bind(values),
         )

@@ -106,7 +106,6 @@ class Example:
 class Fact(StrEnum):
     """What holds on a step as a model gives it, and may hold no more after a technique; a technique requires some of it."""
 
-    OPEN_OPERANDS = "operands that no on-chip tiles were counted for yet"
     WHOLE_STEP = "a step that no pipeline has cut into slots"
     WHOLE_BATCH = "all sequences of the batch on the device"
     ONE_CONTEXT = "attention of every sequence over one context of its own"
@@ -175,12 +174,12 @@ class Technique(ABC):
         if not isinstance(what, Step):
             self.check_order(what)
             graph = self.on_graph(what)
-            return what if graph is what else replace(graph, applied=(*what.applied, self))
+            return what if graph is what else replace(graph.tiled(), applied=(*what.applied, self))
         if what.options.phase not in self.phases:
             raise InputError(f"{self.name}: this is a {what.options.phase} step; expected {' or '.join(self.phases)}")
         self.check_order(what.symbolic)
         after = self.on_step(what)
-        return replace(after, symbolic=replace(after.symbolic, applied=(*what.symbolic.applied, self)))
+        return replace(after, symbolic=replace(after.symbolic.tiled(), applied=(*what.symbolic.applied, self)))
 
     @abstractmethod
     def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:

@@ -15,7 +15,7 @@ from symroof.operators.graph import Graph
 from symroof.operators.operator import Operator
 from symroof.operators.tensor import DEFAULT_BITS, Access, Axes, Storage, Tensor
 from symroof.techniques.compression.selectors import Wider, linears, map_operators, matrix, shapes
-from symroof.techniques.technique import Example, Fact, Number, Technique, number, word
+from symroof.techniques.technique import Example, Number, Technique, number, word
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,6 @@ class LowRank(Technique):
     summary = "each matrix as the product of two thin ones"
     survey = "3.4"
     source = "arXiv:2207.00112"
-    requires = frozenset({Fact.OPEN_OPERANDS})
     example = Example(over="rank", at=1024)
 
     rank: Number = number(symbols.rho)

@@ -60,7 +60,7 @@ class PruneChannels(Technique):
     summary = "whole MLP channels or heads are left out"
     survey = "3.2"
     source = "arXiv:2305.11627"
-    requires = frozenset({Fact.OPEN_OPERANDS, Fact.ALL_LAYERS})
+    requires = frozenset({Fact.ALL_LAYERS})
     example = Example(settings={"share": Fraction(1, 2)})
 
     share: Number = number(symbols.chi)

@@ -14,7 +14,7 @@ from symroof.errors import InputError
 from symroof.operators.graph import Graph
 from symroof.operators.operator import Operator
 from symroof.techniques.compression.selectors import Wider, linears, map_operators, matrix, shapes
-from symroof.techniques.technique import Example, Fact, Number, Technique, number, word
+from symroof.techniques.technique import Example, Number, Technique, number, word
 
 HALF, METADATA, PERIOD = Rational(1, 2), Integer(2), 4
 """Density, bits of index per kept weight, and inputs per group of the pattern 2:4."""
@@ -61,7 +61,6 @@ class Sparsify(Technique):
     summary = "zeros among the weights are not stored"
     survey = "3.2"
     source = "arXiv:2309.10285"
-    requires = frozenset({Fact.OPEN_OPERANDS})
     example = Example(over="density", settings={"index": 16}, at=Fraction(1, 4))
 
     density: Number = number(symbols.sigma)

@@ -60,7 +60,7 @@ class ContextualSparsity(Technique):
     summary = "each token uses a share of the neurons or heads"
     survey = "4.1"
     source = "arXiv:2310.17157"
-    requires = frozenset({Fact.OPEN_OPERANDS, Fact.WHOLE_STEP, Fact.WHOLE_BATCH, Fact.OWN_STEP})
+    requires = frozenset({Fact.WHOLE_STEP, Fact.WHOLE_BATCH, Fact.OWN_STEP})
     removes = frozenset({Fact.ALL_LAYERS, Fact.WHOLE_CACHE})
     example = Example(model="opt-6.7b", part="up_proj", over="batch", settings={"share": Rational(1, 10)})
 
