@@ -96,8 +96,7 @@ class Operator(Answer):
     Examples
     --------
     >>> from symroof.operators.linear import linear
-    >>> from symroof.operators.on_chip import on_chip_reads
-    from symroof.operators.tensor import Space, Storage, Tensor, axes_of
+    >>> from symroof.operators.tensor import Space, Storage, Tensor, axes_of
     >>> from symroof.symbols import b, s, d, f
     >>> space = Space({"b": b, "s": s, "d": d, "f": f})
     >>> x = Tensor("x", axes_of("b s d"), Storage.ACTIVATION, space)
