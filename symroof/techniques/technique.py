@@ -109,6 +109,9 @@ class Fact(StrEnum):
     WHOLE_STEP = "a step that no pipeline has cut into slots"
     WHOLE_BATCH = "all sequences of the batch on the device"
     ONE_CONTEXT = "attention of every sequence over one context of its own"
+    OWN_CONTEXT = "contexts of which no two sequences share a part"
+    ONE_PART = "attention over each context in one part"
+    NO_CHUNK = "a step that carries no chunk of a prompt"
     WHOLE_PROMPT = "prompts that are on one device"
     ALL_LAYERS = "tokens that run through whole layers"
     OWN_STEP = "a step of which no draft's cost is a share"
@@ -209,7 +212,8 @@ class Technique(ABC):
             if self.once and earlier.name == self.name:
                 raise InputError(f"{self.name}: is applied already, and once is all")
             for fact in sorted(self.requires & earlier.removed):
-                raise InputError(f"{self.name}: must come before {earlier.name} in the chain: it needs {fact}")
+                way = "does not go with" if earlier.requires & self.removed else "must come before"
+                raise InputError(f"{self.name}: {way} {earlier.name} in a chain: it needs {fact}")
 
     @property
     def removed(self) -> frozenset[Fact]:

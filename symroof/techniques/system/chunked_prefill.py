@@ -16,7 +16,7 @@ from symroof.operators.facts import Kind
 from symroof.operators.graph import Block, Graph
 from symroof.operators.operator import Operator
 from symroof.operators.tensor import Access, Storage, Tensor
-from symroof.techniques.system.token_axes import attends, refuse_windows, require_phase, touched
+from symroof.techniques.system.token_axes import attends, refuse_windows, require_phase
 from symroof.techniques.technique import Example, Fact, Number, Technique, number
 
 ROWS = ("s", "u", "s_c")
@@ -69,10 +69,39 @@ class ChunkedPrefill(Technique):
 
     def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
         refuse_windows(self.name, graph)
-        spaces = [operator.space for operator, _ in graph]
-        if not all(space.causal for space in spaces):
+        if not all(operator.space.causal for operator, _ in graph):
             raise InputError(f"{self.name}: without a causal mask a chunk would have to look at chunks after it")
-        return replace(graph.each(_Chunks(given["chunk"]).operator), definitions=touched(graph, {symbols.s: given["chunk"]}))
+        chunk = given["chunk"]
+
+        def of_chunk(tensor: Tensor) -> Tensor:
+            """Activations of one chunk's rows; logits of the last token stay."""
+            if tensor.storage is not Storage.ACTIVATION or not {*ROWS} & {*tensor.axes}:
+                return tensor
+            sizes = {axis: chunk for axis in ROWS if tensor.space.sizes.get(axis) == tensor.space.sizes["s"]}
+            return replace(tensor, space=tensor.space.resized(sizes))
+
+        def of_all(old: Access, new: Access, operator: Operator) -> Access:
+            """Accesses that add up to those of all chunks."""
+            axes, count = old.touched, operator.space.sizes["s"] / chunk
+            if {*ROWS} & {*axes}:
+                times = old.tensor.space.points(axes) / new.tensor.space.points(axes)
+            elif "t" in axes:
+                times = _passes(operator, chunk) if operator.kind is Kind.FUSED_ATTENTION else (count + 1) / 2
+            else:
+                last = any("u" in access.tensor.axes for access in operator.writes) and operator.space.sizes["u"] == 1
+                times = Integer(1) if last else count
+            return replace(new, repeats=new.repeats * times)
+
+        def expanded(old: Operator, new: Operator, _: Block) -> Operator:
+            """Keys that are expanded from the whole context are expanded for every chunk."""
+            if attends(old) or not any("t" in piece.axes for piece in old.work):
+                return new
+            again = (old.space.sizes["s"] / chunk + 1) / 2
+            return replace(new, space=new.space.resized({"t": new.space.sizes["t"] * again}))
+
+        queries = graph.blocks[0].operators[0].space.sizes["s"]
+        cut = graph.map(tensor=of_chunk, access=of_all, operator=expanded)
+        return cut.with_pass_tokens(graph.pass_tokens * chunk / queries)
 
     def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
         return (
@@ -82,45 +111,9 @@ class ChunkedPrefill(Technique):
         )
 
 
-class _Chunks:
-    """One chunk's tensors, with accesses that add up to those of all chunks."""
-
-    def __init__(self, chunk: Expr) -> None:
-        self.chunk = chunk
-        self.tensors: dict[int, Tensor] = {}
-
-    def operator(self, operator: Operator, _: Block) -> Operator:
-        space = operator.space
-        count = space.sizes["s"] / self.chunk
-        again = (count + 1) / 2
-        last = any("u" in access.tensor.axes for access in operator.writes) and space.sizes["u"] == 1
-
-        def moved(access: Access) -> Access:
-            axes = access.axes or access.tensor.axes
-            made = self._tensor(access.tensor)
-            if {*ROWS} & {*axes}:
-                times = access.tensor.space.points(axes) / made.space.points(axes)
-            elif "t" in axes:
-                times = self._passes(operator, count) if operator.kind is Kind.FUSED_ATTENTION else again
-            else:
-                times = Integer(1) if last else count
-            return replace(access, tensor=made, repeats=access.repeats * times)
-
-        if any("t" in piece.axes for piece in operator.work) and not attends(operator):  # keys expanded from the whole context
-            space = space.resized({"t": space.sizes["t"] * again})
-        return replace(operator, space=space, reads=tuple(map(moved, operator.reads)), writes=tuple(map(moved, operator.writes)))
-
-    def _passes(self, operator: Operator, count: Expr) -> Expr:
-        """How often all chunks read a row, over how often one prompt at once would: block by block, up to its own last row."""
-        blocks = ceiling(self.chunk / symbols.R)
-        rows = symbols.R * blocks * (blocks - 1) / 2 + self.chunk
-        total = count * rows + blocks * self.chunk * count * (count - 1) / 2
-        return total / (operator.space.sizes["t"] * cache_passes(operator.space))
-
-    def _tensor(self, tensor: Tensor) -> Tensor:
-        if tensor.storage is not Storage.ACTIVATION or not {*ROWS} & {*tensor.axes}:
-            return tensor
-        if id(tensor) not in self.tensors:
-            sizes = {axis: self.chunk for axis in ROWS if tensor.space.sizes.get(axis) == tensor.space.sizes["s"]}
-            self.tensors[id(tensor)] = replace(tensor, space=tensor.space.resized(sizes))
-        return self.tensors[id(tensor)]
+def _passes(operator: Operator, chunk: Expr) -> Expr:
+    """How often all chunks read a row, over how often one prompt at once would: block by block, up to its own last row."""
+    count, blocks = operator.space.sizes["s"] / chunk, ceiling(chunk / symbols.R)
+    rows = symbols.R * blocks * (blocks - 1) / 2 + chunk
+    total = count * rows + blocks * chunk * count * (count - 1) / 2
+    return total / (operator.space.sizes["t"] * cache_passes(operator.space))

@@ -10,7 +10,7 @@ from sympy import Expr
 from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.operators.graph import Graph
-from symroof.techniques.system.parallelism import Parallel, axis_sizes, substituted
+from symroof.techniques.system.parallelism import Parallel, axis_sizes
 from symroof.techniques.technique import Example, Fact
 
 
@@ -50,8 +50,7 @@ class DataParallel(Parallel):
     example = Example(part="total", settings={"degree": 8}, inputs={"batch": 64})
 
     def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
-        n = given["degree"]
-        return substituted(graph, {symbols.b: symbols.b / n, symbols.b_p: symbols.b_p / n})
+        return graph.replaced({letter: letter / given["degree"] for letter in (symbols.b, symbols.b_p)})
 
     def check(self, step: Step) -> None:
         prompts = step.symbolic.definitions.get(symbols.b_p)  # of a mixed batch

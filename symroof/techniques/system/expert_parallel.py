@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from sympy import Expr
@@ -11,8 +11,9 @@ from symroof.architectures.step import Step
 from symroof.operators.collective import all_to_all
 from symroof.operators.graph import Block, Graph
 from symroof.operators.operator import Operator
-from symroof.operators.tensor import Access, Storage, Tensor
-from symroof.techniques.system.parallelism import Linked, axis_sizes, divided, refused, respaced
+from symroof.operators.select import routed
+from symroof.operators.tensor import Storage, Tensor
+from symroof.techniques.system.parallelism import Linked, axis_sizes, divided, refused
 from symroof.techniques.technique import Example, Fact
 
 
@@ -57,39 +58,40 @@ class ExpertParallel(Linked):
 
     def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
         n, latency = given["degree"], given["latency"]
-        routed = {id(access.tensor) for operator, _ in graph for access in _expert_weights(operator)}
-        if not routed:
+        experts = {access.tensor for operator, _ in graph for access in operator.reads if routed(access)}
+        if not experts:
             raise refused(self, "there are no routed experts here; it takes a mixture of experts")
-        spread = graph.map(tensor=_each_once(lambda tensor: _spread(tensor, n) if id(tensor) in routed else tensor))
-        apart = respaced(spread, divided(("b",), n))
-        return replace(apart, blocks=tuple(self._exchanged(block, n, latency) for block in apart.blocks))
+        sequences, share = divided(("b",), n), divided(("b", "E", "X"), n)
+
+        def spread(tensor: Tensor) -> Tensor:
+            return replace(tensor, space=(share if tensor in experts else sequences)(tensor.space))
+
+        cut = graph.map(space=sequences, tensor=spread).with_pass_tokens(graph.pass_tokens / n, routed=False)
+        return replace(cut, blocks=tuple(self._exchanged(block, n, latency) for block in cut.blocks))
 
     def _exchanged(self, block: Block, n: Expr, latency: Expr) -> Block:
         """The block with an all-to-all in front of its experts and one behind."""
-        experts = [operator for operator in block.operators if _expert_weights(operator)]
+        experts = [operator for operator in block.operators if any(routed(access) for access in operator.reads)]
         if not experts:
             return block
         first, last = experts[0], experts[-1]
         inputs = [access for access in first.reads if access.tensor.storage is Storage.ACTIVATION]
-        rows = inputs[0]
+        rows, result = inputs[0], last.written
         if len(inputs) > 1 or "K" not in rows.axes or "K" not in last.result.axes:
             raise refused(self, "give it before the fusion, which would go across an all-to-all:", first.name)
         taken = Tensor(f"{first.name}.all_to_all", rows.axes, Storage.ACTIVATION, rows.tensor.space, rows.tensor.bits)
-        given = replace(last.result, name=f"{last.name}.partial")
+        given = replace(result, tensor=replace(result.tensor, name=f"{last.name}.partial"))
         made: list[Operator] = []
         for operator in block.operators:
-            changed = operator
             if operator is first:
                 made.append(all_to_all(f"{first.name}.all_to_all", rows, taken, n, latency).made_from(first))
-            if any(operator is one for one in experts):
+            if operator in experts:
                 reads = (replace(access, tensor=taken) if access.tensor is rows.tensor else access for access in operator.reads)
-                changed = replace(operator, reads=tuple(reads))
-            if operator is last:
-                made.append(replace(changed, writes=(replace(last.writes[0], tensor=given),)))
-                back = all_to_all(f"{last.name}.all_to_all", replace(last.writes[0], tensor=given), last.result, n, latency)
-                made.append(back.made_from(last))
+                made.append(replace(operator, reads=tuple(reads), writes=(given,) if operator is last else operator.writes))
             else:
-                made.append(changed)
+                made.append(operator)
+            if operator is last:
+                made.append(all_to_all(f"{last.name}.all_to_all", given, result.tensor, n, latency).made_from(last))
         return replace(block, operators=tuple(made))
 
     def check(self, step: Step) -> None:
@@ -105,24 +107,3 @@ class ExpertParallel(Linked):
             "tokens spread evenly over devices and experts",
             f"expert-parallel: ({n} - 1)/{n} of the experts' inputs and results go over {self.crossing(given)}",
         )
-
-
-def _expert_weights(operator: Operator) -> list[Access]:
-    return [access for access in operator.reads if access.tensor.storage is Storage.WEIGHT and "X" in access.axes]
-
-
-def _spread(tensor: Tensor, n: Expr) -> Tensor:
-    change = divided(("E", "X"), n)
-    return replace(tensor, space=change(tensor.space))
-
-
-def _each_once(change: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    """The change, with one answer for one tensor."""
-    made: dict[int, Tensor] = {}
-
-    def once(tensor: Tensor) -> Tensor:
-        if id(tensor) not in made:
-            made[id(tensor)] = change(tensor)
-        return made[id(tensor)]
-
-    return once

@@ -92,15 +92,15 @@ class FlashAttention(Technique):
 
     def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
         found = attention_of(graph, self.name)
-        blocks: dict[int, Block] = {}
+        blocks: dict[Block, Block] = {}
         definitions = dict(graph.definitions)
         for block, members in found:
             whole = as_flash_attention(members, fused(graph, block, members))
-            blocks[id(block)] = replace_group(block, members, [whole])
+            blocks[block] = replace_group(block, members, [whole])
             if any(symbols.R in access.repeats.free_symbols for access in whole.reads):
                 components, group = block_shape(members[0])
                 definitions[symbols.R] = positions(components, group, given.get("rows"))
-        return replace(graph, blocks=tuple(blocks.get(id(block), block) for block in graph.blocks), definitions=definitions)
+        return replace(graph, blocks=tuple(blocks.get(block, block) for block in graph.blocks), definitions=definitions)
 
     def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
         tile = "Algorithm 1's from the on-chip buffer" if self.rows is None else f"of B_r = {self.rows} query rows"

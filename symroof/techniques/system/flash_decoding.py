@@ -80,7 +80,8 @@ class FlashDecoding(Technique):
     survey = "5.1"
     source = "https://crfm.stanford.edu/2023/10/12/flashdecoding.html"
     phases = ("decode",)
-    requires = frozenset({Fact.ONE_CONTEXT, Fact.WHOLE_PROMPT})
+    requires = frozenset({Fact.ONE_CONTEXT, Fact.WHOLE_PROMPT, Fact.NO_CHUNK})
+    removes = frozenset({Fact.ONE_PART})
     example = Example(
         model="llama-3-8b",
         part="attention",
@@ -105,14 +106,12 @@ class FlashDecoding(Technique):
         return given, defined
 
     def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
-        if any(technique.name == "mixed-batch" for technique in graph.applied):
-            raise InputError(f"{self.name} does not go with mixed-batch: the chunk's attention is not split")
         roles = {operator.role for operator, _ in graph}
         if not roles & ATTENTION_ROLES:
             raise InputError(f"{self.name}: this step has no attention")
         if Role.ATTENTION not in roles:
             graph = FlashAttention().on_graph(graph)
-        if any(technique.name == self.name and technique.splits != 1 for technique in graph.applied):
+        if Role.MERGE in roles:
             raise InputError(f"{self.name}: attention is split already")
         definitions = dict(graph.definitions)
 

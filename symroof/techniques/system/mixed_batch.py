@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import cast
@@ -17,7 +18,7 @@ from symroof.operators.graph import Block, Graph
 from symroof.operators.operator import Operator
 from symroof.operators.state_space import convolved
 from symroof.operators.tensor import Access, Space, Tensor
-from symroof.techniques.system.token_axes import attends, paired, refuse_windows, require_phase, rows_of, touched
+from symroof.techniques.system.token_axes import attends, paired, refuse_windows, require_phase, rows_of
 from symroof.techniques.technique import Example, Fact, Number, Technique, number, word
 
 PER_TOKEN = ("t", "u", "s_c")
@@ -60,8 +61,9 @@ class MixedBatch(Technique):
     survey = "5.3"
     source = "arXiv:2308.16369"
     phases = ("decode",)
-    requires = frozenset({Fact.WHOLE_BATCH, Fact.WHOLE_STEP})
-    removes = frozenset({Fact.ONE_CONTEXT})
+    requires = frozenset({Fact.WHOLE_BATCH, Fact.WHOLE_STEP, Fact.OWN_CONTEXT, Fact.ONE_PART})
+    removes = frozenset({Fact.ONE_CONTEXT, Fact.NO_CHUNK})
+    once = True
     example = Example(
         part="up_proj",
         settings={"chunk": 128, "prompts": 1, "prompt": 1024},
@@ -83,19 +85,19 @@ class MixedBatch(Technique):
 
     def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
         refuse_windows(self.name, graph)
-        if any("n_s" in operator.space.sizes for operator, _ in graph):
-            raise InputError(f"{self.name} does not go with flash-decoding: the chunk's attention is not split")
-        if any(operator.name.endswith(".chunk") for operator, _ in graph):
-            raise InputError(f"{self.name}: this step carries a chunk already")
-        parts = _Parts(given, self.logits, apart=self.together == "no")
-        changed = graph.each(parts.operator)
         space = graph.blocks[0].operators[0].space
-        queries = space.sizes["s"]
         carried = given["prompts"] * given["chunk"]
-        defined = touched(graph, {symbols.b: symbols.b + carried / queries})
-        if symbols.R not in defined and any(operator.kind is Kind.FUSED_ATTENTION for operator, _ in graph):
-            defined[symbols.R] = rows_of(space)
-        return replace(changed, definitions=defined, tokens=graph.tokens + carried / space.sizes["b"])
+        definitions = dict(graph.definitions)
+        if symbols.R not in definitions and any(operator.kind is Kind.FUSED_ATTENTION for operator, _ in graph):
+            definitions[symbols.R] = rows_of(space)
+        prompt_tokens = graph.prompt_tokens + carried / space.sizes["b"]
+        graph = replace(graph, definitions=definitions, prompt_tokens=prompt_tokens)
+        if self.together == "yes":
+            return graph.each(_Parts(given, self.logits).shared).with_pass_tokens(graph.pass_tokens + carried)
+        behind = graph.with_pass_tokens(carried)
+        parts = _Parts(given, self.logits, None if behind.routing is None else behind.routing.touched)
+        of_chunk = iter([operator for operator, _ in behind])
+        return graph.each(lambda operator, _: parts.one_behind_the_other(operator, next(of_chunk)))
 
     def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
         if self.together == "no":
@@ -104,64 +106,82 @@ class MixedBatch(Technique):
         return (
             f"mixed-batch: b + b_p s_k tokens share the weights; attention runs apart for the chunk, over {given.get('prompt', 's_k')} "
             f"tokens; LM head also on {rows}",
-            "mixed-batch: time per token is per token worked on, of the prompts or generated; how long decoding waits is the step's time",
+            "mixed-batch: time per token counts generated tokens; each waits for the whole step, chunk included",
         )
 
 
 class _Parts:
-    """The two parts of a mixed step, and what they share."""
+    """The two parts of a mixed step, and what they share.
 
-    def __init__(self, given: Mapping[str, Expr], logits: str, *, apart: bool) -> None:
-        self.apart = apart
+    Parameters
+    ----------
+    experts : experts that the chunk touches, where it reads their weights for itself.
+    """
+
+    def __init__(self, given: Mapping[str, Expr], logits: str, experts: Expr | None = None) -> None:
         self.prompts, self.chunk = given["prompts"], given["chunk"]
-        self.prompt = given.get("prompt", self.chunk)
-        self.rows = {"last": Integer(1), "all": self.chunk, "none": Integer(0)}[logits]
-        self.tensors: dict[tuple[int, bool], Tensor] = {}
+        rows = {"last": Integer(1), "all": self.chunk, "none": Integer(0)}[logits]
+        self.sizes = {
+            "b": self.prompts,
+            "s": self.chunk,
+            "t": given.get("prompt", self.chunk),
+            "u": rows,
+            "s_c": convolved(self.chunk, True),
+        }
+        self.sizes |= {} if experts is None else {"X": experts}
+        self.both, self.own = functools.cache(self._both), functools.cache(self._own)
 
-    def operator(self, operator: Operator, _: Block) -> Operator | tuple[Operator, ...]:
-        if not self.apart and not attends(operator):
-            made = [[replace(access, tensor=self.both(access.tensor)) for access in side] for side in (operator.reads, operator.writes)]
-            return replace(operator, space=self._both(operator.space), reads=tuple(made[0]), writes=tuple(made[1]))
-        return self._part(operator, operator.space, False), self._part(operator, self._chunk(operator.space), True)
+    def shared(self, operator: Operator, _: Block) -> Operator | tuple[Operator, ...]:
+        """What works token by token, on the tokens of both; attention for each apart."""
+        if attends(operator):
+            return self.one_behind_the_other(operator, operator)
+        reads, writes = (
+            tuple(replace(access, tensor=self.both(access.tensor)) for access in side) for side in (operator.reads, operator.writes)
+        )
+        return replace(operator, space=self._mean(operator.space), reads=reads, writes=writes)
 
-    def _part(self, operator: Operator, space: Space, chunk: bool) -> Operator:
-        def moved(access: Access) -> Access:
-            if paired(access.tensor.axes):
-                return replace(access, tensor=self._own(access.tensor, space, chunk))
-            axes, both = access.axes or access.tensor.axes, self.both(access.tensor)
-            times = access.repeats * space.points(axes) / both.space.points(axes)
-            if chunk and operator.kind is Kind.FUSED_ATTENTION and "t" in axes:
+    def one_behind_the_other(self, operator: Operator, behind: Operator) -> tuple[Operator, Operator]:
+        """The operator on the generating sequences, and on the chunk as it reads weights alone."""
+        chunk = self._part(behind, operator.space.resized(self.sizes), operator)
+        return self._part(operator, operator.space, operator), replace(chunk, name=f"{operator.name}.chunk")
+
+    def _part(self, part: Operator, space: Space, operator: Operator) -> Operator:
+        of_chunk = space is not operator.space
+
+        def moved(access: Access, tensor: Tensor) -> Access:
+            own = tensor.space.resized(self.sizes) if of_chunk else tensor.space
+            if paired(tensor.axes):
+                return replace(access, tensor=self.own(tensor) if of_chunk else tensor)
+            axes, both = access.touched, self.both(tensor)
+            times = access.repeats * own.points(axes) / both.space.points(axes)
+            if of_chunk and operator.kind is Kind.FUSED_ATTENTION and "t" in axes:
                 times *= cache_passes(space) / cache_passes(operator.space)
             return replace(access, tensor=both, repeats=times)
 
-        reads, writes = (tuple(map(moved, side)) for side in (operator.reads, operator.writes))
-        return replace(operator, name=operator.name + ".chunk" * chunk, space=space, reads=reads, writes=writes)
+        reads, writes = (
+            tuple(moved(access, one.tensor) for access, one in zip(side, other, strict=True))
+            for side, other in ((part.reads, operator.reads), (part.writes, operator.writes))
+        )
+        return replace(operator, space=space, reads=reads, writes=writes)
 
-    def _own(self, tensor: Tensor, space: Space, chunk: bool) -> Tensor:
-        if (id(tensor), chunk) not in self.tensors:
-            self.tensors[id(tensor), chunk] = replace(tensor, space=space)
-        return self.tensors[id(tensor), chunk]
+    def _own(self, tensor: Tensor) -> Tensor:
+        """The chunk's tensor over queries and contexts, which it has for itself."""
+        return replace(tensor, space=tensor.space.resized(self.sizes))
 
-    def both(self, tensor: Tensor) -> Tensor:
+    def _both(self, tensor: Tensor) -> Tensor:
         """The tensor of both parts: rows of all tokens, caches of all sequences, weights as they are."""
-        if (id(tensor), False) not in self.tensors:
-            space, axes = tensor.space, tensor.axes
-            if "b" in axes and not {"s", *PER_TOKEN} & {*axes}:  # a state, one per sequence
-                space = space.resized({"b": space.sizes["b"] + self.prompts})
-            elif "s" in axes and "b" not in axes:  # one row per position
-                space = space.resized({"s": space.sizes["s"] + self.chunk})
-            else:
-                space = self._both(space)
-            self.tensors[id(tensor), False] = replace(tensor, space=space)
-        return self.tensors[id(tensor), False]
+        space, axes = tensor.space, tensor.axes
+        if "b" in axes and not {"s", *PER_TOKEN} & {*axes}:  # a state, one per sequence
+            space = space.resized({"b": space.sizes["b"] + self.prompts})
+        elif "s" in axes and "b" not in axes:  # one row per position
+            space = space.resized({"s": space.sizes["s"] + self.chunk})
+        else:
+            space = self._mean(space)
+        return replace(tensor, space=space)
 
-    def _chunk(self, space: Space) -> Space:
-        sizes = {"b": self.prompts, "s": self.chunk, "t": self.prompt, "u": self.rows, "s_c": convolved(self.chunk, True)}
-        return space.resized(sizes)
-
-    def _both(self, space: Space) -> Space:
+    def _mean(self, space: Space) -> Space:
         """As if all tokens were sequences of one length: the other axes are means over them, so that products are exact."""
-        sizes, chunk = space.sizes, self._chunk(space).sizes
+        sizes, chunk = space.sizes, self.sizes
         batch = sizes["b"] + self.prompts * self.chunk / sizes["s"]
         means = {axis: (sizes["b"] * sizes[axis] + self.prompts * chunk[axis]) / batch for axis in PER_TOKEN if axis in sizes}
         return space.resized({"b": batch, **means})

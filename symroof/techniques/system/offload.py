@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from sympy import Expr
+from sympy import Expr, Integer
 
 from symroof import symbols
 from symroof.errors import InputError
+from symroof.hardware.device import Device
 from symroof.hardware.loader import load_hardware
-from symroof.operators.facts import CONTRACTIONS, BlockRole, Parameter
-from symroof.operators.graph import Graph
-from symroof.operators.tensor import Access, Level, Storage, Tensor
-from symroof.techniques.system.placement import on_unit
+from symroof.operators.facts import ATTENTION_ROLES, CONTRACTIONS, BlockRole, Kind, Parameter, Role
+from symroof.operators.graph import Block, Graph
+from symroof.operators.operator import Operator
+from symroof.operators.tensor import Access, Axes, Level, Storage, Tensor
 from symroof.techniques.technique import Example, Number, Technique, number, word
 
 STORAGE = {"weights": Storage.WEIGHT, "kv": Storage.KV_CACHE}
@@ -110,15 +111,13 @@ class Offload(Technique):
             return graph
         parts = {tensor: _parts(tensor, given["share"], whole=self.share == 1) for tensor in chosen}
 
-        def moved(accesses: tuple[Access, ...]) -> tuple[Access, ...]:
-            found: list[Access] = []
-            for access in accesses:
-                for tensor in parts.get(access.tensor, (access.tensor,)):
-                    further = tuple(axis for axis in tensor.axes if axis not in access.tensor.axes)
-                    found.append(replace(access, tensor=tensor, axes=(*access.axes, *further) if access.axes else ()))
-            return tuple(found)
+        def moved(old: Access, _: Access, __: Operator) -> tuple[Access, ...]:
+            """Of each part what was accessed of the whole."""
+            further = {tensor: tuple(axis for axis in tensor.axes if axis not in old.tensor.axes) for tensor in parts.get(old.tensor, ())}
+            every = (replace(old, tensor=tensor, axes=(*old.axes, *axes) if old.axes else ()) for tensor, axes in further.items())
+            return tuple(every) or (old,)
 
-        changed = graph.each(lambda operator, _: replace(operator, reads=moved(operator.reads), writes=moved(operator.writes)))
+        changed = graph.map(access=moved)
         if self.compute == "gpu":
             return changed
         unit = load_hardware(self.unit)
@@ -141,3 +140,56 @@ def _parts(tensor: Tensor, share: Expr, *, whole: bool) -> tuple[Tensor, ...]:
         replace(tensor, axes=(*tensor.axes, REST), space=replace(tensor.space, sizes=kept)),
         replace(tensor, axes=(*tensor.axes, AXIS), space=replace(tensor.space, sizes=gone), level=Level.HOST),
     )
+
+
+def on_unit(unit: Device, block: Block, *, attention: bool) -> Block:
+    """The block with what reads the offloaded on the unit, and what crosses the link in between."""
+
+    def there(operator: Operator) -> bool:
+        if attention:
+            return operator.unit is None and all(part.role in ATTENTION_ROLES for part in operator.members or (operator,))
+        return any(one.tensor.level is Level.HOST and one.tensor.storage is Storage.WEIGHT for one in operator.reads)
+
+    remote = {operator for operator in block.operators if there(operator)}
+    homes = {access.tensor for one in block.operators if one not in remote for access in one.reads}
+    own = {access.tensor for one in block.operators if one in remote for access in one.writes}
+    copies: dict[tuple[Tensor, Axes], Tensor] = {}
+    arrived: set[tuple[Tensor, Axes]] = set()
+    made: list[Operator] = []
+
+    def foreign(access: Access) -> bool:
+        """Whether it is at the device, and no weight."""
+        return access.tensor.storage is not Storage.WEIGHT and access.tensor.level is Level.MEMORY
+
+    def copied(access: Access) -> Access:
+        """The same at the host; of a cache only the rows that are touched."""
+        if not foreign(access):
+            return access
+        tensor, cache = access.tensor, access.tensor.storage is Storage.KV_CACHE
+        axes = (access.axes or tensor.axes) if cache else tensor.axes
+        there = replace(tensor, level=Level.HOST, storage=Storage.ACTIVATION, axes=axes)
+        return replace(access, tensor=copies.setdefault((tensor, axes), there), axes=() if cache else access.axes)
+
+    for one in block.operators:
+        if one not in remote:
+            made.append(one)
+            gone = {access.tensor for access in one.writes}
+            arrived = {known for known in arrived if known[0] not in gone}
+            continue
+        needed = {(access.tensor, copied(access).tensor.axes): access for access in one.reads if foreign(access)}
+        sent = {key: access for key, access in needed.items() if key not in arrived and access.tensor not in own}
+        made += [_transfer(one, "send", access, copied(access).tensor, len(sent) > 1) for access in sent.values()]
+        arrived |= sent.keys()
+        reads, writes = (tuple(map(copied, side)) for side in (one.reads, one.writes))
+        made.append(replace(one, reads=reads, writes=writes, unit=unit, occupancy=Integer(1)))
+        back = [access for access in one.writes if foreign(access) and access.tensor in homes]
+        made += [_transfer(one, "receive", access, copied(access).tensor, len(back) > 1) for access in back]
+    return replace(block, operators=tuple(made))
+
+
+def _transfer(operator: Operator, way: str, access: Access, copy: Tensor, several: bool) -> Operator:
+    """A tensor over the link, once; where several of an operator cross it, each transfer has the tensor's name."""
+    here, there = Access(access.tensor, access.axes if access.tensor.storage is Storage.KV_CACHE else ()), Access(copy)
+    name = f"{operator.name}.{way}" + (f".{access.tensor.name}" if several else "")
+    reads, writes = ((here,), (there,)) if way == "send" else ((there,), (here,))
+    return Operator(name, Kind.TRANSFER, access.tensor.space, (), reads, writes, role=Role.COMMUNICATION).made_from(operator)

@@ -10,7 +10,7 @@ from sympy import Expr, Mul, S
 from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.errors import InputError
-from symroof.operators.graph import Block, Graph
+from symroof.operators.graph import Graph
 from symroof.operators.operator import Operator
 from symroof.operators.tensor import Access, Storage, Tensor
 from symroof.techniques.technique import Example, Number, Technique, number, word
@@ -99,13 +99,10 @@ class PagedCache(Technique):
         if not made:
             raise InputError(f"{self.name}: this step keeps no KV cache that grows with the context")
 
-        def moved(access: Access) -> Access:
-            return replace(access, axes=access.axes or access.tensor.axes, tensor=made[access.tensor]) if access.tensor in made else access
+        def moved(old: Access, new: Access, _: Operator) -> Access:
+            return replace(new, axes=old.touched) if old.tensor in made else new
 
-        def over(operator: Operator, _: Block) -> Operator:
-            return replace(operator, reads=tuple(map(moved, operator.reads)), writes=tuple(map(moved, operator.writes)))
-
-        return graph.each(over)
+        return graph.map(tensor=lambda tensor: made.get(tensor, tensor), access=moved)
 
     def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
         if self.layout == "contiguous":

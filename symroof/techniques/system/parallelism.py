@@ -7,16 +7,15 @@ from dataclasses import dataclass, replace
 from math import gcd
 from typing import cast
 
-from sympy import Expr, Symbol, divisors
+from sympy import Expr, divisors
 
 from symroof import symbols
 from symroof.architectures.step import Step
+from symroof.conventions import Convention, without
 from symroof.errors import InputError, quote
 from symroof.operators.facts import BlockRole
-from symroof.operators.graph import Block, Graph
-from symroof.operators.operator import Operator
-from symroof.operators.tensor import Space, Tensor
-from symroof.symbols import substitute
+from symroof.operators.graph import Graph
+from symroof.operators.tensor import Space
 from symroof.techniques.technique import Number, Technique, number
 
 
@@ -31,7 +30,18 @@ class Parallel(Technique):
             return graph
         if self.degree == symbols.n_p and symbols.n_p in graph.free_symbols:
             raise InputError(f"{self.name}: n_p is the degree of an earlier technique; give this one a number")
-        return _numbers_first(super().on_graph(graph))
+        degree = self.parameters(graph)[0]["degree"]
+        spread = super().on_graph(graph)
+        conventions = spread.conventions
+        if graph.devices != 1:
+            every = " x ".join(
+                f"{technique.degree} of {technique.name}" for technique in (*graph.applied, self) if isinstance(technique, Parallel)
+            )
+            text = f"devices: {every}; what is told is one device's"
+            conventions = (*without(conventions, "devices"), Convention("devices", text))
+        # numbers first: each definition finds those of the letters in it
+        definitions = dict(sorted(spread.definitions.items(), key=lambda pair: not pair[1].is_number))
+        return replace(spread, devices=graph.devices * degree, conventions=conventions, definitions=definitions)
 
     def even(self, sizes: Mapping[str, Expr]) -> None:
         """Raise unless the degree divides every number of these."""
@@ -46,12 +56,6 @@ class Parallel(Technique):
 
 
 LISTED = 12
-
-
-def _numbers_first(graph: Graph) -> Graph:
-    """The graph with its definitions in an order in which each finds the numbers of the letters in it."""
-    ordered = sorted(graph.definitions.items(), key=lambda pair: not pair[1].is_number)
-    return replace(graph, definitions=dict(ordered))
 
 
 @dataclass(frozen=True)
@@ -81,43 +85,9 @@ class Linked(Parallel):
         return f"the link of BW_l one way{late}; it does not overlap with other operators, a collective's own memory traffic is not counted"
 
 
-def respaced(graph: Graph, change: Callable[[Space], Space]) -> Graph:
-    """The graph with the spaces of its operators and tensors changed."""
-    spaces: dict[int, Space] = {}
-    tensors: dict[int, Tensor] = {}
-
-    def space_of(space: Space) -> Space:
-        if id(space) not in spaces:
-            spaces[id(space)] = change(space)
-        return spaces[id(space)]
-
-    def tensor_of(tensor: Tensor) -> Tensor:
-        if id(tensor) not in tensors:
-            tensors[id(tensor)] = replace(tensor, space=space_of(tensor.space))
-        return tensors[id(tensor)]
-
-    def placed(operator: Operator, _: Block) -> Operator:
-        return replace(operator, space=space_of(operator.space))
-
-    return graph.map(tensor=tensor_of).each(placed)
-
-
 def divided(axes: tuple[str, ...], by: Expr) -> Callable[[Space], Space]:
     """How a space changes where these of its axes are divided."""
     return lambda space: space.resized({axis: space.sizes[axis] / by for axis in axes if axis in space.sizes})
-
-
-def redefined(graph: Graph, symbol: Symbol, values: Mapping[Symbol, Expr]) -> Graph:
-    """The graph with values in the definition of a symbol, where it has one."""
-    if symbol not in graph.definitions:
-        return graph
-    return replace(graph, definitions={**graph.definitions, symbol: substitute(graph.definitions[symbol], values)})
-
-
-def substituted(graph: Graph, values: Mapping[Symbol, Expr]) -> Graph:
-    """The graph with other expressions for some letters, in definitions too; what these define stays a letter."""
-    definitions = {symbol: substitute(meant, values) for symbol, meant in graph.definitions.items()}
-    return replace(replace(graph, definitions={}).bind(values), definitions=definitions)
 
 
 def axis_sizes(step: Step) -> dict[str, Expr]:

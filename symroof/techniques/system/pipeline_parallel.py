@@ -75,34 +75,36 @@ class PipelineParallel(Linked):
         n, m = given["degree"], given["micro_batches"]
         slots = self._slots(graph, n, m)
         piece = {symbols.b: symbols.b / m, symbols.b_p: symbols.b_p / m}
-        tensors: dict[int, Tensor] = {}
 
-        def of_batch(space: Space, turns: Expr) -> Space:
-            return space.resized({"b": substitute(space.sizes["b"], piece) * turns}) if "b" in space.sizes else space
+        def of_piece(tensor: Tensor) -> Tensor:
+            """Activations are those of a micro-batch; the cache of the whole batch is kept."""
+            return replace(tensor, space=tensor.space.bind(piece)) if tensor.storage is Storage.ACTIVATION else tensor
 
-        def tensor_of(tensor: Tensor) -> Tensor:
-            if id(tensor) not in tensors:
-                small = tensor.storage is Storage.ACTIVATION
-                tensors[id(tensor)] = replace(tensor, space=of_batch(tensor.space, S.One)) if small else tensor
-            return tensors[id(tensor)]
+        def in_turn(old: Access, new: Access, _: Operator) -> Access:
+            points = old.tensor.space.points(old.touched)
+            part = S.One if old.tensor.storage is Storage.ACTIVATION else substitute(points, piece) / points
+            return replace(new, repeats=m * substitute(old.repeats, piece) * part)
 
-        def again(access: Access) -> Access:
-            once = "b" in (access.axes or access.tensor.axes) and access.tensor.storage is not Storage.ACTIVATION
-            return replace(access, repeats=substitute(access.repeats, piece) * (1 if once else m))
+        def of_all(_: Operator, new: Operator, __: Block) -> Operator:
+            return replace(new, latency=new.latency * slots)
 
-        def in_turn(operator: Operator, _: Block) -> Operator:
-            reads, writes = (tuple(again(access) for access in accesses) for accesses in (operator.reads, operator.writes))
-            space = of_batch(operator.space, m)
-            return replace(operator, space=space, reads=reads, writes=writes, latency=operator.latency * slots)
+        def turns(space: Space) -> Space:
+            return space.resized({"b": substitute(space.sizes["b"], piece) * m})
 
-        made = graph.map(tensor=tensor_of).each(in_turn)
-        made = replace(made, definitions={symbol: substitute(meant, piece) for symbol, meant in made.definitions.items()})
-        stages = [_staged(block, n, piece) for block in made.blocks]
-        last = max(place for place, block in enumerate(stages) if _is_layer(block))
+        small = graph.map(space=turns, tensor=of_piece, access=in_turn, operator=of_all)
+        stages = [_staged(block, n, piece) for block in small.blocks]
+        last = max(place for place, block in enumerate(stages) if block.role is BlockRole.LAYER)
         out = stages[last].operators[-1].writes[0]
         hop = send("stage.send", out.tensor, out.repeats, slots * given["latency"])
         blocks = (*stages[: last + 1], Block("stage", (hop,), role=BlockRole.STAGE), *stages[last + 1 :])
-        return replace(made, blocks=blocks, ceilings=_busy(graph.ceilings, m, slots))
+        return replace(
+            small,
+            blocks=blocks,
+            definitions={symbol: substitute(meant, piece) for symbol, meant in graph.definitions.items()},
+            pass_tokens=substitute(graph.pass_tokens, piece),
+            routing=graph.routing and graph.routing.bind(piece),
+            ceilings=_busy(graph.ceilings, m, slots),
+        )
 
     def _slots(self, graph: Graph, n: Expr, m: Expr) -> Expr:
         """The length of a step in slots of a micro-batch."""
@@ -112,7 +114,7 @@ class PipelineParallel(Linked):
         return m if prefill else Max(m, n)
 
     def check(self, step: Step) -> None:
-        layers = Add(*(block.resident for block in step.graph.blocks if _is_layer(block)))
+        layers = Add(*(block.resident for block in step.graph.blocks if block.role is BlockRole.LAYER))
         self.even({"layers": layers})
         batch, m = axis_sizes(step)["b"], self.micro_batches
         if isinstance(m, Integer) and batch.is_Integer and batch % m != 0:
@@ -131,14 +133,9 @@ class PipelineParallel(Linked):
         )
 
 
-def _is_layer(block: Block) -> bool:
-    """Whether a block is a kind of layers of the model; a draft model's are none."""
-    return block.role is BlockRole.LAYER
-
-
 def _staged(block: Block, n: Expr, piece: Mapping[Symbol, Expr]) -> Block:
     """The layers of one stage; the ends of the model are on it as they are."""
-    share = 1 / n if _is_layer(block) else S.One
+    share = 1 / n if block.role is BlockRole.LAYER else S.One
     copies = None if block.copies is None else block.copies * share
     return replace(block, count=substitute(block.count, piece) * share, copies=copies)
 

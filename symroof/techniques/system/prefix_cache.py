@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
-from sympy import Expr
+from sympy import Expr, ceiling
 
 from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.errors import InputError
-from symroof.operators.graph import Graph
-from symroof.techniques.system.shared_prefix import SharedPrefix, looked_at
-from symroof.techniques.system.token_axes import attends, refuse_windows, require_attention, require_phase
+from symroof.operators.attention import cache_passes
+from symroof.operators.facts import CONTRACTIONS, Kind
+from symroof.operators.graph import Block, Graph
+from symroof.operators.operator import Operator
+from symroof.operators.tensor import Access, Space, Storage, Tensor
+from symroof.techniques.system.token_axes import attends, paired, refuse_windows, require_attention, require_phase
 from symroof.techniques.technique import Example, Fact, Number, Technique, number, word
 
 
@@ -51,8 +55,8 @@ class PrefixCache(Technique):
     summary = "a prefix that sequences share is computed and kept once, and read once per batch"
     survey = "5.2"
     source = "arXiv:2402.05099"
-    requires = frozenset({Fact.WHOLE_PROMPT, Fact.WHOLE_BATCH, Fact.WHOLE_STEP})
-    removes = frozenset({Fact.ONE_CONTEXT})
+    requires = frozenset({Fact.WHOLE_PROMPT, Fact.WHOLE_BATCH, Fact.WHOLE_STEP, Fact.NO_CHUNK})
+    removes = frozenset({Fact.ONE_CONTEXT, Fact.OWN_CONTEXT})
     example = Example(part="total", over="batch", settings={"share": 0.75}, inputs={"seq_len": 4096})
 
     share: Number = number(symbols.x_p)
@@ -72,13 +76,92 @@ class PrefixCache(Technique):
     def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
         refuse_windows(self.name, graph)
         require_attention(self.name, graph)
-        own = 1 - given["share"]
+        share, own = given["share"], 1 - given["share"]
         context = next(operator.space.sizes["t"] for operator, _ in graph if attends(operator))
-        if symbols.s in context.free_symbols:  # prefill: its own tokens ask, all are looked at
-            graph = graph.replaced({symbols.s: own * symbols.s}).map(space=lambda space: space.resized({"t": context})).each(looked_at)
-        return graph.each(SharedPrefix(given["share"], self.read == "once").operator)
+        if graph.blocks[0].operators[0].space.sizes["s"] == context:  # prefill: its own tokens ask, all are looked at
+            graph = graph.replaced({symbols.s: own * symbols.s}).map(space=lambda space: space.resized({"t": context}), access=_looked_at)
+        prefix = _Prefix(share)
+        return graph.each(prefix.split if self.read == "once" else prefix.kept)
 
     def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
         once = "once per batch, its part of the output through memory; the rescaling of the two parts is not counted"
         how = once if self.read == "once" else "for each sequence"
         return (f"prefix-cache: x_p of the context is the same for the whole batch, is in the cache already, kept once, and read {how}",)
+
+
+def _looked_at(old: Access, new: Access, operator: Operator) -> Access:
+    """Fused attention of a prompt's own tokens: the blocks that see the whole prefix."""
+    if operator.kind is not Kind.FUSED_ATTENTION or "t" not in old.tensor.axes:
+        return new
+    own = operator.space
+    return replace(new, repeats=new.repeats * cache_passes(own.resized({"t": new.tensor.space.sizes["t"]})) / cache_passes(own))
+
+
+class _Prefix:
+    """Caches that hold a prefix once, and attention over its two parts."""
+
+    def __init__(self, share: Expr) -> None:
+        self.share = share
+        self.whole, self.of_part = functools.cache(self._whole), functools.cache(self._of_part)
+
+    def kept(self, operator: Operator, _: Block) -> Operator:
+        """The operator over caches that hold the prefix once; what it reads for every sequence it goes on reading."""
+        reads, writes = (tuple(map(self._over_whole, side)) for side in (operator.reads, operator.writes))
+        return replace(operator, reads=reads, writes=writes)
+
+    def split(self, operator: Operator, block: Block) -> Operator | tuple[Operator, ...]:
+        """Attention as an operator over the prefix, which all queries of the batch share, and one over what follows."""
+        if not attends(operator):
+            return self.kept(operator, block)
+        prefix, suffix = self._part(operator, "prefix"), self._part(operator, "suffix")
+        if operator.kind not in CONTRACTIONS or paired(operator.result.axes):
+            return prefix, suffix
+        partial = replace(operator.result)
+        prefix = replace(prefix, writes=tuple(replace(access, tensor=partial) for access in prefix.writes))
+        return prefix, replace(suffix, reads=(*suffix.reads, Access(partial)))
+
+    def _part(self, operator: Operator, part: str) -> Operator:
+        space = self._space(operator.space, part)
+
+        def moved(access: Access) -> Access:
+            if paired(access.tensor.axes):
+                return replace(access, tensor=self.of_part(access.tensor, part))
+            if "t" not in access.touched:
+                return access
+            times, stacked = space.sizes["t"] / operator.space.sizes["t"], part == "prefix" and access.tensor.storage is Storage.KV_CACHE
+            if stacked:
+                times /= space.sizes["b"]
+            if operator.kind is Kind.FUSED_ATTENTION:
+                times *= self._passes(space, stacked) / cache_passes(operator.space)
+            return self._over_whole(replace(access, repeats=access.repeats * times))
+
+        reads, writes = (tuple(map(moved, side)) for side in (operator.reads, operator.writes))
+        return replace(operator, name=f"{operator.name}.{part}", space=space, reads=reads, writes=writes)
+
+    @staticmethod
+    def _passes(space: Space, stacked: bool) -> Expr:
+        """How often a row is read; of a prefix in the cache, for the blocks of all sequences' queries."""
+        queries = space.sizes["s"]
+        if not stacked or queries == 1:
+            return cache_passes(space)
+        return ceiling(space.sizes["b"] * queries / symbols.R)
+
+    def _space(self, space: Space, part: str) -> Space:
+        context = space.sizes["t"]
+        if part == "prefix":  # every query sees all of it
+            return replace(space.resized({"t": self.share * context}), causal=False)
+        return space.resized({"t": (1 - self.share) * context})
+
+    def _of_part(self, tensor: Tensor, part: str) -> Tensor:
+        return replace(tensor, space=self._space(tensor.space, part))
+
+    def _whole(self, tensor: Tensor) -> tuple[Tensor, Expr]:
+        """The cache of all sequences with the prefix once, and its share of what they would hold each by itself."""
+        share = 1 - self.share + self.share / tensor.space.sizes["b"]
+        return replace(tensor, space=tensor.space.resized({"t": tensor.space.sizes["t"] * share})), share
+
+    def _over_whole(self, access: Access) -> Access:
+        if access.tensor.storage is not Storage.KV_CACHE or "t" not in access.tensor.axes:
+            return access
+        tensor, share = self.whole(access.tensor)
+        return replace(access, tensor=tensor, repeats=access.repeats / share if "t" in access.touched else access.repeats)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import cast
 
-from sympy import Expr, Integer, Symbol
+from sympy import Expr, Symbol
 
 from symroof import symbols
 from symroof.architectures.step import Step
@@ -77,7 +77,26 @@ class RaggedBatch(Technique):
         spread = given["variation"] ** 2
         if length == symbols.t or spread == 0:  # a function of the length that is linear does not see how they vary
             return shorter
-        return shorter.each(_Spread(spread).operator)
+
+        def stretched(space: Space) -> Space:
+            """With ``s (2 t' - s + 1) / 2``, or ``s t'``, the pairs of the mean of the squares."""
+            more = space.sizes["s"] * spread
+            return space.resized({"t": space.sizes["t"] + (more / 2 if space.causal else more)})
+
+        def again(old: Access, new: Access, operator: Operator) -> Access:
+            if operator.kind is not Kind.FUSED_ATTENTION or not attends(operator) or "t" not in old.touched or paired(old.touched):
+                return new
+            # reads of a row at the mean of the squares over those at the mean: 1/R of a row more for each, half under a mask
+            more = operator.space.sizes["s"] * spread / symbols.R / (2 if operator.space.causal else 1)
+            return replace(new, repeats=new.repeats * (1 + more / cache_passes(operator.space)))
+
+        def of_pairs(tensor: Tensor) -> Tensor:
+            return replace(tensor, space=stretched(tensor.space)) if paired(tensor.axes) else tensor
+
+        def spread_out(old: Operator, new: Operator, _: Block) -> Operator:
+            return replace(new, space=stretched(new.space)) if attends(old) else new
+
+        return shorter.map(tensor=of_pairs, access=again, operator=spread_out)
 
     def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
         return (
@@ -94,43 +113,3 @@ def _length(graph: Graph) -> Symbol:
         if any(letter in size.free_symbols for size in found):
             return letter
     raise InputError("ragged-batch: the context is no letter of this graph; expected t or s")
-
-
-class _Spread:
-    """What is quadratic in the length, at the mean of the squares: the pairs as if the context were longer."""
-
-    def __init__(self, spread: Expr) -> None:
-        self.spread = spread
-        self.tensors: dict[int, Tensor] = {}
-
-    def operator(self, operator: Operator, _: Block) -> Operator:
-        if not attends(operator):
-            return operator
-
-        def moved(access: Access) -> Access:
-            axes = access.axes or access.tensor.axes
-            if paired(axes):
-                return replace(access, tensor=self._tensor(access.tensor))
-            if operator.kind is Kind.FUSED_ATTENTION and "t" in axes:
-                return replace(access, repeats=access.repeats * self._passes(operator.space))
-            return access
-
-        reads, writes = (tuple(map(moved, side)) for side in (operator.reads, operator.writes))
-        return replace(operator, space=self._stretched(operator.space), reads=reads, writes=writes)
-
-    def _stretched(self, space: Space) -> Space:
-        """With ``s (2 t' - s + 1) / 2``, or ``s t'``, the pairs of the mean of the squares."""
-        queries, context = space.sizes["s"], space.sizes["t"]
-        more = queries * self.spread
-        return space.resized({"t": context + (more / 2 if space.causal else more)})
-
-    def _passes(self, space: Space) -> Expr:
-        """Reads of a row at the mean of the squares over those at the mean: 1/R of a row more for each, half under a mask."""
-        mean = cache_passes(space)
-        more = space.sizes["s"] * self.spread / symbols.R / (2 if space.causal else 1)
-        return Integer(1) + more / mean
-
-    def _tensor(self, tensor: Tensor) -> Tensor:
-        if id(tensor) not in self.tensors:
-            self.tensors[id(tensor)] = replace(tensor, space=self._stretched(tensor.space))
-        return self.tensors[id(tensor)]

@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 
 from sympy import Expr, Integer
 
-from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.operators.collective import over_link, steps
 from symroof.operators.facts import Kind
 from symroof.operators.graph import Block, Graph
 from symroof.operators.operator import Operator
-from symroof.operators.tensor import Access, Axes, Space, Storage, Tensor
-from symroof.techniques.system.parallelism import Linked, axis_sizes, redefined, refused
+from symroof.operators.tensor import Access, Space, Storage, Tensor
+from symroof.techniques.system.parallelism import Linked, axis_sizes, refused
+from symroof.techniques.system.token_axes import attends, paired
 from symroof.techniques.technique import Example, Fact
 
 RECURRENT = (Kind.SCAN, Kind.CONVOLUTION)
@@ -70,27 +70,16 @@ class SequenceParallel(Linked):
                 raise refused(self, "a step that computes one token of a sequence has none to share out; it takes a prefill")
             if operator.kind in RECURRENT:
                 raise refused(self, "a recurrence goes over the tokens in turn and is not cut here:", operator.name)
-        spaces: dict[tuple[int, bool], Space] = {}
-        tensors: dict[int, Tensor] = {}
 
-        def space_of(space: Space, pairs: bool) -> Space:
-            if (id(space), pairs) not in spaces:
-                spaces[id(space), pairs] = _cut(space, pairs, n)
-            return spaces[id(space), pairs]
+        def placed(old: Operator, new: Operator, _: Block) -> Operator:
+            return replace(new, space=_cut(new.space, attends(old), n))
 
         def tensor_of(tensor: Tensor) -> Tensor:
-            if id(tensor) not in tensors:
-                tensors[id(tensor)] = replace(tensor, space=space_of(tensor.space, _paired(tensor.axes)))
-            return tensors[id(tensor)]
+            return replace(tensor, space=_cut(tensor.space, paired(tensor.axes), n))
 
-        passed: set[int] = set()
-
-        def shared(operator: Operator, _: Block) -> Operator:
-            pairs = any(_paired(piece.axes) for piece in operator.work)
-            placed = replace(operator, space=space_of(operator.space, pairs))
-            return _around(placed, n, latency, passed) if pairs else placed
-
-        return redefined(graph.map(tensor=tensor_of).each(shared), symbols.X, {symbols.s: symbols.s / n})
+        cut = graph.map(tensor=tensor_of, operator=placed).with_pass_tokens(graph.pass_tokens / n)
+        passed: set[Tensor] = set()
+        return cut.each(lambda operator, _: _around(operator, n, latency, passed) if attends(operator) else operator)
 
     def check(self, step: Step) -> None:
         size = axis_sizes(step)["s"]
@@ -108,10 +97,6 @@ class SequenceParallel(Linked):
         )
 
 
-def _paired(axes: Axes) -> bool:
-    return "s" in axes and "t" in axes
-
-
 def _cut(space: Space, pairs: bool, n: Expr) -> Space:
     """The space of one device: its tokens, or its share of the query-key pairs, which are counted by the batch."""
     if pairs:
@@ -121,19 +106,19 @@ def _cut(space: Space, pairs: bool, n: Expr) -> Space:
     return space.resized(cut)
 
 
-def _around(operator: Operator, n: Expr, latency: Expr, passed: set[int]) -> Operator:
+def _around(operator: Operator, n: Expr, latency: Expr, passed: set[Tensor]) -> Operator:
     """An operator over query-key pairs: it reads the keys of all devices, and those of the others come over the link once."""
     reads: list[Access] = []
     ring: list[Access] = []
     for access in operator.reads:
-        tensor, axes = access.tensor, access.axes or access.tensor.axes
+        tensor, axes = access.tensor, access.touched
         if tensor.storage is Storage.WEIGHT or "t" not in axes or "s" in axes:
             reads.append(access)
             continue
         blocks = operator.kind is Kind.FUSED_ATTENTION  # its blocks of queries are divided already
         reads.append(access if blocks else replace(access, repeats=access.repeats * n))
-        if id(tensor) not in passed:
-            passed.add(id(tensor))
+        if tensor not in passed:
+            passed.add(tensor)
             whole = replace(tensor, axes=axes) if "z" in tensor.axes else tensor
             ring.append(over_link(whole, n - 1))
     late = steps(n) * latency if ring else Integer(0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sympy import Expr
@@ -10,14 +10,15 @@ from sympy import Expr
 from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.conventions import Convention
-from symroof.operators.collective import ALGORITHMS, RING, all_gather
-from symroof.operators.facts import Kind
+from symroof.operators.collective import ALGORITHMS, RING, all_gather, all_reduce
+from symroof.operators.facts import Kind, Parameter
 from symroof.operators.graph import Block, Graph
 from symroof.operators.operator import Operator
-from symroof.operators.tensor import Access, Storage
-from symroof.techniques.system.parallelism import Linked, axis_sizes, divided, redefined, respaced
-from symroof.techniques.system.partial_sums import reduced
-from symroof.techniques.technique import Example, word
+from symroof.operators.select import by_kind, reads, select
+from symroof.operators.tensor import Access, Storage, Tensor
+from symroof.symbols import substitute
+from symroof.techniques.system.parallelism import Linked, axis_sizes, divided, refused
+from symroof.techniques.technique import Example, Technique, word
 
 WHOLE = {
     "k": "KV heads",
@@ -89,19 +90,19 @@ class TensorParallel(Linked):
 
     def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
         n, link = given["degree"], (given["degree"], given["latency"], self.collective)
-        cut = respaced(graph, divided(CUT, n))
-        cut = redefined(cut, symbols.R, {symbols.h: symbols.h / n, symbols.k: symbols.k / n})
 
-        def shared(operator: Operator, _: Block) -> Operator:
-            if operator.kind is not Kind.EMBEDDING or "v" not in operator.reads[0].tensor.axes:
-                return operator
-            return replace(operator, reads=tuple(replace(access, repeats=access.repeats / n) for access in operator.reads))
+        def shared(old: Access, new: Access, operator: Operator) -> Access:
+            looked_up = operator.kind is Kind.EMBEDDING and "v" in old.tensor.axes
+            return replace(new, repeats=new.repeats / n) if looked_up else new
 
-        whole = reduced(self, cut.each(shared), CUT, *link)
-        norms = [op.name for op, _ in whole if op.kind is Kind.NORM and any({*CUT} & {*one.tensor.axes} for one in _weights(op))]
-        if norms:
-            told = f"tensor-parallel: {', '.join(norms)}: taken per head; a norm over all heads would sum a number per row, not counted"
-            whole = replace(whole, conventions=(*whole.conventions, Convention(self.name, told)))
+        heads = {symbols.h: symbols.h / n, symbols.k: symbols.k / n}
+        cut = graph.map(space=divided(CUT, n), access=shared)
+        cut = replace(cut, definitions={symbol: substitute(meant, heads) for symbol, meant in graph.definitions.items()})
+        whole = reduced(self, cut, CUT, *link)
+        over_heads = by_kind(Kind.NORM) & reads(lambda access: access.tensor.parameter is Parameter.NORM and {*CUT} & {*access.tensor.axes})
+        if norms := ", ".join(operator.name for operator in select(whole, over_heads)):
+            text = f"tensor-parallel: {norms}: taken per head; a norm over all heads would sum a number per row, not counted"
+            whole = replace(whole, conventions=(*whole.conventions, Convention(self.name, text)))
         return _gathered(whole, *link)
 
     def check(self, step: Step) -> None:
@@ -117,18 +118,14 @@ class TensorParallel(Linked):
         )
 
 
-def _weights(operator: Operator) -> list[Access]:
-    return [access for access in operator.reads if access.tensor.storage is Storage.WEIGHT]
-
-
 def _gathered(graph: Graph, devices: Expr, latency: Expr, algorithm: str) -> Graph:
     """The graph with the results that nothing reads, such as logits, put together where they are cut."""
-    wanted = {id(access.tensor) for operator, _ in graph for access in operator.reads}
+    wanted = {access.tensor for operator, _ in graph for access in operator.reads}
 
     def gathered(operator: Operator, _: Block) -> Operator | tuple[Operator, ...]:
         part = operator.writes[0]
         axes = [axis for axis in CUT if axis in part.tensor.axes]
-        if not axes or id(part.tensor) in wanted or part.tensor.storage is not Storage.ACTIVATION:
+        if not axes or part.tensor in wanted or part.tensor.storage is not Storage.ACTIVATION:
             return operator
         space = part.tensor.space.resized({axis: part.tensor.space.sizes[axis] * devices for axis in axes})
         into = replace(part.tensor, name=f"{part.tensor.name}.all_gather", space=space)
@@ -136,3 +133,82 @@ def _gathered(graph: Graph, devices: Expr, latency: Expr, algorithm: str) -> Gra
         return operator, whole.made_from(operator)
 
     return graph.each(gathered)
+
+
+def reduced(technique: Technique, graph: Graph, cut: Sequence[str], devices: Expr, latency: Expr, algorithm: str) -> Graph:
+    """The graph with an all-reduce in front of every operator that needs the whole of a partial sum.
+
+    Raises
+    ------
+    InputError
+        An operator is fused across such a sum.
+    """
+    blocks: list[Block] = []
+    for block in graph.blocks:
+        outside = {one.tensor for other in graph.blocks if other is not block for operator in other.operators for one in operator.reads}
+        ends = _to_be_summed(block, [_sums(technique, operator, cut) for operator in block.operators], outside)
+        made: list[Operator] = []
+        for place, operator in enumerate(block.operators):
+            if place not in ends:
+                made.append(operator)
+                continue
+            into = operator.result
+            part = replace(into, name=f"{into.name}.partial")
+            written = replace(operator.writes[0], tensor=part)
+            made.append(replace(operator, writes=(written, *operator.writes[1:])))
+            summed = all_reduce(f"{operator.name}.all_reduce", written, into, devices, latency, algorithm)
+            made.append(summed.made_from(operator))
+        blocks.append(replace(block, operators=tuple(made)))
+    return replace(graph, blocks=tuple(blocks))
+
+
+def _sums(technique: Technique, operator: Operator, cut: Sequence[str]) -> bool:
+    """Whether an operator sums over a cut axis: it is in a contraction and not in the result, or in the table of a look-up."""
+    given = operator.result.axes
+    axes = {axis for piece in operator.work if piece.contraction for axis in piece.axes}
+    if operator.kind is Kind.EMBEDDING:
+        axes = {axis for access in operator.reads for axis in access.tensor.axes}
+    lost = {axis for axis in axes if axis in cut and axis not in given}
+    if not lost or operator.kind in (Kind.SCAN, Kind.CONVOLUTION):
+        return False
+    if operator.is_group and (len(lost) > 1 or {*given} & {*cut} or not operator.work[-1].contraction):
+        raise refused(technique, "give it before the fusion, which would go across an all-reduce:", operator.name)
+    return True
+
+
+def _to_be_summed(block: Block, sums: Sequence[bool], outside: set[Tensor]) -> set[int]:
+    """The places of the operators whose result is partial and needed whole, in the block or by what is read outside of it."""
+    sources, users = _flow(block)
+    whole: set[int] = set()
+    while True:
+        partial: set[int] = set()
+        takes: dict[int, set[int | None]] = {}
+        for place, operator in enumerate(block.operators):
+            addends = {*sources[place][: operator.linear_in]}
+            takes[place] = addends if addends and addends <= partial - whole else set()
+            if sums[place] or takes[place]:
+                partial.add(place)
+        needed = {
+            place
+            for place in partial
+            if not users[place] or block.operators[place].result in outside or any(place not in takes[user] for user in users[place])
+        }
+        if needed <= whole:
+            return whole & partial
+        whole |= needed
+
+
+def _flow(block: Block) -> tuple[list[list[int | None]], dict[int, list[int]]]:
+    """Which operator of the block wrote each activation an operator reads, and which read what one wrote."""
+    writer: dict[Tensor, int] = {}
+    sources: list[list[int | None]] = []
+    users: dict[int, list[int]] = {place: [] for place in range(len(block.operators))}
+    for place, operator in enumerate(block.operators):
+        read = [writer.get(access.tensor) for access in operator.reads if access.tensor.storage is Storage.ACTIVATION]
+        sources.append(read)
+        for source in read:
+            if source is not None:
+                users[source].append(place)
+        for access in operator.writes:
+            writer[access.tensor] = place
+    return sources, users

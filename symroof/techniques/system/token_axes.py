@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
-from sympy import Expr, Symbol
+from sympy import Expr
 
-from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.errors import InputError
 from symroof.operators.attention import block_rows
 from symroof.operators.graph import Graph
 from symroof.operators.operator import Operator
 from symroof.operators.tensor import Axes, Space
-from symroof.symbols import substitute
 
 
 def paired(axes: Axes) -> bool:
@@ -72,14 +70,6 @@ def require_phase(technique: str, step: Step, *phases: str) -> None:
         raise InputError(f"{technique}: this is a {step.options.phase} step; expected {' or '.join(phases)}")
     if step.options.accounting != "exact":
         raise InputError(f"{technique}: accounting {step.options.accounting!r} has no queries and contexts of their own; expected 'exact'")
-
-
-def touched(graph: Graph, tokens: Mapping[Symbol, Expr]) -> dict[Symbol, Expr]:
-    """The definitions of a graph, with the experts that a step touches told by other numbers of tokens."""
-    defined = dict(graph.definitions)
-    if symbols.X in defined:
-        defined[symbols.X] = substitute(defined[symbols.X], tokens)
-    return defined
 
 
 def rows_of(space: Space) -> Expr:
