@@ -21,7 +21,8 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_examples_in_pages_run(page: Path) -> None:
-    assert doctest.testfile(str(page), module_relative=False).failed == 0
+    failed, attempted = doctest.testfile(str(page), module_relative=False)
+    assert (failed, attempted > 0) == (0, True)
 
 
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name)

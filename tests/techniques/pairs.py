@@ -43,7 +43,7 @@ SETTINGS = {
     "paged-cache": "page=48",
     "offload": "share=1/2,link=89600MB/s",
     "mixed-batch": "chunk=128,prompt=1024",
-    "chunked-prefill": "chunk=512",
+    "chunked-prefill": "chunk=128",
     "ragged-batch": "mean=1/2,variation=1/2",
     "prefix-cache": "share=3/4",
     "tensor-parallel": "degree=2",
@@ -62,10 +62,13 @@ SETTINGS = {
 }
 """Numbers that fit the models; a technique that is not named has none to give."""
 
-FITTING = {("pipeline-parallel", "deepseek-v2-lite"): "degree=3,micro_batches=2"}
-"""Where a model needs others: 27 layers are no multiple of two."""
+FITTING = {
+    ("pipeline-parallel", "deepseek-v2-lite"): "degree=3,micro_batches=2",
+    ("contextual-sparsity", "mixtral-8x7b-v0.1"): "share=1/4,where=heads",
+}
+"""Where a model needs others: 27 layers are no multiple of two, and experts are no neurons to leave out."""
 
-INPUTS = {"batch": 16, "seq_len": 2048}
+INPUTS = {"prefill": {"batch": 8, "seq_len": 512}, "decode": {"batch": 16, "seq_len": 2048}}
 
 
 def made(name: str, model: str) -> Technique:
@@ -77,7 +80,7 @@ def made(name: str, model: str) -> Technique:
 @functools.lru_cache(128)
 def after(model: str, phase: str, name: str) -> Step | str:
     """The step after one technique, or the line that refuses it."""
-    return applied(step(model, phase, **INPUTS), made(name, model))
+    return applied(step(model, phase, **INPUTS[phase]), made(name, model))
 
 
 def applied(before: Step, by: Technique) -> Step | str:

@@ -23,7 +23,7 @@ NEUTRAL = {
     "contextual-sparsity": "share=1",
     "offload": "share=0",
     "ragged-batch": "mean=1,variation=0",
-    "chunked-prefill": "chunk=2048",
+    "chunked-prefill": "chunk=512",
     "tensor-parallel": "degree=1",
     "pipeline-parallel": "degree=1,micro_batches=1",
     "expert-parallel": "degree=1",
@@ -85,7 +85,7 @@ def test_new_labels_are_labels() -> None:
 @pytest.mark.parametrize("phase", PHASES)
 @pytest.mark.parametrize("model", MODELS)
 def test_names_are_labels_to_every_technique(model: str, phase: str) -> None:
-    other = renamed(step(model, phase, **INPUTS), random.Random(f"{model} {phase}"))
+    other = renamed(step(model, phase, **INPUTS[phase]), random.Random(f"{model} {phase}"))
     wrong = {}
     for name in names():
         expected, found = after(model, phase, name), applied(other, made(name, model))
@@ -108,7 +108,7 @@ def test_neutral_numbers_change_nothing(name: str) -> None:
     taken = 0
     for model in MODELS:
         for phase in PHASES:
-            before = step(model, phase, **INPUTS)
+            before = step(model, phase, **INPUTS[phase])
             neutral = applied(before, technique(f"{name}:{NEUTRAL[name]}"))
             if isinstance(neutral, str):
                 assert isinstance(after(model, phase, name), str), neutral
