@@ -1,0 +1,145 @@
+"""The largest of several formulas, and the sum of many functions on pieces: how one step's time is made of its operators'."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from itertools import pairwise
+from typing import cast
+
+from sympy import Add, Expr, Integer, Symbol
+
+from symroof.algebra.piecewise import COMPUTE, Piece, Piecewise
+from symroof.algebra.roots import ascending, between, exact
+from symroof.algebra.univariate import Powers, combined, difference, expression_of, powers
+from symroof.errors import InputError, quote
+
+
+def piecewise(x: Symbol, pieces: Sequence[tuple[object, object, object, Hashable]]) -> Piecewise:
+    """A function from ``(low, high, value, label)``, one for every piece.
+
+    >>> from sympy import oo
+    >>> from sympy.abc import x
+    >>> piecewise(x, [(1, 4, 8, "memory"), (4, oo, 2 * x, "compute")]).labels
+    ('memory', 'compute')
+    """
+    return Piecewise(x, tuple(Piece(exact(low), exact(high), exact(value), label) for low, high, value, label in pieces))
+
+
+def envelope(x: Symbol, low: object, high: object, entries: Mapping[Hashable, Expr]) -> Piecewise:
+    """``max(entries)`` from *low* to *high*, labelled by the one that is largest; where several are, by the first in order.
+
+    With two entries a point where the first only reaches the second is a piece of its own. Nothing to choose from is 0,
+    labelled "".
+
+    Raises
+    ------
+    InputError
+        What decides between two entries is neither a rational function of x nor a sum of exponentials.
+
+    >>> from sympy import oo
+    >>> from sympy.abc import x
+    >>> roof = envelope(x, 1, oo, {"compute": 2 * x, "memory": x + 5})
+    >>> [(str(piece.low), str(piece.high), piece.label) for piece in roof.pieces]
+    [('1', '5', 'memory'), ('5', 'oo', 'compute')]
+    """
+    start, end = exact(low), exact(high)
+    if len(entries) < 2:
+        label, value = next(iter(entries.items()), ("", Integer(0)))
+        return Piecewise(x, (Piece(start, end, value, label),))
+    (label, value), *others = entries.items()
+    pieces = [Piece(start, end, value, label)]
+    for label, value in others:
+        pieces = [part for piece in pieces for part in _larger(x, piece, value, label, points=len(entries) == 2)]
+        pieces = list(Piecewise(x, tuple(pieces)).merged(value=True).pieces)
+    return Piecewise(x, tuple(pieces))
+
+
+def _larger(x: Symbol, piece: Piece, value: Expr, label: Hashable, *, points: bool) -> list[Piece]:
+    """The piece where it is at least the value, the value elsewhere."""
+    slack = difference(piece.value, value, x)
+    roots = slack.roots(piece.low, piece.high)
+    inner = [root for root in roots if root not in (piece.low, piece.high)]
+    parts: list[Piece] = []
+    for left, right in pairwise((piece.low, *inner, piece.high)):
+        below = slack.sign(between(left, right)) < 0
+        if points and left in roots and left.is_positive:
+            parts.append(Piece(left, left, piece.value, piece.label))
+        parts.append(Piece(left, right, value, label) if below else Piece(left, right, piece.value, piece.label))
+        if points and right == piece.high and right in roots:
+            parts.append(Piece(right, right, piece.value, piece.label))
+    return parts
+
+
+def total(parts: Mapping[Hashable, Piecewise], binding: Hashable = COMPUTE) -> Piecewise:
+    """The sum of many functions on a common range; labelled by the set of those whose own label is *binding*.
+
+    Pieces with one and the same sum are one, labelled by those that bind on all of it.
+
+    Raises
+    ------
+    InputError
+        There are none, or their ranges differ.
+
+    >>> from sympy import oo
+    >>> from sympy.abc import x
+    >>> both = total({"q": envelope(x, 1, oo, {"memory": x + 4, "compute": 2 * x}), "k": envelope(x, 1, oo, {"memory": x})})
+    >>> [(str(piece.low), piece.value, sorted(piece.label)) for piece in both.pieces]
+    [('1', 2*x + 4, []), ('4', 3*x, ['q'])]
+    """
+    if not parts:
+        raise InputError("nothing to add up")
+    first = next(iter(parts.values()))
+    for name, part in parts.items():
+        if (part.low, part.high) != (first.low, first.high):
+            raise InputError(f"{quote(name)} is told from {part.low} to {part.high}, another from {first.low} to {first.high}")
+    changes: dict[Expr, list[tuple[Hashable, Piece]]] = {}
+    for name, part in parts.items():
+        for piece in part.pieces:
+            if not piece.is_point or part.low == part.high:
+                changes.setdefault(piece.low, []).append((name, piece))
+    running, current, pieces = _Sum(first.x), cast(dict[Hashable, Piece], {}), cast(list[Piece], [])
+    for low, high in pairwise((*ascending(changes), first.high)):
+        for name, piece in changes[low]:
+            running.replace(current[name].value if name in current else None, piece.value)
+            current[name] = piece
+        binds = frozenset(name for name, piece in current.items() if piece.label == binding)
+        pieces.append(Piece(low, high, running.expression, binds))
+    return Piecewise(first.x, tuple(pieces)).merged(label=False, value=True, combine=_both)
+
+
+def _both(left: Hashable, right: Hashable) -> Hashable:
+    return cast(frozenset[Hashable], left) & cast(frozenset[Hashable], right)
+
+
+class _Sum:
+    """A sum whose terms are exchanged one by one: powers of x by their coefficients, anything else as expressions."""
+
+    def __init__(self, x: Symbol) -> None:
+        self.x, self.powers = x, cast(Powers, {})
+        self.others: dict[Expr, int] = {}
+
+    def replace(self, old: Expr | None, new: Expr) -> None:
+        for value, factor in ((old, -1), (new, 1)):
+            if value is None:
+                continue
+            terms = powers(value, self.x)
+            if terms is None:
+                self.others[value] = self.others.get(value, 0) + factor
+            else:
+                self.powers = combined(self.powers, terms, factor)
+
+    @property
+    def expression(self) -> Expr:
+        rest = Add(*(times * value for value, times in self.others.items()))
+        return expression_of(self.powers, self.x) + (rest.expand(power_exp=False) if rest != 0 else rest)
+
+
+def counted(x: Symbol, low: int, high: int, function: Callable[[int], tuple[object, Hashable]]) -> Piecewise:
+    """A function known on whole numbers alone: a point for every number, with the value and the label it has there.
+
+    >>> from sympy.abc import x
+    >>> counted(x, 1, 9, lambda n: (-(-n // 4), "even" if n % 4 == 0 else "ragged")).merged().edges
+    (4, 5, 8, 9)
+    """
+    numbers = ((Integer(n), *function(n)) for n in range(low, high + 1))
+    return Piecewise(x, tuple(Piece(n, n, exact(value), label) for n, value, label in numbers))

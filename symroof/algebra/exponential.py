@@ -1,0 +1,270 @@
+"""Sums of polynomials times exponentials, ``sum p_i(x) q_i^(k_i x + c_i)`` with rational numbers: sign and roots, proved.
+
+Expected experts ``E (1 - (1 - K/E)^x)``, unions of sparsity and exits are such. A sign at a rational is told by enclosures
+that are narrowed until they leave zero out; that it is zero is told by algebra: positive radicals of rationals whose ratios are
+irrational are linearly independent over the rationals (Besicovitch). Roots are those of the irreducible factors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property, lru_cache
+from math import gcd, lcm, prod
+from typing import Any, NamedTuple, cast
+
+from sympy import Dummy, Expr, Integer, Poly, Rational, Symbol, factor_list, log, oo, primerange
+
+from symroof.algebra.enclosure import ZERO, Enclosure, add, enclose, horner, logarithm, multiply, power, spanned
+from symroof.algebra.isolation import Root, isolated, rational
+from symroof.algebra.radicals import primitive_root, radical, rational_radical
+from symroof.algebra.roots import ascending, inside, sign_of
+from symroof.algebra.univariate import Powers, Signed, SignedPolynomial, signed_powers
+from symroof.errors import InputError
+
+NARROWEST = 2**16
+"""Bits of an enclosure after which a sign is given up."""
+
+
+class Key(NamedTuple):
+    """``(base^x shift)^(1 / root) prod(ln(q)^n)``, for the ``(q, n)`` of *logs*: what a polynomial of a sum stands before."""
+
+    base: Fraction
+    shift: Fraction = Fraction(1)
+    logs: tuple[tuple[Fraction, int], ...] = ()
+
+
+Grouped = dict[Key, Powers]
+"""Polynomials by what they stand before."""
+
+
+class Term(NamedTuple):
+    """A polynomial's coefficients, lowest power first, and what it stands before; the root is the sum's."""
+
+    key: Key
+    coefficients: tuple[int, ...]
+
+
+@lru_cache(maxsize=4096)
+def _constant(key: Key, root: int, bits: int) -> Enclosure:
+    """An enclosure of ``shift^(1 / root) prod(ln(q)^n)``."""
+    total = power(key.shift, Fraction(1, root), bits)
+    for base, times in key.logs:
+        for _ in range(times):
+            total = multiply(total, logarithm(base, bits), bits)
+    return total
+
+
+def constant_expression(key: Key, root: int) -> Expr:
+    """The same, as an expression."""
+    return cast(Expr, rational(key.shift) ** Rational(1, root) * prod(log(rational(base)) ** times for base, times in key.logs))
+
+
+@dataclass(frozen=True)
+class Exponential:
+    """A sum of polynomials times exponentials, but for a positive factor; terms by base, the largest, 1, first.
+
+    >>> from sympy.abc import x
+    >>> from symroof.algebra.exponents import exponential
+    >>> slack = exponential(x / 3 - 8 * (1 - Rational(3, 4) ** x), x)
+    >>> slack.sign(Integer(24)), slack.sign(Integer(23)), slack.roots(Integer(0), oo)
+    (1, -1, [0, 23.9757500233615])
+    """
+
+    x: Symbol
+    root: int
+    terms: tuple[Term, ...]
+
+    is_zero = False
+
+    def sign(self, point: Expr) -> int:
+        """Its sign at a point, at oo that of all large values; exactly at rationals and at roots of such sums."""
+        if point == oo:
+            return self._last
+        if point.is_Rational:
+            return self.sign_at(Fraction(cast(Any, point).p, cast(Any, point).q))
+        for bits in (64, 128, 256):
+            low, high = _around(point, bits)
+            if known := self.over(low, high, 2 * bits)[0].sign:
+                return known
+            if bits == 128 and point in self.roots(rational(low), rational(high)):
+                return 0
+        return 0
+
+    @cached_property
+    def _last(self) -> int:
+        leading = [term for term in self.terms if term.key.base == 1]
+        degree = max(len(coefficients) for _, coefficients in leading)
+        parts = (numbers[-1] * constant_expression(key, self.root) for key, numbers in leading if len(numbers) == degree)
+        return sign_of(cast(Expr, sum(parts, start=Integer(0))))
+
+    def sign_at(self, point: Fraction) -> int:
+        """Its sign at a rational, exactly.
+
+        Raises
+        ------
+        InputError
+            Too many digits decide.
+        """
+        bits = 64
+        while bits <= NARROWEST:
+            known = self.value(point, bits).sign
+            if known is not None:
+                return known
+            if bits == 64 and self._vanishes(point):
+                return 0
+            bits *= 2
+        raise InputError(f"the sign at {self.x} = {point} is open after {NARROWEST} binary digits")
+
+    def value(self, point: Fraction, bits: int) -> Enclosure:
+        """An enclosure of the value at a rational."""
+        total, scaled = ZERO, point / self.root
+        for key, coefficients in self.terms:
+            number = _at(coefficients, point)
+            if number:
+                part = multiply(power(key.base, scaled, bits), enclose(number, number, bits), bits)
+                total = add(total, multiply(part, self.constant(key, bits), bits), bits)
+        return total
+
+    def constant(self, key: Key, bits: int) -> Enclosure:
+        """An enclosure of what does not depend on x in a term: ``shift^(1 / root) prod(ln(q)^n)``."""
+        return _constant(key, self.root, bits)
+
+    def over(self, low: Fraction, high: Fraction, bits: int) -> tuple[Enclosure, Enclosure]:
+        """Enclosures of all values and of all slopes from *low* to *high*."""
+        x, value, slope = enclose(low, high, bits), ZERO, ZERO
+        for key, coefficients in self.terms:
+            wave = spanned(power(key.base, high / self.root, bits), power(key.base, low / self.root, bits), bits)
+            wave = multiply(wave, self.constant(key, bits), bits)
+            rate = multiply(logarithm(key.base, bits), enclose(Fraction(1, self.root), Fraction(1, self.root), bits), bits)
+            numbers = [Enclosure(number, number, 0) for number in coefficients]
+            main = horner(numbers, x, bits)
+            steep = horner([Enclosure(place * number, place * number, 0) for place, number in enumerate(coefficients)][1:], x, bits)
+            value = add(value, multiply(main, wave, bits), bits)
+            slope = add(slope, multiply(add(steep, multiply(main, rate, bits), bits), wave, bits), bits)
+        return value, slope
+
+    def _vanishes(self, point: Fraction) -> bool:
+        """Whether it is zero: terms whose radicals have a rational ratio must cancel, those of every other radical for themselves.
+
+        Logarithms count as independent: where they were not, no sign would be told, and none wrongly.
+        """
+        groups: list[tuple[Key, list[Fraction]]] = []
+        for key, coefficients in self.terms:
+            number = _at(coefficients, point)
+            for other, numbers in groups if number else ():
+                ratio = self._ratio(key, other, point)
+                if ratio is not None:
+                    numbers.append(number * ratio)
+                    break
+            else:
+                groups.append((key, [number]))
+        return not any(sum(numbers) for _, numbers in groups)
+
+    def _ratio(self, key: Key, other: Key, point: Fraction) -> Fraction | None:
+        """The ratio of what two polynomials stand before, where it is rational."""
+        if key.logs != other.logs:
+            return None
+        base, shift = key.base / other.base, key.shift / other.shift
+        factors = {base: point.numerator}
+        factors[shift] = factors.get(shift, 0) + point.denominator
+        return rational_radical(factors, self.root * point.denominator)
+
+    def roots(self, low: Expr, high: Expr) -> list[Expr]:
+        """Its distinct real roots from *low* to *high*, both included, in ascending order: rationals, radicals and `Root`.
+
+        Raises
+        ------
+        InputError
+            They cannot be told apart.
+        """
+        every = (root for factor in self.factors for root in _roots_of(factor, low, high))
+        return inside(ascending(every), low, high)
+
+    @cached_property
+    def factors(self) -> tuple[Signed, ...]:
+        """The irreducible factors as a polynomial in x and in one letter for every independent exponential and logarithm."""
+        if any(key.shift != 1 for key, _ in self.terms):
+            return (self,)
+        waves = {key.base: primitive_root(key.base) for key, _ in self.terms if key.base != 1}
+        bases = list(dict.fromkeys(base for base, _ in waves.values()))
+        logs = list(dict.fromkeys(base for key, _ in self.terms for base, _ in key.logs))
+        terms: dict[tuple[int, ...], int] = {}
+        for key, coefficients in self.terms:
+            wave = waves.get(key.base, (None, 0))
+            exponents = [wave[1] if base == wave[0] else 0 for base in bases] + [dict(key.logs).get(base, 0) for base in logs]
+            terms.update({(place, *exponents): number for place, number in enumerate(coefficients) if number})
+        whole = Poly.from_dict(terms, self.x, *(Dummy("y") for _ in (*bases, *logs)))
+        factors = factor_list(whole)[1]
+        if len(factors) == 1 and factors[0][1] == 1:
+            return (self,)
+        return tuple(_assembled(factor, self.x, self.root, bases, logs) for factor, _ in factors)
+
+
+def _roots_of(factor: Signed, low: Expr, high: Expr) -> list[Expr]:
+    return isolated(factor, low, high) if isinstance(factor, Exponential) else factor.roots(low, high)
+
+
+def _assembled(factor: Poly, x: Symbol, root: int, bases: Sequence[Fraction], logs: Sequence[Fraction]) -> Signed:
+    """A factor as a sum of exponentials again."""
+    grouped: Grouped = {}
+    for (place, *exponents), number in factor.terms():
+        base = prod((one**exponent for one, exponent in zip(bases, exponents, strict=False)), start=Fraction(1))
+        powers = tuple((one, times) for one, times in zip(logs, exponents[len(bases) :], strict=True) if times)
+        grouped.setdefault(Key(base, logs=powers), {})[place] = Fraction(int(cast(Any, number).p), int(cast(Any, number).q))
+    return normalized(grouped, x, root)
+
+
+def normalized(grouped: Grouped, x: Symbol, root: int) -> Signed:
+    """The sum divided by what is positive: its slowest exponential, powers of x, numbers; a polynomial where none is left."""
+    if not grouped:
+        return SignedPolynomial(x, (0,))
+    largest = max(key.base for key in grouped)
+    lowest = min(place for terms in grouped.values() for place in terms)
+    scaled = {
+        key._replace(base=key.base / largest): {place - lowest: number for place, number in terms.items()} for key, terms in grouped.items()
+    }
+    if len(scaled) == 1:  # the logarithms of numbers below 1 are negative
+        ((key, terms),) = scaled.items()
+        sign = (-1) ** sum(times for _, times in key.logs)
+        return signed_powers({place: sign * number for place, number in terms.items()}, x)
+    for prime in primerange(root + 1):
+        while root % prime == 0 and (smaller := _radicals(scaled, prime)) is not None:
+            root, scaled = root // prime, smaller
+    scale = lcm(*(number.denominator for terms in scaled.values() for number in terms.values()))
+    common = gcd(*(int(number * scale) for terms in scaled.values() for number in terms.values()))
+    factor = Fraction(scale, common)
+    ordered = [
+        Term(key, tuple(int(terms.get(place, 0) * factor) for place in range(max(terms) + 1)))
+        for key, terms in sorted(scaled.items(), key=lambda item: item[0], reverse=True)
+    ]
+    return Exponential(x, root, tuple(ordered))
+
+
+def _radicals(grouped: Grouped, prime: int) -> Grouped | None:
+    """The sum under a root that is less by a prime, where every base and shift is such a power."""
+    smaller: Grouped = {}
+    for key, terms in grouped.items():
+        base, shift = radical(key.base, prime), radical(key.shift, prime)
+        if base is None or shift is None:
+            return None
+        smaller[Key(base, shift, key.logs)] = terms
+    return smaller
+
+
+def _at(coefficients: Sequence[int], point: Fraction) -> Fraction:
+    value, scale = 0, 1
+    for coefficient in reversed(coefficients):
+        value = value * point.numerator + coefficient * scale
+        scale *= point.denominator
+    return Fraction(value, scale // point.denominator)
+
+
+def _around(point: Expr, bits: int) -> tuple[Fraction, Fraction]:
+    """Rationals below and above a number."""
+    if isinstance(point, Root):
+        return point.refined(bits)
+    digits = bits // 3
+    near, width = Fraction(str(point.evalf(digits + 5))), Fraction(1, 10**digits)
+    return near - width * (abs(near) + 1), near + width * (abs(near) + 1)

@@ -1,0 +1,331 @@
+"""Roots of sums of exponentials, each proved to be the only one in its bracket, and none left out.
+
+A stretch is divided until on every part the values leave zero out, or the slopes do and the signs at its ends tell whether there
+is a root. Beyond a bound the polynomial of the largest base outweighs the rest. That dividing ends for an irreducible sum follows
+from Schanuel's conjecture; what is returned is proved without it.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from math import ceil, floor, isqrt
+from typing import TYPE_CHECKING, Any, cast
+
+from sympy import Expr, Float, Integer, NumberSymbol, Rational, oo
+from sympy import ceiling as next_whole
+from sympy import floor as whole_below
+from sympy.core.expr import AtomicExpr
+from sympy.multipledispatch import dispatch
+
+from symroof.algebra.enclosure import ZERO, Enclosure, add, logarithm, multiply, power
+from symroof.errors import InputError, quote
+
+if TYPE_CHECKING:
+    from symroof.algebra.exponential import Exponential
+
+PRECISION = 101
+"""Binary digits of a root's enclosure: ``2^-101 < 1e-30``."""
+PARTS = 20_000
+"""Parts into which a range is divided before roots are given up."""
+DENOMINATORS = 64
+"""Denominators up to which a root is tried for being rational."""
+STEPS = 60
+"""Steps of Newton's method before plain halving takes over."""
+Bracket = tuple[Fraction, Fraction]
+
+
+class Root(NumberSymbol):
+    """An irrational root of an exponential sum: a real number with a proved enclosure, in exact order with rationals and its like.
+
+    The enclosure, from *low* to *high*, is less than 1e-30 of the root wide.
+
+    >>> from sympy.abc import x
+    >>> from symroof.algebra.exponents import exponential
+    >>> root = exponential(x / 3 - 8 * (1 - Rational(3, 4) ** x), x).roots(Integer(1), oo)[0]
+    >>> whole_below(root), root > Rational(239757, 10000), root
+    (23, True, 23.9757500233615)
+    """
+
+    __slots__ = ("_bracket", "function", "high", "low")
+    is_real = True
+    is_integer = False
+    is_zero = False
+    function: Exponential
+    low: Fraction
+    high: Fraction
+
+    def __new__(cls, function: Exponential, low: Fraction, high: Fraction, bracket: Bracket) -> Root:
+        """The one root in a bracket, whose neighbours on the grid of `PRECISION` are *low* and *high*."""
+        root = cast(Root, AtomicExpr.__new__(cls))
+        root.function, root.low, root.high, root._bracket = function, low, high, bracket
+        return root
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Root, (self.function, self.low, self.high, self._bracket))
+
+    def _hashable_content(self) -> tuple[Any, ...]:
+        return (self.function, self.low, self.high)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Root) and self._hashable_content() == other._hashable_content()
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash(self._hashable_content())
+
+    @property
+    def middle(self) -> Expr:
+        """The middle of the enclosure, a rational: off by less than 1e-30 of the root."""
+        return rational((self.low + self.high) / 2)
+
+    @property
+    def closed_form(self) -> Expr | None:
+        """The root by logarithms or Lambert's W, where it has such a form."""
+        from symroof.algebra.lambert import closed_form
+
+        return closed_form(self)
+
+    def refined(self, bits: int) -> Bracket:
+        """An enclosure of that many binary digits."""
+        low, high = self._bracket
+        if (high - low) * 2**bits > max(abs(low), abs(high)):
+            left, right = cell(self.function, low, high, bits)
+            self._bracket = max(low, left), min(high, right)
+        return self._bracket
+
+    def compared(self, point: Fraction) -> int:
+        """-1 where the root is less than a rational, 0 where it is that, 1 where it is more."""
+        return _side(self.function, *self._bracket, point)
+
+    def _eval_is_positive(self) -> bool:
+        return self.low >= 0
+
+    def _eval_is_negative(self) -> bool:
+        return self.high <= 0
+
+    def _as_mpf_val(self, prec: int) -> Any:
+        low, high = self.refined(prec + 2)
+        return cast(Any, rational((low + high) / 2))._as_mpf_val(prec)
+
+    def approximation_interval(self, number_cls: Any) -> tuple[Expr, Expr] | None:
+        """The whole numbers on both sides: what sympy's floor and ceiling ask for."""
+        if number_cls is not Integer:
+            return None
+        below = floor(self.low)  # whole numbers are on the grid, so none is inside
+        return Integer(below), Integer(below + 1)
+
+    def _sympystr(self, printer: Any) -> str:
+        return str(Float(self, 15))
+
+    def _latex(self, printer: Any) -> str:
+        return str(Float(self, 15))
+
+
+def _order(left: Root, right: Root) -> int:
+    if left == right:
+        return 0
+    bits = PRECISION
+    while bits <= 64 * PRECISION:
+        mine, theirs = left.refined(bits), right.refined(bits)
+        if mine[1] <= theirs[0]:
+            return -1
+        if theirs[1] <= mine[0]:
+            return 1
+        bits *= 2
+    raise InputError(f"the roots {left} and {right} cannot be told apart")
+
+
+def _eval_is_ge(left: Any, right: Any) -> bool:
+    if isinstance(left, Root):
+        return (_order(left, right) if isinstance(right, Root) else left.compared(Fraction(right.p, right.q))) >= 0
+    return right.compared(Fraction(left.p, left.q)) <= 0
+
+
+for kinds in ((Root, Rational), (Rational, Root), (Root, Root)):  # sympy's own name of the relation is what is registered
+    dispatch(*kinds)(_eval_is_ge)
+
+
+def isolated(function: Exponential, low: Expr, high: Expr) -> list[Expr]:
+    """The roots from *low* to *high*, and perhaps some within 1 of its ends, in no order.
+
+    Raises
+    ------
+    InputError
+        The range begins at -oo, or the roots cannot be told apart.
+    """
+    if not low.is_finite:
+        raise InputError(f"roots from {quote(low)} on: expected a finite number")
+    start, far = Fraction(int(cast(Any, whole_below(low)))), bound(function)
+    end = far if high == oo else min(far, Fraction(int(cast(Any, next_whole(high)))))
+    rationals: set[Fraction] = set()
+    brackets: list[Bracket] = []
+    waiting, parts = [(start, end)] if start <= end else [], 0
+    while waiting:
+        left, right = waiting.pop()
+        parts += 1
+        if parts > PARTS:
+            raise InputError(f"the roots in {function.x} from {left} on cannot be told apart")
+        narrow = (right - left).denominator.bit_length() - (right - left).numerator.bit_length()
+        values, slopes = function.over(left, right, 64 + 2 * max(narrow, 0))
+        if values.sign:
+            continue
+        if slopes.sign or left == right:
+            signs = function.sign_at(left), function.sign_at(right)
+            rationals |= {point for point, sign in zip((left, right), signs, strict=True) if sign == 0}
+            if signs[0] * signs[1] < 0:
+                brackets.append((left, right))
+            continue
+        middle = _middle(left, right)
+        waiting += [(left, middle), (middle, right)]
+    roots = [*map(rational, rationals), *(_root(function, bracket) for bracket in brackets)]
+    if len(set(roots)) < len(roots):
+        raise InputError(f"two roots in {function.x} are closer than 1e-30 of themselves")
+    return roots
+
+
+def _middle(left: Fraction, right: Fraction) -> Fraction:
+    """Where to divide: at a whole number where there is one, at the geometric mean of far ends."""
+    if right - left <= 1:
+        return (left + right) / 2
+    if left >= 0 and right > 4 * max(left, 1):
+        return Fraction(isqrt(floor(max(left, Fraction(1)) * right)))
+    whole = Fraction(floor((left + right) / 2))
+    return whole if left < whole else (left + right) / 2
+
+
+def bound(function: Exponential) -> Fraction:
+    """A number from which on there is no root.
+
+    From twice the sum of its other coefficients over the leading one, a, on, the polynomial of base 1 of degree n is beyond
+    ``|a| x^n / 2``. What comes besides is at most ``S x^k base^x``, S the sum of its coefficients, which falls from
+    ``(k - n) / -ln base`` on when divided by ``x^n``.
+
+    Raises
+    ------
+    InputError
+        Several radicals stand before the leading power, and whether they cancel is open.
+    """
+    degree = max(len(numbers) for key, numbers in function.terms if key.base == 1) - 1
+    totals = [_coefficient(function, place) for place in range(degree + 1)]
+    if not totals[-1].sign:
+        raise InputError(f"the leading coefficient in {function.x} is not told from zero: no bound of the roots")
+    lead = min(abs(end) for end in totals[-1].fractions)
+    far = max(Fraction(1), 2 * sum((_size(total) for total in totals[:-1]), start=Fraction(0)) / lead)
+    sizes: list[tuple[Fraction, int, Fraction]] = []
+    for key, numbers in function.terms:
+        if key.base < 1:
+            rate, excess = -logarithm(key.base, 64).fractions[1] / function.root, len(numbers) - 1 - degree
+            far = max(far, excess / rate)
+            sizes.append((_size(function.constant(key, 64)) * sum(map(abs, numbers)), excess, key.base))
+    reach = Fraction(ceil(far))
+    while True:
+        parts = (size * reach**excess * _size(power(base, reach / function.root, 64)) for size, excess, base in sizes)
+        if sum(parts, start=Fraction(0)) < lead / 2:
+            return reach
+        reach *= 2
+
+
+def _coefficient(function: Exponential, place: int) -> Enclosure:
+    """Of that power of x in the terms of base 1."""
+    total = ZERO
+    for key, numbers in function.terms:
+        if key.base == 1 and place < len(numbers):
+            total = add(total, multiply(Enclosure(numbers[place], numbers[place], 0), function.constant(key, 128), 128), 128)
+    return total
+
+
+def _size(value: Enclosure) -> Fraction:
+    """A rational at least as large as its absolute value, and not too long."""
+    if value.exponent < -4000:
+        return Fraction(1, 2**2000)
+    return max(abs(end) for end in value.fractions)
+
+
+def _root(function: Exponential, bracket: Bracket) -> Expr:
+    """The root between two points where the signs differ and no slope is zero: a rational where it is one."""
+    low, high = cell(function, *bracket, PRECISION)
+    near = ((low + high) / 2).limit_denominator(DENOMINATORS)
+    if low <= near <= high and bracket[0] < near < bracket[1] and function.sign_at(near) == 0:
+        return rational(near)
+    if low == high:
+        return rational(low)
+    return Root(function, low, high, (max(low, bracket[0]), min(high, bracket[1])))
+
+
+def _side(function: Exponential, low: Fraction, high: Fraction, point: Fraction) -> int:
+    """1 where the one root between two points is above a third, 0 where it is there, -1 where it is below."""
+    if point <= low:
+        return 1
+    if point >= high:
+        return -1
+    here = function.sign_at(point)
+    return 0 if here == 0 else 1 if here == function.sign_at(low) else -1
+
+
+def cell(function: Exponential, low: Fraction, high: Fraction, bits: int) -> Bracket:
+    """The neighbours of the one root in a bracket on the grid of that many binary digits; the root twice where it is on the grid."""
+    while (magnitude := _magnitude(low, high)) is None:
+        pivot = _pivot(low, high)
+        side = _side(function, low, high, pivot)
+        if side == 0:
+            return pivot, pivot
+        low, high = (pivot, high) if side > 0 else (low, pivot)
+    scale = Fraction(2) ** (bits - magnitude)
+    guess = floor(_newton(function, low, high, bits) * scale)
+    below, above, stride = guess, guess + 1, 1
+    while (side := _side(function, low, high, below / scale)) < 0:
+        below, above, stride = below - stride, below, 2 * stride
+    if side == 0:
+        return below / scale, below / scale
+    while (side := _side(function, low, high, above / scale)) > 0:
+        below, above, stride = above, above + stride, 2 * stride
+    while above - below > 1 and side:
+        middle = (above + below) // 2
+        side = _side(function, low, high, middle / scale)
+        below, above = (middle, above) if side > 0 else (below, middle)
+    return (below / scale if side else above / scale), above / scale
+
+
+def _magnitude(low: Fraction, high: Fraction) -> int | None:
+    """The whole part of the binary logarithm of all absolute values between two numbers; None where they differ in it."""
+    if low <= 0 <= high:
+        return None
+    least, most = sorted((abs(low), abs(high)))
+    exponent = least.numerator.bit_length() - least.denominator.bit_length()
+    exponent -= least < Fraction(2) ** exponent
+    return exponent if most <= Fraction(2) ** (exponent + 1) else None
+
+
+def _pivot(low: Fraction, high: Fraction) -> Fraction:
+    """A power of two, or zero, that divides numbers of different magnitude."""
+    if low < 0 < high:
+        return Fraction(0)
+    least, most = sorted((abs(low), abs(high)))
+    top = most.numerator.bit_length() - most.denominator.bit_length()
+    top -= most <= Fraction(2) ** top
+    bottom = least.numerator.bit_length() - least.denominator.bit_length() if least else top - 64
+    pivot = Fraction(2) ** ((top + bottom) // 2)
+    if not least < pivot < most:
+        pivot = Fraction(2) ** top
+    return pivot if low >= 0 else -pivot
+
+
+def _newton(function: Exponential, low: Fraction, high: Fraction, bits: int) -> Fraction:
+    """A guess of the root in a bracket, by Newton's method; nothing is proved of it."""
+    guess, grid = (low + high) / 2, Fraction(2) ** (bits + 8) / max(abs(low), abs(high))
+    grid = Fraction(2) ** (floor(grid).bit_length())
+    for _ in range(STEPS):
+        values, slopes = (sum(part.fractions) for part in function.over(guess, guess, bits + 32))
+        step = values / slopes if slopes else Fraction(0)
+        following = round((guess - step) * grid) / grid
+        guess, last = (following if low < following < high else (low + high) / 2), guess
+        if abs(guess - last) * grid < 16:
+            break
+    return guess
+
+
+def rational(number: Fraction) -> Expr:
+    """As sympy has it."""
+    return Rational(number.numerator, number.denominator)

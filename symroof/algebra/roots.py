@@ -1,0 +1,185 @@
+"""Real roots of a polynomial, and the order of exact numbers: rationals, radicals, roots of polynomials and of exponentials."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from fractions import Fraction
+from functools import cmp_to_key
+from typing import Any, cast
+
+from sympy import Expr, Integer, Poly, Rational, S, ceiling, floor, minimal_polynomial, nan, oo, real_roots, sqrt
+from sympy.core.evalf import PrecisionExhausted
+from sympy.polys.polyerrors import NotAlgebraic
+
+from symroof.algebra.polynomial import Polynomial
+from symroof.errors import InputError, quote
+
+HIGHEST = 15
+"""Degree up to which roots are looked for."""
+DIGITS = 300
+"""Decimals to which two numbers must agree before they are taken for equal, where no algebra can tell."""
+
+
+def exact(value: object) -> Expr:
+    """A number as sympy has it, a float as it is written.
+
+    Raises
+    ------
+    InputError
+        It is no number.
+
+    >>> exact(3), exact(Fraction(1, 3)), exact(0.1)
+    (3, 1/3, 1/10)
+    """
+    if isinstance(value, Expr):
+        return value
+    if isinstance(value, bool) or not isinstance(value, int | float | Fraction) or value != value:  # noqa: PLR0124 - nan
+        raise InputError(f"{quote(value)}: expected a number")
+    if isinstance(value, float):
+        return cast(Expr, S(value) if value in (float("inf"), -float("inf")) else Rational(repr(value)))
+    return Rational(value.numerator, value.denominator) if isinstance(value, Fraction) else Integer(int(value))
+
+
+def roots(polynomial: Polynomial) -> list[Expr]:
+    """The distinct real roots in ascending order, exactly.
+
+    Raises
+    ------
+    InputError
+        The degree is higher than is looked for.
+
+    >>> from sympy import Symbol
+    >>> roots(Polynomial(Symbol("x"), (Integer(-6), Integer(1), Integer(1))))
+    [-3, 2]
+    """
+    coefficients = polynomial.coefficients
+    if polynomial.degree == 0:
+        return []
+    if polynomial.degree == 1:
+        return [-coefficients[0] / coefficients[1]]
+    if polynomial.degree == 2:
+        c, b, a = coefficients
+        discriminant = b**2 - 4 * a * c
+        if discriminant < 0:
+            return []
+        width = sqrt(discriminant)
+        return ascending([(-b - width) / (2 * a), (-b + width) / (2 * a)])
+    if polynomial.degree > HIGHEST:
+        raise InputError(
+            f"a polynomial of degree {polynomial.degree} in {polynomial.x} decides, more than {HIGHEST}: sweep over it instead"
+        )
+    every: list[Expr] = cast(Any, real_roots(Poly(polynomial.as_expr(), polynomial.x)))
+    return list(dict.fromkeys(every))
+
+
+def sign_of(number: Expr) -> int:
+    """The sign of a real number: -1, 0 or 1. Whether an algebraic one is zero is told by its minimal polynomial.
+
+    Two numbers that are not algebraic count as equal when they agree to `DIGITS` decimals.
+
+    >>> sign_of(sqrt(2) + sqrt(3) - sqrt(5 + 2 * sqrt(6))), sign_of(sqrt(2) - Rational(7, 5))
+    (0, 1)
+    """
+    if number.is_Rational:
+        numerator = cast(Any, number).p
+        return (numerator > 0) - (numerator < 0)
+    if number is nan:
+        raise InputError("nan has no sign")
+    if number.is_infinite:
+        return 1 if number == oo else -1
+    for digits in (60, DIGITS):
+        try:
+            value = number.evalf(2, maxn=digits, strict=True)
+        except PrecisionExhausted:
+            if digits == 60 and _is_zero(number):
+                return 0
+            continue
+        return 1 if value > 0 else -1
+    return 0
+
+
+def _is_zero(number: Expr) -> bool:
+    if number.expand() == 0:
+        return True
+    try:
+        return cast(Any, minimal_polynomial(number, polys=True)).degree() == 1
+    except (NotAlgebraic, NotImplementedError):
+        return False
+
+
+def order(left: Expr, right: Expr) -> int:
+    """-1 where the first number is the less, 0 where they are equal, 1 where it is the greater.
+
+    >>> order(sqrt(2), Rational(3, 2)), order(oo, Integer(3)), order((1 + sqrt(3)) ** 2, 4 + 2 * sqrt(3))
+    (-1, 1, 0)
+    """
+    if left is right or left == right:
+        return 0
+    if left.is_Rational and right.is_Rational:
+        a, b = cast(Any, left), cast(Any, right)
+        difference = a.p * b.q - b.p * a.q
+        return (difference > 0) - (difference < 0)
+    if right.is_infinite:
+        return -1 if right == oo else 1
+    if left.is_infinite:
+        return 1 if left == oo else -1
+    if left.is_NumberSymbol or right.is_NumberSymbol:  # a root of an exponential sum has an order of its own
+        less = left < right
+        if less in (True, False):
+            return -1 if less else 1
+    return sign_of(left - right)
+
+
+def ascending(numbers: Iterable[Expr]) -> list[Expr]:
+    """The numbers in ascending order, each once.
+
+    >>> ascending([Integer(2), sqrt(2), oo, Integer(1), Integer(2)])
+    [1, sqrt(2), 2, oo]
+    """
+    distinct: list[Expr] = []
+    for number in sorted(dict.fromkeys(numbers), key=cmp_to_key(order)):
+        if not distinct or order(distinct[-1], number) != 0:
+            distinct.append(number)
+    return distinct
+
+
+def inside(numbers: Iterable[Expr], low: Expr, high: Expr) -> list[Expr]:
+    """Those from *low* to *high*, both included; one that equals an end is written as the end is.
+
+    >>> inside([Integer(1), sqrt(2) + sqrt(3), Integer(4)], Integer(2), sqrt(5 + 2 * sqrt(6)))
+    [sqrt(2*sqrt(6) + 5)]
+    """
+    chosen: list[Expr] = []
+    for number in numbers:
+        below, above = order(number, low), order(number, high)
+        if below >= 0 >= above:
+            chosen.append(low if below == 0 else high if above == 0 else number)
+    return chosen
+
+
+def between(low: Expr, high: Expr) -> Expr:
+    """A rational strictly between two numbers.
+
+    >>> between(Integer(1), Integer(2)), between(sqrt(2), oo)
+    (3/2, 2)
+    """
+    if high == oo:
+        return floor(low) + 1
+    middle = (low + high) / 2
+    if middle.is_Rational:
+        return middle
+    digits = 20
+    while True:
+        guess = Rational(str(middle.evalf(digits)))
+        if order(low, guess) < 0 < order(high, guess):
+            return guess
+        digits *= 2
+
+
+def first_integer(crossing: Expr, *, closed: bool) -> Expr:
+    """The first whole number on the far side of a crossing, which is part of that side where it is closed.
+
+    >>> first_integer(Rational(7, 2), closed=True), first_integer(Integer(4), closed=True), first_integer(Integer(4), closed=False)
+    (4, 4, 5)
+    """
+    return ceiling(crossing) if closed else floor(crossing) + 1

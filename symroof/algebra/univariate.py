@@ -1,0 +1,213 @@
+"""Where an expression in one variable is negative, zero and positive, exactly: what decides between two formulas.
+
+A rational function is decided by the polynomial of its numerator: the variable is positive, and so is what stands under
+the line. Where the variable is an exponent, `symroof.algebra.exponential` decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property, lru_cache
+from math import gcd, lcm
+from typing import Any, Protocol, cast
+
+from sympy import Add, Expr, Integer, Mul, Poly, Pow, Rational, Symbol, fraction, oo, together
+
+from symroof.algebra.polynomial import Polynomial, polynomial
+from symroof.algebra.roots import inside, roots, sign_of
+from symroof.errors import InputError
+
+Powers = dict[int, Fraction]
+"""A sum of numbers times whole powers of the variable: ``{power: number}``."""
+
+
+class Signed(Protocol):
+    """What has the sign of an expression."""
+
+    @property
+    def is_zero(self) -> bool:
+        """Whether it is zero everywhere."""
+        ...
+
+    def sign(self, point: Expr) -> int:
+        """Its sign at a point, at oo that of all large values."""
+        ...
+
+    def roots(self, low: Expr, high: Expr) -> list[Expr]:
+        """Its distinct roots from *low* to *high*, both included, in ascending order."""
+        ...
+
+
+@lru_cache(maxsize=4096)
+def powers(expression: Expr, x: Symbol) -> Powers | None:
+    """The expression as numbers times powers of *x*; None where it is of another form. Not to be changed by the caller.
+
+    >>> from sympy.abc import x
+    >>> powers(3 * x + 2 / x, x), powers(1 / (1 + x), x)
+    ({-1: Fraction(2, 1), 1: Fraction(3, 1)}, None)
+    """
+    terms = _powers(expression, x)
+    return _powers(expression.expand(), x) if terms is None and not expression.is_Atom else terms
+
+
+def _powers(expression: Expr, x: Symbol) -> Powers | None:
+    terms: Powers = {}
+    for term in Add.make_args(expression):
+        power, numerator, denominator = 0, 1, 1
+        for factor in cast(Sequence[Any], Mul.make_args(term)):
+            if factor.is_Rational:
+                numerator, denominator = numerator * factor.p, denominator * factor.q
+            elif factor == x:
+                power += 1
+            elif isinstance(factor, Pow) and factor.base == x and factor.exp.is_Integer:
+                power += int(factor.exp)
+            else:
+                return None
+        terms[power] = terms.get(power, 0) + Fraction(numerator, denominator)
+    return {power: number for power, number in terms.items() if number}
+
+
+def expression_of(terms: Powers, x: Symbol) -> Expr:
+    """Numbers times powers of *x* as an expression.
+
+    >>> from sympy.abc import x
+    >>> expression_of({1: Fraction(3), -1: Fraction(2)}, x)
+    3*x + 2/x
+    """
+    return Add(*(Rational(number.numerator, number.denominator) * x**power for power, number in terms.items()))
+
+
+@dataclass(frozen=True)
+class SignedPolynomial:
+    """The sign of a polynomial with numbers for coefficients, those of the lowest power first."""
+
+    x: Symbol
+    coefficients: tuple[Any, ...]
+
+    @property
+    def is_zero(self) -> bool:
+        """Whether it is zero everywhere."""
+        return len(self.coefficients) == 1 and self.coefficients[0] == 0
+
+    def sign(self, point: Expr) -> int:
+        """Its sign at a point, exactly."""
+        if point == oo:
+            return sign_of(Integer(1) * self.coefficients[-1])
+        if point.is_Rational and all(isinstance(coefficient, int) for coefficient in self.coefficients):
+            numerator, denominator = cast(Any, point).p, cast(Any, point).q
+            value, scale = 0, 1
+            for coefficient in reversed(self.coefficients):
+                value = value * numerator + coefficient * scale
+                scale *= denominator
+            return (value > 0) - (value < 0)
+        return sign_of(self._polynomial(point))
+
+    def roots(self, low: Expr, high: Expr) -> list[Expr]:
+        """Its distinct roots from *low* to *high*, both included, in ascending order."""
+        return inside(self._roots, low, high)
+
+    @cached_property
+    def _polynomial(self) -> Polynomial:
+        return Polynomial(self.x, tuple(Integer(number) if isinstance(number, int) else number for number in self.coefficients))
+
+    @cached_property
+    def _roots(self) -> list[Expr]:
+        if len(self.coefficients) == 2 and isinstance(self.coefficients[0], int):
+            return [Rational(-self.coefficients[0], self.coefficients[1])]
+        return roots(self._polynomial)
+
+
+def signed_powers(terms: Powers, x: Symbol) -> SignedPolynomial:
+    """The sign of a sum of numbers times powers of a positive *x*, in lowest terms.
+
+    >>> from sympy.abc import x
+    >>> signed_powers({1: Fraction(3, 2), -1: Fraction(6)}, x).coefficients
+    (4, 0, 1)
+    """
+    if not terms:
+        return SignedPolynomial(x, (0,))
+    scale = lcm(*(number.denominator for number in terms.values()))
+    whole = {power: number.numerator * (scale // number.denominator) for power, number in terms.items()}
+    common = gcd(*whole.values())
+    lowest, highest = min(whole), max(whole)
+    return SignedPolynomial(x, tuple(whole.get(power, 0) // common for power in range(lowest, highest + 1)))
+
+
+@lru_cache(maxsize=4096)
+def signed(expression: Expr, x: Symbol) -> Signed:
+    """What has the sign of *expression* for all positive *x*.
+
+    Raises
+    ------
+    InputError
+        Another letter occurs, or it is neither a rational function of x nor a sum of exponentials.
+
+    >>> from sympy.abc import x
+    >>> decider = signed((x**2 - 2) / (x + 1), x)
+    >>> decider.roots(Integer(0), oo), decider.sign(Integer(1))
+    ([sqrt(2)], -1)
+    """
+    if letters := expression.free_symbols - {x}:
+        raise InputError(f"{', '.join(sorted(map(str, letters)))} must be a number to follow the sign over {x}")
+    terms = powers(expression, x)
+    if terms is not None:
+        return signed_powers(terms, x)
+    if is_exponential(expression, x):
+        from symroof.algebra.exponents import exponential
+
+        return exponential(expression, x)
+    coefficients = polynomial(expression, x).coefficients
+    return SignedPolynomial(x, tuple(int(cast(Any, number)) if number.is_Integer else number for number in coefficients))
+
+
+def difference(left: Expr, right: Expr, x: Symbol) -> Signed:
+    """What has the sign of ``left - right``; quick for numbers times powers of x.
+
+    Raises
+    ------
+    InputError
+        As for `signed`.
+    """
+    first, second = powers(left, x), powers(right, x)
+    if first is None or second is None:
+        return signed(left - right, x)
+    return signed_powers(combined(first, second, -1), x)
+
+
+def combined(left: Mapping[int, Fraction], right: Mapping[int, Fraction], factor: int) -> Powers:
+    """``left + factor right``, what comes to zero left out."""
+    terms = dict(left)
+    for power, number in right.items():
+        total = terms.get(power, 0) + factor * number
+        if total:
+            terms[power] = cast(Fraction, total)
+        else:
+            terms.pop(power, None)
+    return terms
+
+
+def is_exponential(expression: Expr, x: Symbol) -> bool:
+    """Whether *x* stands in an exponent."""
+    return any(x in power.exp.free_symbols for power in expression.atoms(Pow))
+
+
+def limit(expression: Expr, x: Symbol) -> Expr:
+    """The limit as *x* grows.
+
+    >>> from sympy.abc import x
+    >>> limit((2 * x + 1) / (x + 3), x), limit(1 - x**2, x), limit(8 - 8 * Rational(3, 4) ** x, x)
+    (2, -oo, 8)
+    """
+    if x not in expression.free_symbols:
+        return expression
+    if is_exponential(expression, x):
+        from symroof.algebra.exponents import exponential_limit
+
+        return exponential_limit(expression, x)
+    over, under = (Poly(part, x) for part in fraction(together(expression)))
+    if over.degree() < under.degree():
+        return Integer(0)
+    ratio = cast(Expr, over.LC() / under.LC())
+    return ratio if over.degree() == under.degree() else cast(Expr, oo * ratio)
