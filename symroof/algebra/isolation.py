@@ -75,6 +75,9 @@ class Root(NumberSymbol):
     def __hash__(self) -> int:
         return hash(self._hashable_content())
 
+    def __int__(self) -> int:
+        return ceil(self.high) if self.high <= 0 else floor(self.low)
+
     @property
     def middle(self) -> Expr:
         """The middle of the enclosure, a rational: off by less than 1e-30 of the root."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
-from functools import cmp_to_key
+from functools import cmp_to_key, lru_cache
+from math import isinf, isnan
 from typing import Any, cast
 
-from sympy import Expr, Integer, Poly, Rational, S, ceiling, floor, minimal_polynomial, nan, oo, real_roots, sqrt
+from sympy import ComplexRootOf, Expr, Integer, Poly, Rational, ceiling, floor, minimal_polynomial, nan, oo, real_roots, sqrt
 from sympy.core.evalf import PrecisionExhausted
 from sympy.polys.polyerrors import NotAlgebraic
 
@@ -16,6 +17,8 @@ from symroof.errors import InputError, quote
 
 HIGHEST = 15
 """Degree up to which roots are looked for."""
+NEAR = 17
+"""Decimals of the numbers that are compared first."""
 DIGITS = 300
 """Decimals to which two numbers must agree before they are taken for equal, where no algebra can tell."""
 
@@ -33,10 +36,10 @@ def exact(value: object) -> Expr:
     """
     if isinstance(value, Expr):
         return value
-    if isinstance(value, bool) or not isinstance(value, int | float | Fraction) or value != value:  # noqa: PLR0124 - nan
+    if isinstance(value, bool) or not isinstance(value, int | float | Fraction) or (isinstance(value, float) and isnan(value)):
         raise InputError(f"{quote(value)}: expected a number")
     if isinstance(value, float):
-        return cast(Expr, S(value) if value in (float("inf"), -float("inf")) else Rational(repr(value)))
+        return (oo if value > 0 else -oo) if isinf(value) else Rational(repr(value))
     return Rational(value.numerator, value.denominator) if isinstance(value, Fraction) else Integer(int(value))
 
 
@@ -68,7 +71,7 @@ def roots(polynomial: Polynomial) -> list[Expr]:
         raise InputError(
             f"a polynomial of degree {polynomial.degree} in {polynomial.x} decides, more than {HIGHEST}: sweep over it instead"
         )
-    every: list[Expr] = cast(Any, real_roots(Poly(polynomial.as_expr(), polynomial.x)))
+    every: list[Expr] = cast(Any, real_roots(Poly(coefficients[::-1], polynomial.x)))
     return list(dict.fromkeys(every))
 
 
@@ -107,6 +110,50 @@ def _is_zero(number: Expr) -> bool:
         return False
 
 
+@lru_cache(maxsize=4096)
+def nearby(number: Expr) -> Fraction | None:
+    """A rational that agrees with a number to `NEAR` decimals; None where sympy does not warrant them.
+
+    >>> float(nearby(sqrt(2)))
+    1.414213562373095
+    """
+    if isinstance(number, ComplexRootOf) and number.is_real:
+        return _narrowed(number)
+    try:
+        return Fraction(str(number.evalf(NEAR, strict=True)))
+    except (PrecisionExhausted, ValueError):
+        return None
+
+
+def _narrowed(root: Any) -> Fraction:
+    """A polynomial's root from its isolating interval, by halving it: sympy's own way is by far slower."""
+    ends = root._get_interval()
+    low, high = (Fraction(int(end.numerator), int(end.denominator)) for end in (ends.a, ends.b))
+    coefficients = [int(number) for number in root.poly.clear_denoms(convert=True)[1].all_coeffs()]
+    rising = _value(coefficients, high) > 0
+    while (high - low) * 10**NEAR > min(abs(low), abs(high)):
+        middle = (low + high) / 2
+        low, high = (low, middle) if (_value(coefficients, middle) > 0) is rising else (middle, high)
+    return (low + high) / 2
+
+
+def _value(coefficients: Sequence[int], point: Fraction) -> int:
+    """What has the sign of a polynomial, highest power first, at a rational."""
+    value, scale = 0, 1
+    for coefficient in coefficients:
+        value = value * point.numerator + coefficient * scale
+        scale *= point.denominator
+    return value
+
+
+def _far_apart(left: Expr, right: Expr) -> int | None:
+    """The order of numbers that differ in their first decimals."""
+    near, other = nearby(left), nearby(right)
+    if near is None or other is None or abs(near - other) * 10 ** (NEAR - 4) < max(abs(near), abs(other)):
+        return None
+    return 1 if near > other else -1
+
+
 def order(left: Expr, right: Expr) -> int:
     """-1 where the first number is the less, 0 where they are equal, 1 where it is the greater.
 
@@ -123,6 +170,11 @@ def order(left: Expr, right: Expr) -> int:
         return -1 if right == oo else 1
     if left.is_infinite:
         return 1 if left == oo else -1
+    return _far_apart(left, right) or _close(left, right)
+
+
+def _close(left: Expr, right: Expr) -> int:
+    """The order of numbers that agree in their first decimals."""
     if left.is_NumberSymbol or right.is_NumberSymbol:  # a root of an exponential sum has an order of its own
         less = left < right
         if less in (True, False):
@@ -165,12 +217,16 @@ def between(low: Expr, high: Expr) -> Expr:
     """
     if high == oo:
         return floor(low) + 1
-    middle = (low + high) / 2
-    if middle.is_Rational:
-        return middle
-    digits = 20
+    if low.is_Rational and high.is_Rational:
+        return (low + high) / 2
+    near, other = nearby(low), nearby(high)
+    if near is not None and other is not None:
+        guess = exact((near + other) / 2)
+        if order(low, guess) < 0 < order(high, guess):
+            return guess
+    digits = 2 * NEAR
     while True:
-        guess = Rational(str(middle.evalf(digits)))
+        guess = Rational(str(((low + high) / 2).evalf(digits)))
         if order(low, guess) < 0 < order(high, guess):
             return guess
         digits *= 2
