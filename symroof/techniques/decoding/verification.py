@@ -8,7 +8,7 @@ from sympy import Add, Expr, Integer
 
 from symroof.architectures.step import Step
 from symroof.errors import InputError
-from symroof.operators.facts import BlockRole, Kind
+from symroof.operators.facts import BlockRole, Role
 from symroof.operators.graph import Block, Graph
 from symroof.operators.operator import Operator
 from symroof.operators.tensor import Space
@@ -66,7 +66,7 @@ def require_verifiable(name: str, graph: Graph) -> None:
     if queries != 1:
         raise InputError(f"{name}: the step has {queries} query tokens per sequence already; a guess is verified from one at a time")
     for operator, _ in graph:
-        if operator.kind in (Kind.SCAN, Kind.CONVOLUTION):
+        if operator.role is Role.RECURRENCE:
             raise InputError(
                 f"{name}: {operator.name} keeps a state of all tokens so far, which cannot be taken back when a guess is rejected"
             )
