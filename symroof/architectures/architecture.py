@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar, Self
+from dataclasses import dataclass, field
+from typing import ClassVar
 
 from sympy import Expr, Integer, Symbol
 
 from symroof import symbols
-from symroof.architectures.fields import Fields
 from symroof.architectures.options import Options
 from symroof.conventions import Convention
 from symroof.operators.attention import block_rows
@@ -65,16 +64,10 @@ class Architecture(ABC):
     dimensions: Mapping[Symbol, int]
     max_positions: int | None
 
-    family: ClassVar[str]
-    ignored_fields: ClassVar[tuple[str, ...]] = ()
-    """Fields of the family's configs that leave FLOPs and bytes alone."""
+    family: str = field(default="", kw_only=True)
+    """The name of the family, as in `symroof.architectures.families`."""
     generative: ClassVar[bool] = True
     """Whether the model predicts the next token of a vocabulary, under a causal mask."""
-
-    @classmethod
-    @abstractmethod
-    def read(cls, fields: Fields) -> Self:
-        """The family's structure from a config's fields."""
 
     @property
     def layer_count(self) -> int:

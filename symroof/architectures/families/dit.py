@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from sympy import Expr, Integer
 
@@ -51,7 +51,7 @@ class DiT(Architecture):
     in Diffusers' DiTTransformer2DModel.
     """
 
-    family = "dit"
+    family: str = field(default="dit", kw_only=True)
     generative = False
     ignored_fields = (*("_class_name", "_diffusers_version", "dropout", "norm_eps", "norm_num_groups", "upcast_attention"),)
 

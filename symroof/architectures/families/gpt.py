@@ -1,150 +1,192 @@
-"""GPT-2, GPT-BigCode (StarCoder), GPT-J and GPT-NeoX (Pythia)."""
+"""Decoders with a plain MLP: the GPTs, BLOOM, Falcon, StarCoder2."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
+
+from sympy import Symbol
 
 from symroof import symbols
-from symroof.architectures.decoder import Decoder, Layer
-from symroof.architectures.families.phi import LAYER_NORM
-from symroof.architectures.families.schema import heads_fill, positions, transformer_sizes
+from symroof.architectures.families.dense import SIDE_BY_SIDE
+from symroof.architectures.families.family import LAYER_NORM, DecoderFamily
+from symroof.architectures.families.layouts import windowed
+from symroof.architectures.families.recipes import TIED, PartReader, activation, attention, biased, flag, mlp, resolved
 from symroof.architectures.fields import Fields
-from symroof.architectures.ignored_fields import COMMON
 from symroof.architectures.parts.attention import Attention
-from symroof.architectures.parts.mlp import Mlp
-from symroof.architectures.parts.part import ACTIVATIONS
+from symroof.architectures.parts.part import Part
 
-GPT_COMMON = (*COMMON, "scale_attn_weights", "scale_attn_by_inverse_layer_idx", "reorder_and_upcast_attn")
-
-
-def gpt_sizes(fields: Fields) -> dict[Any, int]:
-    """Sizes under the names of GPT-2's config, or under the common ones."""
-    name = fields.named("n_embd", "hidden_size")
-    many = fields.named("n_head", "num_attention_heads")
-    hidden, heads = fields.size(name), fields.size(many)
-    return {
-        symbols.d: hidden,
-        symbols.f: fields.size("n_inner", 4 * hidden),
-        symbols.h: heads,
-        symbols.e: fields.divides(name, hidden, many, heads),
-        symbols.v: fields.size("vocab_size"),
-        symbols.L: fields.layers(fields.named("n_layer", "num_hidden_layers")),
-    }
+GPT_ACTIVATION = activation("gelu_new", "activation_function")
+HIDDEN, HEADS, LAYERS = ("n_embd", "hidden_size"), ("n_head", "num_attention_heads"), ("n_layer", "num_hidden_layers")
+"""Spellings of the GPTs."""
+ROWS = ("n_positions", "max_position_embeddings")
+GPT_IGNORED = ("scale_attn_weights", "scale_attn_by_inverse_layer_idx", "reorder_and_upcast_attn")
 
 
-@dataclass(frozen=True)
-class GPT2(Decoder):
-    """Learned positions, layer norms before each half, a plain MLP, biases everywhere.
+def gpt_attention(
+    *, hidden_size: tuple[str, ...] = HIDDEN, heads: tuple[str, ...] = HEADS, kv_heads: Any = None, **recipe: Any
+) -> PartReader:
+    """Heads that fill the hidden size, under any of the spellings.
 
-    Source: Radford et al. (2019), "Language models are unsupervised multitask learners"; config fields as in
-    Transformers' GPT2Config.
+    Parameters
+    ----------
+    kv_heads : a function of the config's fields and the number of heads; where it gives None, or there is none, there are as many.
     """
 
-    family = "gpt2"
-    ignored_fields = GPT_COMMON
+    def read(fields: Fields, hidden: int) -> tuple[Part, dict[Symbol, int]]:
+        name, many = fields.named(*hidden_size), fields.named(*heads)
+        count = fields.size(many)
+        width = fields.divides(name, hidden, many, count)
+        groups = kv_heads(fields, count) if kv_heads else None
+        part = Attention(**resolved(fields, {"bias": True, "out_bias": True, "rotary": False, "grouped": groups is not None} | recipe))
+        sizes = {symbols.h: count} | ({symbols.k: groups} if groups else {}) | {symbols.e: width}
+        return part, sizes | ({symbols.r: _gptj_turned(fields, width) if groups is None else width} if part.rotary else {})
 
-    @classmethod
-    def read(cls, fields: Fields) -> Self:
-        return cls(**_learned_positions(fields, gpt_sizes(fields), "gelu_new", grouped=False))
-
-
-@dataclass(frozen=True)
-class GPTBigCode(Decoder):
-    """GPT-2 with one KV head for all query heads.
-
-    Source: Li et al. (2023), StarCoder, arXiv:2305.06161; config fields as in Transformers' GPTBigCodeConfig.
-    """
-
-    family = "gpt_bigcode"
-    ignored_fields = (
-        *GPT_COMMON,
-        *("attention_softmax_in_fp32", "scale_attention_softmax_in_fp32", "inference_runner", "validate_runner_input"),
-        *("pre_allocate_kv_cache", "max_sequence_length", "max_batch_size", "pad_key_length"),
-    )
-
-    @classmethod
-    def read(cls, fields: Fields) -> Self:
-        sizes = gpt_sizes(fields)
-        if not fields.flag("multi_query", True):
-            return cls(**_learned_positions(fields, sizes, GELU_TANH, grouped=False))
-        return cls(**_learned_positions(fields, sizes | {symbols.k: 1}, GELU_TANH, grouped=True))
+    return read
 
 
-GELU_TANH = "gelu_pytorch_tanh"
+def _gptj_turned(fields: Fields, head_dim: int) -> int:
+    turned = fields.size("rotary_dim", 64, null=head_dim)
+    if turned > head_dim:
+        raise fields.error(f"rotary_dim {turned} is larger than the head dimension {head_dim}")
+    return turned
 
 
-def _learned_positions(fields: Fields, sizes: dict[Any, int], activation: str, *, grouped: bool) -> dict[str, Any]:
-    fields.plain()
-    rows = fields.size(fields.named("n_positions", "max_position_embeddings"))
-    mlp = Mlp(fields.choice("activation_function", ACTIVATIONS, activation), gated=False, bias=True)
-    return {
-        "dimensions": sizes | {symbols.m: rows},
-        "max_positions": rows,
-        "layers": (Layer("layer", Attention(bias=True, out_bias=True, rotary=False, grouped=grouped), mlp),),
-        "norms": LAYER_NORM,
-        "tied": fields.flag("tie_word_embeddings", True),
-        "positions": True,
-    }
+def _falcon_kv_heads(fields: Fields, heads: int) -> int:
+    single, name = fields.flag("multi_query", True), fields.named("num_kv_heads", "n_head_kv")
+    stated = fields.size(name, heads)
+    if fields.flag("new_decoder_architecture", False):
+        fields.divides("num_attention_heads", heads, name, stated)
+        return stated
+    if not single and stated != heads:
+        raise fields.error(f"{name} is {stated}; expected {heads}, as many as query heads, where multi_query is false")
+    return 1 if single else heads
 
 
-@dataclass(frozen=True)
-class GPTJ(Decoder):
-    """``x + attention(n) + mlp(n)`` with ``n = norm(x)``; part of each head is turned.
-
-    Source: Wang and Komatsuzaki (2021), GPT-J-6B; config fields as in Transformers' GPTJConfig.
-    """
-
-    family = "gptj"
-    ignored_fields = (*GPT_COMMON, "rotary")
-
-    @classmethod
-    def read(cls, fields: Fields) -> Self:
-        fields.plain()
-        sizes = gpt_sizes(fields)
-        head_dim = sizes[symbols.e]
-        turned = fields.size("rotary_dim", 64, null=head_dim)
-        if turned > head_dim:
-            raise fields.error(f"rotary_dim {turned} is larger than the head dimension {head_dim}")
-        mlp = Mlp(fields.choice("activation_function", ACTIVATIONS, "gelu_new"), gated=False, bias=True)
-        return cls(
-            sizes | {symbols.r: turned},
-            fields.size(fields.named("n_positions", "max_position_embeddings"), None),
-            (Layer("layer", Attention(grouped=False), mlp),),
-            LAYER_NORM,
-            tied=fields.flag("tie_word_embeddings", False),
-            head_bias=True,
-            parallel=True,
-            shared_norm=True,
-        )
+def _falcon_shared_norm(fields: Fields) -> bool:
+    new, parallel = fields.flag("new_decoder_architecture", False), fields.flag("parallel_attn", True)
+    norms = fields.size("num_ln_in_parallel_attn", 2 if new else 1, high=2)
+    if norms == 2 and parallel and not new:
+        raise fields.error("num_ln_in_parallel_attn is 2; only 1 is understood without new_decoder_architecture")
+    if new and not parallel:
+        raise fields.error("parallel_attn is false; only true is understood with new_decoder_architecture")
+    return norms == 1
 
 
-@dataclass(frozen=True)
-class GPTNeoX(Decoder):
-    """Attention and MLP side by side, each behind a norm of its own (or one after the other); a quarter of each head is turned.
-
-    Source: Black et al. (2022), arXiv:2204.06745; Biderman et al. (2023), Pythia, arXiv:2304.01373; config fields
-    as in Transformers' GPTNeoXConfig.
-    """
-
-    family = "gpt_neox"
-    ignored_fields = COMMON
-
-    @classmethod
-    def read(cls, fields: Fields) -> Self:
-        fields.plain()
-        bias = fields.flag("attention_bias", True)
-        sizes = transformer_sizes(fields, rotary="0.25")
-        heads_fill(fields, sizes)
-        if sizes.pop(symbols.k) != sizes[symbols.h]:
-            raise fields.error("num_key_value_heads is not num_attention_heads; this family has one KV head per query head")
-        sizes |= {symbols.f: fields.size("intermediate_size"), symbols.L: fields.layers("num_hidden_layers")}
-        mlp = Mlp(fields.choice("hidden_act", ACTIVATIONS, "gelu"), gated=False, bias=True)
-        return cls(
-            sizes,
-            positions(fields),
-            (Layer("layer", Attention(bias=bias, out_bias=bias, grouped=False), mlp),),
-            LAYER_NORM,
-            tied=fields.flag("tie_word_embeddings", False),
-            parallel=fields.flag("use_parallel_residual", True),
-        )
+PLAIN_MLP = (
+    DecoderFamily(
+        "gpt2",
+        "Radford et al. (2019), Language models are unsupervised multitask learners; Transformers' GPT2Config",
+        {"full": gpt_attention(), "dense": mlp(width="n_inner", times=4, activation=GPT_ACTIVATION, gated=False, bias=True)},
+        hidden=HIDDEN,
+        layers=LAYERS,
+        positions=ROWS,
+        learned_positions=True,
+        norms=LAYER_NORM,
+        attributes={"tied": TIED},
+        ignored=GPT_IGNORED,
+    ),
+    DecoderFamily(
+        "gpt_bigcode",
+        "Li et al. (2023), StarCoder, arXiv:2305.06161; Transformers' GPTBigCodeConfig",
+        {
+            "full": gpt_attention(kv_heads=lambda fields, heads: 1 if fields.flag("multi_query", True) else None),
+            "dense": mlp(
+                width="n_inner",
+                times=4,
+                activation=activation("gelu_pytorch_tanh", "activation_function"),
+                gated=False,
+                bias=True,
+            ),
+        },
+        hidden=HIDDEN,
+        layers=LAYERS,
+        positions=ROWS,
+        learned_positions=True,
+        norms=LAYER_NORM,
+        attributes={"tied": TIED},
+        ignored=(
+            *GPT_IGNORED,
+            *("attention_softmax_in_fp32", "scale_attention_softmax_in_fp32", "inference_runner", "validate_runner_input"),
+            *("pre_allocate_kv_cache", "max_sequence_length", "max_batch_size", "pad_key_length"),
+        ),
+    ),
+    DecoderFamily(
+        "gptj",
+        "Wang and Komatsuzaki (2021), GPT-J-6B; Transformers' GPTJConfig",
+        {
+            "full": gpt_attention(bias=False, out_bias=False, rotary=True),
+            "dense": mlp(width="n_inner", times=4, activation=GPT_ACTIVATION, gated=False, bias=True),
+        },
+        hidden=HIDDEN,
+        layers=LAYERS,
+        positions=ROWS,
+        norms=LAYER_NORM,
+        attributes={"head_bias": True, **SIDE_BY_SIDE},
+        ignored=(*GPT_IGNORED, "rotary"),
+    ),
+    DecoderFamily(
+        "gpt_neox",
+        "Black et al. (2022), arXiv:2204.06745; Biderman et al. (2023), Pythia, arXiv:2304.01373; Transformers' GPTNeoXConfig",
+        {
+            "full": attention(turned="0.25", filled=True, **biased("attention_bias", True), grouped=False),
+            "dense": mlp(activation=activation("gelu"), gated=False, bias=True),
+        },
+        norms=LAYER_NORM,
+        attributes={"parallel": flag("use_parallel_residual", True)},
+    ),
+    DecoderFamily(
+        "bloom",
+        "BigScience (2022), arXiv:2211.05100; Transformers' BloomConfig, whose BloomMLP fixes the 4",
+        {
+            "full": gpt_attention(hidden_size=("hidden_size", "n_embed"), biased=True),
+            "dense": mlp(width="", times=4, activation="gelu_tanh", gated=False, bias=True),
+        },
+        hidden=("hidden_size", "n_embed"),
+        layers=LAYERS,
+        positions=(),
+        norms=LAYER_NORM,
+        attributes={"tied": TIED, "embedding_norm": True},
+        ignored=(
+            *("apply_residual_connection_post_layernorm", "attention_softmax_in_fp32", "n_inner", "unk_token"),
+            *("skip_bias_add", "skip_bias_add_qkv"),
+        ),
+    ),
+    DecoderFamily(
+        "falcon",
+        "Almazrouei et al. (2023), arXiv:2311.16867; Transformers' FalconConfig",
+        {
+            "full": gpt_attention(
+                hidden_size=("hidden_size", "n_embed"),
+                heads=("num_attention_heads", "n_head"),
+                kv_heads=_falcon_kv_heads,
+                **biased("bias", False),
+                rotary=lambda fields: not fields.flag("alibi", False),
+                biased=flag("alibi", False),
+            ),
+            "dense": mlp(
+                width="ffn_hidden_size",
+                times=4,
+                activation=activation("gelu", "activation"),
+                gated=False,
+                bias=flag("bias", False),
+            ),
+        },
+        hidden=("hidden_size", "n_embed"),
+        layers=("num_hidden_layers", "n_layer"),
+        norms=LAYER_NORM,
+        attributes={"tied": TIED, "parallel": flag("parallel_attn", True), "shared_norm": _falcon_shared_norm},
+        ignored=("ff_factor", "apply_residual_connection_post_layernorm"),
+    ),
+    DecoderFamily(
+        "starcoder2",
+        "Lozhkov et al. (2024), arXiv:2402.19173; Transformers' Starcoder2Config",
+        {
+            "full": attention(kv_heads=2, **biased("use_bias", True)),
+            "dense": mlp(activation=activation("gelu_pytorch_tanh"), gated=False, bias=flag("use_bias", True)),
+        },
+        mixers=windowed(),
+        norms=LAYER_NORM,
+        attributes={"tied": TIED},
+        ignored=("mlp_type", "norm_type"),
+    ),
+)

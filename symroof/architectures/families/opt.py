@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sympy import Expr
 
@@ -41,7 +41,7 @@ class OPT(Architecture):
     projected: bool
     activation: str
 
-    family = "opt"
+    family: str = field(default="opt", kw_only=True)
     ignored_fields = (
         *COMMON,
         *("activation_dropout", "attention_dropout", "dropout", "layerdrop", "init_std"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from sympy import Expr, Integer
@@ -53,7 +53,7 @@ class VisionTransformer(Architecture):
     attention: Attention
     mlp: Mlp
 
-    family = "vit"
+    family: str = field(default="vit", kw_only=True)
     generative = False
     ignored_fields = (
         *(*COMMON, "encoder_stride", "pooler_act", "projection_dim", "initializer_factor", "num_image_tokens"),

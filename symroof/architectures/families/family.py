@@ -1,0 +1,148 @@
+"""What a family of decoders is: which parts its layers have, in which order, and what its ends look like."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from sympy import Symbol
+
+from symroof import symbols
+from symroof.architectures.decoder import Decoder, Layer, Norms, layer_counts
+from symroof.architectures.families.recipes import PartReader, Recipe, flag, resolved
+from symroof.architectures.fields import Fields
+from symroof.architectures.ignored_fields import COMMON
+from symroof.architectures.parts.part import Part
+from symroof.errors import ConfigError
+from symroof.operators.norm import Norm
+
+RMS = Norms(Norm.RMS)
+LAYER_NORM = Norms(Norm.LAYER, bias=True)
+
+LayerRule = Callable[[Fields, int], Sequence[str]]
+"""From a config and its number of layers to the name of one part per layer; "" where the layer has none."""
+
+
+def only(part: str) -> LayerRule:
+    """Every layer has this part."""
+    return lambda fields, count: [part] * count
+
+
+FULL, DENSE = only("full"), only("dense")
+
+
+@dataclass(frozen=True, eq=False)
+class DecoderFamily:
+    """One entry of the table of decoders: an embedding, layers of a mixer and an MLP, a norm, an LM head.
+
+    A value in *attributes* may be a constant or a function of the config's fields, such as ``flag("tie_word_embeddings", True)``.
+
+    Attributes
+    ----------
+    family : its name.
+    source : where the block and the fields of the config are described.
+    parts : for every name that `mixers` and `mlps` give, what reads that part; "sliding" may be left out where it is "full" again.
+    mixers, mlps : which part every layer has. A mixer "sliding" looks at a window, ``sliding_window`` tokens.
+    norms : of the layers and behind the last.
+    attributes : of `Decoder`, beside those above.
+    ignored : fields that leave FLOPs and bytes alone, beside the common ones.
+    only_understood : fields that may have one value alone, and why.
+    window : what an absent ``sliding_window`` means; None where no layer has one unless the config says how wide.
+    hidden, layers, vocabulary, positions : the spellings of these sizes; *positions* may be empty.
+    learned_positions : whether there is an embedding of positions, which makes their number a size.
+    """
+
+    family: str
+    source: str
+    parts: Mapping[str, PartReader]
+    mixers: LayerRule = FULL
+    mlps: LayerRule = DENSE
+    norms: Norms = RMS
+    attributes: Recipe = field(default_factory=dict)
+    ignored: tuple[str, ...] = ()
+    only_understood: Mapping[str, tuple[Any, str]] = field(default_factory=dict)
+    window: int | None = None
+    hidden: tuple[str, ...] = ("hidden_size",)
+    layers: tuple[str, ...] = ("num_hidden_layers",)
+    vocabulary: str = "vocab_size"
+    positions: tuple[str, ...] = ("max_position_embeddings",)
+    learned_positions: bool = False
+
+    generative: ClassVar[bool] = True
+
+    @property
+    def ignored_fields(self) -> tuple[str, ...]:
+        """All fields that leave FLOPs and bytes alone."""
+        return (*COMMON, *self.ignored)
+
+    def read(self, fields: Fields) -> Decoder:
+        """The structure that a config describes.
+
+        Raises
+        ------
+        ConfigError
+            A field is missing, makes no sense, or would mean another structure; the message quotes it.
+        """
+        fields.plain()
+        for name, (value, reason) in self.only_understood.items():
+            fields.fixed(name, value, reason)
+        hidden = fields.size(fields.named(*self.hidden))
+        count = fields.layers(fields.named(*self.layers))
+        mixers, mlps = self.mixers(fields, count), self.mlps(fields, count)
+        parts: dict[str, Part] = {}
+        sizes: dict[Symbol, int] = {symbols.d: hidden}
+        for names, more in ((mixers, {symbols.v: fields.size(self.vocabulary)}), (mlps, self._window(fields, mixers))):
+            for name in filter(None, dict.fromkeys(names)):
+                reader = self.parts["full" if name == "sliding" and name not in self.parts else name]
+                parts[name], of_part = reader(fields, hidden)
+                sizes |= of_part
+            sizes |= more
+        for name in self.parts.keys() - parts.keys():
+            with suppress(ConfigError):  # no layer has the part: its fields are understood, whatever they say
+                self.parts[name](fields, hidden)
+        rows = self._positions(fields)
+        learned: dict[str, Any] = {"positions": True} if self.learned_positions else {}
+        sizes |= {symbols.m: rows} if rows and self.learned_positions else {}
+        counts, layers = stack(mixers, mlps, parts)
+        known = resolved(fields, {"tied": flag("tie_word_embeddings", False)} | dict(self.attributes)) | learned
+        return Decoder(sizes | dict(counts), rows, layers, self.norms, family=self.family, **known)
+
+    def _window(self, fields: Fields, mixers: Sequence[str]) -> dict[Symbol, int]:
+        if self.window is None and "sliding" not in mixers:
+            return {}
+        width = fields.size("sliding_window", self.window)
+        if "sliding" not in mixers:
+            return {}
+        if width is None:
+            raise fields.error("layer_types holds 'sliding_attention', but sliding_window is missing")
+        return {symbols.W: width}
+
+    def _positions(self, fields: Fields) -> int | None:
+        if not self.positions:
+            return None
+        name = fields.named(*self.positions)
+        return fields.size(name) if self.learned_positions else fields.size(name, None)
+
+
+def stack(mixers: Sequence[str], mlps: Sequence[str], parts: Mapping[str, Part]) -> tuple[Mapping[Symbol, int], tuple[Layer, ...]]:
+    """How many layers there are of each kind, and what each kind is made of.
+
+    Kinds are told apart by what differs between them: the mixer, the MLP, or both.
+
+    Parameters
+    ----------
+    mixers, mlps : of every layer, names in *parts*, or "" for none; a mixer "sliding" looks at a window.
+
+    >>> from symroof.architectures.parts.mlp import Mlp
+    >>> stack(["sliding", "full"], ["dense", "dense"], {"sliding": Mlp("silu"), "full": Mlp("silu"), "dense": Mlp("silu")})[0]
+    {L_sliding: 1, L_full: 1}
+    """
+    differ = [place for place, names in enumerate((mixers, mlps)) if len(set(names)) > 1]
+    kinds = ["_".join(names[place] for place in differ if names[place]) or "layer" for names in zip(mixers, mlps, strict=True)]
+    layers = {
+        kind: Layer(kind, parts.get(mixer), parts.get(mlp), window=mixer == "sliding")
+        for kind, mixer, mlp in zip(kinds, mixers, mlps, strict=True)
+    }
+    return layer_counts(kinds), tuple(layers.values())

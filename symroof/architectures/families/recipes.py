@@ -1,0 +1,185 @@
+"""Readers of parts: a function that turns a config's fields into a part of a layer, with the sizes that part needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from fractions import Fraction
+from typing import Any
+
+from sympy import Symbol
+
+from symroof import symbols
+from symroof.architectures.fields import Fields
+from symroof.architectures.parts.attention import Attention
+from symroof.architectures.parts.latent import LatentAttention
+from symroof.architectures.parts.mlp import Experts, Mlp
+from symroof.architectures.parts.part import ACTIVATIONS, Part
+
+Recipe = Mapping[str, Any]
+"""Attributes of a part: constants, or functions of the config's fields."""
+
+PartReader = Callable[[Fields, int], tuple[Part, dict[Symbol, int]]]
+"""From a config's fields and its hidden size to a part and its sizes; asked only where a layer has the part."""
+
+
+def resolved(fields: Fields, recipe: Recipe) -> dict[str, Any]:
+    """The recipe with the config's word in the place of every function."""
+    return {name: value(fields) if callable(value) else value for name, value in recipe.items()}
+
+
+def flag(name: str, absent: bool) -> Callable[[Fields], bool]:
+    """The field, true or false."""
+    return lambda fields: fields.flag(name, absent)
+
+
+def when(name: str, value: Any) -> Callable[[Fields], Any]:
+    """That value where the flag of this name is set, else None."""
+    return lambda fields: value if fields.flag(name, False) else None
+
+
+def activation(absent: str = "silu", name: str = "hidden_act", known: Mapping[str, str] = ACTIVATIONS) -> Callable[[Fields], str]:
+    """The activation function that a field names."""
+    return lambda fields: fields.choice(name, known, absent)
+
+
+def capped(name: str, absent: bool) -> Callable[[Fields], bool]:
+    """Whether a cap or a multiplier is there."""
+    return lambda fields: fields.measured(name, absent)
+
+
+def biased(name: str, absent: bool) -> dict[str, Any]:
+    """Biases of all four projections, or of none, as one field says."""
+    return {"bias": flag(name, absent), "out_bias": flag(name, absent)}
+
+
+BIAS = flag("attention_bias", False)
+WITH_BIAS = biased("attention_bias", False)
+TIED = flag("tie_word_embeddings", True)
+
+
+def attention(
+    *, kv_heads: int | None = None, head_dim: int | None = None, turned: str = "1", filled: Any = False, **recipe: Any
+) -> PartReader:
+    """Attention whose sizes have the common names.
+
+    Parameters
+    ----------
+    kv_heads : what an absent ``num_key_value_heads`` means; None for as many as query heads, which null always means.
+    head_dim : what an absent ``head_dim`` means; None for hidden size / heads.
+    turned : the share of a head that the rotary embedding turns, where the config does not say.
+    filled : whether a ``head_dim`` other than hidden size / heads is refused, which the published code would not read.
+    recipe : attributes of `Attention`; without an ``out_bias`` the output projection has none.
+    """
+
+    def read(fields: Fields, hidden: int) -> tuple[Part, dict[Symbol, int]]:
+        part = Attention(**resolved(fields, recipe))
+        heads = fields.size("num_attention_heads")
+        groups = fields.size("num_key_value_heads", kv_heads or heads, null=heads)
+        fields.divides("num_attention_heads", heads, "num_key_value_heads", groups)
+        if not part.grouped and groups != heads:
+            raise fields.error("num_key_value_heads is not num_attention_heads; this family has one KV head per query head")
+        width = fields.size("head_dim", head_dim, null=None) or fields.divides("hidden_size", hidden, "num_attention_heads", heads)
+        if filled(fields) if callable(filled) else filled:
+            even = fields.divides("hidden_size", hidden, "num_attention_heads", heads)
+            fields.fixed("head_dim", even, "hidden_size / num_attention_heads")
+        components = turned_components(fields, width, turned)
+        sizes = {symbols.h: heads} | ({symbols.k: groups} if part.grouped else {}) | {symbols.e: width}
+        return part, sizes | ({symbols.r: components} if part.rotary else {})
+
+    return read
+
+
+def turned_components(fields: Fields, head_dim: int, default: str) -> int:
+    """Components of a head that the rotary embedding turns: a share of them, under any of its names."""
+    sources = [fields, *([fields.nested("rope_parameters")] if "rope_parameters" in fields else [])]
+    named = [(source, source.named("partial_rotary_factor", "rotary_pct", "rope_pct")) for source in sources]
+    shares = [source.share(name, default) for source, name in named if name in source] or [Fraction(default)]
+    if shares[0] != shares[-1]:
+        raise fields.error(f"{named[0][1]} is {float(shares[0])}, but rope_parameters.{named[1][1]} is {float(shares[-1])}")
+    return max(int(shares[0] * head_dim), 1)
+
+
+def latent_attention(fields: Fields, hidden: int) -> tuple[Part, dict[Symbol, int]]:
+    """DeepSeek's latent attention; queries are compressed unless ``q_lora_rank`` is null."""
+    del hidden
+    queries = fields.size("q_lora_rank", 1536, null=None)
+    sizes = {
+        symbols.h: fields.size("num_attention_heads"),
+        symbols.r_kv: fields.size("kv_lora_rank", 512),
+        symbols.r: fields.size("qk_rope_head_dim", 64),
+        symbols.e_n: fields.size("qk_nope_head_dim", 128),
+        symbols.e_v: fields.size("v_head_dim", 128),
+    }
+    part = LatentAttention(compressed_queries=queries is not None, bias=BIAS(fields))
+    return part, sizes | ({symbols.r_q: queries} if queries else {})
+
+
+def mlp(*, width: str = "intermediate_size", absent: int | None = None, times: int | None = None, **recipe: Any) -> PartReader:
+    """A dense MLP.
+
+    Parameters
+    ----------
+    width : the field of its intermediate size; "" where that is not in the config.
+    absent, times : what an absent field means: a number, or so many times the hidden size.
+    """
+
+    def read(fields: Fields, hidden: int) -> tuple[Part, dict[Symbol, int]]:
+        default = times * hidden if times else absent
+        size = default if not width else fields.size(width) if default is None else fields.size(width, default)
+        assert size is not None
+        return Mlp(**resolved(fields, {"activation": activation()} | recipe)), {symbols.f: size}
+
+    return read
+
+
+EXPERT_COUNTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
+EXPERTS_PER_TOKEN = ("num_experts_per_tok", "num_experts_per_token", "experts_per_token", "moe_k", "moe_topk")
+
+SharedWidth = Callable[[Fields, int], int]
+"""From a config's fields and the intermediate size of one expert to that of the shared ones together; 0 where there are none."""
+
+
+def shared_experts(name: str, absent: int, **null: int) -> SharedWidth:
+    """So many shared experts, each as wide as a routed one."""
+    return lambda fields, width: fields.size(name, absent, low=0, **null) * width
+
+
+def experts(
+    *,
+    width: str = "intermediate_size",
+    count: int | None = None,
+    chosen: int | None = None,
+    named: str = "num_local_experts",
+    shared: SharedWidth | None = None,
+    shared_bias: Any = False,
+    **recipe: Any,
+) -> PartReader:
+    """A mixture of experts.
+
+    Parameters
+    ----------
+    width : the field of the experts' intermediate size.
+    count, chosen : what absent numbers of experts, and of experts per token, mean.
+    named : the field of the number of experts that a message on its absence names.
+    shared : the width of the experts that all tokens share, and `shared_bias` whether they have biases.
+    """
+
+    def read(fields: Fields, hidden: int) -> tuple[Part, dict[Symbol, int]]:
+        del hidden
+        of_experts, per_token = fields.named(named, *EXPERT_COUNTS), fields.named(*EXPERTS_PER_TOKEN)
+        sizes = {
+            symbols.E: fields.size(of_experts) if count is None else fields.size(of_experts, count),
+            symbols.K: fields.size(per_token) if chosen is None else fields.size(per_token, chosen),
+            symbols.f_e: fields.size(width),
+        }
+        if sizes[symbols.K] > sizes[symbols.E]:
+            raise fields.error(f"{per_token} is {sizes[symbols.K]}; expected at most {of_experts}, {sizes[symbols.E]}")
+        known = resolved(fields, {"activation": activation(), "gated": True} | recipe)
+        common = shared(fields, sizes[symbols.f_e]) if shared else 0
+        if common:
+            sizes[symbols.f_s] = common
+            bias = resolved(fields, {"bias": shared_bias})
+            known["shared"] = Mlp(known["activation"], gated=known["gated"], width="f_s", name="shared_", **bias)
+        return Experts(**known), sizes
+
+    return read
