@@ -5,43 +5,18 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any, cast
 
 import numpy as np
 from sympy import Expr, Integer
 
 from symroof.errors import InputError, quote
-from symroof.sweeps.exact_engine import run_exact
+from symroof.sweeps.engines import ENGINES, cores, engine_for, run, run_exact
 from symroof.sweeps.inputs import by_letter, member, numeric, refuse_impossible
-from symroof.sweeps.numba_engine import has_numba, run_numba
-from symroof.sweeps.numpy_engine import run_numpy
 from symroof.sweeps.program import Program, program
 from symroof.symbols import VOCABULARY, Values, lookup, substitute
 from symroof.units import Quantity
-
-ENGINES = ("auto", "numpy", "numba", "exact")
-
-WORTH_COMPILING = 4_000_000
-"""Points from which "auto" takes numba: compiling costs about a second."""
-
-
-def engine_for(engine: str, points: int) -> str:
-    """The engine that *engine* means for so many points.
-
-    >>> engine_for("auto", 1000), engine_for("numpy", 10**9)
-    ('numpy', 'numpy')
-
-    Raises
-    ------
-    InputError
-        There is no such engine, or it is not installed.
-    """
-    member("engine", engine, ENGINES)
-    if engine == "numba" and not has_numba():
-        raise InputError("engine 'numba': numba is not installed; pip install 'symroof[fast]', or take engine 'numpy'")
-    if engine != "auto":
-        return engine
-    return "numba" if points >= WORTH_COMPILING and has_numba() else "numpy"
 
 
 @dataclass(frozen=True)
@@ -50,12 +25,10 @@ class Compiled:
 
     Attributes
     ----------
-    expressions : the formulas.
     program : the operations, as data; it pickles, and is the same in every process.
     engine : "auto", "numpy", "numba" or "exact".
     """
 
-    expressions: tuple[Expr, ...] = field(repr=False)
     program: Program = field(repr=False)
     engine: str
     single: bool
@@ -89,8 +62,7 @@ class Compiled:
         outputs = [np.empty(shape) for _ in self.program.outputs]
         engine = engine_for(self.engine, int(np.prod(shape)))
         inputs = {letter: arrays[letter] for letter in self.program.inputs}
-        fine = run_numba(self.program, inputs, outputs) if engine == "numba" else run_numpy(self.program, inputs, outputs, checked=True)
-        if not fine:
+        if not run(self.program, inputs, outputs, engine, checked=True, threads=cores()):
             for letter, array in inputs.items():
                 refuse_impossible(lookup(letter).name, array)
             raise InputError("a result is larger than a float64 can be; are the values in base units?")
@@ -102,8 +74,14 @@ class Compiled:
     def _exact(self, values: Mapping[str, Any], shape: tuple[int, ...]) -> Any:
         for letter, value in values.items():
             refuse_impossible(lookup(letter).name, numeric(lookup(letter).name, value))
-        inputs = {letter: values[letter] for letter in self.program.inputs}
-        results = [run_exact(expression, inputs, shape) for expression in self.expressions]
+        arrays = [np.broadcast_to(np.asarray(values[letter], dtype=object), shape) for letter in self.program.inputs]
+        results = [np.empty(shape, dtype=object) for _ in self.program.outputs]
+        for place in np.ndindex(shape):
+            point: list[Any] = [array[place] for array in arrays]
+            numbers = (Fraction(value.item() if isinstance(value, np.generic) else value) for value in point)
+            for result, exact in zip(results, run_exact(self.program, dict(zip(self.program.inputs, numbers, strict=True))), strict=True):
+                result[place] = exact
+        results = [result if shape else result.item() for result in results]
         return results[0] if self.single else tuple(results)
 
 
@@ -151,7 +129,7 @@ def compiled(expressions: Any, *, engine: str = "auto", definitions: Values | No
 
 @functools.lru_cache(maxsize=1024)
 def _compiled(expressions: tuple[Expr, ...], engine: str, single: bool) -> Compiled:
-    return Compiled(expressions, program(expressions), engine, single)
+    return Compiled(program(expressions), engine, single)
 
 
 def _bare(expression: Any, definitions: Values) -> Expr:

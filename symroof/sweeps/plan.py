@@ -21,7 +21,7 @@ from symroof.hardware.loader import load_hardware
 from symroof.roof.ceilings import stated
 from symroof.roof.costs import WIDTHS
 from symroof.sweeps.axes import Axis, axes, axis, symbol_of
-from symroof.sweeps.compile import engine_for
+from symroof.sweeps.engines import engine_for
 from symroof.sweeps.formulas import StepFormulas, buffer_of, step_formulas
 from symroof.sweeps.inputs import member
 from symroof.sweeps.metrics import chosen, needed

@@ -1,19 +1,22 @@
-"""A formula as a straight-line program: every value computed once, in an order that never changes.
+"""A formula as a straight-line program: what is shared is computed once, in an order that never changes.
 
-The engines run the same program, operation by operation in float64, so that they agree; a program is plain
-data, so that it travels to another process and is the same there.
+The engines run the same lines on arrays, on floats or on fractions, so that they agree. A program is plain text
+and numbers: it travels to another process and is the same there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any, cast
 
 from sympy import (
     Add,
     Dummy,
     Expr,
+    Function,
     Integer,
     Max,
     Min,
@@ -22,46 +25,46 @@ from sympy import (
     Rational,
     Symbol,
     ceiling,
-    default_sort_key,
+    cse,
     floor,
     fraction,
+    numbered_symbols,
     preorder_traversal,
     together,
-)
+)  # fmt: skip
+from sympy.printing.str import StrPrinter
 
 from symroof.errors import InputError, quote
 from symroof.symbols import Values, substitute
 
-Operand = int
-"""A value by its number: inputs first, then one per line; -1, -2, ... are the constants."""
-
-Line = tuple[str, tuple[Operand, ...]]
-"""An operation and what it is applied to."""
-
-OPERATIONS = ("add", "mul", "div", "max", "min", "reciprocal", "ceil", "floor", "pow")
-"""What a line can do. Two divisions: a reciprocal is shared by many products, a quotient is rounded once."""
-
-_EXTREMES = {Max: "max", Min: "min"}
-_ROUNDED = {ceiling: "ceil", floor: "floor"}
-_OPAQUE = (*_EXTREMES, *_ROUNDED)
+FUNCTIONS: dict[type, Any] = {
+    **{kind: Function(name) for kind, name in ((Max, "maximum"), (Min, "minimum"), (ceiling, "ceil_divide"), (floor, "floor_divide"))},
+    Pow: Function("power"),
+}
+"""What a program calls besides + * and /. A quotient is rounded up or down after one division of whole numbers: exact where
+it is whole."""
 
 
 @dataclass(frozen=True)
 class Program:
-    """Inputs by letter, constants, lines in the order they run, and which values are the results.
+    """Inputs by letter, exact constants, assignments in the order they run, and the results in terms of them.
 
     >>> from symroof.symbols import b, d, w
-    >>> found = program([b * d + d * w / 8])
-    >>> found.inputs, found.constants, found.outputs
-    (('b', 'd', 'w'), (0.125,), (6,))
-    >>> found.lines
-    (('mul', (0, 1)), ('mul', (1, 2)), ('mul', (-1, 4)), ('add', (3, 5)))
+    >>> compiled = program([b * d + d * w / 8, b * d])
+    >>> compiled.inputs, compiled.constants
+    (('b', 'd', 'w'), (Fraction(1, 8),))
+    >>> compiled.lines, compiled.outputs
+    (('_0 = b*d',), ('_0 + d*w*_c0', '_0'))
     """
 
     inputs: tuple[str, ...]
-    constants: tuple[float, ...]
-    lines: tuple[Line, ...]
-    outputs: tuple[Operand, ...]
+    constants: tuple[Fraction, ...] = field(repr=False)
+    lines: tuple[str, ...] = field(repr=False)
+    outputs: tuple[str, ...] = field(repr=False)
+
+    def scope(self, number: Callable[[Fraction], Any]) -> dict[str, Any]:
+        """The constants by their names in the lines; nothing else is in reach of them, not even Python's own functions."""
+        return {"__builtins__": {}} | {f"_c{place}": number(value) for place, value in enumerate(self.constants)}
 
 
 def program(expressions: Sequence[Expr]) -> Program:
@@ -71,12 +74,14 @@ def program(expressions: Sequence[Expr]) -> Program:
     ------
     InputError
         An expression has something other than numbers, symbols, sums, products, whole powers (a count of tokens is
-        one), Max, Min, ceiling and floor in it.
+        one), Max, Min, ceiling and floor in it, or a number that a float64 cannot hold.
     """
-    letters = sorted(set().union(*(expression.free_symbols for expression in expressions)), key=str)
-    builder = _Builder({letter: place for place, letter in enumerate(letters)})
-    outputs = tuple(builder.value(arranged(expression)) for expression in expressions)
-    return Program(tuple(str(letter) for letter in letters), tuple(builder.constants), tuple(builder.lines), outputs)
+    letters = sorted(str(symbol) for symbol in set().union(*(expression.free_symbols for expression in expressions)))
+    shared, results = cse([arranged(expression) for expression in expressions], symbols=numbered_symbols("_"), order="canonical")
+    printer = _Printer()
+    lines = tuple(f"{name} = {printer.doprint(expression)}" for name, expression in shared)
+    outputs = tuple(map(printer.doprint, results))
+    return Program(tuple(letters), tuple(printer.constants), lines, outputs)
 
 
 def arranged(expression: Expr) -> Expr:
@@ -87,126 +92,79 @@ def arranged(expression: Expr) -> Expr:
     >>> from sympy import Max
     >>> from symroof.symbols import b, d, w, BW, P
     >>> arranged(32 * Max(b * d / P, (b + w) / BW))
-    Max(32*b*d/P, 32*b/BW + 32*w/BW)
+    maximum(32*b*d/P, 32*b/BW + 32*w/BW)
     """
-    opaque = {node: Dummy(positive=True) for node in _outermost(expression)}
-    bare: Any = substitute(expression, cast(Values, opaque))
+    calls = {Dummy(positive=True): node for node in _outermost_calls(expression)}
+    bare = cast(Any, substitute(expression, cast(Values, {node: dummy for dummy, node in calls.items()})))
     expanded = bare.expand()
     if all(term.as_coeff_Mul()[0] > 0 for term in Add.make_args(expanded)):
         bare = expanded
-    behind = {dummy: node for node, dummy in opaque.items()}
-    if not isinstance(bare, Add):
-        return _term(bare, behind)
-    terms: Any = [_term(term, behind) for term in Add.make_args(bare)]
-    return Add(*terms, evaluate=False)
+    terms = [_with_calls(term, calls) for term in Add.make_args(bare)]
+    return cast(Expr, Add(*terms, evaluate=False)) if len(terms) > 1 else terms[0]
 
 
-def _outermost(expression: Any) -> list[Any]:
-    found: list[Any] = []
+def _outermost_calls(expression: Any) -> list[Any]:
+    calls: list[Any] = []
     walk = preorder_traversal(expression)
     for node in walk:
-        if isinstance(node, _OPAQUE):
-            found.append(node)
+        if isinstance(node, tuple(FUNCTIONS)) and not (isinstance(node, Pow) and isinstance(node.exp, Integer)):
+            calls.append(node)
             walk.skip()
-    return found
+        elif not isinstance(node, Symbol | Rational | Add | Mul | Pow):
+            raise InputError(f"{quote(str(node))}: {type(node).__name__} is not compiled; formulas here are sums, products and maxima")
+    return calls
 
 
-def _term(term: Any, behind: dict[Any, Any]) -> Expr:
-    """A term with its functions back in place, a positive number in front of a maximum moved inside."""
+def _with_calls(term: Any, calls: dict[Dummy, Any]) -> Expr:
+    """A term with its functions back in place; a positive number in front of a maximum goes inside, where it meets others."""
     number, rest = term.as_coeff_Mul()
-    if rest in behind and isinstance(behind[rest], Max | Min) and number > 0:
-        inner = behind[rest]
-        return inner.func(*(arranged(number * argument) for argument in inner.args), evaluate=False)
-    return _restored(term, behind)
+    if number > 0 and isinstance(calls.get(rest), Max | Min):
+        return _call(calls[rest], number)
+    return substitute(term, cast(Values, {dummy: _call(node) for dummy, node in calls.items() if term.has(dummy)}))
 
 
-def _restored(expression: Any, behind: dict[Any, Any]) -> Expr:
-    if expression in behind:
-        node = behind[expression]
-        if isinstance(node, ceiling | floor):
-            return node
-        return node.func(*(arranged(argument) for argument in node.args), evaluate=False)
-    if not expression.args:
-        return expression
-    return expression.func(*(_restored(argument, behind) for argument in expression.args), evaluate=False)
+def _call(node: Any, factor: Any = 1) -> Expr:
+    arguments = [factor * argument for argument in node.args]
+    if isinstance(node, ceiling | floor):
+        arguments = fraction(together(arguments[0]))
+    elif isinstance(node, Pow) and not all(term.as_coeff_Mul()[0].is_Integer for term in Add.make_args(node.exp.expand())):
+        raise InputError(f"{quote(str(node))}: the exponent {node.exp} is not a whole number")
+    return FUNCTIONS[node.func](*map(arranged, arguments))
 
 
-@dataclass
-class _Builder:
-    places: Mapping[Any, int]
-    lines: list[Line] = field(default_factory=list)
-    known: dict[Line, int] = field(default_factory=dict)
-    constants: list[float] = field(default_factory=list)
+class _Printer(StrPrinter):
+    """Python with + * / and calls alone; numbers are collected and stand by name, so that fractions stay exact."""
 
-    def value(self, expression: Any) -> Operand:
-        """The number of the value of an expression, computed if it is new."""
-        if isinstance(expression, Symbol):
-            return self.places[expression]
-        if isinstance(expression, Rational):
-            return self.constant(expression)
-        if isinstance(expression, Add):
-            return self._chain("add", sorted(expression.args, key=default_sort_key))
-        if isinstance(expression, Mul):
-            return self._product(expression)
-        if isinstance(expression, Pow):
-            return self._power(expression)
-        if isinstance(expression, _OPAQUE):
-            arguments = sorted(expression.args, key=default_sort_key)
-            name = _EXTREMES.get(expression.func)
-            return self._chain(name, arguments) if name else self._rounded(_ROUNDED[expression.func], arguments[0])
-        kind = type(expression).__name__
-        raise InputError(f"{quote(str(expression))}: {kind} is not compiled; formulas here are sums, products and maxima")
+    def __init__(self) -> None:
+        super().__init__()
+        self.constants: list[Fraction] = []
 
-    def _rounded(self, operation: str, argument: Any) -> Operand:
-        """Rounded after one division of whole numbers: that is exact where the quotient is whole, and never passes one."""
-        above, below = fraction(together(argument))
-        quotient = self.value(above) if below == 1 else self.line("div", self.value(above), self.value(below))
-        return self.line(operation, quotient)
-
-    def _chain(self, operation: str, arguments: Sequence[Any]) -> Operand:
-        result = self.value(arguments[0])
-        for argument in arguments[1:]:
-            result = self.line(operation, result, self.value(argument))
-        return result
-
-    def _product(self, expression: Any) -> Operand:
-        """The number in front is multiplied last: products of the same letters are shared."""
-        number, rest = expression.as_coeff_Mul()
-        factors = sorted(Mul.make_args(rest), key=lambda factor: (not _divides(factor), default_sort_key(factor)))
-        product = self._chain("mul", factors)
-        return product if number == 1 else self.line("mul", self.constant(number), product)
-
-    def _power(self, expression: Any) -> Operand:
-        base, exponent = expression.args
-        whole = all(term.as_coeff_Mul()[0].is_Integer for term in Add.make_args(exponent.expand()))
-        if exponent.free_symbols and whole:
-            return self.line("pow", self.value(base), self.value(exponent))
-        if not isinstance(exponent, Integer):
-            raise InputError(f"{quote(str(expression))}: the exponent {exponent} is not a whole number")
-        value = self.value(base)
-        result = value
-        for _ in range(abs(int(exponent)) - 1):
-            result = self.line("mul", result, value)
-        return self.line("reciprocal", result) if exponent < 0 else result
-
-    def constant(self, number: Expr) -> Operand:
-        """The number of a constant."""
-        try:
-            value = float(Rational(number))
-        except OverflowError:
-            raise InputError(f"{quote(str(number))} is larger than a float64 can be") from None
+    def _print_Rational(self, expr: Any) -> str:  # noqa: N802
+        value = Fraction(int(expr.p), int(expr.q))
         if value not in self.constants:
+            try:
+                float(value)
+            except OverflowError:
+                raise InputError(f"{quote(str(expr))} is larger than a float64 can be") from None
             self.constants.append(value)
-        return -1 - self.constants.index(value)
+        return f"_c{self.constants.index(value)}"
 
-    def line(self, operation: str, *operands: Operand) -> Operand:
-        """A line of the program, unless the same was computed before."""
-        line = (operation, operands)
-        if line not in self.known:
-            self.known[line] = len(self.places) + len(self.lines)
-            self.lines.append(line)
-        return self.known[line]
+    _print_Integer = _print_Rational
 
+    def _print_Add(self, expr: Any, order: Any = None) -> str:  # noqa: N802
+        return " + ".join(map(self._print, expr.args))
 
-def _divides(factor: Any) -> bool:
-    return isinstance(factor, Pow) and bool(factor.args[1].is_negative)
+    def _print_Mul(self, expr: Any, rational: bool = False) -> str:  # noqa: N802
+        """Numbers last: products of the same letters come first; powers as products, one division."""
+        above, below = [], []
+        for factor in sorted(expr.args if isinstance(expr, Mul) else [expr], key=lambda factor: factor.is_Rational):
+            base, exponent = factor.as_base_exp() if isinstance(factor, Pow) else (factor, Integer(1))
+            printed = f"({self._print(base)})" if isinstance(base, Add | Mul) else self._print(base)
+            (above if exponent > 0 else below).extend([printed] * abs(int(exponent)))
+        return "*".join(above or ["1"]) + (f"/({'*'.join(below)})" if below else "")
+
+    _print_Pow = _print_Mul
+
+    def _print_Function(self, expr: Any) -> str:  # noqa: N802
+        """Of two arguments at a time."""
+        return functools.reduce(lambda first, second: f"{expr.func}({first}, {second})", map(self._print, expr.args))

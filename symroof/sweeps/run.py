@@ -15,7 +15,7 @@ import numpy as np
 from symroof.answers import view
 from symroof.errors import InputError, quote
 from symroof.sweeps.dataset import need
-from symroof.sweeps.numpy_engine import cores
+from symroof.sweeps.engines import cores
 from symroof.sweeps.request import Chunk, Request
 
 Keep = Callable[[Chunk, Mapping[str, np.ndarray]], None]

@@ -9,11 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from symroof.sweeps.exact_engine import rational
+from symroof.sweeps.engines import run, run_exact
 from symroof.sweeps.formulas import TOTAL, Formulas
 from symroof.sweeps.metrics import derived
-from symroof.sweeps.numba_engine import run_numba
-from symroof.sweeps.numpy_engine import run_numpy
 
 UNDECIDED = 1e-13
 """Relative difference below which rounding could turn a comparison: there it is made exactly."""
@@ -61,8 +59,7 @@ class Cell:
         self, part: Formulas, inputs: Mapping[str, Any], shape: tuple[int, ...], metrics: tuple[str, ...], tokens: Any, engine: str
     ) -> dict[str, np.ndarray]:
         outputs = [np.empty(shape) for _ in part.outputs]
-        fine = run_numba(part.program, inputs, outputs, threads=1) if engine == "numba" else run_numpy(part.program, inputs, outputs)
-        if not fine:
+        if not run(part.program, inputs, outputs, engine):
             raise OverflowError(f"{self.model} on {self.hardware}: a result is larger than a float64 can be")
         raw = dict(zip(part.outputs, outputs, strict=True))
         found = {name: derived(name, raw, tokens, self.capacity) for name in metrics}
@@ -86,9 +83,8 @@ class Cell:
         """Make the comparisons that are too close for float64 again, in rationals."""
         if not close.any():
             return
-        used = [part.expressions[part.outputs.index(name)] for name in names]
         arrays = {letter: np.broadcast_to(value, shape) for letter, value in inputs.items()}
         for place in zip(*np.nonzero(close), strict=True):
             at = {letter: Fraction(array[place].item()) for letter, array in arrays.items()}
-            exact = [rational(expression, at) for expression in used]
+            exact = [value for name, value in zip(part.outputs, run_exact(part.program, at), strict=True) if name in names]
             flags[place] = exact[0] >= exact[1] if len(exact) > 1 else exact[0] <= Fraction(self.capacity or 0)
