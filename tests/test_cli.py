@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from symroof.architectures.config import catalogue
+from symroof.present.report import FORMATS
 
 DECODE = ("analyze", "llama-2-7b", "--hardware", "a100-sxm-80gb", "--phase", "decode", "--seq-len", "2048")
 
@@ -349,7 +350,7 @@ UNANSWERABLE = {
     ): "--target-time '-1': expected a time",
     ("generate", "opt-125m", "--prompt", "0", "--tokens", "1", "--hardware", "t4"): "--prompt '0': expected a whole number from 1 to 1e12",
     ("devices", "t44"): "device 't44' is neither a name of the catalogue nor a file: did you mean t4",
-    ("models", "-o", "x.pdf"): "the ending '.pdf' names no format here; known: .txt, .json, .csv, .md",
+    ("models", "-o", "x.pdf"): "the ending '.pdf' names no format here; known: .txt, .json, .csv, .tex, .md, .html; or give --format",
     (*DECODE, "-o", ""): "--output '': expected the name of a file, or - for standard output",
 }
 
@@ -408,3 +409,36 @@ def test_records_call_the_context_what_the_option_calls_it(run) -> None:
     assert set(json.loads(run(*claim).out)["counterexample"]) == {"batch", "seq_len"}
     together = run(*PROVE, "up_proj", "--for-all", "num_heads", "group_size", "--hardware", "a100")
     assert (together.status, "cannot range together" in together.err) == (2, True)
+
+
+DECODED = ("opt-125m", "--hardware", "t4", "--phase", "decode")
+EVERY_COMMAND = {
+    "analyze": (*DECODED, "--seq-len", "64", "--formulas"),
+    "crossover": (*DECODED, "--operator", "q_proj", "--over", "batch"),
+    "prove": ("memory-bound", *DECODED, "--operator", "qk_matmul", "--for-all", "batch", "--seq-len", "64"),
+    "solve": (*DECODED, "--for", "bandwidth", "--target-time", "5ms", "--batch", "1", "--seq-len", "64"),
+    "generate": ("opt-125m", "--hardware", "t4", "--prompt", "8", "--tokens", "4"),
+    "compare": (*DECODED, "--seq-len", "64", "--with", "quantize:weights=4"),
+    "models": ("opt-125m",),
+    "devices": ("t4",),
+    "describe": ("opt-125m",),
+    "techniques": (),
+}
+
+
+@pytest.mark.parametrize("command", EVERY_COMMAND)
+def test_every_command_writes_every_format(run, command: str) -> None:
+    """One table of formats for all commands: none leaves one out, none writes something malformed."""
+    for form in FORMATS:
+        result = run(command, *EVERY_COMMAND[command], "--format", form)
+        assert (result.status, result.err) == (0, ""), (form, result.err)
+        assert result.out.strip(), form
+        if form == "json":
+            json.loads(result.out)
+        elif form == "csv":
+            assert len({len(row) for row in csv.reader(io.StringIO(result.out))}) == 1
+        elif form == "html":
+            assert result.out.startswith("<!DOCTYPE html>")
+            assert result.out.rstrip().endswith("</html>")
+        elif form == "latex":
+            assert result.out.count("{") == result.out.count("}")

@@ -10,13 +10,10 @@ import sys
 import click
 
 from symroof import __version__
-from symroof.cli.analyze import analyze
-from symroof.cli.conditions import crossover, prove
-from symroof.cli.design import generate, solve
 from symroof.cli.figures import figures
-from symroof.cli.listing import describe, devices, models
+from symroof.cli.listing import describe, devices, models, techniques
+from symroof.cli.questions import analyze, compare, crossover, generate, prove, solve
 from symroof.cli.sweep import sweep
-from symroof.cli.techniques import compare, techniques
 from symroof.errors import SymroofError, nearest, quote
 
 

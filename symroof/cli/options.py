@@ -44,6 +44,12 @@ SIZES = (
     click.option("--batch", type=SIZE, help="Sequences in the batch; left out, it stays a symbol."),
     click.option("--seq-len", type=SIZE, help="Prompt length (prefill) or context length (decode); left out, it stays a symbol."),
 )
+BATCH = click.option("--batch", type=SIZE, default=1, show_default=True, help="Sequences in the batch.")
+GIVEN_SIZES = (BATCH, click.option("--seq-len", type=SIZE, required=True, help="Prompt length (prefill) or context length (decode)."))
+DEVICE = click.option("--hardware", required=True, metavar="DEVICE", help="A name of `symroof devices`, or the path of a TOML file.")
+ANY_DEVICE = click.option(
+    "--hardware", metavar="DEVICE", help="A name of `symroof devices` or a TOML file; left out, peak and bandwidth stay symbols."
+)
 
 WITH = click.option(
     "--with",

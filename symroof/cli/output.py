@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import os
 import sys
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from symroof.cli.values import option
+from symroof.cli.values import Word, option
 from symroof.errors import InputError, quote
+from symroof.files import replacing
+from symroof.present.report import FORMATS, TEXT, Report
 
-FORMATS = ("table", "json", "csv", "latex", "markdown", "html")
-SUFFIXES = {"": "table", ".txt": "table", ".json": "json", ".csv": "csv", ".tex": "latex", ".md": "markdown", ".html": "html"}
-UNFOLDED = 2000
-"""Width for files and pipes: nothing is wrapped there."""
+SUFFIXES = {ending: name for name, form in FORMATS.items() for ending in form.endings}
 
 
 class OutputFile(click.ParamType):
@@ -35,7 +33,7 @@ class OutputFile(click.ParamType):
         return None if value == "-" else Path(value)
 
 
-def chosen_format(wanted: str | None, path: Path | None, known: Sequence[str] = FORMATS) -> str:
+def chosen_format(wanted: str | None, path: Path | None) -> str:
     """The format asked for, else the one the file's ending names; a table on the terminal.
 
     Raises
@@ -44,13 +42,12 @@ def chosen_format(wanted: str | None, path: Path | None, known: Sequence[str] = 
         The ending names no format that the command writes.
     """
     if wanted or path is None:
-        return wanted or "table"
-    form = SUFFIXES.get(path.suffix.lower(), "")
-    if form in known:
-        return form
+        return wanted or TEXT
+    if path.suffix.lower() in SUFFIXES:
+        return SUFFIXES[path.suffix.lower()]
     if path.exists() and not path.is_file():
-        return "table"
-    endings = ", ".join(ending for ending, name in SUFFIXES.items() if name in known and ending)
+        return TEXT
+    endings = ", ".join(ending for ending in SUFFIXES if ending)
     ending = f"the ending {quote(path.suffix)} names no format here"
     raise InputError(f"output {quote(str(path))}: {ending}; known: {endings}; or give --format")
 
@@ -89,56 +86,27 @@ def emit(text: str, path: Path | None) -> None:
     if path is None:
         click.echo(text)
         return
-    temporary = ""
     try:
         if path.exists() and not path.is_file():  # a device or a pipe cannot be replaced
             path.write_text(text + "\n", encoding="utf-8")
             return
-        target = path.resolve()
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=target.parent, prefix=f".{target.name[:100]}.", delete=False) as stream:
-            temporary = stream.name
-            stream.write(text + "\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(temporary).chmod(_mode(target))
-        Path(temporary).replace(target)
+        with replacing(path) as temporary:
+            temporary.write_text(text + "\n", encoding="utf-8")
     except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links
-        if temporary:
-            with contextlib.suppress(OSError):
-                Path(temporary).unlink()
         raise InputError(f"output {quote(str(path))} could not be written: {getattr(error, 'strerror', None) or error}") from None
 
 
-def _mode(target: Path) -> int:
-    if target.exists():
-        return target.stat().st_mode & 0o777
-    mask = os.umask(0)
-    os.umask(mask)
-    return 0o666 & ~mask
+def reports(command: Callable[..., Report]) -> Callable[..., int]:
+    """The options --format and -o; the report that the command returns is rendered and written."""
 
+    @click.option("--format", "wanted", type=Word(tuple(FORMATS)), help="Default: by the ending of FILE, else table.")
+    @click.option("-o", "--output", type=OutputFile(), metavar="FILE", help="Write there instead of to the terminal.")
+    @functools.wraps(command)
+    def answered(*arguments: Any, wanted: str | None, output: Path | None, **options: Any) -> int:
+        check_writable(output)
+        form = chosen_format(wanted, output)
+        report = command(*arguments, **options)
+        emit(report.render(form, terminal=output is None and sys.stdout is not None and sys.stdout.isatty()), output)
+        return report.status
 
-def as_json(record: Any) -> str:
-    """A record as JSON, without NaN or infinities."""
-    import json
-
-    return json.dumps(record, indent=2, allow_nan=False, ensure_ascii=False)
-
-
-def as_text(parts: Sequence[Any], to_file: bool) -> str:
-    """Tables and lines as the terminal shows them; without colours where the output is not a terminal."""
-    import io
-
-    from rich.console import Console
-    from rich.measure import Measurement
-
-    terminal = sys.stdout is not None and sys.stdout.isatty() and not to_file
-    console = Console(file=io.StringIO(), force_terminal=terminal, width=None if terminal else UNFOLDED, highlight=False, markup=False)
-    if terminal:
-        needed = (
-            Measurement.get(console, console.options.update(width=UNFOLDED), part).minimum for part in parts if not isinstance(part, str)
-        )
-        console.width = max(Console().width, *needed)  # a terminal too narrow wraps lines; it never cuts a number
-    for position, part in enumerate(parts):
-        console.print(*([""] if position else []), part, sep="\n", soft_wrap=isinstance(part, str))
-    assert isinstance(console.file, io.StringIO)
-    return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines()).rstrip()
+    return answered

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from symroof.cli.options import CONVENTIONS, SIZE, WIDTH, WITH, Variadic, with_options
-from symroof.cli.output import OutputFile, as_text
+from symroof.cli.output import OutputFile
 from symroof.cli.ranges import values_of
 from symroof.cli.values import Word
 
@@ -63,6 +63,7 @@ def sweep(
 
     options["techniques"] = chain(options["techniques"])
     from symroof.present.points import points_table
+    from symroof.present.report import TEXT, Report
 
     common = {**options, "phase": phase or "decode", "metrics": metric or None, "progress": sys.stderr is not None and sys.stderr.isatty()}
     devices = hardware or None
@@ -83,7 +84,7 @@ def sweep(
         if output is not None:
             write_points(found, output)
     if output is None:
-        click.echo(as_text([points_table(found)], False))
+        click.echo(Report((points_table(found),)).render(TEXT))
 
 
 def _refuse(reduced: list[str], where: str, output: Path | None, resume: bool, per: str) -> None:

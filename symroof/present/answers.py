@@ -1,22 +1,28 @@
-"""Answers as plain records for JSON: crossovers, proofs, inverse design, generation.
+"""Reports of crossovers, proofs, inverse design and generation: their sections for people, their records for JSON.
 
-Scripts depend on the names; they are kept stable.
+Scripts depend on the names in the records; they are kept stable.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from sympy import Basic, oo
+from sympy import Basic, Expr, oo
 
 from symroof import symbols
 from symroof.algebra.intervals import Interval
 from symroof.architectures.step import Step
-from symroof.present.tabular import number
+from symroof.hardware.device import Device
+from symroof.present.report import Report
+from symroof.present.tabular import Column, Formula, Table, number, si
+from symroof.questions.context_limit import context_limit
 from symroof.questions.crossover import Crossover, CrossoverBranch
 from symroof.questions.generation import Generation
 from symroof.questions.proofs import Certificate
 from symroof.questions.required import Answer
+from symroof.roof.costs import WEIGHTS_AND_KV
 
 
 def crossover_record(answer: Crossover) -> dict[str, Any]:
@@ -84,7 +90,7 @@ def certificate_record(answer: Certificate) -> dict[str, Any]:
     }
 
 
-def answer_record(answer: Answer, step: Step, device: str) -> dict[str, Any]:
+def requirement_record(answer: Answer, step: Step, device: str) -> dict[str, Any]:
     """The record of `symroof solve --format json`."""
     return {
         "model": step.model,
@@ -128,3 +134,99 @@ def generation_record(found: Generation, model: str, device: str, batch: int) ->
         "units": {"time": "s", "bytes": "byte", "step_time": "s, t the context length"},
         "statements": list(found.statements),
     }
+
+
+def crossover_report(step: Step, answers: Sequence[Crossover], hardware: str | Path | None) -> Report:
+    """A table of all; of a single one, the derivation line by line."""
+    over = answers[0].over
+    branched = any(answer.where is not None for answer in answers)
+    columns = (
+        *(Column("operator"), Column("verdict"), Column("formula", title=f"{over.symbol}* ({over.name})"), Column("condition")),
+        *((Column("where", title="formula holds where"),) if branched else ()),
+        *(Column("value", over.unit if over.unit != "dimensionless" else "", numeric=True, prefixed=over.unit.endswith("second")),),
+        Column("first", title="first whole number"),
+    )
+    rows = tuple(
+        (
+            *(answer.operator, answer.verdict, Formula(answer.formula) if answer.formula is not None else "-"),
+            Formula(answer.condition) if answer.condition is not None else "-",
+            *((Formula(answer.where) if answer.where is not None else "-",) if branched else ()),
+            *(answer.value, answer.first_integer),
+        )
+        for answer in answers
+    )
+    notes = tuple(answer.sentence for answer in answers) if len(answers) == 1 else ()
+    table = Table(
+        f"{step.title}, {step.options.phase}: where the bound changes over {over.name}", columns, rows, (*notes, *answers[0].statements)
+    )
+    sections: list[Table | str] = [table]
+    if len(answers) == 1:
+        lines = tuple((line.words, line.plain) for line in answers[0].reasoning())
+        sections += [Table("why", (Column("step"), Column("formula")), lines), *_limit(step, answers[0], hardware)]
+    return Report(
+        tuple(sections),
+        record=lambda: [crossover_record(answer) for answer in answers],
+        derivation=lambda: "\n\n".join(f"% {answer.operator}: {answer.sentence}\n{answer.latex()}" for answer in answers),
+    )
+
+
+def _limit(step: Step, answer: Crossover, hardware: str | Path | None) -> list[Any]:
+    if answer.operator != WEIGHTS_AND_KV or not step.options.decode:
+        return []
+    found = context_limit(step, hardware)
+    value = "" if found.value is None else f" = {float(found.value):.1f} tokens"
+    return [f"any batch is compute-bound only below a context of S_max = {found.formula}{value}, if {found.condition}"]
+
+
+def certificate_report(answer: Certificate) -> Report:
+    """The claim, the verdict, and the proof or the counterexample."""
+    lines = [f"claim: {answer.claim}", f"verdict: {answer.verdict}" + (f", by {answer.by}" if answer.by else "")]
+    if answer.counterexample is not None:
+        point = ", ".join(f"{symbols.option_name(symbol)} = {value}" for symbol, value in answer.counterexample.items())
+        lines.append(f"counterexample: {point}")
+    if answer.certificate:
+        lines.append(f"certificate: {answer.certificate}")
+    lines.append(f"slack: F BW - B P has the sign of {answer.slack}; below zero is memory-bound")
+    status = {"proved": 0, "refuted": 1}.get(answer.verdict, 3)
+    return Report(("\n".join(lines),), record=lambda: certificate_record(answer), derivation=answer.latex, status=status)
+
+
+def capacity_report(step: Step, needed: Expr, device: Device) -> Report:
+    """The memory a step needs, and whether the device has it."""
+    capacity = device.capacity_figure
+    record = {"model": step.model, "hardware": device.name, "for": "capacity", "relation": ">=", "value": number(needed), "unit": "byte"}
+    record["fits"] = None if capacity is None else bool(needed <= capacity.value)
+    lines = [f"capacity >= {si(needed)}B ({number(needed)} bytes)", *(f"· {line}" for line in step.statements)]
+    return Report(("\n".join(lines),), record=lambda: record)
+
+
+def requirement_report(step: Step, answer: Answer, device: Device, misfit: str) -> Report:
+    """What a resource must be; *misfit* says why that does not fit the model, where it does not."""
+    unit = "" if answer.variable.unit == "dimensionless" else f" {answer.variable.unit}"
+    whole = "" if answer.integer is None else f"; as a whole number {answer.integer}"
+    least = "" if answer.least is None else f"{float(answer.least):.6g}{unit} <= "
+    lines = [
+        f"{least}{answer.variable.name} {answer.relation} {float(answer.value):.6g}{unit}{whole}",
+        *([f"but that does not fit: {misfit}"] if misfit else []),
+        f"exactly {answer.value}, where {'a token' if step.symbolic.tokens != 1 else 'the step'} takes {si(answer.time)}s",
+    ]
+    if answer.formula is not None:
+        lines.append(f"in this regime {answer.variable.symbol} = {answer.formula}, T the target time in seconds")
+    lines += [f"· {line}" for line in step.statements]
+    record = requirement_record(answer, step, device.name) | ({"misfit": misfit} if misfit else {})
+    return Report(("\n".join(lines),), record=lambda: record)
+
+
+def generation_report(found: Generation, model: str, techniques: Sequence[str], device: Device, batch: int) -> Report:
+    """A table of prefill and decode, and the regimes of decode."""
+    columns = (Column("part"), Column("time", "s", numeric=True), Column("traffic", "byte", numeric=True))
+    rows = (("prefill", found.prefill_time, found.prefill_traffic), ("decode", found.decode_time, found.decode_traffic))
+    notes = (f"decode traffic = {found.traffic_formula}, S tokens of prompt, n generated", *found.statements)
+    title = f"{' + '.join((model, *techniques))} on {device.title}: {found.prompt} tokens of prompt, {found.tokens} generated"
+    total = (("total", found.time, found.traffic),)
+    parts = (Column("contexts"), Column("step_time", "s", "time of a step, t the context"), Column("time", "s", numeric=True))
+    regimes = tuple((f"{part.first} to {part.last}", Formula(part.step_time), part.time) for part in found.parts)
+    return Report(
+        (Table(title, columns, rows, notes, total), Table("decode by regime", parts, regimes)),
+        record=lambda: generation_record(found, model, device.name, batch),
+    )

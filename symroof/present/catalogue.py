@@ -17,6 +17,7 @@ from symroof.hardware.loader import catalogue as device_names
 from symroof.hardware.loader import load_hardware
 from symroof.present.markup import latex_text
 from symroof.present.records import model_record
+from symroof.present.report import Report
 from symroof.present.tabular import Column, Table, compact
 
 SIXTEEN = ("fp16", "bf16")
@@ -135,8 +136,9 @@ def _cited(figure: Figure) -> str:
     return f"{source.publisher}: {source.title}, {source.date}, {source.url}" if source else "not stated"
 
 
-def model_pages(model: Model, record: dict[str, Any]) -> list[Any]:
+def model_report(model: Model, weight_bits: int, kv_bits: int) -> Report:
     """What `symroof describe` prints: dimensions, parameters, bytes, the block in LaTeX."""
+    record = model_record(model, weight_bits, kv_bits)
     letters = {variable.name: variable for variable in symbols.VOCABULARY.values()}
     sizes = tuple((str(letters[name].symbol), letters[name].meaning, str(value)) for name, value in record["dimensions"].items())
     parameters = tuple((name, f"{value:,}", f"{value / record['parameters']['total']:.2%}") for name, value in record["parameters"].items())
@@ -146,7 +148,7 @@ def model_pages(model: Model, record: dict[str, Any]) -> list[Any]:
         ("kept by layers with a window, at most", "window_bytes", record["window_bytes"]),
         ("state of recurrent layers", "state_bytes", record["state_bytes"]),
     )
-    held = (
+    memory = (
         (f"weights at {record['weight_bits']} bits", f"{record['weight_bytes']:,}", record["formulas"]["weight_bytes"]),
         (f"KV cache per token at {record['kv_bits']} bits", f"{record['kv_bytes_per_token']:,}", record["formulas"]["kv_bytes_per_token"]),
         *((f"{what} {record_bits}", f"{record[key]:,}", "") for what, key, there in more if there),
@@ -158,13 +160,16 @@ def model_pages(model: Model, record: dict[str, Any]) -> list[Any]:
     phase = "decode" if model.architecture.generative else "prefill"
     inputs = ("b", "t" if phase == "decode" else "s", "w", "a", "c")
     legend = ", ".join(f"{letter} {symbols.lookup(letter).meaning}" for letter in inputs)
-    return [
-        Table(f"{model.name} ({record['family']})", (Column("letter"), Column("dimension"), Column("value")), sizes, notes),
-        Table("parameters", (Column("part"), Column("number"), Column("share")), parameters),
-        Table("memory", (Column("what"), Column("bytes", "byte"), Column("formula", "byte")), held),
-        f"The layer in LaTeX, needs amsmath ({phase}, F in FLOP, B in byte; {legend}; the rest above):",
-        block_latex(model),
-    ]
+    return Report(
+        (
+            Table(f"{model.name} ({record['family']})", (Column("letter"), Column("dimension"), Column("value")), sizes, notes),
+            Table("parameters", (Column("part"), Column("number"), Column("share")), parameters),
+            Table("memory", (Column("what"), Column("bytes", "byte"), Column("formula", "byte")), memory),
+            f"The layer in LaTeX, needs amsmath ({phase}, F in FLOP, B in byte; {legend}; the rest above):",
+            block_latex(model),
+        ),
+        record=lambda: record,
+    )
 
 
 def block_latex(model: Model) -> str:

@@ -7,11 +7,12 @@ from typing import Any
 
 from sympy import Expr
 
+from symroof.present.report import Report
 from symroof.present.tabular import Column, Table, number
 from symroof.questions.comparison import UNCHANGED, Variant
 
 
-def comparison_tables(variants: Sequence[Variant], over: str) -> list[Any]:
+def comparison_report(variants: Sequence[Variant], over: str) -> Report:
     """Times, bytes, memory and payoff of every variant; then the crossovers of all operators."""
     base = variants[0]
     columns = (
@@ -55,7 +56,7 @@ def comparison_tables(variants: Sequence[Variant], over: str) -> list[Any]:
     several = any("-parallel" in one.name for one in variants)
     share = ("FLOPs, traffic and memory are those of one device",) if several else ()
     whole = Table(title, columns, rows, (*reasons, *share, *shared, *own))
-    return [whole, *_crossover_table(variants, over)]
+    return Report((whole, *_crossover_table(variants, over)), record=lambda: comparison_record(variants, over))
 
 
 def _crossover_table(variants: Sequence[Variant], over: str) -> list[Table]:

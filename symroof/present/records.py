@@ -13,6 +13,8 @@ from symroof import symbols
 from symroof.architectures.model import Model
 from symroof.errors import InputError
 from symroof.operators.tensor import Level
+from symroof.present.report import Report
+from symroof.present.step_views import formula_table, memory_table
 from symroof.present.tabular import Column, Table, number
 from symroof.roof.analysis import Analysis, Total
 from symroof.roof.costs import needed
@@ -87,19 +89,26 @@ def _energy(analysis: Analysis) -> dict[str, Any]:
     return {"energy": {"joules": joules, "power": number(spent.total.joules_expr / spent.total.seconds)}}
 
 
-def analysis_table(analysis: Analysis, *, formulas: bool) -> str:
-    """The operators and the total as CSV: the values of the JSON record, unrounded, inputs and conventions in every row."""
-    record = analysis_record(analysis)
+def analysis_report(analysis: Analysis, *, formulas: bool = False) -> Report:
+    """The roofline table, with *formulas* those and their letters, memory, and energy where a technique asks for it."""
+    sections = [analysis.table(), *([formula_table(analysis)] if formulas else []), memory_table(analysis)]
+    if analysis.graph.energy is not None:
+        sections.append(energy_of(analysis).table())
+    return Report(
+        tuple(sections),
+        record=lambda: analysis_record(analysis),
+        data=lambda: _rows(analysis_record(analysis), formulas),
+        context=context(analysis),
+    )
+
+
+def _rows(record: dict[str, Any], formulas: bool) -> Table:
+    """The operators and the total of the JSON record, unrounded."""
     rows = [*record["operators"], {"name": "total", **record["total"]}]
     keys = [key for key in dict.fromkeys(key for row in record["operators"] for key in row) if key != "formulas"]
     extra = ("flops", "bytes") if formulas else ()
     columns = (*(Column(key) for key in keys), *(Column(f"formula_{key}") for key in extra))
-    cells = tuple((*(_cell(row.get(key)) for key in keys), *(row.get("formulas", {}).get(key, "") for key in extra)) for row in rows)
-    return Table("", columns, cells).csv(context(analysis))
-
-
-def _cell(value: Any) -> Any:
-    return "" if value is None else value
+    return Table("", columns, tuple((*map(row.get, keys), *(row.get("formulas", {}).get(key, "") for key in extra)) for row in rows))
 
 
 def _capacity(analysis: Analysis) -> int | float | None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
-from typing import Any
 
 from sympy import Expr, false, true
 from sympy.logic.boolalg import Boolean
 
 from symroof.operators.tensor import Level
+from symroof.present.report import Report
 from symroof.present.tabular import Column, Formula, Table, si
 from symroof.questions.technique_effect import Effect, effect_of
 from symroof.symbols import VOCABULARY, option_name, substitute
@@ -193,19 +193,24 @@ def example_notes(wanted: Sequence[str]) -> list[str]:
     return told
 
 
-def technique_pages(name: str) -> list[Any]:
+def technique_report(name: str) -> Report:
     """Everything there is to say of one technique."""
     kind = technique_class(name)
-    rows = tuple(
+    parameters = tuple(
         (one.name, _symbol(one), _default(one), VOCABULARY[one.metadata["symbol"]].meaning if "symbol" in one.metadata else _words(one))
         for one in fields(kind)
     )
     columns = (Column("parameter"), Column("symbol"), Column("default"), Column("meaning"))
-    row = effect_row(name)
-    effect = Table("what it does", (Column("what"), Column("told")), tuple(zip((one.heading for one in EFFECT[1:]), row[1:], strict=True)))
+    effects = effect_table([name])
+    headings = (column.heading for column in effects.columns[1:])
+    effect = Table("what it does", (Column("quantity"), Column("value")), tuple(zip(headings, effects.rows[0][1:], strict=True)))
     source = [f"source: {kind.source}"] if kind.source else []
     lines = [f"{name}: {kind.summary}", *source, f"survey: section {kind.survey}" if kind.survey else "", *example_notes([name])]
-    return ["\n".join(line for line in lines if line), Table("parameters", columns, rows), effect]
+    return Report(
+        ("\n".join(line for line in lines if line), Table("parameters", columns, parameters), effect),
+        record=effects.records,
+        data=lambda: effects,
+    )
 
 
 def _symbol(one) -> str:

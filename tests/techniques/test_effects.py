@@ -10,7 +10,7 @@ from sympy import Expr, Integer, Rational
 
 import symroof
 from symroof.present.technique_figures import AFTER, BEFORE, TechniquePlate
-from symroof.present.techniques import effect_table, technique_pages
+from symroof.present.techniques import effect_table, technique_report
 from symroof.questions.payoff import LOSES, PAYS, SAME, costs_of
 from symroof.questions.technique_effect import effect_of, fixed
 from symroof.techniques.registry import FAMILIES, names, technique, technique_class
@@ -46,7 +46,7 @@ def the_files_are_there(name: str) -> None:
     assert ">>>" in (kind.__doc__ or ""), "an example that runs"
     assert (ROOT / "derivations" / "techniques" / f"{name.replace('-', '_')}.py").exists()
     assert (ROOT / "symroof" / "techniques" / family / f"{name.replace('-', '_')}.py").exists()
-    assert technique_pages(name)
+    assert technique_report(name)
 
 
 def where_it_pays_agrees_with_the_analysis(name: str) -> None:

@@ -1,0 +1,219 @@
+"""`symroof analyze, crossover, prove, solve, generate, compare`: the questions about steps of one model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+import click
+
+from symroof.cli.options import (
+    ANY_DEVICE,
+    BATCH,
+    CONVENTIONS,
+    DEVICE,
+    GIVEN_SIZES,
+    PHASE,
+    SIZE,
+    SIZES,
+    WIDTHS,
+    WITH,
+    Variadic,
+    refuse_defined,
+    refuse_given,
+    step_of,
+    variable_named,
+    with_options,
+)
+from symroof.cli.output import reports
+from symroof.cli.values import Positive, Seconds, Word, bounds_of
+
+if TYPE_CHECKING:
+    from symroof.present.report import Report
+    from symroof.questions.required import Answer
+
+OPERATOR = "An operator; several joined by +, taken as fused; total; or weights-and-kv."
+
+
+@click.command(short_help="The roofline table of one step.")
+@click.argument("model")
+@with_options(DEVICE, PHASE, *GIVEN_SIZES, *WIDTHS, *CONVENTIONS, WITH)
+@click.option("--formulas", is_flag=True, help="Show the formulas, and what their symbols mean.")
+@reports
+def analyze(model: str, hardware: str, formulas: bool, **options: Any) -> Report:
+    """FLOPs, traffic, intensity, bound and time of every operator of one step of MODEL."""
+    from symroof.hardware.loader import load_hardware
+    from symroof.present.records import analysis_report
+    from symroof.roof.analysis import analyze as roofline
+
+    return analysis_report(roofline(step_of(model, **options), load_hardware(hardware)), formulas=formulas)
+
+
+@click.command(short_help="Where the bound changes, as a formula.")
+@click.argument("model")
+@with_options(PHASE)
+@click.option("--operator", required=True, metavar="NAME", help=f"{OPERATOR} Or all, for each operator.")
+@click.option(
+    "--over", required=True, metavar="VARIABLE", help="batch, seq_len, weight_bits, hidden_size, group_size, peak, bandwidth, ..."
+)
+@with_options(ANY_DEVICE, *SIZES, *WIDTHS, *CONVENTIONS, WITH)
+@reports
+@click.pass_context
+def crossover(ctx: click.Context, model: str, operator: str, over: str, hardware: str | None, **options: Any) -> Report:
+    """Where the bound of an operator of MODEL changes in one VARIABLE, as a formula and on a device."""
+    over = variable_named(over, cast(tuple[str, ...], options["techniques"]))
+    refuse_given(ctx, [over], "--over")
+    from symroof.present.answers import crossover_report
+    from symroof.questions.crossovers import crossover as solve_one
+    from symroof.questions.crossovers import crossovers
+
+    step = step_of(model, **options)
+    refuse_defined(step, [over], "--over")
+    if operator == "all":
+        answers = crossovers(step, over=over, hardware=hardware)
+    else:
+        answers = (solve_one(step, operator, over=over, hardware=hardware),)
+    return crossover_report(step, answers, hardware)
+
+
+@click.command(cls=Variadic, short_help="Prove or refute a bound for all values.")
+@click.argument("claim", type=Word(("memory-bound", "compute-bound")), metavar="memory-bound|compute-bound")
+@click.argument("model")
+@with_options(PHASE)
+@click.option("--operator", required=True, metavar="NAME", help=OPERATOR)
+@click.option("--for-all", multiple=True, required=True, metavar="VARIABLE ...", help="The variables that range over all their values.")
+@click.option(
+    "--at-least",
+    multiple=True,
+    metavar="VARIABLE=NUMBER ...",
+    help="Lower limit of a variable; by default 1 for whole numbers, above 0 otherwise.",
+)
+@with_options(ANY_DEVICE, *SIZES, *WIDTHS, *CONVENTIONS, WITH)
+@reports
+@click.pass_context
+def prove(
+    ctx: click.Context,
+    claim: str,
+    model: str,
+    operator: str,
+    for_all: tuple[str, ...],
+    at_least: tuple[str, ...],
+    hardware: str | None,
+    **options: Any,
+) -> Report:
+    """Prove or refute that an operator of MODEL has one bound for all values of some variables.
+
+    Exit status: 0 proved, 1 refuted, 3 unknown, 2 bad input.
+    """
+    refuse_given(ctx, for_all, "--for-all")
+    from symroof.present.answers import certificate_report
+    from symroof.questions.proofs import prove as decide
+
+    step = step_of(model, **options)
+    refuse_defined(step, for_all, "--for-all")
+    return certificate_report(decide(step, claim, operator, for_all=for_all, at_least=bounds_of(at_least), hardware=hardware))
+
+
+@click.command(short_help="What a resource must be to reach a target.")
+@click.argument("model")
+@with_options(PHASE, DEVICE)
+@click.option("--for", "over", required=True, metavar="VARIABLE", help="bandwidth, peak, batch, seq_len, weight_bits, ...; or capacity.")
+@click.option("--target-time", type=Seconds(), metavar="TIME", help="Seconds a step may take, as 0.02, 20ms or 500us.")
+@click.option("--target-rate", type=Positive(), metavar="RATE", help="Instead: tokens (decode) or sequences (prefill) per second.")
+@with_options(*SIZES, *WIDTHS, *CONVENTIONS, WITH)
+@reports
+@click.pass_context
+def solve(
+    ctx: click.Context,
+    model: str,
+    over: str,
+    hardware: str,
+    target_time: object,
+    target_rate: object,
+    techniques: tuple[str, ...],
+    **options: Any,
+) -> Report:
+    """What VARIABLE must be for a step of MODEL to reach a target; or the capacity the step needs."""
+    over = variable_named(over, techniques)
+    refuse_given(ctx, [over], "--for")
+    from symroof.hardware.loader import load_hardware
+    from symroof.present.answers import capacity_report, requirement_report
+    from symroof.questions.required import required, required_capacity
+
+    step, device = step_of(model, techniques=techniques, **options), load_hardware(hardware)
+    refuse_defined(step, [over], "--for")
+    if over == "capacity":
+        return capacity_report(step, required_capacity(step), device)
+    answer = required(step, over=over, hardware=device, target_time=cast(Any, target_time), target_rate=cast(Any, target_rate))
+    return requirement_report(step, answer, device, misfit(model, answer, techniques, options) if techniques else "")
+
+
+def misfit(model: str, answer: Answer, techniques: tuple[str, ...], options: dict[str, Any]) -> str:
+    """Why the answer does not fit the model, where a technique says so of that number; empty where it does."""
+    from symroof.architectures.model import load_model
+    from symroof.architectures.options import Options
+    from symroof.errors import InputError
+    from symroof.symbols import option_name
+    from symroof.techniques.registry import chain, with_number
+
+    if answer.integer is None or answer.integer < 1:
+        return ""
+    given, name, base = dict(options), option_name(answer.variable.symbol), load_model(model)
+    if name in given:
+        given[name] = int(answer.integer)
+    if given.get("weight_bits", 0) is None:
+        given["weight_bits"] = base.weight_bits
+    try:
+        base.step(Options(**given)).apply(*with_number(chain(techniques), answer.variable.symbol, answer.integer))
+    except InputError as error:
+        return str(error)
+    return ""
+
+
+@click.command(short_help="Total time and traffic of prefill plus generation.")
+@click.argument("model")
+@click.option("--prompt", type=SIZE, required=True, help="Tokens of the prompt.")
+@click.option("--tokens", type=SIZE, required=True, help="Tokens generated after it.")
+@with_options(DEVICE, BATCH, *WIDTHS, *CONVENTIONS, WITH)
+@reports
+def generate(model: str, prompt: int, tokens: int, hardware: str, batch: int, techniques: tuple[str, ...], **options: Any) -> Report:
+    """Time and traffic of reading a prompt and generating tokens after it, summed in closed form."""
+    from symroof.architectures.model import load_model
+    from symroof.hardware.loader import load_hardware
+    from symroof.present.answers import generation_report
+    from symroof.questions.generation import generation
+    from symroof.techniques.registry import chain
+
+    device, base = load_hardware(hardware), load_model(model)
+    options["weight_bits"] = options["weight_bits"] or base.weight_bits
+    answer = generation(base, prompt=prompt, tokens=tokens, hardware=device, techniques=chain(techniques), batch=batch, **options)
+    return generation_report(answer, base.name, techniques, device, batch)
+
+
+@click.command(short_help="Several ways to run a step, side by side.")
+@click.argument("model")
+@with_options(DEVICE)
+@click.option(
+    "--with",
+    "techniques",
+    multiple=True,
+    required=True,
+    metavar="TECHNIQUES",
+    help='A variant: as quantize:weights=4, or several in a row, "quantize:weights=4 flash-attention".',
+)
+@click.option("--over", default="batch", show_default=True, metavar="VARIABLE", help="Say where each variant is faster over this variable.")
+@with_options(PHASE, *GIVEN_SIZES, *WIDTHS, *CONVENTIONS)
+@reports
+def compare(model: str, hardware: str, techniques: tuple[str, ...], over: str, **options: Any) -> Report:
+    """A step of MODEL as it is, and after each of several chains of techniques: times, bytes, memory, crossovers."""
+    from symroof.hardware.loader import load_hardware
+    from symroof.present.comparison import comparison_report
+    from symroof.questions.comparison import compare as side_by_side
+    from symroof.symbols import lookup, option_name
+    from symroof.techniques.registry import chain
+
+    over = variable_named(over, techniques)
+    name = option_name(lookup(over).symbol)
+    step = step_of(model, **options)
+    free = step_of(model, **{**options, name: None}) if name in options and not name.endswith("bits") else step
+    variants = side_by_side(step, free, [chain([text]) for text in techniques], over=over, hardware=load_hardware(hardware))
+    return comparison_report(variants, name)
