@@ -141,6 +141,10 @@ class Operator(Answer):
         """The same operator, answering to the names of those that it was made from or for."""
         return replace(self, answers_to=self.answers_to.union(*(other.answers_to for other in others)))
 
+    def suffixed(self, part: str) -> Operator:
+        """A part of what the operator was, named after it; it answers to the names of the whole, with the part and without."""
+        return replace(self, name=f"{self.name}.{part}", answers_to=self.answers_to | {f"{name}.{part}" for name in self.answers_to})
+
     def prefixed(self, prefix: str) -> Operator:
         """The same operator of a kind of layer (a draft's, say): its names with a prefix before them, and without."""
         names = {prefix + name for name in self.answers_to}

@@ -37,7 +37,7 @@ def test_each_class_changes_its_own_bytes_and_nothing_else(name: str, phase: str
     routers = {operator.name for operator, _ in step.symbolic if operator.name.endswith("router")}
     for field, storage in (("weights", Storage.WEIGHT), ("activations", Storage.ACTIVATION), ("kv", Storage.KV_CACHE)):
         after = step.apply(Quantize(**{field: int(bits)}))
-        changed = {one.name for one in linears(step.symbolic).values()} if field == "weights" else None
+        changed = {one.name for one in linears(step.symbolic)} if field == "weights" else None
         for (old, count), (new, again) in zip(step.graph, after.graph, strict=True):
             assert (new.name, count, new.flop_count) == (old.name, again, old.flop_count)
             for one in Storage:
@@ -77,7 +77,7 @@ def test_effective_bits_of_groups() -> None:
     """AWQ and GPTQ: 4 bits in groups of 128 with a 16-bit scale and a 4-bit zero point take 4.15625 bits per weight."""
     step = symroof.load_model("llama-2-7b").decode(symbolic=True)
     own = {"weights": symbols.q_w, "group": symbols.G, "scale": symbols.q_s, "zero": symbols.q_z}
-    weight = next(iter(linears(step.apply(Quantize(**own)).symbolic, "up_proj").values())).reads[1].tensor
+    weight = next(iter(linears(step.apply(Quantize(**own)).symbolic, "up_proj"))).reads[1].tensor
     assert simplify(weight.stored_bits - (symbols.q_w + (symbols.q_s + symbols.q_z) / symbols.G)) == 0
     known = {symbols.q_w: 4, symbols.q_s: 16, symbols.q_z: 4, symbols.G: 128}
     assert weight.stored_bits.xreplace({letter: Integer(value) for letter, value in known.items()}) == Rational(415625, 100000)
@@ -246,6 +246,6 @@ def test_text_comes_back() -> None:
 def test_every_matrix_of_a_layer_is_found() -> None:
     for name in MODELS:
         step = numbers(name)
-        found = {one.name for one in linears(step.symbolic).values()}
+        found = {one.name for one in linears(step.symbolic)}
         matmuls = {one.name for one, _ in step.symbolic if one.kind is Kind.MATMUL and one.byte_count(Storage.WEIGHT) != 0}
         assert {one.split(".")[-1] for one in matmuls - found} <= {"lm_head", "router"}

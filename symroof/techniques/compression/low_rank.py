@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import cast
 
-from sympy import Expr, Min
+from sympy import Expr, Min, S
 
 from symroof import symbols
 from symroof.architectures.step import Step
@@ -14,7 +14,7 @@ from symroof.errors import InputError
 from symroof.operators.graph import Graph
 from symroof.operators.operator import Operator
 from symroof.operators.tensor import DEFAULT_BITS, Access, Axes, Storage, Tensor
-from symroof.techniques.compression.selectors import Wider, linears, map_operators, matrix, shapes
+from symroof.techniques.compression.selectors import EVERY, Wider, linears, matrix, shapes
 from symroof.techniques.technique import Example, Number, Technique, number, word
 
 
@@ -35,8 +35,8 @@ class LowRank(Technique):
     Parameters
     ----------
     rank : rho, at most the smaller side of every matrix.
-    operators : linear operators joined by +; without it, those of the layers. Experts, and heads of which each has a matrix of its
-        own, are factorized one by one.
+    operators : linear operators joined by +; without it, those of the layers and of Medusa's residual blocks. Experts, and
+        heads of which each has a matrix of its own, are factorized one by one.
 
     >>> import symroof
     >>> step = symroof.load_model("llama-2-7b").decode(symbolic=True).apply(LowRank())
@@ -69,23 +69,17 @@ class LowRank(Technique):
                 )
 
     def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
-        wider = Wider(graph, "rho", given["rank"])
-
-        def factorized(operator: Operator) -> tuple[Operator, ...]:
-            return _factorized(operator, wider)
-
-        return map_operators(graph, factorized, linears(graph, self.operators))
+        wider, chosen = Wider(graph, "rho", given["rank"]), linears(graph, self.operators)
+        return graph.each(lambda operator, _: _factorized(operator, wider) if operator in chosen else operator)
 
     def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
-        which = self.operators or "linear operators of the layers"
-        return (f"low-rank: {which} as two matrices of rank {self.rank}; the vector between them goes through memory; biases stay",)
+        which = f"{self.operators or EVERY} as two matrices of rank {self.rank}"
+        return (f"low-rank: {which}; the vector between them goes through memory; biases stay",)
 
 
 def _factorized(operator: Operator, wider: Wider) -> tuple[Operator, Operator]:
-    found = matrix(operator)
-    weight, result = found.weight, operator.writes[0]
-    x = next(one for one in operator.reads if one is not weight)
-    first, second = f"{operator.name}.first", f"{operator.name}.second"
+    whole = matrix(operator)
+    x, weight = whole.x, whole.weight
 
     def without(axes: Axes, gone: Axes) -> Axes:
         """The axes with the rank's in the place of others."""
@@ -93,22 +87,21 @@ def _factorized(operator: Operator, wider: Wider) -> tuple[Operator, Operator]:
         left = [axis for axis in axes if axis not in gone]
         return (*left[:place], wider.axis, *left[place:])
 
-    shared = weight.tensor.name.removesuffix(".weight")
-
-    def thin(name: str, gone: Axes) -> Access:
-        tensor = wider.tensor(weight.tensor, f"{shared}.{name}.weight", without(weight.tensor.axes, gone))
+    def thin(part: str, gone: Axes) -> Access:
+        tensor = wider.tensor(weight.tensor, f"{weight.tensor.name}.{part}", without(weight.tensor.axes, gone))
         return replace(weight, tensor=tensor, axes=without(weight.axes, gone) if weight.axes else ())
 
     space = wider.space(operator.space)
-    like = next((one.tensor for one in (x, result) if one.tensor.storage is Storage.ACTIVATION), None)
-    bits = DEFAULT_BITS[Storage.ACTIVATION] if like is None else like.bits
-    between = Access(Tensor(first, without(x.axes or x.tensor.axes, found.inner), Storage.ACTIVATION, space, bits))
-    others = tuple(one for one in operator.reads if one not in (x, weight))
+    like = next((one.tensor for one in (x, operator.written) if one.tensor.storage is Storage.ACTIVATION), None)
+    bits, beside = (DEFAULT_BITS[Storage.ACTIVATION], S.Zero) if like is None else (like.bits, like.overhead)
+    between = Access(Tensor(f"{operator.name}.first", without(x.touched, whole.inner), Storage.ACTIVATION, space, bits, beside))
+    others = tuple(access for access in operator.reads if access not in (x, weight))
 
-    def work(gone: Axes) -> tuple:
-        return tuple(replace(one, axes=without(one.axes, gone)) for one in operator.work)
+    def half(part: str, gone: Axes, reads: tuple[Access, ...], writes: tuple[Access, ...]) -> Operator:
+        work = tuple(replace(piece, axes=without(piece.axes, gone)) for piece in operator.work)
+        return replace(operator.suffixed(part), space=space, work=work, reads=reads, writes=writes)
 
     return (
-        replace(operator, name=first, space=space, work=work(found.outer), reads=(x, thin("first", found.outer)), writes=(between,)),
-        replace(operator, name=second, space=space, work=work(found.inner), reads=(between, thin("second", found.inner), *others)),
+        half("first", whole.outer, (x, thin("first", whole.outer)), (between,)),
+        half("second", whole.inner, (between, thin("second", whole.inner), *others), operator.writes),
     )

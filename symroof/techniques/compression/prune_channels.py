@@ -12,8 +12,10 @@ from sympy import Expr, floor
 from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.errors import InputError
+from symroof.operators.facts import Kind
 from symroof.operators.graph import Graph
 from symroof.symbols import substitute
+from symroof.techniques.system.token_axes import rows_of
 from symroof.techniques.technique import Example, Fact, Number, Technique, number, word
 
 AXES = {"mlp": ("f", "f_e", "f_s"), "heads": ("k", "h"), "both": ("f", "f_e", "f_s", "k", "h")}
@@ -21,6 +23,9 @@ AXES = {"mlp": ("f", "f_e", "f_s"), "heads": ("k", "h"), "both": ("f", "f_e", "f
 
 SIZES = {"f": "intermediate size", "f_e": "experts' intermediate size", "f_s": "shared experts' intermediate size"}
 """What the axes of MLPs are called."""
+
+HEADS = {"k": "KV heads", "h": "heads"}
+"""What the axes of attention are called."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +81,7 @@ class PruneChannels(Technique):
                 continue
             kept = share * bound
             if not kept.is_integer:
-                heads = "KV heads" if symbols.k in size.free_symbols else "heads"
-                told = f"{SIZES[axis]} {bound}" if axis in SIZES else f"{bound} {heads}"
+                told = f"{bound} {HEADS[axis]}" if axis in HEADS else f"{SIZES[axis]} {bound}"
                 fits = floor(kept) / bound
                 hint = f"expected such as {fits}" if fits > 0 else "nothing would be left"
                 raise InputError(f"{self.name}: a share {self.share} of the {told} is no whole number: {hint}")
@@ -95,11 +99,13 @@ class PruneChannels(Technique):
     def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
         sizes = {axis: given["share"] * size for axis, size in self._sizes(graph).items()}
         shrunk = graph.map(space=lambda space: space.resized(sizes))
-        if self.of == "mlp" or symbols.R not in graph.definitions:
-            return shrunk
-        heads = {symbol: given["share"] * symbol for symbol in (symbols.h, symbols.k)}
-        rows = substitute(graph.definitions[symbols.R], heads)
-        return replace(shrunk, definitions={**shrunk.definitions, symbols.R: rows})
+        rows = graph.definitions.get(symbols.R)
+        # the heads of latent attention share their block rows, so these follow the heads; a group of query heads keeps its size
+        for operator, _ in graph:
+            if operator.kind is Kind.FUSED_ATTENTION and rows == rows_of(operator.space):
+                follow = {symbols.R: rows_of(operator.space.resized(sizes))}
+                return replace(shrunk, definitions={**shrunk.definitions, **follow})
+        return shrunk
 
     def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
         what = {"mlp": "the MLPs' channels", "heads": "the heads", "both": "the MLPs' channels and of the heads"}[self.of]

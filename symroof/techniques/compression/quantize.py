@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
-from sympy import Expr, Integer
+from sympy import Expr, Integer, S
 
 from symroof import symbols
 from symroof.architectures.step import Step
-from symroof.errors import InputError
-from symroof.operators.graph import Graph
-from symroof.operators.operator import Operator
-from symroof.operators.tensor import Storage
+from symroof.errors import InputError, nearest, quote
+from symroof.operators.facts import BlockRole
+from symroof.operators.graph import Block, Graph
+from symroof.operators.operator import Operator, Work
+from symroof.operators.tensor import Storage, Tensor
 from symroof.symbols import substitute
-from symroof.techniques.compression.layers import APART, kind_of, split_block
-from symroof.techniques.compression.retype import Width, narrow
-from symroof.techniques.compression.selectors import linears, shapes, weights_of
+from symroof.techniques.compression.selectors import linears, matrices, shapes, weights_of
 from symroof.techniques.technique import Example, Number, Technique, number, word
 
 SCALE = Integer(16)
 """Bits of a scale, where none are given."""
+
+DEQUANTIZATION = 2
+"""Operations per weight: subtract the zero point, multiply by the scale."""
+
+KEPT = "kept"
+"""What the names of the operators of layers that are kept end on."""
+
+KEEP_THEIRS = "embedding, LM head (a draft's and Medusa's too), router, norms and biases"
+"""Weights that no quantization narrows, as in quantized checkpoints."""
 
 CLASSES = {"weights": (Storage.WEIGHT, "group"), "activations": (Storage.ACTIVATION, ""), "kv": (Storage.KV_CACHE, "cache_group")}
 """What is quantized, where it lives, and what its groups are called."""
@@ -111,24 +119,35 @@ class Quantize(Technique):
                     f"{self.name}: group {self.group} does not divide the {inputs} inputs of {name}: {fits} does, or keep={name}"
                 )
 
-    def _chosen(self, graph: Graph) -> dict[int, Operator]:
+    def _chosen(self, graph: Graph) -> tuple[Operator, ...]:
         """The linear operators whose weights change; routers keep theirs, as in quantized checkpoints."""
-        kept = linears(graph, self.keep, groups=True) if self.keep else {}
-        every = linears(graph, groups=True) if self.weights is not None else {}
-        return {key: one for key, one in every.items() if key not in kept}
+        kept = linears(graph, self.keep, groups=True) if self.keep else ()
+        every = linears(graph, groups=True) if self.weights is not None else ()
+        return tuple(operator for operator in every if operator not in kept)
 
     def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
-        chosen, spared = self._chosen(graph), set[int]()
-        if given["keep_layers"] != 0:
-            chosen_names = {one.name for one in chosen.values()}
-            graph, spared = split_block(graph, self.kind, given["keep_layers"])
-            chosen = {id(one): one for one, _ in graph if one.name in chosen_names}
+        graph, spared = split_block(graph, self.kind, given["keep_layers"]) if given["keep_layers"] != 0 else (graph, set())
+        weights = weights_of(self._chosen(graph)) - spared
         shared = given.get("scale", SCALE) + given["zero"]
-        widths = {}
+        widths: dict[Storage, tuple[Expr, Expr]] = {}
         for name, (storage, group) in CLASSES.items():
             if name in given:
-                widths[storage] = Width(given[name], shared / given[group] if group in given else Integer(0))
-        return narrow(graph, widths, weights_of(chosen.values()), spared, counted=self.dequantize == "counted")
+                widths[storage] = given[name], shared / given[group] if group in given else S.Zero
+
+        def narrow(tensor: Tensor) -> Tensor:
+            changes = tensor in weights if tensor.storage is Storage.WEIGHT else tensor.storage in widths and tensor not in spared
+            if not changes:
+                return tensor
+            bits, beside = widths[tensor.storage]
+            return replace(tensor, bits=bits, overhead=beside)
+
+        def widened(old: Operator, new: Operator, _: Block) -> Operator:
+            if self.dequantize == "free":
+                return new
+            read = [access for access in matrices(old) if access.tensor in weights]
+            return replace(new, work=(*new.work, *(Work(access.touched, DEQUANTIZATION) for access in read)))
+
+        return graph.map(tensor=narrow, operator=widened)
 
     def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
         told = []
@@ -137,8 +156,63 @@ class Quantize(Technique):
                 told.append(f"{name} {getattr(self, name)}{f' + (q_s + q_z)/{getattr(self, group)}' if group in given else ''} bits")
         grouped = "group" in given or "cache_group" in given
         scales = f"q_s = {self.scale or SCALE}, q_z = {self.zero}" if grouped else "scales of whole tensors not counted"
-        also = "embedding, LM head, router, norms and biases keep their weights; " if "weights" in given else ""
+        also = f"{KEEP_THEIRS} keep their weights; " if "weights" in given else ""
         how = "dequantization is free" if self.dequantize == "free" else "two operations per weight dequantize it, at the matrix peak"
         kept = f"; kept: weights of {self.keep}" if self.keep else ""
-        apart = f"; {self.keep_layers} layers kept ({APART})" if given["keep_layers"] != 0 else ""
+        apart = f"; {self.keep_layers} layers kept (.{KEPT})" if given["keep_layers"] != 0 else ""
         return (f"quantize: {', '.join(told)}; {scales}; {also}{how}{kept}{apart}",)
+
+
+def kind_of(graph: Graph, kind: str) -> Block:
+    """The block of layers of that name; without a name the only one that is repeated.
+
+    Raises
+    ------
+    InputError
+        There is no such block, or more than one.
+    """
+    repeated = {block.kind: block for block in graph.blocks if block.role is BlockRole.LAYER and not block.apart}
+    if kind in repeated:
+        return repeated[kind]
+    if kind:
+        raise InputError(f"{quote(kind)} is no kind of layer of this model: {nearest(kind, repeated)}")
+    if len(repeated) != 1:
+        raise InputError(f"this model has several kinds of layers: say which with kind=, {', '.join(repeated)}")
+    return next(iter(repeated.values()))
+
+
+def split_block(graph: Graph, kind: str, count: Expr) -> tuple[Graph, set[Tensor]]:
+    """The graph with so many layers of a kind in a block of their own, and the tensors that these alone have.
+
+    Their operators are called ``<name>.kept``. What is not their own, as the residual stream and the table of the rotary
+    embedding, stays shared.
+
+    >>> import symroof
+    >>> from symroof.symbols import n_k
+    >>> graph, _ = split_block(symroof.load_model("opt-125m").decode(symbolic=True).symbolic, "", n_k)
+    >>> [(block.name, block.count) for block in graph.blocks][1:3]
+    [('layer.kept', n_k), ('layer', L - n_k)]
+    """
+    chosen = kind_of(graph, kind)
+    if any(block.apart and block.kind == chosen.kind for block in graph.blocks):
+        raise InputError(f"layers of {chosen.name} were kept apart already")
+    if chosen.copies is not None:
+        raise InputError(f"not every token runs through every {chosen.name}: keep layers apart before any are left out")
+    shared = {tensor for block in graph.blocks if block is not chosen for tensor in block.tensors()}
+    written = {access.tensor for operator in chosen.operators for access in operator.writes}
+    shared |= {tensor for tensor in chosen.tensors() if tensor.storage is Storage.ACTIVATION and tensor not in written}
+    copied = graph.map(
+        tensor=lambda tensor: tensor if tensor in shared else replace(tensor),
+        operator=lambda _, operator, block: operator.suffixed(KEPT),
+        blocks=lambda block: block is chosen,
+    )
+    blocks: list[Block] = []
+    own: set[Tensor] = set()
+    for block, copy in zip(graph.blocks, copied.blocks, strict=True):
+        if block is chosen:
+            own = {*copy.tensors()} - shared
+            apart = replace(copy, name=f"{copy.name}.{KEPT}", count=count, apart=True)
+            blocks += [apart, replace(block, count=block.count - count)]
+        else:
+            blocks.append(block)
+    return replace(graph, blocks=tuple(blocks)), own

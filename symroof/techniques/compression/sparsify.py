@@ -11,9 +11,9 @@ from sympy import Expr, Integer, Rational
 from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.errors import InputError
-from symroof.operators.graph import Graph
-from symroof.operators.operator import Operator
-from symroof.techniques.compression.selectors import Wider, linears, map_operators, matrix, shapes
+from symroof.operators.graph import Block, Graph
+from symroof.operators.operator import Operator, Work
+from symroof.techniques.compression.selectors import EVERY, Wider, linears, matrix, shapes
 from symroof.techniques.technique import Example, Number, Technique, number, word
 
 HALF, METADATA, PERIOD = Rational(1, 2), Integer(2), 4
@@ -45,7 +45,7 @@ class Sparsify(Technique):
     index : q_i, bits per kept weight; 16 stand for a 16-bit place within a tile (Flash-LLM).
     zeros : "multiplied" as by tensor cores, or "skipped".
     pattern : "none", or "2:4".
-    operators : linear operators joined by +; without it, those of the layers.
+    operators : linear operators joined by +; without it, those of the layers and of Medusa's residual blocks.
 
     >>> import symroof
     >>> step = symroof.load_model("llama-2-7b").decode(symbolic=True)
@@ -91,36 +91,41 @@ class Sparsify(Technique):
         for name, (inputs, _) in shapes(step.symbolic, step.values, chosen).items():
             if inputs.is_number and inputs % PERIOD != 0:
                 raise InputError(f"{self.name}: the {inputs} inputs of {name} are no multiple of {PERIOD}: pattern 2:4 does not fit it")
-        if twice := [one.name for one in chosen.values() if one.sparse]:
+        if twice := [operator.name for operator in chosen if operator.sparse]:
             raise InputError(f"{self.name}: {twice[0]} has the pattern 2:4 already")
 
     def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
         chosen = linears(graph, self.operators)
         kept = Wider(graph, "sigma", given["density"])
 
-        def thinned(operator: Operator) -> Operator:
-            found = matrix(operator)
-            old = found.weight.tensor
-            stored = found.weight.axes or old.axes
-            new = kept.tensor(old, old.name, (*old.axes, kept.axis), index=given["index"])
-            reads = tuple(replace(one, tensor=new, axes=(*stored, kept.axis)) if one is found.weight else one for one in operator.reads)
-            # what is done to each weight, as dequantization, is done to those that are stored
-            fewer = [one.axes == stored or (one.contraction and self.zeros == "skipped") for one in operator.work]
-            work = tuple(replace(one, axes=(*one.axes, kept.axis)) if less else one for one, less in zip(operator.work, fewer, strict=True))
+        def thinned(operator: Operator, _: Block) -> Operator:
+            if operator not in chosen:
+                return operator
+            weight = matrix(operator).weight
+            tensor = kept.tensor(weight.tensor, weight.tensor.name, (*weight.tensor.axes, kept.axis), index=given["index"])
+            thin = replace(weight, tensor=tensor, axes=(*weight.touched, kept.axis))
+
+            def fewer(piece: Work) -> Work:
+                # what is done to each weight, as dequantization, is done to those that are stored
+                less = piece.axes == weight.touched or (piece.contraction and self.zeros == "skipped")
+                return replace(piece, axes=(*piece.axes, kept.axis)) if less else piece
+
             return replace(
-                operator, space=kept.space(operator.space), reads=reads, work=work, sparse=operator.sparse or self.pattern == "2:4"
+                operator,
+                space=kept.space(operator.space),
+                reads=tuple(thin if access is weight else access for access in operator.reads),
+                work=tuple(map(fewer, operator.work)),
+                sparse=operator.sparse or self.pattern == "2:4",
             )
 
-        return map_operators(graph, thinned, chosen)
+        return graph.each(thinned)
 
     def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
         if self.pattern == "2:4":
-            told = (
-                "two of every four weights with 2 bits of index each; FLOPs are dense-equivalent, as the sparse peak counts them: "
-                "half of them are done"
-            )
+            stored = "two of every four weights with 2 bits of index each"
+            how = "FLOPs are dense-equivalent, as the sparse peak counts them: half of them are done"
         else:
-            how = "skipped" if self.zeros == "skipped" else "multiplied, so FLOPs stay"
             stored = f"a share {self.density} of the weights with {self.index} bits of index each"
-            told = f"{stored}; zeros are {how}; the dense peak applies"
-        return (f"sparsify: {told}; {self.operators or 'linear operators of the layers'}",)
+            skipped = "skipped" if self.zeros == "skipped" else "multiplied, so FLOPs stay"
+            how = f"zeros are {skipped}; the dense peak applies"
+        return (f"sparsify: {stored}; {how}; {self.operators or EVERY}",)

@@ -61,29 +61,26 @@ class DataFormat(Technique):
 
     def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
         beside = given["scale"] / given["group"] if "group" in given else Integer(0)
-        weights = weights_of(linears(graph).values())
+        weights = weights_of(linears(graph))
         places = {Storage.ACTIVATION, Storage.KV_CACHE} if self.operands == "all" else {Storage.ACTIVATION}
-        made: dict[int, Tensor] = {}
-
-        def tensor_of(tensor: Tensor) -> Tensor:
-            if id(tensor) not in made:
-                narrow = id(tensor) in weights or tensor.storage in places
-                made[id(tensor)] = replace(tensor, bits=given["bits"], overhead=beside) if narrow else tensor
-            return made[id(tensor)]
-
         unit = AddedUnit("data format", symbols.BW, {EVERY: given["peak"]})
 
-        def placed(operator: Operator, _: Block) -> Operator:
-            operands = [access.tensor for access in operator.reads if access.operand]
-            narrow = operator.kind in CONTRACTIONS and all(tensor.bits == given["bits"] for tensor in operands)
-            return replace(operator, unit=unit) if narrow and operator.unit is None else operator
+        def narrow(tensor: Tensor) -> bool:
+            return tensor in weights or tensor.storage in places
 
-        return graph.map(tensor=tensor_of).each(placed)
+        def placed(old: Operator, new: Operator, _: Block) -> Operator:
+            fits = old.kind in CONTRACTIONS and all(narrow(access.tensor) for access in old.reads if access.operand)
+            return replace(new, unit=unit) if fits and old.unit is None else new
+
+        return graph.map(
+            tensor=lambda tensor: replace(tensor, bits=given["bits"], overhead=beside) if narrow(tensor) else tensor,
+            operator=placed,
+        )
 
     def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
         stored = " + q_s/G" if "group" in given else ", scales not counted"
         what = "weights, activations and KV cache" if self.operands == "all" else "weights and activations"
         return (
-            f"data-format: {what} in {given['bits']} bits{stored}; embedding, routers and LM head stay; conversions are not counted",
+            f"data-format: {what} in {given['bits']} bits{stored}; embedding, routers and LM head (a draft's and Medusa's too) stay; conversions are not counted",
             f"data-format: contractions whose operands are all in the format run at {given['peak']}, others at the device's peaks",
         )

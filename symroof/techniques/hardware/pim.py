@@ -63,21 +63,16 @@ class Pim(Technique):
 
     def check(self, step: Step) -> None:
         device, graph = load_hardware(self.unit), step.graph
-        unit, names = self._unit({}), self._named(graph)
-        for name in sorted(names):
+        unit, moved = self._unit({}), self._moved(graph)
+        for operator in moved:
             try:
-                types = graph.data_types(graph[name])
+                types = graph.data_types(operator)
             except EinsumError:  # a width is a letter yet
                 continue
-            unit.fastest(types, sparse=graph[name].sparse)
-        kept = {
-            access.tensor: count
-            for operator, count in graph
-            if operator.name in names
-            for access in operator.reads
-            if access.tensor.storage is not Storage.ACTIVATION
-        }
-        needed = Add(*(count * tensor.byte_count for tensor, count in kept.items()))
+            unit.fastest(types, sparse=operator.sparse)
+        own = {access.tensor for operator in moved for access in operator.reads}
+        resident = {**graph.resident(Storage.WEIGHT), **graph.resident(Storage.KV_CACHE)}
+        needed = Add(*(count * tensor.byte_count for tensor, count in resident.items() if tensor in own))
         units = Integer(1) if self.units is None else cast(Expr, self.units)
         if device.capacity_figure is None or not (needed.is_number and units.is_number):
             return
@@ -89,27 +84,23 @@ class Pim(Technique):
             )
 
     def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
-        names, unit = self._named(graph), self._unit(given)
-        return graph.each(lambda operator, _: replace(operator, unit=unit) if operator.name in names else operator)
+        moved, unit = self._moved(graph), self._unit(given)
+        return graph.each(lambda operator, _: replace(operator, unit=unit) if operator in moved else operator)
 
     def _unit(self, given: Mapping[str, Expr]) -> AddedUnit:
         return added(load_hardware(self.unit), given.get("peak"), given.get("bandwidth"), given.get("units", Integer(1)))
 
-    def _named(self, graph: Graph) -> set[str]:
+    def _moved(self, graph: Graph) -> tuple[Operator, ...]:
         """The operators that move, with those made of them."""
-        every = [operator for operator, _ in graph]
         if self.operators == ATTENTION:
-            found = {operator.name for operator in every if _attention(operator)}
-            if not found:
+            moved = tuple(operator for operator, _ in graph if operator.kind in CONTRACTIONS and attends(operator))
+            if not moved:
                 raise InputError(f"{self.name}: this model has no attention; name the operators to be moved, as operators=up_proj")
-            return found
-        found = set()
+            return moved
         for name in self.operators.split("+"):
-            own = {operator.name for operator in every if name in operator.answers_to}
-            if not own:
-                raise InputError(f"{self.name}: operators {quote(name)}: {nearest(name, [one.name for one in every])}")
-            found |= own
-        return found
+            if not any(name in operator.answers_to for operator, _ in graph):
+                raise InputError(f"{self.name}: operators {quote(name)}: {nearest(name, [operator.name for operator, _ in graph])}")
+        return tuple(operator for operator, _ in graph if operator.answers_to & {*self.operators.split("+")})
 
     def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
         title, count = load_hardware(self.unit).title, given.get("units", 1)
@@ -118,7 +109,3 @@ class Pim(Technique):
             f"pim: {what} on {count} x {title}, all of whose traffic is internal; handing operands over is not counted, and the device "
             "waits meanwhile",
         )
-
-
-def _attention(operator: Operator) -> bool:
-    return operator.kind in CONTRACTIONS and attends(operator)

@@ -12,7 +12,7 @@ from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.errors import InputError
 from symroof.operators.graph import Graph
-from symroof.operators.tensor import Level, Storage, Tensor
+from symroof.operators.tensor import Level, Storage
 from symroof.techniques.technique import Example, Number, Technique, number
 
 
@@ -70,14 +70,7 @@ class ResidentWeights(Technique):
         return ceiling(step.graph.weight_memory() / capacity)
 
     def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
-        made: dict[int, Tensor] = {}
-
-        def tensor_of(tensor: Tensor) -> Tensor:
-            if id(tensor) not in made:
-                made[id(tensor)] = replace(tensor, level=Level.CHIP) if tensor.storage is Storage.WEIGHT else tensor
-            return made[id(tensor)]
-
-        changed = graph.map(tensor=tensor_of)
+        changed = graph.map(tensor=lambda tensor: replace(tensor, level=Level.CHIP) if tensor.storage is Storage.WEIGHT else tensor)
         if given["bandwidth"] == symbols.BW_c:
             return changed
         return replace(changed, definitions={**changed.definitions, symbols.BW_c: given["bandwidth"]})  # one level, one bandwidth
