@@ -80,7 +80,8 @@ class DataFormat(Technique):
     def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
         stored = " + q_s/G" if "group" in given else ", scales not counted"
         what = "weights, activations and KV cache" if self.operands == "all" else "weights and activations"
+        stay = "embedding, routers and LM head (a draft's and Medusa's too) stay"
         return (
-            f"data-format: {what} in {given['bits']} bits{stored}; embedding, routers and LM head (a draft's and Medusa's too) stay; conversions are not counted",
+            f"data-format: {what} in {given['bits']} bits{stored}; {stay}; conversions are not counted",
             f"data-format: contractions whose operands are all in the format run at {given['peak']}, others at the device's peaks",
         )
