@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,7 @@ def operands(operator: Operator) -> tuple[Access, tuple[Access, ...]] | None:
     """
     if operator.kind is not Kind.MATMUL:
         return None
-    summed = _contracted(operator) - set(operator.written.touched)
+    summed = _multiplied(operator) - set(operator.written.touched)
     sides = [access for access in operator.reads if summed and summed <= set(access.touched)]
     weights = tuple(access for access in sides if access.tensor.storage is Storage.WEIGHT)
     others = [access for access in sides if access.tensor.storage is not Storage.WEIGHT]
@@ -47,13 +48,19 @@ def on_chip_reads(operator: Operator) -> tuple[Access, ...]:
 
 def _read(operator: Operator, operand: Access, other: Access) -> Access:
     """The reads of one operand: as often as the other has tiles, of each matrix where there are several (experts)."""
-    axes, sizes, own = _contracted(operator), operator.space.sizes, set(operand.touched)
+    axes, sizes, own = _multiplied(operator), operator.space.sizes, set(operand.touched)
     extent = Mul(*(sizes[axis] for axis in dict.fromkeys(other.touched) if axis in axes - own))
     extent /= Mul(*(sizes[axis] for axis in own & EXPERTS - axes))
     if operand.tensor.storage is Storage.WEIGHT:  # it is read anew in every pass, for the rows of that pass alone
         extent /= operator.passes
-    return replace(operand, repeats=operand.repeats * extent / Min(extent, operator.tile), level=Level.CHIP)
+    tiles = extent / Min(extent, operator.tile)
+    if (operand.level or operand.tensor.level) is Level.CHIP:  # it lives there, so that its first read is one of them
+        tiles -= 1
+    return replace(operand, repeats=operand.repeats * tiles, level=Level.CHIP)
 
 
-def _contracted(operator: Operator) -> set[str]:
-    return {axis for work in operator.work if work.contraction for axis in work.axes}
+def _multiplied(operator: Operator) -> set[str]:
+    """The axes of the product; that of a share of the weights, which one operand alone has, is none."""
+    axes = {axis for work in operator.work if work.contraction for axis in work.axes}
+    sides = Counter(axis for access in (*operator.reads, operator.written) for axis in {*access.touched})
+    return {axis for axis in axes if sides[axis] > 1}

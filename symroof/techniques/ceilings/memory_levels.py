@@ -30,7 +30,7 @@ class MemoryLevels(Technique):
     ============== ============================================
 
     FLOPs, memory traffic and memory are as before. Attention's products are left out (FlashAttention has tiles of its
-    own); tiles are taken to divide the matrix, and the result is written straight to memory. The reads follow
+    own), and so is what is fused; tiles are taken to divide the matrix, and the result is written straight to memory. The reads follow
     from the operator as it is, so that techniques before and after it count alike.
 
     Parameters
@@ -69,5 +69,5 @@ class MemoryLevels(Technique):
     def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
         return (
             f"memory-levels: products with weights in square tiles of side {given['tile']}, read from on-chip memory at BW_c once per "
-            "tile of the other operand; attention and all other operators have no on-chip ceiling",
+            "tile of the other operand; attention, what is fused and all other operators have no on-chip ceiling",
         )

@@ -94,6 +94,8 @@ class ChunkedPrefill(Technique):
 
         def expanded(old: Operator, new: Operator, _: Block) -> Operator:
             """Keys that are expanded from the whole context are expanded for every chunk."""
+            if {*ROWS} & {*old.written.touched}:  # the rows of one chunk after the other, each with the weights read anew
+                new = replace(new, passes=new.passes * old.space.sizes["s"] / chunk)
             if attends(old) or not any("t" in piece.axes for piece in old.work):
                 return new
             again = (old.space.sizes["s"] / chunk + 1) / 2

@@ -86,7 +86,7 @@ class PipelineParallel(Linked):
             return replace(new, repeats=m * substitute(old.repeats, piece) * part)
 
         def of_all(_: Operator, new: Operator, __: Block) -> Operator:
-            return replace(new, latency=new.latency * slots)
+            return replace(new, latency=new.latency * slots, passes=new.passes * m)
 
         def turns(space: Space) -> Space:
             return space.resized({"b": substitute(space.sizes["b"], piece) * m})
