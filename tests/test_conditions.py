@@ -16,6 +16,7 @@ from symroof.questions.generation import polynomial_sum
 from symroof.questions.required import ImpossibleError, required, required_capacity
 from symroof.roof.analysis import Analysis
 from symroof.symbols import BW, P, S, T, b, n, t
+from tests import steps
 
 WIDTHS = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
 EIGHT = {"weight_bits": 8, "activation_bits": 8, "kv_bits": 8}
@@ -143,6 +144,26 @@ def test_inverse_design_meets_its_target_and_no_more(over: str, target: Rational
         assert found.time(answer.integer) <= target < found.time(answer.integer + 1)
 
 
+@pytest.mark.parametrize(("over", "inputs"), [("batch", {"seq_len": 1500}), ("seq_len", {"batch": 8})])
+def test_the_time_of_the_least_value_is_a_target_that_it_meets(over: str, inputs: dict[str, int]) -> None:
+    target = steps.analysis(**inputs, **{over: 1}).total.time_expr
+    answer = required(steps.step(**inputs), over=over, hardware="a100-sxm-80gb", target_time=target)
+    assert (answer.relation, answer.integer) == ("<=", 1)
+    with pytest.raises(ImpossibleError):
+        required(steps.step(**inputs), over=over, hardware="a100-sxm-80gb", target_time=target * Rational(999, 1000))
+
+
+def test_a_target_that_is_a_float_is_the_decimal_that_it_prints_as() -> None:
+    """A hundredth of the root of a half, to as many digits as a float has, is no root."""
+    free = steps.step(batch=1, seq_len=2048)
+    by_float, by_decimal = (
+        required(free, over="bandwidth", hardware="a100-sxm-80gb", target_time=target)
+        for target in (0.00707106781186547, Rational("0.00707106781186547"))
+    )
+    assert by_float.value == by_decimal.value
+    assert by_float.value.is_Rational
+
+
 IMPOSSIBLE = {
     "bandwidth": "compute alone takes",
     "peak": "memory traffic alone takes",
@@ -213,6 +234,10 @@ def test_elasticities(batch: int, context: int, widths: dict[str, int]) -> None:
     assert found.memory_boundness == memory
     assert found.buy == ("bandwidth" if memory > Rational(1, 2) else "peak")
     assert simplify(found.formulas[P] + found.formulas[BW]) == -1
+    if widths is WIDTHS:  # one peak: the formulas in letters have the values at this step's numbers
+        assert found.formulas.keys() == found.values.keys() >= {P, BW, b, t}
+        numbers = {**here.values, P: here["up_proj"].peak, BW: here["up_proj"].bandwidth}
+        assert {x: symbols.substitute(formula, numbers) for x, formula in found.formulas.items()} == found.values
     # Time is linear in the context on a regime: the difference quotient is the derivative.
     near = [
         symroof.analyze(model().decode(batch=batch, seq_len=length, **widths), "a100-sxm-80gb").total.time_expr

@@ -187,6 +187,7 @@ def test_kind_units_and_books(row: Row) -> None:
     assert operator.flops.units == FLOP
     assert operator.traffic.units == BYTE
     assert operator.intensity.units == INTENSITY
+    assert simplify(operator.intensity.magnitude * operator.byte_count() - operator.flop_count) == 0
     booked = operator.traffic_by_kind
     assert simplify(sum(value.magnitude for value in booked.values()) - operator.byte_count()) == 0
     assert all(value.units == BYTE for value in booked.values())
@@ -282,6 +283,13 @@ def test_a_wrong_einsum_is_refused(message: str) -> None:
     with pytest.raises(EinsumError) as error:
         BROKEN[message]()
     assert message in str(error.value)
+
+
+def test_the_intensity_of_a_square_product_of_bytes() -> None:
+    """2 n^3 FLOPs and 3 n^2 elements of one byte: two thirds of n."""
+    n = Integer(96)
+    values = {b: Integer(1), s: n, d: n, f: n, a: Integer(8), w: Integer(8)}
+    assert CATALOGUE["linear"].operator.intensity.magnitude.xreplace(values) == 2 * n / 3
 
 
 def test_a_bias_costs_bytes_and_no_flops() -> None:

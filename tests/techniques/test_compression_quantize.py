@@ -17,7 +17,7 @@ from symroof.questions.break_even import break_even
 from symroof.questions.payoff import payoff
 from symroof.techniques.compression.quantize import Quantize
 from symroof.techniques.compression.selectors import linears
-from symroof.techniques.registry import technique
+from symroof.techniques.registry import chain, technique
 
 MODELS = ("llama-2-7b", "llama-3-8b", "mixtral-8x7b-v0.1", "opt-125m", "deepseek-v2-lite", "gpt-oss-20b")
 SIXTEEN = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
@@ -53,6 +53,21 @@ def test_each_class_changes_its_own_bytes_and_nothing_else(name: str, phase: str
             assert not changed & routers
             ends = {operator.name for block in step.symbolic.blocks if block.role is BlockRole.END for operator in block.operators}
             assert not changed & ends
+
+
+@pytest.mark.parametrize(
+    "before", ["offload:share=1/2", "fuse:operators=gate_proj+up_proj+mlp_act", "fuse:preset=engine", "low-rank:rank=64"]
+)
+def test_what_is_kept_is_kept_whatever_an_earlier_technique_made_of_it(before: str) -> None:
+    after = numbers("llama-2-7b").apply(*chain([before, "quantize:weights=4,keep=up_proj"]))
+    widths = {
+        (operator.name, access.tensor.bits)
+        for operator, _ in after.graph
+        for access in operator.reads
+        if access.tensor.storage is Storage.WEIGHT and "_proj" in operator.name
+    }
+    assert {bits for name, bits in widths if "up_proj" in name} == {16}
+    assert {bits for name, bits in widths if "up_proj" not in name} == {4}
 
 
 def test_memory_follows() -> None:

@@ -175,6 +175,24 @@ def test_all_reduces_of_a_layer(name: str, expected: list[str]) -> None:
     assert found == [f"{one}.all_reduce" for one in expected]
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("qwen2-57b-a14b", ["embedding", "out_proj", "shared_add", "lm_head"]),
+        (
+            "qwen3-next-80b-a3b-instruct",
+            ["embedding", "linear.out_proj", "linear.shared_add", "full.out_proj", "full.shared_add", "lm_head"],
+        ),
+        ("deepseek-v2-lite", ["embedding", "dense.out_proj", "dense.down_proj", "moe.out_proj", "moe.shared_add", "lm_head"]),
+    ],
+)
+def test_shared_experts_are_summed_with_the_others(name: str, expected: list[str]) -> None:
+    """All collectives of a step: gated shared experts are added to the routed ones before the one all-reduce of the layer."""
+    found = collectives(numbers(name, text="tensor-parallel:degree=2"))
+    *reduced, last = expected
+    assert found == [*(f"{operator}.all_reduce" for operator in reduced), f"{last}.all_gather"]
+
+
 def test_embedding_and_logits() -> None:
     step = letters("llama-2-7b", text="tensor-parallel")
     assert collectives(step)[0] == "embedding.all_reduce"
