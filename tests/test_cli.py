@@ -102,6 +102,7 @@ def test_a_file_by_path_and_its_format_by_its_ending(run, tmp_path: Path) -> Non
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
+@pytest.mark.slow
 def test_models_devices_describe(run) -> None:
     models = json.loads(run("models", "--format", "json").out)
     assert {row["name"] for row in models} == set(catalogue())
@@ -179,6 +180,7 @@ def test_a_failed_write_leaves_what_was_there(run, tmp_path: Path, monkeypatch: 
     assert [path.name for path in tmp_path.iterdir()] == ["out.json"]
 
 
+@pytest.mark.slow
 def test_a_reader_that_stops_early_is_no_error() -> None:
     command = [sys.executable, "-m", "symroof", "models"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
@@ -233,6 +235,7 @@ def test_crossover_in_letters_leaves_numbers_null(run) -> None:
     assert record["verdict"] == "crosses"
 
 
+@pytest.mark.slow
 def test_crossovers_of_all_operators(run) -> None:
     prompt = ("crossover", "llama-2-7b", "--phase", "prefill", "--operator", "all", "--over", "seq_len", "--batch", 1, "--hardware", "h100")
     records = json.loads(run(*prompt, "--format", "json").out)
@@ -299,6 +302,7 @@ def test_solve(run) -> None:
     assert needed["fits"] is True
 
 
+@pytest.mark.slow
 def test_generate(run) -> None:
     command = ("generate", "opt-125m", "--prompt", 10, "--tokens", 3, "--hardware", "t4", "--format", "json")
     record = json.loads(run(*command).out)
@@ -364,6 +368,7 @@ def test_unanswerable_questions_are_one_line_and_status_2(run, arguments: tuple[
     assert result.err.count("\n") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("redirection", ["> /dev/full", ">&-", "-o /dev/full"])
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
 def test_output_that_cannot_be_written(redirection: str) -> None:

@@ -223,6 +223,7 @@ def test_required_capacity_is_the_memory_of_the_step() -> None:
     assert required_capacity(model().decode(batch=3, seq_len=50, **WIDTHS)) == analysis(batch=3, seq_len=50).memory_exprs["total"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("batch", "context", "widths"), [(1, 2048, WIDTHS), (256, 2048, WIDTHS), (512, 64, WIDTHS), (512, 64, EIGHT | {"kv_bits": 16})]
 )
@@ -246,6 +247,7 @@ def test_elasticities(batch: int, context: int, widths: dict[str, int]) -> None:
     assert (near[1] - near[0]) / 2 * context / here.total.time_expr == found.values[t]
 
 
+@pytest.mark.slow
 @given(st.integers(1, 40), st.integers(1, 30), st.sampled_from(["opt-125m", "llama-3.2-1b"]))
 @settings(max_examples=15, deadline=None)
 def test_generation_equals_adding_up_its_steps(prompt: int, tokens: int, name: str) -> None:
@@ -281,6 +283,7 @@ def test_generation_across_a_change_of_regime(tmp_path) -> None:
     assert found.decode_time == Add(*steps)
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(-9, 9), min_size=1, max_size=4), st.integers(-5, 20), st.integers(0, 30))
 def test_sums_of_polynomials(coefficients: list[int], low: int, length: int) -> None:
     expression = Add(*(coefficient * t**power for power, coefficient in enumerate(coefficients)))

@@ -106,6 +106,7 @@ values = st.one_of(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_mutated_configs_are_understood_or_refused(tmp_path: Path, data: st.DataObject) -> None:

@@ -85,6 +85,7 @@ def random_case(draw: random.Random) -> Case:
             return Case(step, draw.choice(DEVICES), name, over)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", range(10))
 def test_a_thousand_random_cases_agree_with_a_scan(block: int) -> None:
     """Around every boundary, on both sides, and at random points: the closed form against the roofline, exactly."""
@@ -118,6 +119,7 @@ def test_first_compute_bound_batch_in_the_survey(bits: int, firsts: tuple[int, i
     assert (min(one.first_integer for one in found), max(one.first_integer for one in found)) == firsts
 
 
+@pytest.mark.slow
 @given(st.lists(st.fractions(-50, 50, max_denominator=9), min_size=1, max_size=4), st.integers(1, 3))
 @settings(max_examples=200)
 def test_partitions_of_random_polynomials(numbers: list[Fraction], low: int) -> None:
@@ -191,6 +193,7 @@ def test_signs_in_letters(case: str) -> None:
         assert answer.formula.subs({d: 2, P: 3, BW: 5}) > 0, "a crossing at a batch there is"
 
 
+@pytest.mark.slow
 @given(st.tuples(*(st.integers(1, 9) for _ in range(6))))
 @settings(max_examples=60, deadline=None)
 def test_letters_and_numbers_agree(numbers: tuple[int, ...]) -> None:
@@ -270,6 +273,7 @@ def test_group_size_and_fused_groups() -> None:
     assert answer.verdict == "crosses"
 
 
+@pytest.mark.slow
 def test_flash_attention_over_the_prompt_counts_blocks() -> None:
     step = symroof.load_model("opt-125m").prefill(batch=1, flash_attention=True, **WIDTHS)
     answer = symroof.crossover(step, "fused_attention", over="seq_len", hardware="t4")
@@ -279,6 +283,7 @@ def test_flash_attention_over_the_prompt_counts_blocks() -> None:
         assert answer.bound_at(length) == symroof.analyze(here, "t4")["fused_attention"].bound, length
 
 
+@pytest.mark.slow
 def test_a_width_changes_the_peak_in_steps() -> None:
     """Over the activation width an A100 goes from INT4 to INT8 to FP16 to FP32: the answer is piecewise."""
     step = symroof.load_model("llama-2-13b").prefill(batch=1, seq_len=300, weight_bits=4, kv_bits=16)

@@ -196,6 +196,7 @@ def a_clear_line(message: str, path: Path, touched: set[str]) -> bool:
     return short and any(name in message for name in touched)
 
 
+@pytest.mark.slow
 def test_ten_thousand_mutated_configs(tmp_path: Path) -> None:
     path, before = tmp_path / "config.json", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     wrong: list[str] = []
@@ -329,6 +330,7 @@ def test_fields_that_disagree_are_refused_by_name(tmp_path: Path, kind: str) -> 
     assert message in str(parameters(tmp_path / "config.json", {**PUBLISHED[kind], **changes}))
 
 
+@pytest.mark.slow
 def test_fields_of_another_family_are_told(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     path.write_text(json.dumps({**PUBLISHED["llama"], "num_experts": 8, "x\x1b[2J": 1, "\ud800": 2}))

@@ -206,6 +206,7 @@ def test_monotone(row: Row) -> None:
         assert diff(operator.flop_count, bits) == 0
 
 
+@pytest.mark.slow
 @rows
 @given(data=st.data())
 def test_numbers_equal_the_formula(row: Row, data: st.DataObject) -> None:

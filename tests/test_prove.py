@@ -105,6 +105,7 @@ def polynomials(draw: st.DrawFn) -> Expr:
     return Add(*(Mul(number, b**i, t**j, d**k) for number, i, j, k in terms))
 
 
+@pytest.mark.slow
 @given(polynomials(), st.sampled_from(["memory", "compute"]))
 @settings(max_examples=150, deadline=None)
 def test_the_provers_agree_wherever_both_answer(slack: Expr, bound: str) -> None:
@@ -138,6 +139,7 @@ def test_without_z3_it_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     assert decide("", "compute", slack, {b: Integer(1), t: Integer(1)}).verdict == "unknown"
 
 
+@pytest.mark.slow
 @given(polynomials())
 @settings(max_examples=60, deadline=None)
 def test_shifting_moves_the_corner_to_zero(slack: Expr) -> None:

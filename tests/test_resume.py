@@ -89,6 +89,7 @@ def read(path: Path) -> xarray.Dataset:
         return opened.load().drop_attrs()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["out.nc", "out.zarr"])
 def test_killed_and_resumed(name: str, tmp_path: Path, computed: list[int]) -> None:
     output = tmp_path / name
@@ -115,6 +116,7 @@ def test_killed_and_resumed(name: str, tmp_path: Path, computed: list[int]) -> N
     assert computed == [], "what is complete is not computed again"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "other",
     [
@@ -141,6 +143,7 @@ def test_one_writer_at_a_time(tmp_path: Path) -> None:
         sweep(*ARGUMENTS, output=tmp_path / "out.nc", resume=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["out.nc", "out.zarr", "out.parquet", "out.csv"])
 @pytest.mark.parametrize("per", ["total", "operator"])
 def test_every_form_holds_the_same(name: str, per: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,6 +164,7 @@ def test_every_form_holds_the_same(name: str, per: str, tmp_path: Path, monkeypa
         assert (left == right).all() if left.dtype == object or left.dtype.kind not in "f" else np.array_equal(left, right, equal_nan=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, computed: list[int]) -> None:
     """The error says what is kept; with room again the sweep is finished."""
     output = tmp_path / "out.nc"
@@ -184,6 +188,7 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, computed: 
     xarray.testing.assert_identical(read(output), sweep(*ARGUMENTS).drop_attrs())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["out.nc", "out.zarr", "out.csv"])
 def test_a_disk_that_fills_while_the_file_is_put_together(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     output = tmp_path / name
@@ -198,6 +203,7 @@ def test_a_disk_that_fills_while_the_file_is_put_together(name: str, tmp_path: P
     assert names(tmp_path) == [f"{name}.parts"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="mounting needs root")
 def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
     small = tmp_path / "small"
@@ -250,6 +256,7 @@ def test_places_that_cannot_be_written_are_refused_before_work(name: str, messag
     assert computed == []
 
 
+@pytest.mark.slow
 def test_a_sweep_larger_than_the_disk_is_refused(tmp_path: Path, computed: list[int]) -> None:
     huge = (*ARGUMENTS[:2], {"batch": range(1, 10**7), "seq_len": range(1, 10**7)})
     with pytest.raises(symroof.SymroofError, match="GB are free there"):
@@ -258,6 +265,7 @@ def test_a_sweep_larger_than_the_disk_is_refused(tmp_path: Path, computed: list[
     assert names(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_the_command_resumes(tmp_path: Path, run) -> None:
     output = tmp_path / "out.nc"
     killed(output, 9)
@@ -269,6 +277,7 @@ def test_the_command_resumes(tmp_path: Path, run) -> None:
     xarray.testing.assert_identical(read(output), sweep(*ARGUMENTS).drop_attrs())
 
 
+@pytest.mark.slow
 def test_processes_that_die_leave_what_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A pool whose workers are killed ends with an error, and the rest is resumed."""
     output = tmp_path / "out.nc"

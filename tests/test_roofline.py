@@ -18,6 +18,7 @@ FULL = {"batch": 2, "seq_len": 48, "weight_bits": 16, "activation_bits": 16, "kv
 positive = st.fractions(min_value=Rational(1, 1000), max_value=10**15).map(lambda value: Rational(value.numerator, value.denominator))
 
 
+@pytest.mark.slow
 @given(positive, positive, positive, positive)
 def test_roofline_laws(flops: Rational, traffic: Rational, peak: Rational, bandwidth: Rational) -> None:
     seconds = time(flops, traffic, peak, bandwidth)
@@ -103,6 +104,7 @@ def test_a_width_left_open_leaves_the_peak_open() -> None:
         symroof.analyze(symroof.load_model("llama-2-7b").decode(batch=1, seq_len=8), "a100")
 
 
+@pytest.mark.slow
 @given(st.integers(1, 512), st.integers(1, 4096))
 def test_decode_time_grows_with_batch_and_context(batch: int, context: int) -> None:
     def seconds(**inputs: int) -> Rational:
@@ -165,6 +167,7 @@ def test_flash_attention_in_exact_accounting() -> None:
     assert "R = Max(1, floor(k*Min(e, ceiling(2*M/(a*e)))/h))" in analysis.statements
 
 
+@pytest.mark.slow
 def test_tables_in_every_form() -> None:
     analysis = symroof.analyze(symroof.load_model("llama-2-7b").decode(**FULL), "a100")
     assert "q\\_proj" in analysis.table(formulas=True).latex()

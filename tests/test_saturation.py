@@ -81,6 +81,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "phase", "over", "inputs"), CASES)
 def test_every_operator_has_the_bound_of_the_roofline_and_the_step_its_time(
     name: str, phase: str, over: str, inputs: dict[str, int]
@@ -99,6 +100,7 @@ def test_every_operator_has_the_bound_of_the_roofline_and_the_step_its_time(
             assert simplify(substitute(left.time, {x: left.high}) - substitute(right.time, {x: left.high})) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [1, 300])
 def test_a_step_whose_prompt_counts_blocks_and_touches_experts(batch: int) -> None:
     """The whole step of a mixture of experts with FlashAttention: blocks counted on each side of E = K b s."""
@@ -208,6 +210,7 @@ GENERATED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "prompt", "tokens"), [*GENERATED, ("mixtral-8x7b-v0.1", 5, 9), ("mistral-7b-v0.1", 4090, 12)])
 def test_generation_across_the_window_equals_adding_up_its_steps(name: str, prompt: int, tokens: int) -> None:
     found = symroof.generation(symroof.load_model(name), prompt=prompt, tokens=tokens, hardware="l4", batch=3, **WIDTHS)
@@ -217,6 +220,7 @@ def test_generation_across_the_window_equals_adding_up_its_steps(name: str, prom
     assert substitute(found.traffic_formula, {S: Integer(prompt), n: Integer(tokens)}) == found.decode_traffic
 
 
+@pytest.mark.slow
 def test_the_formula_of_traffic_says_where_it_holds() -> None:
     def told(prompt: int, tokens: int) -> list[str]:
         model = symroof.load_model("gemma-3-1b-pt")
@@ -278,6 +282,7 @@ def test_the_context_at_which_the_cache_passes_the_weights(name: str, batch: int
         assert (cache > weights) == (length > passes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["gemma-2-9b", "gemma-3-1b-pt", "mixtral-8x7b-v0.1", "mistral-7b-v0.1", "jamba-v0.1", "nemotron-h-8b-base-8k"]
 )
@@ -302,6 +307,7 @@ def test_context_limits_against_a_huge_batch(name: str, device: str) -> None:
         assert limit.condition.xreplace(values)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "over", "inputs"), [("mixtral-8x7b-v0.1", "batch", {"seq_len": 500}), ("gemma-2-9b", "seq_len", {"batch": 64})]
 )
@@ -453,6 +459,7 @@ def test_what_has_no_answer_is_refused_in_a_line(case: str) -> None:
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("phase", ["prefill", "decode"])
 @pytest.mark.parametrize("name", catalogue())
 def test_every_model_crosses_where_its_roofline_does(name: str, phase: str) -> None:

@@ -87,7 +87,8 @@ def test_the_table_of_operators_names_its_formulas(run) -> None:
     row = dict(zip(header, first, strict=True))
     assert {"formula_flops", "formula_bytes"} <= row.keys()
     operator = step(batch=1, seq_len=64).symbolic[row["name"]]
-    assert row["formula_bytes"] == str(operator.byte_count().factor()) or operator.byte_count()
+    letters = {str(symbol) for symbol in operator.byte_count().free_symbols}
+    assert set(re.findall(r"[A-Za-z]\w*", row["formula_bytes"])) == letters
 
 
 def test_an_operator_s_short_form_is_short() -> None:

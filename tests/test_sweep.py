@@ -31,6 +31,7 @@ def chunked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("symroof.sweeps.request.CHUNK", 10)
 
 
+@pytest.mark.slow
 def test_every_point_is_that_of_the_analysis() -> None:
     found = sweep(MODELS, DEVICES, SMALL | {"kv_bits": [8, 16]}, phase=["prefill", "decode"], flash_attention=True, activation_bits=8)
     assert found.time.dims == ("model", "hardware", "phase", "batch", "seq_len", "weight_bits", "kv_bits")
@@ -52,6 +53,7 @@ def test_every_point_is_that_of_the_analysis() -> None:
         assert at.bound.item() == bool(slack >= 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(catalogue())[::9])
 @pytest.mark.parametrize("phase", ["prefill", "decode"])
 def test_any_published_model(name: str, phase: str) -> None:
@@ -81,6 +83,7 @@ def test_operators_add_up_and_have_their_bounds() -> None:
         assert at.intensity.item() == pytest.approx(float(operator.intensity_expr), rel=1e-13)
 
 
+@pytest.mark.slow
 def test_a_tie_is_decided_exactly() -> None:
     """At the crossover itself F BW = B P: rounding must not tip it, and a boundary is compute-bound."""
     model = symroof.load_model("llama-2-7b")
@@ -128,6 +131,7 @@ def test_dimensions_of_the_model_and_overrides() -> None:
     assert free.time.values[..., 0] == pytest.approx(2 * free.time.values[..., 1])
 
 
+@pytest.mark.slow
 def test_a_width_never_meets_a_wrong_peak() -> None:
     """INT8 weights with 16-bit activations stay on the 16-bit roof; all at 8 bits take the 8-bit one."""
     over = {"weight_bits": [4, 8, 16], "activation_bits": [8, 16], "kv_bits": [8, 16]}
@@ -143,6 +147,7 @@ def same(left: xarray.Dataset, right: xarray.Dataset) -> None:
     xarray.testing.assert_identical(left, right.compute())
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("chunked")
 @pytest.mark.parametrize("how", [{"scheduler": "threads"}, {"scheduler": "processes"}, {"lazy": True}])
 @pytest.mark.parametrize("per", ["total", "operator"])
@@ -157,6 +162,7 @@ def test_the_same_arrays_wherever(how: dict[str, object], per: str, monkeypatch:
     same(sweep(*arguments, per=per), there)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("chunked")
 @pytest.mark.filterwarnings("ignore")
 def test_a_cluster_that_loses_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,6 +204,7 @@ def test_a_cluster_that_loses_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
         same(expected, one)
 
 
+@pytest.mark.slow
 def test_numba_is_numpy() -> None:
     pytest.importorskip("numba")
     left, right = (sweep(MODELS[0], DEVICES, SMALL, engine=engine) for engine in ("numpy", "numba"))
@@ -264,6 +271,7 @@ def test_an_extra_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> N
         sweep("llama-2-7b", "l4", {"batch": [1]}, seq_len=1)
 
 
+@pytest.mark.slow
 def test_the_command(run, tmp_path) -> None:
     shared = ["sweep", "llama-2-7b", "--hardware", *DEVICES, "--over", "batch=1:16*4", "seq_len=512,2048", "--over", "weight_bits=4,8,16"]
     shown = run(*shared)

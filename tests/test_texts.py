@@ -35,6 +35,7 @@ def test_the_readme_is_under_two_screens() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) < 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", sorted((ROOT / "derivations").rglob("*.py")), ids=lambda path: path.stem)
 def test_derivations_run(script: Path, capsys: pytest.CaptureFixture[str]) -> None:
     runpy.run_path(str(script), run_name="__main__")

@@ -102,6 +102,7 @@ def test_errors_say_where(text: str, place: int, why: str) -> None:
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(st.text(max_size=40))
 def test_no_text_does_more_than_fail(text: str) -> None:
@@ -118,6 +119,7 @@ def brute_front(x: np.ndarray, y: np.ndarray) -> list[int]:
     return [j for j in range(len(x)) if not any(beats(i, j) for i in range(len(x)) if i != j)]
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(st.lists(st.tuples(st.integers(0, 12), st.integers(0, 12)), max_size=60))
 def test_front_is_that_of_brute_force(pairs: list[tuple[int, int]]) -> None:
@@ -150,6 +152,7 @@ def everything() -> list[dict[str, object]]:
     return found.to_dataframe().reset_index().to_dict("records")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunk", [7, 1 << 20])
 @pytest.mark.parametrize("scheduler", [None, "threads"])
 def test_reductions_are_those_of_brute_force(chunk: int, scheduler: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,6 +176,7 @@ def test_reductions_are_those_of_brute_force(chunk: int, scheduler: str | None, 
         assert found[name].values.tolist() == [allowed[place][name] for place in line]
 
 
+@pytest.mark.slow
 def test_reductions_over_points_phases_and_models() -> None:
     pytest.importorskip("xarray")
     points = {"batch": [1, 2, 3], "seq_len": [30, 20, 10]}

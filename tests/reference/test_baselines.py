@@ -11,6 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from symroof.present import figure_index as gallery
 
 
+@pytest.mark.slow
 @pytest.mark.mpl_image_compare(baseline_dir="../baseline", remove_text=True, tolerance=8, savefig_kwargs={"dpi": 60}, style="default")
 @pytest.mark.parametrize(("name", "accounting"), [("fig06", "survey"), ("fig08", "exact"), ("fig16", "survey"), ("fig19", "survey")])
 def test_baseline(name: str, accounting: str):

@@ -45,6 +45,7 @@ def loaded(row: dict[str, Any], folder: Path) -> tuple[symroof.Model | None, str
         return None, str(error)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model_type", MODEL_TYPES)
 def test_random_configs_against_transformers(model_type: str, tmp_path: Path) -> None:
     """Parameters exactly, and matmul FLOPs of prefill and decode exactly, wherever PyTorch counts them."""

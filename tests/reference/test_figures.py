@@ -53,6 +53,7 @@ def test_every_point_of_every_series_as_published(name: str) -> None:
         assert value == pytest.approx(float(row["value"]), rel=1e-9, abs=0), row
 
 
+@pytest.mark.slow
 def test_the_reference_has_a_point_for_every_point_drawn() -> None:
     """Nothing is drawn as published that the published figure does not have."""
     reference = {(row["figure"], row["panel"], row["series"], key(row["x"]), row["quantity"]) for row in rows("survey_figures.csv")}
@@ -121,6 +122,7 @@ def test_pictures_as_pictures(name: str, accounting: str) -> None:
             assert min(overlap) < 2, (one, other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("accounting", ["survey", "exact"])
 @pytest.mark.parametrize("name", ["fig08", "fig09"])
 def test_knees_lie_where_the_curve_bends(name: str, accounting: str) -> None:
@@ -145,6 +147,7 @@ def test_knees_lie_where_the_curve_bends(name: str, accounting: str) -> None:
         assert all(any(abs(place - knee) < 1 for place in bent) for knee in knees), (series, bent, knees)
 
 
+@pytest.mark.slow
 def test_two_channels_tell_series_apart() -> None:
     """Colour and line style differ together."""
     for name in ("fig08", "fig09"):
@@ -159,6 +162,7 @@ def test_two_channels_tell_series_apart() -> None:
         assert len({style for _, style in styles.values()}) >= 4
 
 
+@pytest.mark.slow
 def test_the_command_writes_figures_data_and_a_page(run, tmp_path: Path) -> None:
     folder = tmp_path / "out"
     result = run("figures", "fig08", "fig06", "-o", folder, "--format", "svg")
@@ -173,6 +177,7 @@ def test_the_command_writes_figures_data_and_a_page(run, tmp_path: Path) -> None
     assert published != exact
 
 
+@pytest.mark.slow
 def test_one_accounting_alone(run, tmp_path: Path) -> None:
     assert run("figures", "fig08", "-o", tmp_path, "--accounting", "exact").status == 0
     assert {path.name for path in tmp_path.iterdir()} == {"fig08_exact.png", "fig08_exact.csv", "index.html"}
@@ -217,6 +222,7 @@ def test_ridges_are_the_vertices_of_their_rooflines(name: str, accounting: str) 
     assert checked >= 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("accounting", ["survey", "exact"])
 def test_time_over_bandwidth_bends_at_its_ring_and_tends_to_its_asymptote(accounting: str) -> None:
     lines = {
@@ -231,6 +237,7 @@ def test_time_over_bandwidth_bends_at_its_ring_and_tends_to_its_asymptote(accoun
     assert all(b0 * t0 == pytest.approx(fast[0][0] * fast[0][1], rel=1e-6) for b0, t0 in fast), "time is B / BW left of the knee"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("accounting", ["survey", "exact"])
 def test_serving_s_marks(accounting: str) -> None:
     """Throughput stays below its asymptote; memory reaches the 48 GB line between the ring and the batch after it."""

@@ -51,6 +51,7 @@ def same(value: float) -> Any:
     return pytest.approx(value, rel=1e-9, abs=0)
 
 
+@pytest.mark.slow
 def test_every_operator() -> None:
     seen: dict[int, set[str]] = {}
     for row in rows("llm_viewer_operators.csv"):

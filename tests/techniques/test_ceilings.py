@@ -46,6 +46,7 @@ def seconds(step: Step, part: str | None = None):
     return placed.total.time_expr if part is None else placed[part].time_expr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("phase", ["prefill", "decode"])
 @pytest.mark.parametrize("name", TEXTS)
@@ -70,6 +71,7 @@ def test_work_traffic_and_memory_stay_as_they_were(model: str, phase: str, name:
 shares = st.fractions(Rational(1, 100), 1, max_denominator=1000).map(lambda one: Rational(one.numerator, one.denominator))
 
 
+@pytest.mark.slow
 @settings(max_examples=15)
 @given(shares, shares)
 def test_efficiency_slows_an_operator_by_the_factor_of_the_ceiling_that_decides(compute: Rational, memory: Rational) -> None:
@@ -256,6 +258,7 @@ def test_a_tile_as_large_as_the_matrices_reads_every_operand_once() -> None:
     assert up.byte_count(level=Level.CHIP) == up.byte_count(None, "read")
 
 
+@pytest.mark.slow
 def test_the_tile_from_which_the_chip_ceiling_no_longer_binds() -> None:
     """``B_t = P (a + w) / (16 BW_c)``, in letters from the crossover and in numbers against a grid."""
     symbolic = symroof.load_model("llama-2-7b").prefill(symbolic=True).apply(technique("memory-levels"))
@@ -279,6 +282,7 @@ def test_the_tile_from_which_the_chip_ceiling_no_longer_binds() -> None:
     assert faster.edges == (Rational(312 * 10**12 * 32, 16 * 128),)
 
 
+@pytest.mark.slow
 def test_tiles_of_experts_follow_the_experts_that_are_touched() -> None:
     """Rows per expert saturate twice over the batch: until all experts are touched, and until a tile is full."""
     free = open_step("mixtral-8x7b-v0.1")
@@ -322,6 +326,7 @@ def test_quantized_weights_are_read_from_the_chip_as_narrow() -> None:
 # all of them together, over random chains
 
 
+@pytest.mark.slow
 def test_random_chains_agree_with_points_in_between() -> None:
     """The time in closed form over the batch is the time of the engine at that batch, whatever ceilings there are."""
     draw = random.Random(6)

@@ -67,6 +67,7 @@ SETTINGS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "phase"), [("llama-2-7b", "decode"), ("mixtral-8x7b-v0.1", "decode"), ("gemma-2-2b", "prefill"), ("jamba-v0.1", "decode")]
 )
@@ -125,6 +126,7 @@ def test_an_answer_that_does_not_fit_says_so(run) -> None:
     assert "does not fit" not in run(*fits).out
 
 
+@pytest.mark.slow
 def test_a_technique_s_own_names_are_understood(run) -> None:
     asked = ("compare", *DECODE, "--with", "offload:what=weights", "--format", "json", "--over")
     both = [run(*asked, name).out for name in ("share", "offloaded_share")]
@@ -145,6 +147,7 @@ def test_generation_takes_each_technique_in_its_phase(run) -> None:
     assert plain["prefill"]["bytes"] < chunked["prefill"]["bytes"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("phase", ["prefill", "decode"])
 def test_every_model_of_the_catalogue_takes_a_technique(phase: str) -> None:
     """Four-bit weights: fewer bytes, the same FLOPs, never slower; the crossovers over the batch come no later."""

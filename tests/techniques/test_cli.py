@@ -67,6 +67,7 @@ def test_a_number_and_a_question_over_it_exclude_one_another(run, command: str) 
     assert "quantized_weight_bits: --with gives it the number 4" in result.err
 
 
+@pytest.mark.slow
 def test_solve_and_generate_and_sweep_take_techniques(run, tmp_path: Path) -> None:
     solved = json.loads(
         run(
@@ -100,6 +101,7 @@ def _llama():
     return symroof.load_model("llama-2-7b").decode(batch=1, seq_len=2048, weight_bits=16, activation_bits=16, kv_bits=16)
 
 
+@pytest.mark.slow
 def test_compare_puts_variants_side_by_side(run) -> None:
     record = json.loads(run("compare", "llama-2-7b", *DECODE, "--with", W4, "--with", f"{W4} quantize:kv=4", "--format", "json").out)
     plain, quick, both = record["variants"]
@@ -114,6 +116,7 @@ def test_compare_puts_variants_side_by_side(run) -> None:
     assert "pays for batch from 1 to" in table
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("over", "text"), [("acceptance", "speculative:length=4,draft_cost=0.1"), ("degree", "tensor-parallel"), ("rank", "low-rank")]
 )
@@ -155,6 +158,7 @@ def test_energy_is_told_where_it_is_asked_for(run) -> None:
     assert "energy balance: 30 FLOP/byte" in run("analyze", "llama-2-7b", *DECODE, "--with", text).out
 
 
+@pytest.mark.slow
 def test_a_length_in_an_exponent_is_gone_through_one_by_one(run) -> None:
     text = "speculative:acceptance=0.8,draft_cost=1/20"
     record = json.loads(run("compare", "llama-2-7b", *DECODE, "--with", text, "--over", "draft_length", "--format", "json").out)

@@ -74,6 +74,7 @@ def test_sparsity_changes_the_matrices_and_nothing_else(text: str, name: str, ph
     assert step.graph.weight_memory() - after.graph.weight_memory() == kept * (1 - stored / 16)
 
 
+@pytest.mark.slow
 def test_full_density_without_index_gives_the_step_back() -> None:
     for name in MODELS:
         step = numbers(name)
@@ -128,6 +129,7 @@ def test_break_even_density_in_letters() -> None:
     assert break_even(UP, UP.apply(Sparsify(index=q_i, zeros="skipped")), over="density", part="up_proj").flops == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("index", [0, 2, 5, 16, 32])
 @pytest.mark.parametrize("name", ["llama-3-8b", "opt-125m", "mixtral-8x7b-v0.1"])
 def test_break_even_density_against_a_grid(name: str, index: int) -> None:
@@ -271,6 +273,7 @@ def test_largest_rank_in_letters() -> None:
     assert simplify(prefill.traffic - d * f * w / ((d + f) * w + 2 * a * b * symbols.s)) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("phase", ["decode", "prefill"])
 @pytest.mark.parametrize(("name", "part"), [("llama-3-8b", "k_proj"), ("opt-125m", "up_proj"), ("mixtral-8x7b-v0.1", "expert_up_proj")])
 def test_largest_rank_against_a_grid(name: str, part: str, phase: str) -> None:
@@ -302,6 +305,7 @@ def test_the_step_becomes_the_students(teacher: str, student: str, phase: str) -
     assert after.memory == own.memory
 
 
+@pytest.mark.slow
 def test_students_pay_at_every_batch() -> None:
     """Llama 3.2 1B was distilled from Llama 3.1 8B among others (Meta's model card), which has 6.5 times as many parameters."""
     teacher, student = symroof.load_model("llama-3.1-8b"), symroof.load_model("llama-3.2-1b")

@@ -72,6 +72,7 @@ PIECES = st.sampled_from(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(
     st.one_of(
@@ -374,6 +375,7 @@ def hosted(step: Step, share: Rational) -> Step:
     return replace(step, symbolic=step.symbolic.each(moved))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", [SMALL, "llama-3-8b"])
 def test_three_ceilings_agree_everywhere(model: str) -> None:
     """Memory, host and compute: analyze, regimes, payoff, crossover and sweep at random batches."""
@@ -477,6 +479,7 @@ def test_a_link_has_its_own_bandwidth_and_latency() -> None:
 # roofs
 
 
+@pytest.mark.slow
 def test_the_sparse_roof_and_another_unit() -> None:
     name = "up_proj"
     other = load_hardware("t4")
@@ -559,6 +562,7 @@ def seconds_of(step: Step, part: str):
     return symroof.analyze(step, A100)[part].time_expr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("texts", ["quantize:weights=4,group=128", "no-overlap", "launch-overhead:launch=3us"])
 def test_counting_agrees_with_the_closed_form(texts: str) -> None:
     before = step_of()
@@ -575,6 +579,7 @@ def test_counting_agrees_with_the_closed_form(texts: str) -> None:
             counted(before, after, over=wrong, hardware=A100, last=3)
 
 
+@pytest.mark.slow
 def test_counting_experts_and_whole_blocks() -> None:
     """What has no closed form: FlashAttention's blocks over the prompt."""
     made = lambda **inputs: symroof.load_model(SMALL).prefill(batch=1, flash_attention=True, **WIDTHS, **inputs)  # noqa: E731

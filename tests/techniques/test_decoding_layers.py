@@ -102,6 +102,7 @@ def test_a_mean_depth_bounds_what_a_batch_reads(batch):
     assert 12 * depth < geometric.graph.definitions[L_x] < independent
 
 
+@pytest.mark.slow
 def test_no_batch_makes_early_exit_slower():
     for batch in (1, 2, 8, 64, 300):
         step = decode("llama-3-8b", batch=batch, seq_len=64)
@@ -146,6 +147,7 @@ def test_cache_is_read_per_sequence():
     assert read == prompt["qk_matmul"].byte_count("kv_cache") * (1 - Rational(3, 4) ** 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rank", [16, 400, 2000])
 def test_predictor_pays_by_its_formula(rank):
     """n d f (1 - delta)^b against rho (d + f), with the activations of both: exact, against times on a device."""
@@ -203,6 +205,7 @@ def test_over_the_batch_whole_numbers_alone():
         apply(symbolic, "early-exit:exits=geometric")
 
 
+@pytest.mark.slow
 def test_a_parameter_may_be_asked_for():
     """At which depth is a step of eight sequences half as long? On either side of the exact answer, by analysis."""
     step = decode("llama-2-7b", batch=8, seq_len=64)
@@ -213,6 +216,7 @@ def test_a_parameter_may_be_asked_for():
         assert found.speedup(depth) == seconds(step) / seconds(apply(step, f"early-exit:depth={depth},exits=independent"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", ["time", "flops", "traffic", "memory"])
 def test_sweeps_agree_with_analysis(metric):
     chain = [symroof.technique("contextual-sparsity:share=1/10"), symroof.technique("early-exit:depth=1/2")]

@@ -152,6 +152,7 @@ def test_nothing_drafted_nothing_accepted():
     assert seconds(won) == seconds(lost, "") * 0 + seconds(apply(step, "speculative:acceptance=0,length=4,draft_cost=0")) / 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("accepted", "batch", "cost"), [("0.5", 1, "0.1"), ("0.8", 1, "0.05"), ("0.8", 100, "0.1"), ("0.3", 160, "0.2"), ("1", 64, "0.1")]
 )
@@ -168,6 +169,7 @@ def test_best_length_by_brute_force(accepted, batch, cost):
     assert falls == sorted(falls, reverse=True), "it falls, then rises"
 
 
+@pytest.mark.slow
 def test_best_length_with_experts():
     """Experts saturate, so that time per token may rise, fall and rise: every length is gone through."""
     step = decode("mixtral-8x7b-v0.1", batch=1, seq_len=64)
@@ -190,6 +192,7 @@ def test_least_acceptance(batch):
         assert best_length(step, symroof.technique(f"speculative:acceptance={below},draft_cost=0.05"), DEVICE).length == 0
 
 
+@pytest.mark.slow
 def test_batch_where_it_turns_into_a_loss():
     step = decode("llama-2-7b", seq_len=64)
     found = pays_at_all(step, symroof.technique("speculative:acceptance=0.7,draft_cost=0.1"), DEVICE)
@@ -274,6 +277,7 @@ def test_refusals(model, text, message):
     assert "\n" not in str(told.value)
 
 
+@pytest.mark.slow
 def test_refusals_of_steps_and_questions():
     prompt = symroof.load_model("llama-2-7b").prefill(batch=1, seq_len=64)
     viewer = symroof.load_model("llama-2-7b").decode(batch=1, seq_len=64, accounting="llm-viewer")

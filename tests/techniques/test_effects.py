@@ -22,6 +22,7 @@ WITH_EDGES = {"quantize", "sparsify", "low-rank", "flash-decoding", "offload", "
 PAGE = (ROOT / "docs" / "techniques.md").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", names())
 def test_a_technique_is_whole_and_does_what_is_said(name: str) -> None:
     """One test a technique: what is derived from its example is derived once."""

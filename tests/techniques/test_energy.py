@@ -39,6 +39,7 @@ def paper_energy(intensity, model: Energy, peak, bandwidth):
     return first * (1 + balance / intensity)
 
 
+@pytest.mark.slow
 @given(positive, positive, positive, positive, positive, positive)
 def test_the_arch_and_the_power_line_are_the_papers(i, flop, byte, constant, peak, bandwidth) -> None:
     model = Energy(flop, byte, constant)
@@ -51,6 +52,7 @@ def test_the_arch_and_the_power_line_are_the_papers(i, flop, byte, constant, pea
     assert arch_line(i, peak, bandwidth, model) < 1 / first
 
 
+@pytest.mark.slow
 @given(positive, positive, st.one_of(st.just(Integer(0)), positive), positive, positive)
 def test_at_the_effective_balance_a_flop_takes_twice_the_least(flop, byte, constant, peak, bandwidth) -> None:
     model = Energy(flop, byte, constant)
@@ -64,6 +66,7 @@ def test_at_the_effective_balance_a_flop_takes_twice_the_least(flop, byte, const
         assert arch_line(peak / bandwidth, peak, bandwidth, model) * 2 * (flop + constant / peak) >= 1
 
 
+@pytest.mark.slow
 @given(positive, positive, positive, positive, positive)
 def test_greenup_ends_where_the_extra_work_says(flop, byte, intensity, saved, more) -> None:
     """``W -> f W, Q -> Q / m`` is a greenup exactly for ``f < 1 + (m - 1) / m B_eps / I`` (their eq. 10, pi_0 = 0)."""
@@ -73,6 +76,7 @@ def test_greenup_ends_where_the_extra_work_says(flop, byte, intensity, saved, mo
     assert (before > after) == (more < most_work(intensity, saved, model))
 
 
+@pytest.mark.slow
 def test_formulas_stay_in_letters() -> None:
     model = Energy(eps_F, eps_B, pi_0)
     assert energy_balance(model) == eps_B / eps_F

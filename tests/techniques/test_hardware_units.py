@@ -200,6 +200,7 @@ def test_only_the_chosen_operators_move(name: str) -> None:
             assert other.time_expr == one.time_expr
 
 
+@pytest.mark.slow
 def test_a_unit_pays_below_its_peak_over_the_device_s_bandwidth() -> None:
     edge = Rational(6 * 10**12, 2039 * 10**9)
     for batch in range(1, 9):
@@ -225,6 +226,7 @@ def test_its_figures_may_be_letters() -> None:
     assert symroof.analyze(given, A100)["up_proj"].time_expr == max(flops / Rational(3 * 10**12), moved / Rational(4 * 10**12))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["llama-2-7b", "llama-3-8b", "opt-6.7b"])
 def test_the_best_split_is_the_best_of_all(name: str) -> None:
     five = added(symroof.load_hardware("hbm-pim"), count=Integer(5))

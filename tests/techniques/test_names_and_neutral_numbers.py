@@ -103,6 +103,7 @@ def test_every_technique_has_neutral_numbers_or_a_reason_to_have_none() -> None:
     assert not NEUTRAL.keys() & ALWAYS_CHANGES.keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NEUTRAL)
 def test_neutral_numbers_change_nothing(name: str) -> None:
     taken = 0

@@ -29,6 +29,7 @@ def test_two_orders_give_one_answer_or_stand_in_the_table(model: str, phase: str
     assert not wrong
 
 
+@pytest.mark.slow
 @unfilled
 def test_some_pairs_in_both_orders() -> None:
     draw = random.Random(12)

@@ -44,6 +44,7 @@ def counts(one: Step) -> tuple:
 # mixed batches
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*MODELS, "mamba-130m", "deepseek-v2-lite"])
 @pytest.mark.parametrize("flash", [False, True])
 def test_a_mixed_step_is_a_decode_and_a_prefill_step_that_share_the_weights(name: str, flash: bool) -> None:
@@ -95,6 +96,7 @@ def test_a_later_chunk_attends_to_the_prompt_before_it() -> None:
         assert sum(one[f"{part}.chunk"].byte_count() for one in parts) == again
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["llama-2-7b", "llama-3-8b", "opt-6.7b"])
 def test_the_token_budget_is_where_a_mixed_step_turns_compute_bound(name: str) -> None:
     decode = step(name, batch=16, seq_len=256)
@@ -152,6 +154,7 @@ def test_chunks_read_the_prefix_of_every_chunk_before() -> None:
     assert after.byte_count(Storage.KV_CACHE) == rows * 2 * 8 * 128 * 2
 
 
+@pytest.mark.slow
 def test_chunks_are_free_from_the_token_budget_on() -> None:
     for batch in (1, 3):
         whole = step("llama-2-7b", "prefill", batch=batch, seq_len=1024)
@@ -277,6 +280,7 @@ def test_a_prompt_computes_what_its_prefix_leaves(name: str) -> None:
         assert after["lm_head"].byte_count() == plain["lm_head"].byte_count()
 
 
+@pytest.mark.slow
 def test_the_prefix_pays_from_the_length_the_formula_says() -> None:
     for name, batch in product(("llama-2-7b", "llama-3-8b"), (2, 4)):
         plain = step(name, batch=batch, seq_len=2048, flash_attention=True)

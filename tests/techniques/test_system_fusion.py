@@ -387,6 +387,7 @@ def test_splitting_adds_partial_outputs_and_nothing_else(name: str) -> None:
     assert narrow[name].byte_count() == after[name].byte_count() - written / 2, "sums stay in 32 bits"
 
 
+@pytest.mark.slow
 def test_occupancy_by_hand_and_over_the_batch() -> None:
     """b k n_s tiles on 108 processors; the step between idle and busy is at b k n_s = 108."""
     device, model, context = symroof.load_hardware(A100), symroof.load_model("llama-3-8b"), 4096
@@ -422,6 +423,7 @@ def test_the_number_of_parts_may_stay_a_letter() -> None:
     assert max(times, key=times.__getitem__) == 14, "108 / 8 = 13.5 parts fill the device"
 
 
+@pytest.mark.slow
 def test_techniques_of_kernels_compose() -> None:
     step = numbers("llama-3-8b", batch=8, seq_len=2048)
     for one, other in (

@@ -186,6 +186,7 @@ def three_times(share: Rational, link: int, batch: int) -> tuple[Rational, Ratio
     return compute, memory, share * hidden * wide * 2 / Rational(link * 10**9)
 
 
+@pytest.mark.slow
 def test_the_longest_of_three_times_decides() -> None:
     """Every bound occurs, the analysis, the regimes and the payoff agree with arithmetic by hand, and with the closed form."""
     model, seen = symroof.load_model("llama-2-7b"), set()

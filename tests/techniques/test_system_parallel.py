@@ -455,6 +455,7 @@ def test_extra_heads_are_gathered_and_not_staged() -> None:
     assert block.count == 3
 
 
+@pytest.mark.slow
 def test_orders_of_a_chain_agree() -> None:
     parts = ("tensor-parallel:degree=2,latency=3us", "data-parallel:degree=2", "quantize:weights=4,group=128")
     chains = [" ".join(parts[place] for place in order) for order in ((0, 1, 2), (1, 0, 2), (2, 1, 0), (2, 0, 1))]
@@ -477,6 +478,7 @@ def test_closed_form_of_the_useful_degree_against_a_search() -> None:
                 assert useful_degree(Integer(shared), Integer(crossing), Integer(latency)) == first
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["llama-2-7b", "opt-6.7b", "mixtral-8x7b-v0.1"])
 def test_best_degree_is_that_of_whole_steps(name: str) -> None:
     step = numbers(name)
@@ -494,6 +496,7 @@ def test_best_degree_is_that_of_whole_steps(name: str) -> None:
     assert not best_degree(step.apply(technique("tensor-parallel")), hardware=DEVICE).integer.is_finite
 
 
+@pytest.mark.slow
 def test_scaling_is_a_ratio_of_whole_steps() -> None:
     step = numbers("llama-3-8b")
     after = step.apply(technique("tensor-parallel:latency=5us"))
