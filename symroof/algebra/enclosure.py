@@ -116,21 +116,26 @@ def logarithm(number: Fraction, bits: int) -> Enclosure:
 
 @lru_cache(maxsize=1024)
 def _artanh(number: Fraction, bits: int) -> Enclosure:
-    """``sum z^(2 i + 1) / (2 i + 1)`` for ``|z| <= 1/3``; every term is off by less than 3 units, the rest by less than 4."""
     if not number:
         return ZERO
-    size = number.denominator.bit_length() - abs(number.numerator).bit_length()
-    width = bits + size + 16
-    power = (abs(number.numerator) << width) // number.denominator
+    width = bits + number.denominator.bit_length() - abs(number.numerator).bit_length() + 16
+    low, high = _artanh_series(abs(number), width)
+    return rounded(*((low, high) if number > 0 else (-high, -low)), -width, bits + 8)
+
+
+def _artanh_series(number: Fraction, width: int) -> tuple[int, int]:
+    """Bounds of ``sum z^(2 i + 1) / (2 i + 1)`` with *width* binary places, for a z from 0 to 1/3.
+
+    A power is at most 2 units too small, so that a term is less than 3; what is left out is less than 4.
+    """
+    power = (number.numerator << width) // number.denominator
     square = (power * power) >> width
     total, place = 0, 0
     while power:
         total += power // (2 * place + 1)
         power = (power * square) >> width
         place += 1
-    error = 3 * place + 4
-    low, high = (total - error, total + error) if number > 0 else (-total - error, -total + error)
-    return rounded(low, high, -width, bits + 8)
+    return total, total + 3 * place + 4
 
 
 def exponential(value: Enclosure, bits: int) -> Enclosure:

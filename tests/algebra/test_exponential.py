@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sympy import Expr, Integer, LambertW, Max, Pow, Rational, Symbol, ceiling, floor, latex, log, oo, pi, sqrt
 
-from symroof.algebra.enclosure import add, enclose, exponential, logarithm, multiply, power
+from symroof.algebra.enclosure import Enclosure, _artanh_series, _series, add, enclose, exponential, logarithm, multiply, power
 from symroof.algebra.envelope import envelope, piecewise, total
 from symroof.algebra.exponential import Exponential
 from symroof.algebra.isolation import Root, bound
@@ -155,6 +155,21 @@ def test_signs_at_rationals() -> None:
     assert signed(q**x - x, x).sign(oo) == -1
 
 
+def test_signs_of_what_is_divided_out() -> None:
+    """Logarithms of numbers below 1 are negative, and so may be what stands under the line."""
+    assert signed((x * q**x).diff(x) - q**x, x).sign(Integer(1)) == -1
+    assert signed(1 / (q**x - 2) + Rational(16, 23), x).sign(Integer(1)) == -1
+    assert signed(1 / (2 - q**x) - Rational(16, 23), x).sign(Integer(1)) == 1
+
+
+def test_no_root_far_out_is_left_out() -> None:
+    """x^3 q^x is small at 1, and beyond 1000 only later."""
+    base = Rational(127, 128)
+    near, far = roots(1000 - x**3 * base**x)
+    assert (floor(near), near < 11, floor(far) > 382) == (10, True, True)
+    assert (1000 - floor(far) ** 3 * base ** floor(far) < 0, 1000 - ceiling(far) ** 3 * base ** ceiling(far) > 0) == (True, True)
+
+
 def test_signs_at_roots_of_others() -> None:
     (root,) = roots(MIXTRAL, 1)
     assert signed(MIXTRAL, x).sign(root) == 0
@@ -226,6 +241,28 @@ def test_enclosures_hold(base: Fraction, exponent: Fraction, bits: int) -> None:
             low, high = (mpmath.ldexp(end, enclosure.exponent) for end in enclosure[:2])
             assert low <= expected <= high
             assert high - low <= abs(expected) * mpmath.ldexp(64, -bits)
+
+
+def test_series_are_bounded_at_few_places() -> None:
+    """With few binary places an error of one unit shows."""
+    for width in (3, 6, 9):
+        for step in range(1 << width):
+            low, high = (_series(step, width, upwards=side) for side in (False, True))
+            assert low <= mpmath.exp(mpmath.ldexp(step, -width)) * 2**width <= high
+            number = Fraction(step, 3 << width)
+            low, high = _artanh_series(number, width)
+            assert low <= mpmath.atanh(mpmath.mpf(number.numerator) / number.denominator) * 2**width <= high
+
+
+def test_exponentials_next_to_powers_of_two() -> None:
+    with mpmath.workprec(300):
+        for bits in (8, 24, 64):
+            for twos in (1, 2, 3, 7, 50, 1000):
+                for width in range(bits, bits + 40, 3):
+                    value = int(mpmath.floor(twos * mpmath.log(2) * 2**width))
+                    enclosure = exponential(Enclosure(value, value, -width), bits)
+                    low, high = (mpmath.ldexp(end, enclosure.exponent) for end in enclosure[:2])
+                    assert low <= mpmath.exp(mpmath.ldexp(value, -width)) <= high
 
 
 @given(st.lists(st.fractions(-99, 99), min_size=4, max_size=4), st.integers(8, 40))
