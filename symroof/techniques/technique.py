@@ -69,8 +69,8 @@ def exact(what: str, value: Any, symbol: Symbol, zero: bool) -> Expr:
     fits = (given > 0 or (zero and given == 0)) and given <= min(known.highest, MOST)
     if not fits or (known.domain == "integer" and not given.is_integer):
         short = max(abs(part) for part in given.as_numer_denom()) < 10**40
-        told = str(given) if short else "that large" if abs(given) > 1 else "that small"
-        raise InputError(f"{what} {told}: {expected}")
+        shown = str(given) if short else "that large" if abs(given) > 1 else "that small"
+        raise InputError(f"{what} {shown}: {expected}")
     return given
 
 
@@ -151,16 +151,16 @@ class Technique(ABC):
     example: ClassVar[Example] = Example()
 
     def __post_init__(self) -> None:
-        for one in fields(self):
-            value, meta = getattr(self, one.name), one.metadata
+        for parameter in fields(self):
+            value, meta = getattr(self, parameter.name), parameter.metadata
             if "symbol" in meta:
                 if value is None and not meta["optional"]:
                     value = meta["symbol"]
                 if value is not None:
-                    value = exact(f"{self.name}: {one.name}", value, meta["symbol"], meta["zero"])
-                object.__setattr__(self, one.name, value)
+                    value = exact(f"{self.name}: {parameter.name}", value, meta["symbol"], meta["zero"])
+                object.__setattr__(self, parameter.name, value)
             elif "choices" in meta and (not isinstance(value, str) or (meta["choices"] and value not in meta["choices"])):
-                raise InputError(f"{self.name}: {one.name} {quote(value)}: {nearest(str(value), meta['choices'])}")
+                raise InputError(f"{self.name}: {parameter.name} {quote(value)}: {nearest(str(value), meta['choices'])}")
 
     @overload
     def __call__(self, what: Graph) -> Graph: ...
@@ -242,35 +242,36 @@ class Technique(ABC):
         taken = graph.free_symbols
         given: dict[str, Expr] = {}
         defined: dict[Symbol, Expr] = {}
-        for one in fields(self):
-            symbol, value = one.metadata.get("symbol"), getattr(self, one.name)
+        for parameter in fields(self):
+            symbol, value = parameter.metadata.get("symbol"), getattr(self, parameter.name)
             if symbol is None or value is None:
                 continue
-            before = graph.definitions.get(symbol)
-            if symbol in BANDWIDTHS and before is not None and value not in (symbol, before):
-                what = VOCABULARY[symbol].name
-                raise InputError(f"{self.name}: {one.name} {value}: an earlier technique said {before} byte/s, and a step has one {what}")
-            if value == symbol or (symbol not in taken and value != 0):
-                given[one.name] = symbol
+            before, level = graph.definitions.get(symbol), symbol in BANDWIDTHS
+            if level and before is not None and value not in (symbol, before):
+                what = f"an earlier technique said {before} byte/s, and a step has one {VOCABULARY[symbol].name}"
+                raise InputError(f"{self.name}: {parameter.name} {value}: {what}")
+            if value == symbol or level or (symbol not in taken and value != 0):
+                given[parameter.name] = symbol
                 if value != symbol:
                     defined[symbol] = value
             else:
-                given[one.name] = cast(Expr, value)
+                given[parameter.name] = cast(Expr, value)
         return given, defined
 
     @property
     def free(self) -> tuple[Symbol, ...]:
         """The symbols of the parameters that have no number."""
-        return tuple(
-            one.metadata["symbol"] for one in fields(self) if "symbol" in one.metadata and getattr(self, one.name) == one.metadata["symbol"]
-        )
+        symbols_of = {parameter.name: parameter.metadata.get("symbol") for parameter in fields(self)}
+        return tuple(symbol for name, symbol in symbols_of.items() if symbol is not None and getattr(self, name) == symbol)
 
     @property
     def text(self) -> str:
         """The technique as the command line spells it."""
-        given = [(one.name, getattr(self, one.name)) for one in fields(self) if getattr(self, one.name) != one.default]
-        told = ",".join(name if isinstance(value, Symbol) else f"{name}={value}" for name, value in given if value not in (None, ""))
-        return f"{self.name}:{told}" if told else self.name
+        values = {parameter.name: getattr(self, parameter.name) for parameter in fields(self)}
+        defaults = {parameter.name: parameter.default for parameter in fields(self)}
+        given = {name: value for name, value in values.items() if value != defaults[name] and value not in (None, "")}
+        settings = ",".join(name if isinstance(value, Symbol) else f"{name}={value}" for name, value in given.items())
+        return f"{self.name}:{settings}" if settings else self.name
 
 
 def refuse_graph(technique: Technique) -> InputError:

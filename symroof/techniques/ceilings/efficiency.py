@@ -67,5 +67,5 @@ class Efficiency(Technique):
 
     def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
         names = {"compute": "peak", "memory": "memory bandwidth", "link": "bandwidth of links"}
-        told = [f"{given[name]} of the {what}" for name, what in names.items() if name in given]
-        return (f"efficiency: every operator reaches {', '.join(told)}; FLOPs and bytes as before",)
+        shares = ", ".join(f"{given[name]} of the {what}" for name, what in names.items() if name in given)
+        return (f"efficiency: every operator reaches {shares}; FLOPs and bytes as before",)

@@ -61,10 +61,7 @@ class MemoryLevels(Technique):
             raise InputError("memory-levels: its operators have on-chip traffic already; apply it once")
         if not any(operands(operator) for operator, _ in graph):
             raise InputError("memory-levels: no product with a weight is left in this step")
-        tiled = replace(graph, tile=given["tile"])
-        if given["bandwidth"] == symbols.BW_c:
-            return tiled
-        return replace(tiled, definitions={**graph.definitions, symbols.BW_c: given["bandwidth"]})
+        return replace(graph, tile=given["tile"])
 
     def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
         return (

@@ -92,7 +92,7 @@ def _factorized(operator: Operator, wider: Wider) -> tuple[Operator, Operator]:
         return replace(weight, tensor=tensor, axes=without(weight.axes, gone) if weight.axes else ())
 
     space = wider.space(operator.space)
-    like = next((one.tensor for one in (x, operator.written) if one.tensor.storage is Storage.ACTIVATION), None)
+    like = next((access.tensor for access in (x, operator.written) if access.tensor.storage is Storage.ACTIVATION), None)
     bits, beside = (DEFAULT_BITS[Storage.ACTIVATION], S.Zero) if like is None else (like.bits, like.overhead)
     between = Access(Tensor(f"{operator.name}.first", without(x.touched, whole.inner), Storage.ACTIVATION, space, bits, beside))
     others = tuple(access for access in operator.reads if access not in (x, weight))

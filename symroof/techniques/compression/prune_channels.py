@@ -81,20 +81,20 @@ class PruneChannels(Technique):
                 continue
             kept = share * bound
             if not kept.is_integer:
-                told = f"{bound} {HEADS[axis]}" if axis in HEADS else f"{SIZES[axis]} {bound}"
+                size_of = f"{bound} {HEADS[axis]}" if axis in HEADS else f"{SIZES[axis]} {bound}"
                 fits = floor(kept) / bound
                 hint = f"expected such as {fits}" if fits > 0 else "nothing would be left"
-                raise InputError(f"{self.name}: a share {self.share} of the {told} is no whole number: {hint}")
+                raise InputError(f"{self.name}: a share {self.share} of the {size_of} is no whole number: {hint}")
 
     def _sizes(self, graph: Graph) -> dict[str, Expr]:
         """The axes that shrink and that some tensor has, with their sizes."""
         tensors = [tensor for block in graph.blocks for tensor in block.tensors()]
-        found = {axis: tensor.space.sizes[axis] for axis in AXES[self.of] for tensor in tensors if axis in tensor.axes}
+        sizes = {axis: tensor.space.sizes[axis] for axis in AXES[self.of] for tensor in tensors if axis in tensor.axes}
         for part in AXES if self.of == "both" else (self.of,):
-            if part != "both" and not found.keys() & set(AXES[part]):
+            if part != "both" and not sizes.keys() & set(AXES[part]):
                 has = "no MLP" if part == "mlp" else "no attention heads"
                 raise InputError(f"{self.name}: of={self.of}: this step has {has}")
-        return found
+        return sizes
 
     def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
         sizes = {axis: given["share"] * size for axis, size in self._sizes(graph).items()}

@@ -102,8 +102,8 @@ class Quantize(Technique):
 
     def check(self, step: Step) -> None:
         if step.options.accounting != "exact" and (self.activations, self.kv, self.keep_layers) != (None, None, 0):
-            told = f"accounting {step.options.accounting!r} has its own peaks and cache"
-            raise InputError(f"{self.name}: {told}: quantize weights alone there, in all layers, or use 'exact'")
+            own = f"accounting {step.options.accounting!r} has its own peaks and cache"
+            raise InputError(f"{self.name}: {own}: quantize weights alone there, in all layers, or use 'exact'")
         layers, group = cast(Expr, self.keep_layers), cast(Expr | None, self.group)
         if layers != 0 and layers.is_number:
             block = kind_of(step.symbolic, self.kind)
@@ -150,17 +150,17 @@ class Quantize(Technique):
         return graph.map(tensor=narrow, operator=widened)
 
     def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
-        told = []
+        widths = []
         for name, (_, group) in CLASSES.items():
             if name in given:
-                told.append(f"{name} {getattr(self, name)}{f' + (q_s + q_z)/{getattr(self, group)}' if group in given else ''} bits")
+                widths.append(f"{name} {getattr(self, name)}{f' + (q_s + q_z)/{getattr(self, group)}' if group in given else ''} bits")
         grouped = "group" in given or "cache_group" in given
         scales = f"q_s = {self.scale or SCALE}, q_z = {self.zero}" if grouped else "scales of whole tensors not counted"
         also = f"{KEEP_THEIRS} keep their weights; " if "weights" in given else ""
         how = "dequantization is free" if self.dequantize == "free" else "two operations per weight dequantize it, at the matrix peak"
         kept = f"; kept: weights of {self.keep}" if self.keep else ""
         apart = f"; {self.keep_layers} layers kept (.{KEPT})" if given["keep_layers"] != 0 else ""
-        return (f"quantize: {', '.join(told)}; {scales}; {also}{how}{kept}{apart}",)
+        return (f"quantize: {', '.join(widths)}; {scales}; {also}{how}{kept}{apart}",)
 
 
 def kind_of(graph: Graph, kind: str) -> Block:

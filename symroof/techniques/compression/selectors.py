@@ -12,7 +12,7 @@ from symroof.errors import InputError, nearest, quote
 from symroof.operators.facts import CONTRACTIONS, MULTIPLIED, BlockRole, Kind, Parameter
 from symroof.operators.graph import Graph
 from symroof.operators.operator import Operator
-from symroof.operators.select import containing, select
+from symroof.operators.select import containing, in_blocks, reads, select, weight
 from symroof.operators.tensor import Access, Axes, Tensor
 from symroof.symbols import substitute
 
@@ -86,14 +86,14 @@ def linears(graph: Graph, named: str = "", *, groups: bool = False) -> tuple[Ope
     if not groups and (halved := next((operator.name for operator in every if len(weights_of([operator])) > 1), None)):
         raise InputError(f"the weight of {halved} is in two places already: offload a share of it after compressing it")
     if not named:
-        inside = (operator for block in graph.blocks if block.role is not BlockRole.END for operator in block.operators)
-        return tuple(one for one in inside if any(read.tensor.parameter is Parameter.MATRIX for read in matrices(one)))
+        layers = ~in_blocks(BlockRole.END)
+        return tuple(operator for operator in select(graph, layers & reads(weight(Parameter.MATRIX))) if matrices(operator))
     looked_up = {access.tensor for operator, _ in graph if operator.kind is Kind.EMBEDDING for access in operator.reads}
     chosen: dict[Operator, None] = {}
     for name in named.split("+"):
         own = [operator for operator in select(graph, containing(name)) if matrices(operator)]
         if not own:
-            raise InputError(f"{quote(name)} is no linear operator of this step: {nearest(name, [one.name for one in every])}")
+            raise InputError(f"{quote(name)} is no linear operator of this step: {nearest(name, [operator.name for operator in every])}")
         if tied := next((operator.name for operator in own if weights_of([operator]) & looked_up), None):
             raise InputError(f"{tied} shares its weight with the embedding, which looks up its rows: leave it out")
         chosen |= dict.fromkeys(own)

@@ -70,10 +70,7 @@ class ResidentWeights(Technique):
         return ceiling(step.graph.weight_memory() / capacity)
 
     def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
-        changed = graph.map(tensor=lambda tensor: replace(tensor, level=Level.CHIP) if tensor.storage is Storage.WEIGHT else tensor)
-        if given["bandwidth"] == symbols.BW_c:
-            return changed
-        return replace(changed, definitions={**changed.definitions, symbols.BW_c: given["bandwidth"]})  # one level, one bandwidth
+        return graph.map(tensor=lambda tensor: replace(tensor, level=Level.CHIP) if tensor.storage is Storage.WEIGHT else tensor)
 
     def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
         return (

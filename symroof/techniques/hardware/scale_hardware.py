@@ -64,5 +64,5 @@ class ScaleHardware(Technique):
 
     def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
         factors = {"peak": "peaks", "bandwidth": "memory bandwidth", "buffer": "buffer"}
-        told = ", ".join(f"{given[name]} times the {what}" for name, what in factors.items() if name in given)
-        return (f"scale-hardware: {told}, of an added unit too; capacity, links and power stay",)
+        scaled = ", ".join(f"{given[name]} times the {what}" for name, what in factors.items() if name in given)
+        return (f"scale-hardware: {scaled}, of an added unit too; capacity, links and power stay",)
