@@ -103,6 +103,7 @@ def test_no_text_is_evaluated(monkeypatch: pytest.MonkeyPatch) -> None:
     def caught(*_: object, **__: object) -> None:
         raise AssertionError("evaluated")
 
+    technique("quantize:weights=4")  # its module is imported by now
     for name in ("eval", "exec", "compile"):
         monkeypatch.setattr(builtins, name, caught)
     for value in ("__import__('os').system('true')", "2**10", "1+1", "(4)", "4 ", "w", "q_w", "0x10", "4,5"):
