@@ -9,7 +9,7 @@ from sympy import Integer, Rational, Symbol, ceiling, limit, oo, simplify, solve
 
 import symroof
 from symroof.operators.attention import block_rows
-from symroof.questions.payoff import costs_of
+from symroof.roof.costs import costs_of
 from symroof.roof.tiles import on_chip
 from symroof.symbols import B_c, B_r, M, R, a, b, c, e, h, k, s
 

@@ -8,8 +8,9 @@
 from sympy import Integer, floor, simplify, solve, sqrt
 
 import symroof
-from symroof.questions.payoff import costs_of, payoff
-from symroof.roof.costs import Cost
+from symroof.questions.payoff import payoff
+from symroof.roof.costs import costs_of
+from symroof.roof.ledger import Cost
 from symroof.symbols import L, U, a, b, c, e, h, k, n_c, n_s, t
 
 model = symroof.load_model("llama-3-8b")

@@ -12,7 +12,6 @@ from sympy import Integer, Max, Rational
 import symroof
 from symroof.questions.placement import best_split
 from symroof.techniques.hardware.pim import Pim
-from symroof.techniques.hardware.unit import added
 
 SIXTEEN = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
 cube = symroof.load_hardware("hbm-pim")
@@ -48,7 +47,7 @@ for name in ("hbm-pim", "aim", "upmem"):
 # has $I \approx 16 g / c$ at every batch: it gains as long as few query heads share a key.
 
 # %%
-five = added(cube, count=Integer(5))  # the five stacks of an A100, each with units
+five = cube.machine.scaled(Integer(5))  # the five stacks of an A100, each with units
 edge = five.fastest(("fp16",))[1] / symroof.load_hardware("a100-sxm-80gb").memory_bandwidth
 for name in ("llama-2-7b", "llama-3-8b"):
     model = symroof.load_model(name)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Self
 
-from sympy import Expr, Rational, Symbol
+from sympy import Expr, Rational
 
 from symroof.errors import DeviceError, quote
+from symroof.hardware.machine import Calibration, Machine
+from symroof.operators.demands import Resource
 from symroof.units import BANDWIDTH, BYTE, INTENSITY, RATE, WATT, quantity
+
+HOST_LINKS = ("pcie", "nvlink-c2c")
+"""How the names of links to the host begin."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,10 @@ class Device:
     peaks : per data type, FLOP/s; integer operations count as FLOP.
     bandwidth_figure, capacity_figure : of the main memory.
     on_chip : innermost level first; the one whose role is "buffer" holds a kernel's tiles.
+    vector : FLOP/s of the vector units, on which all runs that is no contraction; on the matrix units where none is stated.
+    exponential : exponentials per second.
+    cache : byte/s of the last-level cache.
+    calibration : what kernels were measured to reach.
 
     >>> from symroof.hardware.loader import load_hardware
     >>> device = load_hardware("a100-sxm-80gb")
@@ -89,6 +98,10 @@ class Device:
     tdp: Figure | None = None
     note: str = ""
     sparse_is_twice_dense: bool = False
+    vector: Figure | None = None
+    exponential: Figure | None = None
+    cache: Figure | None = None
+    calibration: Calibration | None = None
 
     @property
     def bandwidth(self):
@@ -135,10 +148,24 @@ class Device:
         """Memory bandwidth in byte/s, bare."""
         return self.bandwidth_figure.value
 
-    def bind(self, values: Mapping[Symbol, Expr]) -> Self:
-        """The device itself, whose figures are numbers."""
-        del values
-        return self
+    @functools.cached_property
+    def machine(self) -> Machine:
+        """Every rate that is stated, for rooflines."""
+        stated = {Resource.VECTOR: self.vector, Resource.EXPONENTIAL: self.exponential, Resource.CACHE: self.cache}
+        rates = {Resource.MEMORY: self.memory_bandwidth} | {resource: figure.value for resource, figure in stated.items() if figure}
+        if any(link.name.lower().startswith(HOST_LINKS) for link in self.links):
+            rates[Resource.HOST] = self.link_bandwidth(*HOST_LINKS)
+        if self.links:
+            names = (link.name.lower() for link in self.links)
+            rates[Resource.LINK] = self.link_bandwidth(*(name for name in names if not name.startswith(HOST_LINKS)))
+        return Machine(
+            self.title,
+            {name: peak.dense.value for name, peak in self.peaks.items()},
+            rates,
+            {name: peak.sparse.value for name, peak in self.peaks.items() if peak.sparse is not None},
+            self.name,
+            self.calibration,
+        )
 
     def link_bandwidth(self, *names: str) -> Expr:
         """Bandwidth one way in byte/s, bare, of the first link whose name begins with one of these; of any if none is given.
@@ -154,7 +181,7 @@ class Device:
             raise DeviceError(f"device {quote(self.name)} states no link to {what}; give its bandwidth")
         return wanted[0].bandwidth.value / (2 if wanted[0].direction == "total" else 1)
 
-    def fastest(self, data_types: Iterable[str], *, sparse: bool = False) -> tuple[str, Rational]:
+    def fastest(self, data_types: Iterable[str], *, sparse: bool = False) -> tuple[str, Expr]:
         """The fastest of these data types that the device has (of equals the first), and its dense peak, or the sparse one.
 
         Raises
@@ -162,20 +189,7 @@ class Device:
         DeviceError
             It has none of them.
         """
-        wanted = tuple(data_types)
-        if sparse:
-            figures = {name: peak.sparse.value for name, peak in self.peaks.items() if peak.sparse is not None}
-        else:
-            figures = {name: peak.dense.value for name, peak in self.peaks.items()}
-        known = [name for name in wanted if name in figures]
-        if not known and sparse:
-            asked = f"{wanted[0]}, nor for a wider type" if wanted else "it"
-            raise DeviceError(f"device {quote(self.name)} states no peak for structured sparsity in {asked}")
-        if not known:
-            asked = quote(wanted[0]) if len(wanted) == 1 else f"any of {', '.join(wanted)}"
-            raise DeviceError(f"device {quote(self.name)} states no peak for {asked}; it has {', '.join(self.peaks)}")
-        name = max(known, key=figures.__getitem__)
-        return name, figures[name]
+        return self.machine.fastest(data_types, sparse=sparse)
 
     def ridge(self, data_type: str):
         """Ridge point, peak / bandwidth, as a Quantity in FLOP/byte."""

@@ -19,14 +19,32 @@ BUFFER = "buffer"
 LONGEST = 600
 FOLDER = Path(__file__).parent / "data"
 
+RATES = {"vector": ("peak", RATE), "exponential": ("rate", RATE), "cache": ("bandwidth", BANDWIDTH)}
+"""Tables of one figure each that few devices state: its key and its unit."""
+
 KEYS = {
-    "": {"name", "vendor", "kind", "aliases", "note", "sparse_is_twice_dense", "source", "peak", "memory", "on_chip", "link", "power"},
+    "": {
+        "name",
+        "vendor",
+        "kind",
+        "aliases",
+        "note",
+        "sparse_is_twice_dense",
+        "source",
+        "peak",
+        "memory",
+        "on_chip",
+        "link",
+        "power",
+        *RATES,
+    },
     "source": {"title", "publisher", "url", "date"},
     "peak": {"dense", "sparse", "source", "note"},
     "memory": {"kind", "capacity", "bandwidth", "source", "note"},
     "on_chip": {"name", "capacity", "instances", "role", "source", "note"},
     "link": {"name", "bandwidth", "direction", "source", "note"},
     "power": {"tdp", "source", "note"},
+    **{table: {key, "source", "note"} for table, (key, _) in RATES.items()},
 }
 
 
@@ -68,6 +86,7 @@ def load_hardware(name_or_path: str | Path) -> Device:
     raise DeviceError(f"device {quote(text)} is neither a name of the catalogue nor a file: {hint}")
 
 
+@functools.cache
 def _named(name: str) -> Device:
     return _device(name, _parse(catalogue()[name]))
 
@@ -179,7 +198,18 @@ def _device(name: str, content: Mapping[str, Any]) -> Device:
         tdp=read.figure("power", power, "tdp", WATT) if power else None,
         note=read.text("top level", content, "note", ""),
         sparse_is_twice_dense=content.get("sparse_is_twice_dense") is True,
+        vector=_rate(read, content, "vector"),
+        exponential=_rate(read, content, "exponential"),
+        cache=_rate(read, content, "cache"),
     )
+
+
+def _rate(read: _Reader, content: Mapping[str, Any], table: str) -> Figure | None:
+    if table not in content:
+        return None
+    figures, (key, unit) = read.table(table, content), RATES[table]
+    read.known(table, figures)
+    return read.figure(table, figures, key, unit)
 
 
 def _peaks(read: _Reader, tables: Mapping[str, Any]) -> dict[str, Peak]:

@@ -46,20 +46,11 @@ class Work:
 
 
 class Unit(Protocol):
-    """What can run an operator: a device, or a unit beside one."""
+    """What can run an operator in the place of the step's device: a machine of its own."""
 
     @property
     def title(self) -> str:
         """Its name."""
-        ...
-
-    @property
-    def memory_bandwidth(self) -> Expr:
-        """Byte/s, bare."""
-        ...
-
-    def fastest(self, data_types: Iterable[str], *, sparse: bool = False) -> tuple[str, Expr]:
-        """The fastest of these data types, and its peak."""
         ...
 
     def bind(self, values: Values) -> Unit:

@@ -9,11 +9,12 @@ from sympy import Add, Expr, latex, nan, oo
 from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.hardware.device import Device
+from symroof.hardware.machine import LETTERS
+from symroof.operators.demands import Resource
 from symroof.operators.operator import Operator
 from symroof.operators.tensor import Level
 from symroof.present.tabular import Column, Formula, Table, compact
 from symroof.roof.analysis import Analysis
-from symroof.roof.ceilings import BANDWIDTH
 from symroof.roof.energy import StepEnergy, energy_balance
 from symroof.roof.roofline import RooflinePoint
 from symroof.symbols import substitute
@@ -100,7 +101,7 @@ def _overheads(analysis: Analysis) -> Iterator[str]:
     """What the time has that a plain roofline has not, and tokens per step where it is not one."""
     letters, ceilings = analysis.step.symbolic, analysis.graph.ceilings
     for level in levels_beside(analysis):
-        bandwidth = substitute(BANDWIDTH[level], analysis.values)
+        bandwidth = substitute(LETTERS[Resource(level)], analysis.values)
         rate = f"{float(bandwidth) / 1e9:g} GB/s" if bandwidth.is_number else str(bandwidth)
         yield f"bytes over the {level} at {rate}, overlapping with the operator's own work"
     if ceilings.compute != 1 or ceilings.levels:

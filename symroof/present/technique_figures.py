@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING
 from sympy import Add, Expr, Rational, oo
 
 from symroof.errors import SymroofError
+from symroof.hardware.machine import LETTERS
+from symroof.operators.demands import Resource
 from symroof.operators.tensor import Level
 from symroof.present.axes import AFTER, BEFORE, ENERGY, ROOFLINE, TIME, draw_energy, draw_roofline, draw_times
 from symroof.present.series import Series
 from symroof.present.style import new_figure
 from symroof.present.techniques import condition, factor, settings_of
 from symroof.questions.crossovers import crossover
-from symroof.questions.payoff import costs_of
 from symroof.questions.regimes import Regime
 from symroof.questions.technique_effect import Effect, effect_of, fixed
 from symroof.roof.analysis import Analysis, analyze
-from symroof.roof.ceilings import BANDWIDTH
-from symroof.roof.costs import TOTAL
+from symroof.roof.costs import TOTAL, costs_of
 from symroof.roof.energy import arch_line, effective_balance
 from symroof.symbols import option_name, substitute
 from symroof.techniques.registry import technique_class
@@ -178,7 +178,8 @@ def _roofline(name: str, analysis: Analysis, part: str) -> list[Series]:
     ceilings = analysis.graph.ceilings
     peak, bandwidth = main.peak * ceilings.compute, main.bandwidth * ceilings.factor(Level.MEMORY)
     moved = {level: Add(*(one.count * one.operator.byte_count(level=level) for one in placed)) for level in Level}
-    slopes = {level: substitute(BANDWIDTH[level], analysis.values) * ceilings.factor(level) for level in Level if moved[level] != 0}
+    rates = {level: LETTERS[Resource(level)] for level in Level if moved[level] != 0}
+    slopes = {level: substitute(rate, analysis.values) * ceilings.factor(level) for level, rate in rates.items()}
     if Level.MEMORY in slopes:
         slopes[Level.MEMORY] = bandwidth
     found = []

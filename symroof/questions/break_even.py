@@ -9,8 +9,7 @@ from sympy import Add, Expr, factor_terms
 from symroof.algebra.polynomial import polynomial
 from symroof.architectures.step import Step
 from symroof.errors import InputError
-from symroof.questions.payoff import costs_of
-from symroof.roof.costs import TOTAL, variable_of
+from symroof.roof.costs import TOTAL, costs_of, variable_of
 from symroof.symbols import Variable
 
 

@@ -16,7 +16,8 @@ from symroof.architectures.step import Step
 from symroof.errors import DeviceError, InputError, quote
 from symroof.hardware.device import Device
 from symroof.operators.graph import Graph
-from symroof.roof.costs import device_of, needed, variable_of
+from symroof.roof.costs import needed, variable_of
+from symroof.roof.ledger import device_of
 from symroof.symbols import option_name, substitute
 
 

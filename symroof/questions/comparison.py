@@ -15,7 +15,8 @@ from symroof.questions.crossover import Crossover
 from symroof.questions.crossovers import crossovers
 from symroof.questions.payoff import Payoff, counted, payoff
 from symroof.roof.analysis import Analysis, analyze
-from symroof.roof.costs import device_of, variable_of
+from symroof.roof.costs import variable_of
+from symroof.roof.ledger import device_of
 from symroof.techniques.technique import Technique
 
 UNCHANGED = "unchanged"

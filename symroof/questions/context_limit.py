@@ -25,8 +25,9 @@ from symroof.algebra.signs import greater, less, solve_letters
 from symroof.architectures.step import Step
 from symroof.errors import InputError
 from symroof.hardware.device import Device
-from symroof.roof.costs import WEIGHTS_AND_KV, WIDTHS, Cost, branches_of, costs, device_of, on_branch, require_two_ceilings
-from symroof.roof.stretches import bound_operator, peak_of
+from symroof.roof.costs import WEIGHTS_AND_KV, WIDTHS, branches_of, costs, on_branch, require_two_ceilings
+from symroof.roof.ledger import Cost, device_of, machine_of, roof_of
+from symroof.roof.stretches import bound_operator
 from symroof.symbols import substitute
 
 
@@ -100,13 +101,14 @@ def _value(step: Step, cost: Sequence[Cost], found: Sequence[Span], device: Devi
     open_widths = [symbols.VOCABULARY[width].name for width in WIDTHS if width in used and width not in known]
     if open_widths:
         raise InputError(f"{', '.join(open_widths)} must be numbers to tell the context limit on a device")
+    machine = machine_of(step.symbolic, device)
     pieces: list[Piece] = []
     for span in found:
         times: list[Expr] = []
         for one in on_branch(cost, span.branch):
             flops, traffic = (rational_limit(substitute(part, known) / symbols.b, symbols.b) for part in (one.flops, one.traffic))
-            peak = peak_of(step.graph, bound_operator(step.graph, one.operator.name), device)
-            times.append(flops / peak - traffic / device.bandwidth_figure.value)
+            peak = roof_of(step.graph, bound_operator(step.graph, one.operator.name), machine)[1]
+            times.append(flops / peak - traffic / machine.memory_bandwidth)
         pieces.append(Piece(span.low, span.high, polynomial(Add(*times), symbols.t)))
     if not all(piece.slack.is_bound for piece in pieces):
         return None

@@ -18,28 +18,28 @@ from symroof.algebra.tile_counting import counted_intervals
 from symroof.architectures.step import Step
 from symroof.errors import InputError
 from symroof.hardware.device import Device
+from symroof.hardware.machine import EVERY, LETTERS, STATED, Machine
+from symroof.operators.demands import Resource
 from symroof.operators.tensor import Level
 from symroof.questions.crossover import Crossover, CrossoverBranch
-from symroof.roof.ceilings import BANDWIDTH
 from symroof.roof.costs import (
     TOTAL,
     WEIGHTS_AND_KV,
-    Cost,
     costs,
     counts_blocks,
-    device_of,
     grouped_costs,
     known_values,
     on_branch,
     require,
     variable_of,
 )
+from symroof.roof.ledger import WORK, Cost, device_of, machine_of
 from symroof.roof.slack import lowest_pieces, numeric_slack, seconds
 from symroof.roof.stretches import spans_of, stretches
 from symroof.symbols import Variable, option_name, replaced, substitute
 
 
-def crossover(step: Step, operator: str, *, over: str, hardware: Device | str | Path | None = None) -> Crossover:
+def crossover(step: Step, operator: str, *, over: str, hardware: Device | str | Path | None = None, ceilings: str = STATED) -> Crossover:
     """Where the bound of a part of the step changes in one variable.
 
     Parameters
@@ -49,6 +49,7 @@ def crossover(step: Step, operator: str, *, over: str, hardware: Device | str | 
         FLOPs against its bytes; "weights-and-kv", the contractions against weights and KV cache alone.
     over : the variable's name or letter; ``seq_len`` is the context length in decode.
     hardware : peak and bandwidth; None leaves them P and BW.
+    ceilings : the ceiling set, as in `symroof.analyze`.
 
     Returns
     -------
@@ -66,15 +67,16 @@ def crossover(step: Step, operator: str, *, over: str, hardware: Device | str | 
     >>> answer.verdict, answer.condition, answer.solution.otherwise
     ('always-memory', 16*BW*e*h*t < P*a*e*h + P*a*h*t + P*c*e*k*t, 'always-compute')
     """
-    variable = variable_of(step, over)
-    cost = costs(step, operator)
+    variable, device = variable_of(step, over), device_of(hardware)
+    machine = machine_of(step.symbolic, device, ceilings, [variable.symbol], step.options.accounting)
+    cost = costs(step, operator, machine)
     if all(one.flops == 0 and one.traffic == 0 for one in cost):
         raise InputError(f"{operator} only moves bytes over the {cost[0].further[0][0]}: it has one ceiling, and no crossover")
     require(step, operator, cost, variable, over)
-    return _crossover(step, operator, cost, variable, device_of(hardware))
+    return _crossover(step, operator, cost, variable, device, machine)
 
 
-def crossovers(step: Step, *, over: str, hardware: Device | str | Path | None = None) -> tuple[Crossover, ...]:
+def crossovers(step: Step, *, over: str, hardware: Device | str | Path | None = None, ceilings: str = STATED) -> tuple[Crossover, ...]:
     """The crossover of every operator of the step; one whose bound does not depend on the variable is "always".
 
     >>> import symroof
@@ -88,12 +90,13 @@ def crossovers(step: Step, *, over: str, hardware: Device | str | Path | None = 
         The variable occurs in no operator.
     """
     variable, device = variable_of(step, over), device_of(hardware)
-    require(step, TOTAL, costs(step, TOTAL), variable, over)
+    machine = machine_of(step.symbolic, device, ceilings, [variable.symbol], step.options.accounting)
+    require(step, TOTAL, costs(step, TOTAL, machine), variable, over)
     names = dict.fromkeys(op.name for op, _ in step.symbolic if op.flop_count != 0 or op.byte_count() != 0)
-    return tuple(_crossover(step, name, costs(step, name), variable, device) for name in names)
+    return tuple(_crossover(step, name, costs(step, name, machine), variable, device, machine) for name in names)
 
 
-def _crossover(step: Step, name: str, cost: Sequence[Cost], variable: Variable, device: Device | None) -> Crossover:
+def _crossover(step: Step, name: str, cost: Sequence[Cost], variable: Variable, device: Device | None, machine: Machine) -> Crossover:
     x = variable.symbol
     cost = grouped_costs(tuple(cost), x)
     values = known_values(step, device, x)
@@ -108,20 +111,20 @@ def _crossover(step: Step, name: str, cost: Sequence[Cost], variable: Variable, 
         )
     blocks = counts_blocks(cost, x)
     sizes = {symbol: value for symbol, value in values.items() if symbol in MODEL_SIZES} if len(cost) > 1 else {}
-    pieces = () if blocks else _pieces(step, name, cost, variable, values, device)
-    counted = _counted(step, cost, variable, values, device) if blocks else ()
+    pieces = () if blocks else _pieces(step, cost, variable, values, machine)
+    counted = _counted(step, cost, variable, values, machine) if blocks else ()
     chosen = _decisive(found, counted or partition(pieces))
     level = _level(cost)
     flops, traffic = _in_letters(_at(on_branch(cost, chosen.branch), level), blocks, sizes)
     elsewhere = (
         (span.branch, _in_letters(_at(on_branch(cost, span.branch), level), blocks, sizes)) for span in found if span is not chosen
     )
-    bandwidth = BANDWIDTH[level]
+    bandwidth = LETTERS[Resource(level)]
     others = tuple(CrossoverBranch(branch.where, polynomial(f * bandwidth - moved * symbols.P, x)) for branch, (f, moved) in elsewhere)
     where = chosen.branch.where if saturating else None
     beside = next(iter(cost)).traffic
     if level is not Level.MEMORY and beside != 0:
-        slower = Ge(traffic * symbols.BW, beside * BANDWIDTH[level])
+        slower = Ge(traffic * symbols.BW, beside * LETTERS[Resource(level)])
         where = cast(Boolean, slower if where is None else And(where, slower))
     defined = [f"{symbol} = {meant}" for symbol, meant in step.symbolic.definitions.items() if (flops + traffic).has(symbol)]
     statements = (*step.statements, *defined, *_said(name, blocks, device, level))
@@ -165,30 +168,28 @@ def _whole_blocks(expression: Expr) -> Expr:
     return replaced(expression, ceiling, lambda inner: inner)
 
 
-def _pieces(
-    step: Step, name: str, cost: Sequence[Cost], variable: Variable, values: dict[Symbol, Expr], device: Device | None
-) -> tuple[Piece, ...]:
+def _pieces(step: Step, cost: Sequence[Cost], variable: Variable, values: dict[Symbol, Expr], machine: Machine) -> tuple[Piece, ...]:
     """The slack in numbers on every stretch; none while a letter is left on one of them."""
     x = variable.symbol
     found: list[Piece] = []
-    for stretch in stretches(step, device, variable, values, cost):
-        compute, moved = seconds(stretch.graph, stretch.cost, values, device, x)
-        slacks = [polynomial(compute - taken, x) for taken in moved.values()]
+    for stretch in stretches(step, machine, variable, values, cost):
+        total = seconds(stretch.graph, stretch.cost, values, machine)
+        compute = Add(*(total.pop(resource) for resource in WORK if resource in total))
+        total = total or {Resource.MEMORY: Integer(0)}
+        slacks = [polynomial(compute - taken, x) for taken in total.values()]
         if not all(slack.is_bound for slack in slacks) or not (stretch.low.is_number and stretch.high.is_number):
             return ()
-        found += lowest_pieces(slacks, [*moved.values()], stretch.low, stretch.high)
+        found += lowest_pieces(slacks, [*total.values()], stretch.low, stretch.high)
     return tuple(found)
 
 
-def _counted(
-    step: Step, cost: Sequence[Cost], variable: Variable, values: dict[Symbol, Expr], device: Device | None
-) -> tuple[Interval, ...]:
+def _counted(step: Step, cost: Sequence[Cost], variable: Variable, values: dict[Symbol, Expr], machine: Machine) -> tuple[Interval, ...]:
     """The stretches of whole numbers, on every branch those that lie on it."""
-    if device is None or symbols.R not in values:
+    if EVERY in machine.peaks or symbols.R not in values:
         return ()
     x, first, found = variable.symbol, Integer(1), []
-    for stretch in stretches(step, device, variable, values, cost):
-        slack = numeric_slack(stretch.graph, stretch.cost, values, device, x)
+    for stretch in stretches(step, machine, variable, values, cost):
+        slack = numeric_slack(stretch.graph, stretch.cost, values, machine)
         if slack.free_symbols != {x} or not stretch.high.is_number:
             return ()
         last = floor(stretch.high)
@@ -208,14 +209,16 @@ def _at(cost: Sequence[Cost], level: Level) -> tuple[Cost, ...]:
     """The costs with the bytes of a level in the place of memory's."""
     if level is Level.MEMORY:
         return tuple(cost)
-    return tuple(replace(one, traffic=dict(one.further).get(level, Integer(0)), further=()) for one in cost)
+    kept = {Resource.COMPUTE: Resource.COMPUTE, Resource.VECTOR: Resource.VECTOR, Resource(level): Resource.MEMORY}
+    return tuple(replace(one, amounts={kept[key]: amount for key, amount in one.amounts.items() if key in kept}) for one in cost)
 
 
 def _said(name: str, blocks: bool, device: Device | None, level: Level) -> list[str]:
     lines = []
     if level is not Level.MEMORY:
         lines.append(
-            f"the formula holds FLOPs against the bytes over the {level} ({BANDWIDTH[level]}); the numbers take the slower of it and memory"
+            f"the formula holds FLOPs against the bytes over the {level} ({LETTERS[Resource(level)]}); "
+            "the numbers take the slower of it and memory"
         )
     if blocks:
         lines.append("the formula is for whole blocks, s a multiple of R; the numbers count blocks exactly, on whole s")

@@ -22,7 +22,8 @@ from symroof.errors import InputError, quote
 from symroof.hardware.device import Device
 from symroof.questions.regimes import Regime, regimes
 from symroof.roof.analysis import analyze
-from symroof.roof.costs import TOTAL, costs, device_of, known_values, occurs, on_branch
+from symroof.roof.costs import TOTAL, costs, known_values, occurs, on_branch
+from symroof.roof.ledger import device_of
 from symroof.roof.stretches import spans_of
 from symroof.symbols import VOCABULARY, substitute
 from symroof.techniques.technique import Technique

@@ -15,10 +15,9 @@ from symroof.errors import InputError
 from symroof.hardware.device import Device
 from symroof.operators.ceilings import Ceilings
 from symroof.operators.graph import Graph
-from symroof.questions.payoff import costs_of
 from symroof.questions.regimes import timeline
-from symroof.roof.ceilings import overhead
-from symroof.roof.costs import TOTAL, device_of, grouped_costs, known_values, variable_of
+from symroof.roof.costs import TOTAL, costs_of, known_values, variable_of
+from symroof.roof.ledger import device_of, overhead
 from symroof.symbols import substitute
 
 WORK, LAUNCHES = "work", "launches"
@@ -44,16 +43,15 @@ def work_exceeds(step: Step, *, over: str, hardware: Device | str | Path, part: 
     variable, device = variable_of(step, over), device_of(hardware)
     if device is None:
         raise InputError("give a device: whether work takes longer than launches is told in numbers")
-    cost = grouped_costs(costs_of(step, part), variable.symbol)
+    cost = costs_of(step, part)
     values = known_values(step, device, variable.symbol)
     ceilings, tokens = step.symbolic.ceilings, substitute(step.symbolic.tokens, values)
     launches = substitute(Add(*(one.count * overhead(one.operator, ceilings) for one in cost)), values) / tokens
     if launches == 0:
         raise InputError("no operator has a launch overhead; apply the technique launch-overhead, as launch-overhead:launch=5us")
     bare = replace(step, symbolic=_without_launches(step, ceilings))
-    bare_cost = grouped_costs(costs_of(bare, part), variable.symbol)
     found: list[Interval] = []
-    for regime in timeline(bare, variable, device, bare_cost):
+    for regime in timeline(bare, variable, device, part):
         sign = polynomial(regime.time - launches, variable.symbol)
         edges: list[Expr] = [regime.low, *(root for root in roots(sign) if regime.low < root < regime.high), regime.high]
         found += [Interval(low, high, WORK if sign(between(low, high)) > 0 else LAUNCHES) for low, high in pairwise(edges)]

@@ -17,12 +17,12 @@ from symroof.algebra.intervals import Interval, between, roots
 from symroof.algebra.polynomial import polynomial
 from symroof.answers import Answer
 from symroof.architectures.step import Step
-from symroof.errors import EinsumError, InputError, quote
+from symroof.errors import InputError, quote
 from symroof.hardware.device import Device
-from symroof.operators.select import attention as of_attention
-from symroof.operators.select import by_name, select
+from symroof.hardware.machine import STATED
 from symroof.questions.regimes import Regime, timeline
-from symroof.roof.costs import TOTAL, Cost, costs, device_of, grouped_costs, lowest, variable_of
+from symroof.roof.costs import TOTAL, costs_of, lowest, variable_of
+from symroof.roof.ledger import device_of
 from symroof.symbols import Variable, substitute
 
 PAYS, LOSES, SAME = "pays", "loses", "the same"
@@ -70,27 +70,7 @@ def _time(regimes: Sequence[Regime], over: Variable, at: Expr) -> Expr:
     raise InputError(f"{over.name} {quote(at)} is outside {regimes[0].low} to {regimes[-1].high}")
 
 
-def costs_of(step: Step, part: str) -> tuple[Cost, ...]:
-    """The costs of the whole step, or of an operator and of those a technique made of it: ``up_proj``, ``up_proj.first``.
-
-    Several joined by + are told together, before a technique fuses them and after; "attention" is its steps, or the
-    one operator in their place.
-
-    Raises
-    ------
-    EinsumError
-        There is no such operator.
-    """
-    every = costs(step, TOTAL)
-    if part == TOTAL:
-        return every
-    chosen = {operator.name for operator in select(step.symbolic, of_attention if part == "attention" else by_name(part))}
-    if not chosen:
-        raise EinsumError(f"{quote(part)} is no operator of this step, nor made from one of that name")
-    return tuple(cost for cost in every if cost.operator.name in chosen)
-
-
-def payoff(before: Step, after: Step, *, over: str, hardware: Device | str | Path, part: str = TOTAL) -> Payoff:
+def payoff(before: Step, after: Step, *, over: str, hardware: Device | str | Path, part: str = TOTAL, ceilings: str = STATED) -> Payoff:
     """Where the step is faster after a technique than before, per completed token.
 
     Parameters
@@ -98,6 +78,7 @@ def payoff(before: Step, after: Step, *, over: str, hardware: Device | str | Pat
     before, after : the step and the same step after techniques, every other input a number in both.
     over : any variable, one of the technique's own included.
     part : the whole step, or one operator with what the technique made of it.
+    ceilings : the ceiling set, as in `symroof.analyze`.
 
     Raises
     ------
@@ -113,10 +94,7 @@ def payoff(before: Step, after: Step, *, over: str, hardware: Device | str | Pat
     variable, device = variable_of(before, over), device_of(hardware)
     if device is None:
         raise InputError("give a device: whether a technique pays is told in numbers")
-    told: list[tuple[Regime, ...]] = []
-    for step in (before, after):
-        cost = grouped_costs(costs_of(step, part), variable.symbol)
-        told.append(timeline(step, variable, device, cost))
+    told = [timeline(step, variable, device, part, ceilings) for step in (before, after)]
     return Payoff(variable, part, _compared(variable, *told), told[0], told[1])
 
 
@@ -182,5 +160,5 @@ def _alone(step: Step, part: str) -> Step:
 
 def _at(step: Step, variable: Variable, device: Device, value: Expr, part: str) -> Regime:
     bound = replace(step, symbolic=step.symbolic.bind({variable.symbol: value}), values={**step.values, variable.symbol: value})
-    first = timeline(bound, variable, device, costs_of(bound, part))[0]
+    first = timeline(bound, variable, device, part)[0]
     return Regime(value, value, substitute(first.time, {variable.symbol: value}), first.compute_bound)

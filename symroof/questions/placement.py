@@ -10,12 +10,11 @@ from sympy import Add, Expr
 from symroof.architectures.step import Step
 from symroof.errors import DeviceError, InputError, quote
 from symroof.hardware.device import Device
+from symroof.hardware.machine import Machine
 from symroof.operators.facts import COMMUNICATION
 from symroof.operators.graph import Graph
-from symroof.operators.operator import Unit
 from symroof.roof.analysis import analyze
-from symroof.roof.ceilings import combined, terms
-from symroof.roof.costs import device_of
+from symroof.roof.ledger import device_of, roof_of
 from symroof.roof.roofline import RooflinePoint
 
 
@@ -44,8 +43,7 @@ class Split:
 
     >>> import symroof
     >>> step = symroof.load_model("llama-2-7b").decode(batch=1, seq_len=1024, weight_bits=16, activation_bits=16, kv_bits=16)
-    >>> from symroof.techniques.hardware.unit import added
-    >>> five = added(symroof.load_hardware("hbm-pim"), count=5)
+    >>> five = symroof.load_hardware("hbm-pim").machine.scaled(5)
     >>> split = best_split(step, "a100-sxm-80gb", five)
     >>> "qk_matmul" in split.operators, round(float(split.speedup), 2)
     (True, 2.94)
@@ -69,7 +67,7 @@ class Split:
         return Add(*(place.on_device for place in self.places)) / self.time
 
 
-def best_split(step: Step, hardware: Device | str | Path, unit: Unit | str | Path) -> Split:
+def best_split(step: Step, hardware: Device | str | Path, unit: Machine | Device | str | Path) -> Split:
     """Every operator of a step where it is faster: least in sum, as operators run one after the other.
 
     Handing operands over is not counted, nor whether weights and cache fit the unit.
@@ -84,22 +82,24 @@ def best_split(step: Step, hardware: Device | str | Path, unit: Unit | str | Pat
     device = device_of(hardware)
     if device is None:
         raise InputError("give a device: where an operator is faster is told in numbers")
-    beside = device_of(unit) if isinstance(unit, str | Path) else unit
-    if beside is None:
-        raise InputError("give a unit, by its name or as a device")
+    if not isinstance(unit, Machine):
+        loaded = device_of(unit)
+        if loaded is None:
+            raise InputError("give a unit, by its name or as a device")
+        unit = loaded.machine
     analysis = analyze(step, device)
-    return Split(tuple(_place(analysis.graph, placed, beside) for placed in analysis))
+    return Split(tuple(_place(analysis.graph, placed, unit) for placed in analysis))
 
 
-def _place(graph: Graph, placed: RooflinePoint, unit: Unit) -> Place:
+def _place(graph: Graph, placed: RooflinePoint, unit: Machine) -> Place:
     here = placed.count * placed.time_expr
     if not here.is_number:
         raise InputError(f"best split: the time of {quote(placed.name)} has {', '.join(sorted(map(str, here.free_symbols)))} left")
     if placed.operator.kind in COMMUNICATION:
         return Place(placed.name, here, None)
+    moved = replace(placed.operator, unit=unit)
     try:
-        _, peak = unit.fastest(graph.data_types(placed.operator), sparse=placed.operator.sparse)
+        there = replace(placed, operator=moved, peak=roof_of(graph, moved, placed.machine)[1])
     except DeviceError:  # it has no data type as wide as the operands
         return Place(placed.name, here, None)
-    found = terms(replace(placed.operator, unit=unit), peak, placed.values, placed.ceilings)
-    return Place(placed.name, here, placed.count * combined(found, placed.ceilings, placed.overhead_expr))
+    return Place(placed.name, here, placed.count * there.time_expr)

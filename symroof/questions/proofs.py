@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from sympy import Expr, Integer, Poly, Rational, Symbol, ceiling, fraction
+from sympy import Expr, Integer, Poly, Rational, S, Symbol, ceiling, fraction
 from sympy import together as one_fraction
 
 from symroof import symbols
@@ -14,13 +14,14 @@ from symroof.algebra.intervals import COMPUTE, MEMORY
 from symroof.architectures.step import Step
 from symroof.errors import InputError, nearest, quote
 from symroof.hardware.device import Device
+from symroof.hardware.machine import STATED, Machine
+from symroof.operators.demands import Resource
 from symroof.proof.claims import Case, Certificate, together
 from symroof.roof.costs import (
     WIDTHS,
     branches_of,
     costs,
     counts_blocks,
-    device_of,
     grouped_costs,
     known_values,
     lowest,
@@ -30,7 +31,8 @@ from symroof.roof.costs import (
     require_two_ceilings,
     variable_of,
 )
-from symroof.roof.slack import numeric_slack
+from symroof.roof.ledger import device_of, machine_of
+from symroof.roof.slack import seconds
 from symroof.symbols import VOCABULARY, Variable, substitute
 
 CLAIMS = {"memory-bound": MEMORY, "compute-bound": COMPUTE}
@@ -44,6 +46,7 @@ def prove(
     for_all: Sequence[str],
     at_least: Mapping[str, int | Rational] | None = None,
     hardware: Device | str | Path | None = None,
+    ceilings: str = STATED,
 ) -> Certificate:
     """Decide whether an operator has one bound for all values of some variables.
 
@@ -54,6 +57,7 @@ def prove(
     for_all : the variables that range; every other one must be a number.
     at_least : where each starts; 1 where it counts, 0 (left out) where it measures.
     hardware : the device; without one, peak and bandwidth are variables.
+    ceilings : the ceiling set, as in `symroof.analyze`.
 
     Raises
     ------
@@ -78,7 +82,8 @@ def prove(
         raise InputError("num_heads and group_size cannot range together: h = g k; let num_kv_heads and group_size do")
     lows = _lows(step, variables, at_least or {})
     device = device_of(hardware)
-    cases = _cases(step, operator, variables, for_all, device)
+    machine = machine_of(step.symbolic, device, ceilings, [one.symbol for one in variables], step.options.accounting)
+    cases = _cases(step, operator, variables, for_all, device, machine, Resource(CLAIMS[claim]))
     if device is None:
         variables += tuple(VOCABULARY[symbol] for symbol in (symbols.P, symbols.BW) if VOCABULARY[symbol] not in variables)
         lows = {symbols.P: Integer(0), symbols.BW: Integer(0)} | lows
@@ -107,9 +112,11 @@ def _lows(step: Step, variables: Sequence[Variable], at_least: Mapping[str, int 
     return lows
 
 
-def _cases(step: Step, operator: str, variables: Sequence[Variable], typed: Sequence[str], device: Device | None) -> list[Case]:
+def _cases(
+    step: Step, operator: str, variables: Sequence[Variable], typed: Sequence[str], device: Device | None, machine: Machine, bound: Resource
+) -> list[Case]:
     require_two_ceilings(step, "a proof")
-    cost = costs(step, operator)
+    cost = costs(step, operator, machine)
     ranging = {variable.symbol for variable in variables}
     for variable, name in zip(variables, typed, strict=False):
         require(step, operator, cost, variable, name)
@@ -119,15 +126,18 @@ def _cases(step: Step, operator: str, variables: Sequence[Variable], typed: Sequ
     known = known_values(step, device, *ranging)
     if symbols.g in ranging:
         known.pop(symbols.h, None)
-    roofless = device is None or symbols.P in ranging
     graph = step.symbolic.bind(known)
     if counts_blocks(cost, *ranging, symbols.R):
         raise InputError(f"{operator} counts blocks of R rows of the prompt: no proof over these variables; leave FlashAttention out")
     found: list[Case] = []
     for branch in branches_of(step, cost, ranging):
-        slack = numeric_slack(graph, on_branch(cost, branch), known, None if roofless else device, variables[0].symbol)
+        total = seconds(graph, on_branch(cost, branch), known, machine)
+        bounding = total.pop(bound, S.Zero)
+        others = total or {Resource.COMPUTE: S.Zero}
         margins = tuple(substitute(margin, known) for margin in branch.margins)
-        found.append(Case(branch.where if margins else None, _lowest_terms(slack), margins))
+        for other in others.values():
+            slack = bounding - other if bound is Resource.COMPUTE else other - bounding
+            found.append(Case(branch.where if margins else None, _lowest_terms(slack), margins))
     allowed = ranging | ({symbols.P, symbols.BW} if device is None else set())
     left = set().union(*(case.free_symbols for case in found)) - allowed
     if left:

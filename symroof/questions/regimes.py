@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -17,24 +17,23 @@ from symroof.algebra.polynomial import polynomial
 from symroof.architectures.step import Step
 from symroof.errors import InputError, quote
 from symroof.hardware.device import Device
+from symroof.hardware.machine import STATED, Machine
 from symroof.operators.graph import Graph
-from symroof.operators.tensor import Level
 from symroof.roof.binding_ceiling import Part
-from symroof.roof.ceilings import bandwidth_of, overhead
 from symroof.roof.costs import (
     TOTAL,
-    Cost,
     branches_of,
     costs,
+    costs_of,
     counts_blocks,
-    device_of,
     grouped_costs,
     known_values,
     needed,
     require,
     variable_of,
 )
-from symroof.roof.stretches import bound_operator, peak_of, stretches
+from symroof.roof.ledger import Cost, device_of, machine_of, overhead, roof_of
+from symroof.roof.stretches import bound_operator, stretches
 from symroof.symbols import Variable, substitute
 
 
@@ -138,7 +137,7 @@ class Regimes:
         raise InputError(f"no batch reaches {share} of the asymptote")
 
 
-def regimes(step: Step, *, over: str, hardware: Device | str | Path) -> Regimes:
+def regimes(step: Step, *, over: str, hardware: Device | str | Path, ceilings: str = STATED) -> Regimes:
     """The exact partition of a variable's range into regimes, with the step's time on each.
 
     >>> import symroof
@@ -151,6 +150,7 @@ def regimes(step: Step, *, over: str, hardware: Device | str | Path) -> Regimes:
     step : with every other input given as a number.
     over : the free variable.
     hardware : the device.
+    ceilings : the ceiling set, as in `symroof.analyze`.
 
     Raises
     ------
@@ -168,42 +168,43 @@ def regimes(step: Step, *, over: str, hardware: Device | str | Path) -> Regimes:
         raise InputError(
             f"fused_attention counts blocks of R rows over {variable.name}: no partition in closed form; leave FlashAttention out"
         )
-    return Regimes(step, device, variable, timeline(step, variable, device, cost))
+    return Regimes(step, device, variable, timeline(step, variable, device, ceilings=ceilings))
 
 
-def timeline(step: Step, variable: Variable, device: Device, cost: Sequence[Cost]) -> tuple[Regime, ...]:
-    """The time of some costs of a step over a variable, whether it occurs in them or not.
+def timeline(step: Step, variable: Variable, device: Device, part: str = TOTAL, ceilings: str = STATED) -> tuple[Regime, ...]:
+    """The time of a part of a step over a variable, whether it occurs in it or not.
 
     Raises
     ------
     InputError
         Another input is still a symbol, or a time is not a rational function of the variable.
     """
+    machine = machine_of(step.symbolic, device, ceilings, [variable.symbol], step.options.accounting)
+    if machine.calibration and machine.calibration.exponent is not None:
+        raise InputError(f"the p-norm of a calibration has no pieces over {variable.name}; take ceilings stated or classic")
+    cost = grouped_costs(costs_of(step, part, machine), variable.symbol)
     values = known_values(step, device, variable.symbol)
     if variable.symbol == symbols.g:
         values.pop(symbols.h, None)
     found: list[Regime] = []
-    for stretch in stretches(step, device, variable, values, cost):
+    for stretch in stretches(step, machine, variable, values, cost):
         if open_letters := (stretch.low + stretch.high).free_symbols:
             raise InputError(f"{needed(open_letters)} to follow the time over {variable.name}")
-        parts = [_part(stretch.graph, one, values, device, variable.symbol) for one in stretch.cost]
+        parts = [_part(stretch.graph, one, values, machine, variable.symbol) for one in stretch.cost]
         pieces = [(part, part.winners(stretch.low, stretch.high)) for part in parts]
         found += _overlaid(stretch.low, stretch.high, pieces)
     return tuple(_joined(found))
 
 
-def _part(graph: Graph, one: Cost, values: dict[Symbol, Expr], device: Device, x: Symbol) -> Part:
+def _part(graph: Graph, one: Cost, values: dict[Symbol, Expr], machine: Machine, x: Symbol) -> Part:
     ceilings, tokens = graph.ceilings, substitute(graph.tokens, values)
     operator = bound_operator(graph, one.operator.name)
-    peak: Expr = symbols.P if x == symbols.P else peak_of(graph, operator, device)
-    times = {COMPUTE: one.flops / peak} if one.flops != 0 else {}
-    for level, moved in ((Level.MEMORY, one.traffic), *one.further):
-        if moved != 0:
-            times[str(level)] = moved / bandwidth_of(operator, level, values)
-    times = {name: substitute(part, values) / tokens for name, part in times.items()}
+    numeric = replace(one.changed(lambda amount: substitute(amount, values)), operator=operator)
+    seconds = numeric.seconds(machine, roof_of(graph, operator, machine)[1])
+    times = {str(resource): taken / tokens for resource, taken in seconds.items()}
     if not ceilings.overlap:
         times = {"sum": Add(*times.values())}
-    beside = substitute(one.count * overhead(one.operator, graph.ceilings), values) / tokens
+    beside = substitute(one.count * overhead(one.operator, graph.ceilings, machine), values) / tokens
     return Part(one.operator.name, times, beside, x)
 
 

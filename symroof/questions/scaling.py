@@ -24,9 +24,9 @@ from symroof.algebra.polynomial import polynomial
 from symroof.architectures.step import Step
 from symroof.errors import InputError
 from symroof.hardware.device import Device
-from symroof.questions.payoff import costs_of
 from symroof.questions.regimes import Regime, timeline
-from symroof.roof.costs import TOTAL, device_of
+from symroof.roof.costs import TOTAL
+from symroof.roof.ledger import device_of
 from symroof.symbols import VOCABULARY, substitute
 
 n = symbols.n_p
@@ -129,7 +129,7 @@ def over_degree(step: Step, hardware: Device | str | Path, part: str = TOTAL) ->
         raise InputError("give a device: times are told in numbers")
     if n in step.symbolic.definitions:
         raise InputError(f"the degree is {step.symbolic.definitions[n]}; leave it out to ask over it")
-    return timeline(step, VOCABULARY[n], device, costs_of(step, part))
+    return timeline(step, VOCABULARY[n], device, part)
 
 
 def _at(found: Sequence[Regime], value: Expr) -> Expr:

@@ -14,7 +14,7 @@ from symroof.errors import InputError
 from symroof.hardware.device import Device
 from symroof.questions.payoff import Payoff, payoff
 from symroof.questions.regimes import timeline
-from symroof.roof.costs import TOTAL, costs, device_of
+from symroof.roof.ledger import device_of
 from symroof.symbols import VOCABULARY, substitute
 from symroof.techniques.decoding.speculative import Speculative
 
@@ -160,7 +160,7 @@ def _timed(step: Step, hardware: Device | str | Path) -> Callable[[Expr], Expr]:
         raise InputError("give a device: the best length is told in numbers")
     variable = VOCABULARY[symbols.gamma]
     try:
-        found = timeline(step, variable, device, costs(step, TOTAL))
+        found = timeline(step, variable, device)
     except InputError:
         if not any(symbols.gamma in meant.free_symbols for meant in step.symbolic.definitions.values()):
             raise

@@ -23,11 +23,13 @@ from symroof.architectures.model import load_model
 from symroof.architectures.step import Step
 from symroof.errors import InputError
 from symroof.hardware.loader import load_hardware
+from symroof.operators.demands import Resource
 from symroof.operators.tensor import Level
 from symroof.questions.capacity import memory_of
-from symroof.questions.payoff import Payoff, costs_of, counted, payoff
-from symroof.questions.technique_gain import Side, positive
+from symroof.questions.payoff import Payoff, counted, payoff
+from symroof.questions.technique_gain import PartCost, positive
 from symroof.roof.analysis import analyze
+from symroof.roof.costs import costs_of
 from symroof.symbols import Values, lookup, option_name, substitute
 from symroof.techniques.registry import chain, with_number
 from symroof.techniques.technique import Example, Technique
@@ -85,38 +87,38 @@ class Effect:
         return step.apply(*chain([self.example.against])), step.apply(self.technique(symbolic=symbolic))
 
     @cached_property
-    def sides(self) -> tuple[Side, Side]:
+    def sides(self) -> tuple[PartCost, PartCost]:
         """Before and after, in letters."""
         before, after = self.pair(over=True, symbolic=True)
-        return Side(costs_of(before, self.example.part), before.symbolic), Side(costs_of(after, self.example.part), after.symbolic)
+        return PartCost(costs_of(before, self.example.part), before.symbolic), PartCost(costs_of(after, self.example.part), after.symbolic)
 
     @property
     def flop_factor(self) -> Expr:
         """FLOPs after over FLOPs before, in letters."""
-        return _ratio(*(side.flops for side in self.sides))
+        return _ratio(*(side.over(Resource.COMPUTE) for side in self.sides))
 
     @property
     def byte_factor(self) -> Expr:
         """Bytes after over bytes before, in letters."""
-        return _ratio(*(side.traffic for side in self.sides))
+        return _ratio(*(side.over(Resource.MEMORY) for side in self.sides))
 
     @property
     def further(self) -> dict[Level, Expr]:
         """Bytes that cross other levels after it, in letters."""
-        moved = {level: self.sides[1].over(level) for level in Level if level is not Level.MEMORY}
+        moved = {level: self.sides[1].over(Resource(level)) for level in Level if level is not Level.MEMORY}
         return {level: factor_terms(value) for level, value in moved.items() if value != 0}
 
     @cached_property
     def memory_gain(self) -> Expr:
         """Bytes saved per token, in letters, as the ceilings see them: above zero it pays where both sides are memory-bound."""
         before, after = self.sides
-        return before.memory - after.memory
+        return before.seconds(Resource.MEMORY) - after.seconds(Resource.MEMORY)
 
     @cached_property
     def compute_gain(self) -> Expr:
         """FLOPs saved per token, in letters, as the ceilings see them."""
         before, after = self.sides
-        return before.compute - after.compute
+        return before.seconds(Resource.COMPUTE) - after.seconds(Resource.COMPUTE)
 
     @property
     def memory_bound(self) -> Boolean | bool | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sympy import Add, Expr, Mul, Symbol, cancel, factor_list, oo
+from sympy import Add, Expr, Mul, S, Symbol, cancel, factor_list, oo
 from sympy.logic.boolalg import Boolean
 
 from symroof import symbols
@@ -12,59 +12,42 @@ from symroof.algebra.intervals import roots
 from symroof.algebra.polynomial import polynomial, sign
 from symroof.algebra.signs import greater
 from symroof.errors import InputError
+from symroof.hardware.machine import SYMBOLIC, Machine
+from symroof.operators.demands import Resource
 from symroof.operators.graph import Graph
-from symroof.operators.operator import Operator
-from symroof.operators.tensor import Level
-from symroof.roof.costs import Cost
-from symroof.symbols import VOCABULARY
+from symroof.roof.costs import inline_definitions
+from symroof.roof.ledger import Cost, charged, runs_on
+from symroof.symbols import VOCABULARY, substitute
 
 
 @dataclass(frozen=True)
-class Side:
-    """FLOPs and bytes per completed token of the part, on one side of the technique, in letters."""
+class PartCost:
+    """What the part demands per generated token, on one side of the technique, in letters."""
 
     cost: tuple[Cost, ...]
     graph: Graph
 
-    @property
-    def flops(self) -> Expr:
-        """FLOPs."""
-        return Add(*(one.flops * one.operator.occupancy for one in self.cost)) * self.graph.ceilings.compute / self.graph.tokens
+    def over(self, *resources: Resource) -> Expr:
+        """What it demands of these resources together: FLOPs, or the bytes of a level."""
+        demands = (one.count * charged(one.operator.demands, SYMBOLIC).get(resource, S.Zero) for one in self.cost for resource in resources)
+        formulas = inline_definitions(self.graph.definitions)
+        return substitute(Add(*demands), formulas) / self.graph.tokens
 
-    @property
-    def traffic(self) -> Expr:
-        """Bytes of memory traffic."""
-        return (
-            Add(*(one.traffic * one.operator.occupancy for one in self.cost)) * self.graph.ceilings.factor(Level.MEMORY) / self.graph.tokens
+    def seconds(self, resource: Resource) -> Expr:
+        """Seconds at the device's rate times that rate: demands as the ceilings see them, a unit's under its own rate."""
+        taken = (
+            one.amounts.get(resource, S.Zero) * (_rate(SYMBOLIC, resource) / _rate(runs_on(one.operator, SYMBOLIC), resource))
+            for one in self.cost
         )
-
-    @property
-    def compute(self) -> Expr:
-        """Seconds of all FLOPs times the device's peak P: FLOPs as the ceilings see them, a unit's under its own peak P_u."""
-        return Add(*(one.flops * (symbols.P / _peak_of(one.operator) if one.operator.unit else 1) for one in self.cost)) / self.graph.tokens
-
-    @property
-    def memory(self) -> Expr:
-        """Seconds of all bytes times the device's bandwidth BW."""
-        return (
-            Add(*(one.traffic * (symbols.BW / symbols.BW_u if _has_own_memory(one.operator) else 1) for one in self.cost))
-            / self.graph.tokens
-        )
-
-    def over(self, level: Level) -> Expr:
-        """Bytes over another level."""
-        return Add(*(moved for one in self.cost for which, moved in one.further if which is level)) / self.graph.tokens
+        return Add(*taken) / self.graph.tokens
 
 
-def _peak_of(operator: Operator) -> Expr:
-    """The letter of the peak of the unit it runs on."""
-    letters = [peak for peak in getattr(operator.unit, "peaks", {}).values() if isinstance(peak, Symbol)]
-    return letters[0] if letters else symbols.P_u
-
-
-def _has_own_memory(operator: Operator) -> bool:
-    """Whether it runs on a unit whose bandwidth is not the device's."""
-    return operator.unit is not None and operator.unit.memory_bandwidth != symbols.BW
+def _rate(machine: Machine, resource: Resource) -> Expr:
+    """The letter of a rate of a machine; of a unit that has numbers for it the letters of units."""
+    if resource is not Resource.COMPUTE:
+        rate = machine.rate(resource)
+        return rate if isinstance(rate, Symbol) else symbols.BW_u
+    return next((peak for peak in machine.peaks.values() if isinstance(peak, Symbol)), symbols.P_u)
 
 
 def positive(gain: Expr) -> Boolean | bool | None:

@@ -13,8 +13,9 @@ from symroof.hardware.device import Device
 from symroof.operators.facts import Kind
 from symroof.operators.tensor import Storage
 from symroof.questions.crossover import Crossover, of_expressions
-from symroof.roof.costs import Cost, costs, device_of, known_values
-from symroof.roof.stretches import bound_operator, peak_of
+from symroof.roof.costs import costs, known_values
+from symroof.roof.ledger import Cost, device_of, machine_of, roof_of
+from symroof.roof.stretches import bound_operator
 from symroof.symbols import substitute
 
 
@@ -55,7 +56,8 @@ def token_budget(step: Step, part: str = "total", *, hardware: Device | str | Pa
     peak: Expr = symbols.P
     if device:
         graph = step.symbolic.bind(values)
-        peaks = {peak_of(graph, bound_operator(graph, one.operator.name), device) for one in linear}
+        machine = machine_of(step.symbolic, device)
+        peaks = {roof_of(graph, bound_operator(graph, one.operator.name), machine)[1] for one in linear}
         if len(peaks) > 1:
             raise InputError("token budget: linear operators run under several peaks; ask for one of them")
         values[symbols.P] = peaks.pop()

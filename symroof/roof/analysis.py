@@ -14,12 +14,12 @@ from symroof.answers import Answer, view
 from symroof.architectures.step import Step
 from symroof.errors import DeviceError, EinsumError, nearest, quote
 from symroof.hardware.device import Device
-from symroof.hardware.loader import load_hardware
-from symroof.operators.facts import COMMUNICATION
+from symroof.hardware.machine import STATED, SYMBOLIC, Machine
 from symroof.operators.graph import Graph
-from symroof.operators.operator import Direction, Operator
-from symroof.operators.tensor import Storage
-from symroof.roof.ceilings import bandwidths
+from symroof.operators.operator import Direction
+from symroof.operators.tensor import Level, Storage
+from symroof.roof.costs import rate_values
+from symroof.roof.ledger import device_of, machine_of, roof_of
 from symroof.roof.roofline import RooflinePoint
 from symroof.roof.tiles import check_tiles
 from symroof.symbols import Values
@@ -35,21 +35,30 @@ class Total:
     def _sum(self, value: Callable[[RooflinePoint], Expr]) -> Expr:
         return Add(*(placed.count * value(placed) for placed in self.analysis))
 
-    @property
+    @functools.cached_property
     def flop_count(self) -> Expr:
         """FLOPs, bare."""
         return self._sum(lambda placed: placed.operator.flop_count)
 
-    @property
+    @functools.cached_property
     def contraction_flop_count(self) -> Expr:
         """FLOPs of the contractions alone, bare: what the counters of frameworks count."""
         return self._sum(lambda placed: placed.operator.contraction_flop_count)
 
+    @functools.cached_property
+    def _ledger(self) -> dict[tuple[Storage, Direction], Expr]:
+        booked: dict[tuple[Storage, Direction], list[Expr]] = {}
+        for placed in self.analysis:
+            for (storage, direction, level), amount in placed.operator.ledger.items():
+                if level is Level.MEMORY:
+                    booked.setdefault((storage, direction), []).append(placed.count * amount)
+        return {kind: Add(*amounts) for kind, amounts in booked.items()}
+
     def byte_count(self, storage: Storage | None = None, direction: Direction | None = None) -> Expr:
         """Bytes, bare; of one kind or of all."""
-        return self._sum(lambda placed: placed.operator.byte_count(storage, direction))
+        return Add(*(amount for (place, way), amount in self._ledger.items() if storage in (None, place) and direction in (None, way)))
 
-    @property
+    @functools.cached_property
     def time_expr(self) -> Expr:
         """Seconds, bare: operators run one after the other."""
         return self._sum(lambda placed: placed.time_expr)
@@ -89,6 +98,7 @@ class Analysis(Answer):
     graph: Graph = field(repr=False)
     operators: tuple[RooflinePoint, ...] = field(repr=False)
     values: Values = field(repr=False)
+    machine: Machine = field(default=SYMBOLIC, repr=False)
 
     def __iter__(self) -> Iterator[RooflinePoint]:
         return iter(self.operators)
@@ -99,7 +109,7 @@ class Analysis(Answer):
             raise EinsumError(f"{quote(name)} is not an operator of this step: {nearest(name, named)}")
         return named[name]
 
-    @property
+    @functools.cached_property
     def total(self) -> Total:
         """Sums over the whole step."""
         return Total(self)
@@ -147,18 +157,20 @@ class Analysis(Answer):
         return view("legend")(self)
 
 
-def analyze(step: Step, hardware: Device | str | Path | None = None) -> Analysis:
+def analyze(step: Step, hardware: Device | str | Path | None = None, *, ceilings: str = STATED) -> Analysis:
     """The roofline of a step on a device.
 
     Parameters
     ----------
     step : from `Model.prefill` or `Model.decode`.
     hardware : a `Device`, a name or a path; None keeps peak P and bandwidth BW as symbols.
+    ceilings : "classic" (matrix peak and memory bandwidth), "stated" (every rate the device states) or "calibrated" (with
+        fitted shares of them); the accountings of other tools are always classic.
 
     Raises
     ------
     DeviceError
-        The device lacks a peak that is needed, or the buffer FlashAttention's blocks follow from.
+        The device lacks a calibration that is asked for, a peak that is needed, or the buffer FlashAttention's blocks follow from.
     EinsumError
         A width is left a symbol: which peak applies depends on it.
 
@@ -167,34 +179,19 @@ def analyze(step: Step, hardware: Device | str | Path | None = None) -> Analysis
     >>> print(symroof.analyze(step)["v_proj"].time)
     Max((a*b*d/8 + b*c*e*k/8 + d*e*k*w/8)/BW, 2*b*d*e*k/P) second
     """
-    device = hardware if isinstance(hardware, Device) or hardware is None else load_hardware(hardware)
-    values: Values = (
-        dict(step.values) | ({symbols.M: device.buffer} if device and device.buffer else {}) | bandwidths(step.symbolic, device)
-    )
-    if device and device.buffer is None and symbols.R in step.symbolic.definitions:
+    device, accounting, symbolic = device_of(hardware), step.options.accounting, step.symbolic
+    machine = machine_of(symbolic, device, ceilings, accounting=accounting)
+    values: dict[Symbol, Expr] = dict(step.values)
+    if device:
+        values |= rate_values(step, machine) | ({symbols.M: device.buffer} if device.buffer else {})
+    if device and device.buffer is None and symbols.R in symbolic.definitions:
         raise DeviceError(f"device {quote(device.name)} states no on-chip buffer; FlashAttention's block rows follow from it")
     check_tiles(step, device, values)
-    graph = step.symbolic.bind(values)
-    placed = tuple(
-        _place(graph, operator, letters, count, device, step.options.accounting, values)
-        for (operator, count), (letters, _) in zip(graph, step.symbolic, strict=True)
+    graph = symbolic.bind(values)
+    values |= {symbol: value for symbol, value in graph.definitions.items() if value.is_number}
+    bound = machine.bind(values) if any(rate.free_symbols for rate in machine.rates.values()) else machine
+    points = tuple(
+        RooflinePoint(operator, letters, count, *roof_of(graph, operator, bound, accounting), graph.ceilings, bound)
+        for (operator, count), (letters, _) in zip(graph, symbolic, strict=True)
     )
-    return Analysis(step, device, graph, placed, {**values, **{key: value for key, value in graph.definitions.items() if value.is_number}})
-
-
-def _place(
-    graph: Graph, operator: Operator, symbolic: Operator, count: Expr, device: Device | None, accounting: str, values: Values
-) -> RooflinePoint:
-    known = {**values, **{symbol: value for symbol, value in graph.definitions.items() if value.is_number}}
-    unit = operator.unit or device
-    if unit is None:
-        return RooflinePoint(operator, symbolic, count, "", symbols.P, symbols.BW, graph.ceilings, known)
-    if operator.kind in COMMUNICATION:
-        return RooflinePoint(operator, symbolic, count, "", symbols.P, unit.memory_bandwidth, graph.ceilings, known)
-    try:
-        data_type, peak = unit.fastest(graph.data_types(operator), sparse=operator.sparse)
-    except DeviceError as error:
-        if accounting == "exact":
-            raise
-        raise DeviceError(f"{error}; accounting {accounting!r} asks for it, 'exact' takes the fastest type that is wide enough") from None
-    return RooflinePoint(operator, symbolic, count, data_type, peak, unit.memory_bandwidth, graph.ceilings, known)
+    return Analysis(step, device, graph, points, values, machine)

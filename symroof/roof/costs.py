@@ -2,53 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 from typing import cast
 
-from sympy import Expr, Integer, Max, Min, S, Symbol, ceiling, floor
+from sympy import Expr, Integer, Max, Min, Symbol, ceiling, floor
 
 from symroof import symbols
 from symroof.algebra.saturation import Branch, branches, minima, saturating
 from symroof.architectures.step import Step
-from symroof.errors import InputError, nearest, quote
+from symroof.errors import EinsumError, InputError, nearest, quote
 from symroof.hardware.device import Device
-from symroof.hardware.loader import load_hardware
+from symroof.hardware.machine import LETTERS, SYMBOLIC, Machine
 from symroof.operators.ceilings import Ceilings
+from symroof.operators.demands import Resource
 from symroof.operators.facts import Kind
 from symroof.operators.fusion import fuse
 from symroof.operators.operator import Direction, Operator
+from symroof.operators.select import attention as of_attention
+from symroof.operators.select import by_name, select
 from symroof.operators.tensor import Level, Storage
-from symroof.roof.ceilings import BANDWIDTH, bandwidths, reached
+from symroof.roof.ledger import Cost, amounts_of, levels_of, machine_of
 from symroof.roof.tiles import check_tiles
 from symroof.symbols import Values, Variable, lookup, substitute
 
 TOTAL, WEIGHTS_AND_KV = "total", "weights-and-kv"
 WIDTHS = (symbols.w, symbols.a, symbols.c, symbols.q_w, symbols.q_a, symbols.q_c, symbols.q_f)
-
-
-@dataclass(frozen=True)
-class Cost:
-    """FLOPs and bytes of one operator with the number of times it occurs; `operator` decides the peak.
-
-    Both are as the ceilings see them: over the share of the roof that is reached.
-
-    Attributes
-    ----------
-    further : the bytes of the levels other than memory.
-    """
-
-    operator: Operator
-    flops: Expr
-    traffic: Expr
-    further: tuple[tuple[Level, Expr], ...] = ()
-    count: Expr = S.One
-
-    def changed(self, how: Callable[[Expr], Expr]) -> Cost:
-        """The same with other formulas."""
-        further = tuple((level, how(part)) for level, part in self.further)
-        return replace(self, flops=how(self.flops), traffic=how(self.traffic), further=further, count=how(self.count))
 
 
 def variable_of(step: Step, name: str) -> Variable:
@@ -63,18 +41,14 @@ def variable_of(step: Step, name: str) -> Variable:
     return lookup("context_len") if step.options.decode and known.symbol == symbols.s else known
 
 
-def device_of(hardware: Device | str | Path | None) -> Device | None:
-    """The device, loaded if it is given by name or path."""
-    return hardware if isinstance(hardware, Device) or hardware is None else load_hardware(hardware)
-
-
-def costs(step: Step, part: str) -> tuple[Cost, ...]:
+def costs(step: Step, part: str, machine: Machine = SYMBOLIC) -> tuple[Cost, ...]:
     """The costs of a part of the step in letters.
 
     Parameters
     ----------
     part : an operator's name; several joined by "+", taken as fused; "total", all of them; or
         "weights-and-kv", the contractions with the traffic of weights and KV cache alone.
+    machine : which resources there are; its rates do not matter.
 
     Raises
     ------
@@ -83,13 +57,33 @@ def costs(step: Step, part: str) -> tuple[Cost, ...]:
     """
     ceilings, formulas = step.symbolic.ceilings, inline_definitions(step.symbolic.definitions)
     if part == TOTAL:
-        found = tuple(_times(operator, count, ceilings) for operator, count in step.symbolic)
+        found = tuple(_cost(operator, count, ceilings, machine) for operator, count in step.symbolic)
     elif part == WEIGHTS_AND_KV:
         found = tuple(_large(operator, count, ceilings) for operator, count in step.symbolic if operator.kind is not Kind.EMBEDDING)
     else:
         operator, _ = fuse(step.symbolic, part.split("+"))
-        found = (_times(operator, Integer(1), ceilings),)
+        found = (_cost(operator, Integer(1), ceilings, machine),)
     return tuple(one.changed(lambda formula: substitute(formula, formulas)) for one in found) if formulas else found
+
+
+def costs_of(step: Step, part: str, machine: Machine = SYMBOLIC) -> tuple[Cost, ...]:
+    """The costs of the whole step, or of an operator and of those a technique made of it: ``up_proj``, ``up_proj.first``.
+
+    Several joined by + are told together, before a technique fuses them and after; "attention" is its steps, or the
+    one operator in their place.
+
+    Raises
+    ------
+    EinsumError
+        There is no such operator.
+    """
+    every = costs(step, TOTAL, machine)
+    if part == TOTAL:
+        return every
+    chosen = {operator.name for operator in select(step.symbolic, of_attention if part == "attention" else by_name(part))}
+    if not chosen:
+        raise EinsumError(f"{quote(part)} is no operator of this step, nor made from one of that name")
+    return tuple(cost for cost in every if cost.operator.name in chosen)
 
 
 def inline_definitions(definitions: Values) -> dict[Symbol, Expr]:
@@ -109,17 +103,18 @@ def inline_definitions(definitions: Values) -> dict[Symbol, Expr]:
     }
 
 
-def _times(operator: Operator, count: Expr, ceilings: Ceilings) -> Cost:
-    moved = {level: count * operator.byte_count(level=level) / reached(operator, level, ceilings) for level in operator.levels}
-    traffic = moved.pop(Level.MEMORY, Integer(0))
-    return Cost(operator, count * operator.flop_count / (ceilings.compute * operator.occupancy), traffic, tuple(moved.items()), count)
+def _cost(operator: Operator, count: Expr, ceilings: Ceilings, machine: Machine) -> Cost:
+    return Cost(operator, {resource: count * amount for resource, amount in amounts_of(operator, machine, ceilings).items()}, count)
 
 
 def _large(operator: Operator, count: Expr, ceilings: Ceilings) -> Cost:
     """What grows to the whole of a large model: contractions; weights and KV cache read."""
-    flops = operator.contraction_flop_count
     read = operator.byte_count(Storage.WEIGHT, Direction.READ) + operator.byte_count(Storage.KV_CACHE, Direction.READ)
-    return Cost(operator, count * flops / ceilings.compute, count * read / ceilings.factor(Level.MEMORY))
+    amounts = {
+        Resource.COMPUTE: count * operator.contraction_flop_count / ceilings.compute,
+        Resource.MEMORY: count * read / ceilings.factor(Level.MEMORY),
+    }
+    return Cost(operator, {resource: amount for resource, amount in amounts.items() if amount != 0}, count)
 
 
 def letters_of(cost: Iterable[Cost]) -> set[Symbol]:
@@ -129,7 +124,7 @@ def letters_of(cost: Iterable[Cost]) -> set[Symbol]:
 
 def parts_of(cost: Iterable[Cost]) -> list[Expr]:
     """Every formula of the costs."""
-    return [part for one in cost for part in (one.flops, one.traffic, one.count, *(moved for _, moved in one.further))]
+    return [part for one in cost for part in (*one.amounts.values(), one.count)]
 
 
 def branches_of(step: Step, cost: Sequence[Cost], free: Iterable[Symbol], values: Values | None = None) -> tuple[Branch, ...]:
@@ -144,8 +139,8 @@ def on_branch(cost: Iterable[Cost], branch: Branch) -> tuple[Cost, ...]:
 
 def occurs(step: Step, cost: tuple[Cost, ...], x: Symbol) -> bool:
     """Whether the formulas mention the variable, or a symbol that saturates over it."""
-    further = {BANDWIDTH[level] for one in cost for level, _ in one.further}
-    return x in letters_of(cost) | {symbols.P, symbols.BW} | further or len(branches_of(step, cost, [x])) > 1
+    rates = {LETTERS[resource] for one in cost for resource in one.amounts if resource in LETTERS}
+    return x in letters_of(cost) | {symbols.P, symbols.BW} | rates or len(branches_of(step, cost, [x])) > 1
 
 
 def require(step: Step, part: str, cost: tuple[Cost, ...], variable: Variable, typed: str) -> None:
@@ -181,6 +176,13 @@ def grouped_costs(cost: tuple[Cost, ...], x: Symbol) -> tuple[Cost, ...]:
     return tuple(one.changed(lambda part: substitute(part, heads)) for one in cost)
 
 
+def rate_values(step: Step, machine: Machine, free: Iterable[Symbol] = ()) -> dict[Symbol, Expr]:
+    """The numbers of the rates' letters, of the levels that the step moves bytes over and no technique gives a rate for."""
+    left = {*free, *step.symbolic.definitions}
+    used = (Level.MEMORY, *levels_of(step.symbolic))
+    return {letter: machine.rate(Resource(level)) for level in used if (letter := LETTERS[Resource(level)]) not in left}
+
+
 def known_values(step: Step, device: Device | None, *free: Symbol) -> dict[Symbol, Expr]:
     """The numbers that are known, without those of the free variables and of what saturates over them.
 
@@ -193,7 +195,9 @@ def known_values(step: Step, device: Device | None, *free: Symbol) -> dict[Symbo
     if symbols.h in values and symbols.k in values:
         values[symbols.g] = values[symbols.h] / values[symbols.k]
     if device:
-        values |= bandwidths(step.symbolic, device, free) | ({symbols.M: device.buffer} if device.buffer else {})
+        values |= rate_values(step, machine_of(step.symbolic, device, free=free), free) | (
+            {symbols.M: device.buffer} if device.buffer else {}
+        )
     formulas = inline_definitions(step.symbolic.definitions)
     definitions = {symbol: substitute(meant, formulas) for symbol, meant in step.symbolic.definitions.items() if symbol not in formulas}
     values |= {symbol: meant for symbol, meant in definitions.items() if meant.is_number}

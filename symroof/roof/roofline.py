@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from sympy import Expr, Max, Min, nan, oo
 
+from symroof.hardware.machine import SYMBOLIC, Machine
 from symroof.operators.ceilings import IDEAL, Ceilings
+from symroof.operators.demands import Resource
 from symroof.operators.operator import Direction, Operator
 from symroof.operators.tensor import Storage
-from symroof.roof.ceilings import combined, largest, overhead, terms
-from symroof.symbols import Values
+from symroof.roof.ledger import binding, combined, overhead, runs_on, seconds_of
 from symroof.units import INTENSITY, RATE, SECOND, quantity
 
 MEMORY, COMPUTE = "memory", "compute"
@@ -66,9 +68,9 @@ class RooflinePoint:
     symbolic : the same operator with every dimension a symbol.
     count : how often the model repeats it.
     data_type : what it runs in, which decides the peak; empty while the peak is a symbol.
-    peak, bandwidth : FLOP/s and byte/s, bare; as stated.
-    ceilings : factors on them, launch overhead, overlap.
-    values : the bandwidths of the other levels.
+    peak : FLOP/s, bare; as stated.
+    ceilings : factors on the rates, launch overhead, overlap.
+    machine : the step's; the operator may have a unit of its own.
     """
 
     operator: Operator
@@ -76,9 +78,8 @@ class RooflinePoint:
     count: Expr
     data_type: str
     peak: Expr
-    bandwidth: Expr
     ceilings: Ceilings = field(default=IDEAL, repr=False)
-    values: Values = field(default_factory=dict, repr=False)
+    machine: Machine = field(default=SYMBOLIC, repr=False)
 
     @property
     def name(self) -> str:
@@ -86,21 +87,31 @@ class RooflinePoint:
         return self.operator.name
 
     @functools.cached_property
-    def seconds_by_ceiling(self) -> dict[str, Expr]:
-        """Seconds of one occurrence under every ceiling, bare: compute, memory, and the links it uses."""
-        return terms(self.operator, self.peak, self.values, self.ceilings)
+    def bandwidth(self) -> Expr:
+        """Memory bandwidth in byte/s, bare; as stated."""
+        return runs_on(self.operator, self.machine).memory_bandwidth
+
+    @functools.cached_property
+    def seconds(self) -> Mapping[Resource, Expr]:
+        """Seconds of one occurrence for every resource it demands, bare."""
+        return seconds_of(self.operator, self.machine, self.peak, self.ceilings)
 
     @property
+    def seconds_by_ceiling(self) -> dict[str, Expr]:
+        """The same by the names of the resources."""
+        return {str(resource): value for resource, value in self.seconds.items()}
+
+    @functools.cached_property
     def overhead_expr(self) -> Expr:
-        """Seconds of one occurrence besides the ceilings, bare: its launch, the steps of a collective."""
-        return overhead(self.operator, self.ceilings)
+        """Seconds of one occurrence besides, bare: its launch, the steps of a collective."""
+        return overhead(self.operator, self.ceilings, self.machine)
 
     @functools.cached_property
     def time_expr(self) -> Expr:
         """Seconds of one occurrence, bare."""
-        return combined(self.seconds_by_ceiling, self.ceilings, self.overhead_expr)
+        return combined(self.seconds.values(), self.ceilings, self.overhead_expr, self.machine)
 
-    @property
+    @functools.cached_property
     def intensity_expr(self) -> Expr:
         """FLOP/byte of memory traffic, bare; infinite, or not a number without FLOPs, where no byte crosses the memory interface."""
         flops, traffic = self.operator.flop_count, self.operator.byte_count()
@@ -110,13 +121,13 @@ class RooflinePoint:
 
     @property
     def performance_expr(self) -> Expr:
-        """Attainable FLOP/s, bare: FLOPs over the longest of the times under the ceilings."""
-        return self.operator.flop_count / combined(self.seconds_by_ceiling, self.ceilings, self.overhead_expr)
+        """Attainable FLOP/s, bare: FLOPs over the time."""
+        return self.operator.flop_count / self.time_expr
 
-    @property
+    @functools.cached_property
     def bound(self) -> str | None:
-        """The ceiling that decides: "memory", "compute", "link", "host", or "overhead"; None while it depends on a symbol."""
-        return largest(self.seconds_by_ceiling, self.overhead_expr)
+        """The resource that binds: "memory", "compute", "link", "host", ..., or "overhead"; None while it depends on a symbol."""
+        return binding(self.seconds, self.overhead_expr)
 
     @property
     def flops(self):

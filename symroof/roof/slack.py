@@ -3,45 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import combinations, pairwise
 
-from sympy import Add, Expr, Integer, Symbol
+from sympy import Add, Expr, S, Symbol
 
-from symroof import symbols
 from symroof.algebra.intervals import Piece, between, roots
 from symroof.algebra.polynomial import Polynomial, polynomial
-from symroof.hardware.device import Device
+from symroof.hardware.machine import Machine
+from symroof.operators.demands import Resource
 from symroof.operators.graph import Graph
-from symroof.operators.tensor import Level
-from symroof.roof.ceilings import BANDWIDTH, bandwidth_of
-from symroof.roof.costs import Cost
-from symroof.roof.stretches import bound_operator, peak_of
+from symroof.roof.ledger import WORK, Cost, roof_of
+from symroof.roof.stretches import bound_operator
 from symroof.symbols import substitute
 
 
-def numeric_slack(graph: Graph, cost: Sequence[Cost], values: dict[Symbol, Expr], device: Device | None, x: Symbol) -> Expr:
+def numeric_slack(graph: Graph, cost: Sequence[Cost], values: dict[Symbol, Expr], machine: Machine) -> Expr:
     """``sum(F / P) - sum(B) / BW`` with the numbers put in; every operator under its own peak, memory traffic alone."""
-    compute, moved = seconds(graph, cost, values, device, x)
-    return compute - moved.get(Level.MEMORY, Integer(0))
+    total = seconds(graph, cost, values, machine)
+    return Add(*(total[resource] for resource in WORK if resource in total)) - total.get(Resource.MEMORY, S.Zero)
 
 
-def seconds(
-    graph: Graph, cost: Sequence[Cost], values: dict[Symbol, Expr], device: Device | None, x: Symbol
-) -> tuple[Expr, dict[Level, Expr]]:
-    """Seconds of all FLOPs, and of all bytes of each level."""
-    compute: list[Expr] = []
-    moved: dict[Level, list[Expr]] = {}
+def seconds(graph: Graph, cost: Sequence[Cost], values: dict[Symbol, Expr], machine: Machine) -> dict[Resource, Expr]:
+    """Seconds of all costs for every resource, with the numbers put in."""
+    total: dict[Resource, list[Expr]] = {}
     for one in cost:
         operator = bound_operator(graph, one.operator.name)
-        peak: Expr = symbols.P
-        if device and x != symbols.P:
-            peak = peak_of(graph, operator, device)
-        compute.append(substitute(one.flops, values) / peak)
-        for level, traffic in ((Level.MEMORY, one.traffic), *one.further):
-            if traffic != 0 or not one.further:
-                bandwidth = BANDWIDTH[level] if x == BANDWIDTH[level] else bandwidth_of(operator, level, values)
-                moved.setdefault(level, []).append(substitute(traffic, values) / bandwidth)
-    return Add(*compute), {level: Add(*parts) for level, parts in moved.items()}
+        numeric = replace(one.changed(lambda amount: substitute(amount, values)), operator=operator)
+        for resource, taken in numeric.seconds(machine, roof_of(graph, operator, machine)[1]).items():
+            total.setdefault(resource, []).append(taken)
+    return {resource: Add(*taken) for resource, taken in total.items()}
 
 
 def lowest_pieces(slacks: Sequence[Polynomial], moved: Sequence[Expr], low: Expr, high: Expr) -> list[Piece]:

@@ -7,17 +7,16 @@ from dataclasses import dataclass
 
 from sympy import Expr, Integer, Min, Symbol, oo
 
-from symroof import symbols
 from symroof.algebra.saturation import Span, spans
 from symroof.architectures.step import Step
-from symroof.errors import DeviceError, quote
-from symroof.hardware.device import Device
+from symroof.errors import DeviceError
+from symroof.hardware.machine import EVERY, Machine
 from symroof.operators.data_types import BITS
-from symroof.operators.facts import COMMUNICATION
 from symroof.operators.fusion import fuse
 from symroof.operators.graph import Graph
 from symroof.operators.operator import Operator
-from symroof.roof.costs import WIDTHS, Cost, branches_of, lowest, on_branch
+from symroof.roof.costs import WIDTHS, branches_of, lowest, on_branch
+from symroof.roof.ledger import Cost, roof_of
 from symroof.symbols import Values, Variable
 
 
@@ -36,13 +35,13 @@ class Stretch:
     cost: tuple[Cost, ...]
 
 
-def stretches(step: Step, device: Device | None, variable: Variable, values: dict[Symbol, Expr], cost: Sequence[Cost]) -> Iterator[Stretch]:
+def stretches(step: Step, machine: Machine, variable: Variable, values: dict[Symbol, Expr], cost: Sequence[Cost]) -> Iterator[Stretch]:
     """The stretches of the variable's range: one per branch, or for a width one per data type that the device has.
 
     A width on (4, 8] runs in the fastest type of at least 8 bits, and so on.
     """
     x, low = variable.symbol, lowest(variable)
-    if device is None or x not in WIDTHS:
+    if EVERY in machine.peaks or x not in WIDTHS:
         graph = step.symbolic.without_values(x).bind(values)
         for span in spans_of(step, cost, variable, values):
             if span.low == span.high or (span.low < variable.highest) != False:  # noqa: E712 - with letters left it is neither
@@ -51,30 +50,21 @@ def stretches(step: Step, device: Device | None, variable: Variable, values: dic
         return
     for width in sorted(set(BITS.values())):
         graph = step.symbolic.bind(values | {x: Integer(width)})
-        if not _runs(graph, device, [one.operator.name for one in cost]):
+        if not _runs(graph, machine, [one.operator.name for one in cost]):
             if low == lowest(variable):
-                raise DeviceError(
-                    f"device {quote(device.name)} has no data type as wide as the other operands: no {variable.name} to range over"
-                )
+                raise DeviceError(f"{machine.described} has no data type as wide as the other operands: no {variable.name} to range over")
             return
         yield Stretch(low, Integer(width), graph, tuple(cost))
         low = Integer(width)
 
 
-def _runs(graph: Graph, device: Device, names: Sequence[str]) -> bool:
+def _runs(graph: Graph, machine: Machine, names: Sequence[str]) -> bool:
     try:
         for name in names:
-            peak_of(graph, bound_operator(graph, name), device)
+            roof_of(graph, bound_operator(graph, name), machine)
     except DeviceError:
         return False
     return True
-
-
-def peak_of(graph: Graph, operator: Operator, device: Device) -> Expr:
-    """The peak that applies to an operator of a bound graph."""
-    if operator.kind in COMMUNICATION:
-        return symbols.P
-    return (operator.unit or device).fastest(graph.data_types(operator), sparse=operator.sparse)[1]
 
 
 def bound_operator(graph: Graph, name: str) -> Operator:

@@ -13,11 +13,13 @@ from symroof.architectures.options import Options
 from symroof.architectures.step import Step
 from symroof.errors import DeviceError, InputError, quote
 from symroof.hardware.device import Device
+from symroof.hardware.machine import LETTERS, SYMBOLIC
 from symroof.operators.ceilings import Ceilings
+from symroof.operators.demands import Resource
 from symroof.operators.facts import COMMUNICATION, CONTRACTIONS
 from symroof.operators.graph import Block, Graph
 from symroof.operators.operator import Operator
-from symroof.roof.ceilings import BANDWIDTH, COMPUTE, levels_of, overhead, terms
+from symroof.roof.ledger import levels_of, overhead, roof_of, seconds_of
 from symroof.sweeps.program import Program, program
 from symroof.symbols import Values, lookup, substitute
 
@@ -69,7 +71,7 @@ class StepFormulas:
 
     @staticmethod
     def _peak(graph: Graph, operator: Operator, device: Device) -> Expr:
-        return (operator.unit or device).fastest(graph.data_types(operator), sparse=operator.sparse)[1]
+        return roof_of(graph, operator, device.machine)[1]
 
 
 def step_formulas(
@@ -138,12 +140,12 @@ def _sum(name: str, group: Iterable[tuple[Operator, Expr, Symbol]], ceilings: Ce
         if name in ("flops", "traffic"):
             found.append(count * (operator.flop_count if name == "flops" else operator.byte_count()))
             continue
-        times = terms(operator, peak, {}, ceilings)
-        compute = times.get(COMPUTE, Integer(0))
-        moved = [seconds for ceiling, seconds in times.items() if ceiling != COMPUTE]
+        times = seconds_of(operator, SYMBOLIC, peak, ceilings)
+        compute = times.pop(Resource.COMPUTE, Integer(0))
+        moved = [*times.values()]
         memory = _largest(moved)
         if name == "time":
-            whole = _largest([*times.values()]) if ceilings.overlap else Add(*times.values())
+            whole = _largest([compute, *moved] if compute != 0 else moved) if ceilings.overlap else Add(compute, *moved)
             found.append(count * (whole + overhead(operator, ceilings)))
         else:
             found.append(count * (compute if name == "compute_time" else memory))
@@ -166,11 +168,23 @@ def _defined(expression: Expr, graph: Graph) -> Expr:
 def _require(model: Model, options: Options, open_letters: frozenset[Symbol], graph: Graph) -> None:
     parts = [part for operator, count in graph for part in (operator.flop_count, operator.byte_count(), count)]
     present = set().union(*(part.free_symbols for part in (*parts, *graph.definitions.values()))) | graph.free_symbols
-    present |= {BANDWIDTH[level] for level in levels_of(graph)}
+    present |= {LETTERS[Resource(level)] for level in levels_of(graph)}
     always = {symbols.P, symbols.BW, symbols.b, symbols.s, symbols.t, symbols.w, symbols.a, symbols.c}
     for symbol in sorted(open_letters - present - always, key=str):
         name = lookup(str(symbol)).name
         raise InputError(f"{quote(name)} ({symbol}) does not occur in {model.name} in {options.phase}: there is nothing to sweep over")
+
+
+def rate_constants(device: Device, letters: Iterable[str]) -> dict[str, float]:
+    """The device's rates for those of the letters that are bandwidths.
+
+    Raises
+    ------
+    DeviceError
+        It states none.
+    """
+    wanted = set(letters)
+    return {str(letter): float(device.machine.rate(resource)) for resource, letter in LETTERS.items() if str(letter) in wanted}
 
 
 def buffer_of(device: Device, formulas: StepFormulas) -> dict[str, float]:

@@ -18,11 +18,10 @@ from symroof.architectures.options import PHASES, Options
 from symroof.errors import InputError, nearest, quote
 from symroof.hardware.device import Device
 from symroof.hardware.loader import load_hardware
-from symroof.roof.ceilings import stated
 from symroof.roof.costs import WIDTHS
 from symroof.sweeps.axes import Axis, axes, axis, symbol_of
 from symroof.sweeps.engines import engine_for
-from symroof.sweeps.formulas import StepFormulas, buffer_of, step_formulas
+from symroof.sweeps.formulas import StepFormulas, buffer_of, rate_constants, step_formulas
 from symroof.sweeps.inputs import member
 from symroof.sweeps.metrics import chosen, needed
 from symroof.sweeps.request import Request
@@ -180,7 +179,7 @@ def _cell(model: Model, device: Device | None, phase: str, asked: Asked, step: S
     constants.setdefault("b", 1.0)
     if device is not None:
         used = {letter for part in step.parts for letter in part.program.inputs} - letters.keys() - constants.keys()
-        constants = {**{letter: float(value) for letter, value in stated(device, used).items()}, **buffer_of(device, step), **constants}
+        constants = {**rate_constants(device, used), **buffer_of(device, step), **constants}
     constants = {letter: value for letter, value in constants.items() if letter not in letters.values()}
     inputs = {letter for part in step.parts for letter in part.program.inputs}
     for letter in sorted(inputs - constants.keys() - set(letters.values()) - step.shares.keys()):

@@ -18,12 +18,15 @@ from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.errors import DeviceError, EinsumError, InputError, SymroofError
 from symroof.hardware.loader import load_hardware
+from symroof.hardware.machine import SYMBOLIC
 from symroof.operators.ceilings import IDEAL, Ceilings
+from symroof.operators.demands import Resource
 from symroof.operators.graph import Graph
 from symroof.operators.operator import Operator
 from symroof.operators.tensor import Access, Level
 from symroof.questions.payoff import LOSES, PAYS, SAME, counted, payoff
-from symroof.roof.ceilings import bandwidths, combined, largest, levels_of, overhead, stated, symbols_of, terms
+from symroof.roof.costs import rate_values
+from symroof.roof.ledger import binding, combined, levels_of, machine_of, overhead, seconds_of
 from symroof.techniques.compression.quantize import Quantize
 from symroof.techniques.registry import FAMILIES, chain, family_of, names, technique, technique_class
 from symroof.techniques.technique import Example, Technique, exact, number, refuse_graph, word
@@ -323,36 +326,41 @@ def test_binding_puts_definitions_in_and_leaves_what_is_open() -> None:
 
 def test_levels_bandwidths_and_their_letters() -> None:
     device = load_hardware(A100)
-    graph = hosted(step_of(batch=1), Rational(1, 2)).symbolic
+    step = hosted(step_of(batch=1), Rational(1, 2))
+    graph, host = step.symbolic, Resource.HOST
     assert levels_of(graph) == (Level.MEMORY, Level.HOST)
-    assert bandwidths(graph, None) == {}
-    assert bandwidths(graph, device) == {symbols.BW: device.memory_bandwidth, symbols.BW_h: Integer(32 * 10**9)}
-    assert symbols.BW_h not in bandwidths(graph, device, [symbols.BW_h])
-    assert symbols.BW_h not in bandwidths(replace(graph, definitions={symbols.BW_h: Integer(1)}), device)
-    assert stated(device, ["BW", "BW_h", "BW_l", "x"]) == {"BW": device.memory_bandwidth, "BW_h": 32 * 10**9, "BW_l": 300 * 10**9}
+    assert machine_of(graph, None).rate(host) == symbols.BW_h
+    assert machine_of(graph, device).rate(host) == 32 * 10**9
+    assert rate_values(step, machine_of(graph, device)) == {symbols.BW: device.memory_bandwidth, symbols.BW_h: Integer(32 * 10**9)}
+    assert symbols.BW_h not in rate_values(step, machine_of(graph, device), [symbols.BW_h])
+    assert machine_of(graph, device, free=[symbols.BW_h]).rate(host) == symbols.BW_h
+    given = replace(graph, definitions={symbols.BW_h: Integer(1)})
+    assert machine_of(given, device).rate(host) == 1
+    assert symbols.BW_h not in rate_values(replace(step, symbolic=given), machine_of(given, device))
+    assert device.machine.rate(Resource.LINK) == 300 * 10**9
     with pytest.raises(DeviceError, match="chip_bandwidth"):
-        stated(device, ["BW_c"])
+        device.machine.rate(Resource.CHIP)
     unlinked = replace(device, links=())
     with pytest.raises(DeviceError, match="states no link"):
-        bandwidths(graph, unlinked)
+        machine_of(graph, unlinked)
 
 
-def test_times_combine_as_the_ceilings_say() -> None:
+def test_seconds_combine_as_the_ceilings_say() -> None:
     up = hosted(step_of(batch=1), Rational(1, 2)).graph[first_matmul()]
     ceilings = Ceilings(Rational(1, 2), {Level.HOST: Rational(1, 4)}, symbols.t_0)
-    found, ideal = (terms(up, symbols.P, {}, one) for one in (ceilings, IDEAL))
-    assert list(found) == ["compute", "memory", "host"]
-    assert [found[name] / ideal[name] for name in found] == [2, 1, 4]
-    assert symbols_of(found.values()) == {symbols.P, symbols.BW, symbols.BW_h}
+    seconds, ideal = (seconds_of(up, SYMBOLIC, symbols.P, some) for some in (ceilings, IDEAL))
+    assert list(seconds) == [Resource.COMPUTE, Resource.MEMORY, Resource.HOST]
+    assert [seconds[name] / ideal[name] for name in seconds] == [2, 1, 4]
+    assert set().union(*(value.free_symbols for value in seconds.values())) == {symbols.P, symbols.BW, symbols.BW_h}
     assert overhead(up, ceilings) == symbols.t_0
-    numbers = {"compute": Integer(3), "memory": Integer(3), "host": Integer(2)}
-    assert combined(numbers, IDEAL, Integer(1)) == 4
-    assert combined(numbers, replace(IDEAL, overlap=False), Integer(1)) == 9
-    assert combined({}, IDEAL, Integer(1)) == 1
-    assert largest(numbers) == "compute"
-    assert largest(numbers, Integer(4)) == "overhead"
-    assert largest({"memory": symbols.b}) == "memory"
-    assert largest({"memory": symbols.b, "compute": Integer(1)}) is None
+    numbers = {Resource.COMPUTE: Integer(3), Resource.MEMORY: Integer(3), Resource.HOST: Integer(2)}
+    assert combined(numbers.values(), IDEAL, Integer(1)) == 4
+    assert combined(numbers.values(), replace(IDEAL, overlap=False), Integer(1)) == 9
+    assert combined([], IDEAL, Integer(1)) == 1
+    assert binding(numbers) == "compute"
+    assert binding(numbers, Integer(4)) == "overhead"
+    assert binding({Resource.MEMORY: symbols.b}) == "memory"
+    assert binding({Resource.MEMORY: symbols.b, Resource.COMPUTE: Integer(1)}) is None
 
 
 # three ceilings
@@ -488,7 +496,7 @@ def test_the_sparse_roof_and_another_unit() -> None:
     def changed(how):
         return lambda step: replace(step, symbolic=step.symbolic.each(lambda op, _: how(op) if op.name == name else op))
 
-    sparse, moved = changed(lambda op: replace(op, sparse=True)), changed(lambda op: replace(op, unit=other))
+    sparse, moved = changed(lambda op: replace(op, sparse=True)), changed(lambda op: replace(op, unit=other.machine))
     free = step_of("llama-2-7b")
     dense = symroof.crossover(free, name, over="batch", hardware=A100)
     twice = symroof.crossover(sparse(free), name, over="batch", hardware=A100)
@@ -554,12 +562,10 @@ def test_payoff_over_a_techniques_own_parameter() -> None:
         assert found.intervals[0].bound == PAYS
         assert found.edges[0] == 16
         for bits in (1, 3, 8, 15):
-            assert found.speedup(bits) == seconds_of(step, "up_proj") / seconds_of(
-                step.apply(technique(f"quantize:weights={bits}")), "up_proj"
-            )
+            assert found.speedup(bits) == time_of(step, "up_proj") / time_of(step.apply(technique(f"quantize:weights={bits}")), "up_proj")
 
 
-def seconds_of(step: Step, part: str):
+def time_of(step: Step, part: str):
     return symroof.analyze(step, A100)[part].time_expr
 
 

@@ -15,7 +15,6 @@ from symroof.operators.tensor import Level, Storage
 from symroof.questions.placement import best_split
 from symroof.symbols import M, R, b, f_M
 from symroof.techniques.hardware.resident_weights import ResidentWeights
-from symroof.techniques.hardware.unit import added
 from symroof.techniques.registry import chain, technique
 
 WIDTHS = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
@@ -229,7 +228,7 @@ def test_its_figures_may_be_letters() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["llama-2-7b", "llama-3-8b", "opt-6.7b"])
 def test_the_best_split_is_the_best_of_all(name: str) -> None:
-    five = added(symroof.load_hardware("hbm-pim"), count=Integer(5))
+    five = symroof.load_hardware("hbm-pim").machine.scaled(Integer(5))
     for batch in (1, 2, 3, 5):
         plain = step(name, batch=batch, seq_len=512)
         split = best_split(plain, A100, five)

@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 from sympy import Expr, Integer
 
 from symroof import symbols
+from symroof.hardware.machine import EVERY, Machine
+from symroof.operators.demands import Resource
 from symroof.operators.facts import CONTRACTIONS
 from symroof.operators.graph import Block, Graph
 from symroof.operators.operator import Operator
 from symroof.operators.tensor import Storage, Tensor
 from symroof.techniques.compression.selectors import linears, weights_of
-from symroof.techniques.hardware.unit import EVERY, AddedUnit
 from symroof.techniques.technique import Example, Fact, Number, Technique, number, word
 
 
@@ -63,7 +64,7 @@ class DataFormat(Technique):
         beside = given["scale"] / given["group"] if "group" in given else Integer(0)
         weights = weights_of(linears(graph))
         places = {Storage.ACTIVATION, Storage.KV_CACHE} if self.operands == "all" else {Storage.ACTIVATION}
-        unit = AddedUnit("data format", symbols.BW, {EVERY: given["peak"]})
+        unit = Machine("data format", {EVERY: given["peak"]}, {Resource.MEMORY: symbols.BW})
 
         def narrow(tensor: Tensor) -> bool:
             return tensor in weights or tensor.storage in places

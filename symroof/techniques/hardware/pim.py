@@ -12,11 +12,11 @@ from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.errors import EinsumError, InputError, nearest, quote
 from symroof.hardware.loader import load_hardware
+from symroof.hardware.machine import Machine
 from symroof.operators.facts import CONTRACTIONS
 from symroof.operators.graph import Graph
 from symroof.operators.operator import Operator
 from symroof.operators.tensor import Storage
-from symroof.techniques.hardware.unit import AddedUnit, added
 from symroof.techniques.system.token_axes import attends
 from symroof.techniques.technique import Example, Number, Technique, number, word
 
@@ -87,8 +87,8 @@ class Pim(Technique):
         moved, unit = self._moved(graph), self._unit(given)
         return graph.each(lambda operator, _: replace(operator, unit=unit) if operator in moved else operator)
 
-    def _unit(self, given: Mapping[str, Expr]) -> AddedUnit:
-        return added(load_hardware(self.unit), given.get("peak"), given.get("bandwidth"), given.get("units", Integer(1)))
+    def _unit(self, given: Mapping[str, Expr]) -> Machine:
+        return load_hardware(self.unit).machine.scaled(given.get("units", Integer(1)), given.get("peak"), given.get("bandwidth"))
 
     def _moved(self, graph: Graph) -> tuple[Operator, ...]:
         """The operators that move, with those made of them."""

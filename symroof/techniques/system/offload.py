@@ -9,8 +9,8 @@ from sympy import Expr, Integer
 
 from symroof import symbols
 from symroof.errors import InputError
-from symroof.hardware.device import Device
 from symroof.hardware.loader import load_hardware
+from symroof.hardware.machine import Machine
 from symroof.operators.facts import ATTENTION_ROLES, CONTRACTIONS, BlockRole, Kind, Parameter, Role
 from symroof.operators.graph import Block, Graph
 from symroof.operators.operator import Operator
@@ -120,7 +120,7 @@ class Offload(Technique):
         changed = graph.map(access=moved)
         if self.compute == "gpu":
             return changed
-        unit = load_hardware(self.unit)
+        unit = load_hardware(self.unit).machine
         return replace(changed, blocks=tuple(on_unit(unit, block, attention=self.what == "kv") for block in changed.blocks))
 
     def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
@@ -142,7 +142,7 @@ def _parts(tensor: Tensor, share: Expr, *, whole: bool) -> tuple[Tensor, ...]:
     )
 
 
-def on_unit(unit: Device, block: Block, *, attention: bool) -> Block:
+def on_unit(unit: Machine, block: Block, *, attention: bool) -> Block:
     """The block with what reads the offloaded on the unit, and what crosses the link in between."""
 
     def there(operator: Operator) -> bool:

@@ -1,0 +1,209 @@
+"""A machine: the rates at which a device, or a unit beside one, provides resources; in letters where they are not known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Self
+
+from sympy import Expr, S, Symbol
+
+from symroof import symbols
+from symroof.errors import DeviceError, InputError, nearest, quote
+from symroof.operators.demands import Resource
+from symroof.symbols import Values, substitute
+
+EVERY = ""
+"""The key of a peak that holds for every data type."""
+
+CLASSIC, STATED, CALIBRATED = "classic", "stated", "calibrated"
+CEILINGS = (CLASSIC, STATED, CALIBRATED)
+"""Which ceilings a machine has: matrix peak and memory bandwidth, every one that is stated, or these with fitted shares."""
+
+LETTERS = {
+    Resource.MEMORY: symbols.BW,
+    Resource.HOST: symbols.BW_h,
+    Resource.LINK: symbols.BW_l,
+    Resource.CHIP: symbols.BW_c,
+}
+"""The letter of the rate of every resource that has one; the matrix peak's is P."""
+
+ON_DEVICE = frozenset({Resource.VECTOR, Resource.EXPONENTIAL, Resource.CACHE})
+"""Resources besides matrix units and memory that a classic roofline leaves out."""
+
+ON_UNIT = ON_DEVICE | {Resource.MEMORY}
+"""Resources that a unit beside a device has of its own."""
+
+
+def check_ceilings(ceilings: str) -> str:
+    """The name of a ceiling set.
+
+    Raises
+    ------
+    InputError
+        There is no such set.
+
+    >>> check_ceilings("classical")
+    Traceback (most recent call last):
+        ...
+    symroof.errors.InputError: ceilings 'classical': did you mean classic?
+    """
+    if ceilings not in CEILINGS:
+        raise InputError(f"ceilings {quote(ceilings)}: {nearest(str(ceilings), CEILINGS)}")
+    return ceilings
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What measured kernels reach of a device's rates: ``time = overhead + (sum of (demand / (share x rate))^p)^(1/p)``.
+
+    Attributes
+    ----------
+    shares : of the rate of each resource, above 0 and at most 1; 1 where none is given.
+    overhead : seconds per operator.
+    exponent : p, at least 1; None for the largest of the quotients (p without bound).
+    source : what it was fitted to.
+    """
+
+    shares: Mapping[Resource, Expr]
+    overhead: Expr = S.Zero
+    exponent: Expr | None = None
+    source: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Machine:
+    """Peaks by data type, and the rates of all other resources.
+
+    Attributes
+    ----------
+    title : a name for people.
+    peaks : dense FLOP/s of the matrix units by data type, or one under `EVERY`.
+    rates : byte/s of memory, links and caches, FLOP/s of the vector units, exponentials per second.
+    sparse_peaks : FLOP/s with structured sparsity.
+    name : of the device, as errors quote it; empty for a unit beside one.
+    calibration : shares of the rates, where they were fitted.
+
+    >>> from symroof.hardware.loader import load_hardware
+    >>> cube = load_hardware("hbm-pim").machine
+    >>> cube.fastest(("fp16",)), cube.memory_bandwidth
+    (('fp16', 1200000000000), 2000000000000)
+    """
+
+    title: str
+    peaks: Mapping[str, Expr]
+    rates: Mapping[Resource, Expr]
+    sparse_peaks: Mapping[str, Expr] = field(default_factory=dict)
+    name: str = ""
+    calibration: Calibration | None = None
+    _chosen: dict[tuple[tuple[str, ...], bool], tuple[str, Expr]] = field(default_factory=dict, repr=False, init=False)
+
+    @property
+    def described(self) -> str:
+        """How errors name it."""
+        return f"device {quote(self.name)}" if self.name else f"unit {quote(self.title)}"
+
+    @property
+    def memory_bandwidth(self) -> Expr:
+        """Memory bandwidth in byte/s, bare."""
+        return self.rates[Resource.MEMORY]
+
+    def fastest(self, data_types: Iterable[str], *, sparse: bool = False) -> tuple[str, Expr]:
+        """The fastest of these data types that it has (of equals the first), and its dense peak, or the sparse one.
+
+        Raises
+        ------
+        DeviceError
+            It has none of them.
+        """
+        key = (tuple(data_types), sparse)
+        if key not in self._chosen:
+            self._chosen[key] = self._choose(*key)
+        return self._chosen[key]
+
+    def _choose(self, wanted: tuple[str, ...], sparse: bool) -> tuple[str, Expr]:
+        peaks = self.sparse_peaks if sparse else self.peaks
+        if EVERY in peaks:
+            return wanted[0], peaks[EVERY]
+        known = [name for name in wanted if name in peaks]
+        if known:
+            name = max(known, key=peaks.__getitem__) if all(peaks[name].is_number for name in known) else known[0]
+            return name, peaks[name]
+        if sparse:
+            asked = f" in {wanted[0]}, nor for a wider type" if self.peaks.keys() != {EVERY} and self.name and wanted else ""
+            raise DeviceError(f"{self.described} states no peak for structured sparsity{asked}")
+        asked = quote(wanted[0]) if len(wanted) == 1 else f"any of {', '.join(wanted)}"
+        raise DeviceError(f"{self.described} states no peak for {asked}; it has {', '.join(self.peaks)}")
+
+    def rate(self, resource: Resource) -> Expr:
+        """The rate of a resource other than the matrix units.
+
+        Raises
+        ------
+        DeviceError
+            None is stated.
+        """
+        if resource in self.rates:
+            return self.rates[resource]
+        raise DeviceError(f"{self.described} {MISSING[resource]}")
+
+    def share(self, resource: Resource) -> Expr:
+        """The share of a rate that is reached."""
+        return S.One if self.calibration is None else self.calibration.shares.get(resource, S.One)
+
+    def with_ceilings(self, ceilings: str) -> Machine:
+        """The same machine with one of the ceiling sets.
+
+        Raises
+        ------
+        DeviceError
+            It has no calibration and is asked for it.
+        InputError
+            There is no such set.
+        """
+        if check_ceilings(ceilings) == CLASSIC:
+            if self.calibration is None and ON_DEVICE.isdisjoint(self.rates):
+                return self
+            kept = {resource: rate for resource, rate in self.rates.items() if resource not in ON_DEVICE}
+            return replace(self, rates=kept, calibration=None)
+        if ceilings == CALIBRATED and self.calibration is None:
+            raise DeviceError(f"{self.described} has no calibration: no shares of its rates were fitted; take ceilings stated or classic")
+        return self if ceilings == CALIBRATED or self.calibration is None else replace(self, calibration=None)
+
+    def without_values(self, *letters: Symbol) -> Machine:
+        """The same machine with these rates left letters: the peak P, bandwidths."""
+        named = {resource: letter for resource, letter in LETTERS.items() if letter in letters}
+        peaks, sparse = ({EVERY: symbols.P}, {EVERY: symbols.P}) if symbols.P in letters else (self.peaks, self.sparse_peaks)
+        return replace(self, peaks=peaks, sparse_peaks=sparse, rates={**self.rates, **named}) if letters else self
+
+    def beside(self, unit: Machine) -> Machine:
+        """A unit with the links of this machine: its own are those of a device that it would be the middle of."""
+        links = {resource: rate for resource, rate in self.rates.items() if resource not in ON_UNIT}
+        return replace(unit, rates={**links, **{resource: rate for resource, rate in unit.rates.items() if resource in ON_UNIT}})
+
+    def bind(self, values: Values) -> Self:
+        """The same with numbers for the letters of its figures."""
+        peaks, sparse = ({name: substitute(peak, values) for name, peak in some.items()} for some in (self.peaks, self.sparse_peaks))
+        rates = {resource: substitute(rate, values) for resource, rate in self.rates.items()}
+        return replace(self, peaks=peaks, rates=rates, sparse_peaks=sparse)
+
+    def scaled(self, count: Expr = S.One, peak: Expr | None = None, bandwidth: Expr | None = None) -> Machine:
+        """So many of it taken as one, beside a device; with another peak (for every data type) or bandwidth where given."""
+        peaks, sparse = ({name: count * figure for name, figure in some.items()} for some in (self.peaks, self.sparse_peaks))
+        if peak is not None:
+            peaks, sparse = {EVERY: count * peak}, {}
+        rates = {resource: count * rate for resource, rate in self.rates.items() if resource in ON_UNIT}
+        if bandwidth is not None:
+            rates[Resource.MEMORY] = count * bandwidth
+        return replace(self, peaks=peaks, sparse_peaks=sparse, rates=rates, name="")
+
+
+MISSING = {
+    Resource.HOST: "states no link to pcie or nvlink-c2c; give its bandwidth",
+    Resource.LINK: "states no link to other devices; give its bandwidth",
+    Resource.CHIP: "states no bandwidth of its on-chip memory; give chip_bandwidth",
+    Resource.MEMORY: "states no memory bandwidth",
+}
+
+SYMBOLIC = Machine("any machine", {EVERY: symbols.P}, LETTERS, {EVERY: symbols.P})
+"""One peak P for all operators and one bandwidth per level."""

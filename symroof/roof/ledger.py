@@ -1,0 +1,239 @@
+"""The ledger of an operator on a machine: seconds for each resource it demands, how they combine, and which one binds.
+
+``seconds = demand / (share x rate)`` for every resource; ``time = overhead + max(seconds)``: the roofline. Where nothing
+overlaps it is their sum, where the machine is calibrated their p-norm. Every question reads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from sympy import Add, Expr, Max, S, Symbol
+
+from symroof.errors import DeviceError, EinsumError
+from symroof.hardware.device import Device
+from symroof.hardware.loader import load_hardware
+from symroof.hardware.machine import CLASSIC, EVERY, LETTERS, STATED, SYMBOLIC, Machine, check_ceilings
+from symroof.operators.ceilings import IDEAL, Ceilings
+from symroof.operators.demands import Resource
+from symroof.operators.facts import COMMUNICATION
+from symroof.operators.graph import Graph
+from symroof.operators.operator import Operator
+from symroof.operators.tensor import Level
+
+OVERHEAD = "overhead"
+WORK = (Resource.COMPUTE, Resource.VECTOR, Resource.EXPONENTIAL)
+"""Resources that compute; the others move bytes."""
+
+UNSTATED = (Resource.EXPONENTIAL, Resource.CACHE)
+"""Resources that bind nothing on a machine that does not state their rate."""
+
+Amounts = Mapping[Resource, Expr]
+
+
+def levels_of(graph: Graph) -> tuple[Level, ...]:
+    """The levels that some operator moves bytes over."""
+    touched = {level for operator, _ in graph for level in operator.levels}
+    return tuple(level for level in Level if level in touched)
+
+
+def device_of(hardware: Device | str | Path | None) -> Device | None:
+    """The device, loaded if it is given by name or path."""
+    return hardware if isinstance(hardware, Device) or hardware is None else load_hardware(hardware)
+
+
+def machine_of(
+    graph: Graph, device: Device | None, ceilings: str = STATED, free: Iterable[Symbol] = (), accounting: str = "exact"
+) -> Machine:
+    """The machine that a graph in letters runs on: the device's rates, those of links that techniques give, letters without a device.
+
+    Parameters
+    ----------
+    ceilings : the ceiling set; the accountings of other tools are always classic.
+    free : letters of rates that are left to the question.
+
+    Raises
+    ------
+    DeviceError
+        The device states no rate for a level that the graph moves bytes over, or has no calibration.
+    InputError
+        There is no such ceiling set.
+
+    >>> from symroof import load_model
+    >>> graph = load_model("llama-2-7b").decode(symbolic=True).symbolic
+    >>> machine_of(graph, load_hardware("a100-sxm-80gb")).rate(Resource.MEMORY)
+    2039000000000
+    """
+    check_ceilings(ceilings)
+    if device is None:
+        return SYMBOLIC.bind({symbol: value for symbol, value in graph.definitions.items() if symbol in LETTERS.values()})
+    machine = device.machine.with_ceilings(ceilings if accounting == "exact" else CLASSIC)
+    defined = {symbol: graph.definitions[symbol] for symbol in LETTERS.values() if symbol in graph.definitions}
+    left = [symbol for symbol in free if symbol not in defined]
+    if defined or left:
+        machine = machine.without_values(*defined, *left).bind({symbol: value for symbol, value in defined.items() if symbol not in free})
+    for level in levels_of(graph):
+        machine.rate(Resource(level))
+    return machine
+
+
+def runs_on(operator: Operator, machine: Machine) -> Machine:
+    """The machine that runs an operator: its own unit, with the links of the step's, or the step's."""
+    return machine if operator.unit is None else machine.beside(cast(Machine, operator.unit))
+
+
+def roof_of(graph: Graph, operator: Operator, machine: Machine, accounting: str = "exact") -> tuple[str, Expr]:
+    """The data type an operator of a bound graph runs in and its peak: the fastest type that is wide enough.
+
+    Communication has none; a machine with one peak for all has no type.
+
+    Raises
+    ------
+    DeviceError
+        The machine has no such type.
+    EinsumError
+        A width is a letter.
+    """
+    if operator.kind in COMMUNICATION:
+        return "", SYMBOLIC.peaks[EVERY]
+    if operator.unit is None and EVERY in machine.peaks:
+        return "", machine.peaks[EVERY]
+    try:
+        return runs_on(operator, machine).fastest(graph.data_types(operator), sparse=operator.sparse)
+    except EinsumError:
+        if machine.name:
+            raise
+        return "", machine.peaks[EVERY]  # nothing is said of a unit in numbers either
+    except DeviceError as error:
+        if accounting == "exact":
+            raise
+        raise DeviceError(f"{error}; accounting {accounting!r} asks for it, 'exact' takes the fastest type that is wide enough") from None
+
+
+def charged(demands: Amounts, machine: Machine) -> dict[Resource, Expr]:
+    """Demands on the resources the machine states: without vector units the matrix units do their work.
+
+    >>> from sympy import Integer
+    >>> charged({Resource.COMPUTE: Integer(8), Resource.VECTOR: Integer(2), Resource.EXPONENTIAL: Integer(1)}, SYMBOLIC)
+    {<Resource.COMPUTE: 'compute'>: 10}
+    """
+    amounts = {resource: amount for resource, amount in demands.items() if resource not in UNSTATED or resource in machine.rates}
+    if Resource.VECTOR in amounts and Resource.VECTOR not in machine.rates:
+        work = amounts.pop(Resource.VECTOR)
+        amounts = {Resource.COMPUTE: amounts.pop(Resource.COMPUTE, S.Zero) + work, **amounts}
+    return amounts
+
+
+def reached(operator: Operator, resource: Resource, ceilings: Ceilings) -> Expr:
+    """The share of a rate that an operator reaches; idle processors draw on memory as little as on the peak."""
+    on_chip = resource in WORK or resource in (Resource.MEMORY, Resource.CACHE)
+    factor = ceilings.compute if resource in WORK else ceilings.factor(Level(resource)) if resource in LETTERS else S.One
+    return factor * operator.occupancy if on_chip else factor
+
+
+def amounts_of(operator: Operator, machine: Machine, ceilings: Ceilings = IDEAL) -> dict[Resource, Expr]:
+    """What one occurrence demands, over the share of every rate that it reaches."""
+    demands = charged(operator.demands, runs_on(operator, machine))
+    if ceilings is IDEAL and operator.occupancy == 1:
+        return demands
+    return {resource: amount / reached(operator, resource, ceilings) for resource, amount in demands.items()}
+
+
+def rates_of(operator: Operator, machine: Machine, peak: Expr, resources: Iterable[Resource]) -> dict[Resource, Expr]:
+    """The rates that apply to an operator, the peak for the matrix units, as far as a calibration reaches them."""
+    own = runs_on(operator, machine)
+    rates = {resource: peak if resource is Resource.COMPUTE else own.rate(resource) for resource in resources}
+    return rates if own.calibration is None else {resource: own.share(resource) * rate for resource, rate in rates.items()}
+
+
+def seconds_of(operator: Operator, machine: Machine, peak: Expr, ceilings: Ceilings = IDEAL) -> dict[Resource, Expr]:
+    """Seconds of one occurrence for every resource it demands.
+
+    >>> import symroof
+    >>> up = symroof.load_model("llama-2-7b").decode(symbolic=True)["up_proj"]
+    >>> seconds_of(up, SYMBOLIC, SYMBOLIC.peaks[EVERY])[Resource.COMPUTE]
+    2*b*d*f/P
+    """
+    amounts = amounts_of(operator, machine, ceilings)
+    rates = rates_of(operator, machine, peak, amounts)
+    return {resource: amount / rates[resource] for resource, amount in amounts.items()}
+
+
+def overhead(operator: Operator, ceilings: Ceilings, machine: Machine = SYMBOLIC) -> Expr:
+    """Seconds of one occurrence besides: its launch, the steps of a collective, what a calibration adds."""
+    beside = ceilings.launch + operator.latency
+    return beside if machine.calibration is None else beside + machine.calibration.overhead
+
+
+def combined(seconds: Iterable[Expr], ceilings: Ceilings = IDEAL, beside: Expr = S.Zero, machine: Machine = SYMBOLIC) -> Expr:
+    """The time of an operator: the overhead and the largest of its seconds, or their sum, or their p-norm.
+
+    >>> from sympy import Integer
+    >>> combined([Integer(3), Integer(4)]), combined([Integer(3), Integer(4)], Ceilings(overlap=False))
+    (4, 7)
+    """
+    entries = [*seconds]
+    if not entries or not ceilings.overlap:
+        return beside + Add(*entries)
+    exponent = machine.calibration.exponent if machine.calibration else None
+    if exponent is None:
+        return beside + Max(*entries)
+    return beside + Add(*(entry**exponent for entry in entries)) ** (1 / exponent)
+
+
+def binding(seconds: Mapping[Resource, Expr], beside: Expr = S.Zero) -> str | None:
+    """The resource whose seconds are most, or the overhead; of equals the first; None while that depends on a symbol."""
+    if len(seconds) == 1 and beside == 0:
+        return str(next(iter(seconds)))
+    if not all(value.is_number for value in (*seconds.values(), beside)):
+        return None
+    if beside > max(seconds.values(), default=cast(Expr, S.Zero)):
+        return OVERHEAD
+    return str(max(seconds, key=lambda resource: seconds[resource]))
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one operator demands with all its occurrences, in letters, over the shares of the rates that it reaches.
+
+    Attributes
+    ----------
+    operator : it decides the peak.
+    amounts : FLOPs, bytes and so on by resource.
+    count : how often it occurs.
+    """
+
+    operator: Operator
+    amounts: Amounts
+    count: Expr = S.One
+
+    @property
+    def flops(self) -> Expr:
+        """FLOPs, on matrix and vector units."""
+        return Add(*(self.amounts[resource] for resource in WORK[:2] if resource in self.amounts))
+
+    @property
+    def traffic(self) -> Expr:
+        """Bytes of memory traffic."""
+        return self.amounts.get(Resource.MEMORY, S.Zero)
+
+    @property
+    def further(self) -> tuple[tuple[Level, Expr], ...]:
+        """Bytes of the levels other than memory."""
+        return tuple(
+            (Level(resource), self.amounts[resource])
+            for resource in LETTERS
+            if resource in self.amounts and resource is not Resource.MEMORY
+        )
+
+    def changed(self, how: Callable[[Expr], Expr]) -> Cost:
+        """The same with other formulas."""
+        return Cost(self.operator, {resource: how(amount) for resource, amount in self.amounts.items()}, how(self.count))
+
+    def seconds(self, machine: Machine, peak: Expr) -> dict[Resource, Expr]:
+        """Seconds for every resource."""
+        rates = rates_of(self.operator, machine, peak, self.amounts)
+        return {resource: amount / rates[resource] for resource, amount in self.amounts.items()}
