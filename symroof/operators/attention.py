@@ -131,7 +131,7 @@ def as_flash_attention(steps: Sequence[Operator], group: Operator) -> Operator:
     """
     space = group.space
     passes = cache_passes(space)
-    one_head = space.sizes["s"] != 1 and any("h" in (one.axes or one.tensor.axes) for one in _keys(steps[0]))
+    one_head = space.sizes["s"] != 1 and not space.one_block and any("h" in (one.axes or one.tensor.axes) for one in _keys(steps[0]))
 
     def again(access: Access) -> Access:
         axes = access.axes or access.tensor.axes
@@ -179,7 +179,7 @@ def tile_bytes(operator: Operator, rows: Expr, keys: Expr) -> Expr:
 
 
 def cache_passes(space: Space) -> Expr:
-    """How often FlashAttention reads each row of K and V, on average over the rows.
+    """How often FlashAttention reads each row of K and V, on average over the rows; once in a decode step.
 
     >>> from symroof.symbols import s, t
     >>> cache_passes(Space({"s": Integer(1), "t": t}, causal=True))
@@ -188,7 +188,7 @@ def cache_passes(space: Space) -> Expr:
     ceiling(s/R)
     """
     queries, context = space.sizes["s"], space.sizes["t"]
-    if queries == 1:
+    if queries == 1 or space.one_block:
         return Integer(1)
     blocks = ceiling(queries / R)
     if not space.causal:

@@ -58,11 +58,14 @@ class Space:
 
     >>> Space({"s": symbols.s, "t": symbols.s}, causal=True, band=symbols.W).points(("s", "t"))
     W*s - W*(W - 1)/2
+
+    The queries of a prompt pass by the context in blocks, those of a decode step, be they several, all at once (*one_block*).
     """
 
     sizes: Mapping[str, Expr]
     causal: bool = False
     band: Expr | None = None
+    one_block: bool = False
     _points: dict[Axes, Expr] = field(default_factory=dict, repr=False, init=False)
 
     def points(self, axes: Axes) -> Expr:
@@ -96,7 +99,7 @@ class Space:
     def bind(self, values: Values) -> Space:
         """The same space with numbers (or other expressions) for symbols."""
         band = None if self.band is None else substitute(self.band, values)
-        return Space({axis: substitute(size, values) for axis, size in self.sizes.items()}, self.causal, band)
+        return replace(self, sizes={axis: substitute(size, values) for axis, size in self.sizes.items()}, band=band)
 
     def resized(self, sizes: Mapping[str, Expr]) -> Space:
         """The same space with other sizes of some of its axes."""

@@ -111,7 +111,11 @@ class Fact(StrEnum):
     ONE_CONTEXT = "attention of every sequence over one context of its own"
     OWN_CONTEXT = "contexts of which no two sequences share a part"
     ONE_PART = "attention over each context in one part"
-    NO_CHUNK = "a step that carries no chunk of a prompt"
+    NO_CHUNK = "a step without chunks of prompts"
+    ONE_LENGTH = "sequences of one length"
+    WHOLE_QUERIES = "queries of a prompt that read the cache together"
+    WHOLE_MATRICES = "weights that are whole on every device"
+    NO_PAGES = "a cache that is not in pages yet"
     WHOLE_PROMPT = "prompts that are on one device"
     ALL_LAYERS = "tokens that run through whole layers"
     OWN_STEP = "a step of which no draft's cost is a share"
@@ -211,9 +215,24 @@ class Technique(ABC):
         for earlier in graph.applied:
             if self.once and earlier.name == self.name:
                 raise InputError(f"{self.name}: is applied already, and once is all")
-            for fact in sorted(self.requires & earlier.removed):
-                way = "does not go with" if earlier.requires & self.removed else "must come before"
-                raise InputError(f"{self.name}: {way} {earlier.name} in a chain: it needs {fact}")
+            way = "does not go with" if earlier.requires & self.removed else "must come before"
+            self.refuse_removed(earlier, self.requires, way)
+
+    def require(self, graph: Graph, *facts: Fact) -> None:
+        """Raise where an earlier technique has removed a fact that this one requires on this very graph.
+
+        Raises
+        ------
+        InputError
+            One has.
+        """
+        for earlier in graph.applied:
+            self.refuse_removed(earlier, frozenset(facts), "cannot follow")
+
+    def refuse_removed(self, earlier: Technique, facts: frozenset[Fact], way: str) -> None:
+        """Raise where a technique has removed one of these facts."""
+        for fact in sorted(facts & earlier.removed):
+            raise InputError(f"{self.name}: {way} {earlier.name} in a chain: it needs {fact}")
 
     @property
     def removed(self) -> frozenset[Fact]:

@@ -24,8 +24,6 @@ ORDERS = [
     ("prefill", "sequence-parallel:degree=2", "flash-attention"),
     ("prefill", "chunked-prefill:chunk=512", "flash-attention"),
     ("decode", "contextual-sparsity:share=1/2", "prune-channels:share=1/2"),
-    ("decode", "memory-levels:tile=128,bandwidth=19TB/s", "low-rank:rank=64"),
-    ("decode", "memory-levels:tile=128,bandwidth=19TB/s", "sparsify:density=1/2"),
     ("decode", "pipeline-parallel:degree=2,micro_batches=2", "launch-overhead:launch=5us"),
     ("decode", "pipeline-parallel:degree=2,micro_batches=2", "skip-layers:layers=2"),
     ("decode", "pipeline-parallel:degree=2,micro_batches=2", "speculative:acceptance=0.8,length=4,draft_cost=1/20"),

@@ -15,7 +15,7 @@ from symroof.operators.graph import Graph
 from symroof.operators.operator import Operator
 from symroof.operators.tensor import DEFAULT_BITS, Access, Axes, Storage, Tensor
 from symroof.techniques.compression.selectors import EVERY, Wider, linears, matrix, shapes
-from symroof.techniques.technique import Example, Number, Technique, number, word
+from symroof.techniques.technique import Example, Fact, Number, Technique, number, word
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,7 @@ class LowRank(Technique):
     summary = "each matrix as the product of two thin ones"
     survey = "3.4"
     source = "arXiv:2207.00112"
+    requires = frozenset({Fact.WHOLE_MATRICES})
     example = Example(over="rank", at=1024)
 
     rank: Number = number(symbols.rho)

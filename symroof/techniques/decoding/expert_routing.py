@@ -103,7 +103,8 @@ class ExpertRouting(Technique):
         return self.on_graph(graph)
 
     def _routed(self, graph: Graph, chosen: tuple[tuple[Expr, Expr], ...]) -> Graph:
-        routed = graph.with_routing(Routing(self._tokens(graph), chosen))
+        tokens = self._tokens(graph)
+        routed = graph.with_routing(Routing(tokens, chosen, graph.routing.reach if graph.routing else S.One))
         lines = (Convention("routing", text, self.source) for text in self.statements({}))
         return replace(routed, conventions=(*without(graph.conventions, "routing"), *lines))
 
@@ -111,8 +112,6 @@ class ExpertRouting(Technique):
         """Tokens of the step that choose experts."""
         if graph.routing is None:
             raise InputError(f"{self.name}: this model is dense: it has no experts to route tokens to")
-        if not graph.routing.tokens.is_polynomial():
-            raise InputError(f"{self.name}: early exits leave {graph.routing.tokens} tokens on average; apply it before them")
         return graph.routing.tokens
 
     def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:

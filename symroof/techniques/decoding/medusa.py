@@ -58,7 +58,7 @@ class Medusa(Technique):
     survey = "4.2"
     source = "arXiv:2401.10774"
     phases = ("decode",)
-    requires = frozenset({Fact.WHOLE_STEP, Fact.ONE_CONTEXT, Fact.WHOLE_CACHE})
+    requires = frozenset({Fact.WHOLE_STEP, Fact.ONE_CONTEXT, Fact.WHOLE_CACHE, Fact.WHOLE_MATRICES})
     example = Example(part="total", over="batch", settings={"heads": 4, "nodes": 20, "acceptance": Rational(3, 5)}, inputs={"seq_len": 256})
 
     heads: Number = number(symbols.h_m)

@@ -24,7 +24,8 @@ def verified(graph: Graph, queries: Expr, *, tree: bool = False) -> Graph:
 
     def wider(space: Space) -> Space:
         context = {axis: space.sizes[axis] + more for axis in ("t", "z") if axis in space.sizes}
-        return replace(space.resized({"s": queries, "u": queries, "s_c": queries, **context}), causal=space.causal and not tree)
+        wide = space.resized({"s": queries, "u": queries, "s_c": queries, **context})
+        return replace(wide, causal=space.causal and not tree, one_block=True)
 
     return graph.map(space=wider).with_pass_tokens(graph.pass_tokens * queries)
 

@@ -13,7 +13,7 @@ from symroof.architectures.step import Step
 from symroof.errors import EinsumError, InputError, nearest, quote
 from symroof.hardware.loader import load_hardware
 from symroof.hardware.machine import Machine
-from symroof.operators.facts import CONTRACTIONS
+from symroof.operators.facts import CONTRACTIONS, Role
 from symroof.operators.graph import Graph
 from symroof.operators.operator import Operator
 from symroof.operators.tensor import Storage
@@ -85,7 +85,7 @@ class Pim(Technique):
 
     def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
         moved, unit = self._moved(graph), self._unit(given)
-        return graph.each(lambda operator, _: replace(operator, unit=unit) if operator in moved else operator)
+        return graph.each(lambda operator, _: replace(operator, unit=unit, occupancy=Integer(1)) if operator in moved else operator)
 
     def _unit(self, given: Mapping[str, Expr]) -> Machine:
         return load_hardware(self.unit).machine.scaled(given.get("units", Integer(1)), given.get("peak"), given.get("bandwidth"))
@@ -93,7 +93,8 @@ class Pim(Technique):
     def _moved(self, graph: Graph) -> tuple[Operator, ...]:
         """The operators that move, with those made of them."""
         if self.operators == ATTENTION:
-            moved = tuple(operator for operator, _ in graph if operator.kind in CONTRACTIONS and attends(operator))
+            contractions = {operator for operator, _ in graph if operator.kind in CONTRACTIONS and attends(operator)}
+            moved = tuple(operator for operator, _ in graph if operator in contractions or operator.role is Role.MERGE)
             if not moved:
                 raise InputError(f"{self.name}: this model has no attention; name the operators to be moved, as operators=up_proj")
             return moved

@@ -15,7 +15,7 @@ from symroof.operators.attention import cache_passes
 from symroof.operators.facts import Kind
 from symroof.operators.graph import Block, Graph
 from symroof.operators.operator import Operator
-from symroof.operators.tensor import Access, Storage, Tensor
+from symroof.operators.tensor import Access, Space, Storage, Tensor
 from symroof.techniques.system.token_axes import attends, refuse_windows, require_phase
 from symroof.techniques.technique import Example, Fact, Number, Technique, number
 
@@ -51,8 +51,8 @@ class ChunkedPrefill(Technique):
     survey = "5.3"
     source = "arXiv:2308.16369"
     phases = ("prefill",)
-    requires = frozenset({Fact.WHOLE_PROMPT})
-    removes = frozenset({Fact.ONE_CONTEXT})
+    requires = frozenset({Fact.WHOLE_PROMPT, Fact.WHOLE_CACHE, Fact.ONE_LENGTH})
+    removes = frozenset({Fact.ONE_CONTEXT, Fact.WHOLE_QUERIES, Fact.NO_CHUNK})
     example = Example(phase="prefill", part="up_proj", over="chunk", inputs={"seq_len": 2048}, at=512)
 
     chunk: Number = number(symbols.s_k)
@@ -69,7 +69,8 @@ class ChunkedPrefill(Technique):
 
     def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
         refuse_windows(self.name, graph)
-        if not all(operator.space.causal for operator, _ in graph):
+        shared = any(Fact.OWN_CONTEXT in technique.removed for technique in graph.applied)  # a prefix that every token sees
+        if not shared and not all(operator.space.causal for operator, _ in graph):
             raise InputError(f"{self.name}: without a causal mask a chunk would have to look at chunks after it")
         chunk = given["chunk"]
 
@@ -86,7 +87,8 @@ class ChunkedPrefill(Technique):
             if {*ROWS} & {*axes}:
                 times = old.tensor.space.points(axes) / new.tensor.space.points(axes)
             elif "t" in axes:
-                times = _passes(operator, chunk) if operator.kind is Kind.FUSED_ATTENTION else (count + 1) / 2
+                stacked = old.tensor.storage is Storage.KV_CACHE
+                times = _passes(operator.space, chunk, stacked) if operator.kind is Kind.FUSED_ATTENTION else _again(operator.space, chunk)
             else:
                 last = any("u" in access.tensor.axes for access in operator.writes) and operator.space.sizes["u"] == 1
                 times = Integer(1) if last else count
@@ -98,8 +100,7 @@ class ChunkedPrefill(Technique):
                 new = replace(new, passes=new.passes * old.space.sizes["s"] / chunk)
             if attends(old) or not any("t" in piece.axes for piece in old.work):
                 return new
-            again = (old.space.sizes["s"] / chunk + 1) / 2
-            return replace(new, space=new.space.resized({"t": new.space.sizes["t"] * again}))
+            return replace(new, space=new.space.resized({"t": new.space.sizes["t"] * _again(old.space, chunk)}))
 
         queries = graph.blocks[0].operators[0].space.sizes["s"]
         cut = graph.map(tensor=of_chunk, access=of_all, operator=expanded)
@@ -113,9 +114,26 @@ class ChunkedPrefill(Technique):
         )
 
 
-def _passes(operator: Operator, chunk: Expr) -> Expr:
-    """How often all chunks read a row, over how often one prompt at once would: block by block, up to its own last row."""
-    count, blocks = operator.space.sizes["s"] / chunk, ceiling(chunk / symbols.R)
+def _again(space: Space, chunk: Expr) -> Expr:
+    """How often the chunks see a row of their context, on average: what stands before the prompt in every one, its own from its own on."""
+    queries, context = space.sizes["s"], space.sizes["t"]
+    count = queries / chunk
+    if not space.causal:
+        return count
+    return (count + 1) / 2 if queries == context else (count * (context - queries) + queries * (count + 1) / 2) / context
+
+
+def _passes(space: Space, chunk: Expr, stacked: bool) -> Expr:
+    """How often all chunks read a row, over how often one prompt at once would: block by block, up to its own last row.
+
+    Of a prefix that is kept once the blocks are of all sequences' queries.
+    """
+    queries, context = space.sizes["s"], space.sizes["t"]
+    count, sequences = queries / chunk, space.sizes["b"] if stacked else 1
+    blocks = ceiling(sequences * chunk / symbols.R)
+    if not space.causal:
+        return count * blocks / ceiling(sequences * queries / symbols.R)
+    blocks = ceiling(chunk / symbols.R)
     rows = symbols.R * blocks * (blocks - 1) / 2 + chunk
-    total = count * rows + blocks * chunk * count * (count - 1) / 2
-    return total / (operator.space.sizes["t"] * cache_passes(operator.space))
+    total = count * (rows + blocks * (context - queries)) + blocks * chunk * count * (count - 1) / 2
+    return total / (context * cache_passes(space))

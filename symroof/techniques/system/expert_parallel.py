@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 
 from sympy import Expr
 
+from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.operators.collective import all_to_all
 from symroof.operators.graph import Block, Graph
 from symroof.operators.operator import Operator
 from symroof.operators.select import routed
 from symroof.operators.tensor import Storage, Tensor
-from symroof.techniques.system.parallelism import Linked, axis_sizes, divided, refused
+from symroof.techniques.system.parallelism import Linked, axis_sizes, counted_per_device, divided, refused
 from symroof.techniques.technique import Example, Fact
 
 
@@ -67,7 +68,8 @@ class ExpertParallel(Linked):
             return replace(tensor, space=(share if tensor in experts else sequences)(tensor.space))
 
         cut = graph.map(space=sequences, tensor=spread).with_pass_tokens(graph.pass_tokens / n, routed=False)
-        return replace(cut, blocks=tuple(self._exchanged(block, n, latency) for block in cut.blocks))
+        blocks = tuple(self._exchanged(block, n, latency) for block in cut.blocks)
+        return replace(cut, blocks=blocks, definitions=counted_per_device(cut.definitions, {symbols.b: symbols.b / n}))
 
     def _exchanged(self, block: Block, n: Expr, latency: Expr) -> Block:
         """The block with an all-to-all in front of its experts and one behind."""
@@ -77,9 +79,9 @@ class ExpertParallel(Linked):
         first, last = experts[0], experts[-1]
         inputs = [access for access in first.reads if access.tensor.storage is Storage.ACTIVATION]
         rows, result = inputs[0], last.written
-        if len(inputs) > 1 or "K" not in rows.axes or "K" not in last.result.axes:
+        if len(inputs) > 1 or "K" not in rows.touched or "K" not in last.result.axes:
             raise refused(self, "give it before the fusion, which would go across an all-to-all:", first.name)
-        taken = Tensor(f"{first.name}.all_to_all", rows.axes, Storage.ACTIVATION, rows.tensor.space, rows.tensor.bits)
+        taken = replace(rows.tensor, name=f"{first.name}.all_to_all", axes=rows.touched)
         given = replace(result, tensor=replace(result.tensor, name=f"{last.name}.partial"))
         made: list[Operator] = []
         for operator in block.operators:

@@ -98,6 +98,7 @@ class FlashAttention(Technique):
             whole = as_flash_attention(members, fused(graph, block, members))
             blocks[block] = replace_group(block, members, [whole])
             if any(symbols.R in access.repeats.free_symbols for access in whole.reads):
+                self.require(graph, Fact.ONE_LENGTH)
                 components, group = block_shape(members[0])
                 definitions[symbols.R] = positions(components, group, given.get("rows"))
         return replace(graph, blocks=tuple(blocks.get(block, block) for block in graph.blocks), definitions=definitions)
@@ -106,8 +107,8 @@ class FlashAttention(Technique):
         tile = "Algorithm 1's from the on-chip buffer" if self.rows is None else f"of B_r = {self.rows} query rows"
         across = "" if self.keys is None else f" and B_c = {self.keys} keys"
         return (
-            f"flash-attention: blocks {tile}{across}; K and V are read once for each block that sees them; rescaling is not counted, "
-            "and no reuse of K and V by blocks side by side",
+            f"flash-attention: blocks {tile}{across}; K and V are read once for each block that sees them, in decode once; "
+            "rescaling is not counted, and no reuse of K and V by blocks side by side",
         )
 
 

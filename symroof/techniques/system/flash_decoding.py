@@ -120,7 +120,7 @@ class FlashDecoding(Technique):
                 return operator
             if operator.space.sizes["s"] == operator.space.sizes["t"] != 1:
                 raise InputError(f"{self.name} splits the context of a decode step; this is a prompt")
-            if "processors" in given:
+            if "processors" in given and operator.unit is None:
                 definitions[symbols.U] = Min(given["processors"], tiles(operator) * given["splits"], evaluate=False)
                 operator = replace(operator, occupancy=symbols.U / given["processors"])
             return operator if given["splits"] == 1 else parts(operator, given["splits"])

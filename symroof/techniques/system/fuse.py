@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from sympy import Expr
 
 from symroof.errors import InputError, nearest, quote
-from symroof.operators.facts import ATTENTION_STEPS, CONTRACTIONS, Kind, Role
+from symroof.operators.facts import ATTENTION_STEPS, CONTRACTIONS, BlockRole, Kind, Role
 from symroof.operators.fusion import apart, between, fused, group_of, replace_group
 from symroof.operators.graph import Block, Graph
 from symroof.operators.operator import Operator
@@ -86,13 +86,12 @@ class Fuse(Technique):
             return together(graph, block, members)
         if self.preset == "flash-decoding":
             return FlashDecoding().on_graph(graph)
-        if self.preset in ("flash-attention", "engine") and _unfused(graph, self.preset == "flash-attention"):
+        engine = self.preset == "engine"
+        if self.preset == "flash-attention" or (engine and any(operator.role in ATTENTION_STEPS for operator, _ in graph)):
             graph = FlashAttention().on_graph(graph)
-        if self.preset == "engine":
-            for name in [block.name for block in graph.blocks]:
-                for group in groups(next(block for block in graph.blocks if block.name == name)):
-                    block, members = group_of(graph, [one.name for one in group])
-                    graph = together(graph, block, members)
+        for place, block in enumerate(graph.blocks if engine else ()):
+            for group in groups(block) if block.role is not BlockRole.GUESSES else ():
+                graph = together(graph, graph.blocks[place], group)
         return graph
 
     def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
@@ -123,11 +122,6 @@ def together(graph: Graph, block: Block, members: Sequence[Operator]) -> Graph:
         raise InputError(f"fuse: {members[0].name} and {members[-1].name} run on different units")
     placed = replace_group(block, members, [fused(graph, block, members)])
     return replace(graph, blocks=tuple(placed if one is block else one for one in graph.blocks))
-
-
-def _unfused(graph: Graph, needed: bool) -> bool:
-    """Whether some attention is to be fused; where it is the whole request, an absent one is left to raise."""
-    return needed or any(operator.role in ATTENTION_STEPS for operator, _ in graph)
 
 
 def groups(block: Block) -> list[list[Operator]]:

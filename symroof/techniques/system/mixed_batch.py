@@ -61,7 +61,7 @@ class MixedBatch(Technique):
     survey = "5.3"
     source = "arXiv:2308.16369"
     phases = ("decode",)
-    requires = frozenset({Fact.WHOLE_BATCH, Fact.WHOLE_STEP, Fact.OWN_CONTEXT, Fact.ONE_PART})
+    requires = frozenset({Fact.WHOLE_BATCH, Fact.WHOLE_STEP, Fact.OWN_CONTEXT, Fact.ONE_PART, Fact.WHOLE_CACHE})
     removes = frozenset({Fact.ONE_CONTEXT, Fact.NO_CHUNK})
     once = True
     example = Example(
@@ -142,14 +142,14 @@ class _Parts:
 
     def one_behind_the_other(self, operator: Operator, behind: Operator) -> tuple[Operator, Operator]:
         """The operator on the generating sequences, and on the chunk as it reads weights alone."""
-        chunk = self._part(behind, operator.space.resized(self.sizes), operator)
+        chunk = self._part(behind, self._alone(operator.space), operator)
         return self._part(operator, operator.space, operator), replace(chunk, name=f"{operator.name}.chunk")
 
     def _part(self, part: Operator, space: Space, operator: Operator) -> Operator:
         of_chunk = space is not operator.space
 
         def moved(access: Access, tensor: Tensor) -> Access:
-            own = tensor.space.resized(self.sizes) if of_chunk else tensor.space
+            own = self._alone(tensor.space) if of_chunk else tensor.space
             if paired(tensor.axes):
                 return replace(access, tensor=self.own(tensor) if of_chunk else tensor)
             axes, both = access.touched, self.both(tensor)
@@ -164,9 +164,12 @@ class _Parts:
         )
         return replace(operator, space=space, reads=reads, writes=writes)
 
+    def _alone(self, space: Space) -> Space:
+        return replace(space.resized(self.sizes), one_block=False)
+
     def _own(self, tensor: Tensor) -> Tensor:
         """The chunk's tensor over queries and contexts, which it has for itself."""
-        return replace(tensor, space=tensor.space.resized(self.sizes))
+        return replace(tensor, space=self._alone(tensor.space))
 
     def _both(self, tensor: Tensor) -> Tensor:
         """The tensor of both parts: rows of all tokens, caches of all sequences, weights as they are."""

@@ -90,7 +90,7 @@ class Offload(Technique):
         chosen = {
             access.tensor: None
             for block in graph.blocks
-            if block.role is BlockRole.LAYER
+            if block.role is BlockRole.LAYER or block.resident == 0  # a draft's cost is a share of the step's
             for operator in block.operators
             if self.what == "kv" or operator.kind in CONTRACTIONS
             for access in operator.reads
@@ -124,7 +124,7 @@ class Offload(Technique):
         return replace(changed, blocks=tuple(on_unit(unit, block, attention=self.what == "kv") for block in changed.blocks))
 
     def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
-        kept = "; embedding, LM head and norms stay" if self.what == "weights" else ""
+        kept = "; embedding, heads, norms and a draft model stay" if self.what == "weights" else ""
         where = "an operator's own transfer runs beside its work; staging in device memory is not counted"
         if self.compute == "cpu":
             where = f"{self.unit} computes with them; operands and results cross the link before and after, in turn"

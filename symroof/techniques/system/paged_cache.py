@@ -13,7 +13,7 @@ from symroof.errors import InputError
 from symroof.operators.graph import Graph
 from symroof.operators.operator import Operator
 from symroof.operators.tensor import Access, Storage, Tensor
-from symroof.techniques.technique import Example, Number, Technique, number, word
+from symroof.techniques.technique import Example, Fact, Number, Technique, number, word
 
 ENTRY_BITS = 32
 """A page's number in the block table."""
@@ -65,6 +65,7 @@ class PagedCache(Technique):
     summary = "the KV cache in pages, as much as a sequence needs"
     survey = "5.2"
     source = "arXiv:2309.06180"
+    removes = frozenset({Fact.NO_PAGES})
     example = Example(part="qk_matmul", settings={"page": 16}, before="paged-cache:layout=contiguous,reserved=4096", inputs={"batch": 16})
 
     page: Number = number(symbols.p_b, optional=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from math import gcd
 from typing import cast
 
-from sympy import Expr, divisors
+from sympy import Expr, Symbol, divisors
 
 from symroof import symbols
 from symroof.architectures.step import Step
@@ -16,6 +16,7 @@ from symroof.errors import InputError, quote
 from symroof.operators.facts import BlockRole
 from symroof.operators.graph import Graph
 from symroof.operators.tensor import Space
+from symroof.symbols import substitute
 from symroof.techniques.technique import Number, Technique, number
 
 
@@ -88,6 +89,11 @@ class Linked(Parallel):
 def divided(axes: tuple[str, ...], by: Expr) -> Callable[[Space], Space]:
     """How a space changes where these of its axes are divided."""
     return lambda space: space.resized({axis: space.sizes[axis] / by for axis in axes if axis in space.sizes})
+
+
+def counted_per_device(definitions: Mapping[Symbol, Expr], sizes: Mapping[Symbol, Expr]) -> dict[Symbol, Expr]:
+    """The definitions with what follows from a device's own heads or sequences: block rows, processors that have work."""
+    return {symbol: substitute(meant, sizes) if symbol in (symbols.R, symbols.U) else meant for symbol, meant in definitions.items()}
 
 
 def axis_sizes(step: Step) -> dict[str, Expr]:

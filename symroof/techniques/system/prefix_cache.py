@@ -79,6 +79,7 @@ class PrefixCache(Technique):
         share, own = given["share"], 1 - given["share"]
         context = next(operator.space.sizes["t"] for operator, _ in graph if attends(operator))
         if graph.blocks[0].operators[0].space.sizes["s"] == context:  # prefill: its own tokens ask, all are looked at
+            self.require(graph, Fact.ONE_LENGTH)
             graph = graph.replaced({symbols.s: own * symbols.s}).map(space=lambda space: space.resized({"t": context}), access=_looked_at)
         prefix = _Prefix(share)
         return graph.each(prefix.split if self.read == "once" else prefix.kept)
@@ -142,7 +143,7 @@ class _Prefix:
     def _passes(space: Space, stacked: bool) -> Expr:
         """How often a row is read; of a prefix in the cache, for the blocks of all sequences' queries."""
         queries = space.sizes["s"]
-        if not stacked or queries == 1:
+        if not stacked or queries == 1 or space.one_block:
             return cache_passes(space)
         return ceiling(space.sizes["b"] * queries / symbols.R)
 

@@ -54,11 +54,16 @@ class RaggedBatch(Technique):
     summary = "sequences of different lengths without padding to the longest"
     survey = "5.3"
     source = "arXiv:2210.03052"
-    removes = frozenset({Fact.ONE_CONTEXT})
+    removes = frozenset({Fact.ONE_LENGTH})
     example = Example(part="total", over="mean_share", settings={"variation": 1}, inputs={"batch": 16, "seq_len": 4096}, at=Fraction(1, 2))
 
     mean: Number = number(symbols.mu)
     variation: Number = number(symbols.c_v, zero=True)
+
+    @property
+    def removed(self) -> frozenset[Fact]:
+        """Lengths that are all the mean's are one length."""
+        return frozenset() if self.variation == 0 else self.removes
 
     def check(self, step: Step) -> None:
         require_phase(self.name, step, "prefill", "decode")
@@ -77,6 +82,7 @@ class RaggedBatch(Technique):
         spread = given["variation"] ** 2
         if length == symbols.t or spread == 0:  # a function of the length that is linear does not see how they vary
             return shorter
+        self.require(graph, Fact.ONE_CONTEXT)
 
         def stretched(space: Space) -> Space:
             """With ``s (2 t' - s + 1) / 2``, or ``s t'``, the pairs of the mean of the squares."""

@@ -60,6 +60,7 @@ class SequenceParallel(Linked):
     survey = "5.3"
     source = "arXiv:2310.01889"
     phases = ("prefill",)
+    requires = frozenset({Fact.NO_PAGES})
     removes = frozenset({Fact.WHOLE_PROMPT})
     example = Example(phase="prefill", part="total", over="seq_len", settings={"degree": 8}, inputs={"batch": 1, "flash_attention": False})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -16,9 +17,8 @@ from symroof.operators.graph import Block, Graph
 from symroof.operators.operator import Operator
 from symroof.operators.select import by_kind, reads, select
 from symroof.operators.tensor import Access, Storage, Tensor
-from symroof.symbols import substitute
-from symroof.techniques.system.parallelism import Linked, axis_sizes, divided, refused
-from symroof.techniques.technique import Example, Technique, word
+from symroof.techniques.system.parallelism import Linked, axis_sizes, counted_per_device, divided, refused
+from symroof.techniques.technique import Example, Fact, Technique, word
 
 WHOLE = {
     "k": "KV heads",
@@ -83,6 +83,7 @@ class TensorParallel(Linked):
     summary = "heads, MLP and vocabulary cut over devices, with all-reduces of partial sums"
     survey = "5.3"
     source = "arXiv:1909.08053"
+    removes = frozenset({Fact.WHOLE_MATRICES})
     once = True
     example = Example(part="total", over="degree", settings={"latency": 5e-06}, inputs={"batch": 16})
 
@@ -95,9 +96,17 @@ class TensorParallel(Linked):
             looked_up = operator.kind is Kind.EMBEDDING and "v" in old.tensor.axes
             return replace(new, repeats=new.repeats / n) if looked_up else new
 
+        space_of = functools.cache(divided(CUT, n))
+
+        def part(tensor: Tensor) -> Tensor:
+            """A device's part; the block table of a cache is whole on every one."""
+            own = replace(tensor, space=space_of(tensor.space))
+            tables = tensor.storage is Storage.KV_CACHE and tensor.index != 0
+            return replace(own, index=tensor.index * tensor.elements / own.elements) if tables else own
+
+        cut = graph.map(space=space_of, tensor=part, access=shared)
         heads = {symbols.h: symbols.h / n, symbols.k: symbols.k / n}
-        cut = graph.map(space=divided(CUT, n), access=shared)
-        cut = replace(cut, definitions={symbol: substitute(meant, heads) for symbol, meant in graph.definitions.items()})
+        cut = replace(cut, definitions=counted_per_device(graph.definitions, heads))
         whole = reduced(self, cut, CUT, *link)
         over_heads = by_kind(Kind.NORM) & reads(lambda access: access.tensor.parameter is Parameter.NORM and {*CUT} & {*access.tensor.axes})
         if norms := ", ".join(operator.name for operator in select(whole, over_heads)):
