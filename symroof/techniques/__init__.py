@@ -15,10 +15,11 @@ from typing import Any
 def __getattr__(name: str) -> Any:
     """A technique's class, loaded when it is first asked for."""
     if name[:1].isupper():
-        from symroof.techniques.registry import FAMILIES, technique_class
+        from symroof.techniques.registry import names, technique_class
 
-        for family in FAMILIES.values():
-            for text, kind in family.items():
-                if kind == name:
-                    return technique_class(text)
+        # the module is most often named as the class is
+        likely = [text for text in names() if text.replace("-", "") == name.lower()]
+        for text in (*likely, *names()):
+            if (kind := technique_class(text)).__name__ == name:
+                return kind
     raise AttributeError(f"module 'symroof.techniques' has no attribute {name!r}")

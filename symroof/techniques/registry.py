@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import pkgutil
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
 from importlib import import_module
 
@@ -15,14 +16,8 @@ from symroof.symbols import VOCABULARY
 from symroof.techniques import ceilings, compression, decoding, hardware, system
 from symroof.techniques.technique import Technique
 
-FAMILIES = {
-    "compression": compression.TECHNIQUES,
-    "decoding": decoding.TECHNIQUES,
-    "system": system.TECHNIQUES,
-    "hardware": hardware.TECHNIQUES,
-    "ceilings": ceilings.TECHNIQUES,
-}
-"""Name and class of every technique, by family; a module is imported when its technique is asked for."""
+FAMILIES = (compression, decoding, system, hardware, ceilings)
+"""The packages of techniques; a module is imported when its technique is asked for."""
 
 _NUMBER = re.compile(r"([0-9]{1,60}(?:\.[0-9]{1,60})?(?:[eE][+-]?[0-9]{1,2})?)(?:/([1-9][0-9]{0,59}))?\s*([A-Za-zµ/]*)", re.ASCII)
 DECIMAL = {"": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "m": -3, "u": -6, "µ": -6, "n": -9, "p": -12}
@@ -44,14 +39,29 @@ LONGEST, DIGITS = 2000, 60
 
 
 @functools.cache
+def families() -> Mapping[str, tuple[str, ...]]:
+    """The names of all techniques, by family: of every module in its folder that is no helper.
+
+    >>> families()["decoding"][:3]
+    ('early-exit', 'skip-layers', 'contextual-sparsity')
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    for package in FAMILIES:
+        modules = {module.name for module in pkgutil.iter_modules(package.__path__)} - {*package.HELPERS}
+        further = {module.replace("_", "-") for module in modules} - {*package.ORDER}
+        found[package.__name__.rpartition(".")[2]] = (*package.ORDER, *sorted(further))
+    return found
+
+
+@functools.cache
 def names() -> tuple[str, ...]:
     """Every technique of the library."""
-    return tuple(name for family in FAMILIES.values() for name in family)
+    return tuple(name for members in families().values() for name in members)
 
 
 def family_of(name: str) -> str:
     """The family a technique belongs to."""
-    return next(family for family, members in FAMILIES.items() if name in members)
+    return next(family for family, members in families().items() if name in members)
 
 
 def technique_class(name: str) -> type[Technique]:
@@ -69,9 +79,9 @@ def technique_class(name: str) -> type[Technique]:
     """
     if name not in names():
         raise InputError(f"technique {quote(name)}: {nearest(name, names())}")
-    family = family_of(name)
-    module = import_module(f"symroof.techniques.{family}.{name.replace('-', '_')}")
-    return getattr(module, FAMILIES[family][name])
+    module = import_module(f"symroof.techniques.{family_of(name)}.{name.replace('-', '_')}")
+    kinds = (kind for kind in vars(module).values() if isinstance(kind, type) and issubclass(kind, Technique))
+    return next(kind for kind in kinds if getattr(kind, "name", "") == name)
 
 
 def technique(text: str) -> Technique:

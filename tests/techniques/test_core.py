@@ -28,7 +28,7 @@ from symroof.questions.payoff import LOSES, PAYS, SAME, counted, payoff
 from symroof.roof.costs import rate_values
 from symroof.roof.ledger import binding, combined, levels_of, machine_of, overhead, seconds_of
 from symroof.techniques.compression.quantize import Quantize
-from symroof.techniques.registry import FAMILIES, chain, family_of, names, technique, technique_class
+from symroof.techniques.registry import chain, families, family_of, names, technique, technique_class
 from symroof.techniques.technique import Example, Technique, exact, number, refuse_graph, word
 
 WIDTHS = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
@@ -205,7 +205,7 @@ def test_exact_tells_the_range() -> None:
 
 
 def test_the_registry_is_whole() -> None:
-    assert len(set(names())) == len(names()) == sum(len(members) for members in FAMILIES.values())
+    assert len(set(names())) == len(names()) == sum(len(members) for members in families().values())
     for name in names():
         kind = technique_class(name)
         assert (kind.name, kind.__module__) == (name, f"symroof.techniques.{family_of(name)}.{name.replace('-', '_')}")

@@ -1,10 +1,13 @@
 """Ceilings beyond two: efficiencies, launches, levels, energy."""
 
-TECHNIQUES: dict[str, str] = {
-    "efficiency": "Efficiency",
-    "launch-overhead": "LaunchOverhead",
-    "no-overlap": "NoOverlap",
-    "memory-levels": "MemoryLevels",
-    "energy": "EnergyModel",
-}
-"""Name on the command line, and its class; the module is the name with underscores."""
+ORDER = (
+    "efficiency",
+    "launch-overhead",
+    "no-overlap",
+    "memory-levels",
+    "energy",
+)
+"""The techniques as lists show them; one that is not named here stands behind them."""
+
+HELPERS: tuple[str, ...] = ()
+"""Modules of no technique; every other is one's, and has its name with underscores."""

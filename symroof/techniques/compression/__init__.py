@@ -1,10 +1,17 @@
 """Compression: fewer bits, fewer weights, smaller models."""
 
-TECHNIQUES: dict[str, str] = {
-    "quantize": "Quantize",
-    "sparsify": "Sparsify",
-    "prune-channels": "PruneChannels",
-    "distill": "Distill",
-    "low-rank": "LowRank",
-}
-"""Name on the command line, and its class; the module is the name with underscores."""
+ORDER = (
+    "quantize",
+    "sparsify",
+    "prune-channels",
+    "distill",
+    "low-rank",
+)
+"""The techniques as lists show them; one that is not named here stands behind them."""
+
+HELPERS: tuple[str, ...] = (
+    "layers",
+    "retype",
+    "selectors",
+)
+"""Modules of no technique; every other is one's, and has its name with underscores."""

@@ -1,11 +1,17 @@
 """Fast decoding: fewer layers, fewer neurons, several tokens per step."""
 
-TECHNIQUES: dict[str, str] = {
-    "early-exit": "EarlyExit",
-    "skip-layers": "SkipLayers",
-    "contextual-sparsity": "ContextualSparsity",
-    "expert-routing": "ExpertRouting",
-    "speculative": "Speculative",
-    "medusa": "Medusa",
-}
-"""Name on the command line, and its class; the module is the name with underscores."""
+ORDER = (
+    "early-exit",
+    "skip-layers",
+    "contextual-sparsity",
+    "expert-routing",
+    "speculative",
+    "medusa",
+)
+"""The techniques as lists show them; one that is not named here stands behind them."""
+
+HELPERS: tuple[str, ...] = (
+    "expected_distinct",
+    "verification",
+)
+"""Modules of no technique; every other is one's, and has its name with underscores."""

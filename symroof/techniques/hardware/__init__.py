@@ -1,9 +1,12 @@
 """Hardware: another device, or a unit beside it."""
 
-TECHNIQUES: dict[str, str] = {
-    "scale-hardware": "ScaleHardware",
-    "data-format": "DataFormat",
-    "pim": "Pim",
-    "resident-weights": "ResidentWeights",
-}
-"""Name on the command line, and its class; the module is the name with underscores."""
+ORDER = (
+    "scale-hardware",
+    "data-format",
+    "pim",
+    "resident-weights",
+)
+"""The techniques as lists show them; one that is not named here stands behind them."""
+
+HELPERS: tuple[str, ...] = ("unit",)
+"""Modules of no technique; every other is one's, and has its name with underscores."""

@@ -1,19 +1,25 @@
 """Compiler and system: fusion, memory management, batching, parallelism."""
 
-TECHNIQUES: dict[str, str] = {
-    "fuse": "Fuse",
-    "flash-attention": "FlashAttention",
-    "flash-decoding": "FlashDecoding",
-    "paged-cache": "PagedCache",
-    "offload": "Offload",
-    "mixed-batch": "MixedBatch",
-    "chunked-prefill": "ChunkedPrefill",
-    "ragged-batch": "RaggedBatch",
-    "prefix-cache": "PrefixCache",
-    "tensor-parallel": "TensorParallel",
-    "pipeline-parallel": "PipelineParallel",
-    "expert-parallel": "ExpertParallel",
-    "sequence-parallel": "SequenceParallel",
-    "data-parallel": "DataParallel",
-}
-"""Name on the command line, and its class; the module is the name with underscores."""
+ORDER = (
+    "fuse",
+    "flash-attention",
+    "flash-decoding",
+    "paged-cache",
+    "offload",
+    "mixed-batch",
+    "chunked-prefill",
+    "ragged-batch",
+    "prefix-cache",
+    "tensor-parallel",
+    "pipeline-parallel",
+    "expert-parallel",
+    "sequence-parallel",
+    "data-parallel",
+)
+"""The techniques as lists show them; one that is not named here stands behind them."""
+
+HELPERS: tuple[str, ...] = (
+    "parallelism",
+    "token_axes",
+)
+"""Modules of no technique; every other is one's, and has its name with underscores."""

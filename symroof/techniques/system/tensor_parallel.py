@@ -105,11 +105,11 @@ class TensorParallel(Linked):
             return replace(own, index=tensor.index * tensor.elements / own.elements) if tables else own
 
         cut = graph.map(space=space_of, tensor=part, access=shared)
-        heads = {symbols.h: symbols.h / n, symbols.k: symbols.k / n}
-        cut = replace(cut, definitions=counted_per_device(graph.definitions, heads))
+        own = {symbols.h: symbols.h / n, symbols.k: symbols.k / n}
+        cut = replace(cut, definitions=counted_per_device(graph.definitions, own))
         whole = reduced(self, cut, CUT, *link)
-        over_heads = by_kind(Kind.NORM) & reads(lambda access: access.tensor.parameter is Parameter.NORM and {*CUT} & {*access.tensor.axes})
-        if norms := ", ".join(operator.name for operator in select(whole, over_heads)):
+        heads = reads(lambda access: access.tensor.parameter is Parameter.NORM and not {*CUT}.isdisjoint(access.tensor.axes))
+        if norms := ", ".join(operator.name for operator in select(whole, by_kind(Kind.NORM) & heads)):
             text = f"tensor-parallel: {norms}: taken per head; a norm over all heads would sum a number per row, not counted"
             whole = replace(whole, conventions=(*whole.conventions, Convention(self.name, text)))
         return _gathered(whole, *link)
