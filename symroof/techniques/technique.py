@@ -113,7 +113,6 @@ class Fact(StrEnum):
     ONE_PART = "attention over each context in one part"
     NO_CHUNK = "a step without chunks of prompts"
     ONE_LENGTH = "sequences of one length"
-    WHOLE_QUERIES = "queries of a prompt that read the cache together"
     WHOLE_MATRICES = "weights that are whole on every device"
     NO_PAGES = "a cache that is not in pages yet"
     WHOLE_PROMPT = "prompts that are on one device"

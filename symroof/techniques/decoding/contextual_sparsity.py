@@ -89,7 +89,7 @@ class ContextualSparsity(Technique):
     def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
         changed = graph
         if HEADS in self.axes:
-            self.require(graph, Fact.WHOLE_QUERIES)
+            self.require(graph, Fact.ONE_CONTEXT)
         for axes in self.axes:
             if not any(_chooses(operator, axes) for block in layers(graph) for operator in block.operators):
                 what = "no dense MLP: its neurons are experts already" if axes == NEURONS else "no attention over KV heads"

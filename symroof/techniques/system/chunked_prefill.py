@@ -52,7 +52,7 @@ class ChunkedPrefill(Technique):
     source = "arXiv:2308.16369"
     phases = ("prefill",)
     requires = frozenset({Fact.WHOLE_PROMPT, Fact.WHOLE_CACHE, Fact.ONE_LENGTH})
-    removes = frozenset({Fact.ONE_CONTEXT, Fact.WHOLE_QUERIES, Fact.NO_CHUNK})
+    removes = frozenset({Fact.ONE_CONTEXT, Fact.NO_CHUNK})
     example = Example(phase="prefill", part="up_proj", over="chunk", inputs={"seq_len": 2048}, at=512)
 
     chunk: Number = number(symbols.s_k)

@@ -55,7 +55,7 @@ class PrefixCache(Technique):
     summary = "a prefix that sequences share is computed and kept once, and read once per batch"
     survey = "5.2"
     source = "arXiv:2402.05099"
-    requires = frozenset({Fact.WHOLE_PROMPT, Fact.WHOLE_BATCH, Fact.WHOLE_STEP, Fact.NO_CHUNK})
+    requires = frozenset({Fact.WHOLE_PROMPT, Fact.WHOLE_BATCH, Fact.WHOLE_STEP, Fact.WHOLE_CACHE, Fact.NO_CHUNK})
     removes = frozenset({Fact.ONE_CONTEXT, Fact.OWN_CONTEXT})
     example = Example(part="total", over="batch", settings={"share": 0.75}, inputs={"seq_len": 4096})
 
