@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import pkgutil
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -28,7 +29,7 @@ from symroof.questions.payoff import LOSES, PAYS, SAME, counted, payoff
 from symroof.roof.costs import rate_values
 from symroof.roof.ledger import binding, combined, levels_of, machine_of, overhead, seconds_of
 from symroof.techniques.compression.quantize import Quantize
-from symroof.techniques.registry import chain, families, family_of, names, technique, technique_class
+from symroof.techniques.registry import FAMILIES, chain, families, family_of, names, technique, technique_class
 from symroof.techniques.technique import Example, Technique, exact, number, refuse_graph, word
 
 WIDTHS = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
@@ -205,6 +206,8 @@ def test_exact_tells_the_range() -> None:
 
 
 def test_the_registry_is_whole() -> None:
+    for package in FAMILIES:
+        assert {*package.HELPERS} <= {module.name for module in pkgutil.iter_modules(package.__path__)}
     assert len(set(names())) == len(names()) == sum(len(members) for members in families().values())
     for name in names():
         kind = technique_class(name)

@@ -9,9 +9,5 @@ ORDER = (
 )
 """The techniques as lists show them; one that is not named here stands behind them."""
 
-HELPERS: tuple[str, ...] = (
-    "layers",
-    "retype",
-    "selectors",
-)
+HELPERS: tuple[str, ...] = ("selectors",)
 """Modules of no technique; every other is one's, and has its name with underscores."""

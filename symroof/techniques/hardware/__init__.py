@@ -8,5 +8,5 @@ ORDER = (
 )
 """The techniques as lists show them; one that is not named here stands behind them."""
 
-HELPERS: tuple[str, ...] = ("unit",)
+HELPERS: tuple[str, ...] = ()
 """Modules of no technique; every other is one's, and has its name with underscores."""
