@@ -1,9 +1,10 @@
 # %% [markdown]
 # # 12. A whole generation in closed form
 #
-# A prompt of $S$ tokens is read, then $n$ tokens are generated one by one; step $i$ looks back on $S + i$ tokens, its
-# own included. The sum of all $n$ steps is a step at the mean context, times $n$: exactly, as long as no operator
-# changes its bound on the way. Where one does, the sum splits there, and the mean alone says too little.
+# A prompt of $S$ tokens is read, which gives the first of $n$ tokens; $m = n - 1$ decode steps give the others, one by one;
+# step $i$ looks back on $S + i$ tokens, the one it reads included. The sum of all $m$ steps is a step at the mean context,
+# times $m$: exactly, as long as no operator changes its bound on the way. Where one does, the sum splits there, and the
+# mean alone says too little.
 
 # %%
 from matplotlib.figure import Figure
@@ -36,11 +37,11 @@ assert expand(line - (high - low + 1) * (alpha + beta * (low + high) / 2)) == 0
 print("sum of a line:", factor(line))
 
 # %% [markdown]
-# **Theorem.** Let $B(t) = B_0 + B_1 t$ be the bytes of a decode step and $T(t)$ its time. All $n$ steps move
-# $$n B_0 + B_1\left(n S + \frac{n (n + 1)}{2}\right)$$
-# bytes. $T$ is convex and made of lines $\alpha_j + \beta_j t$, one per regime; the $n$ steps take
-# $$\sum_j m_j (\alpha_j + \beta_j \bar t_j) \;\ge\; n\,T\!\left(S + \frac{n + 1}{2}\right),$$
-# where $m_j$ of the contexts $S + 1 \ldots S + n$ are on regime $j$, with mean $\bar t_j$. On one regime both agree.
+# **Theorem.** Let $B(t) = B_0 + B_1 t$ be the bytes of a decode step and $T(t)$ its time. All $m = n - 1$ steps move
+# $$m B_0 + B_1\left(m S + \frac{m (m + 1)}{2}\right)$$
+# bytes. $T$ is convex and made of lines $\alpha_j + \beta_j t$, one per regime; the $m$ steps take
+# $$\sum_j m_j (\alpha_j + \beta_j \bar t_j) \;\ge\; m\,T\!\left(S + \frac{m + 1}{2}\right),$$
+# where $m_j$ of the contexts $S + 1 \ldots S + m$ are on regime $j$, with mean $\bar t_j$. On one regime both agree.
 #
 # *Proof.* Each operator takes the larger of two lines in $t$, $F / P$ and $B / BW$: a convex function made of lines,
 # and so is the sum of such. The contexts on a regime are consecutive whole numbers, so the lemma sums them; one on
@@ -49,9 +50,10 @@ print("sum of a line:", factor(line))
 # %%
 B = letters.byte_count()
 B_1, B_0 = B.expand().coeff(t), B.expand().coeff(t, 0)
-traffic = n * B_0 + B_1 * (n * S + n * (n + 1) / 2)
-assert simplify(polynomial_sum(B, t, S + 1, S + n) - traffic) == 0
-assert simplify(traffic - n * B.subs(t, S + (n + 1) / 2)) == 0, "n steps at the mean context"
+m = n - 1
+traffic = m * B_0 + B_1 * (m * S + m * (m + 1) / 2)
+assert simplify(polynomial_sum(B, t, S + 1, S + m) - traffic) == 0
+assert simplify(traffic - m * B.subs(t, S + (m + 1) / 2)) == 0, "m steps at the mean context"
 print("B0 =", factor(B_0), "\nB1 =", factor(B_1))
 
 # %% [markdown]
@@ -61,15 +63,15 @@ print("B0 =", factor(B_0), "\nB1 =", factor(B_1))
 
 # %%
 def added(model, prompt, tokens, device, **inputs):
-    """Seconds and bytes of the decode steps, one after the other."""
-    steps = (model.decode(seq_len=prompt + i, **inputs) for i in range(1, tokens + 1))
+    """Seconds and bytes of the decode steps, one after the other; the first token is the prompt's."""
+    steps = (model.decode(seq_len=prompt + i, **inputs) for i in range(1, tokens))
     totals = [symroof.analyze(step, device).total for step in steps]
     return Add(*(one.time_expr for one in totals)), Add(*(one.byte_count() for one in totals))
 
 
 for device in ("a100-sxm-80gb", "h100-sxm"):
-    found = symroof.generation(model, prompt=512, tokens=32, hardware=device, batch=1, **SIXTEEN)
-    assert (found.decode_time, found.decode_traffic) == added(model, 512, 32, device, batch=1, **SIXTEEN)
+    found = symroof.generation(model, prompt=512, tokens=33, hardware=device, batch=1, **SIXTEEN)
+    assert (found.decode_time, found.decode_traffic) == added(model, 512, 33, device, batch=1, **SIXTEEN)
     assert simplify(found.traffic_formula - traffic.xreplace(model.decode(batch=1, **SIXTEEN).values)) == 0
     prefill = symroof.analyze(model.prefill(batch=1, seq_len=512, **SIXTEEN), device).total
     assert (found.prefill_time, found.prefill_traffic) == (prefill.time_expr, prefill.byte_count())
@@ -95,25 +97,25 @@ print("slopes:", diff(before, t), "and", diff(after, t), "s per token; ratio", f
 assert symroof.regimes(glm.decode(**plain), over="seq_len", hardware=cpu).knees == (128,)
 
 for inputs, prompt, tokens, parts in (
-    (flash, 50, 24, 2),  # 62 is the last context before the knee, 63 the first after it
-    (flash, 61, 1, 1),
-    (flash, 62, 1, 1),
-    (plain, 120, 16, 2),  # 128 is the knee itself
-    (plain, 127, 1, 1),
-    (plain, 128, 1, 1),
+    (flash, 50, 25, 2),  # 62 is the last context before the knee, 63 the first after it
+    (flash, 61, 2, 1),
+    (flash, 62, 2, 1),
+    (plain, 120, 17, 2),  # 128 is the knee itself
+    (plain, 127, 2, 1),
+    (plain, 128, 2, 1),
 ):
     found = symroof.generation(glm, prompt=prompt, tokens=tokens, hardware=cpu, **inputs)
     assert (found.decode_time, found.decode_traffic) == added(glm, prompt, tokens, cpu, **inputs)
     assert len(found.parts) == parts
-    assert sum(part.last - part.first + 1 for part in found.parts) == tokens
+    assert sum(part.last - part.first + 1 for part in found.parts) == tokens - 1
     print(prompt, "+", tokens, "tokens: contexts", *(f"{part.first}-{part.last}" for part in found.parts), "agree")
 
 # %% [markdown]
-# Over 4000 tokens, against a plain loop over the larger of the two lines (time is convex), the mean context, and the
+# Over 4000 steps, against a plain loop over the larger of the two lines (time is convex), the mean context, and the
 # first regime carried on.
 
 # %%
-found = symroof.generation(glm, prompt=32, tokens=4000, hardware=cpu, **flash)
+found = symroof.generation(glm, prompt=32, tokens=4001, hardware=cpu, **flash)
 assert found.decode_time == sum(max(before.subs(t, i), after.subs(t, i)) for i in range(33, 4033))
 at_mean = 4000 * over_context.time(32 + Integer(4001) / 2)
 carried_on = polynomial_sum(before, t, Integer(33), Integer(4032))
@@ -136,8 +138,8 @@ axes.legend(loc="upper left", frameon=False)
 figure
 
 # %% [markdown]
-# **What it means.** On a data-centre GPU decode stays on one regime, so "n steps at the mean context" is exact. The
-# cache costs $n S + n^2 / 2$ reads of a token's rows on top of $n$ reads of the weights. On a device with a low ridge
+# **What it means.** On a data-centre GPU decode stays on one regime, so "m steps at the mean context" is exact. The
+# cache costs $m S + m^2 / 2$ reads of a token's rows on top of $m$ reads of the weights. On a device with a low ridge
 # and a narrow cache shared by many heads, look for a knee first: the mean is then a lower bound (a close one), and
 # one regime carried on can be far off.
 #

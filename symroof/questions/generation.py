@@ -1,7 +1,8 @@
 """Sums over generation: a prompt of S tokens, then n tokens one by one, in closed form.
 
-Prefill reads the prompt; decode step i has a context of ``S + i`` tokens, the one it generates included,
-for i = 1 ... n. Every cost of a decode step is a polynomial in the context on each of its regimes (a window
+Prefill reads the prompt and gives the first token; decode step i has a context of ``S + i`` tokens, the one it reads
+included, for i = 1 ... n - 1. A step that completes several tokens of a sequence, as speculative decoding does, counts for
+each of them by its share. Every cost of a decode step is a polynomial in the context on each of its regimes (a window
 that fills up ends one), and a sum of a polynomial over whole numbers has a closed form (Faulhaber).
 """
 
@@ -101,7 +102,9 @@ class Generation:
 def generation(
     model: Model, *, prompt: int, tokens: int, hardware: Device | str | Path, techniques: Sequence[Technique] = (), **inputs: object
 ) -> Generation:
-    """Time and traffic of a prompt and n generated tokens, in closed form.
+    """Time and traffic of a prompt and n generated tokens, in closed form: prefill and n - 1 decode steps.
+
+    What a technique needs a prompt for besides, as a draft model of its own does, is part of prefill.
 
     Parameters
     ----------
@@ -131,21 +134,22 @@ def generation(
     of_phase = {phase: [one for one in techniques if phase in one.phases] for phase in PHASES}
     prefill = model.step(Options("prefill", seq_len=prompt, **inputs))  # pyright: ignore[reportArgumentType]
     before = analyze(prefill.apply(*of_phase["prefill"]), device)
+    beside = [analyze(step, device).total for technique in of_phase["decode"] for step in technique.prefills(prefill)]
     decode = model.step(Options("decode", **inputs)).apply(*of_phase["decode"])  # pyright: ignore[reportArgumentType]
     over_context = _regimes(model, decode, device, of_phase["decode"])
-    low, high = Integer(prompt + 1), Integer(prompt + tokens)
+    low, high = Integer(prompt + 1), Integer(prompt + tokens - 1)
     in_letters, where = _traffic(decode, low, high)
     return Generation(
         prompt,
         tokens,
-        before.total.time_expr,
-        before.total.byte_count(),
+        Add(before.total.time_expr, *(total.time_expr for total in beside)),
+        Add(before.total.byte_count(), *(total.byte_count() for total in beside)),
         tuple(_parts(over_context, low, high)),
         substitute(in_letters, {symbols.S: Integer(prompt), symbols.n: Integer(tokens)}),
         in_letters,
         (
             *_both(before.step.statements, decode.statements),
-            "step i of n has a context of S + i tokens; prefill reads the S of the prompt",
+            "prefill reads the S tokens of the prompt and gives the first; decode step i of n - 1 has a context of S + i tokens",
             *where,
         ),
     )
@@ -177,13 +181,14 @@ def _traffic(decode: Step, low: Expr, high: Expr) -> tuple[Expr, list[str]]:
     for span in found:
         end = floor(span.high)
         if start <= high and low <= end:
-            traffic = substitute(Add(*(one.traffic for one in on_branch(whole, span.branch))), values)
+            moved = Add(*(cost.traffic for cost in on_branch(whole, span.branch))) / decode.symbolic.tokens
+            traffic = substitute(moved, values)
             first = symbols.S + 1 if start <= low else start
-            last = symbols.S + symbols.n if high <= end else end
+            last = symbols.S + symbols.n - 1 if high <= end else end
             sums.append(polynomial_sum(traffic, t.symbol, first, last))
         start = end + 1
     where = [
-        f"S + n <= {one.high}" if high <= one.high else f"S >= {one.high}" if low > one.high else f"S <= {one.high} <= S + n"
+        f"S + n - 1 <= {one.high}" if high <= one.high else f"S >= {one.high}" if low > one.high else f"S <= {one.high} <= S + n - 1"
         for one in found[:-1]
     ]
     return Add(*sums).expand(), [f"the formula of decode traffic is for {one}" for one in where]

@@ -70,7 +70,7 @@ def required(
     step : with every other input given as a number.
     over : the variable to solve for: "bandwidth", "peak", "batch", "seq_len", "weight_bits", ...
     hardware : the device whose other figures are kept.
-    target_time : seconds the step may take.
+    target_time : seconds the step may take for every token of a sequence that it generates, one but for speculation.
     target_rate : instead, tokens (decode) or sequences (prefill) per second to be reached.
 
     Raises

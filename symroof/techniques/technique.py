@@ -238,6 +238,11 @@ class Technique(ABC):
         """The facts that hold no more after this very one: `removes`, or fewer where that depends on its parameters."""
         return self.removes
 
+    def prefills(self, prompt: Step) -> tuple[Step, ...]:
+        """Further steps that a prompt takes because of the technique, as the prefill of a draft model; none for most."""
+        del prompt
+        return ()
+
     def on_graph(self, graph: Graph) -> Graph:
         """The graph after the technique; for one that needs the model, an error."""
         given, defined = self.parameters(graph)

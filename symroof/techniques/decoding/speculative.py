@@ -86,6 +86,9 @@ class Speculative(Technique):
     def check(self, step: Step) -> None:
         require_exact(self.name, step)
 
+    def prefills(self, prompt: Step) -> tuple[Step, ...]:
+        return (load_model(self.draft).step(replace(prompt.options, mla="auto")),) if self.draft else ()
+
     def on_graph(self, graph: Graph) -> Graph:
         if self.draft:
             raise refuse_graph(self)
