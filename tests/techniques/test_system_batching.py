@@ -340,3 +340,44 @@ def test_they_chain_with_quantization_in_either_order() -> None:
         orders = [plain.apply(*chain(texts)) for texts in ([text, "quantize:weights=4,kv=8"], ["quantize:weights=4,kv=8", text])]
         assert counts(orders[0]) == counts(orders[1])
         assert symroof.analyze(orders[0], A100).total.time_expr == symroof.analyze(orders[1], A100).total.time_expr
+
+
+FOUND = [
+    ("opt-6.7b", "prefill", {"batch": 1, "seq_len": 16}, "contextual-sparsity:share=1/10", "chunked-prefill:chunk=4", 5909402510.95),
+    ("opt-6.7b", "decode", {"batch": 8, "seq_len": 16}, "contextual-sparsity:share=1/10", "mixed-batch:chunk=4", 3082448958.97),
+]
+
+
+@pytest.mark.parametrize(("model", "phase", "inputs", "first", "second", "read"), FOUND)
+def test_neurons_are_those_of_the_tokens_that_share_a_read(
+    model: str, phase: str, inputs: dict[str, int], first: str, second: str, read: float
+) -> None:
+    """Own count: ``32 n d f w / 8`` times ``1 - (9/10)^T``, of a chunk's 4 tokens read 4 times, of 8 + 4 tokens read once."""
+    for texts in ([first, second], [second, first]):
+        found = step(model, phase, **inputs).apply(*chain(texts)).graph["up_proj"].byte_count(Storage.WEIGHT) * 32
+        assert float(found) == pytest.approx(read, rel=1e-3)
+
+
+def test_queries_of_a_decode_step_read_a_shared_prefix_once() -> None:
+    plain = step("llama-3-8b", batch=256, seq_len=8192)
+    guess = "speculative:acceptance=0.8,length=1,draft_cost=0"
+    for texts in ([guess, "flash-attention"], ["flash-attention", guess]):
+        made = symroof.analyze(plain.apply(*chain([*texts, "prefix-cache:share=0.875"])), "h100-sxm").graph
+        rows = Rational(7, 8) * (8192 + 1)
+        assert made["fused_attention.prefix"].byte_count(Storage.KV_CACHE) == rows * 2 * 8 * 128 * 2
+
+
+def test_a_chunk_behind_a_prefix_sees_all_of_it() -> None:
+    """Own count: the prefix's 256 rows for each of 6 chunks of 128, the 768 that follow up to each chunk's last."""
+    whole = step("llama-2-7b", "prefill", batch=1, seq_len=1024).apply(*chain(["prefix-cache:share=1/4", "chunked-prefill:chunk=128"]))
+    rows = {"prefix": 6 * 256, "suffix": sum(range(128, 769, 128))}
+    for part, expected in rows.items():
+        assert whole[f"qk_matmul.{part}"].byte_count(Storage.KV_CACHE) == expected * 32 * 128 * 2
+    with pytest.raises(InputError, match="must come before chunked-prefill"):
+        step("llama-2-7b", "prefill", batch=1, seq_len=1024).apply(*chain(["chunked-prefill:chunk=128", "prefix-cache:share=1/4"]))
+
+
+def test_devices_of_a_chain_multiply_and_it_says_so() -> None:
+    both = step("mixtral-8x7b-v0.1", batch=64, seq_len=64).apply(*chain(["tensor-parallel:degree=8", "expert-parallel:degree=8"]))
+    assert both.graph.devices == 64
+    assert any("8 of tensor-parallel x 8 of expert-parallel" in line for line in both.statements)
