@@ -18,7 +18,7 @@ from symroof.architectures.options import Options
 from symroof.conventions import Convention
 from symroof.errors import InputError, quote
 from symroof.operators.attention import CACHE, QUERY, SCORES
-from symroof.operators.facts import Kind, Parameter, Role
+from symroof.operators.facts import BlockRole, Kind, Parameter, Role
 from symroof.operators.graph import Block, Graph
 from symroof.operators.linear import linear, parse
 from symroof.operators.operator import Direction, Operator, Work
@@ -51,7 +51,7 @@ class ViewerGraph(Graph):
 
     @property
     def _layers(self) -> list[Block]:
-        return [block for block in self.blocks if block.name == "layer"]
+        return [block for block in self.blocks if block.role is BlockRole.LAYER]
 
     def weight_memory(self) -> Expr:
         """Weights of the linear layers, without embedding and LM head (sic)."""

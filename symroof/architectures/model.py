@@ -20,12 +20,13 @@ from symroof.architectures.quantization import UNQUANTIZED_BITS, Quantization, r
 from symroof.architectures.step import Step
 from symroof.errors import ConfigError, nearest, quote
 from symroof.files import is_folder, is_readable
+from symroof.operators.facts import Parameter, Role
 from symroof.operators.graph import Graph
 from symroof.operators.tensor import Storage, Tensor
 from symroof.units import BYTE, quantity
 
-ONE_KIND = 3
-"""Blocks of a model with one kind of layer: embedding, layer, head."""
+OPERATORS_OWN = frozenset({Parameter.MATRIX, Parameter.ROUTER, Parameter.HEAD, Parameter.NORM, Parameter.BIAS, Parameter.FILTER})
+"""Weights that go by the name of their operator; others have names of their own."""
 
 
 @dataclass(frozen=True)
@@ -131,26 +132,25 @@ class Model:
     @property
     def _table(self) -> Tensor | None:
         """The token embedding, where nothing but the look-up reads it."""
-        reading = [
-            operator.name for operator, _ in self._reference for access in operator.reads if access.tensor.name == "embedding.weight"
-        ]
-        if reading != ["embedding"]:
+        lookups = [operator for operator, _ in self._reference if operator.role is Role.EMBEDDING]
+        if not lookups or not self.architecture.generative:
             return None
-        return next(access.tensor for access in self._reference["embedding"].reads)
+        table = lookups[0].reads[0].tensor
+        readers = [operator for operator, _ in self._reference if any(access.tensor is table for access in operator.reads)]
+        return table if readers == lookups[:1] else None
 
     @property
     def parameters_per_part(self) -> dict[str, int]:
         """Parameters of each operator that owns weights, over all layers of its kind."""
         parts: dict[str, int] = {}
         counted: set[Tensor] = set()
-        several = len(self._reference.blocks) > ONE_KIND
-        for block in self._reference.blocks:
-            prefix = f"{block.name}." if several and block.name not in ("embedding", "head") else ""
-            for tensor in block.tensors():
+        for operator, count in self._reference:
+            for tensor in (access.tensor for access in operator.reads):
                 if tensor.storage is Storage.WEIGHT and tensor not in counted:
                     counted.add(tensor)
-                    part = prefix + tensor.name.rsplit(".", 1)[0]
-                    parts[part] = parts.get(part, 0) + int(block.count * tensor.elements)
+                    own = tensor.parameter in OPERATORS_OWN or operator.role is Role.EMBEDDING
+                    part = operator.name if own else operator.prefix + tensor.name
+                    parts[part] = parts.get(part, 0) + int(count * tensor.elements)
         return parts
 
     @property

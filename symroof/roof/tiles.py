@@ -8,7 +8,8 @@ from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.errors import InputError
 from symroof.hardware.device import Device
-from symroof.operators.attention import FUSED, tile_bytes
+from symroof.operators.attention import tile_bytes
+from symroof.operators.facts import Role
 from symroof.operators.operator import Operator
 from symroof.symbols import Values, substitute
 
@@ -25,7 +26,7 @@ def on_chip(step: Step) -> dict[Operator, Expr]:
     used = set(definitions).union(*(definition.free_symbols for definition in definitions.values()))
     if symbols.B_r not in used:
         return {}
-    attention = (operator for operator, _ in step.symbolic if FUSED in operator.name.split("."))
+    attention = (operator for operator, _ in step.symbolic if operator.role is Role.ATTENTION)
     return {operator: tile_bytes(operator, symbols.B_r, symbols.B_c).expand() for operator in attention}
 
 

@@ -192,4 +192,4 @@ def _transfer(operator: Operator, way: str, access: Access, copy: Tensor, severa
     here, there = Access(access.tensor, access.axes if access.tensor.storage is Storage.KV_CACHE else ()), Access(copy)
     name = f"{operator.name}.{way}" + (f".{access.tensor.name}" if several else "")
     reads, writes = ((here,), (there,)) if way == "send" else ((there,), (here,))
-    return Operator(name, Kind.TRANSFER, access.tensor.space, (), reads, writes, role=Role.COMMUNICATION).made_from(operator)
+    return Operator(name, Kind.TRANSFER, access.tensor.space, (), reads, writes, role=Role.COMMUNICATION, linear_in=1).made_from(operator)
