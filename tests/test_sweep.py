@@ -16,8 +16,9 @@ pytest.importorskip("dask")
 import xarray
 
 from symroof.architectures.config import catalogue
-from symroof.sweeps.plan import request
-from symroof.sweeps.request import Request
+from symroof.sweeps import run as running
+from symroof.sweeps.grid import Chunk
+from symroof.sweeps.plan import plan
 from symroof.sweeps.sweep import sweep
 
 SMALL = {"batch": [1, 7, 300], "seq_len": [1, 100, 5000], "weight_bits": [4, 8, 16]}
@@ -28,7 +29,7 @@ DEVICES = ["a100-sxm-80gb", "h100-sxm"]
 @pytest.fixture
 def chunked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks so small that every sweep has many."""
-    monkeypatch.setattr("symroof.sweeps.request.CHUNK", 10)
+    monkeypatch.setattr("symroof.sweeps.grid.CHUNK", 10)
 
 
 @pytest.mark.slow
@@ -155,7 +156,7 @@ def test_the_same_arrays_wherever(how: dict[str, object], per: str, monkeypatch:
     if how == {"scheduler": "processes"} and per == "operator":
         pytest.skip("one start of processes is enough")
     arguments = (MODELS, DEVICES, SMALL)
-    chunks = request(*arguments, per=per).chunk_count
+    chunks = plan(*arguments, per=per).sweep(None).chunk_count
     assert chunks >= 18
     there = sweep(*arguments, per=per, **how)
     monkeypatch.undo()
@@ -178,26 +179,22 @@ def test_a_cluster_that_loses_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
         pids = client.run(os.getpid)
         killed: list[int] = []
         evaluated = 0
-        import symroof.sweeps.sweep as module
+        original = running.evaluated
 
-        original = module.evaluated
-
-        def counting(asked, chunks, keep, **options):
-            def count(chunk, found):
-                nonlocal evaluated
+        def counting(*arguments, **options):
+            nonlocal evaluated
+            for chunk, metrics in original(*arguments, **options):
                 evaluated += 1
                 if evaluated == 20:
                     killed.append(next(iter(pids.values())))
                     os.kill(killed[0], signal.SIGKILL)
-                keep(chunk, found)
-
-            original(asked, chunks, count, **options)
+                yield chunk, metrics
 
         with monkeypatch.context() as patch:
-            patch.setattr(module, "evaluated", counting)
+            patch.setattr(running, "evaluated", counting)
             survived = sweep(*arguments, scheduler=client)
         assert killed
-        assert evaluated == request(*arguments).chunk_count == 80
+        assert evaluated == plan(*arguments).sweep(None).chunk_count == 80
     monkeypatch.undo()
     expected = sweep(*arguments)
     for one in (there, by_address, lazy, survived):
@@ -258,7 +255,7 @@ def test_numba_is_numpy() -> None:
     ],
 )
 def test_what_makes_no_sense_is_refused_before_any_work(change: dict[str, object], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Request, "evaluate", lambda *_: pytest.fail("work had started"))
+    monkeypatch.setattr(Chunk, "evaluate", lambda *_: pytest.fail("work had started"))
     arguments = {"models": "llama-2-7b", "hardware": "a100-sxm-80gb", "over": {"batch": [1, 2]}, "seq_len": 100} | change
     with pytest.raises(symroof.SymroofError, match=message) as error:
         sweep(**arguments)

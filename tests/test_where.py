@@ -158,7 +158,7 @@ def everything() -> list[dict[str, object]]:
 def test_reductions_are_those_of_brute_force(chunk: int, scheduler: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("xarray")
     records = everything()
-    monkeypatch.setattr("symroof.sweeps.request.CHUNK", chunk)
+    monkeypatch.setattr("symroof.sweeps.grid.CHUNK", chunk)
     allowed = [one for one in records if one["time"] < 0.05 and one["memory"] <= 80e9 and one["batch"] >= 8]
     expected = max(allowed, key=lambda one: one["throughput"])
     where = "latency < 50 ms and memory <= 80 GB and batch >= 8"

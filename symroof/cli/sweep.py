@@ -14,7 +14,6 @@ from symroof.cli.ranges import values_of
 from symroof.cli.values import Word
 
 PHASES = ("prefill", "decode")
-NAMES = ("time", "bound", "intensity", "throughput", "memory", "fits", "flops", "traffic", "performance")
 INPUTS = (
     click.option("--batch", type=SIZE, show_default="1", help="Sequences in the batch, where it is not swept over."),
     click.option("--seq-len", type=SIZE, help="Prompt length (prefill) or context length (decode), where it is not swept over."),
@@ -24,13 +23,24 @@ INPUTS = (
 )
 
 
+class MetricOption(click.Option):
+    """An option whose help names the metrics there are, when it is shown."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """The names and the help."""
+        from symroof.sweeps.metrics import METRICS
+
+        self.help = f"Of {', '.join(METRICS)}."
+        return super().get_help_record(ctx)
+
+
 @click.command(cls=Variadic, short_help="Many steps at once, as a labelled file; the best, the Pareto front.")
 @click.argument("model", nargs=-1, required=True)
 @click.option("--hardware", multiple=True, metavar="DEVICE ...", help="Names of `symroof devices` or TOML files.")
 @click.option("--over", multiple=True, metavar="VARIABLE=VALUES ...", help="As batch=1:256, seq_len=512,2048, batch=1:1024*2.")
 @click.option("--points", is_flag=True, help="The values are those of points, one after the other, not of a grid.")
 @click.option("--phase", multiple=True, type=Word(PHASES), metavar="prefill|decode ...", show_default="decode", help="One or both.")
-@click.option("--metric", multiple=True, metavar="NAME ...", help=f"Of {', '.join(NAMES)}.")
+@click.option("--metric", cls=MetricOption, multiple=True, metavar="NAME ...")
 @click.option("--per", type=Word(("total", "operator")), default="total", show_default=True, help="The whole step, or every operator.")
 @click.option("--minimize", metavar="METRIC", help="Only the point where it is least.")
 @click.option("--maximize", metavar="METRIC", help="Only the point where it is largest.")
@@ -58,7 +68,7 @@ def sweep(
     """Time, bound, throughput, memory and more of steps of MODEL... over all values of some variables."""
     reduced = [name for name, given in (("--minimize", minimize), ("--maximize", maximize), ("--pareto", pareto)) if given]
     _refuse(reduced, where, output, resume, options["per"])
-    asked = values_of(over)
+    values = values_of(over)
     from symroof.techniques.registry import chain
 
     options["techniques"] = chain(options["techniques"])
@@ -70,7 +80,7 @@ def sweep(
     if not reduced:
         from symroof.sweeps.sweep import sweep as evaluate
 
-        found = evaluate(model, devices, asked, output=output, resume=resume, **common)
+        points = evaluate(model, devices, values, output=output, resume=resume, **common)
     else:
         from symroof.sweeps import reduce
         from symroof.sweeps.writers import form_of, write_points
@@ -78,13 +88,13 @@ def sweep(
         if output is not None:
             form_of(output)
         if pareto:
-            found = reduce.pareto(model, devices, asked, pareto, where=where, **common)
+            points = reduce.pareto(model, devices, values, pareto, where=where, **common)
         else:
-            found = reduce.best(model, devices, asked, minimize=minimize or "", maximize=maximize or "", where=where, **common)
+            points = reduce.best(model, devices, values, minimize=minimize or "", maximize=maximize or "", where=where, **common)
         if output is not None:
-            write_points(found, output)
+            write_points(points, output)
     if output is None:
-        click.echo(Report((points_table(found),)).render(TEXT))
+        click.echo(Report((points_table(points),)).render(TEXT))
 
 
 def _refuse(reduced: list[str], where: str, output: Path | None, resume: bool, per: str) -> None:

@@ -9,7 +9,6 @@ import numpy as np
 from symroof.present.tabular import Column, Table
 
 SHOWN = 20
-_WORDS = {"bound": ("memory", "compute"), "fits": ("no", "yes")}
 
 
 def points_table(dataset: Any) -> Table:
@@ -29,8 +28,9 @@ def points_table(dataset: Any) -> Table:
     for name, variable in dataset.data_vars.items():
         values = variable.values[tuple(places)].tolist()
         unit = variable.attrs.get("units", "1")
-        if name in _WORDS:
-            cells[Column(name, fixed=True)] = ["-" if value != value else _WORDS[name][int(value)] for value in values]  # noqa: PLR0124
+        words = variable.attrs.get("flag_meanings", "").split()
+        if words:
+            cells[Column(name, fixed=True)] = ["-" if value != value else words[int(value)] for value in values]  # noqa: PLR0124
         else:
             cells[Column(name, unit, numeric=True, prefixed=unit != "FLOP/byte")] = [None if value != value else value for value in values]  # noqa: PLR0124
     rows = tuple(zip(*cells.values(), strict=True))

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
 from symroof.errors import InputError, quote
-from symroof.sweeps.request import Request
+from symroof.files import replacing
+from symroof.sweeps.grid import Sweep
 
 MANIFEST = "manifest.json"
 FORMAT = 1
@@ -27,8 +26,8 @@ class Parts:
     in it: what is there under its own name and adds up is whole.
     """
 
-    def __init__(self, output: Path, request: Request) -> None:
-        self.output, self.request = output, request
+    def __init__(self, output: Path, sweep: Sweep) -> None:
+        self.output, self.sweep = output, sweep
         self.folder = output.with_name(f"{output.name}.parts")
 
     @contextlib.contextmanager
@@ -48,20 +47,20 @@ class Parts:
             self._same(manifest)
         else:
             self.folder.mkdir(exist_ok=True)
-            whole_file(
-                manifest, json.dumps({"format": FORMAT, "request": self.request.digest, "chunks": self.request.chunk_count}).encode()
-            )
+            with replacing(manifest) as temporary:
+                content = {"format": FORMAT, "request": self.sweep.digest, "chunks": self.sweep.chunk_count}
+                temporary.write_text(json.dumps(content), encoding="utf-8")
         with self._locked():
-            for left in self.folder.glob("*.partial"):
-                left.unlink()
-            yield {number for number in range(self.request.chunk_count) if self.is_whole(number)} if resume else set()
+            for leftover in (*self.folder.glob(".*.partial"), *self.output.parent.glob(f".{self.output.name[:100]}.*.partial")):
+                shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+            yield {number for number in range(self.sweep.chunk_count) if self.is_whole(number)} if resume else set()
 
     def _same(self, manifest: Path) -> None:
         try:
             content = json.loads(manifest.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             raise InputError(f"{quote(str(manifest))} cannot be read: nothing to resume; delete the folder to start again") from None
-        if not isinstance(content, dict) or content.get("format") != FORMAT or content.get("request") != self.request.digest:
+        if not isinstance(content, dict) or content.get("format") != FORMAT or content.get("request") != self.sweep.digest:
             raise InputError(
                 f"{quote(str(self.folder))} belongs to another sweep (other models, values, metrics, engine or version): "
                 "repeat the interrupted one, or delete the folder"
@@ -89,14 +88,14 @@ class Parts:
         """Whether the chunk is there, complete, and as it was written."""
         try:
             with zipfile.ZipFile(self.path(number)) as archive:
-                names = {f"{name}.npy" for name in self.request.metrics}
+                names = {f"{name}.npy" for name in self.sweep.metrics}
                 return set(archive.namelist()) == names and archive.testzip() is None
         except (OSError, zipfile.BadZipFile, EOFError, NotImplementedError):
             return False
 
     def keep(self, number: int, arrays: Mapping[str, np.ndarray]) -> None:
         """Write a chunk."""
-        with replacing(self.path(number)) as stream:
+        with replacing(self.path(number)) as temporary, temporary.open("wb") as stream:
             np.savez(stream, allow_pickle=False, **arrays)
 
     def load(self, number: int) -> dict[str, np.ndarray]:
@@ -109,32 +108,10 @@ class Parts:
         """
         try:
             with np.load(self.path(number), allow_pickle=False) as archive:
-                return {name: archive[name] for name in self.request.metrics}
+                return {name: archive[name] for name in self.sweep.metrics}
         except (OSError, ValueError, KeyError, zipfile.BadZipFile):
             raise InputError(f"{quote(str(self.path(number)))} is damaged: run again with --resume") from None
 
     def remove(self) -> None:
         """Delete the folder."""
         shutil.rmtree(self.folder, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A file that appears under its name when it is complete and on the disk, or not at all."""
-    temporary = path.with_name(f"{path.name}.partial")
-    try:
-        with temporary.open("wb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
-
-
-def whole_file(path: Path, content: bytes) -> None:
-    """Write a small file in one step."""
-    with replacing(path) as stream:
-        stream.write(content)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
 from symroof.errors import InputError
+from symroof.sweeps.grid import Sweep
 from symroof.sweeps.metrics import METRICS
-from symroof.sweeps.request import Request
 
 OUTER = ("model", "hardware", "phase")
 POINT = "point"
@@ -28,50 +28,81 @@ def need(module: str, extra: str = "sweep") -> None:
         raise InputError(f"{module} is not installed; pip install 'symroof[{extra}]'")
 
 
-def dims(request: Request, name: str = "") -> tuple[str, ...]:
+def dims(sweep: Sweep) -> tuple[str, ...]:
     """The names of the dimensions."""
-    inner = (POINT,) if request.points else tuple(one.name for one in request.axes)
-    return (*OUTER, *inner, *(("operator",) if request.operators else ()))
+    inner = (POINT,) if sweep.points else tuple(axis.name for axis in sweep.axes)
+    return (*OUTER, *inner, *(("operator",) if sweep.operators else ()))
 
 
-def dtype(request: Request, name: str) -> np.dtype:
+def dtype(sweep: Sweep, name: str) -> np.dtype:
     """The type of a metric; a float where an operator is missing in a model, which shows as not a number."""
-    missing = request.operators is not None and any(len(cell.parts) < len(request.operators) for cell in request.cells)
-    return np.dtype(np.float64 if missing else {"bound": np.int8, "fits": np.bool_}.get(name, np.float64))
+    operators = sweep.operators
+    missing = operators is not None and any(len(scenario.programs) < len(operators) for scenario in sweep.scenarios)
+    return np.dtype(np.float64) if missing else METRICS[name].dtype
 
 
-def coordinates(request: Request) -> dict[str, Any]:
+def coordinates(sweep: Sweep) -> dict[str, Any]:
     """Coordinates with meaning and unit."""
-    found: dict[str, Any] = {
-        "model": ("model", list(request.models)),
-        "hardware": ("hardware", list(request.hardware)),
-        "phase": ("phase", list(request.phases)),
+    labels: dict[str, Any] = {
+        "model": ("model", list(sweep.models)),
+        "hardware": ("hardware", list(sweep.hardware)),
+        "phase": ("phase", list(sweep.phases)),
     }
-    for one in request.axes:
-        found[one.name] = (POINT if request.points else one.name, one.values, {"units": one.unit, "long_name": one.meaning})
-    if request.operators:
-        found["operator"] = ("operator", list(request.operators))
-    return found
+    for axis in sweep.axes:
+        labels[axis.name] = (POINT if sweep.points else axis.name, axis.values, {"units": axis.unit, "long_name": axis.meaning})
+    if sweep.operators:
+        labels["operator"] = ("operator", list(sweep.operators))
+    return labels
 
 
-def described(request: Request, name: str) -> dict[str, Any]:
+def described(sweep: Sweep, name: str) -> dict[str, Any]:
     """Unit, meaning and, where they are short, the formula of a variable."""
     metric = METRICS[name]
-    meaning = metric.meaning + (", of all occurrences of the operator" if request.operators and name not in ("bound", "intensity") else "")
-    found: dict[str, Any] = {"units": metric.unit, "long_name": meaning}
-    if name == "bound":
-        found |= {"flag_values": np.array([0, 1], dtype=np.int8), "flag_meanings": "memory compute"}
-    formulas = {str(part.expressions[part.outputs.index(name)]) for cell in request.cells for part in cell.parts if name in part.outputs}
-    if len(formulas) == 1 and len(text := next(iter(formulas))) <= 200:
-        found["formula"] = text
-    return found
+    meaning = metric.meaning + (", of all occurrences of the operator" if sweep.operators and metric.adds_up else "")
+    attributes: dict[str, Any] = {"units": metric.unit, "long_name": meaning}
+    if metric.words:
+        attributes |= {"flag_values": np.array([0, 1], dtype=np.int8), "flag_meanings": " ".join(metric.words)}
+    formulas = {scenario.formulas.get(name) for scenario in sweep.scenarios}
+    if len(formulas) == 1 and (text := formulas.pop()):
+        attributes["formula"] = text
+    return attributes
 
 
-def dataset(request: Request, arrays: Mapping[str, Any]) -> Any:
+def dataset(sweep: Sweep, arrays: Mapping[str, Any]) -> Any:
     """The arrays, of numpy or of Dask, under their labels."""
     need("xarray")
     import xarray
 
-    names = dims(request)
-    variables = {name: (names, array, described(request, name)) for name, array in arrays.items()}
-    return xarray.Dataset(variables, coordinates(request), {**request.attributes, "engine": request.engine})
+    names = dims(sweep)
+    variables = {name: (names, array, described(sweep, name)) for name, array in arrays.items()}
+    return xarray.Dataset(variables, coordinates(sweep), {**sweep.attributes, "engine": sweep.engine})
+
+
+def lazily(sweep: Sweep, fetch: Callable[[int], Mapping[str, np.ndarray]] | None = None) -> Any:
+    """The Dataset of a sweep as Dask arrays, with nothing computed yet: one task a chunk.
+
+    Parameters
+    ----------
+    fetch : gives a chunk's metrics by its number; left out, they are computed.
+
+    >>> from symroof.sweeps.plan import plan
+    >>> lazy = lazily(plan("llama-2-7b", "a100-sxm-80gb", {"batch": range(1, 9)}, seq_len=1024).sweep(None))
+    >>> lazy.time.chunks is not None, round(float(lazy.time.sel(batch=8).compute().item()), 6)
+    (True, 0.008665)
+    """
+    need("dask")
+    import dask.array
+
+    tail = () if sweep.operators is None else ((len(sweep.operators),),)
+    blocks = (*(((1,) * length) for length in sweep.outer), *sweep.blocks, *tail)
+    counts = tuple(len(lengths) for lengths in blocks)
+
+    def block(block_id: tuple[int, ...] | None = None) -> np.ndarray:
+        assert block_id is not None
+        number = int(np.ravel_multi_index(block_id[1:], counts))
+        metrics = fetch(number) if fetch else sweep.chunk(number).evaluate()
+        return np.stack([np.asarray(metrics[name], dtype=np.float64)[None, None, None] for name in sweep.metrics])
+
+    chunks = ((len(sweep.metrics),), *blocks)
+    every = dask.array.map_blocks(block, chunks=chunks, dtype=np.float64, meta=np.empty((0,) * len(chunks)))
+    return dataset(sweep, {name: every[place].astype(dtype(sweep, name)) for place, name in enumerate(sweep.metrics)})

@@ -1,16 +1,13 @@
-"""Conditions such as ``latency < 50 ms and memory <= 80 GB``: parsed by a small grammar, never evaluated as code.
+"""Conditions such as ``latency < 50 ms and memory <= 80 GB``: comparisons of names and numbers with units, joined by and, or, not.
 
-::
-
-    condition  = conjunction { "or" conjunction }
-    conjunction = negation { "and" negation }
-    negation   = "not" negation | "(" condition ")" | comparison
-    comparison = operand [ sign operand [ sign operand ] ]      sign: < <= > >= == != (and = for ==)
-    operand    = name | number [ unit ]
+Operands are read first, and stand as ``_0``, ``_1``, ... in what the standard library's parser reads; the tree may hold nothing
+but comparisons of these. Parsing runs nothing, and nothing is run afterwards.
 """
 
 from __future__ import annotations
 
+import ast
+import functools
 import operator
 import re
 from collections.abc import Callable, Mapping
@@ -28,14 +25,13 @@ _TOKEN = re.compile(
     r"\s*(?:(?P<number>[0-9]{1,30}(?:\.[0-9]{1,30})?(?:[eE][+-]?[0-9]{1,3})?)|(?P<name>[A-Za-z_µ]\w{0,40}(?:/[A-Za-z]{1,12})?)"
     r"|(?P<sign><=|>=|==|!=|[<>=()]))"
 )
-_SIGNS: dict[str, Callable[[Any, Any], Any]] = {
-    "<": operator.lt,
-    "<=": operator.le,
-    ">": operator.gt,
-    ">=": operator.ge,
-    "==": operator.eq,
-    "=": operator.eq,
-    "!=": operator.ne,
+_SIGNS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
 }
 _BOUNDS = {"memory": 0.0, "compute": 1.0}
 _WORDS = ("and", "or", "not")
@@ -43,6 +39,7 @@ _PLAIN = ("1", "bit")
 DEEPEST = 50
 
 Values = Mapping[str, Any]
+Test = Callable[[Values], Any]
 
 
 @dataclass(frozen=True)
@@ -58,7 +55,7 @@ class Condition:
 
     text: str
     names: frozenset[str]
-    test: Callable[[Values], Any]
+    test: Test
 
     def __call__(self, values: Values) -> Any:
         """Whether it holds, at every point."""
@@ -66,20 +63,14 @@ class Condition:
 
 
 @dataclass(frozen=True)
-class _Token:
-    kind: str
-    text: str
-    place: int
-
-
-@dataclass(frozen=True)
 class _Operand:
-    """A name with its unit, or a number."""
+    """A name with its unit, or a number with the unit that was typed."""
 
     name: str
     number: Fraction
     unit: str
-    token: _Token
+    text: str
+    place: int
 
 
 def condition(text: str, units: Mapping[str, str], aliases: Mapping[str, str] | None = None) -> Condition:
@@ -95,156 +86,148 @@ def condition(text: str, units: Mapping[str, str], aliases: Mapping[str, str] | 
     InputError
         The text is not a condition; the message says where.
 
-    >>> found = condition("latency < 50 ms and not batch > 8", {"time": "s", "batch": "1"}, {"latency": "time"})
-    >>> found({"time": np.array([0.01, 0.06]), "batch": 4}).tolist()
+    >>> slow = condition("latency < 50 ms and not batch > 8", {"time": "s", "batch": "1"}, {"latency": "time"})
+    >>> slow({"time": np.array([0.01, 0.06]), "batch": 4}).tolist()
     [True, False]
     >>> condition("time < 50 GB", {"time": "s"})
     Traceback (most recent call last):
         ...
     symroof.errors.InputError: condition 'time < 50 GB': at character 8: 50 GB does not compare with time, which is in s
     """
-    return _Parser(text, units, aliases or {}).whole()
+    return _Reader(text, units, aliases or {}).condition()
 
 
-class _Parser:
+class _Reader:
     def __init__(self, text: str, units: Mapping[str, str], aliases: Mapping[str, str]) -> None:
         self.text, self.units, self.aliases = text, units, aliases
+        self.operands: list[_Operand] = []
         self.names: set[str] = set()
-        self.depth = 0
-        self.tokens = self._tokens()
+        self.source = ""
+        self.places: list[int] = []
+        """Where each character of the source was typed."""
 
     def fail(self, place: int, why: str) -> NoReturn:
         raise InputError(f"condition {quote(self.text)}: at character {place + 1}: {why}")
 
-    def _tokens(self) -> list[_Token]:
-        tokens, place = [], 0
-        end = len(self.text.rstrip())
+    def condition(self) -> Condition:
+        self._read()
+        try:
+            test = self._test(ast.parse(self.source.strip(), mode="eval").body)
+        except SyntaxError as error:
+            self._explain(error)
+        return Condition(self.text, frozenset(self.names), test)
+
+    def _words(self) -> list[tuple[str, str, int]]:
+        """Kind, text and place of every word."""
+        words, place, end = [], 0, len(self.text.rstrip())
         while place < end:
             match = _TOKEN.match(self.text, place)
             if match is None or match.lastgroup is None:
                 start = place + len(self.text[place:]) - len(self.text[place:].lstrip())
                 self.fail(start, f"{quote(self.text[start])} is not understood; write like 'latency < 50 ms and batch >= 8'")
-            tokens.append(_Token(match.lastgroup, match[match.lastgroup], match.start(match.lastgroup)))
+            words.append((match.lastgroup, match[match.lastgroup], match.start(match.lastgroup)))
             place = match.end()
-        return [*tokens, _Token("end", "", end)]
+        return [*words, ("end", "", end)]
 
-    def accept(self, *texts: str) -> _Token | None:
-        """The next token, taken if it is one of these."""
-        return self.tokens.pop(0) if self.tokens[0].text in texts and self.tokens[0].kind != "end" else None
+    def _read(self) -> None:
+        """Operands by number, signs and words as Python spells them."""
+        depth = open_nots = 0
+        words = self._words()
+        while len(words) > 1:
+            kind, word, place = words.pop(0)
+            if word in ("(", "not"):
+                depth, open_nots = depth + 1, open_nots + (word == "not")
+                if depth > DEEPEST:
+                    self.fail(place, "nested too deeply")
+            elif kind == "sign" or word in _WORDS:
+                depth -= word == ")"
+            else:
+                has_unit = kind == "number" and words[0][0] == "name" and words[0][1] not in (*_WORDS, *self.units, *self.aliases)
+                self.operands.append(self._operand(word, words.pop(0)[1] if has_unit else "", place, kind == "number"))
+                word, depth, open_nots = f"_{len(self.operands) - 1}", depth - open_nots, 0
+            word = "==" if word == "=" else word
+            self.source += word + " "
+            self.places += [place] * (len(word) + 1)
 
-    def whole(self) -> Condition:
-        test = self.condition()
-        if self.tokens[0].kind != "end":
-            self.fail(self.tokens[0].place, f"{quote(self.tokens[0].text)} is not expected here; join comparisons by and, or")
-        return Condition(self.text, frozenset(self.names), test)
-
-    def condition(self) -> Callable[[Values], Any]:
-        return self._joined("or", np.logical_or, self.conjunction)
-
-    def conjunction(self) -> Callable[[Values], Any]:
-        return self._joined("and", np.logical_and, self.negation)
-
-    def _joined(self, word: str, join: Any, part: Callable[[], Callable[[Values], Any]]) -> Callable[[Values], Any]:
-        parts = [part()]
-        while self.accept(word):
-            parts.append(part())
-        return parts[0] if len(parts) == 1 else lambda values: _fold(join, [one(values) for one in parts])
-
-    def negation(self) -> Callable[[Values], Any]:
-        token = self.accept("not", "(")
-        if token is None:
-            return self.comparison()
-        self.depth += 1
-        if self.depth > DEEPEST:
-            self.fail(token.place, "nested too deeply")
-        if token.text == "not":
-            inner = self.negation()
-            result: Callable[[Values], Any] = lambda values: np.logical_not(inner(values))  # noqa: E731
-        else:
-            result = self.condition()
-            if not self.accept(")"):
-                self.fail(self.tokens[0].place, "a ')' is missing")
-        self.depth -= 1
-        return result
-
-    def comparison(self) -> Callable[[Values], Any]:
-        operands, signs = [self.operand()], []
-        while len(signs) < 2 and (sign := self.accept(*_SIGNS)):
-            signs.append(sign.text)
-            operands.append(self.operand())
-        first = operands[0]
-        if not signs:
-            if self.units.get(first.name) != "flag":
-                self.fail(first.token.place, f"{quote(first.token.text)} must be compared with something, by one of < <= > >= == !=")
-            self.names.add(first.name)
-            return lambda values: np.asarray(values[first.name], dtype=bool)
-        sides = [self._side(one, operands) for one in operands]
-        pairs = list(zip(signs, sides, sides[1:], strict=False))
-        return lambda values: _fold(np.logical_and, [_SIGNS[sign](left(values), right(values)) for sign, left, right in pairs])
-
-    def operand(self) -> _Operand:  # noqa: RET503 -- `fail` never returns
-        token = self.tokens.pop(0)
-        if token.kind == "number":
-            following = self.tokens[0]
-            known = following.kind == "name" and following.text not in (*_WORDS, *self.units, *self.aliases)
-            return _Operand("", Fraction(token.text), self.tokens.pop(0).text if known else "", token)
-        if token.kind != "name" or token.text in _WORDS:
-            self.fail(
-                token.place, f"expected a name or a number, not {quote(token.text)}" if token.text else "something is missing at the end"
-            )
-        name = self.aliases.get(token.text, token.text)
+    def _operand(self, word: str, unit: str, place: int, number: bool) -> _Operand:  # noqa: RET503 -- `fail` never returns
+        if number:
+            return _Operand("", Fraction(word), unit, word, place)
+        name = self.aliases.get(word, word)
         if name in self.units:
-            return _Operand(name, Fraction(0), self.units[name], token)
-        if token.text in _BOUNDS:
-            return _Operand("", Fraction(_BOUNDS[token.text]), "bound", token)
-        self.fail(
-            token.place, f"{quote(token.text)} is neither swept over nor a metric: {nearest(token.text, (*self.units, *self.aliases))}"
-        )
+            return _Operand(name, Fraction(0), self.units[name], word, place)
+        if word in _BOUNDS:
+            return _Operand("", Fraction(_BOUNDS[word]), "bound", word, place)
+        self.fail(place, f"{quote(word)} is neither swept over nor a metric: {nearest(word, (*self.units, *self.aliases))}")
 
-    def _side(self, one: _Operand, operands: list[_Operand]) -> Callable[[Values], Any]:
+    def _explain(self, error: SyntaxError) -> NoReturn:
+        """Where Python's parser stopped, in the words of this language."""
+        if "never closed" in error.msg:
+            self.fail(len(self.text.rstrip()), "a ')' is missing")
+        offset = (error.offset or 0) - 1
+        rest = self.source[offset:].split() if offset >= 0 else []  # the end has no place in what Python says
+        if not rest:
+            self.fail(len(self.text.rstrip()), "something is missing at the end")
+        place, before = self.places[offset], self.source[:offset].split()
+        word = self.operands[int(rest[0][1:])].text if rest[0].startswith("_") else rest[0]
+        if rest[0] != ")" and (not before or not (before[-1].startswith("_") or before[-1] == ")")):
+            self.fail(place, f"expected a name or a number, not {quote(word)}")
+        self.fail(place, f"{quote(word)} is not expected here; join comparisons by and, or")
+
+    def _test(self, node: ast.expr) -> Test:
+        if isinstance(node, ast.BoolOp):
+            join = np.logical_and if isinstance(node.op, ast.And) else np.logical_or
+            tests = [self._test(value) for value in node.values]
+            return lambda values: functools.reduce(join, [test(values) for test in tests])
+        if isinstance(node, ast.UnaryOp):
+            inner = self._test(node.operand)
+            return lambda values: np.logical_not(inner(values))
+        if isinstance(node, ast.Compare):
+            return self._comparison([self._at(side) for side in (node.left, *node.comparators)], node.ops)
+        flag = self._at(node)
+        if self.units.get(flag.name) != "flag":
+            self.fail(flag.place, f"{quote(flag.text)} must be compared with something, by one of < <= > >= == !=")
+        self.names.add(flag.name)
+        return lambda values: np.asarray(values[flag.name], dtype=bool)
+
+    def _at(self, node: ast.expr) -> _Operand:
+        if not isinstance(node, ast.Name):
+            self.fail(self.places[node.col_offset], "expected a name or a number here; join comparisons by and, or")
+        return self.operands[int(node.id[1:])]
+
+    def _comparison(self, operands: list[_Operand], signs: list[ast.cmpop]) -> Test:
+        sides = [self._side(operand, operands) for operand in operands]
+        pairs = [(_SIGNS[type(sign)], left, right) for sign, left, right in zip(signs, sides, sides[1:], strict=False)]
+        return lambda values: functools.reduce(np.logical_and, [compare(left(values), right(values)) for compare, left, right in pairs])
+
+    def _side(self, operand: _Operand, operands: list[_Operand]) -> Callable[[Values], Any]:
         """A side of a comparison in base units."""
-        named = [other for other in operands if other.name]
-        if not named:
-            self.fail(one.token.place, "a comparison needs a name, such as latency or batch")
-        if "bound" in {other.name for other in named}:
-            return self._of_bound(one)
-        unit = named[0].unit
-        if one.name:
-            if one.unit != unit:
-                self.fail(one.token.place, f"{one.name}, in {one.unit}, does not compare with {named[0].name}, in {unit}")
-            self.names.add(one.name)
-            return lambda values: values[one.name]
-        number = self._converted(one, named[0].name, unit)
+        named = next((other for other in operands if other.name), None)
+        if named is None:
+            self.fail(operand.place, "a comparison needs a name, such as latency or batch")
+        if any(other.name == "bound" for other in operands) and operand.name != "bound":
+            if operand.text not in _BOUNDS:
+                self.fail(operand.place, "bound is memory or compute")
+            return lambda values: _BOUNDS[operand.text]
+        if operand.name:
+            if operand.name != "bound" and operand.unit != named.unit:
+                self.fail(operand.place, f"{operand.name}, in {operand.unit}, does not compare with {named.name}, in {named.unit}")
+            self.names.add(operand.name)
+            return lambda values: values[operand.name]
+        number = self._converted(operand, named)
         return lambda values: number
 
-    def _of_bound(self, one: _Operand) -> Callable[[Values], Any]:
-        word = _BOUNDS.get(one.token.text)
-        if one.token.text == "bound":
-            self.names.add("bound")
-            return lambda values: values["bound"]
-        if word is None:
-            self.fail(one.token.place, "bound is memory or compute")
-        return lambda values: word
-
-    def _converted(self, one: _Operand, name: str, unit: str) -> float:
-        shown = f"{one.token.text} {one.unit}".rstrip()
-        if unit == "flag":
-            self.fail(one.token.place, f"{name} is true or false: write {name}, or not {name}")
-        if not one.unit:
-            if unit not in _PLAIN:
-                self.fail(one.token.place, f"{shown} needs a unit: {name} is in {unit}")
-            return float(one.number)
+    def _converted(self, operand: _Operand, named: _Operand) -> float:
+        shown = f"{operand.text} {operand.unit}".rstrip()
+        if named.unit == "flag":
+            self.fail(operand.place, f"{named.name} is true or false: write {named.name}, or not {named.name}")
+        if not operand.unit:
+            if named.unit not in _PLAIN:
+                self.fail(operand.place, f"{shown} needs a unit: {named.name} is in {named.unit}")
+            return float(operand.number)
         try:
-            given = ureg.Quantity(one.number, ureg.parse_units(one.unit))
-            return float(given.to("dimensionless" if unit == "1" else unit).magnitude)
+            given = ureg.Quantity(operand.number, ureg.parse_units(operand.unit))
+            return float(given.to("dimensionless" if named.unit == "1" else named.unit).magnitude)
         except pint.UndefinedUnitError:
-            self.fail(one.token.place, f"{one.unit!r} is not a unit known here")
+            self.fail(operand.place, f"{operand.unit!r} is not a unit known here")
         except pint.DimensionalityError:
-            self.fail(one.token.place, f"{shown} does not compare with {name}, which is in {unit}")
-
-
-def _fold(join: Any, parts: list[Any]) -> Any:
-    result = parts[0]
-    for part in parts[1:]:
-        result = join(result, part)
-    return result
+            self.fail(operand.place, f"{shown} does not compare with {named.name}, which is in {named.unit}")

@@ -1,14 +1,117 @@
-"""What a sweep tells of every point: names, units, and how each follows from the formulas."""
+"""What a sweep says of every point: a table of metrics, each from formulas of the step. A metric of one's own is one more entry."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import operator
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+from sympy import Add, Expr, S, Symbol
 
+from symroof import symbols
 from symroof.errors import InputError
+from symroof.hardware.machine import SYMBOLIC
+from symroof.operators.demands import Resource
+from symroof.operators.graph import Graph
+from symroof.operators.operator import Operator
+from symroof.roof.ledger import WORK, combined, overhead, seconds_of
 from symroof.sweeps.inputs import member
+
+TOTAL = "total"
+CAPACITY = Symbol("capacity", positive=True)
+"""Bytes of the device's memory."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a metric is of: the whole step, or one operator with all its occurrences.
+
+    Attributes
+    ----------
+    name : "total", or the operator's.
+    graph : of the step, which is that of one device; `prefill` says its phase.
+    operators : each with how often it occurs and the letter of its peak.
+    """
+
+    name: str
+    graph: Graph = field(repr=False)
+    prefill: bool
+    operators: tuple[tuple[Operator, Expr, Symbol], ...] = field(repr=False)
+
+    def total(self, value: Callable[[Operator], Expr]) -> Expr:
+        """The sum of count x value over the operators."""
+        return Add(*(count * value(operator) for operator, count, _ in self.operators))
+
+    def seconds(self, value: Callable[[dict[Resource, Expr], Operator], Expr]) -> Expr:
+        """The sum of count x what follows from an operator's seconds for each resource."""
+        ledger = ((seconds_of(operator, SYMBOLIC, peak, self.graph.ceilings), operator, count) for operator, count, peak in self.operators)
+        return Add(*(count * value(seconds, operator) for seconds, operator, count in ledger))
+
+
+def time(part: Part) -> Expr:
+    """Seconds, operators one after the other."""
+    ceilings = part.graph.ceilings
+    return part.seconds(lambda seconds, operator: combined(seconds.values(), ceilings, overhead(operator, ceilings)))
+
+
+def compute_time(part: Part) -> Expr:
+    """Seconds at the peaks."""
+    return part.seconds(lambda seconds, _: Add(*(value for resource, value in seconds.items() if resource in WORK)))
+
+
+def transfer_time(part: Part) -> Expr:
+    """Seconds at the bandwidths: of memory, and of a link where that takes longer."""
+    return part.seconds(lambda seconds, _: combined([value for resource, value in seconds.items() if resource not in WORK]))
+
+
+def flops(part: Part) -> Expr:
+    """Floating-point operations."""
+    return part.total(lambda operator: operator.flop_count)
+
+
+def traffic(part: Part) -> Expr:
+    """Bytes of memory traffic."""
+    return part.total(lambda operator: operator.byte_count())
+
+
+def memory(part: Part) -> Expr:
+    """Bytes of weights, KV cache and live activations."""
+    return Add(part.graph.weight_memory(), part.graph.kv_memory(), part.graph.activation_memory())
+
+
+def capacity(part: Part) -> Expr:
+    """Bytes of the device's memory."""
+    return CAPACITY
+
+
+def tokens(part: Part) -> Expr:
+    """Tokens that all sequences generate in a step, or the tokens of their prompts."""
+    return symbols.b * (symbols.s if part.prefill else S.One) * part.graph.tokens
+
+
+def devices(part: Part) -> Expr:
+    """Devices that share the step."""
+    return part.graph.devices
+
+
+def energy(part: Part) -> Expr:
+    """Joules of one device: of work, of traffic and of the time.
+
+    Raises
+    ------
+    InputError
+        The step has no energy model.
+    """
+    if part.graph.energy is None:
+        raise InputError("metric 'energy': apply the technique energy, as energy:flop=1pJ,byte=30pJ,power=100W")
+    return part.graph.energy.joules(flops(part), traffic(part), time(part))
+
+
+def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return above / below
 
 
 @dataclass(frozen=True)
@@ -17,49 +120,62 @@ class Metric:
 
     Attributes
     ----------
-    needs : the outputs of the formulas that it follows from.
+    unit, meaning : as the result says them.
+    formulas : functions from a `Part` to the exact formulas it follows from.
+    value : a function from the arrays of these, in that order, to the metric; left out, it is the first of them. A comparison
+        is decided in fractions where floats are too close to tell.
     better : "min" or "max", the direction that is wanted; empty where neither is.
+    words : what False and True stand for, where it is a comparison.
+    by_operator : whether operators have one too; `adds_up` says whether theirs add up to the total.
     """
 
     name: str
     unit: str
     meaning: str
-    needs: tuple[str, ...]
-    flag: bool = False
-    whole_step_only: bool = False
+    formulas: tuple[Callable[[Part], Expr], ...]
+    value: Callable[..., Any] = field(default=lambda first: first)
     better: str = ""
+    words: tuple[str, ...] = ()
+    by_operator: bool = True
+    adds_up: bool = True
 
     @property
-    def bytes(self) -> int:
-        """Bytes of one value."""
-        return 1 if self.flag else 8
+    def dtype(self) -> np.dtype:
+        """The type of its values: a comparison whose words are no and yes is a truth value."""
+        return np.dtype(np.float64 if not self.words else np.bool_ if self.words == ("no", "yes") else np.int8)
 
 
 METRICS = {
     metric.name: metric
     for metric in (
-        Metric("time", "s", "time of one step, operators one after the other", ("time",), better="min"),
+        Metric("time", "s", "time of one step, operators one after the other", (time,), better="min"),
         Metric(
-            "bound", "1", "which takes longer: bytes at the bandwidth (memory) or FLOPs at the peak", ("compute_time", "memory_time"), True
+            *("bound", "1", "which takes longer: bytes at the bandwidth (memory) or FLOPs at the peak", (compute_time, transfer_time)),
+            *(operator.ge, "", ("memory", "compute")),
+            adds_up=False,
         ),
-        Metric("intensity", "FLOP/byte", "arithmetic intensity", ("flops", "traffic"), better="max"),
+        Metric("intensity", "FLOP/byte", "arithmetic intensity", (flops, traffic), _ratio, "max", adds_up=False),
         Metric(
-            "throughput",
-            "token/s",
-            "tokens per second: generated in decode, of the prompt read in prefill",
-            ("time", "tokens"),
-            False,
-            True,
-            better="max",
+            *("throughput", "token/s", "tokens per second of all devices: generated in decode, of the prompt read in prefill"),
+            *((tokens, time), operator.truediv, "max"),
+            by_operator=False,
         ),
-        Metric("memory", "byte", "weights, KV cache and live activations", ("memory",), False, True, better="min"),
-        Metric("fits", "1", "whether the memory is within the device's capacity", ("memory",), True, True),
-        Metric("flops", "FLOP", "floating-point operations of one step", ("flops",), better="min"),
-        Metric("traffic", "byte", "memory traffic of one step", ("traffic",), better="min"),
-        Metric("performance", "FLOP/s", "FLOPs per second", ("flops", "time"), better="max"),
+        Metric(
+            *("device_throughput", "token/s", "throughput over the number of devices"),
+            *((tokens, time, devices), lambda tokens, time, devices: tokens / time / devices, "max"),
+            by_operator=False,
+        ),
+        Metric("memory", "byte", "weights, KV cache and live activations", (memory,), better="min", by_operator=False),
+        Metric(
+            *("fits", "1", "whether the memory is within the device's capacity", (capacity, memory), operator.ge, "", ("no", "yes")),
+            by_operator=False,
+        ),
+        Metric("flops", "FLOP", "floating-point operations of one step", (flops,), better="min"),
+        Metric("traffic", "byte", "memory traffic of one step", (traffic,), better="min"),
+        Metric("performance", "FLOP/s", "FLOPs per second", (flops, time), operator.truediv, "max"),
+        Metric("energy", "J", "energy of one step, of one device", (energy,), better="min"),
     )
 }
-"""Flags are 0 or 1: `bound` 1 is compute, `fits` 1 is yes."""
 
 ALIASES = {"latency": "time"}
 DEFAULT = ("time", "bound", "intensity", "throughput", "memory", "fits")
@@ -78,35 +194,19 @@ def chosen(names: Sequence[str] | None, per: str, capacities: bool) -> tuple[str
     """
     if names is None:
         names = [name for name in DEFAULT if capacities or name != "fits"]
-        return tuple(name for name in names if per == "total" or not METRICS[name].whole_step_only)
+        return tuple(name for name in names if per == TOTAL or METRICS[name].by_operator)
     names = [ALIASES.get(name, name) for name in ([names] if isinstance(names, str) else names)]
     if not names:
         raise InputError("metrics []: name at least one")
     for name in names:
         member("metric", name, tuple(METRICS))
-        if per == "operator" and METRICS[name].whole_step_only:
+        if per == "operator" and not METRICS[name].by_operator:
             raise InputError(f"metric {name!r} is one of the whole step, not of an operator")
     if "fits" in names and not capacities:
         raise InputError("metric 'fits': a device here states no memory capacity; leave it out, or compare 'memory' yourself")
     return tuple(dict.fromkeys(names))
 
 
-def needed(metrics: Sequence[str]) -> tuple[str, ...]:
-    """The outputs that the formulas have to give."""
-    return tuple(dict.fromkeys(output for name in metrics for output in METRICS[name].needs))
-
-
-def derived(name: str, raw: Mapping[str, np.ndarray], tokens: np.ndarray | float, capacity: float | None) -> np.ndarray:
-    """A metric from the outputs of the formulas."""
-    if name in ("time", "flops", "traffic", "memory"):
-        return raw[name]
-    if name == "throughput":
-        return tokens * raw["tokens"] / raw["time"]
-    if name == "performance":
-        return raw["flops"] / raw["time"]
-    if name == "intensity":  # what only crosses a link has none
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return raw["flops"] / raw["traffic"]
-    if name == "fits":
-        return raw["memory"] <= capacity
-    return raw["compute_time"] >= raw["memory_time"]
+def needed(metrics: Sequence[str]) -> tuple[Callable[[Part], Expr], ...]:
+    """The formulas that these metrics follow from, each once."""
+    return tuple(dict.fromkeys(formula for name in metrics for formula in METRICS[name].formulas))

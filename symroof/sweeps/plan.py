@@ -1,73 +1,213 @@
-"""From what a user asks to a `Request`: everything is looked up, checked and compiled before any number is computed."""
+"""From what a user asks to a `Sweep`: everything is looked up, checked and compiled before any number is computed."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sympy import Integer, Rational, Symbol
+from sympy import Integer, Rational
 
 from symroof import __version__, symbols
 from symroof.answers import view
 from symroof.architectures.model import Model, load_model
 from symroof.architectures.options import PHASES, Options
-from symroof.errors import InputError, nearest, quote
+from symroof.errors import DeviceError, InputError, nearest, quote
 from symroof.hardware.device import Device
 from symroof.hardware.loader import load_hardware
+from symroof.hardware.machine import LETTERS
 from symroof.roof.costs import WIDTHS
 from symroof.sweeps.axes import Axis, axes, axis, symbol_of
 from symroof.sweeps.engines import engine_for
-from symroof.sweeps.formulas import StepFormulas, buffer_of, rate_constants, step_formulas
+from symroof.sweeps.formulas import StepFormulas, step_formulas
+from symroof.sweeps.grid import Sweep
 from symroof.sweeps.inputs import member
-from symroof.sweeps.metrics import chosen, needed
-from symroof.sweeps.request import Request
-from symroof.sweeps.scenario import Cell
+from symroof.sweeps.metrics import CAPACITY, chosen
+from symroof.sweeps.program import Program
+from symroof.sweeps.scenario import Scenario
 from symroof.techniques.registry import with_number
 from symroof.techniques.technique import Technique
 
 INPUTS = ("batch", "seq_len", "weight_bits", "activation_bits", "kv_bits", "peak", "bandwidth")
-CONVENTIONS = tuple(field.name for field in fields(Options) if field.name not in ("phase", *INPUTS))
+CONVENTIONS = tuple(option.name for option in fields(Options) if option.name not in ("phase", *INPUTS))
 MOST_WIDTHS = 4096
 ANY = "any"
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What a sweep ranges over and what stays fixed."""
+class Plan:
+    """What a sweep ranges over and what stays fixed, with the formulas of every step; `sweep` compiles those of some metrics.
+
+    Attributes
+    ----------
+    points : whether the values are those of points and not of a grid.
+    fixed : inputs with one value, and `conventions` as in `Options`.
+    steps : the formulas of every model and phase, by both.
+    """
 
     axes: tuple[Axis, ...]
     points: bool
     fixed: Mapping[str, Axis]
     conventions: Mapping[str, Any]
+    techniques: Sequence[Technique]
+    models: tuple[Model, ...]
+    devices: tuple[Device | None, ...]
+    phases: tuple[str, ...]
+    per: str
+    engine: str
+    steps: dict[tuple[str, str], StepFormulas] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if None in self.devices and not {"peak", "bandwidth"} <= {*self.names, *self.fixed}:
+            raise InputError("without hardware both peak and bandwidth must be given")
 
     @property
     def names(self) -> tuple[str, ...]:
         """The swept variables."""
-        return tuple(one.name for one in self.axes)
+        return tuple(axis.name for axis in self.axes)
 
-    def open_letters(self, phase: str) -> frozenset[Symbol]:
-        """The symbols that vary, with peak and bandwidth where they are overridden."""
-        return frozenset(symbol_of(name, phase) for name in (*self.names, *(name for name in ("peak", "bandwidth") if name in self.fixed)))
+    @property
+    def overridden(self) -> tuple[str, ...]:
+        """Peak and bandwidth as far as they are given in the place of the device's."""
+        return tuple(name for name in ("peak", "bandwidth") if name in (*self.names, *self.fixed))
+
+    @property
+    def capacities(self) -> bool:
+        """Whether every device states its memory capacity."""
+        return all(device is not None and device.capacity_figure is not None for device in self.devices)
+
+    def sweep(self, metrics: Sequence[str] | None) -> Sweep:
+        """The sweep that says these metrics, or the usual ones.
+
+        Raises
+        ------
+        SymroofError
+            There is no such metric, or a device does not state what the formulas need.
+        """
+        metrics = chosen(metrics, self.per, self.capacities)
+        for model, phase in itertools.product(self.models, self.phases):
+            if (model.name, phase) not in self.steps:
+                self.steps[model.name, phase] = self._step(model, phase)
+                self._check_values(model, phase)
+        programs = {key: step.programs(metrics) for key, step in self.steps.items()}
+        scenarios = tuple(
+            self._scenario(model, device, phase, metrics, programs[model.name, phase])
+            for model, device, phase in itertools.product(self.models, self.devices, self.phases)
+        )
+        operators = tuple(dict.fromkeys(name for known in programs.values() for name in known)) if self.per == "operator" else None
+        devices = tuple(device.name if device else ANY for device in self.devices)
+        models = tuple(model.name for model in self.models)
+        compiled = Sweep(
+            *(self.axes, self.points, models, devices, self.phases, scenarios, operators, metrics, "numpy"), attributes=self._attributes()
+        )
+        engine = "numpy" if self.engine == "auto" and self.per == "operator" else self.engine
+        return replace(compiled, engine=engine_for(engine, compiled.size))
+
+    def _step(self, model: Model, phase: str) -> StepFormulas:
+        """The formulas with the fixed inputs in them; statements are those of the largest inputs."""
+        inputs = {"batch": 1, "weight_bits": model.weight_bits, "activation_bits": 16, "kv_bits": 16}
+        inputs |= {name: int(axis.values[0]) for name, axis in self.fixed.items() if name not in ("peak", "bandwidth")}
+        inputs |= {axis.name: int(axis.values.max()) for axis in self.axes if axis.name in INPUTS[:5]}
+        options = Options(phase, **inputs, **self.conventions)
+        free = frozenset(symbol_of(name, phase) for name in {*self.names, *self.overridden})
+        return step_formulas(model, options, free, self.per == "operator", self.techniques)
+
+    def _check_values(self, model: Model, phase: str) -> None:
+        """Raise where a technique does not fit one of the values: a rank above the matrix, a degree that does not divide."""
+        techniques = self.techniques
+        if not techniques or not all(isinstance(technique, Technique) for technique in techniques):
+            return
+        inputs = {name: int(axis.values[0]) for name, axis in self.fixed.items() if name in INPUTS[:2]}
+        for variable in self.axes:
+            symbol = symbol_of(variable.name, phase)
+            parameter = any(symbol in technique.free for technique in techniques)
+            if not parameter and variable.name not in INPUTS[:2]:
+                continue
+            places = np.unique(np.linspace(0, len(variable) - 1, min(len(variable), MOST_CHECKED)).astype(int))
+            for value in variable.values[places]:
+                given = inputs if parameter else {**inputs, variable.name: int(value)}
+                chained = with_number(techniques, symbol, Rational(str(value))) if parameter else techniques
+                try:
+                    model.step(Options(phase, **given, **self.conventions)).apply(*chained)
+                except InputError as error:
+                    raise InputError(f"{variable.name} {value:g}: {error}") from None
+
+    def _scenario(
+        self, model: Model, device: Device | None, phase: str, metrics: tuple[str, ...], programs: Mapping[str, Program]
+    ) -> Scenario:
+        step = self.steps[model.name, phase]
+        letters = {axis.name: str(symbol_of(axis.name, phase)) for axis in self.axes}
+        constants = {str(symbol_of(name, phase)): float(axis.values[0]) for name, axis in self.fixed.items()}
+        constants.setdefault("b", 1.0)
+        used = {letter for known in programs.values() for letter in known.inputs}
+        if device is not None:
+            missing = used - {*letters.values(), *constants}
+            rates = {str(letter): device.machine.rate(resource) for resource, letter in LETTERS.items() if str(letter) in missing}
+            constants = {**{letter: float(rate) for letter, rate in rates.items()}, **_sizes(device, used), **constants}
+        constants = {letter: value for letter, value in constants.items() if letter not in letters.values()}
+        for letter in sorted(used - {*constants, *letters.values(), *step.shares}):
+            raise InputError(f"{symbols.lookup(letter).name} ({letter}) is still a symbol: give it a number, or sweep over it")
+        widths, peaks = self._peaks(device, step)
+        name = device.name if device else ANY
+        return Scenario(model.name, name, phase, metrics, programs, letters, constants, widths, peaks, step.texts(metrics))
+
+    def _peaks(self, device: Device | None, step: StepFormulas) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Which peak applies at every combination of the swept widths: a step function, looked up and never interpolated."""
+        if device is None or not step.shares:
+            return {}, {}
+        swept = {symbol: np.unique(axis.values) for axis in self.axes for symbol in WIDTHS if symbols.lookup(axis.name).symbol == symbol}
+        shape = tuple(len(values) for values in swept.values())
+        if np.prod(shape) > MOST_WIDTHS:
+            raise InputError(f"{' x '.join(map(str, shape))} combinations of widths are more than {MOST_WIDTHS}")
+        tables = {letter: np.empty(shape) for letter in step.shares}
+        for place in np.ndindex(shape):
+            bits = {symbol: Integer(int(values[at])) for (symbol, values), at in zip(swept.items(), place, strict=True)}
+            for letter, peak in step.peaks(device, bits).items():
+                tables[letter][place] = peak
+        return {str(symbol): values for symbol, values in swept.items()}, tables
+
+    def _attributes(self) -> dict[str, str]:
+        """What the numbers follow from: inputs, conventions, versions, and the source of every figure."""
+        lines = {key: step.statements for key, step in self.steps.items()}
+        common = [line for line in next(iter(lines.values())) if all(line in other for other in lines.values())]
+        own = [f"{model}, {phase}: {line}" for (model, phase), several in lines.items() for line in several if line not in common]
+        defaults = {"batch": "1", "weight_bits": "as published, else 16", "activation_bits": "16", "kv_bits": "16"}
+        inputs = {name: value for name, value in defaults.items() if name not in self.names}
+        inputs |= {name: f"{axis.values[0]:g}" for name, axis in self.fixed.items()}
+        provenance = view("provenance")
+        sources = [f"{device.name}: {line}" for device in self.devices if device for line in provenance(device, tuple(device.peaks))]
+        if self.overridden:
+            roof = "; one peak for all operators" if "peak" in self.overridden else ""
+            common.append(f"{' and '.join(self.overridden)} as given, in the place of the device's{roof}")
+        return {
+            "title": " + ".join(("roofline sweep", *(getattr(technique, "text", "a rewrite") for technique in self.techniques))),
+            "conventions": "\n".join([*common, *own]),
+            "inputs": ", ".join(f"{name} = {value}" for name, value in inputs.items()),
+            "sources": "\n".join(sources),
+            "software": f"symroof {__version__}",
+        }
 
 
-def request(
+MOST_CHECKED = 64
+"""Values of a variable at which a chain of techniques is checked before a sweep; of more, evenly many."""
+
+
+def plan(
     models: Any,
     hardware: Any,
     over: Mapping[str, Any],
     *,
     phase: str | Sequence[str] = "decode",
-    metrics: Sequence[str] | None = None,
     per: str = "total",
     points: bool = False,
     engine: str = "auto",
     techniques: Sequence[Technique] = (),
     **fixed: Any,
-) -> Request:
-    """Everything a sweep computes, checked; see `symroof.sweeps.sweep.sweep` for the parameters.
+) -> Plan:
+    """What a sweep is of, checked; see `symroof.sweeps.sweep.sweep` for the parameters.
 
     Raises
     ------
@@ -78,33 +218,13 @@ def request(
     if engine == "exact":
         raise InputError("engine 'exact': a sweep is in float64; `compiled(..., engine='exact')` checks single points")
     phases = _several(phase, "phase", str, str)
-    for one in phases:
-        member("phase", one, PHASES)
-    asked = _asked(over, points, fixed)
+    for name in phases:
+        member("phase", name, PHASES)
+    swept = axes(over, points)
+    numbers, conventions = _fixed(fixed, [axis.name for axis in swept])
     loaded = _several(models, "model", Model, load_model)
-    devices = [None] if hardware is None else _several(hardware, "hardware", Device, load_hardware)
-    if hardware is None and not {"peak", "bandwidth"} <= {*asked.names, *asked.fixed}:
-        raise InputError("without hardware both peak and bandwidth must be given")
-    capacities = all(device is not None and device.capacity_figure is not None for device in devices)
-    wanted = chosen(metrics, per, capacities)
-    cells: list[Cell] = []
-    steps: list[StepFormulas] = []
-    for model, device, one in itertools.product(loaded, devices, phases):
-        step = next((known for cell, known in zip(cells, steps, strict=True) if (cell.model, cell.phase) == (model.name, one)), None)
-        if step is None:
-            step = _step(model, one, asked, needed(wanted), per == "operator", techniques)
-            _check_values(model, one, asked, techniques)
-        steps.append(step)
-        cells.append(_cell(model, device, one, asked, step))
-    operators = tuple(dict.fromkeys(part.part for cell in cells for part in cell.parts)) if per == "operator" else None
-    names = [device.name if device else ANY for device in devices]
-    built = Request(
-        *(asked.axes, points, tuple(model.name for model in loaded), tuple(names), phases, tuple(cells), operators, wanted, "numpy"),
-        attributes=_attributes(asked, cells, steps, devices, techniques),
-    )
-    if engine == "auto" and per == "operator":
-        engine = "numpy"
-    return replace(built, engine=engine_for(engine, built.size))
+    devices = (None,) if hardware is None else _several(hardware, "hardware", Device, load_hardware)
+    return Plan(swept, points, numbers, conventions, techniques, loaded, devices, phases, per, engine)
 
 
 def _several(given: Any, what: str, kind: type, load: Any) -> tuple[Any, ...]:
@@ -112,118 +232,43 @@ def _several(given: Any, what: str, kind: type, load: Any) -> tuple[Any, ...]:
     several = [given] if isinstance(given, kind | str | Path) else list(given)
     if not several:
         raise InputError(f"{what} []: name at least one")
-    loaded = [one if isinstance(one, kind) else load(one) for one in several]
-    names = [getattr(one, "name", one) for one in loaded]
+    loaded = [entry if isinstance(entry, kind) else load(entry) for entry in several]
+    names = [getattr(entry, "name", entry) for entry in loaded]
     for name in names:
         if names.count(name) > 1:
             raise InputError(f"{what} {quote(name)} is given twice")
     return tuple(loaded)
 
 
-def _asked(over: Mapping[str, Any], points: bool, fixed: Mapping[str, Any]) -> Asked:
-    found = axes(over, points)
-    numbers, conventions = {}, {}
+def _fixed(fixed: Mapping[str, Any], swept: Sequence[str]) -> tuple[dict[str, Axis], dict[str, Any]]:
+    """The inputs that stay, as axes of one value, and the conventions."""
+    conventions = {name: value for name, value in fixed.items() if name in CONVENTIONS}
+    numbers: dict[str, Axis] = {}
     for name, value in fixed.items():
-        if name in CONVENTIONS:
-            conventions[name] = value
-        elif name not in INPUTS:
+        if name not in (*CONVENTIONS, *INPUTS):
             raise InputError(f"{quote(name)} is not an input of a step: {nearest(name, (*INPUTS, *CONVENTIONS))}")
-        elif value is not None:
-            if name in {one.name for one in found}:
+        if name in INPUTS and value is not None:
+            if name in swept:
                 raise InputError(f"{name} is both fixed and swept over: leave one of the two out")
             numbers[name] = axis(name, value)
             if len(numbers[name]) > 1:
                 raise InputError(f"{name} {quote(value)}: several values belong into over")
-    if "seq_len" not in numbers and "seq_len" not in {one.name for one in found}:
+    if "seq_len" not in numbers and "seq_len" not in swept:
         raise InputError("seq_len must be given, as a number or in over")
-    return Asked(found, points, numbers, conventions)
+    return numbers, conventions
 
 
-def _step(model: Model, phase: str, asked: Asked, wanted: tuple[str, ...], each: bool, techniques: Sequence[Technique]) -> StepFormulas:
-    """The formulas with the fixed inputs in them; statements are those of the largest inputs."""
-    inputs = {"batch": 1, "weight_bits": model.weight_bits, "activation_bits": 16, "kv_bits": 16}
-    inputs |= {name: int(one.values[0]) for name, one in asked.fixed.items() if name not in ("peak", "bandwidth")}
-    inputs |= {one.name: int(one.values.max()) for one in asked.axes if one.name in INPUTS[:5]}
-    options = Options(phase, **inputs, **asked.conventions)
-    return step_formulas(model, options, asked.open_letters(phase), wanted, each, techniques)
+def _sizes(device: Device, letters: Iterable[str]) -> dict[str, float]:
+    """The device's memory capacity and the on-chip buffer that FlashAttention's blocks follow from.
 
-
-MOST_CHECKED = 64
-"""Values of a variable at which a chain of techniques is checked before a sweep; of more, evenly many."""
-
-
-def _check_values(model: Model, phase: str, asked: Asked, techniques: Sequence[Technique]) -> None:
-    """Raise where a technique does not fit one of the values: a rank above the matrix, a degree that does not divide."""
-    if not techniques or not all(isinstance(one, Technique) for one in techniques):
-        return
-    inputs = {name: int(one.values[0]) for name, one in asked.fixed.items() if name in INPUTS[:2]}
-    for one in asked.axes:
-        symbol = symbol_of(one.name, phase)
-        own = any(symbol in technique.free for technique in techniques)
-        if not own and one.name not in INPUTS[:2]:
-            continue
-        places = np.unique(np.linspace(0, len(one) - 1, min(len(one), MOST_CHECKED)).astype(int))
-        for value in one.values[places]:
-            given = inputs if own else {**inputs, one.name: int(value)}
-            number = Rational(str(value)) if own else None
-            chained = techniques if number is None else with_number(techniques, symbol, number)
-            try:
-                model.step(Options(phase, **given, **asked.conventions)).apply(*chained)
-            except InputError as error:
-                raise InputError(f"{one.name} {value:g}: {error}") from None
-
-
-def _cell(model: Model, device: Device | None, phase: str, asked: Asked, step: StepFormulas) -> Cell:
-    letters = {one.name: str(symbol_of(one.name, phase)) for one in asked.axes}
-    constants = {str(symbol_of(name, phase)): float(one.values[0]) for name, one in asked.fixed.items()}
-    constants.setdefault("b", 1.0)
-    if device is not None:
-        used = {letter for part in step.parts for letter in part.program.inputs} - letters.keys() - constants.keys()
-        constants = {**rate_constants(device, used), **buffer_of(device, step), **constants}
-    constants = {letter: value for letter, value in constants.items() if letter not in letters.values()}
-    inputs = {letter for part in step.parts for letter in part.program.inputs}
-    for letter in sorted(inputs - constants.keys() - set(letters.values()) - step.shares.keys()):
-        raise InputError(f"{symbols.lookup(letter).name} ({letter}) is still a symbol: give it a number, or sweep over it")
-    widths, peaks = _peaks(device, asked, step)
-    capacity = float(device.capacity_figure.value) if device and device.capacity_figure else None
-    return Cell(model.name, device.name if device else ANY, phase, step.parts, letters, constants, widths, peaks, capacity)
-
-
-def _peaks(device: Device | None, asked: Asked, step: StepFormulas) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Which peak applies at every combination of the swept widths: a step function, looked up and never interpolated."""
-    if device is None or not step.shares:
-        return {}, {}
-    swept = {symbol: np.unique(one.values) for one in asked.axes for symbol in WIDTHS if symbols.lookup(one.name).symbol == symbol}
-    shape = tuple(len(values) for values in swept.values())
-    if np.prod(shape) > MOST_WIDTHS:
-        raise InputError(f"{' x '.join(map(str, shape))} combinations of widths are more than {MOST_WIDTHS}")
-    tables = {letter: np.empty(shape) for letter in step.shares}
-    for place in np.ndindex(shape):
-        bits = {symbol: Integer(int(values[at])) for (symbol, values), at in zip(swept.items(), place, strict=True)}
-        for letter, peak in step.peaks(device, bits).items():
-            tables[letter][place] = peak
-    return {str(symbol): values for symbol, values in swept.items()}, tables
-
-
-def _attributes(
-    asked: Asked, cells: Sequence[Cell], steps: Sequence[StepFormulas], devices: Sequence[Device | None], techniques: Sequence[Technique]
-) -> dict[str, str]:
-    """What the numbers follow from: inputs, conventions, versions, and the source of every figure."""
-    lines = {(cell.model, cell.phase): step.statements for cell, step in zip(cells, steps, strict=True)}
-    common = [line for line in next(iter(lines.values())) if all(line in other for other in lines.values())]
-    own = [f"{model}, {phase}: {line}" for (model, phase), several in lines.items() for line in several if line not in common]
-    defaults = {"batch": "1", "weight_bits": "as published, else 16", "activation_bits": "16", "kv_bits": "16"}
-    inputs = {name: value for name, value in defaults.items() if name not in asked.names}
-    inputs |= {name: f"{one.values[0]:g}" for name, one in asked.fixed.items()}
-    sources = [f"{device.name}: {line}" for device in devices if device for line in view("provenance")(device, tuple(device.peaks))]
-    overridden = [name for name in ("peak", "bandwidth") if name in (*asked.names, *asked.fixed)]
-    if overridden:
-        roof = "; one peak for all operators" if "peak" in overridden else ""
-        common.append(f"{' and '.join(overridden)} as given, in the place of the device's{roof}")
-    return {
-        "title": " + ".join(("roofline sweep", *(getattr(one, "text", "a rewrite") for one in techniques))),
-        "conventions": "\n".join([*common, *own]),
-        "inputs": ", ".join(f"{name} = {value}" for name, value in inputs.items()),
-        "sources": "\n".join(sources),
-        "software": f"symroof {__version__}",
-    }
+    Raises
+    ------
+    DeviceError
+        The device states no buffer.
+    """
+    sizes = {str(CAPACITY): float(device.capacity_figure.value)} if device.capacity_figure else {}
+    if str(symbols.M) in letters:
+        if device.buffer is None:
+            raise DeviceError(f"device {quote(device.name)} states no on-chip buffer; FlashAttention's block rows follow from it")
+        sizes[str(symbols.M)] = float(device.buffer)
+    return sizes

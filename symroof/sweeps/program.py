@@ -62,6 +62,11 @@ class Program:
     lines: tuple[str, ...] = field(repr=False)
     outputs: tuple[str, ...] = field(repr=False)
 
+    @property
+    def text(self) -> str:
+        """All of it as one text: the same for the same formulas in every process."""
+        return repr((self.inputs, self.constants, self.lines, self.outputs))
+
     def scope(self, number: Callable[[Fraction], Any]) -> dict[str, Any]:
         """The constants by their names in the lines; nothing else is in reach of them, not even Python's own functions."""
         return {"__builtins__": {}} | {f"_c{place}": number(value) for place, value in enumerate(self.constants)}

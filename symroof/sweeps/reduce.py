@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from symroof.errors import InputError, quote
 from symroof.sweeps.dataset import POINT, described, dtype, need
 from symroof.sweeps.filter import Condition, condition
+from symroof.sweeps.grid import Chunk, Sweep
 from symroof.sweeps.inputs import member
 from symroof.sweeps.metrics import ALIASES, METRICS, chosen
-from symroof.sweeps.plan import request
-from symroof.sweeps.request import Chunk, Request
+from symroof.sweeps.plan import plan
 from symroof.sweeps.run import evaluated
+
+if TYPE_CHECKING:
+    import xarray
 
 THINNED = 64
 """One point in so many is looked at first: most of the others are worse than one of these."""
@@ -49,17 +52,17 @@ class _Reduction:
     def __init__(self, objectives: Objectives) -> None:
         self.objectives = objectives
 
-    def __call__(self, asked: Request, chunk: Chunk) -> Candidates:
-        found = asked.evaluate(chunk)
-        scores = [sign * found[name].reshape(-1) for name, sign in zip(self.objectives.names, self.objectives.signs, strict=True)]
+    def __call__(self, chunk: Chunk) -> Candidates:
+        metrics = chunk.evaluate()
+        scores = [sign * metrics[name].reshape(-1) for name, sign in zip(self.objectives.names, self.objectives.signs, strict=True)]
         kept = np.arange(scores[0].size)
         test = self.objectives.condition
         if test is not None:
-            mask = np.broadcast_to(test({**asked.values(chunk), **found}), chunk.shape).reshape(-1)
+            mask = np.broadcast_to(test({**chunk.values, **metrics}), chunk.shape).reshape(-1)
             kept = np.flatnonzero(mask)
             scores = [score[kept] for score in scores]
         best = front(scores) if len(scores) > 1 else first_least(scores[0])
-        return Candidates(asked.first(chunk) + kept[best], tuple(score[best] for score in scores))
+        return Candidates(chunk.first + kept[best], tuple(score[best] for score in scores))
 
 
 def first_least(score: np.ndarray) -> np.ndarray:
@@ -98,7 +101,7 @@ def _front(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 def best(
     models: Any, hardware: Any, over: Mapping[str, Any], *, minimize: str = "", maximize: str = "", where: str = "", **options: Any
-) -> Any:
+) -> xarray.Dataset:
     """The point of a sweep with the least or largest metric among those that satisfy a condition.
 
     Parameters
@@ -137,7 +140,7 @@ def pareto(
     *,
     where: str = "",
     **options: Any,
-) -> Any:
+) -> xarray.Dataset:
     """The Pareto front of two metrics: the points that none beats in one without losing in the other.
 
     Time, memory, traffic and FLOPs are minimised, throughput, intensity and performance maximised. Of points
@@ -164,7 +167,7 @@ def pareto(
 
 def _reduced(
     models: Any, hardware: Any, over: Mapping[str, Any], objectives: Sequence[tuple[str, int]], where: str, options: dict[str, Any]
-) -> Any:
+) -> xarray.Dataset:
     need("xarray")
     scheduler, progress, shown = options.pop("scheduler", None), options.pop("progress", False), options.pop("metrics", None)
     if options.pop("per", "total") != "total":
@@ -172,54 +175,52 @@ def _reduced(
     names = tuple(ALIASES.get(name, name) for name, _ in objectives)
     for name in names:
         member("metric", name, tuple(METRICS))
-        if METRICS[name].flag:
+        if METRICS[name].words:
             raise InputError(f"metric {name!r} has no least or largest value")
-    every = request(models, hardware, over, metrics=shown, **options)
-    capacities = all(cell.capacity is not None for cell in every.cells)
-    units = {one.name: one.unit for one in every.axes}
-    units |= {name: "flag" if name == "fits" else metric.unit for name, metric in METRICS.items() if name != "fits" or capacities}
+    planned = plan(models, hardware, over, **options)
+    units = {axis.name: axis.unit for axis in planned.axes}
+    known = {name: metric for name, metric in METRICS.items() if name != "fits" or planned.capacities}
+    units |= {name: "flag" if metric.words == ("no", "yes") else metric.unit for name, metric in known.items()}
     goal = Objectives(names, tuple(sign for _, sign in objectives), where, units)
     mentioned = goal.condition.names if goal.condition else frozenset()
     least = tuple(dict.fromkeys([*names, *(name for name in METRICS if name in mentioned)]))
-    asked = request(models, hardware, over, metrics=least, **options)
-    found = _streamed(asked, goal, scheduler, progress)
-    if not found.numbers.size:
-        raise InputError(f"none of {asked.size} points satisfies {quote(where)}")
-    wanted = tuple(dict.fromkeys([*chosen(shown, "total", capacities), *least]))
-    return _labelled(request(models, hardware, over, metrics=wanted, **options), found.numbers)
+    reduction = planned.sweep(least)
+    best_points = _streamed(reduction, goal, scheduler, progress).numbers
+    if not best_points.size:
+        raise InputError(f"none of {reduction.size} points satisfies {quote(where)}")
+    wanted = tuple(dict.fromkeys([*chosen(shown, "total", planned.capacities), *least]))
+    return _labelled(reduction if wanted == least else planned.sweep(wanted), best_points)
 
 
-def _streamed(asked: Request, goal: Objectives, scheduler: Any, progress: bool) -> Candidates:
-    """Candidates of all chunks, merged as they come; the result does not depend on the order in which they do."""
+def _streamed(sweep: Sweep, goal: Objectives, scheduler: Any, progress: bool) -> Candidates:
+    """Candidates of all chunks, merged as they come."""
     kept = Candidates(np.array([], dtype=np.int64), tuple(np.array([]) for _ in goal.names))
-
-    def merge(chunk: Chunk, found: Candidates) -> None:
-        nonlocal kept
-        numbers: Any = np.concatenate([kept.numbers, found.numbers])
-        order: Any = np.argsort(numbers, kind="stable")
-        scores: Any = tuple(np.concatenate(pair)[order] for pair in zip(kept.scores, found.scores, strict=True))
-        best: Any = front(scores) if len(scores) > 1 else first_least(scores[0])
-        kept = Candidates(numbers[order][best], tuple(score[best] for score in scores))
-
-    evaluated(asked, asked.chunks(), merge, scheduler=scheduler, progress=progress, work=_Reduction(goal))
+    for _, candidates in evaluated(sweep.chunks(), sweep.size, _Reduction(goal), scheduler=scheduler, progress=progress):
+        numbers: Any = np.concatenate([kept.numbers, candidates.numbers])
+        scores: Any = [np.concatenate(pair) for pair in zip(kept.scores, candidates.scores, strict=True)]
+        ahead = front(scores) if len(scores) > 1 else first_least(scores[0])
+        places = np.sort(ahead)
+        kept = Candidates(numbers[places], tuple(score[places] for score in scores))
+    if len(goal.names) > 1:
+        places = front(kept.scores)
+        kept = Candidates(kept.numbers[places], tuple(score[places] for score in kept.scores))
     return kept
 
 
-def _labelled(asked: Request, numbers: np.ndarray) -> Any:
+def _labelled(sweep: Sweep, numbers: np.ndarray) -> xarray.Dataset:
     """The points of these numbers with their coordinates and metrics."""
     import xarray
 
-    asked = replace(asked, engine="numpy")
-    cells, places = np.divmod(numbers, int(np.prod(asked.inner)))
-    along: tuple[Any, ...] = np.unravel_index(places, asked.inner)
-    values = {one.name: one.values[along[0 if asked.points else at]] for at, one in enumerate(asked.axes)}
+    places, inner = np.divmod(numbers, int(np.prod(sweep.inner)))
+    along: tuple[Any, ...] = np.unravel_index(inner, sweep.inner)
+    values = {axis.name: axis.values[along[0 if sweep.points else at]] for at, axis in enumerate(sweep.axes)}
     arrays: dict[str, Any] = {}
-    for at in np.unique(cells):
-        chosen_points = cells == at
-        found = asked.cells[at].evaluate({name: array[chosen_points] for name, array in values.items()}, asked.metrics, asked.engine)
-        for name, array in found.items():
-            arrays.setdefault(name, np.empty(numbers.size, dtype=dtype(asked, name)))[chosen_points] = array
-    coordinates = {name: (POINT, [getattr(asked.cells[at], name) for at in cells]) for name in ("model", "hardware", "phase")}
-    coordinates |= {one.name: (POINT, values[one.name], {"units": one.unit, "long_name": one.meaning}) for one in asked.axes}
-    variables = {name: (POINT, array, described(asked, name)) for name, array in arrays.items()}
-    return xarray.Dataset(variables, coordinates, dict(asked.attributes))
+    for place in np.unique(places):
+        of_scenario = places == place
+        metrics = sweep.scenarios[place].evaluate({name: array[of_scenario] for name, array in values.items()}, "numpy")
+        for name, array in metrics.items():
+            arrays.setdefault(name, np.empty(numbers.size, dtype=dtype(sweep, name)))[of_scenario] = array
+    coordinates = {name: (POINT, [getattr(sweep.scenarios[place], name) for place in places]) for name in ("model", "hardware", "phase")}
+    coordinates |= {axis.name: (POINT, values[axis.name], {"units": axis.unit, "long_name": axis.meaning}) for axis in sweep.axes}
+    variables = {name: (POINT, array, described(sweep, name)) for name, array in arrays.items()}
+    return xarray.Dataset(variables, coordinates, dict(sweep.attributes))

@@ -1,4 +1,4 @@
-"""One model on one device in one phase: its formulas at any points, as every metric of them."""
+"""One model on one device in one phase: its metrics at any points."""
 
 from __future__ import annotations
 
@@ -10,81 +10,73 @@ from typing import Any
 import numpy as np
 
 from symroof.sweeps.engines import run, run_exact
-from symroof.sweeps.formulas import TOTAL, Formulas
-from symroof.sweeps.metrics import derived
+from symroof.sweeps.metrics import METRICS, TOTAL, needed
+from symroof.sweeps.program import Program
 
 UNDECIDED = 1e-13
 """Relative difference below which rounding could turn a comparison: there it is made exactly."""
 
 
 @dataclass(frozen=True)
-class Cell:
+class Scenario:
     """One model on one device in one phase.
 
     Attributes
     ----------
-    parts : the formulas of the whole step, or of each operator.
+    metrics : what is computed.
+    programs : their formulas for the whole step ("total"), or for each operator by its name.
     letters : the letter of every swept variable.
     constants : letters with one value here: bandwidth, buffer, batch and so on.
     widths : the distinct swept widths by letter, and `peaks`, by letter, an array over them.
+    formulas : the text of short formulas of the whole step, by metric.
     """
 
     model: str
     hardware: str
     phase: str
-    parts: tuple[Formulas, ...] = field(repr=False)
+    metrics: tuple[str, ...]
+    programs: Mapping[str, Program] = field(repr=False)
     letters: Mapping[str, str] = field(repr=False)
     constants: Mapping[str, float] = field(repr=False)
     widths: Mapping[str, np.ndarray] = field(repr=False)
     peaks: Mapping[str, np.ndarray] = field(repr=False)
-    capacity: float | None = None
+    formulas: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def inputs(self, values: Mapping[str, np.ndarray]) -> dict[str, Any]:
         """Every letter of the formulas at the points, peaks looked up by their widths."""
-        found: dict[str, Any] = {**self.constants, **{self.letters[name]: array for name, array in values.items()}}
-        places = tuple(np.searchsorted(known, found[letter]) for letter, known in self.widths.items())
-        return found | {letter: table[places] for letter, table in self.peaks.items()}
+        inputs: dict[str, Any] = {**self.constants, **{self.letters[name]: array for name, array in values.items()}}
+        places = tuple(np.searchsorted(known, inputs[letter]) for letter, known in self.widths.items())
+        return inputs | {letter: table[places] for letter, table in self.peaks.items()}
 
-    def evaluate(self, values: Mapping[str, np.ndarray], metrics: tuple[str, ...], engine: str) -> dict[str, np.ndarray]:
-        """Every metric at broadcastable points; per operator with a last axis for the operators."""
+    def evaluate(self, values: Mapping[str, np.ndarray], engine: str) -> dict[str, np.ndarray]:
+        """Every metric at broadcastable points; per operator with a last axis for the operators.
+
+        Raises
+        ------
+        OverflowError
+            A result is larger than a float64.
+        """
         inputs = self.inputs(values)
         shape = np.broadcast_shapes(*(np.shape(value) for value in values.values()))
-        tokens = inputs["b"] * (inputs["s"] if self.phase == "prefill" else 1.0)
-        columns = [self._part(part, inputs, shape, metrics, tokens, engine) for part in self.parts]
-        if len(columns) == 1 and self.parts[0].part == TOTAL:
+        columns = [self._metrics(program, inputs, shape, engine) for program in self.programs.values()]
+        if TOTAL in self.programs:
             return columns[0]
-        return {name: np.stack([column[name] for column in columns], axis=-1) for name in metrics}
+        return {name: np.stack([column[name] for column in columns], axis=-1) for name in self.metrics}
 
-    def _part(
-        self, part: Formulas, inputs: Mapping[str, Any], shape: tuple[int, ...], metrics: tuple[str, ...], tokens: Any, engine: str
-    ) -> dict[str, np.ndarray]:
-        outputs = [np.empty(shape) for _ in part.outputs]
-        if not run(part.program, inputs, outputs, engine):
+    def _metrics(self, program: Program, inputs: Mapping[str, Any], shape: tuple[int, ...], engine: str) -> dict[str, np.ndarray]:
+        outputs = [np.empty(shape) for _ in program.outputs]
+        if not run(program, inputs, outputs, engine):
             raise OverflowError(f"{self.model} on {self.hardware}: a result is larger than a float64 can be")
-        raw = dict(zip(part.outputs, outputs, strict=True))
-        found = {name: derived(name, raw, tokens, self.capacity) for name in metrics}
-        if "bound" in found:
-            close = np.abs(raw["compute_time"] - raw["memory_time"]) <= UNDECIDED * raw["memory_time"]
-            self._decide(found["bound"], close, part, ("compute_time", "memory_time"), inputs, shape)
-        if "fits" in found and self.capacity is not None:
-            close = np.abs(raw["memory"] - self.capacity) <= UNDECIDED * self.capacity
-            self._decide(found["fits"], close, part, ("memory",), inputs, shape)
-        return found
-
-    def _decide(
-        self,
-        flags: np.ndarray,
-        close: np.ndarray,
-        part: Formulas,
-        names: tuple[str, ...],
-        inputs: Mapping[str, Any],
-        shape: tuple[int, ...],
-    ) -> None:
-        """Make the comparisons that are too close for float64 again, in rationals."""
-        if not close.any():
-            return
-        arrays = {letter: np.broadcast_to(value, shape) for letter, value in inputs.items()}
-        for place in zip(*np.nonzero(close), strict=True):
-            at = {letter: Fraction(array[place].item()) for letter, array in arrays.items()}
-            exact = [value for name, value in zip(part.outputs, run_exact(part.program, at), strict=True) if name in names]
-            flags[place] = exact[0] >= exact[1] if len(exact) > 1 else exact[0] <= Fraction(self.capacity or 0)
+        places = {formula: place for place, formula in enumerate(needed(self.metrics))}
+        results = {}
+        for name in self.metrics:
+            metric = METRICS[name]
+            operands = [places[formula] for formula in metric.formulas]
+            results[name] = metric.value(*(outputs[place] for place in operands))
+            if metric.words:
+                left, right = (outputs[place] for place in operands)
+                for place in zip(*np.nonzero(np.abs(left - right) <= UNDECIDED * right), strict=True):
+                    at = {letter: Fraction(np.broadcast_to(inputs[letter], shape)[place].item()) for letter in program.inputs}
+                    exact = run_exact(program, at)
+                    results[name][place] = metric.value(*(exact[operand] for operand in operands))
+        return results

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from symroof.errors import InputError
-from symroof.sweeps.dataset import dataset, dtype, need
-from symroof.sweeps.plan import request
-from symroof.sweeps.request import Chunk, Request
-from symroof.sweeps.run import evaluated
+from symroof.sweeps import run
+from symroof.sweeps.dataset import dataset, dtype, lazily, need
+from symroof.sweeps.plan import plan
+
+if TYPE_CHECKING:
+    import xarray
 
 MEMORY_LIMIT = 4 * 10**9
 """Bytes of a result that is kept in memory, unless more is allowed."""
@@ -35,7 +37,7 @@ def sweep(
     progress: bool = False,
     memory_limit: int = MEMORY_LIMIT,
     **fixed: Any,
-) -> Any:
+) -> xarray.Dataset | Path:
     """Evaluate steps of models on devices over all values of some variables.
 
     Parameters
@@ -45,7 +47,7 @@ def sweep(
     over : values by name: batch, seq_len, a width, peak [FLOP/s] or bandwidth [byte/s] in the place of the
         device's, or a dimension of the model such as hidden_size.
     phase : "decode", "prefill", or both.
-    metrics : of time, bound, intensity, throughput, memory, fits, flops, traffic, performance.
+    metrics : of `symroof.sweeps.metrics.METRICS`: time, bound, intensity, throughput, memory, fits unless others are asked for.
     per : "total", the whole step, or "operator", each with all its occurrences, so that they add up.
     points : the values are those of points, one after the other, and not of a grid.
     engine : "numpy", "numba", or "auto" (numba where it is installed and worth its second of compiling).
@@ -77,48 +79,26 @@ def sweep(
     0.00702139...
     """
     need("xarray")
-    asked = request(models, hardware, over, phase=phase, metrics=metrics, per=per, points=points, engine=engine, **fixed)
+    planned = plan(models, hardware, over, phase=phase, per=per, points=points, engine=engine, **fixed).sweep(metrics)
     if lazy and (output is not None or scheduler is not None):
         raise InputError("lazy=True: nothing is computed yet, so it goes with neither output nor scheduler")
     if output is not None:
         from symroof.sweeps.store import write
 
-        return write(asked, Path(output), resume=resume, scheduler=scheduler, progress=progress)
+        return write(planned, Path(output), resume=resume, scheduler=scheduler, progress=progress)
     if resume:
         raise InputError("resume=True: there is nothing to resume without an output")
     if lazy:
-        from symroof.sweeps.lazy import lazily
-
-        return lazily(asked)
-    refuse_large(asked, memory_limit)
-    return dataset(asked, in_memory(asked, scheduler, progress))
-
-
-def refuse_large(asked: Request, limit: int) -> None:
-    """Raise if the result would not fit the memory it may take.
-
-    Raises
-    ------
-    InputError
-        It says how large the result is and what to do instead.
-    """
-    if asked.nbytes > limit:
+        return lazily(planned)
+    if planned.nbytes > memory_limit:
         raise InputError(
-            f"{asked.size} points take {asked.nbytes / 1e9:.3g} GB, more than the {limit / 1e9:.3g} GB allowed in memory: "
+            f"{planned.size} points take {planned.nbytes / 1e9:.3g} GB, more than the {memory_limit / 1e9:.3g} GB allowed in memory: "
             "write them (-o out.zarr), or reduce them (--minimize, --maximize, --pareto)"
         )
-
-
-def in_memory(asked: Request, scheduler: Any = None, progress: bool = False) -> dict[str, np.ndarray]:
-    """Every metric as one array, filled chunk by chunk."""
-    tail = (len(asked.operators),) if asked.operators else ()
-    shape = (*asked.outer, *asked.inner, *tail)
-    arrays = {name: np.empty(shape, dtype=dtype(asked, name)) for name in asked.metrics}
-    flat = {name: array.reshape(len(asked.cells), *asked.inner, *tail) for name, array in arrays.items()}
-
-    def keep(chunk: Chunk, found: Mapping[str, np.ndarray]) -> None:
-        for name, piece in found.items():
-            flat[name][(chunk.cell, *chunk.slices)] = piece
-
-    evaluated(asked, asked.chunks(), keep, scheduler=scheduler, progress=progress)
-    return arrays
+    tail = (len(planned.operators),) if planned.operators else ()
+    arrays = {name: np.empty((*planned.outer, *planned.inner, *tail), dtype=dtype(planned, name)) for name in planned.metrics}
+    by_scenario = {name: array.reshape(len(planned.scenarios), *planned.inner, *tail) for name, array in arrays.items()}
+    for chunk, pieces in run.evaluated(planned.chunks(), planned.size, run.evaluate_chunk, scheduler=scheduler, progress=progress):
+        for name, piece in pieces.items():
+            by_scenario[name][(chunk.place, *chunk.slices)] = piece
+    return dataset(planned, arrays)

@@ -3,123 +3,83 @@
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from symroof.errors import InputError, quote
-from symroof.sweeps.checkpoint import Parts, replacing
-from symroof.sweeps.dataset import coordinates, dataset, described, dtype, need
-from symroof.sweeps.lazy import stacked
-from symroof.sweeps.request import Request
+from symroof.files import replacing
+from symroof.sweeps.checkpoint import Parts
+from symroof.sweeps.dataset import coordinates, described, dtype, lazily, need
+from symroof.sweeps.grid import Sweep
 
 DIGEST = "request_sha256"
 
-
-@dataclass(frozen=True)
-class Writer:
-    """A form: what it needs installed, and how it is written."""
-
-    modules: tuple[str, ...]
-    write: Callable[[Request, Parts, Path], None]
+FORMS = {".nc": ("dask", "netCDF4"), ".zarr": ("dask", "zarr"), ".parquet": ("pyarrow",), ".csv": ("pyarrow",)}
+"""What each form needs installed."""
 
 
-def _labelled(request: Request, parts: Parts) -> Any:
-    found = dataset(request, stacked(request, parts.load))
-    found.attrs[DIGEST] = request.digest
-    return found
+def save(sweep: Sweep, parts: Parts, path: Path, form: str) -> None:
+    """Put the chunks together."""
+    with replacing(path) as temporary:
+        if form in (".nc", ".zarr"):
+            import dask.config
+
+            labelled = lazily(sweep, parts.load)
+            labelled.attrs[DIGEST] = sweep.digest
+            with dask.config.set(scheduler="synchronous"):
+                _save_arrays(labelled, temporary, form)
+            return
+        import pyarrow.csv
+        import pyarrow.parquet
+
+        kind = pyarrow.parquet.ParquetWriter if form == ".parquet" else pyarrow.csv.CSVWriter
+        with temporary.open("wb") as stream, kind(stream, _schema(sweep)) as writer:
+            for table in _tables(sweep, parts):
+                writer.write_table(table)
 
 
-def _netcdf(request: Request, parts: Parts, path: Path) -> None:
-    import dask.config
-
-    temporary = path.with_name(f".{path.name}.partial")
-    try:
-        with dask.config.set(scheduler="synchronous"):
-            _labelled(request, parts).to_netcdf(temporary, engine="netcdf4")
-        with temporary.open("rb") as stream:
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+def _save_arrays(labelled: Any, path: Path, form: str) -> None:
+    if form == ".nc":
+        labelled.to_netcdf(path, engine="netcdf4")
+        return
+    for name, coordinate in labelled.coords.items():
+        if coordinate.dtype.kind == "U":  # a text of one length is no type of Zarr 3
+            labelled[name] = coordinate.astype(object)
+    labelled.to_zarr(path, mode="w", consolidated=False, zarr_format=3)
 
 
-def _zarr(request: Request, parts: Parts, path: Path) -> None:
-    import dask.config
-
-    temporary, old = path.with_name(f".{path.name}.partial"), path.with_name(f".{path.name}.old")
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        with dask.config.set(scheduler="synchronous"):
-            labelled = _labelled(request, parts)
-            for name in ("model", "hardware", "phase", *(("operator",) if request.operators else ())):
-                labelled[name] = labelled[name].astype(object)
-            labelled.to_zarr(temporary, mode="w", consolidated=False, zarr_format=3)
-        if path.exists():
-            path.rename(old)
-        temporary.rename(path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
-
-
-def _tables(request: Request, parts: Parts) -> Iterator[Any]:
+def _tables(sweep: Sweep, parts: Parts) -> Iterator[Any]:
     """The chunks as Arrow tables: a row a point (and operator), coordinates in front."""
     import pyarrow
 
-    schema = _schema(request)
-    for chunk in request.chunks():
-        cell, metrics = request.cells[chunk.cell], parts.load(chunk.number)
-        shape = metrics[request.metrics[0]].shape
-        columns: list[Any] = [[value] * int(np.prod(shape)) for value in (cell.model, cell.hardware, cell.phase)]
-        values = (one[..., None] if request.operators else one for one in request.values(chunk).values())
+    schema = _schema(sweep)
+    for chunk in sweep.chunks():
+        scenario, metrics = chunk.scenario, parts.load(chunk.number)
+        shape = metrics[sweep.metrics[0]].shape
+        columns: list[Any] = [[value] * int(np.prod(shape)) for value in (scenario.model, scenario.hardware, scenario.phase)]
+        values = (one[..., None] if sweep.operators else one for one in chunk.values.values())
         columns += [np.broadcast_to(one, shape).reshape(-1) for one in values]
-        if request.operators:
-            columns.append(list(np.broadcast_to(np.array(request.operators), shape).reshape(-1)))
-        columns += [metrics[name].reshape(-1).astype(dtype(request, name)) for name in request.metrics]
+        if sweep.operators:
+            columns.append(list(np.broadcast_to(np.array(sweep.operators), shape).reshape(-1)))
+        columns += [metrics[name].reshape(-1).astype(dtype(sweep, name)) for name in sweep.metrics]
         yield pyarrow.table([pyarrow.array(column, type=known.type) for column, known in zip(columns, schema, strict=True)], schema=schema)
 
 
-def _schema(request: Request) -> Any:
+def _schema(sweep: Sweep) -> Any:
     import pyarrow
 
     fields = [pyarrow.field(name, pyarrow.string()) for name in ("model", "hardware", "phase")]
-    known = coordinates(request)
-    fields += [pyarrow.field(one.name, pyarrow.from_numpy_dtype(one.values.dtype), metadata=known[one.name][2]) for one in request.axes]
-    if request.operators:
+    known = coordinates(sweep)
+    fields += [pyarrow.field(one.name, pyarrow.from_numpy_dtype(one.values.dtype), metadata=known[one.name][2]) for one in sweep.axes]
+    if sweep.operators:
         fields.append(pyarrow.field("operator", pyarrow.string()))
-    for name in request.metrics:
-        notes = {key: str(value) for key, value in described(request, name).items()}
-        fields.append(pyarrow.field(name, pyarrow.from_numpy_dtype(dtype(request, name)), metadata=notes))
-    return pyarrow.schema(fields, metadata={**request.attributes, "engine": request.engine, DIGEST: request.digest})
-
-
-def _parquet(request: Request, parts: Parts, path: Path) -> None:
-    import pyarrow.parquet
-
-    with replacing(path) as stream, pyarrow.parquet.ParquetWriter(stream, _schema(request)) as writer:
-        for table in _tables(request, parts):
-            writer.write_table(table)
-
-
-def _csv(request: Request, parts: Parts, path: Path) -> None:
-    import pyarrow.csv
-
-    with replacing(path) as stream, pyarrow.csv.CSVWriter(stream, _schema(request)) as writer:
-        for table in _tables(request, parts):
-            writer.write_table(table)
-
-
-WRITERS = {
-    ".nc": Writer(("dask", "netCDF4"), _netcdf),
-    ".zarr": Writer(("dask", "zarr"), _zarr),
-    ".parquet": Writer(("pyarrow",), _parquet),
-    ".csv": Writer(("pyarrow",), _csv),
-}
+    for name in sweep.metrics:
+        notes = {key: str(value) for key, value in described(sweep, name).items()}
+        fields.append(pyarrow.field(name, pyarrow.from_numpy_dtype(dtype(sweep, name)), metadata=notes))
+    return pyarrow.schema(fields, metadata={**sweep.attributes, "engine": sweep.engine, DIGEST: sweep.digest})
 
 
 def open_result(path: Path, form: str) -> Any:
@@ -157,15 +117,15 @@ def form_of(path: Path) -> str:
         The ending names none, a library is missing, or something is in the way of the file.
     """
     form = path.suffix.lower()
-    if form not in WRITERS:
-        raise InputError(f"output {quote(str(path))}: the ending {quote(path.suffix)} names no format; known: {', '.join(WRITERS)}")
-    for module in WRITERS[form].modules:
+    if form not in FORMS:
+        raise InputError(f"output {quote(str(path))}: the ending {quote(path.suffix)} names no format; known: {', '.join(FORMS)}")
+    for module in FORMS[form]:
         need(module)
     _refuse_unwritable(path, form)
     return form
 
 
-def write_points(found: Any, path: Path) -> None:
+def write_points(points: Any, path: Path) -> None:
     """Write the few points that a reduction leaves.
 
     Raises
@@ -174,24 +134,17 @@ def write_points(found: Any, path: Path) -> None:
         The ending names no format, or the place cannot be written.
     """
     form = form_of(path)
-    temporary = path.with_name(f".{path.name}.partial")
     try:
-        if form == ".zarr":
-            found.to_zarr(temporary, mode="w", consolidated=False, zarr_format=3)
-            shutil.rmtree(path, ignore_errors=True)
-        elif form == ".nc":
-            found.to_netcdf(temporary, engine="netcdf4")
-        elif form == ".csv":
-            found.to_dataframe().to_csv(temporary, index=False)
-        else:
-            found.to_dataframe().to_parquet(temporary, index=False)
-        temporary.replace(path)
+        with replacing(path) as temporary:
+            if form in (".nc", ".zarr"):
+                _save_arrays(points, temporary, form)
+            elif form == ".csv":
+                points.to_dataframe().to_csv(temporary, index=False)
+            else:
+                points.to_dataframe().to_parquet(temporary, index=False)
     except (OSError, RuntimeError) as error:  # RuntimeError: how netCDF tells of a full disk
         why = getattr(error, "strerror", None) or error
         raise InputError(f"output {quote(str(path))} could not be written: {why}") from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.unlink(missing_ok=True)
 
 
 def _refuse_unwritable(path: Path, form: str) -> None:
