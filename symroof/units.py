@@ -12,7 +12,7 @@ from fractions import Fraction
 from typing import Any, NoReturn, cast
 
 import pint
-from sympy import Expr, Float, Rational, Symbol, SympifyError
+from sympy import Expr, Float, Rational, Symbol, SympifyError, nsimplify
 
 from symroof.errors import InputError, quote
 from symroof.symbols import VOCABULARY
@@ -56,6 +56,7 @@ FLOP = ureg.Unit("FLOP")
 BYTE = ureg.Unit("byte")
 BIT = ureg.Unit("bit")
 SECOND = ureg.Unit("second")
+PER_SECOND = ureg.Unit("1/second")
 INTENSITY = ureg.Unit("FLOP/byte")
 RATE = ureg.Unit("FLOP/second")
 BANDWIDTH = ureg.Unit("byte/second")
@@ -119,6 +120,33 @@ def figure(text: object, unit: pint.Unit) -> Rational:
         raise InputError(f"{quote(text)} is not in {unit}; write it like {example}") from None
     value = Fraction(match[1]) * scale
     return cast(Rational, Rational(value.numerator, value.denominator))
+
+
+def number(value: object, unit: pint.Unit, what: str) -> Expr:
+    """An input as an exact number of *unit*: a number of it, a Quantity, or text with a unit.
+
+    >>> number("5 ms", SECOND, "target"), number(2, SECOND, "target"), number(Quantity(80, "GB"), BYTE, "capacity")
+    (1/200, 2, 80000000000)
+
+    Raises
+    ------
+    InputError
+        It is none of these, measures something else, or is not above 0.
+    """
+    if isinstance(value, str):
+        exact: Expr = figure(value, unit)
+    elif isinstance(value, Quantity):
+        try:
+            exact = number(cast(Any, value).to(unit).magnitude, unit, what)
+        except pint.DimensionalityError:
+            raise InputError(f"{what} {quote(str(value))}: expected a quantity in {unit}") from None
+    elif isinstance(value, bool) or not isinstance(value, int | float | Fraction | Expr):
+        raise InputError(f"{what} {quote(value)}: expected a number, in {unit}, a quantity or text with a unit")
+    else:
+        exact = nsimplify(value if isinstance(value, Expr) else _number(value), rational=True)
+    if exact.is_number and exact.is_positive is not True:
+        raise InputError(f"{what} {quote(str(exact))}: expected a number above 0")
+    return exact
 
 
 def quantity(value: Any, unit: pint.Unit) -> Any:

@@ -261,6 +261,53 @@ def test_generation_equals_adding_up_its_steps(prompt: int, tokens: int, name: s
     assert found.traffic_formula.xreplace({S: Integer(prompt), n: Integer(tokens)}) == found.decode_traffic
 
 
+PROMPTED = {"prompt": 512, "tokens": 129, "hardware": "h100-sxm", "batch": 8, **WIDTHS}
+
+
+@pytest.mark.parametrize(
+    ("text", "per_step", "seconds", "traffic"),
+    [
+        ("mixed-batch:chunk=128", 1, 0.6629, 2.2205e12),
+        ("speculative:acceptance=0.8,length=4,draft_cost=0.05", sum(0.8**power for power in range(5)), 0.2210, 7.403e11),
+        ("medusa:heads=4,nodes=20,acceptance=0.6", sum(0.6**power for power in range(5)), 0.3784, 1.268e12),
+    ],
+)
+def test_a_generation_counts_generated_tokens(text: str, per_step: float, seconds: float, traffic: float) -> None:
+    """128 tokens after the prompt's own; a step that generates several is shared by them, in time and in bytes."""
+    technique = symroof.technique(text)
+    found = symroof.generation(model("llama-3-8b"), techniques=[technique], **PROMPTED)
+    assert float(found.decode_time) == pytest.approx(seconds, rel=1e-3)
+    assert float(found.decode_traffic) == pytest.approx(traffic, rel=1e-3)
+    assert found.decode_traffic / found.decode_time <= symroof.load_hardware("h100-sxm").memory_bandwidth
+    middle = symroof.analyze(model("llama-3-8b").decode(batch=8, seq_len=576, **WIDTHS).apply(technique), "h100-sxm").total
+    assert float(found.decode_traffic) == pytest.approx(128 * float(middle.byte_count()) / per_step, rel=1e-2)
+
+
+def test_a_draft_reads_the_prompt_too() -> None:
+    flash = {"flash_attention": True, **WIDTHS}
+    asked = {"prompt": 8192, "tokens": 2, "hardware": "h100-sxm", "batch": 1, **flash}
+    draft = symroof.technique("speculative:draft=llama-3.2-1b,acceptance=0.8,length=4")
+    alone, drafted = (symroof.generation(model("llama-3-8b"), techniques=some, **asked) for some in ((), (draft,)))
+    small = symroof.analyze(model("llama-3.2-1b").prefill(batch=1, seq_len=8192, **flash), "h100-sxm").total
+    assert drafted.prefill_time == alone.prefill_time + small.time_expr
+    assert drafted.prefill_traffic == alone.prefill_traffic + small.byte_count()
+    assert float(drafted.prefill_time) == pytest.approx(0.2143, rel=1e-3)
+
+
+def test_the_prompt_gives_the_first_token() -> None:
+    found = symroof.generation(model(), prompt=5, tokens=1, hardware="l4", batch=1, **WIDTHS)
+    assert (found.parts, found.decode_time, found.decode_traffic) == ((), 0, 0)
+
+
+def test_a_chunk_is_sized_by_the_time_of_the_step() -> None:
+    step = model("llama-3-8b").decode(batch=32, seq_len=2048, **WIDTHS).apply(symroof.technique("mixed-batch"))
+    answer = symroof.required(step, over="chunk", hardware="h100-sxm", target_time="20 ms")
+    assert answer.integer == 951
+    for chunk, within in ((951, True), (952, False)):
+        mixed = model("llama-3-8b").decode(batch=32, seq_len=2048, **WIDTHS).apply(symroof.technique(f"mixed-batch:chunk={chunk}"))
+        assert (float(symroof.analyze(mixed, "h100-sxm").total.time_expr) <= 0.02) is within
+
+
 def test_generation_across_a_change_of_regime(tmp_path) -> None:
     """A slow chip with a fast memory: attention turns compute-bound as the context grows."""
     path = tmp_path / "slow.toml"

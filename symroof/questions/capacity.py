@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from sympy import Add, Expr, Integer, Max, Piecewise, Symbol, factor, floor, oo
 
@@ -19,6 +19,7 @@ from symroof.operators.graph import Graph
 from symroof.roof.costs import needed, variable_of
 from symroof.roof.ledger import device_of
 from symroof.symbols import option_name, substitute
+from symroof.units import BYTE, number
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def memory_of(step: Step) -> Expr:
     return Add(*memory_parts(step.graph))
 
 
-def largest(step: Step, *, over: str = "batch", hardware: Device | str | Path | None = None, capacity: Expr | None = None) -> Largest:
+def largest(step: Step, *, over: str = "batch", hardware: Device | str | Path | None = None, capacity: Any = None) -> Largest:
     """The largest batch (or context) that fits a device's memory or a number of bytes.
 
     Parameters
@@ -87,9 +88,9 @@ def largest(step: Step, *, over: str = "batch", hardware: Device | str | Path | 
     return Largest(value, max(floor(value), Integer(0)), limits)
 
 
-def _room(hardware: Device | str | Path | None, capacity: Expr | None) -> Expr:
+def _room(hardware: Device | str | Path | None, capacity: Any) -> Expr:
     if capacity is not None:
-        return capacity
+        return number(capacity, BYTE, "capacity")
     device = device_of(hardware)
     if device is None:
         raise InputError("give a device or a capacity in bytes")
@@ -159,7 +160,7 @@ def _depends(graph: Graph, expression: Expr, x: Symbol) -> bool:
     return any(x in substitute(expression, span.branch.active).free_symbols for span in _spans(graph, expression, x))
 
 
-def hyperbola(step: Step, *, hardware: Device | str | Path | None = None, capacity: Expr | None = None) -> Expr:
+def hyperbola(step: Step, *, hardware: Device | str | Path | None = None, capacity: Any = None) -> Expr:
     """The largest batch x context that fits beside the weights, activations left out: ``(C - W) / cache per token``, or 0.
 
     >>> import symroof

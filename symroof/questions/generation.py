@@ -1,4 +1,4 @@
-"""Sums over generation: a prompt of S tokens, then n tokens one by one, in closed form.
+"""Sums over generation: a prompt of S tokens, then the tokens after it, in closed form.
 
 Prefill reads the prompt and gives the first token; decode step i has a context of ``S + i`` tokens, the one it reads
 included, for i = 1 ... n - 1. A step that completes several tokens of a sequence, as speculative decoding does, counts for
@@ -21,9 +21,10 @@ from symroof.architectures.options import LARGEST, PHASES, Options
 from symroof.architectures.step import Step
 from symroof.errors import InputError, quote
 from symroof.hardware.device import Device
+from symroof.hardware.machine import STATED
 from symroof.questions.regimes import Regime, regimes
 from symroof.roof.analysis import analyze
-from symroof.roof.costs import TOTAL, costs, known_values, occurs, on_branch
+from symroof.roof.costs import TOTAL, costs, known_values, needed, occurs, on_branch
 from symroof.roof.ledger import device_of
 from symroof.roof.stretches import spans_of
 from symroof.symbols import VOCABULARY, substitute
@@ -50,8 +51,8 @@ class Part:
 
     Attributes
     ----------
-    first, last : context lengths of the first and last step on it.
-    step_time : seconds of a step, a polynomial in t.
+    first, last : context lengths of the first and last token on it.
+    step_time : seconds of a generated token, a polynomial in t.
     time : seconds of all of them.
     """
 
@@ -68,8 +69,8 @@ class Generation:
     Attributes
     ----------
     prompt, tokens : S and n.
-    prefill_time, prefill_traffic : of reading the prompt.
-    parts : the decode steps by regime.
+    prefill_time, prefill_traffic : of reading the prompt, by a draft model too, and generating the first token.
+    parts : the tokens after it by regime.
     decode_traffic : bytes of all decode steps.
     traffic_formula : the same in letters S and n; with a sliding window, for contexts on the sides of W that these lie on.
     """
@@ -100,7 +101,14 @@ class Generation:
 
 
 def generation(
-    model: Model, *, prompt: int, tokens: int, hardware: Device | str | Path, techniques: Sequence[Technique] = (), **inputs: object
+    model: Model,
+    *,
+    prompt: int,
+    tokens: int,
+    hardware: Device | str | Path,
+    techniques: Sequence[Technique] = (),
+    ceilings: str = STATED,
+    **inputs: object,
 ) -> Generation:
     """Time and traffic of a prompt and n generated tokens, in closed form: prefill and n - 1 decode steps.
 
@@ -110,6 +118,7 @@ def generation(
     ----------
     prompt, tokens : S and n.
     techniques : applied to both phases, each where it is of that phase.
+    ceilings : the ceiling set, as in `symroof.analyze`.
     inputs : batch, widths and conventions, as for `Model.decode`.
 
     Raises
@@ -121,7 +130,7 @@ def generation(
     >>> found = symroof.generation(symroof.load_model("llama-2-7b"), prompt=512, tokens=128, hardware="a100-sxm-80gb",
     ...     batch=1, weight_bits=16, activation_bits=16, kv_bits=16)
     >>> round(float(found.decode_time), 4), len(found.parts)
-    (0.8496, 1)
+    (0.8429, 1)
     """
     for name, value in (("prompt", prompt), ("tokens", tokens)):
         if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= LARGEST:
@@ -133,12 +142,18 @@ def generation(
         raise InputError(f"{model.name} generates no tokens: it is no language model")
     of_phase = {phase: [one for one in techniques if phase in one.phases] for phase in PHASES}
     prefill = model.step(Options("prefill", seq_len=prompt, **inputs))  # pyright: ignore[reportArgumentType]
-    before = analyze(prefill.apply(*of_phase["prefill"]), device)
-    beside = [analyze(step, device).total for technique in of_phase["decode"] for step in technique.prefills(prefill)]
+    before = analyze(prefill.apply(*of_phase["prefill"]), device, ceilings=ceilings)
+    beside = [
+        analyze(step.apply(*(later for later in techniques[place:] if "prefill" in later.phases)), device, ceilings=ceilings).total
+        for place, technique in enumerate(techniques)
+        for step in technique.prefills(prefill)
+    ]
     decode = model.step(Options("decode", **inputs)).apply(*of_phase["decode"])  # pyright: ignore[reportArgumentType]
-    over_context = _regimes(model, decode, device, of_phase["decode"])
+    over_context = _regimes(model, decode, device, of_phase["decode"], ceilings)
     low, high = Integer(prompt + 1), Integer(prompt + tokens - 1)
-    in_letters, where = _traffic(decode, low, high)
+    in_letters, where = _traffic(decode, device, low, high)
+    if left := (before.total.time_expr + in_letters).free_symbols - {symbols.S, symbols.n}:
+        raise InputError(f"{needed(left)} to follow a generation")
     return Generation(
         prompt,
         tokens,
@@ -162,19 +177,19 @@ def _both(prefill: Sequence[str], decode: Sequence[str]) -> Iterator[str]:
         yield line if line.startswith(phase) else f"{phase}{line}"
 
 
-def _regimes(model: Model, decode: Step, device: Device, techniques: Sequence[Technique]) -> tuple[Regime, ...]:
-    """The time of a decode step over the context; the same at every context where only a state is kept."""
+def _regimes(model: Model, decode: Step, device: Device, techniques: Sequence[Technique], ceilings: str) -> tuple[Regime, ...]:
+    """The time of a generated token over the context; the same at every context where only a state is kept."""
     if occurs(decode, costs(decode, TOTAL), symbols.t):
-        return regimes(decode, over="seq_len", hardware=device).regimes
+        return regimes(decode, over="seq_len", hardware=device, ceilings=ceilings).regimes
     step = model.step(replace(decode.options, seq_len=1)).apply(*techniques)
-    analysis = analyze(step, device)
+    analysis = analyze(step, device, ceilings=ceilings)
     bound = frozenset(placed.name for placed in analysis if placed.bound == COMPUTE)
-    return (Regime(Integer(1), oo, analysis.total.time_expr, bound),)
+    return (Regime(Integer(1), oo, analysis.total.time_expr / analysis.graph.tokens, bound),)
 
 
-def _traffic(decode: Step, low: Expr, high: Expr) -> tuple[Expr, list[str]]:
-    """Bytes of all steps in S and n: a sum over every branch that has some of their contexts, and where it holds."""
-    whole, values, t = costs(decode, TOTAL), known_values(decode, None, symbols.t), VOCABULARY[symbols.t]
+def _traffic(decode: Step, device: Device, low: Expr, high: Expr) -> tuple[Expr, list[str]]:
+    """Bytes of all tokens after the first in S and n: a sum over every branch that has some of their contexts, and where it holds."""
+    whole, values, t = costs(decode, TOTAL), known_values(decode, device, symbols.t), VOCABULARY[symbols.t]
     found = spans_of(decode, whole, t, values)
     sums: list[Expr] = []
     start = Integer(1)

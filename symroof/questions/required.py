@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
-from sympy import Expr, ceiling, floor, nsimplify, oo
+from sympy import Expr, S, ceiling, floor, oo
 
 from symroof import symbols
 from symroof.algebra.intervals import between, roots
@@ -15,12 +15,14 @@ from symroof.algebra.limits import rational_limit
 from symroof.algebra.polynomial import polynomial
 from symroof.algebra.signs import solve_letters
 from symroof.architectures.step import Step
-from symroof.errors import InputError, quote
+from symroof.errors import InputError
 from symroof.hardware.device import Device
+from symroof.hardware.machine import STATED
 from symroof.questions.capacity import memory_of
 from symroof.questions.regimes import Regime, Regimes, regimes
 from symroof.roof.costs import needed
 from symroof.symbols import Variable, option_name, substitute
+from symroof.units import PER_SECOND, SECOND, number
 
 RESOURCES = (symbols.BW, symbols.P)
 
@@ -61,7 +63,7 @@ class Answer:
 
 
 def required(
-    step: Step, *, over: str, hardware: Device | str | Path, target_time: Expr | None = None, target_rate: Expr | None = None
+    step: Step, *, over: str, hardware: Device | str | Path, target_time: Any = None, target_rate: Any = None, ceilings: str = STATED
 ) -> Answer:
     """The bandwidth, peak, batch, context or width at which the step takes the target time.
 
@@ -70,8 +72,9 @@ def required(
     step : with every other input given as a number.
     over : the variable to solve for: "bandwidth", "peak", "batch", "seq_len", "weight_bits", ...
     hardware : the device whose other figures are kept.
-    target_time : seconds the step may take for every token of a sequence that it generates, one but for speculation.
-    target_rate : instead, tokens (decode) or sequences (prefill) per second to be reached.
+    target_time : what the step may take: seconds, a Quantity, or text such as "5 ms"; all of it, however many tokens it generates.
+    target_rate : instead, generated tokens (decode) or sequences (prefill) per second to be reached.
+    ceilings : the ceiling set, as in `symroof.analyze`.
 
     Raises
     ------
@@ -90,16 +93,12 @@ def required(
     """
     if (target_time is None) == (target_rate is None):
         raise InputError("give one target: a time or a rate")
-    target = target_time if target_time is not None else target_rate
-    if isinstance(target, bool) or not isinstance(target, int | float | Fraction | Expr):
-        raise InputError(f"target {quote(target)}: expected a number, in seconds or per second")
-    target = nsimplify(target, rational=True)
-    if target <= 0:
-        raise InputError(f"target {quote(str(target))}: expected a number above 0")
-    whole = regimes(step, over=over, hardware=hardware)
     if target_rate is None:
-        return _for_time(whole, target)
-    return _for_rate(whole, target)
+        target = number(target_time, SECOND, "target")
+        whole_step = replace(step, symbolic=replace(step.symbolic, tokens=S.One))
+        return _for_time(regimes(whole_step, over=over, hardware=hardware, ceilings=ceilings), target)
+    target = number(target_rate, PER_SECOND, "target")
+    return _for_rate(regimes(step, over=over, hardware=hardware, ceilings=ceilings), target)
 
 
 @dataclass(frozen=True)
