@@ -9,11 +9,12 @@ import pytest
 import sympy
 from hypothesis import given
 from hypothesis import strategies as st
-from sympy import Rational, Symbol
+from sympy import Integer, Rational, Symbol
 
+import symroof
 from symroof.errors import InputError
 from symroof.symbols import VOCABULARY, b
-from symroof.units import BANDWIDTH, BIT, BYTE, FLOP, RATE, SECOND, figure, quantity, ureg
+from symroof.units import BANDWIDTH, BIT, BYTE, FLOP, RATE, SECOND, Quantity, figure, quantity, ureg
 
 SLIPS = {
     "FLOP + byte": lambda: 1 * FLOP + 1 * BYTE,
@@ -108,3 +109,24 @@ def test_substitution_takes_no_text_and_no_stranger(arguments: tuple[object, ...
     """Sympy would evaluate text as code, and leave a symbol of another making alone without a word."""
     with pytest.raises(InputError, match="subs of"):
         quantity(8 * b, BYTE).subs(*arguments)
+
+
+@pytest.mark.parametrize("target", ["5 ms", Quantity(5, "ms"), Quantity(Rational(1, 200), "s"), 0.005, Rational(1, 200)])
+def test_a_target_is_a_number_a_quantity_or_text(target: object) -> None:
+    step = symroof.load_model("opt-125m").decode(batch=1, seq_len=64, weight_bits=16, activation_bits=16, kv_bits=16)
+    answer = symroof.required(step, over="bandwidth", hardware="t4", target_time=target)
+    assert answer.time == Rational(1, 200)
+
+
+@pytest.mark.parametrize("capacity", ["48 GB", Quantity(48, "GB"), Quantity(48 * 10**9, "byte"), 48 * 10**9, Integer(48 * 10**9)])
+def test_a_capacity_is_a_number_a_quantity_or_text(capacity: object) -> None:
+    step = symroof.load_model("llama-2-13b").decode(seq_len=2048, accounting="survey", weight_bits=8, activation_bits=8, kv_bits=8)
+    assert symroof.largest(step, capacity=capacity).integer == 42
+
+
+@pytest.mark.parametrize("wrong", ["5 GB", Quantity(5, "GB"), "five", True, -1, 0, [5], Quantity(-5, "ms")])
+def test_what_is_no_time_is_refused_in_a_line(wrong: object) -> None:
+    step = symroof.load_model("opt-125m").decode(batch=1, seq_len=64, weight_bits=16, activation_bits=16, kv_bits=16)
+    with pytest.raises(InputError) as caught:
+        symroof.required(step, over="bandwidth", hardware="t4", target_time=wrong)
+    assert "\n" not in str(caught.value)

@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from sympy import Expr, S, ceiling, floor, oo
+from sympy import Expr, ceiling, floor, oo
 
 from symroof import symbols
 from symroof.algebra.intervals import between, roots
@@ -72,7 +72,8 @@ def required(
     step : with every other input given as a number.
     over : the variable to solve for: "bandwidth", "peak", "batch", "seq_len", "weight_bits", ...
     hardware : the device whose other figures are kept.
-    target_time : what the step may take: seconds, a Quantity, or text such as "5 ms"; all of it, however many tokens it generates.
+    target_time : what the step may take for every token of a sequence that it generates, one but for speculation: seconds, a
+        Quantity, or text such as "5 ms".
     target_rate : instead, generated tokens (decode) or sequences (prefill) per second to be reached.
     ceilings : the ceiling set, as in `symroof.analyze`.
 
@@ -93,12 +94,10 @@ def required(
     """
     if (target_time is None) == (target_rate is None):
         raise InputError("give one target: a time or a rate")
+    whole = regimes(step, over=over, hardware=hardware, ceilings=ceilings)
     if target_rate is None:
-        target = number(target_time, SECOND, "target")
-        whole_step = replace(step, symbolic=replace(step.symbolic, tokens=S.One))
-        return _for_time(regimes(whole_step, over=over, hardware=hardware, ceilings=ceilings), target)
-    target = number(target_rate, PER_SECOND, "target")
-    return _for_rate(regimes(step, over=over, hardware=hardware, ceilings=ceilings), target)
+        return _for_time(whole, number(target_time, SECOND, "target"))
+    return _for_rate(whole, number(target_rate, PER_SECOND, "target"))
 
 
 @dataclass(frozen=True)
