@@ -12,6 +12,7 @@ import pytest
 from sympy import Integer, Rational
 
 import symroof
+from symroof.cli.main import main
 from symroof.errors import DeviceError, InputError
 from symroof.hardware.loader import FOLDER, catalogue
 from symroof.hardware.machine import Calibration
@@ -111,6 +112,8 @@ def test_ceilings_that_a_device_states_bind(own: symroof.Device) -> None:
         Resource.COMPUTE: operator.flop_count / 10**14,
         Resource.MEMORY: operator.byte_count() / 10**12,
     }
+    told = [line for line in symroof.analyze(decode(), own).statements if line.startswith("further ceilings")]
+    assert told == ["further ceilings: vector 2 TFLOP/s, exponential 1 TOP/s, cache 4 TB/s"]
     product = symroof.analyze(decode(), own)["up_proj"]
     assert set(product.seconds) == {Resource.COMPUTE, Resource.MEMORY}
 
@@ -167,3 +170,27 @@ def test_tables_of_further_rates_are_checked(tmp_path: Path, old: str, new: str,
     path.write_text(OWN.replace(old, new))
     with pytest.raises(DeviceError, match=message):
         symroof.load_hardware(path)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "analyze opt-125m --phase decode --batch 4 --seq-len 512 --format json",
+        "crossover opt-125m --phase decode --operator softmax --over batch --seq-len 512 --format json",
+        "solve opt-125m --phase decode --seq-len 512 --for batch --target-time 2ms --format json",
+        "generate opt-125m --prompt 512 --tokens 8 --batch 64 --format json",
+        "compare opt-125m --phase decode --batch 64 --seq-len 512 --with quantize:weights=4 --format json",
+    ],
+)
+def test_commands_take_a_ceiling_set(tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str) -> None:
+    path = tmp_path / "own.toml"
+    path.write_text(OWN.replace('peak = "2 TFLOP/s"', 'peak = "2 GFLOP/s"'))
+    printed = {}
+    for ceilings in ("stated", "classic", "calibrated"):
+        with pytest.raises(SystemExit) as stop:
+            main([*command.split(), "--hardware", str(path), "--ceilings", ceilings])
+        told = capsys.readouterr()
+        assert (stop.value.code in (0, None)) is (ceilings != "calibrated"), told.err
+        printed[ceilings] = told.out
+        assert ("has no calibration" in told.err) is (ceilings == "calibrated")
+    assert printed["stated"] != printed["classic"]

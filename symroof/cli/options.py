@@ -50,6 +50,13 @@ DEVICE = click.option("--hardware", required=True, metavar="DEVICE", help="A nam
 ANY_DEVICE = click.option(
     "--hardware", metavar="DEVICE", help="A name of `symroof devices` or a TOML file; left out, peak and bandwidth stay symbols."
 )
+CEILINGS = click.option(
+    "--ceilings",
+    type=Word(("classic", "stated", "calibrated")),
+    default="stated",
+    show_default=True,
+    help="Matrix peak and memory bandwidth alone; all rates the device states; or fitted shares of them.",
+)
 
 WITH = click.option(
     "--with",

@@ -9,6 +9,7 @@ import click
 from symroof.cli.options import (
     ANY_DEVICE,
     BATCH,
+    CEILINGS,
     CONVENTIONS,
     DEVICE,
     GIVEN_SIZES,
@@ -36,16 +37,16 @@ OPERATOR = "An operator; several joined by +, taken as fused; total; or weights-
 
 @click.command(short_help="The roofline table of one step.")
 @click.argument("model")
-@with_options(DEVICE, PHASE, *GIVEN_SIZES, *WIDTHS, *CONVENTIONS, WITH)
+@with_options(DEVICE, CEILINGS, PHASE, *GIVEN_SIZES, *WIDTHS, *CONVENTIONS, WITH)
 @click.option("--formulas", is_flag=True, help="Show the formulas, and what their symbols mean.")
 @reports
-def analyze(model: str, hardware: str, formulas: bool, **options: Any) -> Report:
+def analyze(model: str, hardware: str, ceilings: str, formulas: bool, **options: Any) -> Report:
     """FLOPs, traffic, intensity, bound and time of every operator of one step of MODEL."""
     from symroof.hardware.loader import load_hardware
     from symroof.present.records import analysis_report
     from symroof.roof.analysis import analyze as roofline
 
-    return analysis_report(roofline(step_of(model, **options), load_hardware(hardware)), formulas=formulas)
+    return analysis_report(roofline(step_of(model, **options), load_hardware(hardware), ceilings=ceilings), formulas=formulas)
 
 
 @click.command(short_help="Where the bound changes, as a formula.")
@@ -55,10 +56,10 @@ def analyze(model: str, hardware: str, formulas: bool, **options: Any) -> Report
 @click.option(
     "--over", required=True, metavar="VARIABLE", help="batch, seq_len, weight_bits, hidden_size, group_size, peak, bandwidth, ..."
 )
-@with_options(ANY_DEVICE, *SIZES, *WIDTHS, *CONVENTIONS, WITH)
+@with_options(ANY_DEVICE, CEILINGS, *SIZES, *WIDTHS, *CONVENTIONS, WITH)
 @reports
 @click.pass_context
-def crossover(ctx: click.Context, model: str, operator: str, over: str, hardware: str | None, **options: Any) -> Report:
+def crossover(ctx: click.Context, model: str, operator: str, over: str, hardware: str | None, ceilings: str, **options: Any) -> Report:
     """Where the bound of an operator of MODEL changes in one VARIABLE, as a formula and on a device."""
     over = variable_named(over, cast(tuple[str, ...], options["techniques"]))
     refuse_given(ctx, [over], "--over")
@@ -69,9 +70,9 @@ def crossover(ctx: click.Context, model: str, operator: str, over: str, hardware
     step = step_of(model, **options)
     refuse_defined(step, [over], "--over")
     if operator == "all":
-        answers = crossovers(step, over=over, hardware=hardware)
+        answers = crossovers(step, over=over, hardware=hardware, ceilings=ceilings)
     else:
-        answers = (solve_one(step, operator, over=over, hardware=hardware),)
+        answers = (solve_one(step, operator, over=over, hardware=hardware, ceilings=ceilings),)
     return crossover_report(step, answers, hardware)
 
 
@@ -87,7 +88,7 @@ def crossover(ctx: click.Context, model: str, operator: str, over: str, hardware
     metavar="VARIABLE=NUMBER ...",
     help="Lower limit of a variable; by default 1 for whole numbers, above 0 otherwise.",
 )
-@with_options(ANY_DEVICE, *SIZES, *WIDTHS, *CONVENTIONS, WITH)
+@with_options(ANY_DEVICE, CEILINGS, *SIZES, *WIDTHS, *CONVENTIONS, WITH)
 @reports
 @click.pass_context
 def prove(
@@ -98,6 +99,7 @@ def prove(
     for_all: tuple[str, ...],
     at_least: tuple[str, ...],
     hardware: str | None,
+    ceilings: str,
     **options: Any,
 ) -> Report:
     """Prove or refute that an operator of MODEL has one bound for all values of some variables.
@@ -110,12 +112,13 @@ def prove(
 
     step = step_of(model, **options)
     refuse_defined(step, for_all, "--for-all")
-    return certificate_report(decide(step, claim, operator, for_all=for_all, at_least=bounds_of(at_least), hardware=hardware))
+    lows = bounds_of(at_least)
+    return certificate_report(decide(step, claim, operator, for_all=for_all, at_least=lows, hardware=hardware, ceilings=ceilings))
 
 
 @click.command(short_help="What a resource must be to reach a target.")
 @click.argument("model")
-@with_options(PHASE, DEVICE)
+@with_options(PHASE, DEVICE, CEILINGS)
 @click.option("--for", "over", required=True, metavar="VARIABLE", help="bandwidth, peak, batch, seq_len, weight_bits, ...; or capacity.")
 @click.option("--target-time", type=Seconds(), metavar="TIME", help="Seconds a step may take, as 0.02, 20ms or 500us.")
 @click.option("--target-rate", type=Positive(), metavar="RATE", help="Instead: tokens (decode) or sequences (prefill) per second.")
@@ -127,6 +130,7 @@ def solve(
     model: str,
     over: str,
     hardware: str,
+    ceilings: str,
     target_time: object,
     target_rate: object,
     techniques: tuple[str, ...],
@@ -143,7 +147,7 @@ def solve(
     refuse_defined(step, [over], "--for")
     if over == "capacity":
         return capacity_report(step, required_capacity(step), device)
-    answer = required(step, over=over, hardware=device, target_time=cast(Any, target_time), target_rate=cast(Any, target_rate))
+    answer = required(step, over=over, hardware=device, target_time=target_time, target_rate=target_rate, ceilings=ceilings)
     return requirement_report(step, answer, device, misfit(model, answer, techniques, options) if techniques else "")
 
 
@@ -172,8 +176,8 @@ def misfit(model: str, answer: Answer, techniques: tuple[str, ...], options: dic
 @click.command(short_help="Total time and traffic of prefill plus generation.")
 @click.argument("model")
 @click.option("--prompt", type=SIZE, required=True, help="Tokens of the prompt.")
-@click.option("--tokens", type=SIZE, required=True, help="Tokens generated after it.")
-@with_options(DEVICE, BATCH, *WIDTHS, *CONVENTIONS, WITH)
+@click.option("--tokens", type=SIZE, required=True, help="Tokens generated; the prompt gives the first of them.")
+@with_options(DEVICE, CEILINGS, BATCH, *WIDTHS, *CONVENTIONS, WITH)
 @reports
 def generate(model: str, prompt: int, tokens: int, hardware: str, batch: int, techniques: tuple[str, ...], **options: Any) -> Report:
     """Time and traffic of reading a prompt and generating tokens after it, summed in closed form."""
@@ -191,7 +195,7 @@ def generate(model: str, prompt: int, tokens: int, hardware: str, batch: int, te
 
 @click.command(short_help="Several ways to run a step, side by side.")
 @click.argument("model")
-@with_options(DEVICE)
+@with_options(DEVICE, CEILINGS)
 @click.option(
     "--with",
     "techniques",
@@ -203,7 +207,7 @@ def generate(model: str, prompt: int, tokens: int, hardware: str, batch: int, te
 @click.option("--over", default="batch", show_default=True, metavar="VARIABLE", help="Say where each variant is faster over this variable.")
 @with_options(PHASE, *GIVEN_SIZES, *WIDTHS, *CONVENTIONS)
 @reports
-def compare(model: str, hardware: str, techniques: tuple[str, ...], over: str, **options: Any) -> Report:
+def compare(model: str, hardware: str, ceilings: str, techniques: tuple[str, ...], over: str, **options: Any) -> Report:
     """A step of MODEL as it is, and after each of several chains of techniques: times, bytes, memory, crossovers."""
     from symroof.hardware.loader import load_hardware
     from symroof.present.comparison import comparison_report
@@ -215,5 +219,6 @@ def compare(model: str, hardware: str, techniques: tuple[str, ...], over: str, *
     name = option_name(lookup(over).symbol)
     step = step_of(model, **options)
     free = step_of(model, **{**options, name: None}) if name in options and not name.endswith("bits") else step
-    variants = side_by_side(step, free, [chain([text]) for text in techniques], over=over, hardware=load_hardware(hardware))
+    chains = [chain([text]) for text in techniques]
+    variants = side_by_side(step, free, chains, over=over, hardware=load_hardware(hardware), ceilings=ceilings)
     return comparison_report(variants, name)

@@ -80,6 +80,10 @@ def step_table(step: Step) -> Table:
     return Table(f"{step.title}, {step.options.phase}", columns, rows, step.statements)
 
 
+FURTHER = {Resource.VECTOR: "FLOP", Resource.EXPONENTIAL: "OP", Resource.CACHE: "B"}
+"""Resources of a device that few devices state, and what they count."""
+
+
 def analysis_statements(analysis: Analysis) -> tuple[str, ...]:
     """The conventions the numbers follow, one sentence each."""
     lines = list(analysis.step.statements)
@@ -104,6 +108,14 @@ def _overheads(analysis: Analysis) -> Iterator[str]:
         bandwidth = substitute(LETTERS[Resource(level)], analysis.values)
         rate = f"{float(bandwidth) / 1e9:g} GB/s" if bandwidth.is_number else str(bandwidth)
         yield f"bytes over the {level} at {rate}, overlapping with the operator's own work"
+    rates = analysis.machine.rates
+    if further := [f"{resource} {float(rates[resource]) / 1e12:g} T{unit}/s" for resource, unit in FURTHER.items() if resource in rates]:
+        yield "further ceilings: " + ", ".join(further)
+    if fitted := analysis.machine.calibration:
+        shares = ", ".join(f"{resource} {float(share):g}" for resource, share in fitted.shares.items())
+        norm = "the largest" if fitted.exponent is None else f"the {fitted.exponent}-norm"
+        source = f", fitted to {fitted.source}" if fitted.source else ""
+        yield f"calibrated{source}: shares reached {shares}; {norm} of the times, and {float(fitted.overhead) * 1e6:g} us an operator"
     if ceilings.compute != 1 or ceilings.levels:
         factors = {"peak": ceilings.compute, **{str(level): factor for level, factor in ceilings.levels.items()}}
         yield "factors on the ceilings: " + ", ".join(f"{name} {factor}" for name, factor in factors.items())

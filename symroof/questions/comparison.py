@@ -11,6 +11,7 @@ from sympy import Expr
 from symroof.architectures.step import Step
 from symroof.errors import InputError, SymroofError
 from symroof.hardware.device import Device
+from symroof.hardware.machine import STATED
 from symroof.questions.crossover import Crossover
 from symroof.questions.crossovers import crossovers
 from symroof.questions.payoff import Payoff, counted, payoff
@@ -50,7 +51,7 @@ class Variant:
 
 
 def compare(
-    step: Step, free: Step, techniques: Sequence[Sequence[Technique]], *, over: str, hardware: Device | str | Path
+    step: Step, free: Step, techniques: Sequence[Sequence[Technique]], *, over: str, hardware: Device | str | Path, ceilings: str = STATED
 ) -> tuple[Variant, ...]:
     """The step unchanged, and after each of several chains of techniques.
 
@@ -59,6 +60,7 @@ def compare(
     step : every input a number.
     free : the same step with the variable left out.
     techniques : a chain for every variant.
+    ceilings : the ceiling set, as in `symroof.analyze`.
     over : the variable whose range is asked for where each pays and where operators turn compute-bound.
 
     Raises
@@ -80,21 +82,21 @@ def compare(
     for chain in ((), *techniques):
         changed, open_ = step.apply(*chain), free.apply(*chain)
         reasons: list[str] = []
-        gain = _told(reasons, lambda after=open_: _payoff(free, after, over, hardware)) if chain else None
-        bends = _told(reasons if chain else [], lambda after=open_: crossovers(after, over=over, hardware=hardware)) or ()
+        gain = _told(reasons, lambda after=open_: _payoff(free, after, over, hardware, ceilings)) if chain else None
+        bends = _told(reasons if chain else [], lambda after=open_: crossovers(after, over=over, hardware=device, ceilings=ceilings)) or ()
         name = " ".join(one.text for one in chain) or UNCHANGED
-        found.append(Variant(name, analyze(changed, device), gain, bends, tuple(reasons)))
+        found.append(Variant(name, analyze(changed, device, ceilings=ceilings), gain, bends, tuple(reasons)))
     return tuple(found)
 
 
-def _payoff(before: Step, after: Step, over: str, hardware: Device | str | Path) -> Payoff:
+def _payoff(before: Step, after: Step, over: str, hardware: Device | str | Path, ceilings: str) -> Payoff:
     """Where it pays: in closed form, or where there is none, by going through whole numbers."""
     try:
-        return payoff(before, after, over=over, hardware=hardware)
+        return payoff(before, after, over=over, hardware=hardware, ceilings=ceilings)
     except InputError:
         if variable_of(before, over).domain != "integer":
             raise
-        return counted(before, after, over=over, hardware=hardware, last=WHOLE)
+        return counted(before, after, over=over, hardware=hardware, last=WHOLE, ceilings=ceilings)
 
 
 def _told(reasons: list[str], how):

@@ -130,7 +130,9 @@ def _joined(found: Sequence[Interval]) -> tuple[Interval, ...]:
     return tuple(joined)
 
 
-def counted(before: Step, after: Step, *, over: str, hardware: Device | str | Path, last: int, part: str = TOTAL) -> Payoff:
+def counted(
+    before: Step, after: Step, *, over: str, hardware: Device | str | Path, last: int, part: str = TOTAL, ceilings: str = STATED
+) -> Payoff:
     """The same over the whole numbers from 1 to *last*, one by one: for what is no rational function of the variable.
 
     Raises
@@ -143,7 +145,7 @@ def counted(before: Step, after: Step, *, over: str, hardware: Device | str | Pa
         raise InputError(f"{quote(over)}: whole numbers one by one need a device, and a variable that counts")
     values = [Integer(value) for value in range(1, last + 1)]
     alone = [_alone(step, part) for step in (before, after)]
-    told = [tuple(_at(step, variable, device, value, part) for value in values) for step in alone]
+    told = [tuple(_at(step, variable, device, value, part, ceilings) for value in values) for step in alone]
     signs = [old.time - new.time for old, new in zip(*told, strict=True)]
     single = [
         Interval(Integer(place), Integer(place), SAME if gain == 0 else PAYS if gain > 0 else LOSES) for place, gain in enumerate(signs, 1)
@@ -158,7 +160,7 @@ def _alone(step: Step, part: str) -> Step:
     return replace(step, symbolic=replace(step.symbolic, blocks=tuple(block for block in blocks if block.operators)))
 
 
-def _at(step: Step, variable: Variable, device: Device, value: Expr, part: str) -> Regime:
+def _at(step: Step, variable: Variable, device: Device, value: Expr, part: str, ceilings: str) -> Regime:
     bound = replace(step, symbolic=step.symbolic.bind({variable.symbol: value}), values={**step.values, variable.symbol: value})
-    first = timeline(bound, variable, device, part)[0]
+    first = timeline(bound, variable, device, part, ceilings)[0]
     return Regime(value, value, substitute(first.time, {variable.symbol: value}), first.compute_bound)
