@@ -23,6 +23,10 @@ from symroof.operators.tensor import Access, Level, Space, Storage, Tensor
 from symroof.symbols import Values, substitute
 
 
+KEPT = 4
+"""How many bound graphs a graph keeps: all questions about one step on one device bind it alike."""
+
+
 @dataclass(frozen=True, eq=False)
 class Block:
     """Operators in the order they run, and how often the model repeats them.
@@ -185,17 +189,26 @@ class Graph:
         return float(max(widths))
 
     def bind(self, values: Values) -> Graph:
-        """The same graph with numbers (or other expressions) for symbols.
+        """The same graph with numbers (or other expressions) for symbols; the last few are kept.
 
         A defined symbol takes the value of its definition once everything in it is known.
         """
-        known = dict(values)
-        for _ in self.definitions:  # one may need another
-            for symbol, definition in self.definitions.items():
-                value = substitute(definition, known)
-                if symbol not in known and value.is_number:
-                    known[symbol] = value
-        return self.replaced(known)
+        key = frozenset(values.items())
+        if key not in self._bound:
+            known = dict(values)
+            for _ in self.definitions:  # one may need another
+                for symbol, definition in self.definitions.items():
+                    value = substitute(definition, known)
+                    if symbol not in known and value.is_number:
+                        known[symbol] = value
+            if len(self._bound) == KEPT:
+                self._bound.pop(next(iter(self._bound)))
+            self._bound[key] = self.replaced(known)
+        return self._bound[key]
+
+    @functools.cached_property
+    def _bound(self) -> dict[frozenset[tuple[Symbol, Expr]], Graph]:
+        return {}
 
     def replaced(self, values: Values) -> Graph:
         """The same graph with expressions in the place of letters; what a letter is defined as stays beside it.
@@ -315,8 +328,8 @@ class Graph:
 
     def without_values(self, *letters: Symbol) -> Graph:
         """The same graph with these letters free again: without the numbers that techniques were given for them."""
-        kept = {symbol: meant for symbol, meant in self.definitions.items() if symbol not in letters or not meant.is_number}
-        return replace(self, definitions=kept)
+        kept = {symbol: meaning for symbol, meaning in self.definitions.items() if symbol not in letters or not meaning.is_number}
+        return self if len(kept) == len(self.definitions) else replace(self, definitions=kept)
 
     @functools.cached_property
     def free_symbols(self) -> set[Symbol]:
