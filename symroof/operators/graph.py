@@ -22,7 +22,6 @@ from symroof.operators.routing import Routing
 from symroof.operators.tensor import Access, Level, Space, Storage, Tensor
 from symroof.symbols import Values, substitute
 
-
 KEPT = 4
 """How many bound graphs a graph keeps: all questions about one step on one device bind it alike."""
 
@@ -226,7 +225,8 @@ class Graph:
 
         @functools.cache
         def tensor_of(tensor: Tensor) -> Tensor:
-            bits, beside, index = (substitute(part, values) for part in (tensor.bits, tensor.overhead, tensor.index))
+            widths = (tensor.bits, tensor.overhead, tensor.index)
+            bits, beside, index = (width if width.is_number else substitute(width, values) for width in widths)
             return replace(tensor, space=space_of(tensor.space), bits=bits, overhead=beside, index=index)
 
         return self._rebuilt(tensor_of, space_of, values)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 
 from symroof.errors import EinsumError, quote
 from symroof.operators.facts import Kind, Parameter, Role
@@ -13,6 +14,7 @@ PARAMETER = {Role.ROUTER: Parameter.ROUTER, Role.HEAD: Parameter.HEAD}
 """What the weight of a linear operator is, where that is not an ordinary matrix."""
 
 
+@cache
 def parse(spec: str) -> tuple[tuple[Axes, ...], Axes]:
     """``"b s d, d f -> b s f"`` as the operands' axes and the result's.
 

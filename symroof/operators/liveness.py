@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sympy import Add, Expr, Integer, Max, Poly, fraction, together
 
 from symroof.operators.operator import Operator
-from symroof.operators.tensor import Level, Storage, Tensor
+from symroof.operators.tensor import Tensor
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,10 @@ def lifetimes(operators: Sequence[Operator], inputs: frozenset[Tensor], outputs:
     ended: list[Lifetime] = []
     for position, operator in enumerate(operators):
         for access in operator.reads:
-            if _counts(access.tensor):
+            if access.tensor.takes_memory:
                 open_lives.setdefault(access.tensor, [0, 0])[1] = position
         for access in operator.writes:
-            if _counts(access.tensor):
+            if access.tensor.takes_memory:
                 if access.tensor in open_lives:
                     ended.append(Lifetime(access.tensor, *open_lives[access.tensor]))
                 open_lives[access.tensor] = [position, position]
@@ -68,17 +68,12 @@ def sizes_alive(blocks: Sequence[tuple[Sequence[Operator], bool]]) -> list[Expr]
     return sizes
 
 
-def _counts(tensor: Tensor) -> bool:
-    """Whether it takes the device's memory: an activation, and not one on chip, on a link or at the host."""
-    return tensor.storage is Storage.ACTIVATION and tensor.level is Level.MEMORY
-
-
 def _needed(operators: Sequence[Operator]) -> set[Tensor]:
     """The activations that the operators read before they write them."""
     written: set[Tensor] = set()
     needed: set[Tensor] = set()
     for operator in operators:
-        needed |= {access.tensor for access in operator.reads if _counts(access.tensor)} - written
+        needed |= {access.tensor for access in operator.reads if access.tensor.takes_memory} - written
         written |= {access.tensor for access in operator.writes}
     return needed
 

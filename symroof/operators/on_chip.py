@@ -39,8 +39,8 @@ def on_chip_reads(operator: Operator) -> tuple[Access, ...]:
     The product of ``R x K`` and ``K x N`` in square tiles of side B_t reads the first operand ``N / min(N, B_t)`` times and
     the second ``R / min(R, B_t)`` times, with R the rows of one pass; there is nothing where no tile is given.
     """
-    found = operands(operator) if operator.tile is not None else None
-    if found is None:
+    found = operands(operator)
+    if found is None or operator.tile is None:
         return ()
     x, weights = found
     return (_read(operator, x, weights[0]), *(_read(operator, weight, x) for weight in weights))

@@ -165,11 +165,17 @@ class Operator(Answer):
     def ledger(self) -> Mapping[tuple[Storage, Direction, Level], Expr]:
         """Bytes moved, by where they live, which way they go and the level they cross; entries without traffic are absent."""
         booked: dict[tuple[Storage, Direction, Level], list[Expr]] = {}
-        for way, accesses in ((Direction.READ, (*self.reads, *on_chip_reads(self))), (Direction.WRITE, self.writes)):
-            for access in accesses:
-                if access.byte_count != 0:
-                    booked.setdefault((access.tensor.storage, way, self.level_of(access)), []).append(access.byte_count)
+        for access, way, level in self._crossings:
+            if access.byte_count != 0:
+                booked.setdefault((access.tensor.storage, way, level), []).append(access.byte_count)
         return {key: Add(*amounts) for key, amounts in booked.items()}
+
+    @functools.cached_property
+    def _crossings(self) -> tuple[tuple[Access, Direction, Level], ...]:
+        """Every access, on-chip reads included, with its direction and the level it crosses."""
+        chip = () if self.tile is None else on_chip_reads(self)
+        sides = (((*self.reads, *chip), Direction.READ), (self.writes, Direction.WRITE))
+        return tuple((access, way, self.level_of(access)) for accesses, way in sides for access in accesses)
 
     @functools.cached_property
     def demands(self) -> Mapping[Resource, Expr]:
@@ -223,7 +229,7 @@ class Operator(Answer):
     @functools.cached_property
     def levels(self) -> tuple[Level, ...]:
         """The levels that its operands cross, be it with no byte."""
-        touched = {self.level_of(access) for access in (*self.reads, *self.writes, *on_chip_reads(self))}
+        touched = {level for _, _, level in self._crossings}
         return tuple(level for level in Level if level in touched)
 
     @property
@@ -244,17 +250,15 @@ class Operator(Answer):
 
         def moved(accesses: Iterable[Access]) -> tuple[Access, ...]:
             return tuple(
-                Access(tensors(access.tensor), access.axes, substitute(access.repeats, values), access.level) for access in accesses
+                replace(
+                    access,
+                    tensor=tensors(access.tensor),
+                    repeats=access.repeats if access.repeats.is_number else substitute(access.repeats, values),
+                )
+                for access in accesses
             )
 
-        return replace(
-            self,
-            space=spaces(self.space),
-            reads=moved(self.reads),
-            writes=moved(self.writes),
-            latency=substitute(self.latency, values),
-            occupancy=substitute(self.occupancy, values),
-            passes=substitute(self.passes, values),
-            tile=None if self.tile is None else substitute(self.tile, values),
-            unit=None if self.unit is None else self.unit.bind(values),
-        )
+        figures = {"latency": self.latency, "occupancy": self.occupancy, "passes": self.passes, "tile": self.tile}
+        changed = {name: substitute(figure, values) for name, figure in figures.items() if figure is not None and not figure.is_number}
+        unit = None if self.unit is None else self.unit.bind(values)
+        return replace(self, space=spaces(self.space), reads=moved(self.reads), writes=moved(self.writes), unit=unit, **changed)

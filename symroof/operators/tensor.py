@@ -152,7 +152,8 @@ class Tensor:
         repeated = [axis for axis in self.axes if self.axes.count(axis) > 1]
         if repeated:
             raise EinsumError(f"tensor {quote(self.name)} has axis {quote(repeated[0])} twice")
-        self.space.points(self.axes)
+        if not self.space.sizes.keys() >= set(self.axes):
+            self.space.points(self.axes)  # says which axis has no size
         if self.bits == 0:
             object.__setattr__(self, "bits", DEFAULT_BITS[self.storage])
 
@@ -160,20 +161,25 @@ class Tensor:
         """The same tensor at another width."""
         return replace(self, bits=bits)
 
-    @property
+    @functools.cached_property
     def elements(self) -> Expr:
         """Number of elements."""
         return self.space.points(self.axes)
 
-    @property
+    @functools.cached_property
     def byte_count(self) -> Expr:
         """Size in bytes, as a bare expression."""
         return self.elements * self.stored_bits / 8
 
-    @property
+    @functools.cached_property
     def stored_bits(self) -> Expr:
         """Bits an element takes, with its share of what is stored beside it."""
         return self.bits + self.overhead + self.index
+
+    @functools.cached_property
+    def takes_memory(self) -> bool:
+        """Whether it is an activation in the device's memory, not one on chip, on a link or at the host."""
+        return self.storage is Storage.ACTIVATION and self.level is Level.MEMORY
 
     @property
     def size(self):
@@ -212,9 +218,10 @@ class Access:
     @functools.cached_property
     def byte_count(self) -> Expr:
         """Bytes moved, as a bare expression."""
-        return self.tensor.space.points(self.touched) * self.repeats * self.tensor.stored_bits / 8
+        return self.tensor.space.points(self.axes or self.tensor.axes) * self.repeats * self.tensor.stored_bits / 8
 
 
+@functools.cache
 def axes_of(text: str) -> Axes:
     """``"b s d"`` as the axes ``("b", "s", "d")``."""
     return tuple(text.split())

@@ -91,11 +91,13 @@ def _energy(analysis: Analysis) -> dict[str, Any]:
 
 def analysis_report(analysis: Analysis, *, formulas: bool = False) -> Report:
     """The roofline table, with *formulas* those and their letters, memory, and energy where a technique asks for it."""
-    sections = [analysis.table(), *([formula_table(analysis)] if formulas else []), memory_table(analysis)]
-    if analysis.graph.energy is not None:
-        sections.append(energy_of(analysis).table())
+
+    def sections() -> tuple[Table, ...]:
+        energy = () if analysis.graph.energy is None else (energy_of(analysis).table(),)
+        return (analysis.table(), *((formula_table(analysis),) if formulas else ()), memory_table(analysis), *energy)
+
     return Report(
-        tuple(sections),
+        sections,
         record=lambda: analysis_record(analysis),
         data=lambda: _rows(analysis_record(analysis), formulas),
         context=context(analysis),
@@ -129,8 +131,10 @@ def _symbols(analysis: Analysis) -> dict[str, Any]:
 
 
 def _traffic(total: Total | RooflinePoint) -> dict[str, int | float]:
-    source = total if isinstance(total, Total) else total.operator
-    return {name: number(source.byte_count(*kind)) for name, kind in TRAFFIC.items()}
+    if isinstance(total, Total):
+        return {name: number(total.byte_count(*kind)) for name, kind in TRAFFIC.items()}
+    moved = {kind: amount for (*kind, level), amount in total.operator.ledger.items() if level is Level.MEMORY for kind in [tuple(kind)]}
+    return {name: number(moved[kind]) if kind in moved else 0 for name, kind in TRAFFIC.items()}
 
 
 def _further(placed: RooflinePoint) -> dict[str, int | float]:

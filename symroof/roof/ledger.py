@@ -6,6 +6,7 @@ overlaps it is their sum, where the machine is calibrated their p-norm. Every qu
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,6 +81,7 @@ def machine_of(
     return machine
 
 
+@functools.lru_cache(maxsize=1024)
 def runs_on(operator: Operator, machine: Machine) -> Machine:
     """The machine that runs an operator: its own unit, with the links of the step's, or the step's."""
     return machine if operator.unit is None else machine.beside(cast(Machine, operator.unit))
