@@ -30,6 +30,7 @@ from symroof.sweeps.sweep import sweep
 
 ARGUMENTS = ("llama-2-7b", ["a100-sxm-80gb", "l4"], {"batch": range(1, 9), "seq_len": range(1, 51)})
 CHUNKS = 48
+NO_OVERLAP = {"techniques": [symroof.technique("no-overlap")]}
 
 SCRIPT = """
 import sys, time
@@ -127,7 +128,12 @@ def test_another_sweep_is_not_resumed(other: dict[str, object], tmp_path: Path) 
     output = tmp_path / "out.nc"
     killed(output, 3)
     before = names(tmp_path / "out.nc.parts")
-    for arguments, options in (((*ARGUMENTS[:2], other), {}), (ARGUMENTS, {"metrics": ["time"]}), (ARGUMENTS, {"kv_bits": 8})):
+    for arguments, options in (
+        ((*ARGUMENTS[:2], other), {}),
+        (ARGUMENTS, {"metrics": ["time"]}),
+        (ARGUMENTS, {"kv_bits": 8}),
+        (ARGUMENTS, NO_OVERLAP),
+    ):
         with pytest.raises(symroof.SymroofError, match="belongs to another sweep"):
             sweep(*arguments, output=output, resume=True, **options)
     assert names(tmp_path / "out.nc.parts") == before

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -96,6 +97,20 @@ def test_a_tie_is_decided_exactly() -> None:
             over = {"peak": [flops * scale, flops * scale + 1, max(flops * scale - 1, 1)], "bandwidth": [float(traffic * scale)]}
             found = sweep(model, None, over, per="operator", metrics=["bound"], batch=300, seq_len=1000)
             assert found.bound.sel(operator=name).values.ravel().tolist() == [1, 0, 1]
+
+
+def test_what_floats_cannot_tell_is_decided_in_fractions() -> None:
+    """Peak and bandwidth rounded from thirds: quotients that differ by less than a float64 can say, on either side."""
+    model = symroof.load_model("llama-2-7b")
+    operator = model.decode(batch=300, seq_len=1000, weight_bits=16, activation_bits=16, kv_bits=16)["up_proj"]
+    flops, traffic = int(operator.flop_count), int(operator.byte_count())
+    peaks, bandwidths = ([amount * scale / 3 for scale in range(1, 300)] for amount in (flops, traffic))
+    over = {"peak": peaks, "bandwidth": bandwidths}
+    flags = sweep(model, None, over, points=True, per="operator", metrics=["bound"], batch=300, seq_len=1000)
+    bounds = flags.bound.sel(operator="up_proj").values.ravel().tolist()
+    pairs = list(zip(peaks, bandwidths, strict=True))
+    assert bounds == [int(Fraction(flops) / Fraction(peak) >= Fraction(traffic) / Fraction(bandwidth)) for peak, bandwidth in pairs]
+    assert bounds != [int(flops / peak >= traffic / bandwidth) for peak, bandwidth in pairs], "floats alone are wrong somewhere"
 
 
 def test_points_are_the_grid_s() -> None:

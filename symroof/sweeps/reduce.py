@@ -193,17 +193,13 @@ def _reduced(
 
 
 def _streamed(sweep: Sweep, goal: Objectives, scheduler: Any, progress: bool) -> Candidates:
-    """Candidates of all chunks, merged as they come."""
+    """Candidates of all chunks, merged in the order of the grid: of equals the earlier stay in front."""
     kept = Candidates(np.array([], dtype=np.int64), tuple(np.array([]) for _ in goal.names))
     for _, candidates in evaluated(sweep.chunks(), sweep.size, _Reduction(goal), scheduler=scheduler, progress=progress):
         numbers: Any = np.concatenate([kept.numbers, candidates.numbers])
         scores: Any = [np.concatenate(pair) for pair in zip(kept.scores, candidates.scores, strict=True)]
         ahead = front(scores) if len(scores) > 1 else first_least(scores[0])
-        places = np.sort(ahead)
-        kept = Candidates(numbers[places], tuple(score[places] for score in scores))
-    if len(goal.names) > 1:
-        places = front(kept.scores)
-        kept = Candidates(kept.numbers[places], tuple(score[places] for score in kept.scores))
+        kept = Candidates(numbers[ahead], tuple(score[ahead] for score in scores))
     return kept
 
 
