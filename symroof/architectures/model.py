@@ -13,7 +13,7 @@ from symroof.architectures import exact, llm_viewer
 from symroof.architectures.architecture import Architecture
 from symroof.architectures.cache import Cache
 from symroof.architectures.config import catalogue, locate, parse
-from symroof.architectures.families import MODEL_TYPES, family_of, multimodal
+from symroof.architectures.families import MODEL_TYPES, Family, family_of, multimodal
 from symroof.architectures.fields import Fields, listing
 from symroof.architectures.options import Options
 from symroof.architectures.quantization import UNQUANTIZED_BITS, Quantization, read_quantization
@@ -202,7 +202,8 @@ PART_MARK, PARTS = "@", ("text", "vision")
 def load_model(name_or_path: str | Path) -> Model:
     """The model of that name in models/, of that hub name, or of the config.json at that path.
 
-    Of a config that nests several models, the text decoder; with ``@vision`` behind the name, the encoder.
+    Of a config that nests several models, the text decoder; with ``@vision`` behind the name, the encoder. A model of the
+    catalogue is read once and shared; nothing about it can be changed.
 
     Raises
     ------
@@ -216,37 +217,49 @@ def load_model(name_or_path: str | Path) -> Model:
         ...
     symroof.errors.ConfigError: model 'models/none.json': there is no such file
     """
-    whole = Path(name_or_path)
-    there = is_readable(whole) or is_folder(whole)  # then a mark in it is part of the path
-    asked, at, part = (str(name_or_path), "", "") if there else str(name_or_path).partition(PART_MARK)
-    if at and part not in PARTS:
+    path_given = Path(name_or_path)
+    whole_is_path = is_readable(path_given) or is_folder(path_given)  # then a mark in it is part of the path
+    text, mark, part = (str(name_or_path), "", "") if whole_is_path else str(name_or_path).partition(PART_MARK)
+    if mark and part not in PARTS:
         raise ConfigError(f"model {quote(str(name_or_path))}: after {PART_MARK} expected {' or '.join(PARTS)}")
-    name, path = locate(asked if at else name_or_path)
-    content = parse(path)
-    fields = outer = Fields(content, str(path))
-    kind = content.get("model_type", content.get("_class_name"))
-    remark: tuple[str, ...] = ()
-    nested = ""
-    if isinstance(kind, str) and kind in multimodal.FAMILIES:
-        nested, fields, kind, sentence = multimodal.part_of(outer, kind, part)
-        remark = (sentence,)
+    name, path = locate(text if mark else name_or_path)
+    return _published(name, mark, part) if path == catalogue().get(name) else _read_model(f"{name}{mark}{part}", path, part)
+
+
+@functools.cache
+def _published(name: str, mark: str, part: str) -> Model:
+    """A model of the catalogue, whose file does not change; a user's own file is read again each time."""
+    return _read_model(f"{name}{mark}{part}", catalogue()[name], part)
+
+
+def _read_model(name: str, path: Path, part: str) -> Model:
+    outer = Fields(parse(path), str(path))
+    model_type = outer.peek("model_type") if "model_type" in outer else outer.peek("_class_name")
+    if isinstance(model_type, str) and model_type in multimodal.FAMILIES:
+        nested, fields, model_type, remark = multimodal.part_of(outer, model_type, part)
+        sources, remarks = (outer, fields), (remark,)
     elif part == "vision":
-        raise outer.error(f"model_type {quote(kind)} has one part; ask for it without {PART_MARK}vision")
-    if not isinstance(kind, str) or kind not in MODEL_TYPES:
-        hint = nearest(kind if isinstance(kind, str) else "", [*MODEL_TYPES, *([] if nested else multimodal.FAMILIES)])
-        raise fields.error(
-            f"model_type {quote(kind)} is not a family known here; {hint}" if kind is not None else f"model_type is missing; {hint}"
-        )
-    family = family_of(kind)
-    if nested and family.generative != (nested == "text"):
-        raise fields.error(f"model_type is {quote(kind)}; expected {'a decoder' if nested == 'text' else 'an encoder'}")
+        raise outer.error(f"model_type {quote(model_type)} has one part; ask for it without {PART_MARK}vision")
+    else:
+        nested, fields, sources, remarks = "", outer, (outer,), ()
+    family = _family(fields, model_type, nested)
     architecture = family.read(fields)
-    sources = (outer, fields) if fields is not outer else (outer,)
-    found = (read_quantization(source, architecture.layer_count, vision=nested == "vision") for source in sources)
-    quantization = next((one for one in found if one is not None), None)
-    further = content.get("num_nextn_predict_layers") or fields.peek("num_nextn_predict_layers")
-    if type(further) is int and further > 0:
-        remark = (*remark, f"{further} layers that predict further tokens (num_nextn_predict_layers) are not counted")
-    unread = outer.unread(multimodal.HARMLESS) if nested else []
-    unread += fields.unread((*family.ignored_fields, "model_type"))
-    return Model(f"{name}{at}{part}", architecture, str(path), tuple(dict.fromkeys(unread)), quantization, remark)
+    quantizations = (read_quantization(source, architecture.layer_count, vision=nested == "vision") for source in sources)
+    quantization = next((known for known in quantizations if known is not None), None)
+    predicting = outer.peek("num_nextn_predict_layers") or fields.peek("num_nextn_predict_layers")
+    if type(predicting) is int and predicting > 0:
+        remarks = (*remarks, f"{predicting} layers that predict further tokens (num_nextn_predict_layers) are not counted")
+    unread = (*(outer.unread(multimodal.HARMLESS) if nested else ()), *fields.unread((*family.ignored_fields, "model_type")))
+    return Model(name, architecture, str(path), tuple(dict.fromkeys(unread)), quantization, remarks)
+
+
+def _family(fields: Fields, model_type: Any, nested: str) -> Family:
+    """The family of a model_type, which must be that of a decoder or an encoder where a config nests several models."""
+    if not isinstance(model_type, str) or model_type not in MODEL_TYPES:
+        hint = nearest(model_type if isinstance(model_type, str) else "", [*MODEL_TYPES, *([] if nested else multimodal.FAMILIES)])
+        unknown = "is missing" if model_type is None else f"{quote(model_type)} is not a family known here"
+        raise fields.error(f"model_type {unknown}; {hint}")
+    family = family_of(model_type)
+    if nested and family.generative != (nested == "text"):
+        raise fields.error(f"model_type is {quote(model_type)}; expected {'a decoder' if nested == 'text' else 'an encoder'}")
+    return family
