@@ -105,16 +105,18 @@ def _whole(digits: str) -> Any:
     return int(digits) if len(digits) <= MOST_DIGITS else TOO_LONG
 
 
-def _fault(value: Any, depth: int = 0) -> str | None:
+def _fault(value: Any) -> str | None:
     """What no field of a config holds: a number too long to be read, lists in lists in lists."""
-    if value is TOO_LONG:
-        return "holds a number with too many digits"
-    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
-    if inside is None:
-        return None
-    if depth == DEEPEST:
-        return "is nested too deeply"
-    return next(filter(None, (_fault(one, depth + 1) for one in inside if one is TOO_LONG or isinstance(one, dict | list))), None)
+    level = [value]
+    for depth in range(DEEPEST + 1):
+        if TOO_LONG in level:
+            return "holds a number with too many digits"
+        if depth == DEEPEST and any(isinstance(inner, dict | list) for inner in level):
+            return "is nested too deeply"
+        level = [
+            inner for outer in level if isinstance(outer, dict | list) for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+    return None
 
 
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
