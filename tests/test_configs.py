@@ -11,8 +11,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import symroof
+from symroof import symbols
 from symroof.architectures.config import catalogue
 from symroof.architectures.families import FAMILIES, MODEL_TYPES, family_of, multimodal
+from symroof.architectures.families.family import DecoderFamily
+from symroof.architectures.families.layouts import last_of_each
+from symroof.architectures.families.recipes import WITH_BIAS, attention, flag, mlp
+from symroof.architectures.fields import Fields
+from symroof.operators.norm import Norm
 
 LLAMA = json.loads(catalogue()["llama-2-7b"].read_text())
 BASES = [json.loads(catalogue()[name].read_text()) for name in ("llama-2-7b", "opt-350m", "gpt-j-6b", "chatglm3-6b", "dit-s-2")]
@@ -133,6 +139,42 @@ def test_every_family_is_in_models() -> None:
     assert kinds <= {*MODEL_TYPES, *multimodal.FAMILIES}
     assert {family_of(kind) for kind in kinds if kind in MODEL_TYPES} == set(FAMILIES)
     assert {kind for kind in kinds if kind in multimodal.FAMILIES} == set(multimodal.FAMILIES)
+
+
+def test_a_family_is_one_entry() -> None:
+    """Llama with norms on queries and keys, a flag that gives the MLP biases, and a name of its own for the vocabulary."""
+    family = DecoderFamily(
+        "pane",
+        "made up",
+        {"full": attention(kv_heads=4, qk_norm=Norm.RMS, **WITH_BIAS), "dense": mlp(bias=flag("pane_bias", True))},
+        mixers=last_of_each(4, "window_period"),
+        window=1024,
+        vocabulary="words",
+        ignored=("pane_dropout",),
+    )
+    config = {key: value for key, value in LLAMA.items() if key not in ("vocab_size", "num_key_value_heads", "mlp_bias")}
+    fields = Fields(config | {"words": 32000, "pane_dropout": 0.1, "strange": 1}, "pane/config.json")
+    architecture = family.read(fields)
+    pane, llama = symroof.Model("pane", architecture, "pane/config.json"), symroof.load_model("llama-2-7b")
+    fewer_kv_heads, norms, biases = 2 * (32 - 4) * 128 * 4096, 2 * 128, 2 * 11008 + 4096
+    assert pane.parameters - llama.parameters == 32 * (norms + biases - fewer_kv_heads)
+    assert (architecture.family, architecture.dimensions[symbols.W]) == ("pane", 1024)
+    assert [architecture.dimensions[symbols.LAYERS[kind]] for kind in ("sliding", "full")] == [24, 8]
+    assert fields.unread((*family.ignored_fields, "model_type")) == ["strange"]
+    for changes, message in (
+        ({"words": "many"}, "words is 'many'; expected a whole number"),
+        ({"pane_bias": 1}, "pane_bias is 1; expected true or false"),
+        ({"window_period": 0}, "window_period is 0; expected a whole number"),
+        ({"add_cross_attention": True}, "add_cross_attention is True; only False is understood"),
+    ):
+        with pytest.raises(symroof.SymroofError, match=message):
+            family.read(Fields(config | {"words": 32000} | changes, "pane/config.json"))
+
+
+def test_the_catalogue_is_read_once_and_a_file_again(tmp_path: Path) -> None:
+    assert symroof.load_model("llama-2-7b") is symroof.load_model("meta-llama/Llama-2-7b-hf")
+    assert load(tmp_path, LLAMA).layers == 32
+    assert load(tmp_path, LLAMA | {"num_hidden_layers": 7}).layers == 7
 
 
 def test_every_published_config_names_its_source() -> None:
