@@ -93,3 +93,26 @@ def nearest(name: str, known: Iterable[str], limit: int = 3, shown: Sequence[str
     if len(names) <= 12:
         return f"known: {', '.join(names)}"
     return f"known: {', '.join(names[:8])}, ... ({len(names)} in all)"
+
+
+class Checker:
+    """Checks the fields of one file of a user's: a message names the file, the field, what it holds and what would be right.
+
+    >>> Checker("'config.json'", ConfigError).require(False, "hidden_size", "many", "a whole number")
+    Traceback (most recent call last):
+        ...
+    symroof.errors.ConfigError: 'config.json': hidden_size is 'many'; expected a whole number
+    """
+
+    def __init__(self, subject: str, kind: type[SymroofError]) -> None:
+        self._subject = subject
+        self._kind = kind
+
+    def error(self, message: str) -> SymroofError:
+        """The message with the file it is about in front."""
+        return self._kind(f"{self._subject}: {message}")
+
+    def require(self, holds: bool, name: str, value: object, expected: str) -> None:
+        """Refuse a value for which something does not hold."""
+        if not holds:
+            raise self.error(f"{name} is {quote(value)}; expected {expected}")

@@ -7,7 +7,7 @@ from fractions import Fraction
 from math import inf
 from typing import Any, TypeVar
 
-from symroof.errors import ConfigError, nearest, quote
+from symroof.errors import Checker, ConfigError, SymroofError, nearest, quote
 
 LARGEST = 10**12
 """No dimension of a model is larger; a size beyond it is a slip."""
@@ -22,6 +22,7 @@ ABSENT_FEATURES = {"is_encoder_decoder": False, "add_cross_attention": False, "c
 """Fields that stand in many configs and, set otherwise, would mean another structure."""
 
 SHOWN = 8
+NUMBERS = (int, float)
 Default = TypeVar("Default")
 _REQUIRED: Any = object()
 
@@ -37,7 +38,7 @@ def listing(names: Sequence[str]) -> str:
     return ", ".join(names) if len(names) <= 2 * SHOWN else f"{', '.join(names[:SHOWN])}, ... ({len(names)} in all)"
 
 
-class Fields:
+class Fields(Checker):
     """The fields of one config.json, each asked for by name and type.
 
     >>> fields = Fields({"hidden_size": 4096, "rope_theta": 1e4, "mystery": 1}, "config.json")
@@ -52,14 +53,14 @@ class Fields:
     """
 
     def __init__(self, content: Mapping[str, Any], origin: str, inside: str = "") -> None:
+        super().__init__(quote(origin), ConfigError)
         self._content = content
         self._asked: set[str] = set()
         self._inside = inside
         self.origin = origin
 
-    def error(self, message: str) -> ConfigError:
-        """The message with the file it is about in front."""
-        return ConfigError(f"{quote(self.origin)}: {self._inside}{message}")
+    def error(self, message: str) -> SymroofError:
+        return super().error(self._inside + message)
 
     def __contains__(self, name: str) -> bool:
         """Whether the field is there and not null."""
@@ -82,8 +83,7 @@ class Fields:
         value = self._get(name, default, expected)
         if value is default:
             return default
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise self.error(f"{name} is {quote(value)}; expected {expected}")
+        self.require(type(value) is int and low <= value <= high, name, value, expected)
         return value
 
     def layers(self, name: str) -> int:
@@ -112,16 +112,14 @@ class Fields:
         value = self._get(name, None, expected)
         if value is None:
             return Fraction(default)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
-            raise self.error(f"{name} is {quote(value)}; expected {expected}")
+        self.require(type(value) in NUMBERS and 0 < value <= 1, name, value, expected)
         return Fraction(str(value))
 
     def multiple(self, name: str, default: int, of: int) -> int:
         """*of* times a number that may be a fraction (an expansion), rounded down."""
         expected = "a number above 0, at most 1000"
         value = self._get(name, default, expected)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1000:
-            raise self.error(f"{name} is {quote(value)}; expected {expected}")
+        self.require(type(value) in NUMBERS and 0 < value <= 1000, name, value, expected)
         product = int(Fraction(str(value)) * of)
         if product < 1:
             raise self.error(f"{name} is {quote(value)}; it leaves nothing of {of}")
@@ -130,8 +128,7 @@ class Fields:
     def flag(self, name: str, default: bool) -> bool:
         """True or false."""
         value = self._get(name, default, "true or false")
-        if not isinstance(value, bool):
-            raise self.error(f"{name} is {quote(value)}; expected true or false")
+        self.require(isinstance(value, bool), name, value, "true or false")
         return value
 
     def measured(self, name: str, absent: bool) -> bool:
@@ -139,8 +136,7 @@ class Fields:
         if name not in self._content:
             return absent
         value = self._get(name, None, "a number above 0, or null")
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < inf):
-            raise self.error(f"{name} is {quote(value)}; expected a number above 0, or null")
+        self.require(value is None or (type(value) in NUMBERS and 0 < value < inf), name, value, "a number above 0, or null")
         return value is not None
 
     def choice(self, name: str, known: Mapping[str, Default], default: str | None = None) -> Default:
@@ -172,9 +168,8 @@ class Fields:
         value = self._get(name, None, expected)
         if value is None:
             return None
-        whole = isinstance(value, list) and all(isinstance(one, int) and not isinstance(one, bool) for one in value)
-        if not whole or not all(0 <= one < count for one in value):
-            raise self.error(f"{name} is {quote(value)}; expected {expected}")
+        inside = isinstance(value, list) and all(type(number) is int and 0 <= number < count for number in value)
+        self.require(inside, name, value, expected)
         return frozenset(value)
 
     def switches(self, name: str, count: int) -> list[bool] | None:
@@ -183,9 +178,9 @@ class Fields:
         value = self._get(name, None, expected)
         if value is None or value == []:
             return None
-        if not isinstance(value, list) or len(value) != count or not all(type(one) in (int, bool) and one in (0, 1) for one in value):
-            raise self.error(f"{name} is {quote(value)}; expected {expected}")
-        return [bool(one) for one in value]
+        listed = isinstance(value, list) and len(value) == count
+        self.require(listed and all(type(on) in (int, bool) and on in (0, 1) for on in value), name, value, expected)
+        return [bool(on) for on in value]
 
     def says(self, name: str, word: str) -> bool:
         """Whether the field holds that word ("auto", say), whatever else it may hold."""
@@ -197,8 +192,7 @@ class Fields:
     def text(self, name: str) -> str | None:
         """Any text; None where the field is absent or null."""
         value = self._get(name, None, "text")
-        if value is not None and not isinstance(value, str):
-            raise self.error(f"{name} is {quote(value)}; expected text")
+        self.require(value is None or isinstance(value, str), name, value, "text")
         return value
 
     def sides(self, name: str, default: int) -> tuple[int, int]:
@@ -208,8 +202,8 @@ class Fields:
             side = self.size(name, default)
             return side, side
         self._asked.add(name)
-        if len(value) != 2 or not all(type(one) is int and 1 <= one <= LARGEST for one in value):
-            raise self.error(f"{name} is {quote(value)}; expected a whole number from 1 to 1e12, or two of them")
+        two = len(value) == 2 and all(type(side) is int and 1 <= side <= LARGEST for side in value)
+        self.require(two, name, value, "a whole number from 1 to 1e12, or two of them")
         return value[0], value[1]
 
     def pattern(self, name: str, known: Mapping[str, str]) -> list[str] | None:
@@ -218,8 +212,7 @@ class Fields:
         value = self._get(name, None, expected)
         if value is None:
             return None
-        if not isinstance(value, str) or not 1 <= len(value) <= MOST_LAYERS or set(value) - set(known):
-            raise self.error(f"{name} is {quote(value)}; expected {expected}")
+        self.require(isinstance(value, str) and 1 <= len(value) <= MOST_LAYERS and set(value) <= set(known), name, value, expected)
         return [known[letter] for letter in value]
 
     def peek(self, name: str) -> Any:
@@ -235,8 +228,7 @@ class Fields:
             It is missing, or not an object.
         """
         value = self._get(name, _REQUIRED, "an object of fields")
-        if not isinstance(value, dict):
-            raise self.error(f"{name} is {quote(value)}; expected an object of fields")
+        self.require(isinstance(value, dict), name, value, "an object of fields")
         known = defaults or {}
         stated = {key: one for key, one in value.items() if one is not None or not isinstance(known.get(key), bool)}
         return Fields({**known, **stated}, self.origin, f"{self._inside}{name}.")

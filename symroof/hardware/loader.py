@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from symroof.errors import DeviceError, InputError, nearest, quote
+from symroof.errors import Checker, DeviceError, InputError, nearest, quote
 from symroof.files import is_readable, read_text
 from symroof.hardware.device import Device, Figure, Link, OnChip, Peak, Source
 from symroof.operators.data_types import BITS
@@ -115,26 +115,23 @@ def _parse(path: Path) -> dict[str, Any]:
     return content
 
 
-class _Reader:
+class _Reader(Checker):
     """Reads one device's tables; every message names the device and the key."""
 
     def __init__(self, name: str, content: Mapping[str, Any]) -> None:
-        self.name = name
+        super().__init__(f"device {quote(name)}", DeviceError)
         self.sources = {key: self._source(key, table) for key, table in self.table("source", content, {}).items()}
 
-    def error(self, message: str) -> DeviceError:
-        return DeviceError(f"device {quote(self.name)}: {message}")
-
     def table(self, key: str, content: Mapping[str, Any], default: dict[str, Any] | None = None) -> dict[str, Any]:
+        if key not in content and default is None:
+            raise self.error(f"table [{key}] is missing")
         value = content.get(key, default)
-        if not isinstance(value, dict):
-            raise self.error(f"{key} is {quote(value)}; expected a table" if key in content else f"table [{key}] is missing")
+        self.require(isinstance(value, dict), key, value, "a table")
         return value
 
     def tables(self, key: str, content: Mapping[str, Any]) -> list[dict[str, Any]]:
         value = content.get(key, [])
-        if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
-            raise self.error(f"{key} is {quote(value)}; expected tables [[{key}]]")
+        self.require(isinstance(value, list) and all(isinstance(entry, dict) for entry in value), key, value, f"tables [[{key}]]")
         return value
 
     def known(self, where: str, table: Mapping[str, Any], label: str | None = None) -> None:
@@ -143,16 +140,16 @@ class _Reader:
                 raise self.error(f"{label or where or 'top level'} has the unknown key {quote(key)}; {nearest(key, sorted(KEYS[where]))}")
 
     def text(self, where: str, table: Mapping[str, Any], key: str, default: str | None = None) -> str:
+        if key not in table and default is None:
+            raise self.error(f"{where}.{key} is missing")
         value = table.get(key, default)
-        if isinstance(value, str) and (len(value) > LONGEST or not value.isprintable()):
-            raise self.error(f"{where}.{key} is {quote(value)}; expected one line of at most {LONGEST} characters")
-        if not isinstance(value, str):
-            raise self.error(f"{where}.{key} is {quote(value)}; expected text" if key in table else f"{where}.{key} is missing")
+        self.require(isinstance(value, str), f"{where}.{key}", value, "text")
+        short = len(value) <= LONGEST and value.isprintable()
+        self.require(short, f"{where}.{key}", value, f"one line of at most {LONGEST} characters")
         return value
 
     def _source(self, key: str, table: Any) -> Source:
-        if not isinstance(table, dict):
-            raise self.error(f"source.{key} is {quote(table)}; expected a table")
+        self.require(isinstance(table, dict), f"source.{key}", table, "a table")
         self.known("source", table, f"source.{key}")
         return Source(*(self.text(f"source.{key}", table, part) for part in ("title", "publisher", "url", "date")))
 
@@ -162,8 +159,7 @@ class _Reader:
             value = figure(printed, unit)
         except InputError as error:
             raise self.error(f"{where}.{key}: {error}") from None
-        if value <= 0:
-            raise self.error(f"{where}.{key} is {quote(printed)}; expected more than 0")
+        self.require(value > 0, f"{where}.{key}", printed, "more than 0")
         source = table.get("source")
         if source is not None and source not in self.sources:
             raise self.error(f"{where}.source is {quote(source)}; no [source.{source}] says what that is")
@@ -180,8 +176,8 @@ def _device(name: str, content: Mapping[str, Any]) -> Device:
     kind, aliases = read.text("top level", content, "kind", ""), content.get("aliases", [])
     if kind and kind not in KINDS:
         raise read.error(f"kind is {quote(kind)}; {nearest(kind, KINDS)}")
-    if not isinstance(aliases, list) or not all(isinstance(alias, str) for alias in aliases):
-        raise read.error(f"aliases is {quote(aliases)}; expected a list of names")
+    named = isinstance(aliases, list) and all(isinstance(alias, str) for alias in aliases)
+    read.require(named, "aliases", aliases, "a list of names")
     levels = tuple(_on_chip(read, table) for table in read.tables("on_chip", content))
     if sum(level.role == BUFFER for level in levels) > 1:
         raise read.error(f"on_chip has the role {BUFFER!r} more than once; expected at most one")
@@ -217,9 +213,8 @@ def _peaks(read: _Reader, tables: Mapping[str, Any]) -> dict[str, Peak]:
     for data_type, table in tables.items():
         if data_type not in BITS:
             raise read.error(f"peak.{data_type}: {quote(data_type)} is not a data type known here; {nearest(data_type, BITS)}")
-        if not isinstance(table, dict):
-            raise read.error(f"peak.{data_type} is {quote(table)}; expected a table with 'dense'")
         where = f"peak.{data_type}"
+        read.require(isinstance(table, dict), where, table, "a table with 'dense'")
         read.known("peak", table, where)
         sparse = read.figure(where, table, "sparse", RATE) if "sparse" in table else None
         dense = read.figure(where, table, "dense", RATE)
@@ -234,8 +229,7 @@ def _peaks(read: _Reader, tables: Mapping[str, Any]) -> dict[str, Peak]:
 def _on_chip(read: _Reader, table: Mapping[str, Any]) -> OnChip:
     read.known("on_chip", table)
     instances = table.get("instances", 1)
-    if isinstance(instances, bool) or not isinstance(instances, int) or instances < 1:
-        raise read.error(f"on_chip.instances is {quote(instances)}; expected a whole number from 1")
+    read.require(type(instances) is int and instances >= 1, "on_chip.instances", instances, "a whole number from 1")
     role = read.text("on_chip", table, "role", "")
     if role not in ("", BUFFER):
         raise read.error(f"on_chip.role is {quote(role)}; the one role known is {BUFFER!r}, and it may be left out")
