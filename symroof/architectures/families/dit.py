@@ -53,7 +53,7 @@ class DiT(Architecture):
 
     family: str = field(default="dit", kw_only=True)
     generative = False
-    ignored_fields = (*("_class_name", "_diffusers_version", "dropout", "norm_eps", "norm_num_groups", "upcast_attention"),)
+    ignored_fields = ("_class_name", "_diffusers_version", "dropout", "norm_eps", "norm_num_groups", "upcast_attention")
 
     @classmethod
     def read(cls, fields: Fields) -> DiT:

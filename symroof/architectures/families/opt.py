@@ -42,11 +42,7 @@ class OPT(Architecture):
     activation: str
 
     family: str = field(default="opt", kw_only=True)
-    ignored_fields = (
-        *COMMON,
-        *("activation_dropout", "attention_dropout", "dropout", "layerdrop", "init_std"),
-        *("prefix",),
-    )
+    ignored_fields = (*COMMON, "activation_dropout", "layerdrop")
 
     @classmethod
     def read(cls, fields: Fields) -> OPT:

@@ -10,17 +10,7 @@ from symroof import symbols
 from symroof.architectures.families.dense import granite_multipliers
 from symroof.architectures.families.family import DecoderFamily, LayerRule, only
 from symroof.architectures.families.layouts import last_of_each, periodic, sparse_steps
-from symroof.architectures.families.recipes import (
-    EXPERT_COUNTS,
-    TIED,
-    WITH_BIAS,
-    PartReader,
-    activation,
-    attention,
-    experts,
-    flag,
-    mlp,
-)
+from symroof.architectures.families.recipes import EXPERT_COUNTS, TIED, WITH_BIAS, PartReader, activation, attention, experts, flag, mlp
 from symroof.architectures.families.sparse import MOE_WIDTH, QWEN_MOE
 from symroof.architectures.fields import Fields
 from symroof.architectures.parts import recurrent

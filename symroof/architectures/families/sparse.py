@@ -4,14 +4,7 @@ from __future__ import annotations
 
 from symroof.architectures.families.dense import ALL_NORMED, granite_multipliers
 from symroof.architectures.families.family import LAYER_NORM, DecoderFamily, only
-from symroof.architectures.families.layouts import (
-    LAYER_TYPES,
-    by_period,
-    dense_first,
-    sparse_steps,
-    used_windows,
-    windowed,
-)
+from symroof.architectures.families.layouts import LAYER_TYPES, by_period, dense_first, sparse_steps, used_windows, windowed
 from symroof.architectures.families.recipes import (
     BIAS,
     TIED,

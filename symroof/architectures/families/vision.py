@@ -56,8 +56,8 @@ class VisionTransformer(Architecture):
     family: str = field(default="vit", kw_only=True)
     generative = False
     ignored_fields = (
-        *(*COMMON, "encoder_stride", "pooler_act", "projection_dim", "initializer_factor", "num_image_tokens"),
-        *("pooler_output_size", "id2label", "num_labels", "vision_use_head", "vocab_size"),
+        *(*COMMON, "encoder_stride", "pooler_act", "projection_dim", "num_image_tokens", "pooler_output_size", "vision_use_head"),
+        "vocab_size",
     )
 
     @classmethod
