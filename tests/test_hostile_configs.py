@@ -429,6 +429,7 @@ FAULTS: dict[str, tuple[bytes, str]] = {
     "digits": (b'{"hidden_size": ' + DIGITS + b"}", ": 'hidden_size' holds a number with too many digits"),
     "negative digits": (b'{"hidden_size": -' + DIGITS + b"}", ": 'hidden_size' holds a number with too many digits"),
     "digits in a list": (b'{"layer_types": [[' + DIGITS + b"]]}", ": 'layer_types' holds a number with too many digits"),
+    "digits among others": (b'{"layer_types": [1, {"a": [2, ' + DIGITS + b"]}]}", ": 'layer_types' holds a number with too many digits"),
     "digits alone": (DIGITS, " holds a number with too many digits"),
     "a field twice": (b'{"model_type": "llama", "model_type": "opt"}', ": field 'model_type' occurs twice"),
     "twice inside": (b'{"rope_scaling": {"factor": 1, "factor": 2}}', ": field 'factor' occurs twice"),
