@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from sympy import Add, Integer, Symbol, bernoulli, diff, expand, factor, simplify
 
 import symroof
-from symroof.questions.generation import polynomial_sum
+from symroof.algebra.summation import sum_over
 from symroof.symbols import S, n, t
 
 SIXTEEN = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
@@ -31,8 +31,8 @@ print("every operator's FLOPs and bytes are lines in t:", letters["qk_matmul"].b
 alpha, beta, low, high = (Symbol(name, positive=True) for name in ("alpha", "beta", "l", "u"))
 for power in range(5):
     assert expand(bernoulli(power + 1, t + 1) - bernoulli(power + 1, t) - (power + 1) * t**power) == 0
-    assert polynomial_sum(t**power, t, Integer(3), Integer(9)) == sum(i**power for i in range(3, 10))
-line = polynomial_sum(alpha + beta * t, t, low, high)
+    assert sum_over(t**power, t, Integer(3), Integer(9)) == sum(i**power for i in range(3, 10))
+line = sum_over(alpha + beta * t, t, low, high)
 assert expand(line - (high - low + 1) * (alpha + beta * (low + high) / 2)) == 0
 print("sum of a line:", factor(line))
 
@@ -52,7 +52,7 @@ B = letters.byte_count()
 B_1, B_0 = B.expand().coeff(t), B.expand().coeff(t, 0)
 m = n - 1
 traffic = m * B_0 + B_1 * (m * S + m * (m + 1) / 2)
-assert simplify(polynomial_sum(B, t, S + 1, S + m) - traffic) == 0
+assert simplify(sum_over(B, t, S + 1, S + m) - traffic) == 0
 assert simplify(traffic - m * B.subs(t, S + (m + 1) / 2)) == 0, "m steps at the mean context"
 print("B0 =", factor(B_0), "\nB1 =", factor(B_1))
 
@@ -118,7 +118,7 @@ for inputs, prompt, tokens, parts in (
 found = symroof.generation(glm, prompt=32, tokens=4001, hardware=cpu, **flash)
 assert found.decode_time == sum(max(before.subs(t, i), after.subs(t, i)) for i in range(33, 4033))
 at_mean = 4000 * over_context.time(32 + Integer(4001) / 2)
-carried_on = polynomial_sum(before, t, Integer(33), Integer(4032))
+carried_on = sum_over(before, t, Integer(33), Integer(4032))
 assert carried_on < at_mean < found.decode_time
 for words, seconds in (("exact", found.decode_time), ("mean context", at_mean), ("first regime", carried_on)):
     print(f"{words}: {seconds} s = {float(seconds):.6f} s")

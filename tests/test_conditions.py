@@ -11,8 +11,8 @@ from sympy import Add, Integer, Max, Rational, simplify
 
 import symroof
 from symroof import symbols
+from symroof.algebra.summation import sum_over
 from symroof.questions.capacity import cache_passes_weights, hyperbola, memory_of
-from symroof.questions.generation import polynomial_sum
 from symroof.questions.required import ImpossibleError, required, required_capacity
 from symroof.roof.analysis import Analysis
 from symroof.symbols import BW, P, S, T, b, n, t
@@ -335,7 +335,7 @@ def test_generation_across_a_change_of_regime(tmp_path) -> None:
 def test_sums_of_polynomials(coefficients: list[int], low: int, length: int) -> None:
     expression = Add(*(coefficient * t**power for power, coefficient in enumerate(coefficients)))
     high = low + length - 1
-    assert polynomial_sum(expression, t, Integer(low), Integer(high)) == Add(*(expression.subs(t, point) for point in range(low, high + 1)))
+    assert sum_over(expression, t, Integer(low), Integer(high)) == Add(*(expression.subs(t, point) for point in range(low, high + 1)))
 
 
 @pytest.mark.parametrize(("context", "batch"), [(2048, 42), (1024, 84), (512, 168), (256, 336)])

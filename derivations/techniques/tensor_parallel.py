@@ -67,14 +67,14 @@ for shared, crossing, latency in ((900, 4, 3), (50, 1, 7), (10, 20, 1), (400, 0,
 step = symroof.load_model("llama-2-7b").decode(batch=64, seq_len=2048, **WIDTHS)
 after = step.apply(technique("tensor-parallel:latency=5us"))
 best = best_degree(after, hardware="a100-sxm-80gb")
-regime = next(one for one in over_degree(after, "a100-sxm-80gb", TOTAL) if one.low <= best.value < one.high)
-inverse, slope = regime.time.coeff(n, -1), regime.time.coeff(n, 1)
+regime = over_degree(after, "a100-sxm-80gb", TOTAL).at(best.value)
+inverse, slope = regime.value.coeff(n, -1), regime.value.coeff(n, 1)
 assert best.value == sqrt(inverse / slope)
 assert best.integer == ceiling((sqrt(1 + 4 * inverse / slope) - 1) / 2)
 times = {k: symroof.analyze(step.apply(technique(f"tensor-parallel:degree={k},latency=5us")), "a100-sxm-80gb") for k in (4, 8, 16)}
 assert min(times, key=lambda k: times[k].total.time_expr) == 8 == best.integer
 efficiency = strong_scaling(step, after, hardware="a100-sxm-80gb")
-print(f"Llama-2-7b, batch 64, 5 us a step: best at {float(best.value):.2f}, efficiency there {float(efficiency.at(8)):.2f}")
+print(f"Llama-2-7b, batch 64, 5 us a step: best at {float(best.value):.2f}, efficiency there {float(efficiency(8)):.2f}")
 
 # %% [markdown]
 # Sources: Shoeybi et al. (2019), arXiv:1909.08053; Patarasuk and Yuan (2009), doi:10.1016/j.jpdc.2008.09.002.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from itertools import pairwise
-from typing import cast
+from typing import Any, cast
 
 from sympy import Add, Expr, Integer, Symbol
 
@@ -25,7 +25,7 @@ def piecewise(x: Symbol, pieces: Sequence[tuple[object, object, object, Hashable
     return Piecewise(x, tuple(Piece(exact(low), exact(high), exact(value), label) for low, high, value, label in pieces))
 
 
-def envelope(x: Symbol, low: object, high: object, entries: Mapping[Hashable, Expr]) -> Piecewise:
+def envelope(x: Symbol, low: object, high: object, entries: Mapping[Any, Expr]) -> Piecewise:
     """``max(entries)`` from *low* to *high*, labelled by the one that is largest; where several are, by the first in order.
 
     With two entries a point where the first only reaches the second is a piece of its own. Nothing to choose from is 0,
@@ -70,7 +70,7 @@ def _larger(x: Symbol, piece: Piece, value: Expr, label: Hashable, *, points: bo
     return parts
 
 
-def total(parts: Mapping[Hashable, Piecewise], binding: Hashable = COMPUTE) -> Piecewise:
+def total(parts: Mapping[Any, Piecewise], binding: Hashable = COMPUTE) -> Piecewise:
     """The sum of many functions on a common range; labelled by the set of those whose own label is *binding*.
 
     Pieces with one and the same sum are one, labelled by those that bind on all of it.

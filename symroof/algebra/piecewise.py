@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import pairwise
-from typing import cast
+from typing import Any, cast
 
 from sympy import Expr, Integer, Symbol, ceiling, floor, nan, oo
 
@@ -48,6 +48,11 @@ class Piece:
     def __contains__(self, point: object) -> bool:
         at = exact(point)
         return order(self.low, at) <= 0 <= order(self.high, at)
+
+    @property
+    def bound(self) -> Any:
+        """The label, where that is what binds."""
+        return self.label
 
     @property
     def is_point(self) -> bool:

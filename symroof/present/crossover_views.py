@@ -8,7 +8,7 @@ from sympy import Basic, Expr, latex, oo
 from sympy.logic.boolalg import Boolean
 
 from symroof import symbols
-from symroof.algebra.intervals import Interval
+from symroof.algebra.piecewise import Piece
 from symroof.algebra.signs import Solution
 from symroof.present.markup import latex_text
 from symroof.present.tabular import compact
@@ -158,7 +158,7 @@ def payoff_sentence(payoff: Payoff) -> str:
     return "; ".join(parts) + (f" ({payoff.intervals[-1].high} is the last that was tried)" if payoff.tried else "")
 
 
-def _range(stretch: Interval, name: str) -> str:
+def _range(stretch: Piece, name: str) -> str:
     low, high = (f"{float(end):.6g}" if end.is_finite else "" for end in (stretch.low, stretch.high))
     return f"for {name} from {low} to {high}" if high else f"for {name} from {low} on"
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from sympy import Add, Expr, Rational, oo
 
+from symroof.algebra.piecewise import Piecewise
 from symroof.errors import SymroofError
 from symroof.hardware.machine import LETTERS
 from symroof.operators.demands import Resource
@@ -19,7 +20,6 @@ from symroof.present.series import Series
 from symroof.present.style import new_figure
 from symroof.present.techniques import condition, factor, settings_of
 from symroof.questions.crossovers import crossover
-from symroof.questions.regimes import Regime
 from symroof.questions.technique_effect import Effect, effect_of, fixed
 from symroof.roof.analysis import Analysis, analyze
 from symroof.roof.costs import TOTAL, costs_of
@@ -201,20 +201,17 @@ def _times(effect: Effect) -> list[Series]:
     payoff = effect.payoff
     over = option_name(payoff.over.symbol)
     unit = "" if payoff.over.unit == "dimensionless" else payoff.over.unit
-    low = max(payoff.before[0].low, payoff.after[0].low)
-    high = _end(payoff.over.highest, (*payoff.before, *payoff.after), payoff.edges)
-    sampled = _sampled(payoff.over.domain == "integer", low, min(high, payoff.before[-1].high, payoff.after[-1].high))
+    low, high = payoff.sides.low, _end(payoff.over.highest, payoff.edges)
+    sampled = _sampled(payoff.over.domain == "integer", low, min(high, payoff.sides.high))
 
-    def series(name: str, x: Sequence[Expr], regimes: Sequence[Regime]) -> Series:
-        symbol = payoff.over.symbol
-        y = tuple(next(substitute(one.time, {symbol: at}) for one in regimes if one.low <= at <= one.high) for at in x)
-        return Series(TIME, name, over, unit, "time per token", "s", tuple(x), y)
+    def series(name: str, x: Sequence[Expr], times: Piecewise) -> Series:
+        return Series(TIME, name, over, unit, "time per token", "s", tuple(x), tuple(map(times, x)))
 
     inside = [edge for edge in payoff.edges if low < edge <= sampled[-1] and edge.is_finite]
     return [series(BEFORE, sampled, payoff.before), series(AFTER, sampled, payoff.after), series("edges", inside, payoff.after)]
 
 
-def _end(highest: Expr, regimes: Sequence[Regime], edges: Sequence[Expr]) -> Expr:
+def _end(highest: Expr, edges: Sequence[Expr]) -> Expr:
     if highest != oo:
         return highest
     last = [edge for edge in edges if edge.is_finite]

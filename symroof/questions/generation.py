@@ -12,37 +12,25 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sympy import Add, Expr, Integer, Poly, bernoulli, floor, oo
+from sympy import Add, Expr, Integer, floor, oo
 
 from symroof import symbols
-from symroof.algebra.intervals import COMPUTE
+from symroof.algebra.envelope import piecewise
+from symroof.algebra.piecewise import Piecewise
+from symroof.algebra.summation import sum_over
 from symroof.architectures.model import Model
 from symroof.architectures.options import LARGEST, PHASES, Options
 from symroof.architectures.step import Step
 from symroof.errors import InputError, quote
 from symroof.hardware.device import Device
 from symroof.hardware.machine import STATED
-from symroof.questions.regimes import Regime, regimes
+from symroof.questions.regimes import regimes
 from symroof.roof.analysis import analyze
 from symroof.roof.costs import TOTAL, costs, known_values, needed, occurs, on_branch
 from symroof.roof.ledger import device_of
 from symroof.roof.stretches import spans_of
 from symroof.symbols import VOCABULARY, substitute
 from symroof.techniques.technique import Technique
-
-
-def polynomial_sum(expression: Expr, x, low: Expr, high: Expr) -> Expr:
-    """The sum of a polynomial over the whole numbers from *low* to *high*, both included.
-
-    >>> from symroof.symbols import t, n
-    >>> polynomial_sum(t**2, t, Integer(1), n).factor()
-    n*(n + 1)*(2*n + 1)/6
-    """
-    terms = [
-        coefficient * (bernoulli(power + 1, high + 1) - bernoulli(power + 1, low)) / (power + 1)
-        for (power,), coefficient in Poly(expression, x).terms()
-    ]
-    return Add(*terms).expand()
 
 
 @dataclass(frozen=True)
@@ -149,8 +137,11 @@ def generation(
         for step in technique.prefills(prefill)
     ]
     decode = model.step(Options("decode", **inputs)).apply(*of_phase["decode"])  # pyright: ignore[reportArgumentType]
-    over_context = _regimes(model, decode, device, of_phase["decode"], ceilings)
+    times = _times(model, decode, device, of_phase["decode"], ceilings)
     low, high = Integer(prompt + 1), Integer(prompt + tokens - 1)
+    parts = tuple(
+        Part(first, last, piece.value, sum_over(piece.value, times.x, first, last)) for piece, first, last in times.counts(low, high)
+    )
     in_letters, where = _traffic(decode, device, low, high)
     if left := (before.total.time_expr + in_letters).free_symbols - {symbols.S, symbols.n}:
         raise InputError(f"{needed(left)} to follow a generation")
@@ -159,7 +150,7 @@ def generation(
         tokens,
         Add(before.total.time_expr, *(total.time_expr for total in beside)),
         Add(before.total.byte_count(), *(total.byte_count() for total in beside)),
-        tuple(_parts(over_context, low, high)),
+        parts,
         substitute(in_letters, {symbols.S: Integer(prompt), symbols.n: Integer(tokens)}),
         in_letters,
         (
@@ -177,14 +168,13 @@ def _both(prefill: Sequence[str], decode: Sequence[str]) -> Iterator[str]:
         yield line if line.startswith(phase) else f"{phase}{line}"
 
 
-def _regimes(model: Model, decode: Step, device: Device, techniques: Sequence[Technique], ceilings: str) -> tuple[Regime, ...]:
+def _times(model: Model, decode: Step, device: Device, techniques: Sequence[Technique], ceilings: str) -> Piecewise:
     """The time of a generated token over the context; the same at every context where only a state is kept."""
     if occurs(decode, costs(decode, TOTAL), symbols.t):
-        return regimes(decode, over="seq_len", hardware=device, ceilings=ceilings).regimes
+        return regimes(decode, over="seq_len", hardware=device, ceilings=ceilings).times
     step = model.step(replace(decode.options, seq_len=1)).apply(*techniques)
     analysis = analyze(step, device, ceilings=ceilings)
-    bound = frozenset(placed.name for placed in analysis if placed.bound == COMPUTE)
-    return (Regime(Integer(1), oo, analysis.total.time_expr / analysis.graph.tokens, bound),)
+    return piecewise(symbols.t, [(1, oo, analysis.total.time_expr / analysis.graph.tokens, None)])
 
 
 def _traffic(decode: Step, device: Device, low: Expr, high: Expr) -> tuple[Expr, list[str]]:
@@ -200,20 +190,10 @@ def _traffic(decode: Step, device: Device, low: Expr, high: Expr) -> tuple[Expr,
             traffic = substitute(moved, values)
             first = symbols.S + 1 if start <= low else start
             last = symbols.S + symbols.n - 1 if high <= end else end
-            sums.append(polynomial_sum(traffic, t.symbol, first, last))
+            sums.append(sum_over(traffic, t.symbol, first, last))
         start = end + 1
     where = [
         f"S + n - 1 <= {one.high}" if high <= one.high else f"S >= {one.high}" if low > one.high else f"S <= {one.high} <= S + n - 1"
         for one in found[:-1]
     ]
     return Add(*sums).expand(), [f"the formula of decode traffic is for {one}" for one in where]
-
-
-def _parts(found, low: Expr, high: Expr):
-    for regime in found:
-        first = low if regime.low < low else floor(regime.low) + 1
-        last = high if regime.high == oo else min(high, floor(regime.high))
-        if regime.low == found[0].low and low <= regime.low:
-            first = low
-        if first <= last:
-            yield Part(first, last, regime.time, polynomial_sum(regime.time, symbols.t, first, last))

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 
-from sympy import Add, Expr, S
+from sympy import Add, S
 
-from symroof.algebra.intervals import Interval, between, merged, roots
-from symroof.algebra.polynomial import polynomial
+from symroof.algebra.piecewise import Piece
 from symroof.architectures.step import Step
 from symroof.errors import InputError
 from symroof.hardware.device import Device
@@ -23,7 +21,7 @@ from symroof.symbols import substitute
 WORK, LAUNCHES = "work", "launches"
 
 
-def work_exceeds(step: Step, *, over: str, hardware: Device | str | Path, part: str = TOTAL) -> tuple[Interval, ...]:
+def work_exceeds(step: Step, *, over: str, hardware: Device | str | Path, part: str = TOTAL) -> tuple[Piece, ...]:
     """The stretches of a variable on which work takes longer ("work") or launches do ("launches"), exactly.
 
     Latencies of collectives count as launches. Where both take equally long belongs to neither side.
@@ -50,12 +48,8 @@ def work_exceeds(step: Step, *, over: str, hardware: Device | str | Path, part: 
     if launches == 0:
         raise InputError("no operator has a launch overhead; apply the technique launch-overhead, as launch-overhead:launch=5us")
     bare = replace(step, symbolic=_without_launches(step, ceilings))
-    found: list[Interval] = []
-    for regime in timeline(bare, variable, device, part):
-        sign = polynomial(regime.time - launches, variable.symbol)
-        edges: list[Expr] = [regime.low, *(root for root in roots(sign) if regime.low < root < regime.high), regime.high]
-        found += [Interval(low, high, WORK if sign(between(low, high)) > 0 else LAUNCHES) for low, high in pairwise(edges)]
-    return merged(found)
+    work = timeline(bare, variable, device, part)
+    return (work - launches).signs(below=LAUNCHES, above=WORK, zero=LAUNCHES).pieces
 
 
 def _without_launches(step: Step, ceilings: Ceilings) -> Graph:

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import operator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
+from typing import cast
 
-from sympy import Add, Expr, Integer, S, Symbol
+from sympy import Add, Expr, Symbol
 
 from symroof import symbols
-from symroof.algebra.intervals import COMPUTE, Interval, Piece, partition
-from symroof.algebra.limits import rational_limit
-from symroof.algebra.polynomial import polynomial
+from symroof.algebra.envelope import envelope, piecewise, total
+from symroof.algebra.piecewise import Piece, Piecewise
+from symroof.algebra.univariate import limit
 from symroof.architectures.step import Step
 from symroof.errors import InputError, quote
 from symroof.hardware.device import Device
 from symroof.hardware.machine import STATED, Machine
-from symroof.operators.graph import Graph
-from symroof.roof.binding_ceiling import Part
+from symroof.operators.demands import Resource
 from symroof.roof.costs import (
     TOTAL,
     branches_of,
@@ -33,25 +33,30 @@ from symroof.roof.costs import (
     variable_of,
 )
 from symroof.roof.ledger import Cost, device_of, machine_of, overhead, roof_of
-from symroof.roof.stretches import bound_operator, stretches
+from symroof.roof.stretches import Stretch, bound_operator, stretches
 from symroof.symbols import Variable, substitute
 
 
 @dataclass(frozen=True)
-class Regime:
+class Regime(Piece):
     """A stretch of the variable on which no operator changes its bound, and no window fills up or last expert is touched.
 
-    Attributes
-    ----------
-    low, high : its ends; neighbours share them, and time agrees there.
-    time : seconds of the whole step for every token it completes, a rational function of the variable.
-    compute_bound : the operators that are compute-bound on it.
+    Neighbours share their ends, and time agrees there.
     """
 
-    low: Expr
-    high: Expr
-    time: Expr
-    compute_bound: frozenset[str]
+    @property
+    def time(self) -> Expr:
+        """Seconds of the whole step for every token it generates, a function of the variable."""
+        return self.value
+
+    @property
+    def compute_bound(self) -> frozenset[str]:
+        """The operators that are compute-bound on it."""
+        return cast(frozenset[str], self.label)
+
+
+def _regime(piece: Piece) -> Regime:
+    return Regime(piece.low, piece.high, piece.value, piece.label)
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,12 @@ class Regimes:
     step: Step
     device: Device
     over: Variable
-    regimes: tuple[Regime, ...]
+    times: Piecewise
+
+    @cached_property
+    def regimes(self) -> tuple[Regime, ...]:
+        """The regimes in order."""
+        return tuple(map(_regime, self.times.pieces))
 
     def at(self, value: int | Expr) -> Regime:
         """The regime a value lies in.
@@ -79,20 +89,16 @@ class Regimes:
         InputError
             The value is outside the range.
         """
-        point = S(value) if isinstance(value, int) else value
-        for regime in self.regimes:
-            if regime.low <= point <= regime.high:
-                return regime
-        raise InputError(f"{self.over.name} {quote(value)} is outside {self.regimes[0].low} to {self.regimes[-1].high}")
+        return _regime(self.times.at(value))
 
     def time(self, value: int | Expr) -> Expr:
         """Seconds at a value, exactly."""
-        return substitute(self.at(value).time, {self.over.symbol: S(value) if isinstance(value, int) else value})
+        return self.times(value)
 
     @property
     def knees(self) -> tuple[Expr, ...]:
         """Where one operator or more changes its bound, or stops growing, and with it the slope of time changes."""
-        return tuple(regime.low for regime in self.regimes[1:])
+        return self.times.edges
 
     @cached_property
     def knee(self) -> Expr | None:
@@ -114,7 +120,7 @@ class Regimes:
         """
         if self.over.symbol != symbols.b:
             raise InputError(f"throughput has its asymptote over batch, not over {self.over.name}")
-        return rational_limit(symbols.b / self.regimes[-1].time, symbols.b)
+        return limit(symbols.b / self.times.pieces[-1].value, symbols.b)
 
     def batch_reaching(self, share: Expr) -> Expr:
         """The smallest batch, a real number, whose throughput is that share of the asymptote, exactly.
@@ -127,14 +133,11 @@ class Regimes:
         if not 0 < share < 1:
             raise InputError(f"share {quote(str(share))}: expected a number between 0 and 1")
         wanted = share * self.asymptote
-        for regime in self.regimes:
-            # batch >= wanted x time: a line in the batch, as time is one on a regime
-            line = polynomial(symbols.b - wanted * regime.time, symbols.b)
-            inside = partition([Piece(regime.low, regime.high, line)])
-            reached = [interval.low for interval in inside if interval.bound == COMPUTE]
-            if reached:
-                return reached[0]
-        raise InputError(f"no batch reaches {share} of the asymptote")
+        behind = self.times.map(lambda time: symbols.b - wanted * time).signs(below="less", above="enough")
+        reached = [piece.low for piece in behind.pieces if piece.label == "enough"]
+        if not reached:
+            raise InputError(f"no batch reaches {share} of the asymptote")
+        return reached[0]
 
 
 def regimes(step: Step, *, over: str, hardware: Device | str | Path, ceilings: str = STATED) -> Regimes:
@@ -171,8 +174,8 @@ def regimes(step: Step, *, over: str, hardware: Device | str | Path, ceilings: s
     return Regimes(step, device, variable, timeline(step, variable, device, ceilings=ceilings))
 
 
-def timeline(step: Step, variable: Variable, device: Device, part: str = TOTAL, ceilings: str = STATED) -> tuple[Regime, ...]:
-    """The time of a part of a step over a variable, whether it occurs in it or not.
+def timeline(step: Step, variable: Variable, device: Device, part: str = TOTAL, ceilings: str = STATED) -> Piecewise:
+    """The time of a part of a step over a variable, whether it occurs in it or not; labelled by what is compute-bound.
 
     Raises
     ------
@@ -186,48 +189,28 @@ def timeline(step: Step, variable: Variable, device: Device, part: str = TOTAL, 
     values = known_values(step, device, variable.symbol)
     if variable.symbol == symbols.g:
         values.pop(symbols.h, None)
-    found: list[Regime] = []
+    pieces: list[Piece] = []
     for stretch in stretches(step, machine, variable, values, cost):
         if open_letters := (stretch.low + stretch.high).free_symbols:
             raise InputError(f"{needed(open_letters)} to follow the time over {variable.name}")
-        parts = [_part(stretch.graph, one, values, machine, variable.symbol) for one in stretch.cost]
-        pieces = [(part, part.winners(stretch.low, stretch.high)) for part in parts]
-        found += _overlaid(stretch.low, stretch.high, pieces)
-    return tuple(_joined(found))
+        parts = {(place, one.operator.name): _time(stretch, one, values, machine, variable) for place, one in enumerate(stretch.cost)}
+        whole = total(parts, Resource.COMPUTE) if parts else piecewise(variable.symbol, [(stretch.low, stretch.high, 0, frozenset())])
+        pieces += whole.relabelled(lambda bound: frozenset(name for _, name in cast(frozenset[tuple[int, str]], bound))).pieces
+    return Piecewise(variable.symbol, tuple(pieces)).merged(label=False, value=True, combine=operator.and_)
 
 
-def _part(graph: Graph, one: Cost, values: dict[Symbol, Expr], machine: Machine, x: Symbol) -> Part:
-    ceilings, tokens = graph.ceilings, substitute(graph.tokens, values)
-    operator = bound_operator(graph, one.operator.name)
-    numeric = replace(one.changed(lambda amount: substitute(amount, values)), operator=operator)
-    seconds = numeric.seconds(machine, roof_of(graph, operator, machine)[1])
-    times = {str(resource): taken / tokens for resource, taken in seconds.items()}
-    if not ceilings.overlap:
-        times = {"sum": Add(*times.values())}
+def _time(stretch: Stretch, one: Cost, values: dict[Symbol, Expr], machine: Machine, variable: Variable) -> Piecewise:
+    """Seconds of an operator for every generated token, labelled by the resource that binds."""
+    graph, x = stretch.graph, variable.symbol
+    tokens = substitute(graph.tokens, values)
+    bound = bound_operator(graph, one.operator.name)
+    numeric = replace(one.changed(lambda amount: substitute(amount, values)), operator=bound)
+    seconds = numeric.seconds(machine, roof_of(graph, bound, machine)[1])
+    entries = {resource: taken / tokens for resource, taken in seconds.items()}
     beside = substitute(one.count * overhead(one.operator, graph.ceilings, machine), values) / tokens
-    return Part(one.operator.name, times, beside, x)
-
-
-def _overlaid(low: Expr, high: Expr, pieces: list[tuple[Part, tuple[Interval, ...]]]) -> Iterator[Regime]:
-    edges = {low, high} | {edge for _, intervals in pieces for interval in intervals for edge in (interval.low, interval.high)}
-    ordered = sorted(edges)
-    for left, right in pairwise(ordered):
-        bounds = {part.name: _bound_on(intervals, left, right) for part, intervals in pieces}
-        time = Add(*(part.times.get(bounds[part.name], Integer(0)) + part.beside for part, _ in pieces))
-        yield Regime(left, right, time.expand(), frozenset(name for name, bound in bounds.items() if bound == COMPUTE))
-
-
-def _bound_on(intervals: tuple[Interval, ...], left: Expr, right: Expr) -> str:
-    return next(interval.bound for interval in intervals if interval.low <= left and right <= interval.high)
-
-
-def _joined(found: list[Regime]) -> Iterator[Regime]:
-    """Neighbours with one and the same time are one regime."""
-    current = found[0]
-    for regime in found[1:]:
-        if regime.time == current.time:
-            current = Regime(current.low, regime.high, current.time, current.compute_bound & regime.compute_bound)
-        else:
-            yield current
-            current = regime
-    yield current
+    if left := {symbol for value in (*entries.values(), beside) for symbol in value.free_symbols} - {x}:
+        raise InputError(f"{needed(left)} to follow the time over {variable.name}")
+    if not graph.ceilings.overlap:
+        entries = {"sum": Add(*entries.values())}
+    time = envelope(x, stretch.low, stretch.high, entries)
+    return time if beside == 0 else time + beside

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from itertools import pairwise
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sympy import Expr, ceiling, floor, oo
 
 from symroof import symbols
-from symroof.algebra.intervals import between, roots
-from symroof.algebra.limits import rational_limit
+from symroof.algebra.piecewise import Piece
 from symroof.algebra.polynomial import polynomial
 from symroof.algebra.signs import solve_letters
+from symroof.algebra.univariate import is_exponential
 from symroof.architectures.step import Step
 from symroof.errors import InputError
 from symroof.hardware.device import Device
 from symroof.hardware.machine import STATED
 from symroof.questions.capacity import memory_of
-from symroof.questions.regimes import Regime, Regimes, regimes
+from symroof.questions.regimes import Regimes, regimes
 from symroof.roof.costs import needed
 from symroof.symbols import Variable, option_name, substitute
 from symroof.units import PER_SECOND, SECOND, number
@@ -100,56 +99,28 @@ def required(
     return _for_rate(whole, number(target_rate, PER_SECOND, "target"))
 
 
-@dataclass(frozen=True)
-class _Span:
-    """A stretch on which the step is within the target, and the regimes its ends lie in."""
-
-    low: Expr
-    high: Expr
-    first: Regime
-    last: Regime
-
-
 def _for_time(whole: Regimes, target: Expr) -> Answer:
     """The last stretch within the target: its end if it has one, else its beginning."""
-    x, found = whole.over.symbol, _within(whole, target)
-    if not found:
+    times, within = whole.times, whole.times.within(target)
+    if not within:
         raise ImpossibleError(_why(whole, target))
-    lowest, highest, span = whole.regimes[0].low, whole.regimes[-1].high, found[-1]
-    if span.high < highest or (highest.is_finite and span.low == lowest):
-        least = span.low if span.low > lowest else None
-        return _answer(whole, span.last, span.high, "<=", target, least)
-    if span.low > lowest:
-        return _answer(whole, span.first, span.low, ">=", target)
-    end = whole.regimes[-1]
-    name, time = option_name(x), rational_limit(end.time, x)
+    last = within[-1]
+    if last.high < times.high or (times.high.is_finite and last.low == times.low):
+        return _answer(whole, last.pieces[-1], last.high, "<=", target, last.low if last.low > times.low else None)
+    if last.low > times.low:
+        return _answer(whole, last.pieces[0], last.low, ">=", target)
+    name, end = option_name(times.x), times.pieces[-1]
     raise InputError(
-        f"any {name} will do: from {end.low} on the step takes {float(time):.6g} s, within the target of {float(target):.6g} s"
+        f"any {name} will do: from {end.low} on the step takes {float(times(oo)):.6g} s, within the target of {float(target):.6g} s"
     )
 
 
-def _within(whole: Regimes, target: Expr) -> list[_Span]:
-    """The stretches on which the step is within the target, in order."""
+def _answer(whole: Regimes, regime: Piece, value: Expr, relation: str, target: Expr, least: Expr | None = None) -> Answer:
     x = whole.over.symbol
-    found: list[_Span] = []
-    for regime in whole.regimes:
-        excess = polynomial(regime.time - target, x)
-        inside = [root for root in roots(excess) if regime.low <= root <= regime.high]
-        edges = sorted({regime.low, *inside, regime.high})
-        fits = [_Span(left, right, regime, regime) for left, right in pairwise(edges) if excess(between(left, right)) <= 0]
-        touched = [_Span(root, root, regime, regime) for root in inside if not any(one.low <= root <= one.high for one in fits)]
-        for one in sorted((*fits, *touched), key=lambda one: one.low):
-            if found and found[-1].high == one.low:
-                found[-1] = replace(found[-1], high=one.high, last=regime)
-            else:
-                found.append(one)
-    return found
-
-
-def _answer(whole: Regimes, regime: Regime, value: Expr, relation: str, target: Expr, least: Expr | None = None) -> Answer:
-    x = whole.over.symbol
-    excess = polynomial(regime.time - symbols.T, x)
-    formula = solve_letters(excess).formula if excess.degree in (1, 2) else None
+    formula = None
+    if not is_exponential(regime.value, x):
+        excess = polynomial(regime.value - symbols.T, x)
+        formula = solve_letters(excess).formula if excess.degree in (1, 2) else None
     if formula is None or substitute(formula, {symbols.T: target}) != value:
         formula = None  # the answer is an edge of the regime, where the peak or the range ends
     whole_number = None
@@ -159,8 +130,8 @@ def _answer(whole: Regimes, regime: Regime, value: Expr, relation: str, target: 
             raise ImpossibleError(
                 f"impossible: no whole number lies from {float(least):.6g} to {float(value):.6g}, where the step is within the target"
             )
-    assert substitute(regime.time, {x: value}) <= target
-    return Answer(whole.over, formula, value, relation, substitute(regime.time, {x: value}), whole_number, least)
+    assert substitute(regime.value, {x: value}) <= target
+    return Answer(whole.over, formula, value, relation, substitute(regime.value, {x: value}), whole_number, least)
 
 
 def _why(whole: Regimes, target: Expr) -> str:
@@ -168,9 +139,9 @@ def _why(whole: Regimes, target: Expr) -> str:
     if x in RESOURCES:
         other = {symbols.BW: ("compute", "bandwidth", "raise the peak"), symbols.P: ("memory traffic", "peak", "raise the bandwidth")}
         what, name, advice = other[x]
-        least = whole.regimes[-1].time.subs(x, oo)
+        least = whole.times(oo)
         return f"impossible: {what} alone takes {float(least):.6g} s, {wanted}, at any {name}; {advice}"
-    least, at = _least(whole)
+    least, at = whole.times.minimum()
     name, low = option_name(x), whole.regimes[0].low
     if at == oo:
         where = f"even as {name} grows"
@@ -179,18 +150,6 @@ def _why(whole: Regimes, target: Expr) -> str:
     else:
         where = f"at the best {name}, {float(at):.6g},"
     return f"impossible: {where} the step takes {float(least):.6g} s, {wanted}"
-
-
-def _least(whole: Regimes) -> tuple[Expr, Expr]:
-    """The least time over the variable, and where: at an end of a regime, or where its slope is zero."""
-    x = whole.over.symbol
-    found: list[tuple[Expr, Expr]] = []
-    for regime in whole.regimes:
-        turns = [root for root in roots(polynomial(regime.time.diff(x), x)) if regime.low < root < regime.high]
-        for at in (regime.low, *turns, regime.high):
-            time = rational_limit(regime.time, x) if at == oo else substitute(regime.time, {x: at})
-            found += [(time, at)] if time.is_finite else []
-    return min(found, key=lambda pair: pair[0])
 
 
 def _for_rate(whole: Regimes, rate: Expr) -> Answer:
@@ -202,8 +161,7 @@ def _for_rate(whole: Regimes, rate: Expr) -> Answer:
         most = f"{float(whole.asymptote):.6g} per second"
         raise ImpossibleError(f"impossible: throughput stays below {most} at any batch, less than the target {float(rate):.6g}")
     value = whole.batch_reaching(rate / whole.asymptote)
-    regime = whole.at(value)
-    return Answer(whole.over, None, value, ">=", substitute(regime.time, {symbols.b: value}), ceiling(value))
+    return Answer(whole.over, None, value, ">=", whole.time(value), ceiling(value))
 
 
 def required_capacity(step: Step) -> Expr:

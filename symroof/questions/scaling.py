@@ -10,24 +10,22 @@ around (``2 S / BW_l`` for all-reduces of S bytes), H: latency of a round of ste
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
-from sympy import Expr, Integer, S, ceiling, floor, oo, sqrt
+from sympy import Expr, Integer, ceiling, oo, sqrt
 
 from symroof import symbols
-from symroof.algebra.intervals import roots
-from symroof.algebra.limits import rational_limit
-from symroof.algebra.polynomial import polynomial
+from symroof.algebra.piecewise import Piecewise
 from symroof.architectures.step import Step
 from symroof.errors import InputError
 from symroof.hardware.device import Device
-from symroof.questions.regimes import Regime, timeline
+from symroof.questions.regimes import timeline
 from symroof.roof.costs import TOTAL
 from symroof.roof.ledger import device_of
-from symroof.symbols import VOCABULARY, substitute
+from symroof.symbols import VOCABULARY
 
 n = symbols.n_p
 
@@ -99,24 +97,18 @@ def best_degree(
     >>> best_degree(parallel, hardware="a100-sxm-80gb").integer, best_degree(parallel, hardware="a100-sxm-80gb", among=(1, 2, 4, 8)).integer
     (5, 4)
     """
-    found = over_degree(step, hardware, part)
     top = cast(Expr, oo if highest is None else Integer(highest))
-    bent = [(Integer(1), _at(found, Integer(1)))]
-    for one in found:
-        high = min(one.high, top)
-        turns = [root for root in roots(polynomial(one.time.diff(n), n)) if one.low < root < high]
-        bent += [(at, _at(found, at)) for at in (*turns, high) if at != oo and at <= top]
-    value, time = min(bent, key=lambda pair: pair[1])
-    last = rational_limit(found[-1].time, n) if top == oo else time
-    wanted = [Integer(one) for one in among]
-    whole = wanted or sorted({min(max(end, Integer(1)), top) for at, _ in bent for end in (floor(at), ceiling(at))})
-    shortest = min(whole, key=lambda one: _at(found, one))
-    if not wanted and top == oo and last < _at(found, shortest):
-        return Best(cast(Expr, oo), cast(Expr, oo), last)
-    return Best(cast(Expr, oo) if top == oo and last < time else value, shortest, _at(found, shortest))
+    times = over_degree(step, hardware, part).restricted(1, top)
+    _, value = times.minimum()
+    wanted = [Integer(degree) for degree in among]
+    if not wanted:
+        least, integer = times.minimum(whole=True)
+        return Best(value, integer, least)
+    shortest = min(wanted, key=times)
+    return Best(value, shortest, times(shortest))
 
 
-def over_degree(step: Step, hardware: Device | str | Path, part: str = TOTAL) -> tuple[Regime, ...]:
+def over_degree(step: Step, hardware: Device | str | Path, part: str = TOTAL) -> Piecewise:
     """The time of a step, or of a part of it, over the degree.
 
     Raises
@@ -132,29 +124,8 @@ def over_degree(step: Step, hardware: Device | str | Path, part: str = TOTAL) ->
     return timeline(step, VOCABULARY[n], device, part)
 
 
-def _at(found: Sequence[Regime], value: Expr) -> Expr:
-    regime = next(one for one in found if one.low <= value <= one.high)
-    return substitute(regime.time, {n: value})
-
-
-@dataclass(frozen=True)
-class Scaling:
-    """How well n devices are used, over n: 1 where n devices do n times as much in the same time.
-
-    Attributes
-    ----------
-    pieces : stretches of n with the efficiency as a formula on each, in `Regime.time`.
-    """
-
-    pieces: tuple[Regime, ...]
-
-    def at(self, devices: int) -> Expr:
-        """The efficiency at a number of devices, exactly."""
-        return _at(self.pieces, Integer(devices))
-
-
-def strong_scaling(before: Step, after: Step, *, hardware: Device | str | Path, part: str = TOTAL) -> Scaling:
-    """``T(1) / (n T(n))``: the same step on more devices.
+def strong_scaling(before: Step, after: Step, *, hardware: Device | str | Path, part: str = TOTAL) -> Piecewise:
+    """``T(1) / (n T(n))``, how well n devices are used on the same step: 1 where they take an n-th of the time.
 
     On a stretch it is ``(A + R) / (A + n R + C (n - 1) + H n (n - 1))``.
 
@@ -163,11 +134,12 @@ def strong_scaling(before: Step, after: Step, *, hardware: Device | str | Path, 
     InputError
         As for `best_degree`.
     """
-    return _efficiency(_alone(before, hardware, part), over_degree(after, hardware, part), n)
+    alone = over_degree(before, hardware, part)(1)
+    return over_degree(after, hardware, part).map(lambda time: alone / (n * time))
 
 
-def weak_scaling(before: Step, after: Step, *, hardware: Device | str | Path, part: str = TOTAL) -> Scaling:
-    """``T(1, b) / T(n, n b)``: n times the batch on n devices.
+def weak_scaling(before: Step, after: Step, *, hardware: Device | str | Path, part: str = TOTAL) -> Piecewise:
+    """``T(1, b) / T(n, n b)``, how well n devices are used on n times the batch: 1 where they take the same time.
 
     Raises
     ------
@@ -179,13 +151,5 @@ def weak_scaling(before: Step, after: Step, *, hardware: Device | str | Path, pa
         raise InputError("batch must be given as a number: it is what every device has")
     values = {symbol: value for symbol, value in after.values.items() if symbol != symbols.b}
     grown = replace(after, symbolic=after.symbolic.bind({symbols.b: batch * n}), values=values)
-    return _efficiency(_alone(before, hardware, part), over_degree(grown, hardware, part), S.One)
-
-
-def _alone(before: Step, hardware: Device | str | Path, part: str) -> Expr:
-    """Seconds of the step on one device."""
-    return _at(over_degree(before, hardware, part), Integer(1))
-
-
-def _efficiency(alone: Expr, found: Sequence[Regime], devices: Expr) -> Scaling:
-    return Scaling(tuple(replace(one, time=alone / (devices * one.time)) for one in found))
+    alone = over_degree(before, hardware, part)(1)
+    return over_degree(grown, hardware, part).map(lambda time: alone / time)

@@ -15,7 +15,7 @@ from symroof.hardware.device import Device
 from symroof.questions.payoff import Payoff, payoff
 from symroof.questions.regimes import timeline
 from symroof.roof.ledger import device_of
-from symroof.symbols import VOCABULARY, substitute
+from symroof.symbols import VOCABULARY
 from symroof.techniques.decoding.speculative import Speculative
 
 LONGEST = 1024
@@ -158,14 +158,12 @@ def _timed(step: Step, hardware: Device | str | Path) -> Callable[[Expr], Expr]:
     device = device_of(hardware)
     if device is None:
         raise InputError("give a device: the best length is told in numbers")
-    variable = VOCABULARY[symbols.gamma]
     try:
-        found = timeline(step, variable, device)
+        return timeline(step, VOCABULARY[symbols.gamma], device)
     except InputError:
         if not any(symbols.gamma in meant.free_symbols for meant in step.symbolic.definitions.values()):
             raise
-        return lambda length: _timed(_bound(step, length), hardware)(length)  # a power of the length: one by one
-    return lambda length: next(substitute(one.time, {symbols.gamma: length}) for one in found if one.low <= length <= one.high)
+        return lambda length: _timed(_bound(step, length), hardware)(length)  # it counts blocks: one by one
 
 
 def _bound(step: Step, length: Expr) -> Step:

@@ -17,8 +17,8 @@ from sympy import Expr, Integer, Rational, Symbol, cancel, ceiling, factor_terms
 from sympy.logic.boolalg import Boolean
 
 from symroof import symbols
-from symroof.algebra.intervals import roots
-from symroof.algebra.polynomial import polynomial
+from symroof.algebra.piecewise import Piece
+from symroof.algebra.univariate import signed
 from symroof.architectures.model import load_model
 from symroof.architectures.step import Step
 from symroof.errors import InputError
@@ -147,20 +147,14 @@ class Effect:
         """The largest speed-up over the range, and where: at an end of a stretch or where its slope is zero; on whole numbers
         where the variable counts.
         """
-        found = self.payoff
-        x, whole = found.over.symbol, found.over.domain == "integer"
-        low, high = max(found.before[0].low, found.after[0].low), min(found.before[-1].high, found.after[-1].high)
-        points: set[Expr] = set()
-        for old in found.before:
-            for new in found.after:
-                left, right = max(old.low, new.low), min(old.high, new.high)
-                if left <= right:
-                    points |= {left, right, *_turns(old.time, new.time, x, left, right)}
+        found, whole = self.payoff, self.payoff.over.domain == "integer"
+        gain = found.before / found.after
+        points = {point for piece in gain.pieces for point in (piece.low, *_turns(piece, gain.x), piece.high) if point.is_finite}
         if whole:
-            points = {near for point in points if point.is_finite for near in (floor(point), ceiling(point))}
-        inside = [point for point in points if point.is_finite and point > 0 and low <= point <= high]
+            points = {near for point in points for near in (floor(point), ceiling(point))}
+        inside = [point for point in points if point > 0 and gain.low <= point <= gain.high]
         if whole:
-            inside = [near for point in inside for near in self._fitting(point, low, high)]
+            inside = [near for point in inside for near in self._fitting(point, gain.low, gain.high)]
         return max(((found.speedup(point), point) for point in sorted(inside) or [Integer(1)]), key=lambda one: one[0])
 
     def _fitting(self, point: Expr, low: Expr, high: Expr) -> list[Expr]:
@@ -242,12 +236,9 @@ class Effect:
         return f"{option_name(symbol)} {value if value.is_integer else f'{float(value):.4g}'}"
 
 
-def _turns(before: Expr, after: Expr, x: Symbol, low: Expr, high: Expr) -> list[Expr]:
-    """Where the slope of before / after is zero inside a stretch."""
-    slope = before.diff(x) * after - before * after.diff(x)
-    if slope.is_number:
-        return []
-    return [root for root in roots(polynomial(slope, x)) if low < root < high]
+def _turns(piece: Piece, x: Symbol) -> list[Expr]:
+    """Where the slope is zero inside a piece."""
+    return [] if piece.is_point else signed(piece.value.diff(x), x).roots(piece.low, piece.high)
 
 
 def fixed(step: Step, over: str, value: Expr) -> Step:

@@ -491,7 +491,7 @@ def test_best_degree_is_that_of_whole_steps(name: str) -> None:
     assert found.time == times[int(found.integer)]
     free = best_degree(step.apply(technique(text)), hardware=DEVICE)
     regimes = over_degree(step.apply(technique(text)), DEVICE)
-    at = {k: next(one.time for one in regimes if one.low <= k <= one.high).subs(n, k) for k in range(1, 40)}
+    at = {k: regimes(k) for k in range(1, 40)}
     assert free.integer == min(at, key=lambda one: at[one])
     assert not best_degree(step.apply(technique("tensor-parallel")), hardware=DEVICE).integer.is_finite
 
@@ -503,9 +503,9 @@ def test_scaling_is_a_ratio_of_whole_steps() -> None:
     strong, weak = strong_scaling(step, after, hardware=DEVICE), weak_scaling(step, after, hardware=DEVICE)
     for degree in (1, 2, 8):
         text = f"tensor-parallel:degree={degree},latency=5us"
-        assert strong.at(degree) == seconds(step) / (degree * seconds(step.apply(technique(text))))
-        assert weak.at(degree) == seconds(step) / seconds(numbers("llama-3-8b", batch=16 * degree, text=text))
-    assert strong.at(1) == weak.at(1) == 1
+        assert strong(degree) == seconds(step) / (degree * seconds(step.apply(technique(text))))
+        assert weak(degree) == seconds(step) / seconds(numbers("llama-3-8b", batch=16 * degree, text=text))
+    assert strong(1) == weak(1) == 1
 
 
 def test_pays_where_the_analysis_says_so() -> None:
