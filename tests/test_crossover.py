@@ -288,8 +288,8 @@ def test_a_width_changes_the_peak_in_steps() -> None:
     """Over the activation width an A100 goes from INT4 to INT8 to FP16 to FP32: the answer is piecewise."""
     step = symroof.load_model("llama-2-13b").prefill(batch=1, seq_len=300, weight_bits=4, kv_bits=16)
     answer = symroof.crossover(step, "up_proj", over="activation_bits", hardware="a100-sxm-80gb")
-    assert [piece.high for piece in answer.pieces] == [4, 6, 8, 16, 32, 64]
-    assert [piece.low for piece in answer.pieces] == [0, 4, 6, 8, 16, 32], "widths between whole numbers are covered too"
+    assert [piece.high for piece in answer.seconds.pieces] == [4, 6, 8, 16, 32, 64]
+    assert [piece.low for piece in answer.seconds.pieces] == [0, 4, 6, 8, 16, 32], "widths between whole numbers are covered too"
     assert answer.bound_at(Rational(9, 2)) in ("memory", "compute")
     for bits in range(1, 65):
         here = symroof.load_model("llama-2-13b").prefill(batch=1, seq_len=300, weight_bits=4, kv_bits=16, activation_bits=bits)

@@ -54,7 +54,12 @@ def around(ends: set[Expr], over: str) -> list[Expr]:
 
 
 def edges(answers: tuple[Crossover, ...]) -> set[Expr]:
-    return {end for answer in answers for part in (*answer.intervals, *answer.pieces) for end in (part.low, part.high)}
+    return {
+        end
+        for answer in answers
+        for part in (*answer.intervals, *(answer.seconds.pieces if answer.seconds else ()))
+        for end in (part.low, part.high)
+    }
 
 
 CASES = [

@@ -14,8 +14,10 @@ from typing import Any
 from sympy import Expr, S, Symbol, oo
 from sympy.logic.boolalg import Boolean
 
-from symroof.algebra.intervals import COMPUTE, MEMORY, Interval, Piece, first_integer, partition
+from symroof.algebra.envelope import piecewise
+from symroof.algebra.intervals import COMPUTE, MEMORY, Interval, first_integer
 from symroof.algebra.limits import rational_limit
+from symroof.algebra.piecewise import Piece, Piecewise
 from symroof.algebra.polynomial import Polynomial, polynomial
 from symroof.algebra.signs import ALWAYS, CROSSES, DEPENDS, INTERVALS, Solution, solve_letters
 from symroof.answers import Answer, view
@@ -52,8 +54,8 @@ class Crossover(Answer):
     over : the variable.
     flops, traffic, peak, bandwidth : in letters; `values` has the numbers.
     values : what the other letters stand for; empty for a symbolic answer.
-    pieces : the slack in numbers, on every stretch where one peak applies; empty while it has letters.
-    counted : instead of pieces, the stretches of whole numbers, where the formulas count blocks.
+    seconds : seconds of work less those of bytes, in numbers, over the variable; None while it has letters.
+    counted : instead, the stretches of whole numbers, where the formulas count blocks.
     where : what the letters hold for, where a symbol saturates over the variable (a sliding window's context, the
         experts touched): the branch on which the numbers cross, else the one a large value is on.
     others : the other branches in letters; the numbers cover them all.
@@ -76,7 +78,7 @@ class Crossover(Answer):
     peak: Expr
     bandwidth: Expr
     values: Mapping[Symbol, Expr]
-    pieces: tuple[Piece, ...] = ()
+    seconds: Piecewise | None = None
     counted: tuple[Interval, ...] = ()
     statements: tuple[str, ...] = ()
     where: Boolean | None = None
@@ -103,9 +105,9 @@ class Crossover(Answer):
         return self.solution.condition
 
     @cached_property
-    def intervals(self) -> tuple[Interval, ...]:
+    def intervals(self) -> tuple[Interval | Piece, ...]:
         """The stretches with one bound each, in numbers; empty while letters are left."""
-        return self.counted or partition(self.pieces)
+        return self.counted or (self.seconds.signs().pieces if self.seconds else ())
 
     @property
     def verdict(self) -> str:
@@ -154,8 +156,9 @@ class Crossover(Answer):
         at = S(value) if isinstance(value, int) else value
         if self.counted:
             return next((interval.bound for interval in self.counted if at in interval), None)
-        inside = [piece for piece in self.pieces if piece.low <= at <= piece.high]
-        return None if not inside else MEMORY if inside[0].slack(at) < 0 else COMPUTE
+        if self.seconds is None or not self.seconds.low <= at <= self.seconds.high:
+            return None
+        return MEMORY if self.seconds(at) < 0 else COMPUTE  # an edge where the peak changes is the lower side's
 
     @property
     def large_layer(self) -> Expr | None:
@@ -207,7 +210,7 @@ def of_expressions(
     flops, traffic, peak, bandwidth = costs
     variable = VOCABULARY[over]
     known = {symbol: value for symbol, value in (values or {}).items() if symbol != over}
-    slack = polynomial(substitute(flops * bandwidth - traffic * peak, known), over)
+    slack = substitute(flops / peak - traffic / bandwidth, known)
     start = low if low is not None else lowest(variable)
-    pieces = (Piece(start, oo, slack),) if slack.is_bound else ()
-    return Crossover(operator, variable, flops, traffic, peak, bandwidth, known, pieces)
+    seconds = piecewise(over, [(start, oo, slack, "")]) if slack.free_symbols <= {over} else None
+    return Crossover(operator, variable, flops, traffic, peak, bandwidth, known, seconds)

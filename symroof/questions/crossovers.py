@@ -11,7 +11,9 @@ from sympy import Add, And, Expr, Ge, Integer, Symbol, ceiling, floor
 from sympy.logic.boolalg import Boolean
 
 from symroof import symbols
-from symroof.algebra.intervals import Interval, Piece, merged, partition
+from symroof.algebra.envelope import envelope
+from symroof.algebra.intervals import Interval, merged
+from symroof.algebra.piecewise import Piece, Piecewise
 from symroof.algebra.polynomial import polynomial
 from symroof.algebra.saturation import Span
 from symroof.algebra.tile_counting import counted_intervals
@@ -28,13 +30,12 @@ from symroof.roof.costs import (
     costs,
     counts_blocks,
     grouped_costs,
-    known_values,
     on_branch,
     require,
     variable_of,
 )
 from symroof.roof.ledger import WORK, Cost, device_of, machine_of
-from symroof.roof.slack import lowest_pieces, numeric_slack, seconds
+from symroof.roof.slack import numeric_slack, seconds
 from symroof.roof.stretches import spans_of, stretches
 from symroof.symbols import Variable, option_name, replaced, substitute
 
@@ -73,7 +74,7 @@ def crossover(step: Step, operator: str, *, over: str, hardware: Device | str | 
     if all(one.flops == 0 and one.traffic == 0 for one in cost):
         raise InputError(f"{operator} only moves bytes over the {cost[0].further[0][0]}: it has one ceiling, and no crossover")
     require(step, operator, cost, variable, over)
-    return _crossover(step, operator, cost, variable, device, machine)
+    return _crossover(step, operator, cost, variable, _values(step, device, variable.symbol), device, machine)
 
 
 def crossovers(step: Step, *, over: str, hardware: Device | str | Path | None = None, ceilings: str = STATED) -> tuple[Crossover, ...]:
@@ -92,16 +93,29 @@ def crossovers(step: Step, *, over: str, hardware: Device | str | Path | None = 
     variable, device = variable_of(step, over), device_of(hardware)
     machine = machine_of(step.symbolic, device, ceilings, [variable.symbol], step.options.accounting)
     require(step, TOTAL, costs(step, TOTAL, machine), variable, over)
+    values = _values(step, device, variable.symbol)
     names = dict.fromkeys(op.name for op, _ in step.symbolic if op.flop_count != 0 or op.byte_count() != 0)
-    return tuple(_crossover(step, name, costs(step, name, machine), variable, device, machine) for name in names)
+    return tuple(_crossover(step, name, costs(step, name, machine), variable, values, device, machine) for name in names)
 
 
-def _crossover(step: Step, name: str, cost: Sequence[Cost], variable: Variable, device: Device | None, machine: Machine) -> Crossover:
-    x = variable.symbol
-    cost = grouped_costs(tuple(cost), x)
+def _values(step: Step, device: Device | None, x: Symbol) -> dict[Symbol, Expr]:
     values = known_values(step, device, x)
     if x == symbols.g:
         values.pop(symbols.h, None)
+    return values
+
+
+def _crossover(
+    step: Step,
+    name: str,
+    cost: Sequence[Cost],
+    variable: Variable,
+    values: dict[Symbol, Expr],
+    device: Device | None,
+    machine: Machine,
+) -> Crossover:
+    x = variable.symbol
+    cost = grouped_costs(tuple(cost), x)
     found = spans_of(step, cost, variable, values)
     saturating = found[0].branch.active
     if counts_blocks(cost, *saturating):
@@ -111,9 +125,10 @@ def _crossover(step: Step, name: str, cost: Sequence[Cost], variable: Variable, 
         )
     blocks = counts_blocks(cost, x)
     sizes = {symbol: value for symbol, value in values.items() if symbol in MODEL_SIZES} if len(cost) > 1 else {}
-    pieces = () if blocks else _pieces(step, cost, variable, values, machine)
+    slack = None if blocks else _seconds(step, cost, variable, values, machine)
     counted = _counted(step, cost, variable, values, machine) if blocks else ()
-    chosen = _decisive(found, counted or partition(pieces))
+    intervals = counted or (slack.signs().pieces if slack else ())
+    chosen = _decisive(found, intervals)
     level = _level(cost)
     flops, traffic = _in_letters(_at(on_branch(cost, chosen.branch), level), blocks, sizes)
     elsewhere = (
@@ -128,10 +143,10 @@ def _crossover(step: Step, name: str, cost: Sequence[Cost], variable: Variable, 
         where = cast(Boolean, slower if where is None else And(where, slower))
     defined = [f"{symbol} = {meant}" for symbol, meant in step.symbolic.definitions.items() if (flops + traffic).has(symbol)]
     statements = (*step.statements, *defined, *_said(name, blocks, device, level))
-    return Crossover(name, variable, flops, traffic, symbols.P, bandwidth, values, pieces, counted, statements, where=where, others=others)
+    return Crossover(name, variable, flops, traffic, symbols.P, bandwidth, values, slack, counted, statements, where=where, others=others)
 
 
-def _decisive(found: Sequence[Span], intervals: Sequence[Interval]) -> Span:
+def _decisive(found: Sequence[Span], intervals: Sequence[Interval | Piece]) -> Span:
     """The branch on which the bound changes in numbers (last, if it does so more than once), else the one a large value is on."""
     if len(intervals) < 2:
         return found[-1]
@@ -168,19 +183,19 @@ def _whole_blocks(expression: Expr) -> Expr:
     return replaced(expression, ceiling, lambda inner: inner)
 
 
-def _pieces(step: Step, cost: Sequence[Cost], variable: Variable, values: dict[Symbol, Expr], machine: Machine) -> tuple[Piece, ...]:
-    """The slack in numbers on every stretch; none while a letter is left on one of them."""
+def _seconds(step: Step, cost: Sequence[Cost], variable: Variable, values: dict[Symbol, Expr], machine: Machine) -> Piecewise | None:
+    """Seconds of the slowest unit less those of the slowest level, on every stretch; None while a letter is left on one of them."""
     x = variable.symbol
-    found: list[Piece] = []
+    pieces: list[Piece] = []
     for stretch in stretches(step, machine, variable, values, cost):
         total = seconds(stretch.graph, stretch.cost, values, machine)
-        compute = Add(*(total.pop(resource) for resource in WORK if resource in total))
-        total = total or {Resource.MEMORY: Integer(0)}
-        slacks = [polynomial(compute - taken, x) for taken in total.values()]
-        if not all(slack.is_bound for slack in slacks) or not (stretch.low.is_number and stretch.high.is_number):
-            return ()
-        found += lowest_pieces(slacks, [*total.values()], stretch.low, stretch.high)
-    return tuple(found)
+        letters = {symbol for value in (stretch.low, stretch.high, *total.values()) for symbol in value.free_symbols}
+        if not (letters <= {x} and stretch.low.is_number and stretch.high.is_number):
+            return None
+        work = {resource: total.pop(resource) for resource in WORK if resource in total}
+        slowest, level = (envelope(x, stretch.low, stretch.high, entries) for entries in (work, total))
+        pieces += (slowest - level).pieces
+    return Piecewise(x, tuple(pieces))
 
 
 def _counted(step: Step, cost: Sequence[Cost], variable: Variable, values: dict[Symbol, Expr], machine: Machine) -> tuple[Interval, ...]:

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import combinations, pairwise
 
 from sympy import Add, Expr, S, Symbol
 
-from symroof.algebra.intervals import Piece, between, roots
-from symroof.algebra.polynomial import Polynomial, polynomial
 from symroof.hardware.machine import Machine
 from symroof.operators.demands import Resource
 from symroof.operators.graph import Graph
@@ -33,18 +30,3 @@ def seconds(graph: Graph, cost: Sequence[Cost], values: dict[Symbol, Expr], mach
         for resource, taken in numeric.seconds(machine, roof_of(graph, operator, machine)[1]).items():
             total.setdefault(resource, []).append(taken)
     return {resource: Add(*taken) for resource, taken in total.items()}
-
-
-def lowest_pieces(slacks: Sequence[Polynomial], moved: Sequence[Expr], low: Expr, high: Expr) -> list[Piece]:
-    """The slack against the level that takes longest, on every part of a stretch."""
-    if len(slacks) == 1:
-        return [Piece(low, high, slacks[0])]
-    x = slacks[0].x
-    between_levels = [polynomial(one - other, x) for one, other in combinations(moved, 2)]
-    edges = sorted({low, high} | {root for slack in between_levels for root in roots(slack) if low < root < high})
-    found: list[Piece] = []
-    for left, right in pairwise(edges):
-        at = between(left, right)
-        longest = max(range(len(moved)), key=lambda place: substitute(moved[place], {x: at}))
-        found.append(Piece(left, right, slacks[longest]))
-    return found
