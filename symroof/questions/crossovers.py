@@ -30,6 +30,7 @@ from symroof.roof.costs import (
     costs,
     counts_blocks,
     grouped_costs,
+    known_values,
     on_branch,
     require,
     variable_of,
