@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import cast
 
-from sympy import Expr, Integer, Symbol, oo
+from sympy import Atom, Expr, Integer, Symbol, oo
 
 from symroof.errors import InputError, nearest, quote
 
@@ -235,6 +235,8 @@ def substitute(expression: Expr, values: Values) -> Expr:
     >>> substitute(b * d / 8, {b: Integer(16)})
     2*d
     """
+    if isinstance(expression, Atom):
+        return values.get(expression, expression)  # pyright: ignore[reportArgumentType, reportCallIssue]
     return cast(Expr, expression.xreplace(dict(values)))
 
 

@@ -44,6 +44,8 @@ class Branch:
         [(0, E/K), (E/K, oo)]
         """
         low, high = cast(Expr, Integer(0)), cast(Expr, oo)
+        if self.where == true:
+            return low, high
         for letters in self.margins:
             margin = substitute(letters, values or {})
             rest, slope = substitute(margin, {x: Integer(0)}), margin.diff(x)
@@ -130,6 +132,9 @@ def spans(found: Iterable[Branch], x: Symbol, start: Expr, values: Values) -> tu
     >>> [(one.low, one.high) for one in spans(branches({X: Min(E, K * b)}, [b]), b, Integer(1), mixtral)]
     [(1, 4), (4, oo)]
     """
+    found = tuple(found)
+    if len(found) == 1 and found[0].where == true and start.is_finite:
+        return (Span(start, oo, found[0]),)
     known = {symbol: value for symbol, value in values.items() if symbol != x}
     ends = ((*branch.ends(x, known), branch) for branch in found)
     placed = (Span(Max(start, low), high, branch) for low, high, branch in ends)

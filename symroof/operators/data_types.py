@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 BITS = {"fp64": 64, "fp32": 32, "tf32": 32, "fp16": 16, "bf16": 16, "fp8": 8, "int8": 8, "fp6": 6, "fp4": 4, "int4": 4}
 """Bits an operand occupies in memory; tf32 reads operands of 32 bits and multiplies 19 of them."""
 
@@ -11,6 +13,7 @@ REDUCED = frozenset({"tf32"})
 WIDEST = max(BITS.values())
 
 
+@functools.cache
 def wide_enough(bits: int | float) -> tuple[str, ...]:
     """The data types that hold operands of so many bits without loss of width, narrowest first.
 

@@ -210,7 +210,7 @@ def of_expressions(
     flops, traffic, peak, bandwidth = costs
     variable = VOCABULARY[over]
     known = {symbol: value for symbol, value in (values or {}).items() if symbol != over}
-    slack = substitute(flops / peak - traffic / bandwidth, known)
+    slack = polynomial(substitute(flops * bandwidth - traffic * peak, known), over)  # letters that both sides have go out
     start = low if low is not None else lowest(variable)
-    seconds = piecewise(over, [(start, oo, slack, "")]) if slack.free_symbols <= {over} else None
+    seconds = piecewise(over, [(start, oo, slack.as_expr(), "")]) if slack.is_bound else None
     return Crossover(operator, variable, flops, traffic, peak, bandwidth, known, seconds)
