@@ -450,8 +450,8 @@ def test_a_formula_gives_its_value_or_is_not_given() -> None:
 BAD = {
     "no device": (lambda: symroof.regimes(model().decode(seq_len=1, **WIDTHS), over="batch", hardware=None), "give a device"),
     "text": (
-        lambda: required(model().decode(batch=1, seq_len=1, **WIDTHS), over="peak", hardware="t4", target_time="5ms"),
-        "target '5ms': expected a number",
+        lambda: required(model().decode(batch=1, seq_len=1, **WIDTHS), over="peak", hardware="t4", target_time="5 parsec"),
+        "'5 parsec'",
     ),
     "no matter": (
         lambda: symroof.largest(model().decode(batch=1, **WIDTHS), over="bandwidth", hardware="t4"),

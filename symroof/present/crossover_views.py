@@ -38,7 +38,7 @@ def reasoning(answer: Crossover) -> tuple[Line, ...]:
         _named("bytes", "B", compact(answer.traffic)),
         *([_line("where", answer.where)] if answer.where is not None else []),
         INEQUALITY,
-        _line(f"its sign, in {answer.over.name}", answer.slack.as_expr().expand().collect(x)),
+        *([_line(f"its sign, in {answer.over.name}", answer.slack.as_expr().expand().collect(x))] if answer.in_letters else []),
     ]
     if solution.formula is None:
         steps.append(Line("no crossing", solution.verdict, rf"\text{{{solution.verdict}}}"))

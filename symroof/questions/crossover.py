@@ -21,6 +21,7 @@ from symroof.algebra.piecewise import Piece, Piecewise
 from symroof.algebra.polynomial import Polynomial, polynomial
 from symroof.algebra.signs import ALWAYS, CROSSES, DEPENDS, INTERVALS, Solution, solve_letters
 from symroof.answers import Answer, view
+from symroof.errors import InputError
 from symroof.roof.costs import lowest
 from symroof.symbols import VOCABULARY, Variable, substitute
 
@@ -90,9 +91,25 @@ class Crossover(Answer):
         return polynomial(self.flops * self.bandwidth - self.traffic * self.peak, self.over.symbol)
 
     @cached_property
+    def in_letters(self) -> bool:
+        """Whether the slack is a polynomial: not where the variable stands in an exponent, which numbers alone decide.
+
+        Raises
+        ------
+        InputError
+            It is none, and there are no numbers either.
+        """
+        try:
+            return bool(self.slack)
+        except InputError:
+            if not self.intervals:
+                raise
+            return False
+
+    @cached_property
     def solution(self) -> Solution:
-        """The answer in letters."""
-        return solve_letters(self.slack)
+        """The answer in letters; without a formula where there is none in them."""
+        return solve_letters(self.slack) if self.in_letters else Solution(self.verdict, below=self.below, above=self.above)
 
     @property
     def formula(self) -> Expr | None:

@@ -190,10 +190,17 @@ def _seconds(step: Step, cost: Sequence[Cost], variable: Variable, values: dict[
     pieces: list[Piece] = []
     for stretch in stretches(step, machine, variable, values, cost):
         total = seconds(stretch.graph, stretch.cost, values, machine)
-        letters = {symbol for value in (stretch.low, stretch.high, *total.values()) for symbol in value.free_symbols}
-        if not (letters <= {x} and stretch.low.is_number and stretch.high.is_number):
+        if not (stretch.low.is_number and stretch.high.is_number):
             return None
         work = {resource: total.pop(resource) for resource in WORK if resource in total}
+        if {symbol for value in (*work.values(), *total.values()) for symbol in value.free_symbols} - {x}:
+            if len(work) > 1 or len(total) > 1:
+                return None
+            sign = polynomial(Add(*work.values()) - Add(*total.values()), x)  # a letter that both sides have in common drops out
+            if not sign.is_bound:
+                return None
+            pieces.append(Piece(stretch.low, stretch.high, sign.as_expr(), None))
+            continue
         slowest, level = (envelope(x, stretch.low, stretch.high, entries) for entries in (work, total))
         pieces += (slowest - level).pieces
     return Piecewise(x, tuple(pieces))

@@ -73,6 +73,7 @@ class Effect:
             settings = {name: known[name] if known[name] is not None else value for name, value in settings.items()}
         return self.kind(**settings)
 
+    @functools.cache  # noqa: B019 - an effect lives as long as the process
     def step(self, *, over: bool) -> Step:
         """The example's step in numbers; with the variable left out where it is one of the step's own."""
         inputs = {**SIZES, **self.example.inputs}
@@ -81,6 +82,7 @@ class Effect:
         model = load_model(self.example.model)
         return getattr(model, self.example.phase)(**WIDTHS, **inputs).apply(*chain([self.example.before]))
 
+    @functools.cache  # noqa: B019 - the same
     def pair(self, *, over: bool, symbolic: bool = False) -> tuple[Step, Step]:
         """What is compared: the example's step, or what it is held against, and the step after the technique."""
         step = self.step(over=over)
@@ -171,7 +173,7 @@ class Effect:
         technique = with_number([self.technique(symbolic=False)], symbol, point)[0]
         try:
             if self.own:
-                self.step(over=False).apply(technique)
+                technique.check(self.step(over=False))
             else:
                 name = option_name(symbol)
                 inputs = {**SIZES, **self.example.inputs, name: int(point)}

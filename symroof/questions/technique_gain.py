@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sympy import Add, Expr, Mul, S, Symbol, cancel, factor_list, oo
@@ -64,19 +65,17 @@ def positive(gain: Expr) -> Boolean | bool | None:
     known = sign(whole)
     if known is not None:
         return known > 0
-    within = _sign_within(whole)
+    open_ = [part for part, _ in factor_list(whole)[1] if sign(part) is None]
+    within = _sign_within(whole, open_)
     if within is not None:
         return within
-    shorter = factor_list(whole)[1]
-    open_ = [part for part, _ in shorter if sign(part) is None]
-    if len(open_) == 1 and all(sign(part) is not None for part, _ in shorter if part is not open_[0]):
+    if len(open_) == 1:
         return greater(open_[0] if _same_sign(whole, open_[0]) else -open_[0])
     return greater(whole)
 
 
-def _sign_within(whole: Expr) -> bool | None:
+def _sign_within(whole: Expr, factors: Sequence[Expr]) -> bool | None:
     """Whether it is positive for every value of its one letter that has a highest; None where that depends, or there are others."""
-    factors = [part for part, _ in factor_list(whole)[1] if sign(part) is None]
     letters = set().union(*(part.free_symbols for part in factors))
     if len(letters) != 1:
         return None

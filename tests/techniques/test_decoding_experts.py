@@ -129,11 +129,24 @@ def test_over_another_letter_it_is_a_polynomial():
 
 
 @pytest.mark.parametrize("over", ["batch"])
-def test_refused_over_the_batch(over):
-    step = apply(decode("mixtral-8x7b-v0.1", seq_len=64), "expert-routing")
-    for ask in (symroof.crossover, symroof.regimes):
-        with pytest.raises(symroof.SymroofError, match=r"b is an exponent, in .*: no closed form over it; go through its whole numbers"):
-            ask(step, *(["expert_up_proj"] if ask is symroof.crossover else []), over=over, hardware=DEVICE)
+def test_time_over_a_batch_in_an_exponent_is_exact(over):
+    plain = decode("mixtral-8x7b-v0.1", seq_len=64)
+    step = apply(plain, "expert-routing")
+    found = symroof.regimes(step, over=over, hardware=DEVICE)
+    for batch in (1, 2, 7, 300, 642, 643, 1000):
+        assert found.time(batch) == seconds(apply(decode("mixtral-8x7b-v0.1", batch=batch, seq_len=64), "expert-routing"))
+    gain = symroof.payoff(plain, step, over=over, hardware=DEVICE, part="expert_up_proj")
+    (knee,) = gain.edges
+    assert [one.bound for one in gain.intervals] == ["pays", "the same"]
+    for batch, faster in ((int(knee), True), (int(knee) + 1, False)):  # on both sides of it, by analysis in numbers
+        times = [
+            symroof.analyze(one, DEVICE)["expert_up_proj"].time_expr
+            for one in (
+                decode("mixtral-8x7b-v0.1", batch=batch, seq_len=64),
+                apply(decode("mixtral-8x7b-v0.1", batch=batch, seq_len=64), "expert-routing"),
+            )
+        ]
+        assert (times[0] > times[1]) == faster
     assert (
         symroof.crossover(step, "q_proj", over=over, hardware=DEVICE).value
         == symroof.crossover(decode("mixtral-8x7b-v0.1", seq_len=64), "q_proj", over=over, hardware=DEVICE).value

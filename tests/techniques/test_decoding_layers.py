@@ -194,10 +194,23 @@ def test_refusals(model, text, message):
 def test_over_the_batch_whole_numbers_alone():
     step = decode("opt-125m", seq_len=64)
     sparse = apply(step, "contextual-sparsity:share=1/10")
-    with pytest.raises(symroof.SymroofError, match="b is an exponent"):
-        symroof.crossover(sparse, "up_proj", over="batch", hardware="a100-sxm-80gb")
-    with pytest.raises(symroof.SymroofError, match="b is an exponent"):
-        symroof.payoff(step, sparse, over="batch", hardware="a100-sxm-80gb")
+    with pytest.raises(symroof.SymroofError, match="b is an exponent"):  # in letters there is no closed form
+        assert symroof.crossover(sparse, "up_proj", over="batch").verdict
+    answer = symroof.crossover(sparse, "up_proj", over="batch", hardware="a100-sxm-80gb")
+    assert (answer.verdict, answer.formula) == ("crosses", None)
+    for batch, bound in ((answer.first_integer - 1, "memory"), (answer.first_integer, "compute")):
+        number = apply(decode("opt-125m", batch=int(batch), seq_len=64), "contextual-sparsity:share=1/10")
+        assert symroof.analyze(number, "a100-sxm-80gb")["up_proj"].bound == bound
+    found = symroof.payoff(step, sparse, over="batch", hardware="a100-sxm-80gb")
+    for batch in (1, 30, 200, 2000):
+        before, after = (
+            symroof.analyze(one, "a100-sxm-80gb").total.time_expr
+            for one in (
+                decode("opt-125m", batch=batch, seq_len=64),
+                apply(decode("opt-125m", batch=batch, seq_len=64), "contextual-sparsity:share=1/10"),
+            )
+        )
+        assert found.speedup(batch) == before / after
     with pytest.raises(symroof.SymroofError, match=r"at most \d+ tokens"):
         apply(decode("opt-125m", batch=10**6, seq_len=64), "contextual-sparsity:share=1/10")
     symbolic = symroof.load_model("opt-125m").decode(symbolic=True)
