@@ -89,11 +89,16 @@ class Regimes:
         InputError
             The value is outside the range.
         """
-        return _regime(self.times.at(value))
+        return _regime(self.times.at(self._inside(value)))
 
     def time(self, value: int | Expr) -> Expr:
         """Seconds at a value, exactly."""
-        return self.times(value)
+        return self.times(self._inside(value))
+
+    def _inside(self, value: int | Expr) -> int | Expr:
+        if not self.times.low <= value <= self.times.high:
+            raise InputError(f"{self.over.name} {quote(value)} is outside {self.times.low} to {self.times.high}")
+        return value
 
     @property
     def knees(self) -> tuple[Expr, ...]:
