@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -36,12 +35,6 @@ class Stretch:
     cost: tuple[Cost, ...]
 
 
-@functools.lru_cache(maxsize=16)
-def bound_graph(graph: Graph, x: Symbol, values: frozenset[tuple[Symbol, Expr]]) -> Graph:
-    """A graph with numbers for all letters but x: made once for all questions about it."""
-    return graph.without_values(x).bind(dict(values))
-
-
 def stretches(step: Step, machine: Machine, variable: Variable, values: dict[Symbol, Expr], cost: Sequence[Cost]) -> Iterator[Stretch]:
     """The stretches of the variable's range: one per branch, or for a width one per data type that the device has.
 
@@ -49,7 +42,7 @@ def stretches(step: Step, machine: Machine, variable: Variable, values: dict[Sym
     """
     x, low = variable.symbol, lowest(variable)
     if EVERY in machine.peaks or x not in WIDTHS:
-        graph = bound_graph(step.symbolic, x, frozenset(values.items()))
+        graph = step.symbolic.without_values(x).bind(values)
         for span in spans_of(step, cost, variable, values):
             if span.low == span.high or (span.low < variable.highest) != False:  # noqa: E712 - with letters left it is neither
                 high = span.high if variable.highest == oo else Min(span.high, variable.highest)
