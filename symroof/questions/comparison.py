@@ -22,7 +22,7 @@ from symroof.techniques.technique import Technique
 
 UNCHANGED = "unchanged"
 WHOLE = 64
-"""Whole numbers that are gone through where the time is no rational function of the variable."""
+"""Whole numbers that are gone through where the formulas count blocks of the variable."""
 
 
 @dataclass(frozen=True)

@@ -219,6 +219,7 @@ def of_expressions(
 ) -> Crossover:
     """The crossover of any FLOPs, traffic, peak and bandwidth (a link's, say), given as *costs* in that order.
 
+    >>> from sympy import Integer
     >>> from symroof.symbols import b, d, f, P, BW
     >>> answer = of_expressions("two chips", d, (b * d * f, 2 * b * f, P, BW), {P: Integer(197 * 10**12), BW: Integer(45 * 10**9)})
     >>> answer.value, answer.first_integer

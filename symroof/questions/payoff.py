@@ -79,7 +79,7 @@ def payoff(before: Step, after: Step, *, over: str, hardware: Device | str | Pat
     Raises
     ------
     InputError
-        The variable is unknown, another input is a symbol, or the times are no rational functions of it.
+        The variable is unknown, another input is a symbol, or a formula counts blocks of it.
 
     >>> import symroof
     >>> step = symroof.load_model("llama-2-7b").decode(seq_len=1024, weight_bits=16, activation_bits=16, kv_bits=16)
@@ -97,7 +97,7 @@ def payoff(before: Step, after: Step, *, over: str, hardware: Device | str | Pat
 def counted(
     before: Step, after: Step, *, over: str, hardware: Device | str | Path, last: int, part: str = TOTAL, ceilings: str = STATED
 ) -> Payoff:
-    """The same over the whole numbers from 1 to *last*, one by one: for what is no rational function of the variable.
+    """The same over the whole numbers from 1 to *last*, one by one: for formulas that count blocks.
 
     Raises
     ------

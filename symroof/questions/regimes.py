@@ -185,7 +185,7 @@ def timeline(step: Step, variable: Variable, device: Device, part: str = TOTAL, 
     Raises
     ------
     InputError
-        Another input is still a symbol, or a time is not a rational function of the variable.
+        Another input is still a symbol, or a formula counts blocks of the variable.
     """
     machine = machine_of(step.symbolic, device, ceilings, [variable.symbol], step.options.accounting)
     if machine.calibration and machine.calibration.exponent is not None:

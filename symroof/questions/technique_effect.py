@@ -40,7 +40,7 @@ FARTHEST = 128
 """How far from the best whole number one that fits is looked for."""
 
 WHOLE = 256
-"""Whole numbers that are gone through where the time is no rational function of the variable."""
+"""Whole numbers that are gone through where the formulas count blocks of the variable."""
 
 
 @functools.cache

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from sympy import Expr
 
 import symroof
 from symroof.techniques.registry import names, technique
@@ -17,6 +18,12 @@ W4 = "quantize:weights=4,group=128"
 def decode(**inputs: int) -> symroof.roof.analysis.Analysis:  # type: ignore[name-defined]
     step = symroof.load_model("llama-2-7b").decode(weight_bits=16, activation_bits=16, kv_bits=16, **inputs)
     return symroof.analyze(step.apply(technique(W4)), "a100-sxm-80gb")
+
+
+def time_per_token(*texts: str) -> Expr:
+    step = symroof.load_model("llama-2-7b").decode(batch=1, seq_len=2048, weight_bits=16, activation_bits=16, kv_bits=16)
+    found = symroof.analyze(step.apply(*map(technique, texts)), "a100-sxm-80gb")
+    return found.total.time_expr / found.graph.tokens
 
 
 def test_analyze_says_what_was_applied(run) -> None:
@@ -159,13 +166,17 @@ def test_energy_is_told_where_it_is_asked_for(run) -> None:
 
 
 @pytest.mark.slow
-def test_a_length_in_an_exponent_is_gone_through_one_by_one(run) -> None:
+def test_a_length_in_an_exponent_is_decided_over_its_whole_range(run) -> None:
     text = "speculative:acceptance=0.8,draft_cost=1/20"
-    record = json.loads(run("compare", "llama-2-7b", *DECODE, "--with", text, "--over", "draft_length", "--format", "json").out)
-    assert record["variants"][1]["payoff"][0]["verdict"] == "pays"
-    assert record["variants"][1]["payoff"][-1]["high"] == 64
-    table = run("compare", "llama-2-7b", *DECODE, "--with", text, "--over", "draft_length").out
-    assert "64 is the last that was tried" in table
+    asked = ("compare", "llama-2-7b", *DECODE, "--with", text, "--over", "draft_length")
+    record = json.loads(run(*asked, "--format", "json").out)
+    gain, loss = record["variants"][1]["payoff"]
+    assert (gain["verdict"], gain["low"], loss["verdict"], loss["high"]) == ("pays", 1, "loses", None)
+    assert gain["high"] == loss["low"]
+    plain = time_per_token()
+    for length in (1, 2, 8, 64, 76, 77, 128, 1000):
+        assert (time_per_token(f"{text},length={length}") < plain) == (length < gain["high"])
+    assert f"loses for draft_length from {gain['high']:.6g} on" in run(*asked).out
 
 
 def test_a_petaflop_is_a_unit_too() -> None:

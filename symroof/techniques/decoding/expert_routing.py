@@ -43,7 +43,7 @@ class ExpertRouting(Technique):
     ``1 / (1 - 1/e) = 1.58`` for uniform routing, where ``K T = E``. X over T falls as T grows, so an operator
     still has one critical batch at most, a little below that of ``X = E``: by the share ``(1 - K/E)^T``.
 
-    X is exponential in the batch: crossovers over it are gone through in whole numbers.
+    X is exponential in the batch: crossovers over it are exact numbers, with no formula in letters.
 
     Parameters
     ----------
