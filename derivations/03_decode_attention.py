@@ -15,8 +15,9 @@ from symroof.algebra.limits import intensity_supremum
 from symroof.architectures.options import Options
 from symroof.architectures.step import Step
 from symroof.hardware.loader import catalogue
+from symroof.operators.block import Block
 from symroof.operators.fusion import fuse
-from symroof.operators.graph import Block, Graph
+from symroof.operators.graph import Graph
 from symroof.operators.linear import contraction
 from symroof.operators.tensor import Access, Space, Storage, Tensor, axes_of
 from symroof.symbols import b, c, e, h, k, r, t

@@ -7,8 +7,9 @@ from sympy import Integer, Max
 
 import symroof
 from symroof.errors import EinsumError
+from symroof.operators.block import Block
 from symroof.operators.elementwise import add
-from symroof.operators.graph import Block, Graph
+from symroof.operators.graph import Graph
 from symroof.operators.linear import linear
 from symroof.operators.liveness import largest
 from symroof.operators.tensor import Space, Storage, Tensor, axes_of

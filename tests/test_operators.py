@@ -13,7 +13,7 @@ from sympy import Expr, Integer, ceiling, diff, simplify
 
 from symroof import symbols
 from symroof.errors import EinsumError
-from symroof.operators import attention, elementwise, embedding, experts, latent_attention, linear, norm, rotary, softmax, state_space
+from symroof.operators import attention, elementwise, experts, latent_attention, linear, norm, state_space
 from symroof.operators.attention import CACHE, QUERY, SCORES
 from symroof.operators.facts import Kind
 from symroof.operators.operator import Direction, Operator
@@ -90,7 +90,7 @@ CATALOGUE = {
     "scores": Row(attention.scores, _scores(), Kind.MATMUL),
     "weighted_sum": Row(attention.weighted_sum, _weighted_sum(), Kind.MATMUL),
     "flash": Row(attention.flash, attention.attention(*_attention(), fused=True)[0], Kind.FUSED_ATTENTION),
-    "softmax": Row(softmax.softmax, softmax.softmax("softmax", _scores().result), Kind.SOFTMAX),
+    "softmax": Row(attention.softmax, attention.softmax("softmax", _scores().result), Kind.SOFTMAX),
     "norm": Row(norm.norm, norm.norm("norm", tensor("x", "b s d"), norm.Norm.RMS), Kind.NORM),
     "add": Row(elementwise.add, elementwise.add("add", tensor("x", "b s d"), tensor("y", "b s d")), Kind.ELEMENTWISE),
     "activation": Row(
@@ -98,7 +98,7 @@ CATALOGUE = {
         elementwise.activation("act", "silu", tensor("up", "b s f"), tensor("gate", "b s f")),
         Kind.ELEMENTWISE,
     ),
-    "rotary": Row(rotary.rotary, rotary.rotary("turn", _attention()[0], tensor("table", "s r")), Kind.ROTARY),
+    "rotary": Row(attention.rotary, attention.rotary("turn", _attention()[0], tensor("table", "s r")), Kind.ROTARY),
     "absorbed": Row(
         latent_attention.absorbed, _together(latent_attention.absorbed(*_latent("r_kv"), *_cached(), fused=False)), Kind.MATMUL
     ),
@@ -128,8 +128,8 @@ CATALOGUE = {
         state_space.delta_rule, state_space.delta_rule("delta", tensor("mixed", "b s mixed"), tensor("gates", "b s gates")), Kind.SCAN
     ),
     "embedding": Row(
-        embedding.embedding,
-        embedding.embedding("embedding", tensor("table", "v d", Storage.WEIGHT), axes_of("b s d")),
+        linear.embedding,
+        linear.embedding("embedding", tensor("table", "v d", Storage.WEIGHT), axes_of("b s d")),
         Kind.EMBEDDING,
     ),
 }
@@ -211,7 +211,8 @@ def test_monotone(row: Row) -> None:
 @given(data=st.data())
 def test_numbers_equal_the_formula(row: Row, data: st.DataObject) -> None:
     """A graph bound to numbers gives what the formula gives at those numbers."""
-    from symroof.operators.graph import Block, Graph
+    from symroof.operators.block import Block
+    from symroof.operators.graph import Graph
 
     group, kv_heads = data.draw(st.integers(1, 8)), data.draw(st.integers(1, 8))
     free = {symbol: Integer(data.draw(st.integers(1, 64), str(symbol))) for symbol in (b, s, t, d, f, e, v, r, w, a, c, R)}
@@ -358,8 +359,9 @@ def test_half_of_each_head_is_turned_in_chatglm() -> None:
 
 def test_a_group_reads_a_shared_tensor_once() -> None:
     """Two contractions over one latent cache, one of them over a part of it."""
+    from symroof.operators.block import Block
     from symroof.operators.fusion import fuse
-    from symroof.operators.graph import Block, Graph
+    from symroof.operators.graph import Graph
     from symroof.operators.operator import Work
     from symroof.operators.tensor import Access
 

@@ -21,7 +21,7 @@
 from sympy import Max, Rational, Symbol, simplify
 
 import symroof
-from symroof.operators.energy import Energy
+from symroof.operators.ceilings import Energy
 from symroof.roof.energy import arch_line, effective_balance, energy, energy_balance, greenup, most_work, power_line, race_to_halt
 from symroof.symbols import BW, P, eps_B, eps_F, pi_0
 from symroof.techniques.registry import technique

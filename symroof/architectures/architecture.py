@@ -13,8 +13,8 @@ from symroof import symbols
 from symroof.architectures.options import Options
 from symroof.conventions import Convention
 from symroof.operators.attention import block_rows
+from symroof.operators.block import Block
 from symroof.operators.facts import BlockRole
-from symroof.operators.graph import Block
 from symroof.operators.operator import Operator
 from symroof.operators.tensor import Space, Storage, Tensor, axes_of
 

@@ -18,10 +18,10 @@ from symroof.architectures.parts.part import Part
 from symroof.architectures.parts.recurrent import GatedDelta, Mamba, Mamba2
 from symroof.conventions import Convention
 from symroof.operators.attention import block_rows
+from symroof.operators.block import Block
 from symroof.operators.elementwise import add, elementwise
-from symroof.operators.embedding import embedding
 from symroof.operators.facts import Parameter, Role
-from symroof.operators.graph import Block
+from symroof.operators.linear import embedding
 from symroof.operators.norm import Norm, norm
 from symroof.operators.operator import Operator
 from symroof.operators.state_space import convolved

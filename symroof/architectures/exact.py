@@ -5,8 +5,8 @@ from __future__ import annotations
 from symroof.architectures.architecture import Architecture
 from symroof.architectures.options import Options
 from symroof.conventions import Convention
+from symroof.operators.experts import Routing
 from symroof.operators.graph import Graph
-from symroof.operators.routing import Routing
 
 WEIGHT_WIDTH = "weight-width"
 """Key of the convention that says which weights have the weight width."""

@@ -18,8 +18,9 @@ from symroof.architectures.options import Options
 from symroof.conventions import Convention
 from symroof.errors import InputError, quote
 from symroof.operators.attention import CACHE, QUERY, SCORES
+from symroof.operators.block import Block
 from symroof.operators.facts import BlockRole, Kind, Parameter, Role
-from symroof.operators.graph import Block, Graph
+from symroof.operators.graph import Graph
 from symroof.operators.linear import linear, parse
 from symroof.operators.operator import Direction, Operator, Work
 from symroof.operators.tensor import Access, Axes, Space, Storage, Tensor, axes_of

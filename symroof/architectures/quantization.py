@@ -12,8 +12,9 @@ from symroof.architectures.exact import WEIGHT_WIDTH
 from symroof.architectures.fields import Fields, listing
 from symroof.architectures.modules import UnquantizedModules, kept, strings
 from symroof.conventions import Convention, without
+from symroof.operators.block import Block
 from symroof.operators.facts import ATTENTION_ROLES, BlockRole, Parameter, Role
-from symroof.operators.graph import Block, Graph
+from symroof.operators.graph import Graph
 from symroof.operators.operator import Operator
 from symroof.operators.tensor import Storage, Tensor
 

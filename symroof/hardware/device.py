@@ -10,7 +10,7 @@ from sympy import Expr, Rational
 
 from symroof.errors import DeviceError, quote
 from symroof.hardware.machine import Calibration, Machine
-from symroof.operators.demands import Resource
+from symroof.operators.facts import Resource
 from symroof.units import BANDWIDTH, BYTE, INTENSITY, RATE, WATT, quantity
 
 HOST_LINKS = ("pcie", "nvlink-c2c")

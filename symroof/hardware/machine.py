@@ -10,7 +10,7 @@ from sympy import Expr, S, Symbol
 
 from symroof import symbols
 from symroof.errors import DeviceError, InputError, nearest, quote
-from symroof.operators.demands import Resource
+from symroof.operators.facts import Resource
 from symroof.symbols import Values, substitute
 
 EVERY = ""

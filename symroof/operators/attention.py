@@ -12,11 +12,10 @@ from dataclasses import replace
 from sympy import Add, Expr, Integer, Max, Min, Mul, ceiling, floor
 
 from symroof.operators.elementwise import elementwise
-from symroof.operators.facts import Kind, Role
+from symroof.operators.facts import Kind, Parameter, Role
 from symroof.operators.linear import contraction, parse
-from symroof.operators.operator import Operator
-from symroof.operators.softmax import softmax
-from symroof.operators.tensor import Access, Space, Storage, Tensor, axes_of
+from symroof.operators.operator import Operator, Work
+from symroof.operators.tensor import Access, Axes, Space, Storage, Tensor, axes_of
 from symroof.symbols import M, R, a
 
 SOFTCAP_FLOPS = 3
@@ -215,3 +214,61 @@ def block_rows(head_dim: Expr, group: Expr) -> Expr:
 
 QUERY = axes_of("b s k g e")
 CACHE = axes_of("b t k e")
+
+
+FLOPS_PER_SCORE = 5
+"""Maximum, subtraction, exponential, sum, division. LLM-Viewer counts the same five."""
+
+
+def softmax(name: str, scores: Tensor, *, sinks: bool = False, biased: bool = False, role: Role = Role.SOFTMAX) -> Operator:
+    """Softmax of the scores: 5 FLOPs per score, one read and one write of each.
+
+    Without a mask, as for `symroof.operators.attention.scores`.
+
+    ========= =====================
+    FLOPs     ``5 b h s t``
+    traffic   ``2 b h s t a / 8``
+    ========= =====================
+
+    Parameters
+    ----------
+    sinks : one learned score per head takes part too, and is dropped afterwards.
+    biased : a bias is added to each score first, 1 FLOP.
+    role : of attention, or of what chooses experts.
+    """
+    space = scores.space
+    out = Tensor(name, scores.axes, Storage.ACTIVATION, space)
+    work = (Work(scores.axes, FLOPS_PER_SCORE + int(biased), exponentials=1),)
+    if not sinks:
+        return Operator(name, Kind.SOFTMAX, space, work, (Access(scores),), (Access(out),), role=role)
+    rows = tuple(axis for axis in scores.axes if axis != "t")
+    learned = Tensor("sinks", tuple(axis for axis in rows if axis not in "bs"), Storage.WEIGHT, space, parameter=Parameter.SINK)
+    work = (*work, Work(rows, FLOPS_PER_SCORE, exponentials=1))
+    return Operator(name, Kind.SOFTMAX, space, work, (Access(scores), Access(learned)), (Access(out),), role=role)
+
+
+FLOPS_PER_COMPONENT = 3
+"""x cos + rotated(x) sin: two products and a sum."""
+
+
+def rotary(name: str, x: Tensor, table: Tensor, into: Tensor | None = None) -> Operator:
+    """Turn the first ``r`` components of every head; the others pass through.
+
+    For queries; the cosines and sines of every position are read once.
+
+    ========= ============================
+    FLOPs     ``3 b s h r``
+    traffic   ``(2 b s h e + s r) a / 8``
+    ========= ============================
+
+    Parameters
+    ----------
+    table : cosines and sines, ``s r``.
+    into : a KV cache, whose new rows are written; else a new activation.
+
+    Source: Su et al. (2021), arXiv:2104.09864.
+    """
+    turned: Axes = (*(axis for axis in x.axes if axis != "e"), "r")
+    out = into or Tensor(name, x.axes, Storage.ACTIVATION, x.space)
+    work = (Work(turned, FLOPS_PER_COMPONENT),)
+    return Operator(name, Kind.ROTARY, x.space, work, (Access(x), Access(table)), (Access(out, x.axes),), role=Role.ROTARY)

@@ -9,8 +9,9 @@ from itertools import combinations
 from sympy import Add, Expr, S
 
 from symroof.errors import EinsumError, nearest, quote
+from symroof.operators.block import Block
 from symroof.operators.facts import CONTRACTIONS, Kind
-from symroof.operators.graph import Block, Graph
+from symroof.operators.graph import Graph
 from symroof.operators.operator import Operator
 from symroof.operators.tensor import Access, Storage, Tensor
 
@@ -70,8 +71,8 @@ def fused(graph: Graph, block: Block, members: Sequence[Operator]) -> Operator:
     A value that comes from outside, as the residual stream of the layer before, is read even if the group writes that
     tensor later on; and written, if the next repetition reads it.
     """
-    inside = {id(operator) for operator in members}
-    wanted = {access.tensor for operator, _ in graph if id(operator) not in inside for access in operator.reads}
+    inside = {*members}
+    wanted = {access.tensor for operator, _ in graph if operator not in inside for access in operator.reads}
     written: set[Tensor] = set()
     reads: list[Access] = []
     for operator in members:
@@ -110,15 +111,13 @@ def _kind(members: Sequence[Operator]) -> Kind:
 
 def apart(members: Sequence[Operator]) -> tuple[Operator, Operator] | None:
     """Two of the operators between which no chain of shared tensors runs through the group; None where it is connected."""
-    touched = {id(one): {access.tensor for access in (*one.reads, *one.writes)} for one in members}
-    reached, edge = {id(members[0])}, [members[0]]
+    touched = {one: {access.tensor for access in (*one.reads, *one.writes)} for one in members}
+    reached = edge = {members[0]}
     while edge:
-        one = edge.pop()
-        for other in members:
-            if id(other) not in reached and touched[id(one)] & touched[id(other)]:
-                reached.add(id(other))
-                edge.append(other)
-    return next(((members[0], one) for one in members if id(one) not in reached), None)
+        met = set[Tensor]().union(*(touched[one] for one in edge))
+        edge = {one for one in members if one not in reached and touched[one] & met}
+        reached = reached | edge
+    return next(((members[0], one) for one in members if one not in reached), None)
 
 
 def depends(operators: Sequence[Operator]) -> dict[int, set[int]]:
@@ -135,7 +134,7 @@ def depends(operators: Sequence[Operator]) -> dict[int, set[int]]:
 
 def between(operators: Sequence[Operator], members: Sequence[Operator]) -> Operator | None:
     """An operator outside the group that must run after one of it and before another; None where the group can be one."""
-    inside = {place for place, operator in enumerate(operators) if any(operator is one for one in members)}
+    inside = {place for place, operator in enumerate(operators) if operator in members}
     needs = depends(operators)
     for place, operator in enumerate(operators):
         if place not in inside and needs[place] & inside and any(place in needs[later] for later in inside):
@@ -145,7 +144,7 @@ def between(operators: Sequence[Operator], members: Sequence[Operator]) -> Opera
 
 def replace_group(block: Block, members: Sequence[Operator], made: Sequence[Operator]) -> Block:
     """The block with *made* in the place of a group, after all it needs and before all that needs it."""
-    inside = {place for place, operator in enumerate(block.operators) if any(operator is one for one in members)}
+    inside = {place for place, operator in enumerate(block.operators) if operator in members}
     needs = depends(block.operators)
     last = max(inside)
     rest = [place for place in range(len(block.operators)) if place not in inside]

@@ -13,49 +13,17 @@ from symroof import symbols
 from symroof.conventions import Convention
 from symroof.errors import EinsumError, nearest, quote
 from symroof.operators import data_types
-from symroof.operators.ceilings import IDEAL, Ceilings
-from symroof.operators.energy import Energy
-from symroof.operators.facts import CONTRACTIONS, BlockRole
+from symroof.operators.block import Block
+from symroof.operators.ceilings import IDEAL, Ceilings, Energy
+from symroof.operators.experts import Routing
+from symroof.operators.facts import CONTRACTIONS
 from symroof.operators.liveness import largest, sizes_alive
 from symroof.operators.operator import Direction, Operator
-from symroof.operators.routing import Routing
 from symroof.operators.tensor import Access, Level, Space, Storage, Tensor
 from symroof.symbols import Values, substitute
 
 KEPT = 4
 """How many bound graphs a graph keeps: all questions about one step on one device bind it alike."""
-
-
-@dataclass(frozen=True, eq=False)
-class Block:
-    """Operators in the order they run, and how often the model repeats them.
-
-    Attributes
-    ----------
-    count : how often a step runs them.
-    copies : how many of the block are in memory, where that is not how often it runs (a layer that a token leaves out).
-    role : what it is in the step: layers, an end of the model, a draft model's.
-    kind : the kind of layer it is of; layers that were set apart keep theirs.
-    apart : whether it was set apart from the other layers of its kind.
-    """
-
-    name: str
-    operators: tuple[Operator, ...]
-    count: Expr = S.One
-    copies: Expr | None = None
-    role: BlockRole = BlockRole.END
-    kind: str = ""
-    apart: bool = False
-
-    @property
-    def resident(self) -> Expr:
-        """Copies of its weights and its cache in memory."""
-        return self.count if self.copies is None else self.copies
-
-    def tensors(self) -> Iterator[Tensor]:
-        """Every tensor the block touches, each once."""
-        touched = (access.tensor for operator in self.operators for access in (*operator.reads, *operator.writes))
-        return iter(dict.fromkeys(touched))
 
 
 @dataclass(frozen=True, eq=False)
@@ -229,7 +197,29 @@ class Graph:
             bits, beside, index = (width if width.is_number else substitute(width, values) for width in widths)
             return replace(tensor, space=space_of(tensor.space), bits=bits, overhead=beside, index=index)
 
-        return self._rebuilt(tensor_of, space_of, values)
+        blocks = tuple(
+            replace(
+                block,
+                operators=tuple(operator.rebuild(tensor_of, space_of, values) for operator in block.operators),
+                count=substitute(block.count, values),
+                copies=None if block.copies is None else substitute(block.copies, values),
+            )
+            for block in self.blocks
+        )
+        definitions = {symbol: substitute(definition, values) for symbol, definition in self.definitions.items()}
+        return replace(
+            self,
+            blocks=blocks,
+            definitions=definitions,
+            tokens=substitute(self.tokens, values),
+            prompt_tokens=substitute(self.prompt_tokens, values),
+            pass_tokens=substitute(self.pass_tokens, values),
+            routing=self.routing.bind(values) if self.routing else None,
+            tile=None if self.tile is None else substitute(self.tile, values),
+            devices=substitute(self.devices, values),
+            ceilings=self.ceilings.bind(values),
+            energy=self.energy.bind(values) if self.energy else None,
+        )
 
     def map(
         self,
@@ -352,33 +342,4 @@ class Graph:
 
     def each(self, change: Callable[[Operator, Block], Operator | tuple[Operator, ...]]) -> Graph:
         """The graph with every operator replaced by what *change* makes of it: one operator, or several in order."""
-        blocks = []
-        for block in self.blocks:
-            made = (change(operator, block) for operator in block.operators)
-            blocks.append(replace(block, operators=tuple(op for one in made for op in ([one] if isinstance(one, Operator) else one))))
-        return replace(self, blocks=tuple(blocks))
-
-    def _rebuilt(self, tensors: Callable[[Tensor], Tensor], spaces: Callable[[Space], Space], values: Values) -> Graph:
-        blocks = tuple(
-            replace(
-                block,
-                operators=tuple(operator.rebuild(tensors, spaces, values) for operator in block.operators),
-                count=substitute(block.count, values),
-                copies=None if block.copies is None else substitute(block.copies, values),
-            )
-            for block in self.blocks
-        )
-        definitions = {symbol: substitute(definition, values) for symbol, definition in self.definitions.items()}
-        return replace(
-            self,
-            blocks=blocks,
-            definitions=definitions,
-            tokens=substitute(self.tokens, values),
-            prompt_tokens=substitute(self.prompt_tokens, values),
-            pass_tokens=substitute(self.pass_tokens, values),
-            routing=self.routing.bind(values) if self.routing else None,
-            tile=None if self.tile is None else substitute(self.tile, values),
-            devices=substitute(self.devices, values),
-            ceilings=self.ceilings.bind(values),
-            energy=self.energy.bind(values) if self.energy else None,
-        )
+        return self.map(operator=lambda operator, _, block: change(operator, block))

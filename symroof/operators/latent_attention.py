@@ -10,10 +10,9 @@ Source: DeepSeek-AI (2024), DeepSeek-V2, arXiv:2405.04434, section 2.1 and appen
 
 from __future__ import annotations
 
-from symroof.operators.attention import FUSED, answers, cache_passes
+from symroof.operators.attention import FUSED, answers, cache_passes, softmax
 from symroof.operators.facts import Kind, Role
 from symroof.operators.operator import Operator, Work
-from symroof.operators.softmax import softmax
 from symroof.operators.tensor import Access, Axes, Storage, Tensor, axes_of
 
 PAIRS = axes_of("b h s t")

@@ -11,8 +11,7 @@ from typing import Protocol
 from sympy import Add, Expr, S
 
 from symroof.answers import Answer
-from symroof.operators.demands import Resource
-from symroof.operators.facts import Kind, Role
+from symroof.operators.facts import Kind, Resource, Role
 from symroof.operators.on_chip import on_chip_reads
 from symroof.operators.tensor import Access, Axes, Level, Space, Storage, Tensor
 from symroof.symbols import Values, substitute

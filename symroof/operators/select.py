@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from symroof.operators.block import Block
 from symroof.operators.facts import ATTENTION_ROLES, BlockRole, Kind, Parameter, Role
-from symroof.operators.graph import Block, Graph
+from symroof.operators.graph import Graph
 from symroof.operators.operator import Operator
 from symroof.operators.tensor import Access, Level, Storage
 

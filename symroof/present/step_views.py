@@ -10,7 +10,7 @@ from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.hardware.device import Device
 from symroof.hardware.machine import LETTERS
-from symroof.operators.demands import Resource
+from symroof.operators.facts import Resource
 from symroof.operators.operator import Operator
 from symroof.operators.tensor import Level
 from symroof.present.tabular import Column, Formula, Table, compact

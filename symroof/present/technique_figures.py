@@ -13,7 +13,7 @@ from sympy import Add, Expr, Rational, oo
 from symroof.algebra.piecewise import Piecewise
 from symroof.errors import SymroofError
 from symroof.hardware.machine import LETTERS
-from symroof.operators.demands import Resource
+from symroof.operators.facts import Resource
 from symroof.operators.tensor import Level
 from symroof.present.axes import AFTER, BEFORE, ENERGY, ROOFLINE, TIME, draw_energy, draw_roofline, draw_times
 from symroof.present.series import Series

@@ -21,7 +21,7 @@ from symroof.architectures.step import Step
 from symroof.errors import InputError
 from symroof.hardware.device import Device
 from symroof.hardware.machine import EVERY, LETTERS, STATED, Machine
-from symroof.operators.demands import Resource
+from symroof.operators.facts import Resource
 from symroof.operators.tensor import Level
 from symroof.questions.crossover import Crossover, CrossoverBranch
 from symroof.roof.costs import (

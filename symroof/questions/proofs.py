@@ -15,7 +15,7 @@ from symroof.architectures.step import Step
 from symroof.errors import InputError, nearest, quote
 from symroof.hardware.device import Device
 from symroof.hardware.machine import STATED, Machine
-from symroof.operators.demands import Resource
+from symroof.operators.facts import Resource
 from symroof.proof.claims import Case, Certificate, together
 from symroof.roof.costs import (
     WIDTHS,

@@ -19,7 +19,7 @@ from symroof.architectures.step import Step
 from symroof.errors import InputError, quote
 from symroof.hardware.device import Device
 from symroof.hardware.machine import STATED, Machine
-from symroof.operators.demands import Resource
+from symroof.operators.facts import Resource
 from symroof.roof.costs import (
     TOTAL,
     branches_of,

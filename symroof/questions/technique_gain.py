@@ -14,7 +14,7 @@ from symroof.algebra.polynomial import polynomial, sign
 from symroof.algebra.signs import greater
 from symroof.errors import InputError
 from symroof.hardware.machine import SYMBOLIC, Machine
-from symroof.operators.demands import Resource
+from symroof.operators.facts import Resource
 from symroof.operators.graph import Graph
 from symroof.roof.costs import inline_definitions
 from symroof.roof.ledger import Cost, charged, runs_on

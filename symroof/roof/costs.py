@@ -14,8 +14,7 @@ from symroof.errors import EinsumError, InputError, nearest, quote
 from symroof.hardware.device import Device
 from symroof.hardware.machine import LETTERS, SYMBOLIC, Machine
 from symroof.operators.ceilings import Ceilings
-from symroof.operators.demands import Resource
-from symroof.operators.facts import Kind
+from symroof.operators.facts import Kind, Resource
 from symroof.operators.fusion import fuse
 from symroof.operators.operator import Direction, Operator
 from symroof.operators.select import attention as of_attention

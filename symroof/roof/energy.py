@@ -11,7 +11,7 @@ from symroof.answers import Answer
 from symroof.architectures.step import Step
 from symroof.errors import EinsumError, InputError, nearest, quote
 from symroof.hardware.device import Device
-from symroof.operators.energy import Energy
+from symroof.operators.ceilings import Energy
 from symroof.roof.analysis import Analysis, analyze
 from symroof.roof.roofline import RooflinePoint
 from symroof.units import FLOP, JOULE, WATT, quantity

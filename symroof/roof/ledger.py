@@ -19,8 +19,7 @@ from symroof.hardware.device import Device
 from symroof.hardware.loader import load_hardware
 from symroof.hardware.machine import CLASSIC, EVERY, LETTERS, STATED, SYMBOLIC, Machine, check_ceilings
 from symroof.operators.ceilings import IDEAL, Ceilings
-from symroof.operators.demands import Resource
-from symroof.operators.facts import COMMUNICATION
+from symroof.operators.facts import COMMUNICATION, Resource
 from symroof.operators.graph import Graph
 from symroof.operators.operator import Operator
 from symroof.operators.tensor import Level

@@ -10,7 +10,7 @@ from sympy import Expr, Max, Min, nan, oo
 
 from symroof.hardware.machine import SYMBOLIC, Machine
 from symroof.operators.ceilings import IDEAL, Ceilings
-from symroof.operators.demands import Resource
+from symroof.operators.facts import Resource
 from symroof.operators.operator import Direction, Operator
 from symroof.operators.tensor import Storage
 from symroof.roof.ledger import binding, combined, overhead, runs_on, seconds_of

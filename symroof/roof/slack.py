@@ -8,7 +8,7 @@ from dataclasses import replace
 from sympy import Add, Expr, S, Symbol
 
 from symroof.hardware.machine import Machine
-from symroof.operators.demands import Resource
+from symroof.operators.facts import Resource
 from symroof.operators.graph import Graph
 from symroof.roof.ledger import WORK, Cost, roof_of
 from symroof.roof.stretches import bound_operator

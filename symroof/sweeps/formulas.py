@@ -14,9 +14,9 @@ from symroof.architectures.step import Step
 from symroof.errors import InputError, quote
 from symroof.hardware.device import Device
 from symroof.hardware.machine import LETTERS
-from symroof.operators.demands import Resource
-from symroof.operators.facts import COMMUNICATION, CONTRACTIONS
-from symroof.operators.graph import Block, Graph
+from symroof.operators.block import Block
+from symroof.operators.facts import COMMUNICATION, CONTRACTIONS, Resource
+from symroof.operators.graph import Graph
 from symroof.operators.operator import Operator
 from symroof.roof.ledger import levels_of, roof_of
 from symroof.sweeps.metrics import METRICS, TOTAL, Part, needed

@@ -11,8 +11,9 @@ import symroof
 from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.errors import InputError
+from symroof.operators.block import Block
 from symroof.operators.facts import BlockRole, Role
-from symroof.operators.graph import Block, Graph
+from symroof.operators.graph import Graph
 from symroof.operators.linear import linear
 from symroof.operators.tensor import Space, Storage, Tensor
 from symroof.questions.break_even import break_even

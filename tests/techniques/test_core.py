@@ -21,7 +21,7 @@ from symroof.errors import DeviceError, EinsumError, InputError, SymroofError
 from symroof.hardware.loader import load_hardware
 from symroof.hardware.machine import SYMBOLIC
 from symroof.operators.ceilings import IDEAL, Ceilings
-from symroof.operators.demands import Resource
+from symroof.operators.facts import Resource
 from symroof.operators.graph import Graph
 from symroof.operators.operator import Operator
 from symroof.operators.tensor import Access, Level

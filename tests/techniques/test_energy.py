@@ -9,7 +9,7 @@ from sympy import Integer, Max, Min, Rational, simplify
 
 import symroof
 from symroof.errors import EinsumError, InputError
-from symroof.operators.energy import Energy
+from symroof.operators.ceilings import Energy
 from symroof.roof.energy import (
     arch_line,
     effective_balance,

@@ -10,8 +10,9 @@ from sympy import Integer, Rational, ceiling, limit, oo, simplify
 
 import symroof
 from symroof.errors import EinsumError, InputError
+from symroof.operators.block import Block
 from symroof.operators.facts import Kind
-from symroof.operators.graph import Block, Graph
+from symroof.operators.graph import Graph
 from symroof.operators.operator import Direction, Operator, Work
 from symroof.operators.tensor import Access, Space, Storage, Tensor
 from symroof.questions.payoff import payoff

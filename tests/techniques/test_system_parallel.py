@@ -12,10 +12,11 @@ import symroof
 from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.errors import InputError
+from symroof.operators.block import Block
 from symroof.operators.collective import all_gather, all_reduce, all_to_all, reduce_scatter, send
 from symroof.operators.facts import Kind
 from symroof.operators.fusion import fuse
-from symroof.operators.graph import Block, Graph
+from symroof.operators.graph import Graph
 from symroof.operators.operator import Operator
 from symroof.operators.tensor import Access, Level, Space, Storage, Tensor
 from symroof.questions.payoff import payoff

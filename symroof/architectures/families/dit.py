@@ -12,11 +12,10 @@ from symroof.architectures.fields import Fields
 from symroof.architectures.options import Options
 from symroof.architectures.parts.attention import Attention
 from symroof.conventions import Convention
+from symroof.operators.block import Block
 from symroof.operators.elementwise import activation, add, elementwise
-from symroof.operators.embedding import embedding
 from symroof.operators.facts import Parameter, Role
-from symroof.operators.graph import Block
-from symroof.operators.linear import linear
+from symroof.operators.linear import embedding, linear
 from symroof.operators.norm import Norm, norm
 from symroof.operators.operator import Operator, Work
 from symroof.operators.tensor import Access, Space, Storage, Tensor, axes_of

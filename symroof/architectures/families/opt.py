@@ -14,11 +14,10 @@ from symroof.architectures.options import Options
 from symroof.architectures.parts.attention import Attention
 from symroof.architectures.parts.ends import lm_head
 from symroof.architectures.parts.part import ACTIVATIONS
+from symroof.operators.block import Block
 from symroof.operators.elementwise import activation, add
-from symroof.operators.embedding import embedding
 from symroof.operators.facts import Parameter
-from symroof.operators.graph import Block
-from symroof.operators.linear import linear
+from symroof.operators.linear import embedding, linear
 from symroof.operators.norm import Norm, norm
 from symroof.operators.tensor import Space, Storage, Tensor, axes_of
 

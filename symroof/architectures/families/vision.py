@@ -17,9 +17,9 @@ from symroof.architectures.parts.attention import Attention
 from symroof.architectures.parts.mlp import Mlp
 from symroof.architectures.parts.part import ACTIVATIONS
 from symroof.conventions import Convention
+from symroof.operators.block import Block
 from symroof.operators.elementwise import add, elementwise
 from symroof.operators.facts import Kind, Parameter, Role
-from symroof.operators.graph import Block
 from symroof.operators.linear import linear
 from symroof.operators.norm import Norm, norm
 from symroof.operators.operator import Operator, Work

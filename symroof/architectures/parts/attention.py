@@ -9,12 +9,11 @@ from sympy import Expr
 from symroof import symbols
 from symroof.architectures.architecture import BlockBuilder, attention_axes
 from symroof.architectures.options import Options
-from symroof.operators.attention import CACHE, QUERY, attention
+from symroof.operators.attention import CACHE, QUERY, attention, rotary
 from symroof.operators.elementwise import ACTIVATION_FLOPS, elementwise
 from symroof.operators.facts import Role
 from symroof.operators.linear import linear
 from symroof.operators.norm import Norm, norm
-from symroof.operators.rotary import rotary
 from symroof.operators.tensor import Axes, Space, Storage, Tensor, axes_of
 
 WINDOW_CACHE = axes_of("b z k e")

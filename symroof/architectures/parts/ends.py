@@ -1,4 +1,4 @@
-"""The two ends of a language model: its embedding is `symroof.operators.embedding`, its head is here."""
+"""The two ends of a language model: its embedding is `symroof.operators.linear`, its head is here."""
 
 from __future__ import annotations
 

@@ -9,10 +9,10 @@ from sympy import Expr, Integer
 from symroof import symbols
 from symroof.architectures.architecture import BlockBuilder
 from symroof.architectures.options import Options
+from symroof.operators.attention import rotary
 from symroof.operators.latent_attention import absorbed, decompressed
 from symroof.operators.linear import linear
 from symroof.operators.norm import Norm, norm
-from symroof.operators.rotary import rotary
 from symroof.operators.tensor import Space, Storage, Tensor, axes_of
 
 

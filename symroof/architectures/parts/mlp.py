@@ -9,11 +9,11 @@ from sympy import Expr, Integer
 from symroof import symbols
 from symroof.architectures.architecture import BlockBuilder
 from symroof.architectures.options import Options
+from symroof.operators.attention import softmax
 from symroof.operators.elementwise import ACTIVATION_FLOPS, activation, add, elementwise
 from symroof.operators.experts import combine, expert_linear
 from symroof.operators.facts import Parameter, Role
 from symroof.operators.linear import linear
-from symroof.operators.softmax import softmax
 from symroof.operators.tensor import Access, Space, Storage, Tensor, axes_of
 
 

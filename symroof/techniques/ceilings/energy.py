@@ -9,7 +9,7 @@ from sympy import Expr
 
 from symroof import symbols
 from symroof.errors import InputError
-from symroof.operators.energy import Energy
+from symroof.operators.ceilings import Energy
 from symroof.operators.graph import Graph
 from symroof.techniques.technique import Example, Number, Technique, number
 

@@ -11,8 +11,9 @@ from sympy import Expr, Integer, S
 from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.errors import InputError, nearest, quote
+from symroof.operators.block import Block
 from symroof.operators.facts import BlockRole
-from symroof.operators.graph import Block, Graph
+from symroof.operators.graph import Graph
 from symroof.operators.operator import Operator, Work
 from symroof.operators.tensor import Storage, Tensor
 from symroof.symbols import substitute

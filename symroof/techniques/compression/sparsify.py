@@ -11,7 +11,8 @@ from sympy import Expr, Integer, Rational
 from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.errors import InputError
-from symroof.operators.graph import Block, Graph
+from symroof.operators.block import Block
+from symroof.operators.graph import Graph
 from symroof.operators.operator import Operator, Work
 from symroof.techniques.compression.selectors import EVERY, Wider, linears, matrix, shapes
 from symroof.techniques.technique import Example, Number, Technique, number, word

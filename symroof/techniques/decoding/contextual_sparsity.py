@@ -11,11 +11,12 @@ from sympy import Expr, Rational
 from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.errors import InputError
+from symroof.operators.block import Block
+from symroof.operators.experts import union
 from symroof.operators.facts import BlockRole
-from symroof.operators.graph import Block, Graph
+from symroof.operators.graph import Graph
 from symroof.operators.linear import linear
 from symroof.operators.operator import Operator
-from symroof.operators.routing import union
 from symroof.operators.tensor import Access, Space, Storage, Tensor
 from symroof.techniques.decoding.expected_distinct import layers, refuse_digits
 from symroof.techniques.technique import Example, Fact, Number, Technique, number, word

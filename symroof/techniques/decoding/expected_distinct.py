@@ -5,8 +5,9 @@ from __future__ import annotations
 from sympy import Expr, fraction
 
 from symroof.errors import InputError
+from symroof.operators.block import Block
 from symroof.operators.facts import BlockRole
-from symroof.operators.graph import Block, Graph
+from symroof.operators.graph import Graph
 
 MOST_DIGITS = 1 << 17
 """Bits of an exact power beyond which it is refused: exact arithmetic on it would take minutes."""

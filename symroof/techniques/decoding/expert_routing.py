@@ -13,8 +13,8 @@ from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.conventions import Convention, without
 from symroof.errors import InputError
+from symroof.operators.experts import Routing
 from symroof.operators.graph import Graph
-from symroof.operators.routing import Routing
 from symroof.symbols import substitute
 from symroof.techniques.decoding.expected_distinct import refuse_digits
 from symroof.techniques.technique import Example, Fact, Number, Technique, number, refuse_graph

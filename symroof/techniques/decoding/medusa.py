@@ -11,9 +11,10 @@ from sympy import Expr, Rational
 from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.errors import InputError
+from symroof.operators.block import Block
 from symroof.operators.elementwise import activation, add
 from symroof.operators.facts import BlockRole, Role
-from symroof.operators.graph import Block, Graph
+from symroof.operators.graph import Graph
 from symroof.operators.linear import linear
 from symroof.operators.operator import Operator
 from symroof.operators.tensor import Access, Space

@@ -12,7 +12,8 @@ from symroof import symbols
 from symroof.architectures.model import Model, load_model
 from symroof.architectures.step import Step
 from symroof.errors import InputError
-from symroof.operators.graph import Block, Graph
+from symroof.operators.block import Block
+from symroof.operators.graph import Graph
 from symroof.symbols import substitute
 from symroof.techniques.decoding.verification import drafted, expected, require_exact, require_verifiable, verified
 from symroof.techniques.technique import Example, Fact, Number, Technique, number, refuse_graph, word

@@ -8,8 +8,9 @@ from sympy import Add, Expr, Integer
 
 from symroof.architectures.step import Step
 from symroof.errors import InputError
+from symroof.operators.block import Block
 from symroof.operators.facts import BlockRole, Role
-from symroof.operators.graph import Block, Graph
+from symroof.operators.graph import Graph
 from symroof.operators.operator import Operator
 from symroof.operators.tensor import Space
 

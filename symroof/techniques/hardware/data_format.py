@@ -9,9 +9,9 @@ from sympy import Expr, Integer
 
 from symroof import symbols
 from symroof.hardware.machine import EVERY, Machine
-from symroof.operators.demands import Resource
-from symroof.operators.facts import CONTRACTIONS
-from symroof.operators.graph import Block, Graph
+from symroof.operators.block import Block
+from symroof.operators.facts import CONTRACTIONS, Resource
+from symroof.operators.graph import Graph
 from symroof.operators.operator import Operator
 from symroof.operators.tensor import Storage, Tensor
 from symroof.techniques.compression.selectors import linears, weights_of

@@ -12,8 +12,9 @@ from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.errors import InputError
 from symroof.operators.attention import cache_passes
+from symroof.operators.block import Block
 from symroof.operators.facts import Kind
-from symroof.operators.graph import Block, Graph
+from symroof.operators.graph import Graph
 from symroof.operators.operator import Operator
 from symroof.operators.tensor import Access, Space, Storage, Tensor
 from symroof.techniques.system.token_axes import attends, refuse_windows, require_phase

@@ -9,8 +9,9 @@ from sympy import Expr
 
 from symroof import symbols
 from symroof.architectures.step import Step
+from symroof.operators.block import Block
 from symroof.operators.collective import all_to_all
-from symroof.operators.graph import Block, Graph
+from symroof.operators.graph import Graph
 from symroof.operators.operator import Operator
 from symroof.operators.select import routed
 from symroof.operators.tensor import Storage, Tensor

@@ -11,9 +11,10 @@ from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.errors import InputError
 from symroof.operators.attention import as_flash_attention, block_rows, block_shape
+from symroof.operators.block import Block
 from symroof.operators.facts import ATTENTION_STEPS, Role
 from symroof.operators.fusion import fused, replace_group
-from symroof.operators.graph import Block, Graph
+from symroof.operators.graph import Graph
 from symroof.operators.operator import Operator
 from symroof.symbols import substitute
 from symroof.techniques.technique import Example, Fact, Number, Technique, number

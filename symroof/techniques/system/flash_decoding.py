@@ -10,8 +10,9 @@ from sympy import Expr, Integer, Min, Mul, Symbol
 from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.errors import InputError
+from symroof.operators.block import Block
 from symroof.operators.facts import ATTENTION_ROLES, Kind, Role
-from symroof.operators.graph import Block, Graph
+from symroof.operators.graph import Graph
 from symroof.operators.operator import Operator, Work
 from symroof.operators.tensor import Access, Storage, Tensor
 from symroof.techniques.system.flash_attention import FlashAttention

@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from sympy import Expr
 
 from symroof.errors import InputError, nearest, quote
+from symroof.operators.block import Block
 from symroof.operators.facts import ATTENTION_STEPS, CONTRACTIONS, BlockRole, Kind, Role
 from symroof.operators.fusion import apart, between, fused, group_of, replace_group
-from symroof.operators.graph import Block, Graph
+from symroof.operators.graph import Graph
 from symroof.operators.operator import Operator
 from symroof.operators.tensor import Tensor
 from symroof.techniques.system.flash_attention import FlashAttention

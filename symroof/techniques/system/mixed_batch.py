@@ -13,8 +13,9 @@ from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.errors import InputError
 from symroof.operators.attention import cache_passes
+from symroof.operators.block import Block
 from symroof.operators.facts import Kind
-from symroof.operators.graph import Block, Graph
+from symroof.operators.graph import Graph
 from symroof.operators.operator import Operator
 from symroof.operators.state_space import convolved
 from symroof.operators.tensor import Access, Space, Tensor

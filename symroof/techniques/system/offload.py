@@ -11,8 +11,9 @@ from symroof import symbols
 from symroof.errors import InputError
 from symroof.hardware.loader import load_hardware
 from symroof.hardware.machine import Machine
+from symroof.operators.block import Block
 from symroof.operators.facts import ATTENTION_ROLES, CONTRACTIONS, BlockRole, Kind, Parameter, Role
-from symroof.operators.graph import Block, Graph
+from symroof.operators.graph import Graph
 from symroof.operators.operator import Operator
 from symroof.operators.tensor import Access, Axes, Level, Storage, Tensor
 from symroof.techniques.technique import Example, Number, Technique, number, word

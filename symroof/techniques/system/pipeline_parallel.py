@@ -9,10 +9,11 @@ from sympy import Add, Expr, Integer, Max, S, Symbol
 
 from symroof import symbols
 from symroof.architectures.step import Step
+from symroof.operators.block import Block
 from symroof.operators.ceilings import Ceilings
 from symroof.operators.collective import send
 from symroof.operators.facts import BlockRole
-from symroof.operators.graph import Block, Graph
+from symroof.operators.graph import Graph
 from symroof.operators.operator import Operator
 from symroof.operators.tensor import Access, Level, Space, Storage, Tensor
 from symroof.symbols import substitute

@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from sympy import Expr, Integer
 
 from symroof.architectures.step import Step
+from symroof.operators.block import Block
 from symroof.operators.collective import over_link, steps
 from symroof.operators.facts import Kind
-from symroof.operators.graph import Block, Graph
+from symroof.operators.graph import Graph
 from symroof.operators.operator import Operator
 from symroof.operators.tensor import Access, Space, Storage, Tensor
 from symroof.techniques.system.parallelism import Linked, axis_sizes, refused

@@ -11,9 +11,10 @@ from sympy import Expr
 from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.conventions import Convention
+from symroof.operators.block import Block
 from symroof.operators.collective import ALGORITHMS, RING, all_gather, all_reduce
 from symroof.operators.facts import Kind, Parameter
-from symroof.operators.graph import Block, Graph
+from symroof.operators.graph import Graph
 from symroof.operators.operator import Operator
 from symroof.operators.select import by_kind, reads, select
 from symroof.operators.tensor import Access, Storage, Tensor
