@@ -53,7 +53,8 @@ def _read(operator: Operator, operand: Access, other: Access) -> Access:
     extent /= Mul(*(sizes[axis] for axis in own & EXPERTS - axes))
     if operand.tensor.storage is Storage.WEIGHT:  # it is read anew in every pass, for the rows of that pass alone
         extent /= operator.passes
-    tiles = extent / Min(extent, operator.tile)
+    number = extent.is_number and operator.tile.is_number
+    tiles = extent / Min(extent, operator.tile, evaluate=number)  # in letters, which is less is asked for nothing
     if (operand.level or operand.tensor.level) is Level.CHIP:  # it lives there, so that its first read is one of them
         tiles -= 1
     return replace(operand, repeats=operand.repeats * tiles, level=Level.CHIP)

@@ -181,7 +181,7 @@ def combined(seconds: Iterable[Expr], ceilings: Ceilings = IDEAL, beside: Expr =
         return beside + Add(*entries)
     exponent = machine.calibration.exponent if machine.calibration else None
     if exponent is None:
-        return beside + Max(*entries)
+        return beside + (max(entries) if all(entry.is_Rational for entry in entries) else Max(*entries))  # sympy.Max asks far more
     return beside + Add(*(entry**exponent for entry in entries)) ** (1 / exponent)
 
 

@@ -9,9 +9,6 @@ import pytest
 from symroof.techniques.registry import names
 from tests.techniques.pairs import MODELS, PHASES, Pair, difference, pairs, table
 
-unfilled = pytest.mark.xfail(not table(), reason="the table of orders that matter is not filled yet", strict=False)
-
-
 def orders_matter(pair: Pair) -> bool:
     """Whether the two orders give different numbers; every refusal is one line."""
     both = pair.steps
@@ -20,7 +17,6 @@ def orders_matter(pair: Pair) -> bool:
     return bool(difference(*both))
 
 
-@unfilled
 @pytest.mark.slow
 @pytest.mark.parametrize("phase", PHASES)
 @pytest.mark.parametrize("model", MODELS)
@@ -30,7 +26,6 @@ def test_two_orders_give_one_answer_or_stand_in_the_table(model: str, phase: str
 
 
 @pytest.mark.slow
-@unfilled
 def test_some_pairs_in_both_orders() -> None:
     draw = random.Random(12)
     for model, phase in (("llama-2-7b", "decode"), ("mixtral-8x7b-v0.1", "prefill")):
