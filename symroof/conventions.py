@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+BITS = 16
+"""Bits of a weight that is not published in fewer, of an activation and of an element of the KV cache, where numbers are asked
+for and none are given: on a device, from the command line and in a sweep. Without a device a width left out stays a symbol."""
+
 
 @dataclass(frozen=True)
 class Convention:

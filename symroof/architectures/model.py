@@ -16,8 +16,9 @@ from symroof.architectures.config import catalogue, locate, parse
 from symroof.architectures.families import MODEL_TYPES, Family, family_of, multimodal
 from symroof.architectures.fields import Fields, listing
 from symroof.architectures.options import Options
-from symroof.architectures.quantization import UNQUANTIZED_BITS, Quantization, read_quantization
+from symroof.architectures.quantization import Quantization, read_quantization
 from symroof.architectures.step import Step
+from symroof.conventions import BITS
 from symroof.errors import ConfigError, nearest, quote
 from symroof.files import is_folder, is_readable
 from symroof.operators.facts import Parameter, Role
@@ -64,7 +65,7 @@ class Model:
         else:
             letters = llm_viewer.graph(self.architecture, options, self.catalogue_name())
         values = options.inputs() | ({} if symbolic else self.dimensions)
-        return Step(self.name, options, letters, values, self._notes(options))
+        return Step(self.name, options, letters, values, self._notes(options), self.weight_bits)
 
     def _exact(self, options: Options) -> Graph:
         graph = exact.graph(self.architecture, options)
@@ -72,8 +73,8 @@ class Model:
 
     @property
     def weight_bits(self) -> int:
-        """Bits of the weights: those of the config's quantization, else 16."""
-        return self.quantization.bits if self.quantization else UNQUANTIZED_BITS
+        """Bits of the weights: those of the config's quantization, else `BITS`."""
+        return self.quantization.bits if self.quantization else BITS
 
     def prefill(self, *, symbolic: bool = False, **options: Any) -> Step:
         """The step that reads a prompt of ``seq_len`` tokens per sequence.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from sympy import Expr, Integer, Symbol
 
 from symroof import symbols
+from symroof.conventions import BITS
 from symroof.errors import InputError, nearest, quote
 
 PHASES = ("prefill", "decode")
@@ -16,6 +17,7 @@ ACCOUNTINGS = ("exact", "llm-viewer", "survey")
 MLA_FORMS = ("auto", "absorbed", "decompressed")
 LARGEST = 10**12
 WIDEST = 64
+WIDTHS = {"weight_bits": symbols.w, "activation_bits": symbols.a, "kv_bits": symbols.c}
 
 
 def _member(name: str, value: Any, known: tuple[str, ...]) -> None:
@@ -33,14 +35,14 @@ def _whole(name: str, value: Any, high: int) -> None:
 
 @dataclass(frozen=True)
 class Options:
-    """One step of a model, and how it is counted. A number left out stays a symbol.
+    """One step of a model, and how it is counted. A number left out stays a symbol; on a device a width does not.
 
     Attributes
     ----------
     phase : "prefill" (``seq_len`` tokens of prompt per sequence) or "decode" (one token per
         sequence, ``seq_len`` being the context length, that token included).
     batch, seq_len : sizes, b and s (prefill) or t (decode).
-    weight_bits, activation_bits, kv_bits : w, a and c.
+    weight_bits, activation_bits, kv_bits : w, a and c; see `with_widths`.
     accounting : "exact", "llm-viewer" (revision 472f71f) or "survey" (revision 94ab17b).
     flash_attention : attention as one operator that keeps its scores on chip.
     causal : count the query-key pairs a causal mask leaves; `exact` only.
@@ -75,12 +77,12 @@ class Options:
         _member("accounting", self.accounting, ACCOUNTINGS)
         _member("lm_head", self.lm_head, LM_HEADS)
         _member("mla", self.mla, MLA_FORMS)
-        for name in ("batch", "seq_len", "weight_bits", "activation_bits", "kv_bits"):
+        for name in ("batch", "seq_len", *WIDTHS):
             if isinstance(getattr(self, name), Integer):  # an exact answer of the library may come back in
                 object.__setattr__(self, name, int(getattr(self, name)))
         _whole("batch", self.batch, LARGEST)
         _whole("seq_len", self.seq_len, LARGEST)
-        for name in ("weight_bits", "activation_bits", "kv_bits"):
+        for name in WIDTHS:
             _whole(name, getattr(self, name), WIDEST)
         for field in fields(self):
             if field.type == "bool" and not isinstance(getattr(self, field.name), bool):
@@ -103,14 +105,17 @@ class Options:
         rows = queries if self.lm_head == "all" else Integer(1)
         return {"b": symbols.b, "s": queries, "t": context, "u": rows}
 
+    def with_widths(self, published: int, *free: Symbol) -> Options:
+        """The same with numbers for the widths left out: weights as *published*, the others of 16 bits; *free* ones stay out.
+
+        >>> Options("decode", kv_bits=8).with_widths(4)
+        Options(phase='decode', batch=None, seq_len=None, weight_bits=4, activation_bits=16, kv_bits=8, accounting='exact', ...)
+        """
+        left_out = [name for name, symbol in WIDTHS.items() if getattr(self, name) is None and symbol not in free]
+        return replace(self, **{name: published if name == "weight_bits" else BITS for name in left_out}) if left_out else self
+
     def inputs(self) -> dict[Symbol, Expr]:
         """The numbers that were given, for their symbols."""
-        length = symbols.t if self.decode else symbols.s
-        given = {
-            symbols.b: self.batch,
-            length: self.seq_len,
-            symbols.w: self.weight_bits,
-            symbols.a: self.activation_bits,
-            symbols.c: self.kv_bits,
-        }
+        given = {symbols.b: self.batch, symbols.t if self.decode else symbols.s: self.seq_len}
+        given |= {symbol: getattr(self, name) for name, symbol in WIDTHS.items()}
         return {symbol: Integer(value) for symbol, value in given.items() if value is not None}

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sympy import Expr, Symbol
 
 from symroof.answers import Answer
-from symroof.architectures.options import Options
+from symroof.architectures.options import WIDTHS, Options
+from symroof.conventions import BITS
 from symroof.operators.graph import Graph
 from symroof.operators.operator import Operator
 from symroof.units import BYTE, FLOP, quantity
@@ -26,6 +27,7 @@ class Step(Answer):
     symbolic : the graph with every dimension a symbol.
     values : what the symbols stand for.
     notes : what a reader should know about these inputs.
+    weight_bits : of the weights as published.
     """
 
     model: str
@@ -33,6 +35,7 @@ class Step(Answer):
     symbolic: Graph = field(repr=False)
     values: Mapping[Symbol, Expr] = field(repr=False)
     notes: tuple[str, ...] = field(default=())
+    weight_bits: int = field(default=BITS, repr=False)
 
     def apply(self, *techniques: Callable[[Step], Step]) -> Step:
         """The step after these techniques, one after the other; see `symroof techniques`.
@@ -46,6 +49,14 @@ class Step(Answer):
         for technique in techniques:
             step = technique(step)
         return step
+
+    def with_widths(self, *free: Symbol) -> Step:
+        """The step as a device runs it, with numbers for the widths left out (`Options.with_widths`); *free* ones stay symbols."""
+        options = self.options.with_widths(self.weight_bits, *free)
+        if options is self.options:
+            return self
+        widths = {symbol: value for symbol, value in options.inputs().items() if symbol in WIDTHS.values()}
+        return replace(self, options=options, values={**widths, **self.values})
 
     @functools.cached_property
     def graph(self) -> Graph:

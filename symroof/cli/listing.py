@@ -8,6 +8,7 @@ import click
 
 from symroof.cli.options import WIDTHS, with_options
 from symroof.cli.output import reports
+from symroof.conventions import BITS
 
 if TYPE_CHECKING:
     from symroof.present.report import Report
@@ -56,10 +57,10 @@ def techniques(technique: str | None, effects: bool) -> Report:
 @click.argument("model")
 @with_options(WIDTHS[0], WIDTHS[2])
 @reports
-def describe(model: str, weight_bits: int | None, kv_bits: int) -> Report:
+def describe(model: str, weight_bits: int | None, kv_bits: int | None) -> Report:
     """Dimensions, parameters, weight and KV bytes of MODEL, and its block in LaTeX."""
     from symroof.architectures.model import load_model
     from symroof.present.catalogue import model_report
 
     described = load_model(model)
-    return model_report(described, weight_bits or described.weight_bits, kv_bits)
+    return model_report(described, weight_bits or described.weight_bits, kv_bits or BITS)

@@ -9,6 +9,7 @@ import click
 from click.core import ParameterSource
 
 from symroof.cli.values import Whole, Word
+from symroof.conventions import BITS
 
 if TYPE_CHECKING:
     from symroof.architectures.step import Step
@@ -36,9 +37,9 @@ CONVENTIONS = (
     click.option("--lm-head", type=Word(("last", "all")), default="last", show_default=True, help="Tokens that get logits."),
 )
 WIDTHS = (
-    click.option("--weight-bits", type=WIDTH, show_default="that of quantization_config, else 16", help="Bits per weight."),
-    click.option("--activation-bits", type=WIDTH, default=16, show_default=True, help="Bits per activation."),
-    click.option("--kv-bits", type=WIDTH, default=16, show_default=True, help="Bits per element of the KV cache."),
+    click.option("--weight-bits", type=WIDTH, show_default=f"that of quantization_config, else {BITS}", help="Bits per weight."),
+    click.option("--activation-bits", type=WIDTH, show_default=str(BITS), help="Bits per activation."),
+    click.option("--kv-bits", type=WIDTH, show_default=str(BITS), help="Bits per element of the KV cache."),
 )
 SIZES = (
     click.option("--batch", type=SIZE, help="Sequences in the batch; left out, it stays a symbol."),
@@ -87,9 +88,7 @@ def step_of(model: str, **options: Any) -> Step:
 
     techniques = options.pop("techniques", ())
     found = load_model(model)
-    if options.get("weight_bits", 0) is None:
-        options["weight_bits"] = found.weight_bits
-    step = found.step(Options(**options))
+    step = found.step(Options(**options).with_widths(found.weight_bits))
     if not techniques:
         return step
     from symroof.techniques.registry import chain

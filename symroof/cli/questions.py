@@ -164,8 +164,6 @@ def misfit(model: str, answer: Answer, techniques: tuple[str, ...], options: dic
     given, name, base = dict(options), option_name(answer.variable.symbol), load_model(model)
     if name in given:
         given[name] = int(answer.integer)
-    if given.get("weight_bits", 0) is None:
-        given["weight_bits"] = base.weight_bits
     try:
         base.step(Options(**given)).apply(*with_number(chain(techniques), answer.variable.symbol, answer.integer))
     except InputError as error:
@@ -188,7 +186,6 @@ def generate(model: str, prompt: int, tokens: int, hardware: str, batch: int, te
     from symroof.techniques.registry import chain
 
     device, base = load_hardware(hardware), load_model(model)
-    options["weight_bits"] = options["weight_bits"] or base.weight_bits
     answer = generation(base, prompt=prompt, tokens=tokens, hardware=device, techniques=chain(techniques), batch=batch, **options)
     return generation_report(answer, base.name, techniques, device, batch)
 

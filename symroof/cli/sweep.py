@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from symroof.cli.options import CONVENTIONS, SIZE, WIDTH, WITH, Variadic, with_options
+from symroof.cli.options import CONVENTIONS, SIZE, WIDTHS, WITH, Variadic, with_options
 from symroof.cli.output import OutputFile
 from symroof.cli.ranges import values_of
 from symroof.cli.values import Word
@@ -17,9 +17,7 @@ PHASES = ("prefill", "decode")
 INPUTS = (
     click.option("--batch", type=SIZE, show_default="1", help="Sequences in the batch, where it is not swept over."),
     click.option("--seq-len", type=SIZE, help="Prompt length (prefill) or context length (decode), where it is not swept over."),
-    click.option("--weight-bits", type=WIDTH, show_default="as published, else 16", help="Bits per weight."),
-    click.option("--activation-bits", type=WIDTH, show_default="16", help="Bits per activation."),
-    click.option("--kv-bits", type=WIDTH, show_default="16", help="Bits per element of the KV cache."),
+    *WIDTHS,
 )
 
 

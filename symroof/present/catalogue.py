@@ -11,6 +11,7 @@ from symroof.architectures.config import catalogue as model_names
 from symroof.architectures.config import parse
 from symroof.architectures.model import Model, load_model
 from symroof.architectures.options import Options
+from symroof.conventions import BITS
 from symroof.errors import InputError, nearest, quote
 from symroof.hardware.device import Device, Figure
 from symroof.hardware.loader import catalogue as device_names
@@ -50,7 +51,7 @@ def model_table(part: str = "") -> Table:
         family = model.architecture.family
         if not any(part.lower() in text.lower() for text in (name, content["_name_or_path"], family)):
             continue
-        record = model_record(model, 16, 16)
+        record = model_record(model, BITS, BITS)
         sizes = model.architecture.dimensions
         counts = (record["parameters"]["total"], record["active_parameters"])
         kept = (record["kv_bytes_per_token"], record["window_bytes"] or None, record["state_bytes"] or None)
@@ -59,7 +60,7 @@ def model_table(part: str = "") -> Table:
         raise InputError(f"no model's name or family contains {quote(part)}: {nearest(part, model_names())}")
     notes = (
         "parameters: a tied tensor once; active: those that one token meets, the embedding table in full",
-        "KV per token: growth of the cache per token of one sequence at 16 bits, while the context is within every window",
+        f"KV per token: growth of the cache per token of one sequence at {BITS} bits, while the context is within every window",
         "in windows: the most that layers with a sliding window keep; state: what recurrent layers keep, whatever the context",
         "NAME@vision: the vision encoder of a model that has one",
     )

@@ -53,7 +53,7 @@ def largest(step: Step, *, over: str = "batch", hardware: Device | str | Path | 
 
     Parameters
     ----------
-    step : with every other input given as a number.
+    step : with every other input given as a number; a width left out is one (`Options.with_widths`).
     over : "batch" or "seq_len".
 
     Raises
@@ -72,6 +72,7 @@ def largest(step: Step, *, over: str = "batch", hardware: Device | str | Path | 
     variable = variable_of(step, over)
     room = _room(hardware, capacity)
     x = variable.symbol
+    step = step.with_widths()
     graph = step.symbolic.without_values(x).bind({symbol: value for symbol, value in step.values.items() if symbol != x})
     weights, cache, activations = memory_parts(graph)
     states = activations.args if isinstance(activations, Max) else (activations,)
@@ -172,10 +173,10 @@ def hyperbola(step: Step, *, hardware: Device | str | Path | None = None, capaci
     Raises
     ------
     InputError
-        Widths are left as letters, nothing is cached, or the cache is not so many bytes for each pair: with a sliding
+        Widths of a technique are left as letters, nothing is cached, or the cache is not so many bytes for each pair: with a sliding
         window it stops growing, and a recurrent layer keeps a state of its own.
     """
-    length = variable_of(step, "seq_len").symbol
+    length, step = variable_of(step, "seq_len").symbol, step.with_widths()
     graph = step.symbolic.bind({symbol: value for symbol, value in step.values.items() if symbol not in (length, symbols.b)})
     weights, cache, _ = memory_parts(graph)
     if cache == 0:

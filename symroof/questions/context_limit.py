@@ -69,6 +69,7 @@ def context_limit(step: Step, hardware: Device | str | Path | None = None) -> Co
         raise InputError("phase 'prefill': the context limit is one of decode, where every sequence brings its own KV cache")
     require_two_ceilings(step, "the context limit")
     device = device_of(hardware)
+    step = step.with_widths() if device else step
     cost = costs(step, WEIGHTS_AND_KV)
     found = spans(branches_of(step, cost, [symbols.t]), symbols.t, Integer(0), step.values)
     letters = [(span, told) for span in found if (told := _in_letters(on_branch(cost, span.branch), span.branch)) is not None]

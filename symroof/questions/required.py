@@ -172,7 +172,7 @@ def required_capacity(step: Step) -> Expr:
     >>> required_capacity(step) > 2 * 125239296
     True
     """
-    total = memory_of(step)
+    total = memory_of(step.with_widths())
     if not total.is_number:
         raise InputError(f"{needed(total.free_symbols)} to tell the capacity")
     return total

@@ -34,7 +34,6 @@ from symroof.symbols import Values, lookup, option_name, substitute
 from symroof.techniques.registry import chain, with_number
 from symroof.techniques.technique import Example, Technique
 
-WIDTHS = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
 SIZES = {"batch": 1, "seq_len": 2048}
 FARTHEST = 128
 """How far from the best whole number one that fits is looked for."""
@@ -80,7 +79,7 @@ class Effect:
         if over:
             inputs.pop(self.example.over, None)
         model = load_model(self.example.model)
-        return getattr(model, self.example.phase)(**WIDTHS, **inputs).apply(*chain([self.example.before]))
+        return getattr(model, self.example.phase)(**inputs).with_widths().apply(*chain([self.example.before]))
 
     @functools.cache  # noqa: B019 - the same
     def pair(self, *, over: bool, symbolic: bool = False) -> tuple[Step, Step]:
@@ -177,7 +176,7 @@ class Effect:
             else:
                 name = option_name(symbol)
                 inputs = {**SIZES, **self.example.inputs, name: int(point)}
-                step = getattr(load_model(self.example.model), self.example.phase)(**WIDTHS, **inputs)
+                step = getattr(load_model(self.example.model), self.example.phase)(**inputs).with_widths()
                 step.apply(*chain([self.example.before]), technique)
         except InputError:
             return False

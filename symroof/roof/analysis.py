@@ -162,7 +162,7 @@ def analyze(step: Step, hardware: Device | str | Path | None = None, *, ceilings
 
     Parameters
     ----------
-    step : from `Model.prefill` or `Model.decode`.
+    step : from `Model.prefill` or `Model.decode`; on a device widths left out are numbers (`Options.with_widths`).
     hardware : a `Device`, a name or a path; None keeps peak P and bandwidth BW as symbols.
     ceilings : "classic" (matrix peak and memory bandwidth), "stated" (every rate the device states) or "calibrated" (with
         fitted shares of them); the accountings of other tools are always classic.
@@ -172,7 +172,7 @@ def analyze(step: Step, hardware: Device | str | Path | None = None, *, ceilings
     DeviceError
         The device lacks a calibration that is asked for, a peak that is needed, or the buffer FlashAttention's blocks follow from.
     EinsumError
-        A width is left a symbol: which peak applies depends on it.
+        A width of a technique is left a symbol: which peak applies depends on it.
 
     >>> import symroof
     >>> step = symroof.load_model("llama-2-7b").decode(symbolic=True)
@@ -180,6 +180,7 @@ def analyze(step: Step, hardware: Device | str | Path | None = None, *, ceilings
     Max((a*b*d/8 + b*c*e*k/8 + d*e*k*w/8)/BW, 2*b*d*e*k/P) second
     """
     device, accounting, symbolic = device_of(hardware), step.options.accounting, step.symbolic
+    step = step.with_widths() if device else step
     machine = machine_of(symbolic, device, ceilings, accounting=accounting)
     values: dict[Symbol, Expr] = dict(step.values)
     if device:

@@ -190,7 +190,7 @@ def known_values(step: Step, device: Device | None, *free: Symbol) -> dict[Symbo
     InputError
         The block rows of FlashAttention depend on the variable.
     """
-    values = dict(step.values)
+    values = dict((step.with_widths(*free) if device else step).values)
     if symbols.h in values and symbols.k in values:
         values[symbols.g] = values[symbols.h] / values[symbols.k]
     if device:

@@ -14,12 +14,13 @@ from sympy import Integer, Rational
 from symroof import __version__, symbols
 from symroof.answers import view
 from symroof.architectures.model import Model, load_model
-from symroof.architectures.options import PHASES, Options
+from symroof.architectures.options import PHASES, WIDTHS, Options
+from symroof.conventions import BITS
 from symroof.errors import DeviceError, InputError, nearest, quote
 from symroof.hardware.device import Device
 from symroof.hardware.loader import load_hardware
 from symroof.hardware.machine import LETTERS
-from symroof.roof.costs import WIDTHS
+from symroof.roof import costs
 from symroof.sweeps.axes import Axis, axes, axis, symbol_of
 from symroof.sweeps.engines import engine_for
 from symroof.sweeps.formulas import StepFormulas, step_formulas
@@ -108,10 +109,9 @@ class Plan:
 
     def _step(self, model: Model, phase: str) -> StepFormulas:
         """The formulas with the fixed inputs in them; statements are those of the largest inputs."""
-        inputs = {"batch": 1, "weight_bits": model.weight_bits, "activation_bits": 16, "kv_bits": 16}
-        inputs |= {name: int(axis.values[0]) for name, axis in self.fixed.items() if name not in ("peak", "bandwidth")}
+        inputs = {"batch": 1} | {name: int(axis.values[0]) for name, axis in self.fixed.items() if name not in ("peak", "bandwidth")}
         inputs |= {axis.name: int(axis.values.max()) for axis in self.axes if axis.name in INPUTS[:5]}
-        options = Options(phase, **inputs, **self.conventions)
+        options = Options(phase, **inputs, **self.conventions).with_widths(model.weight_bits)
         free = frozenset(symbol_of(name, phase) for name in {*self.names, *self.overridden})
         return step_formulas(model, options, free, self.per == "operator", self.techniques)
 
@@ -158,7 +158,9 @@ class Plan:
         """Which peak applies at every combination of the swept widths: a step function, looked up and never interpolated."""
         if device is None or not step.shares:
             return {}, {}
-        swept = {symbol: np.unique(axis.values) for axis in self.axes for symbol in WIDTHS if symbols.lookup(axis.name).symbol == symbol}
+        swept = {
+            symbol: np.unique(axis.values) for axis in self.axes for symbol in costs.WIDTHS if symbols.lookup(axis.name).symbol == symbol
+        }
         shape = tuple(len(values) for values in swept.values())
         if np.prod(shape) > MOST_WIDTHS:
             raise InputError(f"{' x '.join(map(str, shape))} combinations of widths are more than {MOST_WIDTHS}")
@@ -174,7 +176,7 @@ class Plan:
         lines = {key: step.statements for key, step in self.steps.items()}
         common = [line for line in next(iter(lines.values())) if all(line in other for other in lines.values())]
         own = [f"{model}, {phase}: {line}" for (model, phase), several in lines.items() for line in several if line not in common]
-        defaults = {"batch": "1", "weight_bits": "as published, else 16", "activation_bits": "16", "kv_bits": "16"}
+        defaults = {"batch": "1", **dict.fromkeys(WIDTHS, str(BITS)), "weight_bits": f"as published, else {BITS}"}
         inputs = {name: value for name, value in defaults.items() if name not in self.names}
         inputs |= {name: f"{axis.values[0]:g}" for name, axis in self.fixed.items()}
         provenance = view("provenance")
