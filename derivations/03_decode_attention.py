@@ -11,7 +11,7 @@ from dataclasses import replace
 from sympy import Integer, Rational, Symbol, ceiling, diff, simplify
 
 import symroof
-from symroof.algebra.limits import intensity_supremum
+from symroof.algebra.signs import intensity_supremum
 from symroof.architectures.options import Options
 from symroof.architectures.step import Step
 from symroof.hardware.loader import catalogue

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from sympy import Integer, ceiling, diff, oo, simplify
 
 import symroof
-from symroof.algebra.limits import intensity_supremum
+from symroof.algebra.signs import intensity_supremum
 from symroof.operators.fusion import fuse
 from symroof.symbols import BW, P, R, a, b, c, e, h, k, s
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from sympy import Integer, Symbol, ceiling, expand, factor, limit, oo, simplify, summation
 
 import symroof
-from symroof.algebra.limits import intensity_supremum
+from symroof.algebra.signs import intensity_supremum
 from symroof.hardware.loader import catalogue
 from symroof.questions.crossover import of_expressions
 from symroof.symbols import BW, M, P, R, a, b, c, e, g, h, k, n, s

@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from sympy import Add, Integer, Min, Poly, Rational, ceiling, diff, expand, factor, floor, limit, oo, simplify, solve, sqrt
 
 import symroof
-from symroof.algebra.limits import intensity_supremum, rational_limit
+from symroof.algebra import univariate
+from symroof.algebra.signs import intensity_supremum
 from symroof.architectures.config import catalogue
 from symroof.architectures.options import Options
 from symroof.operators.graph import Graph
@@ -163,7 +164,7 @@ assert contractions == Rational(2176, 9), "about 242, as in derivation 3"
 # %%
 sink = FUSED["gpt-oss-20b"]["full.fused_attention"]
 assert simplify(sink.byte_count().coeff(b, 0) - 2 * h) == 0, "one weight of 16 bits per head"
-assert simplify(rational_limit(sink.flop_count / sink.byte_count(), t) - GQA) == 0
+assert simplify(univariate.limit(sink.flop_count / sink.byte_count(), t) - GQA) == 0
 for name, scan, states, leading in (
     ("mamba-2.8b", "selective_scan", d_i * d_s, 32 / c),
     ("qwen3-next-80b-a3b-instruct", "linear.delta_rule", h_l * e_k * e_l, 28 / c),

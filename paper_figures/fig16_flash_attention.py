@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from sympy import Expr, ceiling
 
 import symroof
-from symroof.algebra.limits import rational_limit
+from symroof.algebra import univariate
 from symroof.present.series import Series, named
 from symroof.present.style import COLORS, HATCHES, label, new_figure
 from symroof.present.survey import A6000, step
@@ -44,7 +44,7 @@ def reductions(phase: str, accounting: str, batch: int, length: int) -> tuple[Ex
 def limit(phase: str, accounting: str) -> Expr:
     """Percent of the bytes saved as the context grows, whole blocks; of time too, as all of attention is memory-bound."""
     plain, fused = (replaced(one.byte_count(), ceiling, lambda inner: inner) for one in totals(phase, accounting, batch=1))
-    return 100 * (1 - rational_limit(fused / plain, PHASES[phase]))
+    return 100 * (1 - univariate.limit(fused / plain, PHASES[phase]))
 
 
 def data(accounting: str = "survey") -> tuple[Series, ...]:

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sympy import Integer
 
-from symroof.algebra.limits import rational_limit
+from symroof.algebra.univariate import limit
 from symroof.hardware.device import Device, OnChip, Peak
 from symroof.hardware.device import Figure as Stated
 from symroof.hardware.loader import load_hardware
@@ -104,7 +104,7 @@ def _rooflines(axes: Axes) -> None:
 
 def _inset(axes: Axes, found: Regimes) -> None:
     """The closed form far beyond the survey's range: where it bends, and what no bandwidth passes."""
-    least, knee = rational_limit(found.regimes[-1].time, found.over.symbol), found.knee
+    least, knee = limit(found.regimes[-1].time, found.over.symbol), found.knee
     assert knee is not None
     places = sorted({BANDWIDTHS[0], *found.knees, 10 * found.knees[-1]})
     axes.plot(

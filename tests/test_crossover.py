@@ -14,10 +14,9 @@ from hypothesis import strategies as st
 from sympy import Expr, Integer, Rational, Symbol, simplify, sqrt
 
 import symroof
-from symroof.algebra.intervals import Interval, Piece, partition
-from symroof.algebra.limits import intensity_supremum
+from symroof.algebra.piecewise import Piece, piecewise
 from symroof.algebra.polynomial import Polynomial, polynomial
-from symroof.algebra.signs import Solution, solve_letters
+from symroof.algebra.signs import Solution, intensity_supremum, solve_letters
 from symroof.architectures.config import catalogue
 from symroof.architectures.llm_viewer import FAMILIES
 from symroof.architectures.step import Step
@@ -31,6 +30,13 @@ from symroof.roof.costs import variable_of
 from symroof.symbols import BW, P, a, b, c, d, e, f, h, k, t, w
 
 WIDTHS = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
+
+
+def partition(low: object, high: object, slack: Polynomial) -> tuple[Piece, ...]:
+    """The stretches on which the slack has one sign."""
+    return piecewise(b, [(low, high, slack.as_expr(), None)]).signs().pieces
+
+
 DIMENSIONS = ("hidden_size", "intermediate_size", "head_dim", "vocab_size")
 
 
@@ -128,7 +134,7 @@ def test_partitions_of_random_polynomials(numbers: list[Fraction], low: int) -> 
     while len(coefficients) > 1 and coefficients[-1] == 0:
         coefficients.pop()
     slack = Polynomial(b, tuple(coefficients))
-    intervals = partition([Piece(Integer(low), Integer(60), slack)])
+    intervals = partition(low, 60, slack)
     assert (intervals[0].low, intervals[-1].high) == (low, 60)
     assert all(left.high == right.low for left, right in pairwise(intervals))
     for half in range(2 * low, 121):
@@ -139,17 +145,17 @@ def test_partitions_of_random_polynomials(numbers: list[Fraction], low: int) -> 
 
 def test_two_boundaries_are_two_intervals() -> None:
     slack = Polynomial(b, (Integer(-12), Integer(7), Integer(-1)))  # zero at 3 and 4
-    assert partition([Piece(Integer(1), Integer(9), slack)]) == (
-        Interval(Integer(1), Integer(3), "memory"),
-        Interval(Integer(3), Integer(4), "compute"),
-        Interval(Integer(4), Integer(9), "memory"),
-    )
+    assert [(one.low, one.high, one.bound) for one in partition(1, 9, slack)] == [
+        (1, 3, "memory"),
+        (3, 4, "compute"),
+        (4, 9, "memory"),
+    ]
 
 
 def test_a_root_that_only_touches_zero_is_a_point_of_its_own() -> None:
     """-(b - 3)^2: FLOPs and bytes take equally long at 3 and nowhere else."""
     slack = Polynomial(b, (Integer(-9), Integer(6), Integer(-1)))
-    assert [(one.low, one.high, one.bound) for one in partition([Piece(Integer(1), Integer(9), slack)])] == [
+    assert [(one.low, one.high, one.bound) for one in partition(1, 9, slack)] == [
         (1, 3, "memory"),
         (3, 3, "compute"),
         (3, 9, "memory"),
@@ -169,7 +175,7 @@ def test_blocks_whose_root_is_a_whole_number() -> None:
 
 def test_irrational_crossings_are_exact() -> None:
     slack = Polynomial(b, (Integer(-2), Integer(0), Integer(1)))
-    first, second = partition([Piece(Integer(1), Integer(9), slack)])
+    first, second = partition(1, 9, slack)
     assert first.high == second.low == sqrt(2)
 
 
@@ -406,7 +412,7 @@ def _agrees(solution: Solution, low_to_high: list[Expr], values: dict[Symbol, Ex
     coefficients = [coefficient.xreplace(values) for coefficient in low_to_high]
     while len(coefficients) > 1 and coefficients[-1] == 0:
         coefficients.pop()
-    intervals = partition([Piece(Rational(1, 10**12), Rational(10) ** 12, Polynomial(b, tuple(coefficients)))])
+    intervals = partition(Rational(1, 10**12), Rational(10) ** 12, Polynomial(b, tuple(coefficients)))
     # a root that only touches zero is a point of its own, which strict conditions leave out
     bounds = [bound for bound, _ in groupby(one.bound for one in intervals if one.low != one.high)]
     if solution.cases:

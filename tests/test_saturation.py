@@ -10,8 +10,7 @@ import pytest
 from sympy import Add, Expr, Integer, Rational, ceiling, floor, oo, simplify
 
 import symroof
-from symroof.algebra.intervals import Piece, partition
-from symroof.algebra.polynomial import polynomial
+from symroof.algebra.piecewise import piecewise
 from symroof.architectures.config import catalogue
 from symroof.architectures.step import Step
 from symroof.hardware.device import Device
@@ -249,8 +248,7 @@ def test_the_formula_of_traffic_holds_for_all_contexts_on_the_same_sides(asked: 
 
 def test_a_zero_where_two_branches_meet_is_compute_bound() -> None:
     """FLOPs and bytes take equally long at 4 and nowhere else: memory-bound on both sides of it."""
-    rises, falls = polynomial(b - 4, b), polynomial(4 - b, b)
-    found = partition([Piece(Integer(1), Integer(4), rises), Piece(Integer(4), oo, falls)])
+    found = piecewise(b, [(1, 4, b - 4, None), (4, oo, 4 - b, None)]).signs().pieces
     assert [(one.low, one.high, one.bound) for one in found] == [(1, 4, "memory"), (4, 4, "compute"), (4, oo, "memory")]
 
 

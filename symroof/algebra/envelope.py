@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+import operator
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any, cast
 
 from sympy import Add, Expr, Integer, Symbol
 
 from symroof.algebra.piecewise import COMPUTE, Piece, Piecewise
-from symroof.algebra.roots import ascending, between, exact
-from symroof.algebra.univariate import Powers, combined, difference, expression_of, powers
+from symroof.algebra.reals import ascending, exact
+from symroof.algebra.univariate import Powers, combined, expression_of, powers
 from symroof.errors import InputError, quote
-
-
-def piecewise(x: Symbol, pieces: Sequence[tuple[object, object, object, Hashable]]) -> Piecewise:
-    """A function from ``(low, high, value, label)``, one for every piece.
-
-    >>> from sympy import oo
-    >>> from sympy.abc import x
-    >>> piecewise(x, [(1, 4, 8, "memory"), (4, oo, 2 * x, "compute")]).labels
-    ('memory', 'compute')
-    """
-    return Piecewise(x, tuple(Piece(exact(low), exact(high), exact(value), label) for low, high, value, label in pieces))
 
 
 def envelope(x: Symbol, low: object, high: object, entries: Mapping[Any, Expr]) -> Piecewise:
@@ -49,25 +40,15 @@ def envelope(x: Symbol, low: object, high: object, entries: Mapping[Any, Expr]) 
     (label, value), *others = entries.items()
     pieces = [Piece(start, end, value, label)]
     for label, value in others:
-        pieces = [part for piece in pieces for part in _larger(x, piece, value, label, points=len(entries) == 2)]
-        pieces = list(Piecewise(x, tuple(pieces)).merged(value=True).pieces)
+        larger: list[Piece] = []
+        for piece in pieces:
+            slack = Piecewise(x, (replace(piece, value=piece.value - value),))
+            parts = slack.signs(below=False, above=True, zero=None if len(entries) == 2 else True).pieces
+            larger += [
+                replace(piece if part.label else Piece(piece.low, piece.high, value, label), low=part.low, high=part.high) for part in parts
+            ]
+        pieces = list(Piecewise(x, tuple(larger)).merged(value=True).pieces)
     return Piecewise(x, tuple(pieces))
-
-
-def _larger(x: Symbol, piece: Piece, value: Expr, label: Hashable, *, points: bool) -> list[Piece]:
-    """The piece where it is at least the value, the value elsewhere."""
-    slack = difference(piece.value, value, x)
-    roots = slack.roots(piece.low, piece.high)
-    inner = [root for root in roots if root not in (piece.low, piece.high)]
-    parts: list[Piece] = []
-    for left, right in pairwise((piece.low, *inner, piece.high)):
-        below = slack.sign(between(left, right)) < 0
-        if points and left in roots and left.is_positive:
-            parts.append(Piece(left, left, piece.value, piece.label))
-        parts.append(Piece(left, right, value, label) if below else Piece(left, right, piece.value, piece.label))
-        if points and right == piece.high and right in roots:
-            parts.append(Piece(right, right, piece.value, piece.label))
-    return parts
 
 
 def total(parts: Mapping[Any, Piecewise], binding: Hashable = COMPUTE) -> Piecewise:
@@ -104,11 +85,7 @@ def total(parts: Mapping[Any, Piecewise], binding: Hashable = COMPUTE) -> Piecew
             current[name] = piece
         binds = frozenset(name for name, piece in current.items() if piece.label == binding)
         pieces.append(Piece(low, high, running.expression, binds))
-    return Piecewise(first.x, tuple(pieces)).merged(label=False, value=True, combine=_both)
-
-
-def _both(left: Hashable, right: Hashable) -> Hashable:
-    return cast(frozenset[Hashable], left) & cast(frozenset[Hashable], right)
+    return Piecewise(first.x, tuple(pieces)).merged(value=True, combine=operator.and_)
 
 
 class _Sum:

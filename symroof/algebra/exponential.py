@@ -18,9 +18,10 @@ from sympy import Dummy, Expr, Integer, Poly, Rational, Symbol, factor_list, log
 
 from symroof.algebra.enclosure import ZERO, Enclosure, add, enclose, horner, logarithm, multiply, power, spanned
 from symroof.algebra.isolation import Root, isolated, rational
+from symroof.algebra.polynomial import Polynomial
 from symroof.algebra.radicals import primitive_root, radical, rational_radical
-from symroof.algebra.roots import ascending, inside, sign_of
-from symroof.algebra.univariate import Powers, Signed, SignedPolynomial, signed_powers
+from symroof.algebra.reals import ascending, inside, sign_of
+from symroof.algebra.univariate import Powers, signed_powers
 from symroof.errors import InputError
 
 NARROWEST = 2**16
@@ -202,6 +203,10 @@ class Exponential:
         return tuple(_assembled(factor, self.x, self.root, bases, logs) for factor, _ in factors)
 
 
+Signed = Polynomial | Exponential
+"""What has the sign of an expression: its `sign` at a point, its `roots` on a range."""
+
+
 def _roots_of(factor: Signed, low: Expr, high: Expr) -> list[Expr]:
     return isolated(factor, low, high) if isinstance(factor, Exponential) else factor.roots(low, high)
 
@@ -219,7 +224,7 @@ def _assembled(factor: Poly, x: Symbol, root: int, bases: Sequence[Fraction], lo
 def normalized(grouped: Grouped, x: Symbol, root: int) -> Signed:
     """The sum divided by what is positive: its slowest exponential, powers of x, numbers; a polynomial where none is left."""
     if not grouped:
-        return SignedPolynomial(x, (0,))
+        return Polynomial(x, (0,))
     largest = max(key.base for key in grouped)
     lowest = min(place for terms in grouped.values() for place in terms)
     scaled = {

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple, cast
 
 from sympy import Dummy, Expr, Integer, Poly, PolynomialError, Pow, Symbol, fraction, log, oo, together
 
-from symroof.algebra.exponential import Grouped, Key, constant_expression, normalized
+from symroof.algebra.exponential import Grouped, Key, Signed, constant_expression, normalized
 from symroof.algebra.isolation import rational
 from symroof.algebra.radicals import bounded_power, primitive_root
-from symroof.algebra.roots import sign_of
-from symroof.algebra.univariate import Signed, combined
+from symroof.algebra.reals import sign_of
+from symroof.algebra.univariate import combined
 from symroof.errors import InputError
 
 

@@ -7,30 +7,19 @@ the stretches within a target. Neighbours share their ends. Where x counts, piec
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import pairwise
 from typing import Any, cast
 
-from sympy import Expr, Integer, Symbol, ceiling, floor, nan, oo
+from sympy import Expr, Symbol, ceiling, floor, nan, oo
 
-from symroof.algebra.roots import ascending, between, exact, order
-from symroof.algebra.summation import sum_over
+from symroof.algebra.reals import ascending, between, exact, order
 from symroof.algebra.univariate import limit, signed
 from symroof.errors import InputError, quote
 
 MEMORY, COMPUTE = "memory", "compute"
-Combine = Callable[[Hashable, Hashable], Hashable]
-
-
-def pair(left: Hashable, right: Hashable) -> Hashable:
-    """The label where two functions are put together: theirs where they agree, else both.
-
-    >>> pair("memory", "memory"), pair("memory", "compute")
-    ('memory', ('memory', 'compute'))
-    """
-    return left if left == right else (left, right)
 
 
 @dataclass(frozen=True)
@@ -65,7 +54,7 @@ class Piecewise:
     """A function of *x* on pieces in ascending order.
 
     >>> from sympy.abc import x
-    >>> time = Piecewise(x, (Piece(Integer(1), Integer(4), 8 + 0 * x, "memory"), Piece(Integer(4), oo, 2 * x, "compute")))
+    >>> time = piecewise(x, [(1, 4, 8, "memory"), (4, oo, 2 * x, "compute")])
     >>> time(3), time.at(5).label, time.edges, time.minimum(), [part.high for part in time.within(10)]
     (8, 'compute', (4,), (8, 1), [5])
     """
@@ -93,8 +82,8 @@ class Piecewise:
         """Where a piece begins that is not the first."""
         return tuple(piece.low for piece in self.pieces[1:])
 
-    def at(self, point: object, prefer: Hashable = None) -> Piece:
-        """The piece a point lies in: a piece that is this point alone, else one with the preferred label, else the first.
+    def at(self, point: object) -> Piece:
+        """The piece a point lies in: a piece that is this point alone, else the first.
 
         Raises
         ------
@@ -104,9 +93,7 @@ class Piecewise:
         here = [piece for piece in self.pieces if point in piece]
         if not here:
             raise InputError(f"{self.x} {quote(point)} is outside {self.low} to {self.high}")
-        alone = [piece for piece in here if piece.is_point]
-        preferred = [piece for piece in here if prefer is not None and piece.label == prefer]
-        return (alone or preferred or here)[0]
+        return next((piece for piece in here if piece.is_point), here[0])
 
     def __call__(self, point: object) -> Expr:
         """The value at a point, exactly; at oo the limit.
@@ -127,10 +114,6 @@ class Piecewise:
         """The same pieces with *how* of every formula."""
         return Piecewise(self.x, tuple(replace(piece, value=how(piece.value)) for piece in self.pieces))
 
-    def relabelled(self, how: Callable[[Hashable], Hashable]) -> Piecewise:
-        """The same pieces with *how* of every label."""
-        return Piecewise(self.x, tuple(replace(piece, label=how(piece.label)) for piece in self.pieces))
-
     def restricted(self, low: object, high: object) -> Piecewise:
         """What lies from *low* to *high*.
 
@@ -139,11 +122,10 @@ class Piecewise:
         InputError
             Nothing does.
         """
-        whole = Piecewise(self.x, (Piece(exact(low), exact(high), Integer(0), None),))
-        return self.overlay(whole, lambda value, _: value, lambda label, _: label)
+        return self.overlay(piecewise(self.x, [(low, high, 0, None)]), lambda value, _: value)
 
-    def overlay(self, other: Piecewise, value: Callable[[Expr, Expr], Expr], label: Combine = pair) -> Piecewise:
-        """Both functions on their common refinement, formulas and labels put together by the given functions.
+    def overlay(self, other: Piecewise, value: Callable[[Expr, Expr], Expr]) -> Piecewise:
+        """Both functions on their common refinement, formulas put together by the given function; the labels are this one's.
 
         Raises
         ------
@@ -163,66 +145,41 @@ class Piecewise:
             if width < 0 and touching and pieces[-1].high == low:
                 pieces.pop()  # what only touches is part of what goes on from there
             if width < 0 or (width == 0 and (point or not pieces or order(pieces[-1].high, low) < 0)):
-                pieces.append(Piece(low, high, value(left.value, right.value), label(left.label, right.label)))
+                pieces.append(Piece(low, high, value(left.value, right.value), left.label))
                 touching = width == 0 and not point
             mine, theirs = mine + (ends <= 0), theirs + (ends >= 0)
         if not pieces:
             raise InputError(f"{self.x} from {self.low} to {self.high} and from {other.low} to {other.high} have no stretch in common")
         return Piecewise(self.x, tuple(pieces))
 
-    def _combined(self, other: object, how: Callable[[Expr, Expr], Expr]) -> Piecewise:
-        if isinstance(other, Piecewise):
-            return self.overlay(other, how)
-        constant = exact(other)
-        return self.map(lambda value: how(value, constant))
-
-    def __add__(self, other: object) -> Piecewise:
-        return self._combined(other, operator.add)
+    def __add__(self, constant: Expr) -> Piecewise:
+        return self.map(lambda value: value + constant)
 
     def __sub__(self, other: object) -> Piecewise:
-        return self._combined(other, operator.sub)
+        if isinstance(other, Piecewise):
+            return self.overlay(other, operator.sub)
+        return self + -exact(other)
 
-    def __mul__(self, other: object) -> Piecewise:
-        return self._combined(other, operator.mul)
+    def __truediv__(self, other: Piecewise) -> Piecewise:
+        return self.overlay(other, operator.truediv)
 
-    def __truediv__(self, other: object) -> Piecewise:
-        return self._combined(other, operator.truediv)
-
-    __radd__ = __add__
-    __rmul__ = __mul__
-
-    def __rsub__(self, other: object) -> Piecewise:
-        return self._combined(other, lambda value, constant: constant - value)
-
-    def __rtruediv__(self, other: object) -> Piecewise:
-        return self._combined(other, lambda value, constant: constant / value)
-
-    def __neg__(self) -> Piecewise:
-        return self.map(operator.neg)
-
-    def merged(self, *, label: bool = True, value: bool = False, combine: Combine = pair) -> Piecewise:
+    def merged(self, *, value: bool = False, combine: Callable[[Any, Any], Hashable] | None = None) -> Piecewise:
         """Neighbours that agree are one piece.
 
         Parameters
         ----------
-        label, value : what has to agree; a value that need not and does not becomes ``nan``.
-        combine : the label of pieces that are one by their value alone.
+        value : whether formulas have to agree; one that need not and does not becomes ``nan``.
+        combine : the label of pieces that are one; without it, labels have to agree.
         """
         pieces: list[Piece] = []
         for piece in self.pieces:
             last = pieces[-1] if pieces else None
-            if last is None or (label and last.label != piece.label) or (value and last.value != piece.value):
+            if last is None or (combine is None and last.label != piece.label) or (value and last.value != piece.value):
                 pieces.append(piece)
                 continue
             joined = last.value if last.value == piece.value else cast(Expr, nan)
-            pieces[-1] = Piece(last.low, piece.high, joined, last.label if label else combine(last.label, piece.label))
+            pieces[-1] = Piece(last.low, piece.high, joined, combine(last.label, piece.label) if combine else last.label)
         return Piecewise(self.x, tuple(pieces))
-
-    def roots(self, of: object = 0) -> tuple[Expr, ...]:
-        """Where the value is that number, in ascending order; where it is so on a whole stretch, nothing of that stretch."""
-        return tuple(
-            ascending(root for piece in self.pieces for root in signed(piece.value - exact(of), self.x).roots(piece.low, piece.high))
-        )
 
     def signs(self, below: Hashable = MEMORY, above: Hashable = COMPUTE, zero: Hashable = None) -> Piecewise:
         """The stretches on which the value has one sign, labelled by it.
@@ -231,7 +188,7 @@ class Piecewise:
         With *zero*, that is the label of stretches on which the value is zero throughout, and roots are edges alone.
 
         >>> from sympy.abc import x
-        >>> touching = Piecewise(x, (Piece(Integer(1), Integer(9), -((x - 3) ** 2), None),))
+        >>> touching = piecewise(x, [(1, 9, -((x - 3) ** 2), None)])
         >>> [(str(piece.low), str(piece.high), piece.label) for piece in touching.signs().pieces]
         [('1', '3', 'memory'), ('3', '3', 'compute'), ('3', '9', 'memory')]
         """
@@ -269,25 +226,18 @@ class Piecewise:
         A stretch is the part of this function on it, so that its first and last piece say what holds at its ends.
 
         >>> from sympy.abc import x
-        >>> falling = Piecewise(x, (Piece(Integer(0), oo, 12 / x, "bytes"),))
+        >>> falling = piecewise(x, [(0, oo, 12 / x, "bytes")])
         >>> [(part.low, part.high) for part in falling.within(3)]
         [(4, oo)]
         """
         stretches: list[list[Piece]] = []
         for piece in self.pieces:
-            decider = signed(piece.value - exact(target), self.x)
-            roots = decider.roots(piece.low, piece.high)
-            edges = ascending((piece.low, *roots, piece.high))
-            if piece.is_point:
-                edges, roots = [], [piece.low] if decider.sign(piece.low) <= 0 else []
-            fitting = [replace(piece, low=a, high=b) for a, b in pairwise(edges) if decider.sign(between(a, b)) <= 0]
-            ends = {end for part in fitting for end in (part.low, part.high)}
-            touched = [replace(piece, low=root, high=root) for root in roots if root not in ends]
-            for part in sorted((*fitting, *touched), key=lambda part: edges.index(part.low) if edges else 0):
-                if stretches and stretches[-1][-1].high == part.low:
-                    stretches[-1].append(part)
-                else:
-                    stretches.append([part])
+            room = Piecewise(self.x, (replace(piece, value=exact(target) - piece.value),))
+            for fitting in room.signs(below=False, above=True).pieces:
+                if fitting.label and stretches and stretches[-1][-1].high == fitting.low:
+                    stretches[-1].append(replace(piece, low=fitting.low, high=fitting.high))
+                elif fitting.label:
+                    stretches.append([replace(piece, low=fitting.low, high=fitting.high)])
         return tuple(Piecewise(self.x, tuple(parts)).merged(value=True) for parts in stretches)
 
     def minimum(self, *, whole: bool = False) -> tuple[Expr, Expr]:
@@ -302,13 +252,6 @@ class Piecewise:
         InputError
             No value is finite.
         """
-        return self._extreme(-1, whole)
-
-    def maximum(self, *, whole: bool = False) -> tuple[Expr, Expr]:
-        """The greatest value and where, as `minimum` has the least."""
-        return self._extreme(1, whole)
-
-    def _extreme(self, wanted: int, whole: bool) -> tuple[Expr, Expr]:
         candidates: list[tuple[Expr, Expr]] = []
         for piece in self.pieces:
             turns = signed(piece.value.diff(self.x), self.x).roots(piece.low, piece.high)
@@ -320,24 +263,7 @@ class Piecewise:
         finite = [candidate for candidate in candidates if candidate[0] is not nan and candidate[0].is_infinite is not True]
         if not finite:
             raise InputError(f"no value from {self.low} to {self.high} is finite")
-        return reduce(lambda best, other: other if order(other[0], best[0]) == wanted else best, finite)
-
-    def sum_over(self, low: object, high: object) -> Expr:
-        """The sum over the whole numbers from *low* to *high*, exactly; one on an edge counts to the earlier piece.
-
-        Raises
-        ------
-        InputError
-            The range is not covered, or a value is neither a polynomial nor a sum of exponentials.
-
-        >>> from sympy.abc import x
-        >>> Piecewise(x, (Piece(Integer(1), Integer(4), x, "a"), Piece(Integer(4), oo, 10 * x, "b"))).sum_over(1, 5)
-        60
-        """
-        start, end = exact(low), exact(high)
-        if order(start, self.low) < 0 or order(end, self.high) > 0:
-            raise InputError(f"{self.x} from {quote(low)} to {quote(high)} is not inside {self.low} to {self.high}")
-        return cast(Expr, sum((sum_over(piece.value, self.x, *ends) for piece, *ends in self.counts(start, end)), start=Integer(0)))
+        return reduce(lambda best, other: other if order(other[0], best[0]) < 0 else best, finite)
 
     def counts(self, low: object, high: object) -> Iterable[tuple[Piece, Expr, Expr]]:
         """Every piece with the first and the last whole number from *low* to *high* on it, where it has any."""
@@ -348,3 +274,13 @@ class Piecewise:
             if begin <= last:
                 yield piece, begin, last
                 first = last + 1
+
+
+def piecewise(x: Symbol, pieces: Sequence[tuple[object, object, object, Hashable]]) -> Piecewise:
+    """A function from ``(low, high, value, label)``, one for every piece.
+
+    >>> from sympy.abc import x
+    >>> piecewise(x, [(1, 4, 8, "memory"), (4, oo, 2 * x, "compute")]).labels
+    ('memory', 'compute')
+    """
+    return Piecewise(x, tuple(Piece(exact(low), exact(high), exact(value), label) for low, high, value, label in pieces))

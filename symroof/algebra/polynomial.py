@@ -1,4 +1,4 @@
-"""The slack ``F BW - B P`` as a polynomial: its sign is the bound.
+"""The slack ``F BW - B P`` as a polynomial: its sign is the bound, its roots are the crossovers.
 
 All symbols are positive, so clearing denominators and dividing by a common monomial keep the sign.
 """
@@ -7,18 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
 from math import gcd
 from typing import Any, cast
 
-from sympy import Add, Dummy, Expr, Integer, Mul, Poly, Pow, Symbol, ceiling, floor, fraction, together
-from sympy import Max as MaxFunction
-from sympy import Min as MinFunction
+from sympy import Add, Dummy, Expr, Integer, Max, Min, Mul, Poly, Pow, Symbol, ceiling, floor, fraction, oo, real_roots, sqrt, together
 
+from symroof.algebra.reals import ascending, inside, sign_of, value_at
 from symroof.errors import InputError
 from symroof.symbols import substitute
 
-OPAQUE = (ceiling, floor, MaxFunction, MinFunction)
+OPAQUE = (ceiling, floor, Max, Min)
+HIGHEST = 15
+"""Degree up to which roots are looked for."""
 
 
 @dataclass(frozen=True)
@@ -27,14 +29,15 @@ class Polynomial:
 
     >>> from symroof.symbols import b, d, P, BW
     >>> slack = polynomial(2 * b * d * BW - (b * d / 8 + d) * P, b)
-    >>> slack.coefficients
-    (-8*P, 16*BW - P)
-    >>> slack.degree
-    1
+    >>> slack.coefficients, slack.degree, slack.is_bound
+    ((-8*P, 16*BW - P), 1, False)
+    >>> curve = Polynomial(b, (-6, 1, 1))
+    >>> curve.roots(), curve.roots(Integer(0), oo), curve.sign(Integer(1))
+    ([-3, 2], [2], -1)
     """
 
     x: Symbol
-    coefficients: tuple[Expr, ...]
+    coefficients: tuple[Any, ...]
 
     @property
     def degree(self) -> int:
@@ -44,7 +47,12 @@ class Polynomial:
     @cached_property
     def is_bound(self) -> bool:
         """Whether every coefficient is a number."""
-        return all(coefficient.is_number for coefficient in self.coefficients)
+        return all((Integer(1) * coefficient).is_number for coefficient in self.coefficients)
+
+    @property
+    def is_zero(self) -> bool:
+        """Whether it is zero everywhere."""
+        return self.coefficients == (0,)
 
     def __call__(self, value: Expr | int) -> Expr:
         """The value at a point, exactly."""
@@ -56,6 +64,37 @@ class Polynomial:
     def as_expr(self) -> Expr:
         """As an expression, from the highest power down."""
         return self(self.x)
+
+    def sign(self, point: Expr) -> int:
+        """Its sign at a point, at oo that of all large values; the coefficients are numbers."""
+        if point == oo:
+            return sign_of(Integer(1) * self.coefficients[-1])
+        if point.is_Rational and all(isinstance(coefficient, int) for coefficient in self.coefficients):
+            value = value_at(self.coefficients, Fraction(cast(Any, point).p, cast(Any, point).q))
+            return (value > 0) - (value < 0)
+        return sign_of(self(point))
+
+    def roots(self, low: Expr = -oo, high: Expr = oo) -> list[Expr]:
+        """Its distinct roots from *low* to *high*, both included, in ascending order; the coefficients are numbers.
+
+        Raises
+        ------
+        InputError
+            The degree is higher than is looked for.
+        """
+        return inside(self._roots, low, high)
+
+    @cached_property
+    def _roots(self) -> list[Expr]:
+        c, b, a = (*(Integer(1) * number for number in self.coefficients), 0, 0)[:3]
+        if self.degree < 2:
+            return [] if b == 0 else [-c / b]
+        if self.degree == 2:
+            discriminant = b**2 - 4 * a * c
+            return [] if discriminant < 0 else ascending((-b + side * sqrt(discriminant)) / (2 * a) for side in (-1, 1))
+        if self.degree > HIGHEST:
+            raise InputError(f"a polynomial of degree {self.degree} in {self.x} decides, more than {HIGHEST}: sweep over it instead")
+        return list(dict.fromkeys(cast(Any, real_roots(Poly(self.coefficients[::-1], self.x)))))
 
 
 def polynomial(expression: Expr, x: Symbol) -> Polynomial:

@@ -1,16 +1,17 @@
-"""The sign of a polynomial whose coefficients are formulas: the crossover in letters, and when there is one."""
+"""What formulas in letters decide: the crossover and when there is one, the least upper bound of an intensity."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import cast
 
-from sympy import Expr, Not, S, cancel, gcd, sqrt, true
+from sympy import Expr, Limit, Not, S, Symbol, cancel, factor, fraction, gcd, sqrt, together, true
 from sympy.core.relational import Relational
 from sympy.logic.boolalg import Boolean
 
-from symroof.algebra.intervals import COMPUTE, MEMORY
-from symroof.algebra.polynomial import Polynomial, reduced, sign, split
+from symroof.algebra.piecewise import COMPUTE, MEMORY
+from symroof.algebra.polynomial import Polynomial, polynomial, reduced, sign, split
+from symroof.algebra.univariate import limit
 from symroof.errors import InputError
 
 CROSSES, ALWAYS_MEMORY, ALWAYS_COMPUTE, INTERVALS = "crosses", "always-memory", "always-compute", "intervals"
@@ -154,3 +155,26 @@ def less(expression: Expr) -> Relational:
     """``expression < 0`` with positive terms on both sides."""
     positive, negative = split(*reduced(expression))
     return positive < negative
+
+
+def intensity_supremum(flops: Expr, traffic: Expr, x: Symbol) -> Expr:
+    """The least upper bound of the intensity over all positive *x*, where the intensity is monotone in it.
+
+    >>> from symroof.symbols import t, h, e, k, c
+    >>> intensity_supremum(4 * h * e * t, (2 * h * e + 2 * t * k * e * c) / 8, t)
+    16*h/(c*k)
+
+    Raises
+    ------
+    InputError
+        It is not clear from the signs of the terms that the intensity rises or falls.
+    """
+    intensity = cast(Expr, together(flops / traffic))
+    over, under = fraction(intensity)
+    slope = polynomial(over.diff(x) * under - over * under.diff(x), x)
+    signs = {sign(coefficient) for coefficient in slope.coefficients if coefficient != 0}
+    if signs <= {1}:
+        return cast(Expr, factor(limit(intensity, x)))
+    if signs <= {-1}:
+        return cast(Expr, factor(Limit(intensity, x, 0).doit()))
+    raise InputError(f"the intensity {intensity} is not seen to be monotone in {x} for all positive letters")

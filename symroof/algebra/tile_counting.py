@@ -6,9 +6,11 @@ for each j. Beyond its largest root no sign changes any more; up to there every 
 
 from __future__ import annotations
 
-from sympy import Expr, Integer, Symbol, ceiling, oo
+from itertools import pairwise
 
-from symroof.algebra.intervals import COMPUTE, MEMORY, Interval, roots
+from sympy import Expr, Integer, Symbol, ceiling, nan, oo
+
+from symroof.algebra.piecewise import COMPUTE, MEMORY, Piece
 from symroof.algebra.polynomial import Polynomial, polynomial
 from symroof.errors import InputError
 from symroof.symbols import replaced, substitute
@@ -16,12 +18,12 @@ from symroof.symbols import replaced, substitute
 LONGEST = 500_000
 
 
-def counted_intervals(slack: Expr, x: Symbol, block: Expr) -> tuple[Interval, ...]:
-    """The stretches of whole numbers with one bound each.
+def counted_intervals(slack: Expr, x: Symbol, block: Expr) -> tuple[Piece, ...]:
+    """The stretches of whole numbers with one bound each; there is no formula on them.
 
     >>> from symroof.symbols import s
-    >>> counted_intervals(2 * s - 5 * ceiling(s / 4), s, Integer(4))
-    (Interval(low=1, high=2, bound='memory'), Interval(low=3, high=oo, bound='compute'))
+    >>> [(piece.low, piece.high, piece.bound) for piece in counted_intervals(2 * s - 5 * ceiling(s / 4), s, Integer(4))]
+    [(1, 2, 'memory'), (3, oo, 'compute')]
 
     Raises
     ------
@@ -30,19 +32,14 @@ def counted_intervals(slack: Expr, x: Symbol, block: Expr) -> tuple[Interval, ..
     """
     size = int(block)
     residues = [_residue(slack, x, block, rest) for rest in range(size)]
-    last = max((int(ceiling(root)) for residue in residues for root in roots(residue) if root > 0), default=0) + 1
+    last = max((int(ceiling(root)) for residue in residues for root in residue.roots(Integer(0))), default=0) + 1
     if last * size > LONGEST:
         raise InputError(f"the bound still changes beyond {LONGEST} in {x}")
     numbers = [[int(coefficient) for coefficient in reversed(residue.coefficients)] for residue in residues]
     bounds = [_bound(numbers[-position % size], -(-position // size)) for position in range(1, last * size + 1)]
-    found: list[Interval] = []
-    start = 1
-    for position in range(2, len(bounds) + 2):
-        if position > len(bounds) or bounds[position - 1] != bounds[start - 1]:
-            high = oo if position > len(bounds) else Integer(position - 1)
-            found.append(Interval(Integer(start), high, bounds[start - 1]))
-            start = position
-    return tuple(found)
+    changes = [place for place, (left, right) in enumerate(pairwise(bounds), 1) if left != right]
+    ends = zip((0, *changes), (*map(Integer, changes), oo), strict=True)
+    return tuple(Piece(Integer(before + 1), high, nan, bounds[before]) for before, high in ends)
 
 
 def _residue(slack: Expr, x: Symbol, block: Expr, rest: int) -> Polynomial:

@@ -7,37 +7,21 @@ the line. Where the variable is an exponent, `symroof.algebra.exponential` decid
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from math import gcd, lcm
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from sympy import Add, Expr, Integer, Mul, Poly, Pow, Rational, Symbol, fraction, oo, together
 
 from symroof.algebra.polynomial import Polynomial, polynomial
-from symroof.algebra.roots import inside, roots, sign_of
 from symroof.errors import InputError
+
+if TYPE_CHECKING:
+    from symroof.algebra.exponential import Signed
 
 Powers = dict[int, Fraction]
 """A sum of numbers times whole powers of the variable: ``{power: number}``."""
-
-
-class Signed(Protocol):
-    """What has the sign of an expression."""
-
-    @property
-    def is_zero(self) -> bool:
-        """Whether it is zero everywhere."""
-        ...
-
-    def sign(self, point: Expr) -> int:
-        """Its sign at a point, at oo that of all large values."""
-        ...
-
-    def roots(self, low: Expr, high: Expr) -> list[Expr]:
-        """Its distinct roots from *low* to *high*, both included, in ascending order."""
-        ...
 
 
 @lru_cache(maxsize=4096)
@@ -79,47 +63,7 @@ def expression_of(terms: Powers, x: Symbol) -> Expr:
     return Add(*(Rational(number.numerator, number.denominator) * x**power for power, number in terms.items()))
 
 
-@dataclass(frozen=True)
-class SignedPolynomial:
-    """The sign of a polynomial with numbers for coefficients, those of the lowest power first."""
-
-    x: Symbol
-    coefficients: tuple[Any, ...]
-
-    @property
-    def is_zero(self) -> bool:
-        """Whether it is zero everywhere."""
-        return len(self.coefficients) == 1 and self.coefficients[0] == 0
-
-    def sign(self, point: Expr) -> int:
-        """Its sign at a point, exactly."""
-        if point == oo:
-            return sign_of(Integer(1) * self.coefficients[-1])
-        if point.is_Rational and all(isinstance(coefficient, int) for coefficient in self.coefficients):
-            numerator, denominator = cast(Any, point).p, cast(Any, point).q
-            value, scale = 0, 1
-            for coefficient in reversed(self.coefficients):
-                value = value * numerator + coefficient * scale
-                scale *= denominator
-            return (value > 0) - (value < 0)
-        return sign_of(self._polynomial(point))
-
-    def roots(self, low: Expr, high: Expr) -> list[Expr]:
-        """Its distinct roots from *low* to *high*, both included, in ascending order."""
-        return inside(self._roots, low, high)
-
-    @cached_property
-    def _polynomial(self) -> Polynomial:
-        return Polynomial(self.x, tuple(Integer(number) if isinstance(number, int) else number for number in self.coefficients))
-
-    @cached_property
-    def _roots(self) -> list[Expr]:
-        if len(self.coefficients) == 2 and isinstance(self.coefficients[0], int):
-            return [Rational(-self.coefficients[0], self.coefficients[1])]
-        return roots(self._polynomial)
-
-
-def signed_powers(terms: Powers, x: Symbol) -> SignedPolynomial:
+def signed_powers(terms: Powers, x: Symbol) -> Polynomial:
     """The sign of a sum of numbers times powers of a positive *x*, in lowest terms.
 
     >>> from sympy.abc import x
@@ -127,12 +71,12 @@ def signed_powers(terms: Powers, x: Symbol) -> SignedPolynomial:
     (4, 0, 1)
     """
     if not terms:
-        return SignedPolynomial(x, (0,))
+        return Polynomial(x, (0,))
     scale = lcm(*(number.denominator for number in terms.values()))
     whole = {power: number.numerator * (scale // number.denominator) for power, number in terms.items()}
     common = gcd(*whole.values())
     lowest, highest = min(whole), max(whole)
-    return SignedPolynomial(x, tuple(whole.get(power, 0) // common for power in range(lowest, highest + 1)))
+    return Polynomial(x, tuple(whole.get(power, 0) // common for power in range(lowest, highest + 1)))
 
 
 @lru_cache(maxsize=4096)
@@ -159,21 +103,7 @@ def signed(expression: Expr, x: Symbol) -> Signed:
 
         return exponential(expression, x)
     coefficients = polynomial(expression, x).coefficients
-    return SignedPolynomial(x, tuple(int(cast(Any, number)) if number.is_Integer else number for number in coefficients))
-
-
-def difference(left: Expr, right: Expr, x: Symbol) -> Signed:
-    """What has the sign of ``left - right``; quick for numbers times powers of x.
-
-    Raises
-    ------
-    InputError
-        As for `signed`.
-    """
-    first, second = powers(left, x), powers(right, x)
-    if first is None or second is None:
-        return signed(left - right, x)
-    return signed_powers(combined(first, second, -1), x)
+    return Polynomial(x, tuple(int(cast(Any, number)) if number.is_Integer else number for number in coefficients))
 
 
 def combined(left: Mapping[int, Fraction], right: Mapping[int, Fraction], factor: int) -> Powers:

@@ -12,7 +12,6 @@ from typing import Any
 from sympy import Basic, Expr, oo
 
 from symroof import symbols
-from symroof.algebra.intervals import Interval
 from symroof.algebra.piecewise import Piece
 from symroof.architectures.step import Step
 from symroof.hardware.device import Device
@@ -67,7 +66,7 @@ def _text(value: Basic | None) -> str | None:
     return None if value is None else str(value)
 
 
-def _interval(interval: Interval | Piece) -> dict[str, Any]:
+def _interval(interval: Piece) -> dict[str, Any]:
     high = None if interval.high == oo else float(interval.high)
     return {
         "low": float(interval.low),

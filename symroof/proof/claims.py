@@ -19,7 +19,7 @@ from typing import cast
 from sympy import And, Expr, Piecewise, Symbol
 from sympy.logic.boolalg import Boolean
 
-from symroof.algebra.intervals import MEMORY
+from symroof.algebra.piecewise import MEMORY
 from symroof.answers import Answer
 from symroof.proof import smt
 from symroof.proof.provers import PROVED, REFUTED, UNKNOWN, by_roots, by_search, by_shift, holds, inside, narrowed

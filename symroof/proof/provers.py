@@ -10,8 +10,7 @@ from itertools import product
 
 from sympy import Expr, Integer, Poly, Symbol, ceiling, floor, oo
 
-from symroof.algebra.intervals import COMPUTE, MEMORY, Interval, Piece, partition
-from symroof.algebra.polynomial import polynomial
+from symroof.algebra.piecewise import COMPUTE, MEMORY, Piece, piecewise
 from symroof.symbols import VOCABULARY, substitute
 
 PROVED, REFUTED, UNKNOWN = "proved", "refuted", "unknown"
@@ -77,7 +76,7 @@ def by_roots(bound: str, slack: Expr, lows: Mapping[Symbol, Expr], margins: Sequ
         return None
     (x, low), *_ = lows.items()
     low, high = narrowed(x, low, margins)
-    intervals = partition([Piece(low, high, polynomial(slack, x))]) if low <= high else ()
+    intervals = piecewise(x, [(low, high, slack, None)]).signs().pieces if low <= high else ()
     whole = VOCABULARY[x].domain == "integer"
     for interval in intervals:
         if interval.bound != bound:
@@ -88,7 +87,7 @@ def by_roots(bound: str, slack: Expr, lows: Mapping[Symbol, Expr], margins: Sequ
     return PROVED, ROOTS, f"the roots leave no {'whole number' if whole else 'value'} of {x} {range_of} with the other bound", None
 
 
-def _member(interval: Interval, whole: bool, bound: str, slack: Expr, x: Symbol) -> Expr | None:
+def _member(interval: Piece, whole: bool, bound: str, slack: Expr, x: Symbol) -> Expr | None:
     candidates = [ceiling(interval.low), floor(interval.low) + 1] if whole else []
     if not whole:
         candidates = [interval.low, (interval.low + interval.high) / 2 if interval.high != oo else interval.low + 1]

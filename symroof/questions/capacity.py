@@ -9,7 +9,6 @@ from typing import Any, cast
 from sympy import Add, Expr, Integer, Max, Piecewise, Symbol, factor, floor, oo
 
 from symroof import symbols
-from symroof.algebra.intervals import roots
 from symroof.algebra.polynomial import polynomial
 from symroof.algebra.saturation import Span, branches, saturating, spans
 from symroof.architectures.step import Step
@@ -114,7 +113,7 @@ def _limit(excess: Expr, x: Symbol) -> Expr:
         raise InputError(f"memory grows with a power of {x} above the square: no limit in closed form")
     if line.degree == 0:
         return cast(Expr, oo) if line.coefficients[0] <= 0 else Integer(0)
-    return max(roots(line), default=Integer(0))
+    return max(line.roots(), default=Integer(0))
 
 
 def cache_passes_weights(step: Step) -> Expr:

@@ -17,11 +17,11 @@ from sympy import Add, And, Expr, Integer, true
 from sympy.logic.boolalg import Boolean
 
 from symroof import symbols
-from symroof.algebra.intervals import MEMORY, Piece, partition
-from symroof.algebra.limits import rational_limit
+from symroof.algebra.piecewise import MEMORY, Piece, Piecewise
 from symroof.algebra.polynomial import polynomial, sign
 from symroof.algebra.saturation import Branch, Span, spans
 from symroof.algebra.signs import greater, less, solve_letters
+from symroof.algebra.univariate import limit
 from symroof.architectures.step import Step
 from symroof.errors import InputError
 from symroof.hardware.device import Device
@@ -83,7 +83,7 @@ def context_limit(step: Step, hardware: Device | str | Path | None = None) -> Co
 def _in_letters(cost: Sequence[Cost], branch: Branch) -> ContextLimit | None:
     """The limit on a branch, if the cache grows on it: the slack per sequence falls from above zero to below."""
     flops, traffic = (Add(*parts) for parts in zip(*((one.flops, one.traffic) for one in cost), strict=True))
-    per_sequence = [rational_limit(part / symbols.b, symbols.b) for part in (flops, traffic)]
+    per_sequence = [limit(part / symbols.b, symbols.b) for part in (flops, traffic)]
     slack = polynomial(per_sequence[0] * symbols.BW - per_sequence[1] * symbols.P, symbols.t)
     formula = solve_letters(slack).formula
     if formula is None:
@@ -107,11 +107,11 @@ def _value(step: Step, cost: Sequence[Cost], found: Sequence[Span], device: Devi
     for span in found:
         times: list[Expr] = []
         for one in on_branch(cost, span.branch):
-            flops, traffic = (rational_limit(substitute(part, known) / symbols.b, symbols.b) for part in (one.flops, one.traffic))
+            flops, traffic = (limit(substitute(part, known) / symbols.b, symbols.b) for part in (one.flops, one.traffic))
             peak = roof_of(step.graph, bound_operator(step.graph, one.operator.name), machine)[1]
             times.append(flops / peak - traffic / machine.memory_bandwidth)
-        pieces.append(Piece(span.low, span.high, polynomial(Add(*times), symbols.t)))
-    if not all(piece.slack.is_bound for piece in pieces):
+        pieces.append(Piece(span.low, span.high, Add(*times), None))
+    if any(piece.value.free_symbols - {symbols.t} for piece in pieces):
         return None
-    last = partition(pieces)[-1]
+    last = Piecewise(symbols.t, tuple(pieces)).signs().pieces[-1]
     return last.low if last.bound == MEMORY else None

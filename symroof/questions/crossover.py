@@ -14,12 +14,11 @@ from typing import Any
 from sympy import Expr, S, Symbol, oo
 from sympy.logic.boolalg import Boolean
 
-from symroof.algebra.envelope import piecewise
-from symroof.algebra.intervals import COMPUTE, MEMORY, Interval, first_integer
-from symroof.algebra.limits import rational_limit
-from symroof.algebra.piecewise import Piece, Piecewise
+from symroof.algebra.piecewise import COMPUTE, MEMORY, Piece, Piecewise, piecewise
 from symroof.algebra.polynomial import Polynomial, polynomial
+from symroof.algebra.reals import first_integer
 from symroof.algebra.signs import ALWAYS, CROSSES, DEPENDS, INTERVALS, Solution, solve_letters
+from symroof.algebra.univariate import limit
 from symroof.answers import Answer, view
 from symroof.errors import InputError
 from symroof.roof.costs import lowest
@@ -80,7 +79,7 @@ class Crossover(Answer):
     bandwidth: Expr
     values: Mapping[Symbol, Expr]
     seconds: Piecewise | None = None
-    counted: tuple[Interval, ...] = ()
+    counted: tuple[Piece, ...] = ()
     statements: tuple[str, ...] = ()
     where: Boolean | None = None
     others: tuple[CrossoverBranch, ...] = ()
@@ -122,7 +121,7 @@ class Crossover(Answer):
         return self.solution.condition
 
     @cached_property
-    def intervals(self) -> tuple[Interval | Piece, ...]:
+    def intervals(self) -> tuple[Piece, ...]:
         """The stretches with one bound each, in numbers; empty while letters are left."""
         return self.counted or (self.seconds.signs().pieces if self.seconds else ())
 
@@ -161,7 +160,7 @@ class Crossover(Answer):
             return None
         if self.counted:
             return self.value + 1
-        first = first_integer(self.value, self.intervals[-1].bound)
+        first = first_integer(self.value, closed=self.above == COMPUTE)
         return first if self.bound_at(first) == self.above else first + 1  # where the peak changes, the edge is the lower side's
 
     def reasoning(self) -> tuple[Any, ...]:
@@ -187,8 +186,8 @@ class Crossover(Answer):
         ]
         if not sizes or not self.formula or not self.formula.is_rational_function(*sizes):
             return None
-        limit = self.tends_to(*sizes)
-        return None if limit in (None, oo, 0) else limit
+        tends_to = self.tends_to(*sizes)
+        return None if tends_to in (None, oo, 0) else tends_to
 
     def tends_to(self, *grown: Symbol) -> Expr | None:
         """What the formula tends to as these sizes grow together.
@@ -198,7 +197,7 @@ class Crossover(Answer):
         if self.formula is None:
             return None
         n = Symbol("n_", positive=True)
-        return rational_limit(substitute(self.formula, {symbol: n * symbol for symbol in grown}), n)
+        return limit(substitute(self.formula, {symbol: n * symbol for symbol in grown}), n)
 
 
 LAYER_SIZES = tuple(

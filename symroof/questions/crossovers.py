@@ -12,7 +12,6 @@ from sympy.logic.boolalg import Boolean
 
 from symroof import symbols
 from symroof.algebra.envelope import envelope
-from symroof.algebra.intervals import Interval, merged
 from symroof.algebra.piecewise import Piece, Piecewise
 from symroof.algebra.polynomial import polynomial
 from symroof.algebra.saturation import Span
@@ -147,7 +146,7 @@ def _crossover(
     return Crossover(name, variable, flops, traffic, symbols.P, bandwidth, values, slack, counted, statements, where=where, others=others)
 
 
-def _decisive(found: Sequence[Span], intervals: Sequence[Interval | Piece]) -> Span:
+def _decisive(found: Sequence[Span], intervals: Sequence[Piece]) -> Span:
     """The branch on which the bound changes in numbers (last, if it does so more than once), else the one a large value is on."""
     if len(intervals) < 2:
         return found[-1]
@@ -206,7 +205,7 @@ def _seconds(step: Step, cost: Sequence[Cost], variable: Variable, values: dict[
     return Piecewise(x, tuple(pieces))
 
 
-def _counted(step: Step, cost: Sequence[Cost], variable: Variable, values: dict[Symbol, Expr], machine: Machine) -> tuple[Interval, ...]:
+def _counted(step: Step, cost: Sequence[Cost], variable: Variable, values: dict[Symbol, Expr], machine: Machine) -> tuple[Piece, ...]:
     """The stretches of whole numbers, on every branch those that lie on it."""
     if EVERY in machine.peaks or symbols.R not in values:
         return ()
@@ -217,9 +216,9 @@ def _counted(step: Step, cost: Sequence[Cost], variable: Variable, values: dict[
             return ()
         last = floor(stretch.high)
         inside = (one for one in counted_intervals(slack, x, values[symbols.R]) if one.high >= first and one.low <= last)
-        found += [Interval(max(one.low, first), min(one.high, last), one.bound) for one in inside]
+        found += [replace(one, low=max(one.low, first), high=min(one.high, last)) for one in inside]
         first = last + 1
-    return merged(found)
+    return Piecewise(x, tuple(found)).merged().pieces
 
 
 def _level(cost: Sequence[Cost]) -> Level:

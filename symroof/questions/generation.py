@@ -15,8 +15,7 @@ from pathlib import Path
 from sympy import Add, Expr, Integer, floor, oo
 
 from symroof import symbols
-from symroof.algebra.envelope import piecewise
-from symroof.algebra.piecewise import Piecewise
+from symroof.algebra.piecewise import Piecewise, piecewise
 from symroof.algebra.summation import sum_over
 from symroof.architectures.model import Model
 from symroof.architectures.options import LARGEST, PHASES, Options

@@ -10,7 +10,7 @@ from sympy import Expr, Integer, Poly, Rational, S, Symbol, ceiling, fraction
 from sympy import together as one_fraction
 
 from symroof import symbols
-from symroof.algebra.intervals import COMPUTE, MEMORY
+from symroof.algebra.piecewise import COMPUTE, MEMORY
 from symroof.architectures.step import Step
 from symroof.errors import InputError, nearest, quote
 from symroof.hardware.device import Device

@@ -12,8 +12,8 @@ from typing import cast
 from sympy import Add, Expr, Symbol
 
 from symroof import symbols
-from symroof.algebra.envelope import envelope, piecewise, total
-from symroof.algebra.piecewise import Piece, Piecewise
+from symroof.algebra.envelope import envelope, total
+from symroof.algebra.piecewise import Piece, Piecewise, piecewise
 from symroof.algebra.univariate import limit
 from symroof.architectures.step import Step
 from symroof.errors import InputError, quote
@@ -200,8 +200,10 @@ def timeline(step: Step, variable: Variable, device: Device, part: str = TOTAL, 
             raise InputError(f"{needed(open_letters)} to follow the time over {variable.name}")
         parts = {(place, one.operator.name): _time(stretch, one, values, machine, variable) for place, one in enumerate(stretch.cost)}
         whole = total(parts, Resource.COMPUTE) if parts else piecewise(variable.symbol, [(stretch.low, stretch.high, 0, frozenset())])
-        pieces += whole.relabelled(lambda bound: frozenset(name for _, name in cast(frozenset[tuple[int, str]], bound))).pieces
-    return Piecewise(variable.symbol, tuple(pieces)).merged(label=False, value=True, combine=operator.and_)
+        pieces += [
+            replace(piece, label=frozenset(name for _, name in cast(frozenset[tuple[int, str]], piece.label))) for piece in whole.pieces
+        ]
+    return Piecewise(variable.symbol, tuple(pieces)).merged(value=True, combine=operator.and_)
 
 
 def _time(stretch: Stretch, one: Cost, values: dict[Symbol, Expr], machine: Machine, variable: Variable) -> Piecewise:

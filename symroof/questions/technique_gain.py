@@ -9,7 +9,6 @@ from sympy import Add, Expr, Mul, S, Symbol, cancel, factor_list, oo
 from sympy.logic.boolalg import Boolean
 
 from symroof import symbols
-from symroof.algebra.intervals import roots
 from symroof.algebra.polynomial import polynomial, sign
 from symroof.algebra.signs import greater
 from symroof.errors import InputError
@@ -86,7 +85,7 @@ def _sign_within(whole: Expr, factors: Sequence[Expr]) -> bool | None:
     if highest == oo or sign(rest) is None:
         return None
     single = polynomial(Mul(*factors), x)
-    if any(0 < root < highest for root in roots(single)):
+    if any(0 < root < highest for root in single.roots()):
         return None
     return bool(single(highest / 2) * sign(rest) > 0)
 

@@ -1,4 +1,4 @@
-"""Real roots of a polynomial, and the order of exact numbers: rationals, radicals, roots of polynomials and of exponentials."""
+"""The order of exact real numbers: rationals, radicals, roots of polynomials and of sums of exponentials."""
 
 from __future__ import annotations
 
@@ -8,15 +8,12 @@ from functools import cmp_to_key, lru_cache
 from math import isinf, isnan
 from typing import Any, cast
 
-from sympy import ComplexRootOf, Expr, Integer, Poly, Rational, ceiling, floor, minimal_polynomial, nan, oo, real_roots, sqrt
+from sympy import ComplexRootOf, Expr, Integer, Rational, ceiling, floor, minimal_polynomial, nan, oo
 from sympy.core.evalf import PrecisionExhausted
 from sympy.polys.polyerrors import NotAlgebraic
 
-from symroof.algebra.polynomial import Polynomial
 from symroof.errors import InputError, quote
 
-HIGHEST = 15
-"""Degree up to which roots are looked for."""
 NEAR = 17
 """Decimals of the numbers that are compared first."""
 DIGITS = 300
@@ -43,43 +40,12 @@ def exact(value: object) -> Expr:
     return Rational(value.numerator, value.denominator) if isinstance(value, Fraction) else Integer(int(value))
 
 
-def roots(polynomial: Polynomial) -> list[Expr]:
-    """The distinct real roots in ascending order, exactly.
-
-    Raises
-    ------
-    InputError
-        The degree is higher than is looked for.
-
-    >>> from sympy import Symbol
-    >>> roots(Polynomial(Symbol("x"), (Integer(-6), Integer(1), Integer(1))))
-    [-3, 2]
-    """
-    coefficients = polynomial.coefficients
-    if polynomial.degree == 0:
-        return []
-    if polynomial.degree == 1:
-        return [-coefficients[0] / coefficients[1]]
-    if polynomial.degree == 2:
-        c, b, a = coefficients
-        discriminant = b**2 - 4 * a * c
-        if discriminant < 0:
-            return []
-        width = sqrt(discriminant)
-        return ascending([(-b - width) / (2 * a), (-b + width) / (2 * a)])
-    if polynomial.degree > HIGHEST:
-        raise InputError(
-            f"a polynomial of degree {polynomial.degree} in {polynomial.x} decides, more than {HIGHEST}: sweep over it instead"
-        )
-    every: list[Expr] = cast(Any, real_roots(Poly(coefficients[::-1], polynomial.x)))
-    return list(dict.fromkeys(every))
-
-
 def sign_of(number: Expr) -> int:
     """The sign of a real number: -1, 0 or 1. Whether an algebraic one is zero is told by its minimal polynomial.
 
     Two numbers that are not algebraic count as equal when they agree to `DIGITS` decimals.
 
+    >>> from sympy import sqrt
     >>> sign_of(sqrt(2) + sqrt(3) - sqrt(5 + 2 * sqrt(6))), sign_of(sqrt(2) - Rational(7, 5))
     (0, 1)
     """
@@ -111,12 +77,8 @@ def _is_zero(number: Expr) -> bool:
 
 
 @lru_cache(maxsize=4096)
-def nearby(number: Expr) -> Fraction | None:
-    """A rational that agrees with a number to `NEAR` decimals; None where sympy does not warrant them.
-
-    >>> float(nearby(sqrt(2)))
-    1.414213562373095
-    """
+def _nearby(number: Expr) -> Fraction | None:
+    """A rational that agrees with a number to `NEAR` decimals; None where sympy does not warrant them."""
     if isinstance(number, ComplexRootOf) and number.is_real:
         return _narrowed(number)
     try:
@@ -129,26 +91,30 @@ def _narrowed(root: Any) -> Fraction:
     """A polynomial's root from its isolating interval, by halving it: sympy's own way is by far slower."""
     ends = root._get_interval()
     low, high = (Fraction(int(end.numerator), int(end.denominator)) for end in (ends.a, ends.b))
-    coefficients = [int(number) for number in root.poly.clear_denoms(convert=True)[1].all_coeffs()]
-    rising = _value(coefficients, high) > 0
+    coefficients = [int(number) for number in root.poly.clear_denoms(convert=True)[1].all_coeffs()[::-1]]
+    rising = value_at(coefficients, high) > 0
     while (high - low) * 10**NEAR > min(abs(low), abs(high)):
         middle = (low + high) / 2
-        low, high = (low, middle) if (_value(coefficients, middle) > 0) is rising else (middle, high)
+        low, high = (low, middle) if (value_at(coefficients, middle) > 0) is rising else (middle, high)
     return (low + high) / 2
 
 
-def _value(coefficients: Sequence[int], point: Fraction) -> int:
-    """What has the sign of a polynomial, highest power first, at a rational."""
+def value_at(coefficients: Sequence[int], point: Fraction) -> Fraction:
+    """A polynomial with whole coefficients, lowest power first, at a rational.
+
+    >>> value_at([1, 0, 2], Fraction(1, 2))
+    Fraction(3, 2)
+    """
     value, scale = 0, 1
-    for coefficient in coefficients:
+    for coefficient in reversed(coefficients):
         value = value * point.numerator + coefficient * scale
         scale *= point.denominator
-    return value
+    return Fraction(value, scale // point.denominator)
 
 
 def _far_apart(left: Expr, right: Expr) -> int | None:
     """The order of numbers that differ in their first decimals."""
-    near, other = nearby(left), nearby(right)
+    near, other = _nearby(left), _nearby(right)
     if near is None or other is None or abs(near - other) * 10 ** (NEAR - 4) < max(abs(near), abs(other)):
         return None
     return 1 if near > other else -1
@@ -157,6 +123,7 @@ def _far_apart(left: Expr, right: Expr) -> int | None:
 def order(left: Expr, right: Expr) -> int:
     """-1 where the first number is the less, 0 where they are equal, 1 where it is the greater.
 
+    >>> from sympy import sqrt
     >>> order(sqrt(2), Rational(3, 2)), order(oo, Integer(3)), order((1 + sqrt(3)) ** 2, 4 + 2 * sqrt(3))
     (-1, 1, 0)
     """
@@ -185,8 +152,8 @@ def _close(left: Expr, right: Expr) -> int:
 def ascending(numbers: Iterable[Expr]) -> list[Expr]:
     """The numbers in ascending order, each once.
 
-    >>> ascending([Integer(2), sqrt(2), oo, Integer(1), Integer(2)])
-    [1, sqrt(2), 2, oo]
+    >>> ascending([Integer(2), Rational(3, 2), oo, Integer(1), Integer(2)])
+    [1, 3/2, 2, oo]
     """
     distinct: list[Expr] = []
     for number in sorted(dict.fromkeys(numbers), key=cmp_to_key(order)):
@@ -198,6 +165,7 @@ def ascending(numbers: Iterable[Expr]) -> list[Expr]:
 def inside(numbers: Iterable[Expr], low: Expr, high: Expr) -> list[Expr]:
     """Those from *low* to *high*, both included; one that equals an end is written as the end is.
 
+    >>> from sympy import sqrt
     >>> inside([Integer(1), sqrt(2) + sqrt(3), Integer(4)], Integer(2), sqrt(5 + 2 * sqrt(6)))
     [sqrt(2*sqrt(6) + 5)]
     """
@@ -212,14 +180,14 @@ def inside(numbers: Iterable[Expr], low: Expr, high: Expr) -> list[Expr]:
 def between(low: Expr, high: Expr) -> Expr:
     """A rational strictly between two numbers.
 
-    >>> between(Integer(1), Integer(2)), between(sqrt(2), oo)
+    >>> between(Integer(1), Integer(2)), between(Rational(3, 2), oo)
     (3/2, 2)
     """
     if high == oo:
         return floor(low) + 1
     if low.is_Rational and high.is_Rational:
         return (low + high) / 2
-    near, other = nearby(low), nearby(high)
+    near, other = _nearby(low), _nearby(high)
     if near is not None and other is not None:
         guess = exact((near + other) / 2)
         if order(low, guess) < 0 < order(high, guess):
