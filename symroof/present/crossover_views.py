@@ -40,7 +40,10 @@ def reasoning(answer: Crossover) -> tuple[Line, ...]:
         INEQUALITY,
         *([_line(f"its sign, in {answer.over.name}", answer.slack.as_expr().expand().collect(x))] if answer.in_letters else []),
     ]
-    if solution.formula is None:
+    if solution.formula is None and solution.verdict == "crosses":
+        told = "a root that no formula gives, enclosed by exact arithmetic"
+        steps.append(Line(f"{solution.below}-bound below, {solution.above}-bound above", told, rf"\text{{{told}}}"))
+    elif solution.formula is None:
         steps.append(Line("no crossing", solution.verdict, rf"\text{{{solution.verdict}}}"))
     elif solution.below is None or solution.cases:
         steps.append(_named("zero at", f"{x}^*", solution.formula))

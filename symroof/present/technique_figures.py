@@ -156,7 +156,8 @@ def _crossovers(effect: Effect) -> list[str]:
             continue
         x = answer.over.symbol
         if answer.value is not None:
-            told = f"{x}* = {_short(answer.formula)} = {float(answer.value):.5g}"
+            letters = f"{_short(answer.formula)} = " if answer.formula is not None else ""
+            told = f"{x}* = {letters}{float(answer.value):.5g}"
             found.append(f"{when}, it turns from {answer.below}- to {answer.above}-bound at {told}")
         elif answer.verdict.startswith("always"):
             found.append(f"{when}, it is {answer.verdict.replace('-', ' ')}-bound over {x}")
