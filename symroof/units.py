@@ -8,6 +8,7 @@ and figures are read as fractions: a ridge point is ``19780/67 FLOP/byte``, not 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any, NoReturn, cast
 
@@ -163,6 +164,17 @@ def quantity(value: Any, unit: pint.Unit) -> Any:
     pint.errors.DimensionalityError: Cannot convert from 'byte' ([information]) to 'flop' ([computation])
     """
     return ureg.Quantity(value if isinstance(value, Expr) else _number(value), unit)
+
+
+def in_unit(bare: Callable[[Any], Any], unit: pint.Unit, meaning: str) -> Any:
+    """A property that hands out a bare expression of its object as a Quantity.
+
+    >>> class Wire:
+    ...     length = in_unit(lambda wire: 3, BYTE, "How much fits, as a Quantity in bytes.")
+    >>> print(Wire().length)
+    3 byte
+    """
+    return property(lambda self: quantity(bare(self), unit), doc=meaning)
 
 
 def _number(value: int | float | Fraction) -> Expr:

@@ -24,7 +24,7 @@ from symroof.files import is_folder, is_readable
 from symroof.operators.facts import Parameter, Role
 from symroof.operators.graph import Graph
 from symroof.operators.tensor import Storage, Tensor
-from symroof.units import BYTE, quantity
+from symroof.units import BYTE, in_unit, quantity
 
 OPERATORS_OWN = frozenset({Parameter.MATRIX, Parameter.ROUTER, Parameter.HEAD, Parameter.NORM, Parameter.BIAS, Parameter.FILTER})
 """Weights that go by the name of their operator; others have names of their own."""
@@ -154,20 +154,17 @@ class Model:
                     parts[part] = parts.get(part, 0) + int(count * tensor.elements)
         return parts
 
-    @property
-    def weight_bytes(self):
-        """Bytes of all weights, as a Quantity in w."""
-        return quantity(self._reference.weight_memory(), BYTE)
-
     @functools.cached_property
     def cache(self) -> Cache:
         """What is kept for each sequence, as formulas in c and t."""
         return Cache(self._reference, self.architecture.generative)
 
-    @property
-    def kv_bytes_per_token(self):
-        """Bytes the cache grows by with every token of a sequence, while it is within every window, as a Quantity in c."""
-        return quantity(self.cache.growth, BYTE)
+    weight_bytes = in_unit(lambda model: model._reference.weight_memory(), BYTE, "Bytes of all weights, as a Quantity in w.")
+    kv_bytes_per_token = in_unit(
+        lambda model: model.cache.growth,
+        BYTE,
+        "Bytes the cache grows by with every token of a sequence, while it is within every window, as a Quantity in c.",
+    )
 
     @property
     def kv_formula(self):

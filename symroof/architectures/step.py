@@ -13,7 +13,7 @@ from symroof.architectures.options import WIDTHS, Options
 from symroof.conventions import BITS
 from symroof.operators.graph import Graph
 from symroof.operators.operator import Operator
-from symroof.units import BYTE, FLOP, quantity
+from symroof.units import BYTE, FLOP, in_unit, quantity
 
 
 @dataclass(frozen=True)
@@ -84,19 +84,10 @@ class Step(Answer):
         """The conventions this step follows, one sentence each."""
         return (f"accounting {self.options.accounting}", *self.symbolic.statements, *self.notes)
 
-    @property
-    def flops(self):
-        """FLOPs of the whole step, as a Quantity."""
-        return quantity(self.graph.flop_count, FLOP)
-
-    @property
-    def traffic(self):
-        """Memory traffic of the whole step, as a Quantity in bytes."""
-        return quantity(self.graph.byte_count(), BYTE)
+    flops = in_unit(lambda step: step.graph.flop_count, FLOP, "FLOPs of the whole step, as a Quantity in FLOP.")
+    traffic = in_unit(lambda step: step.graph.byte_count(), BYTE, "Memory traffic of the whole step, as a Quantity in bytes.")
 
     @property
     def memory(self) -> dict[str, object]:
         """Weights, KV cache and peak activations, as Quantities in bytes."""
-        graph = self.graph
-        sizes = {"weight": graph.weight_memory(), "kv_cache": graph.kv_memory(), "activation": graph.activation_memory()}
-        return {name: quantity(size, BYTE) for name, size in sizes.items()}
+        return {name: quantity(size, BYTE) for name, size in self.graph.memory().items()}

@@ -11,7 +11,7 @@ from sympy import Expr, Rational
 from symroof.errors import DeviceError, quote
 from symroof.hardware.machine import Calibration, Machine
 from symroof.operators.facts import Resource
-from symroof.units import BANDWIDTH, BYTE, INTENSITY, RATE, WATT, quantity
+from symroof.units import BANDWIDTH, BYTE, INTENSITY, RATE, WATT, in_unit, quantity
 
 HOST_LINKS = ("pcie", "nvlink-c2c")
 """How the names of links to the host begin."""
@@ -103,10 +103,7 @@ class Device:
     cache: Figure | None = None
     calibration: Calibration | None = None
 
-    @property
-    def bandwidth(self):
-        """Memory bandwidth, as a Quantity in byte/s."""
-        return quantity(self.bandwidth_figure.value, BANDWIDTH)
+    bandwidth = in_unit(lambda device: device.memory_bandwidth, BANDWIDTH, "Memory bandwidth, as a Quantity in byte/s.")
 
     @property
     def capacity(self):

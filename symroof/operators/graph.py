@@ -119,6 +119,10 @@ class Graph:
         """Bytes of the KV cache of all layers at the end of the step, as far as it is in the device's memory."""
         return self._held(Storage.KV_CACHE, Level.MEMORY)
 
+    def memory(self) -> dict[str, Expr]:
+        """Bytes of weights, KV cache and activations, bare."""
+        return {"weight": self.weight_memory(), "kv_cache": self.kv_memory(), "activation": self.activation_memory()}
+
     def host_memory(self) -> Expr:
         """Bytes of weights and KV cache that live at the host."""
         return Add(*(self._held(storage, Level.HOST) for storage in (Storage.WEIGHT, Storage.KV_CACHE)))

@@ -15,7 +15,7 @@ from symroof.operators.facts import Kind, Resource, Role
 from symroof.operators.on_chip import on_chip_reads
 from symroof.operators.tensor import Access, Axes, Level, Space, Storage, Tensor
 from symroof.symbols import Values, substitute
-from symroof.units import BYTE, FLOP, INTENSITY, quantity
+from symroof.units import BYTE, FLOP, INTENSITY, in_unit
 
 
 class Direction(StrEnum):
@@ -196,29 +196,11 @@ class Operator(Answer):
             )
         )
 
-    @property
-    def flops(self):
-        """Floating-point operations, as a Quantity in FLOP."""
-        return quantity(self.flop_count, FLOP)
-
-    @property
-    def traffic(self):
-        """Memory traffic, as a Quantity in bytes."""
-        return quantity(self.byte_count(), BYTE)
-
-    @property
-    def traffic_by_kind(self) -> dict[tuple[Storage, Direction], object]:
-        """The traffic booked by where it lives and which way it goes, as Quantities in bytes.
-
-        Kinds with no traffic are absent.
-        """
-        booked = {(place, way): self.byte_count(place, way) for place in Storage for way in Direction}
-        return {key: quantity(value, BYTE) for key, value in booked.items() if value != 0}
-
-    @property
-    def intensity(self):
-        """Arithmetic intensity, flops / traffic, as a Quantity in FLOP/byte."""
-        return quantity(self.flop_count / self.byte_count(), INTENSITY)
+    flops = in_unit(lambda operator: operator.flop_count, FLOP, "Floating-point operations, as a Quantity in FLOP.")
+    traffic = in_unit(lambda operator: operator.byte_count(), BYTE, "Memory traffic, as a Quantity in bytes.")
+    intensity = in_unit(
+        lambda operator: operator.flop_count / operator.byte_count(), INTENSITY, "Arithmetic intensity, as a Quantity in FLOP/byte."
+    )
 
     def level_of(self, access: Access) -> Level:
         """The level an access crosses, as this operator sees it: a unit of its own has the host's memory as its memory."""

@@ -13,7 +13,7 @@ from symroof import symbols
 from symroof.errors import EinsumError, nearest, quote
 from symroof.operators.facts import NOT_AN_OPERAND, Parameter
 from symroof.symbols import Values, substitute
-from symroof.units import BYTE, quantity
+from symroof.units import BYTE, in_unit
 
 Axes = tuple[str, ...]
 
@@ -181,10 +181,7 @@ class Tensor:
         """Whether it is an activation in the device's memory, not one on chip, on a link or at the host."""
         return self.storage is Storage.ACTIVATION and self.level is Level.MEMORY
 
-    @property
-    def size(self):
-        """Size as a Quantity in bytes."""
-        return quantity(self.byte_count, BYTE)
+    size = in_unit(lambda tensor: tensor.byte_count, BYTE, "Size as a Quantity in bytes.")
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,7 +23,7 @@ from symroof.roof.ledger import device_of, machine_of, roof_of
 from symroof.roof.roofline import RooflinePoint
 from symroof.roof.tiles import check_tiles
 from symroof.symbols import Values
-from symroof.units import BYTE, FLOP, SECOND, quantity
+from symroof.units import BYTE, FLOP, SECOND, in_unit, quantity
 
 
 @dataclass(frozen=True)
@@ -63,20 +63,9 @@ class Total:
         """Seconds, bare: operators run one after the other."""
         return self._sum(lambda placed: placed.time_expr)
 
-    @property
-    def flops(self):
-        """FLOPs, as a Quantity."""
-        return quantity(self.flop_count, FLOP)
-
-    @property
-    def traffic(self):
-        """Memory traffic, as a Quantity in bytes."""
-        return quantity(self.byte_count(), BYTE)
-
-    @property
-    def time(self):
-        """Time, as a Quantity in seconds."""
-        return quantity(self.time_expr, SECOND)
+    flops = in_unit(lambda total: total.flop_count, FLOP, "FLOPs, as a Quantity in FLOP.")
+    traffic = in_unit(lambda total: total.byte_count(), BYTE, "Memory traffic, as a Quantity in bytes.")
+    time = in_unit(lambda total: total.time_expr, SECOND, "Time, as a Quantity in seconds.")
 
 
 @dataclass(frozen=True)
@@ -117,8 +106,7 @@ class Analysis(Answer):
     @functools.cached_property
     def memory_exprs(self) -> dict[str, Expr]:
         """Bytes of weights, KV cache and activations, and their sum, bare."""
-        graph = self.graph
-        parts = {"weight": graph.weight_memory(), "kv_cache": graph.kv_memory(), "activation": graph.activation_memory()}
+        parts = self.graph.memory()
         return parts | {"total": Add(*parts.values())}
 
     @property

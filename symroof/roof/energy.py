@@ -14,7 +14,7 @@ from symroof.hardware.device import Device
 from symroof.operators.ceilings import Energy
 from symroof.roof.analysis import Analysis, analyze
 from symroof.roof.roofline import RooflinePoint
-from symroof.units import FLOP, JOULE, WATT, quantity
+from symroof.units import FLOP, JOULE, WATT, in_unit
 
 
 @dataclass(frozen=True)
@@ -33,20 +33,9 @@ class OperatorEnergy:
     seconds: Expr
     joules_expr: Expr
 
-    @property
-    def joules(self):
-        """Energy, as a Quantity in joules."""
-        return quantity(self.joules_expr, JOULE)
-
-    @property
-    def efficiency(self):
-        """FLOPs per joule, as a Quantity in FLOP/joule."""
-        return quantity(self.flop_count / self.joules_expr, FLOP / JOULE)
-
-    @property
-    def power(self):
-        """Energy over time, as a Quantity in watts."""
-        return quantity(self.joules_expr / self.seconds, WATT)
+    joules = in_unit(lambda one: one.joules_expr, JOULE, "Energy, as a Quantity in joules.")
+    efficiency = in_unit(lambda one: one.flop_count / one.joules_expr, FLOP / JOULE, "FLOPs per joule, as a Quantity in FLOP/joule.")
+    power = in_unit(lambda one: one.joules_expr / one.seconds, WATT, "Energy over time, as a Quantity in watts.")
 
 
 @dataclass(frozen=True)

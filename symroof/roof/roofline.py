@@ -14,7 +14,7 @@ from symroof.operators.facts import Resource
 from symroof.operators.operator import Direction, Operator
 from symroof.operators.tensor import Storage
 from symroof.roof.ledger import binding, combined, overhead, runs_on, seconds_of
-from symroof.units import INTENSITY, RATE, SECOND, quantity
+from symroof.units import BYTE, FLOP, INTENSITY, RATE, SECOND, in_unit
 
 MEMORY, COMPUTE = "memory", "compute"
 
@@ -129,27 +129,8 @@ class RooflinePoint:
         """The resource that binds: "memory", "compute", "link", "host", ..., or "overhead"; None while it depends on a symbol."""
         return binding(self.seconds, self.overhead_expr)
 
-    @property
-    def flops(self):
-        """FLOPs of one occurrence, as a Quantity."""
-        return self.operator.flops
-
-    @property
-    def traffic(self):
-        """Bytes moved by one occurrence, as a Quantity."""
-        return self.operator.traffic
-
-    @property
-    def intensity(self):
-        """Arithmetic intensity, as a Quantity in FLOP/byte."""
-        return quantity(self.intensity_expr, INTENSITY)
-
-    @property
-    def performance(self):
-        """Attainable performance, as a Quantity in FLOP/s."""
-        return quantity(self.performance_expr, RATE)
-
-    @property
-    def time(self):
-        """Time of one occurrence, as a Quantity in seconds."""
-        return quantity(self.time_expr, SECOND)
+    flops = in_unit(lambda point: point.operator.flop_count, FLOP, "FLOPs of one occurrence, as a Quantity in FLOP.")
+    traffic = in_unit(lambda point: point.operator.byte_count(), BYTE, "Bytes moved by one occurrence, as a Quantity in bytes.")
+    intensity = in_unit(lambda point: point.intensity_expr, INTENSITY, "Arithmetic intensity, as a Quantity in FLOP/byte.")
+    performance = in_unit(lambda point: point.performance_expr, RATE, "Attainable performance, as a Quantity in FLOP/s.")
+    time = in_unit(lambda point: point.time_expr, SECOND, "Time of one occurrence, as a Quantity in seconds.")
