@@ -22,7 +22,7 @@ def graph(architecture: Architecture, options: Options) -> Graph:
         conventions=(*_conventions(architecture, options), *architecture.conventions(options)),
         pass_tokens=tokens,
     )
-    return plain.with_routing(Routing(tokens) if architecture.routed else None)
+    return plain.with_routing(Routing(tokens)) if architecture.routed else plain
 
 
 def _conventions(architecture: Architecture, options: Options) -> list[Convention]:

@@ -7,8 +7,7 @@ docs/accountings.md. The tool: github.com/hahnyuan/LLM-Viewer; the paper: arXiv 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import cast
+from dataclasses import dataclass, field
 
 from sympy import Add, Expr, Integer, Min, ceiling
 
@@ -24,7 +23,6 @@ from symroof.operators.graph import Graph
 from symroof.operators.linear import linear, parse
 from symroof.operators.operator import Direction, Operator, Work
 from symroof.operators.tensor import Access, Axes, Space, Storage, Tensor, axes_of
-from symroof.symbols import Values, substitute
 
 FAMILIES = ("llama", "opt", "gptj", "chatglm", "dit")
 """The families that LLM-Viewer knows."""
@@ -70,11 +68,6 @@ class ViewerGraph(Graph):
     def data_types(self, operator: Operator) -> tuple[str, ...]:
         """INT8 when all three widths are 8 bits or less, FP16 otherwise, whatever the operator reads (sic)."""
         return ("int8",) if self._widest("llm-viewer", list(self.widths)) <= 8 else ("fp16",)
-
-    def bind(self, values: Values) -> ViewerGraph:
-        bound = cast(ViewerGraph, super().bind(values))
-        widths = tuple(substitute(width, values) for width in self.widths)
-        return replace(bound, widths=widths, cache=substitute(self.cache, values))
 
 
 def graph(architecture: Architecture, options: Options, name: str) -> ViewerGraph:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Self
 
 from sympy import Expr, S, Symbol
 
 from symroof import symbols
 from symroof.errors import DeviceError, InputError, nearest, quote
 from symroof.operators.facts import Resource
-from symroof.symbols import Values, substitute
+from symroof.symbols import Symbolic
 
 EVERY = ""
 """The key of a peak that holds for every data type."""
@@ -72,7 +71,7 @@ class Calibration:
 
 
 @dataclass(frozen=True, eq=False)
-class Machine:
+class Machine(Symbolic):
     """Peaks by data type, and the rates of all other resources.
 
     Attributes
@@ -180,12 +179,6 @@ class Machine:
         """A unit with the links of this machine: its own are those of a device that it would be the middle of."""
         links = {resource: rate for resource, rate in self.rates.items() if resource not in ON_UNIT}
         return replace(unit, rates={**links, **{resource: rate for resource, rate in unit.rates.items() if resource in ON_UNIT}})
-
-    def bind(self, values: Values) -> Self:
-        """The same with numbers for the letters of its figures."""
-        peaks, sparse = ({name: substitute(peak, values) for name, peak in some.items()} for some in (self.peaks, self.sparse_peaks))
-        rates = {resource: substitute(rate, values) for resource, rate in self.rates.items()}
-        return replace(self, peaks=peaks, rates=rates, sparse_peaks=sparse)
 
     def scaled(self, count: Expr = S.One, peak: Expr | None = None, bandwidth: Expr | None = None) -> Machine:
         """So many of it taken as one, beside a device; with another peak (for every data type) or bandwidth where given."""

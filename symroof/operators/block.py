@@ -10,10 +10,11 @@ from sympy import Expr, S
 from symroof.operators.facts import BlockRole
 from symroof.operators.operator import Operator
 from symroof.operators.tensor import Tensor
+from symroof.symbols import Symbolic
 
 
 @dataclass(frozen=True, eq=False)
-class Block:
+class Block(Symbolic):
     """Operators in the order they run, and how often the model repeats them.
 
     Attributes

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from sympy import Expr, S
 
 from symroof.operators.tensor import Level
-from symroof.symbols import Values, substitute
+from symroof.symbols import Symbolic
 
 
 @dataclass(frozen=True)
-class Ceilings:
+class Ceilings(Symbolic):
     """How the times of an operator under its ceilings make up its time.
 
     ``time = max(F / (c P), B / (c_m BW), ...) + launch``, or with the sum in the place of the maximum.
@@ -34,18 +34,13 @@ class Ceilings:
         """The factor on a level's bandwidth."""
         return self.levels.get(level, S.One)
 
-    def bind(self, values: Values) -> Ceilings:
-        """The same with numbers for symbols."""
-        levels = {level: substitute(factor, values) for level, factor in self.levels.items()}
-        return replace(self, compute=substitute(self.compute, values), levels=levels, launch=substitute(self.launch, values))
-
 
 IDEAL = Ceilings()
 """The roofline as it is: two ceilings, perfect overlap, no overhead."""
 
 
 @dataclass(frozen=True)
-class Energy:
+class Energy(Symbolic):
     """Energy of a floating-point operation, of a byte of memory traffic, and the power drawn whatever runs.
 
     >>> from symroof.symbols import eps_B, eps_F, pi_0
@@ -68,7 +63,3 @@ class Energy:
     def joules(self, flops: Expr, traffic: Expr, seconds: Expr) -> Expr:
         """``F eps_F + B eps_B + pi_0 T``, bare."""
         return flops * self.flop + traffic * self.byte + seconds * self.constant
-
-    def bind(self, values: Values) -> Energy:
-        """The same with numbers for symbols."""
-        return Energy(*(substitute(part, values) for part in (self.flop, self.byte, self.constant)))

@@ -5,7 +5,7 @@ The weights of all ``E`` experts are kept; ``X`` of them cross the memory interf
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import cast
 
 from sympy import Add, Expr, Min, S
@@ -15,7 +15,7 @@ from symroof.operators.facts import Kind, Parameter, Role
 from symroof.operators.linear import parse
 from symroof.operators.operator import Operator, Work
 from symroof.operators.tensor import Access, Axes, Storage, Tensor, axes_of
-from symroof.symbols import Values, substitute
+from symroof.symbols import Symbolic
 
 ROUTED = axes_of("b s K")
 
@@ -77,7 +77,7 @@ def union(share: Expr, tokens: Expr) -> Expr:
 
 
 @dataclass(frozen=True)
-class Routing:
+class Routing(Symbolic):
     """How tokens choose experts.
 
     ============ ================================================
@@ -108,8 +108,3 @@ class Routing:
         if not self.shares:
             return cast(Expr, Min(symbols.E, symbols.K * tokens, evaluate=False))
         return Add(*(experts * union(share, tokens) for share, experts in self.shares))
-
-    def bind(self, values: Values) -> Routing:
-        """The same with numbers for symbols."""
-        shares = tuple((substitute(share, values), substitute(experts, values)) for share, experts in self.shares)
-        return replace(self, tokens=substitute(self.tokens, values), shares=shares, reach=substitute(self.reach, values))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from typing import Any, Self, cast
 
 from sympy import Add, Expr, Integer, Pow, S, Symbol, cancel
 
@@ -20,14 +20,14 @@ from symroof.operators.facts import CONTRACTIONS
 from symroof.operators.liveness import largest, sizes_alive
 from symroof.operators.operator import Direction, Operator
 from symroof.operators.tensor import Access, Level, Space, Storage, Tensor
-from symroof.symbols import Values, substitute
+from symroof.symbols import Symbolic, Values, substitute
 
 KEPT = 4
 """How many bound graphs a graph keeps: all questions about one step on one device bind it alike."""
 
 
 @dataclass(frozen=True, eq=False)
-class Graph:
+class Graph(Symbolic):
     """One step of a model: prefill or decode.
 
     Attributes
@@ -159,7 +159,7 @@ class Graph:
             raise EinsumError(f"{what}: which peak applies depends on {', '.join(symbolic)}; give the bits as numbers")
         return float(max(widths))
 
-    def bind(self, values: Values) -> Graph:
+    def bind(self, values: Values) -> Self:
         """The same graph with numbers (or other expressions) for symbols; the last few are kept.
 
         A defined symbol takes the value of its definition once everything in it is known.
@@ -178,10 +178,10 @@ class Graph:
         return self._bound[key]
 
     @functools.cached_property
-    def _bound(self) -> dict[frozenset[tuple[Symbol, Expr]], Graph]:
+    def _bound(self) -> dict[frozenset[tuple[Symbol, Expr]], Self]:
         return {}
 
-    def replaced(self, values: Values) -> Graph:
+    def replaced(self, values: Values) -> Self:
         """The same graph with expressions in the place of letters; what a letter is defined as stays beside it.
 
         >>> import symroof
@@ -190,40 +190,7 @@ class Graph:
         >>> graph.replaced({b: 3 * b})["up_proj"].flop_count
         6*b*d*f
         """
-
-        @functools.cache
-        def space_of(space: Space) -> Space:
-            return space.bind(values)
-
-        @functools.cache
-        def tensor_of(tensor: Tensor) -> Tensor:
-            widths = (tensor.bits, tensor.overhead, tensor.index)
-            bits, beside, index = (width if width.is_number else substitute(width, values) for width in widths)
-            return replace(tensor, space=space_of(tensor.space), bits=bits, overhead=beside, index=index)
-
-        blocks = tuple(
-            replace(
-                block,
-                operators=tuple(operator.rebuild(tensor_of, space_of, values) for operator in block.operators),
-                count=substitute(block.count, values),
-                copies=None if block.copies is None else substitute(block.copies, values),
-            )
-            for block in self.blocks
-        )
-        definitions = {symbol: substitute(definition, values) for symbol, definition in self.definitions.items()}
-        return replace(
-            self,
-            blocks=blocks,
-            definitions=definitions,
-            tokens=substitute(self.tokens, values),
-            prompt_tokens=substitute(self.prompt_tokens, values),
-            pass_tokens=substitute(self.pass_tokens, values),
-            routing=self.routing.bind(values) if self.routing else None,
-            tile=None if self.tile is None else substitute(self.tile, values),
-            devices=substitute(self.devices, values),
-            ceilings=self.ceilings.bind(values),
-            energy=self.energy.bind(values) if self.energy else None,
-        )
+        return super().bind(values)
 
     def map(
         self,
@@ -296,17 +263,12 @@ class Graph:
                 Expr, expression.xreplace({power: power.base ** (ratio * tokens) for power, ratio in ratios.items() if ratio.is_number})
             )
 
-        def sizes(space: Space) -> Space:
-            return space.resized({axis: unions(size) for axis, size in space.sizes.items() if size.has(Pow)})
-
-        graph = self.map(space=sizes, access=lambda _, access, operator: replace(access, repeats=unions(access.repeats)))
-        blocks = tuple(replace(block, count=unions(block.count)) for block in graph.blocks)
-        routing = self.routing
-        if routing is not None:
-            choosing = tokens if routing.tokens == old else cast(Expr, cancel(routing.tokens * tokens / old))
-            routing = replace(routing, tokens=choosing if routed else routing.tokens, reach=unions(routing.reach))
-        definitions = {symbol: unions(meaning) for symbol, meaning in self.definitions.items()}
-        return replace(graph, blocks=blocks, definitions=definitions, pass_tokens=tokens).with_routing(routing)
+        graph = replace(self.rewritten(unions, {}), pass_tokens=tokens)
+        if self.routing is None or graph.routing is None:
+            return graph
+        now = self.routing.tokens
+        choosing = now if not routed else tokens if now == old else cast(Expr, cancel(now * tokens / old))
+        return graph.with_routing(replace(graph.routing, tokens=choosing))
 
     def tiled(self) -> Graph:
         """The graph with its tile on every operator, on those that were added since it was given too."""
@@ -314,10 +276,8 @@ class Graph:
             return self
         return self.map(operator=lambda _, operator, block: replace(operator, tile=self.tile))
 
-    def with_routing(self, routing: Routing | None) -> Graph:
+    def with_routing(self, routing: Routing) -> Graph:
         """The graph whose tokens choose their experts so."""
-        if routing is None:
-            return self
         return replace(self, routing=routing, definitions={**self.definitions, symbols.X: routing.touched})
 
     def without_values(self, *letters: Symbol) -> Graph:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Protocol
@@ -14,7 +14,7 @@ from symroof.answers import Answer
 from symroof.operators.facts import Kind, Resource, Role
 from symroof.operators.on_chip import on_chip_reads
 from symroof.operators.tensor import Access, Axes, Level, Space, Storage, Tensor
-from symroof.symbols import Values, substitute
+from symroof.symbols import Symbolic
 from symroof.units import BYTE, FLOP, INTENSITY, in_unit
 
 
@@ -52,13 +52,9 @@ class Unit(Protocol):
         """Its name."""
         ...
 
-    def bind(self, values: Values) -> Unit:
-        """The same with numbers for the letters of its figures."""
-        ...
-
 
 @dataclass(frozen=True, eq=False)
-class Operator(Answer):
+class Operator(Answer, Symbolic):
     """One operator of a step: ``FLOPs = sum(work)``, ``traffic = sum(reads) + sum(writes)``.
 
     Traffic is what crosses the memory interface; what crosses a link or stays on chip is asked for by its level.
@@ -225,21 +221,3 @@ class Operator(Answer):
         A bias is added to the sum of the products, which is wider than they are, and a sink to a softmax: neither counts.
         """
         return frozenset(access.tensor.bits for access in self.reads if access.operand)
-
-    def rebuild(self, tensors: Callable[[Tensor], Tensor], spaces: Callable[[Space], Space], values: Values) -> Operator:
-        """The same operator over other tensors and spaces (for binding and for graph rewrites)."""
-
-        def moved(accesses: Iterable[Access]) -> tuple[Access, ...]:
-            return tuple(
-                replace(
-                    access,
-                    tensor=tensors(access.tensor),
-                    repeats=access.repeats if access.repeats.is_number else substitute(access.repeats, values),
-                )
-                for access in accesses
-            )
-
-        figures = {"latency": self.latency, "occupancy": self.occupancy, "passes": self.passes, "tile": self.tile}
-        changed = {name: substitute(figure, values) for name, figure in figures.items() if figure is not None and not figure.is_number}
-        unit = None if self.unit is None else self.unit.bind(values)
-        return replace(self, space=spaces(self.space), reads=moved(self.reads), writes=moved(self.writes), unit=unit, **changed)

@@ -12,7 +12,7 @@ from sympy import Expr, Mul, Rational, S
 from symroof import symbols
 from symroof.errors import EinsumError, nearest, quote
 from symroof.operators.facts import NOT_AN_OPERAND, Parameter
-from symroof.symbols import Values, substitute
+from symroof.symbols import Symbolic
 from symroof.units import BYTE, in_unit
 
 Axes = tuple[str, ...]
@@ -39,7 +39,7 @@ DEFAULT_BITS = {Storage.WEIGHT: symbols.w, Storage.ACTIVATION: symbols.a, Storag
 
 
 @dataclass(frozen=True, eq=False)
-class Space:
+class Space(Symbolic):
     """The sizes of the axes of one step, and whether queries may look ahead.
 
     Query positions ``s`` and context positions ``t`` are coupled under a causal mask: the last
@@ -96,11 +96,6 @@ class Space:
             return [self.band * queries - self.band * (self.band - 1) / 2]
         return [Rational(1, 2), queries, 2 * context - queries + 1]
 
-    def bind(self, values: Values) -> Space:
-        """The same space with numbers (or other expressions) for symbols."""
-        band = None if self.band is None else substitute(self.band, values)
-        return replace(self, sizes={axis: substitute(size, values) for axis, size in self.sizes.items()}, band=band)
-
     def resized(self, sizes: Mapping[str, Expr]) -> Space:
         """The same space with other sizes of some of its axes."""
         return replace(self, sizes={**self.sizes, **{axis: size for axis, size in sizes.items() if axis in self.sizes}})
@@ -117,7 +112,7 @@ class Space:
 
 
 @dataclass(frozen=True, eq=False)
-class Tensor:
+class Tensor(Symbolic):
     """A tensor: its name, its axes, what it is, its bits per element, and the level it is moved over.
 
     The overhead is what is stored beside each element, on average: its share of a scale. The index is what says
@@ -185,7 +180,7 @@ class Tensor:
 
 
 @dataclass(frozen=True, eq=False)
-class Access:
+class Access(Symbolic):
     """One operand of an operator: which part of a tensor it touches, and how often.
 
     Attributes
