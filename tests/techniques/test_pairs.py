@@ -9,6 +9,7 @@ import pytest
 from symroof.techniques.registry import names
 from tests.techniques.pairs import MODELS, PHASES, Pair, difference, pairs, table
 
+
 def orders_matter(pair: Pair) -> bool:
     """Whether the two orders give different numbers; every refusal is one line."""
     both = pair.steps
