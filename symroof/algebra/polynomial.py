@@ -5,14 +5,18 @@ All symbols are positive, so clearing denominators and dividing by a common mono
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import functools
+import operator
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
-from math import gcd
+from math import gcd, lcm, prod
 from typing import Any, cast
 
-from sympy import Add, Dummy, Expr, Integer, Max, Min, Mul, Poly, Pow, Symbol, ceiling, floor, fraction, oo, real_roots, sqrt, together
+from sympy import QQ, ZZ, Add, Dummy, Expr, Function, Integer, Max, Min, Mul, Poly, Pow, Symbol, ceiling, floor, oo, real_roots, sqrt
+from sympy.polys.rings import ring
 
 from symroof.algebra.reals import ascending, inside, sign_of, value_at
 from symroof.errors import InputError
@@ -105,36 +109,145 @@ def polynomial(expression: Expr, x: Symbol) -> Polynomial:
     InputError
         The expression is not a rational function of x (blocks are counted by a ceiling, say).
     """
-    numerator, opaque = _without_opaque(expression, x)
-    generators = [x, *sorted(numerator.free_symbols - {x}, key=str)]
-    if not numerator.is_polynomial(*generators):
-        _refuse_exponent(numerator, x)
-        numerator = fraction(together(numerator))[0]
-    if not numerator.is_polynomial(*generators):
-        raise InputError(f"{numerator} is not a polynomial in {x}")
-    whole = Poly(numerator, *generators).clear_denoms(convert=True)[1]
-    if whole.is_zero:
-        return Polynomial(x, (Integer(0),))
-    _, whole = whole.terms_gcd()
-    whole = whole.primitive()[1]
-    parts: dict[int, dict[tuple[int, ...], Expr]] = {}
-    for powers, number in whole.terms():
+    terms, letters, opaque = _numerator(expression, x)
+    parts: dict[int, dict[tuple[int, ...], int]] = {}
+    for powers, number in terms.items():
         parts.setdefault(powers[0], {})[powers[1:]] = number
-    others = generators[1:]
-    coefficients = tuple(substitute(_assembled(parts.get(power, {}), others), opaque) for power in range(max(parts) + 1))
-    return Polynomial(x, coefficients)
+    coefficients = (substitute(_assembled(parts.get(power, {}), letters[1:]), opaque) for power in range(max(parts, default=0) + 1))
+    return Polynomial(x, tuple(coefficients))
 
 
-def _refuse_exponent(expression: Expr, x: Symbol) -> None:
-    powers = [power for power in expression.atoms(Pow) if x in power.exp.free_symbols]
-    if powers:
-        raise InputError(f"{x} is an exponent, in {min(powers, key=str)}: no closed form over it; go through its whole numbers")
+def open_factors(expression: Expr, x: Symbol) -> tuple[int, tuple[tuple[Expr, int], ...]]:
+    """The factors of `polynomial` whose sign depends on the letters, with their powers; before them the sign of all others.
+
+    Raises
+    ------
+    InputError
+        As for `polynomial`.
+
+    >>> from symroof.symbols import b, d, n_p
+    >>> open_factors((b + d) * (1 - n_p) ** 2 / d, b), open_factors(b - b, b), open_factors(b * n_p - d * n_p, b)
+    ((1, ((n_p - 1, 2),)), (0, ()), (1, ((b - d, 1),)))
+    """
+    terms, letters, opaque = _numerator(expression, x)
+    if not terms:
+        return 0, ()
+    space = ring(letters, ZZ)[0]
+    known, left = 1, list[tuple[Expr, int]]()
+    for factor, power in _factors(space.from_dict(terms)):
+        signs = {number > 0 for number in factor.values()}
+        if len(signs) == 1:
+            known *= 1 if True in signs else (-1) ** power
+        else:
+            left.append((substitute(factor.as_expr(), opaque), power))
+    return known, tuple(left)
 
 
-def _assembled(terms: dict[tuple[int, ...], Expr], symbols: list[Symbol]) -> Expr:
+def ratio(over: Expr, under: Expr) -> Expr:
+    """``over / under`` in lowest terms, common letters of numerator and denominator before their sums.
+
+    What is no rational function of the letters, as a power with a letter above, counts as a letter of its own.
+
+    >>> from symroof.symbols import a, b, d, w
+    >>> ratio((a * b * d + a * b) / w, a * b * d - a * b * w * d)
+    (-d - 1)/(d*w*(w - 1))
+    """
+    parts = cast(set[Any], over.atoms(Symbol, Pow, Function) | under.atoms(Symbol, Pow, Function))
+    generators = sorted((part for part in parts if not (part.is_Pow and part.exp.is_Integer)), key=str)
+    (first, below_first), (second, below_second) = (_quotient(side, generators) for side in (over, under))
+    numerator, denominator = _product(below_second - below_first, first).cancel(_product(below_first - below_second, second))
+    return _apart(numerator) / _apart(denominator)
+
+
+def _apart(element: Any) -> Expr:
+    """A polynomial as its number and the letters common to all terms, times the rest."""
+    number, rest = element.primitive()
+    common = rest.ring.from_dict({tuple(map(min, zip(*rest, strict=True))): rest.ring.domain.one}) if rest else rest.ring.one
+    return (number * common).as_expr() * rest.quo(common).as_expr()
+
+
+def _factors(whole: Any) -> list[tuple[Any, int]]:
+    """Factors of a polynomial that no letter divides: one that is linear in a letter has none but common ones of its two parts."""
+    parts: list[tuple[dict[Any, Any], dict[Any, Any]]] = []
+    for place, degree in enumerate(whole.degrees()):
+        if degree == 1:
+            with_it = {(*powers[:place], 0, *powers[place + 1 :]): number for powers, number in whole.items() if powers[place]}
+            parts.append((with_it, {powers: number for powers, number in whole.items() if not powers[place]}))
+    if not parts:
+        number, factors = whole.factor_list()
+        return [(whole.ring.ground_new(number), 1), *factors]
+    first, second = map(whole.ring.from_dict, min(parts, key=lambda sides: min(map(len, sides))))
+    common = first.gcd(second)
+    return [(whole, 1)] if common == 1 else [(whole.quo(common), 1), *_factors(common)]
+
+
+def _numerator(expression: Expr, x: Symbol) -> tuple[dict[tuple[int, ...], int], list[Expr], dict[Symbol, Expr]]:
+    """The terms of the polynomial, the letters their powers are of, *x* the first, and what stands for what is opaque."""
+    expression, opaque = _without_opaque(expression, x)
+    letters = [x, *sorted(expression.free_symbols - {x}, key=str)]
+    irrational = sorted((part for part in expression.atoms(Pow, Function) if part.is_number), key=str)
+    terms = _lowest(_quotient(expression, [*letters, *irrational])[0], len(letters))
+    return terms, [*letters, *irrational], opaque
+
+
+def _quotient(expression: Expr, generators: Sequence[Expr]) -> tuple[Any, Counter[Any]]:
+    """The expression as a polynomial of a ring over powers of others: ``{base: power}``.
+
+    A base is what stands under a line somewhere, and positive as it stands there: a least common multiple of them takes each
+    to its highest power, and looks for no common divisors, which would not keep the sign.
+    """
+    space, *elements = ring(generators, QQ)
+    letters = dict(zip(generators, elements, strict=True))
+
+    def of(part: Any) -> tuple[Any, Counter[Any]]:
+        if part in letters:
+            return letters[part], Counter()
+        if part.is_Rational:
+            return space.ground_new(QQ(part.p, part.q)), Counter()
+        if part.is_Mul:
+            sides = [of(factor) for factor in part.args]
+            return prod((over for over, _ in sides), start=space.one), sum((under for _, under in sides), start=Counter())
+        if part.is_Add:
+            sides = [of(term) for term in part.args]
+            common = functools.reduce(operator.or_, (under for _, under in sides))
+            terms = (_product(common - under, over) for over, under in sides)
+            return sum(terms, start=space.zero), common
+        if part.is_Pow and part.exp.is_Integer:
+            power, (over, under) = int(part.exp), of(part.base)
+            if power > 0:
+                return over**power, Counter({base: n * power for base, n in under.items()})
+            number, over = over.primitive()
+            return _product(under, space.one) ** -power * number**power, Counter({over: -power})
+        if powers := [power for power in expression.atoms(Pow) if generators[0] in power.exp.free_symbols]:
+            what = f"{generators[0]} is an exponent, in {min(powers, key=str)}"
+            raise InputError(f"{what}: no closed form over it; go through its whole numbers")
+        raise InputError(f"{expression} is not a polynomial in {generators[0]}")
+
+    return of(expression)
+
+
+def _product(bases: Counter[Any], start: Any) -> Any:
+    return prod((base**power for base, power in bases.items()), start=start)
+
+
+def _lowest(element: Any, letters: int) -> dict[tuple[int, ...], int]:
+    """The terms of a polynomial in whole numbers, without the letters and the positive number that they have in common.
+
+    The first generators are letters; the others are irrational numbers, which may be negative.
+    """
+    if not element:
+        return {}
+    lowest = [min(powers) if place < letters else 0 for place, powers in enumerate(zip(*element, strict=True))]
+    scale = lcm(*(int(number.denominator) for number in element.values()))
+    whole = {powers: int(number * scale) for powers, number in element.items()}
+    common = gcd(*whole.values())
+    return {tuple(map(operator.sub, powers, lowest)): number // common for powers, number in whole.items()}
+
+
+def _assembled(terms: dict[tuple[int, ...], int], symbols: list[Expr]) -> Expr:
     if not terms:
         return Integer(0)
-    return Poly.from_dict(terms, *symbols).as_expr() if symbols else terms[()]
+    return Poly.from_dict(terms, *symbols).as_expr() if symbols else Integer(terms[()])
 
 
 def _without_opaque(expression: Expr, x: Symbol) -> tuple[Expr, dict[Symbol, Expr]]:

@@ -118,6 +118,24 @@ def combined(left: Mapping[int, Fraction], right: Mapping[int, Fraction], factor
     return terms
 
 
+def slope_of_ratio(over: Expr, under: Expr, x: Symbol) -> Expr:
+    """What has the sign of the derivative of ``over / under``, which is positive: ``over' under - over under'``.
+
+    >>> from sympy.abc import x
+    >>> slope_of_ratio(3 * x + 2, x + 4, x), slope_of_ratio(x + 1 / x, x, x)
+    (10, -2/x)
+    """
+    first, second = powers(over, x), powers(under, x)
+    if first is None or second is None:
+        return over.diff(x) * under - over * under.diff(x)
+    terms: Powers = {}
+    for power, number in first.items():
+        for other, factor in second.items():
+            if power != other:
+                terms[power + other - 1] = terms.get(power + other - 1, Fraction(0)) + (power - other) * number * factor
+    return expression_of(terms, x)
+
+
 def is_exponential(expression: Expr, x: Symbol) -> bool:
     """Whether *x* stands in an exponent."""
     return any(x in power.exp.free_symbols for power in expression.atoms(Pow))

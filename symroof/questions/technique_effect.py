@@ -13,12 +13,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, cast
 
-from sympy import Expr, Integer, Rational, Symbol, cancel, ceiling, factor_terms, floor
+from sympy import Expr, Integer, Rational, Symbol, ceiling, factor_terms, floor
 from sympy.logic.boolalg import Boolean
 
 from symroof import symbols
 from symroof.algebra.piecewise import Piece
-from symroof.algebra.univariate import signed
+from symroof.algebra.polynomial import ratio
+from symroof.algebra.univariate import signed, slope_of_ratio
 from symroof.architectures.model import load_model
 from symroof.architectures.step import Step
 from symroof.errors import InputError
@@ -29,7 +30,7 @@ from symroof.questions.capacity import memory_of
 from symroof.questions.payoff import Payoff, counted, payoff
 from symroof.questions.technique_gain import PartCost, positive
 from symroof.roof.analysis import analyze
-from symroof.roof.costs import costs_of
+from symroof.roof.costs import costs_of, variable_of
 from symroof.symbols import Values, lookup, option_name, substitute
 from symroof.techniques.registry import chain, with_number
 from symroof.techniques.technique import Example, Technique
@@ -149,13 +150,13 @@ class Effect:
         where the variable counts.
         """
         found, whole = self.payoff, self.payoff.over.domain == "integer"
-        gain = found.before / found.after
-        points = {point for piece in gain.pieces for point in (piece.low, *_turns(piece, gain.x), piece.high) if point.is_finite}
+        slope = found.before.overlay(found.after, lambda before, after: slope_of_ratio(before, after, found.before.x))
+        points = {point for piece in slope.pieces for point in (piece.low, *_turns(piece, slope.x), piece.high) if point.is_finite}
         if whole:
             points = {near for point in points for near in (floor(point), ceiling(point))}
-        inside = [point for point in points if point > 0 and gain.low <= point <= gain.high]
+        inside = [point for point in points if point > 0 and slope.low <= point <= slope.high]
         if whole:
-            inside = [near for point in inside for near in self._fitting(point, gain.low, gain.high)]
+            inside = {near for point in inside for near in self._fitting(point, slope.low, slope.high)}
         return max(((found.speedup(point), point) for point in sorted(inside) or [Integer(1)]), key=lambda one: one[0])
 
     def _fitting(self, point: Expr, low: Expr, high: Expr) -> list[Expr]:
@@ -170,14 +171,9 @@ class Effect:
     def _fits(self, point: Expr) -> bool:
         symbol = lookup(self.example.over).symbol
         technique = with_number([self.technique(symbolic=False)], symbol, point)[0]
+        step = self.step(over=False)
         try:
-            if self.own:
-                technique.check(self.step(over=False))
-            else:
-                name = option_name(symbol)
-                inputs = {**SIZES, **self.example.inputs, name: int(point)}
-                step = getattr(load_model(self.example.model), self.example.phase)(**inputs).with_widths()
-                step.apply(*chain([self.example.before]), technique)
+            technique.check(step if self.own else fixed(step, self.example.over, point))
         except InputError:
             return False
         return True
@@ -231,23 +227,20 @@ class Effect:
     @property
     def point(self) -> str:
         """Where the numbers are told: the variable and its value."""
-        symbol = lookup(self.example.over).symbol
-        symbol = symbols.t if symbol == symbols.s and self.example.phase == "decode" else symbol
+        symbol = variable_of(self.step(over=False), self.example.over).symbol
         value = self.numbers[symbol]
         return f"{option_name(symbol)} {value if value.is_integer else f'{float(value):.4g}'}"
 
 
 def _turns(piece: Piece, x: Symbol) -> list[Expr]:
-    """Where the slope is zero inside a piece."""
-    return [] if piece.is_point else signed(piece.value.diff(x), x).roots(piece.low, piece.high)
+    """Where what the piece has for a value, a slope, is zero inside it."""
+    return [] if piece.is_point else signed(piece.value, x).roots(piece.low, piece.high)
 
 
 def fixed(step: Step, over: str, value: Expr) -> Step:
     """The step with a number for one of its variables."""
-    return replace(step, values={**step.values, lookup(over).symbol: value})
+    return replace(step, values={**step.values, variable_of(step, over).symbol: value})
 
 
 def _ratio(before: Expr, after: Expr) -> Expr:
-    if before == 0:
-        return Integer(1)
-    return factor_terms(cancel(after / before))
+    return ratio(after, before) if before != 0 else Integer(1)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sympy import Add, Expr, Mul, S, Symbol, cancel, factor_list, oo
+from sympy import Add, Expr, Mul, S, Symbol, oo
 from sympy.logic.boolalg import Boolean
 
 from symroof import symbols
-from symroof.algebra.polynomial import polynomial, sign
+from symroof.algebra.polynomial import open_factors, polynomial
 from symroof.algebra.signs import greater
 from symroof.errors import InputError
 from symroof.hardware.machine import SYMBOLIC, Machine
@@ -58,38 +57,28 @@ def positive(gain: Expr) -> Boolean | bool | None:
     x = letters[0]
     assert isinstance(x, Symbol)
     try:
-        whole = polynomial(gain, x).as_expr()
+        known, factors = open_factors(gain, x)
     except InputError:
         return None
-    known = sign(whole)
-    if known is not None:
+    if not factors:
         return known > 0
-    open_ = [part for part, _ in factor_list(whole)[1] if sign(part) is None]
-    within = _sign_within(whole, open_)
-    if within is not None:
-        return within
-    if len(open_) == 1:
-        return greater(open_[0] if _same_sign(whole, open_[0]) else -open_[0])
-    return greater(whole)
+    product = Mul(*(factor**power for factor, power in factors))
+    if all(power == 1 for _, power in factors) and (within := _sign_within(product)):
+        return known * within > 0
+    return greater(known * product)
 
 
-def _sign_within(whole: Expr, factors: Sequence[Expr]) -> bool | None:
-    """Whether it is positive for every value of its one letter that has a highest; None where that depends, or there are others."""
-    letters = set().union(*(part.free_symbols for part in factors))
+def _sign_within(product: Expr) -> int | None:
+    """Its sign for every value of its one letter that has a highest; None where that depends, or there are others."""
+    letters = product.free_symbols
     if len(letters) != 1:
         return None
     x = letters.pop()
     assert isinstance(x, Symbol)
     highest = VOCABULARY[x].highest
-    rest = cancel(whole / Mul(*factors))
-    if highest == oo or sign(rest) is None:
+    if highest == oo:
         return None
-    single = polynomial(Mul(*factors), x)
+    single = polynomial(product, x)
     if any(0 < root < highest for root in single.roots()):
         return None
-    return bool(single(highest / 2) * sign(rest) > 0)
-
-
-def _same_sign(whole: Expr, part: Expr) -> bool:
-    """Whether the rest of a product is positive."""
-    return sign(cancel(whole / part)) == 1
+    return 1 if single(highest / 2) > 0 else -1
