@@ -74,6 +74,7 @@ def analysis_record(analysis: Analysis) -> dict[str, Any]:
         "symbols": _symbols(analysis),
         "operators": [_operator(placed) for placed in analysis],
         "total": _total(analysis.total),
+        "devices": number(analysis.graph.devices),
         "memory": {name: number(value) for name, value in analysis.memory_exprs.items()}
         | {"capacity": _capacity(analysis), "fits": analysis.fits},
         **_energy(analysis),
