@@ -120,7 +120,12 @@ def prove(
 @click.argument("model")
 @with_options(PHASE, DEVICE, CEILINGS)
 @click.option("--for", "over", required=True, metavar="VARIABLE", help="bandwidth, peak, batch, seq_len, weight_bits, ...; or capacity.")
-@click.option("--target-time", type=Seconds(), metavar="TIME", help="Time a generated token (in prefill, the step) may take, as 20ms, 500us or 0.02 s.")
+@click.option(
+    "--target-time",
+    type=Seconds(),
+    metavar="TIME",
+    help="Time a generated token (in prefill, the step) may take, as 20ms, 500us or 0.02 s.",
+)
 @click.option("--target-rate", type=Positive(), metavar="RATE", help="Instead: tokens (decode) or sequences (prefill) per second.")
 @with_options(*SIZES, *WIDTHS, *CONVENTIONS, WITH)
 @reports

@@ -20,8 +20,8 @@ ROOFLINE, TIME, ENERGY = "roofline", "time per token", "energy"
 
 def draw_roofline(axes: Axes, found: Sequence[Series], effect: Effect) -> None:
     """Roofs and points before and after, with an arrow from one to the other."""
-    roofs = [one for one in found if one.panel == ROOFLINE and one.name.startswith("roof")]
-    spots = [one for one in found if one.panel == ROOFLINE and not one.name.startswith("roof")]
+    roofs = [one for one in found if one.panel == ROOFLINE and one.roof]
+    spots = [one for one in found if one.panel == ROOFLINE and not one.roof]
     every = [float(one.x[0]) for one in (*roofs, *spots)]  # pyright: ignore[reportArgumentType]
     left, right = min(every) / 4, max(*every, 100 * min(every)) * 8
     drawn: set[tuple[float, float]] = set()
@@ -30,7 +30,7 @@ def draw_roofline(axes: Axes, found: Sequence[Series], effect: Effect) -> None:
         if (peak, slope) in drawn:
             continue
         drawn.add((peak, slope))
-        after = roof.name.startswith(f"roof {AFTER}")
+        after = roof.side == AFTER
         color, line = (COLORS[1], LINES[1]) if after else ("0.3", LINES[0])
         ridge = peak / slope
         axes.plot(
@@ -49,13 +49,13 @@ def draw_roofline(axes: Axes, found: Sequence[Series], effect: Effect) -> None:
         side = "left" if after or leftish else "right"
         axes.annotate(words, (ridge, peak), textcoords="offset points", fontsize=6.5, color=color, ha=side, **place)
     for spot in spots:
-        after = spot.name.startswith(AFTER)
+        after = spot.side == AFTER
         x, y = float(spot.x[0]), spot.values[0]  # pyright: ignore[reportArgumentType]
         color, marker = (COLORS[1], "s") if after else (COLORS[0], "o")
         words = f"{spot.name}: {x:.4g} FLOP/byte, {y / 1e12:.4g} TFLOP/s"
-        size = 4 if "," in spot.name else 6
+        size = 6 if spot.name == spot.side else 4
         axes.plot([x], [y], marker=marker, color=color, linestyle="none", markersize=size, zorder=4, gid=spot.name, label=words)
-    ends = [(float(one.x[0]), one.values[0]) for one in spots if one.name in (BEFORE, AFTER)]  # pyright: ignore[reportArgumentType]
+    ends = [(float(one.x[0]), one.values[0]) for one in spots if one.name == one.side]  # pyright: ignore[reportArgumentType]
     if len(ends) == 2 and ends[0] != ends[1]:
         axes.annotate(
             "", ends[1], ends[0], arrowprops={"arrowstyle": "->", "color": "0.35", "shrinkA": 4, "shrinkB": 4, "lw": 0.9}, zorder=3

@@ -9,7 +9,7 @@ from sympy import Expr
 
 from symroof.present.report import Report
 from symroof.present.tabular import Column, Table, number
-from symroof.questions.comparison import UNCHANGED, Variant
+from symroof.questions.comparison import Variant
 
 
 def comparison_report(variants: Sequence[Variant], over: str) -> Report:
@@ -53,7 +53,7 @@ def comparison_report(variants: Sequence[Variant], over: str) -> Report:
     shared = [line for line in dict.fromkeys(said) if all(line in one.analysis.statements for one in variants)]
     own = [f"{one.name}: {line}" for one in variants for line in one.analysis.statements if line not in shared]
     title = f"{step.model} on {device.title if device else 'any device'}, {options.phase}, {given}"
-    several = any("-parallel" in one.name for one in variants)
+    several = any(one.analysis.graph.devices != 1 for one in variants)
     share = ("FLOPs, traffic and memory are those of one device",) if several else ()
     whole = Table(title, columns, rows, (*reasons, *share, *shared, *own))
     return Report((whole, *_crossover_table(variants, over)), record=lambda: comparison_record(variants, over))
@@ -84,7 +84,7 @@ def comparison_record(variants: Sequence[Variant], over: str) -> dict[str, Any]:
         "over": over,
         "variants": [
             {
-                "techniques": [] if one.name == UNCHANGED else one.name.split(),
+                "techniques": list(one.analysis.step.techniques),
                 "time": _known(one.analysis.total.time_expr),
                 "time_per_token": _known(one.time_per_token),
                 "flops": _known(one.analysis.total.flop_count),

@@ -23,6 +23,8 @@ class Series:
     x_name, x_unit : what runs along it; the unit is empty where x counts or names something.
     quantity, unit : what is drawn.
     x, y : points; x may be text, y is a number or an exact expression.
+    side : in a figure of before and after, which of them it belongs to.
+    roof : whether it is a roof, its ridge as x, peak and slope as y.
 
     >>> Series("decode", "W4", "batch", "", "time", "s", (1, 2), (0.5, 0.75)).points
     ((1, 0.5), (2, 0.75))
@@ -36,6 +38,8 @@ class Series:
     unit: str
     x: tuple[Number | str, ...]
     y: tuple[Number, ...]
+    side: str = ""
+    roof: bool = False
 
     @property
     def points(self) -> tuple[tuple[Number | str, Number], ...]:

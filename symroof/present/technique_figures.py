@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from textwrap import wrap
 from typing import TYPE_CHECKING
@@ -188,9 +188,9 @@ def _roofline(name: str, analysis: Analysis, part: str) -> list[Series]:
     for level, slope in slopes.items():
         suffix = "" if level is deciding else f", {level}"
         ridge = peak / slope
-        found.append(_series(ROOFLINE, f"roof {name}{suffix}", (ridge, ridge), (peak, slope)))
+        found.append(replace(_series(ROOFLINE, f"roof {name}{suffix}", (ridge, ridge), (peak, slope)), side=name, roof=True))
         if flops != 0:
-            found.append(_series(ROOFLINE, f"{name}{suffix}", (flops / moved[level],), (flops / seconds,)))
+            found.append(replace(_series(ROOFLINE, f"{name}{suffix}", (flops / moved[level],), (flops / seconds,)), side=name))
     return found
 
 

@@ -153,18 +153,20 @@ def generation(
         substitute(in_letters, {symbols.S: Integer(prompt), symbols.n: Integer(tokens)}),
         in_letters,
         (
-            *_both(before.step.statements, decode.statements),
+            *_both(before.step, decode),
             "prefill reads the S tokens of the prompt and gives the first; decode step i of n - 1 has a context of S + i tokens",
             *where,
         ),
     )
 
 
-def _both(prefill: Sequence[str], decode: Sequence[str]) -> Iterator[str]:
-    """The statements of both phases; what holds for one says which."""
-    for line in dict.fromkeys((*prefill, *decode)):
-        phase = "" if line in prefill and line in decode else "prefill: " if line in prefill else "decode: "
-        yield line if line.startswith(phase) else f"{phase}{line}"
+def _both(prefill: Step, decode: Step) -> Iterator[str]:
+    """The statements of both phases; what holds for one says which, but for the convention that is the phase's own."""
+    said = {one.text for one in (*prefill.symbolic.conventions, *decode.symbolic.conventions) if one.key == "phase"}
+    for line in dict.fromkeys((*prefill.statements, *decode.statements)):
+        shared = line in said or (line in prefill.statements and line in decode.statements)
+        phase = "prefill" if line in prefill.statements else "decode"
+        yield line if shared else f"{phase}: {line}"
 
 
 def _times(model: Model, decode: Step, device: Device, techniques: Sequence[Technique], ceilings: str) -> Piecewise:
