@@ -31,6 +31,22 @@ class Formula:
         return str(compact(self.expression))
 
 
+@dataclass(frozen=True)
+class Words:
+    """A cell of text with formulas in it, each shown as one.
+
+    >>> from symroof.symbols import n_p
+    >>> cell = Words((Formula(n_p > 1), " (memory alone)"))
+    >>> print(cell, Table("", (Column("pays"),), ((cell,),)).markdown().splitlines()[-1])
+    n_p > 1 (memory alone) | $n_{p} > 1$ (memory alone) |
+    """
+
+    parts: tuple[object, ...]
+
+    def __str__(self) -> str:
+        return "".join(map(str, self.parts))
+
+
 def compact(expression: Basic) -> Basic:
     """A sum with its common number in front: ``(b + d)/8`` rather than ``b/8 + d/8``.
 
@@ -106,8 +122,9 @@ class Table:
 
     def _cells(self, rows: tuple[tuple[Any, ...], ...], text: Callable[[str], str], math: Callable[[Formula], str]) -> list[list[str]]:
         def cell(column: Column, value: Any) -> str:
-            if isinstance(value, Formula):
-                return math(value)
+            if isinstance(value, Formula | Words):
+                parts = value.parts if isinstance(value, Words) else (value,)
+                return "".join(math(part) if isinstance(part, Formula) else text(str(part)) for part in parts)
             if column.numeric and value is not None and not isinstance(value, str):
                 return text(si(value) if column.prefixed else f"{float(value):.4g}")
             return text("" if value is None else str(value))
@@ -179,7 +196,7 @@ class Table:
         context = context or {}
 
         def plain(value: Any) -> Any:
-            return str(value) if isinstance(value, Formula | str) or value is None else number(value)
+            return str(value) if isinstance(value, Formula | Words | str) or value is None else number(value)
 
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
@@ -190,13 +207,13 @@ class Table:
 
     def records(self) -> list[dict[str, Any]]:
         """The rows as records for JSON, values unrounded."""
-        return [
-            {
-                column.key: number(value) if column.numeric and value is not None else str(value) if isinstance(value, Formula) else value
-                for column, value in zip(self.columns, row, strict=True)
-            }
-            for row in self.rows
-        ]
+
+        def plain(column: Column, value: Any) -> Any:
+            if isinstance(value, Formula | Words):
+                return str(value)
+            return number(value) if column.numeric and value is not None else value
+
+        return [{column.key: plain(column, value) for column, value in zip(self.columns, row, strict=True)} for row in self.rows]
 
     def __rich__(self):
         from rich import box

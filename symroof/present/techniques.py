@@ -10,7 +10,7 @@ from sympy.logic.boolalg import Boolean
 
 from symroof.operators.tensor import Level
 from symroof.present.report import Report
-from symroof.present.tabular import Column, Formula, Table, si
+from symroof.present.tabular import Column, Formula, Table, Words, si
 from symroof.questions.technique_effect import Effect, effect_of
 from symroof.symbols import VOCABULARY, option_name, substitute
 from symroof.techniques.registry import family_of, names, technique_class
@@ -94,7 +94,9 @@ def effect_row(name: str) -> tuple[object, ...]:
     """The cells of a technique under EFFECT, every one derived from the rewrite."""
     effect = effect_of(technique_class(name))
     roofs = effect.roofs
-    further = "; ".join(f"{level}: {factor(effect, value)} byte" for level, value in effect.further.items())
+    further = [(f"{level}: ", factor(effect, value), " byte") for level, value in effect.further.items()]
+    others = [*_ceilings(effect), *further]
+    memory_bound = condition(effect, effect.memory_bound, effect.memory_gain)
     best, at = effect.best
     over = option_name(VOCABULARY[effect.payoff.over.symbol].symbol)
     return (
@@ -102,11 +104,9 @@ def effect_row(name: str) -> tuple[object, ...]:
         factor(effect, effect.flop_factor),
         factor(effect, effect.byte_factor),
         _number(effect.memory_factor),
-        "; ".join(part for part in (_ceilings(effect), further) if part) or "-",
+        Words(tuple(part for place, told in enumerate(others) for part in (*(["; "] if place else []), *told))) if others else "-",
         roofs[0] if roofs[0] == roofs[1] else f"{roofs[0] or '-'} → {roofs[1] or '-'}",
-        f"{condition(effect, effect.memory_bound, effect.memory_gain)}" + " (memory alone)"
-        if effect.further
-        else condition(effect, effect.memory_bound, effect.memory_gain),
+        Words((memory_bound, " (memory alone)")) if effect.further else memory_bound,
         condition(effect, effect.compute_bound, effect.compute_gain),
         effect.payoff.sentence,
         f"x {float(best):.4g} at {over} {float(at):.4g}" + _shown(effect),
@@ -125,16 +125,17 @@ def _shown(effect: Effect) -> str:
     return f"; x {float(effect.payoff.speedup(effect.at)):.4g} at {effect.point}"
 
 
-def _ceilings(effect: Effect) -> str:
+def _ceilings(effect: Effect) -> list[tuple[object, ...]]:
+    """What changes on the ceilings, each as words and formulas."""
     ceilings = effect.step(over=True).apply(effect.technique(symbolic=True)).symbolic.ceilings
-    told = [f"peak x {ceilings.compute}"] if ceilings.compute != 1 else []
+    told: list[tuple[object, ...]] = [("peak x ", Formula(ceilings.compute))] if ceilings.compute != 1 else []
     factors = {level: factor for level, factor in ceilings.levels.items() if factor != 1}
     if told and len(factors) == len(Level) and {*factors.values()} == {ceilings.compute}:
-        told = [f"every ceiling x {ceilings.compute}"]
+        told = [("every ceiling x ", Formula(ceilings.compute))]
     else:
-        told += [f"{level} bandwidth x {factor}" for level, factor in factors.items()]
-    told += [f"+ {ceilings.launch} per operator"] if ceilings.launch != 0 else []
-    return "; ".join([*told, *([] if ceilings.overlap else ["sum, not maximum"])])
+        told += [(f"{level} bandwidth x ", Formula(factor)) for level, factor in factors.items()]
+    told += [("+ ", Formula(ceilings.launch), " per operator")] if ceilings.launch != 0 else []
+    return told if ceilings.overlap else [*told, ("sum, not maximum",)]
 
 
 LONGEST = 100

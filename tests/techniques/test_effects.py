@@ -35,6 +35,8 @@ def test_a_technique_is_whole_and_does_what_is_said(name: str) -> None:
 def the_docs_say_what_the_rewrite_does(name: str) -> None:
     row = next(line for line in effect_table([name]).markdown().splitlines() if line.startswith(f"| {name} |"))
     assert row in PAGE, "run: symroof techniques --effects --format markdown, and put it into docs/techniques.md"
+    words = re.sub(r"\$[^$]*\$", "", row)
+    assert not re.search(r"\\\*|\w/\w|\b[a-zA-Z]+_[a-zA-Z]\b", words), "formulas are typeset, words are not"
 
 
 def test_the_docs_table_has_every_technique_once() -> None:
