@@ -124,7 +124,7 @@ def prove(
     "--target-time",
     type=Seconds(),
     metavar="TIME",
-    help="Time a generated token (in prefill, the step) may take, as 20ms, 500us or 0.02 s.",
+    help="Time a generated token, or a prefill step, may take, as 20ms or 0.02.",
 )
 @click.option("--target-rate", type=Positive(), metavar="RATE", help="Instead: tokens (decode) or sequences (prefill) per second.")
 @with_options(*SIZES, *WIDTHS, *CONVENTIONS, WITH)
