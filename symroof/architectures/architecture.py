@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from sympy import Expr, Integer, Symbol
@@ -42,13 +42,16 @@ class BlockBuilder:
         self.operators.append(operator.prefixed(self.prefix) if self.prefix else operator)
         return operator.result
 
-    def block(self, name: str) -> Block:
-        """What was recorded, as an end of the model."""
+    def block(self, name: str, into: Tensor | None = None) -> Block:
+        """What was recorded, as an end of the model; the last operator writes *into* a tensor that is there."""
+        if into is not None:
+            last = self.operators.pop()
+            self.operators.append(replace(last, writes=(replace(last.written, tensor=into),)))
         return Block(name, tuple(self.operators))
 
-    def layers(self, kind: str = "layer") -> Block:
+    def layers(self, kind: str = "layer", into: Tensor | None = None) -> Block:
         """What was recorded, as the layers of a kind."""
-        return Block(kind, tuple(self.operators), symbols.LAYERS[kind], role=BlockRole.LAYER, kind=kind)
+        return replace(self.block(kind, into), count=symbols.LAYERS[kind], role=BlockRole.LAYER, kind=kind)
 
 
 @dataclass(frozen=True)

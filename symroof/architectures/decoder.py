@@ -11,7 +11,6 @@ from symroof import symbols
 from symroof.architectures.architecture import Architecture, BlockBuilder, residual_stream
 from symroof.architectures.options import Options
 from symroof.architectures.parts.attention import Attention
-from symroof.architectures.parts.ends import lm_head
 from symroof.architectures.parts.latent import LatentAttention
 from symroof.architectures.parts.mlp import Experts
 from symroof.architectures.parts.part import Part
@@ -21,7 +20,7 @@ from symroof.operators.attention import block_rows
 from symroof.operators.block import Block
 from symroof.operators.elementwise import add, elementwise
 from symroof.operators.facts import Parameter, Role
-from symroof.operators.linear import embedding
+from symroof.operators.linear import embedding, linear
 from symroof.operators.norm import Norm, norm
 from symroof.operators.operator import Operator
 from symroof.operators.state_space import convolved
@@ -56,6 +55,7 @@ class Norms:
     ----------
     style, weight, bias : of every norm, the final one included.
     before, after : whether a norm stands before each half of a layer, and on what the half gives.
+    behind : whether one stands on the sum of the half and its input.
     """
 
     style: Norm
@@ -63,6 +63,7 @@ class Norms:
     bias: bool = False
     before: bool = True
     after: bool = False
+    behind: bool = False
 
     def __call__(self, name: str, x: Tensor) -> Operator:
         """The norm of that name."""
@@ -84,6 +85,7 @@ class Decoder(Architecture):
     embedding_norm : whether a norm follows the embedding.
     scaled : where a multiplier stands: "embedding", "residual", "logits".
     final_softcap : whether ``c tanh(logit / c)`` bounds the logits.
+    final_norm : whether a norm follows the layers.
     """
 
     layers: tuple[Layer, ...]
@@ -96,6 +98,7 @@ class Decoder(Architecture):
     embedding_norm: bool = False
     scaled: frozenset[str] = frozenset()
     final_softcap: bool = False
+    final_norm: bool = True
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -103,9 +106,7 @@ class Decoder(Architecture):
         return tuple(part for layer in self.layers for part in (layer.mixer, layer.mlp) if part is not None)
 
     def axes(self) -> dict[str, Expr]:
-        sizes: dict[str, Expr] = {"d": symbols.d, "v": symbols.v}
-        if self.positions:
-            sizes["m"] = symbols.m
+        sizes: dict[str, Expr] = {"d": symbols.d, "d_t": symbols.d_t, "v": symbols.v, "m": symbols.m}
         for part in self.parts:
             sizes |= part.axes()
         return sizes
@@ -130,35 +131,36 @@ class Decoder(Architecture):
         return defined
 
     def blocks(self, space: Space, options: Options) -> tuple[Block, ...]:
-        table = Tensor("embedding.weight", axes_of("v d"), Storage.WEIGHT, space, parameter=Parameter.TABLE)
+        table = Tensor("embedding.weight", ("v", self._features), Storage.WEIGHT, space, parameter=Parameter.TABLE)
         x = residual_stream(space)
         return (
-            self._entry(space, table, x).block("embedding"),
-            *(self._layer(layer, space, x, options) for layer in self.layers),
-            self._head(table, x).block("head"),
+            self._entry(table, x),
+            *(self._layer(layer, x, options) for layer in self.layers),
+            self._head(table, x),
         )
 
-    def _entry(self, space: Space, table: Tensor, x: Tensor) -> BlockBuilder:
+    @property
+    def _features(self) -> str:
+        """The axis of the token embedding."""
+        return "d_t" if symbols.d_t in self.dimensions else "d"
+
+    def _entry(self, table: Tensor, x: Tensor) -> Block:
         record = BlockBuilder()
-        more = [self.positions, "embedding" in self.scaled, self.embedding_norm]
+        rows = record(embedding("embedding", table, axes_of(f"b s {self._features}")))
+        if self._features != "d":
+            rows = record(linear("project_in", "b s d_t, d_t d -> b s d", rows))
+        if self.positions:
+            places = Tensor("position_embedding.weight", axes_of("m d"), Storage.WEIGHT, x.space, parameter=Parameter.TABLE)
+            rows = record(add("embedding_add", rows, record(embedding("position_embedding", places, x.axes))))
+        if "embedding" in self.scaled:
+            rows = record(elementwise("embedding_scale", (rows,), x.axes, 1, role=Role.SCALE, linear_in=1))
+        if self.embedding_norm:
+            record(self.norms("embedding_norm", rows))
+        return record.block("embedding", x)
 
-        def last() -> Tensor | None:
-            return None if any(more) else x
-
-        rows = record(embedding("embedding", table, axes_of("b s d"), into=last()))
-        if more.pop(0):
-            places = Tensor("position_embedding.weight", axes_of("m d"), Storage.WEIGHT, space, parameter=Parameter.TABLE)
-            placed = record(embedding("position_embedding", places, axes_of("b s d")))
-            rows = record(add("embedding_add", rows, placed, into=last()))
-        if more.pop(0):
-            rows = record(elementwise("embedding_scale", (rows,), rows.axes, 1, into=last(), role=Role.SCALE, linear_in=1))
-        if more.pop(0):
-            record(norm("embedding_norm", rows, self.norms.style, weight=self.norms.weight, bias=self.norms.bias, into=x))
-        return record
-
-    def _layer(self, layer: Layer, space: Space, x: Tensor, options: Options) -> Block:
+    def _layer(self, layer: Layer, x: Tensor, options: Options) -> Block:
         record = BlockBuilder(f"{layer.kind}." if len(self.layers) > 1 else "")
-        context = space.windowed(symbols.t_w) if layer.window else space
+        context = x.space.windowed(symbols.t_w) if layer.window else x.space
         halves: list[tuple[str, Part]] = []
         if layer.mixer is not None:
             halves.append(("attn" if isinstance(layer.mixer, Attention | LatentAttention) else "mixer", layer.mixer))
@@ -166,7 +168,7 @@ class Decoder(Architecture):
             halves.append(("mlp", layer.mlp))
         arrange = self._side_by_side if self.parallel else self._in_turn
         arrange(record, halves, x, context, options)
-        return record.layers(layer.kind)
+        return record.layers(layer.kind, x)
 
     def _in_turn(self, record: BlockBuilder, halves: list[tuple[str, Part]], x: Tensor, space: Space, options: Options) -> None:
         stream = x
@@ -175,11 +177,10 @@ class Decoder(Architecture):
             given = part(record, inside, space, options)
             if self.norms.after:
                 given = record(self.norms(f"{name}_post_norm", given))
-            into = x if name == halves[-1][0] else None
-            if "residual" in self.scaled:
-                stream = record(elementwise(f"{name}_add", (stream, given), x.axes, 2, into=into, role=Role.ADD, linear_in=2))
-            else:
-                stream = record(add(f"{name}_add", stream, given, into=into))
+            flops = 2 if "residual" in self.scaled else 1
+            stream = record(elementwise(f"{name}_add", (stream, given), x.axes, flops, role=Role.ADD, linear_in=2))
+            if self.norms.behind:
+                stream = record(self.norms(f"{name}_norm", stream))
 
     def _side_by_side(self, record: BlockBuilder, halves: list[tuple[str, Part]], x: Tensor, space: Space, options: Options) -> None:
         given: list[Tensor] = []
@@ -189,17 +190,20 @@ class Decoder(Architecture):
                 inside = record(self.norms(f"{name}_norm", x))
             given.append(part(record, inside, space, options))
         both = record(add("attn_add", *given))
-        record(add("mlp_add", both, x, into=x))
+        record(add("mlp_add", both, x))
 
-    def _head(self, table: Tensor, x: Tensor) -> BlockBuilder:
+    def _head(self, table: Tensor, x: Tensor) -> Block:
         record = BlockBuilder()
-        final = record(self.norms("final_norm", x))
-        logits = lm_head(record, final, tied_to=table if self.tied else None, bias=self.head_bias)
+        final, features = record(self.norms("final_norm", x)) if self.final_norm else x, self._features
+        if features != "d":
+            final = record(linear("project_out", "b s d, d d_t -> b s d_t", final))
+        spec, weight = f"b u {features}, v {features} -> b u v", table if self.tied else None
+        logits = record(linear("lm_head", spec, final, weight=weight, bias=self.head_bias, role=Role.HEAD))
         if "logits" in self.scaled:
             logits = record(elementwise("logits_scale", (logits,), logits.axes, 1, role=Role.SCALE, linear_in=1))
         if self.final_softcap:
             record(elementwise("logits_softcap", (logits,), logits.axes, FINAL_SOFTCAP_FLOPS))
-        return record
+        return record.block("head")
 
     @property
     def routed(self) -> bool:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-from sympy import Min, Mul
+from sympy import Expr, Min, Mul
 
 from symroof.operators.facts import Kind
 from symroof.operators.tensor import Access, Level, Storage
@@ -53,8 +53,8 @@ def _read(operator: Operator, operand: Access, other: Access) -> Access:
     extent /= Mul(*(sizes[axis] for axis in own & EXPERTS - axes))
     if operand.tensor.storage is Storage.WEIGHT:  # it is read anew in every pass, for the rows of that pass alone
         extent /= operator.passes
-    number = extent.is_number and operator.tile.is_number
-    tiles = extent / Min(extent, operator.tile, evaluate=number)  # in letters, which is less is asked for nothing
+    tile = cast(Expr, operator.tile)
+    tiles = extent / Min(extent, tile, evaluate=extent.is_number and tile.is_number)  # in letters, which is less is asked for nothing
     if (operand.level or operand.tensor.level) is Level.CHIP:  # it lives there, so that its first read is one of them
         tiles -= 1
     return replace(operand, repeats=operand.repeats * tiles, level=Level.CHIP)

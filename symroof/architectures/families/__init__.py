@@ -6,13 +6,12 @@ from symroof.architectures.families.dense import GATED_MLP
 from symroof.architectures.families.dit import DiT
 from symroof.architectures.families.family import DecoderFamily
 from symroof.architectures.families.gpt import PLAIN_MLP
-from symroof.architectures.families.opt import OPT
 from symroof.architectures.families.recurrent import RECURRENT
 from symroof.architectures.families.sparse import SPARSE
 from symroof.architectures.families.vision import VisionTransformer
 
-Family = DecoderFamily | type[OPT | VisionTransformer | DiT]
-FAMILIES: tuple[Family, ...] = (*GATED_MLP, *PLAIN_MLP, OPT, *SPARSE, *RECURRENT, VisionTransformer, DiT)
+Family = DecoderFamily | type[VisionTransformer | DiT]
+FAMILIES: tuple[Family, ...] = (*GATED_MLP, *PLAIN_MLP, *SPARSE, *RECURRENT, VisionTransformer, DiT)
 
 MODEL_TYPES_OF = {
     "gemma3": ("gemma3_text",),

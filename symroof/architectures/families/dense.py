@@ -8,7 +8,7 @@ from sympy import Symbol
 
 from symroof import symbols
 from symroof.architectures.decoder import Norms
-from symroof.architectures.families.family import LAYER_NORM, DecoderFamily
+from symroof.architectures.families.family import LAYER_NORM, DecoderFamily, at_most
 from symroof.architectures.families.layouts import LAYER_TYPES, last_of_each, used_windows, windowed
 from symroof.architectures.families.recipes import TIED, WITH_BIAS, activation, attention, capped, flag, mlp, when
 from symroof.architectures.fields import Fields
@@ -246,7 +246,7 @@ GATED_MLP = (
         {"full": chatglm_attention, "dense": mlp(width="ffn_hidden_size", activation="silu", bias=flag("add_bias_linear", False))},
         layers=("num_layers",),
         vocabulary="padded_vocab_size",
-        positions=("seq_length",),
+        positions=at_most("seq_length"),
         only_understood={
             "rmsnorm": (True, "the published models use RMSNorm"),
             "post_layer_norm": (True, "a norm follows the last layer"),

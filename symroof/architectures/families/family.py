@@ -25,12 +25,33 @@ LayerRule = Callable[[Fields, int], Sequence[str]]
 """From a config and its number of layers to the name of one part per layer; "" where the layer has none."""
 
 
+PositionRule = Callable[[Fields], tuple[int | None, int | None]]
+"""From a config to the longest sequence, and to the rows of the embedding of positions; None where it does not say or has none."""
+
+
+def at_most(*names: str) -> PositionRule:
+    """The longest sequence, under one of these names, if there are any."""
+    return lambda fields: (fields.size(fields.named(*names), None) if names else None, None)
+
+
+def learned(*names: str, absent: int | None = None, beside: int = 0) -> PositionRule:
+    """A row per position, and so many beside."""
+
+    def rule(fields: Fields) -> tuple[int, int]:
+        name = fields.named(*names)
+        count = fields.size(name) if absent is None else fields.size(name, absent)
+        return count, count + beside
+
+    return rule
+
+
 def only(part: str) -> LayerRule:
     """Every layer has this part."""
     return lambda fields, count: [part] * count
 
 
 FULL, DENSE = only("full"), only("dense")
+MAX_POSITIONS = at_most("max_position_embeddings")
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,8 +71,9 @@ class DecoderFamily:
     ignored : fields that leave FLOPs and bytes alone, beside the common ones.
     only_understood : fields that may have one value alone, and why.
     window : what an absent ``sliding_window`` means; None where no layer has one unless the config says how wide.
-    hidden, layers, vocabulary, positions : the spellings of these sizes; *positions* may be empty.
-    learned_positions : whether there is an embedding of positions, which makes their number a size.
+    hidden, layers, vocabulary : the spellings of these sizes.
+    embedded : the field of the width of the token embedding, where it may be another than the hidden size.
+    positions : the longest sequence, and the rows of the embedding of positions, if there is one.
     """
 
     family: str
@@ -67,8 +89,8 @@ class DecoderFamily:
     hidden: tuple[str, ...] = ("hidden_size",)
     layers: tuple[str, ...] = ("num_hidden_layers",)
     vocabulary: str = "vocab_size"
-    positions: tuple[str, ...] = ("max_position_embeddings",)
-    learned_positions: bool = False
+    embedded: str = ""
+    positions: PositionRule = MAX_POSITIONS
 
     generative: ClassVar[bool] = True
 
@@ -89,10 +111,11 @@ class DecoderFamily:
         for name, (value, reason) in self.only_understood.items():
             fields.fixed(name, value, reason)
         hidden = fields.size(fields.named(*self.hidden))
+        embedded = fields.size(self.embedded, hidden) if self.embedded else hidden
         count = fields.layers(fields.named(*self.layers))
         mixers, mlps = self.mixers(fields, count), self.mlps(fields, count)
         parts: dict[str, Part] = {}
-        sizes: dict[Symbol, int] = {symbols.d: hidden}
+        sizes: dict[Symbol, int] = {symbols.d: hidden} | ({symbols.d_t: embedded} if embedded != hidden else {})
         for names, more in ((mixers, {symbols.v: fields.size(self.vocabulary)}), (mlps, self._window(fields, mixers))):
             for name in filter(None, dict.fromkeys(names)):
                 reader = self.parts["full" if name == "sliding" and name not in self.parts else name]
@@ -102,12 +125,11 @@ class DecoderFamily:
         for name in self.parts.keys() - parts.keys():
             with suppress(ConfigError):  # no layer has the part: its fields are understood, whatever they say
                 self.parts[name](fields, hidden)
-        rows = self._positions(fields)
-        learned: dict[str, Any] = {"positions": True} if self.learned_positions else {}
-        sizes |= {symbols.m: rows} if rows and self.learned_positions else {}
+        longest, rows = self.positions(fields)
         counts, layers = stack(mixers, mlps, parts)
-        known = resolved(fields, {"tied": flag("tie_word_embeddings", False)} | dict(self.attributes)) | learned
-        return Decoder(sizes | dict(counts), rows, layers, self.norms, family=self.family, **known)
+        known: dict[str, Any] = resolved(fields, {"tied": flag("tie_word_embeddings", False), **self.attributes})
+        sizes |= dict(counts) | ({symbols.m: rows} if rows else {})
+        return Decoder(sizes, longest, layers, family=self.family, **{"norms": self.norms, "positions": rows is not None} | known)
 
     def _window(self, fields: Fields, mixers: Sequence[str]) -> dict[Symbol, int]:
         if self.window is None and "sliding" not in mixers:
@@ -118,12 +140,6 @@ class DecoderFamily:
         if width is None:
             raise fields.error("layer_types holds 'sliding_attention', but sliding_window is missing")
         return {symbols.W: width}
-
-    def _positions(self, fields: Fields) -> int | None:
-        if not self.positions:
-            return None
-        name = fields.named(*self.positions)
-        return fields.size(name) if self.learned_positions else fields.size(name, None)
 
 
 def stack(mixers: Sequence[str], mlps: Sequence[str], parts: Mapping[str, Part]) -> tuple[Mapping[Symbol, int], tuple[Layer, ...]]:

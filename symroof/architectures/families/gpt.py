@@ -1,4 +1,4 @@
-"""Decoders with a plain MLP: the GPTs, BLOOM, Falcon, StarCoder2."""
+"""Decoders with a plain MLP: the GPTs, BLOOM, Falcon, OPT, StarCoder2."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from typing import Any
 from sympy import Symbol
 
 from symroof import symbols
+from symroof.architectures.decoder import Norms
 from symroof.architectures.families.dense import SIDE_BY_SIDE
-from symroof.architectures.families.family import LAYER_NORM, DecoderFamily
+from symroof.architectures.families.family import LAYER_NORM, DecoderFamily, at_most, learned
 from symroof.architectures.families.layouts import windowed
 from symroof.architectures.families.recipes import TIED, PartReader, activation, attention, biased, flag, mlp, resolved
 from symroof.architectures.fields import Fields
 from symroof.architectures.parts.attention import Attention
 from symroof.architectures.parts.part import Part
+from symroof.operators.norm import Norm
 
 GPT_ACTIVATION = activation("gelu_new", "activation_function")
 HIDDEN, HEADS, LAYERS = ("n_embd", "hidden_size"), ("n_head", "num_attention_heads"), ("n_layer", "num_hidden_layers")
@@ -72,6 +74,16 @@ def _falcon_shared_norm(fields: Fields) -> bool:
     return norms == 1
 
 
+def opt_norms(fields: Fields) -> Norms:
+    """Before each half of a layer, or on its sum."""
+    before, learned = fields.flag("do_layer_norm_before", True), fields.flag("layer_norm_elementwise_affine", True)
+    return Norms(Norm.LAYER, weight=learned, bias=learned, before=before, behind=not before)
+
+
+def _opt_final_norm(fields: Fields) -> bool:
+    return opt_norms(fields).before and not fields.flag("_remove_final_layer_norm", False)
+
+
 PLAIN_MLP = (
     DecoderFamily(
         "gpt2",
@@ -79,8 +91,7 @@ PLAIN_MLP = (
         {"full": gpt_attention(), "dense": mlp(width="n_inner", times=4, activation=GPT_ACTIVATION, gated=False, bias=True)},
         hidden=HIDDEN,
         layers=LAYERS,
-        positions=ROWS,
-        learned_positions=True,
+        positions=learned(*ROWS),
         norms=LAYER_NORM,
         attributes={"tied": TIED},
         ignored=GPT_IGNORED,
@@ -100,8 +111,7 @@ PLAIN_MLP = (
         },
         hidden=HIDDEN,
         layers=LAYERS,
-        positions=ROWS,
-        learned_positions=True,
+        positions=learned(*ROWS),
         norms=LAYER_NORM,
         attributes={"tied": TIED},
         ignored=(
@@ -119,7 +129,7 @@ PLAIN_MLP = (
         },
         hidden=HIDDEN,
         layers=LAYERS,
-        positions=ROWS,
+        positions=at_most(*ROWS),
         norms=LAYER_NORM,
         attributes={"head_bias": True, **SIDE_BY_SIDE},
         ignored=(*GPT_IGNORED, "rotary"),
@@ -143,7 +153,7 @@ PLAIN_MLP = (
         },
         hidden=("hidden_size", "n_embed"),
         layers=LAYERS,
-        positions=(),
+        positions=at_most(),
         norms=LAYER_NORM,
         attributes={"tied": TIED, "embedding_norm": True},
         ignored=(
@@ -176,6 +186,23 @@ PLAIN_MLP = (
         norms=LAYER_NORM,
         attributes={"tied": TIED, "parallel": flag("parallel_attn", True), "shared_norm": _falcon_shared_norm},
         ignored=("ff_factor", "apply_residual_connection_post_layernorm"),
+    ),
+    DecoderFamily(
+        "opt",
+        "Zhang et al. (2022), arXiv:2205.01068; Transformers' OPTConfig; opt-350m has its norms behind and projects a narrower embedding",
+        {
+            "full": gpt_attention(hidden_size=("hidden_size",), heads=("num_attention_heads",), **biased("enable_bias", True)),
+            "dense": mlp(
+                width="ffn_dim",
+                activation=activation("relu", "activation_function"),
+                gated=False,
+                bias=flag("enable_bias", True),
+            ),
+        },
+        embedded="word_embed_proj_dim",
+        positions=learned("max_position_embeddings", absent=2048, beside=2),  # the padding index takes two rows
+        attributes={"tied": TIED, "norms": opt_norms, "final_norm": _opt_final_norm},
+        ignored=("activation_dropout", "layerdrop"),
     ),
     DecoderFamily(
         "starcoder2",

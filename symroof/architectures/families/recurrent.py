@@ -8,7 +8,7 @@ from sympy import Symbol
 
 from symroof import symbols
 from symroof.architectures.families.dense import granite_multipliers
-from symroof.architectures.families.family import DecoderFamily, LayerRule, only
+from symroof.architectures.families.family import DecoderFamily, LayerRule, at_most, only
 from symroof.architectures.families.layouts import last_of_each, periodic, sparse_steps
 from symroof.architectures.families.recipes import EXPERT_COUNTS, TIED, WITH_BIAS, PartReader, activation, attention, experts, flag, mlp
 from symroof.architectures.families.sparse import MOE_WIDTH, QWEN_MOE
@@ -181,7 +181,7 @@ RECURRENT = (
         mixers=only("mamba"),
         mlps=only(""),
         layers=("num_hidden_layers", "n_layer"),
-        positions=(),
+        positions=at_most(),
         attributes={"tied": TIED},
         ignored=MAMBA_IGNORED,
     ),
@@ -192,7 +192,7 @@ RECURRENT = (
         mixers=only("mamba"),
         mlps=only(""),
         layers=("num_hidden_layers", "n_layer"),
-        positions=(),
+        positions=at_most(),
         attributes={"tied": TIED},
         ignored=(*MAMBA_IGNORED, "use_falcon_mambapy"),
     ),
@@ -202,7 +202,7 @@ RECURRENT = (
         {"mamba": mamba2},
         mixers=only("mamba"),
         mlps=only(""),
-        positions=(),
+        positions=at_most(),
         ignored=(
             *(*MAMBA_IGNORED, "chunk_size", "time_step_rank", "norm_before_gate", "use_mem_eff_path", "A_initializer_range"),
             "intermediate_size",
