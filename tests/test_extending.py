@@ -9,10 +9,9 @@ import pytest
 from sympy import Expr, Integer
 
 import symroof
-from symroof.architectures.architecture import BlockBuilder
-from symroof.architectures.decoder import Decoder
 from symroof.architectures.options import Options
 from symroof.architectures.parts.mlp import Mlp
+from symroof.architectures.parts.part import BlockBuilder
 from symroof.errors import SymroofError
 from symroof.operators.facts import Kind, Parameter, Role
 from symroof.operators.operator import Operator, Work
@@ -58,7 +57,6 @@ class ShiftedMlp:
 def shifted() -> symroof.Model:
     model = symroof.load_model("llama-3-8b")
     decoder = model.architecture
-    assert isinstance(decoder, Decoder)
     (layer,) = decoder.layers
     assert isinstance(layer.mlp, Mlp)
     return replace(model, name="shifted", architecture=replace(decoder, layers=(replace(layer, mlp=ShiftedMlp(layer.mlp)),)))

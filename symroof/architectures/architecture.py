@@ -1,119 +1,251 @@
-"""What every family of models provides: its dimensions, its axes, and the blocks of one step."""
+"""What a config describes: layers of one or several kinds, made of parts, between the two ends of the model."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import ClassVar
 
-from sympy import Expr, Integer, Symbol
+from sympy import Expr, Min, Symbol
 
 from symroof import symbols
 from symroof.architectures.options import Options
+from symroof.architectures.parts.attention import Attention
+from symroof.architectures.parts.latent import LatentAttention
+from symroof.architectures.parts.mlp import Experts
+from symroof.architectures.parts.part import BlockBuilder, Part, residual_stream
+from symroof.architectures.parts.recurrent import GatedDelta, Mamba, Mamba2
 from symroof.conventions import Convention
 from symroof.operators.attention import block_rows
 from symroof.operators.block import Block
-from symroof.operators.facts import BlockRole
+from symroof.operators.elementwise import add, elementwise
+from symroof.operators.facts import Parameter, Role
+from symroof.operators.linear import embedding, linear
+from symroof.operators.norm import Norm, norm
 from symroof.operators.operator import Operator
+from symroof.operators.state_space import convolved
 from symroof.operators.tensor import Space, Storage, Tensor, axes_of
 
-
-class BlockBuilder:
-    """Collects the operators of a block in the order they run; a call hands back the result.
-
-    With a *prefix* the operators' names get it in front, where several kinds of layers have the same operators.
-
-    >>> from symroof.operators.norm import Norm, norm
-    >>> space = Space({"b": symbols.b, "s": symbols.s, "d": symbols.d})
-    >>> record = BlockBuilder()
-    >>> record(norm("attn_norm", residual_stream(space), Norm.RMS)).name
-    'attn_norm'
-    >>> [operator.name for operator in record.operators]
-    ['attn_norm']
-    """
-
-    def __init__(self, prefix: str = "") -> None:
-        self.operators: list[Operator] = []
-        self.prefix = prefix
-
-    def __call__(self, operator: Operator) -> Tensor:
-        """Record the operator and hand back the tensor it produces."""
-        self.operators.append(operator.prefixed(self.prefix) if self.prefix else operator)
-        return operator.result
-
-    def block(self, name: str, into: Tensor | None = None) -> Block:
-        """What was recorded, as an end of the model; the last operator writes *into* a tensor that is there."""
-        if into is not None:
-            last = self.operators.pop()
-            self.operators.append(replace(last, writes=(replace(last.written, tensor=into),)))
-        return Block(name, tuple(self.operators))
-
-    def layers(self, kind: str = "layer", into: Tensor | None = None) -> Block:
-        """What was recorded, as the layers of a kind."""
-        return replace(self.block(kind, into), count=symbols.LAYERS[kind], role=BlockRole.LAYER, kind=kind)
+FINAL_SOFTCAP_FLOPS = 3
+"""Divide, tanh, multiply."""
 
 
 @dataclass(frozen=True)
-class Architecture(ABC):
-    """A family's structure, as far as one config decides it, with its dimensions.
+class Layer:
+    """One kind of layer: what mixes the tokens, the MLP behind it, and how far the attention looks.
+
+    Attributes
+    ----------
+    kind : a key of `symroof.symbols.LAYERS`.
+    mixer, mlp : None where the layer has only the other.
+    window : whether attention looks at the latest ``W`` tokens alone.
+    """
+
+    kind: str
+    mixer: Part | None
+    mlp: Part | None
+    window: bool = False
+
+    @property
+    def halves(self) -> tuple[tuple[str, Part], ...]:
+        """The parts that it has, and what their norms and sums are named after."""
+        mixing = "attn" if isinstance(self.mixer, Attention | LatentAttention) else "mixer"
+        return tuple((name, part) for name, part in ((mixing, self.mixer), ("mlp", self.mlp)) if part is not None)
+
+
+@dataclass(frozen=True)
+class Norms:
+    """The norms of a layer, and which of its ends have one.
+
+    Attributes
+    ----------
+    style, weight, bias : of every norm, the final one included.
+    before, after : whether a norm stands before each half of a layer, and on what the half gives.
+    behind : whether one stands on the sum of the half and its input.
+    """
+
+    style: Norm
+    weight: bool = True
+    bias: bool = False
+    before: bool = True
+    after: bool = False
+    behind: bool = False
+
+    def __call__(self, name: str, x: Tensor) -> Operator:
+        """The norm of that name."""
+        return norm(name, x, self.style, weight=self.weight, bias=self.bias)
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """``x = x + mixer(norm(x))``, then ``x = x + mlp(norm(x))``; or both side by side on one ``x``. The ends are those of a decoder.
 
     Attributes
     ----------
     dimensions : the number every dimension symbol stands for in this model.
     max_positions : the longest sequence it was published for, if the config says.
+    family : the name of the family, as in `symroof.architectures.families`.
+    generative : whether the model predicts the next token of a vocabulary, under a causal mask.
+    layers : every kind of layer; the symbol of its kind says how many there are.
+    norms : what norms the layers have.
+    tied : whether the LM head is the embedding table.
+    head_bias : whether the LM head has a bias.
+    parallel : whether the two halves of a layer run side by side, and `shared_norm` whether one norm feeds both.
+    positions : whether there is a learned embedding of positions.
+    embedding_norm : whether a norm follows the embedding.
+    scaled : where a multiplier stands: "embedding", "residual", "logits".
+    final_softcap : whether ``c tanh(logit / c)`` bounds the logits.
+    final_norm : whether a norm follows the layers.
     """
 
     dimensions: Mapping[Symbol, int]
     max_positions: int | None
-
+    layers: tuple[Layer, ...]
+    norms: Norms
+    tied: bool
+    head_bias: bool = False
+    parallel: bool = False
+    shared_norm: bool = False
+    positions: bool = False
+    embedding_norm: bool = False
+    scaled: frozenset[str] = frozenset()
+    final_softcap: bool = False
+    final_norm: bool = True
     family: str = field(default="", kw_only=True)
-    """The name of the family, as in `symroof.architectures.families`."""
     generative: ClassVar[bool] = True
-    """Whether the model predicts the next token of a vocabulary, under a causal mask."""
 
     @property
     def layer_count(self) -> int:
         """Number of layers, of all kinds."""
         return sum(self.dimensions.get(count, 0) for count in symbols.LAYERS.values())
 
-    @abstractmethod
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The mixers and MLPs of all kinds of layers."""
+        return tuple(part for layer in self.layers for _, part in layer.halves)
+
     def axes(self) -> dict[str, Expr]:
         """The size of every axis that does not depend on the step, as symbols."""
+        sizes: dict[str, Expr] = {"d": symbols.d, "d_t": symbols.d_t, "v": symbols.v, "m": symbols.m}
+        for part in self.parts:
+            sizes |= part.axes()
+        return sizes
 
-    @abstractmethod
-    def blocks(self, space: Space, options: Options) -> tuple[Block, ...]:
-        """The operators of one step."""
+    def space(self, options: Options) -> Space:
+        """The axes of one step, all of them symbols."""
+        sizes, causal = self.axes() | options.token_sizes(), self.generative and options.causal
+        return Space(sizes | ({"s_c": convolved(sizes["s"], causal)} if "k_c" in sizes else {}), causal=causal)
 
     def definitions(self, options: Options) -> dict[Symbol, Expr]:
         """The symbols of a step that stand for a longer formula."""
-        if not options.flash_attention or options.decode:
-            return {}
-        sizes = self.axes()
-        return {symbols.R: block_rows(sizes["e"], sizes["g"])}
+        sizes = options.token_sizes()
+        defined: dict[Symbol, Expr] = {}
+        if any(layer.window for layer in self.layers):
+            defined[symbols.t_w] = Min(sizes["t"], symbols.W, evaluate=False)
+        if options.flash_attention and not options.decode:
+            for part in self.parts:
+                if isinstance(part, Attention):
+                    defined[symbols.R] = block_rows(self.axes()["e"], self.axes()["g"])
+                elif isinstance(part, LatentAttention):
+                    defined[symbols.R] = block_rows(*part.block_shape(options))
+        return defined
+
+    def blocks(self, space: Space, options: Options) -> tuple[Block, ...]:
+        """The operators of one step."""
+        table = Tensor("embedding.weight", ("v", self._features), Storage.WEIGHT, space, parameter=Parameter.TABLE)
+        x = residual_stream(space)
+        return (
+            self._entry(table, x),
+            *(self._layer(layer, x, options) for layer in self.layers),
+            self._head(table, x),
+        )
+
+    @property
+    def _features(self) -> str:
+        """The axis of the token embedding."""
+        return "d_t" if symbols.d_t in self.dimensions else "d"
+
+    def _entry(self, table: Tensor, x: Tensor) -> Block:
+        record = BlockBuilder()
+        rows = record(embedding("embedding", table, axes_of(f"b s {self._features}")))
+        if self._features != "d":
+            rows = record(linear("project_in", "b s d_t, d_t d -> b s d", rows))
+        if self.positions:
+            places = Tensor("position_embedding.weight", axes_of("m d"), Storage.WEIGHT, x.space, parameter=Parameter.TABLE)
+            rows = record(add("embedding_add", rows, record(embedding("position_embedding", places, x.axes))))
+        if "embedding" in self.scaled:
+            rows = record(elementwise("embedding_scale", (rows,), x.axes, 1, role=Role.SCALE, linear_in=1))
+        if self.embedding_norm:
+            record(self.norms("embedding_norm", rows))
+        return record.block("embedding", x)
+
+    def _layer(self, layer: Layer, x: Tensor, options: Options) -> Block:
+        record = BlockBuilder(f"{layer.kind}." if len(self.layers) > 1 else "")
+        context = x.space.windowed(symbols.t_w) if layer.window else x.space
+        arrange = self._side_by_side if self.parallel else self._in_turn
+        arrange(record, layer.halves, x, context, options)
+        return record.layers(layer.kind, x)
+
+    def _in_turn(self, record: BlockBuilder, halves: Iterable[tuple[str, Part]], x: Tensor, space: Space, options: Options) -> None:
+        stream = x
+        for name, part in halves:
+            inside = record(self.norms(f"{name}_norm", stream)) if self.norms.before else stream
+            given = part(record, inside, space, options)
+            if self.norms.after:
+                given = record(self.norms(f"{name}_post_norm", given))
+            flops = 2 if "residual" in self.scaled else 1
+            stream = record(elementwise(f"{name}_add", (stream, given), x.axes, flops, role=Role.ADD, linear_in=2))
+            if self.norms.behind:
+                stream = record(self.norms(f"{name}_norm", stream))
+
+    def _side_by_side(self, record: BlockBuilder, halves: Iterable[tuple[str, Part]], x: Tensor, space: Space, options: Options) -> None:
+        given: list[Tensor] = []
+        inside = x
+        for name, part in halves:
+            if not given or not self.shared_norm:
+                inside = record(self.norms(f"{name}_norm", x))
+            given.append(part(record, inside, space, options))
+        both = record(add("attn_add", *given))
+        record(add("mlp_add", both, x))
+
+    def _head(self, table: Tensor, x: Tensor) -> Block:
+        record = BlockBuilder()
+        final, features = record(self.norms("final_norm", x)) if self.final_norm else x, self._features
+        if features != "d":
+            final = record(linear("project_out", "b s d, d d_t -> b s d_t", final))
+        spec, weight = f"b u {features}, v {features} -> b u v", table if self.tied else None
+        logits = record(linear("lm_head", spec, final, weight=weight, bias=self.head_bias, role=Role.HEAD))
+        if "logits" in self.scaled:
+            logits = record(elementwise("logits_scale", (logits,), logits.axes, 1, role=Role.SCALE, linear_in=1))
+        if self.final_softcap:
+            record(elementwise("logits_softcap", (logits,), logits.axes, FINAL_SOFTCAP_FLOPS))
+        return record.block("head")
 
     @property
     def routed(self) -> bool:
         """Whether tokens choose among experts."""
-        return False
+        return any(isinstance(part, Experts) for part in self.parts)
 
     def conventions(self, options: Options) -> tuple[Convention, ...]:
         """What a reader should know of how this family is counted."""
-        del options
-        return ()
-
-    def space(self, options: Options) -> Space:
-        """The axes of one step, all of them symbols."""
-        return Space(self.axes() | options.token_sizes(), causal=self.generative and options.causal)
-
-
-def attention_axes(grouped: bool = True) -> dict[str, Expr]:
-    """KV heads, query heads of a group, head dimension: ``h = k g``."""
-    if grouped:
-        return {"k": symbols.k, "g": symbols.h / symbols.k, "e": symbols.e}
-    return {"k": symbols.h, "g": Integer(1), "e": symbols.e}
-
-
-def residual_stream(space: Space) -> Tensor:
-    """The activations that run through all blocks."""
-    return Tensor("hidden", axes_of("b s d"), Storage.ACTIVATION, space)
+        lines: list[Convention] = []
+        if any(layer.window for layer in self.layers):
+            lines.append(Convention("window", "sliding window: the latest W tokens alone are looked at, and kept in the cache"))
+        if self.routed:
+            text = (
+                "mixture of experts: a step reads the weights of X = min(E, K tokens) experts of a layer, "
+                "the most there can be, and every expert reads its tokens' inputs"
+            )
+            lines.append(Convention("routing", text))
+        if any(isinstance(part, LatentAttention) for part in self.parts):
+            how = "absorbed: attention on the compressed vectors" if options.absorbed else "decompressed: keys and values of all heads"
+            lines.append(Convention("latent-attention", f"latent attention, {how}"))
+        if any(isinstance(part, Mamba | Mamba2 | GatedDelta) for part in self.parts):
+            text = (
+                "recurrent layers: FLOPs of the recurrence, token by token; the state is read and written once per step; a scan runs "
+                "at the matrix peak here, so its compute time is a lower bound"
+            )
+            lines.append(Convention("recurrence", text))
+            if not options.causal:
+                lines.append(Convention("padding", "no causal discount: a convolution computes the outputs of its padding too"))
+        return tuple(lines)

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from sympy import Add, Expr, Integer, Min, ceiling
 
 from symroof import symbols
-from symroof.architectures.architecture import Architecture, BlockBuilder, residual_stream
+from symroof.architectures.architecture import Architecture
 from symroof.architectures.options import Options
+from symroof.architectures.parts.part import BlockBuilder, residual_stream
 from symroof.conventions import Convention
 from symroof.errors import InputError, quote
 from symroof.operators.attention import CACHE, QUERY, SCORES

@@ -122,7 +122,7 @@ def _part(tensor: Tensor, axes: Axes) -> Access:
     return Access(tensor) if set(tensor.axes) == set(axes) else Access(tensor, axes)
 
 
-def embedding(name: str, table: Tensor, rows: Axes, into: Tensor | None = None) -> Operator:
+def embedding(name: str, table: Tensor, rows: Axes) -> Operator:
     """Read one row of *table* per index and write it; the indices (a few bytes a token) are not counted.
 
     ========= =======================
@@ -130,5 +130,5 @@ def embedding(name: str, table: Tensor, rows: Axes, into: Tensor | None = None) 
     traffic   ``b s d (w + a) / 8``
     ========= =======================
     """
-    out = into or Tensor(name, rows, Storage.ACTIVATION, table.space)
+    out = Tensor(name, rows, Storage.ACTIVATION, table.space)
     return Operator(name, Kind.EMBEDDING, table.space, (), (Access(table, rows),), (Access(out),), role=Role.EMBEDDING)

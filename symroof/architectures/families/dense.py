@@ -7,7 +7,7 @@ from typing import Any
 from sympy import Symbol
 
 from symroof import symbols
-from symroof.architectures.decoder import Norms
+from symroof.architectures.architecture import Norms
 from symroof.architectures.families.family import LAYER_NORM, DecoderFamily, at_most
 from symroof.architectures.families.layouts import LAYER_TYPES, last_of_each, used_windows, windowed
 from symroof.architectures.families.recipes import TIED, WITH_BIAS, activation, attention, capped, flag, mlp, when

@@ -7,22 +7,30 @@ from dataclasses import dataclass, field, replace
 from sympy import Expr, Integer
 
 from symroof import symbols
-from symroof.architectures.architecture import Architecture, BlockBuilder, attention_axes, residual_stream
+from symroof.architectures.architecture import Architecture, Layer, Norms
 from symroof.architectures.fields import Fields
 from symroof.architectures.options import Options
 from symroof.architectures.parts.attention import Attention
+from symroof.architectures.parts.mlp import Mlp
+from symroof.architectures.parts.part import BlockBuilder, residual_stream
 from symroof.conventions import Convention
 from symroof.operators.block import Block
 from symroof.operators.elementwise import activation, add, elementwise
 from symroof.operators.facts import Parameter, Role
 from symroof.operators.linear import embedding, linear
-from symroof.operators.norm import Norm, norm
+from symroof.operators.norm import Norm
 from symroof.operators.operator import Operator, Work
 from symroof.operators.tensor import Access, Space, Storage, Tensor, axes_of
 
 MLP_RATIO = 4
 TIMESTEP_FEATURES = 256
 """Both as in facebookresearch/DiT, models.py (DiT's mlp_ratio, TimestepEmbedder's frequency_embedding_size)."""
+
+LAYER = Layer(
+    "layer",
+    Attention(bias=True, out_bias=True, rotary=False, grouped=False, cached=False),
+    Mlp("gelu_tanh", gated=False, bias=True),
+)
 
 _ONE_SEQUENCE = axes_of("b d")
 
@@ -32,11 +40,6 @@ def _modulate(name: str, x: Tensor, modulation: Tensor) -> Operator:
     both = (x, Access(modulation, _ONE_SEQUENCE), Access(modulation, _ONE_SEQUENCE))
     operator = elementwise(name, both, x.axes, 2)
     return replace(operator, work=(*operator.work, Work(_ONE_SEQUENCE, 1)))
-
-
-def _gated_add(name: str, x: Tensor, y: Tensor, modulation: Tensor, into: Tensor | None = None) -> Operator:
-    """``x + gate y``."""
-    return elementwise(name, (x, y, Access(modulation, _ONE_SEQUENCE)), x.axes, 2, into, role=Role.ADD, linear_in=2)
 
 
 @dataclass(frozen=True)
@@ -82,26 +85,22 @@ class DiT(Architecture):
             symbols.N: fields.size("num_embeds_ada_norm") + 1,
             symbols.F: TIMESTEP_FEATURES,
         }
-        return cls(dimensions, dimensions[symbols.m])
+        return cls(dimensions, dimensions[symbols.m], (LAYER,), Norms(Norm.LAYER, weight=False), tied=False)
 
     def axes(self) -> dict[str, Expr]:
-        named = {axis: getattr(symbols, axis) for axis in "dfmCDNF"}
+        named = {axis: getattr(symbols, axis) for axis in "CDNF"}
         # i and j run over a patch, o over the hidden size a second time, x over adaLN's vectors.
         extra = {"i": symbols.p, "j": symbols.p, "o": symbols.d, "x": Integer(6), "y": Integer(2)}
-        return named | extra | attention_axes(grouped=False)
+        return super().axes() | named | extra
 
     def blocks(self, space: Space, options: Options) -> tuple[Block, ...]:
         x = residual_stream(space)
         condition = Tensor("condition", axes_of("b o"), Storage.ACTIVATION, space)
-        return (
-            self._entry(space, x, condition),
-            self._layer(x, condition, options),
-            self._head(x, condition),
-        )
+        return self._inputs(x, condition), self._modulated(x, condition, options), self._end(x, condition)
 
     @staticmethod
-    def _entry(space: Space, x: Tensor, condition: Tensor) -> Block:
-        record = BlockBuilder()
+    def _inputs(x: Tensor, condition: Tensor) -> Block:
+        record, space = BlockBuilder(), x.space
         patches = Tensor("patches", axes_of("b s C i j"), Storage.ACTIVATION, space)
         features = Tensor("timestep_features", axes_of("b F"), Storage.ACTIVATION, space)
         positions = Tensor("position_embedding", axes_of("m d"), Storage.WEIGHT, space, parameter=Parameter.TABLE)
@@ -112,34 +111,24 @@ class DiT(Architecture):
         time = record(activation("timestep_act", "silu", time))
         time = record(linear("timestep_out", "b d, d o -> b o", time, bias=True))
         label = record(embedding("class_embedding", classes, axes_of("b o")))
-        record(add("condition_add", time, label, into=condition))
-        return record.block("embedding")
+        record(add("condition_add", time, label))
+        return record.block("embedding", condition)
 
-    @staticmethod
-    def _layer(x: Tensor, condition: Tensor, options: Options) -> Block:
-        record = BlockBuilder()
+    def _modulated(self, x: Tensor, condition: Tensor, options: Options) -> Block:
+        record, stream = BlockBuilder(), x
         active = record(activation("adaln_act", "silu", condition))
         modulation = record(linear("adaln_proj", "b o, o x d -> b x d", active, bias=True))
-        normed = record(norm("attn_norm", x, Norm.LAYER, weight=False))
-        normed = record(_modulate("attn_modulate", normed, modulation))
-        attention = Attention(bias=True, out_bias=True, rotary=False, grouped=False, cached=options.decode)
-        attended = attention(record, normed, x.space, options)
-        middle = record(_gated_add("attn_add", x, attended, modulation))
-        normed = record(norm("mlp_norm", middle, Norm.LAYER, weight=False))
-        normed = record(_modulate("mlp_modulate", normed, modulation))
-        up = record(linear("up_proj", "b s d, d f -> b s f", normed, bias=True))
-        active = record(activation("mlp_act", "gelu_tanh", up))
-        down = record(linear("down_proj", "b s f, f d -> b s d", active, bias=True))
-        record(_gated_add("mlp_add", middle, down, modulation, into=x))
-        return record.layers()
+        for name, part in LAYER.halves:
+            normed = record(_modulate(f"{name}_modulate", record(self.norms(f"{name}_norm", stream)), modulation))
+            both = (stream, part(record, normed, x.space, options), Access(modulation, _ONE_SEQUENCE))  # x + gate y
+            stream = record(elementwise(f"{name}_add", both, x.axes, 2, role=Role.ADD, linear_in=2))
+        return record.layers(into=x)
 
-    @staticmethod
-    def _head(x: Tensor, condition: Tensor) -> Block:
+    def _end(self, x: Tensor, condition: Tensor) -> Block:
         record = BlockBuilder()
         active = record(activation("final_act", "silu", condition))
         modulation = record(linear("final_adaln", "b o, o y d -> b y d", active, bias=True))
-        normed = record(norm("final_norm", x, Norm.LAYER, weight=False))
-        normed = record(_modulate("final_modulate", normed, modulation))
+        normed = record(_modulate("final_modulate", record(self.norms("final_norm", x)), modulation))
         record(linear("final_proj", "b s d, d i j D -> b s i j D", normed, bias=True))
         return record.block("head")
 

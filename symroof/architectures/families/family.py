@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from sympy import Symbol
 
 from symroof import symbols
-from symroof.architectures.decoder import Decoder, Layer, Norms, layer_counts
+from symroof.architectures.architecture import Architecture, Layer, Norms
 from symroof.architectures.families.recipes import PartReader, Recipe, flag, resolved
 from symroof.architectures.fields import Fields
 from symroof.architectures.ignored_fields import COMMON
@@ -67,7 +67,7 @@ class DecoderFamily:
     parts : for every name that `mixers` and `mlps` give, what reads that part; "sliding" may be left out where it is "full" again.
     mixers, mlps : which part every layer has. A mixer "sliding" looks at a window, ``sliding_window`` tokens.
     norms : of the layers and behind the last.
-    attributes : of `Decoder`, beside those above.
+    attributes : of `Architecture`, beside those above.
     ignored : fields that leave FLOPs and bytes alone, beside the common ones.
     only_understood : fields that may have one value alone, and why.
     window : what an absent ``sliding_window`` means; None where no layer has one unless the config says how wide.
@@ -99,7 +99,7 @@ class DecoderFamily:
         """All fields that leave FLOPs and bytes alone."""
         return (*COMMON, *self.ignored)
 
-    def read(self, fields: Fields) -> Decoder:
+    def read(self, fields: Fields) -> Architecture:
         """The structure that a config describes.
 
         Raises
@@ -129,7 +129,7 @@ class DecoderFamily:
         counts, layers = stack(mixers, mlps, parts)
         known: dict[str, Any] = resolved(fields, {"tied": flag("tie_word_embeddings", False), **self.attributes})
         sizes |= dict(counts) | ({symbols.m: rows} if rows else {})
-        return Decoder(sizes, longest, layers, family=self.family, **{"norms": self.norms, "positions": rows is not None} | known)
+        return Architecture(sizes, longest, layers, family=self.family, **{"norms": self.norms, "positions": rows is not None} | known)
 
     def _window(self, fields: Fields, mixers: Sequence[str]) -> dict[Symbol, int]:
         if self.window is None and "sliding" not in mixers:
@@ -161,4 +161,4 @@ def stack(mixers: Sequence[str], mlps: Sequence[str], parts: Mapping[str, Part])
         kind: Layer(kind, parts.get(mixer), parts.get(mlp), window=mixer == "sliding")
         for kind, mixer, mlp in zip(kinds, mixers, mlps, strict=True)
     }
-    return layer_counts(kinds), tuple(layers.values())
+    return {symbols.LAYERS[kind]: kinds.count(kind) for kind in dict.fromkeys(kinds)}, tuple(layers.values())

@@ -7,7 +7,7 @@ from typing import Any
 from sympy import Symbol
 
 from symroof import symbols
-from symroof.architectures.decoder import Norms
+from symroof.architectures.architecture import Norms
 from symroof.architectures.families.dense import SIDE_BY_SIDE
 from symroof.architectures.families.family import LAYER_NORM, DecoderFamily, at_most, learned
 from symroof.architectures.families.layouts import windowed

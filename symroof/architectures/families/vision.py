@@ -3,32 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from sympy import Expr, Integer
 
 from symroof import symbols
-from symroof.architectures.architecture import Architecture, BlockBuilder, attention_axes, residual_stream
+from symroof.architectures.architecture import Architecture, Layer
+from symroof.architectures.families.family import LAYER_NORM
 from symroof.architectures.fields import Fields
 from symroof.architectures.ignored_fields import COMMON
 from symroof.architectures.options import Options
 from symroof.architectures.parts.attention import Attention
 from symroof.architectures.parts.mlp import Mlp
-from symroof.architectures.parts.part import ACTIVATIONS
+from symroof.architectures.parts.part import ACTIVATIONS, BlockBuilder, residual_stream
 from symroof.conventions import Convention
 from symroof.operators.block import Block
 from symroof.operators.elementwise import add, elementwise
 from symroof.operators.facts import Kind, Parameter, Role
 from symroof.operators.linear import linear
-from symroof.operators.norm import Norm, norm
 from symroof.operators.operator import Operator, Work
 from symroof.operators.tensor import Access, Space, Storage, Tensor, axes_of
 
 TANH_FLOPS = 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class VisionTransformer(Architecture):
     """Patches of an image as tokens, layer norms before each half, a plain MLP, biases; no mask, nothing is generated.
 
@@ -39,7 +39,6 @@ class VisionTransformer(Architecture):
     first_norm : whether a norm stands before the layers.
     pooler : what follows the last norm: "" nothing, "dense" a projection of the class token, "attention" a
         learned query over all tokens, "classes" a classifier.
-    attention, mlp : the halves of a layer.
 
     Source: Dosovitskiy et al. (2020), arXiv:2010.11929; Radford et al. (2021), CLIP, arXiv:2103.00020; Zhai et
     al. (2023), SigLIP, arXiv:2303.15343; config fields as in Transformers' ViTConfig, CLIPVisionConfig and
@@ -50,10 +49,7 @@ class VisionTransformer(Architecture):
     patch_bias: bool
     first_norm: bool
     pooler: str
-    attention: Attention
-    mlp: Mlp
-
-    family: str = field(default="vit", kw_only=True)
+    family: str = "vit"
     generative = False
     ignored_fields = (
         *(*COMMON, "encoder_stride", "pooler_act", "projection_dim", "num_image_tokens", "pooler_output_size", "vision_use_head"),
@@ -81,22 +77,23 @@ class VisionTransformer(Architecture):
             symbols.C: fields.size("num_channels", 3),
         }
         activation = {"vit": "gelu", "clip_vision_model": "quick_gelu"}.get(kind, "gelu_pytorch_tanh")
+        attention = Attention(bias=bias, out_bias=True, rotary=False, grouped=False, cached=False)
+        mlp = Mlp(fields.choice("hidden_act", ACTIVATIONS, activation), gated=False, bias=True)
         return cls(
             dimensions | ({symbols.N: classes} if classes else {}),
             dimensions[symbols.m],
+            (Layer("layer", attention, mlp),),
+            LAYER_NORM,
+            tied=False,
             class_token=classed,
             patch_bias=not kind.startswith("clip"),
             first_norm=kind.startswith("clip"),
             pooler=pooler,
-            attention=Attention(bias=bias, out_bias=True, rotary=False, grouped=False, cached=False),
-            mlp=Mlp(fields.choice("hidden_act", ACTIVATIONS, activation), gated=False, bias=True),
         )
 
     def axes(self) -> dict[str, Expr]:
-        named = {axis: getattr(symbols, axis) for axis in "dfmC"}
         # i and j run over a patch, o over the hidden size a second time.
-        extra: dict[str, Expr] = {"i": symbols.p, "j": symbols.p, "o": symbols.d}
-        return named | extra | ({"N": symbols.N} if symbols.N in self.dimensions else {}) | attention_axes(grouped=False)
+        return super().axes() | {"C": symbols.C, "N": symbols.N, "i": symbols.p, "j": symbols.p, "o": symbols.d}
 
     def space(self, options: Options) -> Space:
         plain = super().space(options)
@@ -106,33 +103,23 @@ class VisionTransformer(Architecture):
 
     def blocks(self, space: Space, options: Options) -> tuple[Block, ...]:
         x = residual_stream(space)
-        return self._entry(space, x), self._layer(space, x, options), self._end(x)
+        return self._patches(x), self._layer(self.layers[0], x, options), self._end(x)
 
-    def _entry(self, space: Space, x: Tensor) -> Block:
-        record = BlockBuilder()
+    def _patches(self, x: Tensor) -> Block:
+        record, space = BlockBuilder(), x.space
         pixels = Tensor("pixels", axes_of("b patches C i j"), Storage.ACTIVATION, space)
         rows = record(linear("patch_embedding", "b patches C i j, C i j d -> b patches d", pixels, bias=self.patch_bias))
         learned = [Access(Tensor("position_embedding", axes_of("m d"), Storage.WEIGHT, space, parameter=Parameter.TABLE), axes_of("s d"))]
         if self.class_token:
             learned.append(Access(Tensor("class_token", ("d",), Storage.WEIGHT, space)))
-        placed = elementwise("position_add", (rows, *learned), x.axes, 1, into=None if self.first_norm else x)
-        record(placed)
+        placed = record(elementwise("position_add", (rows, *learned), x.axes, 1))
         if self.first_norm:
-            record(norm("first_norm", placed.result, Norm.LAYER, bias=True, into=x))
-        return record.block("embedding")
-
-    def _layer(self, space: Space, x: Tensor, options: Options) -> Block:
-        record = BlockBuilder()
-        attention = replace(self.attention, cached=options.decode)
-        attended = attention(record, record(norm("attn_norm", x, Norm.LAYER, bias=True)), space, options)
-        middle = record(add("attn_add", x, attended))
-        given = self.mlp(record, record(norm("mlp_norm", middle, Norm.LAYER, bias=True)), space, options)
-        record(add("mlp_add", middle, given, into=x))
-        return record.layers()
+            record(self.norms("first_norm", placed))
+        return record.block("embedding", x)
 
     def _end(self, x: Tensor) -> Block:
         record = BlockBuilder()
-        final = record(norm("final_norm", x, Norm.LAYER, bias=True))
+        final = record(self.norms("final_norm", x))
         if self.pooler == "dense":
             pooled = record(linear("pooler", "b u d, d o -> b u o", final, bias=True))
             record(elementwise("pooler_act", (pooled,), pooled.axes, TANH_FLOPS))
@@ -156,7 +143,7 @@ class VisionTransformer(Architecture):
         reads = (Access(q), Access(keys), Access(values))
         attended = record(Operator("pool_attention", Kind.FUSED_ATTENTION, space, work, reads, (Access(out),), role=Role.ATTENTION))
         pooled = record(linear("pool_out_proj", "b u k e, k e d -> b u d", attended, bias=True))
-        normed = record(norm("pool_norm", pooled, Norm.LAYER, bias=True))
+        normed = record(self.norms("pool_norm", pooled))
         up = record(linear("pool_up_proj", "b u d, d f -> b u f", normed, bias=True))
         active = record(elementwise("pool_act", (up,), up.axes, 9))
         down = record(linear("pool_down_proj", "b u f, f d -> b u d", active, bias=True))

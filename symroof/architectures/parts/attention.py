@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sympy import Expr
+from sympy import Expr, Integer
 
 from symroof import symbols
-from symroof.architectures.architecture import BlockBuilder, attention_axes
 from symroof.architectures.options import Options
+from symroof.architectures.parts.part import BlockBuilder
 from symroof.operators.attention import CACHE, QUERY, attention, rotary
 from symroof.operators.elementwise import ACTIVATION_FLOPS, elementwise
 from symroof.operators.facts import Role
@@ -38,7 +38,7 @@ class Attention:
     gated : whether a sigmoid gate, projected beside the queries, scales the output.
     softcap, sinks, biased : as for `symroof.operators.attention.attention`.
     grouped : False where the family has as many KV heads as query heads.
-    cached : False keeps keys and values as activations (nothing is generated from them).
+    cached : False keeps keys and values of a prompt as activations (nothing is generated from them).
     """
 
     bias: bool = False
@@ -55,10 +55,11 @@ class Attention:
     cached: bool = True
 
     def axes(self) -> dict[str, Expr]:
-        return attention_axes(self.grouped) | ({"r": symbols.r} if self.rotary else {})
+        heads: dict[str, Expr] = {"k": symbols.k, "g": symbols.h / symbols.k} if self.grouped else {"k": symbols.h, "g": Integer(1)}
+        return heads | {"e": symbols.e} | ({"r": symbols.r} if self.rotary else {})
 
     def __call__(self, record: BlockBuilder, x: Tensor, space: Space, options: Options) -> Tensor:
-        place = Storage.KV_CACHE if self.cached else Storage.ACTIVATION
+        place = Storage.KV_CACHE if self.cached or options.decode else Storage.ACTIVATION
         cache = WINDOW_CACHE if "z" in space.sizes else CACHE
         keys, values = Tensor("k_cache", cache, place, space), Tensor("v_cache", cache, place, space)
         changed = self.rotary or self.qk_norm is not None

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from sympy import Expr, Integer
 
 from symroof import symbols
-from symroof.architectures.architecture import BlockBuilder
 from symroof.architectures.options import Options
+from symroof.architectures.parts.part import BlockBuilder
 from symroof.operators.attention import rotary
 from symroof.operators.latent_attention import absorbed, decompressed
 from symroof.operators.linear import linear

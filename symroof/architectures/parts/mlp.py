@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from sympy import Expr, Integer
 
 from symroof import symbols
-from symroof.architectures.architecture import BlockBuilder
 from symroof.architectures.options import Options
+from symroof.architectures.parts.part import BlockBuilder
 from symroof.operators.attention import softmax
 from symroof.operators.elementwise import ACTIVATION_FLOPS, activation, add, elementwise
 from symroof.operators.experts import combine, expert_linear

@@ -1,14 +1,18 @@
-"""What every part of a layer provides: its axes, and its operators from an input to an output."""
+"""What every part of a layer provides: its axes, and its operators from an input to an output, collected in a block."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Protocol
 
 from sympy import Expr
 
-from symroof.architectures.architecture import BlockBuilder
+from symroof import symbols
 from symroof.architectures.options import Options
-from symroof.operators.tensor import Space, Tensor
+from symroof.operators.block import Block
+from symroof.operators.facts import BlockRole
+from symroof.operators.operator import Operator
+from symroof.operators.tensor import Space, Storage, Tensor, axes_of
 
 ACTIVATIONS = {
     "silu": "silu",
@@ -24,6 +28,41 @@ ACTIVATIONS = {
 """Names that configs give to activation functions, and what they are called here."""
 
 
+class BlockBuilder:
+    """Collects the operators of a block in the order they run; a call hands back the result.
+
+    With a *prefix* the operators' names get it in front, where several kinds of layers have the same operators.
+
+    >>> from symroof.operators.norm import Norm, norm
+    >>> space = Space({"b": symbols.b, "s": symbols.s, "d": symbols.d})
+    >>> record = BlockBuilder()
+    >>> record(norm("attn_norm", residual_stream(space), Norm.RMS)).name
+    'attn_norm'
+    >>> [operator.name for operator in record.operators]
+    ['attn_norm']
+    """
+
+    def __init__(self, prefix: str = "") -> None:
+        self.operators: list[Operator] = []
+        self.prefix = prefix
+
+    def __call__(self, operator: Operator) -> Tensor:
+        """Record the operator and hand back the tensor it produces."""
+        self.operators.append(operator.prefixed(self.prefix) if self.prefix else operator)
+        return operator.result
+
+    def block(self, name: str, into: Tensor | None = None) -> Block:
+        """What was recorded, as an end of the model; the last operator writes *into* a tensor that is there."""
+        if into is not None:
+            last = self.operators.pop()
+            self.operators.append(replace(last, writes=(replace(last.written, tensor=into),)))
+        return Block(name, tuple(self.operators))
+
+    def layers(self, kind: str = "layer", into: Tensor | None = None) -> Block:
+        """What was recorded, as the layers of a kind."""
+        return replace(self.block(kind, into), count=symbols.LAYERS[kind], role=BlockRole.LAYER, kind=kind)
+
+
 class Part(Protocol):
     """A part of a layer: ``part(record, x, space, options)`` records its operators and hands back their result."""
 
@@ -34,3 +73,8 @@ class Part(Protocol):
     def __call__(self, record: BlockBuilder, x: Tensor, space: Space, options: Options) -> Tensor:
         """Record the operators; *space* is the context that the layer looks at."""
         ...
+
+
+def residual_stream(space: Space) -> Tensor:
+    """The activations that run through all blocks."""
+    return Tensor("hidden", axes_of("b s d"), Storage.ACTIVATION, space)

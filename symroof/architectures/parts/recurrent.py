@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from sympy import Expr
 
 from symroof import symbols
-from symroof.architectures.architecture import BlockBuilder
 from symroof.architectures.options import Options
+from symroof.architectures.parts.part import BlockBuilder
 from symroof.operators.elementwise import ACTIVATION_FLOPS, elementwise
 from symroof.operators.facts import Role
 from symroof.operators.linear import linear
