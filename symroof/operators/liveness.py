@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
-from sympy import Add, Expr, Integer, Max, Poly, fraction, together
+from sympy import Add, Expr, Integer, Max, Poly, Pow, fraction, together
+from sympy.core.function import Application
 
 from symroof.operators.operator import Operator
 from symroof.operators.tensor import Tensor
@@ -94,7 +96,11 @@ def largest(candidates: Sequence[Expr]) -> Expr:
 
 def _dominates(larger: Expr, smaller: Expr) -> bool:
     """Every coefficient of the difference is positive, so it is for all positive symbols."""
-    numerator = fraction(together(larger - smaller))[0].expand()
+    difference = (larger - smaller).expand()
+    parts = cast(set[Any], difference.atoms(Pow, Application))
+    if all(part.is_Pow and part.base.is_Symbol and part.exp.is_Integer for part in parts):
+        return all(term.as_coeff_Mul()[0] >= 0 for term in Add.make_args(difference))
+    numerator = fraction(together(difference))[0].expand()
     if numerator.is_number:
         return bool(numerator >= 0)
     symbols = sorted(numerator.free_symbols, key=str)

@@ -30,11 +30,11 @@ def comparison_report(variants: Sequence[Variant], over: str) -> Report:
         (
             one.name,
             *(
-                value if value.is_number else "-"
+                value if value is not None and value.is_number else "-"
                 for value in (
-                    one.analysis.total.time_expr,
+                    one.time,
                     one.time_per_token,
-                    base.time_per_token / one.time_per_token,
+                    base.time_per_token / one.time_per_token if base.time_per_token and one.time_per_token else None,
                     one.analysis.total.flop_count,
                     one.analysis.total.byte_count(),
                     one.analysis.memory_exprs["total"],
@@ -49,9 +49,9 @@ def comparison_report(variants: Sequence[Variant], over: str) -> Report:
     options = step.options
     given = ", ".join(f"{name} {value}" for name in ("batch", "seq_len") if (value := getattr(options, name)) is not None)
     reasons = [f"{one.name}: {reason}" for one in variants for reason in one.reasons]
-    said = [line for one in variants for line in one.analysis.statements]
-    shared = [line for line in dict.fromkeys(said) if all(line in one.analysis.statements for one in variants)]
-    own = [f"{one.name}: {line}" for one in variants for line in one.analysis.statements if line not in shared]
+    said = [one.analysis.statements for one in variants]
+    shared = [line for line in said[0] if all(line in lines for lines in said)]
+    own = [f"{one.name}: {line}" for one, lines in zip(variants, said, strict=True) for line in lines if line not in shared]
     title = f"{step.model} on {device.title if device else 'any device'}, {options.phase}, {given}"
     several = any(one.analysis.graph.devices != 1 for one in variants)
     share = ("FLOPs, traffic and memory are those of one device",) if several else ()
@@ -85,7 +85,7 @@ def comparison_record(variants: Sequence[Variant], over: str) -> dict[str, Any]:
         "variants": [
             {
                 "techniques": list(one.analysis.step.techniques),
-                "time": _known(one.analysis.total.time_expr),
+                "time": _known(one.time),
                 "time_per_token": _known(one.time_per_token),
                 "flops": _known(one.analysis.total.flop_count),
                 "bytes": _known(one.analysis.total.byte_count()),
@@ -102,9 +102,9 @@ def comparison_record(variants: Sequence[Variant], over: str) -> dict[str, Any]:
     }
 
 
-def _known(value: Expr) -> int | float | None:
+def _known(value: Expr | None) -> int | float | None:
     """A number; None while a parameter of a technique is a symbol."""
-    return number(value) if value.is_number else None
+    return number(value) if value is not None and value.is_number else None
 
 
 def _stretch(one) -> dict[str, Any]:

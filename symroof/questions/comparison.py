@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +15,10 @@ from symroof.hardware.device import Device
 from symroof.hardware.machine import STATED
 from symroof.questions.crossover import Crossover
 from symroof.questions.crossovers import crossovers
-from symroof.questions.payoff import Payoff, counted, payoff
+from symroof.questions.payoff import Payoff, counted
+from symroof.questions.regimes import timeline
 from symroof.roof.analysis import Analysis, analyze
-from symroof.roof.costs import variable_of
+from symroof.roof.costs import TOTAL, variable_of
 from symroof.roof.ledger import device_of
 from symroof.techniques.technique import Technique
 
@@ -44,10 +46,17 @@ class Variant:
     crossovers: tuple[Crossover, ...]
     reasons: tuple[str, ...] = ()
 
+    @functools.cached_property
+    def time(self) -> Expr | None:
+        """Seconds of the step; None while a letter is left in them, such as a parameter of a technique."""
+        placed = self.analysis.operators
+        parts = (part for one in placed for part in (*one.seconds.values(), one.overhead_expr, one.count))
+        return self.analysis.total.time_expr if all(part.is_number for part in parts) else None
+
     @property
-    def time_per_token(self) -> Expr:
-        """Seconds for every token of a sequence that a step completes."""
-        return self.analysis.total.time_expr / self.analysis.graph.tokens
+    def time_per_token(self) -> Expr | None:
+        """Seconds for every token of a sequence that a step completes; None where the time is."""
+        return self.time / self.analysis.graph.tokens if self.time is not None else None
 
 
 def compare(
@@ -77,26 +86,29 @@ def compare(
     >>> [(one.name, one.payoff and one.payoff.sentence) for one in found]
     [('unchanged', None), ('quantize:weights=4', 'pays for batch from 1 to 165.372; the same for batch from 165.372 on')]
     """
-    device = device_of(hardware)
+    device, variable = device_of(hardware), variable_of(free, over)
+    if device is None:
+        raise InputError("give a device: variants are held against each other in numbers")
+    unchanged = functools.cache(lambda: timeline(free, variable, device, ceilings=ceilings))
+
+    def payoff(after: Step) -> Payoff:
+        """Where it pays: in closed form, or where there is none, by going through whole numbers."""
+        try:
+            return Payoff.between(variable, TOTAL, unchanged(), timeline(after, variable, device, ceilings=ceilings))
+        except InputError:
+            if variable.domain != "integer":
+                raise
+            return counted(free, after, over=over, hardware=device, last=WHOLE, ceilings=ceilings)
+
     found = []
     for chain in ((), *techniques):
         changed, open_ = step.apply(*chain), free.apply(*chain)
         reasons: list[str] = []
-        gain = _told(reasons, lambda after=open_: _payoff(free, after, over, hardware, ceilings)) if chain else None
+        gain = _told(reasons, lambda after=open_: payoff(after)) if chain else None
         bends = _told(reasons if chain else [], lambda after=open_: crossovers(after, over=over, hardware=device, ceilings=ceilings)) or ()
         name = " ".join(one.text for one in chain) or UNCHANGED
         found.append(Variant(name, analyze(changed, device, ceilings=ceilings), gain, bends, tuple(reasons)))
     return tuple(found)
-
-
-def _payoff(before: Step, after: Step, over: str, hardware: Device | str | Path, ceilings: str) -> Payoff:
-    """Where it pays: in closed form, or where there is none, by going through whole numbers."""
-    try:
-        return payoff(before, after, over=over, hardware=hardware, ceilings=ceilings)
-    except InputError:
-        if variable_of(before, over).domain != "integer":
-            raise
-        return counted(before, after, over=over, hardware=hardware, last=WHOLE, ceilings=ceilings)
 
 
 def _told(reasons: list[str], how):

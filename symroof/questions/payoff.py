@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import Self, cast
 
 from sympy import Expr, Integer
 
@@ -44,6 +44,11 @@ class Payoff(Answer):
     before: Piecewise
     after: Piecewise
     tried: bool = False
+
+    @classmethod
+    def between(cls, over: Variable, part: str, before: Piecewise, after: Piecewise, *, tried: bool = False) -> Self:
+        """From the seconds per token before and after."""
+        return cls(over, part, before.compare(after, (PAYS, LOSES, SAME)), before, after, tried)
 
     def speedup(self, value: int | Expr) -> Expr:
         """Time before over time after, at a value, exactly.
@@ -91,7 +96,7 @@ def payoff(before: Step, after: Step, *, over: str, hardware: Device | str | Pat
     if device is None:
         raise InputError("give a device: whether a technique pays is told in numbers")
     old, new = (timeline(step, variable, device, part, ceilings) for step in (before, after))
-    return Payoff(variable, part, old.compare(new, (PAYS, LOSES, SAME)), old, new)
+    return Payoff.between(variable, part, old, new)
 
 
 def counted(
@@ -108,7 +113,7 @@ def counted(
     if device is None or variable.domain != "integer":
         raise InputError(f"{quote(over)}: whole numbers one by one need a device, and a variable that counts")
     old, new = (_at_each(_alone(step, part), variable, device, last, part, ceilings) for step in (before, after))
-    return Payoff(variable, part, old.compare(new, (PAYS, LOSES, SAME)), old, new, tried=True)
+    return Payoff.between(variable, part, old, new, tried=True)
 
 
 def _alone(step: Step, part: str) -> Step:
