@@ -7,7 +7,7 @@ docs/accountings.md. The tool: github.com/hahnyuan/LLM-Viewer; the paper: arXiv 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sympy import Add, Expr, Integer, Min, ceiling
 
@@ -17,21 +17,18 @@ from symroof.architectures.options import Options
 from symroof.architectures.parts.part import BlockBuilder, residual_stream
 from symroof.conventions import Convention
 from symroof.errors import InputError, quote
-from symroof.operators.attention import CACHE, QUERY, SCORES
+from symroof.operators.attention import CACHE, as_one, scores, weighted_sum
 from symroof.operators.block import Block
 from symroof.operators.facts import BlockRole, Kind, Parameter, Role
 from symroof.operators.graph import Graph
-from symroof.operators.linear import linear, parse
+from symroof.operators.linear import linear
 from symroof.operators.operator import Direction, Operator, Work
-from symroof.operators.tensor import Access, Axes, Space, Storage, Tensor, axes_of
+from symroof.operators.tensor import Access, Space, Storage, Tensor, axes_of
 
 FAMILIES = ("llama", "opt", "gptj", "chatglm", "dit")
 """The families that LLM-Viewer knows."""
 
 SURVEY_MODELS = ("llama-2-7b", "llama-2-13b")
-
-_SCORES = parse(SCORES)[1]
-_PAIRS = axes_of("b k g e s t")
 
 FLOPS = {"softmax": 5, "norm": 7, "add": 1, "act": 2}
 """Per element."""
@@ -133,49 +130,22 @@ def _unary(name: str, kind: Kind, role: Role, x: Tensor, flops: int, repeats: in
 
 
 def _unfused(q: Tensor, keys: Tensor, values: Tensor, options: Options, survey: bool) -> tuple[Operator, ...]:
-    space = q.space
-    scores = Tensor("scores", _SCORES, Storage.ACTIVATION, space)
-    softmax = _unary("softmax", Kind.SOFTMAX, Role.SOFTMAX, scores, FLOPS["softmax"])
-    if options.decode:
-        qk_reads: tuple[Access, ...] = (Access(q), Access(keys))
-    elif survey:
-        qk_reads = (Access(keys, repeats=Integer(2)),)  # sic: the keys twice, the queries not at all
-    else:
-        qk_reads = (Access(q, axes_of("b s k e")), Access(keys))  # sic: queries sized by KV heads
-    context = Tensor("context", QUERY, Storage.ACTIVATION, space)
-    return (
-        Operator("qk_matmul", Kind.MATMUL, space, (Work(_PAIRS, 2, contraction=True),), qk_reads, (Access(scores),), role=Role.SCORES),
-        softmax,
-        Operator(
-            "sv_matmul",
-            Kind.MATMUL,
-            space,
-            (Work(_PAIRS, 2, contraction=True),),
-            (Access(softmax.result), Access(values)),
-            (Access(context),),
-            role=Role.WEIGHTED_SUM,
-        ),
-    )
+    product = scores(q, keys)
+    if not options.decode and survey:
+        product = replace(product, reads=(Access(keys, repeats=Integer(2)),))  # sic: the keys twice, the queries not at all
+    elif not options.decode:
+        product = replace(product, reads=(Access(q, axes_of("b s k e")), Access(keys)))  # sic: queries sized by KV heads
+    softmax = _unary("softmax", Kind.SOFTMAX, Role.SOFTMAX, product.result, FLOPS["softmax"])
+    return product, softmax, weighted_sum(softmax.result, values)
 
 
 def _fused(q: Tensor, keys: Tensor, values: Tensor, options: Options, survey: bool) -> tuple[Operator, ...]:
-    space = q.space
-    work = tuple(work for step in _unfused(q, keys, values, options, survey) for work in step.work)
-    passes: Expr = Integer(1) if options.decode else ceiling(space.sizes["s"] / symbols.R)  # R is at least 1
-    per_query_head: Axes = axes_of("b t k g e")  # sic: query heads
+    steps = _unfused(q, keys, values, options, survey)
+    passes: Expr = Integer(1) if options.decode else ceiling(q.space.sizes["s"] / symbols.R)  # R is at least 1
     cached = (keys,) if survey else (keys, values)  # sic: the survey's revision reads one of the two
-    scores = Tensor("scores", _SCORES, Storage.ACTIVATION, space)
-    return (
-        Operator(
-            "fused_attention",
-            Kind.FUSED_ATTENTION,
-            space,
-            work,
-            (Access(q), *(Access(tensor, per_query_head, passes) for tensor in cached)),
-            (Access(scores, repeats=Integer(2)),),  # sic: the output is s x e, not twice s x t
-            role=Role.ATTENTION,
-        ),
-    )
+    reads = (Access(q), *(Access(tensor, axes_of("b t k g e"), passes) for tensor in cached))  # sic: query heads
+    written = Access(steps[0].result, repeats=Integer(2))  # sic: the output is s x e, not twice s x t
+    return (replace(as_one(steps, reads), writes=(written,)),)
 
 
 def _block_rows(space: Space) -> Expr:

@@ -16,6 +16,7 @@ from symroof.operators.block import Block
 from symroof.operators.facts import ATTENTION_ROLES, BlockRole, Parameter, Role
 from symroof.operators.graph import Graph
 from symroof.operators.operator import Operator
+from symroof.operators.select import Match, by_role, in_blocks, select
 from symroof.operators.tensor import Storage, Tensor
 
 UNQUANTIZED_BITS = 16
@@ -60,31 +61,24 @@ class Quantization:
     def apply(self, graph: Graph) -> Graph:
         """The graph with every weight that is not quantized at 16 bits; ``w`` is the width of the quantized ones."""
         quantized = {
-            id(access.tensor)
-            for block in graph.blocks
-            if block.role is BlockRole.LAYER
-            for operator in block.operators
-            if self._converts(block, operator)
+            access.tensor
+            for operator in select(graph, in_blocks(BlockRole.LAYER) & by_role(Role.PROJECTION) & Match(self._converts))
             for access in operator.reads
             if access.tensor.parameter is Parameter.MATRIX
         }
-        widened: dict[int, Tensor] = {}
 
         def width(tensor: Tensor) -> Tensor:
-            if tensor.storage is not Storage.WEIGHT or id(tensor) in quantized:
-                return tensor
-            if id(tensor) not in widened:
-                widened[id(tensor)] = tensor.at(Integer(UNQUANTIZED_BITS))
-            return widened[id(tensor)]
+            wide = tensor.storage is Storage.WEIGHT and tensor not in quantized
+            return tensor.at(Integer(UNQUANTIZED_BITS)) if wide else tensor
 
         applied = graph.map(tensor=width)
         return replace(applied, conventions=(*without(applied.conventions, WEIGHT_WIDTH), *self.conventions))
 
-    def _converts(self, block: Block, operator: Operator) -> bool:
+    def _converts(self, operator: Operator, block: Block) -> bool:
         names = operator.answers_to
         if "out_proj" in names and not any(other.role in ATTENTION_ROLES for other in block.operators):
             names = frozenset({"mixer_out_proj"})
-        return operator.role is Role.PROJECTION and not names & self.kept.operators
+        return not names & self.kept.operators
 
     @property
     def conventions(self) -> tuple[Convention, ...]:

@@ -97,30 +97,18 @@ def flash(q: Tensor, keys: Tensor, values: Tensor, steps: tuple[Operator, ...]) 
 
     Source: Dao et al. (2022), arXiv:2205.14135, Algorithm 1; the rescaling of partial sums is not counted.
     """
-    space = keys.space
-    passes = cache_passes(space)
+    passes = cache_passes(keys.space)
     cached = tuple(Access(tensor, parse(SCORES)[0][1], passes) for tensor in (keys, values))
-    context = Tensor("context", q.axes, Storage.ACTIVATION, space)
-    return Operator(
-        FUSED,
-        Kind.FUSED_ATTENTION,
-        space,
-        tuple(work for step in steps for work in step.work),
-        (Access(q), *cached, *weights_of(steps)),
-        (Access(context),),
-        role=Role.ATTENTION,
-        answers_to=answers(steps),
-    )
+    return as_one(steps, (Access(q), *cached))
 
 
-def answers(steps: Sequence[Operator]) -> frozenset[str]:
-    """The names that attention as one operator answers to: its own, and those of its steps."""
-    return frozenset({FUSED}).union(*(step.answers_to for step in steps))
-
-
-def weights_of(steps: tuple[Operator, ...]) -> tuple[Access, ...]:
-    """The weights that these operators read."""
-    return tuple(access for step in steps for access in step.reads if access.tensor.storage is Storage.WEIGHT)
+def as_one(steps: Sequence[Operator], reads: tuple[Access, ...]) -> Operator:
+    """The steps of attention as one operator that reads so, and their weights, and keeps its scores on chip; it answers to their names."""
+    work = tuple(work for step in steps for work in step.work)
+    weights = tuple(access for step in steps for access in step.reads if access.tensor.storage is Storage.WEIGHT)
+    names = frozenset({FUSED}).union(*(step.answers_to for step in steps))
+    kind, space, writes = Kind.FUSED_ATTENTION, steps[0].space, steps[-1].writes
+    return Operator(FUSED, kind, space, work, (*reads, *weights), writes, role=Role.ATTENTION, answers_to=names)
 
 
 def as_flash_attention(steps: Sequence[Operator], group: Operator) -> Operator:

@@ -10,10 +10,12 @@ Source: DeepSeek-AI (2024), DeepSeek-V2, arXiv:2405.04434, section 2.1 and appen
 
 from __future__ import annotations
 
-from symroof.operators.attention import FUSED, answers, cache_passes, softmax
+from dataclasses import replace
+
+from symroof.operators.attention import as_one, cache_passes, softmax
 from symroof.operators.facts import Kind, Role
 from symroof.operators.operator import Operator, Work
-from symroof.operators.tensor import Access, Axes, Storage, Tensor, axes_of
+from symroof.operators.tensor import Access, Storage, Tensor, axes_of
 
 PAIRS = axes_of("b h s t")
 LATENT, ROTATED = axes_of("b t r_kv"), axes_of("b t r")
@@ -31,27 +33,12 @@ def absorbed(q: Tensor, q_rotary: Tensor, latent: Tensor, keys_rotary: Tensor, *
 
     Fused, the scores stay on chip and the compressed vectors are read once, as keys and as values.
     """
-    space = latent.space
-    scores = Tensor("scores", PAIRS, Storage.ACTIVATION, space)
-    work = (_pairs("r_kv"), _pairs("r"))
-    qk = Operator(
-        "qk_matmul",
-        Kind.MATMUL,
-        space,
-        work,
-        (Access(q), Access(q_rotary), Access(latent, LATENT), Access(keys_rotary, ROTATED)),
-        (Access(scores),),
-        role=Role.SCORES,
-    )
-    probabilities = softmax("softmax", scores)
-    context = Tensor("latent_context", axes_of("b s h r_kv"), Storage.ACTIVATION, space)
-    reads = (Access(probabilities.result), Access(latent, LATENT))
-    sv = Operator("sv_matmul", Kind.MATMUL, space, (_pairs("r_kv"),), reads, (Access(context),), role=Role.WEIGHTED_SUM)
+    read, turned = Access(latent, LATENT), Access(keys_rotary, ROTATED)
+    steps = _steps((q, q_rotary), (read, turned), ("r_kv", "r"), read, "latent_context", "r_kv")
     if not fused:
-        return qk, probabilities, sv
-    passes = cache_passes(space)
-    cached = (Access(latent, LATENT, passes), Access(keys_rotary, ROTATED, passes))
-    return (_fused((qk, probabilities, sv), (Access(q), Access(q_rotary), *cached), context),)
+        return steps
+    passes = cache_passes(latent.space)
+    return (as_one(steps, (Access(q), Access(q_rotary), *(replace(access, repeats=passes) for access in (read, turned)))),)
 
 
 def decompressed(q: Tensor, q_rotary: Tensor, keys: Tensor, keys_rotary: Tensor, values: Tensor, *, fused: bool) -> tuple[Operator, ...]:
@@ -64,30 +51,27 @@ def decompressed(q: Tensor, q_rotary: Tensor, keys: Tensor, keys_rotary: Tensor,
     traffic   ``(b s h (e_n + r + e_v) a + b t h (e_n + e_v) a + b t r c + 4 b h s t a) / 8``
     ========= ============================================================================================
     """
-    space = keys.space
-    scores = Tensor("scores", PAIRS, Storage.ACTIVATION, space)
-    reads = (Access(q), Access(q_rotary), Access(keys), Access(keys_rotary, ROTATED))
-    qk = Operator("qk_matmul", Kind.MATMUL, space, (_pairs("e_n"), _pairs("r")), reads, (Access(scores),), role=Role.SCORES)
-    probabilities = softmax("softmax", scores)
-    context = Tensor("context", axes_of("b s h e_v"), Storage.ACTIVATION, space)
-    read = (Access(probabilities.result), Access(values))
-    sv = Operator("sv_matmul", Kind.MATMUL, space, (_pairs("e_v"),), read, (Access(context),), role=Role.WEIGHTED_SUM)
+    reads, values_read = (Access(keys), Access(keys_rotary, ROTATED)), Access(values)
+    steps = _steps((q, q_rotary), reads, ("e_n", "r"), values_read, "context", "e_v")
     if not fused:
-        return qk, probabilities, sv
-    passes = cache_passes(space)
+        return steps
+    passes = cache_passes(keys.space)
     # A block of a prompt holds rows of one head: the rotary components, which all heads share, pass by once for each.
-    shared = ROTATED if space.sizes["s"] == 1 else axes_of("b t h r")
+    shared = ROTATED if keys.space.sizes["s"] == 1 else axes_of("b t h r")
     cached = (Access(keys, repeats=passes), Access(keys_rotary, shared, passes), Access(values, repeats=passes))
-    return (_fused((qk, probabilities, sv), (Access(q), Access(q_rotary), *cached), context),)
+    return (as_one(steps, (Access(q), Access(q_rotary), *cached)),)
 
 
-def _pairs(component: str) -> Work:
-    axes: Axes = (*PAIRS, component)
-    return Work(axes, 2, contraction=True)
-
-
-def _fused(steps: tuple[Operator, ...], reads: tuple[Access, ...], context: Tensor) -> Operator:
-    work = tuple(work for step in steps for work in step.work)
-    return Operator(
-        FUSED, Kind.FUSED_ATTENTION, context.space, work, reads, (Access(context),), role=Role.ATTENTION, answers_to=answers(steps)
-    )
+def _steps(
+    queries: tuple[Tensor, Tensor], keys: tuple[Access, Access], components: tuple[str, str], values: Access, out: str, width: str
+) -> tuple[Operator, ...]:
+    """Scores over two kinds of components, their softmax, and the sum of values of so many components."""
+    space = values.tensor.space
+    scores = Access(Tensor("scores", PAIRS, Storage.ACTIVATION, space))
+    of_keys, of_values = ([Work((*PAIRS, axis), 2, contraction=True) for axis in axes] for axes in (components, (width,)))
+    reads = (*(Access(part) for part in queries), *keys)
+    qk = Operator("qk_matmul", Kind.MATMUL, space, tuple(of_keys), reads, (scores,), role=Role.SCORES)
+    probabilities = softmax("softmax", qk.result)
+    context = Access(Tensor(out, axes_of(f"b s h {width}"), Storage.ACTIVATION, space))
+    reads = (Access(probabilities.result), values)
+    return qk, probabilities, Operator("sv_matmul", Kind.MATMUL, space, tuple(of_values), reads, (context,), role=Role.WEIGHTED_SUM)
