@@ -23,21 +23,6 @@ RATES = {"vector": ("peak", RATE), "exponential": ("rate", RATE), "cache": ("ban
 """Tables of one figure each that few devices state: its key and its unit."""
 
 KEYS = {
-    "": {
-        "name",
-        "vendor",
-        "kind",
-        "aliases",
-        "note",
-        "sparse_is_twice_dense",
-        "source",
-        "peak",
-        "memory",
-        "on_chip",
-        "link",
-        "power",
-        *RATES,
-    },
     "source": {"title", "publisher", "url", "date"},
     "peak": {"dense", "sparse", "source", "note"},
     "memory": {"kind", "capacity", "bandwidth", "source", "note"},
@@ -46,6 +31,9 @@ KEYS = {
     "power": {"tdp", "source", "note"},
     **{table: {key, "source", "note"} for table, (key, _) in RATES.items()},
 }
+KEYS[""] = {*KEYS, "name", "vendor", "kind", "aliases", "note", "sparse_is_twice_dense"}
+
+TABLES_OF_TABLES = ("source", "peak")
 
 
 @functools.cache
@@ -127,11 +115,15 @@ class _Reader(Checker):
             raise self.error(f"table [{key}] is missing")
         value = content.get(key, default)
         self.require(isinstance(value, dict), key, value, "a table")
+        if key not in TABLES_OF_TABLES:
+            self.known(key, value)
         return value
 
     def tables(self, key: str, content: Mapping[str, Any]) -> list[dict[str, Any]]:
         value = content.get(key, [])
         self.require(isinstance(value, list) and all(isinstance(entry, dict) for entry in value), key, value, f"tables [[{key}]]")
+        for entry in value:
+            self.known(key, entry)
         return value
 
     def known(self, where: str, table: Mapping[str, Any], label: str | None = None) -> None:
@@ -169,10 +161,7 @@ class _Reader(Checker):
 def _device(name: str, content: Mapping[str, Any]) -> Device:
     read = _Reader(name, content)
     read.known("", content)
-    memory = read.table("memory", content)
-    read.known("memory", memory)
-    power = read.table("power", content, {})
-    read.known("power", power)
+    memory, power = read.table("memory", content), read.table("power", content, {})
     kind, aliases = read.text("top level", content, "kind", ""), content.get("aliases", [])
     if kind and kind not in KINDS:
         raise read.error(f"kind is {quote(kind)}; {nearest(kind, KINDS)}")
@@ -181,6 +170,8 @@ def _device(name: str, content: Mapping[str, Any]) -> Device:
     levels = tuple(_on_chip(read, table) for table in read.tables("on_chip", content))
     if sum(level.role == BUFFER for level in levels) > 1:
         raise read.error(f"on_chip has the role {BUFFER!r} more than once; expected at most one")
+    stated = {table: read.table(table, content) for table in RATES if table in content}
+    rates: dict[str, Any] = {table: read.figure(table, figures, *RATES[table]) for table, figures in stated.items()}
     return Device(
         name=name,
         title=read.text("top level", content, "name", name) or name,
@@ -194,18 +185,8 @@ def _device(name: str, content: Mapping[str, Any]) -> Device:
         tdp=read.figure("power", power, "tdp", WATT) if power else None,
         note=read.text("top level", content, "note", ""),
         sparse_is_twice_dense=content.get("sparse_is_twice_dense") is True,
-        vector=_rate(read, content, "vector"),
-        exponential=_rate(read, content, "exponential"),
-        cache=_rate(read, content, "cache"),
+        **rates,
     )
-
-
-def _rate(read: _Reader, content: Mapping[str, Any], table: str) -> Figure | None:
-    if table not in content:
-        return None
-    figures, (key, unit) = read.table(table, content), RATES[table]
-    read.known(table, figures)
-    return read.figure(table, figures, key, unit)
 
 
 def _peaks(read: _Reader, tables: Mapping[str, Any]) -> dict[str, Peak]:
@@ -227,7 +208,6 @@ def _peaks(read: _Reader, tables: Mapping[str, Any]) -> dict[str, Peak]:
 
 
 def _on_chip(read: _Reader, table: Mapping[str, Any]) -> OnChip:
-    read.known("on_chip", table)
     instances = table.get("instances", 1)
     read.require(type(instances) is int and instances >= 1, "on_chip.instances", instances, "a whole number from 1")
     role = read.text("on_chip", table, "role", "")
@@ -238,7 +218,6 @@ def _on_chip(read: _Reader, table: Mapping[str, Any]) -> OnChip:
 
 
 def _link(read: _Reader, table: Mapping[str, Any]) -> Link:
-    read.known("link", table)
     direction = read.text("link", table, "direction")
     if direction not in ("each", "total"):
         raise read.error(f"link.direction is {quote(direction)}; known: each, total")
