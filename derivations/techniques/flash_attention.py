@@ -9,8 +9,7 @@ from sympy import Integer, Rational, Symbol, ceiling, limit, oo, simplify, solve
 
 import symroof
 from symroof.operators.attention import block_rows
-from symroof.roof.costs import costs_of
-from symroof.roof.tiles import on_chip
+from symroof.roof.costs import costs_of, on_chip
 from symroof.symbols import B_c, B_r, M, R, a, b, c, e, h, k, s
 
 plain = symroof.load_model("llama-2-7b").prefill(symbolic=True, causal=False)

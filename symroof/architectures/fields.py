@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fractions import Fraction
 from math import inf
 from typing import Any, TypeVar
@@ -76,15 +76,17 @@ class Fields(Checker):
             raise self.error(f"{name} is {state}; expected {expected}")
         return default
 
+    def _checked(self, name: str, default: Any, expected: str, holds: Callable[[Any], bool]) -> Any:
+        """The field, which must be as expected, or the default."""
+        value = self._get(name, default, expected)
+        self.require(value is default or holds(value), name, value, expected)
+        return value
+
     def size(self, name: str, default: Default = _REQUIRED, low: int = 1, high: int = LARGEST, *, null: Any = _REQUIRED) -> int | Default:
         """A whole number; absent gives the default, and null does too, or *null* where that means something else."""
         expected = f"a whole number from {low} to {'1e12' if high == LARGEST else high}"
         default = null if null is not _REQUIRED and name in self._content else default
-        value = self._get(name, default, expected)
-        if value is default:
-            return default
-        self.require(type(value) is int and low <= value <= high, name, value, expected)
-        return value
+        return self._checked(name, default, expected, lambda value: type(value) is int and low <= value <= high)
 
     def layers(self, name: str) -> int:
         """A number of layers."""
@@ -108,18 +110,12 @@ class Fields(Checker):
 
     def share(self, name: str, default: str) -> Fraction:
         """A share above 0 and at most 1, exactly as it is written."""
-        expected = "a number above 0, at most 1"
-        value = self._get(name, None, expected)
-        if value is None:
-            return Fraction(default)
-        self.require(type(value) in NUMBERS and 0 < value <= 1, name, value, expected)
+        value = self._checked(name, default, "a number above 0, at most 1", lambda value: type(value) in NUMBERS and 0 < value <= 1)
         return Fraction(str(value))
 
     def multiple(self, name: str, default: int, of: int) -> int:
         """*of* times a number that may be a fraction (an expansion), rounded down."""
-        expected = "a number above 0, at most 1000"
-        value = self._get(name, default, expected)
-        self.require(type(value) in NUMBERS and 0 < value <= 1000, name, value, expected)
+        value = self._checked(name, default, "a number above 0, at most 1000", lambda value: type(value) in NUMBERS and 0 < value <= 1000)
         product = int(Fraction(str(value)) * of)
         if product < 1:
             raise self.error(f"{name} is {quote(value)}; it leaves nothing of {of}")
@@ -127,16 +123,13 @@ class Fields(Checker):
 
     def flag(self, name: str, default: bool) -> bool:
         """True or false."""
-        value = self._get(name, default, "true or false")
-        self.require(isinstance(value, bool), name, value, "true or false")
-        return value
+        return self._checked(name, default, "true or false", lambda value: isinstance(value, bool))
 
     def measured(self, name: str, absent: bool) -> bool:
         """Whether there is a number above 0 (a cap, a multiplier); null means there is none."""
         if name not in self._content:
             return absent
-        value = self._get(name, None, "a number above 0, or null")
-        self.require(value is None or (type(value) in NUMBERS and 0 < value < inf), name, value, "a number above 0, or null")
+        value = self._checked(name, None, "a number above 0, or null", lambda value: type(value) in NUMBERS and 0 < value < inf)
         return value is not None
 
     def choice(self, name: str, known: Mapping[str, Default], default: str | None = None) -> Default:
@@ -164,13 +157,12 @@ class Fields(Checker):
 
     def indices(self, name: str, count: int) -> frozenset[int] | None:
         """Numbers of layers, counted from 0; None where the field is absent or null."""
-        expected = f"a list of layers from 0 to {count - 1}"
-        value = self._get(name, None, expected)
-        if value is None:
-            return None
-        inside = isinstance(value, list) and all(type(number) is int and 0 <= number < count for number in value)
-        self.require(inside, name, value, expected)
-        return frozenset(value)
+
+        def inside(value: Any) -> bool:
+            return isinstance(value, list) and all(type(number) is int and 0 <= number < count for number in value)
+
+        value = self._checked(name, None, f"a list of layers from 0 to {count - 1}", inside)
+        return None if value is None else frozenset(value)
 
     def switches(self, name: str, count: int) -> list[bool] | None:
         """A 0 or 1 per layer; None where the field is absent, null or empty."""
@@ -191,9 +183,7 @@ class Fields(Checker):
 
     def text(self, name: str) -> str | None:
         """Any text; None where the field is absent or null."""
-        value = self._get(name, None, "text")
-        self.require(value is None or isinstance(value, str), name, value, "text")
-        return value
+        return self._checked(name, None, "text", lambda value: isinstance(value, str))
 
     def sides(self, name: str, default: int) -> tuple[int, int]:
         """Height and width: one whole number for both, or a list of two."""
@@ -208,12 +198,12 @@ class Fields(Checker):
 
     def pattern(self, name: str, known: Mapping[str, str]) -> list[str] | None:
         """A pattern, one known letter per layer, as what each stands for; None where the field is absent or null."""
-        expected = f"letters of {', '.join(known)}, one per layer"
-        value = self._get(name, None, expected)
-        if value is None:
-            return None
-        self.require(isinstance(value, str) and 1 <= len(value) <= MOST_LAYERS and set(value) <= set(known), name, value, expected)
-        return [known[letter] for letter in value]
+
+        def spelled(value: Any) -> bool:
+            return isinstance(value, str) and 1 <= len(value) <= MOST_LAYERS and set(value) <= set(known)
+
+        value = self._checked(name, None, f"letters of {', '.join(known)}, one per layer", spelled)
+        return None if value is None else [known[letter] for letter in value]
 
     def peek(self, name: str) -> Any:
         """The field as it stands, without taking it for understood."""
@@ -227,8 +217,7 @@ class Fields(Checker):
         ConfigError
             It is missing, or not an object.
         """
-        value = self._get(name, _REQUIRED, "an object of fields")
-        self.require(isinstance(value, dict), name, value, "an object of fields")
+        value = self._checked(name, _REQUIRED, "an object of fields", lambda value: isinstance(value, dict))
         known = defaults or {}
         stated = {key: one for key, one in value.items() if one is not None or not isinstance(known.get(key), bool)}
         return Fields({**known, **stated}, self.origin, f"{self._inside}{name}.")

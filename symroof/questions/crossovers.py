@@ -35,8 +35,7 @@ from symroof.roof.costs import (
     variable_of,
 )
 from symroof.roof.ledger import WORK, Cost, device_of, machine_of
-from symroof.roof.slack import numeric_slack, seconds
-from symroof.roof.stretches import spans_of, stretches
+from symroof.roof.stretches import numeric_slack, seconds, spans_of, stretches
 from symroof.symbols import Variable, option_name, replaced, substitute
 
 

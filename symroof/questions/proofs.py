@@ -32,7 +32,7 @@ from symroof.roof.costs import (
     variable_of,
 )
 from symroof.roof.ledger import device_of, machine_of
-from symroof.roof.slack import seconds
+from symroof.roof.stretches import seconds
 from symroof.symbols import VOCABULARY, Variable, substitute
 
 CLAIMS = {"memory-bound": MEMORY, "compute-bound": COMPUTE}

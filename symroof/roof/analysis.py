@@ -18,10 +18,9 @@ from symroof.hardware.machine import STATED, SYMBOLIC, Machine
 from symroof.operators.graph import Graph
 from symroof.operators.operator import Direction
 from symroof.operators.tensor import Level, Storage
-from symroof.roof.costs import rate_values
+from symroof.roof.costs import check_tiles, rate_values
 from symroof.roof.ledger import device_of, machine_of, roof_of
 from symroof.roof.roofline import RooflinePoint
-from symroof.roof.tiles import check_tiles
 from symroof.symbols import Values
 from symroof.units import BYTE, FLOP, SECOND, in_unit, quantity
 

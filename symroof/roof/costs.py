@@ -1,4 +1,4 @@
-"""FLOPs, traffic and peak of a part of a step, in letters and in numbers: what crossovers are solved from."""
+"""FLOPs, traffic and peak of a part of a step, in letters and in numbers; and whether its tiles fit on chip."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from symroof.architectures.step import Step
 from symroof.errors import EinsumError, InputError, nearest, quote
 from symroof.hardware.device import Device
 from symroof.hardware.machine import LETTERS, SYMBOLIC, Machine
+from symroof.operators.attention import tile_bytes
 from symroof.operators.ceilings import Ceilings
-from symroof.operators.facts import Kind, Resource
+from symroof.operators.facts import Kind, Resource, Role
 from symroof.operators.fusion import fuse
 from symroof.operators.operator import Direction, Operator
 from symroof.operators.select import attention as of_attention
 from symroof.operators.select import by_name, select
 from symroof.operators.tensor import Level, Storage
 from symroof.roof.ledger import Cost, amounts_of, levels_of, machine_of
-from symroof.roof.tiles import check_tiles
 from symroof.symbols import Values, Variable, lookup, substitute
 
 TOTAL, WEIGHTS_AND_KV = "total", "weights-and-kv"
@@ -250,3 +250,40 @@ def counts_blocks(cost: Iterable[Cost], *variables: Symbol) -> bool:
 def lowest(variable: Variable) -> Expr:
     """Where the range of a variable starts: 1 where it counts, 0 (left out) where it measures."""
     return Integer(1) if variable.domain == "integer" else Integer(0)
+
+
+def on_chip(step: Step) -> dict[Operator, Expr]:
+    """Bytes of on-chip memory that the tiles of every fused attention take, in letters; none where no tile was given.
+
+    >>> import symroof
+    >>> step = symroof.load_model("llama-2-7b").prefill(symbolic=True).apply(symroof.technique("flash-attention:rows=128,keys=64"))
+    >>> [str(need) for need in on_chip(step).values()]
+    ['B_c*c*e/4 + B_r*a*e/4']
+    """
+    definitions = step.symbolic.definitions
+    used = set(definitions).union(*(definition.free_symbols for definition in definitions.values()))
+    if symbols.B_r not in used:
+        return {}
+    attention = (operator for operator, _ in step.symbolic if operator.role is Role.ATTENTION)
+    return {operator: tile_bytes(operator, symbols.B_r, symbols.B_c).expand() for operator in attention}
+
+
+def check_tiles(step: Step, device: Device | None, values: Values) -> None:
+    """Raise where the tiles take more than the device's on-chip memory, as far as the numbers are known.
+
+    Raises
+    ------
+    InputError
+        They do; the message says how much, and the most rows that fit.
+    """
+    if device is None or device.buffer is None:
+        return
+    known = {symbols.B_c: Integer(1), **step.symbolic.definitions, **values}  # a row of keys is the least there can be
+    for operator, formula in on_chip(step).items():
+        need = substitute(formula, known)
+        if need.is_number and need > device.buffer:
+            sides = " x ".join(str(substitute(side, known)) for side in (symbols.B_r, symbols.B_c) if side in formula.free_symbols)
+            raise InputError(
+                f"{operator.name}: tiles of {sides} rows take {need} byte = {formula} on chip; {device.name} has {device.buffer}: expected "
+                "fewer rows or keys"
+            )

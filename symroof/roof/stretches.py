@@ -1,23 +1,24 @@
-"""The stretches of a variable's range on which one polynomial decides: one branch of the costs, one peak per operator."""
+"""The stretches of a range on which one polynomial decides: one branch of the costs, one peak per operator, one slack."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from sympy import Expr, Integer, Min, Symbol, oo
+from sympy import Add, Expr, Integer, Min, S, Symbol, oo
 
 from symroof.algebra.saturation import Span, spans
 from symroof.architectures.step import Step
 from symroof.errors import DeviceError
 from symroof.hardware.machine import EVERY, Machine
 from symroof.operators.data_types import BITS
+from symroof.operators.facts import Resource
 from symroof.operators.fusion import fuse
 from symroof.operators.graph import Graph
 from symroof.operators.operator import Operator
 from symroof.roof.costs import WIDTHS, branches_of, lowest, on_branch
-from symroof.roof.ledger import Cost, roof_of
-from symroof.symbols import Values, Variable
+from symroof.roof.ledger import WORK, Cost, roof_of
+from symroof.symbols import Values, Variable, substitute
 
 
 def spans_of(step: Step, cost: Sequence[Cost], variable: Variable, values: Values) -> tuple[Span, ...]:
@@ -70,3 +71,20 @@ def _runs(graph: Graph, machine: Machine, names: Sequence[str]) -> bool:
 def bound_operator(graph: Graph, name: str) -> Operator:
     """An operator, or a fused group of them, of a bound graph."""
     return fuse(graph, name.split("+"))[0]
+
+
+def numeric_slack(graph: Graph, cost: Sequence[Cost], values: dict[Symbol, Expr], machine: Machine) -> Expr:
+    """``sum(F / P) - sum(B) / BW`` with the numbers put in; every operator under its own peak, memory traffic alone."""
+    total = seconds(graph, cost, values, machine)
+    return Add(*(total[resource] for resource in WORK if resource in total)) - total.get(Resource.MEMORY, S.Zero)
+
+
+def seconds(graph: Graph, cost: Sequence[Cost], values: dict[Symbol, Expr], machine: Machine) -> dict[Resource, Expr]:
+    """Seconds of all costs for every resource, with the numbers put in."""
+    total: dict[Resource, list[Expr]] = {}
+    for one in cost:
+        operator = bound_operator(graph, one.operator.name)
+        numeric = replace(one.changed(lambda amount: substitute(amount, values)), operator=operator)
+        for resource, taken in numeric.seconds(machine, roof_of(graph, operator, machine)[1]).items():
+            total.setdefault(resource, []).append(taken)
+    return {resource: Add(*taken) for resource, taken in total.items()}

@@ -17,7 +17,7 @@ from symroof.operators.operator import Direction, Operator, Work
 from symroof.operators.tensor import Access, Space, Storage, Tensor
 from symroof.questions.payoff import payoff
 from symroof.questions.regimes import regimes
-from symroof.roof.tiles import on_chip
+from symroof.roof.costs import on_chip
 from symroof.symbols import B_c, B_r, M, R, a, b, c, e, h, k, n_s, s, t
 from symroof.techniques.registry import chain, technique
 from symroof.techniques.system.flash_attention import least_traffic
