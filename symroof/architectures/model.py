@@ -9,9 +9,9 @@ from typing import Any
 
 from sympy import Add, Expr, Integer, Symbol
 
+from symroof import symbols
 from symroof.architectures import exact, llm_viewer
 from symroof.architectures.architecture import Architecture
-from symroof.architectures.cache import Cache
 from symroof.architectures.config import catalogue, locate, parse
 from symroof.architectures.families import MODEL_TYPES, Family, family_of, multimodal
 from symroof.architectures.fields import Fields, listing
@@ -24,10 +24,52 @@ from symroof.files import is_folder, is_readable
 from symroof.operators.facts import Parameter, Role
 from symroof.operators.graph import Graph
 from symroof.operators.tensor import Storage, Tensor
+from symroof.symbols import substitute
 from symroof.units import BYTE, in_unit, quantity
 
 OPERATORS_OWN = frozenset({Parameter.MATRIX, Parameter.ROUTER, Parameter.HEAD, Parameter.NORM, Parameter.BIAS, Parameter.FILTER})
 """Weights that go by the name of their operator; others have names of their own."""
+
+
+@dataclass(frozen=True)
+class Cache:
+    """The KV cache and the recurrent states of one sequence, in bytes, from the graph of a decode step.
+
+    >>> import symroof
+    >>> mistral = symroof.load_model("mistral-7b-v0.1").cache
+    >>> mistral.growth, mistral.beyond, mistral.state
+    (8192*c, 0, 0)
+    >>> symroof.load_model("mamba-130m").cache.state
+    92160*c
+    """
+
+    graph: Graph
+    generative: bool = True
+
+    @property
+    def bytes(self) -> Expr:
+        """All of it, in c, t and t_w."""
+        return substitute(self.graph.kv_memory(), {symbols.b: Integer(1)}) if self.generative else Integer(0)
+
+    @property
+    def growth(self) -> Expr:
+        """Per token of context, while the context is within every window."""
+        return substitute(self.bytes, {symbols.t_w: symbols.t}).diff(symbols.t)
+
+    @property
+    def beyond(self) -> Expr:
+        """Per token of context, once it is longer than the window."""
+        return self.bytes.diff(symbols.t)
+
+    @property
+    def state(self) -> Expr:
+        """What does not grow: states of recurrent layers."""
+        return substitute(self.bytes, {symbols.t_w: Integer(0), symbols.t: Integer(0)})
+
+    @property
+    def window(self) -> Expr:
+        """The most the windowed layers keep."""
+        return self.bytes.diff(symbols.t_w) * symbols.W
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from symroof import symbols
 from symroof.architectures.architecture import Norms
 from symroof.architectures.families.family import LAYER_NORM, DecoderFamily, at_most
 from symroof.architectures.families.layouts import LAYER_TYPES, last_of_each, used_windows, windowed
-from symroof.architectures.families.recipes import TIED, WITH_BIAS, activation, attention, capped, flag, mlp, when
+from symroof.architectures.families.recipes import TIED, WITH_BIAS, activation, attention, capped, flag, mlp, plain_mlp, when
 from symroof.architectures.fields import Fields
 from symroof.architectures.parts.attention import PER_HEAD_AND_COMPONENT, Attention
 from symroof.architectures.parts.part import ACTIVATIONS, Part
@@ -123,7 +123,7 @@ GATED_MLP = (
                 qk_norm=when("qk_layernorm", Norm.LAYER),
                 qk_bias=True,
             ),
-            "dense": mlp(activation=activation("gelu_new"), gated=False, bias=True),
+            "dense": plain_mlp(activation=activation("gelu_new")),
         },
         norms=LAYER_NORM,
         attributes={"head_bias": True, **SIDE_BY_SIDE},

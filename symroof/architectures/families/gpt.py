@@ -11,7 +11,7 @@ from symroof.architectures.architecture import Norms
 from symroof.architectures.families.dense import SIDE_BY_SIDE
 from symroof.architectures.families.family import LAYER_NORM, DecoderFamily, at_most, learned
 from symroof.architectures.families.layouts import windowed
-from symroof.architectures.families.recipes import TIED, PartReader, activation, attention, biased, flag, mlp, resolved
+from symroof.architectures.families.recipes import TIED, PartReader, activation, attention, biased, flag, plain_mlp, resolved
 from symroof.architectures.fields import Fields
 from symroof.architectures.parts.attention import Attention
 from symroof.architectures.parts.part import Part
@@ -21,6 +21,7 @@ GPT_ACTIVATION = activation("gelu_new", "activation_function")
 HIDDEN, HEADS, LAYERS = ("n_embd", "hidden_size"), ("n_head", "num_attention_heads"), ("n_layer", "num_hidden_layers")
 """Spellings of the GPTs."""
 ROWS = ("n_positions", "max_position_embeddings")
+GPT2: dict[str, Any] = {"hidden": HIDDEN, "layers": LAYERS, "positions": learned(*ROWS), "norms": LAYER_NORM, "attributes": {"tied": TIED}}
 GPT_IGNORED = ("scale_attn_weights", "scale_attn_by_inverse_layer_idx", "reorder_and_upcast_attn")
 
 
@@ -88,44 +89,30 @@ PLAIN_MLP = (
     DecoderFamily(
         "gpt2",
         "Radford et al. (2019), Language models are unsupervised multitask learners; Transformers' GPT2Config",
-        {"full": gpt_attention(), "dense": mlp(width="n_inner", times=4, activation=GPT_ACTIVATION, gated=False, bias=True)},
-        hidden=HIDDEN,
-        layers=LAYERS,
-        positions=learned(*ROWS),
-        norms=LAYER_NORM,
-        attributes={"tied": TIED},
+        {"full": gpt_attention(), "dense": plain_mlp(width="n_inner", times=4, activation=GPT_ACTIVATION)},
         ignored=GPT_IGNORED,
+        **GPT2,
     ),
     DecoderFamily(
         "gpt_bigcode",
         "Li et al. (2023), StarCoder, arXiv:2305.06161; Transformers' GPTBigCodeConfig",
         {
             "full": gpt_attention(kv_heads=lambda fields, heads: 1 if fields.flag("multi_query", True) else None),
-            "dense": mlp(
-                width="n_inner",
-                times=4,
-                activation=activation("gelu_pytorch_tanh", "activation_function"),
-                gated=False,
-                bias=True,
-            ),
+            "dense": plain_mlp(width="n_inner", times=4, activation=activation("gelu_pytorch_tanh", "activation_function")),
         },
-        hidden=HIDDEN,
-        layers=LAYERS,
-        positions=learned(*ROWS),
-        norms=LAYER_NORM,
-        attributes={"tied": TIED},
         ignored=(
             *GPT_IGNORED,
             *("attention_softmax_in_fp32", "scale_attention_softmax_in_fp32", "inference_runner", "validate_runner_input"),
             *("pre_allocate_kv_cache", "max_sequence_length", "max_batch_size", "pad_key_length"),
         ),
+        **GPT2,
     ),
     DecoderFamily(
         "gptj",
         "Wang and Komatsuzaki (2021), GPT-J-6B; Transformers' GPTJConfig",
         {
             "full": gpt_attention(bias=False, out_bias=False, rotary=True),
-            "dense": mlp(width="n_inner", times=4, activation=GPT_ACTIVATION, gated=False, bias=True),
+            "dense": plain_mlp(width="n_inner", times=4, activation=GPT_ACTIVATION),
         },
         hidden=HIDDEN,
         layers=LAYERS,
@@ -139,7 +126,7 @@ PLAIN_MLP = (
         "Black et al. (2022), arXiv:2204.06745; Biderman et al. (2023), Pythia, arXiv:2304.01373; Transformers' GPTNeoXConfig",
         {
             "full": attention(turned="0.25", filled=True, **biased("attention_bias", True), grouped=False),
-            "dense": mlp(activation=activation("gelu"), gated=False, bias=True),
+            "dense": plain_mlp(activation=activation("gelu")),
         },
         norms=LAYER_NORM,
         attributes={"parallel": flag("use_parallel_residual", True)},
@@ -149,7 +136,7 @@ PLAIN_MLP = (
         "BigScience (2022), arXiv:2211.05100; Transformers' BloomConfig, whose BloomMLP fixes the 4",
         {
             "full": gpt_attention(hidden_size=("hidden_size", "n_embed"), biased=True),
-            "dense": mlp(width="", times=4, activation="gelu_tanh", gated=False, bias=True),
+            "dense": plain_mlp(width="", times=4, activation="gelu_tanh"),
         },
         hidden=("hidden_size", "n_embed"),
         layers=LAYERS,
@@ -173,13 +160,7 @@ PLAIN_MLP = (
                 rotary=lambda fields: not fields.flag("alibi", False),
                 biased=flag("alibi", False),
             ),
-            "dense": mlp(
-                width="ffn_hidden_size",
-                times=4,
-                activation=activation("gelu", "activation"),
-                gated=False,
-                bias=flag("bias", False),
-            ),
+            "dense": plain_mlp(width="ffn_hidden_size", times=4, activation=activation("gelu", "activation"), bias=flag("bias", False)),
         },
         hidden=("hidden_size", "n_embed"),
         layers=("num_hidden_layers", "n_layer"),
@@ -192,12 +173,7 @@ PLAIN_MLP = (
         "Zhang et al. (2022), arXiv:2205.01068; Transformers' OPTConfig; opt-350m has its norms behind and projects a narrower embedding",
         {
             "full": gpt_attention(hidden_size=("hidden_size",), heads=("num_attention_heads",), **biased("enable_bias", True)),
-            "dense": mlp(
-                width="ffn_dim",
-                activation=activation("relu", "activation_function"),
-                gated=False,
-                bias=flag("enable_bias", True),
-            ),
+            "dense": plain_mlp(width="ffn_dim", activation=activation("relu", "activation_function"), bias=flag("enable_bias", True)),
         },
         embedded="word_embed_proj_dim",
         positions=learned("max_position_embeddings", absent=2048, beside=2),  # the padding index takes two rows
@@ -209,7 +185,7 @@ PLAIN_MLP = (
         "Lozhkov et al. (2024), arXiv:2402.19173; Transformers' Starcoder2Config",
         {
             "full": attention(kv_heads=2, **biased("use_bias", True)),
-            "dense": mlp(activation=activation("gelu_pytorch_tanh"), gated=False, bias=flag("use_bias", True)),
+            "dense": plain_mlp(activation=activation("gelu_pytorch_tanh"), bias=flag("use_bias", True)),
         },
         mixers=windowed(),
         norms=LAYER_NORM,

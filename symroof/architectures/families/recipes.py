@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 from typing import Any
@@ -131,6 +132,9 @@ def mlp(*, width: str = "intermediate_size", absent: int | None = None, times: i
 
     return read
 
+
+plain_mlp = functools.partial(mlp, gated=False, bias=True)
+"""One without a gate, with biases."""
 
 EXPERT_COUNTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
 EXPERTS_PER_TOKEN = ("num_experts_per_tok", "num_experts_per_token", "experts_per_token", "moe_k", "moe_topk")

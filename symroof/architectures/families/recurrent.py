@@ -154,6 +154,9 @@ def _nemotron_shared(fields: Fields, width: int) -> int:
 
 RELU2: dict[str, Any] = {"activation": activation("relu2", "mlp_hidden_act"), "gated": False}
 
+ONLY_MAMBA: dict[str, Any] = {"mixers": only("mamba"), "mlps": only(""), "positions": at_most()}
+MAMBA: dict[str, Any] = {**ONLY_MAMBA, "layers": ("num_hidden_layers", "n_layer"), "attributes": {"tied": TIED}}
+
 RECURRENT = (
     DecoderFamily(
         "granitemoehybrid",
@@ -178,31 +181,21 @@ RECURRENT = (
         "mamba",
         "Gu and Dao (2023), arXiv:2312.00752; Transformers' MambaConfig",
         {"mamba": mamba()},
-        mixers=only("mamba"),
-        mlps=only(""),
-        layers=("num_hidden_layers", "n_layer"),
-        positions=at_most(),
-        attributes={"tied": TIED},
+        **MAMBA,
         ignored=MAMBA_IGNORED,
     ),
     DecoderFamily(
         "falcon_mamba",
         "Zuo et al. (2024), arXiv:2410.05355; Transformers' FalconMambaConfig",
         {"mamba": mamba(inner_norms=False)},
-        mixers=only("mamba"),
-        mlps=only(""),
-        layers=("num_hidden_layers", "n_layer"),
-        positions=at_most(),
-        attributes={"tied": TIED},
+        **MAMBA,
         ignored=(*MAMBA_IGNORED, "use_falcon_mambapy"),
     ),
     DecoderFamily(
         "mamba2",
         "Dao and Gu (2024), arXiv:2405.21060; Transformers' Mamba2Config",
         {"mamba": mamba2},
-        mixers=only("mamba"),
-        mlps=only(""),
-        positions=at_most(),
+        **ONLY_MAMBA,
         ignored=(
             *(*MAMBA_IGNORED, "chunk_size", "time_step_rank", "norm_before_gate", "use_mem_eff_path", "A_initializer_range"),
             "intermediate_size",

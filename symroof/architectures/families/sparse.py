@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from symroof.architectures.families.dense import ALL_NORMED, granite_multipliers
 from symroof.architectures.families.family import LAYER_NORM, DecoderFamily, only
 from symroof.architectures.families.layouts import LAYER_TYPES, by_period, dense_first, sparse_steps, used_windows, windowed
@@ -9,6 +11,7 @@ from symroof.architectures.families.recipes import (
     BIAS,
     TIED,
     WITH_BIAS,
+    PartReader,
     attention,
     biased,
     experts,
@@ -22,9 +25,15 @@ from symroof.architectures.fields import Fields
 from symroof.operators.norm import Norm
 
 MOE_WIDTH = "moe_intermediate_size"
-DEEPSEEK_SHARED = "n_shared_experts"
-DEEPSEEK_IGNORED = ("num_nextn_predict_layers", "qk_head_dim", "head_dim", "num_key_value_heads")
-EVERY_LAYER = {"moe_layer_freq": (1, "every layer behind the dense ones has experts")}
+DEEPSEEK: dict[str, Any] = {
+    "only_understood": {"moe_layer_freq": (1, "every layer behind the dense ones has experts")},
+    "ignored": ("num_nextn_predict_layers", "qk_head_dim", "head_dim", "num_key_value_heads"),
+}
+
+
+def deepseek_experts(shared: int, **recipe: Any) -> PartReader:
+    """Routed and shared experts under DeepSeek's names; *shared* is what an absent number of those means."""
+    return experts(width=MOE_WIDTH, named="n_routed_experts", shared=shared_experts("n_shared_experts", shared, null=0), **recipe)
 
 
 def qwen_shared(fields: Fields, width: int) -> int:
@@ -140,9 +149,7 @@ SPARSE = (
         {
             "full": attention(kv_heads=8, turned="0.5", bias=BIAS, qk_norm=when("use_qk_norm", Norm.RMS)),
             "dense": mlp(),
-            "moe": experts(
-                width=MOE_WIDTH, count=128, chosen=8, named="n_routed_experts", shared=shared_experts(DEEPSEEK_SHARED, 1, null=0)
-            ),
+            "moe": deepseek_experts(1, count=128, chosen=8),
         },
         mlps=dense_first(1),
         ignored=("num_nextn_predict_layers",),
@@ -150,14 +157,9 @@ SPARSE = (
     DecoderFamily(
         "deepseek",
         "Dai et al. (2024), arXiv:2401.06066; deepseek-ai/deepseek-moe-16b-base on the hub",
-        {
-            "full": attention(**WITH_BIAS),
-            "dense": mlp(),
-            "moe": experts(width=MOE_WIDTH, named="n_routed_experts", shared=shared_experts(DEEPSEEK_SHARED, 0, null=0)),
-        },
+        {"full": attention(**WITH_BIAS), "dense": mlp(), "moe": deepseek_experts(0)},
         mlps=dense_first(0),
-        only_understood=EVERY_LAYER,
-        ignored=DEEPSEEK_IGNORED,
+        **DEEPSEEK,
     ),
     DecoderFamily(
         "deepseek_v2",
@@ -165,30 +167,16 @@ SPARSE = (
         {
             "full": latent_attention,
             "dense": mlp(bias=flag("mlp_bias", False)),
-            "moe": experts(
-                width=MOE_WIDTH,
-                count=64,
-                named="n_routed_experts",
-                shared=shared_experts(DEEPSEEK_SHARED, 2, null=0),
-                shared_bias=flag("mlp_bias", False),
-            ),
+            "moe": deepseek_experts(2, count=64, shared_bias=flag("mlp_bias", False)),
         },
         mlps=dense_first(0),
-        only_understood=EVERY_LAYER,
-        ignored=DEEPSEEK_IGNORED,
+        **DEEPSEEK,
     ),
     DecoderFamily(
         "deepseek_v3",
         "DeepSeek-AI (2024), arXiv:2412.19437; Transformers' DeepseekV3Config; layers that predict a second token are no part of a step",
-        {
-            "full": latent_attention,
-            "dense": mlp(),
-            "moe": experts(
-                width=MOE_WIDTH, count=256, chosen=8, named="n_routed_experts", shared=shared_experts(DEEPSEEK_SHARED, 1, null=0)
-            ),
-        },
+        {"full": latent_attention, "dense": mlp(), "moe": deepseek_experts(1, count=256, chosen=8)},
         mlps=dense_first(3),
-        only_understood=EVERY_LAYER,
-        ignored=DEEPSEEK_IGNORED,
+        **DEEPSEEK,
     ),
 )
