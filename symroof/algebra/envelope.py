@@ -6,13 +6,12 @@ import operator
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any, cast
+from typing import Any
 
 from sympy import Add, Expr, Integer, Symbol
 
 from symroof.algebra.piecewise import COMPUTE, Piece, Piecewise
 from symroof.algebra.reals import ascending, exact
-from symroof.algebra.univariate import Powers, combined, expression_of, powers
 from symroof.errors import InputError, quote
 
 
@@ -78,37 +77,13 @@ def total(parts: Mapping[Any, Piecewise], binding: Hashable = COMPUTE) -> Piecew
         for piece in part.pieces:
             if not piece.is_point or part.low == part.high:
                 changes.setdefault(piece.low, []).append((name, piece))
-    running, current, pieces = _Sum(first.x), cast(dict[Hashable, Piece], {}), cast(list[Piece], [])
+    current: dict[Hashable, tuple[Expr, bool]] = {}
+    pieces: list[Piece] = []
     for low, high in pairwise((*ascending(changes), first.high)):
-        for name, piece in changes[low]:
-            running.replace(current[name].value if name in current else None, piece.value)
-            current[name] = piece
-        binds = frozenset(name for name, piece in current.items() if piece.label == binding)
-        pieces.append(Piece(low, high, running.expression, binds))
+        current |= {name: (piece.value.expand(power_exp=False), piece.label == binding) for name, piece in changes[low]}
+        binds = frozenset(name for name, (_, binds) in current.items() if binds)
+        pieces.append(Piece(low, high, Add(*(value for value, _ in current.values())), binds))
     return Piecewise(first.x, tuple(pieces)).merged(value=True, combine=operator.and_)
-
-
-class _Sum:
-    """A sum whose terms are exchanged one by one: powers of x by their coefficients, anything else as expressions."""
-
-    def __init__(self, x: Symbol) -> None:
-        self.x, self.powers = x, cast(Powers, {})
-        self.others: dict[Expr, int] = {}
-
-    def replace(self, old: Expr | None, new: Expr) -> None:
-        for value, factor in ((old, -1), (new, 1)):
-            if value is None:
-                continue
-            terms = powers(value, self.x)
-            if terms is None:
-                self.others[value] = self.others.get(value, 0) + factor
-            else:
-                self.powers = combined(self.powers, terms, factor)
-
-    @property
-    def expression(self) -> Expr:
-        rest = Add(*(times * value for value, times in self.others.items()))
-        return expression_of(self.powers, self.x) + (rest.expand(power_exp=False) if rest != 0 else rest)
 
 
 def counted(x: Symbol, low: int, high: int, function: Callable[[int], tuple[object, Hashable]]) -> Piecewise:

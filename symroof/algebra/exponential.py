@@ -17,10 +17,10 @@ from typing import Any, NamedTuple, cast
 from sympy import Dummy, Expr, Integer, Poly, Rational, Symbol, factor_list, log, oo, primerange
 
 from symroof.algebra.enclosure import ZERO, Enclosure, add, enclose, horner, logarithm, multiply, power, spanned
-from symroof.algebra.isolation import Root, isolated, rational
+from symroof.algebra.isolation import Root, isolated
 from symroof.algebra.polynomial import Polynomial
 from symroof.algebra.radicals import primitive_root, radical, rational_radical
-from symroof.algebra.reals import ascending, inside, sign_of
+from symroof.algebra.reals import ascending, exact, inside, sign_of
 from symroof.algebra.univariate import Powers, signed_powers
 from symroof.errors import InputError
 
@@ -59,7 +59,7 @@ def _constant(key: Key, root: int, bits: int) -> Enclosure:
 
 def constant_expression(key: Key, root: int) -> Expr:
     """The same, as an expression."""
-    return cast(Expr, rational(key.shift) ** Rational(1, root) * prod(log(rational(base)) ** times for base, times in key.logs))
+    return cast(Expr, exact(key.shift) ** Rational(1, root) * prod(log(exact(base)) ** times for base, times in key.logs))
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Exponential:
             low, high = _around(point, bits)
             if known := self.over(low, high, 2 * bits)[0].sign:
                 return known
-            if bits == 128 and point in self.roots(rational(low), rational(high)):
+            if bits == 128 and point in self.roots(exact(low), exact(high)):
                 return 0
         return 0
 

@@ -9,10 +9,8 @@ from typing import Any, NamedTuple, cast
 from sympy import Dummy, Expr, Integer, Poly, PolynomialError, Pow, Symbol, fraction, log, oo, together
 
 from symroof.algebra.exponential import Grouped, Key, Signed, constant_expression, normalized
-from symroof.algebra.isolation import rational
 from symroof.algebra.radicals import bounded_power, primitive_root
-from symroof.algebra.reals import sign_of
-from symroof.algebra.univariate import combined
+from symroof.algebra.reals import exact, sign_of
 from symroof.errors import InputError
 
 
@@ -60,7 +58,7 @@ def _leading(grouped: Grouped, root: int) -> tuple[Fraction, tuple[int, Expr]]:
     base = max((key.base for key in grouped), default=Fraction(0))
     parts = {key: terms for key, terms in grouped.items() if key.base == base}
     degree = max((place for terms in parts.values() for place in terms), default=0)
-    lead = (rational(terms.get(degree, Fraction(0))) * constant_expression(key, root) for key, terms in parts.items())
+    lead = (exact(terms.get(degree, Fraction(0))) * constant_expression(key, root) for key, terms in parts.items())
     return base, (degree, cast(Expr, sum(lead, start=Integer(0))))
 
 
@@ -149,6 +147,8 @@ def _grouped(*parts: list[RawTerm]) -> tuple[int, list[Grouped]]:
                 shift *= bounded_power(primitive, int((constant - whole) * root))
                 factor *= bounded_power(primitive, whole)
             key = Key(base, shift, tuple(sorted(term.logs.items())))
-            by_base[key] = combined(by_base.get(key, {}), {term.place: factor}, 1)
-        grouped.append({key: terms for key, terms in by_base.items() if terms})
+            terms = by_base.setdefault(key, {})
+            terms[term.place] = terms.get(term.place, 0) + factor
+        kept = ((key, {place: number for place, number in terms.items() if number}) for key, terms in by_base.items())
+        grouped.append({key: terms for key, terms in kept if terms})
     return root, grouped

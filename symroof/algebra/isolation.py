@@ -17,7 +17,8 @@ from sympy import floor as whole_below
 from sympy.core.expr import AtomicExpr
 from sympy.multipledispatch import dispatch
 
-from symroof.algebra.enclosure import ZERO, Enclosure, add, logarithm, multiply, power
+from symroof.algebra.enclosure import ZERO, Enclosure, add, enclose, logarithm, multiply, power
+from symroof.algebra.reals import exact
 from symroof.errors import InputError, quote
 
 if TYPE_CHECKING:
@@ -29,8 +30,6 @@ PARTS = 20_000
 """Parts into which a range is divided before roots are given up."""
 DENOMINATORS = 64
 """Denominators up to which a root is tried for being rational."""
-STEPS = 60
-"""Steps of Newton's method before plain halving takes over."""
 Bracket = tuple[Fraction, Fraction]
 
 
@@ -81,7 +80,7 @@ class Root(NumberSymbol):
     @property
     def middle(self) -> Expr:
         """The middle of the enclosure, a rational: off by less than 1e-30 of the root."""
-        return rational((self.low + self.high) / 2)
+        return exact((self.low + self.high) / 2)
 
     @property
     def closed_form(self) -> Expr | None:
@@ -92,10 +91,7 @@ class Root(NumberSymbol):
 
     def refined(self, bits: int) -> Bracket:
         """An enclosure of that many binary digits."""
-        low, high = self._bracket
-        if (high - low) * 2**bits > max(abs(low), abs(high)):
-            left, right = cell(self.function, low, high, bits)
-            self._bracket = max(low, left), min(high, right)
+        self._bracket = narrowed(self.function, *self._bracket, bits)
         return self._bracket
 
     def compared(self, point: Fraction) -> int:
@@ -110,7 +106,7 @@ class Root(NumberSymbol):
 
     def _as_mpf_val(self, prec: int) -> Any:
         low, high = self.refined(prec + 2)
-        return cast(Any, rational((low + high) / 2))._as_mpf_val(prec)
+        return cast(Any, exact((low + high) / 2))._as_mpf_val(prec)
 
     def approximation_interval(self, number_cls: Any) -> tuple[Expr, Expr] | None:
         """The whole numbers on both sides: what sympy's floor and ceiling ask for."""
@@ -182,7 +178,7 @@ def isolated(function: Exponential, low: Expr, high: Expr) -> list[Expr]:
             continue
         middle = _middle(left, right)
         waiting += [(left, middle), (middle, right)]
-    roots = [*map(rational, rationals), *(_root(function, bracket) for bracket in brackets)]
+    roots = [*map(exact, rationals), *(_root(function, bracket) for bracket in brackets)]
     if len(set(roots)) < len(roots):
         raise InputError(f"two roots in {function.x} are closer than 1e-30 of themselves")
     return roots
@@ -251,9 +247,9 @@ def _root(function: Exponential, bracket: Bracket) -> Expr:
     low, high = cell(function, *bracket, PRECISION)
     near = ((low + high) / 2).limit_denominator(DENOMINATORS)
     if low <= near <= high and bracket[0] < near < bracket[1] and function.sign_at(near) == 0:
-        return rational(near)
+        return exact(near)
     if low == high:
-        return rational(low)
+        return exact(low)
     return Root(function, low, high, (max(low, bracket[0]), min(high, bracket[1])))
 
 
@@ -267,68 +263,41 @@ def _side(function: Exponential, low: Fraction, high: Fraction, point: Fraction)
     return 0 if here == 0 else 1 if here == function.sign_at(low) else -1
 
 
-def cell(function: Exponential, low: Fraction, high: Fraction, bits: int) -> Bracket:
+def narrowed(function: Exponential, low: Fraction, high: Fraction, bits: int) -> Bracket:
+    """A bracket of one root to so many of its binary digits, both ends included: by Newton's method on stretches, else by halves."""
+    first, last, wide = low, high, bits + 32
+    while (high - low) * 2**bits > max(abs(low), abs(high)):
+        middle = Fraction(0) if low < 0 < high else (low + high) / 2
+        slopes, values = function.over(low, high, wide)[1], function.over(middle, middle, wide)[0]
+        steps = [value / slope for value in values.fractions for slope in slopes.fractions] if slopes.sign else [high - low, low - high]
+        near, far = max(low, middle - max(steps)), min(high, middle - min(steps))
+        if 2 * (far - near) < high - low:
+            low, high = enclose(near, far, wide).fractions
+            continue
+        side = _side(function, first, last, middle)
+        low, high = (middle, high) if side > 0 else (low, middle) if side < 0 else (middle, middle)
+    return low, high
+
+
+def cell(function: Exponential, first: Fraction, last: Fraction, bits: int) -> Bracket:
     """The neighbours of the one root in a bracket on the grid of that many binary digits; the root twice where it is on the grid."""
-    while (magnitude := _magnitude(low, high)) is None:
-        pivot = _pivot(low, high)
-        side = _side(function, low, high, pivot)
+    low, high = narrowed(function, first, last, bits + 8)
+    if not high:
+        return low, high
+    step = _step(min(abs(low), abs(high)), bits)
+    point = floor(high / step) * step  # there is no other one from low on
+    if point >= low:
+        side = _side(function, first, last, point)
         if side == 0:
-            return pivot, pivot
-        low, high = (pivot, high) if side > 0 else (low, pivot)
-    scale = Fraction(2) ** (bits - magnitude)
-    guess = floor(_newton(function, low, high, bits) * scale)
-    below, above, stride = guess, guess + 1, 1
-    while (side := _side(function, low, high, below / scale)) < 0:
-        below, above, stride = below - stride, below, 2 * stride
-    if side == 0:
-        return below / scale, below / scale
-    while (side := _side(function, low, high, above / scale)) > 0:
-        below, above, stride = above, above + stride, 2 * stride
-    while above - below > 1 and side:
-        middle = (above + below) // 2
-        side = _side(function, low, high, middle / scale)
-        below, above = (middle, above) if side > 0 else (below, middle)
-    return (below / scale if side else above / scale), above / scale
+            return point, point
+        low, high = (point, high) if side > 0 else (low, point)
+    step = _step((low + high) / 2, bits)
+    below = floor((low + high) / 2 / step) * step
+    return below, below + step
 
 
-def _magnitude(low: Fraction, high: Fraction) -> int | None:
-    """The whole part of the binary logarithm of all absolute values between two numbers; None where they differ in it."""
-    if low <= 0 <= high:
-        return None
-    least, most = sorted((abs(low), abs(high)))
-    exponent = least.numerator.bit_length() - least.denominator.bit_length()
-    exponent -= least < Fraction(2) ** exponent
-    return exponent if most <= Fraction(2) ** (exponent + 1) else None
-
-
-def _pivot(low: Fraction, high: Fraction) -> Fraction:
-    """A power of two, or zero, that divides numbers of different magnitude."""
-    if low < 0 < high:
-        return Fraction(0)
-    least, most = sorted((abs(low), abs(high)))
-    top = most.numerator.bit_length() - most.denominator.bit_length()
-    top -= most <= Fraction(2) ** top
-    bottom = least.numerator.bit_length() - least.denominator.bit_length() if least else top - 64
-    pivot = Fraction(2) ** ((top + bottom) // 2)
-    if not least < pivot < most:
-        pivot = Fraction(2) ** top
-    return pivot if low >= 0 else -pivot
-
-
-def _newton(function: Exponential, low: Fraction, high: Fraction, bits: int) -> Fraction:
-    """A guess of the root in a bracket, by Newton's method; nothing is proved of it."""
-    guess, grid = (low + high) / 2, Fraction(2) ** (bits + 8) / max(abs(low), abs(high))
-    grid = Fraction(2) ** (floor(grid).bit_length())
-    for _ in range(STEPS):
-        values, slopes = (sum(part.fractions) for part in function.over(guess, guess, bits + 32))
-        step = values / slopes if slopes else Fraction(0)
-        following = round((guess - step) * grid) / grid
-        guess, last = (following if low < following < high else (low + high) / 2), guess
-        if abs(guess - last) * grid < 16:
-            break
-    return guess
-
-
-def rational(number: Fraction) -> Expr:
-    """As sympy has it."""
-    return Rational(number.numerator, number.denominator)
+def _step(number: Fraction, bits: int) -> Fraction:
+    """The last of so many binary digits of a number."""
+    size = abs(number)
+    exponent = size.numerator.bit_length() - size.denominator.bit_length()
+    return Fraction(2) ** (exponent - (size < Fraction(2) ** exponent) - bits)

@@ -8,8 +8,9 @@ from typing import Any, cast
 from sympy import Dummy, Expr, Integer, LambertW, Poly, Pow, Rational, log, real_roots
 
 from symroof.algebra.exponential import constant_expression
-from symroof.algebra.isolation import Root, rational
+from symroof.algebra.isolation import Root
 from symroof.algebra.radicals import primitive_root
+from symroof.algebra.reals import exact
 
 DIGITS = 40
 """Decimals in which a form is told from that of another root."""
@@ -38,8 +39,8 @@ def closed_form(root: Root) -> Expr | None:
     slow, fast = function.terms
     if fast.key.base == 1:
         return None
-    base = cast(Expr, Pow(rational(fast.key.base), Rational(1, function.root)))
-    steep = log(rational(fast.key.base)) / function.root
+    base = cast(Expr, Pow(exact(fast.key.base), Rational(1, function.root)))
+    steep = log(exact(fast.key.base)) / function.root
     numbers = [[number * constant_expression(key, function.root) for number in coefficients] for key, coefficients in function.terms]
     if (len(slow.coefficients), len(fast.coefficients)) == (2, 1):  # A x + a + c q^x
         (a, A), (c,) = numbers
@@ -63,5 +64,5 @@ def _logarithm(root: Root) -> Expr | None:
     if len({base for base, _ in primitive} - {Fraction(1)}) != 1 or any(key.shift != 1 or key.logs for key, _ in function.terms):
         return None
     total = sum((term.coefficients[0] * y**place for term, (_, place) in zip(function.terms, primitive, strict=True)), start=Integer(0))
-    forms = (function.root * log(value) / log(rational(primitive[-1][0])) for value in cast(Any, real_roots(Poly(total, y))) if value > 0)
+    forms = (function.root * log(value) / log(exact(primitive[-1][0])) for value in cast(Any, real_roots(Poly(total, y))) if value > 0)
     return min(forms, key=lambda form: abs((form - root).evalf(DIGITS, maxn=DIGITS)))
