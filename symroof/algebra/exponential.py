@@ -10,17 +10,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cached_property, lru_cache
+from functools import cached_property, reduce
 from math import gcd, lcm, prod
 from typing import Any, NamedTuple, cast
 
-from sympy import Dummy, Expr, Integer, Poly, Rational, Symbol, factor_list, log, oo, primerange
+from sympy import Dummy, Expr, Integer, Poly, Rational, Symbol, factor_list, log, oo
 
 from symroof.algebra.enclosure import ZERO, Enclosure, add, enclose, horner, logarithm, multiply, power, spanned
 from symroof.algebra.isolation import Root, isolated
 from symroof.algebra.polynomial import Polynomial
-from symroof.algebra.radicals import primitive_root, radical, rational_radical
-from symroof.algebra.reals import ascending, exact, inside, sign_of
+from symroof.algebra.radicals import primitive_root, rational_radical
+from symroof.algebra.reals import ascending, exact, inside, sign_of, value_at
 from symroof.algebra.univariate import Powers, signed_powers
 from symroof.errors import InputError
 
@@ -47,18 +47,8 @@ class Term(NamedTuple):
     coefficients: tuple[int, ...]
 
 
-@lru_cache(maxsize=4096)
-def _constant(key: Key, root: int, bits: int) -> Enclosure:
-    """An enclosure of ``shift^(1 / root) prod(ln(q)^n)``."""
-    total = power(key.shift, Fraction(1, root), bits)
-    for base, times in key.logs:
-        for _ in range(times):
-            total = multiply(total, logarithm(base, bits), bits)
-    return total
-
-
 def constant_expression(key: Key, root: int) -> Expr:
-    """The same, as an expression."""
+    """What a key has besides its exponential, ``shift^(1 / root) prod(ln(q)^n)``."""
     return cast(Expr, exact(key.shift) ** Rational(1, root) * prod(log(exact(base)) ** times for base, times in key.logs))
 
 
@@ -110,7 +100,7 @@ class Exponential:
         """
         bits = 64
         while bits <= NARROWEST:
-            known = self.value(point, bits).sign
+            known = self.over(point, point, bits)[0].sign
             if known is not None:
                 return known
             if bits == 64 and self._vanishes(point):
@@ -118,19 +108,10 @@ class Exponential:
             bits *= 2
         raise InputError(f"the sign at {self.x} = {point} is open after {NARROWEST} binary digits")
 
-    def value(self, point: Fraction, bits: int) -> Enclosure:
-        """An enclosure of the value at a rational."""
-        total, scaled = ZERO, point / self.root
-        for key, coefficients in self.terms:
-            number = _at(coefficients, point)
-            if number:
-                part = multiply(power(key.base, scaled, bits), enclose(number, number, bits), bits)
-                total = add(total, multiply(part, self.constant(key, bits), bits), bits)
-        return total
-
     def constant(self, key: Key, bits: int) -> Enclosure:
         """An enclosure of what does not depend on x in a term: ``shift^(1 / root) prod(ln(q)^n)``."""
-        return _constant(key, self.root, bits)
+        logs = (logarithm(base, bits) for base, times in key.logs for _ in range(times))
+        return reduce(lambda product, factor: multiply(product, factor, bits), logs, power(key.shift, Fraction(1, self.root), bits))
 
     def over(self, low: Fraction, high: Fraction, bits: int) -> tuple[Enclosure, Enclosure]:
         """Enclosures of all values and of all slopes from *low* to *high*."""
@@ -153,10 +134,9 @@ class Exponential:
         """
         groups: list[tuple[Key, list[Fraction]]] = []
         for key, coefficients in self.terms:
-            number = _at(coefficients, point)
+            number = value_at(coefficients, point)
             for other, numbers in groups if number else ():
-                ratio = self._ratio(key, other, point)
-                if ratio is not None:
+                if (ratio := self._ratio(key, other, point)) is not None:
                     numbers.append(number * ratio)
                     break
             else:
@@ -234,9 +214,9 @@ def normalized(grouped: Grouped, x: Symbol, root: int) -> Signed:
         ((key, terms),) = scaled.items()
         sign = (-1) ** sum(times for _, times in key.logs)
         return signed_powers({place: sign * number for place, number in terms.items()}, x)
-    for prime in primerange(root + 1):
-        while root % prime == 0 and (smaller := _radicals(scaled, prime)) is not None:
-            root, scaled = root // prime, smaller
+    shared = gcd(root, *(primitive_root(part)[1] for key in scaled for part in key[:2] if part != 1))
+    root = root // shared
+    scaled = {Key(_radical(key.base, shared), _radical(key.shift, shared), key.logs): terms for key, terms in scaled.items()}
     scale = lcm(*(number.denominator for terms in scaled.values() for number in terms.values()))
     common = gcd(*(int(number * scale) for terms in scaled.values() for number in terms.values()))
     factor = Fraction(scale, common)
@@ -247,23 +227,10 @@ def normalized(grouped: Grouped, x: Symbol, root: int) -> Signed:
     return Exponential(x, root, tuple(ordered))
 
 
-def _radicals(grouped: Grouped, prime: int) -> Grouped | None:
-    """The sum under a root that is less by a prime, where every base and shift is such a power."""
-    smaller: Grouped = {}
-    for key, terms in grouped.items():
-        base, shift = radical(key.base, prime), radical(key.shift, prime)
-        if base is None or shift is None:
-            return None
-        smaller[Key(base, shift, key.logs)] = terms
-    return smaller
-
-
-def _at(coefficients: Sequence[int], point: Fraction) -> Fraction:
-    value, scale = 0, 1
-    for coefficient in reversed(coefficients):
-        value = value * point.numerator + coefficient * scale
-        scale *= point.denominator
-    return Fraction(value, scale // point.denominator)
+def _radical(number: Fraction, degree: int) -> Fraction:
+    """The root of a power of that degree."""
+    base, exponent = primitive_root(number)
+    return base ** (exponent // degree)
 
 
 def _around(point: Expr, bits: int) -> tuple[Fraction, Fraction]:

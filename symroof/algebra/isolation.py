@@ -52,6 +52,7 @@ class Root(NumberSymbol):
     function: Exponential
     low: Fraction
     high: Fraction
+    _bracket: Bracket
 
     def __new__(cls, function: Exponential, low: Fraction, high: Fraction, bracket: Bracket) -> Root:
         """The one root in a bracket, whose neighbours on the grid of `PRECISION` are *low* and *high*."""

@@ -31,16 +31,6 @@ def bounded_power(base: Fraction, exponent: int) -> Fraction:
     return base**exponent
 
 
-def radical(number: Fraction, degree: int) -> Fraction | None:
-    """The root of a positive rational where it is rational.
-
-    >>> radical(Fraction(9, 4), 2), radical(Fraction(9, 4), 3)
-    (Fraction(3, 2), None)
-    """
-    over, under = integer_nthroot(number.numerator, degree), integer_nthroot(number.denominator, degree)
-    return Fraction(int(over[0]), int(under[0])) if over[1] and under[1] else None
-
-
 @lru_cache(maxsize=1024)
 def primitive_root(number: Fraction) -> tuple[Fraction, int]:
     """``number = base^exponent`` with the greatest exponent, of a base below 1.
@@ -50,11 +40,13 @@ def primitive_root(number: Fraction) -> tuple[Fraction, int]:
     """
     if number == 1:
         return number, 1
-    exponent = 1 if number < 1 else -1
-    base = number if number < 1 else 1 / number
+    base, exponent = (number, 1) if number < 1 else (1 / number, -1)
     for prime in primerange(base.denominator.bit_length() + 1):
-        while (smaller := radical(base, prime)) is not None:
-            base, exponent = smaller, exponent * prime
+        while True:
+            over, under = (integer_nthroot(part, prime) for part in (base.numerator, base.denominator))
+            if not (over[1] and under[1]):
+                break
+            base, exponent = Fraction(int(over[0]), int(under[0])), exponent * prime
     return base, exponent
 
 

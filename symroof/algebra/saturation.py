@@ -8,10 +8,10 @@ again; at that point both sides agree.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
-from sympy import And, Expr, Ge, Integer, Le, Max, Min, Symbol, ceiling, floor, oo, true
+from sympy import And, Expr, Ge, Integer, Le, Max, Min, S, Symbol, ceiling, floor, oo, true
 from sympy.logic.boolalg import Boolean
 
 from symroof.symbols import Values, substitute
@@ -25,10 +25,13 @@ class Branch:
     ----------
     active : the argument of its minimum for every saturating symbol, and for every minimum in the formulas.
     where : the condition in letters, ends included; true where nothing saturates.
+    low, high : where it starts and ends in a variable, once that is asked by `over`; numbers as far as the letters have them.
     """
 
     active: Mapping[Any, Expr]
     where: Boolean
+    low: Expr = S.Zero
+    high: Expr = oo
 
     @property
     def margins(self) -> tuple[Expr, ...]:
@@ -36,24 +39,29 @@ class Branch:
         sides = (one for one in cast(tuple[Any, ...], And.make_args(self.where)) if one != true)
         return tuple(one.gts - one.lts for one in sides)
 
-    def ends(self, x: Symbol, values: Values | None = None) -> tuple[Expr, Expr]:
-        """Where the branch starts and ends in a variable, the other symbols being positive.
+    def over(self, x: Symbol, values: Values | None = None) -> Branch:
+        """The branch with its ends in a variable, the other symbols being positive.
 
         >>> from symroof.symbols import E, K, X, b
-        >>> [one.ends(b) for one in branches({X: Min(E, K * b)}, [b])]
+        >>> [(one.over(b).low, one.over(b).high) for one in branches({X: Min(E, K * b)}, [b])]
         [(0, E/K), (E/K, oo)]
         """
-        low, high = cast(Expr, Integer(0)), cast(Expr, oo)
         if self.where == true:
-            return low, high
+            return self
+        low, high, known = self.low, self.high, {symbol: value for symbol, value in (values or {}).items() if symbol != x}
         for letters in self.margins:
-            margin = substitute(letters, values or {})
+            margin = substitute(letters, known)
             rest, slope = substitute(margin, {x: Integer(0)}), margin.diff(x)
             if slope.is_positive:
                 low = Max(low, -rest / slope)
             elif slope.is_negative:
                 high = Min(high, -rest / slope)
-        return low, high
+        return replace(self, low=low, high=high)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether it ends after it starts; with letters left it may."""
+        return (self.low < self.high) != False  # noqa: E712 - with letters left it is neither
 
 
 def saturating(definitions: Mapping[Symbol, Expr], used: Iterable[object]) -> dict[Symbol, Min]:
@@ -90,11 +98,6 @@ def _divided(branch: Branch, symbol: Expr, definition: Min, moving: set[Symbol])
     ]
 
 
-def _has_room(branch: Branch, x: Symbol, values: Values) -> bool:
-    low, high = branch.ends(x, {symbol: value for symbol, value in values.items() if symbol != x})
-    return (low < high) != False  # noqa: E712 - with letters left it is neither
-
-
 def branches(definitions: Mapping[Any, Min], free: Iterable[Symbol], values: Values | None = None) -> tuple[Branch, ...]:
     """The branches over the free symbols, in the order in which one that grows goes through them.
 
@@ -111,31 +114,17 @@ def branches(definitions: Mapping[Any, Min], free: Iterable[Symbol], values: Val
     for symbol, definition in definitions.items():
         found = [further for one in found for further in _divided(one, symbol, definition, moving)]
         if values and len(moving) == 1 and len(found) > 2:
-            found = [one for one in found if _has_room(one, *moving, values)]
+            found = [one for one in found if one.over(next(iter(moving)), values).has_room]
     return tuple(found)
 
 
-@dataclass(frozen=True)
-class Span:
-    """A branch over the range of one variable; its ends are numbers as far as the letters have them."""
-
-    low: Expr
-    high: Expr
-    branch: Branch
-
-
-def spans(found: Iterable[Branch], x: Symbol, start: Expr, values: Values) -> tuple[Span, ...]:
-    """The branches that a range from *start* on goes through, neighbours sharing their ends.
+def spans(found: Iterable[Branch], x: Symbol, start: Expr, values: Values) -> tuple[Branch, ...]:
+    """The branches that a range from *start* on goes through, with their ends, which neighbours share.
 
     >>> from symroof.symbols import E, K, X, b
     >>> mixtral = {E: Integer(8), K: Integer(2)}
     >>> [(one.low, one.high) for one in spans(branches({X: Min(E, K * b)}, [b]), b, Integer(1), mixtral)]
     [(1, 4), (4, oo)]
     """
-    found = tuple(found)
-    if len(found) == 1 and found[0].where == true and start.is_finite:
-        return (Span(start, oo, found[0]),)
-    known = {symbol: value for symbol, value in values.items() if symbol != x}
-    ends = ((*branch.ends(x, known), branch) for branch in found)
-    placed = (Span(Max(start, low), high, branch) for low, high, branch in ends)
-    return tuple(one for one in placed if (one.low < one.high) != False)  # noqa: E712 - with letters left it is neither
+    placed = (replace(branch, low=start).over(x, values) for branch in found)
+    return tuple(branch for branch in placed if branch.where == true or branch.has_room)

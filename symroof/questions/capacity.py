@@ -10,7 +10,7 @@ from sympy import Add, Expr, Integer, Max, Piecewise, Symbol, factor, floor, oo
 
 from symroof import symbols
 from symroof.algebra.polynomial import polynomial
-from symroof.algebra.saturation import Span, branches, saturating, spans
+from symroof.algebra.saturation import Branch, branches, saturating, spans
 from symroof.architectures.step import Step
 from symroof.errors import DeviceError, InputError, quote
 from symroof.hardware.device import Device
@@ -78,9 +78,7 @@ def largest(step: Step, *, over: str = "batch", hardware: Device | str | Path | 
     held = [weights + cache + state for state in states]
     if not any(_depends(graph, part, x) for part in held):
         raise InputError(f"memory does not depend on {option_name(x)}")
-    found = (
-        (span, tuple(_limit(substitute(part, span.branch.active) - room, x) for part in held)) for span in _spans(graph, Add(*held), x)
-    )
+    found = ((span, tuple(_limit(substitute(part, span.active) - room, x) for part in held)) for span in _spans(graph, Add(*held), x))
     span, limits = next((span, limits) for span, limits in found if min(limits) <= span.high)
     value = min(limits)
     if value == oo:
@@ -99,7 +97,7 @@ def _room(hardware: Device | str | Path | None, capacity: Any) -> Expr:
     return device.capacity_figure.value
 
 
-def _spans(graph: Graph, expression: Expr, x: Symbol) -> tuple[Span, ...]:
+def _spans(graph: Graph, expression: Expr, x: Symbol) -> tuple[Branch, ...]:
     """The branches of an expression of a bound graph (of a cache with windows, two) over a variable that counts."""
     return spans(branches(saturating(graph.definitions, expression.free_symbols), [x]), x, Integer(1), {})
 
@@ -138,7 +136,7 @@ def cache_passes_weights(step: Step) -> Expr:
     if not _depends(graph, cache, length):
         raise InputError(f"{step.model} keeps no KV cache that grows with the context")
     found = _spans(graph, cache, length)
-    passes = [_passes(weights, substitute(cache, span.branch.active), length) for span in found]
+    passes = [_passes(weights, substitute(cache, span.active), length) for span in found]
     last = len(found) - 1
     answer = Piecewise(
         *((value, place == last or value <= span.high) for place, (value, span) in enumerate(zip(passes, found, strict=True)))
@@ -157,7 +155,7 @@ def _passes(weights: Expr, cache: Expr, length: Symbol) -> Expr:
 
 def _depends(graph: Graph, expression: Expr, x: Symbol) -> bool:
     """Whether an expression of a bound graph depends on a variable, itself or through a symbol that saturates."""
-    return any(x in substitute(expression, span.branch.active).free_symbols for span in _spans(graph, expression, x))
+    return any(x in substitute(expression, span.active).free_symbols for span in _spans(graph, expression, x))
 
 
 def hyperbola(step: Step, *, hardware: Device | str | Path | None = None, capacity: Any = None) -> Expr:

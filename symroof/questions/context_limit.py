@@ -19,7 +19,7 @@ from sympy.logic.boolalg import Boolean
 from symroof import symbols
 from symroof.algebra.piecewise import MEMORY, Piece, Piecewise
 from symroof.algebra.polynomial import polynomial, sign
-from symroof.algebra.saturation import Branch, Span, spans
+from symroof.algebra.saturation import Branch, spans
 from symroof.algebra.signs import greater, less, solve_letters
 from symroof.algebra.univariate import limit
 from symroof.architectures.step import Step
@@ -72,7 +72,7 @@ def context_limit(step: Step, hardware: Device | str | Path | None = None) -> Co
     step = step.with_widths() if device else step
     cost = costs(step, WEIGHTS_AND_KV)
     found = spans(branches_of(step, cost, [symbols.t]), symbols.t, Integer(0), step.values)
-    letters = [(span, told) for span in found if (told := _in_letters(on_branch(cost, span.branch), span.branch)) is not None]
+    letters = [(span, told) for span in found if (told := _in_letters(on_branch(cost, span), span)) is not None]
     if not letters:
         raise InputError(f"{step.model} has no context limit: its KV cache does not grow with the context")
     value = None if device is None else _value(step, cost, found, device)
@@ -94,7 +94,7 @@ def _in_letters(cost: Sequence[Cost], branch: Branch) -> ContextLimit | None:
     return ContextLimit(formula, None if condition == true else condition, None)
 
 
-def _value(step: Step, cost: Sequence[Cost], found: Sequence[Span], device: Device) -> Expr | None:
+def _value(step: Step, cost: Sequence[Cost], found: Sequence[Branch], device: Device) -> Expr | None:
     """S_max in numbers, every contraction under its own peak: where the last stretch starts, if that is memory-bound."""
     defined = {symbol: value for symbol, value in step.symbolic.definitions.items() if value.is_number}
     known = {symbol: value for symbol, value in {**defined, **step.values}.items() if symbol not in (symbols.b, symbols.t)}
@@ -106,7 +106,7 @@ def _value(step: Step, cost: Sequence[Cost], found: Sequence[Span], device: Devi
     pieces: list[Piece] = []
     for span in found:
         times: list[Expr] = []
-        for one in on_branch(cost, span.branch):
+        for one in on_branch(cost, span):
             flops, traffic = (limit(substitute(part, known) / symbols.b, symbols.b) for part in (one.flops, one.traffic))
             peak = roof_of(step.graph, bound_operator(step.graph, one.operator.name), machine)[1]
             times.append(flops / peak - traffic / machine.memory_bandwidth)

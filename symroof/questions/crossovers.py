@@ -14,7 +14,7 @@ from symroof import symbols
 from symroof.algebra.envelope import envelope
 from symroof.algebra.piecewise import Piece, Piecewise
 from symroof.algebra.polynomial import polynomial
-from symroof.algebra.saturation import Span
+from symroof.algebra.saturation import Branch
 from symroof.algebra.tile_counting import counted_intervals
 from symroof.architectures.step import Step
 from symroof.errors import InputError
@@ -116,7 +116,7 @@ def _crossover(
     x = variable.symbol
     cost = grouped_costs(tuple(cost), x)
     found = spans_of(step, cost, variable, values)
-    saturating = found[0].branch.active
+    saturating = found[0].active
     if counts_blocks(cost, *saturating):
         raise InputError(
             f"FlashAttention over a sliding window counts blocks whose start depends on {option_name(x)}: no closed form; "
@@ -129,13 +129,11 @@ def _crossover(
     intervals = counted or (slack.signs().pieces if slack else ())
     chosen = _decisive(found, intervals)
     level = _level(cost)
-    flops, traffic = _in_letters(_at(on_branch(cost, chosen.branch), level), blocks, sizes)
-    elsewhere = (
-        (span.branch, _in_letters(_at(on_branch(cost, span.branch), level), blocks, sizes)) for span in found if span is not chosen
-    )
+    flops, traffic = _in_letters(_at(on_branch(cost, chosen), level), blocks, sizes)
+    elsewhere = ((span, _in_letters(_at(on_branch(cost, span), level), blocks, sizes)) for span in found if span is not chosen)
     bandwidth = LETTERS[Resource(level)]
     others = tuple(CrossoverBranch(branch.where, polynomial(f * bandwidth - moved * symbols.P, x)) for branch, (f, moved) in elsewhere)
-    where = chosen.branch.where if saturating else None
+    where = chosen.where if saturating else None
     beside = next(iter(cost)).traffic
     if level is not Level.MEMORY and beside != 0:
         slower = Ge(traffic * symbols.BW, beside * LETTERS[Resource(level)])
@@ -145,7 +143,7 @@ def _crossover(
     return Crossover(name, variable, flops, traffic, symbols.P, bandwidth, values, slack, counted, statements, where=where, others=others)
 
 
-def _decisive(found: Sequence[Span], intervals: Sequence[Piece]) -> Span:
+def _decisive(found: Sequence[Branch], intervals: Sequence[Piece]) -> Branch:
     """The branch on which the bound changes in numbers (last, if it does so more than once), else the one a large value is on."""
     if len(intervals) < 2:
         return found[-1]

@@ -187,7 +187,7 @@ def _traffic(decode: Step, device: Device, low: Expr, high: Expr) -> tuple[Expr,
     for span in found:
         end = floor(span.high)
         if start <= high and low <= end:
-            moved = Add(*(cost.traffic for cost in on_branch(whole, span.branch))) / decode.symbolic.tokens
+            moved = Add(*(cost.traffic for cost in on_branch(whole, span))) / decode.symbolic.tokens
             traffic = substitute(moved, values)
             first = symbols.S + 1 if start <= low else start
             last = symbols.S + symbols.n - 1 if high <= end else end

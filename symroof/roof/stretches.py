@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from sympy import Add, Expr, Integer, Min, S, Symbol, oo
 
-from symroof.algebra.saturation import Span, spans
+from symroof.algebra.saturation import Branch, spans
 from symroof.architectures.step import Step
 from symroof.errors import DeviceError
 from symroof.hardware.machine import EVERY, Machine
@@ -21,7 +21,7 @@ from symroof.roof.ledger import WORK, Cost, roof_of
 from symroof.symbols import Values, Variable, substitute
 
 
-def spans_of(step: Step, cost: Sequence[Cost], variable: Variable, values: Values) -> tuple[Span, ...]:
+def spans_of(step: Step, cost: Sequence[Cost], variable: Variable, values: Values) -> tuple[Branch, ...]:
     """The branches that the range of the variable goes through."""
     return spans(branches_of(step, cost, [variable.symbol], values), variable.symbol, lowest(variable), values)
 
@@ -47,7 +47,7 @@ def stretches(step: Step, machine: Machine, variable: Variable, values: dict[Sym
         for span in spans_of(step, cost, variable, values):
             if span.low == span.high or (span.low < variable.highest) != False:  # noqa: E712 - with letters left it is neither
                 high = span.high if variable.highest == oo else Min(span.high, variable.highest)
-                yield Stretch(span.low, high, graph, on_branch(cost, span.branch))
+                yield Stretch(span.low, high, graph, on_branch(cost, span))
         return
     for width in sorted(set(BITS.values())):
         graph = step.symbolic.bind(values | {x: Integer(width)})
