@@ -120,14 +120,14 @@ def _read(atom: Any, x: Symbol) -> tuple[Fraction, int, tuple[Fraction, Fraction
 
 def _positive(atom: Any, x: Symbol) -> Fraction:
     if not atom.base.is_Rational or atom.base <= 0:
-        raise InputError(f"{x} is an exponent, in {atom}, and its base is not a positive rational: go through its whole numbers")
+        raise InputError(f"{x} is an exponent, in {atom}, and its base is not a positive rational: no closed form over it")
     return Fraction(atom.base.p, atom.base.q)
 
 
 def _line(atom: Any, x: Symbol) -> tuple[Fraction, Fraction]:
     exponent = Poly(atom.exp, x) if atom.exp.is_polynomial(x) else None
     if exponent is None or exponent.degree() != 1 or not all(number.is_Rational for number in exponent.all_coeffs()):
-        raise InputError(f"{x} is an exponent, in {atom}, and not as a line with rational numbers: go through its whole numbers")
+        raise InputError(f"{x} is an exponent, in {atom}, and not as a line with rational numbers: no closed form over it")
     slope, constant = exponent.all_coeffs()
     return Fraction(slope.p, slope.q), Fraction(constant.p, constant.q)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import operator
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -220,7 +220,7 @@ def _quotient(expression: Expr, generators: Sequence[Expr]) -> tuple[Any, Counte
             return _product(under, space.one) ** -power * number**power, Counter({over: -power})
         if powers := [power for power in expression.atoms(Pow) if generators[0] in power.exp.free_symbols]:
             what = f"{generators[0]} is an exponent, in {min(powers, key=str)}"
-            raise InputError(f"{what}: no closed form over it; go through its whole numbers")
+            raise InputError(f"{what}: no formula over it in letters; give numbers for the others")
         raise InputError(f"{expression} is not a polynomial in {generators[0]}")
 
     return of(expression)
@@ -269,13 +269,8 @@ def split(expression: Expr) -> tuple[Expr, Expr]:
     (16*BW*d, P*b)
     """
     terms: list[Expr] = [*Add.make_args(expression.expand())]
-    positive = [term for term in terms if not term.could_extract_minus_sign() and term != 0]
-    negative = [-term for term in terms if term.could_extract_minus_sign()]
-    return _sum(positive), _sum(negative)
-
-
-def _sum(terms: Iterable[Expr]) -> Expr:
-    return sum(terms, start=Integer(0))
+    positive = [term for term in terms if not term.could_extract_minus_sign()]
+    return Add(*positive), Add(*(-term for term in terms if term.could_extract_minus_sign()))
 
 
 def sign(expression: Expr) -> int | None:
