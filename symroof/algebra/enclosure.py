@@ -75,19 +75,15 @@ def add(left: Enclosure, right: Enclosure, bits: int) -> Enclosure:
 
 def multiply(left: Enclosure, right: Enclosure, bits: int) -> Enclosure:
     """The product."""
-    if left.low >= 0 <= right.low:
-        low, high = left.low * right.low, left.high * right.high
-    else:
-        products = (left.low * right.low, left.low * right.high, left.high * right.low, left.high * right.high)
-        low, high = min(products), max(products)
-    return rounded(low, high, left.exponent + right.exponent, bits)
+    products = (left.low * right.low, left.low * right.high, left.high * right.low, left.high * right.high)
+    return rounded(min(products), max(products), left.exponent + right.exponent, bits)
 
 
-def horner(coefficients: Sequence[Enclosure], x: Enclosure, bits: int) -> Enclosure:
+def horner(coefficients: Sequence[int], x: Enclosure, bits: int) -> Enclosure:
     """A polynomial, lowest power first, over a stretch."""
     total = ZERO
     for coefficient in reversed(coefficients):
-        total = add(multiply(total, x, bits), coefficient, bits) if total != ZERO else coefficient
+        total = add(multiply(total, x, bits), Enclosure(coefficient, coefficient, 0), bits)
     return total
 
 

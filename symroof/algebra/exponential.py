@@ -120,9 +120,8 @@ class Exponential:
             wave = spanned(power(key.base, high / self.root, bits), power(key.base, low / self.root, bits), bits)
             wave = multiply(wave, self.constant(key, bits), bits)
             rate = multiply(logarithm(key.base, bits), enclose(Fraction(1, self.root), Fraction(1, self.root), bits), bits)
-            numbers = [Enclosure(number, number, 0) for number in coefficients]
-            main = horner(numbers, x, bits)
-            steep = horner([Enclosure(place * number, place * number, 0) for place, number in enumerate(coefficients)][1:], x, bits)
+            main = horner(coefficients, x, bits)
+            steep = horner([place * number for place, number in enumerate(coefficients)][1:], x, bits)
             value = add(value, multiply(main, wave, bits), bits)
             slope = add(slope, multiply(add(steep, multiply(main, rate, bits), bits), wave, bits), bits)
         return value, slope

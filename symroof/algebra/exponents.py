@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from math import lcm
-from typing import Any, NamedTuple, cast
+from math import floor, lcm
+from typing import Any, cast
 
 from sympy import Dummy, Expr, Integer, Poly, PolynomialError, Pow, Symbol, fraction, log, oo, together
 
@@ -12,6 +12,8 @@ from symroof.algebra.exponential import Grouped, Key, Signed, constant_expressio
 from symroof.algebra.radicals import bounded_power, primitive_root
 from symroof.algebra.reals import exact, sign_of
 from symroof.errors import InputError
+
+Wave = tuple[Fraction, Fraction] | tuple[Fraction, Fraction, Fraction]
 
 
 def exponential(expression: Expr, x: Symbol) -> Signed:
@@ -24,14 +26,9 @@ def exponential(expression: Expr, x: Symbol) -> Signed:
     InputError
         It is not a rational function of x and of ``q^(k x + c)`` with a positive rational q and rational k and c.
     """
-    over, under = (_terms(part, x) for part in _fraction(expression, x))
-    root, grouped = _grouped(over, under)
-    decider = normalized(grouped[0], x, root)
-    if len(grouped[1]) == 1 and next(iter(grouped[1])).base == 1:
-        return decider
-    if normalized(grouped[1], x, root).sign(Integer(1)) < 0:
-        return normalized({key: {place: -number for place, number in terms.items()} for key, terms in grouped[0].items()}, x, root)
-    return decider
+    root, (over, under) = _read(expression, x)
+    turn = normalized(under, x, root).sign(Integer(1))
+    return normalized({key: {place: turn * number for place, number in terms.items()} for key, terms in over.items()}, x, root)
 
 
 def exponential_limit(expression: Expr, x: Symbol) -> Expr:
@@ -42,113 +39,75 @@ def exponential_limit(expression: Expr, x: Symbol) -> Expr:
     InputError
         As for `exponential`.
     """
-    over, under = (_terms(part, x) for part in _fraction(expression, x))
-    root, grouped = _grouped(over, under)
-    (first, above), (second, below) = (_leading(part, root) for part in grouped)
-    if first < second or not grouped[0]:
+    root, (over, under) = _read(expression, x)
+    (first, degree, lead), (second, other, divisor) = (_leading(part, root) for part in (over, under))
+    if first < second or not over:
         return Integer(0)
-    (degree, lead), (other, divisor) = above, below
     if first > second or degree > other:
         return cast(Expr, oo * sign_of(lead) * sign_of(divisor))
     return lead / divisor if degree == other else Integer(0)
 
 
-def _leading(grouped: Grouped, root: int) -> tuple[Fraction, tuple[int, Expr]]:
-    """The largest base with the highest power that stands before it, and its coefficient."""
+def _leading(grouped: Grouped, root: int) -> tuple[Fraction, int, Expr]:
+    """The largest base, the highest power that stands before it, and its coefficient."""
     base = max((key.base for key in grouped), default=Fraction(0))
     parts = {key: terms for key, terms in grouped.items() if key.base == base}
     degree = max((place for terms in parts.values() for place in terms), default=0)
     lead = (exact(terms.get(degree, Fraction(0))) * constant_expression(key, root) for key, terms in parts.items())
-    return base, (degree, cast(Expr, sum(lead, start=Integer(0))))
+    return base, degree, cast(Expr, sum(lead, start=Integer(0)))
 
 
-class RawTerm(NamedTuple):
-    """A number, a power of x, ``(k, c)`` for every q of ``q^(k x + c)``, and the powers of logarithms."""
-
-    number: Fraction
-    place: int
-    lines: dict[Fraction, tuple[Fraction, Fraction]]
-    logs: dict[Fraction, int]
-
-
-Letters = dict[Any, Any]
-
-
-def _fraction(expression: Expr, x: Symbol) -> tuple[tuple[Expr, Letters], tuple[Expr, Letters]]:
-    """Numerator and denominator with a letter for every power that has *x* in its exponent, and for every logarithm."""
+def _read(expression: Expr, x: Symbol) -> tuple[int, tuple[Grouped, Grouped]]:
+    """Numerator and denominator, with the one root of all their bases: with a letter for every power that has *x* in its
+    exponent, and for every logarithm, they are polynomials.
+    """
     atoms = [atom for atom in expression.atoms(Pow) if x in atom.exp.free_symbols] + [*expression.atoms(log)]
-    letters = {atom: Dummy("y", positive=True) for atom in sorted(atoms, key=str)}
+    letters: dict[Any, Symbol] = {atom: Dummy("y", positive=True) for atom in sorted(atoms, key=str)}
     over, under = fraction(together(cast(Expr, expression.xreplace(letters))))
-    back = {letter: atom for atom, letter in letters.items()}
-    return (over, back), (under, back)
+    waves = {letter: _wave(atom, x) for atom, letter in letters.items()}
+    root = lcm(*(number.denominator for wave in waves.values() for number in wave[1:]))
+    return root, (_grouped(over, x, waves, root), _grouped(under, x, waves, root))
 
 
-def _terms(part: tuple[Expr, Letters], x: Symbol) -> list[RawTerm]:
-    expression, letters = part
-    read = [_read(atom, x) for atom in letters.values()]
+def _wave(atom: Any, x: Symbol) -> Wave:
+    """A power ``q^(k x + c)`` as ``(primitive root of q, k, c)``, a logarithm ``n ln q`` as ``(q, n)``."""
+    number, exponent = cast(Any, (atom.args[0], None) if isinstance(atom, log) else (atom.base, atom.exp))
+    if not number.is_Rational or number <= 0:
+        what = f"{x} is an exponent, in {atom}, and its base is not a positive rational: no closed form over it"
+        raise InputError(f"{atom} is not the logarithm of a positive rational" if exponent is None else what)
+    base, times = primitive_root(Fraction(number.p, number.q))
+    if exponent is None:
+        return base, Fraction(times)
+    line = Poly(exponent, x) if exponent.is_polynomial(x) else None
+    if line is None or line.degree() != 1 or not all(number.is_Rational for number in line.all_coeffs()):
+        raise InputError(f"{x} is an exponent, in {atom}, and not as a line with rational numbers: no closed form over it")
+    slope, constant = (times * Fraction(part.p, part.q) for part in cast(Any, line.all_coeffs()))
+    return base, slope, constant
+
+
+def _grouped(part: Expr, x: Symbol, waves: dict[Symbol, Wave], root: int) -> Grouped:
+    """The terms of a polynomial in x and the letters of waves, by what they stand before."""
     try:
-        terms = Poly(expression, x, *letters).terms()
+        terms = Poly(part, x, *waves).terms()
     except PolynomialError:
-        raise InputError(f"{expression} is not a polynomial in {x} and its exponentials") from None
-    raw: list[RawTerm] = []
+        raise InputError(f"{part} is not a polynomial in {x} and its exponentials") from None
+    grouped: Grouped = {}
     for (place, *exponents), number in terms:
         if not number.is_Rational:
             raise InputError(f"{number} is not a rational number")
-        term = RawTerm(Fraction(number.p, number.q), place, {}, {})
-        for times, (base, exponent, line) in zip(exponents, read, strict=True):
-            if not times:
-                continue
-            if line is None:
-                term.logs[base] = term.logs.get(base, 0) + times
-                term = term._replace(number=term.number * exponent**times)
-            else:
-                slope, constant = term.lines.get(base, (0, 0))
-                term.lines[base] = (slope + times * exponent * line[0], constant + times * exponent * line[1])
-        raw.append(term)
-    return [term for term in raw if term.number]
-
-
-def _read(atom: Any, x: Symbol) -> tuple[Fraction, int, tuple[Fraction, Fraction] | None]:
-    """A power's primitive base, the exponent that this has, and the line that x stands in; a logarithm's without a line."""
-    if isinstance(atom, log):
-        number = cast(Any, atom.args[0])
-        if not number.is_Rational or number <= 0:
-            raise InputError(f"{atom} is not the logarithm of a positive rational")
-        return (*primitive_root(Fraction(number.p, number.q)), None)
-    return (*primitive_root(_positive(atom, x)), _line(atom, x))
-
-
-def _positive(atom: Any, x: Symbol) -> Fraction:
-    if not atom.base.is_Rational or atom.base <= 0:
-        raise InputError(f"{x} is an exponent, in {atom}, and its base is not a positive rational: no closed form over it")
-    return Fraction(atom.base.p, atom.base.q)
-
-
-def _line(atom: Any, x: Symbol) -> tuple[Fraction, Fraction]:
-    exponent = Poly(atom.exp, x) if atom.exp.is_polynomial(x) else None
-    if exponent is None or exponent.degree() != 1 or not all(number.is_Rational for number in exponent.all_coeffs()):
-        raise InputError(f"{x} is an exponent, in {atom}, and not as a line with rational numbers: no closed form over it")
-    slope, constant = exponent.all_coeffs()
-    return Fraction(slope.p, slope.q), Fraction(constant.p, constant.q)
-
-
-def _grouped(*parts: list[RawTerm]) -> tuple[int, list[Grouped]]:
-    """The terms of every part by base and shift, all under one root."""
-    lines = [pair for raw in parts for term in raw for pair in term.lines.values()]
-    root = lcm(*(number.denominator for pair in lines for number in pair))
-    grouped: list[Grouped] = []
-    for raw in parts:
-        by_base: Grouped = {}
-        for term in raw:
-            base, shift, factor = Fraction(1), Fraction(1), term.number
-            for primitive, (slope, constant) in term.lines.items():
-                whole = constant.numerator // constant.denominator
-                base *= bounded_power(primitive, int(slope * root))
-                shift *= bounded_power(primitive, int((constant - whole) * root))
-                factor *= bounded_power(primitive, whole)
-            key = Key(base, shift, tuple(sorted(term.logs.items())))
-            terms = by_base.setdefault(key, {})
-            terms[term.place] = terms.get(term.place, 0) + factor
-        kept = ((key, {place: number for place, number in terms.items() if number}) for key, terms in by_base.items())
-        grouped.append({key: terms for key, terms in kept if terms})
-    return root, grouped
+        factor, lines, logs = Fraction(number.p, number.q), {}, {}
+        for times, (base, *line) in zip(exponents, waves.values(), strict=True):
+            if times and len(line) == 1:
+                logs[base] = logs.get(base, 0) + times
+                factor *= line[0] ** times
+            elif times:
+                lines[base] = [total + times * one for total, one in zip(lines.get(base, (0, 0)), line, strict=True)]
+        base, shift = Fraction(1), Fraction(1)
+        for primitive, (slope, constant) in lines.items():
+            base *= bounded_power(primitive, int(slope * root))
+            shift *= bounded_power(primitive, int(constant % 1 * root))
+            factor *= bounded_power(primitive, floor(constant))
+        powers = grouped.setdefault(Key(base, shift, tuple(sorted(logs.items()))), {})
+        powers[place] = powers.get(place, 0) + factor
+    nonzero = ((key, {place: number for place, number in powers.items() if number}) for key, powers in grouped.items())
+    return {key: powers for key, powers in nonzero if powers}

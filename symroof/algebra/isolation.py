@@ -66,14 +66,7 @@ class Root(NumberSymbol):
     def _hashable_content(self) -> tuple[Any, ...]:
         return (self.function, self.low, self.high)
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Root) and self._hashable_content() == other._hashable_content()
-
-    def __ne__(self, other: object) -> bool:
-        return not self == other
-
-    def __hash__(self) -> int:
-        return hash(self._hashable_content())
+    __eq__, __hash__ = Expr.__eq__, Expr.__hash__
 
     def __int__(self) -> int:
         return ceil(self.high) if self.high <= 0 else floor(self.low)
@@ -95,10 +88,6 @@ class Root(NumberSymbol):
         self._bracket = narrowed(self.function, *self._bracket, bits)
         return self._bracket
 
-    def compared(self, point: Fraction) -> int:
-        """-1 where the root is less than a rational, 0 where it is that, 1 where it is more."""
-        return _side(self.function, *self._bracket, point)
-
     def _eval_is_positive(self) -> bool:
         return self.low >= 0
 
@@ -119,8 +108,7 @@ class Root(NumberSymbol):
     def _sympystr(self, printer: Any) -> str:
         return str(Float(self, 15))
 
-    def _latex(self, printer: Any) -> str:
-        return str(Float(self, 15))
+    _latex = _sympystr
 
 
 def _order(left: Root, right: Root) -> int:
@@ -138,9 +126,12 @@ def _order(left: Root, right: Root) -> int:
 
 
 def _eval_is_ge(left: Any, right: Any) -> bool:
+    if isinstance(left, Root) and isinstance(right, Root):
+        return _order(left, right) >= 0
     if isinstance(left, Root):
-        return (_order(left, right) if isinstance(right, Root) else left.compared(Fraction(right.p, right.q))) >= 0
-    return right.compared(Fraction(left.p, left.q)) <= 0
+        return _side(left.function, *left._bracket, Fraction(right.p, right.q)) >= 0
+    low, high = right._bracket
+    return _side(right.function, low, high, Fraction(left.p, left.q)) <= 0
 
 
 for kinds in ((Root, Rational), (Rational, Root), (Root, Root)):  # sympy's own name of the relation is what is registered

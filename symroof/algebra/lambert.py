@@ -36,25 +36,18 @@ def closed_form(root: Root) -> Expr | None:
         return _logarithm(root)
     if len(function.terms) != 2:
         return None
-    slow, fast = function.terms
-    if fast.key.base == 1:
+    fast = function.terms[1].key.base
+    line, wave = sorted(function.terms, key=lambda term: len(term.coefficients), reverse=True)
+    if fast == 1 or (len(line.coefficients), len(wave.coefficients)) != (2, 1):
         return None
-    base = cast(Expr, Pow(exact(fast.key.base), Rational(1, function.root)))
-    steep = log(exact(fast.key.base)) / function.root
-    numbers = [[number * constant_expression(key, function.root) for number in coefficients] for key, coefficients in function.terms]
-    if (len(slow.coefficients), len(fast.coefficients)) == (2, 1):  # A x + a + c q^x
-        (a, A), (c,) = numbers
-        scale, exponent, sign = c * steep / A, -a / A, -1
-    elif (len(slow.coefficients), len(fast.coefficients)) == (1, 2):  # c + (A x + a) q^x
-        (c,), (a, A) = numbers
-        scale, exponent, sign = -c * steep / A, a / A, 1
-    else:
+    (a, A), (c,) = ([number * constant_expression(key, function.root) for number in coefficients] for key, coefficients in (line, wave))
+    turn = 1 if line.key.base == 1 else -1  # (A x + a) q^x + c has the roots of A x + a + c q^-x
+    base, steep = Pow(exact(fast), Rational(turn, function.root)), turn * log(exact(fast)) / function.root
+    if abs(a / A) * max(fast.numerator.bit_length(), fast.denominator.bit_length()) > LONGEST:
         return None
-    if abs(exponent) * max(fast.key.base.numerator.bit_length(), fast.key.base.denominator.bit_length()) > LONGEST:
-        return None
-    value = sign * (root.middle + a / A) * steep  # W of the root: from -1 on on the main branch, else below
+    value = -(root.middle + a / A) * steep  # W of the root: from -1 on on the main branch, else below
     branch = 0 if value.evalf(DIGITS) > -1 else -1
-    return -a / A + sign * cast(Expr, LambertW(scale * Pow(base, exponent), branch)) / steep
+    return -a / A - cast(Expr, LambertW(c * steep / A * Pow(base, -a / A), branch)) / steep
 
 
 def _logarithm(root: Root) -> Expr | None:

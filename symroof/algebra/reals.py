@@ -112,14 +112,6 @@ def value_at(coefficients: Sequence[int], point: Fraction) -> Fraction:
     return Fraction(value, scale // point.denominator)
 
 
-def _far_apart(left: Expr, right: Expr) -> int | None:
-    """The order of numbers that differ in their first decimals."""
-    near, other = _nearby(left), _nearby(right)
-    if near is None or other is None or abs(near - other) * 10 ** (NEAR - 4) < max(abs(near), abs(other)):
-        return None
-    return 1 if near > other else -1
-
-
 def order(left: Expr, right: Expr) -> int:
     """-1 where the first number is the less, 0 where they are equal, 1 where it is the greater.
 
@@ -137,11 +129,9 @@ def order(left: Expr, right: Expr) -> int:
         return -1 if right == oo else 1
     if left.is_infinite:
         return 1 if left == oo else -1
-    return _far_apart(left, right) or _close(left, right)
-
-
-def _close(left: Expr, right: Expr) -> int:
-    """The order of numbers that agree in their first decimals."""
+    near, other = _nearby(left), _nearby(right)
+    if near is not None and other is not None and abs(near - other) * 10 ** (NEAR - 4) >= max(abs(near), abs(other)):
+        return 1 if near > other else -1  # they differ in their first decimals
     if left.is_NumberSymbol or right.is_NumberSymbol:  # a root of an exponential sum has an order of its own
         less = left < right
         if less in (True, False):

@@ -41,9 +41,11 @@ def _by_ratio(expression: Expr, x: Symbol) -> dict[Expr, list[Expr]]:
         ratio, factors = cast(Expr, Integer(1)), []
         for factor in Mul.make_args(term):
             if isinstance(factor, Pow) and x in factor.exp.free_symbols:
-                slope, constant = _line(factor, x)
+                slope = factor.exp.diff(x)
+                if x in slope.free_symbols | factor.base.free_symbols:
+                    raise InputError(f"{factor} is no exponential in {x}")
                 ratio *= Pow(factor.base, slope)
-                factors.append(Pow(factor.base, constant))
+                factors.append(Pow(factor.base, cast(Any, factor.exp).xreplace({x: Integer(0)})))
             else:
                 factors.append(factor)
         grouped.setdefault(ratio, []).append(Mul(*factors))
@@ -51,14 +53,6 @@ def _by_ratio(expression: Expr, x: Symbol) -> dict[Expr, list[Expr]]:
         return {ratio: Poly(Add(*terms), x).all_coeffs()[::-1] for ratio, terms in grouped.items()}
     except PolynomialError:
         raise InputError(f"{expression} is no sum of polynomials times exponentials in {x}: no closed form of its sum") from None
-
-
-def _line(power: Pow, x: Symbol) -> tuple[Expr, Expr]:
-    """The slope and the constant of an exponent."""
-    slope = power.exp.diff(x)
-    if x in slope.free_symbols or x in power.base.free_symbols:
-        raise InputError(f"{power} is no exponential in {x}")
-    return slope, cast(Any, power.exp).xreplace({x: Integer(0)})
 
 
 def _faulhaber(coefficients: list[Expr], low: Expr, high: Expr) -> Expr:
