@@ -125,10 +125,8 @@ def order(left: Expr, right: Expr) -> int:
         a, b = cast(Any, left), cast(Any, right)
         difference = a.p * b.q - b.p * a.q
         return (difference > 0) - (difference < 0)
-    if right.is_infinite:
-        return -1 if right == oo else 1
-    if left.is_infinite:
-        return 1 if left == oo else -1
+    if left.is_infinite or right.is_infinite:
+        return sign_of(left) if left.is_infinite else -sign_of(right)
     near, other = _nearby(left), _nearby(right)
     if near is not None and other is not None and abs(near - other) * 10 ** (NEAR - 4) >= max(abs(near), abs(other)):
         return 1 if near > other else -1  # they differ in their first decimals
