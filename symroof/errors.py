@@ -95,6 +95,23 @@ def nearest(name: str, known: Iterable[str], limit: int = 3, shown: Sequence[str
     return f"known: {', '.join(names[:8])}, ... ({len(names)} in all)"
 
 
+def member(what: str, value: object, known: Sequence[str]) -> None:
+    """Raise unless a word is one of those known; the message hints at the nearest.
+
+    >>> member("phase", "decod", ("prefill", "decode"))
+    Traceback (most recent call last):
+        ...
+    symroof.errors.InputError: phase 'decod': did you mean decode?
+
+    Raises
+    ------
+    InputError
+        It is none.
+    """
+    if value not in known:
+        raise InputError(f"{what} {quote(value)}: {nearest(str(value), known)}")
+
+
 class Checker:
     """Checks the fields of one file of a user's: a message names the file, the field, what it holds and what would be right.
 

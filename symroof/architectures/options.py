@@ -9,7 +9,7 @@ from sympy import Expr, Integer, Symbol
 
 from symroof import symbols
 from symroof.conventions import BITS
-from symroof.errors import InputError, nearest, quote
+from symroof.errors import InputError, member, quote
 
 PHASES = ("prefill", "decode")
 LM_HEADS = ("last", "all")
@@ -18,11 +18,6 @@ MLA_FORMS = ("auto", "absorbed", "decompressed")
 LARGEST = 10**12
 WIDEST = 64
 WIDTHS = {"weight_bits": symbols.w, "activation_bits": symbols.a, "kv_bits": symbols.c}
-
-
-def _member(name: str, value: Any, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise InputError(f"{name} {quote(value)}: {nearest(str(value), known)}")
 
 
 def _whole(name: str, value: Any, high: int) -> None:
@@ -73,10 +68,10 @@ class Options:
     mla: str = "auto"
 
     def __post_init__(self) -> None:
-        _member("phase", self.phase, PHASES)
-        _member("accounting", self.accounting, ACCOUNTINGS)
-        _member("lm_head", self.lm_head, LM_HEADS)
-        _member("mla", self.mla, MLA_FORMS)
+        member("phase", self.phase, PHASES)
+        member("accounting", self.accounting, ACCOUNTINGS)
+        member("lm_head", self.lm_head, LM_HEADS)
+        member("mla", self.mla, MLA_FORMS)
         for name in ("batch", "seq_len", *WIDTHS):
             if isinstance(getattr(self, name), Integer):  # an exact answer of the library may come back in
                 object.__setattr__(self, name, int(getattr(self, name)))

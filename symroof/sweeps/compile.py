@@ -11,9 +11,9 @@ from typing import Any, cast
 import numpy as np
 from sympy import Expr, Integer
 
-from symroof.errors import InputError, quote
+from symroof.errors import InputError, member, quote
 from symroof.sweeps.engines import ENGINES, cores, engine_for, run, run_exact
-from symroof.sweeps.inputs import by_letter, member, numeric, refuse_impossible
+from symroof.sweeps.inputs import by_letter, numeric, refuse_impossible
 from symroof.sweeps.program import Program, program
 from symroof.symbols import VOCABULARY, Values, lookup, substitute
 from symroof.units import Quantity

@@ -93,16 +93,15 @@ def lazily(sweep: Sweep, fetch: Callable[[int], Mapping[str, np.ndarray]] | None
     need("dask")
     import dask.array
 
-    tail = () if sweep.operators is None else ((len(sweep.operators),),)
-    blocks = (*(((1,) * length) for length in sweep.outer), *sweep.blocks, *tail)
-    counts = tuple(len(lengths) for lengths in blocks)
+    shape = (len(sweep.metrics), *sweep.outer, *sweep.inner, *sweep.tail)
+    chunks = dask.array.core.normalize_chunks((-1, 1, 1, 1, *sweep.steps, *sweep.tail), shape)
+    counts = [len(lengths) for lengths in chunks]
 
     def block(block_id: tuple[int, ...] | None = None) -> np.ndarray:
         assert block_id is not None
-        number = int(np.ravel_multi_index(block_id[1:], counts))
+        number = int(np.ravel_multi_index(block_id, counts))
         metrics = fetch(number) if fetch else sweep.chunk(number).evaluate()
         return np.stack([np.asarray(metrics[name], dtype=np.float64)[None, None, None] for name in sweep.metrics])
 
-    chunks = ((len(sweep.metrics),), *blocks)
     every = dask.array.map_blocks(block, chunks=chunks, dtype=np.float64, meta=np.empty((0,) * len(chunks)))
     return dataset(sweep, {name: every[place].astype(dtype(sweep, name)) for place, name in enumerate(sweep.metrics)})

@@ -14,8 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from symroof.errors import InputError, quote
-from symroof.sweeps.inputs import member
+from symroof.errors import InputError, member, quote
 from symroof.sweeps.program import Program
 
 BLOCK = 1 << 13

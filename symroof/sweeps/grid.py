@@ -6,16 +6,82 @@ import hashlib
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
 from symroof import __version__
-from symroof.sweeps.axes import Axis
-from symroof.sweeps.metrics import METRICS, TOTAL
-from symroof.sweeps.scenario import Scenario
+from symroof.sweeps.engines import run, run_exact
+from symroof.sweeps.inputs import Axis
+from symroof.sweeps.metrics import METRICS, TOTAL, needed
+from symroof.sweeps.program import Program
 
 CHUNK = 1 << 20
 """Points of a chunk, at most."""
+
+UNDECIDED = 1e-13
+"""Relative difference below which rounding could turn a comparison: there it is made exactly."""
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One model on one device in one phase: its metrics at any points.
+
+    Attributes
+    ----------
+    metrics : what is computed.
+    programs : their formulas for the whole step ("total"), or for each operator by its name.
+    letters : the letter of every swept variable.
+    constants : letters with one value here: bandwidth, buffer, batch and so on.
+    widths : the distinct swept widths by letter, and `peaks`, by letter, an array over them.
+    formulas : the text of short formulas of the whole step, by metric.
+    """
+
+    model: str
+    hardware: str
+    phase: str
+    metrics: tuple[str, ...]
+    programs: Mapping[str, Program] = field(repr=False)
+    letters: Mapping[str, str] = field(repr=False)
+    constants: Mapping[str, float] = field(repr=False)
+    widths: Mapping[str, np.ndarray] = field(repr=False)
+    peaks: Mapping[str, np.ndarray] = field(repr=False)
+    formulas: Mapping[str, str] = field(repr=False)
+
+    def evaluate(self, values: Mapping[str, np.ndarray], engine: str) -> dict[str, np.ndarray]:
+        """Every metric at broadcastable points; per operator with a last axis for the operators.
+
+        Raises
+        ------
+        OverflowError
+            A result is larger than a float64.
+        """
+        inputs: dict[str, Any] = {**self.constants, **{self.letters[name]: array for name, array in values.items()}}
+        places = tuple(np.searchsorted(known, inputs[letter]) for letter, known in self.widths.items())
+        inputs |= {letter: table[places] for letter, table in self.peaks.items()}
+        shape = np.broadcast_shapes(*(np.shape(value) for value in values.values()))
+        columns = [self._metrics(program, inputs, shape, engine) for program in self.programs.values()]
+        if TOTAL in self.programs:
+            return columns[0]
+        return {name: np.stack([column[name] for column in columns], axis=-1) for name in self.metrics}
+
+    def _metrics(self, program: Program, inputs: Mapping[str, Any], shape: tuple[int, ...], engine: str) -> dict[str, np.ndarray]:
+        outputs = [np.empty(shape) for _ in program.outputs]
+        if not run(program, inputs, outputs, engine):
+            raise OverflowError(f"{self.model} on {self.hardware}: a result is larger than a float64 can be")
+        formulas, results = needed(self.metrics), {}
+        for name in self.metrics:
+            metric = METRICS[name]
+            operands = [formulas.index(formula) for formula in metric.formulas]
+            results[name] = metric.value(*(outputs[place] for place in operands))
+            if metric.words:
+                left, right = (outputs[place] for place in operands)
+                for place in zip(*np.nonzero(np.abs(left - right) <= UNDECIDED * right), strict=True):
+                    at = {letter: Fraction(np.broadcast_to(inputs[letter], shape)[place].item()) for letter in program.inputs}
+                    exact = run_exact(program, at)
+                    results[name][place] = metric.value(*(exact[operand] for operand in operands))
+        return results
 
 
 @dataclass(frozen=True)
@@ -76,12 +142,17 @@ class Sweep:
     @property
     def inner(self) -> tuple[int, ...]:
         """The shape of a scenario: an axis a variable, or one of points."""
-        return (len(self.axes[0]),) if self.points else tuple(len(axis) for axis in self.axes)
+        return tuple(len(axis) for axis in (self.axes[:1] if self.points else self.axes))
 
     @property
     def outer(self) -> tuple[int, int, int]:
         """Models, devices, phases."""
         return len(self.models), len(self.hardware), len(self.phases)
+
+    @property
+    def tail(self) -> tuple[int, ...]:
+        """The number of operators, where each is told of."""
+        return () if self.operators is None else (len(self.operators),)
 
     @property
     def size(self) -> int:
@@ -91,41 +162,35 @@ class Sweep:
     @property
     def nbytes(self) -> int:
         """Bytes of the result in memory."""
-        return self.size * len(self.operators or (TOTAL,)) * sum(METRICS[name].dtype.itemsize for name in self.metrics)
+        return self.size * math.prod(self.tail) * sum(METRICS[name].dtype.itemsize for name in self.metrics)
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """Lengths of a full chunk: whole trailing axes, a piece of one axis, one value of those before it."""
+        room, steps = max(1, self.chunk_points // math.prod(self.tail)), []
+        for length in reversed(self.inner):
+            steps.append(min(length, room))
+            room = max(1, room // length) if steps[-1] == length else 1
+        return tuple(reversed(steps))
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Scenarios, and how many chunks there are along every variable."""
+        return len(self.scenarios), *(-(-length // step) for length, step in zip(self.inner, self.steps, strict=True))
 
     @property
     def chunk_count(self) -> int:
         """How many chunks there are."""
-        return len(self.scenarios) * math.prod(-(-length // step) for length, step in zip(self.inner, self._steps(), strict=True))
-
-    def _steps(self) -> tuple[int, ...]:
-        """Lengths of a full chunk: whole trailing axes, a piece of one axis, one value of those before it."""
-        room, steps = max(1, self.chunk_points // len(self.operators or (TOTAL,))), []
-        for length in reversed(self.inner):
-            steps.append(min(length, room))
-            room = room // length if steps[-1] == length else 1
-            room = max(room, 1)
-        return tuple(reversed(steps))
-
-    @property
-    def blocks(self) -> tuple[tuple[int, ...], ...]:
-        """The lengths of the chunks along every variable."""
-        cuts = zip(self.inner, self._steps(), strict=True)
-        return tuple(tuple(min(step, length - start) for start in range(0, length, step)) for length, step in cuts)
+        return math.prod(self.counts)
 
     def chunk(self, number: int) -> Chunk:
         """The chunk of that number, in the order of the points."""
-        steps = self._steps()
-        counts = [-(-length // step) for length, step in zip(self.inner, steps, strict=True)]
-        place, rest = divmod(number, math.prod(counts))
-        starts = [int(at) * step for at, step in zip(np.unravel_index(rest, counts) if counts else (), steps, strict=True)]
-        cuts = zip(starts, steps, self.inner, strict=True)
-        slices = tuple(slice(start, min(start + step, length)) for start, step, length in cuts)
-        first = place * math.prod(self.inner) + (int(np.ravel_multi_index(starts, self.inner)) if self.inner else 0)
-        shapes = np.ones((len(self.axes),) * 2, dtype=int) - 2 * np.eye(len(self.axes), dtype=int)  # -1 along the variable's own axis
-        values = {}
-        for along, axis in enumerate(self.axes):
-            values[axis.name] = axis.values[slices[0]] if self.points else axis.values[slices[along]].reshape(shapes[along])
+        place, *along = map(int, np.unravel_index(number, self.counts))
+        cuts = zip(along, self.steps, self.inner, strict=True)
+        slices = tuple(slice(at * step, min((at + 1) * step, length)) for at, step, length in cuts)
+        first = int(np.ravel_multi_index((place, *(cut.start for cut in slices)), (len(self.scenarios), *self.inner)))
+        arrays = [axis.values[cut] for axis, cut in zip(self.axes, slices * len(self.axes) if self.points else slices, strict=True)]
+        values = {axis.name: array for axis, array in zip(self.axes, arrays if self.points else np.ix_(*arrays), strict=True)}
         return Chunk(number, place, first, slices, self.scenarios[place], values, self.operators, self.engine)
 
     def chunks(self) -> Iterator[Chunk]:

@@ -11,13 +11,12 @@ import numpy as np
 from sympy import Add, Expr, S, Symbol
 
 from symroof import symbols
-from symroof.errors import InputError
+from symroof.errors import InputError, member
 from symroof.hardware.machine import SYMBOLIC
 from symroof.operators.facts import Resource
 from symroof.operators.graph import Graph
 from symroof.operators.operator import Operator
 from symroof.roof.ledger import WORK, combined, overhead, seconds_of
-from symroof.sweeps.inputs import member
 
 TOTAL = "total"
 CAPACITY = Symbol("capacity", positive=True)

@@ -16,19 +16,17 @@ from symroof.answers import view
 from symroof.architectures.model import Model, load_model
 from symroof.architectures.options import PHASES, WIDTHS, Options
 from symroof.conventions import BITS
-from symroof.errors import DeviceError, InputError, nearest, quote
+from symroof.errors import DeviceError, InputError, member, nearest, quote
 from symroof.hardware.device import Device
 from symroof.hardware.loader import load_hardware
 from symroof.hardware.machine import LETTERS
 from symroof.roof import costs
-from symroof.sweeps.axes import Axis, axes, axis, symbol_of
 from symroof.sweeps.engines import engine_for
 from symroof.sweeps.formulas import StepFormulas, step_formulas
-from symroof.sweeps.grid import Sweep
-from symroof.sweeps.inputs import member
+from symroof.sweeps.grid import Scenario, Sweep
+from symroof.sweeps.inputs import Axis, axes, axis, symbol_of
 from symroof.sweeps.metrics import CAPACITY, chosen
 from symroof.sweeps.program import Program
-from symroof.sweeps.scenario import Scenario
 from symroof.techniques.registry import with_number
 from symroof.techniques.technique import Technique
 

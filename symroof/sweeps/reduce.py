@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from symroof.errors import InputError, quote
+from symroof.errors import InputError, member, quote
 from symroof.sweeps.dataset import POINT, described, dtype, need
 from symroof.sweeps.filter import Condition, condition
 from symroof.sweeps.grid import Chunk, Sweep
-from symroof.sweeps.inputs import member
 from symroof.sweeps.metrics import ALIASES, METRICS, chosen
 from symroof.sweeps.plan import plan
 from symroof.sweeps.run import evaluated

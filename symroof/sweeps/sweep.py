@@ -95,9 +95,9 @@ def sweep(
             f"{planned.size} points take {planned.nbytes / 1e9:.3g} GB, more than the {memory_limit / 1e9:.3g} GB allowed in memory: "
             "write them (-o out.zarr), or reduce them (--minimize, --maximize, --pareto)"
         )
-    tail = (len(planned.operators),) if planned.operators else ()
-    arrays = {name: np.empty((*planned.outer, *planned.inner, *tail), dtype=dtype(planned, name)) for name in planned.metrics}
-    by_scenario = {name: array.reshape(len(planned.scenarios), *planned.inner, *tail) for name, array in arrays.items()}
+    shape = (*planned.inner, *planned.tail)
+    arrays = {name: np.empty((*planned.outer, *shape), dtype=dtype(planned, name)) for name in planned.metrics}
+    by_scenario = {name: array.reshape(len(planned.scenarios), *shape) for name, array in arrays.items()}
     for chunk, pieces in run.evaluated(planned.chunks(), planned.size, run.evaluate_chunk, scheduler=scheduler, progress=progress):
         for name, piece in pieces.items():
             by_scenario[name][(chunk.place, *chunk.slices)] = piece
