@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import symroof
 from symroof.sweeps.filter import condition
-from symroof.sweeps.reduce import best, first_least, front, pareto
+from symroof.sweeps.reduce import best, front, pareto
 
 UNITS = {
     "time": "s",
@@ -125,7 +125,7 @@ def brute_front(x: np.ndarray, y: np.ndarray) -> list[int]:
 def test_front_is_that_of_brute_force(pairs: list[tuple[int, int]]) -> None:
     x, y = (np.array([pair[place] for pair in pairs], dtype=float) for place in (0, 1))
     assert sorted(front([x, y]).tolist()) == brute_front(x, y)
-    assert first_least(x).tolist() == ([int(np.argmin(x))] if pairs else [])
+    assert front([x]).tolist() == ([int(np.argmin(x))] if pairs else [])
 
 
 def test_front_of_many_is_that_without_the_shortcut() -> None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
 from typing import Any, cast
 
 import numpy as np
@@ -50,39 +49,28 @@ class Compiled:
             fit; or a result is larger than a float64.
         """
         given = by_letter(values, self.program.inputs)
-        checked = {letter: numeric(lookup(letter).name, value) for letter, value in given.items()}
-        arrays = given if self.engine == "exact" else checked
+        arrays = {letter: numeric(lookup(letter).name, value) for letter, value in given.items()}
         try:
-            shape = np.broadcast_shapes(*(np.shape(value) for value in arrays.values()))
+            shape = np.broadcast_shapes(*(array.shape for array in arrays.values()))
         except ValueError:
-            shapes = ", ".join(f"{lookup(letter).name} {np.shape(value)}" for letter, value in arrays.items())
+            shapes = ", ".join(f"{lookup(letter).name} {array.shape}" for letter, array in arrays.items())
             raise InputError(f"the shapes do not broadcast: {shapes}") from None
-        if self.engine == "exact":
-            return self._exact(arrays, shape)
-        outputs = [np.empty(shape) for _ in self.program.outputs]
+        exact = self.engine == "exact"
+        inputs = {letter: arrays.pop(letter) for letter in self.program.inputs}
+        outputs = [np.empty(shape, dtype=object if exact else np.float64) for _ in self.program.outputs]
         engine = engine_for(self.engine, int(np.prod(shape)))
-        inputs = {letter: arrays[letter] for letter in self.program.inputs}
-        if not run(self.program, inputs, outputs, engine, checked=True, threads=cores()):
-            for letter, array in inputs.items():
-                refuse_impossible(lookup(letter).name, array)
+        fine = not exact and run(self.program, inputs, outputs, engine, checked=True, threads=cores())
+        for letter, array in (arrays if fine else {**inputs, **arrays}).items():
+            refuse_impossible(lookup(letter).name, array)
+        if exact:
+            points = {letter: np.broadcast_to(np.asarray(given[letter], dtype=object), shape) for letter in inputs}
+            for place in np.ndindex(shape):
+                results = run_exact(self.program, {letter: array[place] for letter, array in points.items()})
+                for output, result in zip(outputs, results, strict=True):
+                    output[place] = result
+        elif not fine:
             raise InputError("a result is larger than a float64 can be; are the values in base units?")
-        for letter in arrays.keys() - inputs.keys():
-            refuse_impossible(lookup(letter).name, arrays[letter])
-        results = [output[()] for output in outputs]
-        return results[0] if self.single else tuple(results)
-
-    def _exact(self, values: Mapping[str, Any], shape: tuple[int, ...]) -> Any:
-        for letter, value in values.items():
-            refuse_impossible(lookup(letter).name, numeric(lookup(letter).name, value))
-        arrays = [np.broadcast_to(np.asarray(values[letter], dtype=object), shape) for letter in self.program.inputs]
-        results = [np.empty(shape, dtype=object) for _ in self.program.outputs]
-        for place in np.ndindex(shape):
-            point: list[Any] = [array[place] for array in arrays]
-            numbers = (Fraction(value.item() if isinstance(value, np.generic) else value) for value in point)
-            for result, exact in zip(results, run_exact(self.program, dict(zip(self.program.inputs, numbers, strict=True))), strict=True):
-                result[place] = exact
-        results = [result if shape else result.item() for result in results]
-        return results[0] if self.single else tuple(results)
+        return outputs[0][()] if self.single else tuple(output[()] for output in outputs)
 
 
 def compiled(expressions: Any, *, engine: str = "auto", definitions: Values | None = None) -> Compiled:

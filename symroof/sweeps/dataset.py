@@ -44,12 +44,9 @@ def dtype(sweep: Sweep, name: str) -> np.dtype:
 def coordinates(sweep: Sweep) -> dict[str, Any]:
     """Coordinates with meaning and unit."""
     labels: dict[str, Any] = {
-        "model": ("model", list(sweep.models)),
-        "hardware": ("hardware", list(sweep.hardware)),
-        "phase": ("phase", list(sweep.phases)),
+        name: (name, list(known)) for name, known in zip(OUTER, (sweep.models, sweep.hardware, sweep.phases), strict=True)
     }
-    for axis in sweep.axes:
-        labels[axis.name] = (POINT if sweep.points else axis.name, axis.values, {"units": axis.unit, "long_name": axis.meaning})
+    labels |= {axis.name: (POINT if sweep.points else axis.name, axis.values, axis.notes) for axis in sweep.axes}
     if sweep.operators:
         labels["operator"] = ("operator", list(sweep.operators))
     return labels
@@ -92,9 +89,10 @@ def lazily(sweep: Sweep, fetch: Callable[[int], Mapping[str, np.ndarray]] | None
     """
     need("dask")
     import dask.array
+    from dask.array.core import normalize_chunks
 
     shape = (len(sweep.metrics), *sweep.outer, *sweep.inner, *sweep.tail)
-    chunks = dask.array.core.normalize_chunks((-1, 1, 1, 1, *sweep.steps, *sweep.tail), shape)
+    chunks = normalize_chunks((-1, 1, 1, 1, *sweep.steps, *sweep.tail), shape)
     counts = [len(lengths) for lengths in chunks]
 
     def block(block_id: tuple[int, ...] | None = None) -> np.ndarray:

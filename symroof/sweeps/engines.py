@@ -105,7 +105,8 @@ def run_exact(program: Program, inputs: Mapping[str, Any]) -> tuple[Fraction, ..
     >>> run_exact(program([Max(b / 3, w / BW)]), {"b": 1, "w": 16, "BW": 7})
     (Fraction(16, 7),)
     """
-    return _exact(program)(*(Fraction(inputs[letter]) for letter in program.inputs))
+    point = (inputs[letter] for letter in program.inputs)
+    return _exact(program)(*(Fraction(value.item() if isinstance(value, np.generic) else value) for value in point))
 
 
 def _ordered(program: Program, single: Sequence[bool]) -> list[str]:
@@ -113,7 +114,23 @@ def _ordered(program: Program, single: Sequence[bool]) -> list[str]:
     return sorted(program.inputs, key=lambda letter: not single[program.inputs.index(letter)])
 
 
-def _function(program: Program, letters: Sequence[str], scope: dict[str, Any]) -> Callable[..., Any]:
+def _whole_power(base: Fraction, exponent: Fraction) -> Fraction:
+    if exponent.denominator != 1:
+        raise InputError(f"{quote(str(base))} to the power of {exponent} is no fraction; give a whole number")
+    return base ** int(exponent)
+
+
+ON_FLOATS: dict[str, Any] = {"maximum": max, "minimum": min, "power": pow, "ceil": np.ceil, "floor": np.floor}
+ON_ARRAYS = {name: getattr(np, name) for name in ON_FLOATS}
+ON_FRACTIONS = ON_FLOATS | {
+    "power": _whole_power,
+    "ceil": lambda value: Fraction(math.ceil(value)),
+    "floor": lambda value: Fraction(math.floor(value)),
+}
+"""What the calls of a program are, by what it runs on."""
+
+
+def _function(program: Program, letters: Sequence[str], scope: dict[str, Any]) -> Callable[..., tuple[Any, ...]]:
     body = "".join(f"    {line}\n" for line in program.lines)
     exec(f"def formulas({', '.join(letters)}):\n{body}    return ({', '.join(program.outputs)},)\n", scope)  # noqa: S102 -- printed by `program`
     return scope["formulas"]
@@ -121,22 +138,12 @@ def _function(program: Program, letters: Sequence[str], scope: dict[str, Any]) -
 
 @functools.lru_cache(maxsize=256)
 def _block(program: Program, single: tuple[bool, ...]) -> Callable[..., tuple[Any, ...]]:
-    calls = {"maximum": np.maximum, "minimum": np.minimum, "power": np.power}
-    calls |= {"ceil_divide": lambda x, y: np.ceil(x / y), "floor_divide": lambda x, y: np.floor(x / y)}
-    return _function(program, _ordered(program, single), program.scope(float) | calls)
+    return _function(program, _ordered(program, single), program.scope(float) | ON_ARRAYS)
 
 
 @functools.lru_cache(maxsize=256)
 def _exact(program: Program) -> Callable[..., tuple[Fraction, ...]]:
-    calls = {"maximum": max, "minimum": min, "power": _whole_power}
-    calls |= {"ceil_divide": lambda x, y: Fraction(math.ceil(x / y)), "floor_divide": lambda x, y: Fraction(math.floor(x / y))}
-    return _function(program, program.inputs, program.scope(Fraction) | calls)
-
-
-def _whole_power(base: Fraction, exponent: Fraction) -> Fraction:
-    if exponent.denominator != 1:
-        raise InputError(f"{quote(str(base))} to the power of {exponent} is no fraction; give a whole number")
-    return base ** int(exponent)
+    return _function(program, program.inputs, program.scope(Fraction) | ON_FRACTIONS)
 
 
 def _run_numba(loop: Callable[..., int], numbers: Sequence[Any], arrays: Arrays, outputs: Arrays, threads: int) -> bool:
@@ -163,11 +170,7 @@ def kernel(program: Program, single: tuple[bool, ...]) -> Callable[..., int]:
     engine_for("numba", 0)
     import numba
 
-    inline = numba.njit(inline="always")
-    scope: dict[str, Any] = program.scope(float) | {"inf": math.inf, "range": range}
-    scope |= {"maximum": inline(lambda x, y: x if x > y else y), "minimum": inline(lambda x, y: x if x < y else y)}
-    scope |= {"ceil_divide": inline(lambda x, y: np.ceil(x / y)), "floor_divide": inline(lambda x, y: np.floor(x / y))}
-    scope |= {"power": inline(lambda x, y: x**y)}
+    scope: dict[str, Any] = program.scope(float) | ON_FLOATS | {"inf": math.inf, "range": range}
     exec(source(program, single), scope)  # noqa: S102 -- printed by `program` and `source`
     reading, writing = (numba.types.Array(numba.float64, 1, "C", readonly=readonly) for readonly in (True, False))
     count = sum(single)

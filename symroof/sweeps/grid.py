@@ -6,7 +6,6 @@ import hashlib
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -78,8 +77,7 @@ class Scenario:
             if metric.words:
                 left, right = (outputs[place] for place in operands)
                 for place in zip(*np.nonzero(np.abs(left - right) <= UNDECIDED * right), strict=True):
-                    at = {letter: Fraction(np.broadcast_to(inputs[letter], shape)[place].item()) for letter in program.inputs}
-                    exact = run_exact(program, at)
+                    exact = run_exact(program, {letter: np.broadcast_to(inputs[letter], shape)[place] for letter in program.inputs})
                     results[name][place] = metric.value(*(exact[operand] for operand in operands))
         return results
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -30,10 +30,16 @@ from symroof.sweeps.program import Program
 from symroof.techniques.registry import with_number
 from symroof.techniques.technique import Technique
 
-INPUTS = ("batch", "seq_len", "weight_bits", "activation_bits", "kv_bits", "peak", "bandwidth")
+SIZES, RATES = ("batch", "seq_len"), ("peak", "bandwidth")
+INPUTS = (*SIZES, *WIDTHS)
 CONVENTIONS = tuple(option.name for option in fields(Options) if option.name not in ("phase", *INPUTS))
 MOST_WIDTHS = 4096
+MOST_CHECKED = 64
+"""Values of a variable at which a chain of techniques is checked before a sweep; of more, evenly many."""
+
 ANY = "any"
+
+Programs = Mapping[tuple[str, str], Mapping[str, Program]]
 
 
 @dataclass(frozen=True)
@@ -60,7 +66,7 @@ class Plan:
     steps: dict[tuple[str, str], StepFormulas] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if None in self.devices and not {"peak", "bandwidth"} <= {*self.names, *self.fixed}:
+        if None in self.devices and self.overridden != RATES:
             raise InputError("without hardware both peak and bandwidth must be given")
 
     @property
@@ -71,7 +77,7 @@ class Plan:
     @property
     def overridden(self) -> tuple[str, ...]:
         """Peak and bandwidth as far as they are given in the place of the device's."""
-        return tuple(name for name in ("peak", "bandwidth") if name in (*self.names, *self.fixed))
+        return tuple(name for name in RATES if name in (*self.names, *self.fixed))
 
     @property
     def capacities(self) -> bool:
@@ -93,12 +99,11 @@ class Plan:
                 self._check_values(model, phase)
         programs = {key: step.programs(metrics) for key, step in self.steps.items()}
         scenarios = tuple(
-            self._scenario(model, device, phase, metrics, programs[model.name, phase])
+            self._scenario(model.name, device, phase, metrics, programs)
             for model, device, phase in itertools.product(self.models, self.devices, self.phases)
         )
         operators = tuple(dict.fromkeys(name for known in programs.values() for name in known)) if self.per == "operator" else None
-        devices = tuple(device.name if device else ANY for device in self.devices)
-        models = tuple(model.name for model in self.models)
+        models, devices = (tuple(dict.fromkeys(getattr(one, what) for one in scenarios)) for what in ("model", "hardware"))
         compiled = Sweep(
             *(self.axes, self.points, models, devices, self.phases, scenarios, operators, metrics, "numpy"), attributes=self._attributes()
         )
@@ -107,50 +112,41 @@ class Plan:
 
     def _step(self, model: Model, phase: str) -> StepFormulas:
         """The formulas with the fixed inputs in them; statements are those of the largest inputs."""
-        inputs = {"batch": 1} | {name: int(axis.values[0]) for name, axis in self.fixed.items() if name not in ("peak", "bandwidth")}
-        inputs |= {axis.name: int(axis.values.max()) for axis in self.axes if axis.name in INPUTS[:5]}
-        options = Options(phase, **inputs, **self.conventions).with_widths(model.weight_bits)
+        named = {"batch": 1} | {axis.name: int(axis.values.max()) for axis in (*self.fixed.values(), *self.axes) if axis.name in INPUTS}
+        options = Options(phase, **named, **self.conventions).with_widths(model.weight_bits)
         free = frozenset(symbol_of(name, phase) for name in {*self.names, *self.overridden})
         return step_formulas(model, options, free, self.per == "operator", self.techniques)
 
     def _check_values(self, model: Model, phase: str) -> None:
         """Raise where a technique does not fit one of the values: a rank above the matrix, a degree that does not divide."""
-        techniques = self.techniques
-        if not techniques or not all(isinstance(technique, Technique) for technique in techniques):
+        if not self.techniques or not all(isinstance(technique, Technique) for technique in self.techniques):
             return
-        inputs = {name: int(axis.values[0]) for name, axis in self.fixed.items() if name in INPUTS[:2]}
+        inputs = {name: int(axis.values[0]) for name, axis in self.fixed.items() if name in SIZES}
         for variable in self.axes:
             symbol = symbol_of(variable.name, phase)
-            parameter = any(symbol in technique.free for technique in techniques)
-            if not parameter and variable.name not in INPUTS[:2]:
+            parameter = any(symbol in technique.free for technique in self.techniques)
+            if not parameter and variable.name not in SIZES:
                 continue
             places = np.unique(np.linspace(0, len(variable) - 1, min(len(variable), MOST_CHECKED)).astype(int))
             for value in variable.values[places]:
                 given = inputs if parameter else {**inputs, variable.name: int(value)}
-                chained = with_number(techniques, symbol, Rational(str(value))) if parameter else techniques
+                chained = with_number(self.techniques, symbol, Rational(str(value))) if parameter else self.techniques
                 try:
                     model.step(Options(phase, **given, **self.conventions)).apply(*chained)
                 except InputError as error:
                     raise InputError(f"{variable.name} {value:g}: {error}") from None
 
-    def _scenario(
-        self, model: Model, device: Device | None, phase: str, metrics: tuple[str, ...], programs: Mapping[str, Program]
-    ) -> Scenario:
-        step = self.steps[model.name, phase]
+    def _scenario(self, model: str, device: Device | None, phase: str, metrics: tuple[str, ...], every: Programs) -> Scenario:
+        programs = every[model, phase]
+        step = self.steps[model, phase]
         letters = {axis.name: str(symbol_of(axis.name, phase)) for axis in self.axes}
-        constants = {str(symbol_of(name, phase)): float(axis.values[0]) for name, axis in self.fixed.items()}
-        constants.setdefault("b", 1.0)
+        constants = {"b": 1.0} | {str(symbol_of(name, phase)): float(axis.values[0]) for name, axis in self.fixed.items()}
         used = {letter for known in programs.values() for letter in known.inputs}
-        if device is not None:
-            missing = used - {*letters.values(), *constants}
-            rates = {str(letter): device.machine.rate(resource) for resource, letter in LETTERS.items() if str(letter) in missing}
-            constants = {**{letter: float(rate) for letter, rate in rates.items()}, **_sizes(device, used), **constants}
+        constants |= {letter: _figure(device, letter) for letter in sorted(used - {*constants, *letters.values(), *step.shares})}
         constants = {letter: value for letter, value in constants.items() if letter not in letters.values()}
-        for letter in sorted(used - {*constants, *letters.values(), *step.shares}):
-            raise InputError(f"{symbols.lookup(letter).name} ({letter}) is still a symbol: give it a number, or sweep over it")
         widths, peaks = self._peaks(device, step)
         name = device.name if device else ANY
-        return Scenario(model.name, name, phase, metrics, programs, letters, constants, widths, peaks, step.texts(metrics))
+        return Scenario(model, name, phase, metrics, programs, letters, constants, widths, peaks, step.texts(metrics))
 
     def _peaks(self, device: Device | None, step: StepFormulas) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """Which peak applies at every combination of the swept widths: a step function, looked up and never interpolated."""
@@ -189,10 +185,6 @@ class Plan:
             "sources": "\n".join(sources),
             "software": f"symroof {__version__}",
         }
-
-
-MOST_CHECKED = 64
-"""Values of a variable at which a chain of techniques is checked before a sweep; of more, evenly many."""
 
 
 def plan(
@@ -245,9 +237,9 @@ def _fixed(fixed: Mapping[str, Any], swept: Sequence[str]) -> tuple[dict[str, Ax
     conventions = {name: value for name, value in fixed.items() if name in CONVENTIONS}
     numbers: dict[str, Axis] = {}
     for name, value in fixed.items():
-        if name not in (*CONVENTIONS, *INPUTS):
-            raise InputError(f"{quote(name)} is not an input of a step: {nearest(name, (*INPUTS, *CONVENTIONS))}")
-        if name in INPUTS and value is not None:
+        if name not in (*INPUTS, *RATES, *CONVENTIONS):
+            raise InputError(f"{quote(name)} is not an input of a step: {nearest(name, (*INPUTS, *RATES, *CONVENTIONS))}")
+        if name not in CONVENTIONS and value is not None:
             if name in swept:
                 raise InputError(f"{name} is both fixed and swept over: leave one of the two out")
             numbers[name] = axis(name, value)
@@ -258,17 +250,21 @@ def _fixed(fixed: Mapping[str, Any], swept: Sequence[str]) -> tuple[dict[str, Ax
     return numbers, conventions
 
 
-def _sizes(device: Device, letters: Iterable[str]) -> dict[str, float]:
-    """The device's memory capacity and the on-chip buffer that FlashAttention's blocks follow from.
+def _figure(device: Device | None, letter: str) -> float:
+    """What a device states for a letter: a rate, its memory, or the on-chip buffer that FlashAttention's blocks follow from.
 
     Raises
     ------
     DeviceError
-        The device states no buffer.
+        It does not state that.
     """
-    sizes = {str(CAPACITY): float(device.capacity_figure.value)} if device.capacity_figure else {}
-    if str(symbols.M) in letters:
+    resource = next((resource for resource, known in LETTERS.items() if str(known) == letter), None)
+    if device is not None and resource is not None:
+        return float(device.machine.rate(resource))
+    if device is not None and letter == str(symbols.M):
         if device.buffer is None:
             raise DeviceError(f"device {quote(device.name)} states no on-chip buffer; FlashAttention's block rows follow from it")
-        sizes[str(symbols.M)] = float(device.buffer)
-    return sizes
+        return float(device.buffer)
+    if device is not None and device.capacity_figure is not None and letter == str(CAPACITY):
+        return float(device.capacity_figure.value)
+    raise InputError(f"{symbols.lookup(letter).name} ({letter}) is still a symbol: give it a number, or sweep over it")

@@ -38,11 +38,10 @@ from symroof.errors import InputError, quote
 from symroof.symbols import Values, substitute
 
 FUNCTIONS: dict[type, Any] = {
-    **{kind: Function(name) for kind, name in ((Max, "maximum"), (Min, "minimum"), (ceiling, "ceil_divide"), (floor, "floor_divide"))},
-    Pow: Function("power"),
+    kind: Function(name) for kind, name in ((Max, "maximum"), (Min, "minimum"), (ceiling, "ceil"), (floor, "floor"), (Pow, "power"))
 }
-"""What a program calls besides + * and /. A quotient is rounded up or down after one division of whole numbers: exact where
-it is whole."""
+"""What a program calls besides + * and /. A quotient is rounded up or down after one division of whole numbers, whose two sides are
+the arguments: exact where it is whole."""
 
 
 @dataclass(frozen=True)
@@ -171,5 +170,6 @@ class _Printer(StrPrinter):
     _print_Pow = _print_Mul
 
     def _print_Function(self, expr: Any) -> str:  # noqa: N802
-        """Of two arguments at a time."""
-        return functools.reduce(lambda first, second: f"{expr.func}({first}, {second})", map(self._print, expr.args))
+        """Of two arguments at a time, or of their quotient."""
+        form = "{2}(({0})/({1}))" if str(expr.func) in ("ceil", "floor") else "{2}({0}, {1})"
+        return functools.reduce(lambda first, second: form.format(first, second, expr.func), map(self._print, expr.args))

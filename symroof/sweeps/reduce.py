@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from symroof.errors import InputError, member, quote
-from symroof.sweeps.dataset import POINT, described, dtype, need
+from symroof.sweeps.dataset import OUTER, POINT, described, dtype, need
 from symroof.sweeps.filter import Condition, condition
 from symroof.sweeps.grid import Chunk, Sweep
 from symroof.sweeps.metrics import ALIASES, METRICS, chosen
@@ -32,45 +32,28 @@ class Candidates(NamedTuple):
 
 @dataclass(frozen=True)
 class Objectives:
-    """What is minimised or maximised, and under which condition."""
+    """What is minimised (1) or maximised (-1), and under which condition; called on a chunk, in any process, its candidates."""
 
-    names: tuple[str, ...]
-    signs: tuple[int, ...]
-    where: str = ""
-    units: Mapping[str, str] = field(default_factory=dict)
+    signs: Mapping[str, int]
+    where: str
+    units: Mapping[str, str]
 
     @property
     def condition(self) -> Condition | None:
         """The condition, parsed; in every process anew."""
         return condition(self.where, self.units, ALIASES) if self.where else None
 
-
-class _Reduction:
-    """The work on one chunk: an object that travels to other processes."""
-
-    def __init__(self, objectives: Objectives) -> None:
-        self.objectives = objectives
-
     def __call__(self, chunk: Chunk) -> Candidates:
+        """The points of a chunk that no other of its points beats."""
         metrics = chunk.evaluate()
-        scores = [sign * metrics[name].reshape(-1) for name, sign in zip(self.objectives.names, self.objectives.signs, strict=True)]
+        scores = [sign * metrics[name].reshape(-1) for name, sign in self.signs.items()]
         kept = np.arange(scores[0].size)
-        test = self.objectives.condition
+        test = self.condition
         if test is not None:
-            mask = np.broadcast_to(test({**chunk.values, **metrics}), chunk.shape).reshape(-1)
-            kept = np.flatnonzero(mask)
+            kept = np.flatnonzero(np.broadcast_to(test({**chunk.values, **metrics}), chunk.shape))
             scores = [score[kept] for score in scores]
-        best = front(scores) if len(scores) > 1 else first_least(scores[0])
+        best = front(scores)
         return Candidates(chunk.first + kept[best], tuple(score[best] for score in scores))
-
-
-def first_least(score: np.ndarray) -> np.ndarray:
-    """The place of the least value, of equals the first; empty for none.
-
-    >>> first_least(np.array([3.0, 1.0, 1.0])).tolist()
-    [1]
-    """
-    return np.array([np.argmin(score)]) if score.size else np.array([], dtype=np.intp)
 
 
 def front(scores: Sequence[np.ndarray]) -> np.ndarray:
@@ -78,7 +61,11 @@ def front(scores: Sequence[np.ndarray]) -> np.ndarray:
 
     >>> front([np.array([1.0, 2.0, 3.0, 1.0]), np.array([5.0, 6.0, 2.0, 5.0])]).tolist()
     [0, 2]
+    >>> front([np.array([3.0, 1.0, 1.0])]).tolist()
+    [1]
     """
+    if len(scores) == 1:
+        return np.array([np.argmin(scores[0])] if scores[0].size else [], dtype=np.intp)
     x, y = scores
     places = np.arange(x.size)
     if x.size > THINNED * THINNED:
@@ -127,8 +114,7 @@ def best(
     """
     if bool(minimize) == bool(maximize):
         raise InputError("give one of minimize and maximize")
-    objectives = [(minimize or maximize, 1 if minimize else -1)]
-    return _reduced(models, hardware, over, objectives, where, options)
+    return _reduced(models, hardware, over, {minimize or maximize: 1 if minimize else -1}, where, options)
 
 
 def pareto(
@@ -158,64 +144,56 @@ def pareto(
     names = [ALIASES.get(name, name) for name in objectives]
     if len(names) != 2 or names[0] == names[1]:
         raise InputError(f"pareto {quote(list(objectives))}: expected two metrics")
-    for name in names:
-        member("metric", name, tuple(METRICS))
-    known = [(name, {"min": 1, "max": -1}.get(METRICS[name].better, 0)) for name in names]
-    return _reduced(models, hardware, over, known, where, options)
+    return _reduced(models, hardware, over, dict.fromkeys(names, 0), where, options)
 
 
 def _reduced(
-    models: Any, hardware: Any, over: Mapping[str, Any], objectives: Sequence[tuple[str, int]], where: str, options: dict[str, Any]
+    models: Any, hardware: Any, over: Mapping[str, Any], objectives: Mapping[str, int], where: str, options: dict[str, Any]
 ) -> xarray.Dataset:
+    """The best points; an objective without a sign is wanted as it is better."""
     need("xarray")
     scheduler, progress, shown = options.pop("scheduler", None), options.pop("progress", False), options.pop("metrics", None)
     if options.pop("per", "total") != "total":
         raise InputError("per 'operator': a reduction is over whole steps")
-    names = tuple(ALIASES.get(name, name) for name, _ in objectives)
-    for name in names:
+    signs = {}
+    for name, sign in ((ALIASES.get(name, name), sign) for name, sign in objectives.items()):
         member("metric", name, tuple(METRICS))
         if METRICS[name].words:
             raise InputError(f"metric {name!r} has no least or largest value")
+        signs[name] = sign or {"min": 1, "max": -1}.get(METRICS[name].better, 0)
     planned = plan(models, hardware, over, **options)
-    units = {axis.name: axis.unit for axis in planned.axes}
     known = {name: metric for name, metric in METRICS.items() if name != "fits" or planned.capacities}
+    units = {axis.name: axis.unit for axis in planned.axes}
     units |= {name: "flag" if metric.words == ("no", "yes") else metric.unit for name, metric in known.items()}
-    goal = Objectives(names, tuple(sign for _, sign in objectives), where, units)
+    goal = Objectives(signs, where, units)
     mentioned = goal.condition.names if goal.condition else frozenset()
-    least = tuple(dict.fromkeys([*names, *(name for name in METRICS if name in mentioned)]))
+    least = tuple(dict.fromkeys([*signs, *(name for name in METRICS if name in mentioned)]))
     reduction = planned.sweep(least)
-    best_points = _streamed(reduction, goal, scheduler, progress).numbers
-    if not best_points.size:
+    kept = Candidates(np.array([], dtype=np.int64), tuple(np.array([]) for _ in signs))
+    for _, candidates in evaluated(reduction.chunks(), reduction.size, goal, scheduler=scheduler, progress=progress):
+        numbers = np.concatenate([kept.numbers, candidates.numbers])
+        scores = [np.concatenate(pair) for pair in zip(kept.scores, candidates.scores, strict=True)]
+        ahead = front(scores)  # in the order of the grid: of equals the earlier stay in front
+        kept = Candidates(numbers[ahead], tuple(score[ahead] for score in scores))
+    if not kept.numbers.size:
         raise InputError(f"none of {reduction.size} points satisfies {quote(where)}")
     wanted = tuple(dict.fromkeys([*chosen(shown, "total", planned.capacities), *least]))
-    return _labelled(reduction if wanted == least else planned.sweep(wanted), best_points)
-
-
-def _streamed(sweep: Sweep, goal: Objectives, scheduler: Any, progress: bool) -> Candidates:
-    """Candidates of all chunks, merged in the order of the grid: of equals the earlier stay in front."""
-    kept = Candidates(np.array([], dtype=np.int64), tuple(np.array([]) for _ in goal.names))
-    for _, candidates in evaluated(sweep.chunks(), sweep.size, _Reduction(goal), scheduler=scheduler, progress=progress):
-        numbers: Any = np.concatenate([kept.numbers, candidates.numbers])
-        scores: Any = [np.concatenate(pair) for pair in zip(kept.scores, candidates.scores, strict=True)]
-        ahead = front(scores) if len(scores) > 1 else first_least(scores[0])
-        kept = Candidates(numbers[ahead], tuple(score[ahead] for score in scores))
-    return kept
+    return _labelled(reduction if wanted == least else planned.sweep(wanted), kept.numbers)
 
 
 def _labelled(sweep: Sweep, numbers: np.ndarray) -> xarray.Dataset:
     """The points of these numbers with their coordinates and metrics."""
     import xarray
 
-    places, inner = np.divmod(numbers, int(np.prod(sweep.inner)))
-    along: tuple[Any, ...] = np.unravel_index(inner, sweep.inner)
+    places, *along = np.unravel_index(numbers, (len(sweep.scenarios), *sweep.inner))
     values = {axis.name: axis.values[along[0 if sweep.points else at]] for at, axis in enumerate(sweep.axes)}
-    arrays: dict[str, Any] = {}
+    arrays = {name: np.empty(numbers.size, dtype=dtype(sweep, name)) for name in sweep.metrics}
     for place in np.unique(places):
         of_scenario = places == place
         metrics = sweep.scenarios[place].evaluate({name: array[of_scenario] for name, array in values.items()}, "numpy")
         for name, array in metrics.items():
-            arrays.setdefault(name, np.empty(numbers.size, dtype=dtype(sweep, name)))[of_scenario] = array
-    coordinates = {name: (POINT, [getattr(sweep.scenarios[place], name) for place in places]) for name in ("model", "hardware", "phase")}
-    coordinates |= {axis.name: (POINT, values[axis.name], {"units": axis.unit, "long_name": axis.meaning}) for axis in sweep.axes}
+            arrays[name][of_scenario] = array
+    coordinates = {name: (POINT, [getattr(sweep.scenarios[place], name) for place in places]) for name in OUTER}
+    coordinates |= {axis.name: (POINT, values[axis.name], axis.notes) for axis in sweep.axes}
     variables = {name: (POINT, array, described(sweep, name)) for name, array in arrays.items()}
     return xarray.Dataset(variables, coordinates, dict(sweep.attributes))
