@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from symroof.errors import SymroofError, quote
+from symroof.errors import InputError, SymroofError, quote
 
 MAX_BYTES = 4_000_000
 """Configs and device files are a few kilobytes."""
@@ -97,3 +97,43 @@ def replacing(path: Path) -> Iterator[Path]:
                 shutil.rmtree(leftover, ignore_errors=True)
             with contextlib.suppress(OSError):
                 leftover.unlink()
+
+
+@contextlib.contextmanager
+def writing(path: Path, what: str = "output") -> Iterator[Path]:
+    """The same, with what goes wrong as one line; a device or a pipe, which cannot be replaced, is written as it is.
+
+    Raises
+    ------
+    InputError
+        The place cannot be written, or is full; what stood there before is untouched.
+    """
+    try:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            yield path
+        else:
+            with replacing(path) as temporary:
+                yield temporary
+    except (OSError, RuntimeError) as fault:  # RuntimeError: a loop of links, and how netCDF tells of a full disk
+        raise InputError(f"{what} {quote(str(path))} could not be written: {getattr(fault, 'strerror', None) or fault}") from None
+
+
+def check_writable(path: Path, what: str = "file", *, replaces_folder: bool = False) -> None:
+    """Raise before the work starts if an output cannot be written.
+
+    Raises
+    ------
+    InputError
+        The folder is missing or not writable, or the path is a folder itself.
+    """
+    shown, folder = f"output {quote(str(path))}", path.parent
+    try:
+        exists = path.exists()
+    except OSError as fault:
+        raise InputError(f"{shown}: {fault.strerror or fault}") from None
+    if path.is_dir() and not replaces_folder:
+        raise InputError(f"{shown} is a folder; name a {what}")
+    if not folder.is_dir():
+        raise InputError(f"{shown}: there is no folder {quote(str(folder))}")
+    if not os.access(folder, os.W_OK) or (exists and not os.access(path, os.W_OK)):
+        raise InputError(f"{shown}: no permission to write there")

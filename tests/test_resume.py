@@ -23,9 +23,8 @@ pytest.importorskip("zarr")
 import xarray
 
 from symroof.sweeps import run
-from symroof.sweeps.checkpoint import Parts
 from symroof.sweeps.plan import plan
-from symroof.sweeps.store import write
+from symroof.sweeps.store import Parts, write
 from symroof.sweeps.sweep import sweep
 
 ARGUMENTS = ("llama-2-7b", ["a100-sxm-80gb", "l4"], {"batch": range(1, 9), "seq_len": range(1, 51)})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +12,7 @@ import click
 
 from symroof.cli.values import Word, option
 from symroof.errors import InputError, quote
-from symroof.files import replacing
+from symroof.files import check_writable, writing
 from symroof.present.report import FORMATS, TEXT, Report
 
 SUFFIXES = {ending: name for name, form in FORMATS.items() for ending in form.endings}
@@ -52,50 +51,6 @@ def chosen_format(wanted: str | None, path: Path | None) -> str:
     raise InputError(f"output {quote(str(path))}: {ending}; known: {endings}; or give --format")
 
 
-def check_writable(path: Path | None) -> None:
-    """Raise before the work starts if the file cannot be written.
-
-    Raises
-    ------
-    InputError
-        The folder is missing or not writable, or the path is a folder.
-    """
-    if path is None:
-        return
-    folder = path.parent
-    try:
-        path.exists()
-    except OSError as error:
-        raise InputError(f"output {quote(str(path))}: {error.strerror or error}") from None
-    if path.is_dir():
-        raise InputError(f"output {quote(str(path))} is a folder; name a file")
-    if not folder.is_dir():
-        raise InputError(f"output {quote(str(path))}: there is no folder {quote(str(folder))}")
-    if not os.access(folder, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
-        raise InputError(f"output {quote(str(path))}: no permission to write there")
-
-
-def emit(text: str, path: Path | None) -> None:
-    """Print the text, or put it into the file in one step.
-
-    Raises
-    ------
-    InputError
-        The file could not be written; what stood there before is untouched.
-    """
-    if path is None:
-        click.echo(text)
-        return
-    try:
-        if path.exists() and not path.is_file():  # a device or a pipe cannot be replaced
-            path.write_text(text + "\n", encoding="utf-8")
-            return
-        with replacing(path) as temporary:
-            temporary.write_text(text + "\n", encoding="utf-8")
-    except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links
-        raise InputError(f"output {quote(str(path))} could not be written: {getattr(error, 'strerror', None) or error}") from None
-
-
 def reports(command: Callable[..., Report]) -> Callable[..., int]:
     """The options --format and -o; the report that the command returns is rendered and written."""
 
@@ -103,10 +58,16 @@ def reports(command: Callable[..., Report]) -> Callable[..., int]:
     @click.option("-o", "--output", type=OutputFile(), metavar="FILE", help="Write there instead of to the terminal.")
     @functools.wraps(command)
     def answered(*arguments: Any, wanted: str | None, output: Path | None, **options: Any) -> int:
-        check_writable(output)
+        if output is not None:
+            check_writable(output)
         form = chosen_format(wanted, output)
         report = command(*arguments, **options)
-        emit(report.render(form, terminal=output is None and sys.stdout is not None and sys.stdout.isatty()), output)
+        text = report.render(form, terminal=output is None and sys.stdout is not None and sys.stdout.isatty())
+        if output is None:
+            click.echo(text)
+        else:
+            with writing(output) as path:
+                path.write_text(text + "\n", encoding="utf-8")
         return report.status
 
     return answered

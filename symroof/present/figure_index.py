@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from symroof.errors import InputError, quote
+from symroof.files import writing
 from symroof.present.series import Series, as_csv
 from symroof.present.technique_figures import TechniquePlate
 from symroof.techniques.registry import names as techniques
@@ -116,10 +117,13 @@ def save(plates: Sequence[Plate | TechniquePlate], folder: Path, form: str, acco
     for plate in plates:
         for accounting in (one for one in plate.accountings if one in accountings):
             stem = f"{plate.name}_{accounting}"
-            _write(folder / f"{stem}.{form}", lambda path, one=plate, how=accounting: one.draw(how).savefig(path, format=form, dpi=160))
-            _write(folder / f"{stem}.csv", lambda path, one=plate, how=accounting: path.write_text(as_csv(one.data(how), how) + "\n"))
+            with writing(folder / f"{stem}.{form}", "figure") as path:
+                plate.draw(accounting).savefig(path, format=form, dpi=160)
+            with writing(folder / f"{stem}.csv", "figure") as path:
+                path.write_text(as_csv(plate.data(accounting), accounting) + "\n")
             yield f"{stem}.{form}"
-    _write(folder / "index.html", lambda path: path.write_text(page(plates, form, accountings), encoding="utf-8"))
+    with writing(folder / "index.html", "page") as path:
+        path.write_text(page(plates, form, accountings), encoding="utf-8")
     yield "index.html"
 
 
@@ -131,17 +135,6 @@ def _prepare(folder: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise InputError(f"folder {quote(str(folder))} cannot be written: {error.strerror or error}") from None
-
-
-def _write(path: Path, write: Any) -> None:
-    """Write under another name first, so that a file appears whole or not at all."""
-    partial = path.with_name(f".{path.name}.part")
-    try:
-        write(partial)
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise InputError(f"{quote(str(path))} could not be written: {error.strerror or error}") from None
 
 
 PAGE = """<!DOCTYPE html>

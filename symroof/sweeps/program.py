@@ -12,30 +12,11 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, cast
 
-from sympy import (
-    Add,
-    Dummy,
-    Expr,
-    Function,
-    Integer,
-    Max,
-    Min,
-    Mul,
-    Pow,
-    Rational,
-    Symbol,
-    ceiling,
-    cse,
-    floor,
-    fraction,
-    numbered_symbols,
-    preorder_traversal,
-    together,
-)  # fmt: skip
+from sympy import Add, Expr, Function, Integer, Max, Min, Mul, Pow, Rational, Symbol, ceiling, cse, floor, fraction, together
 from sympy.printing.str import StrPrinter
+from sympy.utilities import numbered_symbols
 
 from symroof.errors import InputError, quote
-from symroof.symbols import Values, substitute
 
 FUNCTIONS: dict[type, Any] = {
     kind: Function(name) for kind, name in ((Max, "maximum"), (Min, "minimum"), (ceiling, "ceil"), (floor, "floor"), (Pow, "power"))
@@ -98,42 +79,27 @@ def arranged(expression: Expr) -> Expr:
     >>> arranged(32 * Max(b * d / P, (b + w) / BW))
     maximum(32*b*d/P, 32*b/BW + 32*w/BW)
     """
-    calls = {Dummy(positive=True): node for node in _outermost_calls(expression)}
-    bare = cast(Any, substitute(expression, cast(Values, {node: dummy for dummy, node in calls.items()})))
-    expanded = bare.expand()
-    if all(term.as_coeff_Mul()[0] > 0 for term in Add.make_args(expanded)):
-        bare = expanded
-    terms = [_with_calls(term, calls) for term in Add.make_args(bare)]
-    return cast(Expr, Add(*terms, evaluate=False)) if len(terms) > 1 else terms[0]
+    if isinstance(expression, Symbol | Rational):
+        return expression
+    number, rest = expression.as_coeff_Mul()
+    if number > 0 and isinstance(rest, Max | Min):  # a number in front goes inside, where it meets others
+        return _call(rest, [number * argument for argument in rest.args])
+    if isinstance(expression, ceiling | floor):
+        return _call(expression, fraction(together(expression.args[0])))
+    if isinstance(expression, Pow) and not isinstance(expression.exp, Integer):
+        if not all(term.as_coeff_Mul()[0].is_Integer for term in Add.make_args(expression.exp.expand())):
+            raise InputError(f"{quote(str(expression))}: the exponent {expression.exp} is not a whole number")
+        return _call(expression, expression.args)
+    if not isinstance(expression, Add | Mul | Pow):
+        name = type(expression).__name__
+        raise InputError(f"{quote(str(expression))}: {name} is not compiled; formulas here are sums, products and maxima")
+    kept = cast(Any, expression.func(*map(arranged, cast(Any, expression.args))))
+    multiplied = kept.expand(deep=False)
+    return multiplied if all(term.as_coeff_Mul()[0] > 0 for term in Add.make_args(multiplied)) else kept
 
 
-def _outermost_calls(expression: Any) -> list[Any]:
-    calls: list[Any] = []
-    walk = preorder_traversal(expression)
-    for node in walk:
-        if isinstance(node, tuple(FUNCTIONS)) and not (isinstance(node, Pow) and isinstance(node.exp, Integer)):
-            calls.append(node)
-            walk.skip()
-        elif not isinstance(node, Symbol | Rational | Add | Mul | Pow):
-            raise InputError(f"{quote(str(node))}: {type(node).__name__} is not compiled; formulas here are sums, products and maxima")
-    return calls
-
-
-def _with_calls(term: Any, calls: dict[Dummy, Any]) -> Expr:
-    """A term with its functions back in place; a positive number in front of a maximum goes inside, where it meets others."""
-    number, rest = term.as_coeff_Mul()
-    if number > 0 and isinstance(calls.get(rest), Max | Min):
-        return _call(calls[rest], number)
-    return substitute(term, cast(Values, {dummy: _call(node) for dummy, node in calls.items() if term.has(dummy)}))
-
-
-def _call(node: Any, factor: Any = 1) -> Expr:
-    arguments = [factor * argument for argument in node.args]
-    if isinstance(node, ceiling | floor):
-        arguments = fraction(together(arguments[0]))
-    elif isinstance(node, Pow) and not all(term.as_coeff_Mul()[0].is_Integer for term in Add.make_args(node.exp.expand())):
-        raise InputError(f"{quote(str(node))}: the exponent {node.exp} is not a whole number")
-    return FUNCTIONS[node.func](*map(arranged, arguments))
+def _call(expression: Any, arguments: Sequence[Any]) -> Expr:
+    return FUNCTIONS[expression.func](*map(arranged, arguments))
 
 
 class _Printer(StrPrinter):

@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from symroof.errors import InputError, quote
-from symroof.files import replacing
-from symroof.sweeps.checkpoint import Parts
+from symroof.files import check_writable, is_readable, replacing, writing
 from symroof.sweeps.dataset import coordinates, described, dtype, lazily, need
 from symroof.sweeps.grid import Sweep
 
 DIGEST = "request_sha256"
 
+Load = Callable[[int], Mapping[str, np.ndarray]]
+
 FORMS = {".nc": ("dask", "netCDF4"), ".zarr": ("dask", "zarr"), ".parquet": ("pyarrow",), ".csv": ("pyarrow",)}
 """What each form needs installed."""
 
 
-def save(sweep: Sweep, parts: Parts, path: Path, form: str) -> None:
-    """Put the chunks together."""
+def save(sweep: Sweep, load: Load, path: Path, form: str) -> None:
+    """Put the chunks together; *load* gives one by its number."""
     with replacing(path) as temporary:
         if form in (".nc", ".zarr"):
             import dask.config
 
-            labelled = lazily(sweep, parts.load)
+            labelled = lazily(sweep, load)
             labelled.attrs[DIGEST] = sweep.digest
             with dask.config.set(scheduler="synchronous"):
                 _save_arrays(labelled, temporary, form)
@@ -37,7 +37,7 @@ def save(sweep: Sweep, parts: Parts, path: Path, form: str) -> None:
 
         kind = pyarrow.parquet.ParquetWriter if form == ".parquet" else pyarrow.csv.CSVWriter
         with temporary.open("wb") as stream, kind(stream, _schema(sweep)) as writer:
-            for table in _tables(sweep, parts):
+            for table in _tables(sweep, load):
                 writer.write_table(table)
 
 
@@ -51,13 +51,13 @@ def _save_arrays(labelled: Any, path: Path, form: str) -> None:
     labelled.to_zarr(path, mode="w", consolidated=False, zarr_format=3)
 
 
-def _tables(sweep: Sweep, parts: Parts) -> Iterator[Any]:
+def _tables(sweep: Sweep, load: Load) -> Iterator[Any]:
     """The chunks as Arrow tables: a row a point (and operator), coordinates in front."""
     import pyarrow
 
     schema = _schema(sweep)
     for chunk in sweep.chunks():
-        scenario, metrics = chunk.scenario, parts.load(chunk.number)
+        scenario, metrics = chunk.scenario, load(chunk.number)
         shape = metrics[sweep.metrics[0]].shape
         columns: list[Any] = [[value] * int(np.prod(shape)) for value in (scenario.model, scenario.hardware, scenario.phase)]
         values = (one[..., None] if sweep.operators else one for one in chunk.values.values())
@@ -121,7 +121,10 @@ def form_of(path: Path) -> str:
         raise InputError(f"output {quote(str(path))}: the ending {quote(path.suffix)} names no format; known: {', '.join(FORMS)}")
     for module in FORMS[form]:
         need(module)
-    _refuse_unwritable(path, form)
+    if form == ".zarr" and is_readable(path):
+        raise InputError(f"output {quote(str(path))} is a file; a Zarr store is a folder")
+    what = "new Zarr store" if form == ".zarr" else "file"
+    check_writable(path, what, replaces_folder=form == ".zarr" and is_readable(path / "zarr.json"))
     return form
 
 
@@ -134,30 +137,10 @@ def write_points(points: Any, path: Path) -> None:
         The ending names no format, or the place cannot be written.
     """
     form = form_of(path)
-    try:
-        with replacing(path) as temporary:
-            if form in (".nc", ".zarr"):
-                _save_arrays(points, temporary, form)
-            elif form == ".csv":
-                points.to_dataframe().to_csv(temporary, index=False)
-            else:
-                points.to_dataframe().to_parquet(temporary, index=False)
-    except (OSError, RuntimeError) as error:  # RuntimeError: how netCDF tells of a full disk
-        why = getattr(error, "strerror", None) or error
-        raise InputError(f"output {quote(str(path))} could not be written: {why}") from None
-
-
-def _refuse_unwritable(path: Path, form: str) -> None:
-    folder = path.parent
-    try:
-        exists = path.exists()
-    except OSError as error:
-        raise InputError(f"output {quote(str(path))}: {error.strerror or error}") from None
-    if not folder.is_dir():
-        raise InputError(f"output {quote(str(path))}: there is no folder {quote(str(folder))}")
-    if not os.access(folder, os.W_OK) or (exists and not os.access(path, os.W_OK)):
-        raise InputError(f"output {quote(str(path))}: no permission to write there")
-    if path.is_dir() and (form != ".zarr" or not (path / "zarr.json").exists()):
-        raise InputError(f"output {quote(str(path))} is a folder; name a {'new Zarr store' if form == '.zarr' else 'file'}")
-    if form == ".zarr" and exists and not path.is_dir():
-        raise InputError(f"output {quote(str(path))} is a file; a Zarr store is a folder")
+    with writing(path) as temporary:
+        if form in (".nc", ".zarr"):
+            _save_arrays(points, temporary, form)
+        elif form == ".csv":
+            points.to_dataframe().to_csv(temporary, index=False)
+        else:
+            points.to_dataframe().to_parquet(temporary, index=False)
