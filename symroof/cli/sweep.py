@@ -81,7 +81,7 @@ def sweep(
         points = evaluate(model, devices, values, output=output, resume=resume, **common)
     else:
         from symroof.sweeps import reduce
-        from symroof.sweeps.writers import form_of, write_points
+        from symroof.sweeps.dataset import form_of, write_points
 
         if output is not None:
             form_of(output)

@@ -13,8 +13,8 @@ from sympy import Expr, Integer
 from symroof.errors import InputError, member, quote
 from symroof.sweeps.engines import ENGINES, cores, engine_for, run, run_exact
 from symroof.sweeps.inputs import by_letter, numeric, refuse_impossible
-from symroof.sweeps.program import Program, program
-from symroof.symbols import VOCABULARY, Values, lookup, substitute
+from symroof.sweeps.program import Program, inlined, program
+from symroof.symbols import VOCABULARY, Values, lookup
 from symroof.units import Quantity
 
 
@@ -127,9 +127,8 @@ def _bare(expression: Any, definitions: Values) -> Expr:
         value = Integer(value)
     if not isinstance(value, Expr):
         raise InputError(f"{quote(value)}: expected an expression or a Quantity of the library; text is not evaluated")
-    for symbol, definition in definitions.items():
-        value = substitute(value, {symbol: definition})
+    value = inlined(cast(Expr, value), definitions)
     for letter in value.free_symbols:
         if letter not in VOCABULARY:
             raise InputError(f"{quote(str(letter))} is a symbol of another making; take those of symroof.symbols")
-    return cast(Expr, value)
+    return value

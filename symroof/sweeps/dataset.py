@@ -1,19 +1,28 @@
-"""The labelled form of a sweep: an `xarray.Dataset` whose coordinates and variables carry units."""
+"""The labelled form of a sweep: an `xarray.Dataset` whose coordinates and variables carry units; and the files it is written in."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from symroof.errors import InputError
+from symroof.errors import InputError, quote
+from symroof.files import check_writable, is_readable, replacing, writing
 from symroof.sweeps.grid import Sweep
 from symroof.sweeps.metrics import METRICS
 
 OUTER = ("model", "hardware", "phase")
 POINT = "point"
+DIGEST = "request_sha256"
+
+FORMS = {".nc": ("dask", "netCDF4"), ".zarr": ("dask", "zarr"), ".parquet": ("pyarrow",), ".csv": ("pyarrow",)}
+"""What each form of a file needs installed."""
+
+Load = Callable[[int], Mapping[str, np.ndarray]]
+"""Gives a chunk's metrics by its number."""
 
 
 def need(module: str, extra: str = "sweep") -> None:
@@ -75,7 +84,7 @@ def dataset(sweep: Sweep, arrays: Mapping[str, Any]) -> Any:
     return xarray.Dataset(variables, coordinates(sweep), {**sweep.attributes, "engine": sweep.engine})
 
 
-def lazily(sweep: Sweep, fetch: Callable[[int], Mapping[str, np.ndarray]] | None = None) -> Any:
+def lazily(sweep: Sweep, fetch: Load | None = None) -> Any:
     """The Dataset of a sweep as Dask arrays, with nothing computed yet: one task a chunk.
 
     Parameters
@@ -103,3 +112,124 @@ def lazily(sweep: Sweep, fetch: Callable[[int], Mapping[str, np.ndarray]] | None
 
     every = dask.array.map_blocks(block, chunks=chunks, dtype=np.float64, meta=np.empty((0,) * len(chunks)))
     return dataset(sweep, {name: every[place].astype(dtype(sweep, name)) for place, name in enumerate(sweep.metrics)})
+
+
+def save(sweep: Sweep, load: Load, path: Path, form: str) -> None:
+    """Write a sweep from finished chunks, in bounded memory; the file appears in one step."""
+    with replacing(path) as temporary:
+        if form in (".nc", ".zarr"):
+            import dask.config
+
+            labelled = lazily(sweep, load)
+            labelled.attrs[DIGEST] = sweep.digest
+            with dask.config.set(scheduler="synchronous"):
+                _save_arrays(labelled, temporary, form)
+            return
+        import pyarrow.csv
+        import pyarrow.parquet
+
+        kind = pyarrow.parquet.ParquetWriter if form == ".parquet" else pyarrow.csv.CSVWriter
+        with temporary.open("wb") as stream, kind(stream, _schema(sweep)) as writer:
+            for table in _tables(sweep, load):
+                writer.write_table(table)
+
+
+def _save_arrays(labelled: Any, path: Path, form: str) -> None:
+    if form == ".nc":
+        labelled.to_netcdf(path, engine="netcdf4")
+        return
+    for name, coordinate in labelled.coords.items():
+        if coordinate.dtype.kind == "U":  # a text of one length is no type of Zarr 3
+            labelled[name] = coordinate.astype(object)
+    labelled.to_zarr(path, mode="w", consolidated=False, zarr_format=3)
+
+
+def _tables(sweep: Sweep, load: Load) -> Iterator[Any]:
+    """The chunks as Arrow tables: a row a point (and operator), coordinates in front."""
+    import pyarrow
+
+    schema = _schema(sweep)
+    for chunk in sweep.chunks():
+        metrics = load(chunk.number)
+        shape = metrics[sweep.metrics[0]].shape
+        columns: dict[str, Any] = {name: getattr(chunk.scenario, name) for name in OUTER}
+        columns |= {name: array[..., None] if sweep.operators else array for name, array in chunk.values.items()}
+        columns |= {"operator": list(sweep.operators)} if sweep.operators else {}
+        columns |= {name: metrics[name].astype(dtype(sweep, name)) for name in sweep.metrics}
+        yield pyarrow.table({name: np.broadcast_to(column, shape).reshape(-1) for name, column in columns.items()}, schema=schema)
+
+
+def _schema(sweep: Sweep) -> Any:
+    import pyarrow
+
+    fields: dict[str, Any] = {name: (pyarrow.string(), None) for name in OUTER}
+    fields |= {axis.name: (pyarrow.from_numpy_dtype(axis.values.dtype), axis.notes) for axis in sweep.axes}
+    fields |= {"operator": (pyarrow.string(), None)} if sweep.operators else {}
+    for name in sweep.metrics:
+        fields[name] = (pyarrow.from_numpy_dtype(dtype(sweep, name)), {key: str(value) for key, value in described(sweep, name).items()})
+    metadata = {**sweep.attributes, "engine": sweep.engine, DIGEST: sweep.digest}
+    return pyarrow.schema([pyarrow.field(name, kind, metadata=notes) for name, (kind, notes) in fields.items()], metadata=metadata)
+
+
+def open_result(path: Path, form: str) -> Any:
+    """What was written, opened lazily; the path of a table."""
+    import xarray
+
+    if form == ".nc":
+        return xarray.open_dataset(path, engine="netcdf4", chunks={})
+    if form == ".zarr":
+        return xarray.open_zarr(path, consolidated=False)
+    return path
+
+
+def complete(path: Path, form: str, digest: str) -> bool:
+    """Whether this very sweep is there already, whole; a CSV file cannot tell."""
+    if not path.exists() or form == ".csv":
+        return False
+    try:
+        if form == ".parquet":
+            import pyarrow.parquet
+
+            return (pyarrow.parquet.read_schema(path).metadata or {}).get(DIGEST.encode()) == digest.encode()
+        with open_result(path, form) as found:
+            return found.attrs.get(DIGEST) == digest
+    except Exception:
+        return False
+
+
+def form_of(path: Path) -> str:
+    """The form that an output's ending names, where it can be written.
+
+    Raises
+    ------
+    InputError
+        The ending names none, a library is missing, or something is in the way of the file.
+    """
+    form = path.suffix.lower()
+    if form not in FORMS:
+        raise InputError(f"output {quote(str(path))}: the ending {quote(path.suffix)} names no format; known: {', '.join(FORMS)}")
+    for module in FORMS[form]:
+        need(module)
+    if form == ".zarr" and is_readable(path):
+        raise InputError(f"output {quote(str(path))} is a file; a Zarr store is a folder")
+    what = "new Zarr store" if form == ".zarr" else "file"
+    check_writable(path, what, replaces_folder=form == ".zarr" and is_readable(path / "zarr.json"))
+    return form
+
+
+def write_points(points: Any, path: Path) -> None:
+    """Write the few points that a reduction leaves.
+
+    Raises
+    ------
+    InputError
+        The ending names no format, or the place cannot be written.
+    """
+    form = form_of(path)
+    with writing(path) as temporary:
+        if form in (".nc", ".zarr"):
+            _save_arrays(points, temporary, form)
+        elif form == ".csv":
+            points.to_dataframe().to_csv(temporary, index=False)
+        else:
+            points.to_dataframe().to_parquet(temporary, index=False)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from sympy import Expr, Symbol
 
 from symroof import symbols
 from symroof.architectures.model import Model
-from symroof.architectures.options import Options
-from symroof.architectures.step import Step
+from symroof.architectures.options import WIDTHS, Options
 from symroof.errors import InputError, quote
 from symroof.hardware.device import Device
 from symroof.hardware.machine import LETTERS
@@ -20,8 +20,8 @@ from symroof.operators.graph import Graph
 from symroof.operators.operator import Operator
 from symroof.roof.ledger import levels_of, roof_of
 from symroof.sweeps.metrics import METRICS, TOTAL, Part, needed
-from symroof.sweeps.program import Program, program
-from symroof.symbols import Values, lookup, substitute
+from symroof.sweeps.program import Program, inlined, program
+from symroof.symbols import Values, lookup
 
 LONGEST = 200
 """Characters of a formula that is told of with the numbers."""
@@ -56,7 +56,7 @@ class StepFormulas:
 
     def expressions(self, part: Part, metrics: Sequence[str]) -> tuple[Expr, ...]:
         """The formulas that metrics of a part follow from, in the order of `needed`."""
-        return tuple(_defined(formula(part), part.graph) for formula in needed(metrics))
+        return tuple(inlined(formula(part), part.graph.definitions) for formula in needed(metrics))
 
     def programs(self, metrics: Sequence[str]) -> dict[str, Program]:
         """A program for the whole step, or for every operator."""
@@ -64,20 +64,12 @@ class StepFormulas:
 
     def texts(self, metrics: Sequence[str]) -> dict[str, str]:
         """The formulas of metrics that are one formula of the whole step, where they are short."""
-        if self.parts[0].name != TOTAL:
-            return {}
-        single = [name for name in metrics if len(METRICS[name].formulas) == 1]
+        single = [name for name in metrics if len(METRICS[name].formulas) == 1 and self.parts[0].name == TOTAL]
         texts = {name: str(self.expressions(self.parts[0], [name])[0]) for name in single}
         return {name: text for name, text in texts.items() if len(text) <= LONGEST}
 
 
-def step_formulas(
-    model: Model,
-    options: Options,
-    open_letters: frozenset[Symbol],
-    each: bool,
-    techniques: Sequence[Callable[[Step], Step]] = (),
-) -> StepFormulas:
+def step_formulas(model: Model, options: Options, open_letters: frozenset[Symbol], each: bool, techniques: Sequence[Any]) -> StepFormulas:
     """The formulas of a step in the letters that are left open; peaks and bandwidth always are.
 
     Parameters
@@ -107,27 +99,11 @@ def step_formulas(
             shares.setdefault(letter, operator.name)
         peak = symbols.P if symbols.P in open_letters else Symbol(letter, positive=True)
         groups.append((operator, count, peak))
-    _require(model, options, open_letters, graph)
-    prefill = not options.decode
-    parts = [Part(operator.name, graph, prefill, ((operator, count, peak),)) for operator, count, peak in groups] if each else []
-    named = set(shares.values())
-    small = replace(graph, blocks=(Block("", tuple(operator for operator, _, _ in groups if operator.name in named)),))
-    peaks = {} if symbols.P in open_letters else shares
-    return StepFormulas(tuple(parts) or (Part(TOTAL, graph, prefill, tuple(groups)),), peaks, small, step.statements)
-
-
-def _defined(expression: Expr, graph: Graph) -> Expr:
-    for symbol, definition in graph.definitions.items():
-        if symbol in expression.free_symbols:
-            expression = substitute(expression, {symbol: definition})
-    return expression
-
-
-def _require(model: Model, options: Options, open_letters: frozenset[Symbol], graph: Graph) -> None:
-    parts = [part for operator, count in graph for part in (operator.flop_count, operator.byte_count(), count)]
-    present = set().union(*(part.free_symbols for part in (*parts, *graph.definitions.values()))) | graph.free_symbols
-    present |= {LETTERS[Resource(level)] for level in levels_of(graph)}
-    always = {symbols.P, symbols.BW, symbols.b, symbols.s, symbols.t, symbols.w, symbols.a, symbols.c}
-    for symbol in sorted(open_letters - present - always, key=str):
+    always = {symbols.P, symbols.BW, *options.inputs(), *WIDTHS.values()} | {LETTERS[Resource(level)] for level in levels_of(graph)}
+    for symbol in sorted(open_letters - graph.free_symbols - always, key=str):
         name = lookup(str(symbol)).name
         raise InputError(f"{quote(name)} ({symbol}) does not occur in {model.name} in {options.phase}: there is nothing to sweep over")
+    named = [(one[0].name, (one,)) for one in groups] if each else [(TOTAL, tuple(groups))]
+    parts = tuple(Part(name, graph, not options.decode, several) for name, several in named)
+    small = replace(graph, blocks=(Block("", tuple(graph[name] for name in dict.fromkeys(shares.values()))),))
+    return StepFormulas(parts, {} if symbols.P in open_letters else shares, small, step.statements)

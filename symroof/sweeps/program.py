@@ -17,6 +17,7 @@ from sympy.printing.str import StrPrinter
 from sympy.utilities import numbered_symbols
 
 from symroof.errors import InputError, quote
+from symroof.symbols import Values, substitute
 
 FUNCTIONS: dict[type, Any] = {
     kind: Function(name) for kind, name in ((Max, "maximum"), (Min, "minimum"), (ceiling, "ceil"), (floor, "floor"), (Pow, "power"))
@@ -67,6 +68,13 @@ def program(expressions: Sequence[Expr]) -> Program:
     lines = tuple(f"{name} = {printer.doprint(expression)}" for name, expression in shared)
     outputs = tuple(map(printer.doprint, results))
     return Program(tuple(letters), tuple(printer.constants), lines, outputs)
+
+
+def inlined(expression: Expr, definitions: Values) -> Expr:
+    """An expression with what defined letters stand for in their place."""
+    for symbol, definition in definitions.items():
+        expression = substitute(expression, {symbol: definition})
+    return expression
 
 
 def arranged(expression: Expr) -> Expr:

@@ -18,8 +18,8 @@ import numpy as np
 from symroof.errors import InputError, quote
 from symroof.files import replacing
 from symroof.sweeps import run
+from symroof.sweeps.dataset import complete, form_of, open_result, save
 from symroof.sweeps.grid import Sweep
-from symroof.sweeps.writers import complete, form_of, open_result, save
 
 if TYPE_CHECKING:
     import xarray
