@@ -19,10 +19,9 @@ from sympy import Expr, Integer, Max, Symbol, ceiling, sin
 import symroof
 from symroof import symbols
 from symroof.architectures.options import Options
-from symroof.sweeps.compile import compiled
+from symroof.sweeps.compile import compiled, program
 from symroof.sweeps.engines import engine_for
 from symroof.sweeps.inputs import by_letter
-from symroof.sweeps.program import program
 from symroof.symbols import a, b, s, t, w
 
 MODELS = ("llama-2-7b", "mixtral-8x7b-v0.1", "gemma-2-9b", "deepseek-v2-lite", "jamba-v0.1", "dit-xl-2")

@@ -1,21 +1,157 @@
-"""Formulas as functions of arrays: compiled once, then nanoseconds a point."""
+"""Formulas as functions of arrays: compiled once, then nanoseconds a point.
+
+A formula becomes a straight-line program: what is shared is computed once, in an order that never changes. The engines run the
+same lines on arrays, on floats or on fractions, so that they agree. A program is plain text and numbers: it travels to another
+process and is the same there.
+"""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any, cast
 
 import numpy as np
-from sympy import Expr, Integer
+from sympy import Add, Expr, Function, Integer, Max, Min, Mul, Pow, Rational, Symbol, ceiling, cse, floor, fraction, together
+from sympy.printing.str import StrPrinter
+from sympy.utilities import numbered_symbols
 
 from symroof.errors import InputError, member, quote
 from symroof.sweeps.engines import ENGINES, cores, engine_for, run, run_exact
 from symroof.sweeps.inputs import by_letter, numeric, refuse_impossible
-from symroof.sweeps.program import Program, inlined, program
-from symroof.symbols import VOCABULARY, Values, lookup
+from symroof.symbols import VOCABULARY, Values, lookup, substitute
 from symroof.units import Quantity
+
+FUNCTIONS: dict[type, Any] = {
+    kind: Function(name) for kind, name in ((Max, "maximum"), (Min, "minimum"), (ceiling, "ceil"), (floor, "floor"), (Pow, "power"))
+}
+"""What a program calls besides + * and /. A quotient is rounded up or down after one division of whole numbers, whose two sides are
+the arguments: exact where it is whole."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """Inputs by letter, exact constants, assignments in the order they run, and the results in terms of them.
+
+    >>> from symroof.symbols import b, d, w
+    >>> compiled = program([b * d + d * w / 8, b * d])
+    >>> compiled.inputs, compiled.constants
+    (('b', 'd', 'w'), (Fraction(1, 8),))
+    >>> compiled.lines, compiled.outputs
+    (('_0 = b*d',), ('_0 + d*w*_c0', '_0'))
+    """
+
+    inputs: tuple[str, ...]
+    constants: tuple[Fraction, ...] = field(repr=False)
+    lines: tuple[str, ...] = field(repr=False)
+    outputs: tuple[str, ...] = field(repr=False)
+
+    @property
+    def text(self) -> str:
+        """All of it as one text: the same for the same formulas in every process."""
+        return repr((self.inputs, self.constants, self.lines, self.outputs))
+
+    def scope(self, number: Callable[[Fraction], Any]) -> dict[str, Any]:
+        """The constants by their names in the lines; nothing else is in reach of them, not even Python's own functions."""
+        return {"__builtins__": {}} | {f"_c{place}": number(value) for place, value in enumerate(self.constants)}
+
+
+def program(expressions: Sequence[Expr]) -> Program:
+    """The program of several expressions at once; what they share is computed once.
+
+    Raises
+    ------
+    InputError
+        An expression has something other than numbers, symbols, sums, products, whole powers (a count of tokens is
+        one), Max, Min, ceiling and floor in it, or a number that a float64 cannot hold.
+    """
+    letters = sorted(str(symbol) for symbol in set().union(*(expression.free_symbols for expression in expressions)))
+    shared, results = cse([arranged(expression) for expression in expressions], symbols=numbered_symbols("_"), order="canonical")
+    printer = _Printer()
+    lines = tuple(f"{name} = {printer.doprint(expression)}" for name, expression in shared)
+    outputs = tuple(map(printer.doprint, results))
+    return Program(tuple(letters), tuple(printer.constants), lines, outputs)
+
+
+def inlined(expression: Expr, definitions: Values) -> Expr:
+    """An expression with what defined letters stand for in their place."""
+    for symbol, definition in definitions.items():
+        expression = substitute(expression, {symbol: definition})
+    return expression
+
+
+def arranged(expression: Expr) -> Expr:
+    """An equal expression that takes fewer operations: sums multiplied out where no term is subtracted.
+
+    With a subtraction the form is kept, since differences of large products lose digits.
+
+    >>> from sympy import Max
+    >>> from symroof.symbols import b, d, w, BW, P
+    >>> arranged(32 * Max(b * d / P, (b + w) / BW))
+    maximum(32*b*d/P, 32*b/BW + 32*w/BW)
+    """
+    if isinstance(expression, Symbol | Rational):
+        return expression
+    number, rest = expression.as_coeff_Mul()
+    if number > 0 and isinstance(rest, Max | Min):  # a number in front goes inside, where it meets others
+        return _call(rest, [number * argument for argument in rest.args])
+    if isinstance(expression, ceiling | floor):
+        return _call(expression, fraction(together(expression.args[0])))
+    if isinstance(expression, Pow) and not isinstance(expression.exp, Integer):
+        if not all(term.as_coeff_Mul()[0].is_Integer for term in Add.make_args(expression.exp.expand())):
+            raise InputError(f"{quote(str(expression))}: the exponent {expression.exp} is not a whole number")
+        return _call(expression, expression.args)
+    if not isinstance(expression, Add | Mul | Pow):
+        name = type(expression).__name__
+        raise InputError(f"{quote(str(expression))}: {name} is not compiled; formulas here are sums, products and maxima")
+    kept = cast(Any, expression.func(*map(arranged, cast(Any, expression.args))))
+    multiplied = kept.expand(deep=False)
+    return multiplied if all(term.as_coeff_Mul()[0] > 0 for term in Add.make_args(multiplied)) else kept
+
+
+def _call(expression: Any, arguments: Sequence[Any]) -> Expr:
+    return FUNCTIONS[expression.func](*map(arranged, arguments))
+
+
+class _Printer(StrPrinter):
+    """Python with + * / and calls alone; numbers are collected and stand by name, so that fractions stay exact."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.constants: list[Fraction] = []
+
+    def _print_Rational(self, expr: Any) -> str:  # noqa: N802
+        value = Fraction(int(expr.p), int(expr.q))
+        if value not in self.constants:
+            try:
+                float(value)
+            except OverflowError:
+                raise InputError(f"{quote(str(expr))} is larger than a float64 can be") from None
+            self.constants.append(value)
+        return f"_c{self.constants.index(value)}"
+
+    _print_Integer = _print_Rational
+
+    def _print_Add(self, expr: Any, order: Any = None) -> str:  # noqa: N802
+        return " + ".join(map(self._print, expr.args))
+
+    def _print_Mul(self, expr: Any, rational: bool = False) -> str:  # noqa: N802
+        """Numbers last: products of the same letters come first; powers as products, one division."""
+        above, below = [], []
+        for factor in sorted(expr.args if isinstance(expr, Mul) else [expr], key=lambda factor: factor.is_Rational):
+            base, exponent = factor.as_base_exp() if isinstance(factor, Pow) else (factor, Integer(1))
+            printed = f"({self._print(base)})" if isinstance(base, Add | Mul) else self._print(base)
+            (above if exponent > 0 else below).extend([printed] * abs(int(exponent)))
+        return "*".join(above or ["1"]) + (f"/({'*'.join(below)})" if below else "")
+
+    _print_Pow = _print_Mul
+
+    def _print_Function(self, expr: Any) -> str:  # noqa: N802
+        """Of two arguments at a time, or of their quotient."""
+        form = "{2}(({0})/({1}))" if str(expr.func) in ("ceil", "floor") else "{2}({0}, {1})"
+        return functools.reduce(lambda first, second: form.format(first, second, expr.func), map(self._print, expr.args))
 
 
 @dataclass(frozen=True)

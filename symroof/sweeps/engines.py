@@ -10,12 +10,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from symroof.errors import InputError, member, quote
-from symroof.sweeps.program import Program
+
+if TYPE_CHECKING:
+    from symroof.sweeps.compile import Program
 
 BLOCK = 1 << 13
 """Points per block of numpy: the values alive at one time stay in the cache."""
@@ -77,20 +79,20 @@ def run(program: Program, inputs: Mapping[str, Any], outputs: Arrays, engine: st
     bool
         Whether all results are finite and all inputs that were looked at positive and finite.
     """
-    given = [np.asarray(inputs[letter]) for letter in program.inputs]
-    single = tuple(array.size == 1 for array in given)
-    arrays = [array for array, one in zip(given, single, strict=True) if not one]
-    numbers = [np.float64(array.item()) for array, one in zip(given, single, strict=True) if one]
+    given = {letter: np.asarray(inputs[letter]) for letter in program.inputs}
+    numbers = {letter: np.float64(array.item()) for letter, array in given.items() if array.size == 1}
+    arrays = {letter: array for letter, array in given.items() if array.size != 1}
     if engine == "numba":
-        return _run_numba(kernel(program, single), numbers, arrays, outputs, threads)
-    block = _block(program, single)
-    finite = not checked or all(0 < number < math.inf for number in numbers)
+        loop = functools.partial(kernel(program, (*numbers,), (*arrays,)), *numbers.values())
+        return _run_numba(loop, [*arrays.values()], outputs, threads)
+    formulas = _compiled(program)
+    finite = not checked or all(0 < number < math.inf for number in numbers.values())
     with np.errstate(all="ignore"):
-        for piece in _pieces(arrays, outputs, BLOCK, ()):
+        for piece in _pieces([*arrays.values()], outputs, BLOCK, ()):
+            values, targets = piece[: len(arrays)], piece[len(arrays) :]
             if checked:
-                finite = finite and all(values.min() > 0 and values.max() < math.inf for values in piece[: len(arrays)])
-            results = block(*numbers, *piece[: len(arrays)])
-            for target, result in zip(piece[len(arrays) :], results, strict=True):
+                finite = finite and all(array.min() > 0 and array.max() < math.inf for array in values)
+            for target, result in zip(targets, formulas(**numbers, **dict(zip(arrays, values, strict=True))), strict=True):
                 target[...] = result
                 finite = finite and target.max() < math.inf
     return bool(finite)
@@ -99,19 +101,14 @@ def run(program: Program, inputs: Mapping[str, Any], outputs: Arrays, engine: st
 def run_exact(program: Program, inputs: Mapping[str, Any]) -> tuple[Fraction, ...]:
     """The exact results at one point.
 
-    >>> from symroof.sweeps.program import program
+    >>> from symroof.sweeps.compile import program
     >>> from sympy import Max
     >>> from symroof.symbols import b, w, BW
     >>> run_exact(program([Max(b / 3, w / BW)]), {"b": 1, "w": 16, "BW": 7})
     (Fraction(16, 7),)
     """
     point = (inputs[letter] for letter in program.inputs)
-    return _exact(program)(*(Fraction(value.item() if isinstance(value, np.generic) else value) for value in point))
-
-
-def _ordered(program: Program, single: Sequence[bool]) -> list[str]:
-    """The inputs, single numbers first."""
-    return sorted(program.inputs, key=lambda letter: not single[program.inputs.index(letter)])
+    return _compiled(program, exact=True)(*(Fraction(value.item() if isinstance(value, np.generic) else value) for value in point))
 
 
 def _whole_power(base: Fraction, exponent: Fraction) -> Fraction:
@@ -130,36 +127,30 @@ ON_FRACTIONS = ON_FLOATS | {
 """What the calls of a program are, by what it runs on."""
 
 
-def _function(program: Program, letters: Sequence[str], scope: dict[str, Any]) -> Callable[..., tuple[Any, ...]]:
+@functools.lru_cache(maxsize=512)
+def _compiled(program: Program, *, exact: bool = False) -> Callable[..., tuple[Any, ...]]:
+    """The lines as a function of the inputs: arrays and numbers, or fractions."""
+    scope = program.scope(Fraction) | ON_FRACTIONS if exact else program.scope(float) | ON_ARRAYS
     body = "".join(f"    {line}\n" for line in program.lines)
-    exec(f"def formulas({', '.join(letters)}):\n{body}    return ({', '.join(program.outputs)},)\n", scope)  # noqa: S102 -- printed by `program`
+    text = f"def formulas({', '.join(program.inputs)}):\n{body}    return ({', '.join(program.outputs)},)\n"
+    exec(text, scope)  # noqa: S102 -- printed by `program`
     return scope["formulas"]
 
 
-@functools.lru_cache(maxsize=256)
-def _block(program: Program, single: tuple[bool, ...]) -> Callable[..., tuple[Any, ...]]:
-    return _function(program, _ordered(program, single), program.scope(float) | ON_ARRAYS)
-
-
-@functools.lru_cache(maxsize=256)
-def _exact(program: Program) -> Callable[..., tuple[Fraction, ...]]:
-    return _function(program, program.inputs, program.scope(Fraction) | ON_FRACTIONS)
-
-
-def _run_numba(loop: Callable[..., int], numbers: Sequence[Any], arrays: Arrays, outputs: Arrays, threads: int) -> bool:
+def _run_numba(loop: Callable[..., int], arrays: Arrays, outputs: Arrays, threads: int) -> bool:
     bad = 0
     with ThreadPoolExecutor(threads) as pool:
         for piece in _pieces(arrays, outputs, SLAB, ("contig", "aligned")):
             size = piece[-1].shape[0]
             parts = min(threads, 1 + size // SMALL)
             edges = [size * part // parts for part in range(parts + 1)]
-            cuts = [(*numbers, *(values[low:high] for values in piece)) for low, high in itertools.pairwise(edges)]
+            cuts = [[values[low:high] for values in piece] for low, high in itertools.pairwise(edges)]
             bad += sum(pool.map(lambda cut: loop(*cut), cuts)) if parts > 1 else loop(*cuts[0])
     return bad == 0
 
 
 @functools.lru_cache(maxsize=256)
-def kernel(program: Program, single: tuple[bool, ...]) -> Callable[..., int]:
+def kernel(program: Program, numbers: tuple[str, ...], arrays: tuple[str, ...]) -> Callable[..., int]:
     """The compiled loop: single numbers, contiguous inputs, outputs; how many points are not positive and finite.
 
     Raises
@@ -171,19 +162,18 @@ def kernel(program: Program, single: tuple[bool, ...]) -> Callable[..., int]:
     import numba
 
     scope: dict[str, Any] = program.scope(float) | ON_FLOATS | {"inf": math.inf, "range": range}
-    exec(source(program, single), scope)  # noqa: S102 -- printed by `program` and `source`
+    exec(source(program, numbers, arrays), scope)  # noqa: S102 -- printed by `program` and `source`
     reading, writing = (numba.types.Array(numba.float64, 1, "C", readonly=readonly) for readonly in (True, False))
-    count = sum(single)
-    signature = numba.int64(*[numba.float64] * count, *[reading] * (len(single) - count), *[writing] * len(program.outputs))
+    signature = numba.int64(*[numba.float64] * len(numbers), *[reading] * len(arrays), *[writing] * len(program.outputs))
     return numba.njit(signature, nogil=True, error_model="numpy")(scope["loop"])
 
 
-def source(program: Program, single: tuple[bool, ...]) -> str:
-    """The loop as Python.
+def source(program: Program, numbers: Sequence[str], arrays: Sequence[str]) -> str:
+    """The loop over *arrays* as Python; *numbers* are the same at all points.
 
     >>> from symroof.symbols import b, d
-    >>> from symroof.sweeps.program import program
-    >>> print(source(program([2 * b * d]), (False, True)))
+    >>> from symroof.sweeps.compile import program
+    >>> print(source(program([2 * b * d]), ["d"], ["b"]))
     def loop(d, _x0, _y0):
         bad = 0
         for _i in range(_y0.shape[0]):
@@ -193,8 +183,7 @@ def source(program: Program, single: tuple[bool, ...]) -> str:
             bad += 0 if (b > 0.0) & (b < inf) & (d > 0.0) & (d < inf) & (_r0 < inf) else 1
         return bad
     """
-    letters, outputs = _ordered(program, single), range(len(program.outputs))
-    numbers, arrays = letters[: sum(single)], letters[sum(single) :]
+    outputs = range(len(program.outputs))
     body = [f"{letter} = _x{place}[_i]" for place, letter in enumerate(arrays)]
     body += program.lines
     body += [f"_r{place} = {result}" for place, result in enumerate(program.outputs)]

@@ -19,8 +19,8 @@ from symroof.operators.facts import COMMUNICATION, CONTRACTIONS, Resource
 from symroof.operators.graph import Graph
 from symroof.operators.operator import Operator
 from symroof.roof.ledger import levels_of, roof_of
+from symroof.sweeps.compile import Program, inlined, program
 from symroof.sweeps.metrics import METRICS, TOTAL, Part, needed
-from symroof.sweeps.program import Program, inlined, program
 from symroof.symbols import Values, lookup
 
 LONGEST = 200

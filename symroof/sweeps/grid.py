@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from symroof import __version__
+from symroof.sweeps.compile import Program
 from symroof.sweeps.engines import run, run_exact
 from symroof.sweeps.inputs import Axis
 from symroof.sweeps.metrics import METRICS, TOTAL, needed
-from symroof.sweeps.program import Program
 
 CHUNK = 1 << 20
 """Points of a chunk, at most."""

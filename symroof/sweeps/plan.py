@@ -21,12 +21,12 @@ from symroof.hardware.device import Device
 from symroof.hardware.loader import load_hardware
 from symroof.hardware.machine import LETTERS
 from symroof.roof import costs
+from symroof.sweeps.compile import Program
 from symroof.sweeps.engines import engine_for
 from symroof.sweeps.formulas import StepFormulas, step_formulas
 from symroof.sweeps.grid import Scenario, Sweep
 from symroof.sweeps.inputs import Axis, axes, axis, symbol_of
 from symroof.sweeps.metrics import CAPACITY, chosen
-from symroof.sweeps.program import Program
 from symroof.techniques.registry import with_number
 from symroof.techniques.technique import Technique
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import shutil
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -53,26 +54,26 @@ class Parts:
             is at it.
         """
         manifest = self.folder / MANIFEST
+        content = {"format": FORMAT, "request": self.sweep.digest, "chunks": self.sweep.chunk_count}
         if manifest.exists() or (self.folder.is_dir() and any(self.folder.iterdir())):
             if not resume:
                 raise InputError(f"{quote(str(self.folder))} holds an interrupted sweep: add --resume to finish it, or delete the folder")
-            self._same(manifest)
+            self._refuse_another(manifest, content)
         else:
             self.folder.mkdir(exist_ok=True)
             with replacing(manifest) as temporary:
-                content = {"format": FORMAT, "request": self.sweep.digest, "chunks": self.sweep.chunk_count}
                 temporary.write_text(json.dumps(content), encoding="utf-8")
         with self._locked():
             for leftover in (*self.folder.glob(".*.partial"), *self.output.parent.glob(f".{self.output.name[:100]}.*.partial")):
                 shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
             yield {number for number in range(self.sweep.chunk_count) if self.is_whole(number)} if resume else set()
 
-    def _same(self, manifest: Path) -> None:
+    def _refuse_another(self, manifest: Path, content: object) -> None:
         try:
-            content = json.loads(manifest.read_text(encoding="utf-8"))
+            there = json.loads(manifest.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             raise InputError(f"{quote(str(manifest))} cannot be read: nothing to resume; delete the folder to start again") from None
-        if not isinstance(content, dict) or content.get("format") != FORMAT or content.get("request") != self.sweep.digest:
+        if there != content:
             raise InputError(
                 f"{quote(str(self.folder))} belongs to another sweep (other models, values, metrics, engine or version): "
                 "repeat the interrupted one, or delete the folder"
@@ -99,10 +100,8 @@ class Parts:
     def is_whole(self, number: int) -> bool:
         """Whether the chunk is there, complete, and as it was written."""
         try:
-            with zipfile.ZipFile(self.path(number)) as archive:
-                names = {f"{name}.npy" for name in self.sweep.metrics}
-                return set(archive.namelist()) == names and archive.testzip() is None
-        except (OSError, zipfile.BadZipFile, EOFError, NotImplementedError):
+            return bool(self.load(number))
+        except InputError:
             return False
 
     def keep(self, number: int, arrays: Mapping[str, np.ndarray]) -> None:
@@ -119,14 +118,10 @@ class Parts:
             It is damaged.
         """
         try:
-            with np.load(self.path(number), allow_pickle=False) as archive:
+            with self.path(number).open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
                 return {name: archive[name] for name in self.sweep.metrics}
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        except (OSError, ValueError, KeyError, EOFError, NotImplementedError, zipfile.BadZipFile):
             raise InputError(f"{quote(str(self.path(number)))} is damaged: run again with --resume") from None
-
-    def remove(self) -> None:
-        """Delete the folder."""
-        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def write(sweep: Sweep, path: Path, *, resume: bool = False, scheduler: Any = None, progress: bool = False) -> xarray.Dataset | Path:
@@ -164,7 +159,7 @@ def write(sweep: Sweep, path: Path, *, resume: bool = False, scheduler: Any = No
                 parts.keep(chunk.number, metrics)
                 kept += 1
             save(sweep, parts.load, path, form)
-            parts.remove()
+            shutil.rmtree(parts.folder, ignore_errors=True)
     except (OSError, RuntimeError) as error:  # RuntimeError: how netCDF tells of a full disk
         state = f"; {kept} of {sweep.chunk_count} chunks are whole in {quote(str(parts.folder))}: run again with --resume"
         why = getattr(error, "strerror", None) or str(error)
@@ -175,10 +170,8 @@ def write(sweep: Sweep, path: Path, *, resume: bool = False, scheduler: Any = No
 def _refuse_full(path: Path, form: str, sweep: Sweep, parts: Parts) -> None:
     """Raise where the disk has no room for the chunks and the file."""
     there = sum(file.stat().st_size for file in parts.folder.glob("*.npz")) if parts.folder.is_dir() else 0
-    columns = len(sweep.metrics) + len(sweep.axes) + 3
-    final = sweep.nbytes if form in (".nc", ".zarr") else sweep.size * len(sweep.operators or ("",)) * columns * TEXT_BYTES
-    if form == ".parquet":
-        final = sweep.nbytes
+    cells = sweep.size * math.prod(sweep.tail) * (len(sweep.metrics) + len(sweep.axes) + 3)
+    final = cells * TEXT_BYTES if form == ".csv" else sweep.nbytes
     wanted, free = sweep.nbytes - there + final, shutil.disk_usage(path.parent).free
     if wanted > free:
         raise InputError(
