@@ -10,8 +10,7 @@ import sys
 import click
 
 from symroof import __version__
-from symroof.cli.figures import figures
-from symroof.cli.listing import describe, devices, models, techniques
+from symroof.cli.listing import describe, devices, figures, models, techniques
 from symroof.cli.questions import analyze, compare, crossover, generate, prove, solve
 from symroof.cli.sweep import sweep
 from symroof.errors import SymroofError, nearest, quote

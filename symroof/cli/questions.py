@@ -26,12 +26,13 @@ from symroof.cli.options import (
     with_options,
 )
 from symroof.cli.output import reports
-from symroof.cli.values import Positive, Seconds, Word, bounds_of
+from symroof.cli.values import Exact, Word, bounds_of
 
 if TYPE_CHECKING:
     from symroof.present.report import Report
     from symroof.questions.required import Answer
 
+TIME, RATE = Exact("a time above 0 such as 0.02, 20ms or 500us", "second"), Exact("a number above 0")
 OPERATOR = "An operator; several joined by +, taken as fused; total; or weights-and-kv."
 
 
@@ -120,13 +121,8 @@ def prove(
 @click.argument("model")
 @with_options(PHASE, DEVICE, CEILINGS)
 @click.option("--for", "over", required=True, metavar="VARIABLE", help="bandwidth, peak, batch, seq_len, weight_bits, ...; or capacity.")
-@click.option(
-    "--target-time",
-    type=Seconds(),
-    metavar="TIME",
-    help="Time a generated token, or a prefill step, may take, as 20ms or 0.02.",
-)
-@click.option("--target-rate", type=Positive(), metavar="RATE", help="Instead: tokens (decode) or sequences (prefill) per second.")
+@click.option("--target-time", type=TIME, metavar="TIME", help="Time a generated token, or a prefill step, may take, as 20ms or 0.02.")
+@click.option("--target-rate", type=RATE, metavar="RATE", help="Instead: tokens (decode) or sequences (prefill) per second.")
 @with_options(*SIZES, *WIDTHS, *CONVENTIONS, WITH)
 @reports
 @click.pass_context
@@ -158,19 +154,16 @@ def solve(
 
 def misfit(model: str, answer: Answer, techniques: tuple[str, ...], options: dict[str, Any]) -> str:
     """Why the answer does not fit the model, where a technique says so of that number; empty where it does."""
-    from symroof.architectures.model import load_model
-    from symroof.architectures.options import Options
     from symroof.errors import InputError
     from symroof.symbols import option_name
     from symroof.techniques.registry import chain, with_number
 
     if answer.integer is None or answer.integer < 1:
         return ""
-    given, name, base = dict(options), option_name(answer.variable.symbol), load_model(model)
-    if name in given:
-        given[name] = int(answer.integer)
+    name = option_name(answer.variable.symbol)
+    given = {**options, name: int(answer.integer)} if name in options else options
     try:
-        base.step(Options(**given)).apply(*with_number(chain(techniques), answer.variable.symbol, answer.integer))
+        step_of(model, **given).apply(*with_number(chain(techniques), answer.variable.symbol, answer.integer))
     except InputError as error:
         return str(error)
     return ""

@@ -10,8 +10,7 @@ import click
 
 from symroof.cli.options import CONVENTIONS, SIZE, WIDTHS, WITH, Variadic, with_options
 from symroof.cli.output import OutputFile
-from symroof.cli.ranges import values_of
-from symroof.cli.values import Word
+from symroof.cli.values import Word, values_of
 
 PHASES = ("prefill", "decode")
 INPUTS = (

@@ -1,8 +1,13 @@
-"""Option types whose messages quote the input and say what would be right."""
+"""Option types, and values as typed: ``batch=1:256``, ``seq_len=512,2048``, ``batch=1:1024*2``, ``bandwidth=1TB/s:4TB/s:500GB/s``.
+
+Messages quote the input and say what would be right.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from fractions import Fraction
 from typing import Any
 
 import click
@@ -44,51 +49,129 @@ def option(param: click.Parameter | None) -> str:
     return param.opts[-1] if param else "value"
 
 
-_DECIMAL = r"[0-9]{1,20}(?:\.[0-9]{1,20})?(?:[eE][+-]?[0-9]{1,2})?"
-_SECONDS = {"": 0, "s": 0, "ms": 3, "us": 6, "µs": 6, "ns": 9}
-
-
-class Positive(click.ParamType):
-    """A positive decimal number, kept exact."""
+class Exact(click.ParamType):
+    """A positive decimal number, kept exact; in *unit*, where it may be typed with another one of that kind."""
 
     name = "number"
 
+    def __init__(self, expected: str, unit: str = "") -> None:
+        self.expected, self.unit = expected, unit
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The number, or a usage error."""
-        from sympy import Rational
-
-        if not isinstance(value, str):
-            return value
-        if re.fullmatch(_DECIMAL, value, re.ASCII) and Rational(value) > 0:
-            return Rational(value)
-        raise click.UsageError(f"{option(param)} {quote(value)}: expected a number above 0")
+        number = exact(value, self.unit) if isinstance(value, str) else value
+        if not number:
+            raise click.UsageError(f"{option(param)} {quote(value)}: expected {self.expected}")
+        return number
 
 
-class Seconds(click.ParamType):
-    """A positive time: a number of seconds, or one with s, ms, us or ns."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The seconds, or a usage error."""
-        from sympy import Rational
-
-        if not isinstance(value, str):
-            return value
-        match = re.fullmatch(rf"({_DECIMAL})\s*(s|ms|us|µs|ns)?", value)
-        if match and Rational(match[1]) > 0:
-            return Rational(match[1]) / 10 ** _SECONDS[match[2] or ""]
-        raise click.UsageError(f"{option(param)} {quote(value)}: expected a time above 0 such as 0.02, 20ms or 500us")
+_NUMBER = re.compile(r"\s*([0-9]{1,30}(?:\.[0-9]{1,30})?(?:[eE][+-]?[0-9]{1,2})?)\s*([A-Za-zµ]{1,12}(?:/[A-Za-z]{1,12})?)?\s*")
 
 
-def bounds_of(texts: tuple[str, ...]) -> dict[str, Any]:
+def exact(typed: str, unit: str = "") -> Fraction | None:
+    """A number as it was typed, in *unit* if one of that kind stands behind it; None if it is none.
+
+    >>> exact("2.5"), exact("20 ms", "second"), exact("1e3x")
+    (Fraction(5, 2), Fraction(1, 50), None)
+    """
+    match = _NUMBER.fullmatch(typed)
+    if match is None or (match[2] and not unit):
+        return None
+    if not match[2]:
+        return Fraction(match[1])
+    from symroof.units import figure, ureg
+
+    return Fraction(str(figure(typed, ureg.Unit(unit))))
+
+
+def bounds_of(texts: Sequence[str]) -> dict[str, Any]:
     """``("batch=1", "seq_len=16")`` as exact numbers by name."""
     from sympy import Rational
 
     found: dict[str, Any] = {}
     for text in texts:
-        name, _, number = text.partition("=")
-        if not re.fullmatch(_DECIMAL, number, re.ASCII):
+        name, _, typed = text.partition("=")
+        number = exact(typed)
+        if number is None:
             raise click.UsageError(f"--at-least {quote(text)}: expected a variable and a number such as batch=1")
-        found[name] = Rational(number)
+        found[name] = Rational(number.numerator, number.denominator)
     return found
+
+
+MOST = 10**8
+FORM = "expected VARIABLE=VALUES, such as batch=1:256, seq_len=512,2048 or batch=1:1024*2"
+
+
+def values_of(texts: Sequence[str]) -> dict[str, Any]:
+    """The variables and their values; a range has both its ends.
+
+    Raises
+    ------
+    click.UsageError
+        One is not of that form, or given twice.
+
+    >>> values_of(["batch=1:4", "seq_len=512,2048", "kv_bits=4:16*2"])
+    {'batch': range(1, 5), 'seq_len': [512, 2048], 'kv_bits': [4, 8, 16]}
+    >>> values_of(["bandwidth=1TB/s,2.5TB/s"])
+    {'bandwidth': [1000000000000, 2500000000000]}
+    """
+    found: dict[str, Any] = {}
+    for text in texts:
+        name, equals, typed = text.partition("=")
+        name = name.strip()
+        if not equals or not name or not typed.strip():
+            raise click.UsageError(f"--over {quote(text)}: {FORM}")
+        if name in found:
+            raise click.UsageError(f"--over {quote(name)} is given twice; join the values with commas")
+        pieces = [_piece(text, name, piece) for piece in typed.split(",")]
+        found[name] = pieces[0] if len(pieces) == 1 else [value for piece in pieces for value in piece]
+    return found
+
+
+def _piece(text: str, name: str, piece: str) -> Any:
+    ends, _, factor = piece.partition("*")
+    numbers = [_number(text, name, one) for one in ends.split(":")]
+    if len(numbers) == 1 and not factor:
+        return [_plain(numbers[0])]
+    if len(numbers) not in (2, 3) or (factor and len(numbers) == 3):
+        forms = "start:stop, start:stop:step or start:stop*factor"
+        raise click.UsageError(f"--over {quote(text)}: {quote(piece)} is not a range; write {forms}")
+    start, stop = numbers[:2]
+    if stop < start:
+        raise click.UsageError(f"--over {quote(text)}: the range {quote(piece)} ends before it starts")
+    if factor:
+        return _geometric(text, piece, start, stop, _number(text, name, factor))
+    step = numbers[2] if len(numbers) == 3 else Fraction(1)
+    if step <= 0:
+        raise click.UsageError(f"--over {quote(text)}: the step of {quote(piece)} must be above 0")
+    count = (stop - start) // step + 1
+    if count > MOST:
+        raise click.UsageError(f"--over {quote(text)}: {quote(piece)} has {count} values; more than {MOST} are not swept over")
+    if start.denominator == step.denominator == 1:
+        return range(int(start), int(start) + int(step) * (int(count) - 1) + 1, int(step))
+    return [_plain(start + place * step) for place in range(int(count))]
+
+
+def _geometric(text: str, piece: str, start: Fraction, stop: Fraction, factor: Fraction) -> list[int | float]:
+    if factor <= 1 or start <= 0:
+        raise click.UsageError(f"--over {quote(text)}: {quote(piece)} needs a start above 0 and a factor above 1")
+    found = []
+    while start <= stop:
+        found.append(_plain(start))
+        start *= factor
+        if len(found) > 10_000:
+            raise click.UsageError(f"--over {quote(text)}: {quote(piece)} has more than 10000 values")
+    return found
+
+
+def _number(text: str, name: str, typed: str) -> Fraction:
+    from symroof.symbols import lookup
+
+    number = exact(typed, lookup(name).unit)
+    if number is None:
+        raise click.UsageError(f"--over {quote(text)}: {quote(typed)} is not a number; {FORM}")
+    return number
+
+
+def _plain(number: Fraction) -> int | float:
+    return int(number) if number.denominator == 1 else float(number)
