@@ -10,8 +10,7 @@ from sympy import Expr, Min, Symbol
 
 from symroof import symbols
 from symroof.architectures.options import Options
-from symroof.architectures.parts.attention import Attention
-from symroof.architectures.parts.latent import LatentAttention
+from symroof.architectures.parts.attention import Attention, LatentAttention
 from symroof.architectures.parts.mlp import Experts
 from symroof.architectures.parts.part import BlockBuilder, Part, residual_stream
 from symroof.architectures.parts.recurrent import GatedDelta, Mamba, Mamba2

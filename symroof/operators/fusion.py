@@ -51,13 +51,9 @@ def group_of(graph: Graph, names: Sequence[str]) -> tuple[Block, list[Operator]]
     EinsumError
         A name is unknown, or the operators are not of one block.
     """
-    for block in graph.blocks:
-        members = [operator for operator in block.operators if operator.name in names]
-        if members:
-            break
-    else:
-        known = [operator.name for operator, _ in graph]
-        raise EinsumError(f"{quote(names[0])} is not an operator of this step: {nearest(names[0], known)}")
+    first = next((operator for operator, _ in graph if operator.name in names), None) or graph[names[0]]
+    block = next(block for block in graph.blocks if first in block.operators)
+    members = [operator for operator in block.operators if operator.name in names]
     missing = [name for name in names if name not in {operator.name for operator in members}]
     if missing:
         known = [operator.name for operator in block.operators]

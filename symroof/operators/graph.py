@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Self, cast
 
@@ -24,6 +24,20 @@ from symroof.symbols import Symbolic, Values, substitute
 
 KEPT = 4
 """How many bound graphs a graph keeps: all questions about one step on one device bind it alike."""
+
+
+def of_name(operators: Iterable[Any], name: str) -> Any:
+    """The operator of that name, or what is told of it.
+
+    Raises
+    ------
+    EinsumError
+        None has it.
+    """
+    named = {operator.name: operator for operator in operators}
+    if name not in named:
+        raise EinsumError(f"{quote(name)} is not an operator of this step: {nearest(name, named)}")
+    return named[name]
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,10 +93,7 @@ class Graph(Symbolic):
 
     def __getitem__(self, name: str) -> Operator:
         """The operator of that name."""
-        named = {operator.name: operator for operator, _ in self}
-        if name not in named:
-            raise EinsumError(f"{quote(name)} is not an operator of this step: {nearest(name, named)}")
-        return named[name]
+        return of_name((operator for operator, _ in self), name)
 
     @property
     def flop_count(self) -> Expr:

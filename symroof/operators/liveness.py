@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, cast
 
 from sympy import Add, Expr, Integer, Max, Poly, Pow, fraction, together
@@ -13,39 +12,25 @@ from symroof.operators.operator import Operator
 from symroof.operators.tensor import Tensor
 
 
-@dataclass(frozen=True)
-class Lifetime:
-    """One value of a tensor: alive from the operator that writes it to the last that reads it."""
+def _lives(operators: Sequence[Operator], inputs: set[Tensor], outputs: set[Tensor]) -> list[tuple[Tensor, int, int]]:
+    """The values of every activation, each from the operator that writes it to the last that reads it.
 
-    tensor: Tensor
-    first: int
-    last: int
-
-
-def lifetimes(operators: Sequence[Operator], inputs: frozenset[Tensor], outputs: frozenset[Tensor]) -> list[Lifetime]:
-    """Lifetimes of every activation of a sequence of operators.
-
-    A tensor that is written again starts a new life: the residual stream does in every block.
-
-    Parameters
-    ----------
-    inputs : tensors that hold a value when the sequence starts.
-    outputs : tensors whose last value outlives the sequence.
+    A tensor that is written again starts a new life: the residual stream does in every block. The inputs hold a value at the
+    start; the last value of an output outlives the sequence.
     """
-    open_lives: dict[Tensor, list[int]] = {tensor: [0, 0] for tensor in inputs}
-    ended: list[Lifetime] = []
+    open_lives: dict[Tensor, tuple[int, int]] = dict.fromkeys(inputs, (0, 0))
+    ended: list[tuple[Tensor, int, int]] = []
     for position, operator in enumerate(operators):
         for access in operator.reads:
             if access.tensor.takes_memory:
-                open_lives.setdefault(access.tensor, [0, 0])[1] = position
+                open_lives[access.tensor] = open_lives.get(access.tensor, (0, 0))[0], position
         for access in operator.writes:
             if access.tensor.takes_memory:
                 if access.tensor in open_lives:
-                    ended.append(Lifetime(access.tensor, *open_lives[access.tensor]))
-                open_lives[access.tensor] = [position, position]
+                    ended.append((access.tensor, *open_lives[access.tensor]))
+                open_lives[access.tensor] = position, position
     end = len(operators) - 1
-    ended += [Lifetime(tensor, first, end if tensor in outputs else last) for tensor, (first, last) in open_lives.items()]
-    return ended
+    return ended + [(tensor, first, end if tensor in outputs else last) for tensor, (first, last) in open_lives.items()]
 
 
 def sizes_alive(blocks: Sequence[tuple[Sequence[Operator], bool]]) -> list[Expr]:
@@ -63,10 +48,8 @@ def sizes_alive(blocks: Sequence[tuple[Sequence[Operator], bool]]) -> list[Expr]
         before = given.union(*writes[: place + repeated])
         after = given.union(*reads[place + (not repeated) :])
         inputs, outputs = before & (reads[place] | after), after & (before | writes[place])
-        lives = lifetimes(operators, frozenset(inputs), frozenset(outputs))
-        sizes += [
-            Add(*(life.tensor.byte_count for life in lives if life.first <= position <= life.last)) for position in range(len(operators))
-        ]
+        lives = _lives(operators, inputs, outputs)
+        sizes += [Add(*(tensor.byte_count for tensor, first, last in lives if first <= at <= last)) for at in range(len(operators))]
     return sizes
 
 

@@ -12,10 +12,10 @@ from sympy import Add, Expr, Symbol
 from symroof import symbols
 from symroof.answers import Answer, view
 from symroof.architectures.step import Step
-from symroof.errors import DeviceError, EinsumError, nearest, quote
+from symroof.errors import DeviceError, quote
 from symroof.hardware.device import Device
 from symroof.hardware.machine import STATED, SYMBOLIC, Machine
-from symroof.operators.graph import Graph
+from symroof.operators.graph import Graph, of_name
 from symroof.operators.operator import Direction
 from symroof.operators.tensor import Level, Storage
 from symroof.roof.costs import check_tiles, rate_values
@@ -92,10 +92,7 @@ class Analysis(Answer):
         return iter(self.operators)
 
     def __getitem__(self, name: str) -> RooflinePoint:
-        named = {placed.name: placed for placed in self.operators}
-        if name not in named:
-            raise EinsumError(f"{quote(name)} is not an operator of this step: {nearest(name, named)}")
-        return named[name]
+        return of_name(self.operators, name)
 
     @functools.cached_property
     def total(self) -> Total:

@@ -9,11 +9,11 @@ from sympy import Add, Expr, Integer, Max
 
 from symroof.answers import Answer
 from symroof.architectures.step import Step
-from symroof.errors import EinsumError, InputError, nearest, quote
+from symroof.errors import InputError
 from symroof.hardware.device import Device
 from symroof.operators.ceilings import Energy
+from symroof.operators.graph import of_name
 from symroof.roof.analysis import Analysis, analyze
-from symroof.roof.roofline import RooflinePoint
 from symroof.units import FLOP, JOULE, WATT, in_unit
 
 
@@ -47,10 +47,7 @@ class StepEnergy(Answer):
     operators: tuple[OperatorEnergy, ...] = field(repr=False)
 
     def __getitem__(self, name: str) -> OperatorEnergy:
-        named = {one.name: one for one in self.operators}
-        if name not in named:
-            raise EinsumError(f"{quote(name)} is not an operator of this step: {nearest(name, named)}")
-        return named[name]
+        return of_name(self.operators, name)
 
     @property
     def total(self) -> OperatorEnergy:
@@ -89,13 +86,12 @@ def energy_of(analysis: Analysis) -> StepEnergy:
     model = analysis.graph.energy
     if model is None:
         raise InputError("the step has no energy model; apply the technique energy, as energy:flop=1pJ,byte=30pJ,power=100W")
-    return StepEnergy(analysis, model, tuple(_spent(placed, model) for placed in analysis))
-
-
-def _spent(placed: RooflinePoint, model: Energy) -> OperatorEnergy:
-    flops, traffic = placed.count * placed.operator.flop_count, placed.count * placed.operator.byte_count()
-    seconds = placed.count * placed.time_expr
-    return OperatorEnergy(placed.name, flops, traffic, seconds, model.joules(flops, traffic, seconds))
+    spent: list[OperatorEnergy] = []
+    for placed in analysis:
+        one = (placed.operator.flop_count, placed.operator.byte_count(), placed.time_expr)
+        flops, traffic, seconds = (placed.count * amount for amount in one)
+        spent.append(OperatorEnergy(placed.name, flops, traffic, seconds, model.joules(flops, traffic, seconds)))
+    return StepEnergy(analysis, model, tuple(spent))
 
 
 def energy_balance(model: Energy) -> Expr:

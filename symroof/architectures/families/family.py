@@ -12,8 +12,7 @@ from sympy import Symbol
 from symroof import symbols
 from symroof.architectures.architecture import Architecture, Layer, Norms
 from symroof.architectures.families.recipes import PartReader, Recipe, flag, resolved
-from symroof.architectures.fields import Fields
-from symroof.architectures.ignored_fields import COMMON
+from symroof.architectures.fields import IGNORED, Fields
 from symroof.architectures.parts.part import Part
 from symroof.errors import ConfigError
 from symroof.operators.norm import Norm
@@ -97,7 +96,7 @@ class DecoderFamily:
     @property
     def ignored_fields(self) -> tuple[str, ...]:
         """All fields that leave FLOPs and bytes alone."""
-        return (*COMMON, *self.ignored)
+        return (*IGNORED, *self.ignored)
 
     def read(self, fields: Fields) -> Architecture:
         """The structure that a config describes.

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from symroof.architectures.fields import Fields
-from symroof.architectures.ignored_fields import COMMON
+from symroof.architectures.fields import IGNORED, Fields
 
 GEMMA3_TEXT = {"vocab_size": 262208, "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256}
 LLAMA = {
@@ -18,24 +17,10 @@ LLAMA = {
     "num_attention_heads": 32,
     "max_position_embeddings": 2048,
 }
-CLIP_VISION = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
-SIGLIP_VISION = CLIP_VISION
+VISION = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
 
-
-@dataclass(frozen=True)
-class Nested:
-    """One part of a nested config: where it stands, what an absent type means, and absent fields.
-
-    Attributes
-    ----------
-    field : the name of the nested object.
-    model_type : its type where it does not say.
-    defaults : absent fields of it, as in the class of Transformers that the type names.
-    """
-
-    field: str
-    model_type: str
-    defaults: Mapping[str, Any]
+Nested = tuple[str, Mapping[str, Any]]
+"""One part of a nested config: its type where it does not say, and absent fields of it, as in that type's class of Transformers."""
 
 
 @dataclass(frozen=True)
@@ -55,18 +40,16 @@ class Multimodal:
 
 
 FAMILIES = {
-    "gemma3": Multimodal(
-        Nested("text_config", "gemma3_text", GEMMA3_TEXT), Nested("vision_config", "siglip_vision_model", SIGLIP_VISION), tied=True
-    ),
-    "llava": Multimodal(Nested("text_config", "llama", LLAMA), Nested("vision_config", "clip_vision_model", CLIP_VISION)),
-    "mistral3": Multimodal(Nested("text_config", "mistral", {}), None),
-    "clip": Multimodal(None, Nested("vision_config", "clip_vision_model", CLIP_VISION)),
-    "siglip": Multimodal(None, Nested("vision_config", "siglip_vision_model", SIGLIP_VISION)),
+    "gemma3": Multimodal(("gemma3_text", GEMMA3_TEXT), ("siglip_vision_model", VISION), tied=True),
+    "llava": Multimodal(("llama", LLAMA), ("clip_vision_model", VISION)),
+    "mistral3": Multimodal(("mistral", {}), None),
+    "clip": Multimodal(None, ("clip_vision_model", VISION)),
+    "siglip": Multimodal(None, ("siglip_vision_model", VISION)),
 }
 """By model_type. Sources: Transformers' Gemma3Config, LlavaConfig, Mistral3Config, CLIPConfig, SiglipConfig."""
 
 HARMLESS = (
-    *(*COMMON, "mm_tokens_per_image", "image_seq_length", "vision_feature_layer", "vision_feature_select_strategy"),
+    *(*IGNORED, "mm_tokens_per_image", "image_seq_length", "vision_feature_layer", "vision_feature_select_strategy"),
     *("multimodal_projector_bias", "projector_hidden_act", "spatial_merge_size", "ignore_index", "projection_dim"),
     *("logit_scale_init_value", "text_config_dict", "vision_config_dict", "text_config", "vision_config", "video_token_index"),
     *("boi_token_index", "eoi_token_index", "image_token_index", "vocab_size", "hidden_size", "image_grid_pinpoints"),
@@ -89,13 +72,9 @@ def part_of(fields: Fields, kind: str, part: str) -> tuple[str, Fields, str, str
         raise fields.error(f"model_type {kind!r} has no {part} part that is known here; ask for its {other} part: NAME@{other}")
     tied = fields.flag("tie_word_embeddings", bool(family.tied))
     said = part == "text" and (family.tied is not None or "tie_word_embeddings" in fields)
-    inner = fields.nested(nested.field, {**nested.defaults, **({"tie_word_embeddings": tied} if said else {})})
+    absent_type, defaults = nested
+    inner = fields.nested(f"{part}_config", {**defaults, **({"tie_word_embeddings": tied} if said else {})})
     if said:
         inner.fixed("tie_word_embeddings", tied, "as outside text_config")
-    model_type = inner.text("model_type") or nested.model_type
-    return (
-        part,
-        inner,
-        model_type,
-        f"the {part} part of a {kind} model; its other parts and the projector between them are not counted, all layers of this one are",
-    )
+    note = f"the {part} part of a {kind} model; its other parts and the projector between them are not counted, all layers of this one are"
+    return part, inner, inner.text("model_type") or absent_type, note

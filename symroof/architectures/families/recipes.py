@@ -11,8 +11,7 @@ from sympy import Symbol
 
 from symroof import symbols
 from symroof.architectures.fields import Fields
-from symroof.architectures.parts.attention import Attention
-from symroof.architectures.parts.latent import LatentAttention
+from symroof.architectures.parts.attention import Attention, LatentAttention
 from symroof.architectures.parts.mlp import Experts, Mlp
 from symroof.architectures.parts.part import ACTIVATIONS, Part
 

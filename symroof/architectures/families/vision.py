@@ -11,8 +11,7 @@ from sympy import Expr, Integer
 from symroof import symbols
 from symroof.architectures.architecture import Architecture, Layer
 from symroof.architectures.families.family import LAYER_NORM
-from symroof.architectures.fields import Fields
-from symroof.architectures.ignored_fields import COMMON
+from symroof.architectures.fields import IGNORED, Fields
 from symroof.architectures.options import Options
 from symroof.architectures.parts.attention import Attention
 from symroof.architectures.parts.mlp import Mlp
@@ -52,7 +51,7 @@ class VisionTransformer(Architecture):
     family: str = "vit"
     generative = False
     ignored_fields = (
-        *(*COMMON, "encoder_stride", "pooler_act", "projection_dim", "num_image_tokens", "pooler_output_size", "vision_use_head"),
+        *(*IGNORED, "encoder_stride", "pooler_act", "projection_dim", "num_image_tokens", "pooler_output_size", "vision_use_head"),
         "vocab_size",
     )
 
