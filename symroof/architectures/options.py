@@ -75,10 +75,7 @@ class Options:
         for name in ("batch", "seq_len", *WIDTHS):
             if isinstance(getattr(self, name), Integer):  # an exact answer of the library may come back in
                 object.__setattr__(self, name, int(getattr(self, name)))
-        _whole("batch", self.batch, LARGEST)
-        _whole("seq_len", self.seq_len, LARGEST)
-        for name in WIDTHS:
-            _whole(name, getattr(self, name), WIDEST)
+            _whole(name, getattr(self, name), WIDEST if name in WIDTHS else LARGEST)
         for field in fields(self):
             if field.type == "bool" and not isinstance(getattr(self, field.name), bool):
                 raise InputError(f"{field.name} {quote(getattr(self, field.name))}: expected True or False")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -95,7 +96,6 @@ class Machine(Symbolic):
     sparse_peaks: Mapping[str, Expr] = field(default_factory=dict)
     name: str = ""
     calibration: Calibration | None = None
-    _chosen: dict[tuple[tuple[str, ...], bool], tuple[str, Expr]] = field(default_factory=dict, repr=False, init=False)
 
     @property
     def described(self) -> str:
@@ -115,11 +115,9 @@ class Machine(Symbolic):
         DeviceError
             It has none of them.
         """
-        key = (tuple(data_types), sparse)
-        if key not in self._chosen:
-            self._chosen[key] = self._choose(*key)
-        return self._chosen[key]
+        return self._choose(tuple(data_types), sparse)
 
+    @functools.lru_cache(maxsize=1024)  # noqa: B019 - a machine is equal to itself alone, and light
     def _choose(self, wanted: tuple[str, ...], sparse: bool) -> tuple[str, Expr]:
         peaks = self.sparse_peaks if sparse else self.peaks
         if EVERY in peaks:

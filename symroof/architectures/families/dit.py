@@ -8,6 +8,7 @@ from sympy import Expr, Integer
 
 from symroof import symbols
 from symroof.architectures.architecture import Architecture, Layer, Norms
+from symroof.architectures.families.vision import unmasked
 from symroof.architectures.fields import Fields
 from symroof.architectures.options import Options
 from symroof.architectures.parts.attention import Attention
@@ -133,7 +134,5 @@ class DiT(Architecture):
         return record.block("head")
 
     def conventions(self, options: Options) -> tuple[Convention, ...]:
-        no_mask = "DiT has no causal mask and no LM head: --causal and --lm-head change nothing"
         single = "DiT denoises all tokens at once; decode means one token against cached keys and values of the others"
-        phase = single if options.decode else "keys and values are activations: nothing is cached"
-        return Convention("mask", no_mask), Convention("phase", phase)
+        return unmasked("DiT", single, options)

@@ -149,10 +149,15 @@ class VisionTransformer(Architecture):
         record(add("pool_add", pooled, down))
 
     def conventions(self, options: Options) -> tuple[Convention, ...]:
-        no_mask = "a vision transformer has no causal mask and no LM head: --causal and --lm-head change nothing"
         single = "all tokens are encoded at once; decode means one token against kept keys and values of the others"
-        phase = single if options.decode else "keys and values are activations: nothing is cached"
-        return Convention("mask", no_mask), Convention("phase", phase)
+        return unmasked("a vision transformer", single, options)
+
+
+def unmasked(model: str, decoding: str, options: Options) -> tuple[Convention, ...]:
+    """What a reader should know of a model that looks at all its tokens at once, and of what decoding means there."""
+    no_mask = f"{model} has no causal mask and no LM head: --causal and --lm-head change nothing"
+    phase = decoding if options.decode else "keys and values are activations: nothing is cached"
+    return Convention("mask", no_mask), Convention("phase", phase)
 
 
 def _as_context(x: Tensor) -> Tensor:
