@@ -16,11 +16,15 @@ from symroof.architectures.options import PHASES
 from symroof.architectures.step import Step
 from symroof.conventions import Convention
 from symroof.errors import InputError, nearest, quote
-from symroof.operators.graph import Graph
+from symroof.operators import Graph
 from symroof.symbols import VOCABULARY
 
-Number = int | Fraction | Expr | None
-"""An exact number, the parameter's own symbol, or None: a parameter without a default stays a symbol, an optional one is absent."""
+Number = Any
+"""What a user gives is a number; a technique has it exact, as an `Expr`: a parameter without a default stays its own symbol, an optional
+one that is left out is None."""
+
+Given = Mapping[str, Expr]
+"""The letter or the number of every numeric parameter by its name; one that is absent is not in it."""
 
 MOST = Rational(10) ** 30
 BANDWIDTHS = (symbols.BW_l, symbols.BW_h, symbols.BW_c)
@@ -137,6 +141,7 @@ class Technique(ABC):
     survey : the section of the survey that treats it.
     source : where its cost model comes from.
     phases : those it is of.
+    exact : why it is of the accounting "exact" alone, with {} for the name of another; empty where it is of all.
     requires : facts of the step that it builds on.
     removes : facts that hold no more after it.
     once : whether it is applied once at most.
@@ -148,6 +153,7 @@ class Technique(ABC):
     survey: ClassVar[str] = ""
     source: ClassVar[str] = ""
     phases: ClassVar[tuple[str, ...]] = PHASES
+    exact: ClassVar[str] = ""
     requires: ClassVar[frozenset[Fact]] = frozenset()
     removes: ClassVar[frozenset[Fact]] = frozenset()
     once: ClassVar[bool] = False
@@ -163,7 +169,7 @@ class Technique(ABC):
                     value = exact(f"{self.name}: {parameter.name}", value, meta["symbol"], meta["zero"])
                 object.__setattr__(self, parameter.name, value)
             elif "choices" in meta and (not isinstance(value, str) or (meta["choices"] and value not in meta["choices"])):
-                raise InputError(f"{self.name}: {parameter.name} {quote(value)}: {nearest(str(value), meta['choices'])}")
+                raise self.refused(f"{parameter.name} {quote(value)}: {nearest(str(value), meta['choices'])}")
 
     @overload
     def __call__(self, what: Graph) -> Graph: ...
@@ -182,17 +188,16 @@ class Technique(ABC):
             graph = self.on_graph(what)
             return what if graph is what else replace(graph.tiled(), applied=(*what.applied, self))
         if what.options.phase not in self.phases:
-            raise InputError(f"{self.name}: this is a {what.options.phase} step; expected {' or '.join(self.phases)}")
+            raise self.refused(f"this is a {what.options.phase} step; expected {' or '.join(self.phases)}")
+        if self.exact and what.options.accounting != "exact":
+            raise InputError(self.name + self.exact.format(what.options.accounting))
         self.check_order(what.symbolic)
         after = self.on_step(what)
         return replace(after, symbolic=replace(after.symbolic.tiled(), applied=(*what.symbolic.applied, self)))
 
     @abstractmethod
-    def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
-        """The rewritten graph; *given* has the letter or the number of every numeric parameter by its name.
-
-        A parameter that is absent is not in it.
-        """
+    def rewrite(self, graph: Graph, given: Given) -> Graph:
+        """The rewritten graph."""
 
     def check(self, step: Step) -> None:  # noqa: B027 - most fit every step
         """Raise where the technique does not fit the numbers of a step: a rank above the matrix, a degree that does not divide.
@@ -213,9 +218,13 @@ class Technique(ABC):
         """
         for earlier in graph.applied:
             if self.once and earlier.name == self.name:
-                raise InputError(f"{self.name}: is applied already, and once is all")
+                raise self.refused("is applied already, and once is all")
             way = "does not go with" if earlier.requires & self.removed else "must come before"
             self.refuse_removed(earlier, self.requires, way)
+
+    def refused(self, why: str) -> InputError:
+        """The error of a technique that does not fit."""
+        return InputError(f"{self.name}: {why}")
 
     def require(self, graph: Graph, *facts: Fact) -> None:
         """Raise where an earlier technique has removed a fact that this one requires on this very graph.
@@ -231,7 +240,7 @@ class Technique(ABC):
     def refuse_removed(self, earlier: Technique, facts: frozenset[Fact], way: str) -> None:
         """Raise where a technique has removed one of these facts."""
         for fact in sorted(facts & earlier.removed):
-            raise InputError(f"{self.name}: {way} {earlier.name} in a chain: it needs {fact}")
+            raise self.refused(f"{way} {earlier.name} in a chain: it needs {fact}")
 
     @property
     def removed(self) -> frozenset[Fact]:
@@ -256,7 +265,7 @@ class Technique(ABC):
         self.check(step)
         return replace(step, symbolic=self.on_graph(step.symbolic))
 
-    def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
+    def statements(self, given: Given) -> tuple[str, ...]:
         """What a reader of the numbers should know."""
         return (f"{self.name}: {self.summary}",)
 
@@ -272,7 +281,7 @@ class Technique(ABC):
             before, level = graph.definitions.get(symbol), symbol in BANDWIDTHS
             if level and before is not None and value not in (symbol, before):
                 what = f"an earlier technique said {before} byte/s, and a step has one {VOCABULARY[symbol].name}"
-                raise InputError(f"{self.name}: {parameter.name} {value}: {what}")
+                raise self.refused(f"{parameter.name} {value}: {what}")
             if value == symbol or level or (symbol not in taken and value != 0):
                 given[parameter.name] = symbol
                 if value != symbol:

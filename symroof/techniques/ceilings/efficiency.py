@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from sympy import Expr, S
+from sympy import S
 
 from symroof import symbols
-from symroof.errors import InputError
-from symroof.operators.graph import Graph
-from symroof.operators.tensor import Level
-from symroof.techniques.technique import Example, Number, Technique, number
+from symroof.operators import Graph, Level
+from symroof.techniques.technique import Example, Given, Number, Technique, number
 
 LINKS = (Level.LINK, Level.HOST)
 
@@ -56,16 +53,16 @@ class Efficiency(Technique):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.compute is None and self.memory is None and self.link is None:
-            raise InputError(f"{self.name}: give compute, memory or link as a share, as memory=0.9")
+            raise self.refused("give compute, memory or link as a share, as memory=0.9")
 
-    def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
+    def rewrite(self, graph: Graph, given: Given) -> Graph:
         old = graph.ceilings
         factors = {level: given["link"] for level in LINKS if "link" in given}
         factors |= {Level.MEMORY: given["memory"]} if "memory" in given else {}
         levels = {**old.levels, **{level: old.factor(level) * factor for level, factor in factors.items()}}
         return replace(graph, ceilings=replace(old, compute=old.compute * given.get("compute", S.One), levels=levels))
 
-    def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
+    def statements(self, given: Given) -> tuple[str, ...]:
         names = {"compute": "peak", "memory": "memory bandwidth", "link": "bandwidth of links"}
         shares = ", ".join(f"{given[name]} of the {what}" for name, what in names.items() if name in given)
         return (f"efficiency: every operator reaches {shares}; FLOPs and bytes as before",)

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from sympy import Expr
-
 from symroof import symbols
-from symroof.errors import InputError
+from symroof.operators import Graph
 from symroof.operators.ceilings import Energy
-from symroof.operators.graph import Graph
-from symroof.techniques.technique import Example, Number, Technique, number
+from symroof.techniques.technique import Example, Given, Number, Technique, number
 
 
 @dataclass(frozen=True)
@@ -51,12 +47,12 @@ class EnergyModel(Technique):
     byte: Number = number(symbols.eps_B)
     power: Number = number(symbols.pi_0, zero=True)
 
-    def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
+    def rewrite(self, graph: Graph, given: Given) -> Graph:
         if graph.energy is not None:
-            raise InputError("energy: the step has an energy model already; give it once")
+            raise self.refused("the step has an energy model already; give it once")
         return replace(graph, energy=Energy(given["flop"], given["byte"], given["power"]))
 
-    def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
+    def statements(self, given: Given) -> tuple[str, ...]:
         return (
             f"energy: {given['flop']} J per FLOP, {given['byte']} J per byte of memory traffic, {given['power']} W throughout; "
             "bytes over links and on chip cost none",

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from sympy import Expr
-
 from symroof import symbols
-from symroof.operators.graph import Graph
-from symroof.techniques.technique import Example, Fact, Number, Technique, number
+from symroof.operators import Graph
+from symroof.techniques.technique import Example, Fact, Given, Number, Technique, number
 
 
 @dataclass(frozen=True)
@@ -46,8 +43,8 @@ class LaunchOverhead(Technique):
 
     launch: Number = number(symbols.t_0, zero=True)
 
-    def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
+    def rewrite(self, graph: Graph, given: Given) -> Graph:
         return replace(graph, ceilings=replace(graph.ceilings, launch=graph.ceilings.launch + given["launch"]))
 
-    def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
+    def statements(self, given: Given) -> tuple[str, ...]:
         return (f"launch-overhead: {given['launch']} s for every occurrence of an operator, one kernel each, not hidden behind work",)

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from sympy import Expr
-
 from symroof import symbols
-from symroof.errors import InputError
-from symroof.operators.graph import Graph
+from symroof.operators import Graph
 from symroof.operators.on_chip import operands
-from symroof.techniques.technique import Example, Number, Technique, number
+from symroof.techniques.technique import Example, Given, Number, Technique, number
 
 
 @dataclass(frozen=True)
@@ -56,14 +52,14 @@ class MemoryLevels(Technique):
     tile: Number = number(symbols.B_t)
     bandwidth: Number = number(symbols.BW_c)
 
-    def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
+    def rewrite(self, graph: Graph, given: Given) -> Graph:
         if graph.tile is not None:
-            raise InputError("memory-levels: its operators have on-chip traffic already; apply it once")
+            raise self.refused("its operators have on-chip traffic already; apply it once")
         if not any(operands(operator) for operator, _ in graph):
-            raise InputError("memory-levels: no product with a weight is left in this step")
+            raise self.refused("no product with a weight is left in this step")
         return replace(graph, tile=given["tile"])
 
-    def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
+    def statements(self, given: Given) -> tuple[str, ...]:
         return (
             f"memory-levels: products with weights in square tiles of side {given['tile']}, read from on-chip memory at BW_c once per "
             "tile of the other operand; attention, what is fused and all other operators have no on-chip ceiling",

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from sympy import Expr
-
-from symroof.operators.graph import Graph
-from symroof.techniques.technique import Example, Technique
+from symroof.operators import Graph
+from symroof.techniques.technique import Example, Given, Technique
 
 
 @dataclass(frozen=True)
@@ -37,8 +34,8 @@ class NoOverlap(Technique):
     source = "arXiv:0905.0792"
     example = Example(over="batch")
 
-    def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
+    def rewrite(self, graph: Graph, given: Given) -> Graph:
         return replace(graph, ceilings=replace(graph.ceilings, overlap=False))
 
-    def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
+    def statements(self, given: Given) -> tuple[str, ...]:
         return ("no-overlap: an operator's times under its ceilings add up; at most as many times slower as it has ceilings",)

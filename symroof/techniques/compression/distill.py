@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-
-from sympy import Expr
 
 from symroof.architectures.model import load_model
 from symroof.architectures.step import Step
 from symroof.conventions import Convention
 from symroof.errors import InputError
-from symroof.operators.facts import Role
-from symroof.operators.graph import Graph
-from symroof.techniques.technique import Example, Technique, refuse_graph, word
+from symroof.operators import Graph, Role
+from symroof.techniques.technique import Example, Given, Technique, refuse_graph, word
 
 
 @dataclass(frozen=True)
@@ -51,12 +47,9 @@ class Distill(Technique):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.model:
-            raise InputError(f"{self.name}: name the student, as model=llama-3.2-1b")
+            raise self.refused("name the student, as model=llama-3.2-1b")
 
-    def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
-        raise refuse_graph(self)
-
-    def on_graph(self, graph: Graph) -> Graph:
+    def rewrite(self, graph: Graph, given: Given) -> Graph:
         raise refuse_graph(self)
 
     def check(self, step: Step) -> None:
@@ -66,14 +59,10 @@ class Distill(Technique):
         teaches = any(operator.role is Role.HEAD for operator, _ in step.symbolic)
         if student.architecture.generative != teaches:
             kinds = ("predicts no tokens", "predicts tokens")
-            raise InputError(
-                f"{self.name}: {student.name} {kinds[not teaches]}, {step.model} {kinds[teaches]}: expected a student of its kind"
-            )
+            raise self.refused(f"{student.name} {kinds[not teaches]}, {step.model} {kinds[teaches]}: expected a student of its kind")
         count = step.symbolic.bind(step.values).parameter_count()
         if count.is_number and student.parameters >= count:
-            raise InputError(
-                f"{self.name}: the student {student.name} has {student.parameters} parameters, {step.model} {count}: expected fewer"
-            )
+            raise self.refused(f"the student {student.name} has {student.parameters} parameters, {step.model} {count}: expected fewer")
 
     def on_step(self, step: Step) -> Step:
         self.check(step)

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import cast
 
-from sympy import Expr, Min, S
+from sympy import Min, S
 
 from symroof import symbols
 from symroof.architectures.step import Step
-from symroof.errors import InputError
-from symroof.operators.graph import Graph
-from symroof.operators.operator import Operator
-from symroof.operators.tensor import DEFAULT_BITS, Access, Axes, Storage, Tensor
+from symroof.operators import Access, Axes, Graph, Operator, Storage, Tensor
+from symroof.operators.tensor import DEFAULT_BITS
 from symroof.techniques.compression.selectors import EVERY, Wider, linears, matrix, shapes
-from symroof.techniques.technique import Example, Fact, Number, Technique, number, word
+from symroof.techniques.technique import Example, Fact, Given, Number, Technique, number, word
 
 
 @dataclass(frozen=True)
@@ -59,21 +55,21 @@ class LowRank(Technique):
     def check(self, step: Step) -> None:
         chosen = linears(step.symbolic, self.operators)
         if not chosen:
-            raise InputError(f"{self.name}: {step.model} has no linear operator in its layers")
-        rank = cast(Expr, self.rank)
+            raise self.refused(f"{step.model} has no linear operator in its layers")
+        rank = self.rank
         for name, (inputs, outputs) in shapes(step.symbolic, step.values, chosen).items():
             most = Min(inputs, outputs)
             if rank.is_number and most.is_number and rank > most:
-                raise InputError(
-                    f"{self.name}: rank {self.rank} is above the {inputs} x {outputs} matrix of {name}: "
+                raise self.refused(
+                    f"rank {self.rank} is above the {inputs} x {outputs} matrix of {name}: "
                     f"expected at most {most}, or operators=... without it"
                 )
 
-    def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
+    def rewrite(self, graph: Graph, given: Given) -> Graph:
         wider, chosen = Wider(graph, "rho", given["rank"]), linears(graph, self.operators)
         return graph.each(lambda operator, _: _factorized(operator, wider) if operator in chosen else operator)
 
-    def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
+    def statements(self, given: Given) -> tuple[str, ...]:
         which = f"{self.operators or EVERY} as two matrices of rank {self.rank}"
         return (f"low-rank: {which}; the vector between them goes through memory; biases stay",)
 

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import cast
 
 from sympy import Expr, floor
 
 from symroof import symbols
 from symroof.architectures.step import Step
-from symroof.errors import InputError
-from symroof.operators.facts import Kind
-from symroof.operators.graph import Graph
+from symroof.operators import Graph, Kind
 from symroof.symbols import substitute
 from symroof.techniques.system.token_axes import rows_of
-from symroof.techniques.technique import Example, Fact, Number, Technique, number, word
+from symroof.techniques.technique import Example, Fact, Given, Number, Technique, number, word
 
 AXES = {"mlp": ("f", "f_e", "f_s"), "heads": ("k", "h"), "both": ("f", "f_e", "f_s", "k", "h")}
 """The axes that shrink: intermediate sizes; KV heads with their group of query heads, or the heads of latent attention."""
@@ -73,8 +69,8 @@ class PruneChannels(Technique):
 
     def check(self, step: Step) -> None:
         if step.options.accounting != "exact" and self.of != "mlp":
-            raise InputError(f"{self.name}: accounting {step.options.accounting!r} has its own cache: prune of=mlp there, or use 'exact'")
-        share = cast(Expr, self.share)
+            raise self.refused(f"accounting {step.options.accounting!r} has its own cache: prune of=mlp there, or use 'exact'")
+        share = self.share
         for axis, size in self._sizes(step.symbolic).items():
             bound = substitute(substitute(size, step.symbolic.definitions), step.values)
             if not bound.is_number or not share.is_number:
@@ -84,7 +80,7 @@ class PruneChannels(Technique):
                 size_of = f"{bound} {HEADS[axis]}" if axis in HEADS else f"{SIZES[axis]} {bound}"
                 fits = floor(kept) / bound
                 hint = f"expected such as {fits}" if fits > 0 else "nothing would be left"
-                raise InputError(f"{self.name}: a share {self.share} of the {size_of} is no whole number: {hint}")
+                raise self.refused(f"a share {self.share} of the {size_of} is no whole number: {hint}")
 
     def _sizes(self, graph: Graph) -> dict[str, Expr]:
         """The axes that shrink and that some tensor has, with their sizes."""
@@ -93,10 +89,10 @@ class PruneChannels(Technique):
         for part in AXES if self.of == "both" else (self.of,):
             if part != "both" and not sizes.keys() & set(AXES[part]):
                 has = "no MLP" if part == "mlp" else "no attention heads"
-                raise InputError(f"{self.name}: of={self.of}: this step has {has}")
+                raise self.refused(f"of={self.of}: this step has {has}")
         return sizes
 
-    def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
+    def rewrite(self, graph: Graph, given: Given) -> Graph:
         sizes = {axis: given["share"] * size for axis, size in self._sizes(graph).items()}
         shrunk = graph.map(space=lambda space: space.resized(sizes))
         rows = graph.definitions.get(symbols.R)
@@ -107,7 +103,7 @@ class PruneChannels(Technique):
                 return replace(shrunk, definitions={**shrunk.definitions, **follow})
         return shrunk
 
-    def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
+    def statements(self, given: Given) -> tuple[str, ...]:
         what = {"mlp": "the MLPs' channels", "heads": "the heads", "both": "the MLPs' channels and of the heads"}[self.of]
         also = "; a KV head goes with its query heads and its cache" if self.of != "mlp" else ""
         return (f"prune-channels: a share {self.share} of {what} is kept{also}; accuracy is not modelled",)

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import cast
 
 from sympy import Expr, Integer, S
 
 from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.errors import InputError, nearest, quote
-from symroof.operators.block import Block
-from symroof.operators.facts import BlockRole
-from symroof.operators.graph import Graph
-from symroof.operators.operator import Operator, Work
-from symroof.operators.tensor import Storage, Tensor
+from symroof.operators import Block, BlockRole, Graph, Operator, Storage, Tensor, Work
 from symroof.symbols import substitute
 from symroof.techniques.compression.selectors import linears, matrices, shapes, weights_of
-from symroof.techniques.technique import Example, Number, Technique, number, word
+from symroof.techniques.technique import Example, Given, Number, Technique, number, word
 
 SCALE = Integer(16)
 """Bits of a scale, where none are given."""
@@ -88,7 +82,7 @@ class Quantize(Technique):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.weights is None and self.activations is None and self.kv is None:
-            raise InputError(f"{self.name}: give weights, activations or kv in bits, as weights=4")
+            raise self.refused("give weights, activations or kv in bits, as weights=4")
         grouped = self.group is not None or self.cache_group is not None
         of_weights = self.group is not None or self.keep or self.dequantize == "counted"
         idle = {
@@ -99,26 +93,24 @@ class Quantize(Technique):
         }
         for hint, wrong in idle.items():
             if wrong:
-                raise InputError(f"{self.name}: {hint}")
+                raise self.refused(f"{hint}")
 
     def check(self, step: Step) -> None:
         if step.options.accounting != "exact" and (self.activations, self.kv, self.keep_layers) != (None, None, 0):
             own = f"accounting {step.options.accounting!r} has its own peaks and cache"
-            raise InputError(f"{self.name}: {own}: quantize weights alone there, in all layers, or use 'exact'")
-        layers, group = cast(Expr, self.keep_layers), cast(Expr | None, self.group)
+            raise self.refused(f"{own}: quantize weights alone there, in all layers, or use 'exact'")
+        layers, group = self.keep_layers, self.group
         if layers != 0 and layers.is_number:
             block = kind_of(step.symbolic, self.kind)
             there = substitute(substitute(block.count, step.symbolic.definitions), step.values)
             if there.is_number and layers >= there:
-                raise InputError(f"{self.name}: keep_layers {self.keep_layers}: expected fewer than the {there} of {block.name}")
+                raise self.refused(f"keep_layers {self.keep_layers}: expected fewer than the {there} of {block.name}")
         if group is None or not group.is_number:
             return
         for name, (inputs, _) in shapes(step.symbolic, step.values, self._chosen(step.symbolic)).items():
             if inputs.is_number and inputs % group != 0:
                 fits = next(size for size in range(int(min(group, inputs)), 0, -1) if inputs % size == 0)
-                raise InputError(
-                    f"{self.name}: group {self.group} does not divide the {inputs} inputs of {name}: {fits} does, or keep={name}"
-                )
+                raise self.refused(f"group {self.group} does not divide the {inputs} inputs of {name}: {fits} does, or keep={name}")
 
     def _chosen(self, graph: Graph) -> tuple[Operator, ...]:
         """The linear operators whose weights change; routers keep theirs, as in quantized checkpoints."""
@@ -126,7 +118,7 @@ class Quantize(Technique):
         every = linears(graph, groups=True) if self.weights is not None else ()
         return tuple(operator for operator in every if operator not in kept)
 
-    def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
+    def rewrite(self, graph: Graph, given: Given) -> Graph:
         graph, spared = split_block(graph, self.kind, given["keep_layers"]) if given["keep_layers"] != 0 else (graph, set())
         weights = weights_of(self._chosen(graph)) - spared
         shared = given.get("scale", SCALE) + given["zero"]
@@ -150,7 +142,7 @@ class Quantize(Technique):
 
         return graph.map(tensor=narrow, operator=widened)
 
-    def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
+    def statements(self, given: Given) -> tuple[str, ...]:
         widths = []
         for name, (_, group) in CLASSES.items():
             if name in given:

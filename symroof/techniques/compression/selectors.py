@@ -9,11 +9,9 @@ from dataclasses import dataclass, replace
 from sympy import Expr
 
 from symroof.errors import InputError, nearest, quote
-from symroof.operators.facts import CONTRACTIONS, MULTIPLIED, BlockRole, Kind, Parameter
-from symroof.operators.graph import Graph
-from symroof.operators.operator import Operator
+from symroof.operators import CONTRACTIONS, Access, Axes, BlockRole, Graph, Kind, Operator, Parameter, Tensor
+from symroof.operators.facts import MULTIPLIED
 from symroof.operators.select import containing, in_blocks, reads, select, weight
-from symroof.operators.tensor import Access, Axes, Tensor
 from symroof.symbols import substitute
 
 EVERY = "every matrix of layers, a draft's too, and of Medusa's residual blocks"

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from sympy import Expr, Integer, Rational
+from sympy import Integer, Rational
 
 from symroof import symbols
 from symroof.architectures.step import Step
-from symroof.errors import InputError
-from symroof.operators.block import Block
-from symroof.operators.graph import Graph
-from symroof.operators.operator import Operator, Work
+from symroof.operators import Block, Graph, Operator, Work
 from symroof.techniques.compression.selectors import EVERY, Wider, linears, matrix, shapes
-from symroof.techniques.technique import Example, Number, Technique, number, word
+from symroof.techniques.technique import Example, Given, Number, Technique, number, word
 
 HALF, METADATA, PERIOD = Rational(1, 2), Integer(2), 4
 """Density, bits of index per kept weight, and inputs per group of the pattern 2:4."""
@@ -75,27 +71,27 @@ class Sparsify(Technique):
         if self.pattern == "none":
             return
         if self.density not in (symbols.sigma, HALF):
-            raise InputError(f"{self.name}: density {self.density}: pattern 2:4 keeps 1/2")
+            raise self.refused(f"density {self.density}: pattern 2:4 keeps 1/2")
         if self.index not in (16, METADATA):
-            raise InputError(f"{self.name}: index {self.index}: pattern 2:4 takes 2 bits per kept weight")
+            raise self.refused(f"index {self.index}: pattern 2:4 takes 2 bits per kept weight")
         if self.zeros == "skipped":
-            raise InputError(f"{self.name}: zeros=skipped: the sparse peak of pattern 2:4 counts them already")
+            raise self.refused("zeros=skipped: the sparse peak of pattern 2:4 counts them already")
         object.__setattr__(self, "density", HALF)
         object.__setattr__(self, "index", METADATA)
 
     def check(self, step: Step) -> None:
         chosen = linears(step.symbolic, self.operators)
         if not chosen:
-            raise InputError(f"{self.name}: {step.model} has no linear operator in its layers")
+            raise self.refused(f"{step.model} has no linear operator in its layers")
         if self.pattern == "none":
             return
         for name, (inputs, _) in shapes(step.symbolic, step.values, chosen).items():
             if inputs.is_number and inputs % PERIOD != 0:
-                raise InputError(f"{self.name}: the {inputs} inputs of {name} are no multiple of {PERIOD}: pattern 2:4 does not fit it")
+                raise self.refused(f"the {inputs} inputs of {name} are no multiple of {PERIOD}: pattern 2:4 does not fit it")
         if twice := [operator.name for operator in chosen if operator.sparse]:
-            raise InputError(f"{self.name}: {twice[0]} has the pattern 2:4 already")
+            raise self.refused(f"{twice[0]} has the pattern 2:4 already")
 
-    def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
+    def rewrite(self, graph: Graph, given: Given) -> Graph:
         chosen = linears(graph, self.operators)
         kept = Wider(graph, "sigma", given["density"])
 
@@ -121,7 +117,7 @@ class Sparsify(Technique):
 
         return graph.each(thinned)
 
-    def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
+    def statements(self, given: Given) -> tuple[str, ...]:
         if self.pattern == "2:4":
             stored = "two of every four weights with 2 bits of index each"
             how = "FLOPs are dense-equivalent, as the sparse peak counts them: half of them are done"

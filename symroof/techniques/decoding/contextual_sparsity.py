@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import cast
 
 from sympy import Expr, Rational
 
 from symroof import symbols
 from symroof.architectures.step import Step
-from symroof.errors import InputError
-from symroof.operators.block import Block
+from symroof.operators import Access, Block, BlockRole, Graph, Operator, Space, Storage, Tensor
 from symroof.operators.experts import union
-from symroof.operators.facts import BlockRole
-from symroof.operators.graph import Graph
 from symroof.operators.linear import linear
-from symroof.operators.operator import Operator
-from symroof.operators.tensor import Access, Space, Storage, Tensor
 from symroof.techniques.decoding.expected_distinct import layers, refuse_digits
-from symroof.techniques.technique import Example, Fact, Number, Technique, number, word
+from symroof.techniques.technique import Example, Fact, Given, Number, Technique, number, word
 
 NEURONS, HEADS = frozenset("f"), frozenset("kg")
 """The axes of what is left out: neurons of a dense MLP, and the KV heads with their query heads."""
@@ -81,24 +74,22 @@ class ContextualSparsity(Technique):
     def check(self, step: Step) -> None:
         heads = step.values.get(symbols.k)
         if HEADS in self.axes and heads == 1:
-            raise InputError(
-                f"{self.name}: where={self.where}: {step.model} has one KV head, and no share of it can be left out; where=mlp"
-            )
+            raise self.refused(f"where={self.where}: {step.model} has one KV head, and no share of it can be left out; where=mlp")
         tokens = step.values.get(symbols.b, symbols.b) * (1 if step.options.decode else step.values.get(symbols.s, symbols.s))
-        refuse_digits(self.name, cast(Expr, self.share), tokens)
+        refuse_digits(self.name, self.share, tokens)
 
-    def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
+    def rewrite(self, graph: Graph, given: Given) -> Graph:
         changed = graph
         if HEADS in self.axes:
             self.require(graph, Fact.ONE_CONTEXT)
         for axes in self.axes:
             if not any(_chooses(operator, axes) for block in layers(graph) for operator in block.operators):
                 what = "no dense MLP: its neurons are experts already" if axes == NEURONS else "no attention over KV heads"
-                raise InputError(f"{self.name}: where={self.where}: this model has {what}")
+                raise self.refused(f"where={self.where}: this model has {what}")
             changed = self._without(changed, axes, given)
         return changed
 
-    def _without(self, graph: Graph, axes: frozenset[str], given: Mapping[str, Expr]) -> Graph:
+    def _without(self, graph: Graph, axes: frozenset[str], given: Given) -> Graph:
         share = given["share"]
         shrinking = min(axes, key="fkg".index)
 
@@ -129,7 +120,7 @@ class ContextualSparsity(Technique):
 
         return graph.map(tensor=tensor_of, access=access_of, operator=operator_of, blocks=lambda block: block.role is BlockRole.LAYER)
 
-    def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
+    def statements(self, given: Given) -> tuple[str, ...]:
         what = {"mlp": "neurons of the MLP", "heads": "KV heads with their query heads", "both": "neurons and KV heads"}[self.where]
         cost = "predictors of rank rho are counted" if "predictor" in given else "the predictor is not counted"
         whole = "" if self.where == "mlp" else "; keys and values of new tokens are computed for all heads"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -10,14 +9,10 @@ from sympy import Add, Expr, Pow, S
 
 from symroof import symbols
 from symroof.architectures.step import Step
-from symroof.errors import InputError
-from symroof.operators.block import Block
+from symroof.operators import Access, Block, Graph, Operator, Storage
 from symroof.operators.experts import union
-from symroof.operators.graph import Graph
-from symroof.operators.operator import Operator
-from symroof.operators.tensor import Access, Storage
 from symroof.techniques.decoding.expected_distinct import layers, refuse_digits
-from symroof.techniques.technique import Example, Fact, Number, Technique, number, refuse_graph, word
+from symroof.techniques.technique import Example, Fact, Given, Number, Technique, number, refuse_graph, word
 
 
 @dataclass(frozen=True)
@@ -69,7 +64,7 @@ class EarlyExit(Technique):
         super().__post_init__()
         own, other = ("exit", "depth") if self.exits == "geometric" else ("depth", "exit")
         if getattr(self, other) is not None:
-            raise InputError(f"{self.name}: exits={self.exits} takes {own}, not {other}")
+            raise self.refused(f"exits={self.exits} takes {own}, not {other}")
         if getattr(self, own) is None:
             object.__setattr__(self, own, symbols.p_x if own == "exit" else symbols.lambda_x)
 
@@ -84,7 +79,7 @@ class EarlyExit(Technique):
             return super().on_step(step)
         total = self._single(step.graph).count
         if not total.is_integer:
-            raise InputError(f"{self.name}: exits=geometric needs the number of layers; it is {total} here")
+            raise self.refused(f"exits=geometric needs the number of layers; it is {total} here")
         defined = super().on_graph(step.symbolic)
         return replace(step, symbolic=replace(defined, definitions={**defined.definitions, symbols.L_x: self._run(defined, int(total))}))
 
@@ -98,15 +93,15 @@ class EarlyExit(Technique):
     def _single(self, graph: Graph) -> Block:
         found = layers(graph)
         if len(found) != 1:
-            raise InputError(f"{self.name}: exits=geometric needs layers of one kind; here are {len(found)} kinds: give a mean depth")
+            raise self.refused(f"exits=geometric needs layers of one kind; here are {len(found)} kinds: give a mean depth")
         return found[0]
 
     def _run(self, graph: Graph, total: int) -> Expr:
         """Layers that some sequence runs through: the expected number of layers with any, over the distribution."""
-        stay = 1 - (symbols.p_x if symbols.p_x in graph.free_symbols else cast(Expr, self.exit))
+        stay = 1 - (symbols.p_x if symbols.p_x in graph.free_symbols else self.exit)
         return 1 + Add(*(union(stay**behind, graph.pass_tokens) for behind in range(1, total)))
 
-    def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
+    def rewrite(self, graph: Graph, given: Given) -> Graph:
         blocks = tuple(self._shortened(block, given, graph) if block in layers(graph) else block for block in graph.blocks)
         shortened = replace(graph, blocks=blocks)
         if graph.routing is None or self.exits == "together":
@@ -114,26 +109,24 @@ class EarlyExit(Technique):
         share = self._share(self._single(graph) if self.exits == "geometric" else layers(graph)[0], given, graph)
         return shortened.with_routing(replace(graph.routing, reach=share))
 
-    def _runs(self, block: Block, given: Mapping[str, Expr], graph: Graph) -> Expr:
+    def _runs(self, block: Block, given: Given, graph: Graph) -> Expr:
         if self.exits == "geometric":
             return symbols.L_x
         return block.count * (given["depth"] if self.exits == "together" else union(given["depth"], graph.pass_tokens))
 
-    def _share(self, block: Block, given: Mapping[str, Expr], graph: Graph) -> Expr:
+    def _share(self, block: Block, given: Given, graph: Graph) -> Expr:
         """Of the tokens, those that are in a layer that runs, on average."""
         if self.exits == "geometric":
             leave = given["exit"]
             return (1 - (1 - leave) ** block.count) / leave / symbols.L_x
         return given["depth"] * block.count / self._runs(block, given, graph)
 
-    def _shortened(self, block: Block, given: Mapping[str, Expr], graph: Graph) -> Block:
+    def _shortened(self, block: Block, given: Given, graph: Graph) -> Block:
         copies = block.resident
         if self.exits == "together":
             return replace(block, count=self._runs(block, given, graph), copies=copies)
         if any(access.repeats.has(Pow) for operator in block.operators for access in operator.reads):
-            raise InputError(
-                f"{self.name}: cannot follow a technique that models weight reads per batch (contextual sparsity); use exits=together"
-            )
+            raise self.refused("cannot follow a technique that models weight reads per batch (contextual sparsity); use exits=together")
         share = self._share(block, given, graph)
 
         def fewer(operator: Operator) -> Operator:
@@ -147,7 +140,7 @@ class EarlyExit(Technique):
         operators = tuple(fewer(operator) for operator in block.operators)
         return replace(block, operators=operators, count=self._runs(block, given, graph), copies=copies)
 
-    def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
+    def statements(self, given: Given) -> tuple[str, ...]:
         how = {
             "together": "all sequences of a batch leave at one layer, behind lambda of them",
             "independent": "each token runs each layer with probability lambda, a layer's weights are read while any sequence runs it",

@@ -5,9 +5,7 @@ from __future__ import annotations
 from sympy import Expr, fraction
 
 from symroof.errors import InputError
-from symroof.operators.block import Block
-from symroof.operators.facts import BlockRole
-from symroof.operators.graph import Graph
+from symroof.operators import Block, BlockRole, Graph
 
 MOST_DIGITS = 1 << 17
 """Bits of an exact power beyond which it is refused: exact arithmetic on it would take minutes."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -12,12 +11,11 @@ from sympy import Expr, Integer, Rational, S, integer_nthroot
 from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.conventions import Convention, without
-from symroof.errors import InputError
+from symroof.operators import Graph
 from symroof.operators.experts import Routing
-from symroof.operators.graph import Graph
 from symroof.symbols import substitute
 from symroof.techniques.decoding.expected_distinct import refuse_digits
-from symroof.techniques.technique import Example, Fact, Number, Technique, number, refuse_graph
+from symroof.techniques.technique import Example, Fact, Given, Number, Technique, number, refuse_graph
 
 PARTS = 1 << 16
 """Routing probabilities are told in parts of this."""
@@ -71,11 +69,11 @@ class ExpertRouting(Technique):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        skew = cast(Expr, self.skew)
+        skew = self.skew
         if not isinstance(skew, Rational):
-            raise InputError(f"{self.name}: skew has to be a number: the sum over the experts has no closed form in it")
+            raise self.refused("skew has to be a number: the sum over the experts has no closed form in it")
         if skew > STEEPEST or skew.q > FINEST:
-            raise InputError(f"{self.name}: skew {skew}: expected at most {STEEPEST}, with a denominator of at most {FINEST}")
+            raise self.refused(f"skew {skew}: expected at most {STEEPEST}, with a denominator of at most {FINEST}")
 
     def check(self, step: Step) -> None:
         tokens = self._tokens(step.symbolic)
@@ -94,11 +92,11 @@ class ExpertRouting(Technique):
             return super().on_step(step)
         routed, experts = (step.values.get(symbol, symbol) for symbol in (symbols.K, symbols.E))
         if not (routed.is_number and experts.is_number):
-            raise InputError(f"{self.name}: skew {self.skew} needs the numbers of experts; here they are symbols")
+            raise self.refused(f"skew {self.skew} needs the numbers of experts; here they are symbols")
         wanted = Counter(shares(cast(Rational, self.skew), int(experts), int(routed)))
         return replace(step, symbolic=self._routed(step.symbolic, tuple((share, Integer(count)) for share, count in wanted.items())))
 
-    def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
+    def rewrite(self, graph: Graph, given: Given) -> Graph:
         del given
         return self.on_graph(graph)
 
@@ -111,10 +109,10 @@ class ExpertRouting(Technique):
     def _tokens(self, graph: Graph) -> Expr:
         """Tokens of the step that choose experts."""
         if graph.routing is None:
-            raise InputError(f"{self.name}: this model is dense: it has no experts to route tokens to")
+            raise self.refused("this model is dense: it has no experts to route tokens to")
         return graph.routing.tokens
 
-    def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
+    def statements(self, given: Given) -> tuple[str, ...]:
         del given
         how = "uniformly" if self.skew == 0 else f"by Zipf's law with exponent {self.skew}"
         return (

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import cast
 
-from sympy import Expr, Rational
+from sympy import Rational
 
 from symroof import symbols
-from symroof.architectures.step import Step
-from symroof.errors import InputError
-from symroof.operators.block import Block
+from symroof.operators import Access, Block, BlockRole, Graph, Operator, Role, Space
 from symroof.operators.elementwise import activation, add
-from symroof.operators.facts import BlockRole, Role
-from symroof.operators.graph import Graph
 from symroof.operators.linear import linear
-from symroof.operators.operator import Operator
-from symroof.operators.tensor import Access, Space
-from symroof.techniques.decoding.verification import expected, require_exact, require_verifiable, verified
-from symroof.techniques.technique import Example, Fact, Number, Technique, number
+from symroof.techniques.decoding.verification import EXACT, expected, require_verifiable, verified
+from symroof.techniques.technique import Example, Fact, Given, Number, Technique, number
 
 
 @dataclass(frozen=True)
@@ -59,6 +51,7 @@ class Medusa(Technique):
     survey = "4.2"
     source = "arXiv:2401.10774"
     phases = ("decode",)
+    exact = EXACT
     requires = frozenset({Fact.WHOLE_STEP, Fact.ONE_CONTEXT, Fact.WHOLE_CACHE, Fact.WHOLE_MATRICES})
     example = Example(part="total", over="batch", settings={"heads": 4, "nodes": 20, "acceptance": Rational(3, 5)}, inputs={"seq_len": 256})
 
@@ -68,24 +61,21 @@ class Medusa(Technique):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        heads, nodes = cast(Expr, self.heads), cast(Expr, self.nodes)
+        heads, nodes = self.heads, self.nodes
         if heads.is_number and nodes.is_number and nodes < heads:
-            raise InputError(f"{self.name}: nodes {nodes}: {heads} heads need a candidate each, so at least {heads} nodes")
+            raise self.refused(f"nodes {nodes}: {heads} heads need a candidate each, so at least {heads} nodes")
 
-    def check(self, step: Step) -> None:
-        require_exact(self.name, step)
-
-    def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
+    def rewrite(self, graph: Graph, given: Given) -> Graph:
         require_verifiable(self.name, graph)
         if not any(operator.role is Role.HEAD for operator, _ in graph):
-            raise InputError(f"{self.name}: this model has no LM head to add others to")
-        tokens = expected(given["acceptance"], cast(Expr, self.acceptance), given["heads"], cast(Expr, self.heads))
+            raise self.refused("this model has no LM head to add others to")
+        tokens = expected(given["acceptance"], self.acceptance, given["heads"], self.heads)
         after = verified(graph, given["nodes"] + 1, tree=True)
         head = next(operator for operator, _ in after if operator.role is Role.HEAD)
         block = Block("medusa", _head(head), given["heads"], role=BlockRole.GUESSES)
         return replace(after, blocks=(*after.blocks, block), tokens=tokens)
 
-    def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
+    def statements(self, given: Given) -> tuple[str, ...]:
         del given
         return (
             "medusa: one step on n_t + 1 tokens of every sequence verifies the tree, each of them looking at the whole context and "

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from sympy import Add, Expr, Rational
 
 from symroof import symbols
 from symroof.architectures.step import Step
-from symroof.errors import InputError
-from symroof.operators.graph import Graph
+from symroof.operators import Graph
 from symroof.techniques.decoding.expected_distinct import layers
-from symroof.techniques.technique import Example, Fact, Number, Technique, number
+from symroof.techniques.technique import Example, Fact, Given, Number, Technique, number
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,7 @@ class SkipLayers(Technique):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.depth is not None and self.layers is not None:
-            raise InputError(f"{self.name}: give depth or layers, not both")
+            raise self.refused("give depth or layers, not both")
         if self.depth is None and self.layers is None:
             object.__setattr__(self, "depth", symbols.lambda_x)
 
@@ -64,14 +62,14 @@ class SkipLayers(Technique):
         if not total.is_number:
             return
         if isinstance(self.layers, Expr) and self.layers.is_number and self.layers >= total:
-            raise InputError(f"{self.name}: layers {self.layers}: {step.model} has {total}, and one has to stay")
+            raise self.refused(f"layers {self.layers}: {step.model} has {total}, and one has to stay")
         if isinstance(self.depth, Expr) and self.depth.is_number and not (self.depth * total).is_integer:
             near = max(1, round(self.depth * total))
-            raise InputError(f"{self.name}: depth {self.depth} of {total} layers is {self.depth * total} layers; {near}/{total} is {near}")
+            raise self.refused(f"depth {self.depth} of {total} layers is {self.depth * total} layers; {near}/{total} is {near}")
 
-    def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
+    def rewrite(self, graph: Graph, given: Given) -> Graph:
         if symbols.L_x in graph.definitions:
-            raise InputError(f"{self.name}: tokens leave these layers early already, by how many there are; leave layers out first")
+            raise self.refused("tokens leave these layers early already, by how many there are; leave layers out first")
         chosen = layers(graph)
         total = Add(*(block.resident for block in chosen))
         share = given["depth"] if "depth" in given else 1 - given["layers"] / total
@@ -83,6 +81,6 @@ class SkipLayers(Technique):
         )
         return replace(graph, blocks=blocks)
 
-    def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
+    def statements(self, given: Given) -> tuple[str, ...]:
         told = "lambda of the layers are kept" if "depth" in given else "n_x layers are left out, of every kind the same share"
         return (f"skip-layers: {told}, with their weights and cache; embedding and LM head stay",)

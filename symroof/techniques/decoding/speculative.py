@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import cast
 
 from sympy import Expr, Integer, Rational, Symbol
 
 from symroof import symbols
 from symroof.architectures.model import Model, load_model
 from symroof.architectures.step import Step
-from symroof.errors import InputError
-from symroof.operators.block import Block
-from symroof.operators.graph import Graph
+from symroof.operators import Block, Graph
 from symroof.symbols import substitute
-from symroof.techniques.decoding.verification import drafted, expected, require_exact, require_verifiable, verified
-from symroof.techniques.technique import Example, Fact, Number, Technique, number, refuse_graph, word
+from symroof.techniques.decoding.verification import EXACT, drafted, expected, require_verifiable, verified
+from symroof.techniques.technique import Example, Fact, Given, Number, Technique, number, refuse_graph, word
 
 DRAFT = "draft."
 
@@ -59,6 +56,7 @@ class Speculative(Technique):
     survey = "4.2"
     source = "arXiv:2211.17192"
     phases = ("decode",)
+    exact = EXACT
     requires = frozenset({Fact.WHOLE_STEP, Fact.ONE_CONTEXT, Fact.WHOLE_CACHE})
     removes = frozenset({Fact.OWN_STEP})
     example = Example(
@@ -76,16 +74,13 @@ class Speculative(Technique):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.draft and self.draft_cost is not None:
-            raise InputError(f"{self.name}: give draft or draft_cost, not both")
+            raise self.refused("give draft or draft_cost, not both")
         if not self.draft and self.draft_cost is None:
             object.__setattr__(self, "draft_cost", symbols.kappa_d)
 
     @property
     def removed(self) -> frozenset[Fact]:
         return frozenset() if self.draft or self.draft_cost == 0 else self.removes
-
-    def check(self, step: Step) -> None:
-        require_exact(self.name, step)
 
     def prefills(self, prompt: Step) -> tuple[Step, ...]:
         return (load_model(self.draft).step(replace(prompt.options, mla="auto")),) if self.draft else ()
@@ -98,17 +93,16 @@ class Speculative(Technique):
     def on_step(self, step: Step) -> Step:
         if not self.draft:
             return super().on_step(step)
-        self.check(step)
         drafts, definitions = self._drafting(step)
         changed = super().on_graph(step.symbolic)
         return replace(
             step, symbolic=replace(changed, blocks=(*drafts, *changed.blocks), definitions={**changed.definitions, **definitions})
         )
 
-    def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
+    def rewrite(self, graph: Graph, given: Given) -> Graph:
         require_verifiable(self.name, graph)
         length = given["length"]
-        tokens = expected(given["acceptance"], cast(Expr, self.acceptance), length, cast(Expr, self.length))
+        tokens = expected(given["acceptance"], self.acceptance, length, self.length)
         after = replace(verified(graph, length + 1), tokens=tokens)
         cost = given.get("draft_cost", Integer(0))
         if cost == 0:
@@ -133,14 +127,12 @@ class Speculative(Technique):
     def _same_vocabulary(self, model: Model, step: Step) -> None:
         sizes = [values.get(symbols.v) for values in (model.dimensions, step.values)]
         if sizes[0] is None:
-            raise InputError(f"{self.name}: draft {self.draft} generates no tokens")
+            raise self.refused(f"draft {self.draft} generates no tokens")
         if sizes[1] is not None and sizes[0] != sizes[1]:
             own, wanted = sizes
-            raise InputError(
-                f"{self.name}: draft {self.draft} has a vocabulary of {own} tokens, {step.model} one of {wanted}: they must be the same"
-            )
+            raise self.refused(f"draft {self.draft} has a vocabulary of {own} tokens, {step.model} one of {wanted}: they must be the same")
 
-    def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
+    def statements(self, given: Given) -> tuple[str, ...]:
         cost = f"by {self.draft}" if self.draft else "each at kappa_d of a decode step; the draft's memory is not counted"
         return (
             f"speculative: gamma tokens are drafted {cost}; one step on gamma + 1 tokens of every sequence verifies them; "

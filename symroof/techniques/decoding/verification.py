@@ -6,13 +6,11 @@ from dataclasses import replace
 
 from sympy import Add, Expr, Integer
 
-from symroof.architectures.step import Step
 from symroof.errors import InputError
-from symroof.operators.block import Block
-from symroof.operators.facts import BlockRole, Role
-from symroof.operators.graph import Graph
-from symroof.operators.operator import Operator
-from symroof.operators.tensor import Space
+from symroof.operators import Block, BlockRole, Graph, Operator, Role, Space
+
+EXACT = " needs accounting exact; accounting {} knows one query token per decode step"
+"""Why what verifies several tokens is of one accounting alone."""
 
 
 def verified(graph: Graph, queries: Expr, *, tree: bool = False) -> Graph:
@@ -72,12 +70,6 @@ def require_verifiable(name: str, graph: Graph) -> None:
             raise InputError(
                 f"{name}: {operator.name} keeps a state of all tokens so far, which cannot be taken back when a guess is rejected"
             )
-
-
-def require_exact(name: str, step: Step) -> None:
-    """Raise where the step is not counted exactly: another tool's decode step has one query token by its nature."""
-    if step.options.accounting != "exact":
-        raise InputError(f"{name} needs accounting exact; accounting {step.options.accounting} knows one query token per decode step")
 
 
 def drafted(block: Block, prefix: str) -> Block:

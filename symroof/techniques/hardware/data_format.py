@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from sympy import Expr, Integer
+from sympy import Integer
 
 from symroof import symbols
 from symroof.hardware.machine import EVERY, Machine
-from symroof.operators.block import Block
-from symroof.operators.facts import CONTRACTIONS, Resource
-from symroof.operators.graph import Graph
-from symroof.operators.operator import Operator
-from symroof.operators.tensor import Storage, Tensor
+from symroof.operators import CONTRACTIONS, Block, Graph, Operator, Storage, Tensor
+from symroof.operators.facts import Resource
 from symroof.techniques.compression.selectors import linears, weights_of
-from symroof.techniques.technique import Example, Fact, Number, Technique, number, word
+from symroof.techniques.technique import Example, Fact, Given, Number, Technique, number, word
 
 
 @dataclass(frozen=True)
@@ -60,7 +56,7 @@ class DataFormat(Technique):
         if self.group is None:
             object.__setattr__(self, "scale", Integer(0))
 
-    def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
+    def rewrite(self, graph: Graph, given: Given) -> Graph:
         beside = given["scale"] / given["group"] if "group" in given else Integer(0)
         weights = weights_of(linears(graph))
         places = {Storage.ACTIVATION, Storage.KV_CACHE} if self.operands == "all" else {Storage.ACTIVATION}
@@ -78,7 +74,7 @@ class DataFormat(Technique):
             operator=placed,
         )
 
-    def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
+    def statements(self, given: Given) -> tuple[str, ...]:
         stored = " + q_s/G" if "group" in given else ", scales not counted"
         what = "weights, activations and KV cache" if self.operands == "all" else "weights and activations"
         stay = "embedding, routers and LM head (a draft's and Medusa's too) stay"

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import cast
 
-from sympy import Add, Expr, Integer, ceiling
+from sympy import Add, Integer, ceiling
 
 from symroof import symbols
 from symroof.architectures.step import Step
-from symroof.errors import EinsumError, InputError, nearest, quote
+from symroof.errors import EinsumError, nearest, quote
 from symroof.hardware.loader import load_hardware
 from symroof.hardware.machine import Machine
-from symroof.operators.facts import CONTRACTIONS, Role
-from symroof.operators.graph import Graph
-from symroof.operators.operator import Operator
-from symroof.operators.tensor import Storage
+from symroof.operators import CONTRACTIONS, Graph, Operator, Role, Storage
 from symroof.techniques.system.token_axes import attends
-from symroof.techniques.technique import Example, Number, Technique, number, word
+from symroof.techniques.technique import Example, Given, Number, Technique, number, word
 
 ATTENTION = "attention"
 
@@ -73,21 +68,21 @@ class Pim(Technique):
         own = {access.tensor for operator in moved for access in operator.reads}
         resident = {**graph.resident(Storage.WEIGHT), **graph.resident(Storage.KV_CACHE)}
         needed = Add(*(count * tensor.byte_count for tensor, count in resident.items() if tensor in own))
-        units = Integer(1) if self.units is None else cast(Expr, self.units)
+        units = Integer(1) if self.units is None else self.units
         if device.capacity_figure is None or not (needed.is_number and units.is_number):
             return
         room = device.capacity_figure.value
         if needed > units * room:
-            raise InputError(
-                f"{self.name}: weights and cache of the operators take {needed} bytes, and {units} x {device.title} hold {units * room}; "
+            raise self.refused(
+                f"weights and cache of the operators take {needed} bytes, and {units} x {device.title} hold {units * room}; "
                 f"expected units={ceiling(needed / room)} or more"
             )
 
-    def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
+    def rewrite(self, graph: Graph, given: Given) -> Graph:
         moved, unit = self._moved(graph), self._unit(given)
         return graph.each(lambda operator, _: replace(operator, unit=unit, occupancy=Integer(1)) if operator in moved else operator)
 
-    def _unit(self, given: Mapping[str, Expr]) -> Machine:
+    def _unit(self, given: Given) -> Machine:
         return load_hardware(self.unit).machine.scaled(given.get("units", Integer(1)), given.get("peak"), given.get("bandwidth"))
 
     def _moved(self, graph: Graph) -> tuple[Operator, ...]:
@@ -96,14 +91,14 @@ class Pim(Technique):
             contractions = {operator for operator, _ in graph if operator.kind in CONTRACTIONS and attends(operator)}
             moved = tuple(operator for operator, _ in graph if operator in contractions or operator.role is Role.MERGE)
             if not moved:
-                raise InputError(f"{self.name}: this model has no attention; name the operators to be moved, as operators=up_proj")
+                raise self.refused("this model has no attention; name the operators to be moved, as operators=up_proj")
             return moved
         for name in self.operators.split("+"):
             if not any(name in operator.answers_to for operator, _ in graph):
-                raise InputError(f"{self.name}: operators {quote(name)}: {nearest(name, [operator.name for operator, _ in graph])}")
+                raise self.refused(f"operators {quote(name)}: {nearest(name, [operator.name for operator, _ in graph])}")
         return tuple(operator for operator, _ in graph if operator.answers_to & {*self.operators.split("+")})
 
-    def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
+    def statements(self, given: Given) -> tuple[str, ...]:
         title, count = load_hardware(self.unit).title, given.get("units", 1)
         what = "attention's contractions" if self.operators == ATTENTION else self.operators
         return (

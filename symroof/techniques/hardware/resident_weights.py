@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import cast
 
 from sympy import Expr, ceiling
 
 from symroof import symbols
 from symroof.architectures.step import Step
-from symroof.errors import InputError
-from symroof.operators.graph import Graph
-from symroof.operators.tensor import Level, Storage
-from symroof.techniques.technique import Example, Number, Technique, number
+from symroof.operators import Graph, Level, Storage
+from symroof.techniques.technique import Example, Given, Number, Technique, number
 
 
 @dataclass(frozen=True)
@@ -51,10 +47,10 @@ class ResidentWeights(Technique):
     def check(self, step: Step) -> None:
         if self.capacity is None:
             return
-        needed, chips = self.chips_for(step), cast(Expr, self.chips)
+        needed, chips = self.chips_for(step), self.chips
         if needed.is_number and chips.is_number and chips < needed:
-            raise InputError(
-                f"{self.name}: weights take {step.graph.weight_memory()} bytes, and {chips} x {self.capacity} on chip hold "
+            raise self.refused(
+                f"weights take {step.graph.weight_memory()} bytes, and {chips} x {self.capacity} on chip hold "
                 f"{chips * self.capacity}; expected chips={needed} or more"
             )
 
@@ -69,10 +65,10 @@ class ResidentWeights(Technique):
         capacity = symbols.M_c if self.capacity is None else self.capacity
         return ceiling(step.graph.weight_memory() / capacity)
 
-    def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
+    def rewrite(self, graph: Graph, given: Given) -> Graph:
         return graph.map(tensor=lambda tensor: replace(tensor, level=Level.CHIP) if tensor.storage is Storage.WEIGHT else tensor)
 
-    def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
+    def statements(self, given: Given) -> tuple[str, ...]:
         return (
             "resident-weights: weights cross on-chip memory at BW_c, one chip at a time; what passes from chip to chip is not counted, "
             "cache and activations stay in memory",

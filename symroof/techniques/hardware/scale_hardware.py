@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from sympy import Expr
-
 from symroof import symbols
-from symroof.errors import InputError
-from symroof.operators.graph import Graph
-from symroof.operators.tensor import Level
-from symroof.techniques.technique import Example, Number, Technique, number
+from symroof.operators import Graph, Level
+from symroof.techniques.technique import Example, Given, Number, Technique, number
 
 
 @dataclass(frozen=True)
@@ -49,9 +44,9 @@ class ScaleHardware(Technique):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.peak is None and self.bandwidth is None and self.buffer is None:
-            raise InputError(f"{self.name}: give a factor on peak, bandwidth or buffer, as bandwidth=3")
+            raise self.refused("give a factor on peak, bandwidth or buffer, as bandwidth=3")
 
-    def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
+    def rewrite(self, graph: Graph, given: Given) -> Graph:
         ceilings = graph.ceilings
         if "bandwidth" in given:
             levels = {**ceilings.levels, Level.MEMORY: ceilings.factor(Level.MEMORY) * given["bandwidth"]}
@@ -62,7 +57,7 @@ class ScaleHardware(Technique):
             graph = graph.replaced({symbols.M: given["buffer"] * symbols.M})
         return replace(graph, ceilings=ceilings)
 
-    def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
+    def statements(self, given: Given) -> tuple[str, ...]:
         factors = {"peak": "peaks", "bandwidth": "memory bandwidth", "buffer": "buffer"}
         scaled = ", ".join(f"{given[name]} times the {what}" for name, what in factors.items() if name in given)
         return (f"scale-hardware: {scaled}, of an added unit too; capacity, links and power stay",)

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import cast
 
 from sympy import Expr, Integer, ceiling
 
 from symroof import symbols
 from symroof.architectures.step import Step
-from symroof.errors import InputError
+from symroof.operators import Access, Block, Graph, Kind, Operator, Space, Storage, Tensor
 from symroof.operators.attention import cache_passes
-from symroof.operators.block import Block
-from symroof.operators.facts import Kind
-from symroof.operators.graph import Graph
-from symroof.operators.operator import Operator
-from symroof.operators.tensor import Access, Space, Storage, Tensor
-from symroof.techniques.system.token_axes import attends, refuse_windows, require_phase
-from symroof.techniques.technique import Example, Fact, Number, Technique, number
+from symroof.techniques.system.token_axes import EXACT, attends, refuse_windows
+from symroof.techniques.technique import Example, Fact, Given, Number, Technique, number
 
 ROWS = ("s", "u", "s_c")
 
@@ -52,6 +45,7 @@ class ChunkedPrefill(Technique):
     survey = "5.3"
     source = "arXiv:2308.16369"
     phases = ("prefill",)
+    exact = EXACT
     requires = frozenset({Fact.WHOLE_PROMPT, Fact.WHOLE_CACHE, Fact.ONE_LENGTH})
     removes = frozenset({Fact.ONE_CONTEXT, Fact.NO_CHUNK})
     example = Example(phase="prefill", part="up_proj", over="chunk", inputs={"seq_len": 2048}, at=512)
@@ -59,20 +53,19 @@ class ChunkedPrefill(Technique):
     chunk: Number = number(symbols.s_k)
 
     def check(self, step: Step) -> None:
-        require_phase(self.name, step, "prefill")
-        length, chunk = step.values.get(symbols.s), cast(Expr, self.chunk)
+        length, chunk = step.values.get(symbols.s), self.chunk
         if length is None or not chunk.is_number:
             return
         if chunk > length:
-            raise InputError(f"{self.name}: a chunk of {chunk} tokens is longer than the prompt of {length}")
+            raise self.refused(f"a chunk of {chunk} tokens is longer than the prompt of {length}")
         if length % chunk:
-            raise InputError(f"{self.name}: a prompt of {length} tokens does not divide into chunks of {chunk}; expected a divisor")
+            raise self.refused(f"a prompt of {length} tokens does not divide into chunks of {chunk}; expected a divisor")
 
-    def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
+    def rewrite(self, graph: Graph, given: Given) -> Graph:
         refuse_windows(self.name, graph)
         shared = any(Fact.OWN_CONTEXT in technique.removed for technique in graph.applied)  # a prefix that every token sees
         if not shared and not all(operator.space.causal for operator, _ in graph):
-            raise InputError(f"{self.name}: without a causal mask a chunk would have to look at chunks after it")
+            raise self.refused("without a causal mask a chunk would have to look at chunks after it")
         chunk = given["chunk"]
 
         def of_chunk(tensor: Tensor) -> Tensor:
@@ -107,7 +100,7 @@ class ChunkedPrefill(Technique):
         cut = graph.map(tensor=of_chunk, access=of_all, operator=expanded)
         return cut.with_pass_tokens(graph.pass_tokens * chunk / queries)
 
-    def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
+    def statements(self, given: Given) -> tuple[str, ...]:
         return (
             "chunked-prefill: s / s_k chunks, each an operator's part under one roof with the others: exact for linear operators, for "
             "attention a lower bound of its time",

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-
-from sympy import Expr
 
 from symroof import symbols
 from symroof.architectures.step import Step
-from symroof.operators.graph import Graph
+from symroof.operators import Graph
 from symroof.techniques.system.parallelism import Parallel, axis_sizes
-from symroof.techniques.technique import Example, Fact
+from symroof.techniques.technique import Example, Fact, Given
 
 
 @dataclass(frozen=True)
@@ -49,7 +46,7 @@ class DataParallel(Parallel):
     removes = frozenset({Fact.WHOLE_BATCH})
     example = Example(part="total", settings={"degree": 8}, inputs={"batch": 64})
 
-    def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
+    def rewrite(self, graph: Graph, given: Given) -> Graph:
         return graph.replaced({letter: letter / given["degree"] for letter in (symbols.b, symbols.b_p)})
 
     def check(self, step: Step) -> None:
@@ -57,5 +54,5 @@ class DataParallel(Parallel):
         sequences = axis_sizes(step)["b"] if prompts is None else step.values.get(symbols.b, symbols.b)
         self.even({"sequences": sequences} | ({"prompts": prompts} if prompts is not None else {}))
 
-    def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
+    def statements(self, given: Given) -> tuple[str, ...]:
         return (f"data-parallel: one of {given['degree']} replicas with its share of the b sequences; weights in full on each, no link",)

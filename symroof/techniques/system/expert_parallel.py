@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from sympy import Expr
 
 from symroof import symbols
 from symroof.architectures.step import Step
-from symroof.operators.block import Block
+from symroof.errors import quote
+from symroof.operators import Block, Graph, Operator, Storage, Tensor
 from symroof.operators.collective import all_to_all
-from symroof.operators.graph import Graph
-from symroof.operators.operator import Operator
 from symroof.operators.select import routed
-from symroof.operators.tensor import Storage, Tensor
-from symroof.techniques.system.parallelism import Linked, axis_sizes, counted_per_device, divided, refused
-from symroof.techniques.technique import Example, Fact
+from symroof.techniques.system.parallelism import Linked, axis_sizes, counted_per_device, divided
+from symroof.techniques.technique import Example, Fact, Given
 
 
 @dataclass(frozen=True)
@@ -58,11 +55,11 @@ class ExpertParallel(Linked):
     removes = frozenset({Fact.WHOLE_BATCH})
     example = Example(model="mixtral-8x7b-v0.1", part="total", settings={"degree": 8}, inputs={"batch": 64})
 
-    def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
+    def rewrite(self, graph: Graph, given: Given) -> Graph:
         n, latency = given["degree"], given["latency"]
         experts = {access.tensor for operator, _ in graph for access in operator.reads if routed(access)}
         if not experts:
-            raise refused(self, "there are no routed experts here; it takes a mixture of experts")
+            raise self.refused("there are no routed experts here; it takes a mixture of experts")
         sequences, share = divided(("b",), n), divided(("b", "E", "X"), n)
 
         def spread(tensor: Tensor) -> Tensor:
@@ -81,7 +78,7 @@ class ExpertParallel(Linked):
         inputs = [access for access in first.reads if access.tensor.storage is Storage.ACTIVATION]
         rows, result = inputs[0], last.written
         if len(inputs) > 1 or "K" not in rows.touched or "K" not in last.result.axes:
-            raise refused(self, "give it before the fusion, which would go across an all-to-all:", first.name)
+            raise self.refused(f"give it before the fusion, which would go across an all-to-all: {quote(first.name)}")
         taken = replace(rows.tensor, name=f"{first.name}.all_to_all", axes=rows.touched)
         given = replace(result, tensor=replace(result.tensor, name=f"{last.name}.partial"))
         made: list[Operator] = []
@@ -103,7 +100,7 @@ class ExpertParallel(Linked):
             self.even({"experts": sizes["E"]})
             self.even({"sequences": sizes["b"]})
 
-    def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
+    def statements(self, given: Given) -> tuple[str, ...]:
         n = given["degree"]
         return (
             f"expert-parallel: one of {n} devices, with E/{n} experts, the rest of the model and its share of the b sequences; "

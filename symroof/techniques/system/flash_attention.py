@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from sympy import Expr, Max, floor
@@ -10,14 +9,11 @@ from sympy import Expr, Max, floor
 from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.errors import InputError
+from symroof.operators import ATTENTION_STEPS, Block, Graph, Operator, Role
 from symroof.operators.attention import as_flash_attention, block_rows, block_shape
-from symroof.operators.block import Block
-from symroof.operators.facts import ATTENTION_STEPS, Role
 from symroof.operators.fusion import fused, replace_group
-from symroof.operators.graph import Graph
-from symroof.operators.operator import Operator
 from symroof.symbols import substitute
-from symroof.techniques.technique import Example, Fact, Number, Technique, number
+from symroof.techniques.technique import Example, Fact, Given, Number, Technique, number
 
 
 @dataclass(frozen=True)
@@ -66,6 +62,7 @@ class FlashAttention(Technique):
     summary = "attention as one operator, scores on chip"
     survey = "5.1"
     source = "arXiv:2205.14135"
+    exact = " rewrites accounting 'exact'; {!r} counts fused attention its own way: ask for it with the option flash_attention"
     requires = frozenset({Fact.ONE_CONTEXT, Fact.WHOLE_PROMPT})
     example = Example(phase="prefill", part="attention")
 
@@ -75,23 +72,17 @@ class FlashAttention(Technique):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.keys is not None and self.rows is None:
-            raise InputError(f"{self.name}: keys without rows; give both sides of a tile, as rows=128,keys=64")
+            raise self.refused("keys without rows; give both sides of a tile, as rows=128,keys=64")
 
     def check(self, step: Step) -> None:
-        if step.options.accounting != "exact":
-            raise InputError(
-                f"{self.name} rewrites accounting 'exact'; {step.options.accounting!r} counts fused attention its own way: "
-                "ask for it with the option flash_attention"
-            )
         for _, members in attention_of(step.symbolic, self.name):
             group = substitute(block_shape(members[0])[1], step.values)
             if isinstance(self.rows, Expr) and self.rows.is_number and group.is_number and self.rows < group:
-                raise InputError(
-                    f"{self.name}: rows {self.rows}: a position has {group} query rows, one for every query head of a group; expected at "
-                    f"least {group}"
+                raise self.refused(
+                    f"rows {self.rows}: a position has {group} query rows, one for every query head of a group; expected at least {group}"
                 )
 
-    def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
+    def rewrite(self, graph: Graph, given: Given) -> Graph:
         found = attention_of(graph, self.name)
         blocks: dict[Block, Block] = {}
         definitions = dict(graph.definitions)
@@ -104,7 +95,7 @@ class FlashAttention(Technique):
                 definitions[symbols.R] = positions(components, group, given.get("rows"))
         return replace(graph, blocks=tuple(blocks.get(block, block) for block in graph.blocks), definitions=definitions)
 
-    def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
+    def statements(self, given: Given) -> tuple[str, ...]:
         tile = "Algorithm 1's from the on-chip buffer" if self.rows is None else f"of B_r = {self.rows} query rows"
         across = "" if self.keys is None else f" and B_c = {self.keys} keys"
         return (

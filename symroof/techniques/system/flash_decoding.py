@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from sympy import Expr, Integer, Min, Mul, Symbol
@@ -10,13 +9,9 @@ from sympy import Expr, Integer, Min, Mul, Symbol
 from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.errors import InputError
-from symroof.operators.block import Block
-from symroof.operators.facts import ATTENTION_ROLES, Kind, Role
-from symroof.operators.graph import Graph
-from symroof.operators.operator import Operator, Work
-from symroof.operators.tensor import Access, Storage, Tensor
+from symroof.operators import ATTENTION_ROLES, Access, Block, Graph, Kind, Operator, Role, Storage, Tensor, Work
 from symroof.techniques.system.flash_attention import FlashAttention
-from symroof.techniques.technique import Example, Fact, Number, Technique, number
+from symroof.techniques.technique import Example, Fact, Given, Number, Technique, number
 
 COMBINE_FLOPS, SHARE_FLOPS = 2, 5
 """Per component of a partial output: scale, add. Per partial row: maximum, subtract, exponential, scale and add its sum."""
@@ -97,7 +92,7 @@ class FlashDecoding(Technique):
     def check(self, step: Step) -> None:
         context = step.values.get(symbols.t)
         if context is not None and isinstance(self.splits, Expr) and self.splits.is_number and self.splits > context:
-            raise InputError(f"{self.name}: splits {self.splits}: the context has {context} tokens; expected at most {context}")
+            raise self.refused(f"splits {self.splits}: the context has {context} tokens; expected at most {context}")
 
     def parameters(self, graph: Graph) -> tuple[dict[str, Expr], dict[Symbol, Expr]]:
         given, defined = super().parameters(graph)
@@ -106,14 +101,14 @@ class FlashDecoding(Technique):
             given["splits"] = Integer(1)
         return given, defined
 
-    def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
+    def rewrite(self, graph: Graph, given: Given) -> Graph:
         roles = {operator.role for operator, _ in graph}
         if not roles & ATTENTION_ROLES:
-            raise InputError(f"{self.name}: this step has no attention")
+            raise self.refused("this step has no attention")
         if Role.ATTENTION not in roles:
             graph = FlashAttention().on_graph(graph)
         if Role.MERGE in roles:
-            raise InputError(f"{self.name}: attention is split already")
+            raise self.refused("attention is split already")
         definitions = dict(graph.definitions)
 
         def split(operator: Operator, block: Block) -> Operator | tuple[Operator, ...]:
@@ -128,7 +123,7 @@ class FlashDecoding(Technique):
 
         return replace(graph.each(split), definitions=definitions)
 
-    def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
+    def statements(self, given: Given) -> tuple[str, ...]:
         busy = (
             "every operator fills the device"
             if self.processors is None

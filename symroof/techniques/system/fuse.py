@@ -5,18 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from sympy import Expr
-
 from symroof.errors import InputError, nearest, quote
-from symroof.operators.block import Block
-from symroof.operators.facts import ATTENTION_STEPS, CONTRACTIONS, BlockRole, Kind, Role
+from symroof.operators import ATTENTION_STEPS, CONTRACTIONS, Block, BlockRole, Graph, Kind, Operator, Role, Tensor
 from symroof.operators.fusion import apart, between, fused, group_of, replace_group
-from symroof.operators.graph import Graph
-from symroof.operators.operator import Operator
-from symroof.operators.tensor import Tensor
 from symroof.techniques.system.flash_attention import FlashAttention
 from symroof.techniques.system.flash_decoding import FlashDecoding
-from symroof.techniques.technique import Example, Fact, Technique, word
+from symroof.techniques.technique import Example, Fact, Given, Technique, word
 
 PRESETS = ("none", "engine", "flash-attention", "flash-decoding")
 
@@ -74,15 +68,15 @@ class Fuse(Technique):
     def __post_init__(self) -> None:
         super().__post_init__()
         if bool(self.operators) == bool(self.preset):
-            raise InputError(f"{self.name}: give either operators, as operators=qk_matmul+softmax+sv_matmul, or preset={'|'.join(PRESETS)}")
+            raise self.refused(f"give either operators, as operators=qk_matmul+softmax+sv_matmul, or preset={'|'.join(PRESETS)}")
         if self.preset and self.preset not in PRESETS:
-            raise InputError(f"{self.name}: preset {quote(self.preset)}: {nearest(self.preset, PRESETS)}")
+            raise self.refused(f"preset {quote(self.preset)}: {nearest(self.preset, PRESETS)}")
 
-    def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
+    def rewrite(self, graph: Graph, given: Given) -> Graph:
         if self.operators:
             names = self.operators.split("+")
             if len(set(names)) < 2:
-                raise InputError(f"{self.name}: operators {quote(self.operators)}: expected two or more, joined by +")
+                raise self.refused(f"operators {quote(self.operators)}: expected two or more, joined by +")
             block, members = group_of(graph, names)
             return together(graph, block, members)
         if self.preset == "flash-decoding":
@@ -95,7 +89,7 @@ class Fuse(Technique):
                 graph = together(graph, graph.blocks[place], group)
         return graph
 
-    def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
+    def statements(self, given: Given) -> tuple[str, ...]:
         if self.operators:
             return (f"fuse: {self.operators} as one operator; what they hand to one another stays on chip, however large it is",)
         also = ""

@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import cast
 
 from sympy import Expr, Integer
 
 from symroof import symbols
 from symroof.architectures.step import Step
-from symroof.errors import InputError
+from symroof.operators import Access, Block, Graph, Kind, Operator, Space, Tensor
 from symroof.operators.attention import cache_passes
-from symroof.operators.block import Block
-from symroof.operators.facts import Kind
-from symroof.operators.graph import Graph
-from symroof.operators.operator import Operator
 from symroof.operators.state_space import convolved
-from symroof.operators.tensor import Access, Space, Tensor
-from symroof.techniques.system.token_axes import attends, paired, refuse_windows, require_phase, rows_of
-from symroof.techniques.technique import Example, Fact, Number, Technique, number, word
+from symroof.techniques.system.token_axes import EXACT, attends, paired, refuse_windows, rows_of
+from symroof.techniques.technique import Example, Fact, Given, Number, Technique, number, word
 
 PER_TOKEN = ("t", "u", "s_c")
 """Axes whose size differs between the two parts: context, rows of the LM head, outputs of a convolution."""
@@ -62,6 +55,7 @@ class MixedBatch(Technique):
     survey = "5.3"
     source = "arXiv:2308.16369"
     phases = ("decode",)
+    exact = EXACT
     requires = frozenset({Fact.WHOLE_BATCH, Fact.WHOLE_STEP, Fact.OWN_CONTEXT, Fact.ONE_PART, Fact.WHOLE_CACHE})
     removes = frozenset({Fact.ONE_CONTEXT, Fact.NO_CHUNK})
     once = True
@@ -79,12 +73,11 @@ class MixedBatch(Technique):
     together: str = word("yes", ("yes", "no"))
 
     def check(self, step: Step) -> None:
-        require_phase(self.name, step, "decode")
-        prompt, chunk = cast(Expr | None, self.prompt), cast(Expr, self.chunk)
+        prompt, chunk = self.prompt, self.chunk
         if prompt is not None and prompt.is_number and chunk.is_number and prompt < chunk:
-            raise InputError(f"{self.name}: prompt {prompt} is shorter than its chunk of {chunk} tokens; give a prompt of {chunk} or more")
+            raise self.refused(f"prompt {prompt} is shorter than its chunk of {chunk} tokens; give a prompt of {chunk} or more")
 
-    def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
+    def rewrite(self, graph: Graph, given: Given) -> Graph:
         refuse_windows(self.name, graph)
         space = graph.blocks[0].operators[0].space
         carried = given["prompts"] * given["chunk"]
@@ -100,7 +93,7 @@ class MixedBatch(Technique):
         of_chunk = iter([operator for operator, _ in behind])
         return graph.each(lambda operator, _: parts.one_behind_the_other(operator, next(of_chunk)))
 
-    def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
+    def statements(self, given: Given) -> tuple[str, ...]:
         if self.together == "no":
             return ("mixed-batch: the chunk is a step of its own behind the decode step, and reads the weights again",)
         rows = {"last": "the last token of each chunk", "all": "every token of a chunk", "none": "no token of a chunk"}[self.logits]
@@ -119,7 +112,7 @@ class _Parts:
     experts : experts that the chunk touches, where it reads their weights for itself.
     """
 
-    def __init__(self, given: Mapping[str, Expr], logits: str, experts: Expr | None = None) -> None:
+    def __init__(self, given: Given, logits: str, experts: Expr | None = None) -> None:
         self.prompts, self.chunk = given["prompts"], given["chunk"]
         rows = {"last": Integer(1), "all": self.chunk, "none": Integer(0)}[logits]
         self.sizes = {

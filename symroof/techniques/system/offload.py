@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from sympy import Expr, Integer
 
 from symroof import symbols
-from symroof.errors import InputError
 from symroof.hardware.loader import load_hardware
 from symroof.hardware.machine import Machine
-from symroof.operators.block import Block
-from symroof.operators.facts import ATTENTION_ROLES, CONTRACTIONS, BlockRole, Kind, Parameter, Role
-from symroof.operators.graph import Graph
-from symroof.operators.operator import Operator
-from symroof.operators.tensor import Access, Axes, Level, Storage, Tensor
-from symroof.techniques.technique import Example, Number, Technique, number, word
+from symroof.operators import (
+    ATTENTION_ROLES,
+    CONTRACTIONS,
+    Access,
+    Axes,
+    Block,
+    BlockRole,
+    Graph,
+    Kind,
+    Level,
+    Operator,
+    Parameter,
+    Role,
+    Storage,
+    Tensor,
+)
+from symroof.techniques.technique import Example, Given, Number, Technique, number, word
 
 STORAGE = {"weights": Storage.WEIGHT, "kv": Storage.KV_CACHE}
 GROWING = frozenset({"t", "z"})
@@ -80,13 +89,13 @@ class Offload(Technique):
         super().__post_init__()
         if (self.compute == "cpu") != bool(self.unit):
             hint = "unit belongs to compute=cpu" if self.unit else "compute=cpu needs unit=, as unit=survey/intel_13900k"
-            raise InputError(f"{self.name}: {hint}")
+            raise self.refused(f"{hint}")
         if self.compute == "cpu" and self.share != 1:
-            raise InputError(f"{self.name}: share {self.share}: the CPU computes with all of it or none; expected 1, or compute=gpu")
+            raise self.refused(f"share {self.share}: the CPU computes with all of it or none; expected 1, or compute=gpu")
         if self.unit:
             load_hardware(self.unit)
 
-    def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
+    def rewrite(self, graph: Graph, given: Given) -> Graph:
         storage = STORAGE[self.what]
         chosen = {
             access.tensor: None
@@ -103,11 +112,9 @@ class Offload(Technique):
             )
         }
         if not chosen:
-            raise InputError(
-                f"{self.name}: this step has no {'KV cache that grows with the context' if self.what == 'kv' else 'linear layers'}"
-            )
+            raise self.refused(f"this step has no {'KV cache that grows with the context' if self.what == 'kv' else 'linear layers'}")
         if any(tensor.level is not Level.MEMORY for tensor in chosen):
-            raise InputError(f"{self.name}: {self.what} are not in the device's memory any more")
+            raise self.refused(f"{self.what} are not in the device's memory any more")
         if given["share"] == 0:
             return graph
         parts = {tensor: _parts(tensor, given["share"], whole=self.share == 1) for tensor in chosen}
@@ -124,7 +131,7 @@ class Offload(Technique):
         unit = load_hardware(self.unit).machine
         return replace(changed, blocks=tuple(on_unit(unit, block, attention=self.what == "kv") for block in changed.blocks))
 
-    def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
+    def statements(self, given: Given) -> tuple[str, ...]:
         kept = "; embedding, heads, norms and a draft model stay" if self.what == "weights" else ""
         where = "an operator's own transfer runs beside its work; staging in device memory is not counted"
         if self.compute == "cpu":

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from sympy import Expr, Mul, S
 
 from symroof import symbols
 from symroof.architectures.step import Step
-from symroof.errors import InputError
-from symroof.operators.graph import Graph
-from symroof.operators.operator import Operator
-from symroof.operators.tensor import Access, Storage, Tensor
-from symroof.techniques.technique import Example, Fact, Number, Technique, number, word
+from symroof.operators import Access, Graph, Operator, Storage, Tensor
+from symroof.techniques.technique import Example, Fact, Given, Number, Technique, number, word
 
 ENTRY_BITS = 32
 """A page's number in the block table."""
@@ -76,7 +72,7 @@ class PagedCache(Technique):
         paged = self.layout == "paged"
         if (self.reserved if paged else self.page) is not None:
             asked, other = ("reserved", "contiguous") if paged else ("page", "paged")
-            raise InputError(f"{self.name}: {asked} belongs to layout={other}, this is layout={self.layout}")
+            raise self.refused(f"{asked} belongs to layout={other}, this is layout={self.layout}")
         asked, symbol = ("page", symbols.p_b) if paged else ("reserved", symbols.l_max)
         if getattr(self, asked) is None:
             object.__setattr__(self, asked, symbol)
@@ -85,27 +81,27 @@ class PagedCache(Technique):
     def check(self, step: Step) -> None:
         context = step.values.get(symbols.t if step.options.decode else symbols.s)
         if isinstance(self.reserved, Expr) and self.reserved.is_number and context is not None and context > self.reserved:
-            raise InputError(f"{self.name}: reserved {self.reserved}: the sequences have {context} tokens; expected at least {context}")
+            raise self.refused(f"reserved {self.reserved}: the sequences have {context} tokens; expected at least {context}")
 
-    def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
+    def rewrite(self, graph: Graph, given: Given) -> Graph:
         made: dict[Tensor, Tensor] = {}
         for block in graph.blocks:
             read = [access.tensor for operator in block.operators for access in operator.reads]
             every = dict.fromkeys([*read, *block.tensors()])
             cached = [one for one in every if one.storage is Storage.KV_CACHE and not {"t", KEPT}.isdisjoint(one.axes)]
             if any(tensor.index != 0 for tensor in cached):
-                raise InputError(f"{self.name}: the cache has pages already")
+                raise self.refused("the cache has pages already")
             tables = [] if self.layout == "contiguous" else cached[:1]
             made |= {tensor: _kept(tensor, given, tensor in tables) for tensor in cached if tensor not in made}
         if not made:
-            raise InputError(f"{self.name}: this step keeps no KV cache that grows with the context")
+            raise self.refused("this step keeps no KV cache that grows with the context")
 
         def moved(old: Access, new: Access, _: Operator) -> Access:
             return replace(new, axes=old.touched) if old.tensor in made else new
 
         return graph.map(tensor=lambda tensor: made.get(tensor, tensor), access=moved)
 
-    def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
+    def statements(self, given: Given) -> tuple[str, ...]:
         if self.layout == "contiguous":
             return (f"paged-cache: contiguous, {self.reserved} tokens reserved for every sequence, a sliding window's layers their window",)
         return (
@@ -114,7 +110,7 @@ class PagedCache(Technique):
         )
 
 
-def _kept(tensor: Tensor, given: Mapping[str, Expr], table: bool) -> Tensor:
+def _kept(tensor: Tensor, given: Given, table: bool) -> Tensor:
     """The cache with the axis of what is kept; the first of a layer's has the block table beside it."""
     sizes = tensor.space.sizes
     axes = tuple(KEPT if axis == "t" else axis for axis in tensor.axes)

@@ -5,19 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from math import gcd
-from typing import cast
 
 from sympy import Expr, Symbol, divisors
 
 from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.conventions import Convention, without
-from symroof.errors import InputError, quote
-from symroof.operators.facts import BlockRole
-from symroof.operators.graph import Graph
-from symroof.operators.tensor import Space
+from symroof.operators import BlockRole, Graph, Space
 from symroof.symbols import substitute
-from symroof.techniques.technique import Number, Technique, number
+from symroof.techniques.technique import Given, Number, Technique, number
 
 
 @dataclass(frozen=True)
@@ -30,7 +26,7 @@ class Parallel(Technique):
         if self.degree == 1:
             return graph
         if self.degree == symbols.n_p and symbols.n_p in graph.free_symbols:
-            raise InputError(f"{self.name}: n_p is the degree of an earlier technique; give this one a number")
+            raise self.refused("n_p is the degree of an earlier technique; give this one a number")
         degree = self.parameters(graph)[0]["degree"]
         spread = super().on_graph(graph)
         conventions = spread.conventions
@@ -46,14 +42,14 @@ class Parallel(Technique):
 
     def even(self, sizes: Mapping[str, Expr]) -> None:
         """Raise unless the degree divides every number of these."""
-        degree = cast(Expr, self.degree)
+        degree = self.degree
         known = {what: size for what, size in sizes.items() if size.is_Integer}
         for what, size in known.items():
             if degree.is_Integer and size % degree != 0:
                 fits = [str(one) for one in divisors(gcd(*(int(one) for one in known.values()))) if one > 1]
                 shown = ", ".join(fits if len(fits) < LISTED else [*fits[: LISTED - 1], "..."])
                 right = f"one of {shown} does" if fits else "no degree above 1 does"
-                raise InputError(f"{self.name}: degree {degree} does not divide {size} {what}; {right}")
+                raise self.refused(f"degree {degree} does not divide {size} {what}; {right}")
 
 
 LISTED = 12
@@ -75,12 +71,12 @@ class Linked(Parallel):
     def on_graph(self, graph: Graph) -> Graph:
         before = graph.definitions.get(symbols.BW_l)
         if self.link is not None and before is not None and before != self.link:
-            raise InputError(f"{self.name}: link {self.link}: an earlier technique said {before} byte/s, and there is one link")
+            raise self.refused(f"link {self.link}: an earlier technique said {before} byte/s, and there is one link")
         if any(block.role is BlockRole.STAGE for block in graph.blocks):
-            raise InputError(f"{self.name}: put it before pipeline-parallel, whose micro-batches send what it sends once each")
+            raise self.refused("put it before pipeline-parallel, whose micro-batches send what it sends once each")
         return super().on_graph(graph)
 
-    def crossing(self, given: Mapping[str, Expr]) -> str:
+    def crossing(self, given: Given) -> str:
         """What is said of the link in every statement."""
         late = f", {given['latency']} s a step" if given["latency"] != 0 else ", no latency"
         return f"the link of BW_l one way{late}; it does not overlap with other operators, a collective's own memory traffic is not counted"
@@ -99,8 +95,3 @@ def counted_per_device(definitions: Mapping[Symbol, Expr], sizes: Mapping[Symbol
 def axis_sizes(step: Step) -> dict[str, Expr]:
     """The size of every axis of a step, in numbers as far as it has them."""
     return {axis: size for operator, _ in step for axis, size in operator.space.sizes.items()}
-
-
-def refused(technique: Technique, why: str, what: str = "") -> InputError:
-    """The error of a technique that does not fit a graph."""
-    return InputError(f"{technique.name}: {why}" + (f" {quote(what)}" if what else ""))

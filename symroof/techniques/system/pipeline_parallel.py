@@ -9,16 +9,12 @@ from sympy import Add, Expr, Integer, Max, S, Symbol
 
 from symroof import symbols
 from symroof.architectures.step import Step
-from symroof.operators.block import Block
+from symroof.operators import Access, Block, BlockRole, Graph, Level, Operator, Space, Storage, Tensor
 from symroof.operators.ceilings import Ceilings
 from symroof.operators.collective import send
-from symroof.operators.facts import BlockRole
-from symroof.operators.graph import Graph
-from symroof.operators.operator import Operator
-from symroof.operators.tensor import Access, Level, Space, Storage, Tensor
 from symroof.symbols import substitute
-from symroof.techniques.system.parallelism import Linked, axis_sizes, refused
-from symroof.techniques.technique import Example, Fact, Number, number, word
+from symroof.techniques.system.parallelism import Linked, axis_sizes
+from symroof.techniques.technique import Example, Fact, Given, Number, number, word
 
 FLUSH, STEADY = "flush", "steady"
 
@@ -72,7 +68,7 @@ class PipelineParallel(Linked):
     micro_batches: Number = number(symbols.m_p)
     schedule: str = word(FLUSH, (FLUSH, STEADY), "whether a step drains the pipeline or the next one follows")
 
-    def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
+    def rewrite(self, graph: Graph, given: Given) -> Graph:
         n, m = given["degree"], given["micro_batches"]
         slots = self._slots(graph, n, m)
         piece = {symbols.b: symbols.b / m, symbols.b_p: symbols.b_p / m}
@@ -119,9 +115,9 @@ class PipelineParallel(Linked):
         self.even({"layers": layers})
         batch, m = axis_sizes(step)["b"], self.micro_batches
         if isinstance(m, Integer) and batch.is_Integer and batch % m != 0:
-            raise refused(self, f"micro_batches {m} does not divide a batch of {batch}")
+            raise self.refused(f"micro_batches {m} does not divide a batch of {batch}")
 
-    def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
+    def statements(self, given: Given) -> tuple[str, ...]:
         n, m = given["degree"], given["micro_batches"]
         how = {
             FLUSH: f"{m} + {n} - 1 slots of a micro-batch, {n} - 1 of them idle",

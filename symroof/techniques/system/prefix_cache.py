@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import cast
 
 from sympy import Expr, ceiling
 
 from symroof import symbols
 from symroof.architectures.step import Step
-from symroof.errors import InputError
+from symroof.operators import CONTRACTIONS, Access, Block, Graph, Kind, Operator, Space, Storage, Tensor
 from symroof.operators.attention import cache_passes
-from symroof.operators.block import Block
-from symroof.operators.facts import CONTRACTIONS, Kind
-from symroof.operators.graph import Graph
-from symroof.operators.operator import Operator
-from symroof.operators.tensor import Access, Space, Storage, Tensor
-from symroof.techniques.system.token_axes import attends, paired, refuse_windows, require_attention, require_phase
-from symroof.techniques.technique import Example, Fact, Number, Technique, number, word
+from symroof.techniques.system.token_axes import EXACT, attends, paired, refuse_windows, require_attention
+from symroof.techniques.technique import Example, Fact, Given, Number, Technique, number, word
 
 
 @dataclass(frozen=True)
@@ -56,6 +49,7 @@ class PrefixCache(Technique):
     summary = "a prefix that sequences share is computed and kept once, and read once per batch"
     survey = "5.2"
     source = "arXiv:2402.05099"
+    exact = EXACT
     requires = frozenset({Fact.WHOLE_PROMPT, Fact.WHOLE_BATCH, Fact.WHOLE_STEP, Fact.WHOLE_CACHE, Fact.NO_CHUNK})
     removes = frozenset({Fact.ONE_CONTEXT, Fact.OWN_CONTEXT})
     example = Example(part="total", over="batch", settings={"share": 0.75}, inputs={"seq_len": 4096})
@@ -64,17 +58,16 @@ class PrefixCache(Technique):
     read: str = word("once", ("once", "each"))
 
     def check(self, step: Step) -> None:
-        require_phase(self.name, step, "prefill", "decode")
         length = step.values.get(symbols.t if step.options.decode else symbols.s)
-        share = cast(Expr, self.share)
+        share = self.share
         if share == 1:
-            raise InputError(f"{self.name}: a share of 1 leaves no token of a sequence's own; expected less")
+            raise self.refused("a share of 1 leaves no token of a sequence's own; expected less")
         if length is not None and share.is_number and (1 - share) * length < 1:
-            raise InputError(
-                f"{self.name}: a share of {share} of {length} tokens leaves no token of a sequence's own; expected at most {1 - 1 / length}"
+            raise self.refused(
+                f"a share of {share} of {length} tokens leaves no token of a sequence's own; expected at most {1 - 1 / length}"
             )
 
-    def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
+    def rewrite(self, graph: Graph, given: Given) -> Graph:
         refuse_windows(self.name, graph)
         require_attention(self.name, graph)
         share, own = given["share"], 1 - given["share"]
@@ -85,7 +78,7 @@ class PrefixCache(Technique):
         prefix = _Prefix(share)
         return graph.each(prefix.split if self.read == "once" else prefix.kept)
 
-    def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
+    def statements(self, given: Given) -> tuple[str, ...]:
         once = "once per batch, its part of the output through memory; the rescaling of the two parts is not counted"
         how = once if self.read == "once" else "for each sequence"
         return (f"prefix-cache: x_p of the context is the same for the whole batch, is in the cache already, kept once, and read {how}",)

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import cast
 
-from sympy import Expr, Symbol
+from sympy import Symbol
 
 from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.errors import InputError
+from symroof.operators import Access, Block, Graph, Kind, Operator, Space, Tensor
 from symroof.operators.attention import cache_passes
-from symroof.operators.block import Block
-from symroof.operators.facts import Kind
-from symroof.operators.graph import Graph
-from symroof.operators.operator import Operator
-from symroof.operators.tensor import Access, Space, Tensor
-from symroof.techniques.system.token_axes import attends, paired, refuse_windows, require_phase
-from symroof.techniques.technique import Example, Fact, Number, Technique, number
+from symroof.techniques.system.token_axes import EXACT, attends, paired, refuse_windows
+from symroof.techniques.technique import Example, Fact, Given, Number, Technique, number
 
 
 @dataclass(frozen=True)
@@ -55,6 +50,7 @@ class RaggedBatch(Technique):
     summary = "sequences of different lengths without padding to the longest"
     survey = "5.3"
     source = "arXiv:2210.03052"
+    exact = EXACT
     removes = frozenset({Fact.ONE_LENGTH})
     example = Example(part="total", over="mean_share", settings={"variation": 1}, inputs={"batch": 16, "seq_len": 4096}, at=Fraction(1, 2))
 
@@ -67,15 +63,14 @@ class RaggedBatch(Technique):
         return frozenset() if self.variation == 0 else self.removes
 
     def check(self, step: Step) -> None:
-        require_phase(self.name, step, "prefill", "decode")
-        mean, variation = cast(Expr, self.mean), cast(Expr, self.variation)
+        mean, variation = self.mean, self.variation
         if mean.is_number and variation.is_number and mean * (1 + variation**2) > 1:
-            raise InputError(
-                f"{self.name}: lengths of a mean of {mean} of the longest vary by at most sqrt((1 - mean) / mean) of their mean; "
+            raise self.refused(
+                f"lengths of a mean of {mean} of the longest vary by at most sqrt((1 - mean) / mean) of their mean; "
                 f"variation {variation} is above that"
             )
 
-    def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
+    def rewrite(self, graph: Graph, given: Given) -> Graph:
         refuse_windows(self.name, graph)
         length = _length(graph)
         mean = given["mean"]
@@ -105,7 +100,7 @@ class RaggedBatch(Technique):
 
         return shorter.map(tensor=of_pairs, access=again, operator=spread_out)
 
-    def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
+    def statements(self, given: Given) -> tuple[str, ...]:
         return (
             "ragged-batch: s (t in decode) is the longest of the batch, of which the mean is the share mu; every sequence is computed, "
             "moved and kept at its own length",

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from sympy import Expr, Integer
 
 from symroof.architectures.step import Step
-from symroof.operators.block import Block
+from symroof.errors import quote
+from symroof.operators import Access, Block, Graph, Kind, Operator, Space, Storage, Tensor
 from symroof.operators.collective import over_link, steps
-from symroof.operators.facts import Kind
-from symroof.operators.graph import Graph
-from symroof.operators.operator import Operator
-from symroof.operators.tensor import Access, Space, Storage, Tensor
-from symroof.techniques.system.parallelism import Linked, axis_sizes, refused
+from symroof.techniques.system.parallelism import Linked, axis_sizes
 from symroof.techniques.system.token_axes import attends, paired
-from symroof.techniques.technique import Example, Fact
+from symroof.techniques.technique import Example, Fact, Given
 
 RECURRENT = (Kind.SCAN, Kind.CONVOLUTION)
 
@@ -65,13 +61,13 @@ class SequenceParallel(Linked):
     removes = frozenset({Fact.WHOLE_PROMPT})
     example = Example(phase="prefill", part="total", over="seq_len", settings={"degree": 8}, inputs={"batch": 1, "flash_attention": False})
 
-    def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
+    def rewrite(self, graph: Graph, given: Given) -> Graph:
         n, latency = given["degree"], given["latency"]
         for operator, _ in graph:
             if operator.space.sizes["s"] == 1:
-                raise refused(self, "a step that computes one token of a sequence has none to share out; it takes a prefill")
+                raise self.refused("a step that computes one token of a sequence has none to share out; it takes a prefill")
             if operator.kind in RECURRENT:
-                raise refused(self, "a recurrence goes over the tokens in turn and is not cut here:", operator.name)
+                raise self.refused(f"a recurrence goes over the tokens in turn and is not cut here: {quote(operator.name)}")
 
         def placed(old: Operator, new: Operator, _: Block) -> Operator:
             return replace(new, space=_cut(new.space, attends(old), n))
@@ -88,7 +84,7 @@ class SequenceParallel(Linked):
         if size != 1:
             self.even({"tokens of the prompt": size})
 
-    def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
+    def statements(self, given: Given) -> tuple[str, ...]:
         n = given["degree"]
         late = f"; {given['latency']} s a step of the ring besides" if given["latency"] != 0 else ""
         return (

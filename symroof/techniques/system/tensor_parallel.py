@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from sympy import Expr
@@ -11,15 +11,12 @@ from sympy import Expr
 from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.conventions import Convention
-from symroof.operators.block import Block
+from symroof.errors import quote
+from symroof.operators import Access, Block, Graph, Kind, Operator, Parameter, Storage, Tensor
 from symroof.operators.collective import ALGORITHMS, RING, all_gather, all_reduce
-from symroof.operators.facts import Kind, Parameter
-from symroof.operators.graph import Graph
-from symroof.operators.operator import Operator
 from symroof.operators.select import by_kind, reads, select
-from symroof.operators.tensor import Access, Storage, Tensor
-from symroof.techniques.system.parallelism import Linked, axis_sizes, counted_per_device, divided, refused
-from symroof.techniques.technique import Example, Fact, Technique, word
+from symroof.techniques.system.parallelism import Linked, axis_sizes, counted_per_device, divided
+from symroof.techniques.technique import Example, Fact, Given, Technique, word
 
 WHOLE = {
     "k": "KV heads",
@@ -90,7 +87,7 @@ class TensorParallel(Linked):
 
     collective: str = word(RING, ALGORITHMS, "how the devices sum and gather")
 
-    def rewrite(self, graph: Graph, given: Mapping[str, Expr]) -> Graph:
+    def rewrite(self, graph: Graph, given: Given) -> Graph:
         n, link = given["degree"], (given["degree"], given["latency"], self.collective)
 
         def shared(old: Access, new: Access, operator: Operator) -> Access:
@@ -119,7 +116,7 @@ class TensorParallel(Linked):
         sizes = axis_sizes(step)
         self.even({what: sizes[axis] for axis, what in WHOLE.items() if axis in sizes})
 
-    def statements(self, given: Mapping[str, Expr]) -> tuple[str, ...]:
+    def statements(self, given: Given) -> tuple[str, ...]:
         n = given["degree"]
         return (
             f"tensor-parallel: one of {n} devices; norms, routers and adds in full on each, the vocabulary padded where need be",
@@ -182,7 +179,7 @@ def _sums(technique: Technique, operator: Operator, cut: Sequence[str]) -> bool:
     if not lost or operator.kind in (Kind.SCAN, Kind.CONVOLUTION):
         return False
     if operator.is_group and (len(lost) > 1 or {*given} & {*cut} or not operator.work[-1].contraction):
-        raise refused(technique, "give it before the fusion, which would go across an all-reduce:", operator.name)
+        raise technique.refused(f"give it before the fusion, which would go across an all-reduce: {quote(operator.name)}")
     return True
 
 

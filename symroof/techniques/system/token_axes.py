@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from sympy import Expr
 
-from symroof.architectures.step import Step
 from symroof.errors import InputError
+from symroof.operators import Axes, Graph, Operator, Space
 from symroof.operators.attention import block_rows
-from symroof.operators.graph import Graph
-from symroof.operators.operator import Operator
-from symroof.operators.tensor import Axes, Space
+
+EXACT = ": accounting {!r} has no queries and contexts of their own; expected 'exact'"
+"""Why what follows the tokens is of one accounting alone."""
 
 
 def paired(axes: Axes) -> bool:
@@ -24,13 +22,6 @@ def attends(operator: Operator) -> bool:
     return any(paired(piece.axes) for piece in operator.work)
 
 
-def spaces_of(graph: Graph) -> Iterable[Space]:
-    """The spaces of a graph's operators and tensors."""
-    for block in graph.blocks:
-        yield from (operator.space for operator in block.operators)
-        yield from (tensor.space for tensor in block.tensors())
-
-
 def refuse_windows(name: str, graph: Graph) -> None:
     """Raise for layers with a sliding window, of which each sequence, chunk or part would fill another share.
 
@@ -39,7 +30,8 @@ def refuse_windows(name: str, graph: Graph) -> None:
     InputError
         There are some.
     """
-    if any("z" in space.sizes or space.band is not None for space in spaces_of(graph)):
+    spaces = (part.space for block in graph.blocks for part in (*block.operators, *block.tensors()))
+    if any("z" in space.sizes or space.band is not None for space in spaces):
         raise InputError(
             f"{name}: layers keep another number of tokens than they look at (a sliding window, which is not modelled here; or pages: "
             "put paged-cache behind)"
@@ -56,20 +48,6 @@ def require_attention(name: str, graph: Graph) -> None:
     """
     if not any(attends(operator) for operator, _ in graph):
         raise InputError(f"{name}: this model has no attention, and keeps no KV cache that grows with the context")
-
-
-def require_phase(technique: str, step: Step, *phases: str) -> None:
-    """Raise unless the step is of one of the phases, in the exact accounting.
-
-    Raises
-    ------
-    InputError
-        It is of another, or counted as another tool does it.
-    """
-    if step.options.phase not in phases:
-        raise InputError(f"{technique}: this is a {step.options.phase} step; expected {' or '.join(phases)}")
-    if step.options.accounting != "exact":
-        raise InputError(f"{technique}: accounting {step.options.accounting!r} has no queries and contexts of their own; expected 'exact'")
 
 
 def rows_of(space: Space) -> Expr:
