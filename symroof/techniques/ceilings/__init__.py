@@ -1,12 +1,6 @@
 """Ceilings beyond two: efficiencies, launches, levels, energy."""
 
-ORDER = (
-    "efficiency",
-    "launch-overhead",
-    "no-overlap",
-    "memory-levels",
-    "energy",
-)
+ORDER = ("efficiency", "launch-overhead", "no-overlap", "memory-levels", "energy")
 """The techniques as lists show them; one that is not named here stands behind them."""
 
 HELPERS: tuple[str, ...] = ()

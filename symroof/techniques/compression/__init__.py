@@ -1,12 +1,6 @@
 """Compression: fewer bits, fewer weights, smaller models."""
 
-ORDER = (
-    "quantize",
-    "sparsify",
-    "prune-channels",
-    "distill",
-    "low-rank",
-)
+ORDER = ("quantize", "sparsify", "prune-channels", "distill", "low-rank")
 """The techniques as lists show them; one that is not named here stands behind them."""
 
 HELPERS: tuple[str, ...] = ("selectors",)

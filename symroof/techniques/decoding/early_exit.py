@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import cast
 
 from sympy import Add, Expr, Pow, S
 
 from symroof import symbols
 from symroof.architectures.step import Step
-from symroof.operators import Access, Block, Graph, Operator, Storage
+from symroof.operators import Access, Block, BlockRole, Graph, Operator, Storage
 from symroof.operators.experts import union
-from symroof.techniques.decoding.expected_distinct import layers, refuse_digits
+from symroof.techniques.decoding.expected_distinct import each_layer, layers, refuse_digits
 from symroof.techniques.technique import Example, Fact, Given, Number, Technique, number, refuse_graph, word
 
 
@@ -88,7 +87,7 @@ class EarlyExit(Technique):
             return
         share = self.depth if self.exits == "independent" else self.exit
         power = 1 if self.exits == "independent" else step.values.get(symbols.L, S.One)
-        refuse_digits(self.name, cast(Expr, share), step.values.get(symbols.b, symbols.b) * power)
+        refuse_digits(self.name, share, step.values.get(symbols.b, symbols.b) * power)
 
     def _single(self, graph: Graph) -> Block:
         found = layers(graph)
@@ -102,43 +101,26 @@ class EarlyExit(Technique):
         return 1 + Add(*(union(stay**behind, graph.pass_tokens) for behind in range(1, total)))
 
     def rewrite(self, graph: Graph, given: Given) -> Graph:
-        blocks = tuple(self._shortened(block, given, graph) if block in layers(graph) else block for block in graph.blocks)
-        shortened = replace(graph, blocks=blocks)
-        if graph.routing is None or self.exits == "together":
-            return shortened
-        share = self._share(self._single(graph) if self.exits == "geometric" else layers(graph)[0], given, graph)
-        return shortened.with_routing(replace(graph.routing, reach=share))
-
-    def _runs(self, block: Block, given: Given, graph: Graph) -> Expr:
-        if self.exits == "geometric":
-            return symbols.L_x
-        return block.count * (given["depth"] if self.exits == "together" else union(given["depth"], graph.pass_tokens))
-
-    def _share(self, block: Block, given: Given, graph: Graph) -> Expr:
-        """Of the tokens, those that are in a layer that runs, on average."""
-        if self.exits == "geometric":
-            leave = given["exit"]
-            return (1 - (1 - leave) ** block.count) / leave / symbols.L_x
-        return given["depth"] * block.count / self._runs(block, given, graph)
-
-    def _shortened(self, block: Block, given: Given, graph: Graph) -> Block:
-        copies = block.resident
         if self.exits == "together":
-            return replace(block, count=self._runs(block, given, graph), copies=copies)
-        if any(access.repeats.has(Pow) for operator in block.operators for access in operator.reads):
+            return each_layer(graph, lambda block: replace(block, count=block.count * given["depth"], copies=block.resident))
+        if any(access.repeats.has(Pow) for block in layers(graph) for operator in block.operators for access in operator.reads):
             raise self.refused("cannot follow a technique that models weight reads per batch (contextual sparsity); use exits=together")
-        share = self._share(block, given, graph)
+        if self.exits == "geometric":
+            total, leave = self._single(graph).count, given["exit"]
+            runs, share = symbols.L_x / total, (1 - (1 - leave) ** total) / leave / symbols.L_x
+        else:
+            runs = union(given["depth"], graph.pass_tokens)
+            share = given["depth"] / runs
 
-        def fewer(operator: Operator) -> Operator:
-            def shared(access: Access) -> Access:
-                return access if access.tensor.storage is Storage.WEIGHT else replace(access, repeats=access.repeats * share)
+        def shared(_: Access, new: Access, __: Operator) -> Access:
+            return new if new.tensor.storage is Storage.WEIGHT else replace(new, repeats=new.repeats * share)
 
-            reads, writes = (tuple(map(shared, side)) for side in (operator.reads, operator.writes))
-            space = operator.space.resized({"b": operator.space.sizes["b"] * share})
-            return replace(operator, space=space, reads=reads, writes=writes)
+        def fewer(_: Operator, new: Operator, __: Block) -> Operator:
+            return replace(new, space=new.space.resized({"b": new.space.sizes["b"] * share}))
 
-        operators = tuple(fewer(operator) for operator in block.operators)
-        return replace(block, operators=operators, count=self._runs(block, given, graph), copies=copies)
+        thinned = graph.map(access=shared, operator=fewer, blocks=lambda block: block.role is BlockRole.LAYER)
+        fewer_layers = each_layer(thinned, lambda block: replace(block, count=block.count * runs, copies=block.resident))
+        return fewer_layers if graph.routing is None else fewer_layers.with_routing(replace(graph.routing, reach=share))
 
     def statements(self, given: Given) -> tuple[str, ...]:
         how = {

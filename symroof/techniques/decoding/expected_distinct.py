@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 from sympy import Expr, fraction
 
 from symroof.errors import InputError
@@ -20,6 +23,11 @@ def refuse_digits(name: str, share: Expr, tokens: Expr) -> None:
                 f"{name}: (1 - {share})^{tokens} is exact to more than {MOST_DIGITS} bits; "
                 f"ask for at most {MOST_DIGITS // bits} tokens: beyond, every part is touched for all that matters"
             )
+
+
+def each_layer(graph: Graph, change: Callable[[Block], Block]) -> Graph:
+    """The graph with every block of layers replaced by what *change* makes of it."""
+    return replace(graph, blocks=tuple(change(block) if block.role is BlockRole.LAYER else block for block in graph.blocks))
 
 
 def layers(graph: Graph) -> tuple[Block, ...]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from sympy import Add, Expr, Rational
+from sympy import Add, Rational
 
 from symroof import symbols
 from symroof.architectures.step import Step
-from symroof.operators import Graph
-from symroof.techniques.decoding.expected_distinct import layers
+from symroof.operators import Block, Graph
+from symroof.techniques.decoding.expected_distinct import each_layer, layers
 from symroof.techniques.technique import Example, Fact, Given, Number, Technique, number
 
 
@@ -61,25 +61,23 @@ class SkipLayers(Technique):
         total = Add(*(block.resident for block in layers(step.graph)))
         if not total.is_number:
             return
-        if isinstance(self.layers, Expr) and self.layers.is_number and self.layers >= total:
+        if self.layers is not None and self.layers.is_number and self.layers >= total:
             raise self.refused(f"layers {self.layers}: {step.model} has {total}, and one has to stay")
-        if isinstance(self.depth, Expr) and self.depth.is_number and not (self.depth * total).is_integer:
-            near = max(1, round(self.depth * total))
-            raise self.refused(f"depth {self.depth} of {total} layers is {self.depth * total} layers; {near}/{total} is {near}")
+        if self.depth is not None and self.depth.is_number and not (left := self.depth * total).is_integer:
+            near = max(1, round(left))
+            raise self.refused(f"depth {self.depth} of {total} layers is {left} layers; {near}/{total} is {near}")
 
     def rewrite(self, graph: Graph, given: Given) -> Graph:
         if symbols.L_x in graph.definitions:
             raise self.refused("tokens leave these layers early already, by how many there are; leave layers out first")
-        chosen = layers(graph)
-        total = Add(*(block.resident for block in chosen))
+        total = Add(*(block.resident for block in layers(graph)))
         share = given["depth"] if "depth" in given else 1 - given["layers"] / total
-        blocks = tuple(
-            replace(block, count=(block.count * share).expand(), copies=None if block.copies is None else (block.copies * share).expand())
-            if block in chosen
-            else block
-            for block in graph.blocks
-        )
-        return replace(graph, blocks=blocks)
+
+        def fewer(block: Block) -> Block:
+            copies = None if block.copies is None else (block.copies * share).expand()
+            return replace(block, count=(block.count * share).expand(), copies=copies)
+
+        return each_layer(graph, fewer)
 
     def statements(self, given: Given) -> tuple[str, ...]:
         told = "lambda of the layers are kept" if "depth" in given else "n_x layers are left out, of every kind the same share"

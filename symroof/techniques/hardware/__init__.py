@@ -1,11 +1,6 @@
 """Hardware: another device, or a unit beside it."""
 
-ORDER = (
-    "scale-hardware",
-    "data-format",
-    "pim",
-    "resident-weights",
-)
+ORDER = ("scale-hardware", "data-format", "pim", "resident-weights")
 """The techniques as lists show them; one that is not named here stands behind them."""
 
 HELPERS: tuple[str, ...] = ()

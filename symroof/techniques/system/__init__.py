@@ -18,8 +18,5 @@ ORDER = (
 )
 """The techniques as lists show them; one that is not named here stands behind them."""
 
-HELPERS: tuple[str, ...] = (
-    "parallelism",
-    "token_axes",
-)
+HELPERS: tuple[str, ...] = ("parallelism", "token_axes")
 """Modules of no technique; every other is one's, and has its name with underscores."""

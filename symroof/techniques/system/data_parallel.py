@@ -26,10 +26,7 @@ class DataParallel(Parallel):
     ----------
     degree : n.
 
-    Errors
-    ------
-    InputError
-        The degree does not divide the batch.
+    Errors: the degree does not divide the batch.
 
     >>> import symroof
     >>> step = symroof.load_model("llama-2-7b").decode(symbolic=True).apply(DataParallel())

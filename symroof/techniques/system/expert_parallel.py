@@ -34,10 +34,7 @@ class ExpertParallel(Linked):
     ----------
     degree, link, latency : n, byte/s one way, seconds of a step of a collective.
 
-    Errors
-    ------
-    InputError
-        No routed experts, they are fused with what is around them, or the degree does not divide them or the batch.
+    Errors: no routed experts, they are fused with what is around them, or the degree does not divide them or the batch.
 
     >>> import symroof
     >>> from symroof.operators.tensor import Level

@@ -44,10 +44,7 @@ class FlashAttention(Technique):
     rows : B_r, query rows of a tile, those of the g heads that share keys counted each.
     keys : B_c, key rows of a tile; HBM traffic does not depend on it, the on-chip memory does, which analysis on a device checks.
 
-    Raises
-    ------
-    InputError
-        There is no attention apart, or a tile holds less than the query rows of one position.
+    Errors: there is no attention apart, or a tile holds less than the query rows of one position.
 
     >>> import symroof
     >>> step = symroof.load_model("llama-2-7b").prefill(symbolic=True, causal=False)

@@ -57,10 +57,7 @@ class FlashDecoding(Technique):
     processors : n_c, multiprocessors of the device; without it every operator fills the device, and splitting only costs.
         Tiles are counted when it is applied: after tensor parallelism, those of one device.
 
-    Raises
-    ------
-    InputError
-        More parts than tokens, a prompt, or attention that is split already.
+    Errors: more parts than tokens, a prompt, or attention that is split already.
 
     >>> import symroof
     >>> step = symroof.load_model("llama-2-7b").decode(symbolic=True).apply(FlashDecoding())

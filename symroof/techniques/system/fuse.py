@@ -41,10 +41,7 @@ class Fuse(Technique):
     operators : operators of one block joined by +, between which shared tensors connect.
     preset : one of the presets.
 
-    Raises
-    ------
-    InputError
-        Two operators share no tensor, or one outside must run between them, or units of their own run them.
+    Errors: two operators share no tensor, or one outside must run between them, or units of their own run them.
 
     >>> import symroof
     >>> step = symroof.load_model("llama-2-7b").decode(symbolic=True).apply(Fuse("gate_proj+up_proj+mlp_act"))

@@ -57,10 +57,7 @@ class Offload(Technique):
     link : BW_h, byte/s one way; without it the device's own link to its host.
     compute, unit : "gpu"; or "cpu" and a device of the catalogue.
 
-    Raises
-    ------
-    InputError
-        There is nothing to offload, it is offloaded already, or a CPU is asked to compute without a name or with a part.
+    Errors: there is nothing to offload, it is offloaded already, or a CPU is asked to compute without a name or with a part.
 
     >>> import symroof
     >>> from symroof.operators.tensor import Level

@@ -43,10 +43,7 @@ class PagedCache(Technique):
     reserved : l_max, of a contiguous cache; a layer with a sliding window reserves its window.
     layout : "paged", or "contiguous" to compare with.
 
-    Raises
-    ------
-    InputError
-        No cache grows with the context, it has pages already, or the context is longer than what is reserved.
+    Errors: no cache grows with the context, it has pages already, or the context is longer than what is reserved.
 
     >>> import symroof
     >>> from symroof.operators.tensor import Storage

@@ -45,10 +45,7 @@ class PipelineParallel(Linked):
     micro_batches : m.
     schedule : "flush" or "steady".
 
-    Errors
-    ------
-    InputError
-        The degree does not divide the layers, or m the batch.
+    Errors: the degree does not divide the layers, or m the batch.
 
     >>> import symroof
     >>> step = symroof.load_model("llama-2-7b").decode(symbolic=True).apply(PipelineParallel())

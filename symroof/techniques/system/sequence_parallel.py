@@ -37,10 +37,7 @@ class SequenceParallel(Linked):
     ----------
     degree, link, latency : n, byte/s one way, seconds of a step of the ring, not overlapped.
 
-    Errors
-    ------
-    InputError
-        A decode step, a recurrent layer, or a degree that does not divide the prompt.
+    Errors: a decode step, a recurrent layer, or a degree that does not divide the prompt.
 
     >>> import symroof
     >>> from symroof.operators.tensor import Level

@@ -64,10 +64,7 @@ class TensorParallel(Linked):
     degree, link, latency : n, byte/s one way, seconds of a step of a collective.
     collective : "ring" or "tree".
 
-    Errors
-    ------
-    InputError
-        The degree does not divide the heads or an intermediate size, or an operator is fused across a sum.
+    Errors: the degree does not divide the heads or an intermediate size, or an operator is fused across a sum.
 
     >>> import symroof
     >>> step = symroof.load_model("llama-2-7b").decode(symbolic=True).apply(TensorParallel())
