@@ -175,12 +175,10 @@ class Model:
     @property
     def _table(self) -> Tensor | None:
         """The token embedding, where nothing but the look-up reads it."""
-        lookups = [operator for operator, _ in self._reference if operator.role is Role.EMBEDDING]
-        if not lookups or not self.architecture.generative:
-            return None
-        table = lookups[0].reads[0].tensor
-        readers = [operator for operator, _ in self._reference if any(access.tensor is table for access in operator.reads)]
-        return table if readers == lookups[:1] else None
+        read = [(operator.role, access.tensor) for operator, _ in self._reference for access in operator.reads]
+        table = next((tensor for role, tensor in read if role is Role.EMBEDDING), None)
+        alone = self.architecture.generative and sum(tensor is table for _, tensor in read) == 1
+        return table if alone else None
 
     @property
     def parameters_per_part(self) -> dict[str, int]:

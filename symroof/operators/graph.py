@@ -303,14 +303,8 @@ class Graph(Symbolic):
         parts += [block.resident for block in self.blocks]
         parts += [op.byte_count(level=level) for op, _ in self for level in op.levels]
         parts += [tensor.bits for block in self.blocks for tensor in block.tensors()]
-        parts += [
-            self.tokens,
-            self.prompt_tokens,
-            self.devices,
-            self.ceilings.compute,
-            self.ceilings.launch,
-            *self.ceilings.levels.values(),
-        ]
+        factors = (self.ceilings.compute, self.ceilings.launch, *self.ceilings.levels.values())
+        parts += [self.tokens, self.prompt_tokens, self.devices, *factors]
         parts += [self.energy.flop, self.energy.byte, self.energy.constant] if self.energy else []
         found = set().union(*(part.free_symbols for part in (*parts, *self.definitions.values())), self.definitions)
         return cast(set[Symbol], found)

@@ -71,7 +71,7 @@ def crossover(step: Step, operator: str, *, over: str, hardware: Device | str | 
     machine = machine_of(step.symbolic, device, ceilings, [variable.symbol], step.options.accounting)
     cost = costs(step, operator, machine)
     if all(one.flops == 0 and one.traffic == 0 for one in cost):
-        raise InputError(f"{operator} only moves bytes over the {cost[0].further[0][0]}: it has one ceiling, and no crossover")
+        raise InputError(f"{operator} only moves bytes over the {cost[0].further[0]}: it has one ceiling, and no crossover")
     require(step, operator, cost, variable, over)
     return _crossover(step, operator, cost, variable, _values(step, device, variable.symbol), device, machine)
 
@@ -220,7 +220,7 @@ def _counted(step: Step, cost: Sequence[Cost], variable: Variable, values: dict[
 
 def _level(cost: Sequence[Cost]) -> Level:
     """The level the formula is told for: one that only this operator crosses, else memory."""
-    further = [level for one in cost for level, _ in one.further]
+    further = [level for one in cost for level in one.further]
     return further[0] if len(cost) == 1 and further else Level.MEMORY
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,18 +31,15 @@ class Total:
 
     analysis: Analysis = field(repr=False)
 
-    def _sum(self, value: Callable[[RooflinePoint], Expr]) -> Expr:
-        return Add(*(placed.count * value(placed) for placed in self.analysis))
-
     @functools.cached_property
     def flop_count(self) -> Expr:
         """FLOPs, bare."""
-        return self._sum(lambda placed: placed.operator.flop_count)
+        return self.analysis.graph.flop_count
 
     @functools.cached_property
     def contraction_flop_count(self) -> Expr:
         """FLOPs of the contractions alone, bare: what the counters of frameworks count."""
-        return self._sum(lambda placed: placed.operator.contraction_flop_count)
+        return self.analysis.graph.contraction_flop_count
 
     @functools.cached_property
     def _ledger(self) -> dict[tuple[Storage, Direction], Expr]:
@@ -60,7 +57,7 @@ class Total:
     @functools.cached_property
     def time_expr(self) -> Expr:
         """Seconds, bare: operators run one after the other."""
-        return self._sum(lambda placed: placed.time_expr)
+        return Add(*(placed.count * placed.time_expr for placed in self.analysis))
 
     flops = in_unit(lambda total: total.flop_count, FLOP, "FLOPs, as a Quantity in FLOP.")
     traffic = in_unit(lambda total: total.byte_count(), BYTE, "Memory traffic, as a Quantity in bytes.")

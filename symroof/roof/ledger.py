@@ -222,13 +222,9 @@ class Cost:
         return self.amounts.get(Resource.MEMORY, S.Zero)
 
     @property
-    def further(self) -> tuple[tuple[Level, Expr], ...]:
-        """Bytes of the levels other than memory."""
-        return tuple(
-            (Level(resource), self.amounts[resource])
-            for resource in LETTERS
-            if resource in self.amounts and resource is not Resource.MEMORY
-        )
+    def further(self) -> tuple[Level, ...]:
+        """The levels other than memory that it moves bytes over."""
+        return tuple(Level(resource) for resource in LETTERS if resource in self.amounts and resource is not Resource.MEMORY)
 
     def changed(self, how: Callable[[Expr], Expr]) -> Cost:
         """The same with other formulas."""
