@@ -181,7 +181,8 @@ def combined(seconds: Iterable[Expr], ceilings: Ceilings = IDEAL, beside: Expr =
         return beside + Add(*entries)
     exponent = machine.calibration.exponent if machine.calibration else None
     if exponent is None:
-        return beside + (max(entries) if all(entry.is_Rational for entry in entries) else Max(*entries))  # sympy.Max asks far more
+        numbers = all(entry.is_Rational for entry in entries)
+        return beside + (max(entries) if numbers else Max(*entries, evaluate=False))  # in letters, which is more is asked for nothing
     return beside + Add(*(entry**exponent for entry in entries)) ** (1 / exponent)
 
 
