@@ -22,8 +22,8 @@ from symroof.roof.energy import energy
 from symroof.symbols import a, c, w
 
 DEVICE = "h100-sxm"
-MODELS = {"llama-2-7b": 16, "deepseek-v3": 8}
-"""The second is published in FP8."""
+MODELS = {"llama-2-7b": 16, "gpt-oss-20b": 4}
+"""The second is published in MXFP4."""
 
 SHARED = symroof.technique("tensor-parallel:degree=2,latency=1us")
 LAUNCH = symroof.technique("launch-overhead:launch=5us")
