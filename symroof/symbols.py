@@ -7,6 +7,7 @@ not in sympy's assumptions: integer symbols make ``solve`` drop the roots betwee
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Self, cast
@@ -260,17 +261,24 @@ class Symbolic:
                 made[name] = part if part.is_number else change(part)
             elif isinstance(part, Symbolic):
                 made[name] = done.get(id(part)) or part.rewritten(change, done)
-            elif isinstance(part, Mapping):
+            elif isinstance(part, dict):
                 made[name] = {key: value if value.is_number else change(value) for key, value in part.items()}
             elif isinstance(part, tuple) and part and isinstance(part[0], Symbolic | Expr | tuple):
-                made[name] = tuple(one.rewritten(change, done) if isinstance(one, Symbolic) else _changed(one, change) for one in part)
+                met = done.get
+                made[name] = tuple(
+                    met(id(one)) or one.rewritten(change, done) if isinstance(one, Symbolic) else _changed(one, change) for one in part
+                )
         done[id(self)] = new = replace(cast(Any, self), **made)
         return new
 
 
 @functools.cache
 def _parts(kind: type) -> tuple[str, ...]:
-    return tuple(field.name for field in fields(kind) if field.init)
+    """The fields that may hold formulas: all but those declared as plain text, flags and counts."""
+    return tuple(one.name for one in fields(kind) if one.init and not {*re.findall(r"\w+", str(one.type))} <= _PLAIN)
+
+
+_PLAIN = {"str", "bool", "int", "None", "tuple", "frozenset"}
 
 
 def _changed(part: Any, change: Callable[[Expr], Expr]) -> Any:
