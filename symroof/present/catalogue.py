@@ -16,10 +16,9 @@ from symroof.errors import InputError, nearest, quote
 from symroof.hardware.device import Device, Figure
 from symroof.hardware.loader import catalogue as device_names
 from symroof.hardware.loader import load_hardware
-from symroof.present.markup import latex_text
 from symroof.present.records import model_record
 from symroof.present.report import Report
-from symroof.present.tabular import Column, Table, compact
+from symroof.present.tabular import Column, Table, compact, latex_text
 
 SIXTEEN = ("fp16", "bf16")
 

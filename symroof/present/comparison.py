@@ -26,25 +26,13 @@ def comparison_report(variants: Sequence[Variant], over: str) -> Report:
         Column("fits"),
         Column("payoff", title=f"over {over}"),
     )
-    rows = tuple(
-        (
-            one.name,
-            *(
-                value if value is not None and value.is_number else "-"
-                for value in (
-                    one.time,
-                    one.time_per_token,
-                    base.time_per_token / one.time_per_token if base.time_per_token and one.time_per_token else None,
-                    one.analysis.total.flop_count,
-                    one.analysis.total.byte_count(),
-                    one.analysis.memory_exprs["total"],
-                )
-            ),
-            {True: "yes", False: "no", None: "-"}[one.analysis.fits],
-            one.payoff.sentence if one.payoff else "-",
-        )
-        for one in variants
-    )
+    rows = []
+    for one in variants:
+        time, per_token, *sizes = _numbers(one).values()
+        speedup = base.time_per_token / per_token if base.time_per_token and per_token else None
+        cells = (value if value is not None and value.is_number else "-" for value in (time, per_token, speedup, *sizes))
+        fits = {True: "yes", False: "no", None: "-"}[one.analysis.fits]
+        rows.append((one.name, *cells, fits, one.payoff.sentence if one.payoff else "-"))
     step, device = base.analysis.step, base.analysis.device
     options = step.options
     given = ", ".join(f"{name} {value}" for name in ("batch", "seq_len") if (value := getattr(options, name)) is not None)
@@ -55,8 +43,15 @@ def comparison_report(variants: Sequence[Variant], over: str) -> Report:
     title = f"{step.model} on {device.title if device else 'any device'}, {options.phase}, {given}"
     several = any(one.analysis.graph.devices != 1 for one in variants)
     share = ("FLOPs, traffic and memory are those of one device",) if several else ()
-    whole = Table(title, columns, rows, (*reasons, *share, *shared, *own))
+    whole = Table(title, columns, tuple(rows), (*reasons, *share, *shared, *own))
     return Report((whole, *_crossover_table(variants, over)), record=lambda: comparison_record(variants, over))
+
+
+def _numbers(one: Variant) -> dict[str, Expr | None]:
+    """What a variant takes, by the names in the record."""
+    total = one.analysis.total
+    sizes = {"flops": total.flop_count, "bytes": total.byte_count(), "memory": one.analysis.memory_exprs["total"]}
+    return {"time": one.time, "time_per_token": one.time_per_token, **sizes}
 
 
 def _crossover_table(variants: Sequence[Variant], over: str) -> list[Table]:
@@ -85,11 +80,7 @@ def comparison_record(variants: Sequence[Variant], over: str) -> dict[str, Any]:
         "variants": [
             {
                 "techniques": list(one.analysis.step.techniques),
-                "time": _known(one.time),
-                "time_per_token": _known(one.time_per_token),
-                "flops": _known(one.analysis.total.flop_count),
-                "bytes": _known(one.analysis.total.byte_count()),
-                "memory": _known(one.analysis.memory_exprs["total"]),
+                **{name: _known(value) for name, value in _numbers(one).items()},
                 "fits": one.analysis.fits,
                 "payoff": [] if one.payoff is None else [_stretch(stretch) for stretch in one.payoff.intervals],
                 "crossovers": {answer.operator: None if answer.value is None else float(answer.value) for answer in one.crossovers},

@@ -10,8 +10,7 @@ from sympy.logic.boolalg import Boolean
 from symroof import symbols
 from symroof.algebra.piecewise import Piece
 from symroof.algebra.signs import Solution
-from symroof.present.markup import latex_text
-from symroof.present.tabular import compact
+from symroof.present.tabular import compact, latex_text
 from symroof.proof.claims import Certificate
 from symroof.questions.crossover import Crossover, CrossoverBranch
 from symroof.questions.payoff import Payoff

@@ -1,10 +1,15 @@
-"""Points of a sweep as a table: all of a few, or the first of many."""
+"""A sweep on the terminal: its points as a table, all of a few or the first of many, and the bar that a long one shows."""
 
 from __future__ import annotations
 
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from symroof.present.tabular import Column, Table
 
@@ -37,3 +42,12 @@ def points_table(dataset: Any) -> Table:
     more = (f"the first {SHOWN} of {size} points; -o FILE writes them all",) if size > SHOWN else ()
     conventions = dataset.attrs.get("conventions", "").splitlines()
     return Table("sweep", tuple(cells), rows, (*more, *conventions, f"inputs: {dataset.attrs.get('inputs', '')}"))
+
+
+@contextlib.contextmanager
+def progress_bar(points: int) -> Iterator[Callable[[int], None]]:
+    """A bar over so many points on standard error; what it yields moves it on."""
+    columns = (BarColumn(), TextColumn("{task.percentage:>3.0f}% of {task.total:.3g} points"), TimeRemainingColumn())
+    with Progress(*columns, console=Console(file=sys.stderr), transient=True) as bar:
+        task = bar.add_task("", total=points)
+        yield lambda done: bar.advance(task, done)

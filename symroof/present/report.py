@@ -88,7 +88,7 @@ def _csv(report: Report) -> str:
 
 
 def _latex(report: Report) -> str:
-    from symroof.present.markup import latex_text
+    from symroof.present.tabular import latex_text
 
     if report.derivation:
         return report.derivation()
@@ -105,7 +105,7 @@ def _markdown(report: Report) -> str:
 def _html(report: Report) -> str:
     from html import escape
 
-    from symroof.present.markup import PAGE
+    from symroof.present.tabular import PAGE
 
     parts = (f"<pre>{escape(section)}</pre>" if isinstance(section, str) else section.html(page=True) for section in report.laid_out)
     title = report.tables[0].title if report.tables else str(report.laid_out[0]).partition("\n")[0]

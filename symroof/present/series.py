@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from sympy import Expr
 
@@ -50,6 +51,11 @@ class Series:
     def values(self) -> list[float]:
         """Y as floats, for drawing."""
         return [float(value) for value in self.y]
+
+    @property
+    def places(self) -> list[float]:
+        """X as floats, for drawing."""
+        return [float(cast(Number, value)) for value in self.x]
 
 
 def named(series: Iterable[Series], panel: str, name: str, quantity: str | None = None) -> Series:

@@ -1,20 +1,50 @@
-"""A table as a value: columns with units, rows of cells, notes; written as text, Markdown, LaTeX, HTML or CSV."""
+"""A table as a value: columns with units, rows of cells, notes; written as text, Markdown, LaTeX, HTML or CSV.
+
+What each of these would take for markup is escaped; here is the frame of a page, too.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from html import escape
+from math import floor, log10
 from typing import Any
 
-from sympy import Add, Basic, Mul, Rational, latex
+from sympy import Add, Basic, Mul, latex
 
-from symroof.present.markup import PAGE, latex_text, markdown_text
+PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head><meta charset="utf-8"/><title>{title}</title>
+<style>body{{font:15px/1.4 system-ui,sans-serif;margin:2em;color:#222}} table{{border-collapse:collapse;margin:1em 0}}
+caption{{text-align:left;font-weight:600;padding:.4em 0}} th{{border-bottom:1px solid #888}} td,th{{padding:.25em .8em}}
+tfoot td{{border-top:1px solid #888;font-weight:600}} ul{{color:#555;font-size:.9em}}</style></head>
+<body>
+{body}
+</body>
+</html>"""
 
-PREFIXES = ((10**15, "P"), (10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"), (1, ""))
-SMALL_PREFIXES = ((Rational(1, 10**3), "m"), (Rational(1, 10**6), "µ"), (Rational(1, 10**9), "n"), (Rational(1, 10**12), "p"))
+_LATEX = str.maketrans(
+    {"_": r"\_", "&": r"\&", "%": r"\%", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}"}
+    | {"^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "µ": r"$\mu$", "<": "$<$", ">": "$>$", "|": "$|$", "`": r"\textasciigrave{}"}
+)
+
+
+def markdown_text(value: str) -> str:
+    r"""Text with what Markdown or HTML would take for markup escaped.
+
+    >>> print(markdown_text("2*M/(a*e) | <i>"))
+    2\*M/(a\*e) \| &lt;i>
+    """
+    return re.sub(r"([*|`\\])", r"\\\1", value).replace("<", "&lt;")
+
+
+def latex_text(value: str) -> str:
+    """Text with LaTeX's own characters escaped."""
+    return value.translate(_LATEX)
 
 
 @dataclass(frozen=True)
@@ -84,12 +114,11 @@ def si(value: Any, digits: int = 4) -> str:
     ('68.72 G', '7.008 m', '1.024 k', '0', '1.25')
     """
     number = float(value)
-    if number == 0:
-        return "0"
-    for scale, prefix in (*PREFIXES, *SMALL_PREFIXES):
-        if abs(number) >= float(scale) * (1 - 10.0**-digits):
-            return f"{number / float(scale):.{digits}g} {prefix}".rstrip()
-    return f"{number:.{digits}g}"
+    rounded = float(f"{number:.{digits - 1}e}")
+    power = min(floor(log10(abs(rounded)) / 3), 5) if rounded else 0
+    if power < -4:
+        return f"{number:.{digits}g}"
+    return f"{number / 1000.0**power:.{digits}g} {'pnµm kMGTP'[power + 4]}".rstrip()
 
 
 def number(value: Any) -> int | float:
@@ -144,12 +173,11 @@ class Table:
 
     def latex(self) -> str:
         """As a LaTeX table (package booktabs)."""
-        cells = self._cells(self.rows, latex_text, lambda formula: f"${formula.latex()}$")
-        totals = self._cells(self.totals, latex_text, lambda formula: f"${formula.latex()}$")
+        cells = self._cells(self.rows + self.totals, latex_text, lambda formula: f"${formula.latex()}$")
         spec = "".join("r" if column.numeric else "l" for column in self.columns)
         body = [" & ".join(row) + r" \\" for row in cells]
-        if totals:
-            body += [r"\midrule", *(" & ".join(row) + r" \\" for row in totals)]
+        if self.totals:
+            body.insert(len(self.rows), r"\midrule")
         lines = [
             "% needs \\usepackage{booktabs}",
             r"\begin{table}",
@@ -237,11 +265,6 @@ class Table:
         for row in totals:
             table.add_row(*(Text(cell, style="bold") for cell in row))
         return Group(table, *(Text(f"· {note}", style="dim") for note in self.notes))
-
-
-def html_page(title: str, tables: Sequence[Table]) -> str:
-    """Tables as one HTML page that needs nothing from outside."""
-    return PAGE.format(title=escape(title), body="\n".join(table.html(page=True) for table in tables))
 
 
 def mathml(formula: Formula) -> str:

@@ -15,21 +15,23 @@ from symroof.errors import SymroofError
 from symroof.hardware.machine import LETTERS
 from symroof.operators.facts import Resource
 from symroof.operators.tensor import Level
-from symroof.present.axes import AFTER, BEFORE, ENERGY, ROOFLINE, TIME, draw_energy, draw_roofline, draw_times
-from symroof.present.series import Series
-from symroof.present.style import new_figure
+from symroof.present.series import Series, named
+from symroof.present.style import COLORS, LINES, label, mark, new_figure
 from symroof.present.techniques import condition, factor, settings_of
 from symroof.questions.crossovers import crossover
 from symroof.questions.technique_effect import Effect, effect_of, fixed
 from symroof.roof.analysis import Analysis, analyze
 from symroof.roof.costs import TOTAL, costs_of
 from symroof.roof.energy import arch_line, effective_balance
-from symroof.symbols import option_name, substitute
+from symroof.symbols import lookup, option_name, substitute
 from symroof.techniques.registry import technique_class
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+BEFORE, AFTER = "before", "after"
+ROOFLINE, TIME, ENERGY = "roofline", "time per token", "energy"
 POINTS = 120
 FARTHEST = 1024
 """Where a picture over a variable without an end stops, if nothing happens beyond."""
@@ -77,11 +79,11 @@ class TechniquePlate:
         """The two panels."""
         found = self.data(accounting)
         figure, (left, right) = new_figure(2, width=9.0, height=4.6)
-        draw_roofline(left, found, self.effect)
+        _draw_roofline(left, found, self.effect)
         if any(one.panel == ENERGY for one in found):
-            draw_energy(right, found)
+            _draw_energy(right, found)
         else:
-            draw_times(right, found, self.effect)
+            _draw_times(right, found, self.effect)
         figure.suptitle(self.title, fontsize=10)
         lines = [part for line in self.formula for part in wrap(line, 150)]
         figure.supxlabel("\n".join(lines), fontsize=6.5, x=0.01, ha="left", linespacing=1.35)
@@ -229,3 +231,81 @@ def _sampled(whole: bool, low: Expr, high: Expr) -> list[Expr]:
         return sorted(place for place in rounded if low <= place <= high)
     start = low if low > 0 else high / 100
     return [start + (high - start) * Rational(place, POINTS) for place in range(POINTS + 1)]
+
+
+def _draw_roofline(axes: Axes, found: Sequence[Series], effect: Effect) -> None:
+    """Roofs and points before and after, with an arrow from one to the other."""
+    roofs = [one for one in found if one.panel == ROOFLINE and one.roof]
+    spots = [one for one in found if one.panel == ROOFLINE and not one.roof]
+    every = [one.places[0] for one in (*roofs, *spots)]
+    left, right = min(every) / 4, max(*every, 100 * min(every)) * 8
+    drawn: set[tuple[float, float]] = set()
+    for roof in roofs:
+        peak, slope = roof.values
+        if (peak, slope) in drawn:
+            continue
+        drawn.add((peak, slope))
+        after = roof.side == AFTER
+        color, line = (COLORS[1], LINES[1]) if after else ("0.3", LINES[0])
+        ridge = peak / slope
+        drawing = {"linewidth": 1.3, "zorder": 2 if after else 1, "color": color, "linestyle": line}
+        axes.plot([left, ridge, right], [left * slope, peak, peak], gid=roof.name, **drawing)
+        axes.plot([ridge, ridge], [left * slope, peak], color="0.6", linewidth=0.8, linestyle=":", gid=f"ridge {roof.name}")
+        words = f"{peak / 1e12:.4g} TFLOP/s, {slope / 1e9:.4g} GB/s\nridge {ridge:.4g}"
+        leftish = ridge < (left * right) ** 0.5
+        place = {"xytext": (4, -4 - 18 * (len(drawn) - 2)), "va": "top"} if after else {"xytext": (4 if leftish else -4, 3), "va": "bottom"}
+        side = "left" if after or leftish else "right"
+        axes.annotate(words, (ridge, peak), textcoords="offset points", fontsize=6.5, color=color, ha=side, **place)
+    for spot in spots:
+        after = spot.side == AFTER
+        x, y = spot.places[0], spot.values[0]
+        color, marker = (COLORS[1], "s") if after else (COLORS[0], "o")
+        words = f"{spot.name}: {x:.4g} FLOP/byte, {y / 1e12:.4g} TFLOP/s"
+        size = 6 if spot.name == spot.side else 4
+        axes.plot([x], [y], marker=marker, color=color, linestyle="none", markersize=size, zorder=4, gid=spot.name, label=words)
+    ends = [(one.places[0], one.values[0]) for one in spots if one.name == one.side]
+    if len(ends) == 2 and ends[0] != ends[1]:
+        arrow = {"arrowstyle": "->", "color": "0.35", "shrinkA": 4, "shrinkB": 4, "lw": 0.9}
+        axes.annotate("", ends[1], ends[0], arrowprops=arrow, zorder=3)
+    low = min(one.values[0] for one in spots) if spots else min(one.values[1] for one in roofs) * left
+    high = max(one.values[0] for one in roofs) * 5
+    axes.set(xscale="log", yscale="log", xlim=(left, right), ylim=(min(low / 6, high / 2000), high))
+    axes.xaxis.set_minor_formatter("")
+    label(axes, "arithmetic intensity [FLOP/byte]", "performance [FLOP/s]", f"{effect.example.part}, {effect.example.phase}")
+    axes.legend(fontsize=6.5, loc="lower right", framealpha=0.9, edgecolor="white")
+
+
+def _draw_times(axes: Axes, found: Sequence[Series], effect: Effect) -> None:
+    """Times before and after, with a ring wherever paying begins or ends."""
+    payoff = effect.payoff
+    before, after, edges = (named(found, TIME, name) for name in (BEFORE, AFTER, "edges"))
+    for series, color, line in ((before, COLORS[0], LINES[0]), (after, COLORS[1], LINES[1])):
+        milliseconds = [value * 1e3 for value in series.values]
+        axes.plot(series.places, milliseconds, color=color, linestyle=line, label=series.name, gid=f"time {series.name}")
+    for place, (x, y) in enumerate(zip(edges.places, edges.values, strict=True)):
+        mark(axes, x, y * 1e3, "0.2", f"{x:.5g}", gid=f"edge {place}", offset=(4, 6 if place % 2 else -10))
+    axes.set_xscale("log" if before.places[-1] / before.places[0] > 50 else "linear")
+    over = lookup(option_name(payoff.over.symbol))
+    unit = "" if over.unit == "dimensionless" else f" [{over.unit}]"
+    where = " of the step" if effect.example.part == TOTAL else ""
+    label(axes, f"{option_name(over.symbol)}{unit}", "time per token [ms]", f"time{where} over {option_name(over.symbol)}")
+    values = before.values + after.values
+    if min(values) > 0 and max(values) / min(values) > 30:
+        axes.set_yscale("log")
+        axes.tick_params(axis="y", which="minor", labelsize=6)
+    else:
+        axes.set_ylim(bottom=0)
+    axes.legend(fontsize=7, frameon=False, loc="best")
+
+
+def _draw_energy(axes: Axes, found: Sequence[Series]) -> None:
+    """The arch line of Choi et al. (2013): FLOP per joule over the intensity, its balance points marked."""
+    line = named(found, ENERGY, "arch line")
+    axes.plot(line.places, line.values, color=COLORS[0], gid="arch line", label="FLOP per joule")
+    for place, name in enumerate(("ridge of time", "half of the best")):
+        one = named(found, ENERGY, name)
+        x, y = one.places[0], one.values[0]
+        mark(axes, x, y, COLORS[1], f"{name}: {x:.4g} FLOP/byte", gid=name, offset=(6, -10 - 10 * place))
+    axes.set(xscale="log", yscale="log")
+    label(axes, "arithmetic intensity [FLOP/byte]", "efficiency [FLOP/J]", "the roofline of energy")
+    axes.legend(fontsize=7, frameon=False, loc="best")

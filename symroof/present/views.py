@@ -10,7 +10,8 @@ from functools import singledispatch
 from symroof.architectures.step import Step
 from symroof.operators.operator import Operator
 from symroof.present import crossover_views, step_views
-from symroof.present.progress import progress_bar
+from symroof.present.crossover_views import reasoning
+from symroof.present.points import progress_bar
 from symroof.present.step_views import analysis_statements, legend, provenance
 from symroof.present.tabular import Table
 from symroof.proof.claims import Certificate
@@ -20,7 +21,7 @@ from symroof.questions.sensitivity import Sensitivity
 from symroof.roof.analysis import Analysis
 from symroof.roof.energy import StepEnergy
 
-__all__ = ["analysis_statements", "legend", "progress_bar", "provenance"]
+__all__ = ["analysis_statements", "legend", "progress_bar", "provenance", "reasoning"]
 
 
 @singledispatch
@@ -42,12 +43,6 @@ def latex(answer: object) -> str:
 
 
 @singledispatch
-def reasoning(answer: object) -> tuple[crossover_views.Line, ...]:
-    """The derivation of the answer, line by line."""
-    raise TypeError(f"{type(answer).__name__} has no derivation")
-
-
-@singledispatch
 def notebook_html(answer: object) -> str | None:
     """HTML for a notebook; None where the answer has no table."""
     return table(answer).html() if table.dispatch(type(answer)) is not table.dispatch(object) else None
@@ -59,12 +54,9 @@ def notebook_latex(answer: object) -> str | None:
     return table(answer).latex() if table.dispatch(type(answer)) is not table.dispatch(object) else None
 
 
-@singledispatch
 def terminal(answer: object) -> object:
     """What rich prints: the table where there is one, else the sentence."""
-    if table.dispatch(type(answer)) is not table.dispatch(object):
-        return table(answer)
-    return sentence(answer) if sentence.dispatch(type(answer)) is not sentence.dispatch(object) else repr(answer)
+    return next((view(answer) for view in (table, sentence) if view.dispatch(type(answer)) is not view.dispatch(object)), repr(answer))
 
 
 table.register(Step, step_views.step_table)
@@ -79,5 +71,4 @@ sentence.register(Payoff, crossover_views.payoff_sentence)
 sentence.register(Sensitivity, crossover_views.purchase_advice)
 latex.register(Crossover, crossover_views.align)
 latex.register(Certificate, crossover_views.certificate_latex)
-reasoning.register(Crossover, crossover_views.reasoning)
 notebook_latex.register(Crossover, crossover_views.aligned)
