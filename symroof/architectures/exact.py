@@ -25,29 +25,24 @@ def graph(architecture: Architecture, options: Options) -> Graph:
     return plain.with_routing(Routing(tokens)) if architecture.routed else plain
 
 
-def _conventions(architecture: Architecture, options: Options) -> list[Convention]:
-    lines = [Convention("operands", "every operator reads each operand once from memory and writes its result once")]
+def _conventions(architecture: Architecture, options: Options) -> tuple[Convention, ...]:
+    texts = {"operands": "every operator reads each operand once from memory and writes its result once"}
     if options.flash_attention:
-        text = "FlashAttention: scores stay on chip, keys and values are read per KV head, once for every block of query rows"
-        lines.append(Convention("flash-attention", text))
+        how = "scores stay on chip, keys and values are read per KV head, once for every block of query rows"
+        texts["flash-attention"] = f"FlashAttention: {how}"
     if architecture.generative:
+        causal = "causal: s(s+1)/2 query-key pairs in prefill, in FLOPs and in scores moved"
         if options.decode:
-            lines.append(Convention("phase", "decode: one token per sequence; the context length includes it"))
-        elif options.causal:
-            lines.append(Convention("mask", "causal: s(s+1)/2 query-key pairs in prefill, in FLOPs and in scores moved"))
+            texts["phase"] = "decode: one token per sequence; the context length includes it"
         else:
-            lines.append(Convention("mask", "no causal discount: all s x s query-key pairs"))
-        rows = "the last token of each sequence" if options.lm_head == "last" else "every token"
-        lines.append(Convention("lm-head", f"LM head on {rows}"))
-    lines += [
-        Convention("embedding", "embedding: only the rows looked up are read, the token indices are not counted"),
-        Convention(
-            "flops",
-            "FLOPs: 2 per multiply-accumulate, 5 per softmax score, 4 (RMS) or 7 (layer) per normed element, 3 per turned component",
-        ),
-        Convention(
-            "peak", "peak: the fastest data type as wide as every operand read, dense; what is not a matmul runs in at least 16 bits"
-        ),
-        Convention(WEIGHT_WIDTH, "all weights at the weight width, norms and embeddings included"),
-    ]
-    return lines
+            texts["mask"] = causal if options.causal else "no causal discount: all s x s query-key pairs"
+        texts["lm-head"] = f"LM head on {'the last token of each sequence' if options.lm_head == 'last' else 'every token'}"
+    each = "2 per multiply-accumulate, 5 per softmax score, 4 (RMS) or 7 (layer) per normed element, 3 per turned component"
+    peak = "the fastest data type as wide as every operand read, dense; what is not a matmul runs in at least 16 bits"
+    texts |= {
+        "embedding": "embedding: only the rows looked up are read, the token indices are not counted",
+        "flops": f"FLOPs: {each}",
+        "peak": f"peak: {peak}",
+        WEIGHT_WIDTH: "all weights at the weight width, norms and embeddings included",
+    }
+    return tuple(Convention(key, text) for key, text in texts.items())

@@ -11,10 +11,10 @@ from typing import cast
 from sympy import Add, Expr, Min, S
 
 from symroof import symbols
-from symroof.operators.facts import Kind, Parameter, Role
-from symroof.operators.linear import parse
+from symroof.operators.facts import Kind, Role
+from symroof.operators.linear import linear
 from symroof.operators.operator import Operator, Work
-from symroof.operators.tensor import Access, Axes, Storage, Tensor, axes_of
+from symroof.operators.tensor import Access, Storage, Tensor, axes_of
 from symroof.symbols import Symbolic
 
 ROUTED = axes_of("b s K")
@@ -35,20 +35,7 @@ def expert_linear(name: str, spec: str, x: Tensor, *, bias: bool = False) -> Ope
     spec : the einsum; the axis ``E`` of the weight is no axis of the work.
     bias : whether each expert has one.
     """
-    (x_axes, w_axes), y_axes = parse(spec)
-    space = x.space
-    weight = Tensor(f"{name}.weight", w_axes, Storage.WEIGHT, space, parameter=Parameter.MATRIX)
-    reads = [Access(x, x_axes), Access(weight, _touched(w_axes))]
-    if bias:
-        learned = tuple(axis for axis in w_axes if axis == "E" or axis in y_axes)
-        reads.append(Access(Tensor(f"{name}.bias", learned, Storage.WEIGHT, space, parameter=Parameter.BIAS), _touched(learned)))
-    axes = tuple(dict.fromkeys(axis for axis in (*x_axes, *w_axes) if axis != "E"))
-    out = Tensor(name, y_axes, Storage.ACTIVATION, space)
-    return Operator(name, Kind.MATMUL, space, (Work(axes, 2, contraction=True),), tuple(reads), (Access(out),), role=Role.PROJECTION)
-
-
-def _touched(axes: Axes) -> Axes:
-    return tuple("X" if axis == "E" else axis for axis in axes)
+    return linear(name, spec, x, bias=bias)
 
 
 def combine(name: str, outputs: Tensor, scores: Tensor) -> Operator:

@@ -50,10 +50,11 @@ def check(name: str, tensor: Tensor, axes: Axes) -> None:
 def contraction(name: str, spec: str, reads: tuple[Access, Access], writes: Access, role: Role = Role.OTHER) -> Operator:
     """The contraction of two tensors: FLOPs = 2 x product of all axes.
 
-    The einsum names the index space; the operands say what is moved.
+    The einsum names the index space; the operands say what is moved. Where the result has no axis ``E``, it counts experts, and
+    each row meets its own alone.
     """
     inputs, result = parse(spec)
-    axes = tuple(dict.fromkeys(axis for operand in inputs for axis in operand))
+    axes = tuple(dict.fromkeys(axis for operand in inputs for axis in operand if axis != "E" or axis in result))
     for access, wanted in zip((*reads, writes), (*inputs, result), strict=True):
         if not access.axes:
             check(name, access.tensor, wanted)
@@ -110,12 +111,17 @@ def linear(
     weight = weight or Tensor(f"{name}.weight", w_axes, Storage.WEIGHT, space, parameter=PARAMETER.get(role, Parameter.MATRIX))
     check(name, weight, w_axes)
     y = into or Tensor(name, y_axes, Storage.ACTIVATION, space)
-    product = contraction(name, spec, (_part(x, x_axes), Access(weight)), _part(y, y_axes), role)
+    product = contraction(name, spec, (_part(x, x_axes), _part(weight, _touched(w_axes, y_axes))), _part(y, y_axes), role)
     if not bias:
         return product
-    bias_axes = tuple(axis for axis in y_axes if axis in w_axes)
-    extra = Access(Tensor(f"{name}.bias", bias_axes, Storage.WEIGHT, space, parameter=Parameter.BIAS))
-    return replace(product, reads=(*product.reads, extra))
+    bias_axes = tuple(axis for axis in w_axes if axis in (*y_axes, "E"))
+    learned = Tensor(f"{name}.bias", bias_axes, Storage.WEIGHT, space, parameter=Parameter.BIAS)
+    return replace(product, reads=(*product.reads, _part(learned, _touched(bias_axes, y_axes))))
+
+
+def _touched(axes: Axes, result: Axes) -> Axes:
+    """Of the weights of E experts those of the X that a step touches, unless the result is one per expert."""
+    return tuple("X" if axis == "E" and axis not in result else axis for axis in axes)
 
 
 def _part(tensor: Tensor, axes: Axes) -> Access:
