@@ -22,16 +22,12 @@ DEEPEST = 20
 """Lists and objects inside one another; published configs have five."""
 
 
-def models_folder() -> Path:
-    """The folder of published configs: in the wheel, or beside the package in a checkout."""
-    installed = Path(str(files("symroof"))) / "models"
-    return installed if installed.is_dir() else installed.parent.parent / "models"
-
-
 @functools.cache
 def catalogue() -> dict[str, Path]:
-    """Every name in models/, and its file."""
-    return {path.stem: path for path in sorted(models_folder().glob("*.json"))}
+    """Every name in models/, which is in the wheel, or beside the package in a checkout; and its file."""
+    installed = Path(str(files("symroof"))) / "models"
+    folder = installed if installed.is_dir() else installed.parent.parent / "models"
+    return {path.stem: path for path in sorted(folder.glob("*.json"))}
 
 
 @functools.cache

@@ -11,11 +11,6 @@ from sympy import Expr, Integer, Poly, Rational, Symbol, ceiling, fraction
 TIMEOUT_MS = 2000
 
 
-def available() -> bool:
-    """Whether z3 is installed."""
-    return find_spec("z3") is not None
-
-
 def decide(
     bound: str, slack: Expr, lows: Mapping[Symbol, Expr], whole: Mapping[Symbol, bool], margins: Sequence[Expr] = ()
 ) -> tuple[str, str, str, Mapping[Symbol, Expr] | None] | None:
@@ -24,7 +19,7 @@ def decide(
     A proof over the real numbers is one over the whole numbers; a real counterexample is no answer where
     the variables count, so that case is asked again over the integers. The margins are zero or above at the point.
     """
-    if not available() or not slack.free_symbols:
+    if find_spec("z3") is None or not slack.free_symbols:
         return None
     import z3
 

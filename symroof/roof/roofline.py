@@ -93,13 +93,8 @@ class RooflinePoint:
 
     @functools.cached_property
     def seconds(self) -> Mapping[Resource, Expr]:
-        """Seconds of one occurrence for every resource it demands, bare."""
+        """Seconds of one occurrence for every resource it demands, by the resource or its name, bare."""
         return seconds_of(self.operator, self.machine, self.peak, self.ceilings)
-
-    @property
-    def seconds_by_ceiling(self) -> dict[str, Expr]:
-        """The same by the names of the resources."""
-        return {str(resource): value for resource, value in self.seconds.items()}
 
     @functools.cached_property
     def overhead_expr(self) -> Expr:

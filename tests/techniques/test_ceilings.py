@@ -79,9 +79,7 @@ def test_efficiency_slows_an_operator_by_the_factor_of_the_ceiling_that_decides(
     ideal = symroof.analyze(step, A100)
     slower = symroof.analyze(step.apply(technique(f"efficiency:compute={compute},memory={memory}")), A100)
     for old, new in zip(ideal, slower, strict=True):
-        assert new.seconds_by_ceiling == {
-            name: value / (compute if name == "compute" else memory) for name, value in old.seconds_by_ceiling.items()
-        }
+        assert new.seconds == {name: value / (compute if name == "compute" else memory) for name, value in old.seconds.items()}
         assert old.time_expr <= new.time_expr <= old.time_expr / min(compute, memory)
 
 
@@ -147,7 +145,7 @@ def test_a_fused_step_has_fewer_launches() -> None:
 def test_overhead_is_the_bound_of_an_operator_that_it_outlasts() -> None:
     step = step_of().apply(technique("launch-overhead:launch=5us"))
     for placed in symroof.analyze(step, A100):
-        assert (placed.bound == "overhead") == (Rational(5, 10**6) > max(placed.seconds_by_ceiling.values()))
+        assert (placed.bound == "overhead") == (Rational(5, 10**6) > max(placed.seconds.values()))
 
 
 @pytest.mark.parametrize(("model", "part"), [(SMALL, "total"), ("llama-2-7b", "qk_matmul"), (SMALL, "fc1")])
@@ -186,9 +184,9 @@ def test_without_overlap_an_operator_is_at_most_twice_as_slow(batch: int) -> Non
     step = step_of("llama-2-7b", batch=batch)
     after = step.apply(technique("no-overlap"))
     for old, new in zip(symroof.analyze(step, A100), symroof.analyze(after, A100), strict=True):
-        low, high = min(old.seconds_by_ceiling.values()), max(old.seconds_by_ceiling.values())
+        low, high = min(old.seconds.values()), max(old.seconds.values())
         slowdown = new.time_expr / old.time_expr
-        assert slowdown == (1 + low / high if len(old.seconds_by_ceiling) == 2 else 1)
+        assert slowdown == (1 + low / high if len(old.seconds) == 2 else 1)
         assert 1 <= slowdown <= 2
         assert old.bound == new.bound
     assert seconds(after.apply(technique("no-overlap"))) == seconds(after)
@@ -205,8 +203,8 @@ def test_at_the_crossover_the_slowdown_is_two() -> None:
 def test_three_ceilings_without_overlap_are_at_most_thrice_as_slow() -> None:
     step = step_of("llama-2-7b", batch=200).apply(technique("memory-levels:tile=32,bandwidth=5TB/s"))
     ideal, after = symroof.analyze(step, A100)["up_proj"], symroof.analyze(step.apply(technique("no-overlap")), A100)["up_proj"]
-    assert len(ideal.seconds_by_ceiling) == 3
-    assert ideal.time_expr < after.time_expr == sum(ideal.seconds_by_ceiling.values()) <= 3 * ideal.time_expr
+    assert len(ideal.seconds) == 3
+    assert ideal.time_expr < after.time_expr == sum(ideal.seconds.values()) <= 3 * ideal.time_expr
 
 
 # memory levels

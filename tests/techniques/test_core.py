@@ -418,13 +418,13 @@ def test_three_ceilings_agree_everywhere(model: str) -> None:
         old, new = symroof.analyze(step, A100), symroof.analyze(change(step), A100)
         placed = new[name]
         seen.add(placed.bound)
-        assert placed.time_expr == max(placed.seconds_by_ceiling.values())
+        assert placed.time_expr == max(placed.seconds.values())
         assert whole.time(batch) == new.total.time_expr
         assert pays.speedup(batch) == old[name].time_expr / placed.time_expr
         assert crossing.bound_at(batch) == ("compute" if placed.bound == "compute" else "memory"), batch
         swept = found.sel(batch=batch, operator=name)
         assert abs(float(swept.time.item()) / float(placed.count * placed.time_expr) - 1) < 1e-12
-        slack = placed.seconds_by_ceiling["compute"] - max(placed.seconds_by_ceiling["memory"], placed.seconds_by_ceiling["host"])
+        slack = placed.seconds["compute"] - max(placed.seconds["memory"], placed.seconds["host"])
         assert abs(float(slack / placed.time_expr)) < 1e-9 or bool(swept.bound.item()) == (slack >= 0)
     assert "compute" in seen
     assert "host" in seen
@@ -511,8 +511,8 @@ def test_the_sparse_roof_and_another_unit() -> None:
         for batch in (1, 100, 163, 400, 5000):
             step = step_of("llama-2-7b", batch=batch)
             new, old = symroof.analyze(change(step), A100), symroof.analyze(step, device)
-            assert new[name].seconds_by_ceiling["compute"] * factor == old[name].seconds_by_ceiling["compute"]
-            assert new[name].seconds_by_ceiling["memory"] == old[name].seconds_by_ceiling["memory"]
+            assert new[name].seconds["compute"] * factor == old[name].seconds["compute"]
+            assert new[name].seconds["memory"] == old[name].seconds["memory"]
             assert whole.time(batch) == new.total.time_expr
         found = symroof.sweep("llama-2-7b", A100, {"batch": [400]}, seq_len=128, techniques=(Changed(change),), **WIDTHS)
         assert abs(float(found.time.item()) / float(seconds(change(step_of("llama-2-7b", batch=400)))) - 1) < 1e-12
