@@ -220,11 +220,7 @@ class Technique(ABC):
             if self.once and earlier.name == self.name:
                 raise self.refused("is applied already, and once is all")
             way = "does not go with" if earlier.requires & self.removed else "must come before"
-            self.refuse_removed(earlier, self.requires, way)
-
-    def refused(self, why: str) -> InputError:
-        """The error of a technique that does not fit."""
-        return InputError(f"{self.name}: {why}")
+            self._refuse_removed(earlier, self.requires, way)
 
     def require(self, graph: Graph, *facts: Fact) -> None:
         """Raise where an earlier technique has removed a fact that this one requires on this very graph.
@@ -235,12 +231,15 @@ class Technique(ABC):
             One has.
         """
         for earlier in graph.applied:
-            self.refuse_removed(earlier, frozenset(facts), "cannot follow")
+            self._refuse_removed(earlier, frozenset(facts), "cannot follow")
 
-    def refuse_removed(self, earlier: Technique, facts: frozenset[Fact], way: str) -> None:
-        """Raise where a technique has removed one of these facts."""
+    def _refuse_removed(self, earlier: Technique, facts: frozenset[Fact], way: str) -> None:
         for fact in sorted(facts & earlier.removed):
             raise self.refused(f"{way} {earlier.name} in a chain: it needs {fact}")
+
+    def refused(self, why: str) -> InputError:
+        """The error of a technique that does not fit."""
+        return InputError(f"{self.name}: {why}")
 
     @property
     def removed(self) -> frozenset[Fact]:

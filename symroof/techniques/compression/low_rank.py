@@ -56,10 +56,9 @@ class LowRank(Technique):
         chosen = linears(step.symbolic, self.operators)
         if not chosen:
             raise self.refused(f"{step.model} has no linear operator in its layers")
-        rank = self.rank
         for name, (inputs, outputs) in shapes(step.symbolic, step.values, chosen).items():
             most = Min(inputs, outputs)
-            if rank.is_number and most.is_number and rank > most:
+            if self.rank.is_number and most.is_number and self.rank > most:
                 raise self.refused(
                     f"rank {self.rank} is above the {inputs} x {outputs} matrix of {name}: "
                     f"expected at most {most}, or operators=... without it"

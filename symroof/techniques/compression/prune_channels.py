@@ -17,11 +17,14 @@ from symroof.techniques.technique import Example, Fact, Given, Number, Technique
 AXES = {"mlp": ("f", "f_e", "f_s"), "heads": ("k", "h"), "both": ("f", "f_e", "f_s", "k", "h")}
 """The axes that shrink: intermediate sizes; KV heads with their group of query heads, or the heads of latent attention."""
 
-SIZES = {"f": "intermediate size", "f_e": "experts' intermediate size", "f_s": "shared experts' intermediate size"}
-"""What the axes of MLPs are called."""
-
-HEADS = {"k": "KV heads", "h": "heads"}
-"""What the axes of attention are called."""
+CALLED = {
+    "f": "intermediate size {}",
+    "f_e": "experts' intermediate size {}",
+    "f_s": "shared experts' intermediate size {}",
+    "k": "{} KV heads",
+    "h": "{} heads",
+}
+"""What the axes of some size are called."""
 
 
 @dataclass(frozen=True)
@@ -70,17 +73,13 @@ class PruneChannels(Technique):
     def check(self, step: Step) -> None:
         if step.options.accounting != "exact" and self.of != "mlp":
             raise self.refused(f"accounting {step.options.accounting!r} has its own cache: prune of=mlp there, or use 'exact'")
-        share = self.share
         for axis, size in self._sizes(step.symbolic).items():
             bound = substitute(substitute(size, step.symbolic.definitions), step.values)
-            if not bound.is_number or not share.is_number:
-                continue
-            kept = share * bound
-            if not kept.is_integer:
-                size_of = f"{bound} {HEADS[axis]}" if axis in HEADS else f"{SIZES[axis]} {bound}"
+            kept = self.share * bound
+            if kept.is_number and not kept.is_integer:
                 fits = floor(kept) / bound
                 hint = f"expected such as {fits}" if fits > 0 else "nothing would be left"
-                raise self.refused(f"a share {self.share} of the {size_of} is no whole number: {hint}")
+                raise self.refused(f"a share {self.share} of the {CALLED[axis].format(bound)} is no whole number: {hint}")
 
     def _sizes(self, graph: Graph) -> dict[str, Expr]:
         """The axes that shrink and that some tensor has, with their sizes."""

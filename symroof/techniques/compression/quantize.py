@@ -100,7 +100,7 @@ class Quantize(Technique):
             own = f"accounting {step.options.accounting!r} has its own peaks and cache"
             raise self.refused(f"{own}: quantize weights alone there, in all layers, or use 'exact'")
         layers, group = self.keep_layers, self.group
-        if layers != 0 and layers.is_number:
+        if layers.is_number and layers != 0:
             block = kind_of(step.symbolic, self.kind)
             there = substitute(substitute(block.count, step.symbolic.definitions), step.values)
             if there.is_number and layers >= there:

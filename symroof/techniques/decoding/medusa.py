@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from sympy import Rational
 
 from symroof import symbols
-from symroof.operators import Access, Block, BlockRole, Graph, Operator, Role, Space
+from symroof.operators import Access, Block, BlockRole, Graph, Operator, Role
 from symroof.operators.elementwise import activation, add
 from symroof.operators.linear import linear
 from symroof.techniques.decoding.verification import EXACT, expected, require_verifiable, verified
@@ -86,9 +86,9 @@ class Medusa(Technique):
 
 def _head(lm_head: Operator) -> tuple[Operator, ...]:
     """A head on one row of what the model's own reads."""
-    read = lm_head.reads[0]
-    x, width = read.tensor, (read.axes or read.tensor.axes)[-1]
-    space = _squared(lm_head.space, width)
+    x, width = lm_head.reads[0].tensor, lm_head.reads[0].touched[-1]
+    sizes = lm_head.space.sizes
+    space = replace(lm_head.space, sizes={**sizes, "o": sizes[width]})  # a second axis, so that a square weight has two
     row = replace(x, axes=("b", width), space=space)
     first = linear("medusa.linear", f"b {width}, {width} o -> b o", row)
     act = activation("medusa.act", "silu", first.result)
@@ -96,8 +96,3 @@ def _head(lm_head: Operator) -> tuple[Operator, ...]:
     logits = linear("medusa.lm_head", "b o, v o -> b v", added.result, role=Role.HEAD)
     last = Access(x, ("b", width))
     return replace(first, reads=(last, *first.reads[1:])), act, replace(added, reads=(added.reads[0], last)), logits
-
-
-def _squared(space: Space, width: str) -> Space:
-    """With a second axis of the hidden size, so that a square weight has two."""
-    return replace(space, sizes={**space.sizes, "o": space.sizes[width]})

@@ -80,16 +80,18 @@ class FlashAttention(Technique):
                 )
 
     def rewrite(self, graph: Graph, given: Given) -> Graph:
-        found = attention_of(graph, self.name)
         blocks: dict[Block, Block] = {}
         definitions = dict(graph.definitions)
-        for block, members in found:
+        for block, members in attention_of(graph, self.name):
             whole = as_flash_attention(members, fused(graph, block, members))
             blocks[block] = replace_group(block, members, [whole])
             if any(symbols.R in access.repeats.free_symbols for access in whole.reads):
                 self.require(graph, Fact.ONE_LENGTH)
                 components, group = block_shape(members[0])
-                definitions[symbols.R] = positions(components, group, given.get("rows"))
+                held = block_rows(components, group)
+                if "rows" in given:
+                    held = Max(1, floor(given["rows"] / group, evaluate=False), evaluate=False)
+                definitions[symbols.R] = held
         return replace(graph, blocks=tuple(blocks.get(block, block) for block in graph.blocks), definitions=definitions)
 
     def statements(self, given: Given) -> tuple[str, ...]:
@@ -99,13 +101,6 @@ class FlashAttention(Technique):
             f"flash-attention: blocks {tile}{across}; K and V are read once for each block that sees them, in decode once; "
             "rescaling is not counted, and no reuse of K and V by blocks side by side",
         )
-
-
-def positions(components: Expr, group: Expr, rows: Expr | None) -> Expr:
-    """Query positions of a tile: from its rows, or from the on-chip buffer."""
-    if rows is None:
-        return block_rows(components, group)
-    return Max(1, floor(rows / group, evaluate=False), evaluate=False)
 
 
 def attention_of(graph: Graph, name: str) -> list[tuple[Block, list[Operator]]]:

@@ -133,16 +133,15 @@ class FlashDecoding(Technique):
 
 def tiles(operator: Operator) -> Expr:
     """Tiles that attention of one query position has without splits: one per sequence and KV head."""
-    keys = next(access for access in operator.reads if "t" in (access.axes or access.tensor.axes))
-    sizes = operator.space.sizes
-    return Mul(*(sizes[axis] for axis in (keys.axes or keys.tensor.axes) if axis in ("b", "k", "h")))
+    keys = next(access for access in operator.reads if "t" in access.touched)
+    return Mul(*(operator.space.sizes[axis] for axis in keys.touched if axis in ("b", "k", "h")))
 
 
 def parts(operator: Operator, splits: Expr | Symbol) -> tuple[Operator, Operator]:
     """Attention over parts of the context, and what combines them."""
     space = replace(operator.space, sizes={**operator.space.sizes, AXIS: splits, "stat": Integer(2)})
     output = operator.writes[0]
-    *rows, component = output.axes or output.tensor.axes
+    *rows, component = output.touched
     partial = Accumulated("partial_outputs", (*rows, AXIS, component), Storage.ACTIVATION, space)
     beside = Accumulated("partial_sums", (*rows, AXIS, "stat"), Storage.ACTIVATION, space)
     between = (Access(partial), Access(beside))

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from sympy import Add, Expr, Integer, Max, S, Symbol
+from sympy import Add, Expr, Integer, Max, S
 
 from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.operators import Access, Block, BlockRole, Graph, Level, Operator, Space, Storage, Tensor
-from symroof.operators.ceilings import Ceilings
 from symroof.operators.collective import send
 from symroof.symbols import substitute
 from symroof.techniques.system.parallelism import Linked, axis_sizes
@@ -85,19 +83,26 @@ class PipelineParallel(Linked):
         def turns(space: Space) -> Space:
             return space.resized({"b": substitute(space.sizes["b"], piece) * m})
 
+        def staged(block: Block) -> Block:
+            """The layers of one stage; the ends of the model are on it as they are."""
+            share = 1 / n if block.role is BlockRole.LAYER else S.One
+            copies = None if block.copies is None else block.copies * share
+            return replace(block, count=substitute(block.count, piece) * share, copies=copies)
+
         small = graph.map(space=turns, tensor=of_piece, access=in_turn, operator=of_all)
-        stages = [_staged(block, n, piece) for block in small.blocks]
+        stages = [*map(staged, small.blocks)]
         last = max(place for place, block in enumerate(stages) if block.role is BlockRole.LAYER)
         out = stages[last].operators[-1].writes[0]
         hop = send("stage.send", out.tensor, out.repeats, slots * given["latency"])
         blocks = (*stages[: last + 1], Block("stage", (hop,), role=BlockRole.STAGE), *stages[last + 1 :])
+        busy = replace(graph.ceilings, compute=graph.ceilings.compute * m / slots, launch=graph.ceilings.launch * slots)
         return replace(
             small,
             blocks=blocks,
             definitions={symbol: substitute(meant, piece) for symbol, meant in graph.definitions.items()},
             pass_tokens=substitute(graph.pass_tokens, piece),
             routing=graph.routing and graph.routing.bind(piece),
-            ceilings=_busy(graph.ceilings, m, slots),
+            ceilings=replace(busy, levels={level: graph.ceilings.factor(level) * m / slots for level in Level}),
         )
 
     def _slots(self, graph: Graph, n: Expr, m: Expr) -> Expr:
@@ -125,17 +130,3 @@ class PipelineParallel(Linked):
             f"{how[self.schedule]}, told as a factor on every ceiling",
             f"pipeline-parallel: ({n} - 1)/{n} of b s d activations go over {self.crossing(given)}",
         )
-
-
-def _staged(block: Block, n: Expr, piece: Mapping[Symbol, Expr]) -> Block:
-    """The layers of one stage; the ends of the model are on it as they are."""
-    share = 1 / n if block.role is BlockRole.LAYER else S.One
-    copies = None if block.copies is None else block.copies * share
-    return replace(block, count=substitute(block.count, piece) * share, copies=copies)
-
-
-def _busy(ceilings: Ceilings, m: Expr, slots: Expr) -> Ceilings:
-    """The ceilings of a device that is busy for m of so many slots, and launches every operator once in each."""
-    share = m / slots
-    levels = {level: ceilings.factor(level) * share for level in Level}
-    return replace(ceilings, compute=ceilings.compute * share, levels=levels, launch=ceilings.launch * slots)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from sympy import Expr
@@ -102,7 +102,7 @@ class TensorParallel(Linked):
         cut = graph.map(space=space_of, tensor=part, access=shared)
         own = {symbols.h: symbols.h / n, symbols.k: symbols.k / n}
         cut = replace(cut, definitions=counted_per_device(graph.definitions, own))
-        whole = reduced(self, cut, CUT, *link)
+        whole = reduced(self, cut, *link)
         heads = reads(lambda access: access.tensor.parameter is Parameter.NORM and not {*CUT}.isdisjoint(access.tensor.axes))
         if norms := ", ".join(operator.name for operator in select(whole, by_kind(Kind.NORM) & heads)):
             text = f"tensor-parallel: {norms}: taken per head; a norm over all heads would sum a number per row, not counted"
@@ -139,80 +139,63 @@ def _gathered(graph: Graph, devices: Expr, latency: Expr, algorithm: str) -> Gra
     return graph.each(gathered)
 
 
-def reduced(technique: Technique, graph: Graph, cut: Sequence[str], devices: Expr, latency: Expr, algorithm: str) -> Graph:
-    """The graph with an all-reduce in front of every operator that needs the whole of a partial sum.
+def reduced(technique: Technique, graph: Graph, devices: Expr, latency: Expr, algorithm: str) -> Graph:
+    """The graph with an all-reduce in front of every operator that needs the whole of a partial sum."""
 
-    Raises
-    ------
-    InputError
-        An operator is fused across such a sum.
-    """
-    blocks: list[Block] = []
-    for block in graph.blocks:
-        outside = {one.tensor for other in graph.blocks if other is not block for operator in other.operators for one in operator.reads}
-        ends = _to_be_summed(block, [_sums(technique, operator, cut) for operator in block.operators], outside)
-        made: list[Operator] = []
-        for place, operator in enumerate(block.operators):
-            if place not in ends:
-                made.append(operator)
-                continue
-            into = operator.result
-            part = replace(into, name=f"{into.name}.partial")
-            written = replace(operator.writes[0], tensor=part)
-            made.append(replace(operator, writes=(written, *operator.writes[1:])))
-            summed = all_reduce(f"{operator.name}.all_reduce", written, into, devices, latency, algorithm)
-            made.append(summed.made_from(operator))
-        blocks.append(replace(block, operators=tuple(made)))
-    return replace(graph, blocks=tuple(blocks))
+    @functools.cache
+    def ends(block: Block) -> set[Operator]:
+        others = (operator for other in graph.blocks if other is not block for operator in other.operators)
+        return _to_be_summed(technique, block, {access.tensor for operator in others for access in operator.reads})
+
+    def summed(operator: Operator, block: Block) -> Operator | tuple[Operator, ...]:
+        if operator not in ends(block):
+            return operator
+        into = operator.result
+        partial = replace(operator.writes[0], tensor=replace(into, name=f"{into.name}.partial"))
+        whole = all_reduce(f"{operator.name}.all_reduce", partial, into, devices, latency, algorithm)
+        return replace(operator, writes=(partial, *operator.writes[1:])), whole.made_from(operator)
+
+    return graph.each(summed)
 
 
-def _sums(technique: Technique, operator: Operator, cut: Sequence[str]) -> bool:
+def _sums(technique: Technique, operator: Operator) -> bool:
     """Whether an operator sums over a cut axis: it is in a contraction and not in the result, or in the table of a look-up."""
     given = operator.result.axes
     axes = {axis for piece in operator.work if piece.contraction for axis in piece.axes}
     if operator.kind is Kind.EMBEDDING:
         axes = {axis for access in operator.reads for axis in access.tensor.axes}
-    lost = {axis for axis in axes if axis in cut and axis not in given}
+    lost = {axis for axis in axes if axis in CUT and axis not in given}
     if not lost or operator.kind in (Kind.SCAN, Kind.CONVOLUTION):
         return False
-    if operator.is_group and (len(lost) > 1 or {*given} & {*cut} or not operator.work[-1].contraction):
+    if operator.is_group and (len(lost) > 1 or {*given} & {*CUT} or not operator.work[-1].contraction):
         raise technique.refused(f"give it before the fusion, which would go across an all-reduce: {quote(operator.name)}")
     return True
 
 
-def _to_be_summed(block: Block, sums: Sequence[bool], outside: set[Tensor]) -> set[int]:
-    """The places of the operators whose result is partial and needed whole, in the block or by what is read outside of it."""
-    sources, users = _flow(block)
-    whole: set[int] = set()
+def _to_be_summed(technique: Technique, block: Block, outside: set[Tensor]) -> set[Operator]:
+    """The operators whose result is partial and needed whole, in the block or by what is read outside of it."""
+    maker: dict[Tensor, Operator] = {}
+    taken: dict[Operator, list[Operator | None]] = {}
+    for operator in block.operators:
+        taken[operator] = [maker.get(access.tensor) for access in operator.reads if access.tensor.storage is Storage.ACTIVATION]
+        maker |= {access.tensor: operator for access in operator.writes}
+    sums = {operator for operator in block.operators if _sums(technique, operator)}
+    whole: set[Operator] = set()
     while True:
-        partial: set[int] = set()
-        takes: dict[int, set[int | None]] = {}
-        for place, operator in enumerate(block.operators):
-            addends = {*sources[place][: operator.linear_in]}
-            takes[place] = addends if addends and addends <= partial - whole else set()
-            if sums[place] or takes[place]:
-                partial.add(place)
-        needed = {
-            place
-            for place in partial
-            if not users[place] or block.operators[place].result in outside or any(place not in takes[user] for user in users[place])
-        }
+        partial: set[Operator | None] = set()
+        adds: dict[Operator, set[Operator | None]] = {}
+        for operator, makers in taken.items():
+            addends = {*makers[: operator.linear_in]}
+            adds[operator] = addends if addends and addends <= partial - whole else set()
+            if operator in sums or adds[operator]:
+                partial.add(operator)
+        needed = {one for one in taken if one in partial and (one.result in outside or _used_whole(one, taken, adds))}
         if needed <= whole:
-            return whole & partial
+            return {one for one in whole if one in partial}
         whole |= needed
 
 
-def _flow(block: Block) -> tuple[list[list[int | None]], dict[int, list[int]]]:
-    """Which operator of the block wrote each activation an operator reads, and which read what one wrote."""
-    writer: dict[Tensor, int] = {}
-    sources: list[list[int | None]] = []
-    users: dict[int, list[int]] = {place: [] for place in range(len(block.operators))}
-    for place, operator in enumerate(block.operators):
-        read = [writer.get(access.tensor) for access in operator.reads if access.tensor.storage is Storage.ACTIVATION]
-        sources.append(read)
-        for source in read:
-            if source is not None:
-                users[source].append(place)
-        for access in operator.writes:
-            writer[access.tensor] = place
-    return sources, users
+def _used_whole(operator: Operator, taken: Mapping[Operator, list[Operator | None]], adds: Mapping[Operator, set[Operator | None]]) -> bool:
+    """Whether something other than a sum of partial sums takes it, or nothing does."""
+    users = [user for user, makers in taken.items() if operator in makers]
+    return not users or any(operator not in adds[user] for user in users)
