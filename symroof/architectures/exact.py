@@ -21,6 +21,7 @@ def graph(architecture: Architecture, options: Options) -> Graph:
         definitions=architecture.definitions(options),
         conventions=(*_conventions(architecture, options), *architecture.conventions(options)),
         pass_tokens=tokens,
+        decode=options.decode,
     )
     return plain.with_routing(Routing(tokens)) if architecture.routed else plain
 

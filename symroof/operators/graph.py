@@ -58,6 +58,7 @@ class Graph(Symbolic):
     tile : side of the tiles that products with weights are computed in; None where no on-chip traffic is counted.
     devices : how many devices the step runs on; its figures are those of one of them.
     applied : the techniques it went through, in order.
+    decode : whether it generates over a context of t positions; else it reads prompts of s tokens.
 
     The order of the operators and the tensors they share *are* the data dependencies.
     """
@@ -74,6 +75,7 @@ class Graph(Symbolic):
     tile: Expr | None = None
     devices: Expr = S.One
     applied: tuple[Any, ...] = ()
+    decode: bool = True
 
     @property
     def statements(self) -> tuple[str, ...]:

@@ -7,9 +7,10 @@ from fractions import Fraction
 from itertools import product
 
 import pytest
-from sympy import Rational, sqrt
+from sympy import Integer, Rational, sqrt
 
 import symroof
+from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.errors import InputError
 from symroof.operators.graph import Graph
@@ -173,6 +174,17 @@ def test_latent_attention_expands_the_prefix_again_for_every_chunk() -> None:
 
 
 # ragged batches
+
+
+def test_lengths_are_told_in_the_letter_of_the_phase() -> None:
+    for phase, letter in (("prefill", symbols.s), ("decode", symbols.t)):
+        graph = getattr(symroof.load_model("llama-2-7b"), phase)(symbolic=True).symbolic
+        assert graph.decode == (phase == "decode")
+        half = graph.apply(technique("ragged-batch:mean=1/2,variation=0"))
+        numbers = {letter: Integer(64), symbols.mu: Rational(1, 2)}
+        assert half.flop_count.xreplace(numbers) == graph.flop_count.xreplace({letter: Integer(32)})
+        with pytest.raises(InputError, match="no letter of this graph"):
+            graph.bind({letter: Integer(64)}).apply(technique("ragged-batch:mean=1/2,variation=0"))
 
 
 @pytest.mark.parametrize("name", MODELS)

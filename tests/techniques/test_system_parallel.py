@@ -421,6 +421,8 @@ def test_pipeline_bubble() -> None:
     steady = "pipeline-parallel:schedule=steady"
     assert letters("llama-2-7b", "prefill", steady).symbolic.ceilings.compute == 1
     assert letters("llama-2-7b", "decode", steady).symbolic.ceilings.compute == m / Max(m, n)
+    guessed = "speculative:length=4,acceptance=1/2,draft_cost=0"  # a guess waits for what was verified before it, however long it is
+    assert letters("llama-2-7b", "decode", f"{guessed} {steady}").symbolic.ceilings.compute == m / Max(m, n)
     whole = numbers("llama-2-7b")
     assert whole.apply(technique("pipeline-parallel:degree=1,micro_batches=1")).symbolic.blocks is whole.symbolic.blocks
 

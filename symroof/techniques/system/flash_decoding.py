@@ -99,6 +99,8 @@ class FlashDecoding(Technique):
         return given, defined
 
     def rewrite(self, graph: Graph, given: Given) -> Graph:
+        if not graph.decode:
+            raise InputError(f"{self.name} splits the context of a decode step; this is a prompt")
         roles = {operator.role for operator, _ in graph}
         if not roles & ATTENTION_ROLES:
             raise self.refused("this step has no attention")
@@ -111,8 +113,6 @@ class FlashDecoding(Technique):
         def split(operator: Operator, block: Block) -> Operator | tuple[Operator, ...]:
             if operator.role is not Role.ATTENTION:
                 return operator
-            if operator.space.sizes["s"] == operator.space.sizes["t"] != 1:
-                raise InputError(f"{self.name} splits the context of a decode step; this is a prompt")
             if "processors" in given and operator.unit is None:
                 definitions[symbols.U] = Min(given["processors"], tiles(operator) * given["splits"], evaluate=False)
                 operator = replace(operator, occupancy=symbols.U / given["processors"])

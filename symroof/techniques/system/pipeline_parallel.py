@@ -109,8 +109,7 @@ class PipelineParallel(Linked):
         """The length of a step in slots of a micro-batch."""
         if self.schedule == FLUSH:
             return m + n - 1
-        prefill = any(operator.space.sizes["s"] != 1 for operator, _ in graph)
-        return m if prefill else Max(m, n)
+        return Max(m, n) if graph.decode else m
 
     def check(self, step: Step) -> None:
         layers = Add(*(block.resident for block in step.graph.blocks if block.role is BlockRole.LAYER))

@@ -71,8 +71,8 @@ class PrefixCache(Technique):
         refuse_windows(self.name, graph)
         require_attention(self.name, graph)
         share, own = given["share"], 1 - given["share"]
-        context = next(operator.space.sizes["t"] for operator, _ in graph if attends(operator))
-        if graph.blocks[0].operators[0].space.sizes["s"] == context:  # prefill: its own tokens ask, all are looked at
+        if not graph.decode:  # its own tokens ask, all are looked at
+            context = next(operator.space.sizes["t"] for operator, _ in graph if attends(operator))
             self.require(graph, Fact.ONE_LENGTH)
             graph = graph.replaced({symbols.s: own * symbols.s}).map(space=lambda space: space.resized({"t": context}), access=_looked_at)
         prefix = _Prefix(share)

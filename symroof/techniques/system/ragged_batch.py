@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import cast
-
-from sympy import Symbol
 
 from symroof import symbols
 from symroof.architectures.step import Step
-from symroof.errors import InputError
 from symroof.operators import Access, Block, Graph, Kind, Operator, Space, Tensor
 from symroof.operators.attention import cache_passes
 from symroof.techniques.system.token_axes import EXACT, attends, paired, refuse_windows
@@ -72,11 +68,12 @@ class RaggedBatch(Technique):
 
     def rewrite(self, graph: Graph, given: Given) -> Graph:
         refuse_windows(self.name, graph)
-        length = _length(graph)
-        mean = given["mean"]
+        length, mean = symbols.t if graph.decode else symbols.s, given["mean"]
+        if length not in graph.free_symbols:
+            raise self.refused("the context is no letter of this graph; expected t or s")
         shorter = graph.replaced({length: mean * length})
         spread = given["variation"] ** 2
-        if length == symbols.t or spread == 0:  # a function of the length that is linear does not see how they vary
+        if graph.decode or spread == 0:  # a function of the length that is linear does not see how they vary
             return shorter
         self.require(graph, Fact.ONE_CONTEXT)
 
@@ -106,12 +103,3 @@ class RaggedBatch(Technique):
             "moved and kept at its own length",
             "ragged-batch: FlashAttention's blocks are whole as far as lengths vary; one kernel takes all lengths without loss",
         )
-
-
-def _length(graph: Graph) -> Symbol:
-    """The letter that lengths are told in."""
-    found = {cast(Symbol, size) for operator, _ in graph for axis, size in operator.space.sizes.items() if axis == "t"}
-    for letter in (symbols.t, symbols.s):
-        if any(letter in size.free_symbols for size in found):
-            return letter
-    raise InputError("ragged-batch: the context is no letter of this graph; expected t or s")
