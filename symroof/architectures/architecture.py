@@ -227,24 +227,19 @@ class Architecture:
 
     def conventions(self, options: Options) -> tuple[Convention, ...]:
         """What a reader should know of how this family is counted."""
-        lines: list[Convention] = []
+        texts: dict[str, str] = {}
         if any(layer.window for layer in self.layers):
-            lines.append(Convention("window", "sliding window: the latest W tokens alone are looked at, and kept in the cache"))
+            texts["window"] = "sliding window: the latest W tokens alone are looked at, and kept in the cache"
         if self.routed:
-            text = (
-                "mixture of experts: a step reads the weights of X = min(E, K tokens) experts of a layer, "
-                "the most there can be, and every expert reads its tokens' inputs"
-            )
-            lines.append(Convention("routing", text))
+            most = "a step reads the weights of X = min(E, K tokens) experts of a layer, the most there can be"
+            texts["routing"] = f"mixture of experts: {most}, and every expert reads its tokens' inputs"
         if any(isinstance(part, LatentAttention) for part in self.parts):
             how = "absorbed: attention on the compressed vectors" if options.absorbed else "decompressed: keys and values of all heads"
-            lines.append(Convention("latent-attention", f"latent attention, {how}"))
+            texts["latent-attention"] = f"latent attention, {how}"
         if any(isinstance(part, Mamba | Mamba2 | GatedDelta) for part in self.parts):
-            text = (
-                "recurrent layers: FLOPs of the recurrence, token by token; the state is read and written once per step; a scan runs "
-                "at the matrix peak here, so its compute time is a lower bound"
-            )
-            lines.append(Convention("recurrence", text))
+            counted = "FLOPs of the recurrence, token by token; the state is read and written once per step"
+            bound = "a scan runs at the matrix peak here, so its compute time is a lower bound"
+            texts["recurrence"] = f"recurrent layers: {counted}; {bound}"
             if not options.causal:
-                lines.append(Convention("padding", "no causal discount: a convolution computes the outputs of its padding too"))
-        return tuple(lines)
+                texts["padding"] = "no causal discount: a convolution computes the outputs of its padding too"
+        return tuple(Convention(key, text) for key, text in texts.items())

@@ -87,14 +87,12 @@ class Space(Symbolic):
             raise EinsumError(f"axis {quote(unknown[0])} has no size: {nearest(unknown[0], self.sizes)}")
         coupled = self.causal and "s" in axes and "t" in axes
         factors = [self.sizes[axis] for axis in dict.fromkeys(axes) if not (coupled and axis in "st")]
-        if coupled:
-            factors += self._pairs(self.sizes["s"], self.sizes["t"])
-        return factors
-
-    def _pairs(self, queries: Expr, context: Expr) -> list[Expr]:
+        if not coupled:
+            return factors
+        queries, context = self.sizes["s"], self.sizes["t"]
         if self.band is not None:
-            return [self.band * queries - self.band * (self.band - 1) / 2]
-        return [Rational(1, 2), queries, 2 * context - queries + 1]
+            return [*factors, self.band * queries - self.band * (self.band - 1) / 2]
+        return [*factors, Rational(1, 2), queries, 2 * context - queries + 1]
 
     def resized(self, sizes: Mapping[str, Expr]) -> Space:
         """The same space with other sizes of some of its axes."""

@@ -51,7 +51,6 @@ def _smollm_turned_in_windows(fields: Fields) -> bool:
 
 def chatglm_attention(fields: Fields, hidden: int) -> tuple[Part, dict[Symbol, int]]:
     """Groups of queries and the dimension of a head under names of its own; half of each head is turned."""
-    del hidden
     heads, head_dim = fields.size("num_attention_heads"), fields.size("kv_channels", 128)
     groups = fields.size("multi_query_group_num", 1) if fields.flag("multi_query_attention", False) else heads
     fields.divides("num_attention_heads", heads, "multi_query_group_num", groups)

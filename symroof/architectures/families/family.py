@@ -131,10 +131,9 @@ class DecoderFamily:
         return Architecture(sizes, longest, layers, family=self.family, **{"norms": self.norms, "positions": rows is not None} | known)
 
     def _window(self, fields: Fields, mixers: Sequence[str]) -> dict[Symbol, int]:
-        if self.window is None and "sliding" not in mixers:
-            return {}
-        width = fields.size("sliding_window", self.window)
-        if "sliding" not in mixers:
+        sliding = "sliding" in mixers
+        width = fields.size("sliding_window", self.window) if sliding or self.window is not None else None
+        if not sliding:
             return {}
         if width is None:
             raise fields.error("layer_types holds 'sliding_attention', but sliding_window is missing")

@@ -101,7 +101,6 @@ def turned_components(fields: Fields, head_dim: int, default: str) -> int:
 
 def latent_attention(fields: Fields, hidden: int) -> tuple[Part, dict[Symbol, int]]:
     """DeepSeek's latent attention; queries are compressed unless ``q_lora_rank`` is null."""
-    del hidden
     queries = fields.size("q_lora_rank", 1536, null=None)
     sizes = {
         symbols.h: fields.size("num_attention_heads"),
@@ -168,7 +167,6 @@ def experts(
     """
 
     def read(fields: Fields, hidden: int) -> tuple[Part, dict[Symbol, int]]:
-        del hidden
         of_experts, per_token = fields.named(named, *EXPERT_COUNTS), fields.named(*EXPERTS_PER_TOKEN)
         sizes = {
             symbols.E: fields.size(of_experts) if count is None else fields.size(of_experts, count),

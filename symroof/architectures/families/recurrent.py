@@ -73,7 +73,6 @@ def granite_mamba(fields: Fields, hidden: int) -> Reading:
 
 def nemotron_mamba(fields: Fields, hidden: int) -> Reading:
     """The same under the names of NemotronHConfig; the heads need not fill a multiple of the hidden size."""
-    del hidden
     heads, groups = fields.size("mamba_num_heads", 128), fields.size(fields.named("n_groups", "mamba_n_groups"), 8)
     fields.divides("mamba_num_heads", heads, "n_groups", groups)
     conv_bias = fields.flag(fields.named("use_conv_bias", "mamba_conv_bias"), True)
@@ -88,7 +87,6 @@ def _scan_sizes(heads: int, width: int, groups: int, states: int, taps: int) -> 
 
 def gated_delta(fields: Fields, hidden: int) -> Reading:
     """The gated delta rule, under the names of Qwen3NextConfig."""
-    del hidden
     keys, values = fields.size("linear_num_key_heads", 16), fields.size("linear_num_value_heads", 32)
     fields.divides("linear_num_value_heads", values, "linear_num_key_heads", keys)
     return recurrent.GatedDelta(), {
@@ -114,7 +112,6 @@ def granite_mixers(fields: Fields, count: int) -> list[str]:
 
 
 def _granite_shared(fields: Fields, width: int) -> int:
-    del width
     return fields.size("shared_intermediate_size", 1024)
 
 
@@ -147,7 +144,6 @@ def _of_pattern(*names: str) -> LayerRule:
 
 
 def _nemotron_shared(fields: Fields, width: int) -> int:
-    del width
     fields.fixed("moe_latent_size", None, "experts work on the whole hidden size")
     return fields.size("moe_shared_expert_intermediate_size")
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from symroof.architectures.families.dense import ALL_NORMED, granite_multipliers
 from symroof.architectures.families.family import LAYER_NORM, DecoderFamily, only
-from symroof.architectures.families.layouts import LAYER_TYPES, by_period, dense_first, sparse_steps, used_windows, windowed
+from symroof.architectures.families.layouts import dense_first, last_of_each, sparse_steps, used_windows, windowed
 from symroof.architectures.families.recipes import (
     BIAS,
     TIED,
@@ -38,7 +38,6 @@ def deepseek_experts(shared: int, **recipe: Any) -> PartReader:
 
 def qwen_shared(fields: Fields, width: int) -> int:
     """The shared expert of Qwen has a width of its own."""
-    del width
     return fields.size("shared_expert_intermediate_size")
 
 
@@ -48,10 +47,6 @@ def ernie_layers(fields: Fields, count: int) -> list[str]:
     last = fields.size("moe_layer_end_index", -1, low=-1)
     final = count - 1 if last == -1 else last
     return ["moe" if (number + 1) % period == 0 and first <= number <= final else "dense" for number in range(count)]
-
-
-def _gpt_oss_layers(fields: Fields, count: int) -> list[str]:
-    return fields.words("layer_types", LAYER_TYPES, count) or by_period(count, 2, 0, "sliding", "full")
 
 
 QWEN_MOE = {
@@ -98,7 +93,7 @@ SPARSE = (
             "full": attention(kv_heads=8, head_dim=64, sinks=True, **biased("attention_bias", True)),
             "moe": experts(count=128, chosen=4, bias=True, router_bias=True),
         },
-        mixers=_gpt_oss_layers,
+        mixers=last_of_each(2),
         mlps=only("moe"),
         window=128,
         ignored=("swiglu_alpha", "swiglu_limit", "initial_context_length"),

@@ -38,7 +38,6 @@ class Mlp:
         return {self.width: getattr(symbols, self.width)}
 
     def __call__(self, record: BlockBuilder, x: Tensor, space: Space, options: Options) -> Tensor:
-        del space, options
         f, name = self.width, self.name
         gate = record(linear(f"{name}gate_proj", f"b s d, d {f} -> b s {f}", x, bias=self.bias)) if self.gated else None
         up = record(linear(f"{name}up_proj", f"b s d, d {f} -> b s {f}", x, bias=self.bias))

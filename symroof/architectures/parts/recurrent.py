@@ -39,7 +39,6 @@ class Mamba:
         return named | {"both": 2 * symbols.d_i, "selected": symbols.r_t + 2 * symbols.d_s}
 
     def __call__(self, record: BlockBuilder, x: Tensor, space: Space, options: Options) -> Tensor:
-        del space, options
         both = record(linear("in_proj", "b s d, d both -> b s both", x, bias=self.bias))
         mixed = record(causal_convolution("conv", both, "d_i", bias=self.conv_bias))
         selected = record(linear("x_proj", "b s d_i, d_i selected -> b s selected", mixed))
@@ -78,7 +77,6 @@ class Mamba2:
         return named | {"d_i": inner, "mixed": inner + shared, "shared": shared, "all": 2 * inner + shared + symbols.h_s}
 
     def __call__(self, record: BlockBuilder, x: Tensor, space: Space, options: Options) -> Tensor:
-        del space, options
         projected = record(linear("in_proj", "b s d, d all -> b s all", x, bias=self.bias))
         mixed = record(causal_convolution("conv", projected, "mixed", bias=self.conv_bias))
         inner, shared = Access(mixed, axes_of("b s h_s e_s")), Access(mixed, axes_of("b s shared"))
@@ -102,7 +100,6 @@ class GatedDelta:
         return named | {"mixed": keys + values, "all": keys + 2 * values, "gates": 2 * symbols.h_l}
 
     def __call__(self, record: BlockBuilder, x: Tensor, space: Space, options: Options) -> Tensor:
-        del space, options
         projected = record(linear("in_proj", "b s d, d all -> b s all", x))
         gates = record(linear("gates_proj", "b s d, d gates -> b s gates", x))
         mixed = record(causal_convolution("conv", projected, "mixed", bias=False))
