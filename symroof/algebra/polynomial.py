@@ -110,11 +110,9 @@ def polynomial(expression: Expr, x: Symbol) -> Polynomial:
         The expression is not a rational function of x (blocks are counted by a ceiling, say).
     """
     terms, letters, opaque = _numerator(expression, x)
-    parts: dict[int, dict[tuple[int, ...], int]] = {}
-    for powers, number in terms.items():
-        parts.setdefault(powers[0], {})[powers[1:]] = number
-    coefficients = (substitute(_assembled(parts.get(power, {}), letters[1:]), opaque) for power in range(max(parts, default=0) + 1))
-    return Polynomial(x, tuple(coefficients))
+    whole = Poly.from_dict(terms, *letters)
+    coefficients = (whole.eject(*letters[1:]) if letters[1:] else whole).all_coeffs()
+    return Polynomial(x, tuple(substitute(coefficient, opaque) for coefficient in reversed(coefficients)))
 
 
 def open_factors(expression: Expr, x: Symbol) -> tuple[int, tuple[tuple[Expr, int], ...]]:
@@ -242,12 +240,6 @@ def _lowest(element: Any, letters: int) -> dict[tuple[int, ...], int]:
     whole = {powers: int(number * scale) for powers, number in element.items()}
     common = gcd(*whole.values())
     return {tuple(map(operator.sub, powers, lowest)): number // common for powers, number in whole.items()}
-
-
-def _assembled(terms: dict[tuple[int, ...], int], symbols: list[Expr]) -> Expr:
-    if not terms:
-        return Integer(0)
-    return Poly.from_dict(terms, *symbols).as_expr() if symbols else Integer(terms[()])
 
 
 def _without_opaque(expression: Expr, x: Symbol) -> tuple[Expr, dict[Symbol, Expr]]:

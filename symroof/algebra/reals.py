@@ -8,7 +8,7 @@ from functools import cmp_to_key, lru_cache
 from math import isinf, isnan
 from typing import Any, cast
 
-from sympy import ComplexRootOf, Expr, Integer, Rational, ceiling, floor, minimal_polynomial, nan, oo
+from sympy import ComplexRootOf, Expr, Integer, Rational, floor, minimal_polynomial, nan, oo
 from sympy.core.evalf import PrecisionExhausted
 from sympy.polys.polyerrors import NotAlgebraic
 
@@ -186,12 +186,3 @@ def between(low: Expr, high: Expr) -> Expr:
         if order(low, guess) < 0 < order(high, guess):
             return guess
         digits *= 2
-
-
-def first_integer(crossing: Expr, *, closed: bool) -> Expr:
-    """The first whole number on the far side of a crossing, which is part of that side where it is closed.
-
-    >>> first_integer(Rational(7, 2), closed=True), first_integer(Integer(4), closed=True), first_integer(Integer(4), closed=False)
-    (4, 4, 5)
-    """
-    return ceiling(crossing) if closed else floor(crossing) + 1

@@ -6,12 +6,14 @@ for each j. Beyond its largest root no sign changes any more; up to there every 
 
 from __future__ import annotations
 
+from fractions import Fraction
 from itertools import pairwise
 
 from sympy import Expr, Integer, Symbol, ceiling, nan, oo
 
 from symroof.algebra.piecewise import COMPUTE, MEMORY, Piece
 from symroof.algebra.polynomial import Polynomial, polynomial
+from symroof.algebra.reals import value_at
 from symroof.errors import InputError
 from symroof.symbols import replaced, substitute
 
@@ -35,8 +37,9 @@ def counted_intervals(slack: Expr, x: Symbol, block: Expr) -> tuple[Piece, ...]:
     last = max((int(ceiling(root)) for residue in residues for root in residue.roots(Integer(0))), default=0) + 1
     if last * size > LONGEST:
         raise InputError(f"the bound still changes beyond {LONGEST} in {x}")
-    numbers = [[int(coefficient) for coefficient in reversed(residue.coefficients)] for residue in residues]
-    bounds = [_bound(numbers[-position % size], -(-position // size)) for position in range(1, last * size + 1)]
+    numbers = [[int(coefficient) for coefficient in residue.coefficients] for residue in residues]
+    values = (value_at(numbers[-position % size], Fraction(-(-position // size))) for position in range(1, last * size + 1))
+    bounds = [MEMORY if value < 0 else COMPUTE for value in values]
     changes = [place for place, (left, right) in enumerate(pairwise(bounds), 1) if left != right]
     ends = zip((0, *changes), (*map(Integer, changes), oo), strict=True)
     return tuple(Piece(Integer(before + 1), high, nan, bounds[before]) for before, high in ends)
@@ -47,10 +50,3 @@ def _residue(slack: Expr, x: Symbol, block: Expr, rest: int) -> Polynomial:
     n = Symbol("n_", positive=True)
     written = substitute(replaced(slack, ceiling, lambda _: n), {x: block * n - rest})
     return polynomial(written, n)
-
-
-def _bound(coefficients: list[int], blocks: int) -> str:
-    value = 0
-    for coefficient in coefficients:
-        value = value * blocks + coefficient
-    return MEMORY if value < 0 else COMPUTE

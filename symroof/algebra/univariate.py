@@ -12,7 +12,7 @@ from functools import lru_cache
 from math import gcd, lcm
 from typing import TYPE_CHECKING, Any, cast
 
-from sympy import Add, Expr, Integer, Mul, Poly, Pow, Rational, Symbol, fraction, oo, together
+from sympy import Add, Expr, Integer, Mul, Poly, Pow, Symbol, fraction, oo, together
 
 from symroof.algebra.polynomial import Polynomial, polynomial
 from symroof.errors import InputError
@@ -90,24 +90,6 @@ def signed(expression: Expr, x: Symbol) -> Signed:
         return exponential(expression, x)
     coefficients = polynomial(expression, x).coefficients
     return Polynomial(x, tuple(int(cast(Any, number)) if number.is_Integer else number for number in coefficients))
-
-
-def slope_of_ratio(over: Expr, under: Expr, x: Symbol) -> Expr:
-    """What has the sign of the derivative of ``over / under``, which is positive: ``over' under - over under'``.
-
-    >>> from sympy.abc import x
-    >>> slope_of_ratio(3 * x + 2, x + 4, x), slope_of_ratio(x + 1 / x, x, x)
-    (10, -2/x)
-    """
-    first, second = powers(over, x), powers(under, x)
-    if first is None or second is None:
-        return over.diff(x) * under - over * under.diff(x)
-    terms: Powers = {}
-    for power, number in first.items():
-        for other, factor in second.items():
-            if power != other:
-                terms[power + other - 1] = terms.get(power + other - 1, Fraction(0)) + (power - other) * number * factor
-    return Add(*(Rational(number.numerator, number.denominator) * x**power for power, number in terms.items()))
 
 
 def is_exponential(expression: Expr, x: Symbol) -> bool:

@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from sympy import Expr, S, Symbol, oo
+from sympy import Expr, S, Symbol, ceiling, floor, oo
 from sympy.logic.boolalg import Boolean
 
 from symroof.algebra.piecewise import COMPUTE, MEMORY, Piece, Piecewise, piecewise
 from symroof.algebra.polynomial import Polynomial, polynomial
-from symroof.algebra.reals import first_integer
 from symroof.algebra.signs import ALWAYS, CROSSES, DEPENDS, INTERVALS, Solution, solve_letters
 from symroof.algebra.univariate import limit
 from symroof.answers import Answer, view
@@ -160,7 +159,7 @@ class Crossover(Answer):
             return None
         if self.counted:
             return self.value + 1
-        first = first_integer(self.value, closed=self.above == COMPUTE)
+        first = ceiling(self.value) if self.above == COMPUTE else floor(self.value) + 1
         return first if self.bound_at(first) == self.above else first + 1  # where the peak changes, the edge is the lower side's
 
     def reasoning(self) -> tuple[Any, ...]:

@@ -19,7 +19,7 @@ from sympy.logic.boolalg import Boolean
 from symroof import symbols
 from symroof.algebra.piecewise import Piece
 from symroof.algebra.polynomial import ratio
-from symroof.algebra.univariate import signed, slope_of_ratio
+from symroof.algebra.univariate import signed
 from symroof.architectures.model import load_model
 from symroof.architectures.step import Step
 from symroof.errors import InputError
@@ -150,7 +150,8 @@ class Effect:
         where the variable counts.
         """
         found, whole = self.payoff, self.payoff.over.domain == "integer"
-        slope = found.before.overlay(found.after, lambda before, after: slope_of_ratio(before, after, found.before.x))
+        x = found.before.x
+        slope = found.before.overlay(found.after, lambda before, after: before.diff(x) * after - before * after.diff(x))  # the ratio's sign
         points = {point for piece in slope.pieces for point in (piece.low, *_turns(piece, slope.x), piece.high) if point.is_finite}
         if whole:
             points = {near for point in points for near in (floor(point), ceiling(point))}

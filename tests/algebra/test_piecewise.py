@@ -12,7 +12,7 @@ from sympy import Expr, Integer, Rational, Symbol, expand, log, nan, oo, sqrt, s
 
 from symroof.algebra.envelope import counted, envelope, total
 from symroof.algebra.piecewise import Piece, Piecewise, piecewise
-from symroof.algebra.reals import ascending, between, exact, first_integer, order
+from symroof.algebra.reals import ascending, between, exact, order
 from symroof.algebra.summation import sum_over
 from symroof.algebra.univariate import limit, powers, signed
 from symroof.errors import InputError
@@ -299,7 +299,6 @@ def test_order_is_exact() -> None:
     close = Rational("1.41421356237309504880168872420969807856967187537694")
     assert (order(sqrt(2), close), order(close, sqrt(2)), order(-oo, close)) == (1, -1, -1)
     assert ascending([sqrt(2) + sqrt(3), sqrt(5 + 2 * sqrt(6))]) == [sqrt(2) + sqrt(3)]
-    assert (first_integer(sqrt(2), closed=False), first_integer(Integer(2), closed=True)) == (2, 2)
     assert log(20) < between(log(20), Integer(3)) < 3
 
 
