@@ -72,11 +72,6 @@ class Root(NumberSymbol):
         return ceil(self.high) if self.high <= 0 else floor(self.low)
 
     @property
-    def middle(self) -> Expr:
-        """The middle of the enclosure, a rational: off by less than 1e-30 of the root."""
-        return exact((self.low + self.high) / 2)
-
-    @property
     def closed_form(self) -> Expr | None:
         """The root by logarithms or Lambert's W, where it has such a form."""
         from symroof.algebra.lambert import closed_form
@@ -177,13 +172,10 @@ def isolated(function: Exponential, low: Expr, high: Expr) -> list[Expr]:
 
 
 def _middle(left: Fraction, right: Fraction) -> Fraction:
-    """Where to divide: at a whole number where there is one, at the geometric mean of far ends."""
-    if right - left <= 1:
-        return (left + right) / 2
+    """Where to divide: half way, or at the geometric mean of far ends."""
     if left >= 0 and right > 4 * max(left, 1):
         return Fraction(isqrt(floor(max(left, Fraction(1)) * right)))
-    whole = Fraction(floor((left + right) / 2))
-    return whole if left < whole else (left + right) / 2
+    return (left + right) / 2
 
 
 def bound(function: Exponential) -> Fraction:

@@ -45,7 +45,7 @@ def closed_form(root: Root) -> Expr | None:
     base, steep = Pow(exact(fast), Rational(turn, function.root)), turn * log(exact(fast)) / function.root
     if abs(a / A) * max(fast.numerator.bit_length(), fast.denominator.bit_length()) > LONGEST:
         return None
-    value = -(root.middle + a / A) * steep  # W of the root: from -1 on on the main branch, else below
+    value = -(exact((root.low + root.high) / 2) + a / A) * steep  # W of the root: from -1 on on the main branch, else below
     branch = 0 if value.evalf(DIGITS) > -1 else -1
     return -a / A - cast(Expr, LambertW(c * steep / A * Pow(base, -a / A), branch)) / steep
 

@@ -160,9 +160,6 @@ class Piecewise:
             return self.overlay(other, operator.sub)
         return self + -exact(other)
 
-    def __truediv__(self, other: Piecewise) -> Piecewise:
-        return self.overlay(other, operator.truediv)
-
     def merged(self, *, value: bool = False, combine: Callable[[Any, Any], Hashable] | None = None) -> Piecewise:
         """Neighbours that agree are one piece.
 

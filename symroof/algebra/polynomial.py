@@ -10,7 +10,6 @@ import operator
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import cached_property
 from math import gcd, lcm, prod
 from typing import Any, cast
@@ -18,7 +17,7 @@ from typing import Any, cast
 from sympy import QQ, ZZ, Add, Dummy, Expr, Function, Integer, Max, Min, Mul, Poly, Pow, Symbol, ceiling, floor, oo, real_roots, sqrt
 from sympy.polys.rings import ring
 
-from symroof.algebra.reals import ascending, inside, sign_of, value_at
+from symroof.algebra.reals import ascending, inside, sign_of
 from symroof.errors import InputError
 from symroof.symbols import substitute
 
@@ -73,9 +72,6 @@ class Polynomial:
         """Its sign at a point, at oo that of all large values; the coefficients are numbers."""
         if point == oo:
             return sign_of(Integer(1) * self.coefficients[-1])
-        if point.is_Rational and all(isinstance(coefficient, int) for coefficient in self.coefficients):
-            value = value_at(self.coefficients, Fraction(cast(Any, point).p, cast(Any, point).q))
-            return (value > 0) - (value < 0)
         return sign_of(self(point))
 
     def roots(self, low: Expr = -oo, high: Expr = oo) -> list[Expr]:

@@ -80,23 +80,12 @@ def _is_zero(number: Expr) -> bool:
 def _nearby(number: Expr) -> Fraction | None:
     """A rational that agrees with a number to `NEAR` decimals; None where sympy does not warrant them."""
     if isinstance(number, ComplexRootOf) and number.is_real:
-        return _narrowed(number)
+        near = cast(Any, number).eval_rational(n=NEAR)
+        return Fraction(int(near.p), int(near.q))
     try:
         return Fraction(str(number.evalf(NEAR, strict=True)))
     except (PrecisionExhausted, ValueError):
         return None
-
-
-def _narrowed(root: Any) -> Fraction:
-    """A polynomial's root from its isolating interval, by halving it: sympy's own way is by far slower."""
-    ends = root._get_interval()
-    low, high = (Fraction(int(end.numerator), int(end.denominator)) for end in (ends.a, ends.b))
-    coefficients = [int(number) for number in root.poly.clear_denoms(convert=True)[1].all_coeffs()[::-1]]
-    rising = value_at(coefficients, high) > 0
-    while (high - low) * 10**NEAR > min(abs(low), abs(high)):
-        middle = (low + high) / 2
-        low, high = (low, middle) if (value_at(coefficients, middle) > 0) is rising else (middle, high)
-    return (low + high) / 2
 
 
 def value_at(coefficients: Sequence[int], point: Fraction) -> Fraction:
@@ -176,13 +165,9 @@ def between(low: Expr, high: Expr) -> Expr:
     if low.is_Rational and high.is_Rational:
         return (low + high) / 2
     near, other = _nearby(low), _nearby(high)
-    if near is not None and other is not None:
-        guess = exact((near + other) / 2)
-        if order(low, guess) < 0 < order(high, guess):
-            return guess
-    digits = 2 * NEAR
-    while True:
-        guess = Rational(str(((low + high) / 2).evalf(digits)))
-        if order(low, guess) < 0 < order(high, guess):
-            return guess
+    guess = exact((near + other) / 2) if near is not None and other is not None else low
+    digits = NEAR
+    while not order(low, guess) < 0 < order(high, guess):
         digits *= 2
+        guess = Rational(str(((low + high) / 2).evalf(digits)))
+    return guess
