@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sympy import Add, Expr, Symbol, ceiling
+from sympy import Add, Expr, S, Symbol, ceiling
 
 from symroof import symbols
 from symroof.algebra.saturation import branches, saturating
@@ -79,60 +79,29 @@ def sensitivity(step: Step, hardware: Device | str | Path) -> Sensitivity:
     analysis = analyze(step, hardware)
     if analysis.total.time_expr.free_symbols:
         raise InputError(f"{needed(analysis.total.time_expr.free_symbols)} to tell the elasticities")
-    numbers = dict(analysis.values)
-    active = _active(analysis, numbers)
-    compute, memory = _times(analysis, active)
-    letters = sorted((compute + memory).free_symbols, key=str)
-    formulas = {
-        x: _elasticity(compute + memory, x) for x in letters if isinstance(x, Symbol) and x in VOCABULARY and _smooth(compute + memory, x)
+    active, counts = _active(analysis), (count for _, count in analysis.step.symbolic)
+    parts = [(placed, substitute(_seconds(placed, count), active)) for placed, count in zip(analysis, counts, strict=True)]
+    time = Add(*(part for _, part in parts))
+    stepped = set().union(*(atom.free_symbols for atom in time.atoms(ceiling)))
+    letters = [x for x in sorted(time.free_symbols - stepped, key=str) if isinstance(x, Symbol) and x in VOCABULARY]
+    formulas = {symbols.P: S.Zero, symbols.BW: S.Zero} | {x: x * time.diff(x) / time for x in letters}
+    numbers = [{**analysis.values, symbols.P: placed.peak, symbols.BW: placed.bandwidth} for placed in analysis]
+    values = {
+        x: Add(*(substitute(x * part.diff(x), own) for (_, part), own in zip(parts, numbers, strict=True))) / analysis.total.time_expr
+        for x in dict.fromkeys((*letters, symbols.P, symbols.BW))
     }
-    total = analysis.total.time_expr
-    shares = {
-        bound: Add(*(placed.count * placed.time_expr for placed in analysis if placed.bound == bound)) / total
-        for bound in (MEMORY, "compute")
-    }
-    values = {x: _value(analysis, x, numbers, active) for x in formulas}
-    values |= {symbols.P: -shares["compute"], symbols.BW: -shares[MEMORY]}
-    formulas = {symbols.P: -compute / (compute + memory), symbols.BW: -memory / (compute + memory)} | formulas
     return Sensitivity(analysis, formulas, values)
 
 
-def _active(analysis: Analysis, numbers: Values) -> Values:
+def _active(analysis: Analysis) -> Values:
     """What every symbol that saturates with batch or length stands for at the numbers; where both sides hold, its limit."""
     definitions = analysis.step.symbolic.definitions
     found = branches(saturating(definitions, definitions), [symbols.b, symbols.s, symbols.t])
-    return next(one.active for one in reversed(found) if one.where.xreplace(dict(numbers)))
+    return next(one.active for one in reversed(found) if one.where.xreplace(dict(analysis.values)))
 
 
-def _times(analysis: Analysis, active: Values) -> tuple[Expr, Expr]:
-    """Compute-bound and memory-bound time in letters, on the regime the numbers are in."""
-    pairs = list(zip(analysis, (count for _, count in analysis.step.symbolic), strict=True))
-    compute = [count * placed.symbolic.flop_count / symbols.P for placed, count in pairs if placed.bound != MEMORY]
-    memory = [count * placed.symbolic.byte_count() / symbols.BW for placed, count in pairs if placed.bound == MEMORY]
-    return substitute(Add(*compute), active), substitute(Add(*memory), active)
-
-
-def _smooth(time: Expr, x: Symbol) -> bool:
-    return not any(x in atom.free_symbols for atom in time.atoms(ceiling))
-
-
-def _elasticity(time: Expr, x: Symbol) -> Expr:
-    return x * time.diff(x) / time
-
-
-def _value(analysis: Analysis, x: Symbol, numbers: Values, active: Values) -> Expr:
-    """The elasticity in numbers, every operator under its own peak."""
-    change = Add(
-        *(
-            substitute(count, numbers) * substitute(_part(placed, x, active), numbers)
-            + substitute(x * count.diff(x), numbers) * placed.time_expr
-            for placed, count in zip(analysis, (count for _, count in analysis.step.symbolic), strict=True)
-        )
-    )
-    return change / analysis.total.time_expr
-
-
-def _part(placed: RooflinePoint, x: Symbol, active: Values) -> Expr:
+def _seconds(placed: RooflinePoint, count: Expr) -> Expr:
+    """Its time in letters, under the ceiling it is under."""
     if placed.bound == MEMORY:
-        return x * substitute(placed.symbolic.byte_count(), active).diff(x) / placed.bandwidth
-    return x * substitute(placed.symbolic.flop_count, active).diff(x) / placed.peak
+        return count * placed.symbolic.byte_count() / symbols.BW
+    return count * placed.symbolic.flop_count / symbols.P
