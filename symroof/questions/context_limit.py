@@ -26,9 +26,8 @@ from symroof.architectures.step import Step
 from symroof.errors import InputError
 from symroof.hardware.device import Device
 from symroof.roof.costs import WEIGHTS_AND_KV, WIDTHS, branches_of, costs, on_branch, require_two_ceilings
-from symroof.roof.ledger import Cost, device_of, machine_of, roof_of
-from symroof.roof.stretches import bound_operator
-from symroof.symbols import substitute
+from symroof.roof.ledger import Cost, device_of, machine_of
+from symroof.roof.stretches import numeric_slack
 
 
 @dataclass(frozen=True)
@@ -103,14 +102,8 @@ def _value(step: Step, cost: Sequence[Cost], found: Sequence[Branch], device: De
     if open_widths:
         raise InputError(f"{', '.join(open_widths)} must be numbers to tell the context limit on a device")
     machine = machine_of(step.symbolic, device)
-    pieces: list[Piece] = []
-    for span in found:
-        times: list[Expr] = []
-        for one in on_branch(cost, span):
-            flops, traffic = (limit(substitute(part, known) / symbols.b, symbols.b) for part in (one.flops, one.traffic))
-            peak = roof_of(step.graph, bound_operator(step.graph, one.operator.name), machine)[1]
-            times.append(flops / peak - traffic / machine.memory_bandwidth)
-        pieces.append(Piece(span.low, span.high, Add(*times), None))
+    slacks = ((span, numeric_slack(step.graph, on_branch(cost, span), known, machine)) for span in found)
+    pieces = [Piece(span.low, span.high, limit(slack / symbols.b, symbols.b), None) for span, slack in slacks]
     if any(piece.value.free_symbols - {symbols.t} for piece in pieces):
         return None
     last = Piecewise(symbols.t, tuple(pieces)).signs().pieces[-1]

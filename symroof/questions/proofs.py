@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
-from sympy import Expr, Integer, Poly, Rational, S, Symbol, ceiling, fraction
-from sympy import together as one_fraction
+from sympy import Expr, Integer, Rational, S, Symbol, ceiling
 
 from symroof import symbols
 from symroof.algebra.piecewise import COMPUTE, MEMORY
+from symroof.algebra.polynomial import polynomial
 from symroof.architectures.step import Step
 from symroof.errors import InputError, nearest, quote
 from symroof.hardware.device import Device
@@ -146,12 +147,8 @@ def _cases(
 
 
 def _lowest_terms(slack: Expr) -> Expr:
-    numerator = fraction(one_fraction(slack))[0]
-    gens = sorted(numerator.free_symbols, key=str)
-    if not gens:
-        return numerator
-    whole = Poly(numerator, *gens).terms_gcd()[1]
-    return whole.primitive()[1].as_expr()
+    letters = sorted(slack.free_symbols, key=str)
+    return polynomial(slack, cast(Symbol, letters[0])).as_expr().expand() if letters else slack.as_numer_denom()[0]
 
 
 def _range(variable: Variable, low: Expr) -> str:
