@@ -15,15 +15,12 @@ from symroof.architectures.parts.mlp import Experts
 from symroof.architectures.parts.part import BlockBuilder, Part, residual_stream
 from symroof.architectures.parts.recurrent import GatedDelta, Mamba, Mamba2
 from symroof.conventions import Convention
+from symroof.operators import Block, Operator, Parameter, Role, Space, Storage, Tensor, axes_of
 from symroof.operators.attention import block_rows
-from symroof.operators.block import Block
 from symroof.operators.elementwise import add, elementwise
-from symroof.operators.facts import Parameter, Role
 from symroof.operators.linear import embedding, linear
 from symroof.operators.norm import Norm, norm
-from symroof.operators.operator import Operator
 from symroof.operators.state_space import convolved
-from symroof.operators.tensor import Space, Storage, Tensor, axes_of
 
 FINAL_SOFTCAP_FLOPS = 3
 """Divide, tanh, multiply."""

@@ -21,9 +21,7 @@ from symroof.architectures.step import Step
 from symroof.conventions import BITS
 from symroof.errors import ConfigError, nearest, quote
 from symroof.files import is_folder, is_readable
-from symroof.operators.facts import Parameter, Role
-from symroof.operators.graph import Graph
-from symroof.operators.tensor import Storage, Tensor
+from symroof.operators import Graph, Parameter, Role, Storage, Tensor
 from symroof.symbols import substitute
 from symroof.units import BYTE, in_unit, quantity
 

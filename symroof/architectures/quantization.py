@@ -12,12 +12,8 @@ from symroof.architectures.exact import WEIGHT_WIDTH
 from symroof.architectures.fields import Fields, listing
 from symroof.architectures.modules import UnquantizedModules, kept, strings
 from symroof.conventions import Convention, without
-from symroof.operators.block import Block
-from symroof.operators.facts import ATTENTION_ROLES, BlockRole, Parameter, Role
-from symroof.operators.graph import Graph
-from symroof.operators.operator import Operator
+from symroof.operators import ATTENTION_ROLES, Block, BlockRole, Graph, Operator, Parameter, Role, Storage, Tensor
 from symroof.operators.select import Match, by_role, in_blocks, select
-from symroof.operators.tensor import Storage, Tensor
 
 UNQUANTIZED_BITS = 16
 """Bits of the weights that a quantized checkpoint leaves as they were."""

@@ -11,8 +11,7 @@ from sympy import Expr, Symbol
 from symroof.answers import Answer
 from symroof.architectures.options import WIDTHS, Options
 from symroof.conventions import BITS
-from symroof.operators.graph import Graph
-from symroof.operators.operator import Operator
+from symroof.operators import Graph, Operator
 from symroof.units import BYTE, FLOP, in_unit, quantity
 
 

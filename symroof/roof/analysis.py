@@ -15,9 +15,7 @@ from symroof.architectures.step import Step
 from symroof.errors import DeviceError, quote
 from symroof.hardware.device import Device
 from symroof.hardware.machine import STATED, SYMBOLIC, Machine
-from symroof.operators.graph import Graph, of_name
-from symroof.operators.operator import Direction
-from symroof.operators.tensor import Level, Storage
+from symroof.operators import Direction, Graph, Level, Storage, of_name
 from symroof.roof.costs import check_tiles, rate_values
 from symroof.roof.ledger import device_of, machine_of, roof_of
 from symroof.roof.roofline import RooflinePoint

@@ -13,14 +13,11 @@ from symroof.architectures.step import Step
 from symroof.errors import EinsumError, InputError, nearest, quote
 from symroof.hardware.device import Device
 from symroof.hardware.machine import LETTERS, SYMBOLIC, Machine
+from symroof.operators import Ceilings, Direction, Kind, Level, Operator, Resource, Role, Storage
 from symroof.operators.attention import tile_bytes
-from symroof.operators.ceilings import Ceilings
-from symroof.operators.facts import Kind, Resource, Role
 from symroof.operators.fusion import fuse
-from symroof.operators.operator import Direction, Operator
 from symroof.operators.select import attention as of_attention
 from symroof.operators.select import by_name, select
-from symroof.operators.tensor import Level, Storage
 from symroof.roof.ledger import Cost, amounts_of, levels_of, machine_of
 from symroof.symbols import Values, Variable, lookup, substitute
 

@@ -11,8 +11,7 @@ from symroof.answers import Answer
 from symroof.architectures.step import Step
 from symroof.errors import InputError
 from symroof.hardware.device import Device
-from symroof.operators.ceilings import Energy
-from symroof.operators.graph import of_name
+from symroof.operators import Energy, of_name
 from symroof.roof.analysis import Analysis, analyze
 from symroof.units import FLOP, JOULE, WATT, in_unit
 

@@ -18,11 +18,8 @@ from symroof.errors import DeviceError, EinsumError
 from symroof.hardware.device import Device
 from symroof.hardware.loader import load_hardware
 from symroof.hardware.machine import CLASSIC, EVERY, LETTERS, STATED, SYMBOLIC, Machine, check_ceilings
-from symroof.operators.ceilings import IDEAL, Ceilings
-from symroof.operators.facts import COMMUNICATION, Resource
-from symroof.operators.graph import Graph
-from symroof.operators.operator import Operator
-from symroof.operators.tensor import Level
+from symroof.operators import IDEAL, Ceilings, Graph, Level, Operator, Resource
+from symroof.operators.facts import COMMUNICATION
 
 OVERHEAD = "overhead"
 WORK = (Resource.COMPUTE, Resource.VECTOR, Resource.EXPONENTIAL)

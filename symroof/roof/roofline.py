@@ -9,10 +9,7 @@ from dataclasses import dataclass, field
 from sympy import Expr, Max, Min, nan, oo
 
 from symroof.hardware.machine import SYMBOLIC, Machine
-from symroof.operators.ceilings import IDEAL, Ceilings
-from symroof.operators.facts import Resource
-from symroof.operators.operator import Direction, Operator
-from symroof.operators.tensor import Storage
+from symroof.operators import IDEAL, Ceilings, Direction, Operator, Resource, Storage
 from symroof.roof.ledger import binding, combined, overhead, runs_on, seconds_of
 from symroof.units import BYTE, FLOP, INTENSITY, RATE, SECOND, in_unit
 

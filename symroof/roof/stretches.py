@@ -11,11 +11,9 @@ from symroof.algebra.saturation import Branch, spans
 from symroof.architectures.step import Step
 from symroof.errors import DeviceError
 from symroof.hardware.machine import EVERY, Machine
+from symroof.operators import Graph, Operator, Resource
 from symroof.operators.data_types import BITS
-from symroof.operators.facts import Resource
 from symroof.operators.fusion import fuse
-from symroof.operators.graph import Graph
-from symroof.operators.operator import Operator
 from symroof.roof.costs import WIDTHS, branches_of, lowest, on_branch
 from symroof.roof.ledger import WORK, Cost, roof_of
 from symroof.symbols import Values, Variable, substitute

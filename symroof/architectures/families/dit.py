@@ -15,13 +15,10 @@ from symroof.architectures.parts.attention import Attention
 from symroof.architectures.parts.mlp import Mlp
 from symroof.architectures.parts.part import BlockBuilder, residual_stream
 from symroof.conventions import Convention
-from symroof.operators.block import Block
+from symroof.operators import Access, Block, Operator, Parameter, Role, Space, Storage, Tensor, Work, axes_of
 from symroof.operators.elementwise import activation, add, elementwise
-from symroof.operators.facts import Parameter, Role
 from symroof.operators.linear import embedding, linear
 from symroof.operators.norm import Norm
-from symroof.operators.operator import Operator, Work
-from symroof.operators.tensor import Access, Space, Storage, Tensor, axes_of
 
 MLP_RATIO = 4
 TIMESTEP_FEATURES = 256

@@ -17,12 +17,9 @@ from symroof.architectures.parts.attention import Attention
 from symroof.architectures.parts.mlp import Mlp
 from symroof.architectures.parts.part import ACTIVATIONS, BlockBuilder, residual_stream
 from symroof.conventions import Convention
-from symroof.operators.block import Block
+from symroof.operators import Access, Block, Kind, Operator, Parameter, Role, Space, Storage, Tensor, Work, axes_of
 from symroof.operators.elementwise import add, elementwise
-from symroof.operators.facts import Kind, Parameter, Role
 from symroof.operators.linear import linear
-from symroof.operators.operator import Operator, Work
-from symroof.operators.tensor import Access, Space, Storage, Tensor, axes_of
 
 TANH_FLOPS = 1
 

@@ -9,12 +9,11 @@ from sympy import Expr, Integer
 from symroof import symbols
 from symroof.architectures.options import Options
 from symroof.architectures.parts.part import BlockBuilder
+from symroof.operators import Access, Parameter, Role, Space, Storage, Tensor, axes_of
 from symroof.operators.attention import softmax
 from symroof.operators.elementwise import ACTIVATION_FLOPS, activation, add, elementwise
 from symroof.operators.experts import combine, expert_linear
-from symroof.operators.facts import Parameter, Role
 from symroof.operators.linear import linear
-from symroof.operators.tensor import Access, Space, Storage, Tensor, axes_of
 
 
 @dataclass(frozen=True)

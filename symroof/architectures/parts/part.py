@@ -9,10 +9,7 @@ from sympy import Expr
 
 from symroof import symbols
 from symroof.architectures.options import Options
-from symroof.operators.block import Block
-from symroof.operators.facts import BlockRole
-from symroof.operators.operator import Operator
-from symroof.operators.tensor import Space, Storage, Tensor, axes_of
+from symroof.operators import Block, BlockRole, Operator, Space, Storage, Tensor, axes_of
 
 ACTIVATIONS = {
     "silu": "silu",

@@ -9,13 +9,11 @@ from sympy import Expr
 from symroof import symbols
 from symroof.architectures.options import Options
 from symroof.architectures.parts.part import BlockBuilder
+from symroof.operators import Access, Operator, Role, Space, Tensor, axes_of
 from symroof.operators.elementwise import ACTIVATION_FLOPS, elementwise
-from symroof.operators.facts import Role
 from symroof.operators.linear import linear
 from symroof.operators.norm import Norm, norm
-from symroof.operators.operator import Operator
 from symroof.operators.state_space import causal_convolution, delta_rule, head_scan, selective_scan
-from symroof.operators.tensor import Access, Space, Tensor, axes_of
 
 
 @dataclass(frozen=True)
