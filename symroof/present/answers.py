@@ -13,12 +13,13 @@ from sympy import Basic, Expr, oo
 
 from symroof import symbols
 from symroof.algebra.piecewise import Piece
+from symroof.algebra.signs import Solution
 from symroof.architectures.step import Step
 from symroof.hardware.device import Device
 from symroof.present.report import Report
 from symroof.present.tabular import Column, Formula, Table, number, si
 from symroof.questions.context_limit import context_limit
-from symroof.questions.crossover import Crossover, CrossoverBranch
+from symroof.questions.crossover import Crossover
 from symroof.questions.generation import Generation
 from symroof.questions.proofs import Certificate
 from symroof.questions.required import Answer
@@ -34,11 +35,10 @@ def crossover_record(answer: Crossover) -> dict[str, Any]:
         "verdict": answer.verdict,
         "below": answer.below,
         "above": answer.above,
-        "formula": _text(solution.formula),
-        "condition": _text(solution.condition),
-        "otherwise": solution.otherwise,
+        **_letters(solution),
         "where": _text(answer.where),
-        "others": [_elsewhere(other) for other in answer.others] or None,
+        "others": [{"where": str(other.where), "verdict": other.solution.verdict, **_letters(other.solution)} for other in answer.others]
+        or None,
         "cases": [{"condition": str(case.condition), "verdict": case.verdict} for case in solution.cases] or None,
         "large_layer": _text(answer.large_layer),
         "latex": answer.latex(),
@@ -51,15 +51,8 @@ def crossover_record(answer: Crossover) -> dict[str, Any]:
     }
 
 
-def _elsewhere(other: CrossoverBranch) -> dict[str, Any]:
-    solution = other.solution
-    return {
-        "where": str(other.where),
-        "verdict": solution.verdict,
-        "formula": _text(solution.formula),
-        "condition": _text(solution.condition),
-        "otherwise": solution.otherwise,
-    }
+def _letters(solution: Solution) -> dict[str, Any]:
+    return {"formula": _text(solution.formula), "condition": _text(solution.condition), "otherwise": solution.otherwise}
 
 
 def _text(value: Basic | None) -> str | None:

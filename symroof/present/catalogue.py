@@ -97,37 +97,25 @@ def _device_row(name: str, device: Device) -> tuple[Any, ...]:
     source = f"{bandwidth.source.publisher}, {bandwidth.source.date}" if bandwidth.source else "not stated"
     if any("derived" in peak.dense.note.lower() or " x " in peak.dense.note for peak in device.peaks.values()):
         source += "; peaks derived"
-    return (
-        name,
-        device.title,
-        sixteen,
-        max(eight, default=None),
-        bandwidth.value,
-        sixteen and sixteen / bandwidth.value,
-        capacity,
-        power,
-        source,
-    )
+    ridge = sixteen and sixteen / bandwidth.value
+    return name, device.title, sixteen, max(eight, default=None), bandwidth.value, ridge, capacity, power, source
 
 
 def figure_table(name: str) -> Table:
     """Every figure of one device as printed, with its source."""
     device = load_hardware(name)
-    figures: list[tuple[str, Figure]] = []
+    figures: list[tuple[str, Figure | None]] = []
     for kind, peak in device.peaks.items():
-        figures += [(f"{kind} peak, dense", peak.dense)] + ([(f"{kind} peak, sparse", peak.sparse)] if peak.sparse else [])
-    figures += [("memory bandwidth", device.bandwidth_figure)] + (
-        [("memory capacity", device.capacity_figure)] if device.capacity_figure else []
-    )
+        figures += [(f"{kind} peak, dense", peak.dense), (f"{kind} peak, sparse", peak.sparse)]
+    figures += [("memory bandwidth", device.bandwidth_figure), ("memory capacity", device.capacity_figure)]
     for level in device.on_chip:
         times = f" x {level.instances}" if level.instances > 1 else ""
         figures.append((f"{level.name}{times}" + (", holds a kernel's tiles" if level.role else ""), level.capacity))
-    figures += [
-        (f"{link.name}, {'both ways together' if link.direction == 'total' else 'each way'}", link.bandwidth) for link in device.links
-    ]
-    figures += [("thermal design power", device.tdp)] if device.tdp else []
+    ways = {"total": "both ways together"}
+    figures += [(f"{link.name}, {ways.get(link.direction, 'each way')}", link.bandwidth) for link in device.links]
+    figures.append(("thermal design power", device.tdp))
     columns = (Column("figure"), Column("value", title="as printed"), Column("source"), Column("note"))
-    rows = tuple((what, figure.printed, _cited(figure), figure.note) for what, figure in figures)
+    rows = tuple((what, figure.printed, _cited(figure), figure.note) for what, figure in figures if figure)
     return Table(f"{device.name}: {device.title}", columns, rows, (device.note,) if device.note else ())
 
 

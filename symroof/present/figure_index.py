@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from symroof.errors import InputError, quote
 from symroof.files import writing
@@ -42,33 +42,16 @@ def names() -> dict[str, Path]:
 
 @dataclass(frozen=True)
 class Plate:
-    """One figure of the survey, in one module."""
+    """One figure of the survey: the closed form behind it, a line each, its numbers and its picture in an accounting; and in which
+    accountings it can be drawn, of which a diagram of device data has one.
+    """
 
     name: str
-    module: Any
-
-    @property
-    def title(self) -> str:
-        """What it shows."""
-        return self.module.TITLE
-
-    @property
-    def formula(self) -> tuple[str, ...]:
-        """The closed form behind it, a line each."""
-        return tuple(self.module.formula())
-
-    def data(self, accounting: str) -> tuple[Series, ...]:
-        """The numbers behind it."""
-        return tuple(self.module.data(accounting))
-
-    def draw(self, accounting: str) -> Figure:
-        """The picture."""
-        return self.module.draw(accounting)
-
-    @property
-    def accountings(self) -> tuple[str, ...]:
-        """Those in which it can be drawn; a diagram of device data has one version."""
-        return getattr(self.module, "ACCOUNTINGS", ACCOUNTINGS)
+    title: str
+    formula: tuple[str, ...]
+    data: Callable[[str], Sequence[Series]]
+    draw: Callable[[str], Figure]
+    accountings: tuple[str, ...]
 
 
 def everything() -> tuple[str, ...]:
@@ -102,7 +85,8 @@ def load(name: str) -> Plate | TechniquePlate:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return Plate(name, module)
+    formula, accountings = tuple(module.formula()), getattr(module, "ACCOUNTINGS", ACCOUNTINGS)
+    return Plate(name, module.TITLE, formula, module.data, module.draw, accountings)
 
 
 def save(plates: Sequence[Plate | TechniquePlate], folder: Path, form: str, accountings: Sequence[str]) -> Iterator[str]:
@@ -157,15 +141,11 @@ def page(plates: Sequence[Plate | TechniquePlate], form: str, accountings: Seque
 
 
 def _plate(plate: Plate | TechniquePlate, form: str, accountings: Sequence[str]) -> str:
-    shown = [one for one in plate.accountings if one in accountings]
-    pictures = "".join(_picture(plate, one, form) for one in shown)
+    pictures = ""
+    for accounting in (one for one in plate.accountings if one in accountings):
+        stem, said = f"{plate.name}_{accounting}", SAID[accounting]
+        source, alt = f"{stem}.{form}", escape(f"{plate.title}, {said}")
+        image = f'<a href="{source}">{alt}</a>' if form == "pdf" else f'<img src="{source}" alt="{alt}"/>'
+        pictures += f'<figure>{image}<figcaption>{said} · <a href="{stem}.csv">data</a></figcaption></figure>'
     lines = "".join(f"<li>{escape(line)}</li>" for line in plate.formula)
     return f'<h2 id="{plate.name}">{escape(plate.title)}</h2>\n<div class="pair">{pictures}</div>\n<ul>{lines}</ul>'
-
-
-def _picture(plate: Plate | TechniquePlate, accounting: str, form: str) -> str:
-    stem = f"{plate.name}_{accounting}"
-    source = f"{stem}.{form}"
-    alt = escape(f"{plate.title}, {SAID[accounting]}")
-    image = f'<a href="{source}">{alt}</a>' if form == "pdf" else f'<img src="{source}" alt="{alt}"/>'
-    return f'<figure>{image}<figcaption>{SAID[accounting]} · <a href="{stem}.csv">data</a></figcaption></figure>'

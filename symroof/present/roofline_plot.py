@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from symroof.errors import InputError
+from symroof.present.style import COMPUTE_COLOR, MEMORY_COLOR
 from symroof.roof.analysis import Analysis
 from symroof.roof.roofline import COMPUTE, RooflinePoint
 
@@ -13,8 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, which the colour-blind can tell apart; the marker says the same again.
-STYLE = {"memory": ("#D55E00", "o", "memory-bound"), COMPUTE: ("#009E73", "s", "compute-bound")}
+STYLE = {"memory": (MEMORY_COLOR, "o", "memory-bound"), COMPUTE: (COMPUTE_COLOR, "s", "compute-bound")}
 
 
 def roofline_figure(analysis: Analysis, *, title: str | None = None) -> Figure:
@@ -51,23 +51,13 @@ def _draw_roofs(axes: Axes, analysis: Analysis, placed: Sequence[RooflinePoint])
     intensities = [float(operator.intensity_expr) for operator in placed]
     ridges = [peak / bandwidth for _, peak in roofs]
     left, right = min(*intensities, *ridges) / 3, max(*intensities, *ridges) * 8
+    beside: dict[str, Any] = {"textcoords": "offset points", "ha": "right", "va": "bottom", "fontsize": 7}
     for (data_type, peak), ridge in zip(roofs, ridges, strict=True):
         axes.plot([left, ridge, right], [left * bandwidth, peak, peak], color="0.25", linewidth=1.3, zorder=1)
         axes.plot([ridge, ridge], [0, peak], color="0.6", linewidth=0.8, linestyle=":", zorder=1, gid=f"ridge-{data_type}")
-        axes.annotate(
-            f"{data_type}: {peak / 1e12:.4g} TFLOP/s\nridge {ridge:.4g} FLOP/byte",
-            (ridge, peak), xytext=(-4, 4), textcoords="offset points", ha="right", va="bottom", fontsize=7,
-        )  # fmt: skip
+        axes.annotate(f"{data_type}: {peak / 1e12:.4g} TFLOP/s\nridge {ridge:.4g} FLOP/byte", (ridge, peak), xytext=(-4, 4), **beside)
     middle = (left * min(ridges)) ** 0.5
-    axes.annotate(
-        f"{bandwidth / 1e9:.4g} GB/s",
-        (middle, middle * bandwidth),
-        xytext=(-6, 4),
-        textcoords="offset points",
-        fontsize=7,
-        ha="right",
-        va="bottom",
-    )
+    axes.annotate(f"{bandwidth / 1e9:.4g} GB/s", (middle, middle * bandwidth), xytext=(-6, 4), **beside)
     axes.set_xlim(left, right)
     axes.set_ylim(left * bandwidth / 1.5, max(peak for _, peak in roofs) * 4)
 
@@ -77,13 +67,13 @@ def _draw_operators(axes: Axes, placed: Sequence[RooflinePoint]) -> None:
         chosen = [operator for operator in placed if operator.bound == bound]
         if chosen:
             points = [(float(operator.intensity_expr), float(operator.performance_expr)) for operator in chosen]
-            axes.scatter(
-                *zip(*points, strict=True), color=color, marker=marker, s=26, label=label, zorder=3, edgecolors="white", linewidths=0.5
-            )
+            x, y = zip(*points, strict=True)
+            axes.scatter(x, y, color=color, marker=marker, s=26, label=label, zorder=3, edgecolors="white", linewidths=0.5)
     for (intensity, performance), names in _merged(placed).items():
         ridge = max(float(operator.peak / operator.bandwidth) for operator in placed)
         style = BELOW if intensity < ridge / 8 else LEFT if intensity < ridge else ABOVE
-        axes.annotate(_wrapped(names), (intensity, performance), textcoords="offset points", fontsize=6.5, color="0.2", **style)
+        words = "\n".join(", ".join(names[start : start + 3]) for start in range(0, len(names), 3))
+        axes.annotate(words, (intensity, performance), textcoords="offset points", fontsize=6.5, color="0.2", **style)
 
 
 # Where a label goes so that it crosses neither the roof nor the ridge.
@@ -100,8 +90,3 @@ def _merged(placed: Sequence[RooflinePoint]) -> dict[tuple[float, float], list[s
         near = next((point for point in groups if 1 / 1.6 < point[0] / x < 1.6 and 1 / 1.6 < point[1] / y < 1.6), (x, y))
         groups.setdefault(near, []).append(operator.name)
     return groups
-
-
-def _wrapped(names: Sequence[str]) -> str:
-    lines = [", ".join(names[start : start + 3]) for start in range(0, len(names), 3)]
-    return "\n".join(lines)

@@ -129,15 +129,9 @@ def captions(effect: Effect) -> tuple[str, ...]:
     lines = [", ".join(part for part in (where, settings, inputs, *beside) if part)]
     lines.append(f"F'/F = {factor(effect, effect.flop_factor)}, B'/B = {factor(effect, effect.byte_factor)}, per completed token")
     lines += [f"over the {level}: {factor(effect, value)} byte" for level, value in effect.further.items()]
-    memory, compute = (
-        condition(effect, effect.memory_bound, effect.memory_gain),
-        condition(effect, effect.compute_bound, effect.compute_gain),
-    )
-    told = (
-        f"{name}: {value}"
-        for name, value in (("memory-bound" + (" (memory alone)" if effect.further else ""), memory), ("compute-bound", compute))
-    )
-    lines.append("it pays, " + "; ".join(told))
+    memory = condition(effect, effect.memory_bound, effect.memory_gain)
+    compute = condition(effect, effect.compute_bound, effect.compute_gain)
+    lines.append(f"it pays, memory-bound{' (memory alone)' if effect.further else ''}: {memory}; compute-bound: {compute}")
     lines += _crossovers(effect)
     if effect.memory_factor != 1 and effect.memory_factor.is_number:
         lines.append(f"the step's memory per device: x {float(effect.memory_factor):.4g}")

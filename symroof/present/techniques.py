@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import Field, fields
+from typing import Any
 
 from sympy import Expr, false, true
 from sympy.logic.boolalg import Boolean
@@ -27,23 +28,9 @@ TITLES = {
 
 def technique_table() -> Table:
     """Every technique: family, section of the survey, what it does, its parameters."""
-    columns = (
-        Column("technique"),
-        Column("family"),
-        Column("survey", title="survey"),
-        Column("summary", title="what it does"),
-        Column("parameters"),
-    )
-    rows = tuple(
-        (
-            name,
-            TITLES[family_of(name)],
-            technique_class(name).survey or "-",
-            technique_class(name).summary,
-            parameters(technique_class(name)),
-        )
-        for name in names()
-    )
+    columns = (*map(Column, ("technique", "family", "survey")), Column("summary", title="what it does"), Column("parameters"))
+    kinds = {name: technique_class(name) for name in names()}
+    rows = tuple((name, TITLES[family_of(name)], kind.survey or "-", kind.summary, parameters(kind)) for name, kind in kinds.items())
     notes = (
         "apply one with --with NAME:PARAMETER=VALUE,...; a parameter in [brackets] may be left out, one with = has that by default, any "
         "other stays a symbol",
@@ -197,10 +184,7 @@ def example_notes(wanted: Sequence[str]) -> list[str]:
 def technique_report(name: str) -> Report:
     """Everything there is to say of one technique."""
     kind = technique_class(name)
-    parameters = tuple(
-        (one.name, _symbol(one), _default(one), VOCABULARY[one.metadata["symbol"]].meaning if "symbol" in one.metadata else _words(one))
-        for one in fields(kind)
-    )
+    parameters = tuple(map(_parameter, fields(kind)))
     columns = (Column("parameter"), Column("symbol"), Column("default"), Column("meaning"))
     effects = effect_table([name])
     headings = (column.heading for column in effects.columns[1:])
@@ -214,17 +198,10 @@ def technique_report(name: str) -> Report:
     )
 
 
-def _symbol(one) -> str:
+def _parameter(one: Field[Any]) -> tuple[str, ...]:
+    """Name, symbol, default and meaning of a parameter."""
     if "symbol" not in one.metadata:
-        return "-"
-    return f"{one.metadata['symbol']} ({VOCABULARY[one.metadata['symbol']].name})"
-
-
-def _default(one) -> str:
-    if "symbol" not in one.metadata:
-        return one.default or "-"
-    return "left as it is" if one.metadata["optional"] else "a symbol" if one.default is None else str(one.default)
-
-
-def _words(one) -> str:
-    return " or ".join(one.metadata["choices"]) or one.metadata["meaning"]
+        return one.name, "-", str(one.default or "-"), " or ".join(one.metadata["choices"]) or one.metadata["meaning"]
+    variable = VOCABULARY[one.metadata["symbol"]]
+    default = "left as it is" if one.metadata["optional"] else "a symbol" if one.default is None else str(one.default)
+    return one.name, f"{variable.symbol} ({variable.name})", default, variable.meaning
