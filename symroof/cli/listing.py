@@ -9,7 +9,7 @@ import click
 
 from symroof.cli.options import WIDTHS, with_options
 from symroof.cli.output import reports
-from symroof.cli.values import Word
+from symroof.cli.values import Word, one_of
 from symroof.conventions import BITS
 from symroof.errors import InputError
 
@@ -73,9 +73,7 @@ def describe(model: str, weight_bits: int | None, kv_bits: int | None) -> Report
 @click.argument("name", nargs=-1)
 @click.option("-o", "--output", "folder", default="figures", show_default=True, metavar="DIR", help="Folder to write to.")
 @click.option("--format", "form", type=Word(("png", "pdf", "svg")), default="png", show_default=True)
-@click.option(
-    "--accounting", type=Word(("survey", "exact", "both")), default="both", show_default=True, help="As published, right, or both."
-)
+@one_of("--accounting", ("survey", "exact", "both"), "As published, right, or both.", default="both")
 def figures(name: tuple[str, ...], folder: str, form: str, accounting: str) -> None:
     """Draw figures of arXiv 2402.16363 and of the techniques (all, or those named), their data as CSV, and a page that shows them."""
     if not folder:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from symroof.cli.values import Whole, Word
+from symroof.cli.values import Whole, Word, one_of
 from symroof.conventions import BITS
 
 if TYPE_CHECKING:
@@ -17,24 +17,13 @@ if TYPE_CHECKING:
 SIZE, WIDTH = Whole(), Whole(64)
 
 PHASE = click.option("--phase", type=Word(("prefill", "decode")), required=True, help="Read a prompt, or generate one token per sequence.")
+LATENT = "Latent attention: on the compressed vectors, or on keys and values expanded from them."
 CONVENTIONS = (
     click.option("--flash-attention", is_flag=True, help="Attention as one operator whose scores stay on chip."),
-    click.option(
-        "--accounting",
-        type=Word(("exact", "llm-viewer", "survey")),
-        default="exact",
-        show_default=True,
-        help="Right formulas; LLM-Viewer's; or those behind the survey.",
-    ),
+    one_of("--accounting", ("exact", "llm-viewer", "survey"), "Right formulas; LLM-Viewer's; or those behind the survey."),
     click.option("--causal/--no-causal", default=True, show_default=True, help="Count only the pairs a causal mask leaves."),
-    click.option(
-        "--mla",
-        type=Word(("auto", "absorbed", "decompressed")),
-        default="auto",
-        show_default=True,
-        help="Latent attention: on the compressed vectors, or on keys and values expanded from them.",
-    ),
-    click.option("--lm-head", type=Word(("last", "all")), default="last", show_default=True, help="Tokens that get logits."),
+    one_of("--mla", ("auto", "absorbed", "decompressed"), LATENT),
+    one_of("--lm-head", ("last", "all"), "Tokens that get logits."),
 )
 WIDTHS = (
     click.option("--weight-bits", type=WIDTH, show_default=f"that of quantization_config, else {BITS}", help="Bits per weight."),
@@ -51,14 +40,8 @@ DEVICE = click.option("--hardware", required=True, metavar="DEVICE", help="A nam
 ANY_DEVICE = click.option(
     "--hardware", metavar="DEVICE", help="A name of `symroof devices` or a TOML file; left out, peak and bandwidth stay symbols."
 )
-CEILINGS = click.option(
-    "--ceilings",
-    type=Word(("classic", "stated", "calibrated")),
-    default="stated",
-    show_default=True,
-    help="Matrix peak and memory bandwidth alone; all rates the device states; or fitted shares of them.",
-)
-
+SETS = "Matrix peak and memory bandwidth alone; all rates the device states; or fitted shares of them."
+CEILINGS = one_of("--ceilings", ("classic", "stated", "calibrated"), SETS, default="stated")
 WITH = click.option(
     "--with",
     "techniques",
@@ -112,47 +95,32 @@ def variable_named(name: str, techniques: Iterable[str]) -> str:
     known = {key for variable in VOCABULARY.values() for key in (variable.name, str(variable.symbol))}
     if name in known:
         return name
-    for one in chain(techniques):
-        for each in fields(one):
-            if each.name == name.replace("-", "_") and getattr(one, each.name) in one.free:
-                return VOCABULARY[each.metadata["symbol"]].name
-    return name
+    given = [(one, each) for one in chain(techniques) for each in fields(one) if each.name == name.replace("-", "_")]
+    free = (VOCABULARY[each.metadata["symbol"]].name for one, each in given if getattr(one, each.name) in one.free)
+    return next(free, name)
 
 
-def refuse_defined(step: Step, asked: Iterable[str], option: str) -> None:
-    """Raise where a technique gives a number for what the answer ranges over.
+def step_over(ctx: click.Context, asked: Iterable[str], option: str, model: str, **options: Any) -> Step:
+    """The step that the options describe, in which nothing that the answer ranges over has a number.
 
     Raises
     ------
     click.UsageError
-        The message says what to leave out.
-    """
-    from symroof.errors import InputError
-    from symroof.symbols import lookup
-
-    for name in asked:
-        try:
-            known = lookup(name)
-        except InputError:
-            continue  # said where the name is used
-        if known.symbol in step.symbolic.definitions and step.symbolic.definitions[known.symbol].is_number:
-            number = step.symbolic.definitions[known.symbol]
-            raise click.UsageError(f"{option} {name}: --with gives it the number {number}; name it there without a value")
-
-
-def refuse_given(ctx: click.Context, asked: Iterable[str], option: str) -> None:
-    """Raise where an input is given as a number though it is what the answer ranges over.
-
-    Raises
-    ------
-    click.UsageError
-        The message names both options.
+        An option or a technique gives it one; the message says what to leave out.
     """
     for name in asked:
         if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            raise click.UsageError(
-                f"--{name.replace('_', '-')} is given as a number, but {option} {name} asks over it: leave one of the two out"
-            )
+            given = f"--{name.replace('_', '-')} is given as a number, but {option} {name} asks over it"
+            raise click.UsageError(f"{given}: leave one of the two out")
+    from symroof.symbols import VOCABULARY
+
+    step = step_of(model, **options)
+    numbers = {symbol: number for symbol, number in step.symbolic.definitions.items() if number.is_number}
+    by_name = {key: number for symbol, number in numbers.items() for key in (VOCABULARY[symbol].name, str(symbol))}
+    for name in asked:
+        if name in by_name:
+            raise click.UsageError(f"{option} {name}: --with gives it the number {by_name[name]}; name it there without a value")
+    return step
 
 
 class Variadic(click.Command):

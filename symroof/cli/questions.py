@@ -19,9 +19,8 @@ from symroof.cli.options import (
     WIDTHS,
     WITH,
     Variadic,
-    refuse_defined,
-    refuse_given,
     step_of,
+    step_over,
     variable_named,
     with_options,
 )
@@ -63,13 +62,11 @@ def analyze(model: str, hardware: str, ceilings: str, formulas: bool, **options:
 def crossover(ctx: click.Context, model: str, operator: str, over: str, hardware: str | None, ceilings: str, **options: Any) -> Report:
     """Where the bound of an operator of MODEL changes in one VARIABLE, as a formula and on a device."""
     over = variable_named(over, cast(tuple[str, ...], options["techniques"]))
-    refuse_given(ctx, [over], "--over")
     from symroof.present.answers import crossover_report
     from symroof.questions.crossovers import crossover as solve_one
     from symroof.questions.crossovers import crossovers
 
-    step = step_of(model, **options)
-    refuse_defined(step, [over], "--over")
+    step = step_over(ctx, [over], "--over", model, **options)
     if operator == "all":
         answers = crossovers(step, over=over, hardware=hardware, ceilings=ceilings)
     else:
@@ -107,13 +104,10 @@ def prove(
 
     Exit status: 0 proved, 1 refuted, 3 unknown, 2 bad input.
     """
-    refuse_given(ctx, for_all, "--for-all")
     from symroof.present.answers import certificate_report
     from symroof.questions.proofs import prove as decide
 
-    step = step_of(model, **options)
-    refuse_defined(step, for_all, "--for-all")
-    lows = bounds_of(at_least)
+    step, lows = step_over(ctx, for_all, "--for-all", model, **options), bounds_of(at_least)
     return certificate_report(decide(step, claim, operator, for_all=for_all, at_least=lows, hardware=hardware, ceilings=ceilings))
 
 
@@ -139,13 +133,11 @@ def solve(
 ) -> Report:
     """What VARIABLE must be for a step of MODEL to reach a target; or the capacity the step needs."""
     over = variable_named(over, techniques)
-    refuse_given(ctx, [over], "--for")
     from symroof.hardware.loader import load_hardware
     from symroof.present.answers import capacity_report, requirement_report
     from symroof.questions.required import required, required_capacity
 
-    step, device = step_of(model, techniques=techniques, **options), load_hardware(hardware)
-    refuse_defined(step, [over], "--for")
+    step, device = step_over(ctx, [over], "--for", model, techniques=techniques, **options), load_hardware(hardware)
     if over == "capacity":
         return capacity_report(step, required_capacity(step), device)
     answer = required(step, over=over, hardware=device, target_time=target_time, target_rate=target_rate, ceilings=ceilings)

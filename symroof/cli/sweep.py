@@ -10,7 +10,7 @@ import click
 
 from symroof.cli.options import CONVENTIONS, SIZE, WIDTHS, WITH, Variadic, with_options
 from symroof.cli.output import OutputFile
-from symroof.cli.values import Word, values_of
+from symroof.cli.values import Word, one_of, values_of
 
 PHASES = ("prefill", "decode")
 INPUTS = (
@@ -38,13 +38,13 @@ class MetricOption(click.Option):
 @click.option("--points", is_flag=True, help="The values are those of points, one after the other, not of a grid.")
 @click.option("--phase", multiple=True, type=Word(PHASES), metavar="prefill|decode ...", show_default="decode", help="One or both.")
 @click.option("--metric", cls=MetricOption, multiple=True, metavar="NAME ...")
-@click.option("--per", type=Word(("total", "operator")), default="total", show_default=True, help="The whole step, or every operator.")
+@one_of("--per", ("total", "operator"), "The whole step, or every operator.")
 @click.option("--minimize", metavar="METRIC", help="Only the point where it is least.")
 @click.option("--maximize", metavar="METRIC", help="Only the point where it is largest.")
 @click.option("--pareto", nargs=2, metavar="METRIC METRIC", help="Only the points that none beats in one without losing in the other.")
 @click.option("--where", default="", metavar="CONDITION", help="For these: as 'latency < 50 ms and memory <= 80 GB and batch >= 8'.")
 @with_options(*INPUTS, *CONVENTIONS, WITH)
-@click.option("--engine", type=Word(("auto", "numpy", "numba")), default="auto", show_default=True, help="numba needs the extra `fast`.")
+@one_of("--engine", ("auto", "numpy", "numba"), "numba needs the extra `fast`.")
 @click.option("--scheduler", metavar="WHERE", help="threads, processes, or the address of a Dask scheduler (tcp://...).")
 @click.option("-o", "--output", type=OutputFile(), metavar="FILE", help="Write .nc, .zarr, .parquet or .csv.")
 @click.option("--resume", is_flag=True, help="Finish an interrupted sweep: compute only the chunks that are not whole.")

@@ -44,6 +44,11 @@ class Word(click.Choice[str]):
         raise click.UsageError(f"{option(param)} {quote(str(value))}: {nearest(str(value), self.choices)}")
 
 
+def one_of(name: str, words: Sequence[str], help_: str, *, default: str = "") -> Any:
+    """An option that takes one of a few words, the first where none is given, or that *default*."""
+    return click.option(name, type=Word(words), default=default or words[0], show_default=True, help=help_)
+
+
 def option(param: click.Parameter | None) -> str:
     """The option as the user types it."""
     return param.opts[-1] if param else "value"
@@ -123,53 +128,55 @@ def values_of(texts: Sequence[str]) -> dict[str, Any]:
             raise click.UsageError(f"--over {quote(text)}: {FORM}")
         if name in found:
             raise click.UsageError(f"--over {quote(name)} is given twice; join the values with commas")
-        pieces = [_piece(text, name, piece) for piece in typed.split(",")]
+        try:
+            pieces = [_piece(name, piece) for piece in typed.split(",")]
+        except click.UsageError as error:
+            raise click.UsageError(f"--over {quote(text)}: {error.message}") from None
         found[name] = pieces[0] if len(pieces) == 1 else [value for piece in pieces for value in piece]
     return found
 
 
-def _piece(text: str, name: str, piece: str) -> Any:
+def _piece(name: str, piece: str) -> Any:
     ends, _, factor = piece.partition("*")
-    numbers = [_number(text, name, one) for one in ends.split(":")]
+    numbers = [_number(name, one) for one in ends.split(":")]
     if len(numbers) == 1 and not factor:
         return [_plain(numbers[0])]
     if len(numbers) not in (2, 3) or (factor and len(numbers) == 3):
-        forms = "start:stop, start:stop:step or start:stop*factor"
-        raise click.UsageError(f"--over {quote(text)}: {quote(piece)} is not a range; write {forms}")
+        raise click.UsageError(f"{quote(piece)} is not a range; write start:stop, start:stop:step or start:stop*factor")
     start, stop = numbers[:2]
     if stop < start:
-        raise click.UsageError(f"--over {quote(text)}: the range {quote(piece)} ends before it starts")
+        raise click.UsageError(f"the range {quote(piece)} ends before it starts")
     if factor:
-        return _geometric(text, piece, start, stop, _number(text, name, factor))
+        return _geometric(piece, start, stop, _number(name, factor))
     step = numbers[2] if len(numbers) == 3 else Fraction(1)
     if step <= 0:
-        raise click.UsageError(f"--over {quote(text)}: the step of {quote(piece)} must be above 0")
+        raise click.UsageError(f"the step of {quote(piece)} must be above 0")
     count = (stop - start) // step + 1
     if count > MOST:
-        raise click.UsageError(f"--over {quote(text)}: {quote(piece)} has {count} values; more than {MOST} are not swept over")
+        raise click.UsageError(f"{quote(piece)} has {count} values; more than {MOST} are not swept over")
     if start.denominator == step.denominator == 1:
         return range(int(start), int(start) + int(step) * (int(count) - 1) + 1, int(step))
     return [_plain(start + place * step) for place in range(int(count))]
 
 
-def _geometric(text: str, piece: str, start: Fraction, stop: Fraction, factor: Fraction) -> list[int | float]:
+def _geometric(piece: str, start: Fraction, stop: Fraction, factor: Fraction) -> list[int | float]:
     if factor <= 1 or start <= 0:
-        raise click.UsageError(f"--over {quote(text)}: {quote(piece)} needs a start above 0 and a factor above 1")
+        raise click.UsageError(f"{quote(piece)} needs a start above 0 and a factor above 1")
     found = []
     while start <= stop:
         found.append(_plain(start))
         start *= factor
         if len(found) > 10_000:
-            raise click.UsageError(f"--over {quote(text)}: {quote(piece)} has more than 10000 values")
+            raise click.UsageError(f"{quote(piece)} has more than 10000 values")
     return found
 
 
-def _number(text: str, name: str, typed: str) -> Fraction:
+def _number(name: str, typed: str) -> Fraction:
     from symroof.symbols import lookup
 
     number = exact(typed, lookup(name).unit)
     if number is None:
-        raise click.UsageError(f"--over {quote(text)}: {quote(typed)} is not a number; {FORM}")
+        raise click.UsageError(f"{quote(typed)} is not a number; {FORM}")
     return number
 
 
