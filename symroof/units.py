@@ -119,8 +119,7 @@ def figure(text: object, unit: pint.Unit) -> Rational:
         raise InputError(f"{quote(text)}: {match[2]!r} is not a unit known here; write it like {example}") from None
     except pint.DimensionalityError:
         raise InputError(f"{quote(text)} is not in {unit}; write it like {example}") from None
-    value = Fraction(match[1]) * scale
-    return cast(Rational, Rational(value.numerator, value.denominator))
+    return cast(Rational, Rational(Fraction(match[1]) * scale))
 
 
 def number(value: object, unit: pint.Unit, what: str) -> Expr:
@@ -179,7 +178,4 @@ def in_unit(bare: Callable[[Any], Any], unit: pint.Unit, meaning: str) -> Any:
 
 def _number(value: int | float | Fraction) -> Expr:
     """A number as sympy's, exact where it is."""
-    if isinstance(value, float):
-        return Float(value)
-    exact = Fraction(value)
-    return cast(Expr, Rational(exact.numerator, exact.denominator))
+    return Float(value) if isinstance(value, float) else Rational(value)

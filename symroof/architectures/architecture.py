@@ -87,7 +87,6 @@ class Architecture:
     tied : whether the LM head is the embedding table.
     head_bias : whether the LM head has a bias.
     parallel : whether the two halves of a layer run side by side, and `shared_norm` whether one norm feeds both.
-    positions : whether there is a learned embedding of positions.
     embedding_norm : whether a norm follows the embedding.
     scaled : where a multiplier stands: "embedding", "residual", "logits".
     final_softcap : whether ``c tanh(logit / c)`` bounds the logits.
@@ -102,7 +101,6 @@ class Architecture:
     head_bias: bool = False
     parallel: bool = False
     shared_norm: bool = False
-    positions: bool = False
     embedding_norm: bool = False
     scaled: frozenset[str] = frozenset()
     final_softcap: bool = False
@@ -166,7 +164,7 @@ class Architecture:
         rows = record(embedding("embedding", table, axes_of(f"b s {self._features}")))
         if self._features != "d":
             rows = record(linear("project_in", "b s d_t, d_t d -> b s d", rows))
-        if self.positions:
+        if symbols.m in self.dimensions:
             places = Tensor("position_embedding.weight", axes_of("m d"), Storage.WEIGHT, x.space, parameter=Parameter.TABLE)
             rows = record(add("embedding_add", rows, record(embedding("position_embedding", places, x.axes))))
         if "embedding" in self.scaled:

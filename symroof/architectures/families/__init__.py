@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from symroof.architectures.families.dense import GATED_MLP
-from symroof.architectures.families.dit import DiT
 from symroof.architectures.families.family import DecoderFamily
 from symroof.architectures.families.gpt import PLAIN_MLP
+from symroof.architectures.families.images import DiT, VisionTransformer
 from symroof.architectures.families.recurrent import RECURRENT
 from symroof.architectures.families.sparse import SPARSE
-from symroof.architectures.families.vision import VisionTransformer
 
 Family = DecoderFamily | type[VisionTransformer | DiT]
 FAMILIES: tuple[Family, ...] = (*GATED_MLP, *PLAIN_MLP, *SPARSE, *RECURRENT, VisionTransformer, DiT)

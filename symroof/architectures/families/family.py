@@ -126,9 +126,9 @@ class DecoderFamily:
                 self.parts[name](fields, hidden)
         longest, rows = self.positions(fields)
         counts, layers = stack(mixers, mlps, parts)
-        known: dict[str, Any] = resolved(fields, {"tied": flag("tie_word_embeddings", False), **self.attributes})
+        known: dict[str, Any] = {"norms": self.norms, **resolved(fields, {"tied": flag("tie_word_embeddings", False), **self.attributes})}
         sizes |= dict(counts) | ({symbols.m: rows} if rows else {})
-        return Architecture(sizes, longest, layers, family=self.family, **{"norms": self.norms, "positions": rows is not None} | known)
+        return Architecture(sizes, longest, layers, family=self.family, **known)
 
     def _window(self, fields: Fields, mixers: Sequence[str]) -> dict[Symbol, int]:
         sliding = "sliding" in mixers
