@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -50,8 +50,8 @@ def envelope(x: Symbol, low: object, high: object, entries: Mapping[Any, Expr]) 
     return Piecewise(x, tuple(pieces))
 
 
-def total(parts: Mapping[Any, Piecewise], binding: Hashable = COMPUTE) -> Piecewise:
-    """The sum of many functions on a common range; labelled by the set of those whose own label is *binding*.
+def total(parts: Sequence[tuple[Hashable, Piecewise]], binding: Hashable = COMPUTE) -> Piecewise:
+    """The sum of many functions on a common range; labelled by the names of those whose own label is *binding*.
 
     Pieces with one and the same sum are one, labelled by those that bind on all of it.
 
@@ -62,27 +62,27 @@ def total(parts: Mapping[Any, Piecewise], binding: Hashable = COMPUTE) -> Piecew
 
     >>> from sympy import oo
     >>> from sympy.abc import x
-    >>> both = total({"q": envelope(x, 1, oo, {"memory": x + 4, "compute": 2 * x}), "k": envelope(x, 1, oo, {"memory": x})})
+    >>> both = total([("q", envelope(x, 1, oo, {"memory": x + 4, "compute": 2 * x})), ("k", envelope(x, 1, oo, {"memory": x}))])
     >>> [(str(piece.low), piece.value, sorted(piece.label)) for piece in both.pieces]
     [('1', 2*x + 4, []), ('4', 3*x, ['q'])]
     """
     if not parts:
         raise InputError("nothing to add up")
-    first = next(iter(parts.values()))
-    for name, part in parts.items():
+    first = parts[0][1]
+    for name, part in parts:
         if (part.low, part.high) != (first.low, first.high):
             raise InputError(f"{quote(name)} is told from {part.low} to {part.high}, another from {first.low} to {first.high}")
-    changes: dict[Expr, list[tuple[Hashable, Piece]]] = {}
-    for name, part in parts.items():
+    changes: dict[Expr, dict[int, Piece]] = {}
+    for place, (_, part) in enumerate(parts):
         for piece in part.pieces:
             if not piece.is_point or part.low == part.high:
-                changes.setdefault(piece.low, []).append((name, piece))
-    current: dict[Hashable, tuple[Expr, bool]] = {}
+                changes.setdefault(piece.low, {})[place] = replace(piece, value=piece.value.expand(power_exp=False))
+    current: dict[int, Piece] = {}
     pieces: list[Piece] = []
     for low, high in pairwise((*ascending(changes), first.high)):
-        current |= {name: (piece.value.expand(power_exp=False), piece.label == binding) for name, piece in changes[low]}
-        binds = frozenset(name for name, (_, binds) in current.items() if binds)
-        pieces.append(Piece(low, high, Add(*(value for value, _ in current.values())), binds))
+        current |= changes[low]
+        binds = frozenset(parts[place][0] for place, piece in current.items() if piece.label == binding)
+        pieces.append(Piece(low, high, Add(*(piece.value for piece in current.values())), binds))
     return Piecewise(first.x, tuple(pieces)).merged(value=True, combine=operator.and_)
 
 

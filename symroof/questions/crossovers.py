@@ -73,7 +73,7 @@ def crossover(step: Step, operator: str, *, over: str, hardware: Device | str | 
     if all(one.flops == 0 and one.traffic == 0 for one in cost):
         raise InputError(f"{operator} only moves bytes over the {cost[0].further[0]}: it has one ceiling, and no crossover")
     require(step, operator, cost, variable, over)
-    return _crossover(step, operator, cost, variable, _values(step, device, variable.symbol), device, machine)
+    return _crossover(step, operator, cost, variable, known_values(step, device, variable.symbol), device, machine)
 
 
 def crossovers(step: Step, *, over: str, hardware: Device | str | Path | None = None, ceilings: str = STATED) -> tuple[Crossover, ...]:
@@ -92,16 +92,9 @@ def crossovers(step: Step, *, over: str, hardware: Device | str | Path | None = 
     variable, device = variable_of(step, over), device_of(hardware)
     machine = machine_of(step.symbolic, device, ceilings, [variable.symbol], step.options.accounting)
     require(step, TOTAL, costs(step, TOTAL, machine), variable, over)
-    values = _values(step, device, variable.symbol)
+    values = known_values(step, device, variable.symbol)
     names = dict.fromkeys(op.name for op, _ in step.symbolic if op.flop_count != 0 or op.byte_count() != 0)
     return tuple(_crossover(step, name, costs(step, name, machine), variable, values, device, machine) for name in names)
-
-
-def _values(step: Step, device: Device | None, x: Symbol) -> dict[Symbol, Expr]:
-    values = known_values(step, device, x)
-    if x == symbols.g:
-        values.pop(symbols.h, None)
-    return values
 
 
 def _crossover(

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sympy import Add, Expr, Integer, floor, oo
+from sympy import Add, Expr, Integer, oo
 
 from symroof import symbols
 from symroof.algebra.piecewise import Piecewise, piecewise
@@ -26,7 +26,7 @@ from symroof.hardware.machine import STATED
 from symroof.questions.regimes import regimes
 from symroof.roof.analysis import analyze
 from symroof.roof.costs import TOTAL, costs, known_values, needed, occurs, on_branch
-from symroof.roof.ledger import device_of
+from symroof.roof.ledger import require_device
 from symroof.roof.stretches import spans_of
 from symroof.symbols import VOCABULARY, substitute
 from symroof.techniques.technique import Technique
@@ -122,9 +122,7 @@ def generation(
     for name, value in (("prompt", prompt), ("tokens", tokens)):
         if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= LARGEST:
             raise InputError(f"{name} {quote(value)}: expected a whole number from 1 to 1e12")
-    device = device_of(hardware)
-    if device is None:
-        raise InputError("give a device: the sums are told in numbers")
+    device = require_device(hardware, "the sums are told in numbers")
     if not model.architecture.generative:
         raise InputError(f"{model.name} generates no tokens: it is no language model")
     of_phase = {phase: [one for one in techniques if phase in one.phases] for phase in PHASES}
@@ -182,17 +180,12 @@ def _traffic(decode: Step, device: Device, low: Expr, high: Expr) -> tuple[Expr,
     """Bytes of all tokens after the first in S and n: a sum over every branch that has some of their contexts, and where it holds."""
     whole, values, t = costs(decode, TOTAL), known_values(decode, device, symbols.t), VOCABULARY[symbols.t]
     found = spans_of(decode, whole, t, values)
-    sums: list[Expr] = []
-    start = Integer(1)
-    for span in found:
-        end = floor(span.high)
-        if start <= high and low <= end:
-            moved = Add(*(cost.traffic for cost in on_branch(whole, span))) / decode.symbolic.tokens
-            traffic = substitute(moved, values)
-            first = symbols.S + 1 if start <= low else start
-            last = symbols.S + symbols.n - 1 if high <= end else end
-            sums.append(sum_over(traffic, t.symbol, first, last))
-        start = end + 1
+    moved = [(span, Add(*(cost.traffic for cost in on_branch(whole, span))) / decode.symbolic.tokens) for span in found]
+    traffic = piecewise(t.symbol, [(span.low, span.high, substitute(moved, values), None) for span, moved in moved])
+    sums = (
+        sum_over(piece.value, t.symbol, symbols.S + 1 if first == low else first, symbols.S + symbols.n - 1 if last >= high else last)
+        for piece, first, last in traffic.counts(low, max(low, high))
+    )
     where = [
         f"S + n - 1 <= {one.high}" if high <= one.high else f"S >= {one.high}" if low > one.high else f"S <= {one.high} <= S + n - 1"
         for one in found[:-1]

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
-from sympy import Add, S
+from sympy import Add
 
 from symroof.algebra.piecewise import Piece
 from symroof.architectures.step import Step
 from symroof.errors import InputError
 from symroof.hardware.device import Device
-from symroof.operators.ceilings import Ceilings
-from symroof.operators.graph import Graph
 from symroof.questions.regimes import timeline
 from symroof.roof.costs import TOTAL, costs_of, known_values, variable_of
-from symroof.roof.ledger import device_of, overhead
+from symroof.roof.ledger import overhead, require_device
 from symroof.symbols import substitute
 
 WORK, LAUNCHES = "work", "launches"
@@ -38,20 +35,12 @@ def work_exceeds(step: Step, *, over: str, hardware: Device | str | Path, part: 
     >>> [one.bound for one in found], round(float(found[0].high), 1)
     (['launches', 'work'], 257.0)
     """
-    variable, device = variable_of(step, over), device_of(hardware)
-    if device is None:
-        raise InputError("give a device: whether work takes longer than launches is told in numbers")
+    variable, device = variable_of(step, over), require_device(hardware, "whether work takes longer than launches is told in numbers")
     cost = costs_of(step, part)
     values = known_values(step, device, variable.symbol)
     ceilings, tokens = step.symbolic.ceilings, substitute(step.symbolic.tokens, values)
     launches = substitute(Add(*(one.count * overhead(one.operator, ceilings) for one in cost)), values) / tokens
     if launches == 0:
         raise InputError("no operator has a launch overhead; apply the technique launch-overhead, as launch-overhead:launch=5us")
-    bare = replace(step, symbolic=_without_launches(step, ceilings))
-    work = timeline(bare, variable, device, part)
-    return (work - launches).signs(below=LAUNCHES, above=WORK, zero=LAUNCHES).pieces
-
-
-def _without_launches(step: Step, ceilings: Ceilings) -> Graph:
-    graph = step.symbolic.each(lambda operator, _: replace(operator, latency=S.Zero))
-    return replace(graph, ceilings=replace(ceilings, launch=S.Zero))
+    beyond = timeline(step, variable, device, part) - 2 * launches  # the time is work and launches
+    return beyond.signs(below=LAUNCHES, above=WORK, zero=LAUNCHES).pieces

@@ -14,7 +14,7 @@ from symroof.hardware.machine import Machine
 from symroof.operators.facts import COMMUNICATION
 from symroof.operators.graph import Graph
 from symroof.roof.analysis import analyze
-from symroof.roof.ledger import device_of, roof_of
+from symroof.roof.ledger import require_device, roof_of
 from symroof.roof.roofline import RooflinePoint
 
 
@@ -79,16 +79,9 @@ def best_split(step: Step, hardware: Device | str | Path, unit: Machine | Device
     DeviceError
         The device cannot run an operator.
     """
-    device = device_of(hardware)
-    if device is None:
-        raise InputError("give a device: where an operator is faster is told in numbers")
-    if not isinstance(unit, Machine):
-        loaded = device_of(unit)
-        if loaded is None:
-            raise InputError("give a unit, by its name or as a device")
-        unit = loaded.machine
-    analysis = analyze(step, device)
-    return Split(tuple(_place(analysis.graph, placed, unit) for placed in analysis))
+    analysis = analyze(step, require_device(hardware, "where an operator is faster is told in numbers"))
+    machine = unit if isinstance(unit, Machine) else require_device(unit, "a unit, by its name or as a device").machine
+    return Split(tuple(_place(analysis.graph, placed, machine) for placed in analysis))
 
 
 def _place(graph: Graph, placed: RooflinePoint, unit: Machine) -> Place:

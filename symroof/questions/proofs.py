@@ -88,7 +88,7 @@ def prove(
     if device is None:
         variables += tuple(VOCABULARY[symbol] for symbol in (symbols.P, symbols.BW) if VOCABULARY[symbol] not in variables)
         lows = {symbols.P: Integer(0), symbols.BW: Integer(0)} | lows
-    ranges = ", ".join(_range(one, lows[one.symbol]) for one in variables)
+    ranges = ", ".join(f"{x} {'>' if lows[x] == 0 else '>='} {lows[x]}" for x in (one.symbol for one in variables))
     words = f"{operator} of {step.model} in {step.options.phase} is {claim} for all {ranges}"
     if device:
         words += f" on {device.title}"
@@ -125,8 +125,6 @@ def _cases(
             raise InputError(f"{quote(name)} decides which peak of {device.name} applies: give it as a number, or leave the device out")
         cost = grouped_costs(cost, variable.symbol)
     known = known_values(step, device, *ranging)
-    if symbols.g in ranging:
-        known.pop(symbols.h, None)
     graph = step.symbolic.bind(known)
     if counts_blocks(cost, *ranging, symbols.R):
         raise InputError(f"{operator} counts blocks of R rows of the prompt: no proof over these variables; leave FlashAttention out")
@@ -149,7 +147,3 @@ def _cases(
 def _lowest_terms(slack: Expr) -> Expr:
     letters = sorted(slack.free_symbols, key=str)
     return polynomial(slack, cast(Symbol, letters[0])).as_expr().expand() if letters else slack.as_numer_denom()[0]
-
-
-def _range(variable: Variable, low: Expr) -> str:
-    return f"{variable.symbol} > 0" if low == 0 else f"{variable.symbol} >= {low}"

@@ -32,7 +32,7 @@ from symroof.roof.costs import (
     require,
     variable_of,
 )
-from symroof.roof.ledger import Cost, device_of, machine_of, overhead, roof_of
+from symroof.roof.ledger import Cost, machine_of, overhead, require_device, roof_of
 from symroof.roof.stretches import Stretch, bound_operator, stretches
 from symroof.symbols import Variable, substitute
 
@@ -165,9 +165,7 @@ def regimes(step: Step, *, over: str, hardware: Device | str | Path, ceilings: s
     InputError
         The variable is unknown or does not occur, another input is still a symbol, or blocks are counted.
     """
-    variable, device = variable_of(step, over), device_of(hardware)
-    if device is None:
-        raise InputError("give a device: the time over one variable is told in numbers")
+    variable, device = variable_of(step, over), require_device(hardware, "the time over one variable is told in numbers")
     cost = costs(step, TOTAL)
     if variable.symbol not in step.symbolic.free_symbols:  # a launch or the tokens of a step have letters that no cost has
         require(step, TOTAL, cost, variable, over)
@@ -192,17 +190,13 @@ def timeline(step: Step, variable: Variable, device: Device, part: str = TOTAL, 
         raise InputError(f"the p-norm of a calibration has no pieces over {variable.name}; take ceilings stated or classic")
     cost = grouped_costs(costs_of(step, part, machine), variable.symbol)
     values = known_values(step, device, variable.symbol)
-    if variable.symbol == symbols.g:
-        values.pop(symbols.h, None)
     pieces: list[Piece] = []
     for stretch in stretches(step, machine, variable, values, cost):
         if open_letters := (stretch.low + stretch.high).free_symbols:
             raise InputError(f"{needed(open_letters)} to follow the time over {variable.name}")
-        parts = {(place, one.operator.name): _time(stretch, one, values, machine, variable) for place, one in enumerate(stretch.cost)}
+        parts = [(one.operator.name, _time(stretch, one, values, machine, variable)) for one in stretch.cost]
         whole = total(parts, Resource.COMPUTE) if parts else piecewise(variable.symbol, [(stretch.low, stretch.high, 0, frozenset())])
-        pieces += [
-            replace(piece, label=frozenset(name for _, name in cast(frozenset[tuple[int, str]], piece.label))) for piece in whole.pieces
-        ]
+        pieces += whole.pieces
     return Piecewise(variable.symbol, tuple(pieces)).merged(value=True, combine=operator.and_)
 
 

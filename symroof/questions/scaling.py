@@ -24,7 +24,7 @@ from symroof.errors import InputError
 from symroof.hardware.device import Device
 from symroof.questions.regimes import timeline
 from symroof.roof.costs import TOTAL
-from symroof.roof.ledger import device_of
+from symroof.roof.ledger import require_device
 from symroof.symbols import VOCABULARY
 
 n = symbols.n_p
@@ -116,9 +116,7 @@ def over_degree(step: Step, hardware: Device | str | Path, part: str = TOTAL) ->
     InputError
         The step's degree has a number, or another input is a symbol.
     """
-    device = device_of(hardware)
-    if device is None:
-        raise InputError("give a device: times are told in numbers")
+    device = require_device(hardware, "times are told in numbers")
     if n in step.symbolic.definitions:
         raise InputError(f"the degree is {step.symbolic.definitions[n]}; leave it out to ask over it")
     return timeline(step, VOCABULARY[n], device, part)

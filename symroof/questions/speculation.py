@@ -14,7 +14,7 @@ from symroof.errors import InputError
 from symroof.hardware.device import Device
 from symroof.questions.payoff import Payoff, payoff
 from symroof.questions.regimes import timeline
-from symroof.roof.ledger import device_of
+from symroof.roof.ledger import require_device
 from symroof.symbols import VOCABULARY
 from symroof.techniques.decoding.speculative import Speculative
 
@@ -155,9 +155,7 @@ def _require_convex(step: Step) -> None:
 
 
 def _timed(step: Step, hardware: Device | str | Path) -> Callable[[Expr], Expr]:
-    device = device_of(hardware)
-    if device is None:
-        raise InputError("give a device: the best length is told in numbers")
+    device = require_device(hardware, "the best length is told in numbers")
     try:
         return timeline(step, VOCABULARY[symbols.gamma], device)
     except InputError:

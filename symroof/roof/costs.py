@@ -210,7 +210,8 @@ def known_values(step: Step, device: Device | None, *free: Symbol) -> dict[Symbo
             )
         values[symbol] = substitute(definition, values)
     check_tiles(step, device, {symbol: value for symbol, value in values.items() if symbol not in free})
-    return {symbol: value for symbol, value in values.items() if value.is_number and symbol not in free}
+    grouped = {symbols.h} if symbols.g in free else set()  # h = g k moves with the group size
+    return {symbol: value for symbol, value in values.items() if value.is_number and symbol not in grouped.union(free)}
 
 
 def require_two_ceilings(step: Step, what: str) -> None:

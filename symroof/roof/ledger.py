@@ -14,7 +14,7 @@ from typing import cast
 
 from sympy import Add, Expr, Max, S, Symbol
 
-from symroof.errors import DeviceError, EinsumError
+from symroof.errors import DeviceError, EinsumError, InputError
 from symroof.hardware.device import Device
 from symroof.hardware.loader import load_hardware
 from symroof.hardware.machine import CLASSIC, EVERY, LETTERS, STATED, SYMBOLIC, Machine, check_ceilings
@@ -40,6 +40,14 @@ def levels_of(graph: Graph) -> tuple[Level, ...]:
 def device_of(hardware: Device | str | Path | None) -> Device | None:
     """The device, loaded if it is given by name or path."""
     return hardware if isinstance(hardware, Device) or hardware is None else load_hardware(hardware)
+
+
+def require_device(hardware: Device | str | Path | None, why: str) -> Device:
+    """The device; where there is none, an error that says why there has to be one."""
+    device = device_of(hardware)
+    if device is None:
+        raise InputError(f"give a device: {why}")
+    return device
 
 
 def machine_of(

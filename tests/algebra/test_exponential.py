@@ -301,7 +301,7 @@ def test_the_classes_use_them() -> None:
     assert roof.labels == ("launch", "memory", "compute")
     assert roof.edges[0].closed_form == log(Rational(3, 8)) / log(q)
     assert str(roof.edges[1]) == "15.8316823775184"
-    assert total({"one": roof, "two": roof}).edges == roof.edges
+    assert total([("one", roof), ("two", roof)]).edges == roof.edges
 
 
 def test_extremes_where_logarithms_enter() -> None:

@@ -270,16 +270,16 @@ def test_a_total_tells_who_is_bound() -> None:
         "k": envelope(x, 1, oo, {"memory": x / 2 + 1, "compute": x}),
         "norm": envelope(x, 1, oo, {"memory": 1 / (x + 1)}),
     }
-    whole = total(parts)
+    whole = total([*parts.items()])
     assert [(str(piece.low), sorted(piece.label)) for piece in whole.pieces] == [("1", []), ("2", ["k"]), ("4", ["k", "q"])]
     assert all(whole(point) == sum(part(point) for part in parts.values()) for point in (1, 2, 3, 4, 50))
     with pytest.raises(InputError, match="'k' is told from 2 to oo"):
-        total({"q": parts["q"], "k": parts["k"].restricted(2, oo)})
+        total([("q", parts["q"]), ("k", parts["k"].restricted(2, oo))])
 
 
 def test_a_total_joins_what_has_one_sum() -> None:
     parts = {"a": piecewise(x, [(1, 2, x, "compute"), (2, 3, x, "memory")]), "b": piecewise(x, [(1, 3, 1, "compute")])}
-    assert [(piece.low, piece.high, piece.label) for piece in total(parts).pieces] == [(1, 3, {"b"})]
+    assert [(piece.low, piece.high, piece.label) for piece in total([*parts.items()]).pieces] == [(1, 3, {"b"})]
 
 
 def test_whole_numbers_one_by_one() -> None:
