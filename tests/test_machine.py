@@ -16,8 +16,7 @@ from symroof.cli.main import main
 from symroof.errors import DeviceError, InputError
 from symroof.hardware.loader import FOLDER, catalogue
 from symroof.hardware.machine import Calibration
-from symroof.operators.data_types import wide_enough
-from symroof.operators.facts import Resource
+from symroof.operators.facts import Resource, wide_enough
 
 WIDTHS = {"fp64": 64, "fp32": 32, "fp16": 16, "bf16": 16, "fp8": 8, "int8": 8, "fp6": 6, "fp4": 4, "int4": 4}
 """Bits an operand takes; tf32 reads 32 bits and drops some, so that no operand of 32 bits may be put into it unasked."""

@@ -11,7 +11,7 @@ from typing import Any
 from symroof.errors import Checker, DeviceError, InputError, nearest, quote
 from symroof.files import is_readable, read_text
 from symroof.hardware.device import Device, Figure, Link, OnChip, Peak, Source
-from symroof.operators.data_types import BITS
+from symroof.operators.facts import BITS
 from symroof.units import BANDWIDTH, BYTE, RATE, WATT, figure
 
 KINDS = ("gpu", "cpu", "tpu", "accelerator", "soc", "pim")

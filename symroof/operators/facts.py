@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from enum import StrEnum
 
 
@@ -108,3 +109,22 @@ class Resource(StrEnum):
     LINK = "link"
     CHIP = "chip"
     CACHE = "cache"
+
+
+BITS = {"fp64": 64, "fp32": 32, "tf32": 32, "fp16": 16, "bf16": 16, "fp8": 8, "int8": 8, "fp6": 6, "fp4": 4, "int4": 4}
+"""Bits an operand occupies in memory; tf32 reads operands of 32 bits and multiplies 19 of them."""
+
+REDUCED = frozenset({"tf32"})
+"""Types that drop bits of what they read; never chosen unasked."""
+
+
+@functools.cache
+def wide_enough(bits: int | float) -> tuple[str, ...]:
+    """The data types that hold operands of so many bits without loss of width, narrowest first.
+
+    >>> wide_enough(16)
+    ('fp16', 'bf16', 'fp32', 'fp64')
+    >>> wide_enough(5)
+    ('fp6', 'fp8', 'int8', 'fp16', 'bf16', 'fp32', 'fp64')
+    """
+    return tuple(sorted((name for name, width in BITS.items() if width >= bits and name not in REDUCED), key=BITS.__getitem__))

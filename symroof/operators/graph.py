@@ -12,11 +12,10 @@ from sympy import Add, Expr, Integer, Pow, S, Symbol, cancel
 from symroof import symbols
 from symroof.conventions import Convention
 from symroof.errors import EinsumError, nearest, quote
-from symroof.operators import data_types
 from symroof.operators.block import Block
 from symroof.operators.ceilings import IDEAL, Ceilings, Energy
 from symroof.operators.experts import Routing
-from symroof.operators.facts import CONTRACTIONS
+from symroof.operators.facts import CONTRACTIONS, wide_enough
 from symroof.operators.liveness import largest, sizes_alive
 from symroof.operators.operator import Direction, Operator
 from symroof.operators.tensor import Access, Level, Space, Storage, Tensor
@@ -163,7 +162,7 @@ class Graph(Symbolic):
             A width is still a symbol.
         """
         widths = [*operator.operand_bits] + ([] if operator.kind in CONTRACTIONS else [Integer(16)])
-        return data_types.wide_enough(self._widest(operator.name, widths))
+        return wide_enough(self._widest(operator.name, widths))
 
     @staticmethod
     def _widest(what: str, widths: list[Expr]) -> float:

@@ -10,9 +10,7 @@ from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.hardware.device import Device
 from symroof.hardware.machine import LETTERS
-from symroof.operators.facts import Resource
-from symroof.operators.operator import Operator
-from symroof.operators.tensor import Level
+from symroof.operators import Level, Operator, Resource
 from symroof.present.tabular import Column, Formula, Table, compact
 from symroof.roof.analysis import Analysis
 from symroof.roof.energy import StepEnergy, energy_balance

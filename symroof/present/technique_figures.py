@@ -13,8 +13,7 @@ from sympy import Add, Expr, Rational, oo
 from symroof.algebra.piecewise import Piecewise
 from symroof.errors import SymroofError
 from symroof.hardware.machine import LETTERS
-from symroof.operators.facts import Resource
-from symroof.operators.tensor import Level
+from symroof.operators import Level, Resource
 from symroof.present.series import Series, named
 from symroof.present.style import COLORS, LINES, label, mark, new_figure
 from symroof.present.techniques import condition, factor, settings_of

@@ -20,8 +20,7 @@ from symroof.architectures.step import Step
 from symroof.errors import InputError
 from symroof.hardware.device import Device
 from symroof.hardware.machine import EVERY, LETTERS, STATED, Machine
-from symroof.operators.facts import Resource
-from symroof.operators.tensor import Level
+from symroof.operators import Level, Resource
 from symroof.questions.crossover import Crossover, CrossoverBranch
 from symroof.roof.costs import (
     TOTAL,

@@ -24,8 +24,7 @@ from symroof.architectures.model import load_model
 from symroof.architectures.step import Step
 from symroof.errors import InputError
 from symroof.hardware.loader import load_hardware
-from symroof.operators.facts import Resource
-from symroof.operators.tensor import Level
+from symroof.operators import Level, Resource
 from symroof.questions.capacity import memory_of
 from symroof.questions.payoff import Payoff, counted, payoff
 from symroof.questions.technique_gain import PartCost, positive

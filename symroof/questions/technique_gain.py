@@ -12,8 +12,7 @@ from symroof.algebra.polynomial import open_factors, polynomial
 from symroof.algebra.signs import greater
 from symroof.errors import InputError
 from symroof.hardware.machine import SYMBOLIC, Machine
-from symroof.operators.facts import Resource
-from symroof.operators.graph import Graph
+from symroof.operators import Graph, Resource
 from symroof.roof.costs import inline_definitions
 from symroof.roof.ledger import Cost, charged, runs_on
 from symroof.symbols import VOCABULARY, substitute

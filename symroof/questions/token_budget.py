@@ -10,8 +10,7 @@ from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.errors import InputError
 from symroof.hardware.device import Device
-from symroof.operators.facts import Kind
-from symroof.operators.tensor import Storage
+from symroof.operators import Kind, Storage
 from symroof.questions.crossover import Crossover, of_expressions
 from symroof.roof.costs import costs, known_values
 from symroof.roof.ledger import Cost, device_of, machine_of, roof_of

@@ -12,7 +12,7 @@ from symroof.architectures.step import Step
 from symroof.errors import DeviceError
 from symroof.hardware.machine import EVERY, Machine
 from symroof.operators import Graph, Operator, Resource
-from symroof.operators.data_types import BITS
+from symroof.operators.facts import BITS
 from symroof.operators.fusion import fuse
 from symroof.roof.costs import WIDTHS, branches_of, lowest, on_branch
 from symroof.roof.ledger import WORK, Cost, roof_of

@@ -14,10 +14,8 @@ from symroof.architectures.options import WIDTHS, Options
 from symroof.errors import InputError, quote
 from symroof.hardware.device import Device
 from symroof.hardware.machine import LETTERS
-from symroof.operators.block import Block
+from symroof.operators import Block, Graph, Operator
 from symroof.operators.facts import COMMUNICATION, CONTRACTIONS, Resource
-from symroof.operators.graph import Graph
-from symroof.operators.operator import Operator
 from symroof.roof.ledger import levels_of, roof_of
 from symroof.sweeps.compile import Program, inlined, program
 from symroof.sweeps.metrics import METRICS, TOTAL, Part, needed

@@ -13,9 +13,7 @@ from sympy import Add, Expr, S, Symbol
 from symroof import symbols
 from symroof.errors import InputError, member
 from symroof.hardware.machine import SYMBOLIC
-from symroof.operators.facts import Resource
-from symroof.operators.graph import Graph
-from symroof.operators.operator import Operator
+from symroof.operators import Graph, Operator, Resource
 from symroof.roof.ledger import WORK, combined, overhead, seconds_of
 
 TOTAL = "total"
