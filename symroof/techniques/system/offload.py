@@ -86,7 +86,7 @@ class Offload(Technique):
         super().__post_init__()
         if (self.compute == "cpu") != bool(self.unit):
             hint = "unit belongs to compute=cpu" if self.unit else "compute=cpu needs unit=, as unit=survey/intel_13900k"
-            raise self.refused(f"{hint}")
+            raise self.refused(hint)
         if self.compute == "cpu" and self.share != 1:
             raise self.refused(f"share {self.share}: the CPU computes with all of it or none; expected 1, or compute=gpu")
         if self.unit:
