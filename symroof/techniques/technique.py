@@ -200,22 +200,10 @@ class Technique(ABC):
         """The rewritten graph."""
 
     def check(self, step: Step) -> None:  # noqa: B027 - most fit every step
-        """Raise where the technique does not fit the numbers of a step: a rank above the matrix, a degree that does not divide.
-
-        Raises
-        ------
-        InputError
-            With one line that says why.
-        """
+        """Raise an InputError where it does not fit the numbers of a step: a rank above the matrix, a degree that does not divide."""
 
     def check_order(self, graph: Graph) -> None:
-        """Raise where an earlier technique has removed a fact that this one requires.
-
-        Raises
-        ------
-        InputError
-            One has.
-        """
+        """Raise an InputError where an earlier technique has removed a fact that this one requires."""
         for earlier in graph.applied:
             if self.once and earlier.name == self.name:
                 raise self.refused("is applied already, and once is all")
@@ -223,13 +211,7 @@ class Technique(ABC):
             self._refuse_removed(earlier, self.requires, way)
 
     def require(self, graph: Graph, *facts: Fact) -> None:
-        """Raise where an earlier technique has removed a fact that this one requires on this very graph.
-
-        Raises
-        ------
-        InputError
-            One has.
-        """
+        """Raise an InputError where an earlier technique has removed a fact that this one requires on this very graph."""
         for earlier in graph.applied:
             self._refuse_removed(earlier, frozenset(facts), "cannot follow")
 

@@ -157,13 +157,7 @@ class Quantize(Technique):
 
 
 def kind_of(graph: Graph, kind: str) -> Block:
-    """The block of layers of that name; without a name the only one that is repeated.
-
-    Raises
-    ------
-    InputError
-        There is no such block, or more than one.
-    """
+    """The block of layers of that name, or the only one that is repeated; an InputError where there is none, or more than one."""
     repeated = {block.kind: block for block in graph.blocks if block.role is BlockRole.LAYER and not block.apart}
     if kind in repeated:
         return repeated[kind]

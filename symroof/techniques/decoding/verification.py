@@ -53,13 +53,7 @@ def expected(acceptance: Expr, value: Expr, most: Expr, count: Expr) -> Expr:
 
 
 def require_verifiable(name: str, graph: Graph) -> None:
-    """Raise where a step cannot verify several tokens, or does so already.
-
-    Raises
-    ------
-    InputError
-        The message says which of these it is.
-    """
+    """Raise an InputError where a step cannot verify several tokens, or does so already."""
     if graph.tokens != 1:
         raise InputError(f"{name}: a step completes {graph.tokens} tokens of a sequence already; a guess is verified from one at a time")
     queries = graph.blocks[0].operators[0].space.sizes.get("s")

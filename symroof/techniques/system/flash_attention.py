@@ -104,13 +104,7 @@ class FlashAttention(Technique):
 
 
 def attention_of(graph: Graph, name: str) -> list[tuple[Block, list[Operator]]]:
-    """The blocks that have attention in steps, with these steps in order.
-
-    Raises
-    ------
-    InputError
-        No block has; the message says whether attention is fused already.
-    """
+    """The blocks that have attention in steps, with these steps in order; an InputError where none has."""
     found = []
     for block in graph.blocks:
         members = [operator for operator in block.operators if operator.role in ATTENTION_STEPS]

@@ -96,13 +96,7 @@ class Fuse(Technique):
 
 
 def together(graph: Graph, block: Block, members: Sequence[Operator]) -> Graph:
-    """The graph with a group of a block as one operator in its place.
-
-    Raises
-    ------
-    InputError
-        It cannot be one: unconnected, something must run between, or different units run them.
-    """
+    """The graph with a group of a block as one operator in its place; an InputError where it cannot be one."""
     if pair := apart(members):
         raise InputError(f"fuse: {pair[0].name} and {pair[1].name} share no tensor, nor does the group connect them")
     if stands := between(block.operators, members):
@@ -140,12 +134,9 @@ def _pairs(block: Block, made: Mapping[Tensor, Operator]) -> Iterator[tuple[Oper
             if maker is None or maker is one or block.operators.index(maker) > block.operators.index(one) or maker.is_group:
                 continue
             plain, turned = {maker.kind, one.kind}, one.kind is Kind.ROTARY
-            head_norm = one.kind is Kind.NORM and any(other.kind is Kind.ROTARY and _takes(other, one) for other in block.operators)
+            rotated = {read.tensor for other in block.operators if other.kind is Kind.ROTARY for read in other.reads}
+            head_norm = one.kind is Kind.NORM and one.result in rotated
             residual = plain == {Kind.ELEMENTWISE, Kind.NORM} and Role.ADD in (one.role, maker.role)
             active = one.kind is Kind.ELEMENTWISE and maker.kind is Kind.MATMUL and one.role is Role.ACTIVATION
             if residual or active or (turned and maker.kind in (Kind.MATMUL, Kind.NORM)) or (head_norm and maker.kind is Kind.MATMUL):
                 yield maker, one
-
-
-def _takes(one: Operator, other: Operator) -> bool:
-    return any(access.tensor is other.result for access in one.reads)

@@ -11,7 +11,7 @@ from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.operators import CONTRACTIONS, Access, Block, Graph, Kind, Operator, Space, Storage, Tensor
 from symroof.operators.attention import cache_passes
-from symroof.techniques.system.token_axes import EXACT, attends, paired, refuse_windows, require_attention
+from symroof.techniques.system.token_axes import EXACT, attends, paired, refuse_windows
 from symroof.techniques.technique import Example, Fact, Given, Number, Technique, number, word
 
 
@@ -69,7 +69,8 @@ class PrefixCache(Technique):
 
     def rewrite(self, graph: Graph, given: Given) -> Graph:
         refuse_windows(self.name, graph)
-        require_attention(self.name, graph)
+        if not any(attends(operator) for operator, _ in graph):
+            raise self.refused("this model has no attention, and keeps no KV cache that grows with the context")
         share, own = given["share"], 1 - given["share"]
         if not graph.decode:  # its own tokens ask, all are looked at
             context = next(operator.space.sizes["t"] for operator, _ in graph if attends(operator))

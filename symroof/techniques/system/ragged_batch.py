@@ -7,7 +7,7 @@ from fractions import Fraction
 
 from symroof import symbols
 from symroof.architectures.step import Step
-from symroof.operators import Access, Block, Graph, Kind, Operator, Space, Tensor
+from symroof.operators import Access, Graph, Kind, Operator, Space
 from symroof.operators.attention import cache_passes
 from symroof.techniques.system.token_axes import EXACT, attends, paired, refuse_windows
 from symroof.techniques.technique import Example, Fact, Given, Number, Technique, number
@@ -89,13 +89,11 @@ class RaggedBatch(Technique):
             more = operator.space.sizes["s"] * spread / symbols.R / (2 if operator.space.causal else 1)
             return replace(new, repeats=new.repeats * (1 + more / cache_passes(operator.space)))
 
-        def of_pairs(tensor: Tensor) -> Tensor:
-            return replace(tensor, space=stretched(tensor.space)) if paired(tensor.axes) else tensor
-
-        def spread_out(old: Operator, new: Operator, _: Block) -> Operator:
-            return replace(new, space=stretched(new.space)) if attends(old) else new
-
-        return shorter.map(tensor=of_pairs, access=again, operator=spread_out)
+        return shorter.map(
+            tensor=lambda tensor: replace(tensor, space=stretched(tensor.space)) if paired(tensor.axes) else tensor,
+            access=again,
+            operator=lambda old, new, _: replace(new, space=stretched(new.space)) if attends(old) else new,
+        )
 
     def statements(self, given: Given) -> tuple[str, ...]:
         return (

@@ -23,31 +23,13 @@ def attends(operator: Operator) -> bool:
 
 
 def refuse_windows(name: str, graph: Graph) -> None:
-    """Raise for layers with a sliding window, of which each sequence, chunk or part would fill another share.
-
-    Raises
-    ------
-    InputError
-        There are some.
-    """
+    """Raise an InputError for layers with a sliding window, of which each sequence, chunk or part would fill another share."""
     spaces = (part.space for block in graph.blocks for part in (*block.operators, *block.tensors()))
     if any("z" in space.sizes or space.band is not None for space in spaces):
         raise InputError(
             f"{name}: layers keep another number of tokens than they look at (a sliding window, which is not modelled here; or pages: "
             "put paged-cache behind)"
         )
-
-
-def require_attention(name: str, graph: Graph) -> None:
-    """Raise where nothing attends to a context.
-
-    Raises
-    ------
-    InputError
-        There is no attention.
-    """
-    if not any(attends(operator) for operator, _ in graph):
-        raise InputError(f"{name}: this model has no attention, and keeps no KV cache that grows with the context")
 
 
 def rows_of(space: Space) -> Expr:
