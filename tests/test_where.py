@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import symroof
-from symroof.sweeps.filter import condition
+from symroof.sweeps.filter import Condition
 from symroof.sweeps.reduce import best, front, pareto
 
 UNITS = {
@@ -64,9 +64,9 @@ POINTS = {
 def test_conditions_mean_what_they_say(text: str, holds: list[int]) -> None:
     if text.startswith("weight_bits < batch"):
         with pytest.raises(symroof.SymroofError, match="does not compare"):
-            condition(text, UNITS, {"latency": "time"})
+            Condition(text, UNITS, {"latency": "time"})
         return
-    assert np.asarray(condition(text, UNITS, {"latency": "time"})(POINTS)).astype(int).tolist() == holds
+    assert np.asarray(Condition(text, UNITS, {"latency": "time"})(POINTS)).astype(int).tolist() == holds
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_conditions_mean_what_they_say(text: str, holds: list[int]) -> None:
 )
 def test_errors_say_where(text: str, place: int, why: str) -> None:
     with pytest.raises(symroof.SymroofError, match=f"at character {place}: .*{why}") as error:
-        condition(text, UNITS, {"latency": "time"})
+        Condition(text, UNITS, {"latency": "time"})
     assert "\n" not in str(error.value)
 
 
@@ -107,7 +107,7 @@ def test_errors_say_where(text: str, place: int, why: str) -> None:
 @given(st.text(max_size=40))
 def test_no_text_does_more_than_fail(text: str) -> None:
     with contextlib.suppress(symroof.SymroofError):
-        condition(text, UNITS)
+        Condition(text, UNITS)
 
 
 def brute_front(x: np.ndarray, y: np.ndarray) -> list[int]:

@@ -44,14 +44,9 @@ class Program:
     """
 
     inputs: tuple[str, ...]
-    constants: tuple[Fraction, ...] = field(repr=False)
-    lines: tuple[str, ...] = field(repr=False)
-    outputs: tuple[str, ...] = field(repr=False)
-
-    @property
-    def text(self) -> str:
-        """All of it as one text: the same for the same formulas in every process."""
-        return repr((self.inputs, self.constants, self.lines, self.outputs))
+    constants: tuple[Fraction, ...]
+    lines: tuple[str, ...]
+    outputs: tuple[str, ...]
 
     def scope(self, number: Callable[[Fraction], Any]) -> dict[str, Any]:
         """The constants by their names in the lines; nothing else is in reach of them, not even Python's own functions."""

@@ -201,8 +201,7 @@ class Sweep:
         seen = hashlib.sha256()
         for scenario in self.scenarios:
             tables = {letter: values.tolist() for letter, values in (*scenario.widths.items(), *scenario.peaks.items())}
-            seen.update(repr((scenario.model, scenario.hardware, scenario.phase, [*scenario.programs])).encode())
-            seen.update(repr([program.text for program in scenario.programs.values()]).encode())
+            seen.update(repr((scenario.model, scenario.hardware, scenario.phase, [*scenario.programs.items()])).encode())
             seen.update(repr([sorted(known.items()) for known in (scenario.letters, scenario.constants, tables)]).encode())
         for axis in self.axes:
             seen.update(repr((axis.name, axis.values.dtype.str)).encode() + axis.values.tobytes())

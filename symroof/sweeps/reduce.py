@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from symroof.errors import InputError, member, quote
 from symroof.sweeps.dataset import OUTER, POINT, described, dtype, need
-from symroof.sweeps.filter import Condition, condition
+from symroof.sweeps.filter import Condition
 from symroof.sweeps.grid import Chunk, Sweep
 from symroof.sweeps.metrics import ALIASES, METRICS, chosen
 from symroof.sweeps.plan import plan
@@ -23,16 +23,9 @@ THINNED = 64
 """One point in so many is looked at first: most of the others are worse than one of these."""
 
 
-class Candidates(NamedTuple):
-    """Points by their number in the whole sweep, with what is minimised (maximised: negated)."""
-
-    numbers: np.ndarray
-    scores: tuple[np.ndarray, ...]
-
-
 @dataclass(frozen=True)
 class Objectives:
-    """What is minimised (1) or maximised (-1), and under which condition; called on a chunk, in any process, its candidates."""
+    """What is minimised (1) or maximised (-1), and under which condition: work on a chunk that travels to other processes."""
 
     signs: Mapping[str, int]
     where: str
@@ -40,11 +33,11 @@ class Objectives:
 
     @property
     def condition(self) -> Condition | None:
-        """The condition, parsed; in every process anew."""
-        return condition(self.where, self.units, ALIASES) if self.where else None
+        """The condition, read; in every process anew."""
+        return Condition(self.where, self.units, ALIASES) if self.where else None
 
-    def __call__(self, chunk: Chunk) -> Candidates:
-        """The points of a chunk that no other of its points beats."""
+    def __call__(self, chunk: Chunk) -> list[np.ndarray]:
+        """The points that no other of the chunk beats: their numbers in the whole sweep, then a score for each objective, least best."""
         metrics = chunk.evaluate()
         scores = [sign * metrics[name].reshape(-1) for name, sign in self.signs.items()]
         kept = np.arange(scores[0].size)
@@ -53,7 +46,7 @@ class Objectives:
             kept = np.flatnonzero(np.broadcast_to(test({**chunk.values, **metrics}), chunk.shape))
             scores = [score[kept] for score in scores]
         best = front(scores)
-        return Candidates(chunk.first + kept[best], tuple(score[best] for score in scores))
+        return [chunk.first + kept[best], *(score[best] for score in scores)]
 
 
 def front(scores: Sequence[np.ndarray]) -> np.ndarray:
@@ -169,16 +162,15 @@ def _reduced(
     mentioned = goal.condition.names if goal.condition else frozenset()
     least = tuple(dict.fromkeys([*signs, *(name for name in METRICS if name in mentioned)]))
     reduction = planned.sweep(least)
-    kept = Candidates(np.array([], dtype=np.int64), tuple(np.array([]) for _ in signs))
+    kept = [np.array([], dtype=np.int64), *(np.array([]) for _ in signs)]
     for _, candidates in evaluated(reduction.chunks(), reduction.size, goal, scheduler=scheduler, progress=progress):
-        numbers = np.concatenate([kept.numbers, candidates.numbers])
-        scores = [np.concatenate(pair) for pair in zip(kept.scores, candidates.scores, strict=True)]
-        ahead = front(scores)  # in the order of the grid: of equals the earlier stay in front
-        kept = Candidates(numbers[ahead], tuple(score[ahead] for score in scores))
-    if not kept.numbers.size:
+        arrays = [np.concatenate(pair) for pair in zip(kept, candidates, strict=True)]
+        ahead = front(arrays[1:])  # in the order of the grid: of equals the earlier stay in front
+        kept = [array[ahead] for array in arrays]
+    if not kept[0].size:
         raise InputError(f"none of {reduction.size} points satisfies {quote(where)}")
     wanted = tuple(dict.fromkeys([*chosen(shown, "total", planned.capacities), *least]))
-    return _labelled(reduction if wanted == least else planned.sweep(wanted), kept.numbers)
+    return _labelled(reduction if wanted == least else planned.sweep(wanted), kept[0])
 
 
 def _labelled(sweep: Sweep, numbers: np.ndarray) -> xarray.Dataset:

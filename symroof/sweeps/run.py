@@ -22,8 +22,6 @@ from symroof.sweeps.grid import Chunk
 IN_FLIGHT = 8
 """Chunks per worker that are handed out at a time: more would only fill memory."""
 
-SCHEDULERS = "known: threads, processes, an address such as tcp://host:8786, or a distributed.Client"
-
 
 def evaluate_chunk(chunk: Chunk) -> dict[str, np.ndarray]:
     """One chunk, in whatever process this is."""
@@ -67,22 +65,22 @@ def _by_dask(chunks: Iterable[Chunk], work: Callable[[Chunk], Any], workers: int
 @contextlib.contextmanager
 def _workers(scheduler: Any) -> Iterator[tuple[int, dict[str, Any]]]:
     """How many workers there are, and what tells Dask of them."""
-    if scheduler in ("threads", "processes") if isinstance(scheduler, str) else False:
+    by_address = isinstance(scheduler, str) and "://" in scheduler
+    if isinstance(scheduler, str) and scheduler in ("threads", "processes"):
         need("dask")
         spawned = functools.partial(ProcessPoolExecutor, mp_context=get_context("spawn"))
         with (ThreadPoolExecutor if scheduler == "threads" else spawned)(cores()) as pool:
             yield cores(), {"scheduler": scheduler, "pool": pool}
         return
-    if isinstance(scheduler, str) and "://" not in scheduler:
-        raise InputError(f"scheduler {quote(scheduler)}: {SCHEDULERS}")
+    if not by_address and not hasattr(scheduler, "scheduler_info"):
+        known = "known: threads, processes, an address such as tcp://host:8786, or a distributed.Client"
+        raise InputError(f"scheduler {quote(scheduler)}: {known}")
     need("distributed")
     from distributed import Client
 
-    if not isinstance(scheduler, str | Client):
-        raise InputError(f"scheduler {quote(scheduler)}: {SCHEDULERS}")
     with contextlib.ExitStack() as stack:
-        client = scheduler
-        if isinstance(client, str):
+        client: Any = scheduler
+        if by_address:
             try:
                 client = stack.enter_context(Client(client, timeout="10s", set_as_default=False))
             except (OSError, TimeoutError, ValueError) as error:
