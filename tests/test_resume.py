@@ -23,7 +23,7 @@ pytest.importorskip("zarr")
 import xarray
 
 from symroof.sweeps import run
-from symroof.sweeps.plan import plan
+from symroof.sweeps.plan import Plan
 from symroof.sweeps.store import Parts, write
 from symroof.sweeps.sweep import sweep
 
@@ -94,7 +94,7 @@ def test_killed_and_resumed(name: str, tmp_path: Path, computed: list[int]) -> N
     output = tmp_path / name
     killed(output, 17)
     assert not output.exists(), "nothing under the final name before it is whole"
-    parts = Parts(output, plan(*ARGUMENTS).sweep(None))
+    parts = Parts(output, Plan(*ARGUMENTS).sweep(None))
     whole = {number for number in range(CHUNKS) if parts.is_whole(number)}
     assert 15 <= len(whole) <= 17
     with pytest.raises(symroof.SymroofError, match="holds an interrupted sweep: add --resume"):
@@ -142,7 +142,7 @@ def test_another_sweep_is_not_resumed(other: dict[str, object], tmp_path: Path) 
 
 
 def test_one_writer_at_a_time(tmp_path: Path) -> None:
-    parts = Parts(tmp_path / "out.nc", plan(*ARGUMENTS).sweep(None))
+    parts = Parts(tmp_path / "out.nc", Plan(*ARGUMENTS).sweep(None))
     with parts.opened(False), pytest.raises(symroof.SymroofError, match="being written by another process"):
         sweep(*ARGUMENTS, output=tmp_path / "out.nc", resume=True)
 
@@ -300,7 +300,7 @@ def test_processes_that_die_leave_what_is_whole(tmp_path: Path, monkeypatch: pyt
     with monkeypatch.context() as patch:
         patch.setattr(Parts, "keep", keep)
         with pytest.raises(symroof.SymroofError, match="a worker process died"):
-            write(plan(*ARGUMENTS).sweep(None), output, scheduler="processes")
+            write(Plan(*ARGUMENTS).sweep(None), output, scheduler="processes")
     assert len(kept) < CHUNKS, "what the dead would have computed is not computed again elsewhere"
     assert not output.exists()
     sweep(*ARGUMENTS, output=output, resume=True).close()

@@ -19,7 +19,7 @@ import xarray
 from symroof.architectures.config import catalogue
 from symroof.sweeps import run as running
 from symroof.sweeps.grid import Chunk
-from symroof.sweeps.plan import plan
+from symroof.sweeps.plan import Plan
 from symroof.sweeps.sweep import sweep
 
 SMALL = {"batch": [1, 7, 300], "seq_len": [1, 100, 5000], "weight_bits": [4, 8, 16]}
@@ -171,7 +171,7 @@ def test_the_same_arrays_wherever(how: dict[str, object], per: str, monkeypatch:
     if how == {"scheduler": "processes"} and per == "operator":
         pytest.skip("one start of processes is enough")
     arguments = (MODELS, DEVICES, SMALL)
-    chunks = plan(*arguments, per=per).sweep(None).chunk_count
+    chunks = Plan(*arguments, per=per).sweep(None).chunk_count
     assert chunks >= 18
     there = sweep(*arguments, per=per, **how)
     monkeypatch.undo()
@@ -209,7 +209,7 @@ def test_a_cluster_that_loses_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
             patch.setattr(running, "evaluated", counting)
             survived = sweep(*arguments, scheduler=client)
         assert killed
-        assert evaluated == plan(*arguments).sweep(None).chunk_count == 80
+        assert evaluated == Plan(*arguments).sweep(None).chunk_count == 80
     monkeypatch.undo()
     expected = sweep(*arguments)
     for one in (there, by_address, lazy, survived):

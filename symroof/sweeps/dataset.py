@@ -91,8 +91,8 @@ def lazily(sweep: Sweep, fetch: Load | None = None) -> Any:
     ----------
     fetch : gives a chunk's metrics by its number; left out, they are computed.
 
-    >>> from symroof.sweeps.plan import plan
-    >>> lazy = lazily(plan("llama-2-7b", "a100-sxm-80gb", {"batch": range(1, 9)}, seq_len=1024).sweep(None))
+    >>> from symroof.sweeps.plan import Plan
+    >>> lazy = lazily(Plan("llama-2-7b", "a100-sxm-80gb", {"batch": range(1, 9)}, seq_len=1024).sweep(None))
     >>> lazy.time.chunks is not None, round(float(lazy.time.sel(batch=8).compute().item()), 6)
     (True, 0.008665)
     """

@@ -178,26 +178,26 @@ ALIASES = {"latency": "time"}
 DEFAULT = ("time", "bound", "intensity", "throughput", "memory", "fits")
 
 
-def chosen(names: Sequence[str] | None, per: str, capacities: bool) -> tuple[str, ...]:
-    """The metrics asked for, or all usual ones that can be told.
+def chosen(names: Sequence[str] | None, each: bool, capacities: bool) -> tuple[str, ...]:
+    """The metrics asked for, or all usual ones that can be told, of the whole step or of *each* operator.
 
     Raises
     ------
     InputError
         There is no such metric, or it is not one of an operator, or a device states no capacity.
 
-    >>> chosen(None, "operator", True)
+    >>> chosen(None, True, True)
     ('time', 'bound', 'intensity')
     """
     if names is None:
         names = [name for name in DEFAULT if capacities or name != "fits"]
-        return tuple(name for name in names if per == TOTAL or METRICS[name].by_operator)
+        return tuple(name for name in names if METRICS[name].by_operator or not each)
     names = [ALIASES.get(name, name) for name in ([names] if isinstance(names, str) else names)]
     if not names:
         raise InputError("metrics []: name at least one")
     for name in names:
         member("metric", name, tuple(METRICS))
-        if per == "operator" and not METRICS[name].by_operator:
+        if each and not METRICS[name].by_operator:
             raise InputError(f"metric {name!r} is one of the whole step, not of an operator")
     if "fits" in names and not capacities:
         raise InputError("metric 'fits': a device here states no memory capacity; leave it out, or compare 'memory' yourself")

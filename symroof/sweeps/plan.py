@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from symroof.sweeps.engines import engine_for
 from symroof.sweeps.formulas import StepFormulas, step_formulas
 from symroof.sweeps.grid import Scenario, Sweep
 from symroof.sweeps.inputs import Axis, axes, axis, symbol_of
-from symroof.sweeps.metrics import CAPACITY, chosen
+from symroof.sweeps.metrics import CAPACITY, TOTAL, chosen
 from symroof.techniques.registry import with_number
 from symroof.techniques.technique import Technique
 
@@ -42,47 +42,68 @@ ANY = "any"
 Programs = Mapping[tuple[str, str], Mapping[str, Program]]
 
 
-@dataclass(frozen=True)
 class Plan:
-    """What a sweep ranges over and what stays fixed, with the formulas of every step; `sweep` compiles those of some metrics.
+    """What a sweep ranges over and what stays fixed, checked, with the formulas of every step; `sweep` compiles those of some metrics.
 
-    Attributes
-    ----------
-    points : whether the values are those of points and not of a grid.
-    fixed : inputs with one value, and `conventions` as in `Options`.
-    steps : the formulas of every model and phase, by both.
+    The parameters are those of `symroof.sweeps.sweep.sweep`.
+
+    Raises
+    ------
+    SymroofError
+        Something asked for makes no sense; one line says what.
     """
 
-    axes: tuple[Axis, ...]
-    points: bool
-    fixed: Mapping[str, Axis]
-    conventions: Mapping[str, Any]
-    techniques: Sequence[Technique]
-    models: tuple[Model, ...]
-    devices: tuple[Device | None, ...]
-    phases: tuple[str, ...]
-    per: str
-    engine: str
-    steps: dict[tuple[str, str], StepFormulas] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if None in self.devices and self.overridden != RATES:
-            raise InputError("without hardware both peak and bandwidth must be given")
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The swept variables."""
-        return tuple(axis.name for axis in self.axes)
-
-    @property
-    def overridden(self) -> tuple[str, ...]:
+    def __init__(
+        self,
+        models: Any,
+        hardware: Any,
+        over: Mapping[str, Any],
+        *,
+        phase: str | Sequence[str] = "decode",
+        per: str = TOTAL,
+        points: bool = False,
+        engine: str = "auto",
+        techniques: Sequence[Technique] = (),
+        **fixed: Any,
+    ) -> None:
+        member("per", per, (TOTAL, "operator"))
+        if engine == "exact":
+            raise InputError("engine 'exact': a sweep is in float64; `compiled(..., engine='exact')` checks single points")
+        self.phases = _several(phase, "phase", str, str)
+        for name in self.phases:
+            member("phase", name, PHASES)
+        self.points, self.engine, self.techniques, self.each = points, engine, techniques, per != TOTAL
+        self.axes = axes(over, points)
+        self.names = tuple(axis.name for axis in self.axes)
+        self.conventions = {name: value for name, value in fixed.items() if name in CONVENTIONS}
+        self.fixed = dict(self._fixed(fixed))
+        if "seq_len" not in (*self.names, *self.fixed):
+            raise InputError("seq_len must be given, as a number or in over")
+        self.models: tuple[Model, ...] = _several(models, "model", Model, load_model)
+        self.devices: tuple[Device | None, ...] = (None,)
+        if hardware is not None:
+            self.devices = _several(hardware, "hardware", Device, load_hardware)
+        self.overridden = tuple(name for name in RATES if name in (*self.names, *self.fixed))
         """Peak and bandwidth as far as they are given in the place of the device's."""
-        return tuple(name for name in RATES if name in (*self.names, *self.fixed))
-
-    @property
-    def capacities(self) -> bool:
+        if hardware is None and self.overridden != RATES:
+            raise InputError("without hardware both peak and bandwidth must be given")
+        self.capacities = all(device is not None and device.capacity_figure is not None for device in self.devices)
         """Whether every device states its memory capacity."""
-        return all(device is not None and device.capacity_figure is not None for device in self.devices)
+        self.steps: dict[tuple[str, str], StepFormulas] = {}
+
+    def _fixed(self, given: Mapping[str, Any]) -> Iterator[tuple[str, Axis]]:
+        """The inputs that stay, as axes of one value."""
+        for name, value in given.items():
+            if name not in (*INPUTS, *RATES, *CONVENTIONS):
+                raise InputError(f"{quote(name)} is not an input of a step: {nearest(name, (*INPUTS, *RATES, *CONVENTIONS))}")
+            if name in CONVENTIONS or value is None:
+                continue
+            if name in self.names:
+                raise InputError(f"{name} is both fixed and swept over: leave one of the two out")
+            known = axis(name, value)
+            if len(known) > 1:
+                raise InputError(f"{name} {quote(value)}: several values belong into over")
+            yield name, known
 
     def sweep(self, metrics: Sequence[str] | None) -> Sweep:
         """The sweep that says these metrics, or the usual ones.
@@ -92,7 +113,7 @@ class Plan:
         SymroofError
             There is no such metric, or a device does not state what the formulas need.
         """
-        metrics = chosen(metrics, self.per, self.capacities)
+        metrics = chosen(metrics, self.each, self.capacities)
         for model, phase in itertools.product(self.models, self.phases):
             if (model.name, phase) not in self.steps:
                 self.steps[model.name, phase] = self._step(model, phase)
@@ -102,12 +123,12 @@ class Plan:
             self._scenario(model.name, device, phase, metrics, programs)
             for model, device, phase in itertools.product(self.models, self.devices, self.phases)
         )
-        operators = tuple(dict.fromkeys(name for known in programs.values() for name in known)) if self.per == "operator" else None
+        operators = tuple(dict.fromkeys(name for known in programs.values() for name in known)) if self.each else None
         models, devices = (tuple(dict.fromkeys(getattr(one, what) for one in scenarios)) for what in ("model", "hardware"))
         compiled = Sweep(
             *(self.axes, self.points, models, devices, self.phases, scenarios, operators, metrics, "numpy"), attributes=self._attributes()
         )
-        engine = "numpy" if self.engine == "auto" and self.per == "operator" else self.engine
+        engine = "numpy" if self.engine == "auto" and self.each else self.engine
         return replace(compiled, engine=engine_for(engine, compiled.size))
 
     def _step(self, model: Model, phase: str) -> StepFormulas:
@@ -115,7 +136,7 @@ class Plan:
         named = {"batch": 1} | {axis.name: int(axis.values.max()) for axis in (*self.fixed.values(), *self.axes) if axis.name in INPUTS}
         options = Options(phase, **named, **self.conventions).with_widths(model.weight_bits)
         free = frozenset(symbol_of(name, phase) for name in {*self.names, *self.overridden})
-        return step_formulas(model, options, free, self.per == "operator", self.techniques)
+        return step_formulas(model, options, free, self.each, self.techniques)
 
     def _check_values(self, model: Model, phase: str) -> None:
         """Raise where a technique does not fit one of the values: a rank above the matrix, a degree that does not divide."""
@@ -187,38 +208,6 @@ class Plan:
         }
 
 
-def plan(
-    models: Any,
-    hardware: Any,
-    over: Mapping[str, Any],
-    *,
-    phase: str | Sequence[str] = "decode",
-    per: str = "total",
-    points: bool = False,
-    engine: str = "auto",
-    techniques: Sequence[Technique] = (),
-    **fixed: Any,
-) -> Plan:
-    """What a sweep is of, checked; see `symroof.sweeps.sweep.sweep` for the parameters.
-
-    Raises
-    ------
-    SymroofError
-        Something asked for makes no sense; one line says what.
-    """
-    member("per", per, ("total", "operator"))
-    if engine == "exact":
-        raise InputError("engine 'exact': a sweep is in float64; `compiled(..., engine='exact')` checks single points")
-    phases = _several(phase, "phase", str, str)
-    for name in phases:
-        member("phase", name, PHASES)
-    swept = axes(over, points)
-    numbers, conventions = _fixed(fixed, [axis.name for axis in swept])
-    loaded = _several(models, "model", Model, load_model)
-    devices = (None,) if hardware is None else _several(hardware, "hardware", Device, load_hardware)
-    return Plan(swept, points, numbers, conventions, techniques, loaded, devices, phases, per, engine)
-
-
 def _several(given: Any, what: str, kind: type, load: Any) -> tuple[Any, ...]:
     """One or several, loaded, none twice."""
     several = [given] if isinstance(given, kind | str | Path) else list(given)
@@ -230,24 +219,6 @@ def _several(given: Any, what: str, kind: type, load: Any) -> tuple[Any, ...]:
         if names.count(name) > 1:
             raise InputError(f"{what} {quote(name)} is given twice")
     return tuple(loaded)
-
-
-def _fixed(fixed: Mapping[str, Any], swept: Sequence[str]) -> tuple[dict[str, Axis], dict[str, Any]]:
-    """The inputs that stay, as axes of one value, and the conventions."""
-    conventions = {name: value for name, value in fixed.items() if name in CONVENTIONS}
-    numbers: dict[str, Axis] = {}
-    for name, value in fixed.items():
-        if name not in (*INPUTS, *RATES, *CONVENTIONS):
-            raise InputError(f"{quote(name)} is not an input of a step: {nearest(name, (*INPUTS, *RATES, *CONVENTIONS))}")
-        if name not in CONVENTIONS and value is not None:
-            if name in swept:
-                raise InputError(f"{name} is both fixed and swept over: leave one of the two out")
-            numbers[name] = axis(name, value)
-            if len(numbers[name]) > 1:
-                raise InputError(f"{name} {quote(value)}: several values belong into over")
-    if "seq_len" not in numbers and "seq_len" not in swept:
-        raise InputError("seq_len must be given, as a number or in over")
-    return numbers, conventions
 
 
 def _figure(device: Device | None, letter: str) -> float:

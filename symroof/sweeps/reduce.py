@@ -13,7 +13,7 @@ from symroof.sweeps.dataset import OUTER, POINT, described, dtype, need
 from symroof.sweeps.filter import Condition
 from symroof.sweeps.grid import Chunk, Sweep
 from symroof.sweeps.metrics import ALIASES, METRICS, chosen
-from symroof.sweeps.plan import plan
+from symroof.sweeps.plan import Plan
 from symroof.sweeps.run import evaluated
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ def _reduced(
         if METRICS[name].words:
             raise InputError(f"metric {name!r} has no least or largest value")
         signs[name] = sign or {"min": 1, "max": -1}.get(METRICS[name].better, 0)
-    planned = plan(models, hardware, over, **options)
+    planned = Plan(models, hardware, over, **options)
     known = {name: metric for name, metric in METRICS.items() if name != "fits" or planned.capacities}
     units = {axis.name: axis.unit for axis in planned.axes}
     units |= {name: "flag" if metric.words == ("no", "yes") else metric.unit for name, metric in known.items()}
@@ -169,7 +169,7 @@ def _reduced(
         kept = [array[ahead] for array in arrays]
     if not kept[0].size:
         raise InputError(f"none of {reduction.size} points satisfies {quote(where)}")
-    wanted = tuple(dict.fromkeys([*chosen(shown, "total", planned.capacities), *least]))
+    wanted = tuple(dict.fromkeys([*chosen(shown, False, planned.capacities), *least]))
     return _labelled(reduction if wanted == least else planned.sweep(wanted), kept[0])
 
 

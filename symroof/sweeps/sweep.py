@@ -11,7 +11,7 @@ import numpy as np
 from symroof.errors import InputError
 from symroof.sweeps import run
 from symroof.sweeps.dataset import dataset, dtype, lazily, need
-from symroof.sweeps.plan import plan
+from symroof.sweeps.plan import Plan
 
 if TYPE_CHECKING:
     import xarray
@@ -79,7 +79,7 @@ def sweep(
     0.00702139...
     """
     need("xarray")
-    planned = plan(models, hardware, over, phase=phase, per=per, points=points, engine=engine, **fixed).sweep(metrics)
+    planned = Plan(models, hardware, over, phase=phase, per=per, points=points, engine=engine, **fixed).sweep(metrics)
     if lazy and (output is not None or scheduler is not None):
         raise InputError("lazy=True: nothing is computed yet, so it goes with neither output nor scheduler")
     if output is not None:
