@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
-from sympy import Expr, Symbol
+import numpy as np
+from sympy import Expr, Integer, Symbol
 
 from symroof import symbols
 from symroof.architectures.model import Model
@@ -14,43 +15,79 @@ from symroof.architectures.options import WIDTHS, Options
 from symroof.errors import InputError, quote
 from symroof.hardware.device import Device
 from symroof.hardware.machine import LETTERS
-from symroof.operators import Block, Graph, Operator
+from symroof.operators import Block, Operator
 from symroof.operators.facts import COMMUNICATION, CONTRACTIONS, Resource
 from symroof.roof.ledger import levels_of, roof_of
 from symroof.sweeps.compile import Program, inlined, program
 from symroof.sweeps.metrics import METRICS, TOTAL, Part, needed
-from symroof.symbols import Values, lookup
+from symroof.symbols import lookup
 
 LONGEST = 200
 """Characters of a formula that is told of with the numbers."""
 
 
-@dataclass(frozen=True)
 class StepFormulas:
-    """The formulas of a step, and the graph that tells which peaks apply.
+    """The formulas of a step in the letters that are left open; peaks and bandwidth always are.
+
+    Parameters
+    ----------
+    open_letters : the symbols that are swept over.
+    each : for every operator apart.
+    techniques : applied to the step, in this order.
 
     Attributes
     ----------
     parts : the whole step, or every operator; what metrics are formulas of.
     shares : one operator for each letter of a peak; those that share a letter read the same widths.
     statements : the conventions that are followed.
+
+    Raises
+    ------
+    InputError
+        A letter to be swept over does not occur in this model.
     """
 
-    parts: tuple[Part, ...]
-    shares: Mapping[str, str]
-    graph: Graph = field(repr=False)
-    statements: tuple[str, ...] = field(repr=False)
+    def __init__(self, model: Model, options: Options, open_letters: frozenset[Symbol], each: bool, techniques: Sequence[Any]) -> None:
+        step = model.step(options).apply(*techniques)
+        letters = step.symbolic.without_values(*open_letters)
+        if symbols.g in open_letters:
+            letters = letters.bind({symbols.h: symbols.g * symbols.k})
+        graph = letters.bind({symbol: value for symbol, value in step.values.items() if symbol not in open_letters})
+        always = {symbols.P, symbols.BW, *options.inputs(), *WIDTHS.values()} | {LETTERS[Resource(level)] for level in levels_of(graph)}
+        for symbol in sorted(open_letters - graph.free_symbols - always, key=str):
+            name = lookup(str(symbol)).name
+            raise InputError(f"{quote(name)} ({symbol}) does not occur in {model.name} in {options.phase}: there is nothing to sweep over")
+        one_peak = symbols.P in open_letters
+        classes: dict[tuple[object, ...], str] = {}
+        self.shares: dict[str, str] = {}
+        groups: list[tuple[Operator, Expr, Symbol]] = []
+        for operator, count in graph:
+            key = (operator.operand_bits, operator.kind in CONTRACTIONS, operator.sparse, id(operator.unit))
+            letter = classes.setdefault(key, f"P_{len(classes) + 1}")
+            if operator.kind not in COMMUNICATION and not one_peak:
+                self.shares.setdefault(letter, operator.name)
+            groups.append((operator, count, symbols.P if one_peak else Symbol(letter, positive=True)))
+        named = [(one[0].name, (one,)) for one in groups] if each else [(TOTAL, tuple(groups))]
+        self.parts = tuple(Part(name, graph, not options.decode, several) for name, several in named)
+        self._sharing = replace(graph, blocks=(Block("", tuple(graph[name] for name in dict.fromkeys(self.shares.values()))),))
+        self.statements = step.statements
 
-    def peaks(self, device: Device, widths: Values) -> dict[str, float]:
-        """The peak behind every letter, for these bits per weight, activation and element of the cache.
+    def peaks(self, device: Device, widths: Mapping[Symbol, np.ndarray]) -> dict[str, np.ndarray]:
+        """The peak behind every letter at every combination of widths: a step function, looked up and never interpolated.
 
         Raises
         ------
         DeviceError
             The device has no data type that is wide enough.
         """
-        bound = self.graph.bind(widths)
-        return {letter: float(roof_of(bound, bound[name], device.machine)[1]) for letter, name in self.shares.items()}
+        shape = tuple(map(len, widths.values()))
+        tables = {letter: np.empty(shape) for letter in self.shares}
+        for place in np.ndindex(shape):
+            bits = {symbol: Integer(int(values[at])) for (symbol, values), at in zip(widths.items(), place, strict=True)}
+            graph = self._sharing.bind(bits)
+            for letter, name in self.shares.items():
+                tables[letter][place] = roof_of(graph, graph[name], device.machine)[1]
+        return tables
 
     def expressions(self, part: Part, metrics: Sequence[str]) -> tuple[Expr, ...]:
         """The formulas that metrics of a part follow from, in the order of `needed`."""
@@ -65,43 +102,3 @@ class StepFormulas:
         single = [name for name in metrics if len(METRICS[name].formulas) == 1 and self.parts[0].name == TOTAL]
         texts = {name: str(self.expressions(self.parts[0], [name])[0]) for name in single}
         return {name: text for name, text in texts.items() if len(text) <= LONGEST}
-
-
-def step_formulas(model: Model, options: Options, open_letters: frozenset[Symbol], each: bool, techniques: Sequence[Any]) -> StepFormulas:
-    """The formulas of a step in the letters that are left open; peaks and bandwidth always are.
-
-    Parameters
-    ----------
-    open_letters : the symbols that are swept over.
-    each : for every operator apart.
-    techniques : applied to the step, in this order.
-
-    Raises
-    ------
-    InputError
-        A letter to be swept over does not occur in this model.
-    """
-    step = model.step(options).apply(*techniques)
-    letters = step.symbolic.without_values(*open_letters)
-    if symbols.g in open_letters:
-        letters = letters.bind({symbols.h: symbols.g * symbols.k})
-    values = {symbol: value for symbol, value in step.values.items() if symbol not in open_letters}
-    graph = letters.bind(values)
-    classes: dict[tuple[object, ...], str] = {}
-    shares: dict[str, str] = {}
-    groups: list[tuple[Operator, Expr, Symbol]] = []
-    for operator, count in graph:
-        key = (operator.operand_bits, operator.kind in CONTRACTIONS, operator.sparse, id(operator.unit))
-        letter = classes.setdefault(key, f"P_{len(classes) + 1}")
-        if operator.kind not in COMMUNICATION:
-            shares.setdefault(letter, operator.name)
-        peak = symbols.P if symbols.P in open_letters else Symbol(letter, positive=True)
-        groups.append((operator, count, peak))
-    always = {symbols.P, symbols.BW, *options.inputs(), *WIDTHS.values()} | {LETTERS[Resource(level)] for level in levels_of(graph)}
-    for symbol in sorted(open_letters - graph.free_symbols - always, key=str):
-        name = lookup(str(symbol)).name
-        raise InputError(f"{quote(name)} ({symbol}) does not occur in {model.name} in {options.phase}: there is nothing to sweep over")
-    named = [(one[0].name, (one,)) for one in groups] if each else [(TOTAL, tuple(groups))]
-    parts = tuple(Part(name, graph, not options.decode, several) for name, several in named)
-    small = replace(graph, blocks=(Block("", tuple(graph[name] for name in dict.fromkeys(shares.values()))),))
-    return StepFormulas(parts, {} if symbols.P in open_letters else shares, small, step.statements)

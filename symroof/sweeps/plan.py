@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sympy import Integer, Rational
+from sympy import Rational, Symbol
 
 from symroof import __version__, symbols
 from symroof.answers import view
@@ -23,7 +25,7 @@ from symroof.hardware.machine import LETTERS
 from symroof.roof import costs
 from symroof.sweeps.compile import Program
 from symroof.sweeps.engines import engine_for
-from symroof.sweeps.formulas import StepFormulas, step_formulas
+from symroof.sweeps.formulas import StepFormulas
 from symroof.sweeps.grid import Scenario, Sweep
 from symroof.sweeps.inputs import Axis, axes, axis, symbol_of
 from symroof.sweeps.metrics import CAPACITY, TOTAL, chosen
@@ -136,7 +138,7 @@ class Plan:
         named = {"batch": 1} | {axis.name: int(axis.values.max()) for axis in (*self.fixed.values(), *self.axes) if axis.name in INPUTS}
         options = Options(phase, **named, **self.conventions).with_widths(model.weight_bits)
         free = frozenset(symbol_of(name, phase) for name in {*self.names, *self.overridden})
-        return step_formulas(model, options, free, self.each, self.techniques)
+        return StepFormulas(model, options, free, self.each, self.techniques)
 
     def _check_values(self, model: Model, phase: str) -> None:
         """Raise where a technique does not fit one of the values: a rank above the matrix, a degree that does not divide."""
@@ -165,26 +167,20 @@ class Plan:
         used = {letter for known in programs.values() for letter in known.inputs}
         constants |= {letter: _figure(device, letter) for letter in sorted(used - {*constants, *letters.values(), *step.shares})}
         constants = {letter: value for letter, value in constants.items() if letter not in letters.values()}
-        widths, peaks = self._peaks(device, step)
+        peaks = step.peaks(device, self._widths) if device and step.shares else {}
+        widths = {str(symbol): values for symbol, values in self._widths.items()} if peaks else {}
         name = device.name if device else ANY
         return Scenario(model, name, phase, metrics, programs, letters, constants, widths, peaks, step.texts(metrics))
 
-    def _peaks(self, device: Device | None, step: StepFormulas) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        """Which peak applies at every combination of the swept widths: a step function, looked up and never interpolated."""
-        if device is None or not step.shares:
-            return {}, {}
-        swept = {
-            symbol: np.unique(axis.values) for axis in self.axes for symbol in costs.WIDTHS if symbols.lookup(axis.name).symbol == symbol
-        }
-        shape = tuple(len(values) for values in swept.values())
-        if np.prod(shape) > MOST_WIDTHS:
-            raise InputError(f"{' x '.join(map(str, shape))} combinations of widths are more than {MOST_WIDTHS}")
-        tables = {letter: np.empty(shape) for letter in step.shares}
-        for place in np.ndindex(shape):
-            bits = {symbol: Integer(int(values[at])) for (symbol, values), at in zip(swept.items(), place, strict=True)}
-            for letter, peak in step.peaks(device, bits).items():
-                tables[letter][place] = peak
-        return {str(symbol): values for symbol, values in swept.items()}, tables
+    @functools.cached_property
+    def _widths(self) -> dict[Symbol, np.ndarray]:
+        """The distinct values of the widths that are swept over."""
+        named = {symbols.lookup(axis.name).symbol: axis.values for axis in self.axes}
+        widths = {symbol: np.unique(values) for symbol, values in named.items() if symbol in costs.WIDTHS}
+        if math.prod(map(len, widths.values())) > MOST_WIDTHS:
+            combined = " x ".join(str(len(values)) for values in widths.values())
+            raise InputError(f"{combined} combinations of widths are more than {MOST_WIDTHS}")
+        return widths
 
     def _attributes(self) -> dict[str, str]:
         """What the numbers follow from: inputs, conventions, versions, and the source of every figure."""
