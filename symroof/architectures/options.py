@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import Any
 
 from sympy import Expr, Integer, Symbol
 
@@ -18,14 +17,6 @@ MLA_FORMS = ("auto", "absorbed", "decompressed")
 LARGEST = 10**12
 WIDEST = 64
 WIDTHS = {"weight_bits": symbols.w, "activation_bits": symbols.a, "kv_bits": symbols.c}
-
-
-def _whole(name: str, value: Any, high: int) -> None:
-    if value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= high:
-        limit = "1e12" if high == LARGEST else high
-        raise InputError(f"{name} {quote(value)}: expected a whole number from 1 to {limit}")
 
 
 @dataclass(frozen=True)
@@ -73,9 +64,12 @@ class Options:
         member("lm_head", self.lm_head, LM_HEADS)
         member("mla", self.mla, MLA_FORMS)
         for name in ("batch", "seq_len", *WIDTHS):
-            if isinstance(getattr(self, name), Integer):  # an exact answer of the library may come back in
-                object.__setattr__(self, name, int(getattr(self, name)))
-            _whole(name, getattr(self, name), WIDEST if name in WIDTHS else LARGEST)
+            value, high = getattr(self, name), WIDEST if name in WIDTHS else LARGEST
+            if isinstance(value, Integer):  # an exact answer of the library may come back in
+                value = int(value)
+                object.__setattr__(self, name, value)
+            if value is not None and not (type(value) is int and 1 <= value <= high):
+                raise InputError(f"{name} {quote(value)}: expected a whole number from 1 to {'1e12' if high == LARGEST else high}")
         for field in fields(self):
             if field.type == "bool" and not isinstance(getattr(self, field.name), bool):
                 raise InputError(f"{field.name} {quote(getattr(self, field.name))}: expected True or False")

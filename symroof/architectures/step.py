@@ -44,10 +44,7 @@ class Step(Answer):
         InputError
             A technique does not fit this step.
         """
-        step = self
-        for technique in techniques:
-            step = technique(step)
-        return step
+        return functools.reduce(lambda step, technique: technique(step), techniques, self)
 
     def with_widths(self, *free: Symbol) -> Step:
         """The step as a device runs it, with numbers for the widths left out (`Options.with_widths`); *free* ones stay symbols."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from sympy import Expr, S, Symbol
 
 from symroof import symbols
-from symroof.errors import DeviceError, InputError, nearest, quote
+from symroof.errors import DeviceError, member, quote
 from symroof.operators.facts import Resource
 from symroof.symbols import Symbolic
 
@@ -33,24 +33,6 @@ ON_DEVICE = frozenset({Resource.VECTOR, Resource.EXPONENTIAL, Resource.CACHE})
 
 ON_UNIT = ON_DEVICE | {Resource.MEMORY}
 """Resources that a unit beside a device has of its own."""
-
-
-def check_ceilings(ceilings: str) -> str:
-    """The name of a ceiling set.
-
-    Raises
-    ------
-    InputError
-        There is no such set.
-
-    >>> check_ceilings("classical")
-    Traceback (most recent call last):
-        ...
-    symroof.errors.InputError: ceilings 'classical': did you mean classic?
-    """
-    if ceilings not in CEILINGS:
-        raise InputError(f"ceilings {quote(ceilings)}: {nearest(str(ceilings), CEILINGS)}")
-    return ceilings
 
 
 @dataclass(frozen=True)
@@ -158,7 +140,8 @@ class Machine(Symbolic):
         InputError
             There is no such set.
         """
-        if check_ceilings(ceilings) == CLASSIC:
+        member("ceilings", ceilings, CEILINGS)
+        if ceilings == CLASSIC:
             if self.calibration is None and ON_DEVICE.isdisjoint(self.rates):
                 return self
             kept = {resource: rate for resource, rate in self.rates.items() if resource not in ON_DEVICE}

@@ -83,10 +83,7 @@ class Graph(Symbolic):
 
     def apply(self, *techniques: Callable[[Graph], Graph]) -> Graph:
         """The graph after these techniques, one after the other."""
-        graph = self
-        for technique in techniques:
-            graph = technique(graph)
-        return graph
+        return functools.reduce(lambda graph, technique: technique(graph), techniques, self)
 
     def __iter__(self) -> Iterator[tuple[Operator, Expr]]:
         """Every operator of the step, with the number of times it occurs."""

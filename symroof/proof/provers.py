@@ -42,7 +42,7 @@ def by_shift(bound: str, slack: Expr, lows: Mapping[Symbol, Expr]) -> Answer | N
     if bound == MEMORY and not (kept and all(number <= 0 for number in numbers)):
         return None
     sense = "below zero" if bound == MEMORY else "zero or above"
-    shifts = ", ".join(f"{symbol} = {_shifted_name(symbol, low)}" for symbol, low in lows.items())
+    shifts = ", ".join(f"{symbol} = {f'{low} + ' if low != 0 else ''}y_{symbol}" for symbol, low in lows.items())
     start = f"with {shifts}: " if lows else "whatever the variables: "
     return PROVED, SHIFT, f"{start}{shifted.as_expr()} is {sense} term by term", None
 
@@ -111,7 +111,3 @@ def _corners(lows: Mapping[Symbol, Expr]) -> Iterator[dict[Symbol, Expr]]:
         point = {symbol: low + offset for (symbol, low), offset in zip(lows.items(), offsets, strict=True)}
         if all(value > 0 for value in point.values()):
             yield point
-
-
-def _shifted_name(symbol: Symbol, low: Expr) -> str:
-    return f"{low} + y_{symbol}" if low != 0 else f"y_{symbol}"

@@ -14,10 +14,10 @@ from typing import cast
 
 from sympy import Add, Expr, Max, S, Symbol
 
-from symroof.errors import DeviceError, EinsumError, InputError
+from symroof.errors import DeviceError, EinsumError, InputError, member
 from symroof.hardware.device import Device
 from symroof.hardware.loader import load_hardware
-from symroof.hardware.machine import CLASSIC, EVERY, LETTERS, STATED, SYMBOLIC, Machine, check_ceilings
+from symroof.hardware.machine import CEILINGS, CLASSIC, EVERY, LETTERS, STATED, SYMBOLIC, Machine
 from symroof.operators import IDEAL, Ceilings, Graph, Level, Operator, Resource
 from symroof.operators.facts import COMMUNICATION
 
@@ -72,7 +72,7 @@ def machine_of(
     >>> machine_of(graph, load_hardware("a100-sxm-80gb")).rate(Resource.MEMORY)
     2039000000000
     """
-    check_ceilings(ceilings)
+    member("ceilings", ceilings, CEILINGS)
     if device is None:
         return SYMBOLIC.bind({symbol: value for symbol, value in graph.definitions.items() if symbol in LETTERS.values()})
     machine = device.machine.with_ceilings(ceilings if accounting == "exact" else CLASSIC)
