@@ -19,7 +19,7 @@ import table1  # noqa: E402
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name)
 def test_examples_in_pages_run(page: Path) -> None:
     failed, attempted = doctest.testfile(str(page), module_relative=False)
     assert (failed, attempted > 0) == (0, True)
