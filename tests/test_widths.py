@@ -13,11 +13,11 @@ import symroof
 from symroof.architectures.model import Model
 from symroof.conventions import BITS
 from symroof.questions.comparison import compare
-from symroof.questions.launch_overhead import work_exceeds
+from symroof.questions.crossovers import token_budget
 from symroof.questions.placement import best_split
+from symroof.questions.regimes import work_exceeds
 from symroof.questions.required import required_capacity
 from symroof.questions.technique_effect import effect_of
-from symroof.questions.token_budget import token_budget
 from symroof.roof.energy import energy
 from symroof.symbols import a, c, w
 

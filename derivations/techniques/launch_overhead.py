@@ -14,7 +14,7 @@
 from sympy import Integer, Rational, solve
 
 import symroof
-from symroof.questions.launch_overhead import work_exceeds
+from symroof.questions.regimes import work_exceeds
 from symroof.symbols import BW, P, a, b, d, f, t_0, w
 from symroof.techniques.registry import technique
 

@@ -8,8 +8,7 @@
 from sympy import cancel, diff, limit, oo, simplify
 
 import symroof
-from symroof.questions.break_even import break_even
-from symroof.questions.payoff import payoff
+from symroof.questions.payoff import break_even, payoff
 from symroof.symbols import a, b, d, f, rho, s, w
 from symroof.techniques.compression.low_rank import LowRank
 

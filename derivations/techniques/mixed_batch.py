@@ -8,7 +8,7 @@
 from sympy import simplify
 
 import symroof
-from symroof.questions.token_budget import token_budget
+from symroof.questions.crossovers import token_budget
 from symroof.symbols import BW, P, S, a, b, b_p, d, f, s_k, w
 from symroof.techniques.system.mixed_batch import MixedBatch
 

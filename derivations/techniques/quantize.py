@@ -7,8 +7,7 @@
 from sympy import Integer, Rational, cancel, simplify
 
 import symroof
-from symroof.questions.break_even import break_even
-from symroof.questions.payoff import payoff
+from symroof.questions.payoff import break_even, payoff
 from symroof.symbols import G, b, c, d, f, q_c, q_s, q_w, q_z, w
 from symroof.techniques.compression.quantize import Quantize
 from symroof.techniques.registry import technique

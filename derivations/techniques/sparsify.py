@@ -7,8 +7,7 @@
 from sympy import Rational, cancel, limit, oo, simplify
 
 import symroof
-from symroof.questions.break_even import break_even
-from symroof.questions.payoff import payoff
+from symroof.questions.payoff import break_even, payoff
 from symroof.symbols import P, b, d, f, q_i, sigma, w
 from symroof.techniques.compression.sparsify import Sparsify
 from symroof.techniques.registry import technique

@@ -10,7 +10,6 @@ from sympy import Integer, ceiling, simplify, sqrt
 import symroof
 from symroof.operators.tensor import Level
 from symroof.questions.scaling import balanced_degree, best_degree, over_degree, strong_scaling, useful_degree
-from symroof.roof.costs import TOTAL
 from symroof.symbols import BW, BW_l, P, a, b, d, f, n_p, w
 from symroof.techniques.registry import technique
 
@@ -67,7 +66,7 @@ for shared, crossing, latency in ((900, 4, 3), (50, 1, 7), (10, 20, 1), (400, 0,
 step = symroof.load_model("llama-2-7b").decode(batch=64, seq_len=2048, **WIDTHS)
 after = step.apply(technique("tensor-parallel:latency=5us"))
 best = best_degree(after, hardware="a100-sxm-80gb")
-regime = over_degree(after, "a100-sxm-80gb", TOTAL).at(best.value)
+regime = over_degree(after, "a100-sxm-80gb").at(best.value)
 inverse, slope = regime.value.coeff(n, -1), regime.value.coeff(n, 1)
 assert best.value == sqrt(inverse / slope)
 assert best.integer == ceiling((sqrt(1 + 4 * inverse / slope) - 1) / 2)

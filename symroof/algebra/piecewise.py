@@ -114,16 +114,6 @@ class Piecewise:
         """The same pieces with *how* of every formula."""
         return Piecewise(self.x, tuple(replace(piece, value=how(piece.value)) for piece in self.pieces))
 
-    def restricted(self, low: object, high: object) -> Piecewise:
-        """What lies from *low* to *high*.
-
-        Raises
-        ------
-        InputError
-            Nothing does.
-        """
-        return self.overlay(piecewise(self.x, [(low, high, 0, None)]), lambda value, _: value)
-
     def overlay(self, other: Piecewise, value: Callable[[Expr, Expr], Expr]) -> Piecewise:
         """Both functions on their common refinement, formulas put together by the given function; the labels are this one's.
 

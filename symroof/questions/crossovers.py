@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
-from sympy import Add, And, Expr, Ge, Integer, Symbol, ceiling, floor
+from sympy import Add, And, Expr, Ge, Integer, S, Symbol, ceiling, floor
 from sympy.logic.boolalg import Boolean
 
 from symroof import symbols
@@ -20,8 +20,8 @@ from symroof.architectures.step import Step
 from symroof.errors import InputError
 from symroof.hardware.device import Device
 from symroof.hardware.machine import EVERY, LETTERS, STATED, Machine
-from symroof.operators import Level, Resource
-from symroof.questions.crossover import Crossover, CrossoverBranch
+from symroof.operators import Kind, Level, Resource, Storage
+from symroof.questions.crossover import Crossover, CrossoverBranch, of_expressions
 from symroof.roof.costs import (
     TOTAL,
     WEIGHTS_AND_KV,
@@ -33,8 +33,8 @@ from symroof.roof.costs import (
     require,
     variable_of,
 )
-from symroof.roof.ledger import WORK, Cost, device_of, machine_of
-from symroof.roof.stretches import numeric_slack, seconds, spans_of, stretches
+from symroof.roof.ledger import WORK, Cost, device_of, machine_of, roof_of
+from symroof.roof.stretches import bound_operator, numeric_slack, seconds, spans_of, stretches
 from symroof.symbols import Variable, option_name, replaced, substitute
 
 
@@ -121,32 +121,38 @@ def _crossover(
     intervals = counted or (slack.signs().pieces if slack else ())
     chosen = _decisive(found, intervals)
     level = _level(cost)
-    flops, traffic = _in_letters(_at(on_branch(cost, chosen), level), blocks, sizes)
-    elsewhere = ((span, _in_letters(_at(on_branch(cost, span), level), blocks, sizes)) for span in found if span is not chosen)
-    bandwidth = LETTERS[Resource(level)]
-    others = tuple(CrossoverBranch(branch.where, polynomial(f * bandwidth - moved * symbols.P, x)) for branch, (f, moved) in elsewhere)
-    where = chosen.where if saturating else None
+    letters = [_in_letters(on_branch(cost, span), level, blocks, sizes) for span in found]
+    (flops, traffic), bandwidth = letters[chosen], LETTERS[Resource(level)]
+    slacks = [polynomial(flops * bandwidth - traffic * symbols.P, x) for flops, traffic in letters] if len(found) > 1 else []
+    others = tuple(CrossoverBranch(found[place].where, slack) for place, slack in enumerate(slacks) if place != chosen)
+    where = found[chosen].where if saturating else None
     beside = next(iter(cost)).traffic
     if level is not Level.MEMORY and beside != 0:
-        slower = Ge(traffic * symbols.BW, beside * LETTERS[Resource(level)])
+        slower = Ge(traffic * symbols.BW, beside * bandwidth)
         where = cast(Boolean, slower if where is None else And(where, slower))
     defined = [f"{symbol} = {meant}" for symbol, meant in step.symbolic.definitions.items() if (flops + traffic).has(symbol)]
     statements = (*step.statements, *defined, *_said(name, blocks, device, level))
     return Crossover(name, variable, flops, traffic, symbols.P, bandwidth, values, slack, counted, statements, where=where, others=others)
 
 
-def _decisive(found: Sequence[Branch], intervals: Sequence[Piece]) -> Branch:
+def _decisive(found: Sequence[Branch], intervals: Sequence[Piece]) -> int:
     """The branch on which the bound changes in numbers (last, if it does so more than once), else the one a large value is on."""
-    if len(intervals) < 2:
-        return found[-1]
-    return next(span for span in reversed(found) if span.low <= intervals[-1].low)
+    last = len(found) - 1
+    return last if len(intervals) < 2 else max(place for place, span in enumerate(found) if span.low <= intervals[-1].low)
 
 
-def _in_letters(cost: Sequence[Cost], blocks: bool, sizes: dict[Symbol, Expr]) -> tuple[Expr, Expr]:
-    """FLOPs and bytes as the formula has them."""
-    columns = ([one.flops for one in cost], [one.traffic for one in cost])
-    flops, traffic = (substitute(Add(*(_whole_blocks(part) if blocks else part for part in parts)), sizes) for parts in columns)
-    return flops, traffic
+def _level(cost: Sequence[Cost]) -> Level:
+    """The level the formula is told for: one that only this operator crosses, else memory."""
+    further = [level for one in cost for level in one.further]
+    return further[0] if len(cost) == 1 and further else Level.MEMORY
+
+
+def _in_letters(cost: Sequence[Cost], level: Level, blocks: bool, sizes: dict[Symbol, Expr]) -> tuple[Expr, Expr]:
+    """FLOPs and the bytes of a level as the formula has them, blocks full: ``ceil(s / R) = s / R``."""
+    flops, traffic = Add(*(one.flops for one in cost)), Add(*(one.amounts.get(Resource(level), S.Zero) for one in cost))
+    if blocks:
+        flops, traffic = (replaced(part, ceiling, lambda inner: inner) for part in (flops, traffic))
+    return substitute(flops, sizes), substitute(traffic, sizes)
 
 
 INPUTS = (
@@ -165,11 +171,6 @@ INPUTS = (
 )
 MODEL_SIZES = frozenset(symbols.VOCABULARY) - frozenset(INPUTS)
 """What a model fixes; in a whole step these are put in as numbers, or nobody could read the formula."""
-
-
-def _whole_blocks(expression: Expr) -> Expr:
-    """The expression where blocks are full: ceil(s / R) = s / R."""
-    return replaced(expression, ceiling, lambda inner: inner)
 
 
 def _seconds(step: Step, cost: Sequence[Cost], variable: Variable, values: dict[Symbol, Expr], machine: Machine) -> Piecewise | None:
@@ -210,20 +211,6 @@ def _counted(step: Step, cost: Sequence[Cost], variable: Variable, values: dict[
     return Piecewise(x, tuple(found)).merged().pieces
 
 
-def _level(cost: Sequence[Cost]) -> Level:
-    """The level the formula is told for: one that only this operator crosses, else memory."""
-    further = [level for one in cost for level in one.further]
-    return further[0] if len(cost) == 1 and further else Level.MEMORY
-
-
-def _at(cost: Sequence[Cost], level: Level) -> tuple[Cost, ...]:
-    """The costs with the bytes of a level in the place of memory's."""
-    if level is Level.MEMORY:
-        return tuple(cost)
-    kept = {Resource.COMPUTE: Resource.COMPUTE, Resource.VECTOR: Resource.VECTOR, Resource(level): Resource.MEMORY}
-    return tuple(replace(one, amounts={kept[key]: amount for key, amount in one.amounts.items() if key in kept}) for one in cost)
-
-
 def _said(name: str, blocks: bool, device: Device | None, level: Level) -> list[str]:
     lines = []
     if level is not Level.MEMORY:
@@ -240,3 +227,53 @@ def _said(name: str, blocks: bool, device: Device | None, level: Level) -> list[
     if device is None:
         lines.append("one peak P and bandwidth BW for all operators")
     return lines
+
+
+def token_budget(step: Step, part: str = "total", *, hardware: Device | str | Path | None = None) -> Crossover:
+    """The tokens b* at which a linear operator, or all of a decode step together, turn compute-bound.
+
+    A decode step of b sequences has b tokens, a mixed one ``b + b_p s_k``: linear operators do not see the difference, so
+    that a chunk of ``(b* - b) / b_p`` tokens makes a step of b sequences compute-bound.
+
+    Parameters
+    ----------
+    step : a decode step; its batch is left aside.
+    part : a linear operator; "total" takes the contractions with weights together, in the numbers of the model.
+
+    Raises
+    ------
+    InputError
+        The step is no decode step, or the part reads no weights.
+
+    >>> import symroof
+    >>> step = symroof.load_model("llama-2-7b").decode(seq_len=1024, weight_bits=16, activation_bits=16, kv_bits=16)
+    >>> token_budget(step, "up_proj", hardware="a100-sxm-80gb").first_integer
+    162
+    >>> token_budget(step, hardware="a100-sxm-80gb").first_integer
+    163
+    """
+    if not step.options.decode:
+        raise InputError("token budget: ask for a decode step, whose tokens are its batch")
+    linear = [one for one in costs(step, "total") if _linear(one) and part in ("total", one.operator.name)]
+    if not linear:
+        raise InputError(f"token budget: {part} is no contraction with a weight")
+    device = device_of(hardware)
+    values = known_values(step, device, symbols.b)
+    sizes = {symbol: value for symbol, value in values.items() if symbol not in (symbols.BW, symbols.w, symbols.a, symbols.c)}
+    if part == "total":
+        linear = [one.changed(lambda formula: substitute(formula, sizes)) for one in linear]
+    flops, traffic = Add(*(one.flops for one in linear)), Add(*(one.traffic for one in linear))
+    peak: Expr = symbols.P
+    if device:
+        graph = step.symbolic.bind(values)
+        machine = machine_of(step.symbolic, device)
+        peaks = {roof_of(graph, bound_operator(graph, one.operator.name), machine)[1] for one in linear}
+        if len(peaks) > 1:
+            raise InputError("token budget: linear operators run under several peaks; ask for one of them")
+        values[symbols.P] = peaks.pop()
+    return of_expressions(part, symbols.b, (flops, traffic, peak, symbols.BW), values, low=Integer(1))
+
+
+def _linear(one: Cost) -> bool:
+    reads = one.operator.reads
+    return one.operator.kind is Kind.MATMUL and any(access.tensor.storage is Storage.WEIGHT for access in reads)

@@ -23,7 +23,6 @@ from symroof.architectures.step import Step
 from symroof.errors import InputError
 from symroof.hardware.device import Device
 from symroof.questions.regimes import timeline
-from symroof.roof.costs import TOTAL
 from symroof.roof.ledger import require_device
 from symroof.symbols import VOCABULARY
 
@@ -73,15 +72,12 @@ class Best:
     time: Expr
 
 
-def best_degree(
-    step: Step, *, hardware: Device | str | Path, part: str = TOTAL, highest: int | None = None, among: Iterable[int] = ()
-) -> Best:
+def best_degree(step: Step, *, hardware: Device | str | Path, among: Iterable[int] = ()) -> Best:
     """The degree of parallelism with the shortest step.
 
     Parameters
     ----------
     step : after a technique whose degree is left a letter; every other input a number.
-    highest : the most devices there are.
     among : the degrees to choose from, such as those that divide the heads.
 
     Raises
@@ -97,19 +93,14 @@ def best_degree(
     >>> best_degree(parallel, hardware="a100-sxm-80gb").integer, best_degree(parallel, hardware="a100-sxm-80gb", among=(1, 2, 4, 8)).integer
     (5, 4)
     """
-    top = cast(Expr, oo if highest is None else Integer(highest))
-    times = over_degree(step, hardware, part).restricted(1, top)
+    times = over_degree(step, hardware)
     _, value = times.minimum()
-    wanted = [Integer(degree) for degree in among]
-    if not wanted:
-        least, integer = times.minimum(whole=True)
-        return Best(value, integer, least)
-    shortest = min(wanted, key=times)
-    return Best(value, shortest, times(shortest))
+    least, integer = min(((times(degree), Integer(degree)) for degree in among), default=None) or times.minimum(whole=True)
+    return Best(value, integer, least)
 
 
-def over_degree(step: Step, hardware: Device | str | Path, part: str = TOTAL) -> Piecewise:
-    """The time of a step, or of a part of it, over the degree.
+def over_degree(step: Step, hardware: Device | str | Path) -> Piecewise:
+    """The time of a step over the degree.
 
     Raises
     ------
@@ -119,10 +110,10 @@ def over_degree(step: Step, hardware: Device | str | Path, part: str = TOTAL) ->
     device = require_device(hardware, "times are told in numbers")
     if n in step.symbolic.definitions:
         raise InputError(f"the degree is {step.symbolic.definitions[n]}; leave it out to ask over it")
-    return timeline(step, VOCABULARY[n], device, part)
+    return timeline(step, VOCABULARY[n], device)
 
 
-def strong_scaling(before: Step, after: Step, *, hardware: Device | str | Path, part: str = TOTAL) -> Piecewise:
+def strong_scaling(before: Step, after: Step, *, hardware: Device | str | Path) -> Piecewise:
     """``T(1) / (n T(n))``, how well n devices are used on the same step: 1 where they take an n-th of the time.
 
     On a stretch it is ``(A + R) / (A + n R + C (n - 1) + H n (n - 1))``.
@@ -132,11 +123,11 @@ def strong_scaling(before: Step, after: Step, *, hardware: Device | str | Path, 
     InputError
         As for `best_degree`.
     """
-    alone = over_degree(before, hardware, part)(1)
-    return over_degree(after, hardware, part).map(lambda time: alone / (n * time))
+    alone = over_degree(before, hardware)(1)
+    return over_degree(after, hardware).map(lambda time: alone / (n * time))
 
 
-def weak_scaling(before: Step, after: Step, *, hardware: Device | str | Path, part: str = TOTAL) -> Piecewise:
+def weak_scaling(before: Step, after: Step, *, hardware: Device | str | Path) -> Piecewise:
     """``T(1, b) / T(n, n b)``, how well n devices are used on n times the batch: 1 where they take the same time.
 
     Raises
@@ -149,5 +140,5 @@ def weak_scaling(before: Step, after: Step, *, hardware: Device | str | Path, pa
         raise InputError("batch must be given as a number: it is what every device has")
     values = {symbol: value for symbol, value in after.values.items() if symbol != symbols.b}
     grown = replace(after, symbolic=after.symbolic.bind({symbols.b: batch * n}), values=values)
-    alone = over_degree(before, hardware, part)(1)
-    return over_degree(grown, hardware, part).map(lambda time: alone / time)
+    alone = over_degree(before, hardware)(1)
+    return over_degree(grown, hardware).map(lambda time: alone / time)

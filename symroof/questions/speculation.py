@@ -29,14 +29,12 @@ class Best:
     ----------
     length : in whole tokens; 0 where plain decoding is at least as fast as any.
     time, plain : seconds per token with it, and of plain decoding.
-    searched : the length up to which every one was tried.
     proof : why no longer one is better.
     """
 
     length: int
     time: Expr
     plain: Expr
-    searched: int
     proof: str
 
     @property
@@ -84,11 +82,9 @@ def best_length(step: Step, technique: Speculative, hardware: Device | str | Pat
         if per_token < best:
             best, at = per_token, length
         if (1 - accepted) * whole >= best:
-            return Best(
-                at, best, plain, length, "from there on a step takes longer than 1/(1 - alpha) tokens at the best, and completes fewer"
-            )
+            return Best(at, best, plain, "from there on a step takes longer than 1/(1 - alpha) tokens at the best, and completes fewer")
         if accepted == 1 and convex and per_token > before:
-            return Best(at, best, plain, length, "its time is convex in the length, and its time per token has risen")
+            return Best(at, best, plain, "its time is convex in the length, and its time per token has risen")
         before = per_token
     raise InputError(f"speculative: no length up to {LONGEST} is proved best with acceptance {accepted}")
 
@@ -159,10 +155,12 @@ def _timed(step: Step, hardware: Device | str | Path) -> Callable[[Expr], Expr]:
     try:
         return timeline(step, VOCABULARY[symbols.gamma], device)
     except InputError:
-        if not any(symbols.gamma in meant.free_symbols for meant in step.symbolic.definitions.values()):
+        if _is_convex(step):
             raise
-        return lambda length: _timed(_bound(step, length), hardware)(length)  # it counts blocks: one by one
 
+    def at(length: Expr) -> Expr:
+        """It counts blocks: every length for itself."""
+        drafted = {symbols.gamma: length}
+        return _timed(replace(step, symbolic=step.symbolic.bind(drafted), values={**step.values, **drafted}), device)(length)
 
-def _bound(step: Step, length: Expr) -> Step:
-    return replace(step, symbolic=step.symbolic.bind({symbols.gamma: length}), values={**step.values, symbols.gamma: length})
+    return at

@@ -150,7 +150,7 @@ def test_arithmetic_is_that_of_the_values() -> None:
     assert both.edges == (4, 5, 6)
     assert (both.low, both.high, both.labels) == (2, 8, ("memory", "compute", "compute", "compute"))
     with pytest.raises(InputError, match="no stretch in common"):
-        STEPS.restricted(-3, Rational(1, 2))
+        STEPS - piecewise(x, [(-3, Rational(1, 2), 0, None)])
     with pytest.raises(InputError, match="no common range"):
         STEPS - Piecewise(Symbol("y"), other.pieces)
 
@@ -158,8 +158,8 @@ def test_arithmetic_is_that_of_the_values() -> None:
 def test_an_end_two_ranges_share_is_a_point_of_both() -> None:
     left, right = piecewise(x, [(1, 4, 1, "a")]), piecewise(x, [(4, 9, 2, "b")])
     assert ends(left - right) == [("4", "4", "a")]
-    assert ends(STEPS.restricted(4, 5)) == [("4", "5", "compute")]
-    assert STEPS.restricted(4, 4)(4) == 8
+    assert ends(STEPS - piecewise(x, [(4, 5, 0, None)])) == [("4", "5", "compute")]
+    assert (STEPS - piecewise(x, [(4, 4, 0, None)]))(4) == 8
 
 
 def test_merging() -> None:
@@ -274,7 +274,7 @@ def test_a_total_tells_who_is_bound() -> None:
     assert [(str(piece.low), sorted(piece.label)) for piece in whole.pieces] == [("1", []), ("2", ["k"]), ("4", ["k", "q"])]
     assert all(whole(point) == sum(part(point) for part in parts.values()) for point in (1, 2, 3, 4, 50))
     with pytest.raises(InputError, match="'k' is told from 2 to oo"):
-        total([("q", parts["q"]), ("k", parts["k"].restricted(2, oo))])
+        total([("q", parts["q"]), ("k", parts["k"] - piecewise(x, [(2, oo, 0, None)]))])
 
 
 def test_a_total_joins_what_has_one_sum() -> None:

@@ -16,8 +16,8 @@ from symroof.architectures.step import Step
 from symroof.errors import DeviceError, InputError
 from symroof.operators.facts import Kind
 from symroof.operators.tensor import Level, Storage
-from symroof.questions.launch_overhead import work_exceeds
 from symroof.questions.payoff import SAME, payoff
+from symroof.questions.regimes import work_exceeds
 from symroof.techniques.registry import chain, technique
 
 WIDTHS = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}

@@ -13,8 +13,7 @@ from symroof import symbols
 from symroof.errors import InputError
 from symroof.operators.facts import BlockRole, Kind
 from symroof.operators.tensor import Storage
-from symroof.questions.break_even import break_even
-from symroof.questions.payoff import payoff
+from symroof.questions.payoff import break_even, payoff
 from symroof.techniques.compression.quantize import Quantize
 from symroof.techniques.compression.selectors import linears
 from symroof.techniques.registry import chain, technique

@@ -16,8 +16,7 @@ from symroof.operators.facts import BlockRole, Role
 from symroof.operators.graph import Graph
 from symroof.operators.linear import linear
 from symroof.operators.tensor import Space, Storage, Tensor
-from symroof.questions.break_even import break_even
-from symroof.questions.payoff import payoff
+from symroof.questions.payoff import break_even, payoff
 from symroof.symbols import a, b, d, f, q_i, rho, sigma, w
 from symroof.techniques.compression.distill import Distill
 from symroof.techniques.compression.low_rank import LowRank

@@ -15,7 +15,7 @@ from symroof.architectures.step import Step
 from symroof.errors import InputError
 from symroof.operators.graph import Graph
 from symroof.operators.tensor import Storage
-from symroof.questions.token_budget import token_budget
+from symroof.questions.crossovers import token_budget
 from symroof.symbols import c_v
 from symroof.techniques.registry import chain, technique
 from symroof.techniques.system.ragged_batch import RaggedBatch

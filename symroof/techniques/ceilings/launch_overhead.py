@@ -20,7 +20,7 @@ class LaunchOverhead(Technique):
 
     N counts the occurrences of operators, one kernel each. A step with fused operators has fewer of them; a CUDA graph,
     which launches all of them at once, is a smaller t_0. Work takes longer than launches from the batch on that
-    `symroof.questions.launch_overhead.work_exceeds` tells; a step is never faster than ``N t_0``.
+    `symroof.questions.regimes.work_exceeds` tells; a step is never faster than ``N t_0``.
 
     Parameters
     ----------
