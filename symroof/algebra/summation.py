@@ -31,7 +31,7 @@ def sum_over(expression: Expr, x: Symbol, low: Expr, high: Expr) -> Expr:
         _faulhaber(coefficients, low, high) if ratio == 1 else _geometric(coefficients, ratio, low, high)
         for ratio, coefficients in _by_ratio(expression, x).items()
     ]
-    return expand_mul(Add(*terms))
+    return cast(Expr, expand_mul(Add(*terms)))
 
 
 def _by_ratio(expression: Expr, x: Symbol) -> dict[Expr, list[Expr]]:
