@@ -274,16 +274,14 @@ class Technique(ABC):
     @property
     def free(self) -> tuple[Symbol, ...]:
         """The symbols of the parameters that have no number."""
-        symbols_of = {parameter.name: parameter.metadata.get("symbol") for parameter in fields(self)}
-        return tuple(symbol for name, symbol in symbols_of.items() if symbol is not None and getattr(self, name) == symbol)
+        own = ((parameter.metadata.get("symbol"), getattr(self, parameter.name)) for parameter in fields(self))
+        return tuple(symbol for symbol, value in own if symbol is not None and value == symbol)
 
     @property
     def text(self) -> str:
         """The technique as the command line spells it."""
-        values = {parameter.name: getattr(self, parameter.name) for parameter in fields(self)}
-        defaults = {parameter.name: parameter.default for parameter in fields(self)}
-        given = {name: value for name, value in values.items() if value != defaults[name] and value not in (None, "")}
-        settings = ",".join(name if isinstance(value, Symbol) else f"{name}={value}" for name, value in given.items())
+        given = ((one.name, value) for one in fields(self) if (value := getattr(self, one.name)) not in (one.default, None, ""))
+        settings = ",".join(name if isinstance(value, Symbol) else f"{name}={value}" for name, value in given)
         return f"{self.name}:{settings}" if settings else self.name
 
 

@@ -193,13 +193,8 @@ def split_block(graph: Graph, kind: str, count: Expr) -> tuple[Graph, set[Tensor
         operator=lambda _, operator, block: operator.suffixed(KEPT),
         blocks=lambda block: block is chosen,
     )
-    blocks: list[Block] = []
-    own: set[Tensor] = set()
-    for block, copy in zip(graph.blocks, copied.blocks, strict=True):
-        if block is chosen:
-            own = {*copy.tensors()} - shared
-            apart = replace(copy, name=f"{copy.name}.{KEPT}", count=count, apart=True)
-            blocks += [apart, replace(block, count=block.count - count)]
-        else:
-            blocks.append(block)
-    return replace(graph, blocks=tuple(blocks)), own
+    place = graph.blocks.index(chosen)
+    copy = copied.blocks[place]
+    apart = replace(copy, name=f"{copy.name}.{KEPT}", count=count, apart=True), replace(chosen, count=chosen.count - count)
+    blocks = (*graph.blocks[:place], *apart, *graph.blocks[place + 1 :])
+    return replace(graph, blocks=blocks), {*copy.tensors()} - shared

@@ -103,14 +103,11 @@ def weights_of(operators: Iterable[Operator]) -> set[Tensor]:
     return {access.tensor for operator in operators for access in matrices(operator)}
 
 
-def shapes(graph: Graph, values: Mapping, chosen: Iterable[Operator]) -> dict[str, tuple[Expr, Expr]]:
+def shapes(graph: Graph, values: Mapping, chosen: Iterable[Operator]) -> dict[str, tuple[Expr, ...]]:
     """Inputs and outputs of the matrices of some operators, in numbers as far as there are; not of fused groups."""
     known = {**graph.definitions, **values}
     sizes = {operator.name: matrix(operator).shape for operator in chosen if not operator.is_group}
-    return {
-        name: (substitute(substitute(rows, known), known), substitute(substitute(columns, known), known))
-        for name, (rows, columns) in sizes.items()
-    }
+    return {name: tuple(substitute(substitute(side, known), known) for side in shape) for name, shape in sizes.items()}
 
 
 class Wider:

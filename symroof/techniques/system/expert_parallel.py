@@ -78,17 +78,15 @@ class ExpertParallel(Linked):
             raise self.refused(f"give it before the fusion, which would go across an all-to-all: {quote(first.name)}")
         taken = replace(rows.tensor, name=f"{first.name}.all_to_all", axes=rows.touched)
         given = replace(result, tensor=replace(result.tensor, name=f"{last.name}.partial"))
-        made: list[Operator] = []
-        for operator in block.operators:
-            if operator is first:
-                made.append(all_to_all(f"{first.name}.all_to_all", rows, taken, n, latency).made_from(first))
-            if operator in experts:
-                reads = (replace(access, tensor=taken) if access.tensor is rows.tensor else access for access in operator.reads)
-                made.append(replace(operator, reads=tuple(reads), writes=(given,) if operator is last else operator.writes))
-            else:
-                made.append(operator)
-            if operator is last:
-                made.append(all_to_all(f"{last.name}.all_to_all", given, result.tensor, n, latency).made_from(last))
+
+        def across(operator: Operator) -> Operator:
+            reads = (replace(access, tensor=taken) if access.tensor is rows.tensor else access for access in operator.reads)
+            return replace(operator, reads=tuple(reads), writes=(given,) if operator is last else operator.writes)
+
+        made = [across(operator) if operator in experts else operator for operator in block.operators]
+        back = all_to_all(f"{last.name}.all_to_all", given, result.tensor, n, latency).made_from(last)
+        made.insert(block.operators.index(last) + 1, back)
+        made.insert(block.operators.index(first), all_to_all(f"{first.name}.all_to_all", rows, taken, n, latency).made_from(first))
         return replace(block, operators=tuple(made))
 
     def check(self, step: Step) -> None:

@@ -123,15 +123,16 @@ class _Parts:
             "s_c": convolved(self.chunk, True),
         }
         self.sizes |= {} if experts is None else {"X": experts}
-        self.both, self.own = functools.cache(self._both), functools.cache(self._own)
+        self.both = functools.cache(self._both)
+        self.own = functools.cache(lambda tensor: replace(tensor, space=self._alone(tensor.space)))
+        """The chunk's tensor over queries and contexts, which it has for itself."""
 
     def shared(self, operator: Operator, _: Block) -> Operator | tuple[Operator, ...]:
         """What works token by token, on the tokens of both; attention for each apart."""
         if attends(operator):
             return self.one_behind_the_other(operator, operator)
-        reads, writes = (
-            tuple(replace(access, tensor=self.both(access.tensor)) for access in side) for side in (operator.reads, operator.writes)
-        )
+        sides = (operator.reads, operator.writes)
+        reads, writes = (tuple(replace(access, tensor=self.both(access.tensor)) for access in side) for side in sides)
         return replace(operator, space=self._mean(operator.space), reads=reads, writes=writes)
 
     def one_behind_the_other(self, operator: Operator, behind: Operator) -> tuple[Operator, Operator]:
@@ -160,10 +161,6 @@ class _Parts:
 
     def _alone(self, space: Space) -> Space:
         return replace(space.resized(self.sizes), one_block=False)
-
-    def _own(self, tensor: Tensor) -> Tensor:
-        """The chunk's tensor over queries and contexts, which it has for itself."""
-        return replace(tensor, space=self._alone(tensor.space))
 
     def _both(self, tensor: Tensor) -> Tensor:
         """The tensor of both parts: rows of all tokens, caches of all sequences, weights as they are."""

@@ -27,7 +27,6 @@ from symroof.operators import (
 )
 from symroof.techniques.technique import Example, Given, Number, Technique, number, word
 
-STORAGE = {"weights": Storage.WEIGHT, "kv": Storage.KV_CACHE}
 GROWING = frozenset({"t", "z"})
 """Axes of a cache that grows with the context; the state of a recurrent layer stays in the device's memory."""
 
@@ -93,21 +92,9 @@ class Offload(Technique):
             load_hardware(self.unit)
 
     def rewrite(self, graph: Graph, given: Given) -> Graph:
-        storage = STORAGE[self.what]
-        chosen = {
-            access.tensor: None
-            for block in graph.blocks
-            if block.role is BlockRole.LAYER or block.resident == 0  # a draft's cost is a share of the step's
-            for operator in block.operators
-            if self.what == "kv" or operator.kind in CONTRACTIONS
-            for access in operator.reads
-            if access.tensor.storage is storage
-            and (
-                not GROWING.isdisjoint(access.tensor.axes)
-                if self.what == "kv"
-                else access.tensor.parameter in (Parameter.MATRIX, Parameter.ROUTER, Parameter.BIAS)
-            )
-        }
+        layers = [block for block in graph.blocks if block.role is BlockRole.LAYER or block.resident == 0]  # a draft's cost is a share
+        read = ((operator, access.tensor) for block in layers for operator in block.operators for access in operator.reads)
+        chosen = dict.fromkeys(tensor for operator, tensor in read if self._offloaded(operator, tensor))
         if not chosen:
             raise self.refused(f"this step has no {'KV cache that grows with the context' if self.what == 'kv' else 'linear layers'}")
         if any(tensor.level is not Level.MEMORY for tensor in chosen):
@@ -127,6 +114,11 @@ class Offload(Technique):
             return changed
         unit = load_hardware(self.unit).machine
         return replace(changed, blocks=tuple(on_unit(unit, block, attention=self.what == "kv") for block in changed.blocks))
+
+    def _offloaded(self, operator: Operator, tensor: Tensor) -> bool:
+        if self.what == "kv":
+            return tensor.storage is Storage.KV_CACHE and not GROWING.isdisjoint(tensor.axes)
+        return operator.kind in CONTRACTIONS and tensor.parameter in (Parameter.MATRIX, Parameter.ROUTER, Parameter.BIAS)
 
     def statements(self, given: Given) -> tuple[str, ...]:
         kept = "; embedding, heads, norms and a draft model stay" if self.what == "weights" else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass, replace
 
-from sympy import Expr, ceiling
+from sympy import Expr
 
 from symroof import symbols
 from symroof.architectures.step import Step
@@ -127,20 +127,14 @@ class _Prefix:
             times, stacked = space.sizes["t"] / operator.space.sizes["t"], part == "prefix" and access.tensor.storage is Storage.KV_CACHE
             if stacked:
                 times /= space.sizes["b"]
-            if operator.kind is Kind.FUSED_ATTENTION:
-                times *= self._passes(space, stacked) / cache_passes(operator.space)
+            if operator.kind is Kind.FUSED_ATTENTION:  # of a prefix in the cache the blocks are of all sequences' queries
+                several = stacked and space.sizes["s"] != 1
+                blocks = space.resized({"s": space.sizes["b"] * space.sizes["s"]}) if several else space
+                times *= cache_passes(blocks) / cache_passes(operator.space)
             return self._over_whole(replace(access, repeats=access.repeats * times))
 
         reads, writes = (tuple(map(moved, side)) for side in (operator.reads, operator.writes))
         return replace(operator, name=f"{operator.name}.{part}", space=space, reads=reads, writes=writes)
-
-    @staticmethod
-    def _passes(space: Space, stacked: bool) -> Expr:
-        """How often a row is read; of a prefix in the cache, for the blocks of all sequences' queries."""
-        queries = space.sizes["s"]
-        if not stacked or queries == 1 or space.one_block:
-            return cache_passes(space)
-        return ceiling(space.sizes["b"] * queries / symbols.R)
 
     def _space(self, space: Space, part: str) -> Space:
         context = space.sizes["t"]
