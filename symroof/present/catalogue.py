@@ -18,7 +18,7 @@ from symroof.hardware.loader import catalogue as device_names
 from symroof.hardware.loader import load_hardware
 from symroof.present.records import model_record
 from symroof.present.report import Report
-from symroof.present.tabular import Column, Table, compact, latex_text
+from symroof.present.tabular import Column, Table, aligned_lines, compact, latex_text
 
 SIXTEEN = ("fp16", "bf16")
 
@@ -167,10 +167,9 @@ def block_latex(model: Model) -> str:
     \text{q\_proj}: && F &= 2 b d e h & B &= \frac{a b d + a b e h + d e h w + e h w}{8} \\
     """
     graph = model.step(Options("decode" if model.architecture.generative else "prefill"), symbolic=True).symbolic
-    lines = (
+    return aligned_lines(
         rf"\text{{{latex_text(op.name)}}}: && F &= {latex(compact(op.flop_count))} & B &= {latex(compact(op.byte_count()))}"
         for block in graph.blocks
         if block.name not in ("embedding", "head")
         for op in block.operators
     )
-    return "\\begin{align*}\n" + " \\\\\n".join(lines) + "\n\\end{align*}"

@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sympy import Basic, Expr, latex, oo
-from sympy.logic.boolalg import Boolean
 
 from symroof import symbols
 from symroof.algebra.piecewise import Piece
 from symroof.algebra.signs import Solution
-from symroof.present.tabular import compact, latex_text
+from symroof.present.tabular import aligned_lines, compact, latex_text
 from symroof.proof.claims import Certificate
-from symroof.questions.crossover import Crossover, CrossoverBranch
+from symroof.questions.crossover import Crossover
 from symroof.questions.payoff import Payoff
 from symroof.questions.sensitivity import Sensitivity
 
@@ -33,46 +32,38 @@ def reasoning(answer: Crossover) -> tuple[Line, ...]:
     """Every step: F, B, the inequality, the polynomial, the root, the condition, the numbers."""
     x, solution = answer.over.symbol, answer.solution
     steps = [
-        _named("FLOPs", "F", compact(answer.flops)),
-        _named("bytes", "B", compact(answer.traffic)),
+        _line("FLOPs", compact(answer.flops), "F"),
+        _line("bytes", compact(answer.traffic), "B"),
         *([_line("where", answer.where)] if answer.where is not None else []),
         INEQUALITY,
         *([_line(f"its sign, in {answer.over.name}", answer.slack.as_expr().expand().collect(x))] if answer.in_letters else []),
     ]
-    if solution.formula is None and solution.verdict == "crosses":
-        told = "a root that no formula gives, enclosed by exact arithmetic"
-        steps.append(Line(f"{solution.below}-bound below, {solution.above}-bound above", told, rf"\text{{{told}}}"))
-    elif solution.formula is None:
-        steps.append(Line("no crossing", solution.verdict, rf"\text{{{solution.verdict}}}"))
-    elif solution.below is None or solution.cases:
-        steps.append(_named("zero at", f"{x}^*", solution.formula))
+    sides = f"{solution.below}-bound below, {solution.above}-bound above"
+    if solution.formula is not None:
+        steps.append(_line("zero at" if solution.below is None or solution.cases else sides, solution.formula, f"{x}^*"))
+    elif solution.verdict == "crosses":
+        steps.append(_said(sides, "a root that no formula gives, enclosed by exact arithmetic"))
     else:
-        steps.append(_named(f"{solution.below}-bound below, {solution.above}-bound above", f"{x}^*", solution.formula))
+        steps.append(_said("no crossing", solution.verdict))
     if solution.lower is not None:
-        steps.append(_named("and at", f"{x}^-", solution.lower))
+        steps.append(_line("and at", solution.lower, f"{x}^-"))
     if solution.cases:
         steps += [_line(f"{case.verdict}, if", case.condition) for case in solution.cases]
     elif solution.condition is not None:
         steps.append(_line(f"if, and else {solution.otherwise}", solution.condition))
     if answer.large_layer is not None:
-        steps.append(_named("as the layer grows it tends to", f"{x}^*", answer.large_layer))
-    steps += [_elsewhere(one, answer) for one in answer.others]
-    if answer.intervals:
-        steps.append(_numbers(answer))
-    return tuple(steps)
+        steps.append(_line("as the layer grows it tends to", answer.large_layer, f"{x}^*"))
+    steps += [_said(f"and where {other.where}", _in_letters(other.solution, answer)) for other in answer.others]
+    return (*steps, _numbers(answer)) if answer.intervals else tuple(steps)
 
 
-def _elsewhere(other: CrossoverBranch, answer: Crossover) -> Line:
-    told = _in_letters(other.solution, answer)
-    return Line(f"and where {other.where}", told, rf"\text{{{latex_text(told)}}}")
+def _line(words: str, value: Basic, name: str = "") -> Line:
+    equals = f"{name} = " if name else ""
+    return Line(words, f"{equals.replace('^', '')}{value}", f"{equals}{latex(value)}")
 
 
-def _named(words: str, name: str, value: Basic) -> Line:
-    return Line(words, f"{name.replace('^', '')} = {value}", f"{name} = {latex(value)}")
-
-
-def _line(words: str, value: Basic) -> Line:
-    return Line(words, str(value), latex(value))
+def _said(words: str, told: str) -> Line:
+    return Line(words, told, rf"\text{{{latex_text(told)}}}")
 
 
 def _numbers(answer: Crossover) -> Line:
@@ -88,8 +79,7 @@ def _short(value: Expr) -> str:
 
 def align(answer: Crossover) -> str:
     """The derivation as an align environment, words beside every line."""
-    lines = [rf"& {line.latex} && \text{{{latex_text(line.words)}}}" for line in reasoning(answer)]
-    return "\\begin{align*}\n" + " \\\\\n".join(lines) + "\n\\end{align*}"
+    return aligned_lines(rf"& {line.latex} && \text{{{latex_text(line.words)}}}" for line in reasoning(answer))
 
 
 def crossover_sentence(answer: Crossover) -> str:
@@ -104,7 +94,8 @@ def crossover_sentence(answer: Crossover) -> str:
     """
     if not answer.intervals:
         told = {answer.where: answer.solution} | {other.where: other.solution for other in answer.others}
-        return "; ".join(_under(where, _in_letters(solution, answer)) for where, solution in told.items())
+        wheres = (f"where {where}, " if where is not None else "" for where in told)
+        return "; ".join(where + _in_letters(solution, answer) for where, solution in zip(wheres, told.values(), strict=True))
     name = answer.over.name
     if answer.verdict == "intervals":
         parts = [f"{one.bound}-bound from {_plain(one.low)} to {_plain(one.high)}" for one in answer.intervals]
@@ -115,10 +106,6 @@ def crossover_sentence(answer: Crossover) -> str:
     text = f"{answer.operator} is {answer.below}-bound below {name} {_plain(answer.value)}{unit} and {answer.above}-bound above it"
     first = answer.first_integer
     return text if first is None else f"{text}; {first} is the first whole number there"
-
-
-def _under(where: Boolean | None, text: str) -> str:
-    return text if where is None else f"where {where}, {text}"
 
 
 def _in_letters(solution: Solution, answer: Crossover) -> str:
@@ -178,4 +165,4 @@ def certificate_latex(answer: Certificate) -> str:
         rf"& F\,BW - B\,P \ \text{{has the sign of}}\ {latex(answer.slack)}",
         *([rf"& \text{{{latex_text(answer.certificate)}}}"] if answer.certificate else []),
     ]
-    return "% needs \\usepackage{amsmath}\n\\begin{align*}\n" + " \\\\\n".join(lines) + "\n\\end{align*}"
+    return "% needs \\usepackage{amsmath}\n" + aligned_lines(lines)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from html import escape
 from math import floor, log10
@@ -45,6 +45,11 @@ def markdown_text(value: str) -> str:
 def latex_text(value: str) -> str:
     """Text with LaTeX's own characters escaped."""
     return value.translate(_LATEX)
+
+
+def aligned_lines(lines: Iterable[str]) -> str:
+    """Lines as a LaTeX align environment (package amsmath)."""
+    return "\\begin{align*}\n" + " \\\\\n".join(lines) + "\n\\end{align*}"
 
 
 @dataclass(frozen=True)
