@@ -133,26 +133,21 @@ def crossover_report(step: Step, answers: Sequence[Crossover], hardware: str | P
     """A table of all; of a single one, the derivation line by line."""
     over = answers[0].over
     branched = any(answer.where is not None for answer in answers)
+    unit = over.unit if over.unit != "dimensionless" else ""
     columns = (
         *(Column("operator"), Column("verdict"), Column("formula", title=f"{over.symbol}* ({over.name})"), Column("condition")),
         *((Column("where", title="formula holds where"),) if branched else ()),
-        *(Column("value", over.unit if over.unit != "dimensionless" else "", numeric=True, prefixed=over.unit.endswith("second")),),
+        Column("value", unit, numeric=True, prefixed=over.unit.endswith("second")),
         Column("first", title="first whole number"),
     )
-    rows = tuple(
-        (
-            *(answer.operator, answer.verdict, Formula(answer.formula) if answer.formula is not None else "-"),
-            Formula(answer.condition) if answer.condition is not None else "-",
-            *((Formula(answer.where) if answer.where is not None else "-",) if branched else ()),
-            *(answer.value, answer.first_integer),
-        )
-        for answer in answers
-    )
+    rows = []
+    for answer in answers:
+        told = (answer.formula, answer.condition, *((answer.where,) if branched else ()))
+        cells = (Formula(one) if one is not None else "-" for one in told)
+        rows.append((answer.operator, answer.verdict, *cells, answer.value, answer.first_integer))
     notes = tuple(answer.sentence for answer in answers) if len(answers) == 1 else ()
-    table = Table(
-        f"{step.title}, {step.options.phase}: where the bound changes over {over.name}", columns, rows, (*notes, *answers[0].statements)
-    )
-    sections: list[Table | str] = [table]
+    title = f"{step.title}, {step.options.phase}: where the bound changes over {over.name}"
+    sections: list[Table | str] = [Table(title, columns, tuple(rows), (*notes, *answers[0].statements))]
     if len(answers) == 1:
         lines = tuple((line.words, line.plain) for line in answers[0].reasoning())
         sections += [Table("why", (Column("step"), Column("formula")), lines), *_limit(step, answers[0], hardware)]

@@ -11,10 +11,9 @@ import numpy as np
 
 from symroof.errors import InputError, quote
 from symroof.files import check_writable, is_readable, replacing, writing
-from symroof.sweeps.grid import Sweep
+from symroof.sweeps.grid import OUTER, Sweep
 from symroof.sweeps.metrics import METRICS
 
-OUTER = ("model", "hardware", "phase")
 POINT = "point"
 DIGEST = "request_sha256"
 
@@ -40,38 +39,30 @@ def need(module: str, extra: str = "sweep") -> None:
 def dims(sweep: Sweep) -> tuple[str, ...]:
     """The names of the dimensions."""
     inner = (POINT,) if sweep.points else tuple(axis.name for axis in sweep.axes)
-    return (*OUTER, *inner, *(("operator",) if sweep.operators else ()))
+    return (*OUTER, *inner, *(("operator",) if sweep.tail else ()))
 
 
 def dtype(sweep: Sweep, name: str) -> np.dtype:
     """The type of a metric; a float where an operator is missing in a model, which shows as not a number."""
-    operators = sweep.operators
-    missing = operators is not None and any(len(scenario.programs) < len(operators) for scenario in sweep.scenarios)
+    missing = any(len(scenario.programs) < len(scenario.operators or ()) for scenario in sweep.scenarios)
     return np.dtype(np.float64) if missing else METRICS[name].dtype
 
 
 def coordinates(sweep: Sweep) -> dict[str, Any]:
     """Coordinates with meaning and unit."""
-    labels: dict[str, Any] = {
-        name: (name, list(known)) for name, known in zip(OUTER, (sweep.models, sweep.hardware, sweep.phases), strict=True)
-    }
-    labels |= {axis.name: (POINT if sweep.points else axis.name, axis.values, axis.notes) for axis in sweep.axes}
-    if sweep.operators:
-        labels["operator"] = ("operator", list(sweep.operators))
-    return labels
+    named = {name: (name, known) for name, known in sweep.labels.items()}
+    along = {axis.name: (POINT if sweep.points else axis.name, axis.values, axis.notes) for axis in sweep.axes}
+    return {name: (named | along)[name] for name in (*OUTER, *along, *named)}
 
 
 def described(sweep: Sweep, name: str) -> dict[str, Any]:
     """Unit, meaning and, where they are short, the formula of a variable."""
     metric = METRICS[name]
-    meaning = metric.meaning + (", of all occurrences of the operator" if sweep.operators and metric.adds_up else "")
+    meaning = metric.meaning + (", of all occurrences of the operator" if sweep.tail and metric.adds_up else "")
     attributes: dict[str, Any] = {"units": metric.unit, "long_name": meaning}
     if metric.words:
         attributes |= {"flag_values": np.array([0, 1], dtype=np.int8), "flag_meanings": " ".join(metric.words)}
-    formulas = {scenario.formulas.get(name) for scenario in sweep.scenarios}
-    if len(formulas) == 1 and (text := formulas.pop()):
-        attributes["formula"] = text
-    return attributes
+    return attributes | ({"formula": sweep.formulas[name]} if name in sweep.formulas else {})
 
 
 def dataset(sweep: Sweep, arrays: Mapping[str, Any]) -> Any:
@@ -153,8 +144,8 @@ def _tables(sweep: Sweep, load: Load) -> Iterator[Any]:
         metrics = load(chunk.number)
         shape = metrics[sweep.metrics[0]].shape
         columns: dict[str, Any] = {name: getattr(chunk.scenario, name) for name in OUTER}
-        columns |= {name: array[..., None] if sweep.operators else array for name, array in chunk.values.items()}
-        columns |= {"operator": list(sweep.operators)} if sweep.operators else {}
+        columns |= {name: array[..., None] if sweep.tail else array for name, array in chunk.values.items()}
+        columns |= {"operator": sweep.labels["operator"]} if sweep.tail else {}
         columns |= {name: metrics[name].astype(dtype(sweep, name)) for name in sweep.metrics}
         yield pyarrow.table({name: np.broadcast_to(column, shape).reshape(-1) for name, column in columns.items()}, schema=schema)
 
@@ -164,7 +155,7 @@ def _schema(sweep: Sweep) -> Any:
 
     fields: dict[str, Any] = {name: (pyarrow.string(), None) for name in OUTER}
     fields |= {axis.name: (pyarrow.from_numpy_dtype(axis.values.dtype), axis.notes) for axis in sweep.axes}
-    fields |= {"operator": (pyarrow.string(), None)} if sweep.operators else {}
+    fields |= {"operator": (pyarrow.string(), None)} if sweep.tail else {}
     for name in sweep.metrics:
         fields[name] = (pyarrow.from_numpy_dtype(dtype(sweep, name)), {key: str(value) for key, value in described(sweep, name).items()})
     metadata = {**sweep.attributes, "engine": sweep.engine, DIGEST: sweep.digest}

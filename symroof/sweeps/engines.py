@@ -66,18 +66,9 @@ def cores() -> int:
 
 
 def run(program: Program, inputs: Mapping[str, Any], outputs: Arrays, engine: str, *, checked: bool = False, threads: int = 1) -> bool:
-    """Run over broadcastable numbers and arrays and fill the outputs.
+    """Run over broadcastable numbers and arrays by numpy or numba and fill the outputs; whether all results are finite.
 
-    Parameters
-    ----------
-    engine : "numpy" or "numba".
-    checked : whether inputs are looked at too; numba always does.
-    threads : of numba.
-
-    Returns
-    -------
-    bool
-        Whether all results are finite and all inputs that were looked at positive and finite.
+    With *checked*, whether the inputs are positive and finite too; numba always looks. *threads* are numba's.
     """
     given = {letter: np.asarray(inputs[letter]) for letter in program.inputs}
     numbers = {letter: np.float64(array.item()) for letter, array in given.items() if array.size == 1}
@@ -151,13 +142,7 @@ def _run_numba(loop: Callable[..., int], arrays: Arrays, outputs: Arrays, thread
 
 @functools.lru_cache(maxsize=256)
 def kernel(program: Program, numbers: tuple[str, ...], arrays: tuple[str, ...]) -> Callable[..., int]:
-    """The compiled loop: single numbers, contiguous inputs, outputs; how many points are not positive and finite.
-
-    Raises
-    ------
-    InputError
-        numba is not installed.
-    """
+    """The compiled loop: single numbers, contiguous inputs, outputs; how many points are not positive and finite."""
     engine_for("numba", 0)
     import numba
 

@@ -19,6 +19,9 @@ from symroof.sweeps.metrics import METRICS, TOTAL, needed
 CHUNK = 1 << 20
 """Points of a chunk, at most."""
 
+OUTER = ("model", "hardware", "phase")
+"""What a scenario is of."""
+
 UNDECIDED = 1e-13
 """Relative difference below which rounding could turn a comparison: there it is made exactly."""
 
@@ -31,10 +34,10 @@ class Scenario:
     ----------
     metrics : what is computed.
     programs : their formulas for the whole step ("total"), or for each operator by its name.
+    operators : those of all scenarios of the sweep, where each operator is told of.
     letters : the letter of every swept variable.
     constants : letters with one value here: bandwidth, buffer, batch and so on.
     widths : the distinct swept widths by letter, and `peaks`, by letter, an array over them.
-    formulas : the text of short formulas of the whole step, by metric.
     """
 
     model: str
@@ -42,14 +45,14 @@ class Scenario:
     phase: str
     metrics: tuple[str, ...]
     programs: Mapping[str, Program] = field(repr=False)
+    operators: tuple[str, ...] | None = field(repr=False)
     letters: Mapping[str, str] = field(repr=False)
     constants: Mapping[str, float] = field(repr=False)
     widths: Mapping[str, np.ndarray] = field(repr=False)
     peaks: Mapping[str, np.ndarray] = field(repr=False)
-    formulas: Mapping[str, str] = field(repr=False)
 
     def evaluate(self, values: Mapping[str, np.ndarray], engine: str) -> dict[str, np.ndarray]:
-        """Every metric at broadcastable points; per operator with a last axis for the operators.
+        """Every metric at broadcastable points; per operator with a last axis for the operators, NaN for those a model lacks.
 
         Raises
         ------
@@ -60,10 +63,12 @@ class Scenario:
         places = tuple(np.searchsorted(known, inputs[letter]) for letter, known in self.widths.items())
         inputs |= {letter: table[places] for letter, table in self.peaks.items()}
         shape = np.broadcast_shapes(*(np.shape(value) for value in values.values()))
-        columns = [self._metrics(program, inputs, shape, engine) for program in self.programs.values()]
-        if TOTAL in self.programs:
-            return columns[0]
-        return {name: np.stack([column[name] for column in columns], axis=-1) for name in self.metrics}
+        columns = {name: self._metrics(program, inputs, shape, engine) for name, program in self.programs.items()}
+        if self.operators is None:
+            return columns[TOTAL]
+        lacking = dict.fromkeys(self.metrics, np.full(shape, np.nan))
+        told = [columns.get(name, lacking) for name in self.operators]
+        return {name: np.stack([column[name] for column in told], axis=-1) for name in self.metrics}
 
     def _metrics(self, program: Program, inputs: Mapping[str, Any], shape: tuple[int, ...], engine: str) -> dict[str, np.ndarray]:
         outputs = [np.empty(shape) for _ in program.outputs]
@@ -91,7 +96,6 @@ class Chunk:
     number : of the chunk in the sweep; `place` is the scenario's, `first` that of the first point, its points follow one another.
     slices : where the chunk lies along every variable.
     values : of every variable at its points, broadcastable.
-    operators : those of all scenarios, where each operator is told of.
     """
 
     number: int
@@ -100,7 +104,6 @@ class Chunk:
     slices: tuple[slice, ...]
     scenario: Scenario
     values: Mapping[str, np.ndarray]
-    operators: tuple[str, ...] | None
     engine: str
 
     @property
@@ -109,16 +112,8 @@ class Chunk:
         return tuple(cut.stop - cut.start for cut in self.slices)
 
     def evaluate(self) -> dict[str, np.ndarray]:
-        """Every metric: shape of the chunk, and a last axis for the operators where they are told of; those a model lacks are NaN."""
-        metrics = self.scenario.evaluate(self.values, self.engine)
-        own = [*self.scenario.programs]
-        if self.operators is None or own == [*self.operators]:
-            return metrics
-        places = [self.operators.index(name) for name in own]
-        spread = {name: np.full((*self.shape, len(self.operators)), np.nan) for name in metrics}
-        for name, array in metrics.items():
-            spread[name][..., places] = array
-        return spread
+        """Every metric at the points."""
+        return self.scenario.evaluate(self.values, self.engine)
 
 
 @dataclass(frozen=True)
@@ -127,14 +122,12 @@ class Sweep:
 
     axes: tuple[Axis, ...]
     points: bool
-    models: tuple[str, ...]
-    hardware: tuple[str, ...]
-    phases: tuple[str, ...]
     scenarios: tuple[Scenario, ...] = field(repr=False)
-    operators: tuple[str, ...] | None = field(repr=False)
     metrics: tuple[str, ...]
     engine: str
     attributes: Mapping[str, str] = field(repr=False)
+    formulas: Mapping[str, str] = field(repr=False)
+    """Of metrics whose formula is short, and the same for all models and phases."""
     chunk_points: int = field(default_factory=lambda: CHUNK)
 
     @property
@@ -143,14 +136,21 @@ class Sweep:
         return tuple(len(axis) for axis in (self.axes[:1] if self.points else self.axes))
 
     @property
-    def outer(self) -> tuple[int, int, int]:
-        """Models, devices, phases."""
-        return len(self.models), len(self.hardware), len(self.phases)
+    def labels(self) -> dict[str, list[str]]:
+        """Names of models, devices and phases; and of operators, where each is told of."""
+        named = {what: list(dict.fromkeys(getattr(scenario, what) for scenario in self.scenarios)) for what in OUTER}
+        operators = self.scenarios[0].operators
+        return named if operators is None else {**named, "operator": list(operators)}
+
+    @property
+    def outer(self) -> tuple[int, ...]:
+        """The number of models, devices, phases."""
+        return tuple(len(self.labels[what]) for what in OUTER)
 
     @property
     def tail(self) -> tuple[int, ...]:
         """The number of operators, where each is told of."""
-        return () if self.operators is None else (len(self.operators),)
+        return tuple(map(len, list(self.labels.values())[len(OUTER) :]))
 
     @property
     def size(self) -> int:
@@ -189,7 +189,7 @@ class Sweep:
         first = int(np.ravel_multi_index((place, *(cut.start for cut in slices)), (len(self.scenarios), *self.inner)))
         arrays = [axis.values[cut] for axis, cut in zip(self.axes, slices * len(self.axes) if self.points else slices, strict=True)]
         values = {axis.name: array for axis, array in zip(self.axes, arrays if self.points else np.ix_(*arrays), strict=True)}
-        return Chunk(number, place, first, slices, self.scenarios[place], values, self.operators, self.engine)
+        return Chunk(number, place, first, slices, self.scenarios[place], values, self.engine)
 
     def chunks(self) -> Iterator[Chunk]:
         """All chunks, in the order of the points."""
@@ -205,5 +205,5 @@ class Sweep:
             seen.update(repr([sorted(known.items()) for known in (scenario.letters, scenario.constants, tables)]).encode())
         for axis in self.axes:
             seen.update(repr((axis.name, axis.values.dtype.str)).encode() + axis.values.tobytes())
-        seen.update(repr((__version__, self.points, self.operators, self.metrics, self.engine, self.chunk_points)).encode())
+        seen.update(repr((__version__, self.points, self.labels, self.metrics, self.engine, self.chunk_points)).encode())
         return seen.hexdigest()

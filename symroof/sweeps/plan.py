@@ -41,8 +41,6 @@ MOST_CHECKED = 64
 
 ANY = "any"
 
-Programs = Mapping[tuple[str, str], Mapping[str, Program]]
-
 
 class Plan:
     """What a sweep ranges over and what stays fixed, checked, with the formulas of every step; `sweep` compiles those of some metrics.
@@ -121,15 +119,14 @@ class Plan:
                 self.steps[model.name, phase] = self._step(model, phase)
                 self._check_values(model, phase)
         programs = {key: step.programs(metrics) for key, step in self.steps.items()}
+        operators = tuple(dict.fromkeys(name for known in programs.values() for name in known)) if self.each else None
         scenarios = tuple(
-            self._scenario(model.name, device, phase, metrics, programs)
+            self._scenario(model.name, device, phase, programs[model.name, phase], metrics=metrics, operators=operators)
             for model, device, phase in itertools.product(self.models, self.devices, self.phases)
         )
-        operators = tuple(dict.fromkeys(name for known in programs.values() for name in known)) if self.each else None
-        models, devices = (tuple(dict.fromkeys(getattr(one, what) for one in scenarios)) for what in ("model", "hardware"))
-        compiled = Sweep(
-            *(self.axes, self.points, models, devices, self.phases, scenarios, operators, metrics, "numpy"), attributes=self._attributes()
-        )
+        texts, *others = (step.texts(metrics) for step in self.steps.values())
+        formulas = {name: text for name, text in texts.items() if all(other.get(name) == text for other in others)}
+        compiled = Sweep(self.axes, self.points, scenarios, metrics, "numpy", self._attributes(), formulas)
         engine = "numpy" if self.engine == "auto" and self.each else self.engine
         return replace(compiled, engine=engine_for(engine, compiled.size))
 
@@ -159,8 +156,7 @@ class Plan:
                 except InputError as error:
                     raise InputError(f"{variable.name} {value:g}: {error}") from None
 
-    def _scenario(self, model: str, device: Device | None, phase: str, metrics: tuple[str, ...], every: Programs) -> Scenario:
-        programs = every[model, phase]
+    def _scenario(self, model: str, device: Device | None, phase: str, programs: Mapping[str, Program], **said: Any) -> Scenario:
         step = self.steps[model, phase]
         letters = {axis.name: str(symbol_of(axis.name, phase)) for axis in self.axes}
         constants = {"b": 1.0} | {str(symbol_of(name, phase)): float(axis.values[0]) for name, axis in self.fixed.items()}
@@ -169,8 +165,8 @@ class Plan:
         constants = {letter: value for letter, value in constants.items() if letter not in letters.values()}
         peaks = step.peaks(device, self._widths) if device and step.shares else {}
         widths = {str(symbol): values for symbol, values in self._widths.items()} if peaks else {}
-        name = device.name if device else ANY
-        return Scenario(model, name, phase, metrics, programs, letters, constants, widths, peaks, step.texts(metrics))
+        tables = {"letters": letters, "constants": constants, "widths": widths, "peaks": peaks}
+        return Scenario(model, device.name if device else ANY, phase, programs=programs, **tables, **said)
 
     @functools.cached_property
     def _widths(self) -> dict[Symbol, np.ndarray]:
