@@ -19,7 +19,6 @@ from symroof.algebra.isolation import Root, bound
 from symroof.algebra.piecewise import piecewise
 from symroof.algebra.radicals import coprime_base, primitive_root, rational_radical
 from symroof.algebra.reals import exact, order
-from symroof.algebra.summation import sum_over
 from symroof.algebra.univariate import limit, signed
 from symroof.errors import InputError
 
@@ -316,15 +315,6 @@ def test_extremes_where_logarithms_enter() -> None:
     least, where = piecewise(x, [(1, oo, -x * q**x, "a")]).minimum()
     assert abs(where.evalf(20) + 1 / log(q).evalf(20)) < 1e-18
     assert abs(-least.evalf() - float(-1 / log(q)) / float(mpmath.e)) < 1e-12
-
-
-@pytest.mark.parametrize("expression", [q**x, x**2 * q**x + 3 * x, 2 ** (2 * x - 1) * (x - 1), 8 * (1 - q**x) + x**3])
-def test_geometric_sums(expression: Expr) -> None:
-    n = Symbol("n", positive=True, integer=True)
-    closed = sum_over(expression, x, Integer(2), n)
-    for last in (2, 3, 9):
-        assert closed.subs(n, last) == sum(expression.subs(x, point) for point in range(2, last + 1))
-        assert sum_over(expression, x, Integer(2), Integer(last)) == closed.subs(n, last)
 
 
 def test_limits() -> None:
