@@ -110,8 +110,8 @@ def test_a_step_whose_prompt_counts_blocks_and_touches_experts(batch: int) -> No
     """The whole step of a mixture of experts with FlashAttention: blocks counted on each side of E = K b s."""
     free = step("mixtral-8x7b-v0.1", "prefill", batch=batch, flash_attention=True)
     answer = symroof.crossover(free, "total", over="seq_len", hardware=A100)
-    assert answer.counted
-    assert [right.low - left.high for left, right in pairwise(answer.counted)] == [1] * (len(answer.counted) - 1)
+    assert answer.seconds is None
+    assert [right.low - left.high for left, right in pairwise(answer.intervals)] == [1] * (len(answer.intervals) - 1)
     for point in (1, 2, 3, 4, 5, 127, 128, 129, 1000, 99999):
         here = at(free, "seq_len", point)
         compute, memory = (Add(*(one.count * part(one) for one in here)) for part in (_compute, _memory))

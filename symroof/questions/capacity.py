@@ -76,7 +76,7 @@ def largest(step: Step, *, over: str = "batch", hardware: Device | str | Path | 
     weights, cache, activations = memory_parts(graph)
     states = activations.args if isinstance(activations, Max) else (activations,)
     held = [weights + cache + state for state in states]
-    if not any(_depends(graph, part, x) for part in held):
+    if not _depends(graph, Add(*held), x):
         raise InputError(f"memory does not depend on {option_name(x)}")
     found = ((span, tuple(_limit(substitute(part, span.active) - room, x) for part in held)) for span in _spans(graph, Add(*held), x))
     span, limits = next((span, limits) for span, limits in found if min(limits) <= span.high)

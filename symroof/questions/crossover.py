@@ -14,6 +14,7 @@ from typing import Any
 from sympy import Expr, S, Symbol, ceiling, floor, oo
 from sympy.logic.boolalg import Boolean
 
+from symroof import symbols
 from symroof.algebra.piecewise import COMPUTE, MEMORY, Piece, Piecewise, piecewise
 from symroof.algebra.polynomial import Polynomial, polynomial
 from symroof.algebra.signs import ALWAYS, CROSSES, DEPENDS, INTERVALS, Solution, solve_letters
@@ -53,8 +54,8 @@ class Crossover(Answer):
     over : the variable.
     flops, traffic, peak, bandwidth : in letters; `values` has the numbers.
     values : what the other letters stand for; empty for a symbolic answer.
-    seconds : seconds of work less those of bytes, in numbers, over the variable; None while it has letters.
-    counted : instead, the stretches of whole numbers, where the formulas count blocks.
+    seconds : seconds of work less those of bytes, in numbers, over the variable; None while it has letters, or counts blocks.
+    intervals : the stretches with one bound each, in numbers; of whole numbers where formulas count blocks, empty while letters are left.
     where : what the letters hold for, where a symbol saturates over the variable (a sliding window's context, the
         experts touched): the branch on which the numbers cross, else the one a large value is on.
     others : the other branches in letters; the numbers cover them all.
@@ -78,7 +79,7 @@ class Crossover(Answer):
     bandwidth: Expr
     values: Mapping[Symbol, Expr]
     seconds: Piecewise | None = None
-    counted: tuple[Piece, ...] = ()
+    intervals: tuple[Piece, ...] = ()
     statements: tuple[str, ...] = ()
     where: Boolean | None = None
     others: tuple[CrossoverBranch, ...] = ()
@@ -119,11 +120,6 @@ class Crossover(Answer):
         """When the formula is a crossover; None where it always is, or where there is none."""
         return self.solution.condition
 
-    @cached_property
-    def intervals(self) -> tuple[Piece, ...]:
-        """The stretches with one bound each, in numbers; empty while letters are left."""
-        return self.counted or (self.seconds.signs().pieces if self.seconds else ())
-
     @property
     def verdict(self) -> str:
         """One of "crosses", "always-memory", "always-compute" or "intervals": in numbers where there are, else in letters.
@@ -157,7 +153,7 @@ class Crossover(Answer):
         """The first whole number on the far side, for a variable that counts things or bits."""
         if self.value is None or self.over.unit not in COUNTED:
             return None
-        if self.counted:
+        if self.seconds is None:  # whole numbers alone
             return self.value + 1
         first = ceiling(self.value) if self.above == COMPUTE else floor(self.value) + 1
         return first if self.bound_at(first) == self.above else first + 1  # where the peak changes, the edge is the lower side's
@@ -169,24 +165,20 @@ class Crossover(Answer):
     def bound_at(self, value: int | Expr) -> str | None:
         """The bound at one value of the variable, from the sign of the slack; None outside its range."""
         at = S(value) if isinstance(value, int) else value
-        if self.counted:
-            return next((interval.bound for interval in self.counted if at in interval), None)
-        if self.seconds is None or not self.seconds.low <= at <= self.seconds.high:
+        if self.seconds is None:
+            return next((interval.bound for interval in self.intervals if at in interval), None)
+        if not self.seconds.low <= at <= self.seconds.high:
             return None
         return MEMORY if self.seconds(at) < 0 else COMPUTE  # an edge where the peak changes is the lower side's
 
     @property
     def large_layer(self) -> Expr | None:
         """What the formula tends to as the layer's sizes grow together; None where it has none, or no limit."""
-        sizes = [
-            symbol
-            for symbol in LAYER_SIZES
-            if symbol != self.over.symbol and self.formula is not None and symbol in self.formula.free_symbols
-        ]
-        if not sizes or not self.formula or not self.formula.is_rational_function(*sizes):
+        sizes = [] if self.formula is None else [symbol for symbol in LAYER_SIZES if symbol in self.formula.free_symbols]
+        if self.formula is None or not sizes or not self.formula.is_rational_function(*sizes):
             return None
         tends_to = self.tends_to(*sizes)
-        return None if tends_to in (None, oo, 0) else tends_to
+        return None if tends_to in (oo, 0) else tends_to
 
     def tends_to(self, *grown: Symbol) -> Expr | None:
         """What the formula tends to as these sizes grow together.
@@ -199,11 +191,7 @@ class Crossover(Answer):
         return limit(substitute(self.formula, {symbol: n * symbol for symbol in grown}), n)
 
 
-LAYER_SIZES = tuple(
-    symbol
-    for symbol, variable in VOCABULARY.items()
-    if variable.name in ("hidden_size", "intermediate_size", "expert_intermediate_size", "num_heads", "head_dim", "vocab_size")
-)
+LAYER_SIZES = (symbols.d, symbols.f, symbols.h, symbols.e, symbols.v, symbols.f_e)
 COUNTED = ("dimensionless", "bit")
 """Units of variables that take whole numbers."""
 
@@ -229,4 +217,5 @@ def of_expressions(
     slack = polynomial(substitute(flops * bandwidth - traffic * peak, known), over)  # letters that both sides have go out
     start = low if low is not None else lowest(variable)
     seconds = piecewise(over, [(start, oo, slack.as_expr(), "")]) if slack.is_bound else None
-    return Crossover(operator, variable, flops, traffic, peak, bandwidth, known, seconds)
+    intervals = seconds.signs().pieces if seconds else ()
+    return Crossover(operator, variable, flops, traffic, peak, bandwidth, known, seconds, intervals)

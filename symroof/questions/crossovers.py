@@ -117,8 +117,7 @@ def _crossover(
     blocks = counts_blocks(cost, x)
     sizes = {symbol: value for symbol, value in values.items() if symbol in MODEL_SIZES} if len(cost) > 1 else {}
     slack = None if blocks else _seconds(step, cost, variable, values, machine)
-    counted = _counted(step, cost, variable, values, machine) if blocks else ()
-    intervals = counted or (slack.signs().pieces if slack else ())
+    intervals = _counted(step, cost, variable, values, machine) if blocks else slack.signs().pieces if slack else ()
     chosen = _decisive(found, intervals)
     level = _level(cost)
     letters = [_in_letters(on_branch(cost, span), level, blocks, sizes) for span in found]
@@ -132,7 +131,7 @@ def _crossover(
         where = cast(Boolean, slower if where is None else And(where, slower))
     defined = [f"{symbol} = {meant}" for symbol, meant in step.symbolic.definitions.items() if (flops + traffic).has(symbol)]
     statements = (*step.statements, *defined, *_said(name, blocks, device, level))
-    return Crossover(name, variable, flops, traffic, symbols.P, bandwidth, values, slack, counted, statements, where=where, others=others)
+    return Crossover(name, variable, flops, traffic, symbols.P, bandwidth, values, slack, intervals, statements, where=where, others=others)
 
 
 def _decisive(found: Sequence[Branch], intervals: Sequence[Piece]) -> int:

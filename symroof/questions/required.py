@@ -23,7 +23,8 @@ from symroof.roof.costs import needed
 from symroof.symbols import Variable, option_name, substitute
 from symroof.units import PER_SECOND, SECOND, number
 
-RESOURCES = (symbols.BW, symbols.P)
+RESOURCES = {symbols.BW: ("compute", "bandwidth", "raise the peak"), symbols.P: ("memory traffic", "peak", "raise the bandwidth")}
+"""What takes time whatever the resource, the resource, and what to do about it."""
 
 
 class ImpossibleError(InputError):
@@ -137,10 +138,8 @@ def _answer(whole: Regimes, regime: Piece, value: Expr, relation: str, target: E
 def _why(whole: Regimes, target: Expr) -> str:
     x, wanted = whole.over.symbol, f"and the target is {float(target):.6g} s"
     if x in RESOURCES:
-        other = {symbols.BW: ("compute", "bandwidth", "raise the peak"), symbols.P: ("memory traffic", "peak", "raise the bandwidth")}
-        what, name, advice = other[x]
-        least = whole.times(oo)
-        return f"impossible: {what} alone takes {float(least):.6g} s, {wanted}, at any {name}; {advice}"
+        what, name, advice = RESOURCES[x]
+        return f"impossible: {what} alone takes {float(whole.times(oo)):.6g} s, {wanted}, at any {name}; {advice}"
     least, at = whole.times.minimum()
     name, low = option_name(x), whole.regimes[0].low
     if at == oo:
@@ -155,8 +154,7 @@ def _why(whole: Regimes, target: Expr) -> str:
 def _for_rate(whole: Regimes, rate: Expr) -> Answer:
     """Rate = batch / time: over the batch the least that reaches it, else the time it allows."""
     if whole.over.symbol != symbols.b:
-        batch = whole.step.values[symbols.b]
-        return _for_time(whole, batch / rate)
+        return _for_time(whole, whole.step.values[symbols.b] / rate)
     if rate >= whole.asymptote:
         most = f"{float(whole.asymptote):.6g} per second"
         raise ImpossibleError(f"impossible: throughput stays below {most} at any batch, less than the target {float(rate):.6g}")

@@ -72,7 +72,7 @@ def best_length(step: Step, technique: Speculative, hardware: Device | str | Pat
         raise InputError("speculative: the best length needs acceptance as a number")
     accepted = Rational(technique.acceptance)
     seconds, convex = _seconds(step, technique, hardware)
-    plain = _plain(step, hardware)
+    plain = _timed(step, hardware)(Integer(1))
     best, at, before = plain, 0, plain
     tokens: Expr = Integer(1)
     for length in range(1, LONGEST + 1):
@@ -106,7 +106,7 @@ def least_acceptance(step: Step, technique: Speculative, hardware: Device | str 
     """
     seconds, _ = _seconds(step, technique, hardware)
     _require_convex(step.apply(technique))
-    return seconds(Integer(1)) / _plain(step, hardware) - 1
+    return seconds(Integer(1)) / _timed(step, hardware)(Integer(1)) - 1
 
 
 def pays_at_all(step: Step, technique: Speculative, hardware: Device | str | Path, *, over: str = "batch") -> Payoff:
@@ -125,10 +125,6 @@ def pays_at_all(step: Step, technique: Speculative, hardware: Device | str | Pat
     """
     _require_convex(step.apply(technique))
     return payoff(step, step.apply(replace(technique, length=1)), over=over, hardware=hardware)
-
-
-def _plain(step: Step, hardware: Device | str | Path) -> Expr:
-    return _timed(step, hardware)(Integer(1))
 
 
 def _seconds(step: Step, technique: Speculative, hardware: Device | str | Path) -> tuple[Callable[[Expr], Expr], bool]:
