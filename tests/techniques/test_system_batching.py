@@ -187,6 +187,11 @@ def test_lengths_are_told_in_the_letter_of_the_phase() -> None:
             graph.bind({letter: Integer(64)}).apply(technique("ragged-batch:mean=1/2,variation=0"))
 
 
+def test_a_state_has_no_length() -> None:
+    plain = step("mamba-2.8b", "decode", batch=4, seq_len=256)
+    assert counts(plain.apply(technique("ragged-batch:mean=1/2,variation=1/2"))) == counts(plain)
+
+
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("phase", ["decode", "prefill"])
 def test_equal_lengths_change_nothing(name: str, phase: str) -> None:

@@ -69,7 +69,7 @@ class RaggedBatch(Technique):
     def rewrite(self, graph: Graph, given: Given) -> Graph:
         refuse_windows(self.name, graph)
         length, mean = symbols.t if graph.decode else symbols.s, given["mean"]
-        if length not in graph.free_symbols:
+        if length not in graph.free_symbols and any(attends(operator) for operator, _ in graph):  # a state has no length
             raise self.refused("the context is no letter of this graph; expected t or s")
         shorter = graph.replaced({length: mean * length})
         spread = given["variation"] ** 2
