@@ -36,23 +36,10 @@ def need(module: str, extra: str = "sweep") -> None:
         raise InputError(f"{module} is not installed; pip install 'symroof[{extra}]'")
 
 
-def dims(sweep: Sweep) -> tuple[str, ...]:
-    """The names of the dimensions."""
-    inner = (POINT,) if sweep.points else tuple(axis.name for axis in sweep.axes)
-    return (*OUTER, *inner, *(("operator",) if sweep.tail else ()))
-
-
 def dtype(sweep: Sweep, name: str) -> np.dtype:
     """The type of a metric; a float where an operator is missing in a model, which shows as not a number."""
     missing = any(len(scenario.programs) < len(scenario.operators or ()) for scenario in sweep.scenarios)
     return np.dtype(np.float64) if missing else METRICS[name].dtype
-
-
-def coordinates(sweep: Sweep) -> dict[str, Any]:
-    """Coordinates with meaning and unit."""
-    named = {name: (name, known) for name, known in sweep.labels.items()}
-    along = {axis.name: (POINT if sweep.points else axis.name, axis.values, axis.notes) for axis in sweep.axes}
-    return {name: (named | along)[name] for name in (*OUTER, *along, *named)}
 
 
 def described(sweep: Sweep, name: str) -> dict[str, Any]:
@@ -66,13 +53,16 @@ def described(sweep: Sweep, name: str) -> dict[str, Any]:
 
 
 def dataset(sweep: Sweep, arrays: Mapping[str, Any]) -> Any:
-    """The arrays, of numpy or of Dask, under their labels."""
+    """The arrays, of numpy or of Dask, under their labels, with meaning and unit."""
     need("xarray")
     import xarray
 
-    names = dims(sweep)
-    variables = {name: (names, array, described(sweep, name)) for name, array in arrays.items()}
-    return xarray.Dataset(variables, coordinates(sweep), {**sweep.attributes, "engine": sweep.engine})
+    outer = {name: (name, known) for name, known in sweep.labels.items()}
+    operators = {name: outer.pop(name) for name in [*outer][len(OUTER) :]}
+    along = {axis.name: (POINT if sweep.points else axis.name, axis.values, axis.notes) for axis in sweep.axes}
+    dimensions = [*outer, *dict.fromkeys(where for where, *_ in along.values()), *operators]
+    variables = {name: (dimensions, array, described(sweep, name)) for name, array in arrays.items()}
+    return xarray.Dataset(variables, {**outer, **along, **operators}, {**sweep.attributes, "engine": sweep.engine})
 
 
 def lazily(sweep: Sweep, fetch: Load | None = None) -> Any:
