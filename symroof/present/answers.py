@@ -12,7 +12,6 @@ from typing import Any
 from sympy import Basic, Expr, oo
 
 from symroof import symbols
-from symroof.algebra.piecewise import Piece
 from symroof.algebra.signs import Solution
 from symroof.architectures.step import Step
 from symroof.hardware.device import Device
@@ -45,7 +44,17 @@ def crossover_record(answer: Crossover) -> dict[str, Any]:
         "value": None if answer.value is None else float(answer.value),
         "exact": _text(answer.value),
         "first_integer": None if answer.first_integer is None else int(answer.first_integer),
-        "intervals": [_interval(interval) for interval in answer.intervals] or None,
+        "intervals": [
+            {
+                "low": float(one.low),
+                "high": None if one.high == oo else float(one.high),
+                "low_exact": str(one.low),
+                "high_exact": str(one.high),
+                "bound": one.bound,
+            }
+            for one in answer.intervals
+        ]
+        or None,
         "sentence": answer.sentence,
         "statements": list(answer.statements),
     }
@@ -57,17 +66,6 @@ def _letters(solution: Solution) -> dict[str, Any]:
 
 def _text(value: Basic | None) -> str | None:
     return None if value is None else str(value)
-
-
-def _interval(interval: Piece) -> dict[str, Any]:
-    high = None if interval.high == oo else float(interval.high)
-    return {
-        "low": float(interval.low),
-        "high": high,
-        "low_exact": str(interval.low),
-        "high_exact": str(interval.high),
-        "bound": interval.bound,
-    }
 
 
 def certificate_record(answer: Certificate) -> dict[str, Any]:

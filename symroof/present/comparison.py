@@ -55,22 +55,14 @@ def _numbers(one: Variant) -> dict[str, Expr | None]:
 
 
 def _crossover_table(variants: Sequence[Variant], over: str) -> list[Table]:
-    told = [{answer.operator: answer for answer in one.crossovers} for one in variants]
-    operators = dict.fromkeys(name for one in told for name, answer in one.items() if answer.verdict.startswith(("crosses", "intervals")))
+    cells = [{answer.operator: answer.verdict if answer.value is None else answer.value for answer in one.crossovers} for one in variants]
+    answers = [answer for one in variants for answer in one.crossovers]
+    operators = dict.fromkeys(answer.operator for answer in answers if answer.verdict.startswith(("crosses", "intervals")))
     if not operators:
         return []
-    columns = (
-        Column("operator"),
-        *(Column(f"variant_{place}", title=one.name, numeric=True, prefixed=False) for place, one in enumerate(variants)),
-    )
-    rows = tuple((name, *(_crossing(one.get(name)) for one in told)) for name in operators)
-    return [Table(f"where operators change their bound, over {over}", columns, rows)]
-
-
-def _crossing(answer) -> object:
-    if answer is None:
-        return "-"
-    return answer.value if answer.value is not None else answer.verdict
+    headings = (Column(f"variant_{place}", title=one.name, numeric=True, prefixed=False) for place, one in enumerate(variants))
+    rows = tuple((name, *(one.get(name, "-") for one in cells)) for name in operators)
+    return [Table(f"where operators change their bound, over {over}", (Column("operator"), *headings), rows)]
 
 
 def comparison_record(variants: Sequence[Variant], over: str) -> dict[str, Any]:
@@ -79,24 +71,18 @@ def comparison_record(variants: Sequence[Variant], over: str) -> dict[str, Any]:
         "over": over,
         "variants": [
             {
-                "techniques": list(one.analysis.step.techniques),
-                **{name: _known(value) for name, value in _numbers(one).items()},
-                "fits": one.analysis.fits,
-                "payoff": [] if one.payoff is None else [_stretch(stretch) for stretch in one.payoff.intervals],
-                "crossovers": {answer.operator: None if answer.value is None else float(answer.value) for answer in one.crossovers},
-                "statements": list(one.analysis.statements),
-                "reasons": list(one.reasons),
+                "techniques": list(variant.analysis.step.techniques),
+                **{name: number(value) if value is not None and value.is_number else None for name, value in _numbers(variant).items()},
+                "fits": variant.analysis.fits,
+                "payoff": [
+                    {"low": float(one.low), "high": float(one.high) if one.high.is_finite else None, "verdict": one.bound}
+                    for one in (variant.payoff.intervals if variant.payoff else ())
+                ],
+                "crossovers": {answer.operator: None if answer.value is None else float(answer.value) for answer in variant.crossovers},
+                "statements": list(variant.analysis.statements),
+                "reasons": list(variant.reasons),
             }
-            for one in variants
+            for variant in variants
         ],
         "units": {"time": "s", "time_per_token": "s", "flops": "FLOP", "bytes": "byte", "memory": "byte"},
     }
-
-
-def _known(value: Expr | None) -> int | float | None:
-    """A number; None while a parameter of a technique is a symbol."""
-    return number(value) if value is not None and value.is_number else None
-
-
-def _stretch(one) -> dict[str, Any]:
-    return {"low": float(one.low), "high": float(one.high) if one.high.is_finite else None, "verdict": one.bound}

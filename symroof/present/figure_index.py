@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
 from symroof.errors import InputError, quote
@@ -97,7 +98,11 @@ def save(plates: Sequence[Plate | TechniquePlate], folder: Path, form: str, acco
     InputError
         The folder cannot be made or written; nothing is drawn before that is known.
     """
-    _prepare(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise InputError(f"folder {quote(str(folder))} cannot be written: {error.strerror or error}") from None
     for plate in plates:
         for accounting in (one for one in plate.accountings if one in accountings):
             stem = f"{plate.name}_{accounting}"
@@ -109,16 +114,6 @@ def save(plates: Sequence[Plate | TechniquePlate], folder: Path, form: str, acco
     with writing(folder / "index.html", "page") as path:
         path.write_text(page(plates, form, accountings), encoding="utf-8")
     yield "index.html"
-
-
-def _prepare(folder: Path) -> None:
-    probe = folder / ".symroof-probe"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise InputError(f"folder {quote(str(folder))} cannot be written: {error.strerror or error}") from None
 
 
 PAGE = """<!DOCTYPE html>

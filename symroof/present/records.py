@@ -58,7 +58,7 @@ def analysis_record(analysis: Analysis) -> dict[str, Any]:
     """
     if left := (analysis.total.time_expr + analysis.memory_exprs["total"]).free_symbols:
         raise InputError(f"{needed(left)} in a data file")
-    options = analysis.step.options
+    options, capacity = analysis.step.options, analysis.device.capacity_figure if analysis.device else None
     return {
         "model": analysis.step.model,
         "hardware": analysis.device.name if analysis.device else None,
@@ -76,7 +76,7 @@ def analysis_record(analysis: Analysis) -> dict[str, Any]:
         "total": _total(analysis.total),
         "devices": number(analysis.graph.devices),
         "memory": {name: number(value) for name, value in analysis.memory_exprs.items()}
-        | {"capacity": _capacity(analysis), "fits": analysis.fits},
+        | {"capacity": number(capacity.value) if capacity else None, "fits": analysis.fits},
         **_energy(analysis),
     }
 
@@ -114,11 +114,6 @@ def _rows(record: dict[str, Any], formulas: bool) -> Table:
     return Table("", columns, tuple((*map(row.get, keys), *(row.get("formulas", {}).get(key, "") for key in extra)) for row in rows))
 
 
-def _capacity(analysis: Analysis) -> int | float | None:
-    figure = analysis.device.capacity_figure if analysis.device else None
-    return number(figure.value) if figure else None
-
-
 def _symbols(analysis: Analysis) -> dict[str, Any]:
     """What the letters of the formulas mean, and the number each stands for here."""
     values, definitions = analysis.symbol_values, analysis.step.symbolic.definitions
@@ -138,13 +133,9 @@ def _traffic(total: Total | RooflinePoint) -> dict[str, int | float]:
     return {name: number(moved[kind]) if kind in moved else 0 for name, kind in TRAFFIC.items()}
 
 
-def _further(placed: RooflinePoint) -> dict[str, int | float]:
-    """Bytes over links and on the chip, where a technique makes the operator move any."""
-    levels = (level for level in placed.operator.levels if level is not Level.MEMORY)
-    return {f"{level}_bytes": number(placed.operator.byte_count(level=level)) for level in levels}
-
-
 def _operator(placed: RooflinePoint) -> dict[str, Any]:
+    """One operator; bytes over links and on the chip where a technique makes it move any."""
+    beside = (level for level in placed.operator.levels if level is not Level.MEMORY)
     return {
         "name": placed.name,
         "kind": str(placed.operator.kind),
@@ -152,7 +143,7 @@ def _operator(placed: RooflinePoint) -> dict[str, Any]:
         "flops": number(placed.operator.flop_count),
         "bytes": number(placed.operator.byte_count()),
         **_traffic(placed),
-        **_further(placed),
+        **{f"{level}_bytes": number(placed.operator.byte_count(level=level)) for level in beside},
         "intensity": None if placed.intensity_expr in (oo, nan) else number(placed.intensity_expr),
         "data_type": placed.data_type,
         "peak": number(placed.peak) if placed.peak.is_number else None,  # none bounds what computes nothing

@@ -84,32 +84,23 @@ def effect_row(name: str) -> tuple[object, ...]:
     further = [(f"{level}: ", factor(effect, value), " byte") for level, value in effect.further.items()]
     others = [*_ceilings(effect), *further]
     memory_bound = condition(effect, effect.memory_bound, effect.memory_gain)
+    memory = effect.memory_factor
     best, at = effect.best
-    over = option_name(VOCABULARY[effect.payoff.over.symbol].symbol)
+    gain = f"x {float(best):.4g} at {option_name(effect.payoff.over.symbol)} {float(at):.4g}"
+    if effect.at is not None and effect.at != at:  # what is drawn is not the best
+        gain += f"; x {float(effect.payoff.speedup(effect.at)):.4g} at {effect.point}"
     return (
         name,
         factor(effect, effect.flop_factor),
         factor(effect, effect.byte_factor),
-        _number(effect.memory_factor),
+        "1" if memory == 1 else f"{float(memory):.4g}" if memory.is_number else "-",
         Words(tuple(part for place, told in enumerate(others) for part in (*(["; "] if place else []), *told))) if others else "-",
         roofs[0] if roofs[0] == roofs[1] else f"{roofs[0] or '-'} → {roofs[1] or '-'}",
         Words((memory_bound, " (memory alone)")) if effect.further else memory_bound,
         condition(effect, effect.compute_bound, effect.compute_gain),
         effect.payoff.sentence,
-        f"x {float(best):.4g} at {over} {float(at):.4g}" + _shown(effect),
+        gain,
     )
-
-
-def _number(value: Expr) -> str:
-    """A ratio as a short number; what is left in letters is not told."""
-    return "1" if value == 1 else f"{float(value):.4g}" if value.is_number else "-"
-
-
-def _shown(effect: Effect) -> str:
-    """The gain at the value of the technique's own variable that is drawn, where that is not the best."""
-    if effect.at is None or effect.at == effect.best[1]:
-        return ""
-    return f"; x {float(effect.payoff.speedup(effect.at)):.4g} at {effect.point}"
 
 
 def _ceilings(effect: Effect) -> list[tuple[object, ...]]:
