@@ -122,6 +122,16 @@ def test_points_are_the_grid_s() -> None:
         assert (grid[name].values.reshape(1, 2, 1, -1) == listed[name].values).all()
 
 
+def test_a_sweep_over_nothing_is_one_point() -> None:
+    point = {"batch": 3, "seq_len": 8}
+    step = symroof.load_model("llama-2-7b").decode(weight_bits=16, activation_bits=16, kv_bits=16, **point)
+    seconds = float(symroof.analyze(step, "l4").total.time_expr)
+    for options in ({}, {"per": "operator"}, {"lazy": True}):
+        found = sweep("llama-2-7b", "l4", {}, **point, **options)
+        assert found.time.sum().compute().item() == pytest.approx(seconds, rel=1e-13)
+    assert symroof.best("llama-2-7b", "l4", {}, minimize="time", where="fits", **point).time.item() == pytest.approx(seconds, rel=1e-13)
+
+
 def test_units_conventions_and_sources_travel_with_the_numbers() -> None:
     found = sweep("llama-2-7b", DEVICES, {"batch": [1, 2], "bandwidth": [1e12, 2e12]}, seq_len=10)
     units = {name: variable.attrs["units"] for name, variable in found.data_vars.items()}

@@ -78,10 +78,10 @@ class Scenario:
         for name in self.metrics:
             metric = METRICS[name]
             operands = [formulas.index(formula) for formula in metric.formulas]
-            results[name] = metric.value(*(outputs[place] for place in operands))
+            results[name] = np.asarray(metric.value(*(outputs[place] for place in operands)))
             if metric.words:
                 left, right = (outputs[place] for place in operands)
-                for place in zip(*np.nonzero(np.abs(left - right) <= UNDECIDED * right), strict=True):
+                for place in map(tuple, np.argwhere(np.abs(left - right) <= UNDECIDED * right)):
                     exact = run_exact(program, {letter: np.broadcast_to(inputs[letter], shape)[place] for letter in program.inputs})
                     results[name][place] = metric.value(*(exact[operand] for operand in operands))
         return results
