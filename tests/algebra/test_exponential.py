@@ -15,7 +15,7 @@ from sympy import Expr, Integer, LambertW, Max, Pow, Rational, Symbol, ceiling, 
 from symroof.algebra.enclosure import Enclosure, _artanh_series, _series, add, enclose, exponential, logarithm, multiply, power
 from symroof.algebra.envelope import envelope, total
 from symroof.algebra.exponential import Exponential
-from symroof.algebra.isolation import Root, bound
+from symroof.algebra.isolation import Root, bound, cell
 from symroof.algebra.piecewise import piecewise
 from symroof.algebra.radicals import coprime_base, primitive_root, rational_radical
 from symroof.algebra.reals import exact, order
@@ -54,6 +54,16 @@ def test_mixtral_as_measured() -> None:
     assert order(root, saturated) == -1
 
 
+def test_a_root_lies_between_its_neighbours_on_every_grid() -> None:
+    function = signed(MIXTRAL, x)
+    assert isinstance(function, Exponential)
+    for bits in range(1, 140):
+        low, high = cell(function, Fraction(1), Fraction(1000), bits)
+        assert (function.sign_at(low), function.sign_at(high)) == (-1, 1)
+        assert high - low == Fraction(2) ** (9 - bits), "642.9 is from 2^9 to 2^10"
+        assert (low / (high - low)).denominator == 1
+
+
 @pytest.mark.parametrize(
     ("A", "C", "ratio"), [(1, 8, "3/4"), (Fraction(1, 80), 8, "3/4"), (1, 2, "1/2"), (Fraction(1, 2), 99, "127/128"), (1, 3, "1/10")]
 )
@@ -83,6 +93,8 @@ def test_expected_experts_have_their_closed_form(A: Fraction, C: int, ratio: str
         (x * q**x - 3 * q**x, [3]),
         (Pow(Rational(1, 8), x / 3 + Rational(1, 3)) - Rational(1, 8), [2]),
         (Rational(1, 2) ** (x + Rational(1, 2)) - Rational(1, 4), [Rational(3, 2)]),
+        (Rational(1, 2) ** (x / 2) / 4 - Rational(1, 2) ** (3 * x / 2), [2]),
+        (2 ** (128 * x) - 2**129, [Rational(129, 128)]),
     ],
 )
 def test_rational_roots_are_rational(expression: Expr, expected: list) -> None:
@@ -148,6 +160,7 @@ def test_signs_at_rationals() -> None:
     assert [decider.sign(Rational(point)) for point in ("2", "1999999999999999999999999/1000000000000000000000000", "5/2")] == [0, 1, -1]
     surd = signed(2 ** (x / 2) + 2 ** (x / 2 + 1) - 3 * 2 ** (x / 2) + 3**x - 3 * 3 ** (x - 1), x)
     assert surd.is_zero
+    assert signed(log(2) * log(4) * x - q**x, x).sign(Integer(1)) == 1, "two logarithms of powers of 2: 0.96 - 0.75"
     halves = signed(8**x - 2 * 2**x + 4**x - 2 - 0 * x, x)
     assert halves.sign(Rational(1, 2)) == 0
     far = signed(x - 10**12 + Rational(7, 8) ** x, x)
