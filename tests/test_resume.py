@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import itertools
 import os
@@ -295,7 +296,8 @@ def test_processes_that_die_leave_what_is_whole(tmp_path: Path, monkeypatch: pyt
             import multiprocessing
 
             for child in multiprocessing.active_children():
-                os.kill(child.pid, signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):  # it died of itself meanwhile
+                    os.kill(child.pid, signal.SIGKILL)
 
     with monkeypatch.context() as patch:
         patch.setattr(Parts, "keep", keep)
