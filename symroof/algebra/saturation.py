@@ -7,6 +7,7 @@ again; at that point both sides agree.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -81,9 +82,14 @@ def minima(used: Iterable[Expr]) -> dict[Expr, Min]:
     >>> minima([2 * b * d, b * d / Min(b, B_t)])
     {Min(B_t, b): Min(B_t, b)}
     """
-    atoms = set().union(*(one.atoms(Min) for one in used))
+    atoms = frozenset().union(*map(_minima, used))
     fitting = sorted((atom for atom in atoms if len(atom.args) == 2 and not atom.has(ceiling, floor)), key=str)
     return {atom: atom for atom in fitting if not any(arg.has(Min, Max) for arg in atom.args)}
+
+
+@functools.lru_cache(4096)  # every question about a step looks through the same formulas
+def _minima(formula: Expr) -> frozenset[Min]:
+    return frozenset(formula.atoms(Min))
 
 
 def _divided(branch: Branch, symbol: Expr, definition: Min, moving: set[Symbol]) -> list[Branch]:

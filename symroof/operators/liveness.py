@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from sympy import Add, Expr, Integer, Max, Poly, Pow, fraction, together
@@ -70,20 +70,27 @@ def largest(candidates: Sequence[Expr]) -> Expr:
         return Integer(0)
     if all(candidate.is_number for candidate in distinct):
         return max(distinct)
+    terms = {candidate: _terms(candidate) for candidate in distinct}
     kept: list[Expr] = []
     for candidate in distinct:
-        if not any(_dominates(other, candidate) for other in kept):
-            kept = [other for other in kept if not _dominates(candidate, other)] + [candidate]
+        if not any(_dominates(other, candidate, terms) for other in kept):
+            kept = [other for other in kept if not _dominates(candidate, other, terms)] + [candidate]
     return kept[0] if len(kept) == 1 else Max(*kept, evaluate=False)
 
 
-def _dominates(larger: Expr, smaller: Expr) -> bool:
+def _terms(candidate: Expr) -> Mapping[Expr, Expr] | None:
+    """Its monomials with their coefficients; None where some part of it is none, as a minimum."""
+    parts = cast(set[Any], candidate.atoms(Pow, Application))
+    plain = all(part.is_Pow and part.base.is_Symbol and part.exp.is_Integer for part in parts)
+    return cast(Mapping[Expr, Expr], candidate.expand().as_coefficients_dict()) if plain else None
+
+
+def _dominates(larger: Expr, smaller: Expr, terms: Mapping[Expr, Mapping[Expr, Expr] | None]) -> bool:
     """Every coefficient of the difference is positive, so it is for all positive symbols."""
-    difference = (larger - smaller).expand()
-    parts = cast(set[Any], difference.atoms(Pow, Application))
-    if all(part.is_Pow and part.base.is_Symbol and part.exp.is_Integer for part in parts):
-        return all(term.as_coeff_Mul()[0] >= 0 for term in Add.make_args(difference))
-    numerator = fraction(together(difference))[0].expand()
+    more, less = terms[larger], terms[smaller]
+    if more is not None and less is not None:
+        return all(more.get(term, 0) >= less.get(term, 0) for term in {*more, *less})
+    numerator = fraction(together(larger - smaller))[0].expand()
     if numerator.is_number:
         return bool(numerator >= 0)
     symbols = sorted(numerator.free_symbols, key=str)
