@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from sympy import Integer, Max
+from sympy import Integer, Max, Min, Rational
 
 import symroof
+from symroof import symbols
 from symroof.errors import EinsumError
 from symroof.operators.block import Block
 from symroof.operators.elementwise import add
@@ -14,6 +15,8 @@ from symroof.operators.linear import linear
 from symroof.operators.liveness import largest
 from symroof.operators.tensor import Space, Storage, Tensor, axes_of
 from symroof.symbols import b, d, f, s
+from symroof.techniques.registry import chain
+from tests.steps import step
 
 SPACE = Space({"b": b, "s": s, "d": d, "f": f})
 
@@ -72,6 +75,11 @@ def test_blocks_pass_on_what_later_blocks_need() -> None:
 def test_largest_of_incomparable_sizes() -> None:
     assert largest([b * d, b * f]) == Max(b * d, b * f)
     assert largest([b * d, 2 * b * d, b * d + 1]) in (Max(2 * b * d, b * d + 1), Max(b * d + 1, 2 * b * d))
+    half = Rational(1, 2)
+    assert largest([b * d, b * d * (1 - half**b)]) == b * d
+    assert {*largest([b * d, 3 * b * d * (1 - half**b) - b]).args} == {b * d, 3 * b * d * (1 - half**b) - b}, "it depends on b"
+    assert largest([b * d, b * d / (1 + f)]) == b * d
+    assert largest([b * Min(d, f), 2 * b * Min(d, f)]) in (2 * b * Min(d, f), Max(b * Min(d, f), 2 * b * Min(d, f)))
     assert largest([Integer(3), Integer(7)]) == 7
     assert largest([]) == 0
 
@@ -119,3 +127,21 @@ def test_kv_cache_by_hand() -> None:
 def test_an_unknown_operator_names_the_nearest() -> None:
     with pytest.raises(EinsumError, match=r"'q_prj' is not an operator of this step: did you mean q_proj"):
         symroof.load_model("llama-2-7b").decode()["q_prj"]
+
+
+@pytest.mark.parametrize(
+    "techniques", ["", "contextual-sparsity:share=1/10", "early-exit:depth=1/2,exits=independent", "memory-levels:tile=128"]
+)
+@pytest.mark.parametrize("name", ["opt-125m", "mixtral-8x7b-v0.1", "deepseek-v2-lite", "jamba-v0.1", "gemma-2-9b"])
+@pytest.mark.parametrize("phase", ["prefill", "decode"])
+def test_what_is_alive_at_once_is_the_same_in_letters_and_in_numbers(phase: str, name: str, techniques: str) -> None:
+    made = step(name, phase, batch=3, seq_len=50)
+    try:
+        made = made.apply(*chain([techniques])) if techniques else made
+    except symroof.SymroofError:
+        return
+    for batch, length in ((1, 1), (3, 50), (700, 9), (2, 9000)):
+        values = {**made.values, symbols.b: Integer(batch), symbols.s if phase == "prefill" else symbols.t: Integer(length)}
+        graph = made.symbolic.bind(values)
+        known = {**graph.definitions, **values}
+        assert made.symbolic.activation_memory().xreplace(known).xreplace(known) == graph.activation_memory(), (batch, length)
