@@ -402,3 +402,16 @@ def test_pairs_and_passes_of_a_window(queries: int, block: int, window: int) -> 
     assert banded.sizes["z"] == symbols.t_w
     one = Space({"s": Integer(1), "t": t}, causal=True).windowed(symbols.t_w)
     assert (one.points(("s", "t")), attention.cache_passes(one)) == (symbols.t_w, 1)
+
+
+@pytest.mark.parametrize("mla", ["absorbed", "decompressed"])
+def test_fused_latent_attention_reads_the_cache_of_a_decode_step_once(mla: str) -> None:
+    from symroof.architectures.model import load_model
+
+    steps, fused = (
+        load_model("deepseek-v2-lite").decode(symbolic=True, mla=mla, flash_attention=flash).symbolic.byte_count(Storage.KV_CACHE)
+        for flash in (False, True)
+    )
+    shared = b * c * symbols.r_kv * t / 8 * symbols.L if mla == "absorbed" else 0  # one tensor is keys and values
+    layers = {symbol: symbols.L / 2 for symbol in steps.free_symbols if symbol.name in ("L_dense", "L_moe")}
+    assert simplify((steps - fused).xreplace(layers) - shared) == 0

@@ -223,3 +223,10 @@ def test_counterexamples_of_counts_are_whole() -> None:
 
 def test_one_variable_may_be_named_without_a_list() -> None:
     assert symroof.prove(decode(), "memory-bound", "up_proj", for_all="batch", hardware="a100-sxm-80gb").verdict == "refuted"
+
+
+def test_the_search_goes_through_corners_near_and_far() -> None:
+    slack = (b - 10) * (b - 100) + d + t  # below zero for some b between, and no corner of powers far out
+    verdict, _, _, point = by_search("compute", slack, {b: Integer(0), d: Integer(1), t: Integer(1)})
+    assert verdict == "refuted"
+    assert slack.subs(point) < 0

@@ -7,10 +7,12 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
-from sympy import Add, Expr, Integer, Rational, ceiling, floor, oo, simplify
+from sympy import Add, Expr, Integer, Min, Rational, ceiling, floor, oo, simplify
 
 import symroof
+from symroof import symbols
 from symroof.algebra.piecewise import piecewise
+from symroof.algebra.saturation import branches
 from symroof.architectures.config import catalogue
 from symroof.architectures.step import Step
 from symroof.hardware.device import Device
@@ -473,3 +475,10 @@ def test_every_model_crosses_where_its_roofline_does(name: str, phase: str) -> N
     for batch in sorted({1, 10**7, *(point for first in sorted(firsts)[:2] for point in (first - 1, first) if point > 0)}):
         analysis = at(free, "batch", batch)
         assert {placed.name: placed.bound for placed in analysis} == {name: answer.bound_at(batch) for name, answer in answers.items()}
+
+
+def test_branches_that_the_numbers_leave_no_room_for_are_left_out() -> None:
+    minima = {symbols.t_w: Min(t, W), X: Min(E, K * t), symbols.B_t: Min(t, n)}
+    known = {W: Integer(10), E: Integer(8), K: Integer(2), n: Integer(7)}
+    assert len(branches(minima, [t], known)) == 4, "edges at 4, 7 and 10"
+    assert len(branches(minima, [t])) > 4

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from sympy import Add, Expr, Mul, Rational, ceiling, log, sqrt
+from sympy import Add, Expr, Mul, Rational, ceiling, log, oo, sqrt
 
 from symroof.algebra.polynomial import open_factors, polynomial, ratio
 from symroof.errors import InputError
@@ -76,3 +76,9 @@ def test_irrational_numbers_and_counted_blocks_are_letters_of_their_own() -> Non
         polynomial(2**b - b, b)
     with pytest.raises(InputError, match="not a polynomial in b"):
         polynomial(sqrt(b) - 1, b)
+
+
+@pytest.mark.parametrize(("expression", "expected"), [(3 - b, -1), (b**2 - 5 * b, 1), (7 - b**3 + 9 * b**2, -1), (5 * b - 3, 1)])
+def test_the_sign_of_all_large_values(expression: Expr, expected: int) -> None:
+    found = polynomial(expression, b)
+    assert found.sign(oo) == expected == found.sign(10**6)

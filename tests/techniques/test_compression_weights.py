@@ -511,3 +511,9 @@ def test_letters_stay_free() -> None:
     assert UP.apply(Sparsify(index=q_i)).graph.byte_count().free_symbols >= {sigma, q_i, b}
     twice = UP.apply(PruneChannels(share=Fraction(1, 2)), PruneChannels(share=Fraction(1, 4), of="heads"))
     assert twice["q_proj"].flop_count == UP["q_proj"].flop_count / 4
+
+
+def test_a_difference_of_higher_degree_has_no_one_break_even() -> None:
+    prompt = symroof.load_model("llama-2-7b").prefill(symbolic=True)
+    with pytest.raises(InputError, match="of degree 2 in it, no one value breaks even"):
+        break_even(prompt, prompt.apply(PruneChannels(share=Rational(1, 2), of="both")), over="seq_len", part="total")

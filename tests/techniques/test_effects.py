@@ -12,7 +12,7 @@ import symroof
 from symroof.present.technique_figures import AFTER, BEFORE, TechniquePlate
 from symroof.present.techniques import effect_table, technique_report
 from symroof.questions.payoff import LOSES, PAYS, SAME
-from symroof.questions.technique_effect import effect_of, fixed
+from symroof.questions.technique_effect import _ratio, effect_of, fixed
 from symroof.techniques.registry import family_of, names, technique, technique_class
 
 ROOT = Path(__file__).parent.parent.parent
@@ -110,3 +110,8 @@ def test_techniques_compose() -> None:
     other = step.apply(technique("quantize:kv=8"), technique("quantize:weights=4,group=128"))
     times = [symroof.analyze(each, "h100-sxm").total.time_expr for each in (one, other)]
     assert times[0] == times[1] < symroof.analyze(step, "h100-sxm").total.time_expr
+
+
+def test_what_does_no_work_before_and_after_is_as_it_was() -> None:
+    assert _ratio(Integer(0), Integer(0)) == 1
+    assert _ratio(Integer(4), Integer(3)) == Rational(3, 4)
