@@ -230,3 +230,8 @@ def test_the_search_goes_through_corners_near_and_far() -> None:
     verdict, _, _, point = by_search("compute", slack, {b: Integer(0), d: Integer(1), t: Integer(1)})
     assert verdict == "refuted"
     assert slack.subs(point) < 0
+
+
+def test_a_counterexample_in_one_variable_is_near_where_the_claim_ends() -> None:
+    verdict, _, _, point = by_roots("compute", 5 - BW, {BW: Integer(1)})
+    assert (verdict, point) == ("refuted", {BW: 6}), "at 5 both sides are equal, which counts as compute-bound"
