@@ -7,7 +7,6 @@ not in sympy's assumptions: integer symbols make ``solve`` drop the roots betwee
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Self, cast
@@ -274,11 +273,7 @@ class Symbolic:
 
 @functools.cache
 def _parts(kind: type) -> tuple[str, ...]:
-    """The fields that may hold formulas: all but those declared as plain text, flags and counts."""
-    return tuple(one.name for one in fields(kind) if one.init and not {*re.findall(r"\w+", str(one.type))} <= _PLAIN)
-
-
-_PLAIN = {"str", "bool", "int", "None", "tuple", "frozenset"}
+    return tuple(one.name for one in fields(kind) if one.init)
 
 
 def _changed(part: Any, change: Callable[[Expr], Expr]) -> Any:
