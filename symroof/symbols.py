@@ -263,10 +263,7 @@ class Symbolic:
             elif isinstance(part, dict):
                 made[name] = {key: value if value.is_number else change(value) for key, value in part.items()}
             elif isinstance(part, tuple) and part and isinstance(part[0], Symbolic | Expr | tuple):
-                met = done.get
-                made[name] = tuple(
-                    met(id(one)) or one.rewritten(change, done) if isinstance(one, Symbolic) else _changed(one, change) for one in part
-                )
+                made[name] = tuple(one.rewritten(change, done) if isinstance(one, Symbolic) else _changed(one, change) for one in part)
         done[id(self)] = new = replace(cast(Any, self), **made)
         return new
 

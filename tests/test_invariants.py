@@ -175,3 +175,16 @@ def test_crossovers_are_where_the_analysis_changes_its_bound(run, over: str) -> 
                 parts = answers[one["name"]]["intervals"]
                 within = [part["bound"] for part in parts if part["low"] <= size <= (part["high"] or size)]
                 assert one["bound"] in within, (one["name"], size)
+
+
+@pytest.mark.parametrize(("technique", "several"), [("quantize:weights=4", False), ("tensor-parallel:degree=2", True)])
+def test_a_comparison_says_whose_figures_it_tells(run, technique: str, several: bool) -> None:
+    said = run("compare", "opt-125m", "--hardware", "a100-sxm-80gb", "--phase", "decode", "--seq-len", 64, "--with", technique).out
+    assert ("FLOPs, traffic and memory are those of one device" in said) is several
+
+
+def test_a_generation_says_of_which_phase_a_convention_is() -> None:
+    told = symroof.generation(symroof.load_model("opt-125m"), prompt=8, tokens=4, hardware="t4", batch=1).statements
+    assert "decode: one token per sequence; the context length includes it" in told, "the phase's own has no second name before it"
+    assert any(line.startswith("prefill: ") for line in told)
+    assert not any(line.startswith(("decode: decode", "prefill: prefill", "prefill: decode")) for line in told)
