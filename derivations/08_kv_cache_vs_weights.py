@@ -96,7 +96,7 @@ for name in MODELS:
     for device in map(symroof.load_hardware, ("a100-sxm-80gb", "h100-sxm", "h200-sxm")):
         fits = hyperbola(step, hardware=device)
         weight_bytes = step.graph.weight_memory()
-        assert (fits > passes) == (device.capacity.magnitude > 2 * weight_bytes)
+        assert (fits > passes) == (device.usable.magnitude > 2 * weight_bytes)
         words = "the cache can pass the weights" if fits > passes else "memory is full before"
         room = f"{fits} = {float(fits):.0f} tokens fit beside the weights; {words}"
         print(f"{name} on {device.name}: {room if fits > 0 else 'the weights alone do not fit'}")

@@ -35,7 +35,7 @@ print("weights:", weights, "\ncache:", cache, "\nactivations: the largest of", l
 
 # %%
 for device in DEVICES:
-    capacity = symroof.load_hardware(device).capacity.magnitude
+    capacity = symroof.load_hardware(device).usable.magnitude
     pairs = hyperbola(model.decode(**SIXTEEN), hardware=device)
     print(f"{device}: batch x context < {pairs} = {float(pairs)}; with activations, by context:", end=" ")
     for context in (256, 4096):
@@ -130,7 +130,7 @@ for name, device in (("llama-2-7b", DEVICES[0]), ("llama-3.1-8b", DEVICES[0]), (
         low, high = (middle, high) if inside else (low, middle)
     borders[name, device] = low
     print(f"{name} on {device}: the roofline limits up to context {low}, memory from {high} on")
-assert list(borders.values()) == [2034, 6799, 3372]
+assert list(borders.values()) == [2507, 8190, 4013]
 
 # %%
 figure = Figure(figsize=(6, 3.6), layout="constrained")

@@ -61,6 +61,7 @@ PER_SECOND = ureg.Unit("1/second")
 INTENSITY = ureg.Unit("FLOP/byte")
 RATE = ureg.Unit("FLOP/second")
 BANDWIDTH = ureg.Unit("byte/second")
+HERTZ = ureg.Unit("hertz")
 WATT = ureg.Unit("watt")
 JOULE = ureg.Unit("joule")
 
@@ -94,6 +95,9 @@ Quantity.subs = _substituted
 _FIGURE = re.compile(r"\s*([0-9]{1,30}(?:\.[0-9]{1,30})?(?:[eE][+-]?[0-9]{1,2})?)\s*([A-Za-zµ]{1,12}(?:/[A-Za-z]{1,12})?)\s*")
 
 
+EXAMPLES = {RATE: "'312 TFLOP/s'", BYTE: "'80 GB'", BANDWIDTH: "'2039 GB/s'", WATT: "'400 W'", HERTZ: "'1410 MHz'"}
+
+
 def figure(text: object, unit: pint.Unit) -> Rational:
     """Read ``"3.35 TB/s"`` as an exact number of *unit*.
 
@@ -109,7 +113,7 @@ def figure(text: object, unit: pint.Unit) -> Rational:
     InputError
         The text is not a number and a unit, or the unit measures something else.
     """
-    example = {FLOP / SECOND: "'312 TFLOP/s'", BYTE: "'80 GB'", BANDWIDTH: "'2039 GB/s'", WATT: "'400 W'"}.get(unit, f"'1 {unit}'")
+    example = EXAMPLES.get(unit, f"'1 {unit}'")
     match = _FIGURE.fullmatch(text) if isinstance(text, str) else None
     if match is None:
         raise InputError(f"{quote(text)} is not a number and a unit such as {example}")

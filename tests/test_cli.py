@@ -82,7 +82,7 @@ def test_formulas_and_legend_in_the_terminal(run) -> None:
     out = run(*DECODE, "--formulas").out
     assert "2*b*d*e*h" in out
     assert "d: hidden size = 4096" in out
-    assert "fits the 80 GB of NVIDIA A100 SXM4 80 GB" in out
+    assert "fits the 85.9 GB that the driver reports of NVIDIA A100 SXM4 80 GB" in out
 
 
 def test_conventions_change_the_counts(run) -> None:

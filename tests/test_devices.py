@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 import symroof
-from symroof.hardware.device import Figure
+from symroof.hardware.device import Figure, Target
 from symroof.hardware.loader import catalogue, load_hardware
+from symroof.operators.facts import Resource
 from symroof.units import BANDWIDTH, BYTE, INTENSITY, RATE, WATT
 
 NAMES = tuple(catalogue())
@@ -136,6 +137,10 @@ def test_a_users_own_file(tmp_path: Path) -> None:
         _ = device.capacity
 
 
+PEAK = "[peak.fp16]\ndense = '1 TFLOP/s'\n"
+LINK = "[[link]]\nname = 'x'\nbandwidth = '1 GB/s'\ndirection = 'each'\n"
+CACHE_LEVEL = "[[on_chip]]\nname = 'L2'\ncapacity = '1 MB'\nrole = 'cache'\n"
+
 WRONG = {
     "[peak.fp17]\ndense = '1 TFLOP/s'": "peak.fp17: 'fp17' is not a data type known here; did you mean fp16",
     "[peak.fp16]\ndense = '1 TB/s'": "peak.fp16.dense: '1 TB/s' is not in flop / second; write it like '312 TFLOP/s'",
@@ -154,6 +159,24 @@ WRONG = {
     "[peak.int8]\ndense = '400 TOP/s'\nsparse = '200 TOP/s'": "sparse '200 TOP/s' is less than dense '400 TOP/s'; are they swapped?",
     "[[on_chip]]\nname = 'x'\ncapacity = '1 MB'\nrole = 'bufer'\n[peak.fp16]\ndense = '1 TFLOP/s'": "on_chip.role is 'bufer'",
     "[peak.fp16": "is not TOML",
+    PEAK
+    + "[[link]]\nname = 'x'\nbandwidth = '1 GB/s'\ndirection = 'each'\nto = 'hosts'": "link.to is 'hosts'; known: host, device, network",
+    PEAK + LINK + "peers = 0": "link.peers is 0; expected a whole number from 1",
+    PEAK
+    + "[[link]]\nname = 'x'\nbandwidth = '1 GB/s'\ndirection = 'each'\nper_peer = '2 GB/s'": "per_peer '2 GB/s' is more than the whole",
+    PEAK + "[processors]\nname = 'SM'": "processors.count is None; expected a whole number from 1",
+    PEAK + "[processors]\ncount = 2\nclock = '1410 W'": "processors.clock: '1410 W' is not in hertz; write it like '1410 MHz'",
+    PEAK + "[exponential]\nper_clock = 16": "exponential.per_clock is per processor: processors.count and processors.clock are needed",
+    PEAK + "[exponential]\nper_clock = 16\nrate = '1 TOP/s'": "exponential: expected one of rate and per_clock",
+    PEAK + "[exponential]\nnote = 'x'": "exponential: expected one of rate and per_clock",
+    PEAK + "[vector]\ntype = 'fp32'": "vector states no peak, and there is no [peak.fp32] to take it from",
+    PEAK + "[vector]\ntype = 'float'": "vector.type is 'float'; known: fp64, fp32",
+    PEAK + CACHE_LEVEL + "per_clock = '64 B'": "on_chip.per_clock: processors.clock is needed",
+    PEAK + CACHE_LEVEL + "per_clock = '64 B'\nbandwidth = '1 TB/s'": "on_chip.per_clock: bandwidth is stated too",
+    PEAK + CACHE_LEVEL + CACHE_LEVEL: "on_chip has the role 'cache' more than once; expected at most one",
+    PEAK + CACHE_LEVEL + "[cache]\nbandwidth = '1 TB/s'": "[cache] and the on_chip level 'L2' are both the cache",
+    PEAK + "half_accumulation = '0.5 TFLOP/s'": "half accumulation '0.5 TFLOP/s' is less than dense '1 TFLOP/s'; are they swapped?",
+    PEAK + "sparse = '2 TFLOP/s'\nsparse_source = 'x'": "peak.fp16.sparse_source is 'x'; no [source.x] says what that is",
     "x = 1": "top level has the unknown key 'x'",
 }
 
@@ -167,6 +190,115 @@ def test_a_bad_file_is_refused_in_one_line(tmp_path: Path, content: str) -> None
     assert WRONG[content] in str(error.value)
     assert "mine" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+FULL = """
+[source.paper]
+title = "t"
+publisher = "p"
+url = "https://example.org"
+date = "2025"
+[source.other]
+title = "o"
+publisher = "p"
+url = "https://example.org"
+date = "2026"
+[processors]
+count = 6
+name = "CU"
+clock = "2 GHz"
+source = "paper"
+[peak.fp32]
+dense = "3 TFLOP/s"
+source = "paper"
+[peak.fp16]
+dense = "10 TFLOP/s"
+sparse = "20 TFLOP/s"
+half_accumulation = "25 TFLOP/s"
+clock = "1 GHz"
+[vector]
+type = "fp32"
+[exponential]
+per_clock = 4
+[memory]
+capacity = "8 GB"
+reported = "8 GiB"
+reported_source = "other"
+reported_note = "by the driver"
+bandwidth = "1 TB/s"
+source = "paper"
+[[on_chip]]
+name = "L1"
+capacity = "64 KiB"
+instances = 6
+role = "buffer"
+[[on_chip]]
+name = "L3"
+capacity = "4 MiB"
+instances = 3
+role = "cache"
+per_clock = "100 B"
+[[link]]
+name = "PCIe, by its name alone no host"
+bandwidth = "10 GB/s"
+direction = "each"
+to = "network"
+[[link]]
+name = "fabric"
+bandwidth = "700 GB/s"
+direction = "total"
+to = "device"
+peers = 7
+per_peer = "100 GB/s"
+[[link]]
+name = "bus"
+bandwidth = "64 GB/s"
+direction = "total"
+to = "host"
+"""
+
+
+def test_what_a_device_states_is_what_its_machine_has(tmp_path: Path) -> None:
+    path = tmp_path / "full.toml"
+    path.write_text(FULL)
+    device = load_hardware(path)
+    assert (device.processors, device.clock.value, device.peaks["fp16"].clock.value) == (6, 2 * 10**9, 10**9)
+    assert device.machine.rates == {
+        Resource.MEMORY: 10**12,
+        Resource.VECTOR: 3 * 10**12,
+        Resource.EXPONENTIAL: 4 * 6 * 2 * 10**9,
+        Resource.CACHE: 100 * 2 * 10**9 * 3,
+        Resource.HOST: 32 * 10**9,
+        Resource.LINK: 350 * 10**9,
+    }
+    assert device.cache_capacity == 4 * 2**20
+    assert (device.capacity.magnitude, device.usable.magnitude) == (8 * 10**9, 8 * 2**30)
+    assert (device.usable_figure.source.title, device.usable_figure.note, device.capacity_figure.source.title) == (
+        "o",
+        "by the driver",
+        "t",
+    )
+    fabric = device.link(Target.DEVICE)
+    assert (fabric.one_way, fabric.one_way_per_peer, fabric.peers) == (350 * 10**9, 50 * 10**9, 7)
+    half = device.accumulating("fp16")
+    assert device.accumulating("fp32") is device
+    assert {name: peak.dense.value / 10**12 for name, peak in half.peaks.items()} == {"fp32": 3, "fp16": 25}
+    assert half.machine.fastest(("fp16",))[1] == 25 * 10**12
+    with pytest.raises(symroof.SymroofError, match="accumulate 'fp8'"):
+        device.accumulating("fp8")
+
+
+def test_devices_without_a_link_of_their_own_reach_each_other_by_way_of_the_host(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(f"{OWN}[[link]]\nname = 'x'\nbandwidth = '20 GB/s'\ndirection = 'total'\nto = 'host'\n")
+    assert {load_hardware(path).machine.rates[resource] for resource in (Resource.LINK, Resource.HOST)} == {10**10}
+    path.write_text(f"{OWN}[[link]]\nname = 'PCIe 4.0'\nbandwidth = '20 GB/s'\ndirection = 'each'\n")
+    machine = load_hardware(path).machine
+    assert machine.rate(Resource.LINK) == 2 * 10**10, "a file that does not say where its link leads"
+    with pytest.raises(symroof.SymroofError, match="states no link to the host; give its bandwidth"):
+        machine.rate(Resource.HOST)
+    path.write_text(OWN)
+    assert not {Resource.LINK, Resource.HOST} & load_hardware(path).machine.rates.keys()
 
 
 def test_memory_is_needed(tmp_path: Path) -> None:

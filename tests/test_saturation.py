@@ -272,7 +272,7 @@ def test_a_zero_where_two_branches_meet_is_compute_bound() -> None:
 )
 def test_the_largest_fits_and_one_more_does_not(name: str, over: str, inputs: dict[str, object]) -> None:
     most = symroof.largest(step(name, **inputs), over=over, hardware=A100).integer
-    room = A100.capacity_figure.value
+    room = A100.usable_figure.value
     assert most > 1
     assert memory_of(step(name, **(inputs | {over: int(most)}))) <= room < memory_of(step(name, **(inputs | {over: int(most) + 1})))
 

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import StrEnum
 
 from sympy import Expr, Rational
 
-from symroof.errors import DeviceError, quote
+from symroof.errors import DeviceError, member
 from symroof.hardware.machine import Calibration, Machine
 from symroof.operators.facts import Resource
 from symroof.units import BANDWIDTH, BYTE, INTENSITY, RATE, WATT, in_unit, quantity
 
-HOST_LINKS = ("pcie", "nvlink-c2c")
-"""How the names of links to the host begin."""
+
+class Target(StrEnum):
+    """What a link leads to."""
+
+    HOST = "host"
+    DEVICE = "device"
+    NETWORK = "network"
+
+
+BUFFER, CACHE = "buffer", "cache"
+"""Roles of on-chip memory: holds a kernel's tiles; is the last cache before memory."""
 
 
 @dataclass(frozen=True)
@@ -39,29 +49,69 @@ class Figure:
 
 @dataclass(frozen=True)
 class Peak:
-    """Peak performance in one data type: the dense figure, and the structured-sparse one apart."""
+    """Peak performance in one data type: the dense figure, and the structured-sparse one apart.
+
+    Attributes
+    ----------
+    dense, sparse : products of 16 and 8 bits summed in FP32, or in INT32.
+    half_accumulation, half_accumulation_sparse : summed in FP16, where that is another rate.
+    clock : behind these figures, where it is not the device's.
+    """
 
     dense: Figure
     sparse: Figure | None = None
+    half_accumulation: Figure | None = None
+    half_accumulation_sparse: Figure | None = None
+    clock: Figure | None = None
 
 
 @dataclass(frozen=True)
 class OnChip:
-    """On-chip memory: the capacity of one instance, and how many the chip has."""
+    """On-chip memory: capacity and bandwidth of one instance, and how many the chip has.
+
+    As many instances as processors are private to one each; a single one is shared by all.
+    """
 
     name: str
     capacity: Figure
     instances: int = 1
     role: str = ""
+    bandwidth: Figure | None = None
 
 
 @dataclass(frozen=True)
 class Link:
-    """A link to other devices; the direction says whether both ways are counted together ("total")."""
+    """A link to the host, other devices or the network.
+
+    Attributes
+    ----------
+    bandwidth : to all peers together.
+    direction : "each" way, or both ways together ("total"); for per_peer too.
+    to : what it leads to.
+    peers : how many devices it reaches.
+    per_peer : bandwidth to one of them, where that is not the whole.
+    """
 
     name: str
     bandwidth: Figure
     direction: str
+    to: Target = Target.DEVICE
+    peers: int | None = None
+    per_peer: Figure | None = None
+
+    @property
+    def one_way(self) -> Expr:
+        """Bandwidth one way to all peers together, in byte/s, bare."""
+        return self.bandwidth.value / self._ways
+
+    @property
+    def one_way_per_peer(self) -> Expr:
+        """Bandwidth one way to one peer, in byte/s, bare."""
+        return (self.per_peer or self.bandwidth).value / self._ways
+
+    @property
+    def _ways(self) -> int:
+        return 2 if self.direction == "total" else 1
 
 
 @dataclass(frozen=True)
@@ -73,8 +123,11 @@ class Device:
     name : as in `load_hardware`.
     title : the vendor's name.
     peaks : per data type, FLOP/s; integer operations count as FLOP.
-    bandwidth_figure, capacity_figure : of the main memory.
-    on_chip : innermost level first; the one whose role is "buffer" holds a kernel's tiles.
+    bandwidth_figure, capacity_figure : of the main memory; the capacity as the vendor prints it.
+    reported_figure : the capacity as the driver reports it.
+    on_chip : innermost level first; the one whose role is "buffer" holds a kernel's tiles, "cache" is the last before memory.
+    processors_figure : number of multiprocessors, compute units or cores, and what they are called.
+    clock : behind the peaks and all rates per clock, in Hz.
     vector : FLOP/s of the vector units, on which all runs that is no contraction; on the matrix units where none is stated.
     exponential : exponentials per second.
     cache : byte/s of the last-level cache.
@@ -102,12 +155,20 @@ class Device:
     exponential: Figure | None = None
     cache: Figure | None = None
     calibration: Calibration | None = None
+    reported_figure: Figure | None = None
+    processors_figure: Figure | None = None
+    clock: Figure | None = None
 
     bandwidth = in_unit(lambda device: device.memory_bandwidth, BANDWIDTH, "Memory bandwidth, as a Quantity in byte/s.")
 
     @property
+    def usable_figure(self) -> Figure | None:
+        """The capacity that a step has to fit: as the driver reports it, or as the vendor prints it where that is not known."""
+        return self.reported_figure or self.capacity_figure
+
+    @property
     def capacity(self):
-        """Memory capacity, as a Quantity in bytes.
+        """Memory capacity as the vendor prints it, as a Quantity in bytes.
 
         Raises
         ------
@@ -119,6 +180,24 @@ class Device:
         return quantity(self.capacity_figure.value, BYTE)
 
     @property
+    def usable(self):
+        """Memory capacity that a step has to fit, as a Quantity in bytes.
+
+        Raises
+        ------
+        DeviceError
+            The device's file states none.
+        """
+        if self.usable_figure is None:
+            raise DeviceError(f"{self.name}: no memory capacity is stated")
+        return quantity(self.usable_figure.value, BYTE)
+
+    @property
+    def processors(self) -> int | None:
+        """Number of multiprocessors, compute units or cores, if the file states it."""
+        return int(self.processors_figure.value) if self.processors_figure else None
+
+    @property
     def power(self):
         """Thermal design power, as a Quantity in watts."""
         if self.tdp is None:
@@ -128,7 +207,15 @@ class Device:
     @property
     def buffer(self) -> Expr | None:
         """Bytes of on-chip memory that hold one kernel's tiles, if the file states them."""
-        return next((level.capacity.value for level in self.on_chip if level.role == "buffer"), None)
+        return self._capacity_of(BUFFER)
+
+    @property
+    def cache_capacity(self) -> Expr | None:
+        """Bytes of the last-level cache, of one instance where it is split: what all read is kept in each."""
+        return self._capacity_of(CACHE)
+
+    def _capacity_of(self, role: str) -> Expr | None:
+        return next((level.capacity.value for level in self.on_chip if level.role == role), None)
 
     def peak(self, data_type: str):
         """Dense peak performance in one data type, as a Quantity in FLOP/s.
@@ -150,11 +237,9 @@ class Device:
         """Every rate that is stated, for rooflines."""
         stated = {Resource.VECTOR: self.vector, Resource.EXPONENTIAL: self.exponential, Resource.CACHE: self.cache}
         rates = {Resource.MEMORY: self.memory_bandwidth} | {resource: figure.value for resource, figure in stated.items() if figure}
-        if any(link.name.lower().startswith(HOST_LINKS) for link in self.links):
-            rates[Resource.HOST] = self.link_bandwidth(*HOST_LINKS)
-        if self.links:
-            names = (link.name.lower() for link in self.links)
-            rates[Resource.LINK] = self.link_bandwidth(*(name for name in names if not name.startswith(HOST_LINKS)))
+        for resource, to in ((Resource.HOST, Target.HOST), (Resource.LINK, Target.DEVICE)):
+            if link := self.link(to):
+                rates[resource] = link.one_way
         return Machine(
             self.title,
             {name: peak.dense.value for name, peak in self.peaks.items()},
@@ -164,19 +249,34 @@ class Device:
             self.calibration,
         )
 
-    def link_bandwidth(self, *names: str) -> Expr:
-        """Bandwidth one way in byte/s, bare, of the first link whose name begins with one of these; of any if none is given.
+    def link(self, to: Target) -> Link | None:
+        """The first link that leads there; devices without one of their own reach each other by way of the host."""
+        by_way = (to, Target.HOST) if to is Target.DEVICE else (to,)
+        return next((link for target in by_way for link in self.links if link.to is target), None)
+
+    def accumulating(self, data_type: str) -> Device:
+        """The same device with its peaks for products summed in "fp32", as they are stated, or in "fp16".
+
+        Only where half the width is another rate (GeForce) does that change a figure. Frameworks sum in FP32.
 
         Raises
         ------
-        DeviceError
-            The file states no such link.
+        InputError
+            There is no such choice.
+
+        >>> from symroof.hardware.loader import load_hardware
+        >>> device = load_hardware("rtx-3090")
+        >>> [round(float(one.peak("fp16").to("TFLOP/s").magnitude)) for one in (device, device.accumulating("fp16"))]
+        [71, 142]
         """
-        wanted = [link for link in self.links if not names or link.name.lower().startswith(names)]
-        if not wanted:
-            what = " or ".join(names) or "other devices"
-            raise DeviceError(f"device {quote(self.name)} states no link to {what}; give its bandwidth")
-        return wanted[0].bandwidth.value / (2 if wanted[0].direction == "total" else 1)
+        member("accumulate", data_type, ("fp32", "fp16"))
+        if data_type == "fp32" or not any(peak.half_accumulation for peak in self.peaks.values()):
+            return self
+        half = {
+            name: replace(peak, dense=peak.half_accumulation or peak.dense, sparse=peak.half_accumulation_sparse or peak.sparse)
+            for name, peak in self.peaks.items()
+        }
+        return replace(self, peaks=half)
 
     def fastest(self, data_types: Iterable[str], *, sparse: bool = False) -> tuple[str, Expr]:
         """The fastest of these data types that the device has (of equals the first), and its dense peak, or the sparse one.

@@ -5,32 +5,49 @@ from __future__ import annotations
 import functools
 import tomllib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from sympy import Integer
+
 from symroof.errors import Checker, DeviceError, InputError, nearest, quote
 from symroof.files import is_readable, read_text
-from symroof.hardware.device import Device, Figure, Link, OnChip, Peak, Source
+from symroof.hardware.device import BUFFER, CACHE, Device, Figure, Link, OnChip, Peak, Source, Target
 from symroof.operators.facts import BITS
-from symroof.units import BANDWIDTH, BYTE, RATE, WATT, figure
+from symroof.units import BANDWIDTH, BYTE, HERTZ, RATE, WATT, figure
 
 KINDS = ("gpu", "cpu", "tpu", "accelerator", "soc", "pim")
-BUFFER = "buffer"
 LONGEST = 600
 FOLDER = Path(__file__).parent / "data"
 
-RATES = {"vector": ("peak", RATE), "exponential": ("rate", RATE), "cache": ("bandwidth", BANDWIDTH)}
-"""Tables of one figure each that few devices state: its key and its unit."""
+FIGURES = {
+    "peak": {"dense", "sparse", "half_accumulation", "half_accumulation_sparse", "clock"},
+    "memory": {"capacity", "reported", "bandwidth"},
+    "processors": {"count", "clock"},
+    "vector": {"peak"},
+    "exponential": {"rate", "per_clock"},
+    "cache": {"bandwidth"},
+    "on_chip": {"capacity", "bandwidth", "per_clock"},
+    "link": {"bandwidth", "per_peer"},
+    "power": {"tdp"},
+}
+"""Keys of the figures in every table; each may name its own source and note, as `capacity_source`."""
+
+FACTS = {
+    "memory": {"kind"},
+    "processors": {"name"},
+    "vector": {"type"},
+    "on_chip": {"name", "instances", "role"},
+    "link": {"name", "direction", "to", "peers"},
+}
+"""Keys of what is no figure."""
 
 KEYS = {
-    "source": {"title", "publisher", "url", "date"},
-    "peak": {"dense", "sparse", "source", "note"},
-    "memory": {"kind", "capacity", "bandwidth", "source", "note"},
-    "on_chip": {"name", "capacity", "instances", "role", "source", "note"},
-    "link": {"name", "bandwidth", "direction", "source", "note"},
-    "power": {"tdp", "source", "note"},
-    **{table: {key, "source", "note"} for table, (key, _) in RATES.items()},
+    table: {*keys, *(f"{key}_{what}" for key in keys for what in ("source", "note")), *FACTS.get(table, ()), "source", "note"}
+    for table, keys in FIGURES.items()
 }
+KEYS["source"] = {"title", "publisher", "url", "date"}
 KEYS[""] = {*KEYS, "name", "vendor", "kind", "aliases", "note", "sparse_is_twice_dense"}
 
 TABLES_OF_TABLES = ("source", "peak")
@@ -152,10 +169,30 @@ class _Reader(Checker):
         except InputError as error:
             raise self.error(f"{where}.{key}: {error}") from None
         self.require(value > 0, f"{where}.{key}", printed, "more than 0")
-        source = table.get("source")
+        return self.cited(where, table, key, value, printed)
+
+    def optional(self, where: str, table: Mapping[str, Any], key: str, unit: Any) -> Figure | None:
+        """The figure, if the table states it."""
+        return self.figure(where, table, key, unit) if key in table else None
+
+    def cited(self, where: str, table: Mapping[str, Any], key: str, value: Any, printed: str) -> Figure:
+        """The figure with its source and note: its own, or those of the table."""
+        named, noted = (f"{key}_{what}" if f"{key}_{what}" in table else what for what in ("source", "note"))
+        source = table.get(named)
         if source is not None and source not in self.sources:
-            raise self.error(f"{where}.source is {quote(source)}; no [source.{source}] says what that is")
-        return Figure(value, printed, self.sources[source] if source else None, self.text(where, table, "note", ""))
+            raise self.error(f"{where}.{named} is {quote(source)}; no [source.{source}] says what that is")
+        return Figure(value, printed, self.sources[source] if source else None, self.text(where, table, noted, ""))
+
+    def count(self, where: str, table: Mapping[str, Any], key: str, default: int | None = None) -> int:
+        value = table.get(key, default)
+        self.require(type(value) is int and value >= 1, f"{where}.{key}", value, "a whole number from 1")
+        return value
+
+    def one_of(self, where: str, table: Mapping[str, Any], key: str, known: tuple[str, ...], default: str | None = None) -> str:
+        value = self.text(where, table, key, default)
+        if value not in known:
+            raise self.error(f"{where}.{key} is {quote(value)}; known: {', '.join(known)}")
+        return value
 
 
 def _device(name: str, content: Mapping[str, Any]) -> Device:
@@ -167,25 +204,32 @@ def _device(name: str, content: Mapping[str, Any]) -> Device:
         raise read.error(f"kind is {quote(kind)}; {nearest(kind, KINDS)}")
     named = isinstance(aliases, list) and all(isinstance(alias, str) for alias in aliases)
     read.require(named, "aliases", aliases, "a list of names")
-    levels = tuple(_on_chip(read, table) for table in read.tables("on_chip", content))
-    if sum(level.role == BUFFER for level in levels) > 1:
-        raise read.error(f"on_chip has the role {BUFFER!r} more than once; expected at most one")
-    stated = {table: read.table(table, content) for table in RATES if table in content}
-    rates: dict[str, Any] = {table: read.figure(table, figures, *RATES[table]) for table, figures in stated.items()}
+    peaks, processors = _peaks(read, read.table("peak", content)), read.table("processors", content, {})
+    count = _processors(read, processors) if processors else None
+    clock = read.optional("processors", processors, "clock", HERTZ)
+    levels = tuple(_on_chip(read, table, clock) for table in read.tables("on_chip", content))
+    for role in (BUFFER, CACHE):
+        if sum(level.role == role for level in levels) > 1:
+            raise read.error(f"on_chip has the role {role!r} more than once; expected at most one")
     return Device(
         name=name,
-        title=read.text("top level", content, "name", name) or name,
+        title=read.text("top level", content, "name", name),
         vendor=read.text("top level", content, "vendor", ""),
         kind=kind,
-        peaks=_peaks(read, read.table("peak", content)),
+        peaks=peaks,
         bandwidth_figure=read.figure("memory", memory, "bandwidth", BANDWIDTH),
-        capacity_figure=read.figure("memory", memory, "capacity", BYTE) if "capacity" in memory else None,
+        capacity_figure=read.optional("memory", memory, "capacity", BYTE),
+        reported_figure=read.optional("memory", memory, "reported", BYTE),
         on_chip=levels,
         links=tuple(_link(read, table) for table in read.tables("link", content)),
         tdp=read.figure("power", power, "tdp", WATT) if power else None,
         note=read.text("top level", content, "note", ""),
         sparse_is_twice_dense=content.get("sparse_is_twice_dense") is True,
-        **rates,
+        processors_figure=count,
+        clock=clock,
+        vector=_vector(read, read.table("vector", content), peaks) if "vector" in content else None,
+        exponential=_exponential(read, read.table("exponential", content), count, clock) if "exponential" in content else None,
+        cache=_cache(read, content, levels),
     )
 
 
@@ -197,28 +241,75 @@ def _peaks(read: _Reader, tables: Mapping[str, Any]) -> dict[str, Peak]:
         where = f"peak.{data_type}"
         read.require(isinstance(table, dict), where, table, "a table with 'dense'")
         read.known("peak", table, where)
-        sparse = read.figure(where, table, "sparse", RATE) if "sparse" in table else None
         dense = read.figure(where, table, "dense", RATE)
-        if sparse and sparse.value < dense.value:
-            raise read.error(f"{where}: sparse {quote(sparse.printed)} is less than dense {quote(dense.printed)}; are they swapped?")
-        peaks[data_type] = Peak(dense, sparse)
+        more = {key: read.optional(where, table, key, RATE) for key in ("sparse", "half_accumulation", "half_accumulation_sparse")}
+        for key, other in more.items():
+            if other and other.value < dense.value:
+                label = key.replace("_", " ")
+                raise read.error(f"{where}: {label} {quote(other.printed)} is less than dense {quote(dense.printed)}; are they swapped?")
+        peaks[data_type] = Peak(dense, **more, clock=read.optional(where, table, "clock", HERTZ))
     if not peaks:
         raise read.error("table [peak] is empty; state at least one data type")
     return peaks
 
 
-def _on_chip(read: _Reader, table: Mapping[str, Any]) -> OnChip:
-    instances = table.get("instances", 1)
-    read.require(type(instances) is int and instances >= 1, "on_chip.instances", instances, "a whole number from 1")
-    role = read.text("on_chip", table, "role", "")
-    if role not in ("", BUFFER):
-        raise read.error(f"on_chip.role is {quote(role)}; the one role known is {BUFFER!r}, and it may be left out")
-    capacity = read.figure("on_chip", table, "capacity", BYTE)
-    return OnChip(read.text("on_chip", table, "name"), capacity, instances, role)
+def _processors(read: _Reader, table: Mapping[str, Any]) -> Figure:
+    count = read.count("processors", table, "count")
+    name = read.text("processors", table, "name", "processor")
+    return read.cited("processors", table, "count", Integer(count), f"{count} {name}{'s' if count > 1 else ''}")
+
+
+def _vector(read: _Reader, table: Mapping[str, Any], peaks: Mapping[str, Peak]) -> Figure:
+    """The peak of the vector units: its own figure, or the dense peak of the data type that runs on them."""
+    data_type = read.one_of("vector", table, "type", tuple(BITS), "fp32")
+    if "peak" in table:
+        return read.figure("vector", table, "peak", RATE)
+    if data_type not in peaks:
+        raise read.error(f"vector states no peak, and there is no [peak.{data_type}] to take it from")
+    dense = peaks[data_type].dense
+    return replace(dense, note=read.text("vector", table, "note", dense.note))
+
+
+def _exponential(read: _Reader, table: Mapping[str, Any], count: Figure | None, clock: Figure | None) -> Figure:
+    if ("rate" in table) == ("per_clock" in table):
+        raise read.error("exponential: expected one of rate and per_clock (per processor)")
+    if "rate" in table:
+        return read.figure("exponential", table, "rate", RATE)
+    if count is None or clock is None:
+        raise read.error("exponential.per_clock is per processor: processors.count and processors.clock are needed")
+    each = read.count("exponential", table, "per_clock")
+    printed = f"{each} per clock x {count.printed} x {clock.printed}"
+    return read.cited("exponential", table, "per_clock", each * count.value * clock.value, printed)
+
+
+def _on_chip(read: _Reader, table: Mapping[str, Any], clock: Figure | None) -> OnChip:
+    capacity, bandwidth = read.figure("on_chip", table, "capacity", BYTE), read.optional("on_chip", table, "bandwidth", BANDWIDTH)
+    if each := read.optional("on_chip", table, "per_clock", BYTE):
+        if bandwidth or clock is None:
+            raise read.error(f"on_chip.per_clock: {'bandwidth is stated too' if bandwidth else 'processors.clock is needed'}")
+        bandwidth = replace(each, value=each.value * clock.value, printed=f"{each.printed} per clock x {clock.printed}")
+    role = read.one_of("on_chip", table, "role", (BUFFER, CACHE, ""), "")
+    return OnChip(read.text("on_chip", table, "name"), capacity, read.count("on_chip", table, "instances", 1), role, bandwidth)
+
+
+def _cache(read: _Reader, content: Mapping[str, Any], levels: tuple[OnChip, ...]) -> Figure | None:
+    """The bandwidth of the last-level cache, all instances together; of [cache] where no level has that role."""
+    level = next((level for level in levels if level.role == CACHE), None)
+    if "cache" in content:
+        if level:
+            raise read.error(f"[cache] and the on_chip level {quote(level.name)} are both the cache; state its bandwidth in the level")
+        return read.figure("cache", read.table("cache", content), "bandwidth", BANDWIDTH)
+    if level is None or level.bandwidth is None:
+        return None
+    times = f" x {level.instances}" if level.instances > 1 else ""
+    return replace(level.bandwidth, value=level.bandwidth.value * level.instances, printed=f"{level.bandwidth.printed}{times}")
 
 
 def _link(read: _Reader, table: Mapping[str, Any]) -> Link:
-    direction = read.text("link", table, "direction")
-    if direction not in ("each", "total"):
-        raise read.error(f"link.direction is {quote(direction)}; known: each, total")
-    return Link(read.text("link", table, "name"), read.figure("link", table, "bandwidth", BANDWIDTH), direction)
+    bandwidth, per_peer = read.figure("link", table, "bandwidth", BANDWIDTH), read.optional("link", table, "per_peer", BANDWIDTH)
+    if per_peer and per_peer.value > bandwidth.value:
+        raise read.error(f"link: per_peer {quote(per_peer.printed)} is more than the whole, {quote(bandwidth.printed)}")
+    direction = read.one_of("link", table, "direction", ("each", "total"))
+    to = Target(read.one_of("link", table, "to", tuple(Target), Target.DEVICE))
+    peers = read.count("link", table, "peers") if "peers" in table else None
+    return Link(read.text("link", table, "name"), bandwidth, direction, to, peers, per_peer)

@@ -173,7 +173,7 @@ class Machine(Symbolic):
 
 
 MISSING = {
-    Resource.HOST: "states no link to pcie or nvlink-c2c; give its bandwidth",
+    Resource.HOST: "states no link to the host; give its bandwidth",
     Resource.LINK: "states no link to other devices; give its bandwidth",
     Resource.CHIP: "states no bandwidth of its on-chip memory; give chip_bandwidth",
     Resource.MEMORY: "states no memory bandwidth",

@@ -179,7 +179,7 @@ def certificate_report(answer: Certificate) -> Report:
 
 def capacity_report(step: Step, needed: Expr, device: Device) -> Report:
     """The memory a step needs, and whether the device has it."""
-    capacity = device.capacity_figure
+    capacity = device.usable_figure
     record = {"model": step.model, "hardware": device.name, "for": "capacity", "relation": ">=", "value": number(needed), "unit": "byte"}
     record["fits"] = None if capacity is None else bool(needed <= capacity.value)
     lines = [f"capacity >= {si(needed)}B ({number(needed)} bytes)", *(f"· {line}" for line in step.statements)]

@@ -58,7 +58,7 @@ def analysis_record(analysis: Analysis) -> dict[str, Any]:
     """
     if left := (analysis.total.time_expr + analysis.memory_exprs["total"]).free_symbols:
         raise InputError(f"{needed(left)} in a data file")
-    options, capacity = analysis.step.options, analysis.device.capacity_figure if analysis.device else None
+    options, capacity = analysis.step.options, analysis.device.usable_figure if analysis.device else None
     return {
         "model": analysis.step.model,
         "hardware": analysis.device.name if analysis.device else None,

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import cast
 
 from sympy import Add, Expr, latex, nan, oo
 
 from symroof import symbols
 from symroof.architectures.step import Step
-from symroof.hardware.device import Device
+from symroof.hardware.device import Device, Figure
 from symroof.hardware.machine import LETTERS
 from symroof.operators import Level, Operator, Resource
-from symroof.present.tabular import Column, Formula, Table, compact
+from symroof.present.tabular import Column, Formula, Table, compact, si
 from symroof.roof.analysis import Analysis
 from symroof.roof.energy import StepEnergy, energy_balance
 from symroof.roof.roofline import RooflinePoint
@@ -165,11 +166,23 @@ def memory_table(analysis: Analysis) -> Table:
     """Weights, KV cache, activations, their sum, and whether that fits the device."""
     columns = (Column("memory"), Column("bytes", "byte", "size", numeric=True))
     rows = tuple((name.replace("_", " "), shown(value)) for name, value in analysis.memory_exprs.items())
-    capacity = analysis.device.capacity_figure if analysis.device else None
+    capacity = analysis.device.usable_figure if analysis.device else None
     if analysis.device is None or capacity is None or analysis.fits is None:
         return Table("memory", columns, rows, ("the device's capacity is not stated",) if analysis.device else ())
     verdict = "fits" if analysis.fits else "does not fit"
-    return Table("memory", columns, rows, (f"{verdict} the {capacity.printed} of {analysis.device.title}",))
+    return Table("memory", columns, rows, (f"{verdict} the {capacity_text(analysis.device)}",))
+
+
+def capacity_text(device: Device) -> str:
+    """The memory that a step has to fit, and whose figure that is.
+
+    >>> from symroof.hardware.loader import load_hardware
+    >>> print(capacity_text(load_hardware("h100-sxm")))
+    85.52 GB that the driver reports of NVIDIA H100 SXM5 80 GB
+    """
+    figure = cast(Figure, device.usable_figure)
+    told = "that the driver reports of" if device.reported_figure else "of"
+    return f"{si(figure.value)}B {told} {device.title}" if device.reported_figure else f"{figure.printed} {told} {device.title}"
 
 
 def energy_table(energy: StepEnergy) -> Table:

@@ -92,9 +92,9 @@ def _room(hardware: Device | str | Path | None, capacity: Any) -> Expr:
     device = device_of(hardware)
     if device is None:
         raise InputError("give a device or a capacity in bytes")
-    if device.capacity_figure is None:
+    if device.usable_figure is None:
         raise DeviceError(f"device {quote(device.name)} states no memory capacity")
-    return device.capacity_figure.value
+    return device.usable_figure.value
 
 
 def _spans(graph: Graph, expression: Expr, x: Symbol) -> tuple[Branch, ...]:
@@ -165,7 +165,7 @@ def hyperbola(step: Step, *, hardware: Device | str | Path | None = None, capaci
     >>> widths = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
     >>> step = symroof.load_model("llama-2-7b").decode(**widths)
     >>> round(float(hyperbola(step, hardware="a100-sxm-80gb")))
-    126883
+    138135
 
     Raises
     ------

@@ -108,7 +108,7 @@ class Analysis(Answer):
     @property
     def fits(self) -> bool | None:
         """Whether the memory fits the device; None where the capacity or the size is not known."""
-        capacity = self.device.capacity_figure if self.device else None
+        capacity = self.device.usable_figure if self.device else None
         needed = self.memory_exprs["total"]
         return bool(needed <= capacity.value) if capacity and needed.is_number else None
 

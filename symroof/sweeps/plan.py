@@ -87,7 +87,7 @@ class Plan:
         """Peak and bandwidth as far as they are given in the place of the device's."""
         if hardware is None and self.overridden != RATES:
             raise InputError("without hardware both peak and bandwidth must be given")
-        self.capacities = all(device is not None and device.capacity_figure is not None for device in self.devices)
+        self.capacities = all(device is not None and device.usable_figure is not None for device in self.devices)
         """Whether every device states its memory capacity."""
         self.steps: dict[tuple[str, str], StepFormulas] = {}
 
@@ -228,6 +228,6 @@ def _figure(device: Device | None, letter: str) -> float:
         if device.buffer is None:
             raise DeviceError(f"device {quote(device.name)} states no on-chip buffer; FlashAttention's block rows follow from it")
         return float(device.buffer)
-    if device is not None and device.capacity_figure is not None and letter == str(CAPACITY):
-        return float(device.capacity_figure.value)
+    if device is not None and device.usable_figure is not None and letter == str(CAPACITY):
+        return float(device.usable_figure.value)
     raise InputError(f"{symbols.lookup(letter).name} ({letter}) is still a symbol: give it a number, or sweep over it")

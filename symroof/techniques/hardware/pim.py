@@ -69,9 +69,9 @@ class Pim(Technique):
         resident = {**graph.resident(Storage.WEIGHT), **graph.resident(Storage.KV_CACHE)}
         needed = Add(*(count * tensor.byte_count for tensor, count in resident.items() if tensor in own))
         units = Integer(1) if self.units is None else self.units
-        if device.capacity_figure is None or not (needed.is_number and units.is_number):
+        if device.usable_figure is None or not (needed.is_number and units.is_number):
             return
-        room = device.capacity_figure.value
+        room = device.usable_figure.value
         if needed > units * room:
             raise self.refused(
                 f"weights and cache of the operators take {needed} bytes, and {units} x {device.title} hold {units * room}; "
