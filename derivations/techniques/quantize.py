@@ -8,7 +8,7 @@ from sympy import Integer, Rational, cancel, simplify
 
 import symroof
 from symroof.questions.payoff import break_even, payoff
-from symroof.symbols import G, b, c, d, f, q_c, q_s, q_w, q_z, w
+from symroof.symbols import G, a, b, c, d, f, q_a, q_c, q_s, q_w, q_z, w
 from symroof.techniques.compression.quantize import Quantize
 from symroof.techniques.registry import technique
 
@@ -40,10 +40,16 @@ print(f"W4 in groups of 128, up_proj on {DEVICE}: {found.sentence}; at batch 1 b
 
 # %% [markdown]
 # **Theorem 2 (which ceiling).** A product runs under the roof of its widest operand: weights alone keep the 16-bit roof;
-# weights and activations at 8 bits give linear layers the 8-bit roof; attention gets it only with the cache at 8 bits.
+# weights and inputs at 8 bits give linear layers the 8-bit roof. Attention multiplies queries that stay at 16 bits; it gets
+# the 8-bit roof where every activation is narrow (`scope=all`, a bound) and the cache too.
 
 # %%
-ROOFS = {"weights=4": "fp16 fp16", "weights=8,activations=8": "int8 fp16", "weights=8,activations=8,kv=8": "int8 int8"}
+ROOFS = {
+    "weights=4": "fp16 fp16",
+    "weights=8,activations=8": "int8 fp16",
+    "weights=8,activations=8,kv=8": "int8 fp16",
+    "weights=8,activations=8,kv=8,scope=all": "int8 int8",
+}
 for text, told in ROOFS.items():
     roofs = symroof.analyze(model.decode(batch=1, seq_len=1024, **SIXTEEN).apply(technique(f"quantize:{text}")), DEVICE)
     assert f"{roofs['up_proj'].data_type} {roofs['qk_matmul'].data_type}" == told
@@ -53,7 +59,25 @@ assert [one.bound for one in against.intervals] == ["pays", "loses"]
 print("W4A16 against W8A8:", against.sentence)
 
 # %% [markdown]
-# **Theorem 3 (cache or weights).** In decode the cache at $q_c$ bits saves more bytes than weights at $q_w$ beyond one
+# **Theorem 3 (what inputs cost).** An input of $x$ elements that $m$ products share is converted by a pass that reads $a$ and
+# writes $q_a$ bits of each, and saves every product $a - q_a$ of them. It moves fewer bytes of activations if and only if
+# $m (a - q_a) > a + q_a$: at 16 and 8 bits if more than three products share it. A norm or an activation function that
+# writes $q_a$ bits itself (the technique `fuse`) saves $(a - q_a)(m + 1)$ and costs nothing. So what W8A8 gains over W8A16 is
+# the roof, from the batch on at which products are compute-bound; below, it loses the passes.
+
+# %%
+narrow = step.apply(Quantize(activations=q_a)).symbolic
+saved = sum(old.byte_count() - narrow[old.name].byte_count() for old in (step[name] for name in ("gate_proj", "up_proj")))
+assert simplify(saved - narrow["mlp_norm.quantize"].byte_count() - (2 * (a - q_a) - (a + q_a)) * b * d / 8) == 0
+engine = step.apply(*map(technique, ("quantize:weights=8,activations", "fuse:operators=mlp_norm+mlp_norm.quantize"))).symbolic
+assert simplify(step["mlp_norm"].byte_count() - engine["mlp_norm+mlp_norm.quantize"].byte_count() - (a - q_a) * b * d / 8) == 0
+w8a16, w8a8 = (numbers.apply(technique(f"quantize:weights=8{more}")) for more in ("", ",activations=8"))
+gain = payoff(w8a16, w8a8, over="batch", hardware=DEVICE)
+assert [one.bound for one in gain.intervals] == ["loses", "pays"]
+print("W8A8 against W8A16, the whole step:", gain.sentence)
+
+# %% [markdown]
+# **Theorem 4 (cache or weights).** In decode the cache at $q_c$ bits saves more bytes than weights at $q_w$ beyond one
 # context length, linear in $1/b$: what the weights save over what a token of the cache saves, less the one that is written.
 
 # %%

@@ -51,6 +51,7 @@ class Role(StrEnum):
     ADD = "add"
     SCALE = "scale"
     RECURRENCE = "recurrence"
+    QUANTIZATION = "quantization"
     PREDICTOR = "predictor"
     COMMUNICATION = "communication"
     OTHER = "other"

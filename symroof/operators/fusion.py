@@ -71,10 +71,11 @@ def fused(graph: Graph, block: Block, members: Sequence[Operator]) -> Operator:
     wanted = {access.tensor for operator, _ in graph if operator not in inside for access in operator.reads}
     written: set[Tensor] = set()
     reads: list[Access] = []
+    multiplies = any(operator.kind in CONTRACTIONS for operator in members)
     for operator in members:
         for access in operator.reads:
             if access.tensor not in written or access.tensor.storage is not Storage.ACTIVATION:
-                _read_once(reads, access)
+                _read_once(reads, replace(access, aside=True) if multiplies and operator.kind not in CONTRACTIONS else access)
         written |= {access.tensor for access in operator.writes}
     if block.count != 1:
         wanted |= {access.tensor for access in reads} & written
@@ -156,9 +157,8 @@ def _read_once(reads: list[Access], access: Access) -> None:
     for place, other in enumerate(reads):
         if other.tensor is access.tensor:
             had = set(other.axes or other.tensor.axes)
-            if axes <= had:
-                return
-            if had < axes:
-                reads[place] = access
+            if axes <= had or had < axes:
+                wider = other if axes <= had else access
+                reads[place] = replace(wider, aside=other.aside and access.aside)
                 return
     reads.append(access)

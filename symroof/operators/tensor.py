@@ -188,12 +188,14 @@ class Access(Symbolic):
         ``v d`` table, a decode step writes ``b s k e`` of a ``b t k e`` cache.
     repeats : how often every element of them crosses the interface.
     level : the level this access crosses, where that is not the tensor's own: what is read again from on-chip memory.
+    aside : whether it is read by no product of a fused group that has products, but by what works beside them.
     """
 
     tensor: Tensor
     axes: Axes = ()
     repeats: Expr = S.One
     level: Level | None = None
+    aside: bool = False
 
     @property
     def touched(self) -> Axes:
@@ -203,7 +205,7 @@ class Access(Symbolic):
     @property
     def operand(self) -> bool:
         """Whether the width of what is read decides the peak: a bias is added to sums that are wider, a sink to a softmax."""
-        return self.tensor.parameter not in NOT_AN_OPERAND
+        return not self.aside and self.tensor.parameter not in NOT_AN_OPERAND
 
     @functools.cached_property
     def byte_count(self) -> Expr:

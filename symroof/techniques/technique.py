@@ -123,6 +123,11 @@ class Fact(StrEnum):
     ALL_LAYERS = "tokens that run through whole layers"
     OWN_STEP = "a step of which no draft's cost is a share"
     WHOLE_CACHE = "sequences that read all heads of their cache"
+    UNFUSED = "operators that are not fused yet"
+    UNSENT = "tokens that are not sent to experts yet"
+    OWN_INPUTS = "linear operators that read what others write, and no narrow copies of it"
+    OWN_WIDTHS = "operands whose width no technique gave"
+    NO_FORMAT = "operands that are in no format of their own"
 
 
 @dataclass(frozen=True)
@@ -207,8 +212,8 @@ class Technique(ABC):
         for earlier in graph.applied:
             if self.once and earlier.name == self.name:
                 raise self.refused("is applied already, and once is all")
-            way = "does not go with" if earlier.requires & self.removed else "must come before"
-            self._refuse_removed(earlier, self.requires, way)
+            way = "does not go with" if earlier.required & self.removed else "must come before"
+            self._refuse_removed(earlier, self.required, way)
 
     def require(self, graph: Graph, *facts: Fact) -> None:
         """Raise an InputError where an earlier technique has removed a fact that this one requires on this very graph."""
@@ -224,6 +229,11 @@ class Technique(ABC):
         return InputError(f"{self.name}: {why}")
 
     @property
+    def required(self) -> frozenset[Fact]:
+        """The facts that this very one builds on: `requires`, or fewer where that depends on its parameters."""
+        return self.requires
+
+    @property
     def removed(self) -> frozenset[Fact]:
         """The facts that hold no more after this very one: `removes`, or fewer where that depends on its parameters."""
         return self.removes
@@ -235,7 +245,10 @@ class Technique(ABC):
 
     def on_graph(self, graph: Graph) -> Graph:
         """The graph after the technique; for one that needs the model, an error."""
-        given, defined = self.parameters(graph)
+        return self.recorded(graph, *self.parameters(graph))
+
+    def recorded(self, graph: Graph, given: Given, defined: Mapping[Symbol, Expr]) -> Graph:
+        """The rewritten graph with the numbers of the technique's letters, and what is said of it."""
         changed = self.rewrite(graph, given)
         lines = tuple(Convention(self.name, text, self.source) for text in self.statements(given))
         # numbers first: what the technique defines (the experts touched, say) may depend on them

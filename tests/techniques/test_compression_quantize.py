@@ -35,7 +35,7 @@ def test_each_class_changes_its_own_bytes_and_nothing_else(name: str, phase: str
     bits = Integer(draw.randint(2, 12))
     routers = {operator.name for operator, _ in step.symbolic if operator.name.endswith("router")}
     for field, storage in (("weights", Storage.WEIGHT), ("activations", Storage.ACTIVATION), ("kv", Storage.KV_CACHE)):
-        after = step.apply(Quantize(**{field: int(bits)}))
+        after = step.apply(Quantize(**{field: int(bits)}, scope="all" if field == "activations" else "linear"))
         changed = {one.name for one in linears(step.symbolic)} if field == "weights" else None
         for (old, count), (new, again) in zip(step.graph, after.graph, strict=True):
             assert (new.name, count, new.flop_count) == (old.name, again, old.flop_count)
@@ -111,9 +111,11 @@ def test_two_groups_in_a_chain_keep_apart() -> None:
 ROOFS = {
     "quantize:weights=4": {"up_proj": "fp16", "qk_matmul": "fp16"},
     "quantize:weights=8,activations=8": {"up_proj": "int8", "qk_matmul": "fp16", "sv_matmul": "fp16"},
-    "quantize:weights=8,activations=8,kv=8": {"up_proj": "int8", "qk_matmul": "int8", "sv_matmul": "int8", "softmax": "fp16"},
-    "quantize:activations=8,kv=8": {"up_proj": "fp16", "qk_matmul": "int8"},
-    "quantize:weights=4,activations=4,kv=4": {"up_proj": "int4", "qk_matmul": "int4", "lm_head": "fp16"},
+    "quantize:weights=8,activations=8,kv=8": {"up_proj": "int8", "qk_matmul": "fp16", "sv_matmul": "fp16", "softmax": "fp16"},
+    "quantize:weights=8,activations=8,kv=8,scope=all": {"up_proj": "int8", "qk_matmul": "int8", "sv_matmul": "int8", "softmax": "fp16"},
+    "quantize:activations=8,kv=8,scope=all": {"up_proj": "fp16", "qk_matmul": "int8"},
+    "quantize:weights=4,activations=4,kv=4": {"up_proj": "int4", "qk_matmul": "fp16", "lm_head": "fp16"},
+    "quantize:weights=4,activations=4,kv=4,scope=all": {"up_proj": "int4", "qk_matmul": "int4", "lm_head": "fp16"},
     "quantize:weights=8,activations=8,keep=up_proj": {"up_proj": "fp16", "down_proj": "int8"},
 }
 
@@ -124,6 +126,87 @@ def test_which_roof_applies(text: str, name: str) -> None:
     """All operands must be narrow, the cache for attention too; a bias is added to the wider sum, and does not count."""
     found = symroof.analyze(numbers(name).apply(technique(text)), DEVICE)
     assert {operator: found[operator].data_type for operator in ROOFS[text]} == ROOFS[text]
+
+
+# inputs of linear operators: W8A8 as engines run it
+
+
+@pytest.mark.parametrize("phase", ["prefill", "decode"])
+@pytest.mark.parametrize("name", [*MODELS, "gemma-2-2b", "olmo-2-1124-7b", "mamba-130m"])
+def test_products_read_narrow_inputs_and_nothing_else_is_narrow(name: str, phase: str) -> None:
+    """Every input is converted once, in 2 operations an element, from 16 bits to fewer; results and all others stay at 16."""
+    step = numbers(name, phase)
+    after = step.apply(technique("quantize:activations=6"))
+    products = {one.name for one in linears(step.symbolic)}
+    inputs = {
+        read.tensor for one, _ in step.symbolic if one.name in products for read in one.reads if read.tensor.storage is Storage.ACTIVATION
+    }
+    new = {one.name: (one, count) for one, count in after.graph}
+    for old, count in step.graph:
+        one, again = new.pop(old.name)
+        assert (one.flop_count, again) == (old.flop_count, count)
+        read, written = (
+            sum(access.byte_count for access in side if access.tensor.storage is Storage.ACTIVATION) for side in (old.reads, old.writes)
+        )
+        narrow = read * Rational(6, 16) if old.name in products else read
+        assert one.byte_count(Storage.ACTIVATION) == narrow + written, old.name
+        assert one.byte_count() - one.byte_count(Storage.ACTIVATION) == old.byte_count() - old.byte_count(Storage.ACTIVATION)
+    assert all(one.endswith(".quantize") for one in new)
+    assert len(new) == len(inputs)
+    for one, _ in new.values():
+        assert one.byte_count() == one.flop_count / 2 * Rational(16 + 6, 8)
+    assert after.graph.weight_memory() == step.graph.weight_memory()
+
+
+def test_what_several_write_is_converted_by_each_layer_that_multiplies_it() -> None:
+    """OLMo 2 has no norm before its projections: each layer converts the residual stream it was handed."""
+    after = numbers("olmo-2-1124-7b").apply(technique("quantize:weights=8,activations=8"))
+    names = [one.name for block in after.graph.blocks if block.role is BlockRole.LAYER for one in block.operators]
+    assert names[:2] == ["q_proj.quantize", "q_proj"]
+    copy = after["q_proj.quantize"].result
+    assert all(after[name].reads[0].tensor is copy for name in ("q_proj", "k_proj", "v_proj"))
+
+
+def test_inputs_that_are_narrow_already_stay() -> None:
+    step = numbers("llama-2-7b").apply(technique("quantize:weights=8,activations=8"))
+    again = step.apply(technique("quantize:activations=8"))
+    assert [(one.name, one.byte_count()) for one, _ in again.graph] == [(one.name, one.byte_count()) for one, _ in step.graph]
+    eight = symroof.load_model("llama-2-7b").decode(batch=1, seq_len=64, weight_bits=8, activation_bits=8, kv_bits=16)
+    assert [one.name for one, _ in eight.apply(technique("quantize:activations=8"))] == [one.name for one, _ in eight]
+
+
+def test_kept_products_read_what_they_read() -> None:
+    step = numbers("llama-3-8b")
+    kept = step.apply(technique("quantize:weights=8,activations=8,keep=up_proj"))
+    assert kept["up_proj"].byte_count() == step["up_proj"].byte_count()
+    assert kept["gate_proj"].byte_count() < step["gate_proj"].byte_count()
+    some = step.apply(technique("quantize:weights=8,activations=8,keep_layers=5"))
+    assert not [one.name for one, _ in some if ".kept" in one.name and "quantize" in one.name]
+    assert all(some[f"{name}.kept"].byte_count() == step[name].byte_count() for name in ("q_proj", "up_proj", "down_proj"))
+
+
+def test_engines_make_the_conversion_part_of_the_norm_and_of_the_activation() -> None:
+    """The 16-bit value between them is no longer written and read: 4 bytes an element, of inputs behind a norm or SiLU."""
+    step = numbers("llama-3-8b", phase="prefill", flash_attention=True)
+    alone, fused = (step.apply(*chain([text])) for text in ("quantize:weights=8,activations=8", "fuse:preset=engine"))
+    both = step.apply(*chain(["quantize:weights=8,activations=8", "fuse:preset=engine"]))
+    assert [one.name for one, _ in both.graph if "quantize" in one.name] == [
+        "attn_norm+attn_norm.quantize",
+        "fused_attention.quantize",
+        "attn_add+mlp_norm+mlp_norm.quantize",
+        "gate_proj+up_proj+mlp_act+mlp_act.quantize",
+    ]
+    tokens = 32 * 3 * 64
+    passes = sum(count * one.byte_count() for one, count in alone.graph if one.name.endswith(".quantize"))
+    assert passes == tokens * 3 * (3 * 4096 + 14336)
+    inputs = tokens * (3 * 4096 + 4096 + 2 * 4096 + 14336)  # of q, k and v; of out; of gate and up; of down: a byte less each
+    weights = 32 * (2 * 4096**2 + 2 * 4096 * 1024 + 3 * 4096 * 14336)
+    moved = [one.graph.byte_count() for one in (step, alone, fused, both)]
+    assert moved[0] - moved[1] == weights + inputs - passes
+    saved = tokens * (4 * (2 * 4096 + 14336) - 4096)  # an input that gate and up share has a byte less to save
+    assert (moved[1] - moved[3]) - (moved[0] - moved[2]) == saved
+    assert both["gate_proj+up_proj+mlp_act+mlp_act.quantize"].operand_bits == {8}
+    assert symroof.analyze(both, "h100-sxm")["q_proj+q_rotary"].data_type == "fp8", "the table of the rotary embedding is no operand"
 
 
 def test_kept_operators_and_layers() -> None:
@@ -202,6 +285,8 @@ def test_w8a8_against_w4a16_by_batch(name: str) -> None:
 
 
 REFUSED = {
+    "quantize:weights=8,scope=all": "scope is of activations: give activations in bits",
+    "quantize:weights=8,activations=8,scope=every": "scope 'every': known: linear, all",
     "quantize": "give weights, activations or kv in bits",
     "quantize:kv=4,group=32": "group, keep and dequantize=counted are of weights",
     "quantize:activations=8,keep=up_proj": "are of weights",

@@ -382,7 +382,7 @@ def test_splitting_adds_partial_outputs_and_nothing_else(name: str) -> None:
         elif "combine" not in operator.name:
             assert same(operator, flash[operator.name])
     assert combined == sum("fused_attention" in one for one in flash)
-    narrow = after.apply(technique("quantize:activations=8,kv=8"))
+    narrow = after.apply(technique("quantize:activations=8,kv=8,scope=all"))
     name = next(one.name for one, _ in after.graph if one.name.endswith("combine"))
     written = after[name].result.byte_count
     assert narrow[name].byte_count() == after[name].byte_count() - written / 2, "sums stay in 32 bits"
@@ -429,7 +429,7 @@ def test_techniques_of_kernels_compose() -> None:
     step = numbers("llama-3-8b", batch=8, seq_len=2048)
     for one, other in (
         ("flash-attention", "quantize:weights=4,kv=8"),
-        (f"fuse:operators={GATED}", "quantize:weights=4,activations=8"),
+        (f"fuse:operators={GATED}", "quantize:weights=4,activations=8,scope=all"),
         ("offload:share=1/4,link=25GB/s", "quantize:weights=4,group=128"),
         ("flash-attention", f"offload:what=kv,link=25GB/s,compute=cpu,unit={CPU}"),
         ("flash-decoding:splits=4", f"offload:what=kv,link=25GB/s,compute=cpu,unit={CPU}"),

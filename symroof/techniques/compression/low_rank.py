@@ -46,7 +46,7 @@ class LowRank(Technique):
     summary = "each matrix as the product of two thin ones"
     survey = "3.4"
     source = "arXiv:2207.00112"
-    requires = frozenset({Fact.WHOLE_MATRICES, Fact.ALL_LAYERS})
+    requires = frozenset({Fact.WHOLE_MATRICES, Fact.ALL_LAYERS, Fact.OWN_INPUTS})
     example = Example(over="rank", at=1024)
 
     rank: Number = number(symbols.rho)

@@ -8,11 +8,13 @@ from sympy import Expr, Integer, S
 
 from symroof import symbols
 from symroof.architectures.step import Step
+from symroof.conventions import BITS
 from symroof.errors import InputError, nearest, quote
 from symroof.operators import Block, BlockRole, Graph, Operator, Storage, Tensor, Work
 from symroof.symbols import substitute
+from symroof.techniques.compression.narrow_inputs import CONVERSION, with_narrow_inputs
 from symroof.techniques.compression.selectors import linears, matrices, shapes, weights_of
-from symroof.techniques.technique import Example, Given, Number, Technique, number, word
+from symroof.techniques.technique import Example, Fact, Given, Number, Technique, number, word
 
 SCALE = Integer(16)
 """Bits of a scale, where none are given."""
@@ -32,17 +34,30 @@ CLASSES = {"weights": (Storage.WEIGHT, "group"), "activations": (Storage.ACTIVAT
 
 @dataclass(frozen=True)
 class Quantize(Technique):
-    """Linear weights, activations and cache at other widths; which ceiling applies follows from the widest operand.
+    """Linear weights, their inputs and the cache at other widths; which ceiling applies follows from the widest operand.
 
     A group of G weights shares a scale of q_s bits and a zero point of q_z bits, so a weight takes
     ``q_w + (q_s + q_z) / G`` bits; so does an element of the cache, with groups of G_c. With weights alone quantized an
-    operator keeps the roof of its activations (W4A16 computes in 16 bits); with all operands at 8 bits or less it gets that
-    roof, attention too only if the cache is as narrow. Dequantization takes two operations per weight (subtract the zero
-    point, multiply by the scale) in the registers of the matrix product, if asked for.
+    operator keeps the roof of its activations (W4A16 computes in 16 bits); with weights and inputs at 8 bits or less it
+    gets that roof. Dequantization takes two operations per weight (subtract the zero point, multiply by the scale) in the
+    registers of the matrix product, if asked for.
+
+    Activations of q_a bits are the inputs of the layers' linear operators, as W8A8 is served: results, residual stream,
+    norms and attention stay as they were. A pass of its own (``<operator>.quantize``) reads what an operator made and writes
+    it at q_a bits, once for all that multiply it; the technique "fuse" makes it part of the norm or the activation function
+    before it. With scope "all" every activation has q_a bits, and attention runs under the narrow roof where the cache is as
+    narrow: a bound, as no engine does so, and no W8A8 of the same operators takes less time.
+
+    ======== ================================= ========================
+    scope    activations of a linear operator  and besides
+    linear   ``(b s d q_a + b s f a) / 8``     ``b s d (a + q_a) / 8``
+    all      ``(b s d + b s f) q_a / 8``       nothing
+    ======== ================================= ========================
 
     Parameters
     ----------
     weights, activations, kv : bits; what is left out stays as it was.
+    scope : which activations, "linear" (inputs of the layers' linear operators) or "all".
     group, cache_group : G of the weights and G_c of the cache. Without one, a scale serves a whole tensor, and is not counted.
     scale, zero : q_s, 16 unless given, and q_z.
     keep : operators whose weights stay as they were, joined by +; of a fused group all do.
@@ -57,14 +72,20 @@ class Quantize(Technique):
     a*b*d/8 + a*b*f/8 + 33*d*f/64 byte
     >>> print(step.apply(Quantize(weights=4, keep_layers=2)).graph.blocks[2].count)
     L - 2
+    >>> print(step.apply(Quantize(weights=8, activations=8))["up_proj"].traffic)
+    a*b*f/8 + b*d + d*f byte
 
-    Source: Lin et al. (2023), AWQ, arXiv:2306.00978 (groups of 128 with 16-bit scales).
+    Sources: Lin et al. (2023), AWQ, arXiv:2306.00978 (groups of 128 with 16-bit scales); Xiao et al. (2022), SmoothQuant,
+    arXiv:2211.10438, section 4 (8 bits for what is heavy, 16 for norms and other light operators; it multiplies queries and
+    cache in 8 bits too, which serving engines do not unless asked).
     """
 
     name = "quantize"
     summary = "weights, activations and KV cache in fewer bits"
     survey = "3.1"
     source = "arXiv:2306.00978"
+    requires = frozenset({Fact.NO_FORMAT, Fact.UNFUSED, Fact.UNSENT})
+    removes = frozenset({Fact.OWN_WIDTHS, Fact.OWN_INPUTS})
     example = Example(settings={"weights": 4, "group": 128, "scale": 16})
 
     weights: Number = number(symbols.q_w, optional=True)
@@ -76,6 +97,7 @@ class Quantize(Technique):
     zero: Number = number(symbols.q_z, 0, zero=True)
     keep: str = word("", meaning="operators whose weights stay as they were, joined by +")
     keep_layers: Number = number(symbols.n_k, 0, zero=True)
+    scope: str = word("linear", ("linear", "all"))
     kind: str = word("", meaning="the kind of the layers that are kept")
     dequantize: str = word("free", ("free", "counted"))
 
@@ -88,12 +110,31 @@ class Quantize(Technique):
         idle = {
             "group, keep and dequantize=counted are of weights: give weights in bits": self.weights is None and of_weights,
             "cache_group is of the KV cache: give kv in bits": self.kv is None and self.cache_group is not None,
+            "scope is of activations: give activations in bits": self.activations is None and self.scope != "linear",
             "kind says which layers are kept: give keep_layers": self.kind and self.keep_layers == 0,
             "scale and zero are of a group: give group or cache_group": not grouped and (self.scale is not None or self.zero != 0),
         }
         for hint, wrong in idle.items():
             if wrong:
                 raise self.refused(f"{hint}")
+
+    @property
+    def required(self) -> frozenset[Fact]:
+        return self.requires if self._converts else frozenset({Fact.NO_FORMAT} if self._operands else ())
+
+    @property
+    def removed(self) -> frozenset[Fact]:
+        return self.removes if self._converts else frozenset({Fact.OWN_WIDTHS} if self._operands else ())
+
+    @property
+    def _operands(self) -> bool:
+        """Whether it is of weights or activations, and not of the cache alone."""
+        return self.weights is not None or self.activations is not None
+
+    @property
+    def _converts(self) -> bool:
+        """Whether inputs are converted by passes of their own."""
+        return self.activations is not None and self.scope == "linear"
 
     def check(self, step: Step) -> None:
         if step.options.accounting != "exact" and (self.activations, self.kv, self.keep_layers) != (None, None, 0):
@@ -112,19 +153,31 @@ class Quantize(Technique):
                 fits = next(size for size in range(int(min(group, inputs)), 0, -1) if inputs % size == 0)
                 raise self.refused(f"group {self.group} does not divide the {inputs} inputs of {name}: {fits} does, or keep={name}")
 
+    def on_step(self, step: Step) -> Step:
+        self.check(step)
+        given, defined = self.parameters(step.symbolic)
+        width = step.values.get(symbols.a, BITS)
+        if self._converts and self.activations == width:  # inputs are as wide already: there is nothing to convert
+            given.pop("activations")
+            defined.pop(symbols.q_a, None)
+        return replace(step, symbolic=self.recorded(step.symbolic, given, defined))
+
     def _chosen(self, graph: Graph) -> tuple[Operator, ...]:
-        """The linear operators whose weights change; routers keep theirs, as in quantized checkpoints."""
+        """The linear operators that change; routers keep their weights, as in quantized checkpoints."""
         kept = linears(graph, self.keep, groups=True) if self.keep else ()
-        every = linears(graph, groups=True) if self.weights is not None else ()
-        return tuple(operator for operator in every if operator not in kept)
+        return tuple(operator for operator in linears(graph, groups=True) if operator not in kept)
 
     def rewrite(self, graph: Graph, given: Given) -> Graph:
         graph, spared = split_block(graph, self.kind, given["keep_layers"]) if given["keep_layers"] != 0 else (graph, set())
-        weights = weights_of(self._chosen(graph)) - spared
+        if "activations" in given and self._converts:
+            multiplied = weights_of(self._chosen(graph)) - spared
+            products = tuple(one for one in self._chosen(graph) if weights_of([one]) <= multiplied)
+            graph = with_narrow_inputs(graph, products, given["activations"])
+        weights = weights_of(self._chosen(graph)) - spared if "weights" in given else set()
         shared = given.get("scale", SCALE) + given["zero"]
         widths: dict[Storage, tuple[Expr, Expr]] = {}
         for name, (storage, group) in CLASSES.items():
-            if name in given:
+            if name in given and (storage is not Storage.ACTIVATION or self.scope == "all"):
                 widths[storage] = given[name], shared / given[group] if group in given else S.Zero
 
         def narrow(tensor: Tensor) -> Tensor:
@@ -146,14 +199,24 @@ class Quantize(Technique):
         widths = []
         for name, (_, group) in CLASSES.items():
             if name in given:
-                widths.append(f"{name} {getattr(self, name)}{f' + (q_s + q_z)/{getattr(self, group)}' if group in given else ''} bits")
+                which = " (inputs of the layers' linear operators)" if name == "activations" and self.scope == "linear" else ""
+                beside = f" + (q_s + q_z)/{getattr(self, group)}" if group in given else ""
+                widths.append(f"{name}{which} {getattr(self, name)}{beside} bits")
         grouped = "group" in given or "cache_group" in given
         scales = f"q_s = {self.scale or SCALE}, q_z = {self.zero}" if grouped else "scales of whole tensors not counted"
         also = f"{KEEP_THEIRS} keep their weights; " if "weights" in given else ""
         how = "dequantization is free" if self.dequantize == "free" else "two operations per weight dequantize it, at the matrix peak"
         kept = f"; kept: weights of {self.keep}" if self.keep else ""
         apart = f"; {self.keep_layers} layers kept (.{KEPT})" if given["keep_layers"] != 0 else ""
-        return (f"quantize: {', '.join(widths)}; {scales}; {also}{how}{kept}{apart}",)
+        main = f"quantize: {', '.join(widths) or 'widths as they are'}; {scales}; {also}{how}{kept}{apart}"
+        if "activations" not in given:
+            return (main,)
+        if self.scope == "all":
+            bound = "a bound: residual stream, norms and attention too, which no engine narrows"
+            return (main, f"quantize: every activation in {self.activations} bits is {bound}")
+        behind = f"a pass behind what makes it, {CONVERSION} operations an element (fuse makes it part of a norm or an activation function)"
+        stay = "results, residual stream, norms and attention stay as they were"
+        return (main, f"quantize: an input is converted once, by {behind}; {stay}")
 
 
 def kind_of(graph: Graph, kind: str) -> Block:

@@ -42,7 +42,8 @@ class DataFormat(Technique):
     summary = "operands in a narrow format, with units of their own for it"
     survey = "6.3"
     source = "arXiv:2310.10537"
-    requires = frozenset({Fact.WHOLE_PROMPT})
+    requires = frozenset({Fact.WHOLE_PROMPT, Fact.OWN_WIDTHS})
+    removes = frozenset({Fact.NO_FORMAT})
     example = Example(settings={"bits": 4, "group": 32, "peak": 1248 * 10**12})
 
     bits: Number = number(symbols.q_f)

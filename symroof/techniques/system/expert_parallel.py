@@ -49,7 +49,7 @@ class ExpertParallel(Linked):
     summary = "routed experts spread over devices, with an all-to-all in front and behind"
     survey = "5.3"
     source = "arXiv:2006.16668"
-    removes = frozenset({Fact.WHOLE_BATCH})
+    removes = frozenset({Fact.WHOLE_BATCH, Fact.UNSENT})
     example = Example(model="mixtral-8x7b-v0.1", part="total", settings={"degree": 8}, inputs={"batch": 64})
 
     def rewrite(self, graph: Graph, given: Given) -> Graph:

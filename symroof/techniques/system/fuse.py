@@ -29,7 +29,7 @@ class Fuse(Technique):
     flash-decoding   attention, as `FlashDecoding` with the parts of the context a symbol
     engine           attention as ``flash-attention``; a residual addition and the norm beside it; an activation
                      function (and gate) with the matrix products it follows; rotary embedding (and norm of a head)
-                     with the projection it follows
+                     with the projection it follows; the quantization of what a norm or an activation function gives
     ================ =============================================================================================
 
     With all members and the group memory-bound it pays by ``B / (B - internal)``, B being their traffic apart. Members of both
@@ -57,6 +57,7 @@ class Fuse(Technique):
     survey = "5.1"
     source = "arXiv:2207.00032"
     requires = frozenset({Fact.ONE_CONTEXT, Fact.WHOLE_PROMPT})
+    removes = frozenset({Fact.UNFUSED})
     example = Example(part="gate_proj+up_proj+mlp_act", settings={"operators": "gate_proj+up_proj+mlp_act"})
 
     operators: str = word("", meaning="operators of one block, joined by +")
@@ -68,6 +69,10 @@ class Fuse(Technique):
             raise self.refused(f"give either operators, as operators=qk_matmul+softmax+sv_matmul, or preset={'|'.join(PRESETS)}")
         if self.preset and self.preset not in PRESETS:
             raise self.refused(f"preset {quote(self.preset)}: {nearest(self.preset, PRESETS)}")
+
+    @property
+    def removed(self) -> frozenset[Fact]:
+        return frozenset() if self.preset not in ("", "engine") else self.removes
 
     def rewrite(self, graph: Graph, given: Given) -> Graph:
         if self.operators:
@@ -92,6 +97,7 @@ class Fuse(Technique):
         also = ""
         if self.preset == "engine":
             also = ": attention, residual + norm within a layer (not across layers), activation and rotary with the product before them"
+            also += ", the quantization of inputs with the norm or activation before it"
         return (f"fuse: preset {self.preset}{also}",)
 
 
@@ -138,5 +144,7 @@ def _pairs(block: Block, made: Mapping[Tensor, Operator]) -> Iterator[tuple[Oper
             head_norm = one.kind is Kind.NORM and one.result in rotated
             residual = plain == {Kind.ELEMENTWISE, Kind.NORM} and Role.ADD in (one.role, maker.role)
             active = one.kind is Kind.ELEMENTWISE and maker.kind is Kind.MATMUL and one.role is Role.ACTIVATION
-            if residual or active or (turned and maker.kind in (Kind.MATMUL, Kind.NORM)) or (head_norm and maker.kind is Kind.MATMUL):
+            narrowed = one.role is Role.QUANTIZATION and maker.role in (Role.NORM, Role.ACTIVATION, Role.GATE)
+            rotated_behind = turned and maker.kind in (Kind.MATMUL, Kind.NORM)
+            if residual or active or narrowed or rotated_behind or (head_norm and maker.kind is Kind.MATMUL):
                 yield maker, one

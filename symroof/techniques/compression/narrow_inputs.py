@@ -1,0 +1,116 @@
+"""Inputs of linear operators in fewer bits: a pass behind what makes them writes a narrow copy, which the products read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from sympy import Expr
+
+from symroof.operators import Access, Axes, Block, Graph, Kind, Operator, Role, Storage, Tensor, Work
+from symroof.symbols import substitute
+
+CONVERSION = 2
+"""Operations per element: multiply by the reciprocal of the scale, round."""
+
+ENDING = "quantize"
+"""What the names of the passes end on."""
+
+
+def with_narrow_inputs(graph: Graph, products: Sequence[Operator], bits: Expr) -> Graph:
+    """The graph whose products read their inputs at so many bits, from a copy that a pass of its own writes.
+
+    The pass follows the one operator that makes an input, else it stands before the first product of a block that takes it
+    (the residual stream, which every layer writes). Inputs that are as narrow already, and what is read from a cache, stay.
+
+    >>> import symroof
+    >>> from symroof.symbols import q_a
+    >>> graph = symroof.load_model("llama-2-7b").decode(symbolic=True).symbolic
+    >>> narrow = with_narrow_inputs(graph, [graph["gate_proj"], graph["up_proj"]], q_a)
+    >>> print(narrow["mlp_norm.quantize"].traffic, "and", narrow["up_proj"].traffic)
+    a*b*d/8 + b*d*q_a/8 byte and a*b*f/8 + b*d*q_a/8 + d*f*w/8 byte
+    """
+    passes = _Passes(graph, {*products}, bits)
+
+    def beside(old: Operator, new: Operator, block: Block) -> tuple[Operator, ...]:
+        return (*passes.before.get((block, old), ()), new, *passes.behind.get(old, ()))
+
+    return graph.map(tensor=lambda tensor: tensor, access=passes.access, operator=beside)
+
+
+@dataclass(frozen=True)
+class _Passes:
+    """Which inputs are converted, and where the passes stand.
+
+    Attributes
+    ----------
+    behind, before : the passes behind a maker, and before the first product of a block that takes what several make.
+    """
+
+    graph: Graph
+    products: set[Operator]
+    bits: Expr
+    behind: dict[Operator, list[Operator]] = field(default_factory=dict)
+    before: dict[tuple[Block, Operator], list[Operator]] = field(default_factory=dict)
+    _copies: dict[tuple[Tensor, Axes], Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        makers: dict[Tensor, list[Operator]] = {}
+        for operator, _ in self.graph:
+            for access in operator.writes:
+                makers.setdefault(access.tensor, []).append(operator)
+        for block in self.graph.blocks:
+            met: set[tuple[Tensor, Axes]] = set()
+            for operator in block.operators:
+                for access in operator.reads if operator in self.products else ():
+                    key = access.tensor, _copied(access)
+                    if key in met or not self._is_wide(access.tensor):
+                        continue
+                    met.add(key)
+                    self._convert(access, operator, block, makers.get(access.tensor, []))
+
+    def _is_wide(self, tensor: Tensor) -> bool:
+        known = self.graph.definitions
+        return tensor.storage is Storage.ACTIVATION and substitute(tensor.bits, known) != substitute(self.bits, known)
+
+    def _convert(self, access: Access, product: Operator, block: Block, makers: Sequence[Operator]) -> None:
+        key = tensor, axes = access.tensor, _copied(access)
+        if len(makers) == 1 and key in self._copies:
+            return
+        copy = self._copies.setdefault(key, replace(tensor, name=f"{tensor.name}.{ENDING}", axes=axes, bits=self.bits))
+        if len(makers) != 1:
+            self.before.setdefault((block, product), []).append(_pass(product, tensor, access.repeats, copy, f"{product.name}.{ENDING}"))
+            return
+        maker = makers[0]
+        others = self.behind.setdefault(maker, [])
+        name = f"{maker.name}.{ENDING}" + (f"{len(others) + 1}" if others else "")
+        others.append(_pass(maker, tensor, maker.written.repeats, copy, name))
+
+    def access(self, old: Access, new: Access, operator: Operator) -> Access:
+        """What a product reads: the copy of its input."""
+        copy = self._copies.get((old.tensor, _copied(old))) if operator in self.products and old in operator.reads else None
+        return new if copy is None else replace(new, tensor=copy)
+
+
+def _copied(access: Access) -> Axes:
+    """The axes of the copy: those of the whole tensor, or of the rows that are read."""
+    whole = access.tensor.axes
+    return whole if {*whole} <= {*access.touched} else access.touched
+
+
+def _pass(like: Operator, tensor: Tensor, repeats: Expr, copy: Tensor, name: str) -> Operator:
+    """The conversion of a tensor, or of some of its rows, as often as an operator beside it runs."""
+    axes = () if copy.axes == tensor.axes else copy.axes
+    named = like.suffixed(ENDING)
+    return Operator(
+        name,
+        Kind.ELEMENTWISE,
+        like.space,
+        (Work(copy.axes, CONVERSION),),
+        (Access(tensor, axes, repeats),),
+        (Access(copy, repeats=repeats),),
+        passes=like.passes,
+        role=Role.QUANTIZATION,
+        prefix=named.prefix,
+        answers_to=named.answers_to | {name},
+    )

@@ -1,0 +1,90 @@
+"""Steps as engines run them, each against a count of its own: plain arithmetic from the config, kernel by kernel.
+
+Rates are those of the device's file, matrix peak and memory bandwidth alone (`ceilings="classic"`); no formula of the library is used.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+import symroof
+from symroof.roof.analysis import Analysis
+from tests.steps import step
+
+H100 = symroof.load_hardware("h100-sxm")
+PEAK = {name: float(H100.peaks[name].dense.value) for name in ("fp16", "fp8")}
+BANDWIDTH = float(H100.memory_bandwidth)
+LLAMA_3_8B = {"d": 4096, "f": 14336, "heads": 32, "kv": 1024, "layers": 32, "vocabulary": 128256}
+LLAMA_2_7B = {"d": 4096, "f": 11008, "heads": 32, "kv": 4096, "layers": 32, "vocabulary": 32000}
+
+
+def longest(flops: float, traffic: float, peak: str = "fp16") -> float:
+    """Seconds of one kernel."""
+    return max(flops / PEAK[peak], traffic / BANDWIDTH)
+
+
+def on_h100(model: str, techniques: str = "", phase: str = "decode", **inputs: object) -> Analysis:
+    return symroof.analyze(step(model, phase, techniques, **inputs), H100, ceilings="classic")
+
+
+def seconds(analysis: Analysis) -> dict[str, float]:
+    """Seconds of every operator with all its occurrences."""
+    return {one.name: float(one.count * one.time_expr) for one in analysis}
+
+
+def product(tokens: int, inputs: int, outputs: int, read: int = 2, written: int = 2, weight: float = 2) -> float:
+    """A linear layer; bytes per element of what it reads, writes and multiplies by."""
+    traffic = tokens * (inputs * read + outputs * written) + inputs * outputs * weight
+    return longest(2 * tokens * inputs * outputs, traffic, "fp16" if 2 in (read, weight) else "fp8")
+
+
+def ends(tokens: int, sequences: int, rows: int, d: int, vocabulary: int) -> dict[str, float]:
+    """Embedding, final norm, and an LM head of 16 bits on some rows."""
+    head = longest(2 * rows * d * vocabulary, 2 * (rows * (d + vocabulary) + d * vocabulary))
+    return {"embedding": longest(0, 4 * tokens * d), "final_norm": longest(4 * tokens * d, 2 * (2 * tokens * d + d)), "lm_head": head}
+
+
+def test_w8a8_of_a_prompt() -> None:
+    """llama-3-8b, 8192 tokens: products multiply 8-bit inputs and weights and write 16, a kernel of its own converts inputs."""
+    d, f, kv, layers, s = LLAMA_3_8B["d"], LLAMA_3_8B["f"], LLAMA_3_8B["kv"], LLAMA_3_8B["layers"], 8192
+
+    def norm() -> float:
+        return longest(4 * s * d, 2 * (2 * s * d + d))
+
+    def conversion(width: int) -> float:
+        return longest(2 * s * width, s * width * (2 + 1))
+
+    def narrow(inputs: int, outputs: int) -> float:
+        return product(s, inputs, outputs, read=1, weight=1)
+
+    layer = {
+        "attn_norm": norm(),
+        "attn_norm.quantize": conversion(d),
+        "q_proj": narrow(d, d),
+        "k_proj": narrow(d, kv),
+        "v_proj": narrow(d, kv),
+        "q_rotary": longest(3 * s * d, 2 * (2 * s * d + s * 128)),
+        "k_rotary": longest(3 * s * kv, 2 * (2 * s * kv + s * 128)),
+        "fused_attention.quantize": conversion(d),
+        "out_proj": narrow(d, d),
+        "attn_add": longest(s * d, 3 * 2 * s * d),
+        "mlp_norm": norm(),
+        "mlp_norm.quantize": conversion(d),
+        "gate_proj": narrow(d, f),
+        "up_proj": narrow(d, f),
+        "mlp_act": longest(5 * s * f, 3 * 2 * s * f),
+        "mlp_act.quantize": conversion(f),
+        "down_proj": narrow(f, d),
+        "mlp_add": longest(s * d, 3 * 2 * s * d),
+    }
+    by_hand = {name: layers * time for name, time in layer.items()} | ends(s, 1, 1, d, LLAMA_3_8B["vocabulary"])
+    prompt = {"phase": "prefill", "batch": 1, "seq_len": s, "flash_attention": True}
+    told = seconds(on_h100("llama-3-8b", "quantize:weights=8,activations=8", **prompt))
+    attention = told.pop("fused_attention")
+    assert told == pytest.approx(by_hand, rel=1e-12)
+    # Algorithm 1 of FlashAttention: blocks of 32 queries of the four heads that share keys, each past every key up to its last
+    keys = sum(32 * (block + 1) for block in range(s // 32))
+    algorithm_1 = layers * longest(4 * d * s * (s + 1) / 2 + 5 * 32 * s * (s + 1) / 2, 2 * (2 * keys * kv + 2 * s * d))
+    assert sum(by_hand.values()) + algorithm_1 == pytest.approx(121.7e-3, rel=1e-3)
+    every = seconds(on_h100("llama-3-8b", "quantize:weights=8,activations=8,scope=all", **prompt))
+    assert sum(every.values()) < sum(by_hand.values()) + attention, "every activation in 8 bits bounds it"
