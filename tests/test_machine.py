@@ -9,13 +9,14 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from sympy import Integer, Rational
+from sympy import Integer, Rational, S
 
 import symroof
+from symroof import symbols
 from symroof.cli.main import main
 from symroof.errors import DeviceError, InputError
+from symroof.hardware.calibration import Calibration, Kernel, KernelConstants
 from symroof.hardware.loader import FOLDER, catalogue
-from symroof.hardware.machine import Calibration
 from symroof.operators.facts import Resource, wide_enough
 
 WIDTHS = {"fp64": 64, "fp32": 32, "fp16": 16, "bf16": 16, "fp8": 8, "int8": 8, "fp6": 6, "fp4": 4, "int4": 4}
@@ -134,20 +135,20 @@ def test_regimes_and_analysis_read_one_ledger(own: symroof.Device, ceilings: str
 def test_a_calibration_takes_its_shares_and_its_norm(own: symroof.Device) -> None:
     with pytest.raises(DeviceError, match="has no calibration"):
         symroof.analyze(decode(), own, ceilings="calibrated")
-    shares = {Resource.MEMORY: Rational(4, 5), Resource.COMPUTE: Rational(1, 2)}
-    fitted = replace(own, calibration=Calibration(shares, Rational(1, 10**6), Integer(2)))
+    values = {symbols.t_0g: Rational(1, 10**6), symbols.e_1g: Rational(1, 2), symbols.e_2g: Rational(4, 5), symbols.p_g: Integer(2)}
+    gemm = KernelConstants(Kernel.GEMM, frozenset({16}), {**values, symbols.tau_g: S.Zero})
+    fitted = replace(own, calibration=Calibration((gemm,)))
     ideal, reached = (symroof.analyze(decode(), fitted, ceilings=ceilings)["up_proj"] for ceilings in ("stated", "calibrated"))
+    shares = {Resource.COMPUTE: Rational(1, 2), Resource.MEMORY: Rational(4, 5)}
     assert reached.seconds == {resource: taken / shares[resource] for resource, taken in ideal.seconds.items()}
     norm = sum(float(taken) ** 2 for taken in reached.seconds.values()) ** 0.5
     assert float(reached.time_expr) == pytest.approx(norm + 1e-6, rel=1e-12)
     assert ideal.time_expr == max(ideal.seconds.values())
+    softmax = symroof.analyze(decode(), fitted, ceilings="calibrated")["softmax"]
+    assert softmax.time_expr == symroof.analyze(decode(), fitted)["softmax"].time_expr
     free = symroof.load_model("opt-125m").decode(seq_len=512, **SIXTEEN)
-    with pytest.raises(InputError, match="p-norm"):
+    with pytest.raises(InputError, match="no closed form in pieces over batch"):
         symroof.regimes(free, over="batch", hardware=fitted, ceilings="calibrated")
-    largest = replace(fitted, calibration=Calibration(shares))
-    assert symroof.regimes(free, over="batch", hardware=largest, ceilings="calibrated").time(4) == sum(
-        point.count * max(point.seconds.values()) for point in symroof.analyze(decode(), largest, ceilings="calibrated")
-    )
 
 
 def test_names_of_ceiling_sets_are_checked() -> None:

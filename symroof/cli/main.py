@@ -10,6 +10,7 @@ import sys
 import click
 
 from symroof import __version__
+from symroof.cli.calibration import calibrate, validate
 from symroof.cli.listing import describe, devices, figures, models, techniques
 from symroof.cli.questions import analyze, compare, crossover, generate, prove, solve
 from symroof.cli.sweep import sweep
@@ -35,7 +36,22 @@ def cli() -> None:
     """
 
 
-for command in (analyze, crossover, prove, solve, generate, sweep, compare, techniques, figures, describe, models, devices):
+for command in (
+    analyze,
+    crossover,
+    prove,
+    solve,
+    generate,
+    sweep,
+    compare,
+    calibrate,
+    validate,
+    techniques,
+    figures,
+    describe,
+    models,
+    devices,
+):
     cli.add_command(command)
 
 

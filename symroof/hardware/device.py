@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from sympy import Expr, Rational
+from sympy import Expr, Integer, Rational
 
 from symroof.errors import DeviceError, member
-from symroof.hardware.machine import Calibration, Machine
+from symroof.hardware.calibration import Calibration
+from symroof.hardware.machine import Machine
 from symroof.operators.facts import Resource
 from symroof.units import BANDWIDTH, BYTE, INTENSITY, RATE, WATT, in_unit, quantity
 
@@ -247,6 +248,8 @@ class Device:
             {name: peak.sparse.value for name, peak in self.peaks.items() if peak.sparse is not None},
             self.name,
             self.calibration,
+            Integer(self.processors) if self.processors else None,
+            self.clock.value if self.clock else None,
         )
 
     def link(self, to: Target) -> Link | None:

@@ -13,6 +13,7 @@ from sympy import Integer
 
 from symroof.errors import Checker, DeviceError, InputError, nearest, quote
 from symroof.files import is_readable, read_text
+from symroof.hardware.calibration import shipped
 from symroof.hardware.device import BUFFER, CACHE, Device, Figure, Link, OnChip, Peak, Source, Target
 from symroof.operators.facts import BITS
 from symroof.units import BANDWIDTH, BYTE, HERTZ, RATE, WATT, figure
@@ -93,7 +94,7 @@ def load_hardware(name_or_path: str | Path) -> Device:
 
 @functools.cache
 def _named(name: str) -> Device:
-    return _device(name, _parse(catalogue()[name]))
+    return replace(_device(name, _parse(catalogue()[name])), calibration=shipped(name))
 
 
 @functools.cache

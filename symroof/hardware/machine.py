@@ -10,6 +10,7 @@ from sympy import Expr, S, Symbol
 
 from symroof import symbols
 from symroof.errors import DeviceError, member, quote
+from symroof.hardware.calibration import IN_LETTERS, Calibration
 from symroof.operators.facts import Resource
 from symroof.symbols import Symbolic
 
@@ -35,24 +36,6 @@ ON_UNIT = ON_DEVICE | {Resource.MEMORY}
 """Resources that a unit beside a device has of its own."""
 
 
-@dataclass(frozen=True)
-class Calibration:
-    """What measured kernels reach of a device's rates: ``time = overhead + (sum of (demand / (share x rate))^p)^(1/p)``.
-
-    Attributes
-    ----------
-    shares : of the rate of each resource, above 0 and at most 1; 1 where none is given.
-    overhead : seconds per operator.
-    exponent : p, at least 1; None for the largest of the quotients (p without bound).
-    source : what it was fitted to.
-    """
-
-    shares: Mapping[Resource, Expr]
-    overhead: Expr = S.Zero
-    exponent: Expr | None = None
-    source: str = ""
-
-
 @dataclass(frozen=True, eq=False)
 class Machine(Symbolic):
     """Peaks by data type, and the rates of all other resources.
@@ -64,7 +47,9 @@ class Machine(Symbolic):
     rates : byte/s of memory, links and caches, FLOP/s of the vector units, exponentials per second.
     sparse_peaks : FLOP/s with structured sparsity.
     name : of the device, as errors quote it; empty for a unit beside one.
-    calibration : shares of the rates, where they were fitted.
+    calibration : what measured kernels reach of the rates, where that was fitted.
+    processors : multiprocessors, compute units or cores that work side by side.
+    clock : behind the peaks, in Hz.
 
     >>> from symroof.hardware.loader import load_hardware
     >>> cube = load_hardware("hbm-pim").machine
@@ -78,6 +63,8 @@ class Machine(Symbolic):
     sparse_peaks: Mapping[str, Expr] = field(default_factory=dict)
     name: str = ""
     calibration: Calibration | None = None
+    processors: Expr | None = None
+    clock: Expr | None = None
 
     @property
     def described(self) -> str:
@@ -126,10 +113,6 @@ class Machine(Symbolic):
             return self.rates[resource]
         raise DeviceError(f"{self.described} {MISSING[resource]}")
 
-    def share(self, resource: Resource) -> Expr:
-        """The share of a rate that is reached."""
-        return S.One if self.calibration is None else self.calibration.shares.get(resource, S.One)
-
     def with_ceilings(self, ceilings: str) -> Machine:
         """The same machine with one of the ceiling sets.
 
@@ -147,7 +130,10 @@ class Machine(Symbolic):
             kept = {resource: rate for resource, rate in self.rates.items() if resource not in ON_DEVICE}
             return replace(self, rates=kept, calibration=None)
         if ceilings == CALIBRATED and self.calibration is None:
-            raise DeviceError(f"{self.described} has no calibration: no shares of its rates were fitted; take ceilings stated or classic")
+            raise DeviceError(
+                f"{self.described} has no calibration: no kernels measured on it were fitted; take ceilings stated or classic, "
+                "or constants of your own"
+            )
         return self if ceilings == CALIBRATED or self.calibration is None else replace(self, calibration=None)
 
     def without_values(self, *letters: Symbol) -> Machine:
@@ -181,3 +167,12 @@ MISSING = {
 
 SYMBOLIC = Machine("any machine", {EVERY: symbols.P}, LETTERS, {EVERY: symbols.P})
 """One peak P for all operators and one bandwidth per level."""
+
+SYMBOLIC_CALIBRATED = replace(
+    SYMBOLIC,
+    rates={**LETTERS, Resource.EXPONENTIAL: symbols.P_x},
+    calibration=IN_LETTERS,
+    processors=symbols.n_c,
+    clock=symbols.f_c,
+)
+"""The same with the constants of calibrated kernels as letters, and what their forms need of a device."""

@@ -99,7 +99,8 @@ class Resource(StrEnum):
     """Something a machine provides at a rate; an operator is bound by the one that keeps it longest.
 
     FLOPs of contractions are demand on COMPUTE, the matrix units; all other FLOPs on VECTOR. A machine that states no vector
-    peak does both on its matrix units.
+    peak does both on its matrix units. LATENCY is what dependent steps of a kernel take whatever the rates are; calibrated kernels
+    alone have it.
     """
 
     COMPUTE = "compute"
@@ -110,6 +111,7 @@ class Resource(StrEnum):
     LINK = "link"
     CHIP = "chip"
     CACHE = "cache"
+    LATENCY = "latency"
 
 
 BITS = {"fp64": 64, "fp32": 32, "tf32": 32, "fp16": 16, "bf16": 16, "fp8": 8, "int8": 8, "fp6": 6, "fp4": 4, "int4": 4}

@@ -26,11 +26,16 @@ def operands(operator: Operator) -> tuple[Access, tuple[Access, ...]] | None:
     """
     if operator.kind is not Kind.MATMUL:
         return None
-    summed = _multiplied(operator) - set(operator.written.touched)
+    summed = summed_axes(operator)
     sides = [access for access in operator.reads if summed and summed <= set(access.touched)]
     weights = tuple(access for access in sides if access.tensor.storage is Storage.WEIGHT)
     others = [access for access in sides if access.tensor.storage is not Storage.WEIGHT]
     return (others[0], weights) if weights and len(others) == 1 else None
+
+
+def summed_axes(operator: Operator) -> set[str]:
+    """The axes that a product sums over: its inner dimension."""
+    return _multiplied(operator) - set(operator.written.touched)
 
 
 def on_chip_reads(operator: Operator) -> tuple[Access, ...]:

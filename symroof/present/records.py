@@ -78,7 +78,16 @@ def analysis_record(analysis: Analysis) -> dict[str, Any]:
         "memory": {name: number(value) for name, value in analysis.memory_exprs.items()}
         | {"capacity": number(capacity.value) if capacity else None, "fits": analysis.fits},
         **_energy(analysis),
+        **_calibration(analysis),
     }
+
+
+def _calibration(analysis: Analysis) -> dict[str, Any]:
+    """The band of a calibrated time, and the operators that no measured kernel stands behind."""
+    if analysis.machine.calibration is None:
+        return {}
+    low, high = analysis.band_exprs
+    return {"calibration": {"band": [number(low), number(high)], "uncalibrated": list(analysis.uncalibrated)}}
 
 
 def _energy(analysis: Analysis) -> dict[str, Any]:

@@ -92,7 +92,7 @@ def analysis_statements(analysis: Analysis) -> tuple[str, ...]:
         )
         peaks = ", ".join(f"{name} {float(peak) / 1e12:g} TFLOP/s" for name, peak in roofs)
         bandwidth = float(analysis.device.bandwidth_figure.value) / 1e9
-        ideal = ", no launch overhead" if analysis.graph.ceilings.launch == 0 else ""
+        ideal = ", no launch overhead" if analysis.graph.ceilings.launch == 0 and analysis.machine.calibration is None else ""
         lines.append(f"roof: {peaks} (dense), {bandwidth:g} GB/s; operators run one after the other{ideal}")
         lines += provenance(analysis.device, [name for name, _ in roofs])
     lines += _overheads(analysis)
@@ -110,11 +110,8 @@ def _overheads(analysis: Analysis) -> Iterator[str]:
     rates = analysis.machine.rates
     if further := [f"{resource} {float(rates[resource]) / 1e12:g} T{unit}/s" for resource, unit in FURTHER.items() if resource in rates]:
         yield "further ceilings: " + ", ".join(further)
-    if fitted := analysis.machine.calibration:
-        shares = ", ".join(f"{resource} {float(share):g}" for resource, share in fitted.shares.items())
-        norm = "the largest" if fitted.exponent is None else f"the {fitted.exponent}-norm"
-        source = f", fitted to {fitted.source}" if fitted.source else ""
-        yield f"calibrated{source}: shares reached {shares}; {norm} of the times, and {float(fitted.overhead) * 1e6:g} us an operator"
+    if analysis.machine.calibration:
+        yield from _calibrated(analysis)
     if ceilings.compute != 1 or ceilings.levels:
         factors = {"peak": ceilings.compute, **{str(level): factor for level, factor in ceilings.levels.items()}}
         yield "factors on the ceilings: " + ", ".join(f"{name} {factor}" for name, factor in factors.items())
@@ -123,6 +120,28 @@ def _overheads(analysis: Analysis) -> Iterator[str]:
         seconds = analysis.total.time_expr / tokens
         numbers = f" = {float(tokens):.5g}; time per token {float(seconds) * 1e3:.5g} ms" if seconds.is_number else ""
         yield f"tokens of each sequence that a step completes: {letters.tokens}{numbers}"
+
+
+def _calibrated(analysis: Analysis) -> Iterator[str]:
+    """What measured kernels stand behind the times, how far they are off, and what none stands behind."""
+    fitted = dict.fromkeys(placed.constants for placed in analysis if placed.constants and placed.constants.error)
+    for one in fitted:
+        found = one.error["all"]
+        floor = f"; other collections of such rows differ by {one.floor:g} %" if one.floor else ""
+        yield (
+            f"calibrated {one.kernel} ({one.name}): mean error {found.mape:.1f} %, median {found.median:.1f} %, 90th percentile "
+            f"{found.p90:.1f} % on {found.rows} of {one.rows} rows that were not fitted{floor}"
+        )
+    total = analysis.total.time_expr
+    if fitted and total.is_number:
+        low, high = (float(end) * 1e3 for end in analysis.band_exprs)
+        yield f"band: {low:.4g} to {high:.4g} ms, from the mean errors of its kernels weighted by their times"
+    borrowed = [placed.name for placed in analysis if placed.constants and not placed.constants.error]
+    alone = [placed.name for placed in analysis if placed.constants is None]
+    if borrowed and analysis.device:
+        yield f"not calibrated, at the overhead and memory share of a GEMM: {', '.join(dict.fromkeys(borrowed))}"
+    if alone:
+        yield f"not calibrated, at the stated ceilings: {', '.join(dict.fromkeys(alone))}"
 
 
 def legend(analysis: Analysis) -> tuple[str, ...]:

@@ -188,8 +188,11 @@ def timeline(step: Step, variable: Variable, device: Device, part: str = TOTAL, 
         Another input is still a symbol, or a formula counts blocks of the variable.
     """
     machine = machine_of(step.symbolic, device, ceilings, [variable.symbol], step.options.accounting)
-    if machine.calibration and machine.calibration.exponent is not None:
-        raise InputError(f"the p-norm of a calibration has no pieces over {variable.name}; take ceilings stated or classic")
+    if machine.calibration is not None:
+        raise InputError(
+            f"times of calibrated kernels have no closed form in pieces over {variable.name}: they are norms of ceilings and count work "
+            "items; take ceilings stated or classic"
+        )
     cost = grouped_costs(costs_of(step, part, machine), variable.symbol)
     values = known_values(step, device, variable.symbol)
     pieces: list[Piece] = []

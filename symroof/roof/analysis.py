@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sympy import Add, Expr, Symbol
+from sympy import Add, Expr, Rational, Symbol
 
 from symroof import symbols
 from symroof.answers import Answer, view
@@ -113,6 +113,35 @@ class Analysis(Answer):
         return bool(needed <= capacity.value) if capacity and needed.is_number else None
 
     @property
+    def uncalibrated(self) -> tuple[str, ...]:
+        """The operators whose time no measured kernel stands behind; all of them where the ceilings are not calibrated."""
+        return tuple(placed.name for placed in self if placed.constants is None or not placed.constants.error)
+
+    @functools.cached_property
+    def band_exprs(self) -> tuple[Expr, Expr]:
+        """Seconds of the step less and plus the mean errors of its kernels, each weighted by its time, bare.
+
+        Operators that no error is known for add none: the band is that of the others.
+        """
+        known = [(placed, placed.constants.error["all"]) for placed in self if placed.constants and "all" in placed.constants.error]
+        spread = Add(*(placed.count * placed.time_expr * Rational(str(error.mape)) / 100 for placed, error in known))
+        return self.total.time_expr - spread, self.total.time_expr + spread
+
+    @property
+    def band(self) -> tuple[object, object]:
+        """The least and the largest time within the mean errors of its kernels, as Quantities in seconds.
+
+        >>> import symroof
+        >>> step = symroof.load_model("llama-2-7b").decode(
+        ...     batch=1, seq_len=2048, weight_bits=16, activation_bits=16, kv_bits=16, flash_attention=True)
+        >>> low, high = symroof.analyze(step, "a100-sxm-80gb", ceilings="calibrated").band
+        >>> round(float(low.to("ms").magnitude), 1), round(float(high.to("ms").magnitude), 1)
+        (11.6, 13.3)
+        """
+        low, high = self.band_exprs
+        return quantity(low, SECOND), quantity(high, SECOND)
+
+    @property
     def statements(self) -> tuple[str, ...]:
         """The conventions the numbers follow, one sentence each."""
         return view("analysis_statements")(self)
@@ -143,8 +172,9 @@ def analyze(step: Step, hardware: Device | str | Path | None = None, *, ceilings
     ----------
     step : from `Model.prefill` or `Model.decode`; on a device widths left out are numbers (`Options.with_widths`).
     hardware : a `Device`, a name or a path; None keeps peak P and bandwidth BW as symbols.
-    ceilings : "classic" (matrix peak and memory bandwidth), "stated" (every rate the device states) or "calibrated" (with
-        fitted shares of them); the accountings of other tools are always classic.
+    ceilings : "classic" (matrix peak and memory bandwidth), "stated" (every rate the device states) or "calibrated" (what measured
+        kernels reach of them; `Analysis.band` and `Analysis.uncalibrated` say how far that goes). The accountings of other tools
+        are always classic.
 
     Raises
     ------

@@ -1,7 +1,7 @@
 """The ledger of an operator on a machine: seconds for each resource it demands, how they combine, and which one binds.
 
 ``seconds = demand / (share x rate)`` for every resource; ``time = overhead + max(seconds)``: the roofline. Where nothing
-overlaps it is their sum, where the machine is calibrated their p-norm. Every question reads it.
+overlaps it is their sum, for a calibrated kernel the form of its class (`symroof.roof.kernel_forms`). Every question reads it.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from sympy import Add, Expr, Max, S, Symbol
 from symroof.errors import DeviceError, EinsumError, InputError, member
 from symroof.hardware.device import Device
 from symroof.hardware.loader import load_hardware
-from symroof.hardware.machine import CEILINGS, CLASSIC, EVERY, LETTERS, STATED, SYMBOLIC, Machine
+from symroof.hardware.machine import CALIBRATED, CEILINGS, CLASSIC, EVERY, LETTERS, STATED, SYMBOLIC, SYMBOLIC_CALIBRATED, Machine
 from symroof.operators import IDEAL, Ceilings, Graph, Level, Operator, Resource
 from symroof.operators.facts import COMMUNICATION
+from symroof.roof.kernel_forms import constants_of, joined, latency, overhead_of, share
 
 OVERHEAD = "overhead"
 WORK = (Resource.COMPUTE, Resource.VECTOR, Resource.EXPONENTIAL)
@@ -74,7 +75,8 @@ def machine_of(
     """
     member("ceilings", ceilings, CEILINGS)
     if device is None:
-        return SYMBOLIC.bind({symbol: value for symbol, value in graph.definitions.items() if symbol in LETTERS.values()})
+        letters = SYMBOLIC_CALIBRATED if ceilings == CALIBRATED else SYMBOLIC
+        return letters.bind({symbol: value for symbol, value in graph.definitions.items() if symbol in LETTERS.values()})
     machine = device.machine.with_ceilings(ceilings if accounting == "exact" else CLASSIC)
     defined = {symbol: graph.definitions[symbol] for symbol in LETTERS.values() if symbol in graph.definitions}
     left = [symbol for symbol in free if symbol not in defined]
@@ -149,14 +151,15 @@ def amounts_of(operator: Operator, machine: Machine, ceilings: Ceilings = IDEAL)
 
 
 def rates_of(operator: Operator, machine: Machine, peak: Expr, resources: Iterable[Resource]) -> dict[Resource, Expr]:
-    """The rates that apply to an operator, the peak for the matrix units, as far as a calibration reaches them."""
+    """The rates that apply to an operator, the peak for the matrix units, as far as a calibrated kernel reaches them."""
     own = runs_on(operator, machine)
     rates = {resource: peak if resource is Resource.COMPUTE else own.rate(resource) for resource in resources}
-    return rates if own.calibration is None else {resource: own.share(resource) * rate for resource, rate in rates.items()}
+    constants = constants_of(operator, own)
+    return rates if constants is None else {resource: share(constants, resource) * rate for resource, rate in rates.items()}
 
 
 def seconds_of(operator: Operator, machine: Machine, peak: Expr, ceilings: Ceilings = IDEAL) -> dict[Resource, Expr]:
-    """Seconds of one occurrence for every resource it demands.
+    """Seconds of one occurrence for every resource it demands; of a calibrated kernel, its latency too.
 
     >>> import symroof
     >>> up = symroof.load_model("llama-2-7b").decode(symbolic=True)["up_proj"]
@@ -165,17 +168,37 @@ def seconds_of(operator: Operator, machine: Machine, peak: Expr, ceilings: Ceili
     """
     amounts = amounts_of(operator, machine, ceilings)
     rates = rates_of(operator, machine, peak, amounts)
-    return {resource: amount / rates[resource] for resource, amount in amounts.items()}
+    seconds = {resource: amount / rates[resource] for resource, amount in amounts.items()}
+    constants = constants_of(operator, machine)
+    waiting = S.Zero if constants is None else latency(operator, machine, constants)
+    return seconds if waiting == 0 else {**seconds, Resource.LATENCY: waiting}
 
 
 def overhead(operator: Operator, ceilings: Ceilings, machine: Machine = SYMBOLIC) -> Expr:
-    """Seconds of one occurrence besides: its launch, the steps of a collective, what a calibration adds."""
+    """Seconds of one occurrence besides: its launch, the steps of a collective, what a calibrated kernel takes."""
     beside = ceilings.launch + operator.latency
-    return beside if machine.calibration is None else beside + machine.calibration.overhead
+    constants = constants_of(operator, machine)
+    return beside if constants is None else beside + overhead_of(operator, machine, constants)
 
 
-def combined(seconds: Iterable[Expr], ceilings: Ceilings = IDEAL, beside: Expr = S.Zero, machine: Machine = SYMBOLIC) -> Expr:
-    """The time of an operator: the overhead and the largest of its seconds, or their sum, or their p-norm.
+def time_of(operator: Operator, seconds: Amounts, ceilings: Ceilings = IDEAL, machine: Machine = SYMBOLIC) -> Expr:
+    """Seconds of one occurrence from those for every resource: the roofline's, or those of the calibrated kernel that runs it.
+
+    >>> import symroof
+    >>> up = symroof.load_model("llama-2-7b").decode(symbolic=True)["up_proj"]
+    >>> time_of(up, {Resource.COMPUTE: S(3), Resource.MEMORY: S(4)})
+    4
+    >>> time_of(up, {Resource.COMPUTE: S(3), Resource.MEMORY: S(4)}, machine=SYMBOLIC_CALIBRATED)
+    t_0g + (3**p_g + 4**p_g)**(1/p_g)
+    """
+    beside, constants = overhead(operator, ceilings, machine), constants_of(operator, machine)
+    if constants is None or not ceilings.overlap:
+        return combined(seconds.values(), ceilings, beside)
+    return beside + joined(operator, machine, constants, seconds)
+
+
+def combined(seconds: Iterable[Expr], ceilings: Ceilings = IDEAL, beside: Expr = S.Zero) -> Expr:
+    """The time of an operator under a roofline: the overhead and the largest of its seconds, or their sum.
 
     >>> from sympy import Integer
     >>> combined([Integer(3), Integer(4)]), combined([Integer(3), Integer(4)], Ceilings(overlap=False))
@@ -184,11 +207,8 @@ def combined(seconds: Iterable[Expr], ceilings: Ceilings = IDEAL, beside: Expr =
     entries = [*seconds]
     if not entries or not ceilings.overlap:
         return beside + Add(*entries)
-    exponent = machine.calibration.exponent if machine.calibration else None
-    if exponent is None:
-        numbers = all(entry.is_Rational for entry in entries)
-        return beside + (max(entries) if numbers else Max(*entries, evaluate=False))  # in letters, which is more is asked for nothing
-    return beside + Add(*(entry**exponent for entry in entries)) ** (1 / exponent)
+    numbers = all(entry.is_Rational for entry in entries)
+    return beside + (max(entries) if numbers else Max(*entries, evaluate=False))  # in letters, which is more is asked for nothing
 
 
 def binding(seconds: Mapping[Resource, Expr], beside: Expr = S.Zero) -> str | None:

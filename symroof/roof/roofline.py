@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 
 from sympy import Expr, Max, Min, nan, oo
 
+from symroof.hardware.calibration import KernelConstants
 from symroof.hardware.machine import SYMBOLIC, Machine
 from symroof.operators import IDEAL, Ceilings, Direction, Operator, Resource, Storage
-from symroof.roof.ledger import binding, combined, overhead, runs_on, seconds_of
+from symroof.roof.kernel_forms import constants_of
+from symroof.roof.ledger import binding, overhead, runs_on, seconds_of, time_of
 from symroof.units import BYTE, FLOP, INTENSITY, RATE, SECOND, in_unit
 
 MEMORY, COMPUTE = "memory", "compute"
@@ -94,6 +96,11 @@ class RooflinePoint:
         return seconds_of(self.operator, self.machine, self.peak, self.ceilings)
 
     @functools.cached_property
+    def constants(self) -> KernelConstants | None:
+        """What was fitted to kernels of its class; None where none was, or the ceilings are not calibrated."""
+        return constants_of(self.operator, self.machine)
+
+    @functools.cached_property
     def overhead_expr(self) -> Expr:
         """Seconds of one occurrence besides, bare: its launch, the steps of a collective."""
         return overhead(self.operator, self.ceilings, self.machine)
@@ -101,7 +108,7 @@ class RooflinePoint:
     @functools.cached_property
     def time_expr(self) -> Expr:
         """Seconds of one occurrence, bare."""
-        return combined(self.seconds.values(), self.ceilings, self.overhead_expr, self.machine)
+        return time_of(self.operator, self.seconds, self.ceilings, self.machine)
 
     @functools.cached_property
     def intensity_expr(self) -> Expr:

@@ -1,0 +1,141 @@
+"""`symroof calibrate, validate`: constants of kernels from measurements, and predictions held against them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from symroof.cli.output import OutputFile, reports
+from symroof.cli.values import exact
+from symroof.errors import quote
+
+if TYPE_CHECKING:
+    from symroof.calibration.rows import Rows
+    from symroof.present.report import Report
+
+DATA = click.option(
+    "--data", "files", multiple=True, required=True, metavar="FILE", help="A CSV file of measured kernels; several are taken together."
+)
+WHERE = click.option(
+    "--where", multiple=True, metavar="COLUMN=TEXT", help="Take the rows with this text in this column, as framework=TRTLLM."
+)
+
+
+def _pairs(texts: Sequence[str], name: str) -> dict[str, str]:
+    """``("gpu=a100_sxm",)`` as texts by name."""
+    found = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key or not value:
+            raise click.UsageError(f"{name} {quote(text)}: expected NAME=VALUE")
+        found[key] = value
+    return found
+
+
+def _numbers(texts: Sequence[str], name: str) -> dict[str, float]:
+    """The same with numbers, of seconds where a unit of time is given."""
+    found = {}
+    for key, text in _pairs(texts, name).items():
+        number = exact(text, "second")
+        if number is None:
+            raise click.UsageError(f"{name} {quote(f'{key}={text}')}: expected a number, or a time such as 3us")
+        found[key] = float(number)
+    return found
+
+
+def _rows(files: Sequence[str], device: str, where: Sequence[str]) -> list[Rows]:
+    from symroof.calibration.rows import read_rows
+
+    return [rows for path in files for rows in read_rows(path, device, _pairs(where, "--where"))]
+
+
+@click.command(short_help="Fit constants of kernels to measured times.")
+@DATA
+@click.option("--device", required=True, metavar="DEVICE", help="A name of `symroof devices` or a TOML file: the device that was measured.")
+@WHERE
+@click.option("--hold", multiple=True, metavar="NAME=VALUE", help="A constant that is not fitted, as exposed_exponentials=0.72.")
+@click.option(
+    "--floor",
+    multiple=True,
+    metavar="KERNEL=PERCENT",
+    help="How far collections of such rows differ, as gemm=5.4; kept with the constants.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Which half of the rows is fitted; the other judges.")
+@click.option("--source", default="", metavar="TEXT", help="Where the rows come from; kept with the constants.")
+@click.option("--constants", type=OutputFile(), metavar="FILE", help="Write the constants there, as TOML that --calibration reads.")
+@reports
+def calibrate(
+    files: tuple[str, ...],
+    device: str,
+    where: tuple[str, ...],
+    hold: tuple[str, ...],
+    floor: tuple[str, ...],
+    seed: int,
+    source: str,
+    constants: Path | None,
+) -> Report:
+    """Fit the forms of GEMM and attention to measured kernels: one half of the rows is fitted, the other says how far it is off."""
+    import datetime
+
+    from symroof import __version__
+    from symroof.calibration.fit import calibrate as fit_all
+    from symroof.files import check_writable, writing
+    from symroof.hardware.calibration import written
+    from symroof.hardware.loader import load_hardware
+    from symroof.present.measured.tables import calibration_report
+
+    if constants is not None:
+        check_writable(constants)
+    measured = load_hardware(device)
+    found = fit_all(
+        _rows(files, measured.name, where),
+        measured,
+        seed=seed,
+        held=_numbers(hold, "--hold"),
+        floors=_numbers(floor, "--floor"),
+        source=source,
+        date=datetime.datetime.now(datetime.UTC).date().isoformat(),
+    )
+    if constants is not None:
+        with writing(constants) as path:
+            path.write_text(written(found, f"symroof {__version__}"), encoding="utf-8")
+    return calibration_report(found)
+
+
+@click.command(short_help="Hold predictions against measured times.")
+@DATA
+@click.option(
+    "--device",
+    multiple=True,
+    required=True,
+    metavar="DEVICE",
+    help="The devices whose rows count; names of `symroof devices` or TOML files.",
+)
+@WHERE
+@click.option("--calibration", metavar="FILE", help="Constants that `symroof calibrate` wrote, in the place of the library's.")
+@click.option("--unseen", type=int, metavar="SEED", help="Only the half of the rows that a fit with this seed did not see.")
+@click.option("--figures", "folder", metavar="DIR", help="Draw predicted against measured, residuals, rooflines and errors there.")
+@reports
+def validate(
+    files: tuple[str, ...], device: tuple[str, ...], where: tuple[str, ...], calibration: str | None, unseen: int | None, folder: str | None
+) -> Report:
+    """Errors of predicted kernel times by regime, rows beyond the bound, and the floor beside them."""
+    from symroof.calibration.validate import validate as hold
+    from symroof.hardware.calibration import load_calibration
+    from symroof.hardware.loader import load_hardware
+    from symroof.present.measured.tables import validation_report
+
+    constants = load_calibration(calibration) if calibration else None
+    found: list[Any] = []
+    for name in device:
+        measured = load_hardware(name)
+        found += hold(_rows(files, measured.name, where), measured, constants, unseen)
+    if folder is not None:
+        from symroof.present.measured.figures import save
+
+        for path in save(found, Path(folder)):
+            click.echo(f"wrote {path}", err=True)
+    return validation_report(found)

@@ -1,0 +1,1 @@
+"""How measured kernels and what is predicted of them look: tables and pictures."""
