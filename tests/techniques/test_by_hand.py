@@ -88,3 +88,51 @@ def test_w8a8_of_a_prompt() -> None:
     assert sum(by_hand.values()) + algorithm_1 == pytest.approx(121.7e-3, rel=1e-3)
     every = seconds(on_h100("llama-3-8b", "quantize:weights=8,activations=8,scope=all", **prompt))
     assert sum(every.values()) < sum(by_hand.values()) + attention, "every activation in 8 bits bounds it"
+
+
+def unfused_attention(sequences: int, queries: int, context: int, d: int, heads: int, kv: int) -> dict[str, float]:
+    """Scores, softmax and weighted sum; every query sees the whole context, scores go through memory."""
+    scores, rows, keys = sequences * heads * queries * context, sequences * queries * d, sequences * context * kv
+    each = longest(2 * scores * 128, 2 * (rows + keys + scores))
+    return {"qk_matmul": each, "softmax": longest(5 * scores, 2 * 2 * scores), "sv_matmul": each}
+
+
+def decode_layer(sequences: int, queries: int, context: int, d: int, f: int, heads: int, kv: int) -> dict[str, float]:
+    """A Llama layer at 16 bits on so many tokens of every sequence."""
+    n = sequences * queries
+    norm, added = longest(4 * n * d, 2 * (2 * n * d + d)), longest(n * d, 3 * 2 * n * d)
+    return {
+        "attn_norm": norm,
+        "q_proj": product(n, d, d),
+        "k_proj": product(n, d, kv),
+        "v_proj": product(n, d, kv),
+        "q_rotary": longest(3 * n * d, 2 * (2 * n * d + queries * 128)),
+        "k_rotary": longest(3 * n * kv, 2 * (2 * n * kv + queries * 128)),
+        **unfused_attention(sequences, queries, context, d, heads, kv),
+        "out_proj": product(n, d, d),
+        "attn_add": added,
+        "mlp_norm": norm,
+        "gate_proj": product(n, d, f),
+        "up_proj": product(n, d, f),
+        "mlp_act": longest(5 * n * f, 3 * 2 * n * f),
+        "down_proj": product(n, f, d),
+        "mlp_add": added,
+    }
+
+
+@pytest.mark.parametrize(("rows", "milliseconds"), [("all", 44.7), ("last", 42.5)])
+def test_medusa_heads_on_the_whole_tree_or_on_one_token(rows: str, milliseconds: float) -> None:
+    """llama-2-7b, 32 sequences of 1024 tokens, four heads and a tree of 63 nodes and the certain token."""
+    d, layers, v = LLAMA_2_7B["d"], LLAMA_2_7B["layers"], LLAMA_2_7B["vocabulary"]
+    sizes = {name: LLAMA_2_7B[name] for name in ("d", "f", "heads", "kv")}
+    n, guessed = 32 * 64, 32 * 64 if rows == "all" else 32
+    by_hand = {name: layers * time for name, time in decode_layer(32, 64, 1024 + 63, **sizes).items()} | ends(n, 32, n, d, v)
+    by_hand |= {
+        "medusa.linear": 4 * product(guessed, d, d),
+        "medusa.act": 4 * longest(4 * guessed * d, 2 * 2 * guessed * d),
+        "medusa.add": 4 * longest(guessed * d, 3 * 2 * guessed * d),
+        "medusa.lm_head": 4 * product(guessed, d, v),
+    }
+    told = seconds(on_h100("llama-2-7b", f"medusa:heads=4,nodes=63,acceptance=3/5,rows={rows}", batch=32, seq_len=1024))
+    assert told == pytest.approx(by_hand, rel=1e-12)
+    assert sum(by_hand.values()) == pytest.approx(milliseconds * 1e-3, rel=1e-3)

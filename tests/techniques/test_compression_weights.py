@@ -430,7 +430,7 @@ def test_a_student_of_experts_routes_as_it_does_itself() -> None:
 
 
 DRAFTED = "speculative:draft=llama-3.2-1b,acceptance=4/5,length=4"
-GUESSED = "medusa:heads=4,nodes=20,acceptance=3/5"
+GUESSED = "medusa:heads=4,nodes=20,acceptance=3/5,rows=last"
 LAYERS = 32 * (4096 * (4096 + 1024 + 1024 + 4096) + 3 * 4096 * 14336)
 """Weights of the matrices of the layers of Llama 3.1 8B."""
 DRAFT_LAYERS = 16 * (2048 * (2048 + 512 + 512 + 2048) + 3 * 2048 * 8192)

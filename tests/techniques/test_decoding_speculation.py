@@ -219,11 +219,12 @@ def test_at_which_acceptance():
         assert (seconds(after) < seconds(step)) == (share > found.edges[0])
 
 
+@pytest.mark.parametrize(("rows", "tokens"), [("all", 2 * 8), ("last", 2)])
 @pytest.mark.parametrize("model", [*DENSE, "mixtral-8x7b-v0.1", "opt-350m"])
-def test_medusa(model):
+def test_medusa(model, rows, tokens):
     heads, nodes, context = 3, 7, 50
     step = decode(model, batch=2, seq_len=context)
-    after = apply(step, f"medusa:heads={heads},nodes={nodes},acceptance=1/2")
+    after = apply(step, f"medusa:heads={heads},nodes={nodes},acceptance=1/2,rows={rows}")
     sizes = symroof.load_model(model).dimensions
     width = step["lm_head"].space.sizes[step["lm_head"].reads[0].tensor.axes[-1]]
     vocabulary = sizes[symroof.load_model(model).decode(symbolic=True)["lm_head"].space.sizes["v"]]
@@ -231,9 +232,11 @@ def test_medusa(model):
     assert memory(after)[0] - memory(step)[0] == 2 * heads * (width**2 + width * vocabulary)
     extra = {name: cost for name, cost in costs(after.graph).items() if name.startswith("medusa.")}
     assert all(count == heads for _, _, count in extra.values())
-    assert extra["medusa.lm_head"][0] == 2 * 2 * width * vocabulary
-    assert extra["medusa.linear"][0] == 2 * 2 * width**2
-    assert extra["medusa.linear"][1] == 2 * (width**2 + 2 * 2 * width)
+    assert extra["medusa.lm_head"][0] == 2 * tokens * width * vocabulary
+    assert extra["medusa.linear"][0] == 2 * tokens * width**2
+    assert extra["medusa.linear"][1] == 2 * (width**2 + 2 * tokens * width)
+    assert extra["medusa.lm_head"][1] == 2 * (width * vocabulary + tokens * (width + vocabulary))
+    assert extra["medusa.add"] == (tokens * width, 2 * 3 * tokens * width, heads)
     assert (
         after["up_proj" if "mixtral" not in model else "router"].flop_count
         == (nodes + 1) * step["up_proj" if "mixtral" not in model else "router"].flop_count

@@ -11,7 +11,7 @@ from symroof.operators import Access, Block, BlockRole, Graph, Operator, Role
 from symroof.operators.elementwise import activation, add
 from symroof.operators.linear import linear
 from symroof.techniques.decoding.verification import EXACT, expected, require_verifiable, verified
-from symroof.techniques.technique import Example, Fact, Given, Number, Technique, number
+from symroof.techniques.technique import Example, Fact, Given, Number, Technique, number, word
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Medusa(Technique):
     ================= ================================================================================
     tokens per step   ``1 + alpha + ... + alpha^h_m``
     verification      the step with ``n_t + 1`` query tokens, which look at ``t + n_t`` positions each
-    heads             on one token of every sequence, ``h_m (2 b d^2 + 2 b d v + ...)`` FLOPs
+    heads             on all of them, ``h_m (n_t + 1) (2 b d^2 + 2 b d v + ...)`` FLOPs
     memory            ``h_m (d^2 + d v)`` weights more
     ================= ================================================================================
 
@@ -35,15 +35,18 @@ class Medusa(Technique):
     heads : h_m.
     nodes : n_t, candidate tokens of the tree, the certain one left out; at least one per head.
     acceptance : alpha, the probability that a head's true token is among its candidates, the earlier ones being right.
+    rows : on which tokens the heads run: "all" of the tree, as the published implementation does, which takes the guesses of
+        the accepted one afterwards; or the "last" accepted one, whose hidden state an engine has to keep until it is known.
 
     Errors: fewer nodes than heads, a recurrent model, a step that verifies already, no LM head.
 
     >>> import symroof
     >>> step = symroof.load_model("llama-2-7b").decode(symbolic=True)
-    >>> print(step.apply(Medusa(heads=4, nodes=63, acceptance=0.6))["medusa.lm_head"].flops)
-    2*b*d*v flop
+    >>> print(step.apply(Medusa(heads=4, nodes=63, acceptance=0.6)).symbolic["medusa.lm_head"].flops)
+    2*b*d*v*(n_t + 1) flop
 
-    Source: Cai et al. (2024), arXiv:2401.10774, sections 2.1 and 2.3.
+    Sources: Cai et al. (2024), arXiv:2401.10774, sections 2.1 and 2.3; their implementation, github.com/FasterDecoding/Medusa,
+    medusa/model/medusa_model.py (heads on the hidden states of the whole tree).
     """
 
     name = "medusa"
@@ -58,6 +61,7 @@ class Medusa(Technique):
     heads: Number = number(symbols.h_m)
     nodes: Number = number(symbols.n_t)
     acceptance: Number = number(symbols.alpha, zero=True)
+    rows: str = word("all", ("all", "last"))
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -72,27 +76,30 @@ class Medusa(Technique):
         tokens = expected(given["acceptance"], self.acceptance, given["heads"], self.heads)
         after = verified(graph, given["nodes"] + 1, tree=True)
         head = next(operator for operator, _ in after if operator.role is Role.HEAD)
-        block = Block("medusa", _head(head), given["heads"], role=BlockRole.GUESSES)
+        block = Block("medusa", _head(head, every=self.rows == "all"), given["heads"], role=BlockRole.GUESSES)
         return replace(after, blocks=(*after.blocks, block), tokens=tokens)
 
     def statements(self, given: Given) -> tuple[str, ...]:
         del given
+        where = "all of them" if self.rows == "all" else "the last accepted token alone"
         return (
             "medusa: one step on n_t + 1 tokens of every sequence verifies the tree, each of them looking at the whole context and "
-            "at the whole tree under a mask; the heads run on the last accepted token alone",
+            f"at the whole tree under a mask; the heads run on {where}",
             "time is told per expected token; a head's token is accepted with probability alpha, independently",
         )
 
 
-def _head(lm_head: Operator) -> tuple[Operator, ...]:
-    """A head on one row of what the model's own reads."""
+def _head(lm_head: Operator, *, every: bool) -> tuple[Operator, ...]:
+    """A head on what the model's own reads: every row of it, or one."""
     x, width = lm_head.reads[0].tensor, lm_head.reads[0].touched[-1]
     sizes = lm_head.space.sizes
     space = replace(lm_head.space, sizes={**sizes, "o": sizes[width]})  # a second axis, so that a square weight has two
-    row = replace(x, axes=("b", width), space=space)
-    first = linear("medusa.linear", f"b {width}, {width} o -> b o", row)
+    rows = ("b", "u") if every else ("b",)
+    there = " ".join(rows)
+    row = replace(x, axes=(*rows, width), space=space)
+    first = linear("medusa.linear", f"{there} {width}, {width} o -> {there} o", row)
     act = activation("medusa.act", "silu", first.result)
-    added = add("medusa.add", act.result, replace(row, axes=("b", "o")))
-    logits = linear("medusa.lm_head", "b o, v o -> b v", added.result, role=Role.HEAD)
-    last = Access(x, ("b", width))
-    return replace(first, reads=(last, *first.reads[1:])), act, replace(added, reads=(added.reads[0], last)), logits
+    added = add("medusa.add", act.result, replace(row, axes=(*rows, "o")))
+    logits = linear("medusa.lm_head", f"{there} o, v o -> {there} v", added.result, role=Role.HEAD)
+    read = Access(x, row.axes)
+    return replace(first, reads=(read, *first.reads[1:])), act, replace(added, reads=(added.reads[0], read)), logits
