@@ -136,3 +136,17 @@ def test_medusa_heads_on_the_whole_tree_or_on_one_token(rows: str, milliseconds:
     told = seconds(on_h100("llama-2-7b", f"medusa:heads=4,nodes=63,acceptance=3/5,rows={rows}", batch=32, seq_len=1024))
     assert told == pytest.approx(by_hand, rel=1e-12)
     assert sum(by_hand.values()) == pytest.approx(milliseconds * 1e-3, rel=1e-3)
+
+
+@pytest.mark.parametrize(("skipped_kv", "faster"), [("computed", 1.71), ("none", 1.96)])
+def test_early_exit_with_the_keys_and_values_of_skipped_layers(skipped_kv: str, faster: float) -> None:
+    """llama-2-7b, one sequence of 2048 tokens that leaves behind half of the layers."""
+    sizes = {name: LLAMA_2_7B[name] for name in ("d", "f", "heads", "kv")}
+    layer, both_ends = decode_layer(1, 1, 2048, **sizes), ends(1, 1, 1, sizes["d"], LLAMA_2_7B["vocabulary"])
+    by_hand = {name: 16 * time for name, time in layer.items()} | both_ends
+    if skipped_kv == "computed":
+        by_hand |= {f"{name}.skipped": 16 * layer[name] for name in ("attn_norm", "k_proj", "v_proj", "k_rotary")}
+    told = seconds(on_h100("llama-2-7b", f"early-exit:depth=1/2,skipped_kv={skipped_kv}", batch=1, seq_len=2048))
+    assert told == pytest.approx(by_hand, rel=1e-12)
+    whole = 32 * sum(layer.values()) + sum(both_ends.values())
+    assert whole / sum(by_hand.values()) == pytest.approx(faster, abs=5e-3)

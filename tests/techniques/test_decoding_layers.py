@@ -10,6 +10,7 @@ import pytest
 from sympy import Rational
 
 import symroof
+from symroof.operators.facts import Role
 from symroof.symbols import LAYERS, L, L_x, X, n_x
 from tests.techniques.decoding_steps import DENSE, FAMILIES, apply, costs, decode, memory, seconds
 
@@ -21,18 +22,55 @@ def split(step) -> tuple[set[str], set[str]]:
 
 
 @pytest.mark.parametrize("model", FAMILIES)
-@pytest.mark.parametrize("text", ["early-exit:depth=1/2", "skip-layers:depth=1/2"])
+@pytest.mark.parametrize("text", ["early-exit:skipped_kv=none,depth=1/2", "skip-layers:depth=1/2"])
 def test_fewer_layers_and_nothing_else(model, text):
     step = decode(model, batch=3, seq_len=100)
     if model in ("deepseek-v2-lite",) and text.startswith("skip"):
         text = "skip-layers:depth=2/3"  # 27 layers
-    share = Rational(text.split("=")[1])
+    share = Rational(text.rpartition("=")[2])
     before, after = costs(step.graph), costs(apply(step, text).graph)
     inside, outside = split(step)
     assert after.keys() == before.keys()
     assert all(after[name] == before[name] for name in outside)
     for name in inside:
         assert after[name] == (*before[name][:2], before[name][2] * share)
+
+
+KEYS = {
+    **dict.fromkeys(("llama-2-7b", "llama-3-8b", "mixtral-8x7b-v0.1"), frozenset(("attn_norm", "k_proj", "v_proj", "k_rotary"))),
+    "opt-125m": {"attn_norm", "k_proj", "v_proj"},
+    "gemma-2-2b": {"attn_norm", "k_proj", "v_proj", "k_rotary"},
+    "deepseek-v2-lite": {"attn_norm", "kv_down_proj", "kv_down_norm", "k_rotary_proj", "k_rotary"},
+    "olmo-2-1124-7b": {"k_proj", "v_proj", "k_norm", "k_rotary"},
+}
+"""What makes a token's keys and values from the hidden state: latents where attention is latent."""
+
+
+@pytest.mark.parametrize("model", KEYS)
+@pytest.mark.parametrize("exits", ["together", "independent"])
+def test_keys_and_values_of_all_tokens_in_all_layers(model, exits):
+    """In the layers that run, and alone in those that do not: every token of every layer; the rest as without them."""
+    step, text = decode(model, batch=3, seq_len=100), f"early-exit:depth=1/3,exits={exits}"
+    before, bare, after = costs(step.graph), costs(apply(step, f"{text},skipped_kv=none").graph), costs(apply(step, text).graph)
+    made = {name.removesuffix(".skipped") for name in after if name.endswith(".skipped")}
+    assert {name.rpartition(".")[2] for name in made} == KEYS[model]
+    assert after.keys() == before.keys() | {f"{name}.skipped" for name in made}
+    for name in before:
+        if name in made:
+            assert after[name][:2] == after[f"{name}.skipped"][:2] == before[name][:2]
+            assert after[name][2] + after[f"{name}.skipped"][2] == before[name][2]
+            assert after[name][2] == bare[name][2]
+        else:
+            assert after[name] == bare[name]
+    assert memory(apply(step, text)) == memory(step)
+
+
+def test_the_state_of_a_recurrent_layer_needs_all_that_leads_to_it():
+    after = apply(decode("mamba-130m", batch=3, seq_len=100), "early-exit:depth=1/2")
+    skipped = {operator.name for operator, _ in after.graph if operator.name.endswith(".skipped")}
+    assert "in_proj.skipped" in skipped
+    assert "out_proj.skipped" not in skipped
+    assert any(operator.role is Role.RECURRENCE and operator.name in skipped for operator, _ in after.graph)
 
 
 @pytest.mark.parametrize("model", FAMILIES)

@@ -309,7 +309,9 @@ def test_unions_are_over_all_tokens_that_are_verified(model):
     exits = apply(step, "early-exit:depth=1/3,exits=independent", drafted)
     plain = apply(step, drafted)
     before, after = costs(plain.graph), costs(exits.graph)
-    for name in ("q_proj", "qk_matmul", "out_proj", "attn_norm"):
+    assert after["k_proj"][:2] == after["k_proj.skipped"][:2] == before["k_proj"][:2]
+    assert after["k_proj.skipped"][2] == before["k_proj"][2] * Rational(2, 3) ** 6
+    for name in ("q_proj", "qk_matmul", "out_proj", "mlp_norm"):
         assert after[name][0] * after[name][2] == before[name][0] * before[name][2] / 3
         read = exits[name].byte_count(Storage.WEIGHT) * after[name][2]
         assert read == plain[name].byte_count(Storage.WEIGHT) * before[name][2] * (1 - Rational(2, 3) ** 6)

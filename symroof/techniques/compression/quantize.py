@@ -244,10 +244,10 @@ def split_block(graph: Graph, kind: str, count: Expr) -> tuple[Graph, set[Tensor
     [('layer.kept', n_k), ('layer', L - n_k)]
     """
     chosen = kind_of(graph, kind)
-    if any(block.apart and block.kind == chosen.kind for block in graph.blocks):
-        raise InputError(f"layers of {chosen.name} were kept apart already")
     if chosen.copies is not None:
         raise InputError(f"not every token runs through every {chosen.name}: keep layers apart before any are left out")
+    if any(block.apart and block.kind == chosen.kind for block in graph.blocks):
+        raise InputError(f"layers of {chosen.name} were kept apart already")
     shared = {tensor for block in graph.blocks if block is not chosen for tensor in block.tensors()}
     written = {access.tensor for operator in chosen.operators for access in operator.writes}
     shared |= {tensor for tensor in chosen.tensors() if tensor.storage is Storage.ACTIVATION and tensor not in written}
