@@ -163,3 +163,15 @@ def test_the_default_is_said_once() -> None:
     assert given.with_widths() is given
     effect = effect_of(type(symroof.technique("quantize:weights=4")))
     assert effect.step(over=False).options.activation_bits == BITS
+
+
+@pytest.mark.slow
+def test_a_sweep_over_the_width_has_the_published_scales_at_the_published_width() -> None:
+    pytest.importorskip("xarray")
+    model = symroof.load_model("gpt-oss-20b")
+    found = symroof.sweep(model, DEVICE, {"weight_bits": [2, 4, 8, 16]}, seq_len=512, metrics=["time", "memory"])
+    for bits in (2, 4, 8, 16):
+        step = model.decode(batch=1, seq_len=512, weight_bits=bits).with_widths()
+        here = found.sel(weight_bits=bits)
+        assert float(here["memory"].squeeze()) == pytest.approx(float(symroof.analyze(step, DEVICE).memory_exprs["total"]), rel=1e-14)
+        assert float(here["time"].squeeze()) == pytest.approx(float(symroof.analyze(step, DEVICE).total.time_expr), rel=1e-12)

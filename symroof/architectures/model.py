@@ -98,18 +98,18 @@ class Model:
         """Number of layers, of all kinds."""
         return self.architecture.layer_count
 
-    def step(self, options: Options, *, symbolic: bool = False) -> Step:
-        """One step as *options* say; see `prefill` and `decode`."""
+    def step(self, options: Options, *, symbolic: bool = False, swept: bool = False) -> Step:
+        """One step as *options* say; see `prefill`, `decode`. *swept*: over the weight width, with scales at the published one."""
         if options.accounting == "exact":
-            letters = self._exact(options)
+            letters = self._exact(options, swept=swept)
         else:
             letters = llm_viewer.graph(self.architecture, options, self.catalogue_name())
         values = options.inputs() | ({} if symbolic else self.dimensions)
         return Step(self.name, options, letters, values, self._notes(options), self.weight_bits)
 
-    def _exact(self, options: Options) -> Graph:
+    def _exact(self, options: Options, *, swept: bool = False) -> Graph:
         graph = exact.graph(self.architecture, options)
-        return self.quantization.apply(graph) if self.quantization else graph
+        return graph if self.quantization is None else self.quantization.apply(graph, options.weight_bits, swept=swept)
 
     @property
     def weight_bits(self) -> int:
@@ -197,7 +197,17 @@ class Model:
         """What is kept for each sequence, as formulas in c and t."""
         return Cache(self._reference, self.architecture.generative)
 
-    weight_bytes = in_unit(lambda model: model._reference.weight_memory(), BYTE, "Bytes of all weights, as a Quantity in w.")
+    def weight_memory(self, bits: int | None = None) -> Expr:
+        """Bytes of all weights in w, bare: at the published width the scales of groups count, at another they do not.
+
+        >>> gpt_oss = load_model("gpt-oss-20b")
+        >>> [int(gpt_oss.weight_memory(bits).subs(symbols.w, bits)) for bits in (4, 16)]
+        [13761264768, 41829514368]
+        """
+        graph = self._reference if bits is None else self._exact(Options("decode", weight_bits=bits)).bind(self.dimensions)
+        return graph.weight_memory()
+
+    weight_bytes = in_unit(lambda model: model.weight_memory(), BYTE, "Bytes of all weights as published, as a Quantity in w.")
     kv_bytes_per_token = in_unit(
         lambda model: model.cache.growth,
         BYTE,
@@ -218,7 +228,7 @@ class Model:
     @property
     def notes(self) -> tuple[str, ...]:
         """What a reader should know of this config."""
-        return (*self._read, *(line.text for line in (self.quantization.conventions if self.quantization else ())))
+        return (*self._read, *(line.text for line in (self.quantization.conventions() if self.quantization else ())))
 
     @property
     def _read(self) -> tuple[str, ...]:

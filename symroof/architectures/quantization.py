@@ -7,13 +7,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sympy import Integer
+from sympy import Expr, Integer, Max
 
 from symroof.architectures.exact import WEIGHT_WIDTH
 from symroof.architectures.fields import Fields, listing
+from symroof.architectures.group_scales import GroupScales, read_scales, stored_bits
 from symroof.conventions import Convention, without
 from symroof.operators import ATTENTION_ROLES, Block, BlockRole, Graph, Operator, Parameter, Role, Storage, Tensor
 from symroof.operators.select import Match, by_role, in_blocks, select
+from symroof.symbols import w
 
 UNQUANTIZED_BITS = 16
 """Bits of the weights that a quantized checkpoint leaves as they were."""
@@ -155,18 +157,35 @@ class Quantization:
     Attributes
     ----------
     method : as the config names it.
-    bits : nominal width; the scales and zero points of groups are not counted.
+    bits : nominal width, which decides the peak.
     kept : the modules that are left as they were.
     remarks : what else the config says.
+    scales : what is stored and read beside groups of weights; None where a row or a tensor has one scale, which is not counted.
     """
 
     method: str
     bits: int
     kept: UnquantizedModules
     remarks: tuple[str, ...] = ()
+    scales: GroupScales | None = None
 
-    def apply(self, graph: Graph) -> Graph:
-        """The graph with every weight that is not quantized at 16 bits; ``w`` is the width of the quantized ones."""
+    @property
+    def stored_bits(self) -> Expr:
+        """Bits that a quantized weight takes as published, with its share of the scales: 4.25 in MXFP4."""
+        return stored_bits(self.bits, self.scales)
+
+    def apply(self, graph: Graph, width: int | None = None, *, swept: bool = False) -> Graph:
+        """The graph with every weight that is not quantized at 16 bits; ``w`` is the width of the quantized ones.
+
+        Parameters
+        ----------
+        width : of the quantized ones, as it was asked for: the published scales belong to the published width.
+        swept : whether w ranges over whole numbers, of which one may be the published one.
+        """
+        published = swept or width in (None, self.bits)
+        beside = self.scales.per_weight if self.scales and published else Integer(0)
+        if swept and beside != 0:
+            beside *= Max(0, 1 - (w - self.bits) ** 2)
         quantized = {
             access.tensor
             for operator in select(graph, in_blocks(BlockRole.LAYER) & by_role(Role.PROJECTION) & Match(self._converts))
@@ -174,12 +193,13 @@ class Quantization:
             if access.tensor.parameter is Parameter.MATRIX
         }
 
-        def width(tensor: Tensor) -> Tensor:
-            wide = tensor.storage is Storage.WEIGHT and tensor not in quantized
-            return tensor.at(Integer(UNQUANTIZED_BITS)) if wide else tensor
+        def stored(tensor: Tensor) -> Tensor:
+            if tensor in quantized:
+                return replace(tensor, overhead=beside)
+            return tensor.at(Integer(UNQUANTIZED_BITS)) if tensor.storage is Storage.WEIGHT else tensor
 
-        applied = graph.map(tensor=width)
-        return replace(applied, conventions=(*without(applied.conventions, WEIGHT_WIDTH), *self.conventions))
+        applied = graph.map(tensor=stored)
+        return replace(applied, conventions=(*without(applied.conventions, WEIGHT_WIDTH), *self.conventions(published=published)))
 
     def _converts(self, operator: Operator, block: Block) -> bool:
         names = operator.answers_to
@@ -187,13 +207,16 @@ class Quantization:
             names = frozenset({"mixer_out_proj"})
         return not names & self.kept.operators
 
-    @property
-    def conventions(self) -> tuple[Convention, ...]:
+    def conventions(self, *, published: bool = True) -> tuple[Convention, ...]:
         """What a reader should know."""
+        beside = "scales of rows or tensors not counted"
+        if self.scales:
+            counted = f"beside them {self.scales.described}, {float(self.stored_bits):.6g} bits a weight"
+            beside = counted if published else f"scales counted at {self.bits} bits alone"
         also = f" and {listing(tuple(name[:60] for name in self.kept.named))}" if self.kept.named else ""
         main = (
-            f"quantization_config ({self.method}, {self.bits} bits): w is the width of the linear weights of the layers, scales not "
-            f"counted; {UNQUANTIZED_BITS} bits for embedding, norms, biases, router, LM head{also}"
+            f"quantization_config ({self.method}, {self.bits} bits): w is the width of the linear weights of the layers, {beside}; "
+            f"{UNQUANTIZED_BITS} bits for embedding, norms, biases, router, LM head{also}"
         )
         missed = listing(tuple(name[:60] for name in self.kept.passed_over))
         single = f"counted as quantized, though the config leaves them (single layers, or names not known here): {missed}"
@@ -228,10 +251,10 @@ def read_quantization(fields: Fields, layers: int, *, vision: bool = False) -> Q
     if bits is None:
         return None
     left = kept([name for one in lists for name in one or ()], layers)
-    fields.nested("quantization_config")
+    own = fields.nested("quantization_config")
     if vision and left.elsewhere:
         return None
-    return Quantization(method, bits, left, tuple(_remarks(inner)))
+    return Quantization(method, bits, left, tuple(_remarks(inner)), read_scales(own, method, bits))
 
 
 def _remarks(inner: Mapping[str, Any]) -> Iterator[str]:

@@ -124,7 +124,7 @@ def _cited(figure: Figure) -> str:
     return f"{source.publisher}: {source.title}, {source.date}, {source.url}" if source else "not stated"
 
 
-def model_report(model: Model, weight_bits: int, kv_bits: int) -> Report:
+def model_report(model: Model, weight_bits: int | None, kv_bits: int) -> Report:
     """What `symroof describe` prints: dimensions, parameters, bytes, the block in LaTeX."""
     record = model_record(model, weight_bits, kv_bits)
     letters = {variable.name: variable for variable in symbols.VOCABULARY.values()}
@@ -136,8 +136,9 @@ def model_report(model: Model, weight_bits: int, kv_bits: int) -> Report:
         ("kept by layers with a window, at most", "window_bytes", record["window_bytes"]),
         ("state of recurrent layers", "state_bytes", record["state_bytes"]),
     )
+    scales = f" and {record['scale_bits']:.4g} of scales" if record["scale_bits"] else ""
     memory = (
-        (f"weights at {record['weight_bits']} bits", f"{record['weight_bytes']:,}", record["formulas"]["weight_bytes"]),
+        (f"weights at {record['weight_bits']} bits{scales}", f"{record['weight_bytes']:,}", record["formulas"]["weight_bytes"]),
         (f"KV cache per token at {record['kv_bits']} bits", f"{record['kv_bytes_per_token']:,}", record["formulas"]["kv_bytes_per_token"]),
         *((f"{what} {record_bits}", f"{record[key]:,}", "") for what, key, there in more if there),
     )

@@ -179,9 +179,11 @@ def _total(total: Total) -> dict[str, Any]:
     }
 
 
-def model_record(model: Model, weight_bits: int, kv_bits: int) -> dict[str, Any]:
-    """The record of `symroof describe --format json`."""
-    widths = {symbols.w: Integer(weight_bits), symbols.c: Integer(kv_bits)}
+def model_record(model: Model, weight_bits: int | None, kv_bits: int) -> dict[str, Any]:
+    """The record of `symroof describe --format json`; at the published width of weights with the scales of their groups."""
+    widths = {symbols.w: Integer(weight_bits or model.weight_bits), symbols.c: Integer(kv_bits)}
+    weights = model.weight_memory(weight_bits)
+    scales = model.quantization.scales if model.quantization and weight_bits in (None, model.weight_bits) else None
     return {
         "model": model.name,
         "family": model.architecture.family,
@@ -189,14 +191,15 @@ def model_record(model: Model, weight_bits: int, kv_bits: int) -> dict[str, Any]
         "parameters": {"total": model.parameters, **model.parameters_per_part},
         "active_parameters": model.active_parameters,
         "active_parameters_without_embedding": model.active_parameters_without_embedding,
-        "weight_bits": weight_bits,
-        "weight_bytes": number(symbols.substitute(model.weight_bytes.magnitude, widths)),
+        "weight_bits": int(widths[symbols.w]),
+        "scale_bits": number(scales.per_weight) if scales else 0,
+        "weight_bytes": number(symbols.substitute(weights, widths)),
         "kv_bits": kv_bits,
         "kv_bytes_per_token": number(symbols.substitute(model.kv_bytes_per_token.magnitude, widths)),
         "kv_bytes_per_token_beyond_window": number(symbols.substitute(model.cache.beyond, widths)),
         "window_bytes": number(symbols.substitute(model.cache.window, widths | model.dimensions)),
         "state_bytes": number(symbols.substitute(model.cache.state, widths)),
-        "formulas": {"weight_bytes": str(model.weight_bytes.magnitude), "kv_bytes_per_token": str(model.kv_formula.magnitude)},
+        "formulas": {"weight_bytes": str(weights), "kv_bytes_per_token": str(model.kv_formula.magnitude)},
         "units": {"weight_bytes": "byte", "kv_bytes_per_token": "byte"},
         "notes": list(model.notes),
     }

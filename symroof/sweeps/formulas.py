@@ -48,7 +48,7 @@ class StepFormulas:
     """
 
     def __init__(self, model: Model, options: Options, open_letters: frozenset[Symbol], each: bool, techniques: Sequence[Any]) -> None:
-        step = model.step(options).apply(*techniques)
+        step = model.step(options, swept=symbols.w in open_letters).apply(*techniques)
         letters = step.symbolic.without_values(*open_letters)
         if symbols.g in open_letters:
             letters = letters.bind({symbols.h: symbols.g * symbols.k})

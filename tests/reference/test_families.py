@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sympy import Integer
+from sympy import Integer, Rational
 
 import symroof
 from symroof.architectures.config import catalogue
 from symroof.architectures.families import MODEL_TYPES as KNOWN
 from symroof.architectures.families import multimodal
+from symroof.errors import ConfigError
 from symroof.symbols import c, t, t_w
 from tests.conftest import DATA, rows
 
@@ -288,6 +289,79 @@ def test_what_a_quantized_checkpoint_leaves(tmp_path: Path, case: str) -> None:
     linear = {"q_proj", "k_proj", "v_proj", "out_proj", "gate_proj", "up_proj", "down_proj"}
     assert wide & linear == left
     assert wide - linear == {"embedding", "attn_norm", "mlp_norm", "final_norm", "lm_head"}
+
+
+def groups(**scheme: Any) -> dict[str, Any]:
+    return {"config_groups": {"group_0": {"targets": ["Linear"], "weights": scheme}}}
+
+
+MODELOPT = {"quant_method": "modelopt"}
+PACKED = {"quant_method": "compressed-tensors", "format": "pack-quantized"}
+STORED: dict[str, tuple[dict[str, Any], Rational]] = {
+    # configs as published checkpoints have them, and bits of a weight with its share of the scales
+    "AWQ": ({"quant_method": "awq", "bits": 4, "group_size": 128, "zero_point": True}, 4 + Rational(16 + 4, 128)),
+    "AWQ without zero points": ({"quant_method": "awq", "w_bit": 4, "q_group_size": 64, "zero_point": False}, 4 + Rational(16, 64)),
+    "GPTQ, symmetric": ({"quant_method": "gptq", "bits": 4, "group_size": 128, "sym": True}, 4 + Rational(16, 128)),
+    "GPTQ of 3 bits": ({"quant_method": "gptq", "bits": 3, "group_size": 32, "sym": False}, 3 + Rational(16 + 3, 32)),
+    "GPTQ by rows": ({"quant_method": "gptq", "bits": 8, "group_size": -1, "sym": True}, Rational(8)),
+    "MXFP4": ({"quant_method": "mxfp4"}, Rational(17, 4)),
+    "NVFP4": ({"quant_method": "modelopt", "quant_algo": "NVFP4"}, Rational(9, 2)),
+    "NVFP4 in groups": ({**MODELOPT, "quant_algo": "NVFP4", **groups(num_bits=4, type="float", group_size=16)}, Rational(9, 2)),
+    "FP8 of modelopt": ({"quant_method": "modelopt", "quant_algo": "FP8", **groups(num_bits=8, type="float")}, Rational(8)),
+    "FP8 in blocks": ({"quant_method": "fp8", "weight_block_size": [128, 128]}, 8 + Rational(32, 128**2)),
+    "FP8 by tensors": ({"quant_method": "fp8", "activation_scheme": "static"}, Rational(8)),
+    "INT4 packed": ({**PACKED, **groups(num_bits=4, type="int", strategy="group", group_size=32, symmetric=True)}, Rational(9, 2)),
+    "INT4 with zeros": (
+        {**PACKED, **groups(num_bits=4, type="int", strategy="group", group_size=128, symmetric=False)},
+        4 + Rational(16 + 4, 128),
+    ),
+    "MXFP4 packed": (
+        {**PACKED, **groups(num_bits=4, type="float", strategy="group", group_size=32, scale_dtype="torch.uint8")},
+        Rational(17, 4),
+    ),
+    "NVFP4 packed": ({**PACKED, **groups(num_bits=4, type="float", strategy="tensor_group", group_size=16)}, Rational(9, 2)),
+    "INT8 by channels": ({**PACKED, **groups(num_bits=8, type="int", strategy="channel", symmetric=True)}, Rational(8)),
+    "FP8 in packed blocks": (
+        {**PACKED, **groups(num_bits=8, type="float", strategy="block", block_structure=[128, 128], scale_dtype="torch.float32")},
+        8 + Rational(32, 128**2),
+    ),
+    "NF4": ({"quant_method": "bitsandbytes", "load_in_4bit": True}, Rational(9, 2)),
+    "NF4, scales quantized": (
+        {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_use_double_quant": True},
+        4 + Rational(8, 64) + Rational(32, 64 * 256),
+    ),
+    "a group of nonsense": ({**PACKED, **groups(num_bits=4, type="int", strategy="group", group_size="many")}, Rational(4)),
+}
+
+
+@pytest.mark.parametrize("case", STORED)
+def test_scales_of_groups_are_moved_and_kept(tmp_path: Path, case: str) -> None:
+    """Every linear weight of a layer takes them along, in memory and in traffic; its width, which decides the peak, stays."""
+    inner, stored = STORED[case]
+    config = json.loads(catalogue()["llama-3-8b"].read_text())
+    model = load(config | {"quantization_config": inner}, tmp_path)
+    linear = 32 * (2 * 4096**2 + 2 * 4096 * 1024 + 3 * 4096 * 14336)
+    step = model.decode(batch=1, seq_len=64).with_widths()
+    assert step.graph.weight_memory() == linear * stored / 8 + 2 * (model.parameters - linear)
+    assert step["up_proj"].byte_count("weight") == 4096 * 14336 * stored / 8
+    assert model.quantization is not None
+    assert model.quantization.stored_bits == stored
+    assert {access.tensor.bits for access in step["up_proj"].reads if access.tensor.storage == "weight"} == {model.weight_bits}
+    wide = model.decode(batch=1, seq_len=64, weight_bits=16).with_widths()
+    assert wide.graph.weight_memory() == 2 * model.parameters, "another width has no published scales"
+    assert any("scales of rows or tensors" in line for line in step.statements) == (stored == model.weight_bits)
+
+
+def test_a_group_that_makes_no_sense_is_told(tmp_path: Path) -> None:
+    config = json.loads(catalogue()["llama-3-8b"].read_text())
+    with pytest.raises(ConfigError, match="group_size is 'many'; expected a whole number from 1 to 1e12"):
+        load(config | {"quantization_config": {"quant_method": "gptq", "bits": 4, "group_size": "many"}}, tmp_path)
+
+
+def test_checkpoints_are_as_large_as_their_model_cards_say() -> None:
+    """OpenAI (2025), gpt-oss model card, arXiv:2508.10925, table 1: 60.8 and 12.8 GiB."""
+    for name, gibibytes in (("gpt-oss-120b", 60.8), ("gpt-oss-20b", 12.8)):
+        assert round(int(symroof.load_model(name).decode(batch=1, seq_len=1).with_widths().graph.weight_memory()) / 2**30, 1) == gibibytes
 
 
 def test_a_vision_encoder_is_left_alone_where_the_list_names_it(tmp_path: Path) -> None:
