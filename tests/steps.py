@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from typing import Any
 
 from sympy import Add, Expr
 
 import symroof
 from symroof.architectures.step import Step
+from symroof.hardware.device import Device
+from symroof.hardware.loader import load_hardware
 from symroof.operators.graph import Graph
 from symroof.operators.tensor import Level
 from symroof.roof.analysis import Analysis
@@ -16,6 +19,12 @@ from symroof.techniques.registry import chain
 
 WIDTHS = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
 A100 = "a100-sxm-80gb"
+
+
+def two_roofs(name: str) -> Device:
+    """A device without the units and the cache that it states beside matrix peak and memory bandwidth."""
+    return replace(load_hardware(name), vector=None, exponential=None, cache=None)
+
 
 Inputs = tuple[tuple[str, Any], ...]
 

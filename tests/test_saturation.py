@@ -23,9 +23,10 @@ from symroof.questions.required import required
 from symroof.roof.analysis import Analysis
 from symroof.roof.costs import variable_of
 from symroof.symbols import BW, E, K, P, S, T, W, X, b, n, s, substitute, t, w
+from tests.steps import two_roofs
 
 WIDTHS = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
-A100 = symroof.load_hardware("a100-sxm-80gb")
+A100 = two_roofs("a100-sxm-80gb")
 HIGHEST = {"weight_bits": 64, "activation_bits": 64, "kv_bits": 64}
 
 

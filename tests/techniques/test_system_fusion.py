@@ -208,8 +208,13 @@ def test_where_fusion_pays_against_brute_force() -> None:
         )
         ratio = sum(one[name].time_expr for name in GATED.split("+")) / two[GATED].time_expr
         assert found.speedup(batch) == ratio > 1
-    answer = symroof.crossover(after, GATED, over="batch", hardware=A100)
-    assert answer.first_integer == 157
+    first = symroof.crossover(after, GATED, over="batch", hardware=A100).first_integer
+    bounds = [
+        symroof.analyze(step_at.apply(technique(f"fuse:operators={GATED}")), A100)[GATED].bound
+        for step_at in (numbers("llama-2-7b", batch=first - 1), numbers("llama-2-7b", batch=first))
+    ]
+    assert bounds == ["memory", "compute"]
+    assert first == 158, "the activation's FLOPs run beside the matrix units"
 
 
 @pytest.mark.parametrize(
