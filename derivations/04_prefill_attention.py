@@ -65,9 +65,9 @@ for device in devices:
     for mask in (False, True):
         for name in parts:
             step, free = llama.prefill(causal=mask, **widths), ["batch", "seq_len"]
-            assert symroof.prove(step, "memory-bound", name, for_all=free, hardware=device).verdict == "proved"
+            assert symroof.prove(step, "memory-bound", name, for_all=free, hardware=device, ceilings="classic").verdict == "proved"
         for length in (1, 2048, 131072, 10**9):
-            placed = symroof.analyze(llama.prefill(batch=1, seq_len=length, causal=mask, **widths), device)
+            placed = symroof.analyze(llama.prefill(batch=1, seq_len=length, causal=mask, **widths), device, ceilings="classic")
             assert {placed[name].bound for name in parts} == {"memory"}
     print(device.name, "Llama-2-7b: memory-bound at every prompt; ridge", device.ridge("fp16").magnitude)
 
@@ -90,7 +90,7 @@ for device, model, name in ((devices[0], gptj, "qk_matmul"), *((device, llama, "
     values = []
     for mask in (False, True):
         step = model.prefill(batch=1, causal=mask, **widths)
-        answer = symroof.crossover(step, name, over="seq_len", hardware=device)
+        answer = symroof.crossover(step, name, over="seq_len", hardware=device, ceilings="classic")
         values.append(answer.value)
         group, _ = fuse(step.graph, name.split("+"))
         first = int(answer.first_integer)
@@ -99,7 +99,7 @@ for device, model, name in ((devices[0], gptj, "qk_matmul"), *((device, llama, "
             assert (flops / peak >= traffic / bandwidth) == (length >= first)
     assert values[1] == 2 * values[0] - 1
     print(device.name, model.name, name, "s* =", *values, "=", *map(float, values))
-never = symroof.crossover(gptj.prefill(**widths), "qk_matmul", over="seq_len", hardware=devices[1])
+never = symroof.crossover(gptj.prefill(**widths), "qk_matmul", over="seq_len", hardware=devices[1], ceilings="classic")
 assert never.verdict == "always-memory"
 
 # %% [markdown]
@@ -114,13 +114,13 @@ limit = intensity_supremum(flash.flop_count, whole, s)
 assert simplify(limit - (16 + 20 / e) * (h / k) * R / c) == 0
 for device in devices:
     step = llama.prefill(batch=1, flash_attention=True, **widths)  # causal
-    answer = symroof.crossover(step, "fused_attention", over="seq_len", hardware=device)
+    answer = symroof.crossover(step, "fused_attention", over="seq_len", hardware=device, ceilings="classic")
     assert answer.verdict == "always-memory"
     highest = limit.xreplace({h: k, e: Integer(128), c: Integer(16), R: answer.values[R]})
     assert highest < device.ridge("fp16").magnitude, "so without a mask at every prompt, too"
     for length, mask in product((1, 128, 129, 10**6), (False, True)):
         step = llama.prefill(batch=1, seq_len=length, causal=mask, flash_attention=True, **widths)
-        assert symroof.analyze(step, device)["fused_attention"].bound == "memory"
+        assert symroof.analyze(step, device, ceilings="classic")["fused_attention"].bound == "memory"
     print(device.name, "FlashAttention in blocks of", answer.values[R], "rows stays below", highest, "FLOP/byte")
 
 # %%

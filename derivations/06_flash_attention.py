@@ -114,7 +114,7 @@ def bound(length, block, peak, bandwidth):
 
 
 for name in tried:
-    answer = symroof.crossover(step, "fused_attention", over="seq_len", hardware=name)
+    answer = symroof.crossover(step, "fused_attention", over="seq_len", hardware=name, ceilings="classic")
     block, least, _, ridge = can[name]
     assert (answer.verdict == "always-memory") == (block <= least)
     for length in [*range(1, 1000), 2**14, 2**14 + 1]:
@@ -126,7 +126,7 @@ for name in tried:
         print(f"memory-bound up to {edges[0]}, compute-bound from {edges[-1] + 1}")
         for length in (edges[0], edges[0] + 1, edges[-1], edges[-1] + 1):
             at = model.prefill(batch=1, seq_len=int(length), flash_attention=True, **WIDTHS)
-            assert symroof.analyze(at, name)["fused_attention"].bound == answer.bound_at(length)
+            assert symroof.analyze(at, name, ceilings="classic")["fused_attention"].bound == answer.bound_at(length)
         assert all((answer.bound_at(block * i) == "compute") == (block * i >= star) for i in range(1, 100))
 
 # %%

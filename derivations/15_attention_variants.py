@@ -223,7 +223,9 @@ DEVICES = (
 )
 print(f"{'device':16}{'ridge':>8}{'group':>7}{'MLA heads':>11}   compute-bound at some context")
 for device in DEVICES:
-    placed = symroof.analyze(replace(gqa, values=gqa.values | {b: Integer(1), t: Integer(1)}), device)["fused_attention"]
+    placed = symroof.analyze(replace(gqa, values=gqa.values | {b: Integer(1), t: Integer(1)}), device, ceilings="classic")[
+        "fused_attention"
+    ]
     rho = placed.peak / placed.bandwidth
     on_device = {P: placed.peak, BW: placed.bandwidth}
     group, heads = (floor(most.xreplace(MODELS[name].dimensions | IN_BITS | on_device)) + 1 for name, most in MOST.items())
@@ -232,7 +234,7 @@ for device in DEVICES:
     print(f"{device:16}{float(rho):8.2f}{group!s:>7}{heads!s:>11}   {', '.join(crossing) or 'none of them'}")
     for size, verdict in ((group - 1, "proved"), (group, "refuted")):
         shared = replace(gqa, values=gqa.values | {h: size * gqa.values[k]})
-        proof = symroof.prove(shared, "memory-bound", "fused_attention", for_all=["batch", "seq_len"], hardware=device)
+        proof = symroof.prove(shared, "memory-bound", "fused_attention", for_all=["batch", "seq_len"], hardware=device, ceilings="classic")
         assert proof.verdict == verdict
 assert [first[device] for device in ("a100-sxm-80gb", "h100-sxm", "h200-sxm")] == [(152, 81), (293, 156), (205, 109)]
 
@@ -249,14 +251,14 @@ assert simplify(rising - 8 * h * (2 * r - 5) / (c * (r_kv + r) ** 2)) == 0, "ris
 assert limit(MLA, r_kv, oo) == 32 * h / c
 for device, one_sequence in (("h100-sxm", "proved"), ("h200-sxm", "refuted"), ("a100-sxm-80gb", "refuted")):
     single = MODELS["deepseek-v3"].decode(batch=1, flash_attention=True, **SIXTEEN)
-    proof = symroof.prove(single, "memory-bound", "moe.fused_attention", for_all=["seq_len"], hardware=device)
+    proof = symroof.prove(single, "memory-bound", "moe.fused_attention", for_all=["seq_len"], hardware=device, ceilings="classic")
     assert proof.verdict == one_sequence
-    answer = symroof.crossover(single, "moe.fused_attention", over="seq_len", hardware=device)
+    answer = symroof.crossover(single, "moe.fused_attention", over="seq_len", hardware=device, ceilings="classic")
     print(f"{device}: {answer.verdict}, t* = {answer.value}, first whole context {answer.first_integer}")
     for batch in (1, 1000):
         around = (answer.first_integer - 1, answer.first_integer) if answer.value else (1, 10**9)
         steps = [MODELS["deepseek-v3"].decode(batch=batch, seq_len=int(at), flash_attention=True, **SIXTEEN) for at in around]
-        found = [symroof.analyze(step, device)["moe.fused_attention"].bound for step in steps]
+        found = [symroof.analyze(step, device, ceilings="classic")["moe.fused_attention"].bound for step in steps]
         assert found == ["memory", "compute" if answer.value else "memory"]
 kimi = MLA.xreplace(symroof.load_model("kimi-k2-instruct").dimensions | IN_BITS)
 print(f"Kimi K2, 64 heads: below {kimi} = {float(kimi):.2f} FLOP/byte, memory-bound on all three")
@@ -441,7 +443,10 @@ for name in ("mixtral-8x7b-v0.1", "qwen3-30b-a3b", "deepseek-v3", "gpt-oss-120b"
     assert root == alone * spread > spread, "on the branch X = E"
     batch = ceiling(root)
     bits = {"weight_bits": model.weight_bits, "activation_bits": 16, "kv_bits": 16}
-    found = [symroof.analyze(model.decode(batch=int(n), seq_len=1, **bits), H100)[called].bound for n in (1, spread, batch - 1, batch)]
+    found = [
+        symroof.analyze(model.decode(batch=int(n), seq_len=1, **bits), H100, ceilings="classic")[called].bound
+        for n in (1, spread, batch - 1, batch)
+    ]
     assert found == ["memory", "memory", "memory", "compute"]
     missed = float(here[E] * (1 - 1 / spread) ** batch)
     print(f"{name:20}{model.weight_bits:>3}{spread!s:>6}{float(alone):9.2f}{float(root):10.2f}{batch!s:>13}  {missed:.1e}")

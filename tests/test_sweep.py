@@ -21,6 +21,7 @@ from symroof.sweeps import run as running
 from symroof.sweeps.grid import Chunk
 from symroof.sweeps.plan import Plan
 from symroof.sweeps.sweep import sweep
+from tests.steps import two_roofs
 
 SMALL = {"batch": [1, 7, 300], "seq_len": [1, 100, 5000], "weight_bits": [4, 8, 16]}
 MODELS = ["llama-2-7b", "mixtral-8x7b-v0.1", "gemma-2-9b"]
@@ -35,14 +36,17 @@ def chunked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 def test_every_point_is_that_of_the_analysis() -> None:
-    found = sweep(MODELS, DEVICES, SMALL | {"kv_bits": [8, 16]}, phase=["prefill", "decode"], flash_attention=True, activation_bits=8)
+    classic = {name: two_roofs(name) for name in DEVICES}
+    found = sweep(
+        MODELS, [*classic.values()], SMALL | {"kv_bits": [8, 16]}, phase=["prefill", "decode"], flash_attention=True, activation_bits=8
+    )
     assert found.time.dims == ("model", "hardware", "phase", "batch", "seq_len", "weight_bits", "kv_bits")
     rng = np.random.default_rng(1)
     points = list(itertools.product(MODELS, DEVICES, ("prefill", "decode"), *SMALL.values(), [8, 16]))
     for place in rng.choice(len(points), 60, replace=False):
         model, device, phase, batch, length, bits, cache = points[place]
         options = {"batch": batch, "seq_len": length, "weight_bits": bits, "kv_bits": cache, "activation_bits": 8, "flash_attention": True}
-        analysis = symroof.analyze(getattr(symroof.load_model(model), phase)(**options), device)
+        analysis = symroof.analyze(getattr(symroof.load_model(model), phase)(**options), classic[device])
         at = found.sel(model=model, hardware=device, phase=phase, batch=batch, seq_len=length, weight_bits=bits, kv_bits=cache)
         total = analysis.total
         tokens = batch * (length if phase == "prefill" else 1)

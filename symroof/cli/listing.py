@@ -32,11 +32,10 @@ def models(part: str) -> Report:
 @click.argument("device", required=False)
 @reports
 def devices(device: str | None) -> Report:
-    """List the devices: dense peaks, memory, ridge point; or every figure of one DEVICE with its source."""
-    from symroof.present.catalogue import device_table, figure_table
-    from symroof.present.report import Report
+    """List the devices (or those whose name contains DEVICE): dense peaks, memory, ridge; or every figure of one DEVICE with its source."""
+    from symroof.present.catalogue import device_report
 
-    return Report((device_table() if device is None else figure_table(device),))
+    return device_report(device)
 
 
 @click.command(short_help="List the techniques, or one with its conditions.")

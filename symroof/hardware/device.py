@@ -24,6 +24,9 @@ class Target(StrEnum):
     NETWORK = "network"
 
 
+ACCUMULATIONS = ("fp32", "fp16")
+"""What products of narrow types may be summed in."""
+
 BUFFER, CACHE = "buffer", "cache"
 """Roles of on-chip memory: holds a kernel's tiles; is the last cache before memory."""
 
@@ -260,7 +263,8 @@ class Device:
     def accumulating(self, data_type: str) -> Device:
         """The same device with its peaks for products summed in "fp32", as they are stated, or in "fp16".
 
-        Only where half the width is another rate (GeForce) does that change a figure. Frameworks sum in FP32.
+        Only where that is another rate (GeForce) does it change a figure. Frameworks sum in FP32. `load_hardware("rtx-3090@fp16")` is
+        the same, and so is ``--hardware rtx-3090@fp16``.
 
         Raises
         ------
@@ -272,14 +276,14 @@ class Device:
         >>> [round(float(one.peak("fp16").to("TFLOP/s").magnitude)) for one in (device, device.accumulating("fp16"))]
         [71, 142]
         """
-        member("accumulate", data_type, ("fp32", "fp16"))
+        member("accumulate", data_type, ACCUMULATIONS)
         if data_type == "fp32" or not any(peak.half_accumulation for peak in self.peaks.values()):
             return self
         half = {
             name: replace(peak, dense=peak.half_accumulation or peak.dense, sparse=peak.half_accumulation_sparse or peak.sparse)
             for name, peak in self.peaks.items()
         }
-        return replace(self, peaks=half)
+        return replace(self, name=f"{self.name}@fp16", title=f"{self.title}, FP16 accumulation", peaks=half)
 
     def fastest(self, data_types: Iterable[str], *, sparse: bool = False) -> tuple[str, Expr]:
         """The fastest of these data types that the device has (of equals the first), and its dense peak, or the sparse one.

@@ -14,7 +14,7 @@ from sympy import Integer
 from symroof.errors import Checker, DeviceError, InputError, nearest, quote
 from symroof.files import is_readable, read_text
 from symroof.hardware.calibration import shipped
-from symroof.hardware.device import BUFFER, CACHE, Device, Figure, Link, OnChip, Peak, Source, Target
+from symroof.hardware.device import ACCUMULATIONS, BUFFER, CACHE, Device, Figure, Link, OnChip, Peak, Source, Target
 from symroof.operators.facts import BITS
 from symroof.units import BANDWIDTH, BYTE, HERTZ, RATE, WATT, figure
 
@@ -61,7 +61,7 @@ def catalogue() -> dict[str, Path]:
 
 
 def load_hardware(name_or_path: str | Path) -> Device:
-    """The device of that name, of that alias, or described by the TOML file at that path.
+    """The device of that name, of that alias, or described by the TOML file at that path; NAME@fp16 with FP16 accumulation.
 
     Raises
     ------
@@ -76,6 +76,9 @@ def load_hardware(name_or_path: str | Path) -> Device:
     symroof.errors.DeviceError: device 'none.toml': there is no such file
     """
     text = str(name_or_path)
+    device, _, accumulation = text.rpartition("@")
+    if device and accumulation in ACCUMULATIONS:
+        return load_hardware(device).accumulating(accumulation)
     names = {name.lower(): name for name in catalogue()}
     if text.lower() in names:
         return _named(names[text.lower()])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from sympy import latex
@@ -12,8 +14,8 @@ from symroof.architectures.config import parse
 from symroof.architectures.model import Model, load_model
 from symroof.architectures.options import Options
 from symroof.conventions import BITS
-from symroof.errors import InputError, nearest, quote
-from symroof.hardware.device import Device, Figure
+from symroof.errors import DeviceError, InputError, nearest, quote
+from symroof.hardware.device import BUFFER, CACHE, Device, Figure, Target
 from symroof.hardware.loader import catalogue as device_names
 from symroof.hardware.loader import load_hardware
 from symroof.present.records import model_record
@@ -66,10 +68,46 @@ def model_table(part: str = "") -> Table:
     return Table("models", columns, tuple(rows), notes)
 
 
-def device_table() -> Table:
-    """Every device of the catalogue."""
+def device_report(name: str | None) -> Report:
+    """What `symroof devices` prints: one device, or those whose name contains *name*; narrow for people, all there is in data files.
+
+    Raises
+    ------
+    DeviceError
+        There is no such device, none whose name contains that, or a file is malformed.
+    """
+    if name is None:
+        return _listing(tuple(device_names()), "/")
+    try:
+        return _figures(load_hardware(name))
+    except DeviceError:
+        part = name.lower()
+        found = [one for one in device_names() if part in one.lower() or part in load_hardware(one).title.lower()]
+        if not found:
+            raise
+        return _listing(found)
+
+
+def _listing(names: Iterable[str], left_out: str | None = None) -> Report:
+    """The devices; for people without those in whose name a text stands, and in columns that fit a terminal."""
+    table = device_table(names)
+    short = {"dense_16_bit": "16 bits", "dense_8_bit": "8 bits", "ridge_16_bit": "ridge"}
+    places = [place for place, column in enumerate(table.columns) if column.key not in ("device", "source")]
+    columns = tuple(
+        replace(table.columns[place], title=short.get(table.columns[place].key, table.columns[place].title)) for place in places
+    )
+    columns = tuple(replace(column, unit="") if column.title == "ridge" else column for column in columns)
+    rows = tuple(tuple(row[place] for place in places) for row in table.rows if left_out is None or left_out not in row[0])
+    notes = (*table.notes, "ridge: 16-bit peak over bandwidth, in FLOP/byte")
+    if len(rows) < len(table.rows):
+        notes = (*notes, "`symroof devices PART` lists those whose name contains PART: `symroof devices survey` the survey's twelve")
+    return Report((Table(table.title, columns, rows, notes),), record=table.records, data=lambda: table)
+
+
+def device_table(names: Iterable[str] | None = None) -> Table:
+    """Every device of the catalogue, or these."""
     columns = (
-        Column("name"),
+        Column("name", fixed=True),
         Column("device"),
         Column("dense_16_bit", "FLOP/s", "16-bit peak, dense", numeric=True),
         Column("dense_8_bit", "FLOP/s", "8-bit peak, dense", numeric=True),
@@ -79,10 +117,10 @@ def device_table() -> Table:
         Column("power", "W", numeric=True),
         Column("source"),
     )
-    rows = tuple(_device_row(name, load_hardware(name)) for name in device_names())
+    rows = tuple(_device_row(name, load_hardware(name)) for name in names or device_names())
     notes = (
-        "dense matrix peaks; structured sparsity doubles some of them and is never assumed",
-        "GB are 1e9 bytes; `symroof devices NAME` shows every figure of one device with its source",
+        "dense matrix peaks, FP32 accumulation; structured sparsity doubles some of them and is never assumed",
+        "memory as the vendor prints it, GB of 1e9 bytes; `symroof devices NAME` shows every figure of one device with its source",
     )
     return Table("devices", columns, rows, notes)
 
@@ -101,22 +139,47 @@ def _device_row(name: str, device: Device) -> tuple[Any, ...]:
     return name, device.title, sixteen, max(eight, default=None), bandwidth.value, ridge, capacity, power, source
 
 
-def figure_table(name: str) -> Table:
-    """Every figure of one device as printed, with its source."""
-    device = load_hardware(name)
-    figures: list[tuple[str, Figure | None]] = []
+def figures_of(device: Device) -> tuple[tuple[str, Figure, str], ...]:
+    """Every figure that a device's file states: what it is, the figure, and what is to be known of it besides its note."""
+    figures: list[tuple[str, Figure | None, str]] = [("processors", device.processors_figure, ""), ("clock", device.clock, "")]
     for kind, peak in device.peaks.items():
-        figures += [(f"{kind} peak, dense", peak.dense), (f"{kind} peak, sparse", peak.sparse)]
-    figures += [("memory bandwidth", device.bandwidth_figure), ("memory capacity", device.capacity_figure)]
+        clock = f"at {peak.clock.printed}" if peak.clock else ""
+        figures += [(f"{kind} peak, dense", peak.dense, clock), (f"{kind} peak, sparse", peak.sparse, clock)]
+        figures.append((f"{kind} peak, dense", peak.half_accumulation, "FP16 accumulation"))
+        figures.append((f"{kind} peak, sparse", peak.half_accumulation_sparse, "FP16 accumulation"))
+    figures += [("vector units", device.vector, ""), ("exponentials per second", device.exponential, "")]
+    printed = "what fits follows the one that the driver reports" if device.reported_figure else ""
+    figures += [("memory bandwidth", device.bandwidth_figure, ""), ("memory capacity", device.capacity_figure, printed)]
+    figures.append(("memory capacity reported", device.reported_figure, ""))
+    roles = {BUFFER: "holds a kernel's tiles", CACHE: "last cache before memory"}
     for level in device.on_chip:
         times = f" x {level.instances}" if level.instances > 1 else ""
-        figures.append((f"{level.name}{times}" + (", holds a kernel's tiles" if level.role else ""), level.capacity))
-    ways = {"total": "both ways together"}
-    figures += [(f"{link.name}, {ways.get(link.direction, 'each way')}", link.bandwidth) for link in device.links]
-    figures.append(("thermal design power", device.tdp))
+        figures.append((f"{level.name}{times}", level.capacity, roles.get(level.role, "")))
+        figures.append((f"{level.name}, bandwidth", level.bandwidth, "of one" if times else ""))
+    for link in device.links:
+        ways = "both ways together" if link.direction == "total" else "each way"
+        reached = f", {link.peers} reached" if link.peers else ""
+        figures.append((link.name, link.bandwidth, f"to {TARGETS[link.to]}{reached}, {ways}"))
+        figures.append((f"{link.name}, one peer", link.per_peer, ways))
+    figures.append(("thermal design power", device.tdp, ""))
+    return tuple((what, figure, remark) for what, figure, remark in figures if figure)
+
+
+TARGETS = {Target.HOST: "the host", Target.DEVICE: "other devices", Target.NETWORK: "the network"}
+
+
+def _figures(device: Device) -> Report:
+    title, notes = f"{device.name}: {device.title}", (device.note,) if device.note else ()
     columns = (Column("figure"), Column("value", title="as printed"), Column("source"), Column("note"))
-    rows = tuple((what, figure.printed, _cited(figure), figure.note) for what, figure in figures if figure)
-    return Table(f"{device.name}: {device.title}", columns, rows, (device.note,) if device.note else ())
+    figures = [
+        (what, figure.printed, _cited(figure), "; ".join(filter(None, (remark, figure.note))))
+        for what, figure, remark in figures_of(device)
+    ]
+    whole = Table(title, columns, tuple(figures), notes)
+    places = {cited: place for place, cited in enumerate(dict.fromkeys(row[2] for row in figures), 1)}
+    rows = tuple((what, printed, f"[{places[cited]}]", note) for what, printed, cited, note in figures)
+    sources = tuple(f"[{place}] {cited}" for cited, place in places.items())
+    return Report((Table(title, columns, rows, notes), "\n".join(sources)), record=whole.records, data=lambda: whole)
 
 
 def _cited(figure: Figure) -> str:

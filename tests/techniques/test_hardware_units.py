@@ -13,6 +13,7 @@ from symroof.architectures.step import Step
 from symroof.errors import DeviceError, InputError
 from symroof.operators.tensor import Level, Storage
 from symroof.questions.placement import best_split
+from symroof.roof.ledger import WORK
 from symroof.symbols import M, R, b, f_M
 from symroof.techniques.hardware.resident_weights import ResidentWeights
 from symroof.techniques.registry import chain, technique
@@ -61,8 +62,8 @@ def test_factors_are_another_device(peak: str, bandwidth: str) -> None:
     plain = step("llama-3-8b", batch=32, seq_len=512)
     after = symroof.analyze(plain.apply(technique(f"scale-hardware:peak={peak},bandwidth={bandwidth}")), A100)
     for had, has in zip(symroof.analyze(plain, A100), after, strict=True):
-        compute, memory = had.seconds.get("compute", 0) / Rational(peak), had.seconds["memory"] / Rational(bandwidth)
-        assert has.time_expr == max(compute, memory)
+        factors = {resource: Rational(peak if resource in WORK else bandwidth) for resource in had.seconds}
+        assert has.time_expr == max(taken / factors[resource] for resource, taken in had.seconds.items())
 
 
 def test_the_survey_s_figure_20() -> None:
