@@ -85,7 +85,7 @@ known = dict(step.values) | {g: step.values[h] / step.values[k]}
 can = {}
 for name in catalogue():
     device = symroof.load_hardware(name)
-    if device.kind == "pim":  # no buffer of tiles
+    if device.buffer is None or device.kind == "pim":  # no buffer of tiles is stated
         continue
     peak = device.fastest(("fp16", "bf16", "fp32", "fp64"))[1]
     here = known | {P: peak, BW: device.bandwidth_figure.value}
