@@ -66,6 +66,31 @@ for share, link in ((Rational(1), 25), (Rational(1, 2), 25), (Rational(1, 2), 70
     print(f"share {share}, link {link} GB/s: hidden from batch {float(least):.5g}")
 
 # %% [markdown]
+# **Across layers.** FlexGen fetches the next layer's weights under the work of this one. A step then takes
+# $\max(\sum_i \max(F_i/P, B_i/BW), \sum_i B_{h,i}/BW_h)$: no more than operator by operator, as
+# $\max(\sum x_i, \sum y_i) \le \sum \max(x_i, y_i)$, and less wherever some operators wait for the link while others, attention
+# above all, leave it idle. The link is hidden from the batch on at which all the work of a step takes as long as
+# $\omega W / BW_h$, not from where every operator hides its own.
+
+# %%
+DEVICE, HALF = "h100-sxm", "offload:share=1/2,link=64GB/s"
+llama = symroof.load_model("llama-3-8b")
+free = llama.decode(seq_len=4096, **WIDTHS)
+layers, alone = (free.apply(symroof.technique(f"{HALF},overlap={how}")) for how in ("layers", "operator"))
+across, apart = (symroof.regimes(one, over="batch", hardware=DEVICE) for one in (layers, alone))
+transfers = layers.graph.byte_count(level=Level.HOST) / Integer(64 * 10**9)
+for batch in (1, 64, 256, 1024):
+    placed = symroof.analyze(llama.decode(batch=batch, seq_len=4096, **WIDTHS).apply(symroof.technique(HALF)), DEVICE)
+    assert across.time(batch) == max(sum(one.count * one.work_expr for one in placed), transfers) <= apart.time(batch)
+    print(f"Llama-3-8B, half at the host, batch {batch}: {1e3 * float(across.time(batch)):.1f} ms across layers", end=", ")
+    print(f"{1e3 * float(apart.time(batch)):.1f} ms operator by operator")
+hidden = [
+    payoff(free, free.apply(symroof.technique(HALF)), over="batch", hardware=DEVICE, part=part).edges[0] for part in ("total", "up_proj")
+]
+assert hidden[0] < hidden[1]
+print("hidden from batch {:.0f} on in a step, from {:.0f} on for up_proj by itself".format(*map(float, hidden)))
+
+# %% [markdown]
 # **Or compute on the CPU**: operands and results cross the link instead of weights. Against the link it pays while
 # `b < w P_cpu / (16 BW_h)`, less what the transfers take.
 

@@ -23,12 +23,20 @@ class Ceilings(Symbolic):
     levels : the factor on the bandwidth of a level, where it is not 1.
     launch : seconds every operator takes besides.
     overlap : whether an operator computes while it moves bytes.
+    ahead : whether weights and cache at the host are fetched ahead, under the work of other operators: a step then takes the
+        longer of all its work and all its transfers, ``max(sum of work, sum of B_host / BW_h)``.
     """
 
     compute: Expr = S.One
     levels: Mapping[Level, Expr] = field(default_factory=dict)
     launch: Expr = S.Zero
     overlap: bool = True
+    ahead: bool = False
+
+    @property
+    def fetches_ahead(self) -> bool:
+        """Whether transfers from the host run under the work of other operators: not where nothing overlaps."""
+        return self.ahead and self.overlap
 
     def factor(self, level: Level) -> Expr:
         """The factor on a level's bandwidth."""

@@ -106,6 +106,10 @@ def _overheads(analysis: Analysis) -> Iterator[str]:
     for level in levels_beside(analysis):
         bandwidth = substitute(LETTERS[Resource(level)], analysis.values)
         rate = f"{float(bandwidth) / 1e9:g} GB/s" if bandwidth.is_number else str(bandwidth)
+        if level is Level.HOST and ceilings.fetches_ahead:
+            step = "the step takes the longer of all work and all transfers"
+            yield f"bytes over the host at {rate}, fetched ahead: an operator's time is that with its own transfer beside it, {step}"
+            continue
         yield f"bytes over the {level} at {rate}, overlapping with the operator's own work"
     rates = analysis.machine.rates
     if further := [f"{resource} {float(rates[resource]) / 1e12:g} T{unit}/s" for resource, unit in FURTHER.items() if resource in rates]:

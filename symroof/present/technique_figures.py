@@ -22,6 +22,7 @@ from symroof.questions.technique_effect import Effect, effect_of, fixed
 from symroof.roof.analysis import Analysis, analyze
 from symroof.roof.costs import TOTAL, costs_of
 from symroof.roof.energy import arch_line, effective_balance
+from symroof.roof.roofline import time_together
 from symroof.symbols import lookup, option_name, substitute
 from symroof.techniques.registry import technique_class
 
@@ -168,7 +169,7 @@ def _roofline(name: str, analysis: Analysis, part: str) -> list[Series]:
     """The roof that applies to most of the part's work, and the part under it."""
     names = {one.operator.name for one in costs_of(analysis.step, part)}
     placed = [one for one in analysis if one.name in names]
-    seconds = Add(*(one.count * one.time_expr for one in placed))
+    seconds = time_together(placed)
     flops = Add(*(one.count * one.operator.flop_count for one in placed))
     main = max(placed, key=lambda one: one.count * one.operator.flop_count)
     ceilings = analysis.graph.ceilings

@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import cast
 
-from sympy import Add, Expr, Symbol
+from sympy import Add, Expr, S, Symbol
 
 from symroof import symbols
 from symroof.algebra.envelope import envelope, total
@@ -32,11 +32,11 @@ from symroof.roof.costs import (
     require,
     variable_of,
 )
-from symroof.roof.ledger import Cost, machine_of, overhead, require_device, roof_of
+from symroof.roof.ledger import Cost, machine_of, overhead, own, require_device, roof_of
 from symroof.roof.stretches import Stretch, bound_operator, stretches
 from symroof.symbols import Variable, substitute
 
-WORK, LAUNCHES = "work", "launches"
+WORK, LAUNCHES, TRANSFERS = "work", "launches", "transfers"
 
 
 @dataclass(frozen=True)
@@ -199,27 +199,38 @@ def timeline(step: Step, variable: Variable, device: Device, part: str = TOTAL, 
     for stretch in stretches(step, machine, variable, values, cost):
         if open_letters := (stretch.low + stretch.high).free_symbols:
             raise InputError(f"{needed(open_letters)} to follow the time over {variable.name}")
-        parts = [(one.operator.name, _time(stretch, one, values, machine, variable)) for one in stretch.cost]
-        whole = total(parts, Resource.COMPUTE) if parts else piecewise(variable.symbol, [(stretch.low, stretch.high, 0, frozenset())])
-        pieces += whole.pieces
+        parts = [(one.operator.name, *_time(stretch, one, values, machine, variable)) for one in stretch.cost]
+        named = [(name, time) for name, time, _ in parts]
+        whole = total(named, Resource.COMPUTE) if parts else piecewise(variable.symbol, [(stretch.low, stretch.high, 0, frozenset())])
+        transfers = Add(*(from_host for _, _, from_host in parts))
+        pieces += _beside(whole, transfers).pieces if stretch.graph.ceilings.fetches_ahead and transfers != 0 else whole.pieces
     return Piecewise(variable.symbol, tuple(pieces)).merged(value=True, combine=operator.and_)
 
 
-def _time(stretch: Stretch, one: Cost, values: dict[Symbol, Expr], machine: Machine, variable: Variable) -> Piecewise:
-    """Seconds of an operator for every generated token, labelled by the resource that binds."""
+def _beside(work: Piecewise, transfers: Expr) -> Piecewise:
+    """The longer of the work and of the transfers that run under it; where these are longer, no operator is compute-bound."""
+    pieces: list[Piece] = []
+    for piece in work.pieces:
+        longer = envelope(work.x, piece.low, piece.high, {piece.label: piece.value, TRANSFERS: transfers})
+        pieces += [replace(part, label=frozenset()) if part.label == TRANSFERS else part for part in longer.pieces]
+    return Piecewise(work.x, tuple(pieces))
+
+
+def _time(stretch: Stretch, one: Cost, values: dict[Symbol, Expr], machine: Machine, variable: Variable) -> tuple[Piecewise, Expr]:
+    """Seconds of an operator for every generated token, labelled by the resource that binds, and of its bytes from and to the host."""
     graph, x = stretch.graph, variable.symbol
     tokens = substitute(graph.tokens, values)
     bound = bound_operator(graph, one.operator.name)
     numeric = replace(one.changed(lambda amount: substitute(amount, values)), operator=bound)
     seconds = numeric.seconds(machine, roof_of(graph, bound, machine)[1])
     entries = {resource: taken / tokens for resource, taken in seconds.items()}
+    from_host = entries.get(Resource.HOST, S.Zero)
     beside = substitute(one.count * overhead(one.operator, graph.ceilings, machine), values) / tokens
     if left := {symbol for value in (*entries.values(), beside) for symbol in value.free_symbols} - {x}:
         raise InputError(f"{needed(left)} to follow the time over {variable.name}")
-    if not graph.ceilings.overlap:
-        entries = {"sum": Add(*entries.values())}
-    time = envelope(x, stretch.low, stretch.high, entries)
-    return time if beside == 0 else time + beside
+    work = own(one.operator, entries, graph.ceilings)
+    time = envelope(x, stretch.low, stretch.high, work if graph.ceilings.overlap else {"sum": Add(*work.values())})
+    return time if beside == 0 else time + beside, from_host
 
 
 def work_exceeds(step: Step, *, over: str, hardware: Device | str | Path, part: str = TOTAL) -> tuple[Piece, ...]:

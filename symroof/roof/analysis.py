@@ -18,7 +18,7 @@ from symroof.hardware.machine import STATED, SYMBOLIC, Machine
 from symroof.operators import Direction, Graph, Level, Storage, of_name
 from symroof.roof.costs import check_tiles, rate_values
 from symroof.roof.ledger import device_of, machine_of, roof_of
-from symroof.roof.roofline import RooflinePoint
+from symroof.roof.roofline import RooflinePoint, time_together
 from symroof.symbols import Values
 from symroof.units import BYTE, FLOP, SECOND, in_unit, quantity
 
@@ -54,8 +54,8 @@ class Total:
 
     @functools.cached_property
     def time_expr(self) -> Expr:
-        """Seconds, bare: operators run one after the other."""
-        return Add(*(placed.count * placed.time_expr for placed in self.analysis))
+        """Seconds, bare: operators run one after the other; transfers under the work of others, where they are fetched ahead."""
+        return time_together(self.analysis)
 
     flops = in_unit(lambda total: total.flop_count, FLOP, "FLOPs, as a Quantity in FLOP.")
     traffic = in_unit(lambda total: total.byte_count(), BYTE, "Memory traffic, as a Quantity in bytes.")

@@ -197,6 +197,27 @@ def time_of(operator: Operator, seconds: Amounts, ceilings: Ceilings = IDEAL, ma
     return beside + joined(operator, machine, constants, seconds)
 
 
+def own(operator: Operator, seconds: Mapping[Resource, Expr], ceilings: Ceilings) -> dict[Resource, Expr]:
+    """The seconds of an operator that nothing but its own work hides: without those from the host, where they are fetched ahead.
+
+    What an operator sends to the host or receives from there, it does not fetch ahead.
+    """
+    waits = not ceilings.fetches_ahead or operator.kind in COMMUNICATION
+    return {resource: taken for resource, taken in seconds.items() if waits or resource is not Resource.HOST}
+
+
+def step_time(work: Expr, transfers: Expr, ceilings: Ceilings) -> Expr:
+    """The time of a step from that of its work, operator after operator, and that of all bytes from and to the host.
+
+    >>> from sympy import Integer
+    >>> step_time(Integer(3), Integer(4), IDEAL), step_time(Integer(3), Integer(4), Ceilings(ahead=True))
+    (3, 4)
+    """
+    if not ceilings.fetches_ahead or transfers == 0:
+        return work
+    return max(work, transfers) if work.is_Rational and transfers.is_Rational else Max(work, transfers, evaluate=False)
+
+
 def combined(seconds: Iterable[Expr], ceilings: Ceilings = IDEAL, beside: Expr = S.Zero) -> Expr:
     """The time of an operator under a roofline: the overhead and the largest of its seconds, or their sum.
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from sympy import Expr, Max, Min, nan, oo
+from sympy import Add, Expr, Max, Min, S, nan, oo
 
 from symroof.hardware.calibration import KernelConstants
 from symroof.hardware.machine import SYMBOLIC, Machine
 from symroof.operators import IDEAL, Ceilings, Direction, Operator, Resource, Storage
 from symroof.roof.kernel_forms import constants_of
-from symroof.roof.ledger import binding, overhead, runs_on, seconds_of, time_of
+from symroof.roof.ledger import binding, overhead, own, runs_on, seconds_of, step_time, time_of
 from symroof.units import BYTE, FLOP, INTENSITY, RATE, SECOND, in_unit
 
 MEMORY, COMPUTE = "memory", "compute"
@@ -107,8 +107,15 @@ class RooflinePoint:
 
     @functools.cached_property
     def time_expr(self) -> Expr:
-        """Seconds of one occurrence, bare."""
+        """Seconds of one occurrence by itself, bare."""
         return time_of(self.operator, self.seconds, self.ceilings, self.machine)
+
+    @functools.cached_property
+    def work_expr(self) -> Expr:
+        """Seconds of one occurrence without what is fetched ahead of it under the work of others, bare."""
+        if not self.ceilings.fetches_ahead:
+            return self.time_expr
+        return time_of(self.operator, own(self.operator, self.seconds, self.ceilings), self.ceilings, self.machine)
 
     @functools.cached_property
     def intensity_expr(self) -> Expr:
@@ -133,3 +140,14 @@ class RooflinePoint:
     intensity = in_unit(lambda point: point.intensity_expr, INTENSITY, "Arithmetic intensity, as a Quantity in FLOP/byte.")
     performance = in_unit(lambda point: point.performance_expr, RATE, "Attainable performance, as a Quantity in FLOP/s.")
     time = in_unit(lambda point: point.time_expr, SECOND, "Time of one occurrence, as a Quantity in seconds.")
+
+
+def time_together(points: Iterable[RooflinePoint]) -> Expr:
+    """Seconds of several operators of a step with all their occurrences, one after the other, bare.
+
+    Where weights and cache are fetched ahead, the longer of all work and all transfers from and to the host.
+    """
+    every = [*points]
+    work = Add(*(one.count * one.work_expr for one in every))
+    transfers = Add(*(one.count * one.seconds.get(Resource.HOST, S.Zero) for one in every))
+    return step_time(work, transfers, every[0].ceilings) if every else work

@@ -14,7 +14,7 @@ from symroof import symbols
 from symroof.errors import InputError, member
 from symroof.hardware.machine import SYMBOLIC
 from symroof.operators import Graph, Operator, Resource
-from symroof.roof.ledger import WORK, combined, overhead, seconds_of
+from symroof.roof.ledger import WORK, combined, overhead, own, seconds_of, step_time
 
 TOTAL = "total"
 CAPACITY = Symbol("capacity", positive=True)
@@ -48,9 +48,12 @@ class Part:
 
 
 def time(part: Part) -> Expr:
-    """Seconds, operators one after the other."""
+    """Seconds, operators one after the other; transfers under the work of others, where they are fetched ahead."""
     ceilings = part.graph.ceilings
-    return part.seconds(lambda seconds, operator: combined(seconds.values(), ceilings, overhead(operator, ceilings)))
+    work = part.seconds(
+        lambda seconds, operator: combined(own(operator, seconds, ceilings).values(), ceilings, overhead(operator, ceilings))
+    )
+    return step_time(work, part.seconds(lambda seconds, _: seconds.get(Resource.HOST, S.Zero)), ceilings)
 
 
 def compute_time(part: Part) -> Expr:

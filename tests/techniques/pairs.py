@@ -110,7 +110,7 @@ def symbolic(made: Step) -> tuple[object, ...]:
         if tensor.storage != "activation"
     )
     ceilings, energy = graph.ceilings, graph.energy
-    roofs = (ceilings.compute, frozenset(ceilings.levels.items()), ceilings.launch, ceilings.overlap)
+    roofs = (ceilings.compute, frozenset(ceilings.levels.items()), ceilings.launch, ceilings.overlap, ceilings.ahead)
     joules = (energy.flop, energy.byte, energy.constant) if energy else ()
     sizes = (graph.tokens, graph.prompt_tokens, graph.pass_tokens, graph.devices)
     return operators, resident, roofs, joules, sizes, frozenset(graph.definitions.items())

@@ -175,3 +175,25 @@ def test_published_group_scales() -> None:
     assert told == matrices * (4 + (16 + 4) / 128) / 8 + 2 * others
     assert told / 1e9 == pytest.approx(5.571, abs=5e-4)
     assert (matrices * 4 / 8 + 2 * others) / 1e9 == pytest.approx(5.443, abs=5e-4)
+
+
+@pytest.mark.parametrize(("overlap", "milliseconds"), [("layers", 109.1), ("operator", 120.4)])
+def test_offload_under_the_work_of_the_next_layer_or_of_its_own_operator(overlap: str, milliseconds: float) -> None:
+    """llama-3-8b, half of the weights of every layer at the host, 64 sequences of 4096 tokens, a link of 64 GB/s."""
+    sizes = {name: LLAMA_3_8B[name] for name in ("d", "f", "heads", "kv")}
+    d, f, kv, n, link = sizes["d"], sizes["f"], sizes["kv"], 64, 64e9
+    matrices = {"q_proj": d * d, "k_proj": d * kv, "v_proj": d * kv, "out_proj": d * d}
+    matrices |= dict.fromkeys(("gate_proj", "up_proj", "down_proj"), d * f)
+    widths = {name: weights // d + d for name, weights in matrices.items()}  # of input and output together
+    work = decode_layer(n, 1, 4096, **sizes) | {
+        name: longest(2 * n * weights, 2 * (n * widths[name] + weights / 2)) for name, weights in matrices.items()
+    }
+    transfers = {name: 2 * weights / 2 / link for name, weights in matrices.items()}
+    both_ends = sum(ends(n, n, n, d, LLAMA_3_8B["vocabulary"]).values())
+    if overlap == "operator":
+        by_hand = both_ends + 32 * sum(max(time, transfers.get(name, 0.0)) for name, time in work.items())
+    else:
+        by_hand = max(both_ends + 32 * sum(work.values()), 32 * sum(transfers.values()))
+    told = on_h100("llama-3-8b", f"offload:share=1/2,link=64GB/s,overlap={overlap}", batch=n, seq_len=4096)
+    assert float(told.total.time_expr) == pytest.approx(by_hand, rel=1e-12)
+    assert by_hand == pytest.approx(milliseconds * 1e-3, rel=1e-3)

@@ -124,6 +124,8 @@ def test_paging_never_shortens_a_step() -> None:
         ("offload:unit=survey/intel_13900k", "unit belongs to compute=cpu"),
         ("offload:compute=cpu,unit=survey/intel_13900k,share=1/2", "share 1/2: the CPU computes with all of it"),
         ("offload:what=wieghts", "did you mean weights"),
+        ("offload:compute=cpu,unit=survey/intel_13900k,overlap=operator", "overlap is of transfers to the GPU"),
+        ("offload:share=1/2 offload:what=kv,overlap=operator", "an earlier offload has overlap=layers, and a step has one way"),
     ],
 )
 def test_what_does_not_fit_is_refused(text: str, message: str) -> None:
@@ -212,6 +214,48 @@ def test_the_longest_of_three_times_decides() -> None:
             assert found.speedup(batch) == before / max(times)
             assert follow.time(batch) == placed.total.time_expr
     assert seen == {"compute", "memory", "host"}
+
+
+@pytest.mark.slow
+def test_transfers_run_under_the_work_of_all_layers() -> None:
+    """The step takes the longer of all work and all transfers: analysis, regimes, payoff and sweep, on both sides of where it is hidden."""
+    pytest.importorskip("xarray")
+    model, text = symroof.load_model("llama-2-7b"), technique("offload:share=1/2,link=64GB/s")
+    free = model.decode(seq_len=512, **SIXTEEN)
+    follow, found = regimes(free.apply(text), over="batch", hardware=A100), payoff(free, free.apply(text), over="batch", hardware=A100)
+    moved = Rational(32 * (4 * 4096**2 + 3 * 4096 * 11008), 64 * 10**9)  # a byte a weight
+    swept = symroof.sweep("llama-2-7b", A100, {"batch": [1, 8, 64, 700]}, seq_len=512, techniques=(text,), metrics=["time"], **SIXTEEN)
+    longer = set()
+    for batch in (1, 8, 64, 700):
+        step = model.decode(batch=batch, seq_len=512, **SIXTEEN)
+        placed, before = (symroof.analyze(one, A100) for one in (step.apply(text), symroof.analyze(step, A100).step))
+        work = sum(one.count * max(value for resource, value in one.seconds.items() if resource != "host") for one in placed)
+        assert placed.total.time_expr == max(work, moved) < sum(one.count * one.time_expr for one in placed)
+        assert follow.time(batch) == placed.total.time_expr
+        assert found.speedup(batch) == before.total.time_expr / placed.total.time_expr
+        assert float(swept.time.sel(batch=batch).squeeze()) == pytest.approx(float(placed.total.time_expr), rel=1e-12)
+        if work < moved:
+            assert follow.at(batch).label == frozenset(), "where transfers bind, no operator is compute-bound"
+        longer.add(bool(work < moved))
+    assert longer == {True, False}
+
+
+def test_where_nothing_overlaps_transfers_are_added() -> None:
+    step = numbers("llama-2-7b")
+    for texts in (["offload:share=1/2,link=64GB/s", "no-overlap"], ["no-overlap", "offload:share=1/2,link=64GB/s"]):
+        placed = symroof.analyze(step.apply(*chain(texts)), A100)
+        assert placed.total.time_expr == sum(one.count * sum(one.seconds.values()) for one in placed)
+
+
+def test_what_the_cpu_is_sent_is_not_fetched_ahead() -> None:
+    """Half of the weights over the link, the cache on the CPU: queries and outputs cross it in turn, and all of it is the link's work."""
+    texts = ["offload:share=1/2,link=2GB/s", f"offload:what=kv,link=2GB/s,compute=cpu,unit={CPU}"]
+    placed = symroof.analyze(numbers("llama-2-7b").apply(*chain(texts)), A100)
+    sent = [one for one in placed if one.operator.kind is Kind.TRANSFER]
+    assert sent
+    assert all(one.work_expr == one.time_expr == one.seconds["host"] for one in sent)
+    link = sum(one.count * one.operator.byte_count(level=Level.HOST) for one in placed) / Rational(2 * 10**9)
+    assert placed.total.time_expr == link > sum(one.count * one.work_expr for one in placed)
 
 
 def test_the_letters_of_the_condition() -> None:

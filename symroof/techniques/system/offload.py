@@ -37,8 +37,11 @@ AXIS, REST = "offloaded", "kept"
 class Offload(Technique):
     """A share omega of the weights, or of the cache, lives at the host, and crosses the link of BW_h byte/s when it is read.
 
-    The operator takes the longest of three times, ``F/P``, the bytes that stay over BW, and the offloaded over BW_h: its own
-    transfer runs beside its work. Linear layers of large matrices, b tokens, w bits:
+    Transfers run ahead of what they are for: the next layer's under the work of this one, the first layer's under the end of
+    the step before. A step takes the longer of all its work and all its transfers, ``max(sum_i max(F_i/P, B_i/BW),
+    sum_i B_host,i / BW_h)``. With *overlap* "operator" each transfer runs beside its own
+    operator alone, which takes the longest of three times, ``F/P``, the bytes that stay over BW, and the offloaded over BW_h.
+    So does one operator by itself either way. Linear layers of large matrices, b tokens, w bits:
 
     ============================ =================================================
     hidden behind compute        ``b >= omega w P / (16 BW_h)``
@@ -55,8 +58,10 @@ class Offload(Technique):
     share : omega; 1 on the CPU.
     link : BW_h, byte/s one way; without it the device's own link to its host.
     compute, unit : "gpu"; or "cpu" and a device of the catalogue.
+    overlap : under what a transfer to the GPU runs: "layers", the work of the whole step; or "operator", its own alone.
 
-    Errors: there is nothing to offload, it is offloaded already, or a CPU is asked to compute without a name or with a part.
+    Errors: there is nothing to offload, it is offloaded already, or a CPU is asked to compute without a name or with a part; two
+    offloads overlap in two ways.
 
     >>> import symroof
     >>> from symroof.operators.tensor import Level
@@ -64,7 +69,8 @@ class Offload(Technique):
     >>> print(step["up_proj"].traffic, "and", step["up_proj"].byte_count(level=Level.HOST))
     a*b*d/8 + a*b*f/8 + d*f*w*(1 - omega)/8 byte and d*f*omega*w/8
 
-    Source: Sheng et al. (2023), FlexGen, arXiv:2303.06865; the survey, section 5.2 and Figure 18.
+    Sources: Sheng et al. (2023), FlexGen, arXiv:2303.06865, Algorithm 1 (the next layer's weights, the stores and the
+    loads of the cache, and this layer's computation, all side by side); the survey, section 5.2 and Figure 18.
     """
 
     name = "offload"
@@ -78,6 +84,7 @@ class Offload(Technique):
     link: Number = number(symbols.BW_h, optional=True)
     compute: str = word("gpu", ("gpu", "cpu"))
     unit: str = word("", meaning="a device of the catalogue, where compute=cpu")
+    overlap: str = word("layers", ("layers", "operator"))
 
     def __post_init__(self) -> None:
         if self.compute == "cpu" and self.share is None:
@@ -88,6 +95,8 @@ class Offload(Technique):
             raise self.refused(hint)
         if self.compute == "cpu" and self.share != 1:
             raise self.refused(f"share {self.share}: the CPU computes with all of it or none; expected 1, or compute=gpu")
+        if self.compute == "cpu" and self.overlap != "layers":
+            raise self.refused("overlap is of transfers to the GPU; with compute=cpu operands cross the link in turn")
         if self.unit:
             load_hardware(self.unit)
 
@@ -111,7 +120,10 @@ class Offload(Technique):
 
         changed = graph.map(access=moved)
         if self.compute == "gpu":
-            return changed
+            earlier = next((one.overlap for one in graph.applied if isinstance(one, Offload) and one.compute == "gpu"), self.overlap)
+            if earlier != self.overlap:
+                raise self.refused(f"overlap={self.overlap}: an earlier offload has overlap={earlier}, and a step has one way")
+            return replace(changed, ceilings=replace(changed.ceilings, ahead=self.overlap == "layers"))
         unit = load_hardware(self.unit).machine
         return replace(changed, blocks=tuple(on_unit(unit, block, attention=self.what == "kv") for block in changed.blocks))
 
@@ -123,6 +135,9 @@ class Offload(Technique):
     def statements(self, given: Given) -> tuple[str, ...]:
         kept = "; embedding, heads, norms and a draft model stay" if self.what == "weights" else ""
         where = "an operator's own transfer runs beside its work; staging in device memory is not counted"
+        if self.overlap == "layers":
+            where = "the next layer's transfer runs under this one's work, and the step takes the longer of all work and all transfers"
+            where += "; staging in device memory is not counted"
         if self.compute == "cpu":
             where = f"{self.unit} computes with them; operands and results cross the link before and after, in turn"
         return (f"offload: a share {self.share} of the {self.what} at the host{kept}; {where}",)
