@@ -372,7 +372,7 @@ def test_commands_fit_and_validate(tmp_path: Path, run: Callable[..., Run]) -> N
     assert record["kernels"][0]["constants"]["gemm_compute_share"] == pytest.approx(0.8, rel=0.05)
     assert load_calibration(constants).kernels[0].source == "planted"
     judged = run("validate", "--data", data, "--device", "a100", "--calibration", constants, "--unseen", "0", "--format", "json")
-    (one,) = json.loads(judged.out)
+    (one,) = json.loads(judged.out)["kernels"]
     assert one["errors"]["all"]["mape"] == pytest.approx(record["kernels"][0]["errors"]["all"]["mape"], abs=0.05)
     assert (one["beyond_bound"], one["floor"]) == (0, 5.4)
     assert "errors of calibrated times" in run("validate", "--data", data, "--device", "a100").out
@@ -427,3 +427,65 @@ def test_operators_of_rows_are_the_librarys_own() -> None:
     assert kernel_of(operator_of(Kernel.GEMM, frozenset({16}))) is Kernel.GEMM
     assert kernel_of(operator_of(Kernel.DECODE, frozenset({8, 16}))) is Kernel.DECODE
     assert kernel_of(operator_of(Kernel.PREFILL, frozenset({16}))) is Kernel.PREFILL
+
+
+def test_fused_products_of_one_activation_are_one_product() -> None:
+    own = replace(device(), calibration=shipped("a100-sxm-80gb"))
+    gemm = next(one for one in own.calibration.kernels if one.kernel is Kernel.GEMM and one.widths == {16})  # type: ignore[union-attr]
+    known = {name: float(gemm[letter]) for name, letter in LETTERS["gemm"].items()}
+    step = symroof.load_model("llama-2-7b").decode(batch=32, seq_len=500, flash_attention=True, **SIXTEEN)
+    step = step.apply(symroof.technique("fuse:operators=q_proj+k_proj+v_proj"), symroof.technique("fuse:operators=q_rotary+k_rotary"))
+    found = symroof.analyze(step, own, ceilings="calibrated")
+    assert float(found["q_proj+k_proj+v_proj"].time_expr) == pytest.approx(plain.gemm(32, 3 * 4096, 4096, known), rel=1e-6)
+    assert kernel_of(found["q_rotary+k_rotary"].operator) is Kernel.VECTOR
+    gated = (
+        symroof.load_model("llama-2-7b")
+        .decode(batch=32, seq_len=500, **SIXTEEN)
+        .apply(symroof.technique("fuse:operators=mlp_act+down_proj"))
+    )
+    assert kernel_of(gated.symbolic["mlp_act+down_proj"]) is Kernel.GEMM
+    whole = symroof.load_model("llama-2-7b").decode(batch=32, seq_len=500, **SIXTEEN)
+    chained = whole.apply(symroof.technique("fuse:operators=gate_proj+up_proj+mlp_act+down_proj"))
+    assert kernel_of(chained.symbolic["gate_proj+up_proj+mlp_act+down_proj"]) is None
+
+
+def test_a_generation_of_calibrated_kernels_is_the_sum_of_its_steps() -> None:
+    model, options = symroof.load_model("llama-3-8b"), {"batch": 5, "flash_attention": True, **SIXTEEN}
+    found = symroof.generation(model, prompt=250, tokens=12, hardware="h100-sxm", ceilings="calibrated", **options)
+    steps = [model.decode(seq_len=length, **options) for length in range(251, 262)]
+    wanted = sum(float(symroof.analyze(step, "h100-sxm", ceilings="calibrated").total.time_expr) for step in steps)
+    assert float(found.decode_time) == pytest.approx(wanted, rel=1e-9)
+    before = symroof.analyze(model.prefill(seq_len=250, **options), "h100-sxm", ceilings="calibrated")
+    assert float(found.prefill_time) == pytest.approx(float(before.total.time_expr), rel=1e-9)
+    assert found.traffic == symroof.generation(model, prompt=250, tokens=12, hardware="h100-sxm", **options).traffic
+    once = symroof.generation(model, prompt=250, tokens=1, hardware="h100-sxm", ceilings="calibrated", **options)
+    assert once.decode_time == 0
+
+
+@pytest.mark.parametrize(
+    ("phase", "name", "over"), [("decode", "up_proj", "batch"), ("prefill", "down_proj", "seq_len"), ("decode", "mlp_act", "batch")]
+)
+def test_crossovers_lie_where_the_reached_roofs_meet(phase: str, name: str, over: str) -> None:
+    """A norm moves no crossover: the shares do, by their ratio; letters and numbers agree."""
+    sizes = {"seq_len": 512} if over == "batch" else {"batch": 4}
+    step = getattr(symroof.load_model("llama-3-8b"), phase)(flash_attention=True, **sizes, **SIXTEEN)
+    known = symroof.load_hardware("a100-sxm-80gb")
+    answer = symroof.crossover(step, name, over=over, hardware=known, ceilings="calibrated")
+    if answer.value is None:
+        assert answer.verdict in ("always-memory", "always-compute")
+        return
+    at = {"seq_len": 512, "batch": 4} | {over: 1}
+    sides = []
+    for place in (int(answer.value), int(answer.value) + 1):
+        numbers = getattr(symroof.load_model("llama-3-8b"), phase)(flash_attention=True, **{**at, over: place}, **SIXTEEN)
+        seconds = symroof.analyze(numbers, known, ceilings="calibrated")[name].seconds
+        work = max(value for resource, value in seconds.items() if resource in (Resource.COMPUTE, Resource.VECTOR, Resource.EXPONENTIAL))
+        moved = max(value for resource, value in seconds.items() if resource in (Resource.MEMORY, Resource.CACHE))
+        sides.append(work >= moved)
+    assert sides == [False, True]
+    if name != "mlp_act":
+        formula = answer.formula.subs(dict(answer.values)).subs(symbols.P, 312 * 10**12)
+        assert formula.subs(symbols.BW, 2039 * 10**9) == answer.value
+        assert {symbols.e_1g, symbols.e_2g} <= answer.formula.free_symbols
+        plain_ = symroof.crossover(step, name, over=over, hardware=known)
+        assert answer.value > plain_.value

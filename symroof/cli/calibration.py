@@ -106,36 +106,47 @@ def calibrate(
 
 
 @click.command(short_help="Hold predictions against measured times.")
-@DATA
+@click.option(
+    "--data", "files", multiple=True, metavar="FILE", help="CSV files of measured kernels, or of whole steps that others published."
+)
 @click.option(
     "--device",
     multiple=True,
-    required=True,
+    show_default="those with constants of the library's",
     metavar="DEVICE",
-    help="The devices whose rows count; names of `symroof devices` or TOML files.",
+    help="Whose kernels count: names of `symroof devices` or TOML files.",
 )
 @WHERE
 @click.option("--calibration", metavar="FILE", help="Constants that `symroof calibrate` wrote, in the place of the library's.")
-@click.option("--unseen", type=int, metavar="SEED", help="Only the half of the rows that a fit with this seed did not see.")
+@click.option("--unseen", type=int, metavar="SEED", help="Only the half of the kernels that a fit with this seed did not see.")
 @click.option("--figures", "folder", metavar="DIR", help="Draw predicted against measured, residuals, rooflines and errors there.")
 @reports
 def validate(
     files: tuple[str, ...], device: tuple[str, ...], where: tuple[str, ...], calibration: str | None, unseen: int | None, folder: str | None
 ) -> Report:
-    """Errors of predicted kernel times by regime, rows beyond the bound, and the floor beside them."""
+    """Errors of predicted times of kernels by regime, kernels beyond the bound, the floor beside them; and whole steps by class.
+
+    Without data: the errors that the library's constants had on the rows that were not fitted.
+    """
+    from symroof.calibration.steps import is_steps, validate_steps
     from symroof.calibration.validate import validate as hold
-    from symroof.hardware.calibration import load_calibration
+    from symroof.hardware.calibration import load_calibration, with_constants
     from symroof.hardware.loader import load_hardware
-    from symroof.present.measured.tables import validation_report
+    from symroof.present.measured.tables import stated_report, validation_report
 
     constants = load_calibration(calibration) if calibration else None
-    found: list[Any] = []
-    for name in device:
-        measured = load_hardware(name)
-        found += hold(_rows(files, measured.name, where), measured, constants, unseen)
+    devices = [load_hardware(name) for name in device or with_constants()]
+    if not files:
+        return stated_report([known for one in devices if (known := constants or one.calibration)])
+    kernels: list[Any] = []
+    of_kernels = [path for path in files if not is_steps(path)]
+    for measured in devices if of_kernels else ():
+        kernels += hold(_rows(of_kernels, measured.name, where), measured, constants, unseen)
+    steps = [validate_steps(path) for path in files if path not in of_kernels]
+    told, left = ([one for part in parts for one in part] for parts in (zip(*steps, strict=True) if steps else ((), ())))
     if folder is not None:
         from symroof.present.measured.figures import save
 
-        for path in save(found, Path(folder)):
+        for path in save(kernels, told, Path(folder)):
             click.echo(f"wrote {path}", err=True)
-    return validation_report(found)
+    return validation_report(kernels, told, left)

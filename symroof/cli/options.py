@@ -13,6 +13,7 @@ from symroof.conventions import BITS
 
 if TYPE_CHECKING:
     from symroof.architectures.step import Step
+    from symroof.hardware.device import Device
 
 SIZE, WIDTH = Whole(), Whole(64)
 
@@ -40,8 +41,13 @@ DEVICE = click.option("--hardware", required=True, metavar="DEVICE", help="A nam
 ANY_DEVICE = click.option(
     "--hardware", metavar="DEVICE", help="A name of `symroof devices` or a TOML file; left out, peak and bandwidth stay symbols."
 )
-SETS = "Matrix peak and memory bandwidth alone; all rates the device states; or fitted shares of them."
+SETS = "Matrix peak and memory bandwidth alone; all rates the device states; or what measured kernels reach of them."
 CEILINGS = one_of("--ceilings", ("classic", "stated", "calibrated"), SETS, default="stated")
+CALIBRATION = click.option(
+    "--calibration",
+    metavar="FILE",
+    help="Constants that `symroof calibrate` wrote, in the place of the library's; --ceilings is calibrated then.",
+)
 WITH = click.option(
     "--with",
     "techniques",
@@ -62,6 +68,29 @@ def with_options(*options: Callable[[Command], Command]) -> Callable[[Command], 
         return command
 
     return decorate
+
+
+def calibrated(ctx: click.Context, hardware: str | None, ceilings: str, calibration: str | None) -> tuple[Device | None, str]:
+    """The device with constants from a file where one is given, and the ceiling set.
+
+    Raises
+    ------
+    click.UsageError
+        Constants are given for ceilings that are not calibrated, or without a device.
+    """
+    from dataclasses import replace
+
+    from symroof.hardware.calibration import load_calibration
+    from symroof.hardware.loader import load_hardware
+
+    device = None if hardware is None else load_hardware(hardware)
+    if calibration is None:
+        return device, ceilings
+    if device is None:
+        raise click.UsageError("--calibration: constants are of a device; give --hardware")
+    if ctx.get_parameter_source("ceilings") is ParameterSource.COMMANDLINE and ceilings != "calibrated":
+        raise click.UsageError(f"--calibration: constants say nothing under --ceilings {ceilings}; leave one of the two out")
+    return replace(device, calibration=load_calibration(calibration)), "calibrated"
 
 
 def step_of(model: str, **options: Any) -> Step:

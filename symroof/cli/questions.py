@@ -9,6 +9,7 @@ import click
 from symroof.cli.options import (
     ANY_DEVICE,
     BATCH,
+    CALIBRATION,
     CEILINGS,
     CONVENTIONS,
     DEVICE,
@@ -19,6 +20,7 @@ from symroof.cli.options import (
     WIDTHS,
     WITH,
     Variadic,
+    calibrated,
     step_of,
     step_over,
     variable_named,
@@ -37,16 +39,19 @@ OPERATOR = "An operator; several joined by +, taken as fused; total; or weights-
 
 @click.command(short_help="The roofline table of one step.")
 @click.argument("model")
-@with_options(DEVICE, CEILINGS, PHASE, *GIVEN_SIZES, *WIDTHS, *CONVENTIONS, WITH)
+@with_options(DEVICE, CEILINGS, CALIBRATION, PHASE, *GIVEN_SIZES, *WIDTHS, *CONVENTIONS, WITH)
 @click.option("--formulas", is_flag=True, help="Show the formulas, and what their symbols mean.")
 @reports
-def analyze(model: str, hardware: str, ceilings: str, formulas: bool, **options: Any) -> Report:
+@click.pass_context
+def analyze(
+    ctx: click.Context, model: str, hardware: str, ceilings: str, calibration: str | None, formulas: bool, **options: Any
+) -> Report:
     """FLOPs, traffic, intensity, bound and time of every operator of one step of MODEL."""
-    from symroof.hardware.loader import load_hardware
     from symroof.present.records import analysis_report
     from symroof.roof.analysis import analyze as roofline
 
-    return analysis_report(roofline(step_of(model, **options), load_hardware(hardware), ceilings=ceilings), formulas=formulas)
+    device, ceilings = calibrated(ctx, hardware, ceilings, calibration)
+    return analysis_report(roofline(step_of(model, **options), device, ceilings=ceilings), formulas=formulas)
 
 
 @click.command(short_help="Where the bound changes, as a formula.")
@@ -56,10 +61,19 @@ def analyze(model: str, hardware: str, ceilings: str, formulas: bool, **options:
 @click.option(
     "--over", required=True, metavar="VARIABLE", help="batch, seq_len, weight_bits, hidden_size, group_size, peak, bandwidth, ..."
 )
-@with_options(ANY_DEVICE, CEILINGS, *SIZES, *WIDTHS, *CONVENTIONS, WITH)
+@with_options(ANY_DEVICE, CEILINGS, CALIBRATION, *SIZES, *WIDTHS, *CONVENTIONS, WITH)
 @reports
 @click.pass_context
-def crossover(ctx: click.Context, model: str, operator: str, over: str, hardware: str | None, ceilings: str, **options: Any) -> Report:
+def crossover(
+    ctx: click.Context,
+    model: str,
+    operator: str,
+    over: str,
+    hardware: str | None,
+    ceilings: str,
+    calibration: str | None,
+    **options: Any,
+) -> Report:
     """Where the bound of an operator of MODEL changes in one VARIABLE, as a formula and on a device."""
     over = variable_named(over, cast(tuple[str, ...], options["techniques"]))
     from symroof.present.answers import crossover_report
@@ -67,10 +81,11 @@ def crossover(ctx: click.Context, model: str, operator: str, over: str, hardware
     from symroof.questions.crossovers import crossovers
 
     step = step_over(ctx, [over], "--over", model, **options)
+    device, ceilings = calibrated(ctx, hardware, ceilings, calibration)
     if operator == "all":
-        answers = crossovers(step, over=over, hardware=hardware, ceilings=ceilings)
+        answers = crossovers(step, over=over, hardware=device, ceilings=ceilings)
     else:
-        answers = (solve_one(step, operator, over=over, hardware=hardware, ceilings=ceilings),)
+        answers = (solve_one(step, operator, over=over, hardware=device, ceilings=ceilings),)
     return crossover_report(step, answers, hardware)
 
 
@@ -165,18 +180,31 @@ def misfit(model: str, answer: Answer, techniques: tuple[str, ...], options: dic
 @click.argument("model")
 @click.option("--prompt", type=SIZE, required=True, help="Tokens of the prompt.")
 @click.option("--tokens", type=SIZE, required=True, help="Tokens generated; the prompt gives the first of them.")
-@with_options(DEVICE, CEILINGS, BATCH, *WIDTHS, *CONVENTIONS, WITH)
+@with_options(DEVICE, CEILINGS, CALIBRATION, BATCH, *WIDTHS, *CONVENTIONS, WITH)
 @reports
-def generate(model: str, prompt: int, tokens: int, hardware: str, batch: int, techniques: tuple[str, ...], **options: Any) -> Report:
+@click.pass_context
+def generate(
+    ctx: click.Context,
+    model: str,
+    prompt: int,
+    tokens: int,
+    hardware: str,
+    ceilings: str,
+    calibration: str | None,
+    batch: int,
+    techniques: tuple[str, ...],
+    **options: Any,
+) -> Report:
     """Time and traffic of reading a prompt and generating tokens after it, summed in closed form."""
     from symroof.architectures.model import load_model
-    from symroof.hardware.loader import load_hardware
     from symroof.present.answers import generation_report
     from symroof.questions.generation import generation
     from symroof.techniques.registry import chain
 
-    device, base = load_hardware(hardware), load_model(model)
-    answer = generation(base, prompt=prompt, tokens=tokens, hardware=device, techniques=chain(techniques), batch=batch, **options)
+    device, ceilings = calibrated(ctx, hardware, ceilings, calibration)
+    assert device is not None
+    base, used = load_model(model), chain(techniques)
+    answer = generation(base, prompt=prompt, tokens=tokens, hardware=device, techniques=used, ceilings=ceilings, batch=batch, **options)
     return generation_report(answer, base.name, techniques, device, batch)
 
 

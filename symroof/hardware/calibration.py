@@ -194,6 +194,11 @@ def shipped(device: str) -> Calibration | None:
     return load_calibration(path) if path.is_file() else None
 
 
+def with_constants() -> tuple[str, ...]:
+    """The devices that the library has a calibration of."""
+    return tuple(path.stem for path in sorted(FOLDER.glob("*.toml")))
+
+
 def load_calibration(path: str | Path) -> Calibration:
     """The calibration in a file that `symroof calibrate` wrote.
 

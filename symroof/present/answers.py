@@ -16,6 +16,7 @@ from symroof.algebra.signs import Solution
 from symroof.architectures.step import Step
 from symroof.hardware.device import Device
 from symroof.present.report import Report
+from symroof.present.step_views import band_statement
 from symroof.present.tabular import Column, Formula, Table, number, si
 from symroof.questions.context_limit import context_limit
 from symroof.questions.crossover import Crossover
@@ -124,6 +125,7 @@ def generation_record(found: Generation, model: str, device: str, batch: int) ->
         "formulas": {"decode_bytes": str(found.traffic_formula)},
         "units": {"time": "s", "bytes": "byte", "step_time": "s, t the context length"},
         "statements": list(found.statements),
+        **({"band": [float(end) for end in found.band]} if found.band else {}),
     }
 
 
@@ -207,7 +209,8 @@ def generation_report(found: Generation, model: str, techniques: Sequence[str], 
     """A table of prefill and decode, and the regimes of decode."""
     columns = (Column("part"), Column("time", "s", numeric=True), Column("traffic", "byte", numeric=True))
     rows = (("prefill", found.prefill_time, found.prefill_traffic), ("decode", found.decode_time, found.decode_traffic))
-    notes = (f"decode traffic = {found.traffic_formula}, S tokens of prompt, n generated", *found.statements)
+    band = [band_statement(found.band)] if found.band else []
+    notes = (f"decode traffic = {found.traffic_formula}, S tokens of prompt, n generated", *found.statements, *band)
     title = f"{' + '.join((model, *techniques))} on {device.title}: {found.prompt} tokens of prompt, {found.tokens} generated"
     total = (("total", found.time, found.traffic),)
     parts = (Column("contexts"), Column("step_time", "s", "time of a step, t the context"), Column("time", "s", numeric=True))

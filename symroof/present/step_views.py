@@ -114,8 +114,9 @@ def _overheads(analysis: Analysis) -> Iterator[str]:
     rates = analysis.machine.rates
     if further := [f"{resource} {float(rates[resource]) / 1e12:g} T{unit}/s" for resource, unit in FURTHER.items() if resource in rates]:
         yield "further ceilings: " + ", ".join(further)
-    if analysis.machine.calibration:
-        yield from _calibrated(analysis)
+    yield from calibrated_statements(analysis)
+    if analysis.machine.calibration and analysis.total.time_expr.is_number:
+        yield band_statement(analysis.band_exprs)
     if ceilings.compute != 1 or ceilings.levels:
         factors = {"peak": ceilings.compute, **{str(level): factor for level, factor in ceilings.levels.items()}}
         yield "factors on the ceilings: " + ", ".join(f"{name} {factor}" for name, factor in factors.items())
@@ -126,8 +127,10 @@ def _overheads(analysis: Analysis) -> Iterator[str]:
         yield f"tokens of each sequence that a step completes: {letters.tokens}{numbers}"
 
 
-def _calibrated(analysis: Analysis) -> Iterator[str]:
+def calibrated_statements(analysis: Analysis) -> Iterator[str]:
     """What measured kernels stand behind the times, how far they are off, and what none stands behind."""
+    if analysis.machine.calibration is None:
+        return
     fitted = dict.fromkeys(placed.constants for placed in analysis if placed.constants and placed.constants.error)
     for one in fitted:
         found = one.error["all"]
@@ -136,16 +139,18 @@ def _calibrated(analysis: Analysis) -> Iterator[str]:
             f"calibrated {one.kernel} ({one.name}): mean error {found.mape:.1f} %, median {found.median:.1f} %, 90th percentile "
             f"{found.p90:.1f} % on {found.rows} of {one.rows} rows that were not fitted{floor}"
         )
-    total = analysis.total.time_expr
-    if fitted and total.is_number:
-        low, high = (float(end) * 1e3 for end in analysis.band_exprs)
-        yield f"band: {low:.4g} to {high:.4g} ms, from the mean errors of its kernels weighted by their times"
     borrowed = [placed.name for placed in analysis if placed.constants and not placed.constants.error]
     alone = [placed.name for placed in analysis if placed.constants is None]
     if borrowed and analysis.device:
         yield f"not calibrated, at the overhead and memory share of a GEMM: {', '.join(dict.fromkeys(borrowed))}"
     if alone:
         yield f"not calibrated, at the stated ceilings: {', '.join(dict.fromkeys(alone))}"
+
+
+def band_statement(band: tuple[Expr, Expr]) -> str:
+    """The band of a calibrated time in words."""
+    low, high = (float(end) * 1e3 for end in band)
+    return f"band: {low:.4g} to {high:.4g} ms, from the mean errors of its kernels weighted by their times"
 
 
 def legend(analysis: Analysis) -> tuple[str, ...]:

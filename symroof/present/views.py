@@ -12,7 +12,7 @@ from symroof.operators.operator import Operator
 from symroof.present import crossover_views, step_views
 from symroof.present.crossover_views import reasoning
 from symroof.present.points import progress_bar
-from symroof.present.step_views import analysis_statements, legend, provenance
+from symroof.present.step_views import analysis_statements, calibrated_statements, legend, provenance
 from symroof.present.tabular import Table
 from symroof.proof.claims import Certificate
 from symroof.questions.crossover import Crossover
@@ -21,7 +21,7 @@ from symroof.questions.sensitivity import Sensitivity
 from symroof.roof.analysis import Analysis
 from symroof.roof.energy import StepEnergy
 
-__all__ = ["analysis_statements", "legend", "progress_bar", "provenance", "reasoning"]
+__all__ = ["analysis_statements", "calibrated_statements", "legend", "progress_bar", "provenance", "reasoning"]
 
 
 @singledispatch

@@ -33,6 +33,7 @@ from symroof.roof.costs import (
     require,
     variable_of,
 )
+from symroof.roof.kernel_forms import SHARES, constants_of
 from symroof.roof.ledger import WORK, Cost, device_of, machine_of, roof_of
 from symroof.roof.stretches import bound_operator, numeric_slack, seconds, spans_of, stretches
 from symroof.symbols import Variable, option_name, replaced, substitute
@@ -121,8 +122,12 @@ def _crossover(
     chosen = _decisive(found, intervals)
     level = _level(cost)
     letters = [_in_letters(on_branch(cost, span), level, blocks, sizes) for span in found]
-    (flops, traffic), bandwidth = letters[chosen], LETTERS[Resource(level)]
-    slacks = [polynomial(flops * bandwidth - traffic * symbols.P, x) for flops, traffic in letters] if len(found) > 1 else []
+    shares = _shares(cost, values, machine)
+    known = {letter: value for letter, value in shares.values() if letter != x}
+    reached = {resource: letter for resource, (letter, _) in shares.items()}
+    peak = symbols.P * reached.get(Resource.COMPUTE, S.One)
+    (flops, traffic), bandwidth = letters[chosen], LETTERS[Resource(level)] * reached.get(Resource(level), S.One)
+    slacks = [polynomial(flops * bandwidth - traffic * peak, x) for flops, traffic in letters] if len(found) > 1 else []
     others = tuple(CrossoverBranch(found[place].where, slack) for place, slack in enumerate(slacks) if place != chosen)
     where = found[chosen].where if saturating else None
     beside = next(iter(cost)).traffic
@@ -131,7 +136,17 @@ def _crossover(
         where = cast(Boolean, slower if where is None else And(where, slower))
     defined = [f"{symbol} = {meant}" for symbol, meant in step.symbolic.definitions.items() if (flops + traffic).has(symbol)]
     statements = (*step.statements, *defined, *_said(name, blocks, device, level))
-    return Crossover(name, variable, flops, traffic, symbols.P, bandwidth, values, slack, intervals, statements, where=where, others=others)
+    given = {**values, **known}
+    return Crossover(name, variable, flops, traffic, peak, bandwidth, given, slack, intervals, statements, where=where, others=others)
+
+
+def _shares(cost: Sequence[Cost], values: dict[Symbol, Expr], machine: Machine) -> dict[Resource, tuple[Symbol, Expr]]:
+    """The letters of the shares of rates that a calibrated kernel reaches, and their numbers; of one operator alone.
+
+    What joins its times does not matter: roofs meet where they meet, under a maximum or a norm.
+    """
+    constants = constants_of(cost[0].operator.bind(values), machine) if len(cost) == 1 and machine.calibration else None
+    return {} if constants is None else {resource: (letter, constants[letter]) for resource, letter in SHARES[constants.kernel].items()}
 
 
 def _decisive(found: Sequence[Branch], intervals: Sequence[Piece]) -> int:

@@ -3,7 +3,8 @@
 Prefill reads the prompt and gives the first token; decode step i has a context of ``S + i`` tokens, the one it reads
 included, for i = 1 ... n - 1. A step that completes several tokens of a sequence, as speculative decoding does, counts for
 each of them by its share. Every cost of a decode step is a polynomial in the context on each of its regimes (a window
-that fills up ends one), and a sum of a polynomial over whole numbers has a closed form (Faulhaber).
+that fills up ends one), and a sum of a polynomial over whole numbers has a closed form (Faulhaber). Times of calibrated
+kernels are no polynomials: they are summed step by step.
 """
 
 from __future__ import annotations
@@ -12,19 +13,22 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sympy import Add, Expr, Integer, oo
+import numpy as np
+from sympy import Add, Expr, Float, Integer, S, oo
 
 from symroof import symbols
 from symroof.algebra.piecewise import Piecewise, piecewise
 from symroof.algebra.summation import sum_over
+from symroof.answers import view
 from symroof.architectures.model import Model
 from symroof.architectures.options import LARGEST, PHASES, Options
 from symroof.architectures.step import Step
+from symroof.calibration.prediction import evaluated
 from symroof.errors import InputError, quote
 from symroof.hardware.device import Device
-from symroof.hardware.machine import STATED
+from symroof.hardware.machine import CALIBRATED, STATED
 from symroof.questions.regimes import regimes
-from symroof.roof.analysis import analyze
+from symroof.roof.analysis import Analysis, analyze
 from symroof.roof.costs import TOTAL, costs, known_values, needed, occurs, on_branch
 from symroof.roof.ledger import require_device
 from symroof.roof.stretches import spans_of
@@ -59,6 +63,7 @@ class Generation:
     prefill_time, prefill_traffic : of reading the prompt, by a draft model too, and generating the first token.
     parts : the tokens after it by regime.
     decode_traffic : bytes of all decode steps.
+    band : seconds of prefill and decode within the mean errors of calibrated kernels; None of other ceilings.
     traffic_formula : the same in letters S and n; with a sliding window, for contexts on the sides of W that these lie on.
     """
 
@@ -70,6 +75,7 @@ class Generation:
     decode_traffic: Expr
     traffic_formula: Expr
     statements: tuple[str, ...]
+    band: tuple[Expr, Expr] | None = None
 
     @property
     def decode_time(self) -> Expr:
@@ -105,7 +111,7 @@ def generation(
     ----------
     prompt, tokens : S and n.
     techniques : applied to both phases, each where it is of that phase.
-    ceilings : the ceiling set, as in `symroof.analyze`.
+    ceilings : the ceiling set, as in `symroof.analyze`; times of calibrated kernels are summed step by step, in floats.
     inputs : batch, widths and conventions, as for `Model.decode`.
 
     Raises
@@ -134,11 +140,20 @@ def generation(
         for step in technique.prefills(prefill)
     ]
     decode = model.step(Options("decode", **inputs)).apply(*of_phase["decode"])  # pyright: ignore[reportArgumentType]
-    times = _times(model, decode, device, of_phase["decode"], ceilings)
     low, high = Integer(prompt + 1), Integer(prompt + tokens - 1)
-    parts = tuple(
-        Part(first, last, piece.value, sum_over(piece.value, times.x, first, last)) for piece, first, last in times.counts(low, high)
-    )
+    said, band = [], None
+    if before.machine.calibration is not None:
+        after = analyze(decode, device, ceilings=CALIBRATED)
+        said = list(dict.fromkeys(line for one in (before, after) for line in view("calibrated_statements")(one)))
+        parts, decoding = _measured(after, low, high)
+        besides = Add(*(total.time_expr for total in beside))
+        (least, most), (low_, high_) = before.band_exprs, decoding
+        band = (least + besides + low_, most + besides + high_)
+    else:
+        times = _times(model, decode, device, of_phase["decode"], ceilings)
+        parts = tuple(
+            Part(first, last, piece.value, sum_over(piece.value, times.x, first, last)) for piece, first, last in times.counts(low, high)
+        )
     in_letters, where = _traffic(decode, device, low, high)
     if left := (before.total.time_expr + in_letters).free_symbols - {symbols.S, symbols.n}:
         raise InputError(f"{needed(left)} to follow a generation")
@@ -154,7 +169,9 @@ def generation(
             *_both(before.step, decode),
             "prefill reads the S tokens of the prompt and gives the first; decode step i of n - 1 has a context of S + i tokens",
             *where,
+            *said,
         ),
+        band,
     )
 
 
@@ -174,6 +191,21 @@ def _times(model: Model, decode: Step, device: Device, techniques: Sequence[Tech
     step = model.step(replace(decode.options, seq_len=1)).apply(*techniques)
     analysis = analyze(step, device, ceilings=ceilings)
     return piecewise(symbols.t, [(1, oo, analysis.total.time_expr / analysis.graph.tokens, None)])
+
+
+def _measured(analysis: Analysis, low: Expr, high: Expr) -> tuple[tuple[Part, ...], tuple[Expr, Expr]]:
+    """The decode steps of calibrated kernels and their band: no closed form sums norms and counted work items, so all are evaluated."""
+    if high < low:
+        return (), (S.Zero, S.Zero)
+    contexts = np.arange(int(low), int(high) + 1, dtype=float)
+
+    def summed(formula: Expr) -> Expr:
+        if left := formula.free_symbols - {symbols.t}:
+            raise InputError(f"{needed(left)} to follow a generation")
+        return Float(float(np.sum(evaluated(formula, {symbols.t: contexts}, len(contexts)))))
+
+    time, *ends = (one / analysis.graph.tokens for one in (analysis.total.time_expr, *analysis.band_exprs))
+    return (Part(low, high, time, summed(time)),), (summed(ends[0]), summed(ends[1]))
 
 
 def _traffic(decode: Step, device: Device, low: Expr, high: Expr) -> tuple[Expr, list[str]]:

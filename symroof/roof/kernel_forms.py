@@ -50,7 +50,8 @@ def kernel_of(operator: Operator) -> Kernel | None:
     """The class of kernels that runs an operator; None for one whose like was not measured.
 
     Measured are products of an activation with one whole matrix, and fused attention of queries over contexts of their own:
-    one query over a whole context, or a whole prompt under a causal mask.
+    one query over a whole context, or a whole prompt under a causal mask. Fused products of one and the same activation are one
+    product, with what is fused behind it for free but for its bytes and FLOPs.
 
     >>> import symroof
     >>> step = symroof.load_model("mixtral-8x7b-v0.1").decode(symbolic=True, flash_attention=True)
@@ -62,19 +63,29 @@ def kernel_of(operator: Operator) -> Kernel | None:
         return None
     if operator.contraction_flop_count == 0:
         return Kernel.VECTOR
-    if operator.kind is Kind.MATMUL:
-        return Kernel.GEMM if _whole_matrix(operator) else None
+    if _one_product(operator):
+        return Kernel.GEMM
     return _attention(operator) if operator.role is Role.ATTENTION and operator.kind is Kind.FUSED_ATTENTION else None
 
 
-def _whole_matrix(operator: Operator) -> bool:
-    """Whether an operator is one product of an activation with one matrix, not a batch of them (by head, by expert)."""
-    found = operands(operator)
-    if found is None or len(found[1]) != 1:
-        return False
-    summed, (x, (weight,)) = summed_axes(operator), found
-    kept = set(weight.touched) - summed
-    return kept.isdisjoint(x.touched) and kept <= set(operator.written.touched)
+def _products(operator: Operator) -> tuple[Operator, ...]:
+    """The contractions of an operator, or of a fused group."""
+    return tuple(one for one in operator.members or (operator,) if one.contraction_flop_count != 0)
+
+
+def _one_product(operator: Operator) -> bool:
+    """Whether the contractions are products of one activation with whole matrices, not a batch of them (by head, by expert)."""
+    inputs = set()
+    for product in _products(operator):
+        found = operands(product)
+        if found is None or len(found[1]) != 1:
+            return False
+        summed, (x, (weight,)) = summed_axes(product), found
+        kept = set(weight.touched) - summed
+        if not kept.isdisjoint(x.touched) or not kept <= set(product.written.touched):
+            return False
+        inputs.add(x.tensor)
+    return len(inputs) == 1
 
 
 def _attention(operator: Operator) -> Kernel | None:
@@ -112,7 +123,8 @@ def latency(operator: Operator, machine: Machine, constants: KernelConstants) ->
     """
     sizes = operator.space.sizes
     if constants.kernel is Kernel.GEMM:
-        inner = Mul(*(sizes[axis] for axis in sorted(summed_axes(operator))))
+        product = _products(operator)[0]
+        inner = Mul(*(product.space.sizes[axis] for axis in sorted(summed_axes(product))))
         steps = inner * constants[symbols.tau_g]
         return steps / _stated(machine, machine.clock, "clock") if steps != 0 else S.Zero
     if constants.kernel is Kernel.VECTOR:
@@ -215,7 +227,10 @@ def norm(exponent: Expr, entries: Iterable[Expr]) -> Expr:
     known = [entry for entry in entries if entry != 0]
     if len(known) == 1:
         return known[0]
-    if not exponent.is_number or not all(entry.is_number for entry in known):
+    if not exponent.is_number:
         return Add(*(entry**exponent for entry in known)) ** (1 / exponent)
-    power, most = float(exponent), float(max(known))
-    return cast(Expr, Float(most * sum((float(entry) / most) ** power for entry in known) ** (1 / power)))
+    power = float(exponent)
+    if all(entry.is_number for entry in known):
+        most = float(max(known))
+        return cast(Expr, Float(most * sum((float(entry) / most) ** power for entry in known) ** (1 / power)))
+    return Add(*(Float(float(entry) ** power) if entry.is_number else entry ** Float(power) for entry in known)) ** Float(1 / power)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from symroof.calibration.prediction import COMPUTE, LAUNCH, MEMORY, REGIMES
+from symroof.calibration.steps import PHASES, StepValidation
 from symroof.calibration.validate import Validation
 from symroof.errors import InputError, quote
 from symroof.files import writing
@@ -33,6 +35,10 @@ BANDS = (0.1, 0.2)
 def named(one: Validation) -> str:
     """What a panel is of."""
     return f"{TITLES[one.rows.kernel]}, {widths_of(one.rows)} bit"
+
+
+def _title(one: Validation) -> str:
+    return f"{named(one)}\n{one.device.name}"
 
 
 def _points(axes: Axes, one: Validation, x: np.ndarray, y: np.ndarray) -> None:
@@ -79,7 +85,7 @@ def predicted_figure(found: Sequence[Validation]) -> Figure:
         error = one.errors.get("all")
         told = f"mean error {error.mape:.1f} %, median {error.median:.1f} %\n{error.rows} kernels" if error else "the roofline alone"
         panel.annotate(told, (0.03, 0.97), xycoords="axes fraction", va="top", fontsize=7, color="0.2")
-        label(panel, "measured [µs]", "predicted [µs]", f"{named(one)}, {one.device.name}")
+        label(panel, "measured [µs]", "predicted [µs]", _title(one))
     _legend(figure, axes)
     return figure
 
@@ -99,7 +105,7 @@ def residual_figure(found: Sequence[Validation]) -> Figure:
         ridge = _ridge(one)
         panel.axvline(ridge, color="0.4", linewidth=0.9, linestyle=":", label="ridge point", gid="ridge")
         panel.set(xscale="log", ylim=(-60, 60))
-        label(panel, "arithmetic intensity [FLOP/byte]", "predicted / measured - 1 [%]", f"{named(one)}, {one.device.name}")
+        label(panel, "arithmetic intensity [FLOP/byte]", "predicted / measured - 1 [%]", _title(one))
     _legend(figure, axes)
     return figure
 
@@ -132,13 +138,20 @@ def roofline_figure(found: Sequence[Validation]) -> Figure:
         reached = {resource: float(one.constants[letter]) for resource, letter in shares.items()} if one.constants else {}
         lower = np.minimum(peak * reached.get(Resource.COMPUTE, 1), x * bandwidth * reached.get(Resource.MEMORY, 1))
         panel.plot(x, lower, color="0.15", linewidth=1.1, linestyle="--", label="calibrated shares", gid="calibrated")
-        for name, rate in _flat_ceilings(one).items():
+        rates = one.device.machine.with_ceilings(STATED).rates
+        if Resource.CACHE in rates:
+            cached = np.minimum(peak, x * float(rates[Resource.CACHE]))
+            panel.plot(x, cached, color="0.55", linewidth=0.9, linestyle=":", label="were all bytes in the cache", gid="cache")
+        flat = _flat_ceilings(one)
+        for name, rate in flat.items():
+            above = rate == max(flat.values())  # so that two names do not meet
             panel.axhline(rate, color="0.45", linewidth=0.9, linestyle="-.", gid=name)
-            panel.annotate(name, (left, rate), xytext=(3, 2), textcoords="offset points", fontsize=6.5, color="0.3")
-        panel.set(xscale="log", yscale="log", xlim=(left, right), ylim=(performance.min() / 2, peak * 2.5))
+            place = {"xytext": (3, 2 if above else -2), "va": "bottom" if above else "top"}
+            panel.annotate(name, (left, rate), textcoords="offset points", fontsize=6.5, color="0.3", **place)
+        panel.set(xscale="log", yscale="log", xlim=(left, right), ylim=(performance.min() / 2, max([peak, *flat.values()]) * 3.5))
         told = f"{peak / 1e12:.4g} TFLOP/s, {bandwidth / 1e9:.4g} GB/s"
         panel.annotate(told, (0.97, 0.04), xycoords="axes fraction", ha="right", fontsize=7, color="0.2")
-        label(panel, "arithmetic intensity [FLOP/byte]", "performance [FLOP/s]", f"{named(one)}, {one.device.name}")
+        label(panel, "arithmetic intensity [FLOP/byte]", "performance [FLOP/s]", _title(one))
     _legend(figure, axes)
     return figure
 
@@ -199,15 +212,63 @@ def _labels(axes: Axes) -> set[str]:
     return {str(line.get_label()) for line in axes.lines}
 
 
-FIGURES = {
-    "predicted": predicted_figure,
-    "residuals": residual_figure,
-    "rooflines": roofline_figure,
-    "errors": error_figure,
-}
+def step_figure(told: Sequence[StepValidation]) -> Figure:
+    """Published steps: how near they come to the least time, by class; and how far calibrated times are off."""
+    figure, (left, right) = new_figure(2, width=11.0, height=5.2)
+    kinds = [(phase, wide) for phase in PHASES for wide in ("16 bit", "8 bit", "<= 5 bit")]
+    members = {kind: [one for one in told if (one.point.phase, _width(one)) == kind] for kind in kinds}
+    shown = [kind for kind in kinds if members[kind]]
+    for place, kind in enumerate(shown):
+        for several, marker, face in ((False, "o", None), (True, "D", "none")):
+            some = [one for one in members[kind] if (one.point.devices > 1) is several]
+            spread = [place + 0.28 * ((7 * at) % 11 / 10 - 0.5) for at in range(len(some))]
+            color = COLORS[PHASES.index(kind[0])]
+            face_ = color if face is None else face
+            style = {"s": 22, "linewidths": 0.9, "edgecolors": color, "facecolors": face_, "marker": marker}
+            known = {str(handle.get_label()) for handle in left.collections}
+            text = "several devices, links not counted" if several else "one device"
+            left.scatter([one.reached for one in some], spread, label=text if some and text not in known else None, **style)
+        middle = float(np.median([one.reached for one in members[kind]]))
+        left.plot([middle] * 2, [place - 0.32, place + 0.32], color="black", linewidth=1.6, label="median" if place == 0 else None)
+    left.axvline(1, color="0.3", linewidth=0.9, linestyle="--")
+    left.set_yticks(range(len(shown)), [f"{phase}, {wide}\n{len(members[phase, wide])} points" for phase, wide in shown], fontsize=8)
+    left.set(ylim=(len(shown) - 0.5, -0.5), xlim=(0, 1.2))
+    label(left, "least time / measured time", "", "published steps against the bound")
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower left", ncols=3, fontsize=8, frameon=False)
+    _step_errors(right, [one for one in told if one.predicted is not None])
+    return figure
 
 
-def save(found: Sequence[Validation], folder: Path, form: str = "png") -> Iterator[Path]:
+def _width(one: StepValidation) -> str:
+    bits = float(one.point.bits[0])
+    return "16 bit" if bits == 16 else "8 bit" if bits > 5 else "<= 5 bit"
+
+
+def _step_errors(axes: Axes, known: Sequence[StepValidation]) -> None:
+    """Relative errors of the sums of calibrated kernels, one bar a step."""
+    ordered = sorted(known, key=lambda one: (one.point.device, PHASES.index(one.point.phase), one.point.engine, one.point.batch))
+    for place, one in enumerate(ordered):
+        error = 100 * (float(one.predicted or 0) / one.point.seconds - 1)
+        hatch = "" if one.point.sixteen else "///"
+        axes.barh([place], [error], 0.72, color=COLORS[PHASES.index(one.point.phase)], hatch=hatch, edgecolor="white", linewidth=0.5)
+    for band in BANDS:
+        axes.axvspan(-100 * band, 100 * band, color="0.5", alpha=0.1, linewidth=0, zorder=0)
+    axes.axvline(0, color="0.25", linewidth=0.9)
+    names = [
+        f"{one.point.model}, {one.point.engine}, {one.point.phase} {one.point.batch} x {one.point.prompt}+{one.point.output}, "
+        f"{one.point.device.split('-')[0]}, {one.point.bits[0]} bit"
+        for one in ordered
+    ]
+    axes.set_yticks(range(len(ordered)), names, fontsize=5.5)
+    axes.set_ylim(len(ordered) - 0.4, -0.6)
+    axes.grid(visible=False, axis="y")
+    label(axes, "calibrated / measured - 1 [%]", "", "sums of calibrated kernels; hatched: 8 bit")
+
+
+KERNEL_FIGURES = {"predicted": predicted_figure, "residuals": residual_figure, "rooflines": roofline_figure, "errors": error_figure}
+
+
+def save(found: Sequence[Validation], told: Sequence[StepValidation], folder: Path, form: str = "png") -> Iterator[Path]:
     """Write all figures of a validation, each whole or not at all.
 
     Raises
@@ -219,8 +280,11 @@ def save(found: Sequence[Validation], folder: Path, form: str = "png") -> Iterat
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as fault:
         raise InputError(f"folder {quote(str(folder))}: {fault.strerror or fault}") from None
-    for name, draw in FIGURES.items():
+    drawn = {name: functools.partial(draw, found) for name, draw in KERNEL_FIGURES.items()} if found else {}
+    if told:
+        drawn["steps"] = functools.partial(step_figure, told)
+    for name, draw in drawn.items():
         path = folder / f"{name}.{form}"
         with writing(path, "figure") as temporary:
-            draw(found).savefig(temporary, dpi=200, format=form)
+            draw().savefig(temporary, dpi=160, format=form, metadata={"Software": None} if form == "png" else None)
         yield path

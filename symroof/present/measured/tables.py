@@ -5,12 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from sympy import Float
 
+from symroof.calibration.steps import Point, StepValidation, classes
 from symroof.calibration.validate import Validation
 from symroof.hardware.calibration import CONSTANTS, Calibration, KernelConstants
 from symroof.present.report import Report
 from symroof.present.tabular import Column, Table
+
+
+def _plain(name: str, unit: str = "", title: str = "") -> Column:
+    """A column of numbers without prefixes."""
+    return Column(name, unit, title, numeric=True, prefixed=False)
 
 
 def widths_of(one: Any) -> str:
@@ -22,7 +29,7 @@ def calibration_report(calibration: Calibration) -> Report:
     """The constants of every kernel, and their errors on the rows that were not fitted."""
     constants = Table(
         f"constants of kernels on {calibration.device}",
-        (Column("kernel"), Column("bits"), Column("constant"), Column("value", numeric=True, prefixed=False), Column("unit")),
+        (Column("kernel"), Column("bits"), Column("constant"), _plain("value"), Column("unit")),
         tuple(
             (str(one.kernel), widths_of(one), constant.name, _digits(one, constant), "us" if constant.is_time else "")
             for one in calibration.kernels
@@ -40,11 +47,8 @@ def _digits(one: KernelConstants, constant: Any) -> str:
 
 ERRORS = (
     Column("regime"),
-    Column("rows", numeric=True, prefixed=False),
-    *(
-        Column(name, "%", title, numeric=True, prefixed=False)
-        for name, title in (("mape", "MAPE"), ("median", ""), ("p90", ""), ("bias", ""))
-    ),
+    _plain("rows"),
+    *(_plain(name, "%", title) for name, title in (("mape", "MAPE"), ("median", ""), ("p90", ""), ("bias", ""))),
 )
 
 
@@ -55,7 +59,7 @@ def error_table(kernels: Sequence[KernelConstants]) -> Table:
         for one in kernels
         for regime, error in one.error.items()
     )
-    columns = (Column("kernel"), Column("bits"), Column("name"), *ERRORS, Column("floor", "%", numeric=True, prefixed=False))
+    columns = (Column("kernel"), Column("bits"), Column("name"), *ERRORS, _plain("floor", "%"))
     return Table("errors on the rows that were not fitted", columns, rows)
 
 
@@ -92,21 +96,51 @@ def _named(one: Any) -> dict[str, Any]:
     return {"kernel": str(one.kernel), "widths": sorted(one.widths), "name": one.name}
 
 
-def validation_report(found: Sequence[Validation]) -> Report:
-    """Errors by regime of every kernel, rows beyond the bound, and the floor."""
-    errors, bounds = [], []
-    for one in found:
-        named = (one.device.name, str(one.rows.kernel), widths_of(one.rows), one.rows.name)
-        errors += [(*named, regime, error.rows, *_figures(error), _floor(one.floor)) for regime, error in one.errors.items()]
-        bounds.append((*named, len(one.rows), f"{100 * one.reached:.0f}", int(one.beyond.sum()), one.beyond_resident))
-    named_columns = (Column("device"), Column("kernel"), Column("bits"), Column("name"))
-    counts = [Column(name, numeric=True, prefixed=False) for name in ("rows", "beyond the bound", "of them in cache")]
-    reached = Column("reached", "%", "median bound / time", numeric=True, prefixed=False)
-    tables = (
-        Table("errors of calibrated times", (*named_columns, *ERRORS, Column("floor", "%", numeric=True, prefixed=False)), tuple(errors)),
-        Table("rows against the bound", (*named_columns, counts[0], reached, *counts[1:]), tuple(bounds)),
+def stated_report(calibrations: Sequence[Calibration]) -> Report:
+    """What the constants of several devices say of their errors."""
+    kernels = [one for calibration in calibrations for one in calibration.kernels]
+    names = [calibration.device for calibration in calibrations for one in calibration.kernels for _ in one.error]
+    table = error_table(kernels)
+    rows = tuple((name, *row) for name, row in zip(names, table.rows, strict=True))
+    return Report(
+        (Table(table.title, (Column("device"), *table.columns), rows),),
+        record=lambda: [calibration_record(one) for one in calibrations],
     )
-    return Report(tables, record=lambda: [validation_record(one) for one in found])
+
+
+def validation_report(found: Sequence[Validation], told: list[StepValidation], left: Sequence[tuple[Point, str]]) -> Report:
+    """Kernels: errors by regime, rows beyond the bound, the floor; whole steps: by class, and those that kernels tell of."""
+    notes = [f"left out: {point.model} on {point.device}: {why}" for point, why in left]
+    kernels = (kernel_table(found), bound_table(found)) if found else ()
+    steps = (class_table(told, notes), step_error_table(told)) if told else ()
+    return Report(
+        (*kernels, *steps),
+        record=lambda: {"kernels": [validation_record(one) for one in found], "steps": [step_record(one) for one in told]},
+    )
+
+
+NAMED = (Column("device"), Column("kernel"), Column("bits"), Column("name"))
+
+
+def _row(one: Validation) -> tuple[str, ...]:
+    return (one.device.name, str(one.rows.kernel), widths_of(one.rows), one.rows.name)
+
+
+def kernel_table(found: Sequence[Validation]) -> Table:
+    """Errors of calibrated times by regime."""
+    rows = tuple(
+        (*_row(one), regime, error.rows, *_figures(error), _floor(one.floor)) for one in found for regime, error in one.errors.items()
+    )
+    columns = (*NAMED, *ERRORS, _plain("floor", "%"))
+    return Table("errors of calibrated times", columns, rows)
+
+
+def bound_table(found: Sequence[Validation]) -> Table:
+    """How many rows are faster than the least time, and how near the others come to it."""
+    counts = [_plain(name) for name in ("rows", "beyond the bound", "of them in cache")]
+    reached = _plain("reached", "%", "median bound / time")
+    rows = tuple((*_row(one), len(one.rows), f"{100 * one.reached:.0f}", int(one.beyond.sum()), one.beyond_resident) for one in found)
+    return Table("rows against the bound", (*NAMED, counts[0], reached, *counts[1:]), rows)
 
 
 def validation_record(one: Validation) -> dict[str, Any]:
@@ -120,4 +154,57 @@ def validation_record(one: Validation) -> dict[str, Any]:
         "reached": one.reached,
         "beyond_bound": int(one.beyond.sum()),
         "beyond_bound_in_cache": one.beyond_resident,
+    }
+
+
+def class_table(told: list[StepValidation], notes: Sequence[str] = ()) -> Table:
+    """Least over measured time, and the errors of calibrated times, by phase, device and widths."""
+    columns = (
+        *(Column(name) for name in ("phase", "device", "bits")),
+        _plain("points"),
+        *(_plain(name, title=f"{name} bound / time") for name in ("least", "median", "most")),
+        *(_plain(name, "%", title) for name, title in (("mape", "MAPE"), ("bias", ""))),
+        Column("engines"),
+    )
+    rows = tuple(
+        (
+            *(one.phase, one.device, one.bits, len(one.reached)),
+            *(f"{float(end(one.reached)):.2f}" for end in (np.min, np.median, np.max)),
+            *((f"{one.errors.mape:.1f}", f"{one.errors.bias:.1f}") if one.errors else (None, None)),
+            ", ".join(one.engines),
+        )
+        for one in classes(told)
+    )
+    return Table("published steps by class", columns, rows, tuple(notes))
+
+
+def step_error_table(told: Sequence[StepValidation]) -> Table:
+    """Measured and calibrated time of every step whose kernels were all measured."""
+    columns = (
+        *(Column(name) for name in ("model", "device", "bits", "engine", "phase")),
+        *(_plain(name) for name in ("batch", "prompt", "output")),
+        *(Column(name, "s", numeric=True) for name in ("measured", "calibrated")),
+        _plain("error", "%"),
+    )
+    known = [(one, one.predicted) for one in told if one.predicted is not None]
+    rows = tuple(
+        (
+            *(one.point.model, one.point.device, "/".join(one.point.bits), one.point.engine, one.point.phase),
+            *(one.point.batch, one.point.prompt, one.point.output, one.point.seconds, predicted),
+            f"{100 * (predicted / one.point.seconds - 1):+.1f}",
+        )
+        for one, predicted in known
+    )
+    return Table("steps whose kernels were all measured", columns, rows)
+
+
+def step_record(one: StepValidation) -> dict[str, Any]:
+    """The record of one published step: seconds."""
+    return {
+        **vars(one.point),
+        "bits": list(one.point.bits),
+        "bound": one.bound,
+        "reached": one.reached,
+        "calibrated": one.predicted,
+        "missing": one.missing,
     }
