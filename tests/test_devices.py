@@ -358,6 +358,7 @@ def test_what_a_device_states_is_what_its_machine_has(tmp_path: Path) -> None:
     assert device.accumulating("fp32") is device
     assert {name: peak.dense.value / 10**12 for name, peak in half.peaks.items()} == {"fp32": 3, "fp16": 25}
     assert half.machine.fastest(("fp16",))[1] == 25 * 10**12
+    assert half.peaks["fp16"].sparse is None, "a sparse rate with FP16 accumulation is not stated"
     assert load_hardware(f"{path}@fp16") == half
     assert [load_hardware(one).name for one in ("3090@fp16", "3090@fp32", "a100@fp16")] == ["rtx-3090@fp16", "rtx-3090", "a100-sxm-80gb"]
     with pytest.raises(symroof.SymroofError, match="accumulate 'fp8'"):

@@ -280,7 +280,7 @@ class Device:
         if data_type == "fp32" or not any(peak.half_accumulation for peak in self.peaks.values()):
             return self
         half = {
-            name: replace(peak, dense=peak.half_accumulation or peak.dense, sparse=peak.half_accumulation_sparse or peak.sparse)
+            name: Peak(peak.half_accumulation, peak.half_accumulation_sparse, clock=peak.clock) if peak.half_accumulation else peak
             for name, peak in self.peaks.items()
         }
         return replace(self, name=f"{self.name}@fp16", title=f"{self.title}, FP16 accumulation", peaks=half)
