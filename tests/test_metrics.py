@@ -30,6 +30,17 @@ def test_energy_is_that_of_the_step() -> None:
         sweep("llama-2-7b", "a100-sxm-80gb", {"batch": [1]}, seq_len=1024, metrics=["energy"])
 
 
+def test_energy_of_all_devices_and_of_a_token() -> None:
+    chain = [symroof.technique(text) for text in ("tensor-parallel:degree=4", "speculative:acceptance=1,length=3,draft_cost=0")] + [ENERGY]
+    metrics = ["energy", "system_energy", "token_energy"]
+    spent = sweep("llama-2-7b", "h100-sxm", {"batch": [8, 32]}, seq_len=1024, metrics=metrics, techniques=chain)
+    for batch in (8, 32):
+        step = symroof.load_model("llama-2-7b").decode(batch=batch, seq_len=1024, **WIDTHS).apply(*chain)
+        told, here = energy(step, "h100-sxm"), spent.sel(batch=batch)
+        for name, one in (("energy", told.total), ("system_energy", told.system), ("token_energy", told.system_token)):
+            assert here[name].item() == pytest.approx(float(one.joules_expr), rel=1e-13)
+
+
 @pytest.mark.parametrize(
     ("texts", "per_sequence", "devices"),
     [

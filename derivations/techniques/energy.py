@@ -61,5 +61,25 @@ assert arch_line(half, Rational(peak), Rational(bandwidth), numbers) * 2 * (numb
 assert most_work(Rational(1), Rational(2), numbers) == 16
 
 # %% [markdown]
+# **Of one device or of all, of a step or of a token.** What is told of a step on $n$ devices is one device's; the system takes
+# $n$ times that, and a token the system's over the tokens that all sequences generate. Spreading a step over devices never saves
+# energy: every device does its share of the work, moves no less than its share of the bytes, and draws $\pi_0$ for a time
+# $T(n) \ge T(1) / n$. Speculation does, where its step takes less than $N$ times the energy of a plain one.
+
+# %%
+plain = symroof.load_model("llama-3-8b").decode(batch=8, seq_len=2048, **widths)
+alone = energy(plain.apply(technique(text)), "h100-sxm")
+for degree in (2, 4, 8):
+    spread = energy(plain.apply(technique(f"tensor-parallel:degree={degree},link=450GB/s"), technique(text)), "h100-sxm")
+    assert spread.system.joules_expr == degree * spread.total.joules_expr > alone.total.joules_expr
+    each, every = float(spread.total.joules_expr), float(spread.system.joules_expr)
+    print(f"{degree} devices: a step takes {each:.3f} J of each and {every:.3f} J in all", end="; ")
+    print(f"a token {float(spread.system_token.joules_expr):.3f} J, on one device {float(alone.token.joules_expr):.3f} J")
+drafted = energy(plain.apply(technique("speculative:acceptance=0.8,length=4,draft_cost=0.05"), technique(text)), "h100-sxm")
+assert drafted.total.joules_expr > alone.total.joules_expr
+assert drafted.token.joules_expr < alone.token.joules_expr
+print(f"speculation: {float(drafted.total.joules_expr):.2f} J a step, {float(drafted.token.joules_expr):.3f} J a token")
+
+# %% [markdown]
 # **Where it stops.** One $\epsilon_F$ for all data types, none for bytes over links or on chip. All formulas are those of Choi, Bedard,
 # Fowler and Vuduc (2013), A roofline model of energy, doi:10.1109/IPDPS.2013.77; their measured constants are not used here.

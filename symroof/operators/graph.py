@@ -94,6 +94,11 @@ class Graph(Symbolic):
         return of_name((operator for operator, _ in self), name)
 
     @property
+    def token_count(self) -> Expr:
+        """Tokens that all sequences generate in a step on all devices, in b; in prefill those of their prompts, in b and s."""
+        return symbols.b * (S.One if self.decode else symbols.s) * self.tokens
+
+    @property
     def flop_count(self) -> Expr:
         """FLOPs of the step: sum of count x value."""
         return Add(*(count * operator.flop_count for operator, count in self))

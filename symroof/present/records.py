@@ -91,12 +91,16 @@ def _calibration(analysis: Analysis) -> dict[str, Any]:
 
 
 def _energy(analysis: Analysis) -> dict[str, Any]:
-    """Joules of the step and of each operator with all its occurrences, where the technique energy was applied."""
+    """Joules of one device, by operator with all its occurrences and in all; per step and per token, of one device and of all."""
     if analysis.graph.energy is None:
         return {}
     spent = energy_of(analysis)
     joules = {one.name: number(one.joules_expr) for one in (*spent.operators, spent.total)}
-    return {"energy": {"joules": joules, "power": number(spent.total.joules_expr / spent.total.seconds)}}
+    sides = {"per_step": (spent.total, spent.system), "per_token": (spent.token, spent.system_token)}
+    told = {name: {"device": number(one.joules_expr), "system": number(every.joules_expr)} for name, (one, every) in sides.items()}
+    power = {name: number(one.joules_expr / one.seconds) for name, one in (("power", spent.total), ("system_power", spent.system))}
+    counts = {"devices": number(spent.devices), "tokens": number(spent.tokens)}
+    return {"energy": {"joules": joules, **told, **power, **counts, "units": {"joules": "J", "power": "W"}}}
 
 
 def analysis_report(analysis: Analysis, *, formulas: bool = False) -> Report:

@@ -14,7 +14,7 @@ from symroof.hardware.machine import LETTERS
 from symroof.operators import Level, Operator, Resource
 from symroof.present.tabular import Column, Formula, Table, compact, si
 from symroof.roof.analysis import Analysis
-from symroof.roof.energy import StepEnergy, energy_balance
+from symroof.roof.energy import OperatorEnergy, StepEnergy, energy_balance
 from symroof.roof.roofline import RooflinePoint
 from symroof.symbols import substitute
 
@@ -214,16 +214,31 @@ def capacity_text(device: Device) -> str:
 
 
 def energy_table(energy: StepEnergy) -> Table:
-    """Joules, FLOP per joule and watts of every operator and of the step."""
+    """Joules, FLOP per joule and watts of every operator and of the step, of one device and of all, per step and per token."""
     columns = (
         Column("name", title="operator"),
         Column("joules", "J", "energy", numeric=True),
         Column("efficiency", "FLOP/J", numeric=True),
         Column("power", "W", numeric=True),
     )
-    *rows, total = (
-        (entry.name, shown(entry.joules_expr), shown(entry.flop_count / entry.joules_expr), shown(entry.joules_expr / entry.seconds))
-        for entry in (*energy.operators, energy.total)
-    )
-    balance = f"energy balance: {energy_balance(energy.model)} FLOP/byte, where work and traffic cost as much"
-    return Table("energy", columns, tuple(rows), (balance,), (total,))
+
+    def row(name: str, entry: OperatorEnergy) -> tuple[object, ...]:
+        return name, shown(entry.joules_expr), shown(entry.flop_count / entry.joules_expr), shown(entry.joules_expr / entry.seconds)
+
+    token, made = ("generated token", "generate") if energy.analysis.graph.decode else ("token of the prompts", "are prompted with")
+    several = energy.devices != 1
+    one, every = (", one device", f", all {_number(energy.devices)} devices") if several else ("", "")
+    totals = [(f"total of a step{one}", energy.total), (f"total of a {token}{one}", energy.token)]
+    totals += [(f"total of a step{every}", energy.system), (f"total of a {token}{every}", energy.system_token)] if several else []
+    notes = [
+        f"energy balance: {energy_balance(energy.model)} FLOP/byte, where work and traffic cost as much",
+        f"operators: all occurrences in one step{', of one device' if several else ''}; {_number(energy.tokens)} tokens are what all "
+        f"sequences {made} in a step",
+    ]
+    rows = tuple(row(entry.name, entry) for entry in energy.operators)
+    return Table("energy", columns, rows, tuple(notes), tuple(row(*each) for each in totals))
+
+
+def _number(value: Expr) -> str:
+    """A number in few digits, an expression as it is."""
+    return str(value) if value.is_Integer or not value.is_number else f"{float(value):.5g}"

@@ -13,16 +13,17 @@ from symroof.errors import InputError
 from symroof.hardware.device import Device
 from symroof.operators import Energy, of_name
 from symroof.roof.analysis import Analysis, analyze
+from symroof.symbols import substitute
 from symroof.units import FLOP, JOULE, WATT, in_unit
 
 
 @dataclass(frozen=True)
 class OperatorEnergy:
-    """The energy of an operator with all its occurrences, or of the step.
+    """The energy of an operator with all its occurrences, of a step, or of a token.
 
     Attributes
     ----------
-    name : the operator, or "total".
+    name : the operator, or what it is the total of.
     flop_count, byte_count, seconds, joules_expr : bare.
     """
 
@@ -36,10 +37,37 @@ class OperatorEnergy:
     efficiency = in_unit(lambda one: one.flop_count / one.joules_expr, FLOP / JOULE, "FLOPs per joule, as a Quantity in FLOP/joule.")
     power = in_unit(lambda one: one.joules_expr / one.seconds, WATT, "Energy over time, as a Quantity in watts.")
 
+    def of_all(self, devices: Expr) -> OperatorEnergy:
+        """The same on so many devices at once: as long, so many times the work, the bytes and the joules."""
+        every = (devices * self.flop_count, devices * self.byte_count, self.seconds, devices * self.joules_expr)
+        return OperatorEnergy(self.name, *every)
+
+    def per(self, tokens: Expr) -> OperatorEnergy:
+        """A token's share, of so many."""
+        return OperatorEnergy(
+            self.name, *(amount / tokens for amount in (self.flop_count, self.byte_count, self.seconds, self.joules_expr))
+        )
+
 
 @dataclass(frozen=True)
 class StepEnergy(Answer):
-    """The energy of a step, by operator and in all."""
+    """The energy of a step, by operator and in all, of one device and of all that share it, per step and per token.
+
+    ============== ============================ ==========================
+    energy of      one device                   all of them, the system
+    a step         ``total``, and operators     ``system``, n times as much
+    a token        ``token``                    ``system_token``
+    ============== ============================ ==========================
+
+    The tokens of a step are those that all sequences generate, or in prefill those of their prompts.
+
+    >>> import symroof
+    >>> step = symroof.load_model("llama-3-8b").decode(batch=8, seq_len=2048).with_widths()
+    >>> chain = map(symroof.technique, ("tensor-parallel:degree=8,link=450GB/s", "energy:flop=1pJ,byte=30pJ,power=100W"))
+    >>> spent = energy(step.apply(*chain), "h100-sxm")
+    >>> [round(float(one.joules_expr), 4) for one in (spent.total, spent.token, spent.system, spent.system_token)]
+    [0.1502, 0.0188, 1.2013, 0.1502]
+    """
 
     analysis: Analysis = field(repr=False)
     model: Energy
@@ -49,10 +77,36 @@ class StepEnergy(Answer):
         return of_name(self.operators, name)
 
     @property
+    def devices(self) -> Expr:
+        """How many devices share the step."""
+        return self.analysis.graph.devices
+
+    @property
+    def tokens(self) -> Expr:
+        """Tokens of the step, of all sequences on all devices."""
+        return substitute(self.analysis.graph.token_count, self.analysis.values)
+
+    @property
     def total(self) -> OperatorEnergy:
-        """The whole step."""
-        columns = ([getattr(one, what) for one in self.operators] for what in ("flop_count", "byte_count", "seconds", "joules_expr"))
-        return OperatorEnergy("total", *(Add(*column) for column in columns))
+        """The whole step; more than its operators where they wait for what is fetched ahead."""
+        flops, traffic = (Add(*(getattr(one, what) for one in self.operators)) for what in ("flop_count", "byte_count"))
+        seconds = self.analysis.total.time_expr
+        return OperatorEnergy("total", flops, traffic, seconds, self.model.joules(flops, traffic, seconds))
+
+    @property
+    def token(self) -> OperatorEnergy:
+        """A token of the step."""
+        return self.total.per(self.tokens)
+
+    @property
+    def system(self) -> OperatorEnergy:
+        """The whole step on all devices."""
+        return self.total.of_all(self.devices)
+
+    @property
+    def system_token(self) -> OperatorEnergy:
+        """A token of the step on all devices."""
+        return self.system.per(self.tokens)
 
 
 def energy(step: Step, hardware: Device | str | Path | None = None) -> StepEnergy:

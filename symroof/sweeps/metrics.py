@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from sympy import Add, Expr, S, Symbol
 
-from symroof import symbols
 from symroof.errors import InputError, member
 from symroof.hardware.machine import SYMBOLIC
 from symroof.operators import Graph, Operator, Resource
@@ -88,7 +87,7 @@ def capacity(part: Part) -> Expr:
 
 def tokens(part: Part) -> Expr:
     """Tokens that all sequences generate in a step, or the tokens of their prompts."""
-    return symbols.b * (symbols.s if part.prefill else S.One) * part.graph.tokens
+    return part.graph.token_count
 
 
 def devices(part: Part) -> Expr:
@@ -174,6 +173,13 @@ METRICS = {
         Metric("traffic", "byte", "memory traffic of one step", (traffic,), better="min"),
         Metric("performance", "FLOP/s", "FLOPs per second", (flops, time), operator.truediv, "max"),
         Metric("energy", "J", "energy of one step, of one device", (energy,), better="min"),
+        Metric(
+            *("system_energy", "J", "energy of one step, of all devices", (energy, devices), operator.mul, "min"),
+        ),
+        Metric(
+            *("token_energy", "J", "energy of a generated token, or of one of a prompt, of all devices", (energy, devices, tokens)),
+            *(lambda energy, devices, tokens: energy * devices / tokens, "min"),
+        ),
     )
 }
 

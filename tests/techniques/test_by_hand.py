@@ -9,6 +9,7 @@ import pytest
 
 import symroof
 from symroof.roof.analysis import Analysis
+from symroof.roof.energy import energy_of
 from tests.steps import step
 
 H100 = symroof.load_hardware("h100-sxm")
@@ -197,3 +198,41 @@ def test_offload_under_the_work_of_the_next_layer_or_of_its_own_operator(overlap
     told = on_h100("llama-3-8b", f"offload:share=1/2,link=64GB/s,overlap={overlap}", batch=n, seq_len=4096)
     assert float(told.total.time_expr) == pytest.approx(by_hand, rel=1e-12)
     assert by_hand == pytest.approx(milliseconds * 1e-3, rel=1e-3)
+
+
+def test_energy_of_one_device_and_of_eight() -> None:
+    """llama-3-8b on eight devices, 8 sequences of 2048 tokens: 0.150 J of each in a step, 1.20 J of all; a token 0.150 J."""
+    d, f, kv, n, context, vocabulary, link = 4096, 14336, 1024, 8, 2048, 128256, 450e9
+    flops, traffic, time = 0.0, 0.0, 0.0
+
+    def kernel(times: int, work: float, moved: float) -> None:
+        nonlocal flops, traffic, time
+        flops, traffic, time = flops + times * work, traffic + times * moved, time + times * longest(work, moved)
+
+    def matrix(times: int, inputs: float, outputs: float) -> None:
+        kernel(times, 2 * n * inputs * outputs, 2 * (n * (inputs + outputs) + inputs * outputs))
+
+    kernel(1, 0, 2 * n * (d / 8 + d))  # an eighth of the rows that are looked up, and sums of all
+    kernel(65, 4 * n * d, 2 * (2 * n * d + d))  # norms
+    kernel(64, n * d, 2 * 3 * n * d)  # residual additions
+    for outputs in (d, kv, kv, f, f):
+        matrix(32, d, outputs / 8)
+    for inputs in (d, f):
+        matrix(32, inputs / 8, d)
+    for width in (d, kv):
+        kernel(32, 3 * n * width / 8, 2 * (2 * n * width / 8 + 128))
+    scores = n * 32 / 8 * context
+    for _ in ("scores", "weighted sum"):
+        kernel(32, 2 * scores * 128, 2 * (n * d / 8 + n * context * kv / 8 + scores))
+    kernel(32, 5 * scores, 2 * 2 * scores)
+    kernel(32, 5 * n * f / 8, 2 * 3 * n * f / 8)
+    matrix(1, d, vocabulary / 8)
+    time += 65 * 2 * 7 / 8 * 2 * n * d / link + 7 / 8 * 2 * n * vocabulary / link  # all-reduces, and the logits gathered
+    joules = 1e-12 * flops + 30e-12 * traffic + 100 * time
+
+    texts = "tensor-parallel:degree=8,link=450GB/s,latency=0s energy:flop=1pJ,byte=30pJ,power=100W"
+    told = energy_of(on_h100("llama-3-8b", texts, batch=n, seq_len=context))
+    assert float(told.total.joules_expr) == pytest.approx(joules, rel=1e-12)
+    assert float(told.total.joules_expr) == pytest.approx(0.150, abs=5e-4)
+    assert float(told.system.joules_expr) == pytest.approx(1.20, abs=5e-3)
+    assert float(told.system_token.joules_expr) == pytest.approx(8 * joules / n, rel=1e-12)

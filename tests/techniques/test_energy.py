@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,7 +23,7 @@ from symroof.roof.energy import (
     race_to_halt,
 )
 from symroof.symbols import BW, P, eps_B, eps_F, pi_0
-from symroof.techniques.registry import technique
+from symroof.techniques.registry import chain, technique
 from symroof.units import ureg
 
 WIDTHS = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
@@ -103,6 +105,56 @@ def test_the_energy_of_a_step_is_the_sum_of_its_operators(model: str, phase: str
         if placed.data_type and placed.operator.flop_count != 0:
             line = arch_line(placed.intensity_expr, placed.peak, placed.bandwidth, spent.model)
             assert one.flop_count / one.joules_expr == line == one.efficiency.magnitude
+
+
+def test_of_one_device_and_of_all_of_a_step_and_of_a_token() -> None:
+    """n devices spend n times what one does; tokens are those of all sequences, several of each with speculation."""
+    for texts, devices, tokens in (
+        ("", 1, 16),
+        ("tensor-parallel:degree=8", 8, 16),
+        ("data-parallel:degree=4", 4, 16),
+        ("tensor-parallel:degree=2 data-parallel:degree=4", 8, 16),
+        ("speculative:acceptance=1,length=3,draft_cost=0", 1, 64),
+        ("mixed-batch:chunk=128", 1, 16),
+    ):
+        step = symroof.load_model("llama-3-8b").decode(batch=16, seq_len=512, **WIDTHS).apply(*chain([texts, TEXT]))
+        spent = energy(step, "h100-sxm")
+        assert (spent.devices, spent.tokens) == (devices, tokens)
+        joules = [one.joules_expr for one in (spent.total, spent.token, spent.system, spent.system_token)]
+        assert joules == [joules[0], joules[0] / tokens, joules[0] * devices, joules[0] * devices / tokens]
+        assert spent.system.power.magnitude == devices * spent.total.power.magnitude == spent.system_token.power.magnitude
+        assert spent.system.efficiency == spent.token.efficiency == spent.total.efficiency
+    prompt = energy(symroof.load_model("llama-3-8b").prefill(batch=4, seq_len=512, **WIDTHS).apply(technique(TEXT)), "h100-sxm")
+    assert prompt.tokens == 4 * 512
+
+
+def test_every_output_says_whose_energy_it_is(run) -> None:
+    asked = ("analyze", "llama-3-8b", "--hardware", "h100-sxm", "--phase", "decode", "--batch", "8", "--seq-len", "2048", "--with", TEXT)
+    parallel = (*asked[:-2], "--with", "tensor-parallel:degree=8,link=450GB/s", "--with", TEXT)
+    for form in ("table", "markdown", "html", "latex"):
+        out = run(*parallel, "--format", form).out
+        for label in (
+            "total of a step, one device",
+            "total of a generated token, all 8 devices",
+            "8 tokens are what all sequences generate",
+        ):
+            assert label in out, form
+        assert "devices" not in run(*asked, "--format", form).out.partition("total of a step")[2]
+    told = json.loads(run(*parallel, "--format", "json").out)["energy"]
+    assert told["joules"]["total"] == told["per_step"]["device"]
+    assert told["per_step"]["system"] == pytest.approx(1.20, abs=5e-3)
+    assert told["per_step"]["device"] == pytest.approx(0.150, abs=5e-4)
+    assert told["per_token"] == {side: pytest.approx(joules / 8) for side, joules in told["per_step"].items()}
+    assert told["system_power"] == pytest.approx(8 * told["power"])
+    assert (told["devices"], told["tokens"], told["units"]) == (8, 8, {"joules": "J", "power": "W"})
+
+
+def test_waiting_for_the_host_takes_constant_power() -> None:
+    step = symroof.load_model("llama-2-7b").decode(batch=1, seq_len=64, **WIDTHS)
+    spent = energy(step.apply(*chain(["offload:share=1/2,link=25GB/s", TEXT])), A100)
+    assert spent.total.seconds == spent.analysis.total.time_expr
+    moved = spent.total.flop_count + 30 * spent.total.byte_count
+    assert spent.total.joules_expr == moved * Rational(1, 10**12) + 100 * spent.total.seconds
 
 
 def test_fewer_bits_are_a_greenup_and_constant_power_makes_a_speedup_one() -> None:
