@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sympy import Expr
@@ -10,48 +10,85 @@ from sympy import Expr
 from symroof.present.report import Report
 from symroof.present.tabular import Column, Table, number
 from symroof.questions.comparison import Variant
+from symroof.questions.payoff import Payoff
 
 
 def comparison_report(variants: Sequence[Variant], over: str) -> Report:
-    """Times, bytes, memory and payoff of every variant; then the crossovers of all operators."""
+    """Times, bytes, memory and payoff of every variant, by latency and per device; then the crossovers of all operators."""
     base = variants[0]
+    step, device, options = base.analysis.step, base.analysis.device, base.analysis.step.options
+    several, carries = any(one.devices != 1 for one in variants), any(one.prompt_tokens != 0 for one in variants)
     columns = (
         Column("variant"),
         Column("time", "s", "step", numeric=True),
-        Column("time_per_token", "s", "per token", numeric=True),
-        Column("speedup", title="speed-up", numeric=True, prefixed=False),
+        Column("time_per_token", "s", "per generated token" if options.decode else "per prompt", numeric=True),
+        Column("speedup", title="speed-up by latency", numeric=True, prefixed=False),
+        *((Column("prompt_tokens", title="prompt tokens beside", numeric=True, prefixed=False),) if carries else ()),
+        *(_per_device() if several else ()),
         Column("flops", "FLOP", "FLOPs", numeric=True),
         Column("bytes", "byte", "traffic", numeric=True),
         Column("memory", "byte", "memory", numeric=True),
         Column("fits"),
-        Column("payoff", title=f"over {over}"),
+        Column("payoff", title=f"by latency, over {over}"),
+        *((Column("device_payoff", title=f"per device, over {over}"),) if several else ()),
     )
     rows = []
     for one in variants:
-        time, per_token, *sizes = _numbers(one).values()
-        speedup = base.time_per_token / per_token if base.time_per_token and per_token else None
-        cells = (value if value is not None and value.is_number else "-" for value in (time, per_token, speedup, *sizes))
+        time, per_token, *sizes = (_numbers(one)[name] for name in ("time", "time_per_token", "flops", "bytes", "memory"))
+        numbers = [time, per_token, _ratio(base.time_per_token, per_token), *([one.prompt_tokens] if carries else [])]
+        if several:
+            numbers += [one.devices, one.device_throughput, _ratio(one.device_throughput, base.device_throughput)]
+        cells = (value if value is not None and value.is_number else "-" for value in (*numbers, *sizes))
         fits = {True: "yes", False: "no", None: "-"}[one.analysis.fits]
-        rows.append((one.name, *cells, fits, one.payoff.sentence if one.payoff else "-"))
-    step, device = base.analysis.step, base.analysis.device
-    options = step.options
+        shares = (one.device_payoff.sentence.removeprefix("per device: ") if one.device_payoff else "-",) if several else ()
+        rows.append((one.name, *cells, fits, one.payoff.sentence if one.payoff else "-", *shares))
     given = ", ".join(f"{name} {value}" for name in ("batch", "seq_len") if (value := getattr(options, name)) is not None)
     reasons = [f"{one.name}: {reason}" for one in variants for reason in one.reasons]
     said = [one.analysis.statements for one in variants]
     shared = [line for line in said[0] if all(line in lines for lines in said)]
     own = [f"{one.name}: {line}" for one, lines in zip(variants, said, strict=True) for line in lines if line not in shared]
     title = f"{step.model} on {device.title if device else 'any device'}, {options.phase}, {given}"
-    several = any(one.analysis.graph.devices != 1 for one in variants)
-    share = ("FLOPs, traffic and memory are those of one device",) if several else ()
-    whole = Table(title, columns, tuple(rows), (*reasons, *share, *shared, *own))
+    whole = Table(title, columns, tuple(rows), (*_measures(options.decode, several=several, carries=carries), *reasons, *shared, *own))
     return Report((whole, *_crossover_table(variants, over)), record=lambda: comparison_record(variants, over))
+
+
+def _per_device() -> tuple[Column, ...]:
+    return (
+        Column("devices", numeric=True, prefixed=False),
+        Column("device_throughput", "token/s", "per device", numeric=True),
+        Column("device_speedup", title="speed-up per device", numeric=True, prefixed=False),
+    )
+
+
+def _ratio(above: Expr | None, below: Expr | None) -> Expr | None:
+    return above / below if above and below else None
+
+
+def _measures(decode: bool, *, several: bool, carries: bool) -> Iterator[str]:
+    """What the speed-ups and payoffs are of."""
+    what = "a sequence's generated token, which waits for its whole step" if decode else "a prompt"
+    yield f"by latency: seconds of {what}, unchanged over variant"
+    if carries:
+        yield "prompt tokens beside: those that a step reads of the prompts it carries; no time is put down to them, and no speed-up"
+    if several:
+        tokens = "tokens that all sequences generate" if decode else "tokens of all prompts"
+        yield f"per device: {tokens} in a second over the devices, variant over unchanged"
+        yield "FLOPs, traffic and memory are those of one device"
 
 
 def _numbers(one: Variant) -> dict[str, Expr | None]:
     """What a variant takes, by the names in the record."""
     total = one.analysis.total
     sizes = {"flops": total.flop_count, "bytes": total.byte_count(), "memory": one.analysis.memory_exprs["total"]}
-    return {"time": one.time, "time_per_token": one.time_per_token, **sizes}
+    rates = {"throughput": one.throughput, "device_throughput": one.device_throughput}
+    return {
+        "time": one.time,
+        "time_per_token": one.time_per_token,
+        **sizes,
+        **rates,
+        "devices": one.devices,
+        "prompt_tokens": one.prompt_tokens,
+    }
 
 
 def _crossover_table(variants: Sequence[Variant], over: str) -> list[Table]:
@@ -74,15 +111,25 @@ def comparison_record(variants: Sequence[Variant], over: str) -> dict[str, Any]:
                 "techniques": list(variant.analysis.step.techniques),
                 **{name: number(value) if value is not None and value.is_number else None for name, value in _numbers(variant).items()},
                 "fits": variant.analysis.fits,
-                "payoff": [
-                    {"low": float(one.low), "high": float(one.high) if one.high.is_finite else None, "verdict": one.bound}
-                    for one in (variant.payoff.intervals if variant.payoff else ())
-                ],
+                "payoff": _stretches(variant.payoff),
+                "payoff_per_device": _stretches(variant.device_payoff) if variant.device_payoff else None,
                 "crossovers": {answer.operator: None if answer.value is None else float(answer.value) for answer in variant.crossovers},
                 "statements": list(variant.analysis.statements),
                 "reasons": list(variant.reasons),
             }
             for variant in variants
         ],
-        "units": {"time": "s", "time_per_token": "s", "flops": "FLOP", "bytes": "byte", "memory": "byte"},
+        "units": {
+            **dict.fromkeys(("time", "time_per_token"), "s"),
+            "flops": "FLOP",
+            **dict.fromkeys(("bytes", "memory"), "byte"),
+            **dict.fromkeys(("throughput", "device_throughput"), "token/s"),
+        },
     }
+
+
+def _stretches(payoff: Payoff | None) -> list[dict[str, Any]]:
+    return [
+        {"low": float(one.low), "high": float(one.high) if one.high.is_finite else None, "verdict": one.bound}
+        for one in (payoff.intervals if payoff else ())
+    ]

@@ -137,14 +137,15 @@ def aligned(answer: Crossover) -> str:
 
 
 def payoff_sentence(payoff: Payoff) -> str:
-    """Where a technique pays, in words."""
+    """Where a technique pays, in words; said to be per device where it is not by latency."""
     name = symbols.option_name(payoff.over.symbol)
     parts = [
         f"{stretch.bound} {_range(stretch, name)}"
         for stretch in payoff.intervals
         if stretch.low != stretch.high or len(payoff.intervals) == 1
     ]
-    return "; ".join(parts) + (f" ({payoff.intervals[-1].high} is the last that was tried)" if payoff.tried else "")
+    measure = "per device: " if payoff.per_device else ""
+    return measure + "; ".join(parts) + (f" ({payoff.intervals[-1].high} is the last that was tried)" if payoff.tried else "")
 
 
 def _range(stretch: Piece, name: str) -> str:

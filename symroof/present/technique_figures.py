@@ -136,7 +136,14 @@ def captions(effect: Effect) -> tuple[str, ...]:
     if effect.memory_factor != 1 and effect.memory_factor.is_number:
         lines.append(f"the step's memory per device: x {float(effect.memory_factor):.4g}")
     best, at = effect.best
-    lines.append(f"on the device: {payoff.sentence}; at best x {float(best):.4g}, at {option_name(payoff.over.symbol)} {float(at):.4g}")
+    told = f"at best x {float(best):.4g}, at {option_name(payoff.over.symbol)} {float(at):.4g}"
+    if effect.device_payoff is None:
+        return (*lines, f"on the device: {payoff.sentence}; {told}")
+    throughput = effect.device_payoff
+    lines.append(f"by latency: {payoff.sentence}; {told}")
+    lines.append(
+        f"by tokens per second and device: {throughput.sentence.removeprefix('per device: ')}; x {float(throughput.speedup(at)):.4g} there"
+    )
     return tuple(lines)
 
 

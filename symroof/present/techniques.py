@@ -72,6 +72,7 @@ def effect_table(wanted: Sequence[str]) -> Table:
         "F' and B': FLOPs and memory traffic per completed token after the technique, of the example's operator or step; per occurrence",
         "memory: weights, KV cache and activations of the whole step at the example's numbers, per device",
         "memory-bound, compute-bound: on both sides; in between, and on other ceilings, the range on the device decides",
+        "where it pays: by latency, seconds per completed token; of steps on several devices also per device, tokens per second and device",
         *example_notes(wanted),
     )
     return Table("what each technique does, and when it pays", EFFECT, rows, notes)
@@ -98,7 +99,7 @@ def effect_row(name: str) -> tuple[object, ...]:
         roofs[0] if roofs[0] == roofs[1] else f"{roofs[0] or '-'} → {roofs[1] or '-'}",
         Words((memory_bound, " (memory alone)")) if effect.further else memory_bound,
         condition(effect, effect.compute_bound, effect.compute_gain),
-        effect.payoff.sentence,
+        "; ".join(found.sentence for found in (effect.payoff, effect.device_payoff) if found),
         gain,
     )
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sympy import Expr
 
+from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.errors import InputError, SymroofError
 from symroof.hardware.device import Device
@@ -20,6 +21,7 @@ from symroof.questions.regimes import timeline
 from symroof.roof.analysis import Analysis, analyze
 from symroof.roof.costs import TOTAL, variable_of
 from symroof.roof.ledger import device_of
+from symroof.symbols import substitute
 from symroof.techniques.technique import Technique
 
 UNCHANGED = "unchanged"
@@ -36,6 +38,7 @@ class Variant:
     name : the techniques as typed, or "unchanged".
     analysis : at the numbers given.
     payoff : where it takes less time per token than the unchanged step; None for that one, or where it cannot be told.
+    device_payoff : where a device has more throughput than on the unchanged step; None where both are on one device.
     crossovers : of its operators over the variable; none where they cannot be told.
     reasons : why something cannot be told.
     """
@@ -45,6 +48,7 @@ class Variant:
     payoff: Payoff | None
     crossovers: tuple[Crossover, ...]
     reasons: tuple[str, ...] = ()
+    device_payoff: Payoff | None = None
 
     @functools.cached_property
     def time(self) -> Expr | None:
@@ -57,6 +61,27 @@ class Variant:
     def time_per_token(self) -> Expr | None:
         """Seconds for every token of a sequence that a step completes; None where the time is."""
         return self.time / self.analysis.graph.tokens if self.time is not None else None
+
+    @property
+    def devices(self) -> Expr:
+        """How many devices share the step."""
+        return self.analysis.graph.devices
+
+    @property
+    def throughput(self) -> Expr | None:
+        """Tokens per second that all sequences generate on all devices, or in prefill those of their prompts; None where the time is."""
+        tokens = substitute(self.analysis.graph.token_count, self.analysis.values)
+        return tokens / self.time if self.time is not None and tokens.is_number else None
+
+    @property
+    def device_throughput(self) -> Expr | None:
+        """The same per device."""
+        return self.throughput / self.devices if self.throughput is not None and self.devices.is_number else None
+
+    @property
+    def prompt_tokens(self) -> Expr:
+        """Tokens of prompts that a decode step reads besides, of all sequences."""
+        return substitute(symbols.b * self.analysis.graph.prompt_tokens, self.analysis.values)
 
 
 def compare(
@@ -107,7 +132,9 @@ def compare(
         gain = _told(reasons, lambda after=open_: payoff(after)) if chain else None
         bends = _told(reasons if chain else [], lambda after=open_: crossovers(after, over=over, hardware=device, ceilings=ceilings)) or ()
         name = " ".join(one.text for one in chain) or UNCHANGED
-        found.append(Variant(name, analyze(changed, device, ceilings=ceilings), gain, bends, tuple(reasons)))
+        several = gain is not None and not open_.symbolic.devices == free.symbolic.devices == 1
+        share = gain.of_devices(free, open_) if gain is not None and several else None
+        found.append(Variant(name, analyze(changed, device, ceilings=ceilings), gain, bends, tuple(reasons), share))
     return tuple(found)
 
 

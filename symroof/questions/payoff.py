@@ -1,7 +1,9 @@
 """Where a technique pays: the stretches of a variable on which a step is faster after it than before, exactly.
 
-What is compared is time per completed token, ``time / tokens``, so that a step that completes several tokens of a
-sequence (speculative decoding) and one that completes one are held against each other fairly.
+What is compared is time per completed token of a sequence, ``time / tokens``, so that a step that completes several
+(speculative decoding) and one that completes one are held against each other fairly: the latency. Of steps on several
+devices there is another measure, device-seconds per token, ``devices x time / tokens``: at one batch it is less exactly where
+a device has more throughput, in tokens per second and device.
 """
 
 from __future__ import annotations
@@ -35,7 +37,8 @@ class Payoff(Answer):
     Attributes
     ----------
     sides : seconds saved per token, labelled "pays", "loses" or "the same".
-    before, after : seconds per token, for `speedup`.
+    before, after : seconds per token, for `speedup`; device-seconds where it is told per device.
+    per_device : whether what is compared is throughput per device, and not latency.
     tried : whether whole numbers were gone through one by one; nothing is said beyond the last.
     """
 
@@ -45,14 +48,28 @@ class Payoff(Answer):
     before: Piecewise
     after: Piecewise
     tried: bool = False
+    per_device: bool = False
 
     @classmethod
-    def between(cls, over: Variable, part: str, before: Piecewise, after: Piecewise, *, tried: bool = False) -> Self:
-        """From the seconds per token before and after."""
-        return cls(over, part, before.compare(after, (PAYS, LOSES, SAME)), before, after, tried)
+    def between(
+        cls, over: Variable, part: str, before: Piecewise, after: Piecewise, *, tried: bool = False, per_device: bool = False
+    ) -> Self:
+        """From the seconds per token before and after, or the device-seconds."""
+        return cls(over, part, before.compare(after, (PAYS, LOSES, SAME)), before, after, tried, per_device)
+
+    def of_devices(self, before: Step, after: Step) -> Self:
+        """The same by throughput per device: seconds times the devices that share a step, be they the variable."""
+
+        def device_seconds(times: Piecewise, step: Step) -> Piecewise:
+            known = {**step.symbolic.definitions, **step.values}
+            devices = substitute(step.symbolic.devices, {symbol: value for symbol, value in known.items() if symbol != self.over.symbol})
+            return times.map(lambda value: devices * value)
+
+        old, new = device_seconds(self.before, before), device_seconds(self.after, after)
+        return self.between(self.over, self.part, old, new, tried=self.tried, per_device=True)
 
     def speedup(self, value: int | Expr) -> Expr:
-        """Time before over time after, at a value, exactly.
+        """Time before over time after, at a value, exactly; per device, throughput of one after over that before.
 
         Raises
         ------
@@ -72,8 +89,17 @@ class Payoff(Answer):
         return self.sides.edges
 
 
-def payoff(before: Step, after: Step, *, over: str, hardware: Device | str | Path, part: str = TOTAL, ceilings: str = STATED) -> Payoff:
-    """Where the step is faster after a technique than before, per completed token.
+def payoff(
+    before: Step,
+    after: Step,
+    *,
+    over: str,
+    hardware: Device | str | Path,
+    part: str = TOTAL,
+    ceilings: str = STATED,
+    per_device: bool = False,
+) -> Payoff:
+    """Where the step is faster after a technique than before, per completed token, or a device has more throughput.
 
     Parameters
     ----------
@@ -81,6 +107,7 @@ def payoff(before: Step, after: Step, *, over: str, hardware: Device | str | Pat
     over : any variable, one of the technique's own included.
     part : the whole step, or one operator with what the technique made of it.
     ceilings : the ceiling set, as in `symroof.analyze`.
+    per_device : compare tokens per second and device, and not time per token: what devices that share a step cost.
 
     Raises
     ------
@@ -92,16 +119,30 @@ def payoff(before: Step, after: Step, *, over: str, hardware: Device | str | Pat
     >>> found = symroof.payoff(step, step.apply(symroof.technique("quantize:weights=4,group=128")), over="batch", hardware="a100-sxm-80gb")
     >>> found.intervals[0].bound, found.speedup(1) > 2
     ('pays', True)
+    >>> eight = step.apply(symroof.technique("tensor-parallel:degree=8"))
+    >>> asked = {"over": "batch", "hardware": "a100-sxm-80gb"}
+    >>> latency, throughput = (symroof.payoff(step, eight, **asked, per_device=each) for each in (False, True))
+    >>> latency.sentence, throughput.sentence, latency.speedup(1) == 8 * throughput.speedup(1)
+    ('pays for batch from 1 on', 'per device: loses for batch from 1 on', True)
     """
     variable, device = variable_of(before, over), device_of(hardware)
     if device is None:
         raise InputError("give a device: whether a technique pays is told in numbers")
     old, new = (timeline(step, variable, device, part, ceilings) for step in (before, after))
-    return Payoff.between(variable, part, old, new)
+    found = Payoff.between(variable, part, old, new)
+    return found.of_devices(before, after) if per_device else found
 
 
 def counted(
-    before: Step, after: Step, *, over: str, hardware: Device | str | Path, last: int, part: str = TOTAL, ceilings: str = STATED
+    before: Step,
+    after: Step,
+    *,
+    over: str,
+    hardware: Device | str | Path,
+    last: int,
+    part: str = TOTAL,
+    ceilings: str = STATED,
+    per_device: bool = False,
 ) -> Payoff:
     """The same over the whole numbers from 1 to *last*, one by one: for formulas that count blocks.
 
@@ -114,7 +155,8 @@ def counted(
     if device is None or variable.domain != "integer":
         raise InputError(f"{quote(over)}: whole numbers one by one need a device, and a variable that counts")
     old, new = (_at_each(_alone(step, part), variable, device, last, part, ceilings) for step in (before, after))
-    return Payoff.between(variable, part, old, new, tried=True)
+    found = Payoff.between(variable, part, old, new, tried=True)
+    return found.of_devices(before, after) if per_device else found
 
 
 def _alone(step: Step, part: str) -> Step:

@@ -135,13 +135,19 @@ class Effect:
     def payoff(self) -> Payoff:
         """Where it pays on the example's device, over its variable."""
         before, after = self.pair(over=True)
-        asked = {"over": self.example.over, "hardware": self.example.hardware, "part": self.example.part}
+        asked: dict[str, Any] = {"over": self.example.over, "hardware": self.example.hardware, "part": self.example.part}
         try:
             return payoff(before, after, **asked)
         except InputError:
             if lookup(self.example.over).domain != "integer":
                 raise
             return counted(before, after, last=WHOLE, **asked)
+
+    @cached_property
+    def device_payoff(self) -> Payoff | None:
+        """Where a device has more throughput; None where both sides are on one device."""
+        before, after = self.pair(over=True)
+        return None if before.symbolic.devices == after.symbolic.devices == 1 else self.payoff.of_devices(before, after)
 
     @cached_property
     def best(self) -> tuple[Expr, Expr]:

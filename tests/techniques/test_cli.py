@@ -136,6 +136,52 @@ def test_compare_tells_where_a_parameter_that_stays_a_letter_pays(run, over: str
         assert f"pays for {over}" in run(*asked, "--format", form).out.replace("\n", " ")
 
 
+PARALLEL = ("--batch", "16", "--with", "tensor-parallel:degree=4,latency=1us", "--with", "mixed-batch:chunk=128")
+
+
+@pytest.mark.slow
+def test_compare_tells_latency_and_throughput_per_device(run) -> None:
+    asked = ("compare", "llama-2-7b", *DECODE, *PARALLEL)
+    record = json.loads(run(*asked, "--format", "json").out)
+    plain, four, mixed = record["variants"]
+    assert (plain["devices"], four["devices"], mixed["devices"]) == (1, 4, 1)
+    for one in (plain, four, mixed):
+        assert one["throughput"] == pytest.approx(16 / one["time"], rel=1e-12)
+        assert one["device_throughput"] == pytest.approx(one["throughput"] / one["devices"], rel=1e-12)
+    assert four["time"] < plain["time"]
+    assert four["device_throughput"] < plain["device_throughput"]
+    assert (four["payoff"][0]["verdict"], [one["verdict"] for one in four["payoff_per_device"]]) == ("pays", ["loses"])
+    assert plain["payoff_per_device"] is mixed["payoff_per_device"] is None
+    assert record["units"]["device_throughput"] == "token/s"
+    for form in ("table", "markdown", "html", "latex"):
+        out = run(*asked, "--format", form).out
+        for heading in ("speed-up by latency", "speed-up per device", "by latency, over batch", "per device, over batch"):
+            assert heading in out.replace("\n", " "), (form, heading)
+        assert "per device: tokens that all sequences generate in a second over the devices" in out
+
+
+def test_compare_says_what_the_speed_up_of_a_mixed_batch_is_of(run) -> None:
+    """The decode step is slower by the chunk it carries; its prompt tokens are told beside, and no gain is made of them."""
+    asked = ("compare", "llama-2-7b", *DECODE, "--batch", "8", "--with", "mixed-batch:chunk=128")
+    plain, mixed = json.loads(run(*asked, "--format", "json").out)["variants"]
+    assert (plain["prompt_tokens"], mixed["prompt_tokens"]) == (0, 128)
+    assert 1 < mixed["time_per_token"] / plain["time_per_token"] < 1.2
+    assert {stretch["verdict"] for stretch in mixed["payoff"]} == {"loses"}
+    out = run(*asked).out
+    assert "by latency: seconds of a sequence's generated token, which waits for its whole step, unchanged over variant" in out
+    assert "prompt tokens beside: those that a step reads of the prompts it carries; no time is put down to them, and no speed-up" in out
+    assert "per device" not in out
+
+
+def test_compare_of_prompts_is_of_prompts(run) -> None:
+    asked = ("compare", "llama-2-7b", "--hardware", "a100-sxm-80gb", "--phase", "prefill", "--batch", "2", "--seq-len", "64")
+    out = run(*asked, "--with", "data-parallel:degree=2").out
+    assert "by latency: seconds of a prompt, unchanged over variant" in out
+    assert "per device: tokens of all prompts in a second over the devices" in out
+    told = json.loads(run(*asked, "--with", "data-parallel:degree=2", "--format", "json").out)["variants"]
+    assert told[1]["throughput"] == pytest.approx(2 * 64 / told[1]["time"], rel=1e-12)
+
+
 def test_compare_refuses_what_does_not_fit(run) -> None:
     result = run("compare", "llama-2-7b", *DECODE, "--with", "quantise:weights=4")
     assert (result.status, result.out) == (2, "")

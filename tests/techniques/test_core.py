@@ -26,6 +26,7 @@ from symroof.operators.graph import Graph
 from symroof.operators.operator import Operator
 from symroof.operators.tensor import Access, Level
 from symroof.questions.payoff import LOSES, PAYS, SAME, counted, payoff
+from symroof.questions.scaling import strong_scaling
 from symroof.roof.costs import rate_values
 from symroof.roof.ledger import binding, combined, levels_of, machine_of, overhead, seconds_of
 from symroof.techniques.compression.quantize import Quantize
@@ -555,6 +556,45 @@ def test_intervals_against_brute_force(model: str, texts: str) -> None:
         assert found.speedup(batch) == old / new
         told = {one.bound for one in found.intervals if batch in one}
         assert (PAYS if new < old else LOSES if new > old else SAME) in told or (new == old and len(told) == 2)
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        "tensor-parallel:degree=4,latency=1us",
+        "data-parallel:degree=2",
+        "tensor-parallel:degree=2 data-parallel:degree=2",
+        "quantize:weights=4",
+    ],
+)
+def test_per_device_a_step_costs_its_time_on_every_device(texts: str) -> None:
+    """Tokens per second and device, against the analysis on both sides; on one device both measures are the same."""
+    several, before = chain([texts]), step_of("llama-2-7b", seq_len=512)
+    after = before.apply(*several)
+    latency, share = (payoff(before, after, over="batch", hardware=A100, per_device=each) for each in (False, True))
+    assert share.sentence == f"per device: {latency.sentence}" or after.symbolic.devices != 1
+    for batch in (4, 64, 1024, 4096):
+        one = step_of("llama-2-7b", seq_len=512, batch=batch)
+        analyses = [symroof.analyze(each, A100) for each in (one, one.apply(*several))]
+        rates = [batch * each.graph.tokens / each.total.time_expr / each.graph.devices for each in analyses]
+        assert share.speedup(batch) == rates[1] / rates[0]
+        told = {piece.bound for piece in share.intervals if batch in piece}
+        assert (PAYS if rates[1] > rates[0] else LOSES if rates[1] < rates[0] else SAME) in told
+        assert latency.speedup(batch) == share.speedup(batch) * after.graph.devices
+
+
+def test_per_device_over_the_degree_is_strong_scaling() -> None:
+    """T(1) / (n T(n)), and never a gain; counted one by one it is the same."""
+    before = step_of("llama-2-7b", seq_len=512, batch=16)
+    after = before.apply(technique("tensor-parallel:latency=1us"))
+    found = payoff(before, after, over="degree", hardware=A100, per_device=True)
+    efficiency = strong_scaling(before, after, hardware=A100)
+    for degree in (1, 2, 4, 8, 16):
+        assert found.speedup(degree) == efficiency(degree) <= 1
+    assert {piece.bound for piece in found.intervals} == {LOSES}
+    one_by_one = counted(before, after, over="degree", hardware=A100, last=4, per_device=True)
+    assert [one_by_one.speedup(degree) for degree in (1, 2, 3, 4)] == [found.speedup(degree) for degree in (1, 2, 3, 4)]
+    assert one_by_one.sentence.startswith("per device: ")
 
 
 def test_payoff_over_a_techniques_own_parameter() -> None:
