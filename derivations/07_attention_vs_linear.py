@@ -7,7 +7,7 @@
 
 # %%
 from matplotlib.figure import Figure
-from sympy import Add, Integer, ceiling, expand, factor, simplify, solve
+from sympy import Add, Integer, ceiling, expand, factor, floor, simplify, solve
 from sympy import sign as sympy_sign
 
 import symroof
@@ -76,27 +76,50 @@ for name in MODELS:
             assert sympy_sign(lin - att) == sign
 
 # %% [markdown]
-# **In time, on a device.** Equal FLOPs are equal time only where both are compute-bound. In prefill the linear layers
-# are; FlashAttention, as counted here, is memory-bound on the A100 and the H100 (derivation 6), so it takes half
-# the layer's time earlier. On whole blocks, for linear FLOPs against attention's bytes:
+# **In time, on a device.** Equal FLOPs are equal time where both sides are compute-bound. In prefill they are, from some
+# hundred tokens on: the linear layers, and FlashAttention (derivation 6). So the prompt at which attention takes half of a
+# layer's time is the one at which it does half of the FLOPs, softmax counted: $s = 2\,t^* \frac{4 e}{4 e + 5} - 1$ on
+# every such device, whatever its ridge, and beyond its cache too. Held against the engine, token by token:
 
 # %%
-fused = model.prefill(symbolic=True, flash_attention=True)
+WIDTHS = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
+EDGES = {}
+
+
+def times(name, length, device, technique="flash-attention"):
+    """Seconds of the linear layers of one layer, and of its FlashAttention; what binds them."""
+    step = symroof.load_model(name).prefill(batch=1, seq_len=int(length), **WIDTHS)
+    placed = symroof.analyze(step.apply(symroof.technique(technique)), device, ceilings="classic")
+    linear = [one for one in placed if one.operator.kind == "matmul" and one.name != "lm_head"]
+    bounds = {one.bound for one in (*linear, placed["fused_attention"])}
+    return Add(*(one.time_expr for one in linear)), placed["fused_attention"].time_expr, bounds
+
+
+for name in MODELS:
+    model = symroof.load_model(name)
+    equal = 2 * with_softmax.xreplace(model.dimensions) - 1
+    EDGES[name] = equal
+    for device in map(symroof.load_hardware, ("a100-sxm-80gb", "h100-sxm")):
+        linear, attention, bounds = times(name, floor(equal), device)
+        assert linear >= attention
+        assert bounds == {"compute"}
+        linear, attention, bounds = times(name, floor(equal) + 1, device)
+        assert linear < attention
+        assert bounds == {"compute"}
+    print(f"{name}: equal times in causal prefill at s = {equal} = {float(equal):.0f}, on the A100 and on the H100")
+
+# %% [markdown]
+# On a machine where every block of queries reads keys and values from memory for itself, attention is memory-bound, and
+# takes half of the time earlier: at 0.84 of that prompt with an A100's ridge, at 0.43 with an H100's. On whole blocks, for
+# linear FLOPs against attention's bytes:
+
+# %%
+alone = symroof.technique("flash-attention:reread=memory")
+fused = symroof.load_model("llama-2-7b").prefill(symbolic=True).apply(alone)
 per_token = factor(split(fused, ("fused_attention",))[0] / s)
 traffic = fused["fused_attention"].byte_count().subs(ceiling(s / R), s / R)
 in_time = solve(expand((per_token / P - traffic / s / BW) / b), s)[0]
 print("equal times at s =", factor(in_time))
-
-WIDTHS = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
-
-
-def times(model, length, device):
-    """Seconds of the linear layers of one layer, and of its FlashAttention."""
-    placed = symroof.analyze(model.prefill(batch=1, seq_len=length, flash_attention=True, **WIDTHS), device)
-    linear = [one.time_expr for one in placed if one.operator.kind == "matmul" and one.name != "lm_head"]
-    return Add(*linear), placed["fused_attention"].time_expr
-
-
 for name in MODELS:
     model = symroof.load_model(name)
     for device in map(symroof.load_hardware, ("a100-sxm-80gb", "h100-sxm")):
@@ -104,11 +127,12 @@ for name in MODELS:
         here |= {P: device.peak("fp16").magnitude, BW: device.bandwidth.magnitude, M: device.buffer}
         here[R] = fused.symbolic.definitions[R].xreplace(here | {g: here[h] / here[k]})
         exact = in_time.xreplace(here)
-        blocks = int(exact / here[R])
-        print(f"{name} on {device.name}: equal times at s = {exact} = {float(exact):.0f}, blocks of R = {here[R]}")
-        below, above = (times(model, count * int(here[R]), device) for count in (blocks, blocks + 1))
+        whole = floor(exact / here[R]) * here[R]
+        below, above = (times(name, length, device, alone.text)[:2] for length in (whole, whole + here[R]))
         assert below[0] > below[1]
         assert above[0] <= above[1]
+        share = float(exact / EDGES[name])
+        print(f"{name} on {device.name}, blocks of {here[R]} positions alone: s = {float(exact):.0f}, {share:.2f} of the above")
 
 # %%
 figure = Figure(figsize=(6, 3.6), layout="constrained")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Self, cast
 
-from sympy import Atom, Expr, Integer, Symbol, oo
+from sympy import Atom, Expr, Integer, Piecewise, Symbol, oo
 
 from symroof.errors import InputError, nearest, quote
 
@@ -125,7 +125,11 @@ T = _variable("T", "target_time", "time to be reached", "second", "real")
 P = _variable("P", "peak", "peak performance that applies", "FLOP/second", "real")
 BW = _variable("BW", "bandwidth", "memory bandwidth", "byte/second", "real")
 M = _variable("M", "buffer", "on-chip memory that holds one kernel's tiles", "byte", "real")
-R = _variable("R", "block_rows", "query positions per block of FlashAttention")
+R = _variable("R", "positions_per_read", "query positions of FlashAttention that share a read of keys and values", domain="real")
+P_v = _variable("P_v", "vector_peak", "peak performance of the vector units", "FLOP/second", "real")
+P_x = _variable("P_x", "exponential_rate", "exponentials per second", "1/second", "real")
+BW_L = _variable("BW_L", "cache_bandwidth", "bandwidth of the last-level cache", "byte/second", "real")
+M_L = _variable("M_L", "last_level_cache", "last-level cache that all processors of a device share", "byte", "real")
 
 # of techniques: compression
 q_w = _variable("q_w", "quantized_weight_bits", "bits per quantized weight", "bit", "real")
@@ -263,6 +267,19 @@ def substitute(expression: Expr, values: Values) -> Expr:
     if isinstance(expression, Atom):
         return values.get(expression, expression)  # pyright: ignore[reportArgumentType, reportCallIssue]
     return cast(Expr, expression.xreplace(dict(values)))
+
+
+def written(formula: Expr) -> str:
+    """A formula as text; one of two by a condition in words.
+
+    >>> from sympy import Le, Piecewise
+    >>> written(Piecewise((b, Le(b * d, v)), (v / d, True)))
+    'b where b*d <= v, else v/d'
+    """
+    if not isinstance(formula, Piecewise):
+        return str(formula)
+    (value, condition), (otherwise, _) = cast(Any, formula).args
+    return f"{value} where {condition}, else {otherwise}"
 
 
 class Symbolic:

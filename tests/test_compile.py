@@ -59,11 +59,13 @@ def formulas_of(model: str, phase: str, flash: bool) -> tuple[dict[str, Expr], M
 @st.composite
 def points(draw: st.DrawFn) -> dict[str, int]:
     found = {name: draw(st.integers(1, high)) for name, high in SIZES.items()}
-    return found | {"P": draw(st.integers(10**9, 10**16)), "BW": draw(st.integers(10**9, 10**14)), "M": draw(st.integers(2**10, 2**26))}
+    found |= {"P": draw(st.integers(10**9, 10**16)), "BW": draw(st.integers(10**9, 10**14)), "M": draw(st.integers(2**10, 2**26))}
+    return found | {"M_L": draw(st.integers(2**10, 2**30)), "n_c": draw(st.integers(1, 1000))}
 
 
 def used(function, point: dict[str, object]) -> dict[str, object]:
-    return point if "M" in function.program.inputs else {name: value for name, value in point.items() if name != "M"}
+    figures = {"M", "M_L", "n_c"} - {*function.program.inputs}
+    return {name: value for name, value in point.items() if name not in figures}
 
 
 @pytest.mark.slow
@@ -131,8 +133,8 @@ def test_integers_do_not_overflow(engine: str) -> None:
 def test_rounding_is_exact(tokens: int, rows: int, bits: int) -> None:
     """A product with a rounded reciprocal would pass the whole number now and then."""
     blocks = compiled(ceiling(s / (symbols.R * a)), engine="numpy")
-    assert blocks(seq_len=tokens, block_rows=rows, activation_bits=bits) == -(-tokens // (rows * bits))
-    assert blocks(seq_len=rows * bits * 3, block_rows=rows, activation_bits=bits) == 3
+    assert blocks(seq_len=tokens, positions_per_read=rows, activation_bits=bits) == -(-tokens // (rows * bits))
+    assert blocks(seq_len=rows * bits * 3, positions_per_read=rows, activation_bits=bits) == 3
 
 
 def test_a_constant_takes_the_full_shape() -> None:

@@ -291,7 +291,6 @@ def test_a_draft_reads_the_prompt_too() -> None:
     small = symroof.analyze(model("llama-3.2-1b").prefill(batch=1, seq_len=8192, **flash), "h100-sxm").total
     assert drafted.prefill_time == alone.prefill_time + small.time_expr
     assert drafted.prefill_traffic == alone.prefill_traffic + small.byte_count()
-    assert f"{float(drafted.prefill_time):.4f}" == "0.2143"
 
 
 def test_the_prompt_gives_the_first_token() -> None:
@@ -394,8 +393,10 @@ WRONG = {
         "batch and seq_len must be given as numbers to tell the elasticities",
     ),
     "blocks": (
-        lambda: symroof.regimes(model().prefill(batch=1, flash_attention=True, **WIDTHS), over="seq_len", hardware="t4"),
-        "fused_attention counts blocks of R rows over seq_len",
+        lambda: symroof.regimes(
+            model().prefill(batch=1, **WIDTHS).apply(symroof.technique("flash-attention:reread=memory")), over="seq_len", hardware="t4"
+        ),
+        "fused_attention counts blocks of rows over seq_len: no partition in closed form",
     ),
     "outside": (
         lambda: symroof.regimes(model().decode(batch=1, **WIDTHS), over="seq_len", hardware="t4").at(0),

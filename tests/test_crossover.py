@@ -11,7 +11,7 @@ from itertools import groupby, pairwise, product
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sympy import Expr, Integer, Rational, Symbol, simplify, sqrt
+from sympy import Expr, Integer, Rational, Symbol, oo, simplify, sqrt
 
 import symroof
 from symroof.algebra.piecewise import Piece, piecewise
@@ -170,7 +170,7 @@ def test_blocks_whose_root_is_a_whole_number() -> None:
     from symroof.algebra.tile_counting import counted_intervals
     from symroof.symbols import s
 
-    found = counted_intervals(8 - 2 * ceiling(s / 4), s, Integer(4))
+    found = counted_intervals(s, Integer(1), oo, [Integer(8)], [2 * ceiling(s / 4)])
     assert [(one.low, str(one.high), one.bound) for one in found] == [(1, "16", "compute"), (17, "oo", "memory")]
 
 
@@ -283,11 +283,12 @@ def test_group_size_and_fused_groups() -> None:
 
 @pytest.mark.slow
 def test_flash_attention_over_the_prompt_counts_blocks() -> None:
-    step = symroof.load_model("opt-125m").prefill(batch=1, flash_attention=True, **WIDTHS)
+    alone = symroof.technique("flash-attention:rows=64,reread=memory")
+    step = symroof.load_model("opt-125m").prefill(batch=1, **WIDTHS).apply(alone)
     answer = symroof.crossover(step, "fused_attention", over="seq_len", hardware="t4")
     assert any("whole blocks" in line for line in answer.statements)
     for length in (1, 63, 64, 65, 127, 128, 129, 1000, 5000):
-        here = symroof.load_model("opt-125m").prefill(batch=1, seq_len=length, flash_attention=True, **WIDTHS)
+        here = symroof.load_model("opt-125m").prefill(batch=1, seq_len=length, **WIDTHS).apply(alone)
         assert answer.bound_at(length) == symroof.analyze(here, "t4")["fused_attention"].bound, length
 
 

@@ -144,3 +144,17 @@ def test_what_is_alive_at_once_is_the_same_in_letters_and_in_numbers(phase: str,
         graph = made.symbolic.bind(values)
         known = {**graph.definitions, **values}
         assert made.symbolic.activation_memory().xreplace(known).xreplace(known) == graph.activation_memory(), (batch, length)
+
+
+def test_selectors_combine_as_sets_do() -> None:
+    import symroof
+    from symroof.operators.facts import Kind
+    from symroof.operators.select import by_kind, by_name, select
+
+    graph = symroof.load_model("llama-2-7b").decode(symbolic=True).symbolic
+    norms, ups = ({one.name for one in select(graph, match)} for match in (by_kind(Kind.NORM), by_name("up_proj")))
+    every = {one.name for one, _ in graph}
+    assert norms == {"attn_norm", "mlp_norm", "final_norm"}
+    assert {one.name for one in select(graph, by_kind(Kind.NORM) | by_name("up_proj"))} == norms | ups
+    assert {one.name for one in select(graph, by_kind(Kind.NORM) & by_name("attn_norm"))} == {"attn_norm"}
+    assert {one.name for one in select(graph, ~by_kind(Kind.NORM))} == every - norms

@@ -96,11 +96,10 @@ def test_analyses_stay_below_the_roofs_and_add_up(run, case: Case) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES[::4], ids=lambda case: "-".join((*case[:3], *case[3])))
 def test_comparisons_and_sweeps_tell_what_the_analysis_tells(run, tmp_path, case: Case) -> None:
-    classic = ("--ceilings", "classic")
-    total = answer(run, "analyze", case, *sizes(case), *classic)["total"]
+    total = answer(run, "analyze", case, *sizes(case))["total"]
     model, phase, device, _ = case
     variant = ("--with", " ".join(options(case)[1::2]))
-    after = answer(run, "compare", (model, phase, device, ()), *variant, *sizes(case), *classic)["variants"][-1]
+    after = answer(run, "compare", (model, phase, device, ()), *variant, *sizes(case))["variants"][-1]
     assert {name: after[name] for name in ("time", "flops", "bytes")} == {name: total[name] for name in ("time", "flops", "bytes")}
     given = SIZES[phase]
     metrics = [part for name in ("time", "flops", "traffic", "performance") for part in ("--metric", name)]

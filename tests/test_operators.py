@@ -17,6 +17,7 @@ from symroof.operators import attention, elementwise, experts, latent_attention,
 from symroof.operators.attention import CACHE, QUERY, SCORES
 from symroof.operators.facts import Kind
 from symroof.operators.operator import Direction, Operator
+from symroof.operators.query_blocks import QueryBlocks, cache_passes
 from symroof.operators.tensor import Access, Space, Storage, Tensor, axes_of
 from symroof.symbols import R, a, b, c, d, e, f, h, k, r, s, t, v, w
 from symroof.units import BYTE, FLOP, INTENSITY
@@ -240,7 +241,7 @@ def test_flash_attention_reads_the_rows_its_blocks_need(causal: bool) -> None:
         for start in range(0, queries, block):
             last = min(start + block, queries) + context - queries
             counted += last if causal else context
-        passes = attention.cache_passes(space).xreplace({R: Integer(block)})
+        passes = cache_passes(space).xreplace({R: Integer(block)})
         assert passes * context == counted
 
 
@@ -256,7 +257,8 @@ def test_flash_attention_with_one_block_is_the_fused_minimum() -> None:
 def test_block_rows_on_published_chips() -> None:
     """164 KiB of shared memory, FP16, heads of 128: ceil(2 M / (a e)) = 164 rows, capped at 128, shared by the group."""
     values = {symbols.M: Integer(164 * 1024), a: Integer(16), e: Integer(128), h: Integer(64)}
-    rows_of = attention.block_rows(e, h / k)
+    (fused,) = attention.attention(*_attention(Space(SIZES | {"g": h / k})), fused=True)
+    rows_of = QueryBlocks(rows=None, shared=False).positions_of([fused])
     assert rows_of.xreplace(values | {k: Integer(64)}) == 128
     assert rows_of.xreplace(values | {k: Integer(8)}) == 16
     assert rows_of.xreplace(values | {k: Integer(1), h: Integer(512)}) == 1
@@ -398,10 +400,10 @@ def test_pairs_and_passes_of_a_window(queries: int, block: int, window: int) -> 
     assert banded.points(("s", "t")).xreplace(known) == sum(last - first for first, last in seen)
     as_flash_attention = [range(queries)[start : start + block] for start in range(0, queries, block)]
     rows_read = sum(seen[rows[-1]][1] - seen[rows[0]][0] for rows in as_flash_attention)
-    assert attention.cache_passes(banded).xreplace(known) * queries == rows_read
+    assert cache_passes(banded).xreplace(known) * queries == rows_read
     assert banded.sizes["z"] == symbols.t_w
     one = Space({"s": Integer(1), "t": t}, causal=True).windowed(symbols.t_w)
-    assert (one.points(("s", "t")), attention.cache_passes(one)) == (symbols.t_w, 1)
+    assert (one.points(("s", "t")), cache_passes(one)) == (symbols.t_w, 1)
 
 
 @pytest.mark.parametrize("mla", ["absorbed", "decompressed"])

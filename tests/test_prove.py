@@ -198,17 +198,19 @@ def test_z3_finds_a_counterexample_that_the_search_does_not() -> None:
 def test_a_proof_does_not_rest_on_the_order_of_the_variables() -> None:
     """FlashAttention's block rows depend on the head dimension: refused wherever it stands among the variables."""
     widths = {"weight_bits": 32, "activation_bits": 32, "kv_bits": 32}
-    step = symroof.load_model("llama-2-7b").prefill(seq_len=4096, flash_attention=True, **widths)
+    step = symroof.load_model("llama-2-7b").prefill(seq_len=4096, **widths).apply(symroof.technique("flash-attention:reread=memory"))
     for for_all in (["batch", "head_dim"], ["head_dim", "batch"], ["batch", "group_size"]):
         with pytest.raises(symroof.SymroofError, match="R depends on"):
             symroof.prove(step, "compute-bound", "fused_attention", for_all=for_all, hardware="a100-sxm-80gb")
 
 
 @pytest.mark.parametrize("for_all", [["batch", "seq_len"], ["seq_len"]])
-def test_counted_blocks_are_refused_by_a_proof(for_all: list[str]) -> None:
-    step = symroof.load_model("llama-2-7b").prefill(batch=1, flash_attention=True, **WIDTHS)
-    with pytest.raises(symroof.SymroofError, match="counts blocks of R rows"):
-        symroof.prove(step, "memory-bound", "fused_attention", for_all=for_all, hardware="h100-sxm")
+def test_counted_blocks_are_bounded_in_a_proof(for_all: list[str]) -> None:
+    """64 rows that read keys and values for themselves: below 4 x 64 + 5/2 x 64 / 128 FLOP/byte at every length, and the ridge is 295."""
+    alone = symroof.technique("flash-attention:rows=64,reread=memory")
+    step = symroof.load_model("llama-2-7b").prefill(batch=1, **WIDTHS).apply(alone)
+    assert symroof.prove(step, "memory-bound", "fused_attention", for_all=for_all, hardware="h100-sxm").verdict == "proved"
+    assert symroof.prove(step, "compute-bound", "fused_attention", for_all=for_all, hardware="h100-sxm").verdict == "refuted"
 
 
 def test_counterexamples_of_counts_are_whole() -> None:

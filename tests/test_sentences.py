@@ -63,7 +63,7 @@ def test_a_technique_says_its_name_and_nothing_unfinished(name: str) -> None:
         ("early-exit:depth=1/2,skipped_kv=none", "no keys or values, which is a bound", "left with"),
         ("offload:share=1,compute=cpu,unit=xeon-platinum-8480plus", "xeon-platinum-8480plus computes with them", "runs beside its work"),
         ("offload:what=kv,share=1/2", "of the kv at the host", "LM head"),
-        ("flash-attention", "from the on-chip buffer", "B_c"),
+        ("flash-attention:reread=memory", "from the on-chip buffer", "B_c"),
         ("flash-attention:rows=64,keys=32", "B_r = 64 query rows and B_c = 32 keys", "on-chip buffer"),
     ],
 )

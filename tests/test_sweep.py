@@ -6,6 +6,7 @@ import itertools
 import os
 import signal
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,7 +22,6 @@ from symroof.sweeps import run as running
 from symroof.sweeps.grid import Chunk
 from symroof.sweeps.plan import Plan
 from symroof.sweeps.sweep import sweep
-from tests.steps import two_roofs
 
 SMALL = {"batch": [1, 7, 300], "seq_len": [1, 100, 5000], "weight_bits": [4, 8, 16]}
 MODELS = ["llama-2-7b", "mixtral-8x7b-v0.1", "gemma-2-9b"]
@@ -36,17 +36,14 @@ def chunked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 def test_every_point_is_that_of_the_analysis() -> None:
-    classic = {name: two_roofs(name) for name in DEVICES}
-    found = sweep(
-        MODELS, [*classic.values()], SMALL | {"kv_bits": [8, 16]}, phase=["prefill", "decode"], flash_attention=True, activation_bits=8
-    )
+    found = sweep(MODELS, DEVICES, SMALL | {"kv_bits": [8, 16]}, phase=["prefill", "decode"], flash_attention=True, activation_bits=8)
     assert found.time.dims == ("model", "hardware", "phase", "batch", "seq_len", "weight_bits", "kv_bits")
     rng = np.random.default_rng(1)
     points = list(itertools.product(MODELS, DEVICES, ("prefill", "decode"), *SMALL.values(), [8, 16]))
     for place in rng.choice(len(points), 60, replace=False):
         model, device, phase, batch, length, bits, cache = points[place]
         options = {"batch": batch, "seq_len": length, "weight_bits": bits, "kv_bits": cache, "activation_bits": 8, "flash_attention": True}
-        analysis = symroof.analyze(getattr(symroof.load_model(model), phase)(**options), classic[device])
+        analysis = symroof.analyze(getattr(symroof.load_model(model), phase)(**options), device)
         at = found.sel(model=model, hardware=device, phase=phase, batch=batch, seq_len=length, weight_bits=bits, kv_bits=cache)
         total = analysis.total
         tokens = batch * (length if phase == "prefill" else 1)
@@ -55,8 +52,57 @@ def test_every_point_is_that_of_the_analysis() -> None:
         assert at.intensity.item() == pytest.approx(float(total.flop_count / total.byte_count()), rel=1e-12)
         assert at.throughput.item() == pytest.approx(tokens / float(total.time_expr), rel=1e-12)
         assert at.fits.item() is analysis.fits
-        slack = sum(one.count * (one.operator.flop_count / one.peak - one.operator.byte_count() / one.bandwidth) for one in analysis)
-        assert at.bound.item() == bool(slack >= 0)
+        seconds = {
+            name: sum(one.count * one.seconds.get(name, 0) for one in analysis) for name in found.bound.attrs["flag_meanings"].split()
+        }
+        assert [*seconds][int(at.bound.item())] == max(seconds, key=seconds.__getitem__)
+
+
+CHIP = """
+[processors]
+count = 4
+[peak.fp16]
+dense = "100 TFLOP/s"
+[memory]
+bandwidth = "2 TB/s"
+{further}
+[[on_chip]]
+name = "L2"
+capacity = "1 MiB"
+role = "cache"
+{bandwidth}
+"""
+FURTHER = {
+    "none": ("", ""),
+    "vector": ('[vector]\npeak = "300 GFLOP/s"', ""),
+    "exponential": ('[vector]\npeak = "9 TFLOP/s"\n[exponential]\nrate = "0.09 TOP/s"', ""),
+    "cache": ("", 'bandwidth = "500 GB/s"'),
+}
+
+
+def test_every_rate_a_device_states_is_a_ceiling_of_a_sweep_too(tmp_path: Path) -> None:
+    """Devices that state different rates in one sweep; the resource that takes longest is named."""
+    devices = []
+    for name, (further, bandwidth) in FURTHER.items():
+        devices.append(tmp_path / f"{name}.toml")
+        devices[-1].write_text(CHIP.format(further=further, bandwidth=bandwidth))
+    lengths = [64, 3000]
+    options = {"batch": 2, "flash_attention": True, "weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
+    model, resources = symroof.load_model("opt-125m"), set()
+    for ceilings in ("stated", "classic"):
+        found = sweep(model, devices, {"seq_len": lengths}, phase="prefill", per="operator", ceilings=ceilings, **options)
+        whole = sweep(model, devices, {"seq_len": lengths}, phase="prefill", ceilings=ceilings, **options)
+        named = found.bound.attrs["flag_meanings"].split()
+        for (place, device), length in itertools.product(enumerate(devices), lengths):
+            analysis = symroof.analyze(model.prefill(seq_len=length, **options), device, ceilings=ceilings)
+            at = found.isel(hardware=place).sel(seq_len=length)
+            time = whole.time.isel(hardware=place).sel(seq_len=length).item()
+            assert time == pytest.approx(float(analysis.total.time_expr), rel=1e-12)
+            for point in analysis:
+                assert named[int(at.bound.sel(operator=point.name).item())] == point.bound, (device, length, point.name)
+                resources.add((ceilings, point.bound))
+    assert {bound for ceilings, bound in resources if ceilings == "classic"} == {"memory", "compute"}
+    assert {bound for ceilings, bound in resources if ceilings == "stated"} == {"memory", "compute", "vector", "exponential", "cache"}
 
 
 @pytest.mark.slow
@@ -141,7 +187,7 @@ def test_units_conventions_and_sources_travel_with_the_numbers() -> None:
     units = {name: variable.attrs["units"] for name, variable in found.data_vars.items()}
     assert units == {"time": "s", "bound": "1", "intensity": "FLOP/byte", "throughput": "token/s", "memory": "byte", "fits": "1"}
     assert found.bandwidth.attrs == {"units": "byte/second", "long_name": "memory bandwidth"}
-    assert found.bound.attrs["flag_meanings"] == "memory compute"
+    assert found.bound.attrs["flag_meanings"].split()[:3] == ["memory", "compute", "vector"]
     assert "embedding: only the rows looked up are read" in found.attrs["conventions"]
     assert "bandwidth as given" in found.attrs["conventions"]
     assert "h100-sxm: fp16 peak: NVIDIA" in found.attrs["sources"]

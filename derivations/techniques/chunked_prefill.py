@@ -5,10 +5,11 @@
 # values of the prefix once per chunk.
 
 # %%
-from sympy import Rational, expand, factor, simplify
+from sympy import Integer, Rational, ceiling, expand, factor, limit, oo, simplify
 
 import symroof
 from symroof.symbols import BW, P, R, a, b, c, d, e, f, h, k, s, s_k, w
+from symroof.techniques.registry import technique
 from symroof.techniques.system.chunked_prefill import ChunkedPrefill
 
 SIXTEEN = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
@@ -30,25 +31,42 @@ assert more["softmax"] == 0
 print(more)
 
 # %% [markdown]
-# **Theorem 2 (FlashAttention pays nothing).** In blocks of $R$ query rows that divide a chunk, fused attention moves the same
-# bytes in chunks as at once: a block streams the keys up to its own last row, whichever chunk it belongs to.
-# *Proof.* Chunks of $s_k = m R$ rows read $n (R m (m - 1) / 2 + s_k) + m s_k n (n - 1) / 2 = s^2 / (2 R) + s / 2$ rows. ∎
+# **Theorem 2 (FlashAttention pays the same).** While keys and values of a head fit the cache, a chunk's queries are one pass over
+# all that stands before them: $s (n + 1) / 2$ rows cross memory in the place of $s$. That is as much as a prompt at once moves on
+# Dao's machine with blocks of $s_k$ positions: to memory a chunk is the block. What blocks read from the cache stays, where a chunk is
+# whole blocks; and blocks that read memory for themselves pay nothing. *Proof.* $n$ chunks see $s_k (1 + \dots + n)$ rows. ∎
 
 # %%
-flash = {"batch": 2, "flash_attention": True, **SIXTEEN}
-for name in ("llama-2-7b", "llama-3-8b"):
+fused = model.prefill(symbolic=True, flash_attention=True)
+in_chunks = fused.apply(ChunkedPrefill())["fused_attention"].byte_count().xreplace({ceiling(s_k / R): Integer(1)})  # R = s_k
+extra = in_chunks - fused["fused_attention"].byte_count().xreplace({ceiling(s / R): Integer(1)})
+assert simplify(extra - more["qk_matmul"] * 2) == 0, "K and V"
+dao = whole.apply(technique("flash-attention:reread=memory"))["fused_attention"].byte_count()
+assert simplify(in_chunks - dao.xreplace({ceiling(s / R): s / R}).subs(R, s_k)) == 0
+for name, group in (("llama-2-7b", 1), ("llama-3-8b", 4)):
     for length, chunk in ((2048, 128), (2048, 512), (4096, 1024), (2048, 64), (96, 24)):
-        step = symroof.load_model(name).prefill(seq_len=length, **flash)
-        both = [symroof.analyze(one, "a100-sxm-80gb") for one in (step, step.apply(ChunkedPrefill(chunk=chunk)))]
-        extra = both[1]["fused_attention"].operator.byte_count() - both[0]["fused_attention"].operator.byte_count()
-        rows = both[0].values[R]
-        print(f"{name}, {length} tokens in chunks of {chunk}, R = {rows}: {extra} bytes more in fused attention")
-        assert (extra == 0) == (chunk % rows == 0)
+        step = symroof.load_model(name).prefill(batch=2, seq_len=length, **SIXTEEN)
+        found = {}
+        for how in ("cache", "memory"):
+            plain = step.apply(technique(f"flash-attention:rows=128,reread={how}"))
+            steps = (plain, plain.apply(ChunkedPrefill(chunk=chunk)))
+            old, new = (symroof.analyze(one, "a100-sxm-80gb")["fused_attention"].operator for one in steps)
+            found[how] = (new.byte_count() - old.byte_count(), new.cache_bytes - old.cache_bytes)
+        cached = 2 * symroof.load_model(name).cache.growth.xreplace({c: Integer(16)}) / 32 * length  # both sequences, one layer
+        assert found["cache"][0] == Rational(length // chunk - 1, 2) * cached
+        whole_blocks = chunk % (128 // group) == 0
+        assert (found["cache"][1] == 0, found["memory"][0] == 0) == (whole_blocks, whole_blocks)
+        print(f"{name}, {length} tokens in chunks of {chunk}: {found['cache'][0] / cached} of the cache more from memory;", end=" ")
+        print(f"{found['memory'][0] / cached} where blocks read for themselves")
 
 # %% [markdown]
 # **Theorem 3 (when it is free).** A linear operator takes no longer in chunks if and only if $b s_k \ge b^*$, the token
 # budget of a decode step; below, it is $b^* / (b s_k)$ times slower to first order. *Proof.* Its intensity is that of
 # $b s_k$ tokens; compute-bound, both take $F / P$, and memory-bound in chunks, more than that. ∎
+#
+# FlashAttention takes no longer from the chunk on at which it is compute-bound. That chunk falls with the prompt, and tends to
+# $\frac{P}{BW} \cdot \frac{c\,e}{4\,g\,(4 e + 5)}$: as many query rows, $g s_k$, as have to share a read (derivation 6), 152 on an
+# A100 and 293 on an H100 at 16 bits. So with a group of heads per KV head the weights ask for the larger chunk.
 
 # %%
 budget = P * w * d * f / (16 * BW * d * f - P * a * (d + f))
@@ -61,6 +79,21 @@ for batch in (1, 4):
     for chunk in (2**power for power in range(12)):
         seconds = [symroof.analyze(one, "a100-sxm-80gb")["up_proj"].time_expr for one in (step, step.apply(ChunkedPrefill(chunk=chunk)))]
         assert (seconds[0] == seconds[1]) == (chunk >= found.edges[0])
+least = symroof.crossover(fused.apply(ChunkedPrefill()), "fused_attention", over="chunk").formula
+assert simplify(limit(least, s, oo) - P * c * e * k / (4 * BW * h * (4 * e + 5))) == 0
+print("s_k* of FlashAttention =", least, "->", limit(least, s, oo))
+for name in ("llama-2-7b", "llama-3-8b"):
+    for on in ("a100-sxm-80gb", "h100-sxm"):
+        step = symroof.load_model(name).prefill(batch=1, seq_len=16384, flash_attention=True, **SIXTEEN)
+        asked = {"over": "chunk", "hardware": on, "ceilings": "classic"}
+        first = {
+            part: symroof.crossover(step.apply(ChunkedPrefill()), part, **asked).first_integer for part in ("fused_attention", "up_proj")
+        }
+        at_once = symroof.analyze(step, on, ceilings="classic")["fused_attention"].time_expr
+        for chunk in (2**power for power in range(4, 15)):
+            cut = symroof.analyze(step.apply(ChunkedPrefill(chunk=chunk)), on, ceilings="classic")["fused_attention"].time_expr
+            assert (cut == at_once) == (chunk >= first["fused_attention"])
+        print(f"{name}, 16384 tokens on {on}: chunks are free from", *(f"{least} tokens on for {part}" for part, least in first.items()))
 
 # %% [markdown]
 # **What it buys.** Activations of one chunk instead of the whole prompt, and a decode step between two chunks: the wait is

@@ -4,11 +4,11 @@
 # n devices have `s / n` tokens of a prompt each; keys and values go around a ring while attention works on those at hand.
 
 # %%
-from sympy import Integer, floor, simplify, solve
+from sympy import Integer, Max, floor, simplify, solve
 
 import symroof
 from symroof.operators.tensor import Level
-from symroof.symbols import BW_l, P, b, c, e, h, k, n_p, s
+from symroof.symbols import BW, BW_l, P, a, b, c, e, h, k, n_p, s
 from symroof.techniques.registry import technique
 
 n = n_p
@@ -58,6 +58,32 @@ for length in (int(at) // 4 * 4 - 40000, int(at) // 4 * 4 + 4):
     times = symroof.analyze(prompt.apply(technique("sequence-parallel:degree=4,link=1GB/s")), "a100-sxm-80gb")["fused_attention"].seconds
     assert (times["link"] < times["compute"]) == (length > at)
 print("Llama-2-7b, 4 devices, 1 GB/s: the ring is hidden from", at + 1, "tokens on")
+
+# %% [markdown]
+# **Memory.** Queries, output and FLOPs are divided by n; keys and values are not: each device reads those of all devices once, while
+# what it has at hand of a KV head fits its cache. So the prompt from which FlashAttention is compute-bound grows with n,
+# $$s^* = \frac{P}{BW} \cdot \frac{e\,(a + n\,c / g)}{2\,(4 e + 5)} - 1,$$
+# as if every KV head had n times as many bits. Only blocks that read for themselves (`reread=memory`) are divided like all else.
+
+# %%
+(passes,) = attention.byte_count("kv_cache", "read").atoms(Max)
+at_hand = attention.byte_count().xreplace({passes: n})
+assert simplify(at_hand - (2 * b * s / n * h * e * a + 2 * b * s * k * e * c) / 8) == 0
+star = P * e * (a + n * c * k / h) / (2 * BW * (4 * e + 5)) - 1
+assert simplify((attention.flop_count * BW - at_hand * P).subs(s, star)) == 0
+alone = symroof.load_model("llama-2-7b").prefill(symbolic=True).apply(technique("flash-attention:reread=memory"))
+shared_out = alone.apply(technique("sequence-parallel"))["fused_attention"]
+assert simplify(shared_out.byte_count() - alone["fused_attention"].byte_count() / n) == 0
+model, device = symroof.load_model("llama-3-8b"), symroof.load_hardware("h100-sxm")
+for degree in (1, 2, 8):
+    rates = {P: device.peak("fp16").magnitude, BW: device.bandwidth.magnitude}
+    first = star.xreplace(model.dimensions | rates | {n: Integer(degree), a: Integer(16), c: Integer(16)})
+    for length in (floor(first) // degree * degree, (floor(first) // degree + 1) * degree):
+        prompt = model.prefill(batch=1, seq_len=int(length), flash_attention=True, **WIDTHS)
+        split = prompt.apply(technique(f"sequence-parallel:degree={degree}")) if degree > 1 else prompt
+        taken = symroof.analyze(split, device, ceilings="classic")["fused_attention"].seconds
+        assert (taken["compute"] >= taken["memory"]) == (length >= first)
+    print(f"Llama-3-8b on {degree} x H100: attention is bound by compute rather than memory from {floor(first) + 1} tokens on")
 
 # %% [markdown]
 # Sources: Liu, Zaharia and Abbeel (2023), arXiv:2310.01889; Brandon et al. (2023), arXiv:2311.09431.

@@ -2,7 +2,8 @@
 
 The context of a sliding window is ``t_w = min(t, W)``, the experts a step touches are ``X = min(E, K b)``. On each
 side of the point where the two are equal the symbol stands for one of them, and every formula is a polynomial
-again; at that point both sides agree.
+again; at that point both sides agree. Or a symbol stands for another formula where a condition fails, as the queries that one
+read of keys and values serves do where these no longer fit the cache; at that point the first holds.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
-from sympy import And, Expr, Ge, Integer, Le, Max, Min, S, Symbol, ceiling, floor, oo, true
+from sympy import And, Expr, Ge, Integer, Le, Max, Min, Piecewise, S, StrictGreaterThan, Symbol, ceiling, floor, oo, true
 from sympy.logic.boolalg import Boolean
 
 from symroof.symbols import Values, substitute
@@ -37,8 +38,13 @@ class Branch:
     @property
     def margins(self) -> tuple[Expr, ...]:
         """What is zero or above on the branch, and nowhere else all of it."""
+        return tuple(margin for margin, _ in self._margins)
+
+    @property
+    def _margins(self) -> tuple[tuple[Expr, bool], ...]:
+        """The margins, and whether each has to be above zero."""
         sides = (one for one in cast(tuple[Any, ...], And.make_args(self.where)) if one != true)
-        return tuple(one.gts - one.lts for one in sides)
+        return tuple((cast(Expr, one.gts - one.lts), isinstance(one, StrictGreaterThan)) for one in sides)
 
     def over(self, x: Symbol, values: Values | None = None) -> Branch:
         """The branch with its ends in a variable, the other symbols being positive.
@@ -50,13 +56,15 @@ class Branch:
         if self.where == true:
             return self
         low, high, known = self.low, self.high, {symbol: value for symbol, value in (values or {}).items() if symbol != x}
-        for letters in self.margins:
+        for letters, strict in self._margins:
             margin = substitute(letters, known)
             rest, slope = substitute(margin, {x: Integer(0)}), margin.diff(x)
             if slope.is_positive:
                 low = Max(low, -rest / slope)
             elif slope.is_negative:
                 high = Min(high, -rest / slope)
+            elif slope == 0 and (rest.is_extended_negative or (strict and rest == 0)):  # the variable has no say, and the branch no room
+                high = low
         return replace(self, low=low, high=high)
 
     @property
@@ -65,13 +73,13 @@ class Branch:
         return (self.low < self.high) != False  # noqa: E712 - with letters left it is neither
 
 
-def saturating(definitions: Mapping[Symbol, Expr], used: Iterable[object]) -> dict[Symbol, Min]:
-    """Those of the used symbols that are the lesser of two products; the block rows of FlashAttention are none."""
+def saturating(definitions: Mapping[Symbol, Expr], used: Iterable[object]) -> dict[Symbol, Any]:
+    """Those of the used symbols that are the lesser of two products, or one of two formulas by a condition; no blocks of whole rows."""
     letters = set(used)
     return {
         symbol: definition
         for symbol, definition in definitions.items()
-        if symbol in letters and isinstance(definition, Min) and not definition.has(ceiling, floor)
+        if symbol in letters and isinstance(definition, Min | Piecewise) and not definition.has(ceiling, floor)
     }
 
 
@@ -92,9 +100,14 @@ def _minima(formula: Expr) -> frozenset[Min]:
     return frozenset(formula.atoms(Min))
 
 
-def _divided(branch: Branch, symbol: Expr, definition: Min, moving: set[Symbol]) -> list[Branch]:
+def _divided(branch: Branch, symbol: Expr, definition: Any, moving: set[Symbol]) -> list[Branch]:
     """A branch divided where a further minimum changes sides, with what the branch settles put into it."""
     settled = substitute(definition, branch.active)
+    if isinstance(settled, Piecewise) and settled.free_symbols & moving:
+        (value, condition), (otherwise, _) = cast(Any, settled).args
+        beyond = StrictGreaterThan(condition.lhs, condition.rhs)
+        sides = ((value, condition), (otherwise, beyond))
+        return [Branch({**branch.active, symbol: meant}, cast(Boolean, And(branch.where, side))) for meant, side in sides]
     if not isinstance(settled, Min) or not settled.free_symbols & moving:
         return [branch] if settled == definition else [Branch({**branch.active, symbol: settled}, branch.where)]
     growing, limit = sorted(cast(Any, settled).args, key=lambda part: not part.free_symbols & moving)
@@ -104,7 +117,7 @@ def _divided(branch: Branch, symbol: Expr, definition: Min, moving: set[Symbol])
     ]
 
 
-def branches(definitions: Mapping[Any, Min], free: Iterable[Symbol], values: Values | None = None) -> tuple[Branch, ...]:
+def branches(definitions: Mapping[Any, Any], free: Iterable[Symbol], values: Values | None = None) -> tuple[Branch, ...]:
     """The branches over the free symbols, in the order in which one that grows goes through them.
 
     Where values are given, and one symbol alone is free, those that they leave no room for are left out.

@@ -1,52 +1,127 @@
-"""Formulas that count whole blocks of the variable, as FlashAttention does: solved on whole numbers, exactly.
+"""Formulas that count whole blocks of the variable, as FlashAttention does: decided on whole numbers, exactly.
 
-With blocks of R and ``s = R n - j``, ``0 <= j < R``, the number of blocks is n and the slack a polynomial in n
-for each j. Beyond its largest root no sign changes any more; up to there every s is looked at.
+``y <= ceil(y) < y + 1``, so that a formula which grows with each count lies between two without any. Where these agree on
+what binds, it is decided for all numbers at once; in between, whole number by whole number.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
-from itertools import pairwise
+from math import ceil, prod
+from typing import Any
 
-from sympy import Expr, Integer, Symbol, ceiling, nan, oo
+from sympy import Dummy, Expr, Integer, Poly, Symbol, ceiling, floor, nan, oo
 
-from symroof.algebra.piecewise import COMPUTE, MEMORY, Piece
-from symroof.algebra.polynomial import Polynomial, polynomial
-from symroof.algebra.reals import value_at
+from symroof.algebra.envelope import envelope
+from symroof.algebra.piecewise import COMPUTE, MEMORY, Piece, Piecewise
 from symroof.errors import InputError
-from symroof.symbols import replaced, substitute
+from symroof.symbols import substitute
 
 LONGEST = 500_000
+"""Whole numbers that are looked at one by one."""
 
 
-def counted_intervals(slack: Expr, x: Symbol, block: Expr) -> tuple[Piece, ...]:
-    """The stretches of whole numbers with one bound each; there is no formula on them.
+def counted_intervals(x: Symbol, low: Expr, high: Expr, work: Sequence[Expr], moved: Sequence[Expr]) -> tuple[Piece, ...]:
+    """The stretches of whole numbers with one bound each, the largest of work or of what is moved; there is no formula on them.
 
+    >>> from sympy import Integer
     >>> from symroof.symbols import s
-    >>> [(piece.low, piece.high, piece.bound) for piece in counted_intervals(2 * s - 5 * ceiling(s / 4), s, Integer(4))]
+    >>> found = counted_intervals(s, Integer(1), oo, [2 * s], [5 * ceiling(s / 4)])
+    >>> [(piece.low, piece.high, piece.bound) for piece in found]
     [(1, 2, 'memory'), (3, oo, 'compute')]
 
     Raises
     ------
     InputError
-        The bound still changes beyond half a million.
+        The bound is still open beyond half a million numbers.
     """
-    size = int(block)
-    residues = [_residue(slack, x, block, rest) for rest in range(size)]
-    last = max((int(ceiling(root)) for residue in residues for root in residue.roots(Integer(0))), default=0) + 1
-    if last * size > LONGEST:
-        raise InputError(f"the bound still changes beyond {LONGEST} in {x}")
-    numbers = [[int(coefficient) for coefficient in residue.coefficients] for residue in residues]
-    values = (value_at(numbers[-position % size], Fraction(-(-position // size))) for position in range(1, last * size + 1))
-    bounds = [MEMORY if value < 0 else COMPUTE for value in values]
-    changes = [place for place, (left, right) in enumerate(pairwise(bounds), 1) if left != right]
-    ends = zip((0, *changes), (*map(Integer, changes), oo), strict=True)
-    return tuple(Piece(Integer(before + 1), high, nan, bounds[before]) for before, high in ends)
+    first, last = ceiling(low), floor(high)
+    slowest = envelope(x, first, last, dict(enumerate(work)))
+    sides = [[without_ceilings(one, {x: first}, above=above) for one in moved] for above in (True, False)]
+    bounds = [[one for one in side if one is not None] for side in sides]
+    decided: list[tuple[Expr, Expr, str]] = []
+    for label, complete, side in ((COMPUTE, None not in sides[0], bounds[0]), (MEMORY, True, bounds[1])):
+        if complete and side:
+            slack = slowest - envelope(x, first, last, dict(enumerate(side)))
+            for one in slack.signs().pieces:
+                if one.label == label:
+                    start, end = ceiling(one.low), floor(one.high)
+                    if label == MEMORY:  # where both take equally long is no part of it
+                        start, end = start + int(slack(start) == 0), end - int(end != oo and slack(end) == 0)
+                    decided.append((start, end, label))
+    decided = [one for one in sorted(decided, key=lambda one: one[0]) if one[0] <= one[1]]
+    pieces: list[Piece] = []
+
+    def look(start: Expr, end: Expr) -> None:
+        """Every whole number, from the first that is not decided."""
+        if end - start > LONGEST:
+            raise InputError(f"the bound is still open beyond {LONGEST} numbers of {x}, from {start} on")
+        above, below = ([_on_numbers(one, x) for one in side] for side in (work, moved))
+        for number in range(int(start), int(end) + 1):
+            slack = max(one(number) for one in above) - max(one(number) for one in below)
+            pieces.append(Piece(Integer(number), Integer(number), nan, MEMORY if slack < 0 else COMPUTE))
+
+    reached = first
+    for start, end, label in decided:
+        if start > reached:
+            look(reached, start - 1)
+        if end >= reached:
+            pieces.append(Piece(max(start, reached), end, nan, label))
+            reached = end + 1
+    if reached <= last and reached != oo:
+        look(reached, last)
+    return Piecewise(x, tuple(pieces)).merged().pieces
 
 
-def _residue(slack: Expr, x: Symbol, block: Expr, rest: int) -> Polynomial:
-    """The slack at ``x = block n - rest`` as a polynomial in n, with whole coefficients."""
-    n = Symbol("n_", positive=True)
-    written = substitute(replaced(slack, ceiling, lambda _: n), {x: block * n - rest})
-    return polynomial(written, n)
+def _on_numbers(formula: Expr, x: Symbol) -> Callable[[int], Fraction]:
+    """The formula as a function of whole numbers, in fractions."""
+    counts: dict[Any, Expr] = {atom: Dummy() for atom in formula.atoms(ceiling)}
+    arguments = [Poly(atom.args[0], x).all_coeffs() for atom in counts]
+    lines = [[Fraction(int(number.p), int(number.q)) for number in coefficients] for coefficients in arguments]
+    over, under = substitute(formula, counts).as_numer_denom()
+    letters = (x, *counts.values())
+    sides = [[(powers, Fraction(int(n.p), int(n.q))) for powers, n in Poly(side, *letters).terms()] for side in (over, under)]
+
+    def value(number: int) -> Fraction:
+        point = [number, *(ceil(sum(n * number**place for place, n in enumerate(reversed(line)))) for line in lines)]
+        top, bottom = (sum(n * prod(map(pow, point, powers)) for powers, n in side) for side in sides)
+        return Fraction(top) / bottom
+
+    return value
+
+
+def without_ceilings(formula: Expr, lows: Mapping[Symbol, Expr], *, above: bool) -> Expr | None:
+    """The formula with ``y + 1``, or with ``y``, in the place of each ``ceil(y)``: nowhere below it, or nowhere above, from these lows on.
+
+    None where that is not proved. It is where the formula grows with a count: where its derivative by a count of at least 1 has
+    no negative coefficient in what lies beyond 1 and beyond the lows. From above also where it is convex in a count and as large
+    at y as at y + 1 (the first block behind a window).
+
+    >>> from sympy import Integer
+    >>> from symroof.symbols import s
+    >>> without_ceilings(3 * s + 2 * ceiling(s / 4), {s: Integer(1)}, above=True)
+    7*s/2 + 2
+    >>> without_ceilings(3 * s - 2 * ceiling(s / 4), {s: Integer(1)}, above=True) is None
+    True
+    """
+    counts: dict[Any, Any] = {atom: Dummy(positive=True) for atom in sorted(formula.atoms(ceiling), key=str) if atom.free_symbols & {*lows}}
+    in_counts = substitute(formula, counts)
+    beyond = {symbol: symbol + low for symbol, low in lows.items()} | {count: count + 1 for count in counts.values()}
+    for atom, count in counts.items():
+        least = atom.args[0]
+        if _is_nonnegative(substitute(in_counts.diff(count), beyond)):
+            in_counts = substitute(in_counts, {count: least + int(above)})
+            continue
+        ends = [substitute(in_counts, {count: end}) for end in (least, least + 1)]
+        if not above or (ends[1] - ends[0]).expand() != 0 or not _is_nonnegative(substitute(in_counts.diff(count, 2), beyond)):
+            return None
+        in_counts = ends[0]
+    return in_counts.expand()
+
+
+def _is_nonnegative(formula: Expr) -> bool:
+    """Whether no coefficient of the numerator is negative, all letters being positive."""
+    over = formula.as_numer_denom()[0]
+    letters = sorted(over.free_symbols, key=str)
+    return all(number.is_nonnegative for number in (Poly(over, *letters).coeffs() if letters else [over]))

@@ -16,7 +16,6 @@ from symroof.architectures.parts.part import BlockBuilder, Part, residual_stream
 from symroof.architectures.parts.recurrent import GatedDelta, Mamba, Mamba2
 from symroof.conventions import Convention
 from symroof.operators import Block, Operator, Parameter, Role, Space, Storage, Tensor, axes_of
-from symroof.operators.attention import block_rows
 from symroof.operators.elementwise import add, elementwise
 from symroof.operators.linear import embedding, linear
 from symroof.operators.norm import Norm, norm
@@ -136,12 +135,6 @@ class Architecture:
         defined: dict[Symbol, Expr] = {}
         if any(layer.window for layer in self.layers):
             defined[symbols.t_w] = Min(sizes["t"], symbols.W, evaluate=False)
-        if options.flash_attention and not options.decode:
-            for part in self.parts:
-                if isinstance(part, Attention):
-                    defined[symbols.R] = block_rows(self.axes()["e"], self.axes()["g"])
-                elif isinstance(part, LatentAttention):
-                    defined[symbols.R] = block_rows(*part.block_shape(options))
         return defined
 
     def blocks(self, space: Space, options: Options) -> tuple[Block, ...]:

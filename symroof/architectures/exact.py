@@ -7,6 +7,7 @@ from symroof.architectures.options import Options
 from symroof.conventions import Convention
 from symroof.operators.experts import Routing
 from symroof.operators.graph import Graph
+from symroof.operators.query_blocks import ROWS, QueryBlocks
 
 WEIGHT_WIDTH = "weight-width"
 """Key of the convention that says which weights have the weight width."""
@@ -22,14 +23,16 @@ def graph(architecture: Architecture, options: Options) -> Graph:
         conventions=(*_conventions(architecture, options), *architecture.conventions(options)),
         pass_tokens=tokens,
         decode=options.decode,
-    )
+        query_blocks=QueryBlocks() if options.flash_attention else None,
+    ).completed()
     return plain.with_routing(Routing(tokens)) if architecture.routed else plain
 
 
 def _conventions(architecture: Architecture, options: Options) -> tuple[Convention, ...]:
     texts = {"operands": "every operator reads each operand once from memory and writes its result once"}
     if options.flash_attention:
-        how = "scores stay on chip, keys and values are read per KV head, once for every block of query rows"
+        how = "scores stay on chip; keys and values cross memory once while those of a KV head fit the last-level cache"
+        how += f", else once for the blocks of {ROWS} query rows that run side by side"
         texts["flash-attention"] = f"FlashAttention: {how}"
     if architecture.generative:
         causal = "causal: s(s+1)/2 query-key pairs in prefill, in FLOPs and in scores moved"

@@ -44,6 +44,7 @@ class MetricOption(click.Option):
 @click.option("--pareto", nargs=2, metavar="METRIC METRIC", help="Only the points that none beats in one without losing in the other.")
 @click.option("--where", default="", metavar="CONDITION", help="For these: as 'latency < 50 ms and memory <= 80 GB and batch >= 8'.")
 @with_options(*INPUTS, *CONVENTIONS, WITH)
+@one_of("--ceilings", ("stated", "classic"), "All rates the device states; or its matrix peak and memory bandwidth alone.")
 @one_of("--engine", ("auto", "numpy", "numba"), "numba needs the extra `fast`.")
 @click.option("--scheduler", metavar="WHERE", help="threads, processes, or the address of a Dask scheduler (tcp://...).")
 @click.option("-o", "--output", type=OutputFile(), metavar="FILE", help="Write .nc, .zarr, .parquet or .csv.")

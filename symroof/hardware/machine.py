@@ -29,7 +29,10 @@ LETTERS = {
 }
 """The letter of the rate of every resource that has one; the matrix peak's is P."""
 
-ON_DEVICE = frozenset({Resource.VECTOR, Resource.EXPONENTIAL, Resource.CACHE})
+UNITS = {Resource.VECTOR: symbols.P_v, Resource.EXPONENTIAL: symbols.P_x, Resource.CACHE: symbols.BW_L}
+"""The letters of further rates, where formulas are told for devices that state them: a roof in letters has none of these."""
+
+ON_DEVICE = frozenset(UNITS)
 """Resources besides matrix units and memory that a classic roofline leaves out."""
 
 ON_UNIT = ON_DEVICE | {Resource.MEMORY}
@@ -156,6 +159,16 @@ class Machine(Symbolic):
         if bandwidth is not None:
             rates[Resource.MEMORY] = count * bandwidth
         return replace(self, peaks=peaks, sparse_peaks=sparse, rates=rates, name="")
+
+
+def in_letters(stated: Iterable[Resource]) -> Machine:
+    """A machine in letters: one peak, one bandwidth per level, and the rates of these further resources.
+
+    >>> in_letters([Resource.VECTOR]).rate(Resource.VECTOR)
+    P_v
+    """
+    further = {resource: letter for resource, letter in UNITS.items() if resource in {*stated}}
+    return replace(SYMBOLIC, rates={**SYMBOLIC.rates, **further}) if further else SYMBOLIC
 
 
 MISSING = {

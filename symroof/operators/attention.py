@@ -9,22 +9,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from sympy import Add, Expr, Integer, Max, Min, Mul, ceiling, floor
-
 from symroof.operators.elementwise import elementwise
 from symroof.operators.facts import Kind, Parameter, Role
 from symroof.operators.linear import contraction, parse
 from symroof.operators.operator import Operator, Work
-from symroof.operators.tensor import Access, Axes, Space, Storage, Tensor, axes_of
-from symroof.symbols import M, R, a
+from symroof.operators.query_blocks import cache_passes
+from symroof.operators.tensor import Access, Axes, Storage, Tensor, axes_of
 
 SOFTCAP_FLOPS = 3
 """Divide, tanh, multiply."""
 
 FUSED = "fused_attention"
-
-ROW = frozenset({"b", "s", "t", "z", "k", "g", "h"})
-"""Axes that count rows of a tile, not the components of one."""
 
 SCORES = "b s k g e, b t k e -> b k g s t"
 WEIGHTED_SUM = "b k g s t, b t k e -> b s k g e"
@@ -85,9 +80,9 @@ def attention(
 def flash(q: Tensor, keys: Tensor, values: Tensor, steps: tuple[Operator, ...]) -> Operator:
     """FlashAttention: the FLOPs of the three steps; Q, K, V read and the output written, no scores.
 
-    A block holds ``R`` query positions of all ``g`` heads of a group on chip (`block_rows`) and streams
-    the keys and values past it once, so ``n = ceil(s / R)`` blocks read them ``n`` times. Under a
-    causal mask a block stops at its own last row: ``(t - s) n + R n (n - 1) / 2 + s`` rows of K and of V
+    Keys and values cross memory once for every pass of ``R`` query positions (`symroof.operators.query_blocks`), so ``n = ceil(s / R)``
+    passes read them ``n`` times; all s positions are one pass while a head's keys and values fit the last-level cache. Under a
+    causal mask a pass stops at its own last row: ``(t - s) n + R n (n - 1) / 2 + s`` rows of K and of V
     instead of ``n t``; with a sliding window it starts at the first row its own first query sees. Without a mask:
 
     ========= ===================================================
@@ -95,7 +90,7 @@ def flash(q: Tensor, keys: Tensor, values: Tensor, steps: tuple[Operator, ...]) 
     traffic   ``(2 b s h e a + 2 n b t k e c) / 8``
     ========= ===================================================
 
-    Source: Dao et al. (2022), arXiv:2205.14135, Algorithm 1; the rescaling of partial sums is not counted.
+    Source: Dao et al. (2022), arXiv:2205.14135; the rescaling of partial sums is not counted.
     """
     passes = cache_passes(keys.space)
     cached = tuple(Access(tensor, parse(SCORES)[0][1], passes) for tensor in (keys, values))
@@ -112,7 +107,7 @@ def as_one(steps: Sequence[Operator], reads: tuple[Access, ...]) -> Operator:
 
 
 def as_flash_attention(steps: Sequence[Operator], group: Operator) -> Operator:
-    """The steps of attention, fused to one group, as FlashAttention: its rows of K and V are read by every block of queries.
+    """The steps of attention, fused to one group, as FlashAttention: its rows of K and V are read once for every pass of queries.
 
     A block holds queries of the heads that share the keys; what further heads share beside them passes by once for each.
     """
@@ -135,69 +130,6 @@ def as_flash_attention(steps: Sequence[Operator], group: Operator) -> Operator:
 
 def _keys(scores: Operator) -> tuple[Access, ...]:
     return tuple(one for one in scores.reads if "t" in (one.axes or one.tensor.axes))
-
-
-def block_shape(scores: Operator) -> tuple[Expr, Expr]:
-    """Components of a row of queries, and query rows for every row of keys: what sizes FlashAttention's blocks.
-
-    >>> import symroof
-    >>> block_shape(symroof.load_model("llama-2-70b").prefill(symbolic=True).symbolic["qk_matmul"])
-    (e, h/k)
-    """
-    pairs = set(scores.result.axes)
-    sizes, keys = scores.space.sizes, {axis for one in _keys(scores) for axis in one.axes or one.tensor.axes}
-    components = {axis for work in scores.work for axis in work.axes if axis not in pairs}
-    heads = pairs - keys - {"b", "s", "t"}
-    return Add(*(sizes[axis] for axis in sorted(components))), Mul(*(sizes[axis] for axis in sorted(heads)))
-
-
-def tile_bytes(operator: Operator, rows: Expr, keys: Expr) -> Expr:
-    """Bytes of the tiles of fused attention on chip: rows of queries and output, rows of keys and values; scores stay in registers.
-
-    ``(2 B_r e a + 2 B_c e c) / 8``. Source: Dao (2023), FlashAttention-2, arXiv:2307.08691, section 3.1.
-    """
-    found = []
-    for access in (*operator.reads, *operator.writes):
-        axes = access.axes or access.tensor.axes
-        if access.tensor.storage is not Storage.WEIGHT:
-            row = Mul(*(access.tensor.space.sizes[axis] for axis in axes if axis not in ROW))
-            found.append((rows if "s" in axes else keys) * row * access.tensor.stored_bits / 8)
-    return Add(*found)
-
-
-def cache_passes(space: Space) -> Expr:
-    """How often FlashAttention reads each row of K and V, on average over the rows; once in a decode step.
-
-    >>> from symroof.symbols import s, t
-    >>> cache_passes(Space({"s": Integer(1), "t": t}, causal=True))
-    1
-    >>> cache_passes(Space({"s": s, "t": s}))
-    ceiling(s/R)
-    """
-    queries, context = space.sizes["s"], space.sizes["t"]
-    if queries == 1 or space.one_block:
-        return Integer(1)
-    blocks = ceiling(queries / R)
-    if not space.causal:
-        return blocks
-    rows = (context - queries) * blocks + R * blocks * (blocks - 1) / 2 + queries
-    if space.band is not None:  # from the first block that starts beyond the window, leave out what lies before it
-        skipped = ceiling((space.band - 1) / R)
-        rows -= R * (blocks * (blocks - 1) - skipped * (skipped - 1)) / 2 - (blocks - skipped) * (space.band - 1)
-    return rows / context
-
-
-def block_rows(head_dim: Expr, group: Expr) -> Expr:
-    """Query positions per block, from the on-chip buffer of M bytes: the definition of R.
-
-    A quarter of the buffer holds the rows of Q (K, V and the output take the rest), never more
-    than ``e`` rows; the ``g`` heads of a group share them.
-
-    Source: Dao et al. (2022), arXiv:2205.14135, Algorithm 1, line 1: ``B_r = min(ceil(M / 4d), d)`` with
-    M in elements.
-    """
-    rows = Min(ceiling(2 * M / (a * head_dim), evaluate=False), head_dim, evaluate=False)
-    return Max(1, floor(rows / group, evaluate=False), evaluate=False)
 
 
 QUERY = axes_of("b s k g e")

@@ -18,6 +18,7 @@ from symroof.operators.experts import Routing
 from symroof.operators.facts import CONTRACTIONS, wide_enough
 from symroof.operators.liveness import largest, sizes_alive
 from symroof.operators.operator import Direction, Operator
+from symroof.operators.query_blocks import QueryBlocks, counts_passes, with_blocks
 from symroof.operators.tensor import Access, Level, Space, Storage, Tensor
 from symroof.symbols import Symbolic, Values, substitute
 
@@ -46,7 +47,7 @@ class Graph(Symbolic):
     Attributes
     ----------
     blocks : in the order they run.
-    definitions : symbols that stand for a longer formula (the block rows of FlashAttention).
+    definitions : symbols that stand for a longer formula (the query positions of a pass of FlashAttention).
     conventions : what was assumed, a record each.
     tokens : tokens of every sequence that the step generates, in expectation; prefill completes its prompt.
     prompt_tokens : tokens of prompts that it works on besides, for every sequence that generates.
@@ -55,6 +56,7 @@ class Graph(Symbolic):
     pass_tokens : tokens that share one read of a layer's weights; every union over tokens has them in its exponent.
     routing : how many experts of a layer these tokens touch; None for a dense model.
     tile : side of the tiles that products with weights are computed in; None where no on-chip traffic is counted.
+    query_blocks : the blocks of queries of fused attention; None where another accounting has its own.
     devices : how many devices the step runs on; its figures are those of one of them.
     applied : the techniques it went through, in order.
     decode : whether it generates over a context of t positions; else it reads prompts of s tokens.
@@ -72,6 +74,7 @@ class Graph(Symbolic):
     pass_tokens: Expr = S.One
     routing: Routing | None = None
     tile: Expr | None = None
+    query_blocks: QueryBlocks | None = None
     devices: Expr = S.One
     applied: tuple[Any, ...] = ()
     decode: bool = True
@@ -284,11 +287,18 @@ class Graph(Symbolic):
         choosing = now if not routed else tokens if now == old else cast(Expr, cancel(now * tokens / old))
         return graph.with_routing(replace(graph.routing, tokens=choosing))
 
-    def tiled(self) -> Graph:
-        """The graph with its tile on every operator, on those that were added since it was given too."""
-        if self.tile is None or all(operator.tile is not None for operator, _ in self):
-            return self
-        return self.map(operator=lambda _, operator, block: replace(operator, tile=self.tile))
+    def completed(self) -> Graph:
+        """The graph with what follows from its operators as they are: its tile on each, and the blocks of fused attention."""
+        graph, tile = self, self.tile
+        if tile is not None and any(operator.tile is None for operator, _ in graph):
+            graph = graph.each(lambda operator, _: replace(operator, tile=tile))
+        counting = [operator for operator, _ in graph if counts_passes(operator)]
+        blocks = graph.query_blocks
+        if blocks is None or not counting:
+            return graph
+        graph = graph.each(lambda operator, _: with_blocks(operator, blocks))
+        others = {symbol: meaning for symbol, meaning in graph.definitions.items() if symbol != symbols.R}  # R may depend on them
+        return replace(graph, definitions={symbols.R: blocks.positions_of(counting), **others})
 
     def with_routing(self, routing: Routing) -> Graph:
         """The graph whose tokens choose their experts so."""

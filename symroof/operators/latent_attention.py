@@ -12,9 +12,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from symroof.operators.attention import as_one, cache_passes, softmax
+from symroof.operators.attention import as_one, softmax
 from symroof.operators.facts import Kind, Role
 from symroof.operators.operator import Operator, Work
+from symroof.operators.query_blocks import cache_passes
 from symroof.operators.tensor import Access, Storage, Tensor, axes_of
 
 PAIRS = axes_of("b h s t")

@@ -67,6 +67,7 @@ class Operator(Answer, Symbolic):
     occupancy : the share of the device's processors that have work, and so of peak and memory bandwidth.
     passes : how many passes its figures add up, each of which reads the weights anew (chunks of a prompt, micro-batches).
     tile : side of the square tiles of a product with a weight; None where no on-chip traffic is counted.
+    cache_bytes : bytes read from the last-level cache, where blocks that run side by side read the same rows of memory.
     role : what it is in the model.
     linear_in : how many of its first activations its result is a sum of, each times something else; 0 where it is not linear.
     prefix : what stands before its name where several kinds of layers have the same operators.
@@ -108,6 +109,7 @@ class Operator(Answer, Symbolic):
     occupancy: Expr = S.One
     passes: Expr = S.One
     tile: Expr | None = None
+    cache_bytes: Expr = S.Zero
     role: Role = Role.OTHER
     linear_in: int = 0
     prefix: str = ""
@@ -180,6 +182,7 @@ class Operator(Answer, Symbolic):
             *(piece.exponentials * self.space.points(piece.axes) for piece in self.work if piece.exponentials)
         )
         amounts |= {Resource(level): self.byte_count(level=level) for level in self.levels}
+        amounts[Resource.CACHE] = self.cache_bytes
         return {resource: amount for resource, amount in amounts.items() if amount != 0}
 
     def byte_count(self, storage: Storage | None = None, direction: Direction | None = None, level: Level = Level.MEMORY) -> Expr:

@@ -12,6 +12,7 @@ from typing import Any
 from sympy import Basic, Expr, oo
 
 from symroof import symbols
+from symroof.algebra.piecewise import Piece
 from symroof.algebra.signs import Solution
 from symroof.architectures.step import Step
 from symroof.hardware.device import Device
@@ -45,20 +46,24 @@ def crossover_record(answer: Crossover) -> dict[str, Any]:
         "value": None if answer.value is None else float(answer.value),
         "exact": _text(answer.value),
         "first_integer": None if answer.first_integer is None else int(answer.first_integer),
-        "intervals": [
-            {
-                "low": float(one.low),
-                "high": None if one.high == oo else float(one.high),
-                "low_exact": str(one.low),
-                "high_exact": str(one.high),
-                "bound": one.bound,
-            }
-            for one in answer.intervals
-        ]
-        or None,
+        "intervals": _stretches(answer.intervals),
+        "resources": _stretches(answer.resources),
         "sentence": answer.sentence,
         "statements": list(answer.statements),
     }
+
+
+def _stretches(pieces: Sequence[Piece]) -> list[dict[str, Any]] | None:
+    return [
+        {
+            "low": float(one.low),
+            "high": None if one.high == oo else float(one.high),
+            "low_exact": str(one.low),
+            "high_exact": str(one.high),
+            "bound": str(one.bound),
+        }
+        for one in pieces
+    ] or None
 
 
 def _letters(solution: Solution) -> dict[str, Any]:

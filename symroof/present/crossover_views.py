@@ -68,8 +68,11 @@ def _said(words: str, told: str) -> Line:
 
 def _numbers(answer: Crossover) -> Line:
     x = answer.over.symbol
-    plain = [f"{_plain(one.low)} <= {x} <= {_plain(one.high)}: {one.bound}" for one in answer.intervals]
-    shown = [rf"{_short(one.low)} \le {latex(x)} \le {_short(one.high)}:\ \text{{{one.bound}}}" for one in answer.intervals]
+    pieces = answer.resources or answer.intervals
+    plain = [f"{_plain(one.low)} <= {x} <= {_plain(one.high)}: {one.bound}" for one in pieces]
+    shown = [
+        rf"{_short(one.low)} \le {latex(x)} \le {_short(one.high)}:\ \text{{{one.bound}}}" for one in answer.resources or answer.intervals
+    ]
     return Line("in numbers", ", ".join(plain), r",\quad ".join(shown))
 
 

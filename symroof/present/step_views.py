@@ -16,7 +16,7 @@ from symroof.present.tabular import Column, Formula, Table, compact, si
 from symroof.roof.analysis import Analysis
 from symroof.roof.energy import OperatorEnergy, StepEnergy, energy_balance
 from symroof.roof.roofline import RooflinePoint
-from symroof.symbols import substitute
+from symroof.symbols import substitute, written
 
 
 def provenance(device: Device, data_types: Sequence[str]) -> Iterator[str]:
@@ -96,7 +96,7 @@ def analysis_statements(analysis: Analysis) -> tuple[str, ...]:
         lines.append(f"roof: {peaks} (dense), {bandwidth:g} GB/s; operators run one after the other{ideal}")
         lines += provenance(analysis.device, [name for name, _ in roofs])
     lines += _overheads(analysis)
-    lines += [f"{symbol} = {definition}" for symbol, definition in analysis.step.symbolic.definitions.items()]
+    lines += [f"{symbol} = {written(definition)}" for symbol, definition in analysis.step.symbolic.definitions.items()]
     return tuple(lines)
 
 

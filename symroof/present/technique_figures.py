@@ -16,7 +16,7 @@ from symroof.hardware.machine import LETTERS
 from symroof.operators import Level, Resource
 from symroof.present.series import Series, named
 from symroof.present.style import COLORS, LINES, label, mark, new_figure
-from symroof.present.techniques import condition, factor, settings_of
+from symroof.present.techniques import condition, factor, memory_condition, settings_of
 from symroof.questions.crossovers import crossover
 from symroof.questions.technique_effect import Effect, effect_of, fixed
 from symroof.roof.analysis import Analysis, analyze
@@ -129,9 +129,9 @@ def captions(effect: Effect) -> tuple[str, ...]:
     lines = [", ".join(part for part in (where, settings, inputs, *beside) if part)]
     lines.append(f"F'/F = {factor(effect, effect.flop_factor)}, B'/B = {factor(effect, effect.byte_factor)}, per completed token")
     lines += [f"over the {level}: {factor(effect, value)} byte" for level, value in effect.further.items()]
-    memory = condition(effect, effect.memory_bound, effect.memory_gain)
+    memory = memory_condition(effect)
     compute = condition(effect, effect.compute_bound, effect.compute_gain)
-    lines.append(f"it pays, memory-bound{' (memory alone)' if effect.further else ''}: {memory}; compute-bound: {compute}")
+    lines.append(f"it pays, memory-bound: {memory}; compute-bound: {compute}")
     lines += _crossovers(effect)
     if effect.memory_factor != 1 and effect.memory_factor.is_number:
         lines.append(f"the step's memory per device: x {float(effect.memory_factor):.4g}")

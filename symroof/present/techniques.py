@@ -84,7 +84,6 @@ def effect_row(name: str) -> tuple[object, ...]:
     roofs = effect.roofs
     further = [(f"{level}: ", factor(effect, value), " byte") for level, value in effect.further.items()]
     others = [*_ceilings(effect), *further]
-    memory_bound = condition(effect, effect.memory_bound, effect.memory_gain)
     memory = effect.memory_factor
     best, at = effect.best
     gain = f"x {float(best):.4g} at {option_name(effect.payoff.over.symbol)} {float(at):.4g}"
@@ -97,7 +96,7 @@ def effect_row(name: str) -> tuple[object, ...]:
         "1" if memory == 1 else f"{float(memory):.4g}" if memory.is_number else "-",
         Words(tuple(part for place, told in enumerate(others) for part in (*(["; "] if place else []), *told))) if others else "-",
         roofs[0] if roofs[0] == roofs[1] else f"{roofs[0] or '-'} → {roofs[1] or '-'}",
-        Words((memory_bound, " (memory alone)")) if effect.further else memory_bound,
+        memory_condition(effect),
         condition(effect, effect.compute_bound, effect.compute_gain),
         "; ".join(found.sentence for found in (effect.payoff, effect.device_payoff) if found),
         gain,
@@ -144,6 +143,15 @@ def condition(effect: Effect, value: Boolean | bool | None, gain: Expr) -> objec
     if told in (true, false):
         return f"{'yes' if told == true else 'no'}, at {effect.point}"
     return f"a condition on {', '.join(sorted(map(str, value.free_symbols)))}"
+
+
+def memory_condition(effect: Effect) -> object:
+    """When it pays with both sides memory-bound, and what the letters hold for."""
+    told = condition(effect, effect.memory_bound, effect.memory_gain)
+    beside = [" (memory alone)"] if effect.further else []
+    if effect.where is not None:
+        beside += [", where ", Formula(effect.where)]
+    return Words((told, *beside)) if beside else told
 
 
 SHORT = {"byte/second": "B/s", "FLOP/second": "FLOP/s", "second": "s", "joule/FLOP": "J", "joule/byte": "J", "watt": "W"}

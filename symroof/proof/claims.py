@@ -23,7 +23,7 @@ from symroof.algebra.piecewise import MEMORY
 from symroof.answers import Answer
 from symroof.proof import smt
 from symroof.proof.provers import PROVED, REFUTED, UNKNOWN, by_roots, by_search, by_shift, holds, inside, narrowed
-from symroof.symbols import VOCABULARY
+from symroof.symbols import VOCABULARY, substitute
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,10 @@ class Certificate(Answer):
     counterexample: Mapping[Symbol, Expr] | None
 
 
+NEAR = 1000
+"""Whole numbers that are tried where a bound of the slack is crossed and the slack is not."""
+
+
 @dataclass(frozen=True)
 class Case:
     """The slack on one branch: its sign counts where the margins are zero or above.
@@ -60,11 +64,14 @@ class Case:
     Attributes
     ----------
     where : the branch in letters; None where nothing saturates over what ranges.
+    slack : its sign decides; where blocks are counted, a polynomial that is nearer to refuting the claim.
+    exact : what the slack bounds, where it does: a counterexample has to be one of this.
     """
 
     where: Boolean | None
     slack: Expr
     margins: tuple[Expr, ...]
+    exact: Expr | None = None
 
     @property
     def free_symbols(self) -> set[Symbol]:
@@ -78,7 +85,22 @@ class Case:
     def decide(self, words: str, bound: str, lows: Mapping[Symbol, Expr]) -> Certificate:
         """The answer on this branch."""
         inside = {x: narrowed(x, low, self.margins)[0] for x, low in lows.items() if x in self.free_symbols}
-        return decide(words, bound, self.slack, inside, self.margins)
+        answer = decide(words, bound, self.slack, inside, self.margins)
+        refuted = answer.counterexample
+        if self.exact is None or refuted is None or not holds(bound, self.exact, refuted):
+            return answer
+        if found := self._counterexample(bound, refuted):
+            return replace(answer, certificate=f"F BW - B P ~ {substitute(self.exact, found).evalf(4)}", counterexample=found)
+        return replace(answer, verdict=UNKNOWN, by=None, certificate=None, counterexample=None)
+
+    def _counterexample(self, bound: str, near: Mapping[Symbol, Expr]) -> dict[Symbol, Expr] | None:
+        """A point on the branch at which the exact slack refutes the claim, one variable moved on from where the other did."""
+        for symbol, start in near.items():
+            for more in range(1, NEAR):
+                point = {**near, symbol: start + more}
+                if inside(self.margins, point) and not holds(bound, cast(Expr, self.exact), point):
+                    return point
+        return None
 
 
 def together(words: str, bound: str, cases: Sequence[Case], lows: Mapping[Symbol, Expr]) -> Certificate:

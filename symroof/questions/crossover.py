@@ -21,6 +21,7 @@ from symroof.algebra.signs import ALWAYS, CROSSES, DEPENDS, INTERVALS, Solution,
 from symroof.algebra.univariate import limit
 from symroof.answers import Answer, view
 from symroof.errors import InputError
+from symroof.operators.facts import Resource
 from symroof.roof.costs import lowest
 from symroof.symbols import VOCABULARY, Variable, substitute
 
@@ -56,6 +57,7 @@ class Crossover(Answer):
     values : what the other letters stand for; empty for a symbolic answer.
     seconds : seconds of work less those of bytes, in numbers, over the variable; None while it has letters, or counts blocks.
     intervals : the stretches with one bound each, in numbers; of whole numbers where formulas count blocks, empty while letters are left.
+    resources : the stretches by the resource that binds: where a device states more rates than two, "vector", "cache" and so on too.
     where : what the letters hold for, where a symbol saturates over the variable (a sliding window's context, the
         experts touched): the branch on which the numbers cross, else the one a large value is on.
     others : the other branches in letters; the numbers cover them all.
@@ -81,6 +83,7 @@ class Crossover(Answer):
     seconds: Piecewise | None = None
     intervals: tuple[Piece, ...] = ()
     statements: tuple[str, ...] = ()
+    resources: tuple[Piece, ...] = ()
     where: Boolean | None = None
     others: tuple[CrossoverBranch, ...] = ()
 
@@ -157,6 +160,12 @@ class Crossover(Answer):
             return self.value + 1
         first = ceiling(self.value) if self.above == COMPUTE else floor(self.value) + 1
         return first if self.bound_at(first) == self.above else first + 1  # where the peak changes, the edge is the lower side's
+
+    def resource_at(self, value: int | Expr) -> str | None:
+        """The resource that binds at one value of the variable, of equals the first that computes; None outside its range."""
+        at = S(value) if isinstance(value, int) else value
+        here = {str(piece.label) for piece in self.resources if at in piece}
+        return next((str(resource) for resource in Resource if str(resource) in here), None)
 
     def reasoning(self) -> tuple[Any, ...]:
         """The derivation, step by step: lines with `words`, `plain` text and `latex`."""

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
-from sympy import Add, And, Expr, Ge, Integer, S, Symbol, ceiling, floor
+from sympy import Add, And, Expr, Ge, Integer, S, Symbol, ceiling
 from sympy.logic.boolalg import Boolean
 
 from symroof import symbols
@@ -19,7 +18,7 @@ from symroof.algebra.tile_counting import counted_intervals
 from symroof.architectures.step import Step
 from symroof.errors import InputError
 from symroof.hardware.device import Device
-from symroof.hardware.machine import EVERY, LETTERS, STATED, Machine
+from symroof.hardware.machine import LETTERS, STATED, Machine
 from symroof.operators import Kind, Level, Resource, Storage
 from symroof.questions.crossover import Crossover, CrossoverBranch, of_expressions
 from symroof.roof.costs import (
@@ -35,8 +34,8 @@ from symroof.roof.costs import (
 )
 from symroof.roof.kernel_forms import SHARES, constants_of
 from symroof.roof.ledger import WORK, Cost, device_of, machine_of, roof_of
-from symroof.roof.stretches import bound_operator, numeric_slack, seconds, spans_of, stretches
-from symroof.symbols import Variable, option_name, replaced, substitute
+from symroof.roof.stretches import Stretch, bound_operator, seconds, spans_of, stretches, without_counts
+from symroof.symbols import Variable, replaced, substitute, written
 
 
 def crossover(step: Step, operator: str, *, over: str, hardware: Device | str | Path | None = None, ceilings: str = STATED) -> Crossover:
@@ -110,18 +109,12 @@ def _crossover(
     cost = grouped_costs(tuple(cost), x)
     found = spans_of(step, cost, variable, values)
     saturating = found[0].active
-    if counts_blocks(cost, *saturating):
-        raise InputError(
-            f"FlashAttention over a sliding window counts blocks whose start depends on {option_name(x)}: no closed form; "
-            "leave FlashAttention out"
-        )
-    blocks = counts_blocks(cost, x)
+    blocks = [counts_blocks(on_branch(cost, span), x) for span in found]
     sizes = {symbol: value for symbol, value in values.items() if symbol in MODEL_SIZES} if len(cost) > 1 else {}
-    slack = None if blocks else _seconds(step, cost, variable, values, machine)
-    intervals = _counted(step, cost, variable, values, machine) if blocks else slack.signs().pieces if slack else ()
+    slack, intervals, resources = _intervals(step, cost, variable, values, machine)
     chosen = _decisive(found, intervals)
     level = _level(cost)
-    letters = [_in_letters(on_branch(cost, span), level, blocks, sizes) for span in found]
+    letters = [_in_letters(on_branch(cost, span), level, counted, sizes) for span, counted in zip(found, blocks, strict=True)]
     shares = _shares(cost, values, machine)
     known = {letter: value for letter, value in shares.values() if letter != x}
     reached = {resource: letter for resource, (letter, _) in shares.items()}
@@ -134,10 +127,11 @@ def _crossover(
     if level is not Level.MEMORY and beside != 0:
         slower = Ge(traffic * symbols.BW, beside * bandwidth)
         where = cast(Boolean, slower if where is None else And(where, slower))
-    defined = [f"{symbol} = {meant}" for symbol, meant in step.symbolic.definitions.items() if (flops + traffic).has(symbol)]
-    statements = (*step.statements, *defined, *_said(name, blocks, device, level))
-    given = {**values, **known}
-    return Crossover(name, variable, flops, traffic, peak, bandwidth, given, slack, intervals, statements, where=where, others=others)
+    defined = [f"{symbol} = {written(meant)}" for symbol, meant in step.symbolic.definitions.items() if (flops + traffic).has(symbol)]
+    statements = (*step.statements, *defined, *_said(name, blocks[chosen], device, level))
+    numbers = {"seconds": slack, "intervals": intervals, "resources": resources}
+    branch = {"where": where, "others": others}
+    return Crossover(name, variable, flops, traffic, peak, bandwidth, {**values, **known}, statements=statements, **numbers, **branch)
 
 
 def _shares(cost: Sequence[Cost], values: dict[Symbol, Expr], machine: Machine) -> dict[Resource, tuple[Symbol, Expr]]:
@@ -150,9 +144,13 @@ def _shares(cost: Sequence[Cost], values: dict[Symbol, Expr], machine: Machine) 
 
 
 def _decisive(found: Sequence[Branch], intervals: Sequence[Piece]) -> int:
-    """The branch on which the bound changes in numbers (last, if it does so more than once), else the one a large value is on."""
-    last = len(found) - 1
-    return last if len(intervals) < 2 else max(place for place, span in enumerate(found) if span.low <= intervals[-1].low)
+    """The branch on which the bound changes in numbers (last, if it does so more than once).
+
+    Where it does not, the one a large value is on; of FlashAttention's that on which keys and values fit the cache.
+    """
+    if len(intervals) < 2:
+        return 0 if symbols.R in found[0].active else len(found) - 1
+    return max(place for place, span in enumerate(found) if span.low <= intervals[-1].low)
 
 
 def _level(cost: Sequence[Cost]) -> Level:
@@ -187,42 +185,61 @@ MODEL_SIZES = frozenset(symbols.VOCABULARY) - frozenset(INPUTS)
 """What a model fixes; in a whole step these are put in as numbers, or nobody could read the formula."""
 
 
-def _seconds(step: Step, cost: Sequence[Cost], variable: Variable, values: dict[Symbol, Expr], machine: Machine) -> Piecewise | None:
-    """Seconds of the slowest unit less those of the slowest level, on every stretch; None while a letter is left on one of them."""
+def _intervals(
+    step: Step, cost: Sequence[Cost], variable: Variable, values: dict[Symbol, Expr], machine: Machine
+) -> tuple[Piecewise | None, tuple[Piece, ...], tuple[Piece, ...]]:
+    """Seconds of the slowest unit less those of the slowest level, the stretches with one bound each, and those with one resource.
+
+    There is no formula where blocks are counted, and nothing at all while a letter is left on a stretch.
+    """
     x = variable.symbol
-    pieces: list[Piece] = []
+    slack: list[Piece] | None = []
+    bounds: list[Piece] = []
+    resources: list[Piece] = []
     for stretch in stretches(step, machine, variable, values, cost):
-        total = seconds(stretch.graph, stretch.cost, values, machine)
         if not (stretch.low.is_number and stretch.high.is_number):
-            return None
-        work = {resource: total.pop(resource) for resource in WORK if resource in total}
-        if {symbol for value in (*work.values(), *total.values()) for symbol in value.free_symbols} - {x}:
-            if len(work) > 1 or len(total) > 1:
-                return None
-            sign = polynomial(Add(*work.values()) - Add(*total.values()), x)  # a letter that both sides have in common drops out
-            if not sign.is_bound:
-                return None
-            pieces.append(Piece(stretch.low, stretch.high, sign.as_expr(), None))
+            return None, (), ()
+        total = without_counts(seconds(stretch.graph, stretch.cost, values, machine), x, stretch.low, stretch.high)
+        if any(x in atom.free_symbols for taken in total.values() for atom in taken.atoms(ceiling)):
+            counted = _counted(stretch, total, x)
+            if counted is None:
+                return None, (), ()
+            slack, bounds, resources = None, [*bounds, *counted], [*resources, *counted]
             continue
-        slowest, level = (envelope(x, stretch.low, stretch.high, entries) for entries in (work, total))
-        pieces += (slowest - level).pieces
-    return Piecewise(x, tuple(pieces))
+        pieces = _slack(stretch, total, x)
+        if pieces is None:
+            return None, (), ()
+        bounds += Piecewise(x, tuple(pieces)).signs().pieces
+        if len(total) > 2 and all(taken.free_symbols <= {x} for taken in total.values()):
+            resources += envelope(x, stretch.low, stretch.high, total).pieces
+        else:
+            resources += Piecewise(x, tuple(pieces)).signs().pieces
+        slack = None if slack is None else [*slack, *pieces]
+    binding = Piecewise(x, tuple(resources)).merged().pieces
+    if slack is None:
+        return None, Piecewise(x, tuple(bounds)).merged().pieces, binding
+    whole = Piecewise(x, tuple(slack))
+    return whole, whole.signs().pieces, binding
 
 
-def _counted(step: Step, cost: Sequence[Cost], variable: Variable, values: dict[Symbol, Expr], machine: Machine) -> tuple[Piece, ...]:
-    """The stretches of whole numbers, on every branch those that lie on it."""
-    if EVERY in machine.peaks or symbols.R not in values:
-        return ()
-    x, first, found = variable.symbol, Integer(1), []
-    for stretch in stretches(step, machine, variable, values, cost):
-        slack = numeric_slack(stretch.graph, stretch.cost, values, machine)
-        if slack.free_symbols != {x} or not stretch.high.is_number:
-            return ()
-        last = floor(stretch.high)
-        inside = (one for one in counted_intervals(slack, x, values[symbols.R]) if one.high >= first and one.low <= last)
-        found += [replace(one, low=max(one.low, first), high=min(one.high, last)) for one in inside]
-        first = last + 1
-    return Piecewise(x, tuple(found)).merged().pieces
+def _slack(stretch: Stretch, total: dict[Resource, Expr], x: Symbol) -> Sequence[Piece] | None:
+    """Seconds of the slowest unit less those of the slowest level, on a stretch; None while a letter decides."""
+    work, moved = ({resource: taken for resource, taken in total.items() if (resource in WORK) is side} for side in (True, False))
+    if {symbol for value in total.values() for symbol in value.free_symbols} - {x}:
+        if len(work) > 1 or len(moved) > 1:
+            return None
+        sign = polynomial(Add(*work.values()) - Add(*moved.values()), x)  # a letter that both sides have in common drops out
+        return [Piece(stretch.low, stretch.high, sign.as_expr(), None)] if sign.is_bound else None
+    slowest, level = (envelope(x, stretch.low, stretch.high, entries) for entries in (work, moved))
+    return (slowest - level).pieces
+
+
+def _counted(stretch: Stretch, total: dict[Resource, Expr], x: Symbol) -> Sequence[Piece] | None:
+    """The stretches of whole numbers with one bound each; None while a letter is left."""
+    if set().union(*(taken.free_symbols for taken in total.values())) != {x}:
+        return None
+    work, moved = ([taken for resource, taken in total.items() if (resource in WORK) is side] for side in (True, False))
+    return counted_intervals(x, stretch.low, stretch.high, work, moved)
 
 
 def _said(name: str, blocks: bool, device: Device | None, level: Level) -> list[str]:

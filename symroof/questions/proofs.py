@@ -12,6 +12,7 @@ from sympy import Expr, Integer, Rational, S, Symbol, ceiling
 from symroof import symbols
 from symroof.algebra.piecewise import COMPUTE, MEMORY
 from symroof.algebra.polynomial import polynomial
+from symroof.algebra.tile_counting import without_ceilings
 from symroof.architectures.step import Step
 from symroof.errors import InputError, nearest, quote
 from symroof.hardware.device import Device
@@ -22,7 +23,6 @@ from symroof.roof.costs import (
     WIDTHS,
     branches_of,
     costs,
-    counts_blocks,
     grouped_costs,
     known_values,
     lowest,
@@ -84,7 +84,7 @@ def prove(
     lows = _lows(step, variables, at_least or {})
     device = device_of(hardware)
     machine = machine_of(step.symbolic, device, ceilings, [one.symbol for one in variables], step.options.accounting)
-    cases = _cases(step, operator, variables, for_all, device, machine, Resource(CLAIMS[claim]))
+    cases = _cases(step, operator, variables, for_all, device, machine, Resource(CLAIMS[claim]), lows)
     if device is None:
         variables += tuple(VOCABULARY[symbol] for symbol in (symbols.P, symbols.BW) if VOCABULARY[symbol] not in variables)
         lows = {symbols.P: Integer(0), symbols.BW: Integer(0)} | lows
@@ -114,7 +114,14 @@ def _lows(step: Step, variables: Sequence[Variable], at_least: Mapping[str, int 
 
 
 def _cases(
-    step: Step, operator: str, variables: Sequence[Variable], typed: Sequence[str], device: Device | None, machine: Machine, bound: Resource
+    step: Step,
+    operator: str,
+    variables: Sequence[Variable],
+    typed: Sequence[str],
+    device: Device | None,
+    machine: Machine,
+    bound: Resource,
+    lows: dict[Symbol, Expr],
 ) -> list[Case]:
     require_two_ceilings(step, "a proof")
     cost = costs(step, operator, machine)
@@ -126,22 +133,38 @@ def _cases(
         cost = grouped_costs(cost, variable.symbol)
     known = known_values(step, device, *ranging)
     graph = step.symbolic.bind(known)
-    if counts_blocks(cost, *ranging, symbols.R):
-        raise InputError(f"{operator} counts blocks of R rows of the prompt: no proof over these variables; leave FlashAttention out")
     found: list[Case] = []
     for branch in branches_of(step, cost, ranging):
         total = seconds(graph, on_branch(cost, branch), known, machine)
-        bounding = total.pop(bound, S.Zero)
-        others = total or {Resource.COMPUTE: S.Zero}
         margins = tuple(substitute(margin, known) for margin in branch.margins)
-        for other in others.values():
-            slack = bounding - other if bound is Resource.COMPUTE else other - bounding
-            found.append(Case(branch.where if margins else None, _lowest_terms(slack), margins))
+        where = branch.where if margins else None
+        ranges = {symbol: low for symbol, low in lows.items() if symbol in ranging}
+        bounded = _bounded(operator, total, ranges, bound)
+        for near, exact in zip(_slacks(bounded, bound), _slacks(total, bound), strict=True):
+            found.append(Case(where, _lowest_terms(near), margins, None if near == exact else exact))
     allowed = ranging | ({symbols.P, symbols.BW} if device is None else set())
     left = set().union(*(case.free_symbols for case in found)) - allowed
     if left:
         raise InputError(f"{needed(left)}, or be among the variables that range over all")
     return found
+
+
+def _slacks(total: Mapping[Resource, Expr], bound: Resource) -> list[Expr]:
+    """The seconds of every other resource against those of the one that shall bind: below zero where memory does, else above."""
+    bounding = total.get(bound, S.Zero)
+    others = {resource: taken for resource, taken in total.items() if resource is not bound} or {Resource.COMPUTE: S.Zero}
+    return [bounding - other if bound is Resource.COMPUTE else other - bounding for other in others.values()]
+
+
+def _bounded(operator: str, total: dict[Resource, Expr], lows: Mapping[Symbol, Expr], bound: Resource) -> dict[Resource, Expr]:
+    """The seconds with bounds for those that count blocks: from below for the resource that shall bind, from above for the others."""
+    bounded: dict[Resource, Expr] = {}
+    for resource, taken in total.items():
+        found = without_ceilings(taken, lows, above=resource is not bound) if taken.has(ceiling) else taken
+        if found is None or found.has(ceiling):
+            raise InputError(f"{operator} counts blocks of R rows of the prompt: no proof over these variables; leave FlashAttention out")
+        bounded[resource] = found
+    return bounded
 
 
 def _lowest_terms(slack: Expr) -> Expr:

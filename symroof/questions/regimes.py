@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import cast
 
-from sympy import Add, Expr, S, Symbol
+from sympy import Add, Expr, S, Symbol, ceiling
 
 from symroof import symbols
 from symroof.algebra.envelope import envelope, total
@@ -22,10 +22,8 @@ from symroof.hardware.machine import STATED, Machine
 from symroof.operators.facts import Resource
 from symroof.roof.costs import (
     TOTAL,
-    branches_of,
     costs,
     costs_of,
-    counts_blocks,
     grouped_costs,
     known_values,
     needed,
@@ -33,7 +31,7 @@ from symroof.roof.costs import (
     variable_of,
 )
 from symroof.roof.ledger import Cost, machine_of, overhead, own, require_device, roof_of
-from symroof.roof.stretches import Stretch, bound_operator, stretches
+from symroof.roof.stretches import Stretch, bound_operator, stretches, without_counts
 from symroof.symbols import Variable, substitute
 
 WORK, LAUNCHES, TRANSFERS = "work", "launches", "transfers"
@@ -172,10 +170,6 @@ def regimes(step: Step, *, over: str, hardware: Device | str | Path, ceilings: s
     if variable.symbol not in step.symbolic.free_symbols:  # a launch or the tokens of a step have letters that no cost has
         require(step, TOTAL, cost, variable, over)
     cost = grouped_costs(cost, variable.symbol)
-    if counts_blocks(cost, variable.symbol, *branches_of(step, cost, [variable.symbol])[0].active):
-        raise InputError(
-            f"fused_attention counts blocks of R rows over {variable.name}: no partition in closed form; leave FlashAttention out"
-        )
     return Regimes(step, device, variable, timeline(step, variable, device, ceilings=ceilings))
 
 
@@ -223,11 +217,14 @@ def _time(stretch: Stretch, one: Cost, values: dict[Symbol, Expr], machine: Mach
     bound = bound_operator(graph, one.operator.name)
     numeric = replace(one.changed(lambda amount: substitute(amount, values)), operator=bound)
     seconds = numeric.seconds(machine, roof_of(graph, bound, machine)[1])
-    entries = {resource: taken / tokens for resource, taken in seconds.items()}
+    entries = without_counts({resource: taken / tokens for resource, taken in seconds.items()}, x, stretch.low, stretch.high)
     from_host = entries.get(Resource.HOST, S.Zero)
     beside = substitute(one.count * overhead(one.operator, graph.ceilings, machine), values) / tokens
     if left := {symbol for value in (*entries.values(), beside) for symbol in value.free_symbols} - {x}:
         raise InputError(f"{needed(left)} to follow the time over {variable.name}")
+    if any(x in atom.free_symbols for taken in entries.values() for atom in taken.atoms(ceiling)):
+        what = f"{one.operator.name} counts blocks of rows over {variable.name}"
+        raise InputError(f"{what}: no partition in closed form; leave FlashAttention out")
     work = own(one.operator, entries, graph.ceilings)
     time = envelope(x, stretch.low, stretch.high, work if graph.ceilings.overlap else {"sum": Add(*work.values())})
     return time if beside == 0 else time + beside, from_host

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, cast
 
-from sympy import Expr, Integer, Rational, Symbol, ceiling, factor_terms, floor
+from sympy import Expr, Integer, Piecewise, Rational, Symbol, ceiling, factor_terms, floor
 from sympy.logic.boolalg import Boolean
 
 from symroof import symbols
@@ -29,7 +29,8 @@ from symroof.questions.capacity import memory_of
 from symroof.questions.payoff import Payoff, counted, payoff
 from symroof.questions.technique_gain import PartCost, positive
 from symroof.roof.analysis import analyze
-from symroof.roof.costs import costs_of, variable_of
+from symroof.roof.costs import branches_of, capacity_values, costs_of, letters_of, on_branch, variable_of
+from symroof.roof.ledger import Cost
 from symroof.symbols import Values, lookup, option_name, substitute
 from symroof.techniques.registry import chain, with_number
 from symroof.techniques.technique import Example, Technique
@@ -91,7 +92,26 @@ class Effect:
     def sides(self) -> tuple[PartCost, PartCost]:
         """Before and after, in letters."""
         before, after = self.pair(over=True, symbolic=True)
-        return PartCost(costs_of(before, self.example.part), before.symbolic), PartCost(costs_of(after, self.example.part), after.symbolic)
+        return PartCost(self._cost_of(before)[0], before.symbolic), PartCost(self._cost_of(after)[0], after.symbolic)
+
+    @property
+    def where(self) -> Boolean | None:
+        """What the letters hold for: that keys and values fit the cache, or not, as the example's do; None where they hold throughout."""
+        return self._cost_of(self.pair(over=True, symbolic=True)[1])[1]
+
+    def _cost_of(self, step: Step) -> tuple[tuple[Cost, ...], Boolean | None]:
+        """The part's costs in letters, passes over keys and values counted as where the example's numbers are."""
+        cost = costs_of(step, self.example.part)
+        positions = step.symbolic.definitions.get(symbols.R)
+        if not isinstance(positions, Piecewise) or symbols.R not in letters_of(cost):
+            return cost, None
+        here = (
+            one
+            for one in branches_of(step, cost, cast(set[Symbol], positions.free_symbols))
+            if all(substitute(margin, self.numbers) >= 0 for margin in one.margins)
+        )
+        branch = next(here)
+        return on_branch(cost, branch), branch.where
 
     @property
     def flop_factor(self) -> Expr:
@@ -225,8 +245,7 @@ class Effect:
         _, after = self.pair(over=False)
         known = {symbol: value for symbol, value in after.symbolic.definitions.items() if value.is_number} | dict(after.values)
         known |= dict(self.step(over=False).values)
-        device = load_hardware(self.example.hardware)
-        known |= {symbols.M: device.buffer} if device.buffer is not None else {}
+        known |= capacity_values(after, load_hardware(self.example.hardware))
         known |= {symbol: value for symbol, value in after.symbolic.bind(known).definitions.items() if value.is_number}
         return known if self.at is None else {**known, lookup(self.example.over).symbol: self.at}
 

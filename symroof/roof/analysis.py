@@ -16,7 +16,7 @@ from symroof.errors import DeviceError, quote
 from symroof.hardware.device import Device
 from symroof.hardware.machine import STATED, SYMBOLIC, Machine
 from symroof.operators import Direction, Graph, Level, Storage, of_name
-from symroof.roof.costs import check_tiles, rate_values
+from symroof.roof.costs import capacity_values, check_tiles, rate_values
 from symroof.roof.ledger import device_of, machine_of, roof_of
 from symroof.roof.roofline import RooflinePoint, time_together
 from symroof.symbols import Values
@@ -193,8 +193,8 @@ def analyze(step: Step, hardware: Device | str | Path | None = None, *, ceilings
     machine = machine_of(symbolic, device, ceilings, accounting=accounting)
     values: dict[Symbol, Expr] = dict(step.values)
     if device:
-        values |= rate_values(step, machine) | ({symbols.M: device.buffer} if device.buffer else {})
-    if device and device.buffer is None and symbols.R in symbolic.definitions:
+        values |= rate_values(step, machine) | capacity_values(step, device)
+    if device and device.buffer is None and symbols.R in symbolic.definitions and symbolic.definitions[symbols.R].has(symbols.M):
         raise DeviceError(f"device {quote(device.name)} states no on-chip buffer; FlashAttention's block rows follow from it")
     check_tiles(step, device, values)
     graph = symbolic.bind(values)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import cast
+from dataclasses import replace
+from typing import NoReturn, cast
 
-from sympy import Expr, Integer, Max, Min, Symbol, ceiling, floor
+from sympy import Expr, Integer, Max, Min, Piecewise, Symbol, ceiling, floor, oo
 
 from symroof import symbols
 from symroof.algebra.saturation import Branch, branches, minima, saturating
@@ -14,8 +15,8 @@ from symroof.errors import EinsumError, InputError, nearest, quote
 from symroof.hardware.device import Device
 from symroof.hardware.machine import LETTERS, SYMBOLIC, Machine
 from symroof.operators import Ceilings, Direction, Kind, Level, Operator, Resource, Role, Storage
-from symroof.operators.attention import tile_bytes
 from symroof.operators.fusion import fuse
+from symroof.operators.query_blocks import tile_bytes
 from symroof.operators.select import attention as of_attention
 from symroof.operators.select import by_name, select
 from symroof.roof.ledger import Cost, amounts_of, levels_of, machine_of
@@ -95,7 +96,7 @@ def inline_definitions(definitions: Values) -> dict[Symbol, Expr]:
     return {
         symbol: definition
         for symbol, definition in definitions.items()
-        if definition.free_symbols and not definition.has(ceiling, floor, Min, Max)
+        if definition.free_symbols and not definition.has(ceiling, floor, Min, Max, Piecewise)
     }
 
 
@@ -125,7 +126,15 @@ def parts_of(cost: Iterable[Cost]) -> list[Expr]:
 
 def branches_of(step: Step, cost: Sequence[Cost], free: Iterable[Symbol], values: Values | None = None) -> tuple[Branch, ...]:
     """The branches of the formulas over the free symbols: one, where none of their letters saturates over these."""
-    return branches({**saturating(step.symbolic.definitions, letters_of(cost)), **minima(parts_of(cost))}, free, values)
+    definitions, parts = step.symbolic.definitions, parts_of(cost)
+    found = branches({**saturating(definitions, letters_of(cost)), **minima(parts)}, free, values)
+    together = definitions.get(symbols.R)
+    if not isinstance(together, Piecewise) or not any(symbols.R in one.active for one in found):
+        return found
+    passes = {atom: Integer(1) for part in parts for atom in part.atoms(ceiling) if atom.has(symbols.R)}
+    return tuple(
+        replace(one, active=passes | dict(one.active)) if one.active.get(symbols.R) == together.args[0].args[0] else one for one in found
+    )
 
 
 def on_branch(cost: Iterable[Cost], branch: Branch) -> tuple[Cost, ...]:
@@ -179,6 +188,21 @@ def rate_values(step: Step, machine: Machine, free: Iterable[Symbol] = ()) -> di
     return {letter: machine.rate(Resource(level)) for level in used if (letter := LETTERS[Resource(level)]) not in left}
 
 
+def capacity_values(step: Step, device: Device) -> dict[Symbol, Expr]:
+    """What the device states of the memories that FlashAttention's blocks follow from, and how many processors share the last.
+
+    A device that states no cache shared by so many processors leaves the least traffic there can be: one pass over memory.
+    """
+    left = step.symbolic.definitions
+    known: dict[Symbol, Expr] = {symbols.M: device.buffer} if device.buffer else {}
+    if symbols.R in left and left[symbols.R].has(symbols.M_L):
+        cache, processors = device.cache_capacity, device.processors
+        if cache is None or processors is None:
+            cache, processors = cast(Expr, oo), 1
+        known |= {symbols.M_L: cache, symbols.n_c: Integer(processors)}
+    return {symbol: value for symbol, value in known.items() if symbol not in left}
+
+
 def known_values(step: Step, device: Device | None, *free: Symbol) -> dict[Symbol, Expr]:
     """The numbers that are known, without those of the free variables and of what saturates over them.
 
@@ -191,27 +215,31 @@ def known_values(step: Step, device: Device | None, *free: Symbol) -> dict[Symbo
     if symbols.h in values and symbols.k in values:
         values[symbols.g] = values[symbols.h] / values[symbols.k]
     if device:
-        values |= rate_values(step, machine_of(step.symbolic, device, free=free), free) | (
-            {symbols.M: device.buffer} if device.buffer else {}
-        )
+        values |= rate_values(step, machine_of(step.symbolic, device, free=free), free) | capacity_values(step, device)
     formulas = inline_definitions(step.symbolic.definitions)
     definitions = {symbol: substitute(meant, formulas) for symbol, meant in step.symbolic.definitions.items() if symbol not in formulas}
     values |= {symbol: meant for symbol, meant in definitions.items() if meant.is_number}
     for symbol, definition in definitions.items():
         if symbol in saturating(definitions, definitions):
-            if not definition.free_symbols & set(free):
+            if symbols.g in free and {symbols.h, symbols.k} & definition.free_symbols:  # decided by the condition alone
+                groups = {symbols.h: symbols.g * symbols.k, symbols.g: symbols.g}
+                value = substitute(substitute(definition, groups), values | groups)
+                values[symbol] = value if symbols.g not in value.free_symbols else _refuse_blocks(definition, symbols.g)
+            elif not definition.free_symbols & set(free):
                 values[symbol] = substitute(definition, values)
             continue
         heads = {symbols.g} if {symbols.h, symbols.k} & definition.free_symbols else set()
         for x in (definition.free_symbols | heads) & set(free):
-            name = symbols.VOCABULARY[cast(Symbol, x)].name
-            raise InputError(
-                f"fused_attention counts blocks of R rows, and R depends on {name}: R = {definition}; no closed form over {name}"
-            )
+            _refuse_blocks(definition, cast(Symbol, x))
         values[symbol] = substitute(definition, values)
     check_tiles(step, device, {symbol: value for symbol, value in values.items() if symbol not in free})
     grouped = {symbols.h} if symbols.g in free else set()  # h = g k moves with the group size
     return {symbol: value for symbol, value in values.items() if value.is_number and symbol not in grouped.union(free)}
+
+
+def _refuse_blocks(definition: Expr, x: Symbol) -> NoReturn:
+    name = symbols.VOCABULARY[x].name
+    raise InputError(f"fused_attention counts blocks of R rows, and R depends on {name}: R = {definition}; no closed form over {name}")
 
 
 def require_two_ceilings(step: Step, what: str) -> None:

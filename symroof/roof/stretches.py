@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from sympy import Add, Expr, Integer, Min, S, Symbol, oo
+from sympy import Add, Expr, Integer, Max, Min, S, Symbol, ceiling, oo
 
+from symroof.algebra.envelope import envelope
+from symroof.algebra.piecewise import Piece, Piecewise
 from symroof.algebra.saturation import Branch, spans
+from symroof.algebra.tile_counting import without_ceilings
 from symroof.architectures.step import Step
 from symroof.errors import DeviceError
 from symroof.hardware.machine import EVERY, Machine
@@ -47,13 +50,17 @@ def stretches(step: Step, machine: Machine, variable: Variable, values: dict[Sym
                 high = span.high if variable.highest == oo else Min(span.high, variable.highest)
                 yield Stretch(span.low, high, graph, on_branch(cost, span))
         return
+    divided = [*spans_of(step, cost, variable, values)]
     for width in sorted(set(BITS.values())):
         graph = step.symbolic.bind(values | {x: Integer(width)})
         if not _runs(graph, machine, [one.operator.name for one in cost]):
             if low == lowest(variable):
                 raise DeviceError(f"{machine.described} has no data type as wide as the other operands: no {variable.name} to range over")
             return
-        yield Stretch(low, Integer(width), graph, tuple(cost))
+        for span in divided:
+            first, last = Max(low, span.low), Min(Integer(width), span.high)
+            if (first < last) != False:  # noqa: E712 - with letters left it is neither
+                yield Stretch(first, last, graph, on_branch(cost, span))
         low = Integer(width)
 
 
@@ -86,3 +93,22 @@ def seconds(graph: Graph, cost: Sequence[Cost], values: dict[Symbol, Expr], mach
         for resource, taken in numeric.seconds(machine, roof_of(graph, operator, machine)[1]).items():
             total.setdefault(resource, []).append(taken)
     return {resource: Add(*taken) for resource, taken in total.items()}
+
+
+def without_counts(entries: dict[Resource, Expr], x: Symbol, low: Expr, high: Expr) -> dict[Resource, Expr]:
+    """The seconds with polynomials in the place of those that count blocks of *x*, as far as these are proved not to bind.
+
+    Where an upper bound of an entry is nowhere above the largest of the others, it stands for the entry: neither the time nor
+    what binds depends on it.
+    """
+    counting = [resource for resource, taken in entries.items() if any(x in atom.free_symbols for atom in taken.atoms(ceiling))]
+    found = dict(entries)
+    for resource in counting:
+        others = {other: taken for other, taken in found.items() if other is not resource and not taken.has(ceiling)}
+        above = without_ceilings(found[resource], {x: low}, above=True)
+        if above is None or not others or (above.free_symbols | set().union(*(taken.free_symbols for taken in others.values()))) - {x}:
+            continue
+        spare = envelope(x, low, high, others) - Piecewise(x, (Piece(low, high, above, None),))
+        if all(piece.label for piece in spare.signs(below=False, above=True).pieces):
+            found[resource] = above
+    return found

@@ -14,7 +14,7 @@ from fractions import Fraction
 from typing import Any, cast
 
 import numpy as np
-from sympy import Add, Expr, Function, Integer, Max, Min, Mul, Pow, Rational, Symbol, ceiling, cse, floor, fraction, together
+from sympy import Add, Expr, Function, Integer, Max, Min, Mul, Piecewise, Pow, Rational, Symbol, ceiling, cse, floor, fraction, together
 from sympy.printing.str import StrPrinter
 from sympy.utilities import numbered_symbols
 
@@ -29,6 +29,10 @@ FUNCTIONS: dict[type, Any] = {
 }
 """What a program calls besides + * and /. A quotient is rounded up or down after one division of whole numbers, whose two sides are
 the arguments: exact where it is whole."""
+
+
+SELECT: Any = Function("select", positive=True)
+"""``select(x, y, value, otherwise)``: the value where x <= y."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +77,14 @@ def program(expressions: Sequence[Expr]) -> Program:
 def inlined(expression: Expr, definitions: Values) -> Expr:
     """An expression with what defined letters stand for in their place."""
     for symbol, definition in definitions.items():
-        expression = substitute(expression, {symbol: definition})
+        expression = substitute(expression, {symbol: _choice(definition) if isinstance(definition, Piecewise) else definition})
     return expression
+
+
+def _choice(definition: Expr) -> Expr:
+    """One of two formulas by a condition, as a call that sympy does not divide inside."""
+    (value, condition), (otherwise, _) = cast(Any, definition).args
+    return SELECT(condition.lts, condition.gts, value, otherwise)
 
 
 def arranged(expression: Expr) -> Expr:
@@ -94,6 +104,8 @@ def arranged(expression: Expr) -> Expr:
         return _call(rest, [number * argument for argument in rest.args])
     if isinstance(expression, ceiling | floor):
         return _call(expression, fraction(together(expression.args[0])))
+    if isinstance(expression, SELECT):
+        return SELECT(*map(arranged, cast(Any, expression).args))
     if isinstance(expression, Pow) and not isinstance(expression.exp, Integer):
         if not all(term.as_coeff_Mul()[0].is_Integer for term in Add.make_args(expression.exp.expand())):
             raise InputError(f"{quote(str(expression))}: the exponent {expression.exp} is not a whole number")
@@ -145,6 +157,8 @@ class _Printer(StrPrinter):
 
     def _print_Function(self, expr: Any) -> str:  # noqa: N802
         """Of two arguments at a time, or of their quotient."""
+        if expr.func == SELECT:
+            return f"{SELECT}({', '.join(map(self._print, expr.args))})"
         form = "{2}(({0})/({1}))" if str(expr.func) in ("ceil", "floor") else "{2}({0}, {1})"
         return functools.reduce(lambda first, second: form.format(first, second, expr.func), map(self._print, expr.args))
 

@@ -48,7 +48,7 @@ def described(sweep: Sweep, name: str) -> dict[str, Any]:
     meaning = metric.meaning + (", of all occurrences of the operator" if sweep.tail and metric.adds_up else "")
     attributes: dict[str, Any] = {"units": metric.unit, "long_name": meaning}
     if metric.words:
-        attributes |= {"flag_values": np.array([0, 1], dtype=np.int8), "flag_meanings": " ".join(metric.words)}
+        attributes |= {"flag_values": np.arange(len(metric.words), dtype=np.int8), "flag_meanings": " ".join(metric.words)}
     return attributes | ({"formula": sweep.formulas[name]} if name in sweep.formulas else {})
 
 

@@ -80,8 +80,8 @@ class Scenario:
             operands = [formulas.index(formula) for formula in metric.formulas]
             results[name] = np.asarray(metric.value(*(outputs[place] for place in operands)))
             if metric.words:
-                left, right = (outputs[place] for place in operands)
-                for place in map(tuple, np.argwhere(np.abs(left - right) <= UNDECIDED * right)):
+                *_, second, first = np.sort(np.array([np.broadcast_to(outputs[place], shape) for place in operands]), axis=0)
+                for place in map(tuple, np.argwhere(first - second <= UNDECIDED * first)):
                     exact = run_exact(program, {letter: np.broadcast_to(inputs[letter], shape)[place] for letter in program.inputs})
                     results[name][place] = metric.value(*(exact[operand] for operand in operands))
         return results

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -11,11 +12,14 @@ import numpy as np
 from sympy import Add, Expr, S, Symbol
 
 from symroof.errors import InputError, member
-from symroof.hardware.machine import SYMBOLIC
+from symroof.hardware.machine import SYMBOLIC, Machine
 from symroof.operators import Graph, Operator, Resource
-from symroof.roof.ledger import WORK, combined, overhead, own, seconds_of, step_time
+from symroof.roof.ledger import combined, overhead, own, seconds_of, step_time
 
 TOTAL = "total"
+BINDING = (Resource.MEMORY, *(resource for resource in Resource if resource is not Resource.MEMORY))
+"""The resources as the metric `bound` numbers them."""
+
 CAPACITY = Symbol("capacity", positive=True)
 """Bytes of the device's memory."""
 
@@ -29,12 +33,14 @@ class Part:
     name : "total", or the operator's.
     graph : of the step, which is that of one device; `prefill` says its phase.
     operators : each with how often it occurs and the letter of its peak.
+    machine : in letters, with the resources that the device states.
     """
 
     name: str
     graph: Graph = field(repr=False)
     prefill: bool
     operators: tuple[tuple[Operator, Expr, Symbol], ...] = field(repr=False)
+    machine: Machine = field(default=SYMBOLIC, repr=False)
 
     def total(self, value: Callable[[Operator], Expr]) -> Expr:
         """The sum of count x value over the operators."""
@@ -42,7 +48,9 @@ class Part:
 
     def seconds(self, value: Callable[[dict[Resource, Expr], Operator], Expr]) -> Expr:
         """The sum of count x what follows from an operator's seconds for each resource."""
-        ledger = ((seconds_of(operator, SYMBOLIC, peak, self.graph.ceilings), operator, count) for operator, count, peak in self.operators)
+        ledger = (
+            (seconds_of(operator, self.machine, peak, self.graph.ceilings), operator, count) for operator, count, peak in self.operators
+        )
         return Add(*(count * value(seconds, operator) for seconds, operator, count in ledger))
 
 
@@ -55,14 +63,13 @@ def time(part: Part) -> Expr:
     return step_time(work, part.seconds(lambda seconds, _: seconds.get(Resource.HOST, S.Zero)), ceilings)
 
 
-def compute_time(part: Part) -> Expr:
-    """Seconds at the peaks."""
-    return part.seconds(lambda seconds, _: Add(*(value for resource, value in seconds.items() if resource in WORK)))
+def seconds_for(resource: Resource, part: Part) -> Expr:
+    """Seconds for a resource, operators one after the other."""
+    return part.seconds(lambda seconds, _: seconds.get(resource, S.Zero))
 
 
-def transfer_time(part: Part) -> Expr:
-    """Seconds at the bandwidths: of memory, and of a link where that takes longer."""
-    return part.seconds(lambda seconds, _: combined([value for resource, value in seconds.items() if resource not in WORK]))
+SECONDS = tuple(functools.partial(seconds_for, resource) for resource in BINDING)
+"""Seconds for every resource, in the order in which the metric `bound` counts them."""
 
 
 def flops(part: Part) -> Expr:
@@ -108,6 +115,12 @@ def energy(part: Part) -> Expr:
     return part.graph.energy.joules(flops(part), traffic(part), time(part))
 
 
+def largest(*seconds: Any) -> Any:
+    """The place of the largest; of equals memory is last, and the others in order."""
+    every = np.array([*seconds[1:], seconds[0]])
+    return (np.argmax(every, axis=0) + 1) % len(seconds)
+
+
 def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
     with np.errstate(invalid="ignore", divide="ignore"):
         return above / below
@@ -149,8 +162,8 @@ METRICS = {
     for metric in (
         Metric("time", "s", "time of one step, operators one after the other", (time,), better="min"),
         Metric(
-            *("bound", "1", "which takes longer: bytes at the bandwidth (memory) or FLOPs at the peak", (compute_time, transfer_time)),
-            *(operator.ge, "", ("memory", "compute")),
+            *("bound", "1", "the resource that takes longest: memory traffic at the bandwidth, FLOPs at the peak, ...", SECONDS),
+            *(largest, "", tuple(map(str, BINDING))),
             adds_up=False,
         ),
         Metric("intensity", "FLOP/byte", "arithmetic intensity", (flops, traffic), _ratio, "max", adds_up=False),

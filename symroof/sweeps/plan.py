@@ -21,7 +21,8 @@ from symroof.conventions import BITS
 from symroof.errors import DeviceError, InputError, member, nearest, quote
 from symroof.hardware.device import Device
 from symroof.hardware.loader import load_hardware
-from symroof.hardware.machine import LETTERS
+from symroof.hardware.machine import CLASSIC, LETTERS, ON_DEVICE, STATED, UNITS
+from symroof.operators import Resource
 from symroof.roof import costs
 from symroof.sweeps.compile import Program
 from symroof.sweeps.engines import engine_for
@@ -36,6 +37,9 @@ SIZES, RATES = ("batch", "seq_len"), ("peak", "bandwidth")
 INPUTS = (*SIZES, *WIDTHS)
 CONVENTIONS = tuple(option.name for option in fields(Options) if option.name not in ("phase", *INPUTS))
 MOST_WIDTHS = 4096
+UNLIMITED = 1e30
+"""Bytes of a cache that everything fits: what a device that states none leaves for the least traffic there can be."""
+
 MOST_CHECKED = 64
 """Values of a variable at which a chain of techniques is checked before a sweep; of more, evenly many."""
 
@@ -64,11 +68,13 @@ class Plan:
         points: bool = False,
         engine: str = "auto",
         techniques: Sequence[Technique] = (),
+        ceilings: str = STATED,
         **fixed: Any,
     ) -> None:
         member("per", per, (TOTAL, "operator"))
         if engine == "exact":
             raise InputError("engine 'exact': a sweep is in float64; `compiled(..., engine='exact')` checks single points")
+        member("ceilings", ceilings, (CLASSIC, STATED))
         self.phases = _several(phase, "phase", str, str)
         for name in self.phases:
             member("phase", name, PHASES)
@@ -87,9 +93,13 @@ class Plan:
         """Peak and bandwidth as far as they are given in the place of the device's."""
         if hardware is None and self.overridden != RATES:
             raise InputError("without hardware both peak and bandwidth must be given")
+        exact = self.conventions.get("accounting", "exact") == "exact"
+        every = ON_DEVICE if ceilings == STATED and exact else frozenset[Resource]()
+        self.stated = [frozenset(device.machine.rates) & every if device else frozenset[Resource]() for device in self.devices]
+        """The further resources whose rates each device states, as far as the ceilings asked for have them."""
         self.capacities = all(device is not None and device.usable_figure is not None for device in self.devices)
         """Whether every device states its memory capacity."""
-        self.steps: dict[tuple[str, str], StepFormulas] = {}
+        self.steps: dict[tuple[str, str, frozenset[Resource]], StepFormulas] = {}
 
     def _fixed(self, given: Mapping[str, Any]) -> Iterator[tuple[str, Axis]]:
         """The inputs that stay, as axes of one value."""
@@ -115,14 +125,16 @@ class Plan:
         """
         metrics = chosen(metrics, self.each, self.capacities)
         for model, phase in itertools.product(self.models, self.phases):
-            if (model.name, phase) not in self.steps:
-                self.steps[model.name, phase] = self._step(model, phase)
-                self._check_values(model, phase)
+            for stated in dict.fromkeys(self.stated):
+                if (model.name, phase, stated) not in self.steps:
+                    self.steps[model.name, phase, stated] = self._step(model, phase, stated)
+            self._check_values(model, phase)
         programs = {key: step.programs(metrics) for key, step in self.steps.items()}
         operators = tuple(dict.fromkeys(name for known in programs.values() for name in known)) if self.each else None
         scenarios = tuple(
-            self._scenario(model.name, device, phase, programs[model.name, phase], metrics=metrics, operators=operators)
-            for model, device, phase in itertools.product(self.models, self.devices, self.phases)
+            self._scenario(self.steps[key], device, programs[key], metrics=metrics, operators=operators, model=model.name, phase=phase)
+            for model, (device, stated), phase in itertools.product(self.models, zip(self.devices, self.stated, strict=True), self.phases)
+            for key in [(model.name, phase, stated)]
         )
         texts, *others = (step.texts(metrics) for step in self.steps.values())
         formulas = {name: text for name, text in texts.items() if all(other.get(name) == text for other in others)}
@@ -130,12 +142,12 @@ class Plan:
         engine = "numpy" if self.engine == "auto" and self.each else self.engine
         return replace(compiled, engine=engine_for(engine, compiled.size))
 
-    def _step(self, model: Model, phase: str) -> StepFormulas:
+    def _step(self, model: Model, phase: str, stated: frozenset[Resource]) -> StepFormulas:
         """The formulas with the fixed inputs in them; statements are those of the largest inputs."""
         named = {"batch": 1} | {axis.name: int(axis.values.max()) for axis in (*self.fixed.values(), *self.axes) if axis.name in INPUTS}
         options = Options(phase, **named, **self.conventions).with_widths(model.weight_bits)
         free = frozenset(symbol_of(name, phase) for name in {*self.names, *self.overridden})
-        return StepFormulas(model, options, free, self.each, self.techniques)
+        return StepFormulas(model, options, free, self.each, self.techniques, stated)
 
     def _check_values(self, model: Model, phase: str) -> None:
         """Raise where a technique does not fit one of the values: a rank above the matrix, a degree that does not divide."""
@@ -156,8 +168,7 @@ class Plan:
                 except InputError as error:
                     raise InputError(f"{variable.name} {value:g}: {error}") from None
 
-    def _scenario(self, model: str, device: Device | None, phase: str, programs: Mapping[str, Program], **said: Any) -> Scenario:
-        step = self.steps[model, phase]
+    def _scenario(self, step: StepFormulas, device: Device | None, programs: Mapping[str, Program], *, phase: str, **said: Any) -> Scenario:
         letters = {axis.name: str(symbol_of(axis.name, phase)) for axis in self.axes}
         constants = {"b": 1.0} | {str(symbol_of(name, phase)): float(axis.values[0]) for name, axis in self.fixed.items()}
         used = {letter for known in programs.values() for letter in known.inputs}
@@ -166,7 +177,7 @@ class Plan:
         peaks = step.peaks(device, self._widths) if device and step.shares else {}
         widths = {str(symbol): values for symbol, values in self._widths.items()} if peaks else {}
         tables = {"letters": letters, "constants": constants, "widths": widths, "peaks": peaks}
-        return Scenario(model, device.name if device else ANY, phase, programs=programs, **tables, **said)
+        return Scenario(hardware=device.name if device else ANY, phase=phase, programs=programs, **tables, **said)
 
     @functools.cached_property
     def _widths(self) -> dict[Symbol, np.ndarray]:
@@ -182,7 +193,7 @@ class Plan:
         """What the numbers follow from: inputs, conventions, versions, and the source of every figure."""
         lines = {key: step.statements for key, step in self.steps.items()}
         common = [line for line in next(iter(lines.values())) if all(line in other for other in lines.values())]
-        own = [f"{model}, {phase}: {line}" for (model, phase), several in lines.items() for line in several if line not in common]
+        own = [f"{model}, {phase}: {line}" for (model, phase, _), several in lines.items() for line in several if line not in common]
         defaults = {"batch": "1", **dict.fromkeys(WIDTHS, str(BITS)), "weight_bits": f"as published, else {BITS}"}
         inputs = {name: value for name, value in defaults.items() if name not in self.names}
         inputs |= {name: f"{axis.values[0]:g}" for name, axis in self.fixed.items()}
@@ -193,7 +204,7 @@ class Plan:
             common.append(f"{' and '.join(self.overridden)} as given, in the place of the device's{roof}")
         return {
             "title": " + ".join(("roofline sweep", *(getattr(technique, "text", "a rewrite") for technique in self.techniques))),
-            "conventions": "\n".join([*common, *own]),
+            "conventions": "\n".join(dict.fromkeys([*common, *own])),
             "inputs": ", ".join(f"{name} = {value}" for name, value in inputs.items()),
             "sources": "\n".join(sources),
             "software": f"symroof {__version__}",
@@ -221,9 +232,13 @@ def _figure(device: Device | None, letter: str) -> float:
     DeviceError
         It does not state that.
     """
-    resource = next((resource for resource, known in LETTERS.items() if str(known) == letter), None)
+    resource = next((resource for resource, known in {**LETTERS, **UNITS}.items() if str(known) == letter), None)
     if device is not None and resource is not None:
         return float(device.machine.rate(resource))
+    if device is not None and letter in (str(symbols.M_L), str(symbols.n_c)):
+        shared = device.cache_capacity is not None and device.processors is not None
+        figures = {str(symbols.M_L): device.cache_capacity, str(symbols.n_c): device.processors} if shared else {}
+        return float(figures.get(letter, UNLIMITED))
     if device is not None and letter == str(symbols.M):
         if device.buffer is None:
             raise DeviceError(f"device {quote(device.name)} states no on-chip buffer; FlashAttention's block rows follow from it")

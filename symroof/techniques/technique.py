@@ -191,14 +191,14 @@ class Technique(ABC):
         if not isinstance(what, Step):
             self.check_order(what)
             graph = self.on_graph(what)
-            return what if graph is what else replace(graph.tiled(), applied=(*what.applied, self))
+            return what if graph is what else replace(graph.completed(), applied=(*what.applied, self))
         if what.options.phase not in self.phases:
             raise self.refused(f"this is a {what.options.phase} step; expected {' or '.join(self.phases)}")
         if self.exact and what.options.accounting != "exact":
             raise InputError(self.name + self.exact.format(what.options.accounting))
         self.check_order(what.symbolic)
         after = self.on_step(what)
-        return replace(after, symbolic=replace(after.symbolic.tiled(), applied=(*what.symbolic.applied, self)))
+        return replace(after, symbolic=replace(after.symbolic.completed(), applied=(*what.symbolic.applied, self)))
 
     @abstractmethod
     def rewrite(self, graph: Graph, given: Given) -> Graph:

@@ -207,7 +207,7 @@ def test_blocks_of_flash_attention_follow_the_heads() -> None:
     """Absorbed latent attention shares its keys among all heads, so that blocks have twice the rows with half of the heads."""
     step = numbers("deepseek-v2-lite", "prefill", flash_attention=True, mla="absorbed", seq_len=4096)
     half = step.apply(PruneChannels(share=Fraction(1, 2), of="heads"))
-    own = {**step.values, symbols.M: Integer(2**20)}
+    own = {**step.values, symbols.M_L: Integer(2**20), symbols.n_c: Integer(2)}
     rows = [one.symbolic.bind({**one.symbolic.definitions, **own}).definitions[symbols.R].xreplace(own) for one in (step, half)]
     fewer = {**own, symbols.h: Integer(8)}
     assert rows[0] == step.symbolic.definitions[symbols.R].xreplace(own)

@@ -95,7 +95,7 @@ def test_the_critical_batch_goes_with_peak_over_bandwidth() -> None:
 
 
 def test_the_buffer_is_in_the_blocks_alone() -> None:
-    plain = step("llama-2-7b", "prefill", batch=1, seq_len=2048, flash_attention=True)
+    plain = step("llama-2-7b", "prefill", batch=1, seq_len=2048).apply(technique("flash-attention:reread=memory"))
     scaled = plain.apply(technique("scale-hardware:buffer"))
     assert {M, f_M} <= scaled.symbolic.definitions[R].free_symbols
     small = symroof.analyze(plain.apply(technique("scale-hardware:buffer=1/8")), A100)

@@ -286,7 +286,8 @@ def test_the_technique_is_the_option(name: str, phase: str) -> None:
 def test_blocks_of_rows_read_what_a_loop_over_blocks_reads(rows: int, causal: bool) -> None:
     """Llama-3-8b: 4 query heads share keys, so a tile of B_r rows holds B_r / 4 positions."""
     for length in (1, 5, 17, 50):
-        step = numbers("llama-3-8b", "prefill", batch=1, seq_len=length, causal=causal).apply(technique(f"flash-attention:rows={rows}"))
+        text = f"flash-attention:rows={rows},reread=memory"
+        step = numbers("llama-3-8b", "prefill", batch=1, seq_len=length, causal=causal).apply(technique(text))
         size = rows // 4
         seen = sum(min(start + size, length) if causal else length for start in range(0, length, size))
         assert step["fused_attention"].byte_count(Storage.KV_CACHE) == 2 * seen * 8 * 128 * 2
@@ -294,7 +295,7 @@ def test_blocks_of_rows_read_what_a_loop_over_blocks_reads(rows: int, causal: bo
 
 
 def test_a_block_of_everything_reads_keys_and_values_once() -> None:
-    step = symroof.load_model("llama-3-8b").prefill(symbolic=True).apply(technique("flash-attention:rows"))
+    step = symroof.load_model("llama-3-8b").prefill(symbolic=True).apply(technique("flash-attention:rows,reread=memory"))
     moved = step["fused_attention"].byte_count().subs(R, s)
     assert simplify(moved - (2 * b * s * e * h * a + 2 * b * s * k * e * c) / 8) == 0
 
@@ -306,7 +307,7 @@ def test_traffic_of_dao_et_al() -> None:
     """
     one = {b: Integer(1), h: Integer(1), k: Integer(1), a: Integer(8), c: Integer(8)}
     step = symroof.load_model("llama-2-7b").prefill(symbolic=True, causal=False)
-    flash = step.apply(technique("flash-attention"))
+    flash = step.apply(technique("flash-attention:reread=memory"))
     apart = sum(step.symbolic[name].byte_count() for name in ("qk_matmul", "softmax", "sv_matmul")).xreplace(one)
     assert simplify(apart - 4 * s * e - 4 * s**2) == 0
     fused = flash.symbolic["fused_attention"].byte_count().xreplace(one).xreplace({ceiling(s / R): s / R})
@@ -314,7 +315,7 @@ def test_traffic_of_dao_et_al() -> None:
     sizes = {e: Integer(64), a: Integer(8), c: Integer(8), b: Integer(1), h: Integer(1), k: Integer(1)}
     N = 64 * 640
     for buffer, rows in ((64 * 4, 1), (64 * 4 * 8, 8), (64 * 4 * 64, 64), (64 * 4 * 640, 640)):
-        tile = step.apply(technique(f"flash-attention:rows={rows}")).symbolic
+        tile = step.apply(technique(f"flash-attention:rows={rows},reread=memory")).symbolic
         here = sizes | {s: Integer(N), t: Integer(N), M: Integer(buffer), R: tile.definitions.get(R, R), B_r: Integer(rows)}
         moved = tile["fused_attention"].byte_count().xreplace(here).xreplace(here).doit()
         assert moved == 2 * N * 64 + 2 * N * 64 * Rational(N, rows)
@@ -322,7 +323,7 @@ def test_traffic_of_dao_et_al() -> None:
         assert least_traffic().xreplace(here) == 4 * least
         assert 4 * least < moved <= 8 * least * (1 + Rational(rows, N)), "within twice the least of any tile, at every M from d to N d"
         chosen = flash.symbolic.definitions[R].xreplace(sizes | {M: Integer(buffer)})
-        assert chosen == min(rows, 64), "the default is Algorithm 1's B_r, never more than d rows: beyond M = 4 d^2 it moves more"
+        assert chosen == min(rows, 64), "without rows it is Algorithm 1's B_r, never more than d rows: beyond M = 4 d^2 it moves more"
 
 
 def test_tiles_must_fit_on_chip() -> None:
@@ -339,7 +340,7 @@ def test_tiles_must_fit_on_chip() -> None:
         (64, most, False),
         (most - 1, None, True),
     ):
-        text = f"flash-attention:rows={rows}" + (f",keys={keys}" if keys else "")
+        text = f"flash-attention:rows={rows},reread=memory" + (f",keys={keys}" if keys else "")
         after = step.apply(technique(text))
         if fits:
             symroof.analyze(after, A100)
@@ -356,7 +357,10 @@ def test_where_flash_attention_pays_against_the_closed_form() -> None:
         edge = Rational(rows * 128, 128 - 2 * rows)
         for blocks in {1, max(1, int(edge) // rows), int(edge) // rows + 1, int(edge) // rows + 3}:
             step = numbers("llama-2-7b", "prefill", batch=2, seq_len=rows * blocks, causal=False)
-            old, new = symroof.analyze(step, A100), symroof.analyze(step.apply(technique(f"flash-attention:rows={rows}")), A100)
+            old, new = (
+                symroof.analyze(step, A100),
+                symroof.analyze(step.apply(technique(f"flash-attention:rows={rows},reread=memory")), A100),
+            )
             gain = sum(old[name].time_expr for name in ("qk_matmul", "softmax", "sv_matmul")) - new["fused_attention"].time_expr
             assert (gain > 0) == (rows * blocks < edge), (rows, blocks)
 

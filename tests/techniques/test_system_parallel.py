@@ -6,7 +6,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
-from sympy import Add, Expr, Integer, Max, Rational, simplify
+from sympy import Add, Expr, Integer, Max, Rational, oo, simplify
 
 import symroof
 from symroof import symbols
@@ -379,6 +379,14 @@ def test_ring_attention_passes_keys_and_values_once() -> None:
         assert hidden is bool(block * devices > (devices - 1) * Rational(peak, bandwidth))
 
 
+def test_the_steps_of_the_ring_take_their_latency_once_for_keys_and_once_for_values() -> None:
+    """n - 1 steps of a ring; scores wait for the keys, the weighted sum for the values."""
+    text = "sequence-parallel:degree=4,link=100GB/s"
+    ideal, late = (numbers("llama-2-7b", "prefill", text + more, batch=1, seq_len=512) for more in ("", ",latency=3us"))
+    waits = {name: late.graph[name].latency - ideal.graph[name].latency for name in ("qk_matmul", "sv_matmul", "up_proj")}
+    assert waits == {"qk_matmul": Rational(9, 10**6), "sv_matmul": Rational(9, 10**6), "up_proj": 0}
+
+
 def test_memory_of_unfused_attention_is_read_whole() -> None:
     before, after = (numbers("llama-2-7b", "prefill", text, batch=1) for text in ("", "sequence-parallel:degree=4"))
     old, new = before.graph["qk_matmul"], after.graph["qk_matmul"]
@@ -470,6 +478,10 @@ def test_orders_of_a_chain_agree() -> None:
 
 
 # how far it pays
+
+
+def test_without_latency_devices_help_where_what_they_share_exceeds_what_crosses() -> None:
+    assert [useful_degree(Integer(work), Integer(4), Integer(0)) for work in (5, 4, 3)] == [oo, 1, 1]
 
 
 def test_closed_form_of_the_useful_degree_against_a_search() -> None:

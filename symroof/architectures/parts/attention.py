@@ -104,13 +104,6 @@ class LatentAttention:
         named: dict[str, Expr] = {axis: getattr(symbols, axis) for axis in ("h", "r_kv", "r", "e_n", "e_v")}
         return named | ({"r_q": symbols.r_q} if self.compressed_queries else {})
 
-    @staticmethod
-    def block_shape(options: Options) -> tuple[Expr, Expr]:
-        """Components of a row of queries and query heads per row of keys, which size FlashAttention's blocks."""
-        if options.absorbed:
-            return symbols.r_kv + symbols.r, symbols.h
-        return symbols.e_n + symbols.r, Integer(1)
-
     def __call__(self, record: BlockBuilder, x: Tensor, space: Space, options: Options) -> Tensor:
         latent = Tensor("latent_cache", axes_of("b t r_kv"), Storage.KV_CACHE, space)
         keys_rotary = Tensor("k_rotary_cache", axes_of("b t r"), Storage.KV_CACHE, space)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 
 from sympy import Expr, floor
 
 from symroof import symbols
 from symroof.architectures.step import Step
-from symroof.operators import Graph, Kind
+from symroof.operators import Graph
 from symroof.symbols import substitute
-from symroof.techniques.system.token_axes import rows_of
 from symroof.techniques.technique import Example, Fact, Given, Number, Technique, number, word
 
 AXES = {"mlp": ("f", "f_e", "f_s"), "heads": ("k", "h"), "both": ("f", "f_e", "f_s", "k", "h")}
@@ -93,14 +92,7 @@ class PruneChannels(Technique):
 
     def rewrite(self, graph: Graph, given: Given) -> Graph:
         sizes = {axis: given["share"] * size for axis, size in self._sizes(graph).items()}
-        shrunk = graph.map(space=lambda space: space.resized(sizes))
-        rows = graph.definitions.get(symbols.R)
-        # the heads of latent attention share their block rows, so these follow the heads; a group of query heads keeps its size
-        for operator, _ in graph:
-            if operator.kind is Kind.FUSED_ATTENTION and rows == rows_of(operator.space):
-                follow = {symbols.R: rows_of(operator.space.resized(sizes))}
-                return replace(shrunk, definitions={**shrunk.definitions, **follow})
-        return shrunk
+        return graph.map(space=lambda space: space.resized(sizes))
 
     def statements(self, given: Given) -> tuple[str, ...]:
         what = {"mlp": "the MLPs' channels", "heads": "the heads", "both": "the MLPs' channels and of the heads"}[self.of]

@@ -9,7 +9,7 @@ from sympy import Expr, Integer, ceiling
 from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.operators import Access, Block, Graph, Kind, Operator, Space, Storage, Tensor
-from symroof.operators.attention import cache_passes
+from symroof.operators.query_blocks import cache_passes
 from symroof.techniques.system.token_axes import EXACT, attends, refuse_windows
 from symroof.techniques.technique import Example, Fact, Given, Number, Technique, number
 
@@ -24,9 +24,12 @@ class ChunkedPrefill(Technique):
     FLOPs             as before
     weights read      ``n`` times
     keys and values   ``s_k (1 + ... + n) = s (n + 1) / 2`` rows instead of ``s``
-    fused attention   as before where a chunk is whole blocks of R query rows
     activations       those of one chunk
     ================= ====================================================================
+
+    In FlashAttention too a chunk reads once what stands before it, while a head's keys and values fit the last-level cache. As
+    before is what its blocks read from the cache, where a chunk is whole blocks; and what blocks that read memory for
+    themselves do (``flash-attention:reread=memory``).
 
     Parameters
     ----------
@@ -118,9 +121,9 @@ def _again(space: Space, chunk: Expr) -> Expr:
 
 
 def _passes(space: Space, chunk: Expr, stacked: bool) -> Expr:
-    """How often all chunks read a row, over how often one prompt at once would: block by block, up to its own last row.
+    """How often all chunks read a row, over how often one prompt at once would: pass by pass, up to its own last row.
 
-    Of a prefix that is kept once the blocks are of all sequences' queries.
+    Of a prefix that is kept once the passes are of all sequences' queries.
     """
     queries, context = space.sizes["s"], space.sizes["t"]
     count, sequences = queries / chunk, space.sizes["b"] if stacked else 1

@@ -4,25 +4,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from sympy import Expr, Max, floor
+from sympy import Expr
 
 from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.errors import InputError
 from symroof.operators import ATTENTION_STEPS, Block, Graph, Operator, Role
-from symroof.operators.attention import as_flash_attention, block_rows, block_shape
+from symroof.operators.attention import as_flash_attention
 from symroof.operators.fusion import fused, replace_group
+from symroof.operators.query_blocks import ROWS, QueryBlocks, counts_passes, heads_per_key
 from symroof.symbols import substitute
-from symroof.techniques.technique import Example, Fact, Given, Number, Technique, number
+from symroof.techniques.technique import Example, Fact, Given, Number, Technique, number, word
 
 
 @dataclass(frozen=True)
 class FlashAttention(Technique):
     """Scores, softmax and weighted sum as one operator that keeps the scores on chip and streams K and V past blocks of Q.
 
-    A block holds R positions of all g query heads of a group. Without parameters that is Algorithm 1's, a quarter of the
-    on-chip M bytes: ``R = max(1, floor(min(ceil(2 M / (a e)), e) / g))``, and the result is the same as with the option
-    ``flash_attention``. With *rows* it is ``R = max(1, floor(B_r / g))``. Without a mask, with ``n = ceil(s / R)``:
+    A block holds B_r query rows, those of the g heads that share keys counted each. The blocks that run side by side share
+    what they read from memory, so that one pass serves ``R = n_c B_r / g`` query positions on n_c processors, and all of
+    them while the keys and values of one KV head fit the last-level cache, ``2 t e c / 8 <= M_L``. The result is the same
+    as with the option ``flash_attention``. Without a mask, with ``n = ceil(s / R)`` passes:
 
     ========= ============================= ==========================================================
     .         after                         before, three operators
@@ -30,19 +32,24 @@ class FlashAttention(Technique):
     FLOPs     the same                      ``4 b h e s t + 5 b h s t``
     traffic   ``(2 b s h e a                ``(2 b s h e a + 2 b t k e c + 4 b h s t a) / 8``
               + 2 n b t k e c) / 8``
+    cache     ``(b s h e a + 2 b k t e c    none is counted
+              x ceil(g s / B_r)) / 8``
     on chip   ``(2 B_r e a                  no tile is counted
               + 2 B_c e c) / 8``
     ========= ============================= ==========================================================
 
-    Never more than e rows without parameters, so the order ``N^2 d^2 / M`` of the traffic holds there up to ``M = 4 d^2`` elements;
-    with *rows* as many as fit it holds beyond, within twice of `least_traffic`.
-
-    Fewer bytes at every length where ``2 a g R >= c e``, else up to ``s = R c e / (c e - 2 a g R)`` (whole blocks, no mask).
+    With ``reread=memory`` every block reads keys and values from memory for itself, as on the machine of Dao's theorems:
+    one processor, no cache. Then ``R = max(1, floor(B_r / g))``, and without *rows* B_r is Algorithm 1's,
+    ``min(ceil(2 M / (a e)), e)``, a quarter of the on-chip M bytes. Never more than e rows, so the order ``N^2 d^2 / M`` of
+    the traffic holds there up to ``M = 4 d^2`` elements; with *rows* as many as fit it holds beyond, within twice of
+    `least_traffic`. Fewer bytes than before at every length where ``2 a g R >= c e``, else up to
+    ``s = R c e / (c e - 2 a g R)`` (whole blocks, no mask).
 
     Parameters
     ----------
-    rows : B_r, query rows of a tile, those of the g heads that share keys counted each.
+    rows : B_r, query rows of a block; 128 without it.
     keys : B_c, key rows of a tile; HBM traffic does not depend on it, the on-chip memory does, which analysis on a device checks.
+    reread : where a block finds keys and values that another has read: in the "cache", or in "memory" alone.
 
     Errors: there is no attention apart, or a tile holds less than the query rows of one position.
 
@@ -51,7 +58,7 @@ class FlashAttention(Technique):
     >>> print(step.apply(FlashAttention())["fused_attention"].traffic)
     a*b*e*h*s/4 + b*c*e*k*s*ceiling(s/R)/4 byte
 
-    Source: Dao et al. (2022), arXiv:2205.14135, Algorithm 1; the rescaling of partial sums is not counted. Lower bound: there,
+    Source: Dao et al. (2022), arXiv:2205.14135; the rescaling of partial sums is not counted. Lower bound: there,
     Proposition 3, and Saha and Ye (2024), arXiv:2402.07443.
     """
 
@@ -61,10 +68,11 @@ class FlashAttention(Technique):
     source = "arXiv:2205.14135"
     exact = " rewrites accounting 'exact'; {!r} counts fused attention its own way: ask for it with the option flash_attention"
     requires = frozenset({Fact.ONE_CONTEXT, Fact.WHOLE_PROMPT})
-    example = Example(phase="prefill", part="attention")
+    example = Example(phase="prefill", part="attention", over="seq_len", inputs={"batch": 1})
 
     rows: Number = number(symbols.B_r, optional=True)
     keys: Number = number(symbols.B_c, optional=True)
+    reread: str = word("cache", ("cache", "memory"))
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -73,7 +81,7 @@ class FlashAttention(Technique):
 
     def check(self, step: Step) -> None:
         for _, members in attention_of(step.symbolic, self.name):
-            group = substitute(block_shape(members[0])[1], step.values)
+            group = substitute(heads_per_key(members[0]), step.values)
             if isinstance(self.rows, Expr) and self.rows.is_number and group.is_number and self.rows < group:
                 raise self.refused(
                     f"rows {self.rows}: a position has {group} query rows, one for every query head of a group; expected at least {group}"
@@ -81,25 +89,24 @@ class FlashAttention(Technique):
 
     def rewrite(self, graph: Graph, given: Given) -> Graph:
         blocks: dict[Block, Block] = {}
-        definitions = dict(graph.definitions)
         for block, members in attention_of(graph, self.name):
             whole = as_flash_attention(members, fused(graph, block, members))
             blocks[block] = replace_group(block, members, [whole])
-            if any(symbols.R in access.repeats.free_symbols for access in whole.reads):
+            if counts_passes(whole):
                 self.require(graph, Fact.ONE_LENGTH)
-                components, group = block_shape(members[0])
-                held = block_rows(components, group)
-                if "rows" in given:
-                    held = Max(1, floor(given["rows"] / group, evaluate=False), evaluate=False)
-                definitions[symbols.R] = held
-        return replace(graph, blocks=tuple(blocks.get(block, block) for block in graph.blocks), definitions=definitions)
+        shared = self.reread == "cache"
+        query_blocks = QueryBlocks(given.get("rows", ROWS if shared else None), shared)
+        return replace(graph, blocks=tuple(blocks.get(block, block) for block in graph.blocks), query_blocks=query_blocks)
 
     def statements(self, given: Given) -> tuple[str, ...]:
-        tile = "Algorithm 1's from the on-chip buffer" if self.rows is None else f"of B_r = {self.rows} query rows"
+        rows = "Algorithm 1's rows, from the on-chip buffer" if self.rows is None else f"B_r = {self.rows} query rows"
         across = "" if self.keys is None else f" and B_c = {self.keys} keys"
+        if self.reread == "memory":
+            return (f"flash-attention: blocks of {rows}{across}; each reads the K and V it sees from memory; rescaling is not counted",)
+        rows = f"B_r = {ROWS if self.rows is None else self.rows} query rows"
         return (
-            f"flash-attention: blocks {tile}{across}; K and V are read once for each block that sees them, in decode once; "
-            "rescaling is not counted, and no reuse of K and V by blocks side by side",
+            f"flash-attention: blocks of {rows}{across}; K and V cross memory once while those of a head fit the last-level cache, "
+            "else once for the blocks that run side by side; each block reads them from the cache; rescaling is not counted",
         )
 
 

@@ -10,9 +10,9 @@ from sympy import Expr, Integer
 from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.operators import Access, Block, Graph, Kind, Operator, Space, Tensor
-from symroof.operators.attention import cache_passes
+from symroof.operators.query_blocks import cache_passes
 from symroof.operators.state_space import convolved
-from symroof.techniques.system.token_axes import EXACT, attends, paired, refuse_windows, rows_of
+from symroof.techniques.system.token_axes import EXACT, attends, paired, refuse_windows
 from symroof.techniques.technique import Example, Fact, Given, Number, Technique, number, word
 
 PER_TOKEN = ("t", "u", "s_c")
@@ -81,11 +81,7 @@ class MixedBatch(Technique):
         refuse_windows(self.name, graph)
         space = graph.blocks[0].operators[0].space
         carried = given["prompts"] * given["chunk"]
-        definitions = dict(graph.definitions)
-        if symbols.R not in definitions and any(operator.kind is Kind.FUSED_ATTENTION for operator, _ in graph):
-            definitions[symbols.R] = rows_of(space)
-        prompt_tokens = graph.prompt_tokens + carried / space.sizes["b"]
-        graph = replace(graph, definitions=definitions, prompt_tokens=prompt_tokens)
+        graph = replace(graph, prompt_tokens=graph.prompt_tokens + carried / space.sizes["b"])
         if self.together == "yes":
             return graph.each(_Parts(given, self.logits).shared).with_pass_tokens(graph.pass_tokens + carried)
         behind = graph.with_pass_tokens(carried)

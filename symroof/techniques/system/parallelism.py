@@ -88,7 +88,7 @@ def divided(axes: tuple[str, ...], by: Expr) -> Callable[[Space], Space]:
 
 
 def counted_per_device(definitions: Mapping[Symbol, Expr], sizes: Mapping[Symbol, Expr]) -> dict[Symbol, Expr]:
-    """The definitions with what follows from a device's own heads or sequences: block rows, processors that have work."""
+    """The definitions with what follows from a device's own heads or sequences: positions of a pass, processors that have work."""
     return {symbol: substitute(meant, sizes) if symbol in (symbols.R, symbols.U) else meant for symbol, meant in definitions.items()}
 
 

@@ -10,7 +10,7 @@ from sympy import Expr
 from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.operators import CONTRACTIONS, Access, Block, Graph, Kind, Operator, Space, Storage, Tensor
-from symroof.operators.attention import cache_passes
+from symroof.operators.query_blocks import cache_passes
 from symroof.techniques.system.token_axes import EXACT, attends, paired, refuse_windows
 from symroof.techniques.technique import Example, Fact, Given, Number, Technique, number, word
 
@@ -86,7 +86,7 @@ class PrefixCache(Technique):
 
 
 def _looked_at(old: Access, new: Access, operator: Operator) -> Access:
-    """Fused attention of a prompt's own tokens: the blocks that see the whole prefix."""
+    """Fused attention of a prompt's own tokens: the passes that see the whole prefix."""
     if operator.kind is not Kind.FUSED_ATTENTION or "t" not in old.tensor.axes:
         return new
     own = operator.space
@@ -127,7 +127,7 @@ class _Prefix:
             times, stacked = space.sizes["t"] / operator.space.sizes["t"], part == "prefix" and access.tensor.storage is Storage.KV_CACHE
             if stacked:
                 times /= space.sizes["b"]
-            if operator.kind is Kind.FUSED_ATTENTION:  # of a prefix in the cache the blocks are of all sequences' queries
+            if operator.kind is Kind.FUSED_ATTENTION:  # passes over a prefix that is kept once are of all sequences' queries
                 several = stacked and space.sizes["s"] != 1
                 blocks = space.resized({"s": space.sizes["b"] * space.sizes["s"]}) if several else space
                 times *= cache_passes(blocks) / cache_passes(operator.space)

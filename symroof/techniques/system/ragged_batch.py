@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
+from sympy import Min, ceiling
+
 from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.operators import Access, Graph, Kind, Operator, Space
-from symroof.operators.attention import cache_passes
+from symroof.operators.query_blocks import cache_passes
 from symroof.techniques.system.token_axes import EXACT, attends, paired, refuse_windows
 from symroof.techniques.technique import Example, Fact, Given, Number, Technique, number
 
@@ -85,8 +87,10 @@ class RaggedBatch(Technique):
         def again(old: Access, new: Access, operator: Operator) -> Access:
             if operator.kind is not Kind.FUSED_ATTENTION or not attends(operator) or "t" not in old.touched or paired(old.touched):
                 return new
-            # reads of a row at the mean of the squares over those at the mean: 1/R of a row more for each, half under a mask
-            more = operator.space.sizes["s"] * spread / symbols.R / (2 if operator.space.causal else 1)
+            # reads of a row at the mean of the squares over those at the mean: 1/R of a row more for each, half under a mask;
+            # where all queries are one pass, each row is read once whatever the lengths
+            queries = operator.space.sizes["s"]
+            more = queries * spread / symbols.R / (2 if operator.space.causal else 1) * Min(1, ceiling(queries / symbols.R) - 1)
             return replace(new, repeats=new.repeats * (1 + more / cache_passes(operator.space)))
 
         return shorter.map(
@@ -99,5 +103,5 @@ class RaggedBatch(Technique):
         return (
             "ragged-batch: s (t in decode) is the longest of the batch, of which the mean is the share mu; every sequence is computed, "
             "moved and kept at its own length",
-            "ragged-batch: FlashAttention's blocks are whole as far as lengths vary; one kernel takes all lengths without loss",
+            "ragged-batch: FlashAttention's passes are whole as far as lengths vary; one kernel takes all lengths without loss",
         )

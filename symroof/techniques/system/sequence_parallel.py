@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from sympy import Expr, Integer
+from sympy import Expr, Integer, Max
 
 from symroof.architectures.step import Step
 from symroof.errors import quote
@@ -29,7 +29,7 @@ class SequenceParallel(Linked):
 
     ============== ==================================================================
     up_proj        ``F = 2 b s d f / n``, weights ``d f w / 8``
-    attention      FLOPs and scores divided by n; each device reads all keys
+    attention      FLOPs and scores divided by n; each device reads all keys, FlashAttention's blocks together once
     ring           ``(n - 1) / n x b s k e c / 8`` byte over the link for keys, and for values
     ============== ==================================================================
 
@@ -74,7 +74,8 @@ class SequenceParallel(Linked):
 
         cut = graph.map(tensor=tensor_of, operator=placed).with_pass_tokens(graph.pass_tokens / n)
         passed: set[Tensor] = set()
-        return cut.each(lambda operator, _: _around(operator, n, latency, passed) if attends(operator) else operator)
+        alone = graph.query_blocks is None or not graph.query_blocks.shared
+        return cut.each(lambda operator, _: _around(operator, n, latency, passed, alone) if attends(operator) else operator)
 
     def check(self, step: Step) -> None:
         size = axis_sizes(step)["s"]
@@ -101,8 +102,12 @@ def _cut(space: Space, pairs: bool, n: Expr) -> Space:
     return space.resized(cut)
 
 
-def _around(operator: Operator, n: Expr, latency: Expr, passed: set[Tensor]) -> Operator:
-    """An operator over query-key pairs: it reads the keys of all devices, and those of the others come over the link once."""
+def _around(operator: Operator, n: Expr, latency: Expr, passed: set[Tensor], alone: bool) -> Operator:
+    """An operator over query-key pairs: it reads the keys of all devices, and those of the others come over the link once.
+
+    The blocks of queries of fused attention are divided already: each device has its share of all reads where every block
+    reads *alone*, and never reads a key less than once where they share a pass.
+    """
     reads: list[Access] = []
     ring: list[Access] = []
     for access in operator.reads:
@@ -110,8 +115,10 @@ def _around(operator: Operator, n: Expr, latency: Expr, passed: set[Tensor]) -> 
         if tensor.storage is Storage.WEIGHT or "t" not in axes or "s" in axes:
             reads.append(access)
             continue
-        blocks = operator.kind is Kind.FUSED_ATTENTION  # its blocks of queries are divided already
-        reads.append(access if blocks else replace(access, repeats=access.repeats * n))
+        if operator.kind is not Kind.FUSED_ATTENTION:
+            reads.append(replace(access, repeats=access.repeats * n))
+        else:
+            reads.append(access if alone else replace(access, repeats=Max(n, access.repeats)))
         if tensor not in passed:
             passed.add(tensor)
             whole = replace(tensor, axes=axes) if "z" in tensor.axes else tensor

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from sympy import Expr
-
 from symroof.errors import InputError
-from symroof.operators import Axes, Graph, Operator, Space
-from symroof.operators.attention import block_rows
+from symroof.operators import Axes, Graph, Operator
 
 EXACT = ": accounting {!r} has no queries and contexts of their own; expected 'exact'"
 """Why what follows the tokens is of one accounting alone."""
@@ -30,11 +27,3 @@ def refuse_windows(name: str, graph: Graph) -> None:
             f"{name}: layers keep another number of tokens than they look at (a sliding window, which is not modelled here; or pages: "
             "put paged-cache behind)"
         )
-
-
-def rows_of(space: Space) -> Expr:
-    """The block rows of FlashAttention in a space."""
-    sizes = space.sizes
-    if "r_kv" in sizes:
-        return block_rows(sizes["r_kv"] + sizes["r"], sizes["h"])
-    return block_rows(sizes["e"], sizes["g"])
