@@ -1,11 +1,11 @@
 # %% [markdown]
 # # Prefix caching: a context in common
 #
-# A share $x_p$ of the context is the same for all $b$ sequences of the batch. UnquantizedModules once, the cache has
+# A share $x_p$ of the context is the same for all $b$ sequences of the batch. Kept once, the cache has
 # $(b (1 - x_p) + x_p) t$ tokens; a prompt skips it; and decode may read it once for the whole batch.
 
 # %%
-from sympy import Rational, cancel, limit, oo, simplify, solve
+from sympy import Integer, Rational, cancel, ceiling, limit, oo, simplify, solve
 
 import symroof
 from symroof.symbols import BW, P, a, b, c, e, g, h, k, s, t, x_p
@@ -63,6 +63,22 @@ assert simplify(rest["up_proj"].flop_count / prompt["up_proj"].flop_count - (1 -
 pairs = (rest["qk_matmul.prefix"].flop_count + rest["qk_matmul.suffix"].flop_count) / prompt["qk_matmul"].flop_count
 assert simplify(limit(pairs, s, oo) - (1 - x_p**2)) == 0
 print("prefill, pairs left:", limit(pairs, s, oo))
+
+# %% [markdown]
+# With FlashAttention the queries of all sequences are one pass over the prefix, while a head's part of it fits the last-level cache:
+# it crosses memory once for the batch, and $b\,g\,(1 - x_p)\,s$ rows of queries share the read (derivation 6).
+
+# %%
+one_pass = model.prefill(symbolic=True, flash_attention=True).apply(PrefixCache())["fused_attention.prefix"]
+crossed = one_pass.byte_count("kv_cache", "read").replace(ceiling, lambda _: Integer(1))
+assert simplify(crossed - 2 * x_p * s * k * e * c / 8) == 0
+assert simplify(one_pass.flop_count / (4 * e + 5) / h - b * (1 - x_p) * s * x_p * s) == 0
+for batch in (2, 16):
+    step = model.prefill(batch=batch, seq_len=4096, flash_attention=True, **SIXTEEN).apply(PrefixCache(share=Rational(3, 4)))
+    placed = symroof.analyze(step, "a100-sxm-80gb", ceilings="classic")["fused_attention.prefix"]
+    assert placed.operator.byte_count("kv_cache", "read") == 2 * 3072 * 8 * 128 * 2
+    assert placed.bound == "compute"
+    print(f"batch {batch}: a prefix of 3072 tokens, {float(placed.intensity_expr):.0f} FLOP/byte")
 
 # %% [markdown]
 # Sources: Juravsky et al. (2024), Hydragen, arXiv:2402.05099; Zheng et al. (2023), SGLang, arXiv:2312.07104.

@@ -225,7 +225,7 @@ def _several(given: Any, what: str, kind: type, load: Any) -> tuple[Any, ...]:
 
 
 def _figure(device: Device | None, letter: str) -> float:
-    """What a device states for a letter: a rate, its memory, or the on-chip buffer that FlashAttention's blocks follow from.
+    """What a device states for a letter: a rate, its memory, or the buffer, cache and processors that FlashAttention's blocks follow from.
 
     Raises
     ------

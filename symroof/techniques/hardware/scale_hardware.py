@@ -14,7 +14,8 @@ class ScaleHardware(Technique):
     """The device with f_P of its peaks, f_BW of its memory bandwidth and f_M of its buffer.
 
     The ridge is at ``(f_P / f_BW) P / BW``: in the large-layer limit the critical batch is proportional to it. A
-    memory-bound operator of intensity I is faster by f_BW up to ``f_BW = P / (I BW)``, and by no more than that beyond.
+    memory-bound operator of intensity I is faster by f_BW up to ``f_BW = P / (I BW)``, and by no more than that beyond. The
+    buffer is in the blocks of Algorithm 1 alone (``flash-attention:reread=memory``).
 
     Parameters
     ----------
