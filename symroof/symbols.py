@@ -279,7 +279,7 @@ def written(formula: Expr) -> str:
     if not isinstance(formula, Piecewise):
         return str(formula)
     (value, condition), (otherwise, _) = cast(Any, formula).args
-    return f"{value} where {condition}, else {otherwise}"
+    return f"{value} where {condition.lts} <= {condition.gts}, else {otherwise}"
 
 
 class Symbolic:

@@ -101,7 +101,7 @@ def test_re_reads_are_demand_on_the_cache_where_its_rate_is_stated(
 
 
 def test_llama_3_8b_reads_32768_tokens_on_an_h100_at_its_matrix_peak() -> None:
-    """Measured kernels take about 0.96 s for the step; keys and values of a head are 16 MiB, the cache is 50 MiB."""
+    """Measured kernels take about a second for the step; keys and values of a head are 16 MiB, the cache is 50 MiB."""
     step = symroof.load_model("llama-3-8b").prefill(batch=1, seq_len=32768, flash_attention=True, **WIDTHS)
     answer = symroof.analyze(step, "h100-sxm")
     assert answer["fused_attention"].bound == "compute"
