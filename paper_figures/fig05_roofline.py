@@ -10,7 +10,7 @@ from __future__ import annotations
 from matplotlib.figure import Figure
 
 import symroof
-from symroof.present.roofline_plot import STYLE, roofline_figure
+from symroof.present.roofline_plot import BINDS, roofline_figure
 from symroof.present.series import Series
 from symroof.present.style import mark
 from symroof.present.survey import A6000, step
@@ -49,7 +49,7 @@ def draw(accounting: str = "survey") -> Figure:
     sides = {"memory": ([left, ridge, ridge, left], [left / ridge * peak, peak, bottom, bottom])}
     sides["compute"] = ([ridge, right, right, ridge], [peak, peak, bottom, bottom])
     for bound, (x, y) in sides.items():
-        axes.fill(x, y, color=STYLE[bound][0], alpha=0.1, linewidth=0, zorder=0, gid=f"region-{bound}")
+        axes.fill(x, y, color=BINDS[bound][0], alpha=0.1, linewidth=0, zorder=0, gid=f"region-{bound}")
     mark(axes, ridge, peak, "0.25", gid="knee-fp16")
     return figure
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from matplotlib.figure import Figure
 
 import symroof
-from symroof.present.roofline_plot import STYLE
+from symroof.present.roofline_plot import BINDS
 from symroof.present.series import Number, Series
 from symroof.present.style import new_figure
 from symroof.present.survey import A6000, step
@@ -88,9 +88,9 @@ def _half(axes: Axes, phase: str, accounting: str) -> None:
             shown = f"{float(value):.4g}" if heading == "arithmetic intensity" else si(value)
             weight = "bold" if value != before else "normal"
             axes.text(edge, y, shown, fontsize=7.5, ha="right", va="center", family="monospace", weight=weight)
-        color, marker, words = STYLE[str(row.bound)]
+        color, marker = BINDS[str(row.bound)]
         axes.plot([0.85], [y], marker=marker, color=color, markersize=4.5, linestyle="none", gid=f"{phase}-{name}")
-        axes.text(1, y, words, fontsize=7.5, ha="right", va="center", color=color)
+        axes.text(1, y, f"{row.bound}-bound", fontsize=7.5, ha="right", va="center", color=color)
 
 
 def tables(phase: str) -> Table:

@@ -74,6 +74,24 @@ def test_a_picture_needs_numbers() -> None:
         roofline_figure(symroof.analyze(symroof.load_model("opt-125m").decode()))
 
 
+@pytest.mark.parametrize(("model", "device"), [("mamba2-130m", "h100-sxm"), ("llama-3.2-1b", "a100-sxm-80gb")])
+def test_a_roofline_shows_every_operator_with_flops_by_what_binds_it(model: str, device: str) -> None:
+    import symroof
+    from symroof.present.roofline_plot import roofline_figure
+
+    inputs = {"batch": 1, "seq_len": 4096, "weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
+    analysis = symroof.analyze(symroof.load_model(model).prefill(flash_attention=True, **inputs), device)
+    (axes,) = roofline_figure(analysis).axes
+    drawn = {f"{point.bound}-bound": set() for point in analysis if point.operator.flop_count}
+    for point in analysis:
+        if point.operator.flop_count:
+            drawn[f"{point.bound}-bound"].add((float(point.intensity_expr), float(point.performance_expr)))
+    assert {one.get_label(): {tuple(point) for point in one.get_offsets().tolist()} for one in axes.collections} == drawn
+    dashed = {line.get_gid(): [float(y) for y in line.get_ydata()] for line in axes.lines if str(line.get_gid()).startswith("roof-")}
+    assert dashed["roof-vector"] == [float(symroof.load_hardware(device).vector.value)] * 2
+    assert ("roof-cache" in dashed) == (device == "a100-sxm-80gb"), "the H100's data sheets state none"
+
+
 @pytest.mark.parametrize("phase", ["prefill", "decode"])
 def test_table_1_shows_published_and_exact(phase: str) -> None:
     table = table1.tables(phase)

@@ -6,20 +6,36 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from symroof.errors import InputError
-from symroof.present.style import COMPUTE_COLOR, MEMORY_COLOR
+from symroof.operators.facts import Resource
+from symroof.present.style import COLORS, COMPUTE_COLOR, MEMORY_COLOR
 from symroof.roof.analysis import Analysis
+from symroof.roof.ledger import OVERHEAD
 from symroof.roof.roofline import COMPUTE, RooflinePoint
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-STYLE = {"memory": (MEMORY_COLOR, "o", "memory-bound"), COMPUTE: (COMPUTE_COLOR, "s", "compute-bound")}
+BINDS = {
+    "memory": (MEMORY_COLOR, "o"),
+    COMPUTE: (COMPUTE_COLOR, "s"),
+    "vector": (COLORS[0], "^"),
+    "exponential": (COLORS[3], "D"),
+    "cache": (COLORS[4], "v"),
+    "link": (COLORS[5], "P"),
+    "host": (COLORS[5], "X"),
+    "chip": (COLORS[4], "<"),
+    "latency": ("0.45", "*"),
+    OVERHEAD: ("0.45", "p"),
+}
+"""Colour and marker of operators by what binds them."""
 
 
 def roofline_figure(analysis: Analysis, *, title: str | None = None) -> Figure:
-    """The roofline of the device, log-log, with the operators of the step on it.
+    """The roofline of the device, log-log, with the operators of the step on it, by what binds them.
 
+    Intensity is that of memory traffic. Solid are the matrix units' roofs; a dashed line is the vector units' peak, or the
+    bandwidth of the last-level cache, where the device states them. Exponentials are no FLOP: what they bind lies below a roof.
     Operators that fall on the same point share one label. Those without FLOPs have no place on a
     logarithmic axis and are left out.
 
@@ -46,7 +62,9 @@ def roofline_figure(analysis: Analysis, *, title: str | None = None) -> Figure:
 
 
 def _draw_roofs(axes: Axes, analysis: Analysis, placed: Sequence[RooflinePoint]) -> None:
-    roofs = dict.fromkeys((operator.data_type, float(operator.peak)) for operator in placed)
+    rates = analysis.machine.rates
+    on_matrix = [one for one in placed if Resource.VECTOR not in rates or one.operator.contraction_flop_count != 0] or placed
+    roofs = dict.fromkeys((operator.data_type, float(operator.peak)) for operator in on_matrix)
     bandwidth = float(placed[0].bandwidth)
     intensities = [float(operator.intensity_expr) for operator in placed]
     ridges = [peak / bandwidth for _, peak in roofs]
@@ -56,23 +74,40 @@ def _draw_roofs(axes: Axes, analysis: Analysis, placed: Sequence[RooflinePoint])
         axes.plot([left, ridge, right], [left * bandwidth, peak, peak], color="0.25", linewidth=1.3, zorder=1)
         axes.plot([ridge, ridge], [0, peak], color="0.6", linewidth=0.8, linestyle=":", zorder=1, gid=f"ridge-{data_type}")
         axes.annotate(f"{data_type}: {peak / 1e12:.4g} TFLOP/s\nridge {ridge:.4g} FLOP/byte", (ridge, peak), xytext=(-4, 4), **beside)
+    further: dict[str, Any] = {"color": "0.45", "linewidth": 1.0, "linestyle": "--", "zorder": 1}
+    top = max(peak for _, peak in roofs)
+    if Resource.VECTOR in rates:
+        vector = float(rates[Resource.VECTOR])
+        axes.plot([vector / bandwidth, right], [vector, vector], gid="roof-vector", **further)
+        axes.annotate(f"vector units: {vector / 1e12:.4g} TFLOP/s", (right, vector), xytext=(-4, 3), **beside)
+    side: dict[str, Any] = {"xytext": (-6, 4)}
+    if any(Resource.CACHE in one.seconds for one in placed):
+        cache = float(rates[Resource.CACHE])
+        axes.plot([left, top / cache], [left * cache, top], gid="roof-cache", **further)
+        shown = top / cache / 3
+        axes.annotate(f"cache: {cache / 1e9:.4g} GB/s", (shown, shown * cache), xytext=(-6, 4), **beside)
+        side = {"xytext": (6, -4), "ha": "left", "va": "top"}  # the cache's line is above
     middle = (left * min(ridges)) ** 0.5
-    axes.annotate(f"{bandwidth / 1e9:.4g} GB/s", (middle, middle * bandwidth), xytext=(-6, 4), **beside)
+    axes.annotate(f"{bandwidth / 1e9:.4g} GB/s", (middle, middle * bandwidth), **beside | side)
     axes.set_xlim(left, right)
-    axes.set_ylim(left * bandwidth / 1.5, max(peak for _, peak in roofs) * 4)
+    axes.set_ylim(left * bandwidth / 1.5, top * 4)
 
 
 def _draw_operators(axes: Axes, placed: Sequence[RooflinePoint]) -> None:
-    for bound, (color, marker, label) in STYLE.items():
+    for bound, (color, marker) in BINDS.items():
         chosen = [operator for operator in placed if operator.bound == bound]
         if chosen:
             points = [(float(operator.intensity_expr), float(operator.performance_expr)) for operator in chosen]
             x, y = zip(*points, strict=True)
-            axes.scatter(x, y, color=color, marker=marker, s=26, label=label, zorder=3, edgecolors="white", linewidths=0.5)
+            axes.scatter(x, y, color=color, marker=marker, s=26, label=f"{bound}-bound", zorder=3, edgecolors="white", linewidths=0.5)
+    above = 0
+    ridge = max(float(operator.peak / operator.bandwidth) for operator in placed)
     for (intensity, performance), names in _merged(placed).items():
-        ridge = max(float(operator.peak / operator.bandwidth) for operator in placed)
         style = BELOW if intensity < ridge / 8 else LEFT if intensity < ridge else ABOVE
         words = "\n".join(", ".join(names[start : start + 3]) for start in range(0, len(names), 3))
+        if style is ABOVE:  # one over the other, as they are wider than the points are apart
+            style = {**ABOVE, "xytext": (0, 6 + 9 * above)}
+            above += 1 + words.count("\n")
         axes.annotate(words, (intensity, performance), textcoords="offset points", fontsize=6.5, color="0.2", **style)
 
 
