@@ -18,7 +18,7 @@ from symroof.architectures.families.family import DecoderFamily
 from symroof.architectures.families.layouts import last_of_each
 from symroof.architectures.families.recipes import WITH_BIAS, attention, flag, mlp
 from symroof.architectures.fields import Fields
-from symroof.operators.norm import Norm
+from symroof.operators.elementwise import Norm
 
 LLAMA = json.loads(catalogue()["llama-2-7b"].read_text())
 BASES = [json.loads(catalogue()[name].read_text()) for name in ("llama-2-7b", "opt-350m", "gpt-j-6b", "chatglm3-6b", "dit-s-2")]

@@ -13,7 +13,7 @@ from sympy import Expr, Integer, ceiling, diff, simplify
 
 from symroof import symbols
 from symroof.errors import EinsumError
-from symroof.operators import attention, elementwise, experts, latent_attention, linear, norm, state_space
+from symroof.operators import attention, elementwise, experts, latent_attention, linear, state_space
 from symroof.operators.attention import CACHE, QUERY, SCORES
 from symroof.operators.facts import Kind
 from symroof.operators.operator import Direction, Operator
@@ -92,7 +92,7 @@ CATALOGUE = {
     "weighted_sum": Row(attention.weighted_sum, _weighted_sum(), Kind.MATMUL),
     "flash": Row(attention.flash, attention.attention(*_attention(), fused=True)[0], Kind.FUSED_ATTENTION),
     "softmax": Row(attention.softmax, attention.softmax("softmax", _scores().result), Kind.SOFTMAX),
-    "norm": Row(norm.norm, norm.norm("norm", tensor("x", "b s d"), norm.Norm.RMS), Kind.NORM),
+    "norm": Row(elementwise.norm, elementwise.norm("norm", tensor("x", "b s d"), elementwise.Norm.RMS), Kind.NORM),
     "add": Row(elementwise.add, elementwise.add("add", tensor("x", "b s d"), tensor("y", "b s d")), Kind.ELEMENTWISE),
     "activation": Row(
         elementwise.activation,
@@ -334,10 +334,10 @@ def test_activation_costs_are_the_operations_of_their_formulas(name: str) -> Non
 def test_norm_costs_are_the_operations_of_their_formulas() -> None:
     x = tensor("x", "b s d")
     # each element: its square, its share of the sum, the scaling, the weight
-    rms = norm.norm("n", x, norm.Norm.RMS)
+    rms = elementwise.norm("n", x, elementwise.Norm.RMS)
     assert rms.flop_count == (operations("total + x * x") + operations("x * scale * weight")) * b * s * d
     # its share of the mean, the subtraction, the square and its share, the scaling, weight and bias
-    layer = norm.norm("n", x, norm.Norm.LAYER, bias=True)
+    layer = elementwise.norm("n", x, elementwise.Norm.LAYER, bias=True)
     per_element = operations("total + x") + operations("x - mean") + operations("squares + y * y") + operations("y * scale * weight + bias")
     assert layer.flop_count == per_element * b * s * d
 

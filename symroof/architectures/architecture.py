@@ -16,9 +16,8 @@ from symroof.architectures.parts.part import BlockBuilder, Part, residual_stream
 from symroof.architectures.parts.recurrent import GatedDelta, Mamba, Mamba2
 from symroof.conventions import Convention
 from symroof.operators import Block, Operator, Parameter, Role, Space, Storage, Tensor, axes_of
-from symroof.operators.elementwise import add, elementwise
+from symroof.operators.elementwise import Norm, add, elementwise, norm
 from symroof.operators.linear import embedding, linear
-from symroof.operators.norm import Norm, norm
 from symroof.operators.state_space import convolved
 
 FINAL_SOFTCAP_FLOPS = 3

@@ -14,7 +14,7 @@ from symroof.architectures.families.recipes import TIED, WITH_BIAS, activation, 
 from symroof.architectures.fields import Fields
 from symroof.architectures.parts.attention import PER_HEAD_AND_COMPONENT, Attention
 from symroof.architectures.parts.part import ACTIVATIONS, Part
-from symroof.operators.norm import Norm
+from symroof.operators.elementwise import Norm
 
 SANDWICH = Norms(Norm.RMS, after=True)
 BEHIND = Norms(Norm.RMS, before=False, after=True)

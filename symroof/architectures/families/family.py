@@ -15,7 +15,7 @@ from symroof.architectures.families.recipes import PartReader, Recipe, flag, res
 from symroof.architectures.fields import IGNORED, Fields
 from symroof.architectures.parts.part import Part
 from symroof.errors import ConfigError
-from symroof.operators.norm import Norm
+from symroof.operators.elementwise import Norm
 
 RMS = Norms(Norm.RMS)
 LAYER_NORM = Norms(Norm.LAYER, bias=True)

@@ -15,7 +15,7 @@ from symroof.architectures.families.recipes import TIED, PartReader, activation,
 from symroof.architectures.fields import Fields
 from symroof.architectures.parts.attention import Attention
 from symroof.architectures.parts.part import Part
-from symroof.operators.norm import Norm
+from symroof.operators.elementwise import Norm
 
 GPT_ACTIVATION = activation("gelu_new", "activation_function")
 HIDDEN, HEADS, LAYERS = ("n_embd", "hidden_size"), ("n_head", "num_attention_heads"), ("n_layer", "num_hidden_layers")

@@ -18,9 +18,8 @@ from symroof.architectures.parts.mlp import Mlp
 from symroof.architectures.parts.part import ACTIVATIONS, BlockBuilder, residual_stream
 from symroof.conventions import Convention
 from symroof.operators import Access, Block, Kind, Operator, Parameter, Role, Space, Storage, Tensor, Work, axes_of
-from symroof.operators.elementwise import activation, add, elementwise
+from symroof.operators.elementwise import Norm, activation, add, elementwise
 from symroof.operators.linear import embedding, linear
-from symroof.operators.norm import Norm
 
 TANH_FLOPS = 1
 

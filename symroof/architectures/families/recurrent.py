@@ -16,7 +16,7 @@ from symroof.architectures.fields import Fields
 from symroof.architectures.parts import recurrent
 from symroof.architectures.parts.mlp import Mlp
 from symroof.architectures.parts.part import Part
-from symroof.operators.norm import Norm
+from symroof.operators.elementwise import Norm
 
 Reading = tuple[Part, dict[Symbol, int]]
 

@@ -22,7 +22,7 @@ from symroof.architectures.families.recipes import (
     when,
 )
 from symroof.architectures.fields import Fields
-from symroof.operators.norm import Norm
+from symroof.operators.elementwise import Norm
 
 MOE_WIDTH = "moe_intermediate_size"
 DEEPSEEK: dict[str, Any] = {

@@ -11,10 +11,9 @@ from symroof.architectures.options import Options
 from symroof.architectures.parts.part import BlockBuilder
 from symroof.operators import Axes, Role, Space, Storage, Tensor, axes_of
 from symroof.operators.attention import CACHE, QUERY, attention, rotary
-from symroof.operators.elementwise import ACTIVATION_FLOPS, elementwise
+from symroof.operators.elementwise import ACTIVATION_FLOPS, Norm, elementwise, norm
 from symroof.operators.latent_attention import absorbed, decompressed
 from symroof.operators.linear import linear
-from symroof.operators.norm import Norm, norm
 
 WINDOW_CACHE = axes_of("b z k e")
 

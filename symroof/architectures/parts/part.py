@@ -30,7 +30,7 @@ class BlockBuilder:
 
     With a *prefix* the operators' names get it in front, where several kinds of layers have the same operators.
 
-    >>> from symroof.operators.norm import Norm, norm
+    >>> from symroof.operators.elementwise import Norm, norm
     >>> space = Space({"b": symbols.b, "s": symbols.s, "d": symbols.d})
     >>> record = BlockBuilder()
     >>> record(norm("attn_norm", residual_stream(space), Norm.RMS)).name

@@ -10,9 +10,8 @@ from symroof import symbols
 from symroof.architectures.options import Options
 from symroof.architectures.parts.part import BlockBuilder
 from symroof.operators import Access, Operator, Role, Space, Tensor, axes_of
-from symroof.operators.elementwise import ACTIVATION_FLOPS, elementwise
+from symroof.operators.elementwise import ACTIVATION_FLOPS, Norm, elementwise, norm
 from symroof.operators.linear import linear
-from symroof.operators.norm import Norm, norm
 from symroof.operators.state_space import causal_convolution, delta_rule, head_scan, selective_scan
 
 
