@@ -62,6 +62,16 @@ SETTINGS = {
 }
 """Numbers that fit the models; a technique that is not named has none to give."""
 
+FORMS = (
+    "quantize:weights=8,activations=8",
+    "quantize:weights=8,activations=8,kv=8,scope=all",
+    "medusa:heads=4,nodes=20,acceptance=3/5,rows=last",
+    "early-exit:depth=1/2,exits=independent,skipped_kv=none",
+    "early-exit:depth=1/2",
+    "offload:share=1/2,link=89600MB/s,overlap=operator",
+)
+"""Other forms of techniques, spelled out, that stand in a chain differently."""
+
 FITTING = {
     ("pipeline-parallel", "deepseek-v2-lite"): "degree=3,micro_batches=2",
     ("contextual-sparsity", "mixtral-8x7b-v0.1"): "share=1/4,where=heads",
@@ -72,7 +82,9 @@ INPUTS = {"prefill": {"batch": 8, "seq_len": 512}, "decode": {"batch": 16, "seq_
 
 
 def made(name: str, model: str) -> Technique:
-    """The technique with numbers that fit the model."""
+    """The technique with numbers that fit the model, or as it is spelled out."""
+    if ":" in name:
+        return technique(name)
     settings = FITTING.get((name, model), SETTINGS.get(name, ""))
     return technique(f"{name}:{settings}" if settings else name)
 
@@ -161,8 +173,8 @@ class Pair:
     @property
     def expected(self) -> bool:
         """Whether the table says that the order matters here."""
-        where = f"{self.model}/{self.phase}"
-        return any(fnmatch(where, pattern) for row in table().get((self.first, self.second), ()) for pattern in row["steps"].split())
+        where, names = f"{self.model}/{self.phase}", (self.first.partition(":")[0], self.second.partition(":")[0])
+        return any(fnmatch(where, pattern) for row in table().get(names, ()) for pattern in row["steps"].split())
 
 
 def pairs(model: str, phase: str) -> Iterator[Pair]:

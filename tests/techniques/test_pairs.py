@@ -7,7 +7,7 @@ import random
 import pytest
 
 from symroof.techniques.registry import names
-from tests.techniques.pairs import MODELS, PHASES, Pair, difference, pairs, table
+from tests.techniques.pairs import FORMS, MODELS, PHASES, Pair, difference, pairs, table
 
 
 def orders_matter(pair: Pair) -> bool:
@@ -33,6 +33,15 @@ def test_some_pairs_in_both_orders() -> None:
         some = draw.sample(names(), 5)
         wrong = [pair for pair in pairs(model, phase) if {pair.first, pair.second} <= {*some} and orders_matter(pair) != pair.expected]
         assert not wrong
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(("model", "phase"), [("llama-2-7b", "decode"), ("mixtral-8x7b-v0.1", "decode"), ("deepseek-v2-lite", "prefill")])
+def test_other_forms_in_both_orders(model: str, phase: str, form: str) -> None:
+    others = (name for name in names() if name != form.partition(":")[0])
+    every = (Pair(model, phase, *sorted((form, other))) for other in others)
+    assert not [pair for pair in every if orders_matter(pair) != pair.expected]
 
 
 def test_the_table_has_pairs_in_order_with_reasons() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from sympy import Expr
@@ -20,8 +20,9 @@ ENDING = "quantize"
 def with_narrow_inputs(graph: Graph, products: Sequence[Operator], bits: Expr) -> Graph:
     """The graph whose products read their inputs at so many bits, from a copy that a pass of its own writes.
 
-    The pass follows the one operator that makes an input, else it stands before the first product of a block that takes it
-    (the residual stream, which every layer writes). Inputs that are as narrow already, and what is read from a cache, stay.
+    The pass follows the operator that makes an input, in the same block or as the only one, else it stands before the first
+    product of a block that takes it (the residual stream, which every layer writes at its end). Inputs that are as narrow
+    already, and what is read from a cache, stay.
 
     >>> import symroof
     >>> from symroof.symbols import q_a
@@ -55,33 +56,38 @@ class _Passes:
     _copies: dict[tuple[Tensor, Axes], Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        done: set[tuple[Operator | Block, Tensor, Axes]] = set()
+        for access, product, block, maker in self._inputs():
+            key = maker or block, access.tensor, _copied(access)
+            if key not in done:
+                self._convert(access, product, block, maker)
+            done.add(key)
+
+    def _inputs(self) -> Iterator[tuple[Access, Operator, Block, Operator | None]]:
+        """Every input that is to be narrow, of which product in which block, and the one operator that makes it."""
         makers: dict[Tensor, list[Operator]] = {}
         for operator, _ in self.graph:
             for access in operator.writes:
                 makers.setdefault(access.tensor, []).append(operator)
         for block in self.graph.blocks:
-            met: set[tuple[Tensor, Axes]] = set()
-            for operator in block.operators:
-                for access in operator.reads if operator in self.products else ():
-                    key = access.tensor, _copied(access)
-                    if key in met or not self._is_wide(access.tensor):
-                        continue
-                    met.add(key)
-                    self._convert(access, operator, block, makers.get(access.tensor, []))
+            for place, product in enumerate(block.operators):
+                for access in filter(self._is_wide, product.reads if product in self.products else ()):
+                    every = makers.get(access.tensor, [])
+                    own = [one for one in every if one in block.operators[:place]]
+                    one = own if len(own) == 1 else every
+                    yield access, product, block, one[0] if len(one) == 1 else None
 
-    def _is_wide(self, tensor: Tensor) -> bool:
-        known = self.graph.definitions
+    def _is_wide(self, access: Access) -> bool:
+        """Whether it is an activation of another width."""
+        tensor, known = access.tensor, self.graph.definitions
         return tensor.storage is Storage.ACTIVATION and substitute(tensor.bits, known) != substitute(self.bits, known)
 
-    def _convert(self, access: Access, product: Operator, block: Block, makers: Sequence[Operator]) -> None:
+    def _convert(self, access: Access, product: Operator, block: Block, maker: Operator | None) -> None:
         key = tensor, axes = access.tensor, _copied(access)
-        if len(makers) == 1 and key in self._copies:
-            return
         copy = self._copies.setdefault(key, replace(tensor, name=f"{tensor.name}.{ENDING}", axes=axes, bits=self.bits))
-        if len(makers) != 1:
+        if maker is None:
             self.before.setdefault((block, product), []).append(_pass(product, tensor, access.repeats, copy, f"{product.name}.{ENDING}"))
             return
-        maker = makers[0]
         others = self.behind.setdefault(maker, [])
         name = f"{maker.name}.{ENDING}" + (f"{len(others) + 1}" if others else "")
         others.append(_pass(maker, tensor, maker.written.repeats, copy, name))
