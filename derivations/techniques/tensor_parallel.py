@@ -9,6 +9,7 @@ from sympy import Integer, ceiling, simplify, sqrt
 
 import symroof
 from symroof.operators.tensor import Level
+from symroof.questions.payoff import payoff
 from symroof.questions.scaling import balanced_degree, best_degree, over_degree, strong_scaling, useful_degree
 from symroof.symbols import BW, BW_l, P, a, b, d, f, n_p, w
 from symroof.techniques.registry import technique
@@ -74,6 +75,17 @@ times = {k: symroof.analyze(step.apply(technique(f"tensor-parallel:degree={k},la
 assert min(times, key=lambda k: times[k].total.time_expr) == 8 == best.integer
 efficiency = strong_scaling(step, after, hardware="a100-sxm-80gb")
 print(f"Llama-2-7b, batch 64, 5 us a step: best at {float(best.value):.2f}, efficiency there {float(efficiency(8)):.2f}")
+
+# %% [markdown]
+# **Per device.** Throughput per device is $b / (n T(n))$, so against one device it changes by $T(1) / (n T(n))$, the strong-scaling
+# efficiency: at most 1, as $n T(n) \ge A + n R + n C (n - 1)/n \ge T(1)$. Sharing a step buys latency, and memory for a larger
+# batch, with throughput per device; which of the two is meant decides whether it pays.
+
+# %%
+latency, throughput = (payoff(step, after, over="degree", hardware="a100-sxm-80gb", per_device=each) for each in (False, True))
+for degree in (1, 2, 8):
+    assert throughput.speedup(degree) == efficiency(degree) == latency.speedup(degree) / degree <= 1
+print(f"eight devices: {float(latency.speedup(8)):.2f} times as fast, {float(throughput.speedup(8)):.2f} of the tokens a second and device")
 
 # %% [markdown]
 # Sources: Shoeybi et al. (2019), arXiv:1909.08053; Patarasuk and Yuan (2009), doi:10.1016/j.jpdc.2008.09.002.

@@ -301,6 +301,9 @@ STORED: dict[str, tuple[dict[str, Any], Rational]] = {
     # configs as published checkpoints have them, and bits of a weight with its share of the scales
     "AWQ": ({"quant_method": "awq", "bits": 4, "group_size": 128, "zero_point": True}, 4 + Rational(16 + 4, 128)),
     "AWQ without zero points": ({"quant_method": "awq", "w_bit": 4, "q_group_size": 64, "zero_point": False}, 4 + Rational(16, 64)),
+    "AWQ that says nothing of zero points": ({"quant_method": "awq", "bits": 4, "group_size": 128}, 4 + Rational(16 + 4, 128)),
+    "GPTQ that says nothing of them": ({"quant_method": "gptq", "bits": 4, "group_size": 128}, 4 + Rational(16, 128)),
+    "AWQ of modelopt": ({"quant_method": "modelopt", "quant_algo": "W4A16_AWQ"}, 4 + Rational(16, 128)),
     "GPTQ, symmetric": ({"quant_method": "gptq", "bits": 4, "group_size": 128, "sym": True}, 4 + Rational(16, 128)),
     "GPTQ of 3 bits": ({"quant_method": "gptq", "bits": 3, "group_size": 32, "sym": False}, 3 + Rational(16 + 3, 32)),
     "GPTQ by rows": ({"quant_method": "gptq", "bits": 8, "group_size": -1, "sym": True}, Rational(8)),

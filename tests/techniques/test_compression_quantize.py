@@ -12,7 +12,7 @@ import symroof
 from symroof import symbols
 from symroof.errors import InputError
 from symroof.operators.facts import BlockRole, Kind
-from symroof.operators.tensor import Storage
+from symroof.operators.tensor import Level, Storage
 from symroof.questions.payoff import break_even, payoff
 from symroof.techniques.compression.quantize import Quantize
 from symroof.techniques.compression.selectors import linears
@@ -307,6 +307,47 @@ def test_refusals(text: str) -> None:
         numbers("llama-2-7b").apply(technique(text))
     assert REFUSED[text] in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("texts", "why"),
+    [
+        ("fuse:preset=engine quantize:activations=8", "must come before fuse in a chain: it needs operators that are not fused yet"),
+        ("fuse:operators=attn_add+mlp_norm quantize:weights=8,activations=8", "must come before fuse"),
+        ("quantize:weights=8,activations=8 low-rank:rank=64", "low-rank: must come before quantize"),
+        ("data-format:bits=4,peak=1PFLOP/s quantize:weights=4", "does not go with data-format"),
+        ("quantize:weights=4 data-format:bits=4,peak=1PFLOP/s", "does not go with quantize"),
+        ("quantize:activations=8 data-format:bits=4,peak=1PFLOP/s", "does not go with quantize"),
+    ],
+)
+def test_what_gives_operands_another_width_stands_in_one_place(texts: str, why: str) -> None:
+    with pytest.raises(InputError) as raised:
+        numbers("llama-2-7b").apply(*chain([texts]))
+    assert why in str(raised.value)
+
+
+def test_what_has_no_part_in_inputs_goes_with_all() -> None:
+    """A cache, weights alone behind a fusion, and every activation: none of them converts inputs."""
+    for texts in (
+        "data-format:bits=4,peak=1PFLOP/s quantize:kv=8",
+        "quantize:kv=8 data-format:bits=4,peak=1PFLOP/s",
+        "fuse:preset=engine quantize:weights=4",
+        "fuse:preset=engine quantize:activations=8,scope=all",
+        "fuse:preset=flash-attention quantize:weights=8,activations=8",
+        "quantize:weights=4 low-rank:rank=64",
+    ):
+        assert len(numbers("llama-2-7b").apply(*chain([texts])).techniques) == 2
+
+
+def test_tokens_are_sent_to_experts_as_narrow_as_they_are_multiplied() -> None:
+    step = numbers("mixtral-8x7b-v0.1", batch=8)
+    sent = [
+        step.apply(*chain([texts]))["expert_gate_proj.all_to_all"].byte_count(level=Level.LINK)
+        for texts in ("expert-parallel:degree=4", "quantize:weights=8,activations=8 expert-parallel:degree=4")
+    ]
+    assert sent[1] == sent[0] / 2
+    with pytest.raises(InputError, match="quantize: must come before expert-parallel"):
+        step.apply(*chain(["expert-parallel:degree=4 quantize:activations=8"]))
 
 
 def test_layers_of_several_kinds_are_asked_for() -> None:
