@@ -214,3 +214,18 @@ def test_keys_on_their_way_over_a_link_are_read_from_no_cache(degree: int) -> No
 
 def _on_a_ring(step: symroof.Step, degree: int) -> symroof.Step:
     return step.apply(symroof.technique(f"sequence-parallel:degree={degree}"))
+
+
+def test_a_record_has_the_whole_ledger() -> None:
+    """Seconds of every resource, of which the largest is the time, and the bytes of the cache that are no part of the traffic."""
+    from symroof.present.records import analysis_record
+
+    step = symroof.load_model("llama-3-8b").prefill(batch=1, seq_len=8192, flash_attention=True, **WIDTHS)
+    record = analysis_record(symroof.analyze(step, "a100-sxm-80gb"))
+    for one in record["operators"]:
+        assert one["time"] == max(one["seconds"].values())
+        assert one["seconds"][one["bound"]] == one["time"]
+        assert one["seconds"]["memory"] == pytest.approx(one["bytes"] / 2.039e12)
+    (fused,) = (one for one in record["operators"] if one["name"] == "fused_attention")
+    assert fused["seconds"]["cache"] == pytest.approx(fused["cache_bytes"] / 7.2192e12)
+    assert fused["cache_bytes"] > 100 * fused["kv_read"], "8192 / 32 positions of a block: 256 blocks, half of them behind a row"

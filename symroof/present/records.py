@@ -121,7 +121,7 @@ def analysis_report(analysis: Analysis, *, formulas: bool = False) -> Report:
 def _rows(record: dict[str, Any], formulas: bool) -> Table:
     """The operators and the total of the JSON record, unrounded."""
     rows = [*record["operators"], {"name": "total", **record["total"]}]
-    keys = [key for key in dict.fromkeys(key for row in record["operators"] for key in row) if key != "formulas"]
+    keys = [key for key in dict.fromkeys(key for row in record["operators"] for key in row) if key not in ("formulas", "seconds")]
     extra = ("flops", "bytes") if formulas else ()
     columns = (*(Column(key) for key in keys), *(Column(f"formula_{key}") for key in extra))
     return Table("", columns, tuple((*map(row.get, keys), *(row.get("formulas", {}).get(key, "") for key in extra)) for row in rows))
@@ -147,7 +147,7 @@ def _traffic(total: Total | RooflinePoint) -> dict[str, int | float]:
 
 
 def _operator(placed: RooflinePoint) -> dict[str, Any]:
-    """One operator; bytes over links and on the chip where a technique makes it move any."""
+    """One operator; bytes over links, on the chip and of the last-level cache where it moves any."""
     beside = (level for level in placed.operator.levels if level is not Level.MEMORY)
     return {
         "name": placed.name,
@@ -157,12 +157,14 @@ def _operator(placed: RooflinePoint) -> dict[str, Any]:
         "bytes": number(placed.operator.byte_count()),
         **_traffic(placed),
         **{f"{level}_bytes": number(placed.operator.byte_count(level=level)) for level in beside},
+        **({"cache_bytes": number(placed.operator.cache_bytes)} if placed.operator.cache_bytes != 0 else {}),
         "intensity": None if placed.intensity_expr in (oo, nan) else number(placed.intensity_expr),
         "data_type": placed.data_type,
         "peak": number(placed.peak) if placed.peak.is_number else None,  # none bounds what computes nothing
         "performance": number(placed.performance_expr),
         "bound": placed.bound,
         "time": number(placed.time_expr),
+        "seconds": {str(resource): number(taken) for resource, taken in placed.seconds.items()},
         "contraction_flops": number(placed.operator.contraction_flop_count),
         "formulas": {"flops": str(placed.symbolic.flop_count), "bytes": str(placed.symbolic.byte_count())},
     }
