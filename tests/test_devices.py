@@ -10,7 +10,7 @@ import pytest
 from sympy import Rational
 
 import symroof
-from symroof.hardware.device import Figure, Target
+from symroof.hardware.device import Figure, Link, Target
 from symroof.hardware.loader import catalogue, load_hardware
 from symroof.operators.facts import Resource
 from symroof.present.catalogue import device_report
@@ -35,13 +35,17 @@ SURVEY = (
 )
 
 
+def latencies(link: Link) -> tuple[Figure | None, ...]:
+    return link.overhead, link.latency, link.exchange_overhead, link.exchange_latency
+
+
 def figures(name: str) -> list[Figure]:
     device = load_hardware(name)
     peaks = [figure for peak in device.peaks.values() for figure in (peak.dense, peak.sparse, peak.half_accumulation, peak.clock)]
     others = [device.bandwidth_figure, device.capacity_figure, device.reported_figure, device.tdp, device.processors_figure, device.clock]
     others += [device.vector, device.exponential, device.cache]
     levels = [figure for level in device.on_chip for figure in (level.capacity, level.bandwidth)]
-    links = [figure for link in device.links for figure in (link.bandwidth, link.per_peer)]
+    links = [figure for link in device.links for figure in (link.bandwidth, link.per_peer, *latencies(link))]
     return [figure for figure in (*peaks, *others, *levels, *links) if figure is not None]
 
 
@@ -324,6 +328,10 @@ direction = "total"
 to = "device"
 peers = 7
 per_peer = "100 GB/s"
+overhead = "4 us"
+latency = "700 ns"
+exchange_overhead = "6 us"
+exchange_latency = "0.2 us"
 [[link]]
 name = "bus"
 bandwidth = "64 GB/s"
@@ -344,7 +352,12 @@ def test_what_a_device_states_is_what_its_machine_has(tmp_path: Path) -> None:
         Resource.CACHE: 100 * 2 * 10**9 * 3,
         Resource.HOST: 32 * 10**9,
         Resource.LINK: 350 * 10**9,
+        Resource.PEER: 50 * 10**9,
+        Resource.NETWORK: 10 * 10**9,
     }
+    stated = {symbols.l_0: 4, symbols.t_l: Rational(7, 10), symbols.l_x: 6, symbols.t_x: Rational(1, 5), symbols.t_n: Rational(7, 10)}
+    assert {letter: seconds * 10**6 for letter, seconds in device.machine.latencies.items()} == stated, "between nodes no less than inside"
+    assert device.machine.joined == 8
     assert device.cache_capacity == 4 * 2**20
     assert (device.capacity.magnitude, device.usable.magnitude) == (8 * 10**9, 8 * 2**30)
     assert (device.usable_figure.source.title, device.usable_figure.note, device.capacity_figure.source.title) == (

@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from sympy import Expr, Integer, Rational
 
+from symroof import symbols
 from symroof.errors import DeviceError, member
 from symroof.hardware.calibration import Calibration
 from symroof.hardware.machine import Machine
@@ -94,6 +95,9 @@ class Link:
     to : what it leads to.
     peers : how many devices it reaches.
     per_peer : bandwidth to one of them, where that is not the whole.
+    passes_on : whether what goes to others passes through its peers, as in a torus: it joins more devices than it reaches.
+    overhead, latency : time of a collective besides its bytes and steps, and of every step.
+    exchange_overhead, exchange_latency : the same of a send or an all-to-all, and of every peer.
     """
 
     name: str
@@ -102,6 +106,11 @@ class Link:
     to: Target = Target.DEVICE
     peers: int | None = None
     per_peer: Figure | None = None
+    passes_on: bool = False
+    overhead: Figure | None = None
+    latency: Figure | None = None
+    exchange_overhead: Figure | None = None
+    exchange_latency: Figure | None = None
 
     @property
     def one_way(self) -> Expr:
@@ -241,9 +250,18 @@ class Device:
         """Every rate that is stated, for rooflines."""
         stated = {Resource.VECTOR: self.vector, Resource.EXPONENTIAL: self.exponential, Resource.CACHE: self.cache}
         rates = {Resource.MEMORY: self.memory_bandwidth} | {resource: figure.value for resource, figure in stated.items() if figure}
-        for resource, to in ((Resource.HOST, Target.HOST), (Resource.LINK, Target.DEVICE)):
-            if link := self.link(to):
-                rates[resource] = link.one_way
+        links = {
+            Resource.HOST: self.link(Target.HOST),
+            Resource.LINK: self.link(Target.DEVICE),
+            Resource.NETWORK: self.link(Target.NETWORK),
+        }
+        rates |= {resource: link.one_way for resource, link in links.items() if link}
+        link, network = links[Resource.LINK], links[Resource.NETWORK]
+        if link and link.per_peer:
+            rates[Resource.PEER] = link.one_way_per_peer
+        late = {symbols.l_0: link.overhead, symbols.t_l: link.latency} if link else {}
+        late |= {symbols.l_x: link.exchange_overhead, symbols.t_x: link.exchange_latency} if link else {}
+        late |= {symbols.t_n: (network and network.latency) or (link and link.latency)}  # a step between nodes takes no less
         return Machine(
             self.title,
             {name: peak.dense.value for name, peak in self.peaks.items()},
@@ -253,11 +271,17 @@ class Device:
             self.calibration,
             Integer(self.processors) if self.processors else None,
             self.clock.value if self.clock else None,
+            {letter: figure.value for letter, figure in late.items() if figure},
+            Integer(link.peers + 1) if link and link.peers and not link.passes_on else None,
         )
 
     def link(self, to: Target) -> Link | None:
-        """The first link that leads there; devices without one of their own reach each other by way of the host."""
-        by_way = (to, Target.HOST) if to is Target.DEVICE else (to,)
+        """The first link that leads there; by way of the host where there is none of their own.
+
+        Devices without a link reach each other so, and those that a bridge does not join.
+        """
+        bridged = any(link.to is Target.DEVICE for link in self.links)
+        by_way = (to, Target.HOST) if to is Target.DEVICE or (to is Target.NETWORK and bridged) else (to,)
         return next((link for target in by_way for link in self.links if link.to is target), None)
 
     def accumulating(self, data_type: str) -> Device:

@@ -16,7 +16,7 @@ from symroof.files import is_readable, read_text
 from symroof.hardware.calibration import shipped
 from symroof.hardware.device import ACCUMULATIONS, BUFFER, CACHE, Device, Figure, Link, OnChip, Peak, Source, Target
 from symroof.operators.facts import BITS
-from symroof.units import BANDWIDTH, BYTE, HERTZ, RATE, WATT, figure
+from symroof.units import BANDWIDTH, BYTE, HERTZ, RATE, SECOND, WATT, figure
 
 KINDS = ("gpu", "cpu", "tpu", "accelerator", "soc", "pim")
 LONGEST = 600
@@ -30,7 +30,7 @@ FIGURES = {
     "exponential": {"rate", "per_clock"},
     "cache": {"bandwidth"},
     "on_chip": {"capacity", "bandwidth", "per_clock"},
-    "link": {"bandwidth", "per_peer"},
+    "link": {"bandwidth", "per_peer", "overhead", "latency", "exchange_overhead", "exchange_latency"},
     "power": {"tdp"},
 }
 """Keys of the figures in every table; each may name its own source and note, as `capacity_source`."""
@@ -40,7 +40,7 @@ FACTS = {
     "processors": {"name"},
     "vector": {"type"},
     "on_chip": {"name", "instances", "role"},
-    "link": {"name", "direction", "to", "peers"},
+    "link": {"name", "direction", "to", "peers", "topology"},
 }
 """Keys of what is no figure."""
 
@@ -50,6 +50,9 @@ KEYS = {
 }
 KEYS["source"] = {"title", "publisher", "url", "date"}
 KEYS[""] = {*KEYS, "name", "vendor", "kind", "aliases", "note", "sparse_is_twice_dense"}
+
+DIRECT, TORUS = "direct", "torus"
+"""How a link reaches devices beyond its peers: not at all, or through them."""
 
 TABLES_OF_TABLES = ("source", "peak")
 
@@ -316,4 +319,6 @@ def _link(read: _Reader, table: Mapping[str, Any]) -> Link:
     direction = read.one_of("link", table, "direction", ("each", "total"))
     to = Target(read.one_of("link", table, "to", tuple(Target), Target.DEVICE))
     peers = read.count("link", table, "peers") if "peers" in table else None
-    return Link(read.text("link", table, "name"), bandwidth, direction, to, peers, per_peer)
+    passes_on = read.one_of("link", table, "topology", (DIRECT, TORUS), DIRECT) == TORUS
+    late = {key: read.optional("link", table, key, SECOND) for key in ("overhead", "latency", "exchange_overhead", "exchange_latency")}
+    return Link(read.text("link", table, "name"), bandwidth, direction, to, peers, per_peer, passes_on, **late)

@@ -25,17 +25,21 @@ LETTERS = {
     Resource.MEMORY: symbols.BW,
     Resource.HOST: symbols.BW_h,
     Resource.LINK: symbols.BW_l,
+    Resource.NETWORK: symbols.BW_n,
     Resource.CHIP: symbols.BW_c,
 }
 """The letter of the rate of every resource that has one; the matrix peak's is P."""
 
-UNITS = {Resource.VECTOR: symbols.P_v, Resource.EXPONENTIAL: symbols.P_x, Resource.CACHE: symbols.BW_L}
+UNITS = {Resource.VECTOR: symbols.P_v, Resource.EXPONENTIAL: symbols.P_x, Resource.CACHE: symbols.BW_L, Resource.PEER: symbols.BW_p}
 """The letters of further rates, where formulas are told for devices that state them: a roof in letters has none of these."""
+
+LATENCIES = (symbols.l_0, symbols.t_l, symbols.l_x, symbols.t_x, symbols.t_n)
+"""The letters of what collectives take besides their bytes; a machine that does not state one has none of it."""
 
 ON_DEVICE = frozenset(UNITS)
 """Resources besides matrix units and memory that a classic roofline leaves out."""
 
-ON_UNIT = ON_DEVICE | {Resource.MEMORY}
+ON_UNIT = (ON_DEVICE | {Resource.MEMORY}) - {Resource.PEER}
 """Resources that a unit beside a device has of its own."""
 
 
@@ -53,6 +57,8 @@ class Machine(Symbolic):
     calibration : what measured kernels reach of the rates, where that was fitted.
     processors : multiprocessors, compute units or cores that work side by side.
     clock : behind the peaks, in Hz.
+    latencies : seconds of collectives besides their bytes, by letter.
+    joined : devices that its link joins, itself included; None where that is not stated.
 
     >>> from symroof.hardware.loader import load_hardware
     >>> cube = load_hardware("hbm-pim").machine
@@ -68,6 +74,8 @@ class Machine(Symbolic):
     calibration: Calibration | None = None
     processors: Expr | None = None
     clock: Expr | None = None
+    latencies: Mapping[Symbol, Expr] = field(default_factory=dict)
+    joined: Expr | None = None
 
     @property
     def described(self) -> str:
@@ -128,10 +136,10 @@ class Machine(Symbolic):
         """
         member("ceilings", ceilings, CEILINGS)
         if ceilings == CLASSIC:
-            if self.calibration is None and ON_DEVICE.isdisjoint(self.rates):
+            if self.calibration is None and ON_DEVICE.isdisjoint(self.rates) and not self.latencies:
                 return self
             kept = {resource: rate for resource, rate in self.rates.items() if resource not in ON_DEVICE}
-            return replace(self, rates=kept, calibration=None)
+            return replace(self, rates=kept, calibration=None, latencies={})
         if ceilings == CALIBRATED and self.calibration is None:
             raise DeviceError(
                 f"{self.described} has no calibration: no kernels measured on it were fitted; take ceilings stated or classic, "
@@ -174,6 +182,7 @@ def in_letters(stated: Iterable[Resource]) -> Machine:
 MISSING = {
     Resource.HOST: "states no link to the host; give its bandwidth",
     Resource.LINK: "states no link to other devices; give its bandwidth",
+    Resource.NETWORK: "states no network to other nodes; give its bandwidth, as network=50GB/s",
     Resource.CHIP: "states no bandwidth of its on-chip memory; give chip_bandwidth",
     Resource.MEMORY: "states no memory bandwidth",
 }

@@ -1,14 +1,14 @@
-"""Collectives: what devices that share a step send one another, per device and one way.
+"""Collectives: what devices that share a step send one another, per device and one way, inside a node and between nodes.
 
-Only the link counts: a collective's own reads and writes of memory are hidden behind it, and the additions of a
-reduction are no FLOPs of the step. What a device sends it receives as much of at the same time.
+Only links count: a collective's own reads and writes of memory are hidden behind them, and the additions of a reduction
+are no FLOPs of the step. What a device sends it receives as much of at the same time.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from sympy import Expr, Integer, S, ceiling, log
+from sympy import Expr, Integer, Min, S, ceiling, log
 
 from symroof.operators.facts import Kind, Role
 from symroof.operators.operator import Operator
@@ -16,6 +16,9 @@ from symroof.operators.tensor import Access, Level, Storage, Tensor
 
 RING, TREE = "ring", "tree"
 ALGORITHMS = (RING, TREE)
+
+LARGEST = Integer(2) ** 20
+"""Devices up to which trees are told over their number; each doubling is a piece of its own."""
 
 
 def steps(devices: Expr, algorithm: str = RING) -> Expr:
@@ -27,49 +30,144 @@ def steps(devices: Expr, algorithm: str = RING) -> Expr:
     return devices - 1 if algorithm == RING else ceiling(log(devices, 2))
 
 
-def all_reduce(name: str, part: Access, into: Tensor, devices: Expr, latency: Expr = S.Zero, algorithm: str = RING) -> Operator:
+@dataclass(frozen=True)
+class Group:
+    """n devices that take part in a collective: i of them in every node, in ``n / i`` nodes.
+
+    ============== ==============================================================================
+    latency        ``l_0 + r ((i - 1) t_l + (n / i - 1) t_n)``, r rounds; of one device none
+    one node       ``i = n``: ``l_0 + r (n - 1) t_l``, affine in the number of devices
+    ============== ==============================================================================
+
+    A round is a reduce-scatter or an all-gather: an all-reduce has two. With trees a round takes ``ceil(log2 i)`` steps inside
+    a node and ``ceil(log2 (n / i))`` between nodes.
+
+    Attributes
+    ----------
+    devices : n.
+    inside : i; None where all are in one node.
+    overhead : l_0, seconds that a collective takes however many devices and bytes there are.
+    step, network_step : t_l and t_n, seconds of a step inside a node and between nodes.
+    algorithm : "ring" or "tree".
+
+    >>> from symroof.symbols import l_0, n_p, t_l
+    >>> Group(Integer(8), overhead=l_0, step=t_l).latency(rounds=2)
+    l_0 + 14*t_l
+    >>> Group(Integer(32), Integer(8), overhead=l_0, step=t_l, network_step=Integer(1)).latency(rounds=2)
+    l_0 + 14*t_l + 6
+    """
+
+    devices: Expr
+    inside: Expr | None = None
+    overhead: Expr = S.Zero
+    step: Expr = S.Zero
+    network_step: Expr = S.Zero
+    algorithm: str = RING
+
+    @property
+    def local(self) -> Expr:
+        """Devices of one node."""
+        return self.devices if self.inside is None else self.inside
+
+    @property
+    def started(self) -> Expr:
+        """The overhead, which one device alone has not: ``l_0 min(1, n - 1)``."""
+        return self.overhead * Min(Integer(1), self.devices - 1)
+
+    def latency(self, rounds: int) -> Expr:
+        """Seconds of so many rounds over all devices, besides the bytes."""
+        inside = steps(self.local, self.algorithm) * self.step
+        across = steps(self.devices / self.local, self.algorithm) * self.network_step if self.inside is not None else S.Zero
+        return self.started + rounds * (inside + across)
+
+    def wires(self, x: Tensor, times: Expr, inside: Expr, across: Expr) -> tuple[Access, ...]:
+        """A tensor on its way, so many times: a share of it over the link, and one over the network where there are nodes."""
+        link = (over_link(x, times * inside),)
+        return link if self.inside is None else (*link, over_network(x, times * across))
+
+
+def all_reduce(name: str, part: Access, into: Tensor, group: Group) -> Operator:
     """The sum of what n devices have, on all of them.
 
-    ============ ==================================================================
+    ============ ===========================================================================
     link         ``2 (n - 1) / n`` of the payload, one way
-    latency      ``2 (n - 1) t_l`` around a ring, ``2 ceil(log2 n) t_l`` with trees
-    ============ ==================================================================
+    latency      ``l_0 + 2 (n - 1) t_l`` around a ring, ``l_0 + 2 ceil(log2 n) t_l`` with trees
+    with nodes   a reduce-scatter inside, an all-reduce of a device's part across nodes, an all-gather inside:
+                 ``2 (i - 1) / i`` over the link, ``2 (n / i - 1) / (n / i) / i = 2 (n - i) / (n i)`` over the network
+    ============ ===========================================================================
 
-    Two trees that each carry half of the payload move as much on average as a ring. The payload is a tensor, as often as
-    the access says.
+    The three phases follow one another in chunks, so that link and network work side by side, as NCCL pipelines them. Two
+    trees that each carry half of the payload move as much on average as a ring. The payload is a tensor, as often as the
+    access says.
 
     >>> from symroof.operators.tensor import Space, axes_of
     >>> from symroof.symbols import a, b, d, n_p
     >>> x, y = (Tensor(name, axes_of("b d"), Storage.ACTIVATION, Space({"b": b, "d": d})) for name in "xy")
-    >>> print(all_reduce("x.all_reduce", Access(x), y, n_p).byte_count(level=Level.LINK))
-    a*b*d*(2*n_p - 2)/(8*n_p)
+    >>> print(all_reduce("x.all_reduce", Access(x), y, Group(n_p)).byte_count(level=Level.LINK))
+    a*b*d*(n_p - 1)/(4*n_p)
+    >>> print(all_reduce("x.all_reduce", Access(x), y, Group(Integer(32), Integer(8))).byte_count(level=Level.NETWORK))
+    3*a*b*d/128
 
     Sources: Patarasuk and Yuan (2009), doi:10.1016/j.jpdc.2008.09.002 (ring); Sanders, Speck and Träff (2009),
-    doi:10.1016/j.parco.2009.09.001 (two trees).
+    doi:10.1016/j.parco.2009.09.001 (two trees); Cho, Finkler, Kung and Hunter (2019), BlueConnect, MLSys (phases by tier).
     """
-    times = part.repeats * (2 * devices - 2) / devices
-    return _moved(name, part, into, over_link(part.tensor, times), 2 * steps(devices, algorithm) * latency)
+    inside, across = _shares(group)
+    wires = group.wires(part.tensor, part.repeats, 2 * inside, 2 * across)
+    return _moved(name, part, into, wires, group, group.latency(rounds=2))
 
 
-def all_gather(name: str, part: Access, into: Tensor, devices: Expr, latency: Expr = S.Zero, algorithm: str = RING) -> Operator:
-    """The parts of n devices, put together on all of them: ``(n - 1) / n`` of the whole, one way."""
-    return _moved(name, part, into, over_link(into, part.repeats * (devices - 1) / devices), steps(devices, algorithm) * latency)
+def all_gather(name: str, part: Access, into: Tensor, group: Group) -> Operator:
+    """The parts of n devices, put together on all of them: ``(n - 1) / n`` of the whole, one way.
+
+    With nodes, devices of one place in their nodes gather theirs across, ``(n - i) / (n i)`` of the whole, and those of a node
+    all of it inside, ``(i - 1) / i``.
+    """
+    return _moved(name, part, into, group.wires(into, part.repeats, *_shares(group)), group, group.latency(rounds=1))
 
 
-def reduce_scatter(name: str, part: Access, into: Tensor, devices: Expr, latency: Expr = S.Zero, algorithm: str = RING) -> Operator:
-    """The sum of what n devices have, a part of it on each: ``(n - 1) / n`` of the whole, one way."""
-    return _moved(name, part, into, over_link(part.tensor, part.repeats * (devices - 1) / devices), steps(devices, algorithm) * latency)
+def reduce_scatter(name: str, part: Access, into: Tensor, group: Group) -> Operator:
+    """The sum of what n devices have, a part of it on each: the bytes of an all-gather, the other way."""
+    return _moved(name, part, into, group.wires(part.tensor, part.repeats, *_shares(group)), group, group.latency(rounds=1))
 
 
-def all_to_all(name: str, rows: Access, into: Tensor, devices: Expr, latency: Expr = S.Zero) -> Operator:
-    """Every device keeps its own part of its rows and sends the others theirs: ``(n - 1) / n`` of them, in n - 1 steps."""
-    return _moved(name, rows, into, over_link(into, rows.repeats * (devices - 1) / devices), (devices - 1) * latency)
+def all_to_all(name: str, rows: Access, into: Tensor, group: Group) -> Operator:
+    """Every device keeps its own part of its rows and sends the others theirs, to every one of them on its own.
+
+    ============ ==============================================================
+    link         ``(i - 1) / n`` of the rows
+    network      ``(n - i) / n`` of them
+    latency      ``l_x + (i - 1) t_x + (n - i) t_n``
+    ============ ==============================================================
+    """
+    n, i = group.devices, group.local
+    late = group.started + (i - 1) * group.step + (n - i) * group.network_step
+    return _moved(name, rows, into, group.wires(into, rows.repeats, (i - 1) / n, (n - i) / n), group, late)
 
 
-def send(name: str, x: Tensor, times: Expr = S.One, latency: Expr = S.Zero) -> Operator:
-    """A tensor sent to the next device, and as much received from the one before."""
-    wire = over_link(x, times)
-    return Operator(name, Kind.COLLECTIVE, x.space, (), (Access(x, repeats=Integer(0)),), (wire,), latency=latency, role=Role.COMMUNICATION)
+def send(name: str, x: Tensor, times: Expr = S.One, group: Group | None = None, slots: Expr = S.One) -> Operator:
+    """A tensor sent to the next of n devices, and as much received from the one before; all wait for the slowest.
+
+    Where the devices are in several nodes, the last of a node sends over the network.
+
+    Parameters
+    ----------
+    slots : how often its latency counts.
+    """
+    between = Group(Integer(2)) if group is None else group
+    wires, late = neighbour(x, times, between)
+    own = (Access(x, repeats=Integer(0)),)
+    return Operator(name, Kind.COLLECTIVE, x.space, (), own, wires, latency=slots * (between.overhead + late), role=Role.COMMUNICATION)
+
+
+def neighbour(x: Tensor, times: Expr, group: Group) -> tuple[tuple[Access, ...], Expr]:
+    """A tensor on its way to the next device, so many times, and the latency of one step; both of the slowest device.
+
+    ``min(1, n - i)`` is 1 where the devices are in several nodes, else 0.
+    """
+    if group.inside is None:
+        return (over_link(x, times),), group.step
+    leaves = Min(Integer(1), group.devices - group.inside)
+    return (over_link(x, times), over_network(x, times * leaves)), group.step + leaves * (group.network_step - group.step)
 
 
 def over_link(x: Tensor, times: Expr) -> Access:
@@ -77,8 +175,28 @@ def over_link(x: Tensor, times: Expr) -> Access:
     return Access(replace(x, name=f"{x.name} over the link", storage=Storage.ACTIVATION, level=Level.LINK), repeats=times)
 
 
-def _moved(name: str, x: Access, into: Tensor, wire: Access, latency: Expr) -> Operator:
+def over_network(x: Tensor, times: Expr) -> Access:
+    """A tensor on its way to another node."""
+    return Access(replace(x, name=f"{x.name} over the network", storage=Storage.ACTIVATION, level=Level.NETWORK), repeats=times)
+
+
+def _shares(group: Group) -> tuple[Expr, Expr]:
+    """What one round moves of the whole: over the link, and over the network."""
+    n, i = group.devices, group.local
+    return (i - 1) / i, (n - i) / (n * i)
+
+
+def _moved(name: str, x: Access, into: Tensor, wires: tuple[Access, ...], group: Group, latency: Expr) -> Operator:
     reads, writes = (Access(tensor, repeats=Integer(0)) for tensor in (x.tensor, into))
     return Operator(
-        name, Kind.COLLECTIVE, x.tensor.space, (), (reads,), (writes, wire), latency=latency, role=Role.COMMUNICATION, linear_in=1
+        name,
+        Kind.COLLECTIVE,
+        x.tensor.space,
+        (),
+        (reads,),
+        (writes, *wires),
+        latency=latency,
+        peers=group.local - 1,
+        role=Role.COMMUNICATION,
+        linear_in=1,
     )

@@ -99,7 +99,8 @@ class Resource(StrEnum):
     """Something a machine provides at a rate; an operator is bound by the one that keeps it longest.
 
     FLOPs of contractions are demand on COMPUTE, the matrix units; all other FLOPs on VECTOR. A machine that states no vector
-    peak does both on its matrix units. LATENCY is what dependent steps of a kernel take whatever the rates are; calibrated kernels
+    peak does both on its matrix units. LINK is all links to other devices of a node together, PEER the one to a single device,
+    NETWORK what leads to other nodes. LATENCY is what dependent steps of a kernel take whatever the rates are; calibrated kernels
     alone have it.
     """
 
@@ -109,6 +110,8 @@ class Resource(StrEnum):
     MEMORY = "memory"
     HOST = "host"
     LINK = "link"
+    PEER = "peer"
+    NETWORK = "network"
     CHIP = "chip"
     CACHE = "cache"
     LATENCY = "latency"

@@ -58,6 +58,7 @@ class Graph(Symbolic):
     tile : side of the tiles that products with weights are computed in; None where no on-chip traffic is counted.
     query_blocks : the blocks of queries of fused attention; None where another accounting has its own.
     devices : how many devices the step runs on; its figures are those of one of them.
+    linked : how many of them, in one node, share a link.
     applied : the techniques it went through, in order.
     decode : whether it generates over a context of t positions; else it reads prompts of s tokens.
 
@@ -76,6 +77,7 @@ class Graph(Symbolic):
     tile: Expr | None = None
     query_blocks: QueryBlocks | None = None
     devices: Expr = S.One
+    linked: Expr = S.One
     applied: tuple[Any, ...] = ()
     decode: bool = True
 

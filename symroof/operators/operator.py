@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Protocol
 
-from sympy import Add, Expr, S
+from sympy import Add, Expr, Min, S, cancel
 
 from symroof.answers import Answer
 from symroof.operators.facts import Kind, Resource, Role
@@ -64,6 +64,7 @@ class Operator(Answer, Symbolic):
     sparse : whether it runs on the units for structured sparsity, under their peak.
     unit : the device that runs it, where that is not the step's; what is at the host's level is in that unit's memory.
     latency : seconds it takes besides its work and its bytes (the steps of a collective).
+    peers : how many devices it sends to at once, as much to each, of what crosses the link.
     occupancy : the share of the device's processors that have work, and so of peak and memory bandwidth.
     passes : how many passes its figures add up, each of which reads the weights anew (chunks of a prompt, micro-batches).
     tile : side of the square tiles of a product with a weight; None where no on-chip traffic is counted.
@@ -106,6 +107,7 @@ class Operator(Answer, Symbolic):
     sparse: bool = False
     unit: Unit | None = None
     latency: Expr = S.Zero
+    peers: Expr = S.One
     occupancy: Expr = S.One
     passes: Expr = S.One
     tile: Expr | None = None
@@ -183,6 +185,9 @@ class Operator(Answer, Symbolic):
         )
         amounts |= {Resource(level): self.byte_count(level=level) for level in self.levels}
         amounts[Resource.CACHE] = self.cache_bytes
+        if sent := amounts.get(Resource.LINK, S.Zero):
+            one = self.peers == 1
+            amounts[Resource.PEER] = sent if one else Min(S.One, self.peers) * cancel(sent / self.peers)  # none where no peer is
         return {resource: amount for resource, amount in amounts.items() if amount != 0}
 
     def byte_count(self, storage: Storage | None = None, direction: Direction | None = None, level: Level = Level.MEMORY) -> Expr:

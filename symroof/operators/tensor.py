@@ -32,6 +32,7 @@ class Level(StrEnum):
     MEMORY = "memory"
     HOST = "host"
     LINK = "link"
+    NETWORK = "network"
     CHIP = "chip"
 
 

@@ -10,7 +10,7 @@ from sympy import Add, Expr, latex, nan, oo
 from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.hardware.device import Device, Figure
-from symroof.hardware.machine import LETTERS
+from symroof.hardware.machine import LATENCIES, LETTERS
 from symroof.operators import Level, Operator, Resource
 from symroof.present.tabular import Column, Formula, Table, compact, si
 from symroof.roof.analysis import Analysis
@@ -110,7 +110,12 @@ def _overheads(analysis: Analysis) -> Iterator[str]:
             step = "the step takes the longer of all work and all transfers"
             yield f"bytes over the host at {rate}, fetched ahead: an operator's time is that with its own transfer beside it, {step}"
             continue
-        yield f"bytes over the {level} at {rate}, overlapping with the operator's own work"
+        one = analysis.machine.rates.get(Resource.PEER) if level is Level.LINK else None
+        peer = f", {float(one) / 1e9:g} GB/s to one device" if one is not None else ""
+        yield f"bytes over the {level} at {rate}{peer}, overlapping with the operator's own work"
+    stated = {letter: analysis.values[letter] for letter in LATENCIES if letter in letters.free_symbols and letter in analysis.values}
+    if late := [f"{symbols.VOCABULARY[letter].name.replace('_', ' ')} {si(value)}s" for letter, value in stated.items() if value != 0]:
+        yield "collectives besides their bytes: " + ", ".join(late)
     rates = analysis.machine.rates
     if further := [f"{resource} {float(rates[resource]) / 1e12:g} T{unit}/s" for resource, unit in FURTHER.items() if resource in rates]:
         yield "further ceilings: " + ", ".join(further)

@@ -219,7 +219,8 @@ def _time(stretch: Stretch, one: Cost, values: dict[Symbol, Expr], machine: Mach
     seconds = numeric.seconds(machine, roof_of(graph, bound, machine)[1])
     entries = without_counts({resource: taken / tokens for resource, taken in seconds.items()}, x, stretch.low, stretch.high)
     from_host = entries.get(Resource.HOST, S.Zero)
-    beside = substitute(one.count * overhead(one.operator, graph.ceilings, machine), values) / tokens
+    late = substitute(one.count * overhead(one.operator, graph.ceilings, machine), stretch.active)
+    beside = substitute(late, values) / tokens
     if left := {symbol for value in (*entries.values(), beside) for symbol in value.free_symbols} - {x}:
         raise InputError(f"{needed(left)} to follow the time over {variable.name}")
     if any(x in atom.free_symbols for taken in entries.values() for atom in taken.atoms(ceiling)):

@@ -2,10 +2,12 @@
 
 On a stretch where no operator changes its bound, tensor parallelism over a ring takes
 
-``T(n) = A / n + R + C (n - 1) / n + H (n - 1)``
+``T(n) = A / n + R + C (n - 1) / n + O + H (n - 1)`` for n > 1, and ``T(1) = A + R``
 
 A: seconds of what is shared out, R: of what every device does in full, C: of all payloads crossing the link once
-around (``2 S / BW_l`` for all-reduces of S bytes), H: latency of a round of steps (``2 t_l`` each).
+around (``2 S / BW_l`` for all-reduces of S bytes), O: overheads (``l_0`` of each collective), H: latency of a round of steps
+(``2 t_l`` each). Beyond a node of i devices a round takes ``(n / i - 1) t_n`` more, and the payload crosses the network
+``2 (n - i) / (n i)`` times, beside ``2 (i - 1) / i`` over the link: of the same form in n, so that every answer stays exact.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
-from sympy import Expr, Integer, ceiling, oo, sqrt
+from sympy import Expr, Integer, ceiling, log, oo, sqrt
 
 from symroof import symbols
 from symroof.algebra.piecewise import Piecewise
@@ -41,6 +43,39 @@ def useful_degree(shared: Expr, crossing: Expr, latency: Expr) -> Expr:
         return cast(Expr, oo if shared - crossing > 0 else Integer(1))
     whole = ceiling((sqrt(1 + 4 * (shared - crossing) / latency) - 1) / 2) if shared - crossing > 0 else Integer(1)
     return cast(Expr, max(whole, Integer(1)))
+
+
+def useful_doubling(shared: Expr, crossing: Expr, latency: Expr) -> Expr:
+    """The least power of two from which twice the devices no longer shorten a step over trees: ``2 n >= (A - C) / H``.
+
+    There T is ``A / n + R + C (n - 1) / n + O + H ceil(log2 n)``: between two powers of two it falls, at each it rises by H. The
+    degree is the best of all from 2 on.
+
+    >>> useful_doubling(Integer(100), Integer(4), Integer(1)), useful_doubling(Integer(100), Integer(4), Integer(0))
+    (64, oo)
+    """
+    if latency == 0:
+        return cast(Expr, oo if shared - crossing > 0 else Integer(1))
+    half = (shared - crossing) / (2 * latency)
+    return Integer(2) ** ceiling(log(half, 2)) if half > 1 else Integer(1)
+
+
+def paying_degrees(shared: Expr, crossing: Expr, latency: Expr, overhead: Expr) -> tuple[Expr, Expr] | None:
+    """Between which degrees n devices are faster than one: ``(A - C) (n - 1) / n > O + H (n - 1)``; None where they never are.
+
+    The roots of ``H n^2 + (O - H - D) n + D`` with ``D = A - C``; without an overhead 1 and ``D / H``.
+
+    >>> paying_degrees(Integer(100), Integer(4), Integer(1), Integer(0)), paying_degrees(Integer(90), Integer(0), Integer(0), Integer(30))
+    ((1, 96), (3/2, oo))
+    """
+    gain = shared - crossing
+    if latency == 0:
+        return (gain / (gain - overhead), cast(Expr, oo)) if gain > overhead else None
+    middle, apart = gain + latency - overhead, (gain + latency - overhead) ** 2 - 4 * latency * gain
+    if gain <= 0 or middle <= 0 or apart <= 0:
+        return None
+    low, high = ((middle + sign * sqrt(apart)) / (2 * latency) for sign in (-1, 1))
+    return (max(low, Integer(1)), high) if high > 1 else None
 
 
 def balanced_degree(shared: Expr, crossing: Expr, latency: Expr) -> Expr:
@@ -78,12 +113,12 @@ def best_degree(step: Step, *, hardware: Device | str | Path, among: Iterable[in
     Parameters
     ----------
     step : after a technique whose degree is left a letter; every other input a number.
-    among : the degrees to choose from, such as those that divide the heads.
+    among : the degrees to choose from, such as those that divide the heads, and are multiples of a node.
 
     Raises
     ------
     InputError
-        The step's degree has a number, or another input is a symbol.
+        The step's degree has a number, another input is a symbol, or one of the degrees is more than the device's link joins.
 
     >>> import symroof
     >>> from symroof.techniques.registry import technique
@@ -92,8 +127,14 @@ def best_degree(step: Step, *, hardware: Device | str | Path, among: Iterable[in
     >>> parallel = step.apply(technique("tensor-parallel:latency=5us"))
     >>> best_degree(parallel, hardware="a100-sxm-80gb").integer, best_degree(parallel, hardware="a100-sxm-80gb", among=(1, 2, 4, 8)).integer
     (5, 4)
+    >>> nodes = step.apply(technique("tensor-parallel:node=8"))
+    >>> best_degree(nodes, hardware="a100-sxm-80gb", among=(1, 2, 4, 8, 16, 32)).integer
+    16
     """
-    times = over_degree(step, hardware)
+    among, times = [*among], over_degree(step, hardware)
+    for degree in among:
+        if degree > times.high:
+            raise InputError(f"degree {degree}: the device's link joins {times.high}; with more, say how many are in a node, as node=8")
     _, value = times.minimum()
     least, integer = min(((times(degree), Integer(degree)) for degree in among), default=None) or times.minimum(whole=True)
     return Best(value, integer, least)
@@ -116,7 +157,7 @@ def over_degree(step: Step, hardware: Device | str | Path) -> Piecewise:
 def strong_scaling(before: Step, after: Step, *, hardware: Device | str | Path) -> Piecewise:
     """``T(1) / (n T(n))``, how well n devices are used on the same step: 1 where they take an n-th of the time.
 
-    On a stretch it is ``(A + R) / (A + n R + C (n - 1) + H n (n - 1))``.
+    On a stretch it is ``(A + R) / (A + n R + C (n - 1) + O n + H n (n - 1))``.
 
     Raises
     ------

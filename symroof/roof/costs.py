@@ -6,14 +6,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import NoReturn, cast
 
-from sympy import Expr, Integer, Max, Min, Piecewise, Symbol, ceiling, floor, oo
+from sympy import Expr, Integer, Max, Min, Piecewise, S, Symbol, ceiling, floor, oo
 
 from symroof import symbols
 from symroof.algebra.saturation import Branch, branches, minima, saturating
 from symroof.architectures.step import Step
 from symroof.errors import EinsumError, InputError, nearest, quote
 from symroof.hardware.device import Device
-from symroof.hardware.machine import LETTERS, SYMBOLIC, Machine
+from symroof.hardware.machine import LATENCIES, LETTERS, SYMBOLIC, Machine
 from symroof.operators import Ceilings, Direction, Kind, Level, Operator, Resource, Role, Storage
 from symroof.operators.fusion import fuse
 from symroof.operators.query_blocks import tile_bytes
@@ -126,7 +126,7 @@ def parts_of(cost: Iterable[Cost]) -> list[Expr]:
 
 def branches_of(step: Step, cost: Sequence[Cost], free: Iterable[Symbol], values: Values | None = None) -> tuple[Branch, ...]:
     """The branches of the formulas over the free symbols: one, where none of their letters saturates over these."""
-    definitions, parts = step.symbolic.definitions, parts_of(cost)
+    definitions, parts = step.symbolic.definitions, [*parts_of(cost), *(one.operator.latency for one in cost)]
     found = branches({**saturating(definitions, letters_of(cost)), **minima(parts)}, free, values)
     together = definitions.get(symbols.R)
     if not isinstance(together, Piecewise) or not any(symbols.R in one.active for one in found):
@@ -182,10 +182,15 @@ def grouped_costs(cost: tuple[Cost, ...], x: Symbol) -> tuple[Cost, ...]:
 
 
 def rate_values(step: Step, machine: Machine, free: Iterable[Symbol] = ()) -> dict[Symbol, Expr]:
-    """The numbers of the rates' letters, of the levels that the step moves bytes over and no technique gives a rate for."""
+    """The numbers of the rates' letters, of the levels that the step moves bytes over and no technique gives a rate for.
+
+    And those of the latencies of its collectives: none where the machine states none.
+    """
     left = {*free, *step.symbolic.definitions}
     used = (Level.MEMORY, *levels_of(step.symbolic))
-    return {letter: machine.rate(Resource(level)) for level in used if (letter := LETTERS[Resource(level)]) not in left}
+    rates = {letter: machine.rate(Resource(level)) for level in used if (letter := LETTERS[Resource(level)]) not in left}
+    late = (letter for letter in LATENCIES if letter in step.symbolic.free_symbols and letter not in left)
+    return rates | {letter: machine.latencies.get(letter, S.Zero) for letter in late}
 
 
 def capacity_values(step: Step, device: Device) -> dict[Symbol, Expr]:

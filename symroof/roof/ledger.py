@@ -21,12 +21,13 @@ from symroof.hardware.machine import CALIBRATED, CEILINGS, CLASSIC, EVERY, LETTE
 from symroof.operators import IDEAL, Ceilings, Graph, Level, Operator, Resource
 from symroof.operators.facts import COMMUNICATION
 from symroof.roof.kernel_forms import constants_of, joined, latency, overhead_of, share
+from symroof.roof.links import linked
 
 OVERHEAD = "overhead"
 WORK = (Resource.COMPUTE, Resource.VECTOR, Resource.EXPONENTIAL)
 """Resources that compute; the others move bytes."""
 
-UNSTATED = (Resource.EXPONENTIAL, Resource.CACHE)
+UNSTATED = (Resource.EXPONENTIAL, Resource.CACHE, Resource.PEER)
 """Resources that bind nothing on a machine that does not state their rate."""
 
 Amounts = Mapping[Resource, Expr]
@@ -84,7 +85,7 @@ def machine_of(
         machine = machine.without_values(*defined, *left).bind({symbol: value for symbol, value in defined.items() if symbol not in free})
     for level in levels_of(graph):
         machine.rate(Resource(level))
-    return machine
+    return linked(graph, machine, free)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -138,6 +139,8 @@ def charged(demands: Amounts, machine: Machine) -> dict[Resource, Expr]:
 def reached(operator: Operator, resource: Resource, ceilings: Ceilings) -> Expr:
     """The share of a rate that an operator reaches; idle processors draw on memory as little as on the peak."""
     on_chip = resource in WORK or resource in (Resource.MEMORY, Resource.CACHE)
+    if resource is Resource.PEER:
+        resource = Resource.LINK
     factor = ceilings.compute if resource in WORK else ceilings.factor(Level(resource)) if resource in LETTERS else S.One
     return factor * operator.occupancy if on_chip else factor
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from sympy import Add, Expr, Integer, Max, Min, S, Symbol, ceiling, oo
 
@@ -19,6 +19,7 @@ from symroof.operators.facts import BITS
 from symroof.operators.fusion import fuse
 from symroof.roof.costs import WIDTHS, branches_of, lowest, on_branch
 from symroof.roof.ledger import WORK, Cost, roof_of
+from symroof.roof.links import doublings, farthest
 from symroof.symbols import Values, Variable, substitute
 
 
@@ -29,12 +30,18 @@ def spans_of(step: Step, cost: Sequence[Cost], variable: Variable, values: Value
 
 @dataclass(frozen=True)
 class Stretch:
-    """A stretch of the variable on which one graph, and so one peak per operator, and one branch of the costs apply."""
+    """A stretch of the variable on which one graph, and so one peak per operator, and one branch of the costs apply.
+
+    Attributes
+    ----------
+    active : what the branch has in the place of minima, and of the steps of trees.
+    """
 
     low: Expr
     high: Expr
     graph: Graph
     cost: tuple[Cost, ...]
+    active: Values = field(default_factory=dict)
 
 
 def stretches(step: Step, machine: Machine, variable: Variable, values: dict[Symbol, Expr], cost: Sequence[Cost]) -> Iterator[Stretch]:
@@ -45,10 +52,13 @@ def stretches(step: Step, machine: Machine, variable: Variable, values: dict[Sym
     x, low = variable.symbol, lowest(variable)
     if EVERY in machine.peaks or x not in WIDTHS:
         graph = step.symbolic.without_values(x).bind(values)
-        for span in spans_of(step, cost, variable, values):
-            if span.low == span.high or (span.low < variable.highest) != False:  # noqa: E712 - with letters left it is neither
-                high = span.high if variable.highest == oo else Min(span.high, variable.highest)
-                yield Stretch(span.low, high, graph, on_branch(cost, span))
+        latencies = [one.operator.latency for one in cost]
+        highest = Min(variable.highest, farthest(step.symbolic, machine, x, latencies))
+        for whole in spans_of(step, cost, variable, values):
+            for span in doublings(whole, latencies, x, highest, values):
+                if span.low == span.high or (span.low < highest) != False:  # noqa: E712 - with letters left it is neither
+                    high = span.high if highest == oo else Min(span.high, highest)
+                    yield Stretch(span.low, high, graph, on_branch(cost, span), span.active)
         return
     divided = [*spans_of(step, cost, variable, values)]
     for width in sorted(set(BITS.values())):

@@ -39,6 +39,7 @@ class StepFormulas:
     Attributes
     ----------
     parts : the whole step, or every operator; what metrics are formulas of.
+    graph : of the step.
     shares : one operator for each letter of a peak; those that share a letter read the same widths.
     statements : the conventions that are followed.
 
@@ -78,6 +79,7 @@ class StepFormulas:
             groups.append((operator, count, symbols.P if one_peak else Symbol(letter, positive=True)))
         named = [(one[0].name, (one,)) for one in groups] if each else [(TOTAL, tuple(groups))]
         self.parts = tuple(Part(name, graph, not options.decode, several, in_letters(stated)) for name, several in named)
+        self.graph = graph
         self._sharing = replace(graph, blocks=(Block("", tuple(graph[name] for name in dict.fromkeys(self.shares.values()))),))
         self.statements = step.statements
 

@@ -18,7 +18,7 @@ from symroof.symbols import VOCABULARY, lookup, s, t
 MOST_VALUES = 10**8
 """Values of one variable; a longer list is a slip."""
 
-REFUSED = {symbols.T, symbols.S, symbols.n, symbols.R, symbols.X, symbols.t_w}
+REFUSED = {symbols.T, symbols.S, symbols.n, symbols.R, symbols.X, symbols.t_w, symbols.n_i}
 """Symbols that no step is a function of, or that follow from others."""
 
 

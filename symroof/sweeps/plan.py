@@ -21,9 +21,10 @@ from symroof.conventions import BITS
 from symroof.errors import DeviceError, InputError, member, nearest, quote
 from symroof.hardware.device import Device
 from symroof.hardware.loader import load_hardware
-from symroof.hardware.machine import CLASSIC, LETTERS, ON_DEVICE, STATED, UNITS
+from symroof.hardware.machine import CLASSIC, LATENCIES, LETTERS, ON_DEVICE, STATED, UNITS, Machine
 from symroof.operators import Resource
 from symroof.roof import costs
+from symroof.roof.links import linked
 from symroof.sweeps.compile import Program
 from symroof.sweeps.engines import engine_for
 from symroof.sweeps.formulas import StepFormulas
@@ -94,7 +95,8 @@ class Plan:
         if hardware is None and self.overridden != RATES:
             raise InputError("without hardware both peak and bandwidth must be given")
         exact = self.conventions.get("accounting", "exact") == "exact"
-        every = ON_DEVICE if ceilings == STATED and exact else frozenset[Resource]()
+        self.ceilings = ceilings if exact else CLASSIC
+        every = ON_DEVICE if self.ceilings == STATED else frozenset[Resource]()
         self.stated = [frozenset(device.machine.rates) & every if device else frozenset[Resource]() for device in self.devices]
         """The further resources whose rates each device states, as far as the ceilings asked for have them."""
         self.capacities = all(device is not None and device.usable_figure is not None for device in self.devices)
@@ -172,7 +174,9 @@ class Plan:
         letters = {axis.name: str(symbol_of(axis.name, phase)) for axis in self.axes}
         constants = {"b": 1.0} | {str(symbol_of(name, phase)): float(axis.values[0]) for name, axis in self.fixed.items()}
         used = {letter for known in programs.values() for letter in known.inputs}
-        constants |= {letter: _figure(device, letter) for letter in sorted(used - {*constants, *letters.values(), *step.shares})}
+        largest = {symbol_of(axis.name, phase): Rational(str(axis.values.max())) for axis in self.axes}
+        machine = linked(step.graph, device.machine.with_ceilings(self.ceilings), largest=largest) if device else None
+        constants |= {letter: _figure(device, machine, letter) for letter in sorted(used - {*constants, *letters.values(), *step.shares})}
         constants = {letter: value for letter, value in constants.items() if letter not in letters.values()}
         peaks = step.peaks(device, self._widths) if device and step.shares else {}
         widths = {str(symbol): values for symbol, values in self._widths.items()} if peaks else {}
@@ -224,8 +228,10 @@ def _several(given: Any, what: str, kind: type, load: Any) -> tuple[Any, ...]:
     return tuple(loaded)
 
 
-def _figure(device: Device | None, letter: str) -> float:
-    """What a device states for a letter: a rate, its memory, or the buffer, cache and processors that FlashAttention's blocks follow from.
+def _figure(device: Device | None, machine: Machine | None, letter: str) -> float:
+    """What a device states for a letter: a rate, a latency, its memory, or what FlashAttention's blocks follow from.
+
+    Those are buffer, cache and processors. A latency that nothing states is none.
 
     Raises
     ------
@@ -233,8 +239,10 @@ def _figure(device: Device | None, letter: str) -> float:
         It does not state that.
     """
     resource = next((resource for resource, known in {**LETTERS, **UNITS}.items() if str(known) == letter), None)
-    if device is not None and resource is not None:
-        return float(device.machine.rate(resource))
+    if machine is not None and resource is not None:
+        return float(UNLIMITED if resource is Resource.PEER and resource not in machine.rates else machine.rate(resource))
+    if (late := next((known for known in LATENCIES if str(known) == letter), None)) is not None:
+        return float(machine.latencies.get(late, 0)) if machine else 0.0
     if device is not None and letter in (str(symbols.M_L), str(symbols.n_c)):
         shared = device.cache_capacity is not None and device.processors is not None
         figures = {str(symbols.M_L): device.cache_capacity, str(symbols.n_c): device.processors} if shared else {}

@@ -27,7 +27,7 @@ Given = Mapping[str, Expr]
 """The letter or the number of every numeric parameter by its name; one that is absent is not in it."""
 
 MOST = Rational(10) ** 30
-BANDWIDTHS = (symbols.BW_l, symbols.BW_h, symbols.BW_c)
+BANDWIDTHS = (symbols.BW_l, symbols.BW_n, symbols.BW_h, symbols.BW_c)
 """Letters that a level has, and not a technique: two numbers for one would be one too many."""
 
 

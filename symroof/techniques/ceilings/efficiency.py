@@ -10,7 +10,7 @@ from symroof import symbols
 from symroof.operators import Graph, Level
 from symroof.techniques.technique import Example, Given, Number, Technique, number
 
-LINKS = (Level.LINK, Level.HOST)
+LINKS = (Level.LINK, Level.NETWORK, Level.HOST)
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Efficiency(Technique):
     Parameters
     ----------
     compute, memory, link : eta_P, eta_BW and eta_l, above 0 and at most 1; what is left out is 1. The last holds for the
-        links to other devices and to the host.
+        links to other devices, nodes and to the host.
 
     >>> import symroof
     >>> step = symroof.load_model("llama-2-7b").decode(symbolic=True)

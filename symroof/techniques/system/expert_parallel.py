@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from sympy import Expr
-
 from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.errors import quote
 from symroof.operators import Block, Graph, Operator, Storage, Tensor
-from symroof.operators.collective import all_to_all
+from symroof.operators.collective import Group, all_to_all
 from symroof.operators.select import routed
 from symroof.techniques.system.parallelism import Linked, axis_sizes, counted_per_device, divided
-from symroof.techniques.technique import Example, Fact, Given
+from symroof.techniques.technique import Example, Fact, Given, Number, number
 
 
 @dataclass(frozen=True)
@@ -32,7 +30,8 @@ class ExpertParallel(Linked):
 
     Parameters
     ----------
-    degree, link, latency : n, byte/s one way, seconds of a step of a collective.
+    degree, link, node, network : n, byte/s one way, devices of a node, byte/s one way of a device's network to other nodes.
+    overhead, latency, network_latency : seconds of an all-to-all, of every further device of the node, and of other nodes.
 
     Errors: no routed experts, they are fused with what is around them, or the degree does not divide them or the batch.
 
@@ -52,8 +51,11 @@ class ExpertParallel(Linked):
     removes = frozenset({Fact.WHOLE_BATCH, Fact.UNSENT})
     example = Example(model="mixtral-8x7b-v0.1", part="total", settings={"degree": 8}, inputs={"batch": 64})
 
+    latency: Number = number(symbols.t_x, zero=True, optional=True)
+    overhead: Number = number(symbols.l_x, zero=True, optional=True)
+
     def rewrite(self, graph: Graph, given: Given) -> Graph:
-        n, latency = given["degree"], given["latency"]
+        n, group = given["degree"], self.group(given)
         experts = {access.tensor for operator, _ in graph for access in operator.reads if routed(access)}
         if not experts:
             raise self.refused("there are no routed experts here; it takes a mixture of experts")
@@ -63,10 +65,10 @@ class ExpertParallel(Linked):
             return replace(tensor, space=(share if tensor in experts else sequences)(tensor.space))
 
         cut = graph.map(space=sequences, tensor=spread).with_pass_tokens(graph.pass_tokens / n, routed=False)
-        blocks = tuple(self._exchanged(block, n, latency) for block in cut.blocks)
+        blocks = tuple(self._exchanged(block, group) for block in cut.blocks)
         return replace(cut, blocks=blocks, definitions=counted_per_device(cut.definitions, {symbols.b: symbols.b / n}))
 
-    def _exchanged(self, block: Block, n: Expr, latency: Expr) -> Block:
+    def _exchanged(self, block: Block, group: Group) -> Block:
         """The block with an all-to-all in front of its experts and one behind."""
         experts = [operator for operator in block.operators if any(routed(access) for access in operator.reads)]
         if not experts:
@@ -84,9 +86,9 @@ class ExpertParallel(Linked):
             return replace(operator, reads=tuple(reads), writes=(given,) if operator is last else operator.writes)
 
         made = [across(operator) if operator in experts else operator for operator in block.operators]
-        back = all_to_all(f"{last.name}.all_to_all", given, result.tensor, n, latency).made_from(last)
+        back = all_to_all(f"{last.name}.all_to_all", given, result.tensor, group).made_from(last)
         made.insert(block.operators.index(last) + 1, back)
-        made.insert(block.operators.index(first), all_to_all(f"{first.name}.all_to_all", rows, taken, n, latency).made_from(first))
+        made.insert(block.operators.index(first), all_to_all(f"{first.name}.all_to_all", rows, taken, group).made_from(first))
         return replace(block, operators=tuple(made))
 
     def check(self, step: Step) -> None:

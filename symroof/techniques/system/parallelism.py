@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from math import gcd
 
-from sympy import Expr, Symbol, divisors
+from sympy import Expr, Min, S, Symbol, divisors
 
 from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.conventions import Convention, without
 from symroof.operators import BlockRole, Graph, Space
+from symroof.operators.collective import RING, Group
 from symroof.symbols import substitute
 from symroof.techniques.technique import Given, Number, Technique, number
 
@@ -57,16 +58,39 @@ LISTED = 12
 
 @dataclass(frozen=True)
 class Linked(Parallel):
-    """A step on n devices that send one another data over a link.
+    """A step on n devices that send one another data over a link, and over a network where they are in several nodes.
 
     Attributes
     ----------
     link : its bandwidth one way, where it is not the device's own.
-    latency : seconds of every step of a collective.
+    overhead, latency : seconds of a collective and of each of its steps; left out, what the device states of its own link.
+    node : how many of the n devices are in one node; left out, all of them.
+    network : bandwidth one way of a device's network to other nodes, where it is not the device's own.
+    network_latency : seconds of a step over the network.
     """
 
     link: Number = number(symbols.BW_l, optional=True)
-    latency: Number = number(symbols.t_l, 0, zero=True)
+    latency: Number = number(symbols.t_l, zero=True, optional=True)
+    overhead: Number = number(symbols.l_0, zero=True, optional=True)
+    node: Number = number(symbols.n_d, optional=True)
+    network: Number = number(symbols.BW_n, optional=True)
+    network_latency: Number = number(symbols.t_n, zero=True, optional=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.node is None and (self.network is not None or self.network_latency not in (None, 0)):
+            raise self.refused("a network is between nodes: give the devices of one, as node=8")
+
+    @property
+    def tiers(self) -> bool:
+        """Whether some of the devices may be in another node."""
+        within = self.node is None or (self.degree.is_Integer and self.node.is_Integer and self.degree <= self.node)
+        return not within
+
+    def even(self, sizes: Mapping[str, Expr]) -> None:
+        if self.tiers and self.degree.is_Integer and self.node.is_Integer and self.degree % self.node != 0:
+            raise self.refused(f"degree {self.degree} is no multiple of node {self.node}: nodes have as many devices each")
+        super().even(sizes)
 
     def on_graph(self, graph: Graph) -> Graph:
         before = graph.definitions.get(symbols.BW_l)
@@ -74,12 +98,46 @@ class Linked(Parallel):
             raise self.refused(f"link {self.link}: an earlier technique said {before} byte/s, and there is one link")
         if any(block.role is BlockRole.STAGE for block in graph.blocks):
             raise self.refused("put it before pipeline-parallel, whose micro-batches send what it sends once each")
-        return super().on_graph(graph)
+        if self.degree == 1:
+            return graph
+        self.even({})
+        spread, given = super().on_graph(graph), self.parameters(graph)[0]
+        inside = self.inside(given)
+        nodes = {symbols.n_i: Min(given["degree"], given["node"])} if inside == symbols.n_i else {}
+        return replace(spread, linked=graph.linked * inside, definitions={**spread.definitions, **nodes})
+
+    def inside(self, given: Given) -> Expr:
+        """The devices of one node."""
+        if not self.tiers:
+            return given["degree"]
+        sides = Min(given["degree"], given["node"])
+        return symbols.n_i if {given["degree"], given["node"]} == {symbols.n_p, symbols.n_d} else sides
+
+    def group(self, given: Given, algorithm: str = RING) -> Group:
+        """The devices as the collectives have them.
+
+        Where one of the latencies is given, the others are not the device's: no overhead, and as much a step between nodes.
+        """
+        letters: dict[str, Expr] = {one.name: one.metadata["symbol"] for one in fields(self) if "symbol" in one.metadata}
+        if self.overhead is not None or self.latency is not None:
+            letters |= {"overhead": S.Zero, "latency": S.Zero, "network_latency": given.get("latency", S.Zero)}
+        overhead, step, between = (given.get(name, letters[name]) for name in ("overhead", "latency", "network_latency"))
+        return Group(given["degree"], self.inside(given) if self.tiers else None, overhead, step, between, algorithm)
 
     def crossing(self, given: Given) -> str:
         """What is said of the link in every statement."""
-        late = f", {given['latency']} s a step" if given["latency"] != 0 else ", no latency"
-        return f"the link of BW_l one way{late}; it does not overlap with other operators, a collective's own memory traffic is not counted"
+        group = self.group(given)
+        late = [f"{group.overhead} s a collective"] if group.overhead != 0 else []
+        late += [f"{group.step} s a step"] if group.step != 0 else []
+        told = f", {' and '.join(late)}" if late else ", no latency"
+        between = ""
+        if self.tiers:
+            step = f", {group.network_step} s a step" if group.network_step != 0 else ""
+            between = f", {group.inside} devices in a node, and between nodes the network of BW_n{step}"
+        return (
+            f"the link of BW_l one way{told}{between}; it does not overlap with other operators, a collective's own memory traffic "
+            "is not counted"
+        )
 
 
 def divided(axes: tuple[str, ...], by: Expr) -> Callable[[Space], Space]:

@@ -39,7 +39,8 @@ class PipelineParallel(Linked):
 
     Parameters
     ----------
-    degree, link, latency : n, byte/s one way, seconds of a send.
+    degree, link, node, network : n, byte/s one way, devices of a node, byte/s one way of a device's network to other nodes.
+    overhead, latency, network_latency : seconds of a send, which add up; the last between nodes.
     micro_batches : m.
     schedule : "flush" or "steady".
 
@@ -60,6 +61,8 @@ class PipelineParallel(Linked):
     removes = frozenset({Fact.WHOLE_STEP})
     example = Example(part="total", over="micro_batches", settings={"degree": 4}, inputs={"batch": 256})
 
+    latency: Number = number(symbols.t_x, zero=True, optional=True)
+    overhead: Number = number(symbols.l_x, zero=True, optional=True)
     micro_batches: Number = number(symbols.m_p)
     schedule: str = word(FLUSH, (FLUSH, STEADY), "whether a step drains the pipeline or the next one follows")
 
@@ -93,7 +96,7 @@ class PipelineParallel(Linked):
         stages = [*map(staged, small.blocks)]
         last = max(place for place, block in enumerate(stages) if block.role is BlockRole.LAYER)
         out = stages[last].operators[-1].writes[0]
-        hop = send("stage.send", out.tensor, out.repeats, slots * given["latency"])
+        hop = send("stage.send", out.tensor, out.repeats, self.group(given), slots)
         blocks = (*stages[: last + 1], Block("stage", (hop,), role=BlockRole.STAGE), *stages[last + 1 :])
         busy = replace(graph.ceilings, compute=graph.ceilings.compute * m / slots, launch=graph.ceilings.launch * slots)
         return replace(

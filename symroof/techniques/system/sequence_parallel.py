@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from sympy import Expr, Integer, Max
+from sympy import Expr, Max, S
 
+from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.errors import quote
 from symroof.operators import Access, Block, Graph, Kind, Operator, Space, Storage, Tensor
-from symroof.operators.collective import over_link, steps
+from symroof.operators.collective import Group, neighbour
 from symroof.techniques.system.parallelism import Linked, axis_sizes
 from symroof.techniques.system.token_axes import attends, paired
-from symroof.techniques.technique import Example, Fact, Given
+from symroof.techniques.technique import Example, Fact, Given, Number, number
 
 RECURRENT = (Kind.SCAN, Kind.CONVOLUTION)
 
@@ -35,7 +36,8 @@ class SequenceParallel(Linked):
 
     Parameters
     ----------
-    degree, link, latency : n, byte/s one way, seconds of a step of the ring, not overlapped.
+    degree, link, node, network : n, byte/s one way, devices of a node, byte/s one way of a device's network to other nodes.
+    overhead, latency, network_latency : seconds of the ring and of its steps that attention does not hide; none by default.
 
     Errors: a decode step, a recurrent layer, or a degree that does not divide the prompt.
 
@@ -58,8 +60,12 @@ class SequenceParallel(Linked):
     removes = frozenset({Fact.WHOLE_PROMPT})
     example = Example(phase="prefill", part="total", over="seq_len", settings={"degree": 8}, inputs={"batch": 1, "flash_attention": False})
 
+    latency: Number = number(symbols.t_l, 0, zero=True)
+    overhead: Number = number(symbols.l_0, 0, zero=True)
+    network_latency: Number = number(symbols.t_n, 0, zero=True)
+
     def rewrite(self, graph: Graph, given: Given) -> Graph:
-        n, latency = given["degree"], given["latency"]
+        n, group = given["degree"], self.group(given)
         for operator, _ in graph:
             if operator.space.sizes["s"] == 1:
                 raise self.refused("a step that computes one token of a sequence has none to share out; it takes a prefill")
@@ -75,7 +81,7 @@ class SequenceParallel(Linked):
         cut = graph.map(tensor=tensor_of, operator=placed).with_pass_tokens(graph.pass_tokens / n)
         passed: set[Tensor] = set()
         alone = graph.query_blocks is None or not graph.query_blocks.shared
-        return cut.each(lambda operator, _: _around(operator, n, latency, passed, alone) if attends(operator) else operator)
+        return cut.each(lambda operator, _: _around(operator, group, passed, alone) if attends(operator) else operator)
 
     def check(self, step: Step) -> None:
         size = axis_sizes(step)["s"]
@@ -84,7 +90,9 @@ class SequenceParallel(Linked):
 
     def statements(self, given: Given) -> tuple[str, ...]:
         n = given["degree"]
-        late = f"; {given['latency']} s a step of the ring besides" if given["latency"] != 0 else ""
+        step = self.group(given).step
+        late = f"; {step} s a step of the ring besides" if step != 0 else ""
+        late += f"; {self.inside(given)} devices in a node, and from node to node over the network of BW_n" if self.tiers else ""
         return (
             f"sequence-parallel: one of {n} devices, with s/{n} tokens of every prompt and all weights; the one with the last token "
             "has the LM head; query-key pairs, and blocks of FlashAttention, are shared out evenly",
@@ -102,12 +110,13 @@ def _cut(space: Space, pairs: bool, n: Expr) -> Space:
     return space.resized(cut)
 
 
-def _around(operator: Operator, n: Expr, latency: Expr, passed: set[Tensor], alone: bool) -> Operator:
+def _around(operator: Operator, group: Group, passed: set[Tensor], alone: bool) -> Operator:
     """An operator over query-key pairs: it reads the keys of all devices, and those of the others come over the link once.
 
     The blocks of queries of fused attention are divided already: each device has its share of all reads where every block
     reads *alone*, and never reads a key less than once where they share a pass.
     """
+    n, step = group.devices, S.Zero
     reads: list[Access] = []
     ring: list[Access] = []
     for access in operator.reads:
@@ -122,6 +131,7 @@ def _around(operator: Operator, n: Expr, latency: Expr, passed: set[Tensor], alo
         if tensor not in passed:
             passed.add(tensor)
             whole = replace(tensor, axes=axes) if "z" in tensor.axes else tensor
-            ring.append(over_link(whole, n - 1))
-    late = steps(n) * latency if ring else Integer(0)
+            wires, step = neighbour(whole, n - 1, group)
+            ring += wires
+    late = group.started + (n - 1) * step if ring else S.Zero
     return replace(operator, reads=(*reads, *ring), latency=operator.latency + late)

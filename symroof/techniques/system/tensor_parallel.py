@@ -6,14 +6,12 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from sympy import Expr
-
 from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.conventions import Convention
 from symroof.errors import quote
 from symroof.operators import Access, Block, Graph, Kind, Operator, Parameter, Storage, Tensor
-from symroof.operators.collective import ALGORITHMS, RING, all_gather, all_reduce
+from symroof.operators.collective import ALGORITHMS, RING, Group, all_gather, all_reduce
 from symroof.operators.select import by_kind, reads, select
 from symroof.techniques.system.parallelism import Linked, axis_sizes, counted_per_device, divided
 from symroof.techniques.technique import Example, Fact, Given, Technique, word
@@ -52,8 +50,10 @@ class TensorParallel(Linked):
     all-reduce     ``2 (n - 1) / n x b s d a / 8`` byte over the link
     ============== ===================================================
 
-    With A seconds of shared work, C of all payloads crossing the link and H of latency per round it pays while
-    ``n < (A - C) / H``, and one more device while ``n (n + 1) < (A - C) / H`` (`symroof.questions.scaling`).
+    With A seconds of shared work, C of all payloads crossing the link, O of overheads and H of steps per device it pays while
+    ``(A - C) (1 - 1 / n) > O + H (n - 1)``, and one more device while ``n (n + 1) < (A - C) / H`` (`symroof.questions.scaling`).
+    With i devices in a node an all-reduce goes inside, across and inside again: ``2 (i - 1) / i`` of the payload over the link
+    and ``2 (n - i) / (n i)`` over the network.
 
     Norms, routers, residual adds, and the compressed vectors of latent attention are on every device in full. A device has
     the rows of ``v / n`` tokens of the vocabulary and looks up that share; where n does not divide v, the padding (less
@@ -61,7 +61,7 @@ class TensorParallel(Linked):
 
     Parameters
     ----------
-    degree, link, latency : n, byte/s one way, seconds of a step of a collective.
+    degree, link, latency, overhead, node, network, network_latency : as for every technique over devices (`Linked`).
     collective : "ring" or "tree".
 
     Errors: the degree does not divide the heads or an intermediate size, or an operator is fused across a sum.
@@ -80,12 +80,12 @@ class TensorParallel(Linked):
     source = "arXiv:1909.08053"
     removes = frozenset({Fact.WHOLE_MATRICES})
     once = True
-    example = Example(part="total", over="degree", settings={"latency": 5e-06}, inputs={"batch": 16})
+    example = Example(part="total", over="degree", settings={"node": 8}, inputs={"batch": 16})
 
     collective: str = word(RING, ALGORITHMS, "how the devices sum and gather")
 
     def rewrite(self, graph: Graph, given: Given) -> Graph:
-        n, link = given["degree"], (given["degree"], given["latency"], self.collective)
+        n, group = given["degree"], self.group(given, self.collective)
 
         def shared(old: Access, new: Access, operator: Operator) -> Access:
             looked_up = operator.kind is Kind.EMBEDDING and "v" in old.tensor.axes
@@ -102,27 +102,28 @@ class TensorParallel(Linked):
         cut = graph.map(space=space_of, tensor=part, access=shared)
         own = {symbols.h: symbols.h / n, symbols.k: symbols.k / n}
         cut = replace(cut, definitions=counted_per_device(graph.definitions, own))
-        whole = reduced(self, cut, *link)
+        whole = reduced(self, cut, group)
         heads = reads(lambda access: access.tensor.parameter is Parameter.NORM and not {*CUT}.isdisjoint(access.tensor.axes))
         if norms := ", ".join(operator.name for operator in select(whole, by_kind(Kind.NORM) & heads)):
             text = f"tensor-parallel: {norms}: taken per head; a norm over all heads would sum a number per row, not counted"
             whole = replace(whole, conventions=(*whole.conventions, Convention(self.name, text)))
-        return _gathered(whole, *link)
+        return _gathered(whole, group)
 
     def check(self, step: Step) -> None:
         sizes = axis_sizes(step)
         self.even({what: sizes[axis] for axis, what in WHOLE.items() if axis in sizes})
 
     def statements(self, given: Given) -> tuple[str, ...]:
-        n = given["degree"]
+        n, i = given["degree"], self.inside(given)
+        moved = f"2 ({i} - 1)/{i} of a payload over the link and 2 ({n} - {i})/({n} {i}) over the network" if self.tiers else ""
         return (
             f"tensor-parallel: one of {n} devices; norms, routers and adds in full on each, the vocabulary padded where need be",
-            f"tensor-parallel: {self.collective} all-reduces take 2 ({n} - 1)/{n} of a payload, additions not counted, over "
+            f"tensor-parallel: {self.collective} all-reduces take {moved or f'2 ({n} - 1)/{n} of a payload'}, additions not counted: "
             + self.crossing(given),
         )
 
 
-def _gathered(graph: Graph, devices: Expr, latency: Expr, algorithm: str) -> Graph:
+def _gathered(graph: Graph, group: Group) -> Graph:
     """The graph with the results that nothing reads, such as logits, put together where they are cut."""
     wanted = {access.tensor for operator, _ in graph for access in operator.reads}
 
@@ -131,15 +132,15 @@ def _gathered(graph: Graph, devices: Expr, latency: Expr, algorithm: str) -> Gra
         axes = [axis for axis in CUT if axis in part.tensor.axes]
         if not axes or part.tensor in wanted or part.tensor.storage is not Storage.ACTIVATION:
             return operator
-        space = part.tensor.space.resized({axis: part.tensor.space.sizes[axis] * devices for axis in axes})
+        space = part.tensor.space.resized({axis: part.tensor.space.sizes[axis] * group.devices for axis in axes})
         into = replace(part.tensor, name=f"{part.tensor.name}.all_gather", space=space)
-        whole = all_gather(f"{operator.name}.all_gather", part, into, devices, latency, algorithm)
+        whole = all_gather(f"{operator.name}.all_gather", part, into, group)
         return operator, whole.made_from(operator)
 
     return graph.each(gathered)
 
 
-def reduced(technique: Technique, graph: Graph, devices: Expr, latency: Expr, algorithm: str) -> Graph:
+def reduced(technique: Technique, graph: Graph, group: Group) -> Graph:
     """The graph with an all-reduce in front of every operator that needs the whole of a partial sum."""
 
     @functools.cache
@@ -152,7 +153,7 @@ def reduced(technique: Technique, graph: Graph, devices: Expr, latency: Expr, al
             return operator
         into = operator.result
         partial = replace(operator.writes[0], tensor=replace(into, name=f"{into.name}.partial"))
-        whole = all_reduce(f"{operator.name}.all_reduce", partial, into, devices, latency, algorithm)
+        whole = all_reduce(f"{operator.name}.all_reduce", partial, into, group)
         return replace(operator, writes=(partial, *operator.writes[1:])), whole.made_from(operator)
 
     return graph.each(summed)
