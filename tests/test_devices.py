@@ -10,6 +10,7 @@ import pytest
 from sympy import Rational
 
 import symroof
+from symroof import symbols
 from symroof.hardware.device import Figure, Link, Target
 from symroof.hardware.loader import catalogue, load_hardware
 from symroof.operators.facts import Resource

@@ -5,13 +5,21 @@
 # sums per layer cross the link.
 
 # %%
-from sympy import Integer, ceiling, simplify, sqrt
+from sympy import Add, Integer, Rational, ceiling, oo, simplify, solve, sqrt, symbols
 
 import symroof
 from symroof.operators.tensor import Level
 from symroof.questions.payoff import payoff
-from symroof.questions.scaling import balanced_degree, best_degree, over_degree, strong_scaling, useful_degree
-from symroof.symbols import BW, BW_l, P, a, b, d, f, n_p, w
+from symroof.questions.scaling import (
+    balanced_degree,
+    best_degree,
+    over_degree,
+    paying_degrees,
+    strong_scaling,
+    useful_degree,
+    useful_doubling,
+)
+from symroof.symbols import BW, BW_l, P, a, b, d, f, n_d, n_i, n_p, w
 from symroof.techniques.registry import technique
 
 n = n_p
@@ -51,17 +59,33 @@ assert simplify(by_weights - (1 + f * w * BW_l / (b * a * BW))) == 0
 print("balance:", by_compute, "and", by_weights)
 
 # %% [markdown]
-# **Theorem (where it stops).** With latency `H` per round of steps, $T(n) = A/n + R + C (n-1)/n + H (n-1)$ is below $T(1)$
-# exactly while $n < (A - C) / H$, and one more device shortens it exactly while $n (n + 1) < (A - C) / H$; the shortest is
-# at $\sqrt{(A - C) / H}$. Without latency that is for ever if $A > C$ and never if not. The speed-up is below $(A + R) / (R + C)$.
+# **Theorem (where it stops).** A collective takes $l_0$ however many devices there are, and $t_l$ for every step. With the sum O
+# of overheads and the latency H of a round of steps, $T(n) = A/n + R + C (n-1)/n + O + H (n-1)$ for $n > 1$ and $T(1) = A + R$. With
+# $D = A - C$ it is below $T(1)$ exactly between the roots of $H n^2 + (O - H - D) n + D$, and one more device shortens it exactly
+# while $n (n + 1) < D / H$: the overhead moves where it pays, and not the best degree, $\sqrt{D / H}$ among the reals. Without
+# overhead the roots are 1 and $D / H$; without latency there is no upper end. The speed-up is below $(A + R) / (R + C + O)$.
 #
-# *Proof.* $T(n) - T(1) = (n - 1)(H - (A - C) / n)$ and $T(n+1) - T(n) = H - (A - C) / (n (n+1))$. ∎
+# *Proof.* $n (T(n) - T(1)) = H n^2 + (O - H - D) n + D$ and $T(n+1) - T(n) = H - D / (n (n+1))$. ∎
+#
+# **Trees.** With $H \lceil\log_2 n\rceil$ in the place of $H (n - 1)$ T falls between powers of two and rises by H behind each, so that the
+# best degree is one of them: twice the devices pay exactly while $2 n < D / H$.
 
 # %%
 for shared, crossing, latency in ((900, 4, 3), (50, 1, 7), (10, 20, 1), (400, 0, 1)):
     times = [Integer(shared) / k + Integer(crossing) * (k - 1) / k + latency * (k - 1) for k in range(1, 60)]
     assert all((time < times[0]) == (k * latency < shared - crossing) for k, time in enumerate(times[1:], 2))
     assert times.index(min(times)) + 1 == useful_degree(Integer(shared), Integer(crossing), Integer(latency))
+
+A, R, C_, H, O = symbols("A R C H O", positive=True)
+after_one = A / n + R + C_ * (n - 1) / n + O + H * (n - 1) - (A + R)
+assert simplify(n * after_one - (H * n**2 + (O - H - (A - C_)) * n + (A - C_))) == 0
+assert [*map(simplify, solve(after_one.subs(O, 0), n))] == [1, (A - C_) / H]
+for shared, crossing, latency, overhead in ((900, 4, 3, 100), (50, 1, 7, 20), (400, 0, 1, 30)):
+    times = {k: Rational(shared + crossing * (k - 1), k) + (overhead + latency * (k - 1) if k > 1 else 0) for k in range(1, 500)}
+    ends = paying_degrees(*map(Integer, (shared, crossing, latency, overhead)))
+    assert [k for k in times if times[k] < times[1]] == [k for k in times if ends and ends[0] < k < ends[1]]
+    trees = {2**k: Rational(shared + crossing * (2**k - 1), 2**k) + latency * k for k in range(12)}
+    assert min(trees, key=lambda k: trees[k]) == useful_doubling(Integer(shared), Integer(crossing), Integer(latency))
 
 # in numbers: an exact partition over the degree, its coefficients, and whole steps one by one
 step = symroof.load_model("llama-2-7b").decode(batch=64, seq_len=2048, **WIDTHS)
@@ -71,7 +95,7 @@ regime = over_degree(after, "a100-sxm-80gb").at(best.value)
 inverse, slope = regime.value.coeff(n, -1), regime.value.coeff(n, 1)
 assert best.value == sqrt(inverse / slope)
 assert best.integer == ceiling((sqrt(1 + 4 * inverse / slope) - 1) / 2)
-times = {k: symroof.analyze(step.apply(technique(f"tensor-parallel:degree={k},latency=5us")), "a100-sxm-80gb") for k in (4, 8, 16)}
+times = {k: symroof.analyze(step.apply(technique(f"tensor-parallel:degree={k},latency=5us")), "a100-sxm-80gb") for k in (2, 4, 8)}
 assert min(times, key=lambda k: times[k].total.time_expr) == 8 == best.integer
 efficiency = strong_scaling(step, after, hardware="a100-sxm-80gb")
 print(f"Llama-2-7b, batch 64, 5 us a step: best at {float(best.value):.2f}, efficiency there {float(efficiency(8)):.2f}")
@@ -88,4 +112,36 @@ for degree in (1, 2, 8):
 print(f"eight devices: {float(latency.speedup(8)):.2f} times as fast, {float(throughput.speedup(8)):.2f} of the tokens a second and device")
 
 # %% [markdown]
-# Sources: Shoeybi et al. (2019), arXiv:1909.08053; Patarasuk and Yuan (2009), doi:10.1016/j.jpdc.2008.09.002.
+# **Two tiers.** With $i = \min(n, n_d)$ devices in a node an all-reduce is scattered inside, reduced across and gathered inside:
+# $2 (i - 1)/i$ of the payload over the link and $2 (n - i) / (n i)$ over the network: together what a flat ring sends,
+# $2 (n - 1) / n$, and no more than $2/i$ of it leaves a node. Beyond one node the link's part is constant and the network's is
+# $2 (1/i - 1/n)$: of the form $C' - C'/n$ again, and a round takes $(i - 1) t_l + (n/i - 1) t_n$. So T is a rational function of n on
+# each side of $n = n_d$, both agree there, and roots and minima stay exact. On the far side the best degree is
+# $\sqrt{(A - C') i / H_n}$ where the network decides, $H_n$ being the latency of a round of steps between nodes.
+
+# %%
+tiers = opt.apply(technique("tensor-parallel:node"))
+link, network = (tiers["down_proj.all_reduce"].byte_count(level=level) for level in (Level.LINK, Level.NETWORK))
+assert simplify(link - 2 * (n_i - 1) / n_i * payload) == 0
+assert simplify(network - 2 * (n - n_i) / (n * n_i) * payload) == 0
+assert simplify(link + network - 2 * (n - 1) / n * payload) == 0
+assert tiers.symbolic.definitions[n_i].subs({n: 16, n_d: 8}) == 8
+
+nodes = step.apply(technique("tensor-parallel:node=8"))
+times = over_degree(nodes, "a100-sxm-80gb")
+for degree in (1, 2, 4, 8, 16, 32):
+    whole = step.apply(technique(f"tensor-parallel:node=8,degree={degree}"))
+    assert times(degree) == symroof.analyze(whole, "a100-sxm-80gb").total.time_expr
+assert times.high == oo
+assert 8 in times.edges
+best = best_degree(nodes, hardware="a100-sxm-80gb", among=(1, 2, 4, 8, 16, 32))
+inside = best_degree(step.apply(technique("tensor-parallel")), hardware="a100-sxm-80gb")
+assert inside.integer == 8 == over_degree(step.apply(technique("tensor-parallel")), "a100-sxm-80gb").high, "the link joins no more"
+for what, told in (("nodes of 8", best), ("one node", inside)):
+    print(f"A100, {what}: best at {told.integer}, {float(told.time) * 1e3:.2f} ms")
+overheads = Add(*(count for operator, count in nodes.graph if operator.name.endswith(("all_reduce", "all_gather"))))
+print(f"{overheads} collectives a step: {float(overheads) * 7.87:.0f} us before a byte or a step")
+
+# %% [markdown]
+# Sources: Shoeybi et al. (2019), arXiv:1909.08053; Patarasuk and Yuan (2009), doi:10.1016/j.jpdc.2008.09.002; Cho et al. (2019),
+# BlueConnect, MLSys. Rings, trees and the two tiers are played through chunk by chunk in `tests/techniques/test_links.py`.
