@@ -219,9 +219,7 @@ p_g = _factor("p_g", "gemm_exponent", "exponent of the norm that joins the times
 t_0d = _variable("t_0d", "decode_overhead", "time attention takes in decode besides its work", "second", "real")
 e_2d = _share("e_2d", "decode_memory_share", "share of the memory bandwidth that attention reaches in decode")
 t_1d = _variable("t_1d", "decode_item_time", "time a KV head of a sequence takes a processor in decode, however short", "second", "real")
-t_cd = _variable(
-    "t_cd", "decode_second_kernel", "time of a second kernel of attention in decode, to merge splits or copy", "second", "real"
-)
+t_cd = _variable("t_cd", "decode_second_kernel", "time of a second kernel of attention in decode: it merges or copies", "second", "real")
 p_d = _factor("p_d", "decode_exponent", "exponent of the norm that joins the times of attention in decode")
 t_0p = _variable("t_0p", "prefill_overhead", "time attention takes in prefill besides its work", "second", "real")
 e_1p = _share("e_1p", "prefill_compute_share", "share of the peak that attention reaches in prefill")
@@ -241,22 +239,11 @@ _MIXERS = {
     "mamba": "a state space",
 }
 _MLPS = {"dense": "a dense MLP", "moe": "a mixture of experts", "mlp": "an MLP alone"}
+_PAIRS = {f"{mixer}_{mlp}": f"{how} and {what}" for mixer, how in _MIXERS.items() for mlp, what in _MLPS.items() if mlp != "mlp"}
 
-
-def _layers(kind: str, meaning: str) -> Symbol:
-    return _variable(f"L_{kind}", f"num_{kind}_layers", f"layers with {meaning}")
-
-
-LAYERS = (
-    {"layer": L}
-    | {kind: _layers(kind, meaning) for kind, meaning in (_MIXERS | _MLPS).items()}
-    | {
-        f"{mixer}_{mlp}": _layers(f"{mixer}_{mlp}", f"{how} and {what}")
-        for mixer, how in _MIXERS.items()
-        for mlp, what in _MLPS.items()
-        if mlp != "mlp"
-    }
-)
+LAYERS = {"layer": L} | {
+    kind: _variable(f"L_{kind}", f"num_{kind}_layers", f"layers with {meaning}") for kind, meaning in (_MIXERS | _MLPS | _PAIRS).items()
+}
 """The number of layers of each kind, where a model has several."""
 
 
