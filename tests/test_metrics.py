@@ -87,4 +87,4 @@ def test_a_metric_of_one_s_own(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_result_says_what_its_flags_mean() -> None:
     flags = sweep("llama-2-7b", "l4", {"batch": [1]}, seq_len=8, metrics=["bound", "fits"])
     words = {name: flags[name].attrs["flag_meanings"] for name in ("bound", "fits")}
-    assert words == {"bound": "memory compute vector exponential host link chip cache latency", "fits": "no yes"}
+    assert words == {"bound": "memory compute vector exponential host link chip cache latency peer network", "fits": "no yes"}

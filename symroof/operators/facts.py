@@ -110,11 +110,11 @@ class Resource(StrEnum):
     MEMORY = "memory"
     HOST = "host"
     LINK = "link"
-    PEER = "peer"
-    NETWORK = "network"
     CHIP = "chip"
     CACHE = "cache"
     LATENCY = "latency"
+    PEER = "peer"
+    NETWORK = "network"
 
 
 BITS = {"fp64": 64, "fp32": 32, "tf32": 32, "fp16": 16, "bf16": 16, "fp8": 8, "int8": 8, "fp6": 6, "fp4": 4, "int4": 4}

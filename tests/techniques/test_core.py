@@ -587,7 +587,7 @@ def test_per_device_a_step_costs_its_time_on_every_device(texts: str) -> None:
 def test_per_device_over_the_degree_is_strong_scaling() -> None:
     """T(1) / (n T(n)), and never a gain; counted one by one it is the same."""
     before = step_of("llama-2-7b", seq_len=512, batch=16)
-    after = before.apply(technique("tensor-parallel:latency=1us"))
+    after = before.apply(technique("tensor-parallel:latency=1us,node=8"))
     found = payoff(before, after, over="degree", hardware=A100, per_device=True)
     efficiency = strong_scaling(before, after, hardware=A100)
     for degree in (1, 2, 4, 8, 16):
