@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from sympy import Add, Integer, Symbol, bernoulli, diff, expand, factor, simplify
 
 import symroof
-from symroof.algebra.summation import sum_over
+from symroof.algebra.univariate import sum_over
 from symroof.symbols import S, n, t
 
 SIXTEEN = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}

@@ -10,7 +10,7 @@
 from dataclasses import replace
 
 from matplotlib.figure import Figure
-from sympy import Add, Integer, Min, Poly, Rational, ceiling, diff, expand, factor, floor, limit, oo, simplify, solve, sqrt
+from sympy import Add, Integer, LambertW, Min, Poly, Rational, diff, expand, factor, floor, limit, log, oo, simplify, solve, sqrt
 
 import symroof
 from symroof.algebra import univariate
@@ -408,15 +408,21 @@ assert parity == 544
 # %% [markdown]
 # ## Experts: a batch that is spread thin
 #
-# In decode a layer reads the weights of $X = \min(E, K b)$ experts, at most.
+# In decode a layer reads the weights of $X = E (1 - q^b)$ experts, $q = 1 - K / E$, in expectation over tokens that choose
+# independently and uniformly, and of $\min(E, K b)$ at most.
 #
 # **Theorem 5.** Let $b_0$ be the batch at which one expert's linear layer, alone and for all tokens, turns
-# compute-bound. If $b_0 > 1$, the layer of experts turns compute-bound at $b^* = b_0 E / K$ and is memory-bound
-# below.
+# compute-bound. If $b_0 > 1$, the layer of experts turns compute-bound once, at
+# $$b^* = b_E - W_0(z) / \ln q\,, \quad b_E = b_0 E / K\,, \quad z = b_E \ln q\; q^{b_E}\,,$$
+# below $b_E$ by $b_E\,q^{b^*} < b_E\,e^{-K b^* / E}$; with the most experts there can be it does so at $b_E$ itself.
 #
-# *Proof.* On $X = E$ FLOPs and activations are in proportion to $K b$ and weights to $E$: divided by $E$, this is a
-# dense layer at the batch $K b / E$. On $X = K b$ everything is in proportion to $b$: the intensity is the dense
-# layer's at batch 1, below the ridge as $b_0 > 1$. The branches meet at $b = E / K < b^*$. ∎
+# *Proof.* The slack is $A b - C X / E$, with $A$ what FLOPs leave over activations and $C$ the bytes of all $E$, each in
+# seconds; on $X = E$ this is, divided by $E$, a dense layer at the batch $K b / E$, so $b_E = C / A$. With $X = E (1 - q^b)$
+# it is 0 at 0 and convex: it has one more zero, where it falls first. It is below zero at 1, where $X = K$ and the
+# intensity is the dense layer's at batch 1, below the ridge as $b_0 > 1$; so that zero is $b^* > 1$. There
+# $b^* = b_E (1 - q^{b^*})$, that is $u e^u = z$ for $u = (b_E - b^*) \ln q = b_E q^{b^*} \ln q$; and $u > -1$, as the slack
+# rises there. With the most there can be, everything is in proportion to $b$ on $X = K b$: nothing crosses before
+# $b = E / K < b_E$. ∎
 
 # %%
 H100 = symroof.load_hardware("h100-sxm")
@@ -428,21 +434,26 @@ dense = symroof.crossover(symroof.load_model("llama-2-7b").decode(symbolic=True)
 assert simplify(b_star - E / K * dense.formula.subs(f, f_e)) == 0
 assert simplify(slack.subs(X, K * b) / (K * b) - slack.subs({X: 1, K: 1, b: 1})) == 0
 print("b* =", E / K * dense.formula.subs(f, f_e))
-print(f"{'model':20}{'w':>3}{'E/K':>6}{'b0':>9}{'b*':>10}  first batch  experts missed there, routing uniform")
+print(f"{'model':20}{'w':>3}{'E/K':>6}{'b0':>9}{'b_E':>10}  first batch  experts missed there, routing uniform")
 for name in ("mixtral-8x7b-v0.1", "qwen3-30b-a3b", "deepseek-v3", "gpt-oss-120b"):
     model = symroof.load_model(name)
     step = model.decode(symbolic=True).symbolic
     operators = {operator.name: operator for operator, _ in step if operator.name.endswith("expert_up_proj")}
     called, operator = operators.popitem()
     here = model.dimensions | at_h100 | {a: Integer(16), w: Integer(model.weight_bits)}
-    assert step.definitions[X] == Min(E, K * b, evaluate=False)
+    assert step.definitions[X].doit() == E * (1 - (1 - K / E) ** b)
     slack = operator.flop_count * BW - operator.byte_count() * P
     (alone,) = solve(slack.subs({X: 1, K: 1}).xreplace(here), b)
     (root,) = solve(slack.subs(X, E).xreplace(here), b)
     spread = here[E] / here[K]
     assert root == alone * spread > spread, "on the branch X = E"
-    batch = ceiling(root)
     bits = {"weight_bits": model.weight_bits, "activation_bits": 16, "kv_bits": 16}
+    answer = symroof.crossover(model.decode(seq_len=1, **bits), called, over="batch", hardware=H100, ceilings="classic")
+    base = 1 - 1 / spread
+    closed = root - LambertW(root * log(base) * base**root) / log(base)
+    assert abs((closed - answer.value).evalf(30, maxn=400)) < Rational(1, 10**30)
+    assert 0 < (root - answer.value).evalf(30, maxn=400) < root * base ** int(answer.value)
+    batch = answer.first_integer
     found = [
         symroof.analyze(model.decode(batch=int(n), seq_len=1, **bits), H100, ceilings="classic")[called].bound
         for n in (1, spread, batch - 1, batch)
@@ -452,8 +463,8 @@ for name in ("mixtral-8x7b-v0.1", "qwen3-30b-a3b", "deepseek-v3", "gpt-oss-120b"
     print(f"{name:20}{model.weight_bits:>3}{spread!s:>6}{float(alone):9.2f}{float(root):10.2f}{batch!s:>13}  {missed:.1e}")
 
 # %% [markdown]
-# $X$ is an upper bound: tokens that share an expert read it once. At $b^*$ that changes nothing, as even under
-# uniform routing next to none is missed, $E (1 - K/E)^{b^*} \le E e^{-b_0}$ of them.
+# Whether experts are counted as expected or at most changes next to nothing at $b^*$, where next to none is missed,
+# $E q^{b^*} \le E e^{-K b^*/E}$ of them; at small batches it changes the bytes by up to $1 / (1 - 1/e) = 1.58$.
 #
 # **What it means.** Attention's bound in decode is settled by how many query heads share a byte of cache, a constant
 # of the model, and by the ridge, a constant of the device; batch and context do not enter but through the short

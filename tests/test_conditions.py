@@ -11,7 +11,7 @@ from sympy import Add, Expr, Integer, Max, Rational, simplify
 
 import symroof
 from symroof import symbols
-from symroof.algebra.summation import sum_over
+from symroof.algebra.univariate import sum_over
 from symroof.questions.capacity import cache_passes_weights, hyperbola, memory_of
 from symroof.questions.required import ImpossibleError, required, required_capacity
 from symroof.roof.analysis import Analysis

@@ -32,8 +32,8 @@ print("over the link, per layer:", simplify(crossing))
 # %% [markdown]
 # **Theorem.** While memory decides at the experts of a gated MLP, spreading them pays as long as
 # $$b < \frac{3 n X d f_e w\,BW_l}{K a\,(2 d\,BW - 3 n (d + f_e)\,BW_l)},$$
-# and always where the denominator is not above 0. On a slow link that is near $(3 n X f_e w / 2 K a)(BW_l / BW)$. Where
-# $X = K b$, with fewer tokens than experts, the batch leaves the condition. The experts get at most n times as fast.
+# and always where the denominator is not above 0. On a slow link that is near $(3 n X f_e w / 2 K a)(BW_l / BW)$. X grows
+# with b: for few tokens it is near $K b$, and the batch leaves the condition. The experts get at most n times as fast.
 #
 # *Proof.* Spreading saves $(1 - 1/n)\,3\,(X d f_e w + b K (d + f_e) a) / 8 BW$ and costs
 # $2 (n - 1) b K d a / (8 n^2 BW_l)$. Divide by $(n - 1) / 8 n$. ∎

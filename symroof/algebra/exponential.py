@@ -7,20 +7,20 @@ irrational are linearly independent over the rationals (Besicovitch). Roots are 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property, reduce
-from math import gcd, lcm, prod
+from math import gcd, inf, lcm, prod
 from typing import Any, NamedTuple, cast
 
 from sympy import Dummy, Expr, Integer, Poly, Rational, Symbol, factor_list, log, oo
 
 from symroof.algebra.enclosure import ZERO, Enclosure, add, enclose, horner, logarithm, multiply, power, spanned
-from symroof.algebra.isolation import Root, isolated
+from symroof.algebra.isolation import Root, bound, isolated
 from symroof.algebra.polynomial import Polynomial
-from symroof.algebra.radicals import primitive_root, rational_radical
-from symroof.algebra.reals import ascending, exact, inside, sign_of, value_at
+from symroof.algebra.reals import ascending, exact, inside, primitive_root, rational_radical, sign_of, value_at
 from symroof.algebra.univariate import Powers, signed_powers
 from symroof.errors import InputError
 
@@ -29,7 +29,7 @@ NARROWEST = 2**16
 
 
 class Key(NamedTuple):
-    """``(base^x shift)^(1 / root) prod(ln(q)^n)``, for the ``(q, n)`` of *logs*: what a polynomial of a sum stands before."""
+    """``(base^(scale x) shift)^(1 / root) prod(ln(q)^n)``, for the ``(q, n)`` of *logs*: what a polynomial of a sum stands before."""
 
     base: Fraction
     shift: Fraction = Fraction(1)
@@ -41,7 +41,7 @@ Grouped = dict[Key, Powers]
 
 
 class Term(NamedTuple):
-    """A polynomial's coefficients, lowest power first, and what it stands before; the root is the sum's."""
+    """A polynomial's coefficients, lowest power first, and what it stands before; scale and root are the sum's."""
 
     key: Key
     coefficients: tuple[int, ...]
@@ -52,27 +52,45 @@ def constant_expression(key: Key, root: int) -> Expr:
     return cast(Expr, exact(key.shift) ** Rational(1, root) * prod(log(exact(base)) ** times for base, times in key.logs))
 
 
-@dataclass(frozen=True)
-class Exponential:
-    """A sum of polynomials times exponentials, but for a positive factor; terms by base, the largest, 1, first.
-
-    >>> from sympy.abc import x
-    >>> from symroof.algebra.exponents import exponential
-    >>> slack = exponential(x / 3 - 8 * (1 - Rational(3, 4) ** x), x)
-    >>> slack.sign(Integer(24)), slack.sign(Integer(23)), slack.roots(Integer(0), oo)
-    (1, -1, [0, 23.9757500233615])
-    """
+class Enclosed(ABC):
+    """A function of one variable whose values and slopes are enclosed, and of which algebra tells where it is zero at a rational."""
 
     x: Symbol
-    root: int
-    terms: tuple[Term, ...]
+    least: Fraction | float = -inf
+    """From where on it is told."""
 
     is_zero = False
+
+    @abstractmethod
+    def over(self, low: Fraction, high: Fraction, bits: int) -> tuple[Enclosure, Enclosure]:
+        """Enclosures of all values and of all slopes from *low* to *high*."""
+
+    @abstractmethod
+    def roots(self, low: Expr, high: Expr) -> list[Expr]:
+        """Its distinct real roots from *low* to *high*, both included, in ascending order: rationals, radicals and `Root`.
+
+        Raises
+        ------
+        InputError
+            They cannot be told apart.
+        """
+
+    @abstractmethod
+    def reach(self) -> Fraction:
+        """A number from which on there is no root."""
+
+    @abstractmethod
+    def last(self) -> int:
+        """Its sign at all large values."""
+
+    @abstractmethod
+    def vanishes(self, point: Fraction) -> bool:
+        """Whether it is zero at a rational, by algebra; where that cannot tell, not."""
 
     def sign(self, point: Expr) -> int:
         """Its sign at a point, at oo that of all large values; exactly at rationals and at roots of such sums."""
         if point == oo:
-            return self._last
+            return self.last()
         if point.is_Rational:
             return self.sign_at(Fraction(cast(Any, point).p, cast(Any, point).q))
         for bits in (64, 128, 256):
@@ -82,13 +100,6 @@ class Exponential:
             if bits == 128 and point in self.roots(exact(low), exact(high)):
                 return 0
         return 0
-
-    @cached_property
-    def _last(self) -> int:
-        leading = [term for term in self.terms if term.key.base == 1]
-        degree = max(len(coefficients) for _, coefficients in leading)
-        parts = (numbers[-1] * constant_expression(key, self.root) for key, numbers in leading if len(numbers) == degree)
-        return sign_of(cast(Expr, sum(parts, start=Integer(0))))
 
     def sign_at(self, point: Fraction) -> int:
         """Its sign at a rational, exactly.
@@ -103,10 +114,43 @@ class Exponential:
             known = self.over(point, point, bits)[0].sign
             if known is not None:
                 return known
-            if bits == 64 and self._vanishes(point):
+            if bits == 64 and self.vanishes(point):
                 return 0
             bits *= 2
         raise InputError(f"the sign at {self.x} = {point} is open after {NARROWEST} binary digits")
+
+
+@dataclass(frozen=True)
+class Exponential(Enclosed):
+    """A sum of polynomials times exponentials, but for a positive factor; terms by base, the largest, 1, first.
+
+    >>> from sympy.abc import x
+    >>> from symroof.algebra.exponents import exponential
+    >>> slack = exponential(x / 3 - 8 * (1 - Rational(3, 4) ** x), x)
+    >>> slack.sign(Integer(24)), slack.sign(Integer(23)), slack.roots(Integer(0), oo)
+    (1, -1, [0, 23.9757500233615])
+    """
+
+    x: Symbol
+    root: int
+    terms: tuple[Term, ...]
+    scale: int = 1
+
+    @property
+    def rate(self) -> Fraction:
+        """By how much the exponents grow per unit of x."""
+        return Fraction(self.scale, self.root)
+
+    def last(self) -> int:
+        """Its sign at all large values."""
+        leading = [term for term in self.terms if term.key.base == 1]
+        degree = max(len(coefficients) for _, coefficients in leading)
+        parts = (numbers[-1] * constant_expression(key, self.root) for key, numbers in leading if len(numbers) == degree)
+        return sign_of(cast(Expr, sum(parts, start=Integer(0))))
+
+    def reach(self) -> Fraction:
+        """A number from which on there is no root; see `symroof.algebra.isolation.bound`."""
+        return bound(self)
 
     def constant(self, key: Key, bits: int) -> Enclosure:
         """An enclosure of what does not depend on x in a term: ``shift^(1 / root) prod(ln(q)^n)``."""
@@ -117,16 +161,16 @@ class Exponential:
         """Enclosures of all values and of all slopes from *low* to *high*."""
         x, value, slope = enclose(low, high, bits), ZERO, ZERO
         for key, coefficients in self.terms:
-            wave = spanned(power(key.base, high / self.root, bits), power(key.base, low / self.root, bits), bits)
+            wave = spanned(power(key.base, high * self.rate, bits), power(key.base, low * self.rate, bits), bits)
             wave = multiply(wave, self.constant(key, bits), bits)
-            rate = multiply(logarithm(key.base, bits), enclose(Fraction(1, self.root), Fraction(1, self.root), bits), bits)
+            rate = multiply(logarithm(key.base, bits), enclose(self.rate, self.rate, bits), bits)
             main = horner(coefficients, x, bits)
             steep = horner([place * number for place, number in enumerate(coefficients)][1:], x, bits)
             value = add(value, multiply(main, wave, bits), bits)
             slope = add(slope, multiply(add(steep, multiply(main, rate, bits), bits), wave, bits), bits)
         return value, slope
 
-    def _vanishes(self, point: Fraction) -> bool:
+    def vanishes(self, point: Fraction) -> bool:
         """Whether it is zero: terms whose radicals have a rational ratio must cancel, those of every other radical for themselves.
 
         Logarithms count as independent: where they were not, no sign would be told, and none wrongly.
@@ -147,18 +191,12 @@ class Exponential:
         if key.logs != other.logs:
             return None
         base, shift = key.base / other.base, key.shift / other.shift
-        factors = {base: point.numerator}
+        factors = {base: point.numerator * self.scale}
         factors[shift] = factors.get(shift, 0) + point.denominator
         return rational_radical(factors, self.root * point.denominator)
 
     def roots(self, low: Expr, high: Expr) -> list[Expr]:
-        """Its distinct real roots from *low* to *high*, both included, in ascending order: rationals, radicals and `Root`.
-
-        Raises
-        ------
-        InputError
-            They cannot be told apart.
-        """
+        """Its distinct real roots from *low* to *high*, both included, in ascending order: rationals, radicals and `Root`."""
         every = (root for factor in self.factors for root in _roots_of(factor, low, high))
         return inside(ascending(every), low, high)
 
@@ -179,28 +217,33 @@ class Exponential:
         factors = factor_list(whole)[1]
         if len(factors) == 1 and factors[0][1] == 1:
             return (self,)
-        return tuple(_assembled(factor, self.x, self.root, bases, logs) for factor, _ in factors)
+        return tuple(_assembled(factor, self, bases, logs) for factor, _ in factors)
 
 
-Signed = Polynomial | Exponential
+Signed = Polynomial | Enclosed
 """What has the sign of an expression: its `sign` at a point, its `roots` on a range."""
 
 
 def _roots_of(factor: Signed, low: Expr, high: Expr) -> list[Expr]:
-    return isolated(factor, low, high) if isinstance(factor, Exponential) else factor.roots(low, high)
+    """Those of a function and of its negative are the same numbers: they are told of the one whose leading coefficient is positive."""
+    if not isinstance(factor, Exponential):
+        return factor.roots(low, high)
+    turn = 1 if factor.terms[0].coefficients[-1] > 0 else -1
+    terms = tuple(Term(key, tuple(turn * number for number in numbers)) for key, numbers in factor.terms)
+    return isolated(replace(factor, terms=terms), low, high)
 
 
-def _assembled(factor: Poly, x: Symbol, root: int, bases: Sequence[Fraction], logs: Sequence[Fraction]) -> Signed:
+def _assembled(factor: Poly, whole: Exponential, bases: Sequence[Fraction], logs: Sequence[Fraction]) -> Signed:
     """A factor as a sum of exponentials again."""
     grouped: Grouped = {}
     for (place, *exponents), number in factor.terms():
         base = prod((one**exponent for one, exponent in zip(bases, exponents, strict=False)), start=Fraction(1))
         powers = tuple((one, times) for one, times in zip(logs, exponents[len(bases) :], strict=True) if times)
         grouped.setdefault(Key(base, logs=powers), {})[place] = Fraction(int(cast(Any, number).p), int(cast(Any, number).q))
-    return normalized(grouped, x, root)
+    return normalized(grouped, whole.x, whole.root, whole.scale)
 
 
-def normalized(grouped: Grouped, x: Symbol, root: int) -> Signed:
+def normalized(grouped: Grouped, x: Symbol, root: int, scale: int = 1) -> Signed:
     """The sum divided by what is positive: its slowest exponential, powers of x, numbers; a polynomial where none is left."""
     if not grouped:
         return Polynomial(x, (0,))
@@ -213,21 +256,25 @@ def normalized(grouped: Grouped, x: Symbol, root: int) -> Signed:
         ((key, terms),) = scaled.items()
         sign = (-1) ** sum(times for _, times in key.logs)
         return signed_powers({place: sign * number for place, number in terms.items()}, x)
-    shared = gcd(root, *(primitive_root(part)[1] for key in scaled for part in key[:2] if part != 1))
-    root = root // shared
-    scaled = {Key(_radical(key.base, shared), _radical(key.shift, shared), key.logs): terms for key, terms in scaled.items()}
-    scale = lcm(*(number.denominator for terms in scaled.values() for number in terms.values()))
-    common = gcd(*(int(number * scale) for terms in scaled.values() for number in terms.values()))
-    factor = Fraction(scale, common)
+    times = gcd(*(primitive_root(key.base)[1] for key in scaled if key.base != 1)) or 1
+    scale *= times
+    shared = gcd(root, scale, *(primitive_root(key.shift)[1] for key in scaled if key.shift != 1))
+    root, scale = root // shared, scale // shared
+    scaled = {Key(_radical(key.base, times), _radical(key.shift, shared), key.logs): terms for key, terms in scaled.items()}
+    whole = lcm(*(number.denominator for terms in scaled.values() for number in terms.values()))
+    common = gcd(*(int(number * whole) for terms in scaled.values() for number in terms.values()))
+    factor = Fraction(whole, common)
     ordered = [
         Term(key, tuple(int(terms.get(place, 0) * factor) for place in range(max(terms) + 1)))
         for key, terms in sorted(scaled.items(), key=lambda item: item[0], reverse=True)
     ]
-    return Exponential(x, root, tuple(ordered))
+    return Exponential(x, root, tuple(ordered), scale)
 
 
 def _radical(number: Fraction, degree: int) -> Fraction:
     """The root of a power of that degree."""
+    if degree == 1:
+        return number
     base, exponent = primitive_root(number)
     return base ** (exponent // degree)
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from math import floor, lcm
+from math import floor, gcd, lcm
 from typing import Any, cast
 
 from sympy import Dummy, Expr, Integer, Poly, PolynomialError, Pow, Symbol, fraction, log, oo, together
 
 from symroof.algebra.exponential import Grouped, Key, Signed, constant_expression, normalized
-from symroof.algebra.radicals import bounded_power, primitive_root
-from symroof.algebra.reals import exact, sign_of
+from symroof.algebra.reals import bounded_power, exact, primitive_root, sign_of
+from symroof.algebra.unions import Untouched
 from symroof.errors import InputError
 
 Wave = tuple[Fraction, Fraction] | tuple[Fraction, Fraction, Fraction]
@@ -26,9 +26,9 @@ def exponential(expression: Expr, x: Symbol) -> Signed:
     InputError
         It is not a rational function of x and of ``q^(k x + c)`` with a positive rational q and rational k and c.
     """
-    root, (over, under) = _read(expression, x)
-    turn = normalized(under, x, root).sign(Integer(1))
-    return normalized({key: {place: turn * number for place, number in terms.items()} for key, terms in over.items()}, x, root)
+    root, scale, (over, under) = _read(expression, x)
+    turn = normalized(under, x, root, scale).sign(Integer(1))
+    return normalized({key: {place: turn * number for place, number in terms.items()} for key, terms in over.items()}, x, root, scale)
 
 
 def exponential_limit(expression: Expr, x: Symbol) -> Expr:
@@ -39,7 +39,7 @@ def exponential_limit(expression: Expr, x: Symbol) -> Expr:
     InputError
         As for `exponential`.
     """
-    root, (over, under) = _read(expression, x)
+    root, _, (over, under) = _read(expression, x)
     (first, degree, lead), (second, other, divisor) = (_leading(part, root) for part in (over, under))
     if first < second or not over:
         return Integer(0)
@@ -57,21 +57,23 @@ def _leading(grouped: Grouped, root: int) -> tuple[Fraction, int, Expr]:
     return base, degree, cast(Expr, sum(lead, start=Integer(0)))
 
 
-def _read(expression: Expr, x: Symbol) -> tuple[int, tuple[Grouped, Grouped]]:
-    """Numerator and denominator, with the one root of all their bases: with a letter for every power that has *x* in its
-    exponent, and for every logarithm, they are polynomials.
+def _read(expression: Expr, x: Symbol) -> tuple[int, int, tuple[Grouped, Grouped]]:
+    """Numerator and denominator, with the one root of all their bases and the scale of all exponents: with a letter for every
+    power that has *x* in its exponent, and for every logarithm, they are polynomials.
     """
-    atoms = [atom for atom in expression.atoms(Pow) if x in atom.exp.free_symbols] + [*expression.atoms(log)]
+    atoms = [atom for atom in expression.atoms(Pow, Untouched) if x in atom.args[1].free_symbols] + [*expression.atoms(log)]
     letters: dict[Any, Symbol] = {atom: Dummy("y", positive=True) for atom in sorted(atoms, key=str)}
     over, under = fraction(together(cast(Expr, expression.xreplace(letters))))
     waves = {letter: _wave(atom, x) for atom, letter in letters.items()}
     root = lcm(*(number.denominator for wave in waves.values() for number in wave[1:]))
-    return root, (_grouped(over, x, waves, root), _grouped(under, x, waves, root))
+    scale = gcd(*(int(wave[1] * root) for wave in waves.values() if len(wave) == 3)) or 1
+    return root, scale, (_grouped(over, x, waves, root, scale), _grouped(under, x, waves, root, scale))
 
 
 def _wave(atom: Any, x: Symbol) -> Wave:
     """A power ``q^(k x + c)`` as ``(primitive root of q, k, c)``, a logarithm ``n ln q`` as ``(q, n)``."""
-    number, exponent = cast(Any, (atom.args[0], None) if isinstance(atom, log) else (atom.base, atom.exp))
+    plain: Any = atom.power if isinstance(atom, Untouched) else atom
+    number, exponent = cast(Any, (atom.args[0], None) if isinstance(atom, log) else (plain.base, plain.exp))
     if not number.is_Rational or number <= 0:
         what = f"{x} is an exponent, in {atom}, and its base is not a positive rational: no closed form over it"
         raise InputError(f"{atom} is not the logarithm of a positive rational" if exponent is None else what)
@@ -85,7 +87,7 @@ def _wave(atom: Any, x: Symbol) -> Wave:
     return base, slope, constant
 
 
-def _grouped(part: Expr, x: Symbol, waves: dict[Symbol, Wave], root: int) -> Grouped:
+def _grouped(part: Expr, x: Symbol, waves: dict[Symbol, Wave], root: int, scale: int) -> Grouped:
     """The terms of a polynomial in x and the letters of waves, by what they stand before."""
     try:
         terms = Poly(part, x, *waves).terms()
@@ -104,7 +106,7 @@ def _grouped(part: Expr, x: Symbol, waves: dict[Symbol, Wave], root: int) -> Gro
                 lines[base] = [total + times * one for total, one in zip(lines.get(base, (0, 0)), line, strict=True)]
         base, shift = Fraction(1), Fraction(1)
         for primitive, (slope, constant) in lines.items():
-            base *= bounded_power(primitive, int(slope * root))
+            base *= bounded_power(primitive, int(slope * root) // scale)
             shift *= bounded_power(primitive, int(constant % 1 * root))
             factor *= bounded_power(primitive, floor(constant))
         powers = grouped.setdefault(Key(base, shift, tuple(sorted(logs.items()))), {})

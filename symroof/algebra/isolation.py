@@ -22,7 +22,7 @@ from symroof.algebra.reals import exact
 from symroof.errors import InputError, quote
 
 if TYPE_CHECKING:
-    from symroof.algebra.exponential import Exponential
+    from symroof.algebra.exponential import Enclosed, Exponential
 
 PRECISION = 101
 """Binary digits of a root's enclosure: ``2^-101 < 1e-30``."""
@@ -49,12 +49,12 @@ class Root(NumberSymbol):
     is_real = True
     is_integer = False
     is_zero = False
-    function: Exponential
+    function: Enclosed
     low: Fraction
     high: Fraction
     _bracket: Bracket
 
-    def __new__(cls, function: Exponential, low: Fraction, high: Fraction, bracket: Bracket) -> Root:
+    def __new__(cls, function: Enclosed, low: Fraction, high: Fraction, bracket: Bracket) -> Root:
         """The one root in a bracket, whose neighbours on the grid of `PRECISION` are *low* and *high*."""
         root = cast(Root, AtomicExpr.__new__(cls))
         root.function, root.low, root.high, root._bracket = function, low, high, bracket
@@ -133,7 +133,7 @@ for kinds in ((Root, Rational), (Rational, Root), (Root, Root)):  # sympy's own 
     dispatch(*kinds)(_eval_is_ge)
 
 
-def isolated(function: Exponential, low: Expr, high: Expr) -> list[Expr]:
+def isolated(function: Enclosed, low: Expr, high: Expr) -> list[Expr]:
     """The roots from *low* to *high*, and perhaps some within 1 of its ends, in no order.
 
     Raises
@@ -143,7 +143,7 @@ def isolated(function: Exponential, low: Expr, high: Expr) -> list[Expr]:
     """
     if not low.is_finite:
         raise InputError(f"roots from {quote(low)} on: expected a finite number")
-    start, far = Fraction(int(cast(Any, whole_below(low)))), bound(function)
+    start, far = max(Fraction(int(cast(Any, whole_below(low)))), cast(Fraction, function.least)), function.reach()
     end = far if high == oo else min(far, Fraction(int(cast(Any, next_whole(high)))))
     rationals: set[Fraction] = set()
     brackets: list[Bracket] = []
@@ -199,12 +199,12 @@ def bound(function: Exponential) -> Fraction:
     sizes: list[tuple[Fraction, int, Fraction]] = []
     for key, numbers in function.terms:
         if key.base < 1:
-            rate, excess = -logarithm(key.base, 64).fractions[1] / function.root, len(numbers) - 1 - degree
+            rate, excess = -logarithm(key.base, 64).fractions[1] * function.rate, len(numbers) - 1 - degree
             far = max(far, excess / rate)
             sizes.append((_size(function.constant(key, 64)) * sum(map(abs, numbers)), excess, key.base))
     reach = Fraction(ceil(far))
     while True:
-        parts = (size * reach**excess * _size(power(base, reach / function.root, 64)) for size, excess, base in sizes)
+        parts = (size * reach**excess * _size(power(base, reach * function.rate, 64)) for size, excess, base in sizes)
         if sum(parts, start=Fraction(0)) < lead / 2:
             return reach
         reach *= 2
@@ -226,7 +226,7 @@ def _size(value: Enclosure) -> Fraction:
     return max(abs(end) for end in value.fractions)
 
 
-def _root(function: Exponential, bracket: Bracket) -> Expr:
+def _root(function: Enclosed, bracket: Bracket) -> Expr:
     """The root between two points where the signs differ and no slope is zero: a rational where it is one."""
     low, high = cell(function, *bracket, PRECISION)
     near = ((low + high) / 2).limit_denominator(DENOMINATORS)
@@ -237,7 +237,7 @@ def _root(function: Exponential, bracket: Bracket) -> Expr:
     return Root(function, low, high, (max(low, bracket[0]), min(high, bracket[1])))
 
 
-def _side(function: Exponential, low: Fraction, high: Fraction, point: Fraction) -> int:
+def _side(function: Enclosed, low: Fraction, high: Fraction, point: Fraction) -> int:
     """1 where the one root between two points is above a third, 0 where it is there, -1 where it is below."""
     if point <= low:
         return 1
@@ -247,7 +247,7 @@ def _side(function: Exponential, low: Fraction, high: Fraction, point: Fraction)
     return 0 if here == 0 else 1 if here == function.sign_at(low) else -1
 
 
-def narrowed(function: Exponential, low: Fraction, high: Fraction, bits: int) -> Bracket:
+def narrowed(function: Enclosed, low: Fraction, high: Fraction, bits: int) -> Bracket:
     """A bracket of one root to so many of its binary digits, both ends included: by Newton's method on stretches, else by halves."""
     first, last, wide = low, high, bits + 32
     while (high - low) * 2**bits > max(abs(low), abs(high)):
@@ -263,7 +263,7 @@ def narrowed(function: Exponential, low: Fraction, high: Fraction, bits: int) ->
     return low, high
 
 
-def cell(function: Exponential, first: Fraction, last: Fraction, bits: int) -> Bracket:
+def cell(function: Enclosed, first: Fraction, last: Fraction, bits: int) -> Bracket:
     """The neighbours of the one root in a bracket on the grid of that many binary digits; the root twice where it is on the grid."""
     low, high = narrowed(function, first, last, bits + 8)
     if not high:

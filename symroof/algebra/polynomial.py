@@ -293,3 +293,15 @@ def reduced(*expressions: Expr) -> tuple[Expr, ...]:
     number = gcd(*(int(coefficient) for _, coefficient in terms)) if all(c.is_Integer for _, c in terms) else 1
     common = Mul(number, *(Pow(symbol, power) for symbol, power in zip(generators, least, strict=True)))
     return tuple((expression / common).expand() for expression in expressions)
+
+
+def quotient(constant: Expr, slope: Expr) -> Expr:
+    """``-constant / slope`` with as few minus signs as there can be.
+
+    >>> from symroof.symbols import b, d, P, BW
+    >>> quotient(-b * P, 16 * BW * d - P * d)
+    P*b/(16*BW*d - P*d)
+    """
+    over, under = reduced(-constant, slope)
+    turn = sign(under) == -1 or sign(over) == -1 or (sign(under) is None and sign(over) is None and under.could_extract_minus_sign())
+    return (-over).expand() / (-under).expand() if turn else over / under

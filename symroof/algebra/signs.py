@@ -9,8 +9,9 @@ from sympy import Expr, Limit, Not, S, Symbol, cancel, factor, fraction, gcd, sq
 from sympy.core.relational import Relational
 from sympy.logic.boolalg import Boolean
 
+from symroof.algebra.lambert import LineAndWave
 from symroof.algebra.piecewise import COMPUTE, MEMORY
-from symroof.algebra.polynomial import Polynomial, polynomial, reduced, sign, split
+from symroof.algebra.polynomial import Polynomial, polynomial, quotient, reduced, sign, split
 from symroof.algebra.univariate import limit
 from symroof.errors import InputError
 
@@ -41,6 +42,7 @@ class Solution:
     condition : when the verdict holds; None where it always does.
     otherwise : what holds where the condition fails; None where that needs the cases.
     cases : where the signs of several terms are open, all that can happen; else empty.
+    shortened : a long formula with a letter in it, the letter, and what that stands for; None where it is short.
     """
 
     verdict: str
@@ -51,9 +53,10 @@ class Solution:
     condition: Boolean | None = None
     otherwise: str | None = None
     cases: tuple[Case, ...] = ()
+    shortened: tuple[Expr, Symbol, Expr] | None = None
 
 
-def solve_letters(slack: Polynomial) -> Solution:
+def solve_letters(slack: Polynomial | LineAndWave) -> Solution:
     """The crossover in letters, for all positive values of the others.
 
     >>> from symroof.algebra.polynomial import polynomial
@@ -67,6 +70,8 @@ def solve_letters(slack: Polynomial) -> Solution:
     InputError
         The slack is of a degree with no closed form worth reading.
     """
+    if isinstance(slack, LineAndWave):
+        return _line_and_wave(slack)
     common: Expr = S.One if slack.degree == 0 else cast(Expr, gcd(slack.coefficients))
     if sign(common) is None:  # one factor decides the sign wherever the rest has only one
         rest = {sign(cast(Expr, cancel(coefficient / common))) for coefficient in slack.coefficients if coefficient != 0}
@@ -96,7 +101,7 @@ def _line(constant: Expr, slope: Expr) -> Solution:
     start, rise = sign(constant), sign(slope)
     if start is not None and rise is not None and start * rise >= 0:
         return _constant(slope if start == 0 else constant)
-    crossing = _quotient(constant, slope)
+    crossing = quotient(constant, slope)
     if start is not None and rise is not None:
         return Solution(CROSSES, crossing, None, _side(start), _side(rise))
     if start is not None and start != 0:  # it crosses only if it moves towards zero
@@ -138,11 +143,28 @@ def _parabola(constant: Expr, linear: Expr, leading: Expr) -> Solution:
     return Solution(INTERVALS, upper, lower, None, None, two_roots, None, cases)
 
 
-def _quotient(constant: Expr, slope: Expr) -> Expr:
-    """-constant / slope with as few minus signs as there can be."""
-    over, under = reduced(-constant, slope)
-    turn = sign(under) == -1 or sign(over) == -1 or (sign(under) is None and sign(over) is None and under.could_extract_minus_sign())
-    return (-over).expand() / (-under).expand() if turn else over / under
+def _line_and_wave(slack: LineAndWave) -> Solution:
+    """The factor is positive, as bytes that are not read: the slack is convex, and falls first if it ever does.
+
+    From below zero it crosses once, if it rises in the end. From zero it crosses where it falls first and rises in the end.
+    """
+    start, rise, sides = sign(slack.start), sign(slack.slope), (_side(-1), _side(1))
+    if sign(slack.factor) != 1 or start in (1, None):
+        raise InputError(f"the slack starts above zero, or bends down, over {slack.x}: give numbers for the other letters")
+    if rise in (-1, 0):
+        return _constant(S.NegativeOne)
+    if start == -1:
+        condition = None if rise == 1 else greater(slack.slope)
+        otherwise = None if rise == 1 else ALWAYS_MEMORY
+        return Solution(CROSSES, slack.root, None, *sides, condition, otherwise, shortened=slack.shortened)
+    steepest = -slack.factor * slack.decay
+    falls, rises = slack.slope < steepest, true if rise == 1 else greater(slack.slope)
+    cases = [
+        Case(cast(Boolean, rises & falls), "memory-bound below it, compute-bound above"),
+        Case(cast(Boolean, slack.slope >= steepest), "always compute-bound"),
+        *([] if rise == 1 else [Case(less(slack.slope), "always memory-bound")]),
+    ]
+    return Solution(CROSSES, slack.root, None, *sides, cases[0].condition, None, tuple(cases), slack.shortened)
 
 
 def greater(expression: Expr) -> Relational:

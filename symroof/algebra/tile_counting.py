@@ -15,6 +15,7 @@ from sympy import Dummy, Expr, Integer, Poly, Symbol, ceiling, floor, nan, oo
 
 from symroof.algebra.envelope import envelope
 from symroof.algebra.piecewise import COMPUTE, MEMORY, Piece, Piecewise
+from symroof.algebra.unions import Untouched, untouched
 from symroof.errors import InputError
 from symroof.symbols import substitute
 
@@ -75,20 +76,31 @@ def counted_intervals(x: Symbol, low: Expr, high: Expr, work: Sequence[Expr], mo
 
 
 def _on_numbers(formula: Expr, x: Symbol) -> Callable[[int], Fraction]:
-    """The formula as a function of whole numbers, in fractions."""
+    """The formula as a function of whole numbers, in fractions: long powers rounded as `symroof.algebra.unions` says."""
+    found = sorted(formula.atoms(Untouched), key=str)
+    waves: dict[Any, Expr] = {atom: Dummy() for atom in found if x in atom.tokens.free_symbols}
+    formula = substitute(formula, waves)
     counts: dict[Any, Expr] = {atom: Dummy() for atom in formula.atoms(ceiling)}
     arguments = [Poly(atom.args[0], x).all_coeffs() for atom in counts]
     lines = [[Fraction(int(number.p), int(number.q)) for number in coefficients] for coefficients in arguments]
     over, under = substitute(formula, counts).as_numer_denom()
-    letters = (x, *counts.values())
+    letters = (x, *counts.values(), *waves.values())
+    powers_of = [tuple(map(_fraction, (atom.share, atom.tokens / x))) for atom in waves]
     sides = [[(powers, Fraction(int(n.p), int(n.q))) for powers, n in Poly(side, *letters).terms()] for side in (over, under)]
 
     def value(number: int) -> Fraction:
         point = [number, *(ceil(sum(n * number**place for place, n in enumerate(reversed(line)))) for line in lines)]
+        point += [untouched(share, rate * number) for share, rate in powers_of]
         top, bottom = (sum(n * prod(map(pow, point, powers)) for powers, n in side) for side in sides)
         return Fraction(top) / bottom
 
     return value
+
+
+def _fraction(number: Any) -> Fraction:
+    if not number.is_Rational:
+        raise InputError(f"{number} is no number: what tokens leave untouched is not told beside blocks that are counted")
+    return Fraction(int(number.p), int(number.q))
 
 
 def without_ceilings(formula: Expr, lows: Mapping[Symbol, Expr], *, above: bool) -> Expr | None:

@@ -12,9 +12,10 @@ from functools import lru_cache
 from math import gcd, lcm
 from typing import TYPE_CHECKING, Any, cast
 
-from sympy import Add, Expr, Integer, Mul, Poly, Pow, Symbol, fraction, oo, together
+from sympy import Add, Expr, Integer, Mul, Poly, PolynomialError, Pow, Symbol, bernoulli, fraction, oo, together
 
 from symroof.algebra.polynomial import Polynomial, polynomial
+from symroof.algebra.unions import Untouched
 from symroof.errors import InputError
 
 if TYPE_CHECKING:
@@ -84,6 +85,10 @@ def signed(expression: Expr, x: Symbol) -> Signed:
     terms = powers(expression, x)
     if terms is not None:
         return signed_powers(terms, x)
+    if is_shares(expression, x):
+        from symroof.algebra.shares import shares
+
+        return shares(expression, x)
     if is_exponential(expression, x):
         from symroof.algebra.exponents import exponential
 
@@ -94,7 +99,12 @@ def signed(expression: Expr, x: Symbol) -> Signed:
 
 def is_exponential(expression: Expr, x: Symbol) -> bool:
     """Whether *x* stands in an exponent."""
-    return any(x in power.exp.free_symbols for power in expression.atoms(Pow))
+    return any(x in power.args[1].free_symbols for power in expression.atoms(Pow, Untouched))
+
+
+def is_shares(expression: Expr, x: Symbol) -> bool:
+    """Whether *x* moves the share of what tokens leave untouched."""
+    return any(x in one.share.free_symbols for one in expression.atoms(Untouched))
 
 
 def limit(expression: Expr, x: Symbol) -> Expr:
@@ -106,6 +116,10 @@ def limit(expression: Expr, x: Symbol) -> Expr:
     """
     if x not in expression.free_symbols:
         return expression
+    if is_shares(expression, x):
+        from symroof.algebra.shares import shares_limit
+
+        return shares_limit(expression, x)
     if is_exponential(expression, x):
         from symroof.algebra.exponents import exponential_limit
 
@@ -115,3 +129,26 @@ def limit(expression: Expr, x: Symbol) -> Expr:
         return Integer(0)
     ratio = cast(Expr, over.LC() / under.LC())
     return ratio if over.degree() == under.degree() else cast(Expr, oo * ratio)
+
+
+def sum_over(expression: Expr, x: Symbol, low: Expr, high: Expr) -> Expr:
+    """The sum of a polynomial over the whole numbers from *low* to *high*, both included, which may be letters (Faulhaber).
+
+    ``sum x^k = (B_(k + 1)(high + 1) - B_(k + 1)(low)) / (k + 1)`` with Bernoulli's polynomials.
+
+    Raises
+    ------
+    InputError
+        It is not a polynomial.
+
+    >>> from sympy import Integer
+    >>> from sympy.abc import n, x
+    >>> sum_over(x**2, x, Integer(1), n).factor()
+    n*(n + 1)*(2*n + 1)/6
+    """
+    try:
+        coefficients = Poly(expression, x).all_coeffs()[::-1]
+    except PolynomialError:
+        raise InputError(f"{expression} is no polynomial in {x}: no closed form of its sum") from None
+    terms = (number * (bernoulli(power, high + 1) - bernoulli(power, low)) / power for power, number in enumerate(coefficients, 1))
+    return cast(Expr, Add(*terms).expand())

@@ -20,6 +20,14 @@ from symroof.operators.elementwise import Norm, add, elementwise, norm
 from symroof.operators.linear import embedding, linear
 from symroof.operators.state_space import convolved
 
+READ = {
+    "expected": "a step of T tokens reads the weights of X = E (1 - (1 - K/E)^T) experts of a layer, the mean where tokens choose "
+    "independently and uniformly; real routers are correlated, and X = min(E, K T) is the most there can be (experts at-most)",
+    "at-most": "a step of T tokens reads the weights of X = min(E, K T) experts of a layer, the most there can be; tokens that choose "
+    "independently and uniformly read E (1 - (1 - K/E)^T) (experts expected)",
+}
+"""What the step says of the experts that it reads."""
+
 FINAL_SOFTCAP_FLOPS = 3
 """Divide, tanh, multiply."""
 
@@ -218,8 +226,7 @@ class Architecture:
         if any(layer.window for layer in self.layers):
             texts["window"] = "sliding window: the latest W tokens alone are looked at, and kept in the cache"
         if self.routed:
-            most = "a step reads the weights of X = min(E, K tokens) experts of a layer, the most there can be"
-            texts["routing"] = f"mixture of experts: {most}, and every expert reads its tokens' inputs"
+            texts["routing"] = f"mixture of experts: {READ[options.experts]}; every expert reads its tokens' inputs"
         if any(isinstance(part, LatentAttention) for part in self.parts):
             how = "absorbed: attention on the compressed vectors" if options.absorbed else "decompressed: keys and values of all heads"
             texts["latent-attention"] = f"latent attention, {how}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from symroof.architectures.architecture import Architecture
 from symroof.architectures.options import Options
 from symroof.conventions import Convention
-from symroof.operators.experts import Routing
+from symroof.operators.experts import UNIFORM, Routing
 from symroof.operators.graph import Graph
 from symroof.operators.query_blocks import ROWS, QueryBlocks
 
@@ -25,7 +25,9 @@ def graph(architecture: Architecture, options: Options) -> Graph:
         decode=options.decode,
         query_blocks=QueryBlocks() if options.flash_attention else None,
     ).completed()
-    return plain.with_routing(Routing(tokens)) if architecture.routed else plain
+    if not architecture.routed:
+        return plain
+    return plain.with_routing(Routing(tokens, UNIFORM if options.experts == "expected" else ()))
 
 
 def _conventions(architecture: Architecture, options: Options) -> tuple[Convention, ...]:

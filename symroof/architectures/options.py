@@ -14,6 +14,7 @@ PHASES = ("prefill", "decode")
 LM_HEADS = ("last", "all")
 ACCOUNTINGS = ("exact", "llm-viewer", "survey")
 MLA_FORMS = ("auto", "absorbed", "decompressed")
+EXPERTS = ("expected", "at-most")
 LARGEST = 10**12
 WIDEST = 64
 WIDTHS = {"weight_bits": symbols.w, "activation_bits": symbols.a, "kv_bits": symbols.c}
@@ -35,6 +36,8 @@ class Options:
     lm_head : logits of the "last" token of each sequence or of "all" tokens; `exact` only.
     mla : multi-head latent attention "absorbed" (on the compressed vectors) or "decompressed" (keys and values
         of all heads expanded from them); "auto" is absorbed in decode and decompressed in prefill.
+    experts : experts of a layer that a step reads: "expected" where tokens choose independently and uniformly, or "at-most",
+        as many as they can choose; `exact` only.
 
     >>> Options("decode", batch=0)
     Traceback (most recent call last):
@@ -57,12 +60,14 @@ class Options:
     causal: bool = True
     lm_head: str = "last"
     mla: str = "auto"
+    experts: str = "expected"
 
     def __post_init__(self) -> None:
         member("phase", self.phase, PHASES)
         member("accounting", self.accounting, ACCOUNTINGS)
         member("lm_head", self.lm_head, LM_HEADS)
         member("mla", self.mla, MLA_FORMS)
+        member("experts", self.experts, EXPERTS)
         for name in ("batch", "seq_len", *WIDTHS):
             value, high = getattr(self, name), WIDEST if name in WIDTHS else LARGEST
             if isinstance(value, Integer):  # an exact answer of the library may come back in

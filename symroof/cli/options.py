@@ -25,6 +25,7 @@ CONVENTIONS = (
     click.option("--causal/--no-causal", default=True, show_default=True, help="Count only the pairs a causal mask leaves."),
     one_of("--mla", ("auto", "absorbed", "decompressed"), LATENT),
     one_of("--lm-head", ("last", "all"), "Tokens that get logits."),
+    one_of("--experts", ("expected", "at-most"), "Experts of a layer that a step reads: the mean of independent choices, or the most."),
 )
 WIDTHS = (
     click.option("--weight-bits", type=WIDTH, show_default=f"that of quantization_config, else {BITS}", help="Bits per weight."),

@@ -11,6 +11,7 @@ from typing import cast
 from sympy import Add, Expr, Min, S
 
 from symroof import symbols
+from symroof.algebra.unions import union
 from symroof.operators.facts import Kind, Role
 from symroof.operators.linear import linear
 from symroof.operators.operator import Operator, Work
@@ -52,15 +53,8 @@ def combine(name: str, outputs: Tensor, scores: Tensor) -> Operator:
     return Operator(name, Kind.ELEMENTWISE, space, (Work(outputs.axes, 2),), reads, (Access(out),), role=Role.COMBINE, linear_in=1)
 
 
-def union(share: Expr, tokens: Expr) -> Expr:
-    """Expected share that at least one of the tokens touches, each touching its share independently: ``1 - (1 - share)^tokens``.
-
-    >>> from sympy import S
-    >>> from symroof.symbols import b, delta
-    >>> union(delta, b), union(delta, S.One), union(S.One, b)
-    (1 - (1 - delta)**b, delta, 1)
-    """
-    return share if share == 1 else 1 - (1 - share) ** tokens
+UNIFORM = ((symbols.K / symbols.E, symbols.E),)
+"""Every expert is as likely as any other."""
 
 
 @dataclass(frozen=True)
@@ -68,30 +62,40 @@ class Routing(Symbolic):
     """How tokens choose experts.
 
     ============ ================================================
+    expected     ``X = sum_i 1 - (1 - pi_i)^T``; uniform ``X = E (1 - (1 - K/E)^T)``
     at most      ``X = min(E, K T)``, as if no two tokens shared one
-    expected     ``X = sum_i 1 - (1 - pi_i)^T``
     ============ ================================================
+
+    Expected is the mean over tokens that choose independently of one another, whatever the K choices of one token have to do with
+    each other. It is K for one token, at most ``min(E, K T)``, and uniform routing reads the most. Where a token is in a layer with
+    probability S it goes to an expert of it with ``S pi_i``; what a layer that runs reads is that over the probability that it does.
+    The tokens of one text, and real routers, are correlated: this is the mean of independent ones.
 
     Attributes
     ----------
     tokens : T, tokens that choose.
-    reach : the share of them that is in a layer which runs, on average; 1 but for early exits.
     shares : pi_i, the probability that a token goes to an expert, with the number of experts of that share; none for the most
         there can be.
+    reach : S, one for all layers or one for each; 1 but for early exits.
+    runs : the share of the layers that run.
 
-    >>> from symroof.symbols import E, K, b
-    >>> Routing(b).touched, Routing(b, ((K / E, E),)).touched
-    (Min(E, K*b), E*(1 - (1 - K/E)**b))
+    >>> from symroof.symbols import b
+    >>> Routing(b, UNIFORM).touched, Routing(b).touched
+    (E*(1 - (1 - K/E)**b), Min(E, K*b))
+
+    Source: Jiang et al. (2024), Mixtral, arXiv:2401.04088, for the layer; the mean is elementary: an expert is missed by all T tokens
+    with probability ``(1 - pi_i)^T``.
     """
 
     tokens: Expr
     shares: tuple[tuple[Expr, Expr], ...] = ()
-    reach: Expr = S.One
+    reach: tuple[Expr, ...] = (S.One,)
+    runs: Expr = S.One
 
     @property
     def touched(self) -> Expr:
-        """X, the experts whose weights a step reads."""
-        tokens = self.tokens * self.reach
+        """X, the experts whose weights a layer that runs reads."""
+        ran = len(self.reach) * self.runs
         if not self.shares:
-            return cast(Expr, Min(symbols.E, symbols.K * tokens, evaluate=False))
-        return Add(*(experts * union(share, tokens) for share, experts in self.shares))
+            return cast(Expr, Min(symbols.E, symbols.K * self.tokens * Add(*self.reach) / ran, evaluate=False))
+        return Add(*(experts * union(share * part, self.tokens) for part in self.reach for share, experts in self.shares)) / ran

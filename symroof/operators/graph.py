@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Self, cast
 
-from sympy import Add, Expr, Integer, Pow, S, Symbol, cancel
+from sympy import Add, Expr, Integer, S, Symbol, cancel
 
 from symroof import symbols
+from symroof.algebra.unions import Untouched
 from symroof.conventions import Convention
 from symroof.errors import EinsumError, nearest, quote
 from symroof.operators.block import Block
@@ -276,11 +277,10 @@ class Graph(Symbolic):
         old = self.pass_tokens
 
         def unions(expression: Expr) -> Expr:
-            powers = {power for power in expression.atoms(Pow) if power.exp.free_symbols & old.free_symbols}
-            ratios = {power: cancel(power.exp / old) for power in powers}
-            return cast(
-                Expr, expression.xreplace({power: power.base ** (ratio * tokens) for power, ratio in ratios.items() if ratio.is_number})
-            )
+            found = (one for one in expression.atoms(Untouched) if one.tokens.free_symbols & old.free_symbols)
+            ratios = {one: cancel(one.tokens / old) for one in found}
+            now = {one: Untouched(one.share, ratio * tokens) for one, ratio in ratios.items() if ratio.is_number}
+            return cast(Expr, expression.xreplace(now))
 
         graph = replace(self.rewritten(unions, {}), pass_tokens=tokens)
         if self.routing is None or graph.routing is None:

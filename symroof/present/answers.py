@@ -12,10 +12,12 @@ from typing import Any
 from sympy import Basic, Expr, oo
 
 from symroof import symbols
+from symroof.algebra.isolation import Root
 from symroof.algebra.piecewise import Piece
 from symroof.algebra.signs import Solution
 from symroof.architectures.step import Step
 from symroof.hardware.device import Device
+from symroof.present.crossover_views import formula_cell
 from symroof.present.report import Report
 from symroof.present.step_views import band_statement
 from symroof.present.tabular import Column, Formula, Table, number, si
@@ -44,7 +46,7 @@ def crossover_record(answer: Crossover) -> dict[str, Any]:
         "large_layer": _text(answer.large_layer),
         "latex": answer.latex(),
         "value": None if answer.value is None else float(answer.value),
-        "exact": _text(answer.value),
+        "exact": _exact(answer.value),
         "first_integer": None if answer.first_integer is None else int(answer.first_integer),
         "intervals": _stretches(answer.intervals),
         "resources": _stretches(answer.resources),
@@ -68,6 +70,11 @@ def _stretches(pieces: Sequence[Piece]) -> list[dict[str, Any]] | None:
 
 def _letters(solution: Solution) -> dict[str, Any]:
     return {"formula": _text(solution.formula), "condition": _text(solution.condition), "otherwise": solution.otherwise}
+
+
+def _exact(value: Expr | None) -> str | None:
+    """The number, or a root's closed form; without one 15 digits of it."""
+    return _text((value.closed_form or value) if isinstance(value, Root) else value)
 
 
 def _text(value: Basic | None) -> str | None:
@@ -97,7 +104,7 @@ def requirement_record(answer: Answer, step: Step, device: str) -> dict[str, Any
         "for": symbols.option_name(answer.variable.symbol),
         "relation": answer.relation,
         "value": float(answer.value),
-        "exact": str(answer.value),
+        "exact": _exact(answer.value),
         "least": None if answer.least is None else float(answer.least),
         "unit": answer.variable.unit,
         "integer": None if answer.integer is None else int(answer.integer),
@@ -147,8 +154,8 @@ def crossover_report(step: Step, answers: Sequence[Crossover], hardware: str | P
     )
     rows = []
     for answer in answers:
-        told = (answer.formula, answer.condition, *((answer.where,) if branched else ()))
-        cells = (Formula(one) if one is not None else "-" for one in told)
+        told = (answer.condition, *((answer.where,) if branched else ()))
+        cells = (formula_cell(answer.solution), *(Formula(one) if one is not None else "-" for one in told))
         rows.append((answer.operator, answer.verdict, *cells, answer.value, answer.first_integer))
     notes = tuple(answer.sentence for answer in answers) if len(answers) == 1 else ()
     title = f"{step.title}, {step.options.phase}: where the bound changes over {over.name}"

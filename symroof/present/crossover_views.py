@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from sympy import Basic, Expr, latex, oo
 
 from symroof import symbols
+from symroof.algebra.isolation import Root
+from symroof.algebra.lambert import of_the_line
 from symroof.algebra.piecewise import Piece
 from symroof.algebra.signs import Solution
-from symroof.present.tabular import aligned_lines, compact, latex_text
+from symroof.present.tabular import Formula, Words, aligned_lines, compact, latex_text
 from symroof.proof.claims import Certificate
 from symroof.questions.crossover import Crossover
 from symroof.questions.payoff import Payoff
@@ -39,8 +41,11 @@ def reasoning(answer: Crossover) -> tuple[Line, ...]:
         *([_line(f"its sign, in {answer.over.name}", answer.slack.as_expr().expand().collect(x))] if answer.in_letters else []),
     ]
     sides = f"{solution.below}-bound below, {solution.above}-bound above"
+    if solution.shortened is not None:
+        steps.append(_line("if every part were touched, at", solution.shortened[2], str(solution.shortened[1])))
     if solution.formula is not None:
-        steps.append(_line("zero at" if solution.below is None or solution.cases else sides, solution.formula, f"{x}^*"))
+        shown = solution.shortened[0] if solution.shortened else solution.formula
+        steps.append(_line("zero at" if solution.below is None or solution.cases else sides, shown, f"{x}^*"))
     elif solution.verdict == "crosses":
         steps.append(_said(sides, "a root that no formula gives, enclosed by exact arithmetic"))
     else:
@@ -70,9 +75,9 @@ def _numbers(answer: Crossover) -> Line:
     x = answer.over.symbol
     pieces = answer.resources or answer.intervals
     plain = [f"{_plain(one.low)} <= {x} <= {_plain(one.high)}: {one.bound}" for one in pieces]
-    shown = [
-        rf"{_short(one.low)} \le {latex(x)} \le {_short(one.high)}:\ \text{{{one.bound}}}" for one in answer.resources or answer.intervals
-    ]
+    if isinstance(answer.value, Root) and (line := of_the_line(answer.value)) is not None:
+        plain.append(f"{x}* is within 1e{line[1]} of {line[0]}, where every part would be touched")
+    shown = [rf"{_short(one.low)} \le {latex(x)} \le {_short(one.high)}:\ \text{{{one.bound}}}" for one in pieces]
     return Line("in numbers", ", ".join(plain), r",\quad ".join(shown))
 
 
@@ -115,18 +120,40 @@ def _in_letters(solution: Solution, answer: Crossover) -> str:
     """What a solution says, in words."""
     operator, name = answer.operator, answer.over.name
     if solution.cases:
-        zero = f", with {answer.over.symbol}* = {solution.formula}" if solution.verdict == "crosses" else ""
+        zero = f", with {answer.over.symbol}* = {formula_text(solution)}" if solution.verdict == "crosses" else ""
         return f"{operator} over {name}{zero}: " + "; ".join(f"{case.verdict}, if {case.condition}" for case in solution.cases)
     bound = solution.verdict.removeprefix("always-")
     otherwise = solution.otherwise or ""
     if solution.verdict == "crosses":
-        text = f"{operator} is {solution.below}-bound below {name} {solution.formula} and {solution.above}-bound above it"
+        text = f"{operator} is {solution.below}-bound below {name} {formula_text(solution)} and {solution.above}-bound above it"
         otherwise = f", and else it is {otherwise.replace('-', ' ')}-bound" if otherwise else ""
     elif solution.verdict == "intervals":
         text, otherwise = f"{operator} is {solution.below}-bound outside the two crossings in {name}", ""
     else:
         text, otherwise = f"{operator} is {bound}-bound at every {name}", f", and else {otherwise.removeprefix('always-')}-bound"
     return text if solution.condition is None else f"{text} if {solution.condition}{otherwise}"
+
+
+def formula_text(solution: Solution) -> str:
+    """The crossover in letters; a long one with a letter for what it would be if every expert were read.
+
+    >>> import symroof
+    >>> answer = symroof.crossover(symroof.load_model("mixtral-8x7b-v0.1").decode(symbolic=True), "router+expert_up_proj", over="batch")
+    >>> formula_text(answer.solution).split(", ")[0]
+    'b_E - LambertW(...)'
+    """
+    if solution.shortened is None:
+        return str(solution.formula)
+    shown, letter, meant = solution.shortened
+    return f"{shown}, {letter} = {meant}"
+
+
+def formula_cell(solution: Solution) -> object:
+    """The same as a cell of a table."""
+    if solution.shortened is None:
+        return Formula(solution.formula) if solution.formula is not None else "-"
+    shown, letter, meant = solution.shortened
+    return Words((Formula(shown), ", ", Formula(letter), " = ", Formula(meant)))
 
 
 def _plain(value: Expr) -> str:

@@ -36,7 +36,7 @@ UNITS = {
 
 
 INPUTS = ("batch", "seq_len", "weight_bits", "activation_bits", "kv_bits")
-CONVENTIONS = ("causal", "lm_head", "flash_attention", "mla")
+CONVENTIONS = ("causal", "lm_head", "flash_attention", "mla", "experts")
 
 
 def context(analysis: Analysis) -> dict[str, Any]:

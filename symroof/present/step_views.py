@@ -158,13 +158,22 @@ def band_statement(band: tuple[Expr, Expr]) -> str:
     return f"band: {low:.4g} to {high:.4g} ms, from the mean errors of its kernels weighted by their times"
 
 
+LONGEST_NUMBER = 16
+"""Characters of a number up to which it is told exactly."""
+
+
 def legend(analysis: Analysis) -> tuple[str, ...]:
     """What each letter means, and its number here."""
     values = analysis.symbol_values
     return tuple(
-        f"{symbol}: {symbols.VOCABULARY[symbol].meaning}" + (f" = {values[symbol]}" if symbol in values else "")
+        f"{symbol}: {symbols.VOCABULARY[symbol].meaning}" + (f" = {_short(values[symbol])}" if symbol in values else "")
         for symbol in analysis.used_symbols
     )
+
+
+def _short(value: Expr) -> str:
+    """A number as it is, if that is short."""
+    return str(value) if len(str(value)) < LONGEST_NUMBER else f"{float(value):.6g}"
 
 
 def analysis_table(analysis: Analysis, *, formulas: bool = False) -> Table:

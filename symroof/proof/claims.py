@@ -22,6 +22,7 @@ from sympy.logic.boolalg import Boolean
 from symroof.algebra.piecewise import MEMORY
 from symroof.answers import Answer
 from symroof.proof import smt
+from symroof.proof.bounds import by_bounds
 from symroof.proof.provers import PROVED, REFUTED, UNKNOWN, by_roots, by_search, by_shift, holds, inside, narrowed
 from symroof.symbols import VOCABULARY, substitute
 
@@ -34,7 +35,7 @@ class Certificate(Answer):
     ----------
     claim : in words.
     verdict : "proved", "refuted" or "unknown".
-    by : "shift", "roots", "z3", or for a refutation "substitution"; None where unknown.
+    by : "shift", "roots", "bounds", "z3", or for a refutation "substitution"; None where unknown.
     slack : the polynomial whose sign decides: negative is memory-bound.
     certificate : the proof, or the value at the counterexample, in a line.
     counterexample : the point at which the claim fails.
@@ -87,7 +88,7 @@ class Case:
         inside = {x: narrowed(x, low, self.margins)[0] for x, low in lows.items() if x in self.free_symbols}
         answer = decide(words, bound, self.slack, inside, self.margins)
         refuted = answer.counterexample
-        if self.exact is None or refuted is None or not holds(bound, self.exact, refuted):
+        if self.exact is None or refuted is None or holds(bound, self.exact, refuted) is False:
             return answer
         if found := self._counterexample(bound, refuted):
             return replace(answer, certificate=f"F BW - B P ~ {substitute(self.exact, found).evalf(4)}", counterexample=found)
@@ -98,7 +99,7 @@ class Case:
         for symbol, start in near.items():
             for more in range(1, NEAR):
                 point = {**near, symbol: start + more}
-                if inside(self.margins, point) and not holds(bound, cast(Expr, self.exact), point):
+                if inside(self.margins, point) and holds(bound, cast(Expr, self.exact), point) is False:
                     return point
         return None
 
@@ -132,10 +133,11 @@ def decide(words: str, bound: str, slack: Expr, lows: Mapping[Symbol, Expr], mar
         by_shift(bound, slack, lows)
         or by_roots(bound, slack, lows, margins)
         or by_search(bound, slack, lows, margins)
+        or by_bounds(bound, slack, lows, margins)
         or smt.decide(bound, slack, lows, {symbol: VOCABULARY[symbol].domain == "integer" for symbol in lows}, margins)
         or (UNKNOWN, None, None, None)
     )
     verdict, by, proof, point = found
-    if point is not None and (holds(bound, slack, point) or not inside(margins, point)):
+    if point is not None and (holds(bound, slack, point) is not False or not inside(margins, point)):
         raise AssertionError(f"{point} is no counterexample to {words}")
     return Certificate(words, verdict, by, slack, proof, point)

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
+from typing import cast
 
-from sympy import Expr, Integer, Poly, Symbol, ceiling, floor, oo
+from sympy import Expr, Poly, Symbol, ceiling, floor, oo
 
 from symroof.algebra.piecewise import COMPUTE, MEMORY, Piece, piecewise
+from symroof.algebra.saturation import within
+from symroof.algebra.unions import Untouched, enclosed
 from symroof.symbols import VOCABULARY, substitute
 
 PROVED, REFUTED, UNKNOWN = "proved", "refuted", "unknown"
@@ -19,10 +22,19 @@ SHIFT, ROOTS, SUBSTITUTION = "shift", "roots", "substitution"
 Answer = tuple[str, str | None, str | None, Mapping[Symbol, Expr] | None]
 
 
-def holds(bound: str, slack: Expr, point: Mapping[Symbol, Expr]) -> bool:
-    """Whether the claim holds at a point, exactly."""
-    value = substitute(slack, point)
-    return bool(value < 0) if bound == MEMORY else bool(value >= 0)
+def holds(bound: str, slack: Expr, point: Mapping[Symbol, Expr]) -> bool | None:
+    """Whether the claim holds at a point, exactly; None where a rounded power (`symroof.algebra.unions`) may decide."""
+    told = {bool(value < 0) if bound == MEMORY else bool(value >= 0) for value in _values(slack, point)}
+    return told.pop() if len(told) == 1 else None
+
+
+def _values(slack: Expr, point: Mapping[Symbol, Expr]) -> list[Expr]:
+    """The value at a point; where a power in it is rounded, those for both ends of what it lies between."""
+    values = [slack]
+    for one in slack.atoms(Untouched):
+        ends = enclosed(*(substitute(part, point) for part in (one.share, one.tokens)))
+        values = [cast(Expr, value.xreplace({one: end})) for value in values for end in ends]
+    return [substitute(value, point) for value in values]
 
 
 def inside(margins: Sequence[Expr], point: Mapping[Symbol, Expr]) -> bool:
@@ -32,6 +44,8 @@ def inside(margins: Sequence[Expr], point: Mapping[Symbol, Expr]) -> bool:
 
 def by_shift(bound: str, slack: Expr, lows: Mapping[Symbol, Expr]) -> Answer | None:
     """The shift certificate: all coefficients of the slack at ``low + y`` have one sign."""
+    if slack.has(Untouched):
+        return None
     shifted = shift(slack, lows)
     numbers = [coefficient for _, coefficient in shifted.terms()]
     if bound == COMPUTE and not all(number >= 0 for number in numbers):
@@ -65,8 +79,8 @@ def narrowed(x: Symbol, low: Expr, margins: Sequence[Expr]) -> tuple[Expr, Expr]
     high: Expr = oo
     for margin in margins:
         if margin.free_symbols == {x}:
-            rest, slope = substitute(margin, {x: Integer(0)}), margin.diff(x)
-            low, high = (max(low, ceiling(-rest / slope)), high) if slope > 0 else (low, min(high, floor(-rest / slope)))
+            start, end = within(margin, x, low, high)
+            low, high = low if start == low else ceiling(start), end if end == oo else floor(end)
     return low, high
 
 
@@ -92,13 +106,13 @@ def _member(interval: Piece, whole: bool, bound: str, slack: Expr, x: Symbol) ->
     if not whole:
         candidates = [interval.low, (interval.low + interval.high) / 2 if interval.high != oo else interval.low + 1]
     members = [one for one in candidates if interval.low <= one <= interval.high and (one != 0)]
-    return next((one for one in members if not holds(bound, slack, {x: one})), None)
+    return next((one for one in members if holds(bound, slack, {x: one}) is False), None)
 
 
 def by_search(bound: str, slack: Expr, lows: Mapping[Symbol, Expr], margins: Sequence[Expr] = ()) -> Answer | None:
     """Look for a counterexample on corners far and near; what is found is checked exactly."""
     for point in _corners(lows):
-        if inside(margins, point) and not holds(bound, slack, point):
+        if inside(margins, point) and holds(bound, slack, point) is False:
             shown = ", ".join(f"{symbol} = {value}" for symbol, value in point.items())
             return REFUTED, SUBSTITUTION, f"F BW - B P ~ {substitute(slack, point)} at {shown}", point
     return None

@@ -8,6 +8,8 @@ from typing import Any
 
 from sympy import Expr, Integer, Poly, Rational, Symbol, ceiling, fraction
 
+from symroof.algebra.unions import Untouched
+
 TIMEOUT_MS = 2000
 
 
@@ -19,7 +21,7 @@ def decide(
     A proof over the real numbers is one over the whole numbers; a real counterexample is no answer where
     the variables count, so that case is asked again over the integers. The margins are zero or above at the point.
     """
-    if find_spec("z3") is None or not slack.free_symbols:
+    if find_spec("z3") is None or not slack.free_symbols or slack.has(Untouched):
         return None
     import z3
 

@@ -15,10 +15,11 @@ from sympy import Expr, S, Symbol, ceiling, floor, oo
 from sympy.logic.boolalg import Boolean
 
 from symroof import symbols
+from symroof.algebra.lambert import LineAndWave, line_and_wave
 from symroof.algebra.piecewise import COMPUTE, MEMORY, Piece, Piecewise, piecewise
 from symroof.algebra.polynomial import Polynomial, polynomial
 from symroof.algebra.signs import ALWAYS, CROSSES, DEPENDS, INTERVALS, Solution, solve_letters
-from symroof.algebra.univariate import limit
+from symroof.algebra.univariate import is_exponential, is_shares, limit
 from symroof.answers import Answer, view
 from symroof.errors import InputError
 from symroof.operators.facts import Resource
@@ -37,7 +38,7 @@ class CrossoverBranch:
     """
 
     where: Boolean
-    slack: Polynomial
+    slack: Polynomial | LineAndWave
 
     @cached_property
     def solution(self) -> Solution:
@@ -88,21 +89,21 @@ class Crossover(Answer):
     others: tuple[CrossoverBranch, ...] = ()
 
     @cached_property
-    def slack(self) -> Polynomial:
+    def slack(self) -> Polynomial | LineAndWave:
         """``F BW - B P`` in lowest terms, in letters."""
-        return polynomial(self.flops * self.bandwidth - self.traffic * self.peak, self.over.symbol)
+        return slack_of(self.flops * self.bandwidth - self.traffic * self.peak, self.over.symbol)
 
     @cached_property
     def in_letters(self) -> bool:
-        """Whether the slack is a polynomial: not where the variable stands in an exponent, which numbers alone decide.
+        """Whether there is an answer in letters: not where the variable stands in several exponents, which numbers alone decide.
 
         Raises
         ------
         InputError
-            It is none, and there are no numbers either.
+            There is none, and there are no numbers either.
         """
         try:
-            return bool(self.slack)
+            return bool(solve_letters(self.slack))
         except InputError:
             if not self.intervals:
                 raise
@@ -183,8 +184,9 @@ class Crossover(Answer):
     @property
     def large_layer(self) -> Expr | None:
         """What the formula tends to as the layer's sizes grow together; None where it has none, or no limit."""
-        sizes = [] if self.formula is None else [symbol for symbol in LAYER_SIZES if symbol in self.formula.free_symbols]
-        if self.formula is None or not sizes or not self.formula.is_rational_function(*sizes):
+        formula = self.formula
+        sizes = [] if formula is None else [symbol for symbol in LAYER_SIZES if symbol in formula.free_symbols]
+        if formula is None or not sizes or (isinstance(self.slack, Polynomial) and not formula.is_rational_function(*sizes)):
             return None
         tends_to = self.tends_to(*sizes)
         return None if tends_to in (oo, 0) else tends_to
@@ -197,7 +199,23 @@ class Crossover(Answer):
         if self.formula is None:
             return None
         n = Symbol("n_", positive=True)
-        return limit(substitute(self.formula, {symbol: n * symbol for symbol in grown}), n)
+        wave = self.slack if isinstance(self.slack, LineAndWave) else None
+        larger = {symbol: n * symbol for symbol in grown}
+        parts = (limit(substitute(part, larger), n) for part in (wave.quotients if wave else [self.formula]))
+        return wave.root_at(*parts) if wave else next(parts)
+
+
+def slack_of(expression: Expr, x: Symbol) -> Polynomial | LineAndWave:
+    """A slack in letters: a polynomial, or where the variable is the tokens that choose experts, a line and an exponential.
+
+    Raises
+    ------
+    InputError
+        It is neither.
+    """
+    if is_shares(expression, x):
+        raise InputError(f"tokens choose experts with a probability that depends on {x}: no formula over it; give numbers for the others")
+    return line_and_wave(expression, x) if is_exponential(expression, x) else polynomial(expression, x)
 
 
 LAYER_SIZES = (symbols.d, symbols.f, symbols.h, symbols.e, symbols.v, symbols.f_e)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import cast
 
-from sympy import Add, And, Expr, Ge, Integer, S, Symbol, ceiling
+from sympy import Add, And, Expr, Ge, Integer, S, Symbol, ceiling, true
 from sympy.logic.boolalg import Boolean
 
 from symroof import symbols
 from symroof.algebra.envelope import envelope
 from symroof.algebra.piecewise import Piece, Piecewise
-from symroof.algebra.polynomial import polynomial
 from symroof.algebra.saturation import Branch
 from symroof.algebra.tile_counting import counted_intervals
 from symroof.architectures.step import Step
@@ -20,7 +20,7 @@ from symroof.errors import InputError
 from symroof.hardware.device import Device
 from symroof.hardware.machine import LETTERS, STATED, Machine
 from symroof.operators import Kind, Level, Resource, Storage
-from symroof.questions.crossover import Crossover, CrossoverBranch, of_expressions
+from symroof.questions.crossover import Crossover, CrossoverBranch, of_expressions, slack_of
 from symroof.roof.costs import (
     TOTAL,
     WEIGHTS_AND_KV,
@@ -108,7 +108,6 @@ def _crossover(
     x = variable.symbol
     cost = grouped_costs(tuple(cost), x)
     found = spans_of(step, cost, variable, values)
-    saturating = found[0].active
     blocks = [counts_blocks(on_branch(cost, span), x) for span in found]
     sizes = {symbol: value for symbol, value in values.items() if symbol in MODEL_SIZES} if len(cost) > 1 else {}
     slack, intervals, resources = _intervals(step, cost, variable, values, machine)
@@ -120,9 +119,8 @@ def _crossover(
     reached = {resource: letter for resource, (letter, _) in shares.items()}
     peak = symbols.P * reached.get(Resource.COMPUTE, S.One)
     (flops, traffic), bandwidth = letters[chosen], LETTERS[Resource(level)] * reached.get(Resource(level), S.One)
-    slacks = [polynomial(flops * bandwidth - traffic * peak, x) for flops, traffic in letters] if len(found) > 1 else []
-    others = tuple(CrossoverBranch(found[place].where, slack) for place, slack in enumerate(slacks) if place != chosen)
-    where = found[chosen].where if saturating else None
+    others = tuple(_others(found, [flops * bandwidth - traffic * peak for flops, traffic in letters], x, chosen))
+    where = None if found[chosen].where == true else found[chosen].where
     beside = next(iter(cost)).traffic
     if level is not Level.MEMORY and beside != 0:
         slower = Ge(traffic * symbols.BW, beside * bandwidth)
@@ -141,6 +139,14 @@ def _shares(cost: Sequence[Cost], values: dict[Symbol, Expr], machine: Machine) 
     """
     constants = constants_of(cost[0].operator.bind(values), machine) if len(cost) == 1 and machine.calibration else None
     return {} if constants is None else {resource: (letter, constants[letter]) for resource, letter in SHARES[constants.kernel].items()}
+
+
+def _others(found: Sequence[Branch], slacks: Sequence[Expr], x: Symbol, chosen: int) -> Iterator[CrossoverBranch]:
+    """The branches but the chosen one that have an answer in letters."""
+    for place, (branch, slack) in enumerate(zip(found, slacks, strict=True)):
+        if place != chosen:
+            with suppress(InputError):
+                yield CrossoverBranch(branch.where, slack_of(slack, x))
 
 
 def _decisive(found: Sequence[Branch], intervals: Sequence[Piece]) -> int:
@@ -228,7 +234,7 @@ def _slack(stretch: Stretch, total: dict[Resource, Expr], x: Symbol) -> Sequence
     if {symbol for value in total.values() for symbol in value.free_symbols} - {x}:
         if len(work) > 1 or len(moved) > 1:
             return None
-        sign = polynomial(Add(*work.values()) - Add(*moved.values()), x)  # a letter that both sides have in common drops out
+        sign = slack_of(Add(*work.values()) - Add(*moved.values()), x)  # a letter that both sides have in common drops out
         return [Piece(stretch.low, stretch.high, sign.as_expr(), None)] if sign.is_bound else None
     slowest, level = (envelope(x, stretch.low, stretch.high, entries) for entries in (work, moved))
     return (slowest - level).pieces

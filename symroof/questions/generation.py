@@ -18,7 +18,7 @@ from sympy import Add, Expr, Float, Integer, S, oo
 
 from symroof import symbols
 from symroof.algebra.piecewise import Piecewise, piecewise
-from symroof.algebra.summation import sum_over
+from symroof.algebra.univariate import sum_over
 from symroof.answers import view
 from symroof.architectures.model import Model
 from symroof.architectures.options import LARGEST, PHASES, Options

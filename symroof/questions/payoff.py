@@ -23,7 +23,7 @@ from symroof.errors import InputError, quote
 from symroof.hardware.device import Device
 from symroof.hardware.machine import STATED
 from symroof.questions.regimes import timeline
-from symroof.roof.costs import TOTAL, costs_of, variable_of
+from symroof.roof.costs import TOTAL, costs_of, in_full, variable_of
 from symroof.roof.ledger import device_of
 from symroof.symbols import Variable, substitute
 
@@ -215,11 +215,12 @@ def break_even(before: Step, after: Step, *, over: str, part: str = TOTAL) -> Br
     d*f/(d + f) and d*f*w/(2*a*b + d*w + f*w)
     """
     variable = variable_of(before, over)
-    flops, traffic = [], []
+    flops: list[Expr] = []
+    traffic: list[Expr] = []
     for step in (before, after):
         cost = costs_of(step, part)
-        flops.append(Add(*(one.flops for one in cost)) / step.symbolic.tokens)
-        traffic.append(Add(*(one.traffic for one in cost)) / step.symbolic.tokens)
+        for amounts, told in ((flops, Add(*(one.flops for one in cost))), (traffic, Add(*(one.traffic for one in cost)))):
+            amounts.append(in_full(told, step.symbolic.definitions) / step.symbolic.tokens)
     return BreakEven(variable, _equal(flops[0], flops[1], variable), _equal(traffic[0], traffic[1], variable))
 
 

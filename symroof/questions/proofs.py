@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
 
 from sympy import Expr, Integer, Rational, S, Symbol, ceiling
 
 from symroof import symbols
 from symroof.algebra.piecewise import COMPUTE, MEMORY
-from symroof.algebra.polynomial import polynomial
 from symroof.algebra.tile_counting import without_ceilings
 from symroof.architectures.step import Step
 from symroof.errors import InputError, nearest, quote
 from symroof.hardware.device import Device
 from symroof.hardware.machine import STATED, Machine
 from symroof.operators.facts import Resource
+from symroof.proof.bounds import in_lowest_terms
 from symroof.proof.claims import Case, Certificate, together
 from symroof.roof.costs import (
     WIDTHS,
@@ -141,7 +140,7 @@ def _cases(
         ranges = {symbol: low for symbol, low in lows.items() if symbol in ranging}
         bounded = _bounded(operator, total, ranges, bound)
         for near, exact in zip(_slacks(bounded, bound), _slacks(total, bound), strict=True):
-            found.append(Case(where, _lowest_terms(near), margins, None if near == exact else exact))
+            found.append(Case(where, in_lowest_terms(near), margins, None if near == exact else exact))
     allowed = ranging | ({symbols.P, symbols.BW} if device is None else set())
     left = set().union(*(case.free_symbols for case in found)) - allowed
     if left:
@@ -165,8 +164,3 @@ def _bounded(operator: str, total: dict[Resource, Expr], lows: Mapping[Symbol, E
             raise InputError(f"{operator} counts blocks of R rows of the prompt: no proof over these variables; leave FlashAttention out")
         bounded[resource] = found
     return bounded
-
-
-def _lowest_terms(slack: Expr) -> Expr:
-    letters = sorted(slack.free_symbols, key=str)
-    return polynomial(slack, cast(Symbol, letters[0])).as_expr().expand() if letters else slack.as_numer_denom()[0]

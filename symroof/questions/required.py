@@ -11,6 +11,7 @@ from sympy import Expr, ceiling, floor, oo
 from symroof import symbols
 from symroof.algebra.piecewise import Piece
 from symroof.algebra.polynomial import polynomial
+from symroof.algebra.reals import order
 from symroof.algebra.signs import solve_letters
 from symroof.algebra.univariate import is_exponential
 from symroof.architectures.step import Step
@@ -131,8 +132,10 @@ def _answer(whole: Regimes, regime: Piece, value: Expr, relation: str, target: E
             raise ImpossibleError(
                 f"impossible: no whole number lies from {float(least):.6g} to {float(value):.6g}, where the step is within the target"
             )
-    assert substitute(regime.value, {x: value}) <= target
-    return Answer(whole.over, formula, value, relation, substitute(regime.value, {x: value}), whole_number, least)
+    time = substitute(regime.value, {x: value})
+    side = order(time, target)
+    assert side <= 0
+    return Answer(whole.over, formula, value, relation, target if side == 0 else time, whole_number, least)
 
 
 def _why(whole: Regimes, target: Expr) -> str:

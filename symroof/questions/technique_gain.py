@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
-from sympy import Add, Expr, Mul, S, Symbol, oo
+from sympy import Add, Basic, Dummy, Expr, Mul, S, Symbol, oo
 from sympy.logic.boolalg import Boolean
 
 from symroof import symbols
 from symroof.algebra.polynomial import open_factors, polynomial
 from symroof.algebra.signs import greater
+from symroof.algebra.unions import Untouched
 from symroof.errors import InputError
 from symroof.hardware.machine import SYMBOLIC, Machine
 from symroof.operators import Graph, Resource
-from symroof.roof.costs import inline_definitions
+from symroof.roof.costs import in_full
 from symroof.roof.ledger import Cost, charged, runs_on
-from symroof.symbols import VOCABULARY, substitute
+from symroof.symbols import VOCABULARY
 
 
 @dataclass(frozen=True)
@@ -28,8 +30,7 @@ class PartCost:
     def over(self, *resources: Resource) -> Expr:
         """What it demands of these resources together: FLOPs, or the bytes of a level."""
         demands = (one.count * charged(one.operator.demands, SYMBOLIC).get(resource, S.Zero) for one in self.cost for resource in resources)
-        formulas = inline_definitions(self.graph.definitions)
-        return substitute(Add(*demands), formulas) / self.graph.tokens
+        return in_full(Add(*demands), self.graph.definitions) / self.graph.tokens
 
     def seconds(self, resource: Resource) -> Expr:
         """Seconds at the device's rate times that rate: demands as the ceilings see them, a unit's under its own rate."""
@@ -37,7 +38,7 @@ class PartCost:
             one.amounts.get(resource, S.Zero) * (_rate(SYMBOLIC, resource) / _rate(runs_on(one.operator, SYMBOLIC), resource))
             for one in self.cost
         )
-        return Add(*taken) / self.graph.tokens
+        return in_full(Add(*taken), self.graph.definitions) / self.graph.tokens
 
 
 def _rate(machine: Machine, resource: Resource) -> Expr:
@@ -49,7 +50,10 @@ def _rate(machine: Machine, resource: Resource) -> Expr:
 
 
 def positive(gain: Expr) -> Boolean | bool | None:
-    """Whether a gain is above zero for all positive letters, or when."""
+    """Whether a gain is above zero for all positive letters, or when; of what tokens touch it is known that it is above zero."""
+    if unions := {one: 1 - Dummy("y", positive=True) for one in gain.atoms(Untouched)}:
+        told = positive(cast(Expr, gain.xreplace(unions)))
+        return None if isinstance(told, Basic) and told.has(Dummy) else told
     letters = sorted(gain.free_symbols, key=str)
     if not letters:
         return bool(gain > 0)

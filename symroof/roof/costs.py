@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import NoReturn, cast
 
-from sympy import Expr, Integer, Max, Min, Piecewise, S, Symbol, ceiling, floor, oo
+from sympy import Expr, Integer, Piecewise, S, Symbol, ceiling, oo
 
 from symroof import symbols
-from symroof.algebra.saturation import Branch, branches, minima, saturating
+from symroof.algebra.saturation import Branch, branches, formulas, minima, saturating
 from symroof.architectures.step import Step
 from symroof.errors import EinsumError, InputError, nearest, quote
 from symroof.hardware.device import Device
@@ -52,15 +52,13 @@ def costs(step: Step, part: str, machine: Machine = SYMBOLIC) -> tuple[Cost, ...
     EinsumError
         There is no such operator.
     """
-    ceilings, formulas = step.symbolic.ceilings, inline_definitions(step.symbolic.definitions)
+    ceilings = step.symbolic.ceilings
     if part == TOTAL:
-        found = tuple(_cost(operator, count, ceilings, machine) for operator, count in step.symbolic)
-    elif part == WEIGHTS_AND_KV:
-        found = tuple(_large(operator, count, ceilings) for operator, count in step.symbolic if operator.kind is not Kind.EMBEDDING)
-    else:
-        operator, _ = fuse(step.symbolic, part.split("+"))
-        found = (_cost(operator, Integer(1), ceilings, machine),)
-    return tuple(one.changed(lambda formula: substitute(formula, formulas)) for one in found) if formulas else found
+        return tuple(_cost(operator, count, ceilings, machine) for operator, count in step.symbolic)
+    if part == WEIGHTS_AND_KV:
+        return tuple(_large(operator, count, ceilings) for operator, count in step.symbolic if operator.kind is not Kind.EMBEDDING)
+    operator, _ = fuse(step.symbolic, part.split("+"))
+    return (_cost(operator, Integer(1), ceilings, machine),)
 
 
 def costs_of(step: Step, part: str, machine: Machine = SYMBOLIC) -> tuple[Cost, ...]:
@@ -83,21 +81,15 @@ def costs_of(step: Step, part: str, machine: Machine = SYMBOLIC) -> tuple[Cost, 
     return tuple(cost for cost in every if cost.operator.name in chosen)
 
 
-def inline_definitions(definitions: Values) -> dict[Symbol, Expr]:
-    """The definitions that are one formula over their whole range: costs have it in the place of the symbol.
+def in_full(expression: Expr, definitions: Values) -> Expr:
+    """With formulas in the place of the symbols that stand for one over its whole range, so that two steps can be held against each other.
 
-    >>> from sympy import Min
-    >>> from symroof.symbols import E, K, X, b, alpha
-    >>> inline_definitions({X: E * (1 - (1 - K / E) ** b), alpha: Integer(1) / 2})
-    {X: E*(1 - (1 - K/E)**b)}
-    >>> inline_definitions({X: Min(E, K * b)})
-    {}
+    >>> from symroof.algebra.unions import union
+    >>> from symroof.symbols import E, K, X, b, d
+    >>> in_full(X * d, {X: E * union(K / E, b)})
+    E*d*(1 - (1 - K/E)**b)
     """
-    return {
-        symbol: definition
-        for symbol, definition in definitions.items()
-        if definition.free_symbols and not definition.has(ceiling, floor, Min, Max, Piecewise)
-    }
+    return substitute(expression, formulas(definitions))
 
 
 def _cost(operator: Operator, count: Expr, ceilings: Ceilings, machine: Machine) -> Cost:
@@ -143,9 +135,12 @@ def on_branch(cost: Iterable[Cost], branch: Branch) -> tuple[Cost, ...]:
 
 
 def occurs(step: Step, cost: tuple[Cost, ...], x: Symbol) -> bool:
-    """Whether the formulas mention the variable, or a symbol that saturates over it."""
+    """Whether the formulas mention the variable, or a symbol that follows from it."""
     rates = {LETTERS[resource] for one in cost for resource in one.amounts if resource in LETTERS}
-    return x in letters_of(cost) | {symbols.P, symbols.BW} | rates or len(branches_of(step, cost, [x])) > 1
+    if x in letters_of(cost) | {symbols.P, symbols.BW} | rates:
+        return True
+    found = branches_of(step, cost, [x])
+    return len(found) > 1 or any(x in part.free_symbols for one in found for part in one.active.values())
 
 
 def require(step: Step, part: str, cost: tuple[Cost, ...], variable: Variable, typed: str) -> None:
@@ -221,11 +216,11 @@ def known_values(step: Step, device: Device | None, *free: Symbol) -> dict[Symbo
         values[symbols.g] = values[symbols.h] / values[symbols.k]
     if device:
         values |= rate_values(step, machine_of(step.symbolic, device, free=free), free) | capacity_values(step, device)
-    formulas = inline_definitions(step.symbolic.definitions)
-    definitions = {symbol: substitute(meant, formulas) for symbol, meant in step.symbolic.definitions.items() if symbol not in formulas}
+    told = saturating(step.symbolic.definitions, step.symbolic.definitions)
+    definitions = {symbol: told.get(symbol, meant) for symbol, meant in step.symbolic.definitions.items()}
     values |= {symbol: meant for symbol, meant in definitions.items() if meant.is_number}
     for symbol, definition in definitions.items():
-        if symbol in saturating(definitions, definitions):
+        if symbol in told:
             if symbols.g in free and {symbols.h, symbols.k} & definition.free_symbols:  # decided by the condition alone
                 groups = {symbols.h: symbols.g * symbols.k, symbols.g: symbols.g}
                 value = substitute(substitute(definition, groups), values | groups)

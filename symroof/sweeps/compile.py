@@ -18,6 +18,7 @@ from sympy import Add, Expr, Function, Integer, Max, Min, Mul, Piecewise, Pow, R
 from sympy.printing.str import StrPrinter
 from sympy.utilities import numbered_symbols
 
+from symroof.algebra.unions import Untouched
 from symroof.errors import InputError, member, quote
 from symroof.sweeps.engines import ENGINES, cores, engine_for, run, run_exact
 from symroof.sweeps.inputs import by_letter, numeric, refuse_impossible
@@ -102,10 +103,8 @@ def arranged(expression: Expr) -> Expr:
     number, rest = expression.as_coeff_Mul()
     if number > 0 and isinstance(rest, Max | Min):  # a number in front goes inside, where it meets others
         return _call(rest, [number * argument for argument in rest.args])
-    if isinstance(expression, ceiling | floor):
-        return _call(expression, fraction(together(expression.args[0])))
-    if isinstance(expression, SELECT):
-        return SELECT(*map(arranged, cast(Any, expression).args))
+    if isinstance(expression, ceiling | floor | SELECT | Untouched):
+        return _called(expression)
     if isinstance(expression, Pow) and not isinstance(expression.exp, Integer):
         if not all(term.as_coeff_Mul()[0].is_Integer for term in Add.make_args(expression.exp.expand())):
             raise InputError(f"{quote(str(expression))}: the exponent {expression.exp} is not a whole number")
@@ -116,6 +115,15 @@ def arranged(expression: Expr) -> Expr:
     kept = cast(Any, expression.func(*map(arranged, cast(Any, expression.args))))
     multiplied = kept.expand(deep=False)
     return multiplied if all(term.as_coeff_Mul()[0] > 0 for term in Add.make_args(multiplied)) else kept
+
+
+def _called(expression: Any) -> Expr:
+    """What is a function already."""
+    if isinstance(expression, SELECT):
+        return SELECT(*map(arranged, cast(Any, expression).args))
+    if isinstance(expression, Untouched):
+        return FUNCTIONS[Pow](arranged(1 - expression.share), arranged(expression.tokens))
+    return _call(expression, fraction(together(expression.args[0])))
 
 
 def _call(expression: Any, arguments: Sequence[Any]) -> Expr:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from symroof.algebra.unions import untouched
 from symroof.errors import InputError, member, quote
 
 if TYPE_CHECKING:
@@ -102,7 +103,9 @@ def run_exact(program: Program, inputs: Mapping[str, Any]) -> tuple[Fraction, ..
     return _compiled(program, exact=True)(*(Fraction(value.item() if isinstance(value, np.generic) else value) for value in point))
 
 
-def _whole_power(base: Fraction, exponent: Fraction) -> Fraction:
+def _power(base: Fraction, exponent: Fraction) -> Fraction:
+    if 0 <= base <= 1:  # of what tokens leave untouched
+        return untouched(1 - base, exponent)
     if exponent.denominator != 1:
         raise InputError(f"{quote(str(base))} to the power of {exponent} is no fraction; give a whole number")
     return base ** int(exponent)
@@ -117,7 +120,7 @@ ON_ARRAYS = {name: getattr(np, name) for name in ON_FLOATS}
 ON_ARRAYS["select"] = lambda value, limit, within, beyond: np.where(value <= limit, within, beyond)
 ON_FRACTIONS = ON_FLOATS | {
     "select": _select,
-    "power": _whole_power,
+    "power": _power,
     "ceil": lambda value: Fraction(math.ceil(value)),
     "floor": lambda value: Fraction(math.floor(value)),
 }

@@ -17,8 +17,7 @@ from symroof.algebra.envelope import envelope, total
 from symroof.algebra.exponential import Exponential
 from symroof.algebra.isolation import Root, bound, cell
 from symroof.algebra.piecewise import piecewise
-from symroof.algebra.radicals import coprime_base, primitive_root, rational_radical
-from symroof.algebra.reals import exact, order
+from symroof.algebra.reals import coprime_base, exact, order, primitive_root, rational_radical
 from symroof.algebra.univariate import limit, signed
 from symroof.errors import InputError
 

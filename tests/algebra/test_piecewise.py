@@ -13,8 +13,7 @@ from sympy import Expr, Integer, Rational, Symbol, expand, log, nan, oo, sqrt, s
 from symroof.algebra.envelope import counted, envelope, total
 from symroof.algebra.piecewise import Piece, Piecewise, piecewise
 from symroof.algebra.reals import ascending, between, exact, order
-from symroof.algebra.summation import sum_over
-from symroof.algebra.univariate import limit, powers, signed
+from symroof.algebra.univariate import limit, powers, signed, sum_over
 from symroof.errors import InputError
 
 x = Symbol("x", positive=True)

@@ -1,4 +1,4 @@
-"""Experts that a step reads: against enumeration, against the bound they replace, and on the critical batch."""
+"""Experts that a step reads: against enumeration, against the most there can be, and on the critical batch."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_between_its_bounds(model):
 @pytest.mark.parametrize("model", MIXTURES)
 @pytest.mark.parametrize("text", ["expert-routing", "expert-routing:skew=1"])
 def test_it_changes_the_experts_read_and_nothing_else(model, text):
-    step = decode(model, batch=4, seq_len=64)
+    step = decode(model, batch=4, seq_len=64, experts="at-most")
     after = apply(step, text)
     before, now = costs(step.graph), costs(after.graph)
     prefixes = tuple(name for name in before if name.split(".")[-1] in READING)
@@ -101,7 +101,7 @@ def test_mixtrals_active_parameters():
 def test_one_critical_batch_at_most(model):
     """FLOP/byte rises with the batch, so an operator turns compute-bound once: brute force, and where the bound says."""
     names = [operator.name for operator, _ in decode(model, seq_len=64) if operator.name.endswith("expert_up_proj")]
-    plain = decode(model, seq_len=64)
+    plain = decode(model, seq_len=64, experts="at-most")
     critical = int(symroof.crossover(plain, names[0], over="batch", hardware=DEVICE).first_integer)
     last = 0
     for batch in (1, 2, 3, 5, 8, 13, 40, 200, critical - 1, critical):
@@ -113,11 +113,11 @@ def test_one_critical_batch_at_most(model):
 
 
 def test_pays_where_tokens_share():
-    step = decode("mixtral-8x7b-v0.1", seq_len=64)
+    step = decode("mixtral-8x7b-v0.1", seq_len=64, experts="at-most")
     found = counted(step, apply(step, "expert-routing"), over="batch", hardware=DEVICE, last=12, part="expert_up_proj")
     assert [(one.low, one.bound) for one in found.intervals] == [(1, "the same"), (2, "pays")]
     for batch in (2, 4, 11):
-        one = decode("mixtral-8x7b-v0.1", batch=batch, seq_len=64)
+        one = decode("mixtral-8x7b-v0.1", batch=batch, seq_len=64, experts="at-most")
         assert found.speedup(batch) == seconds(one, "expert_up_proj") / seconds(apply(one, "expert-routing"), "expert_up_proj")
 
 
@@ -130,7 +130,7 @@ def test_over_another_letter_it_is_a_polynomial():
 
 @pytest.mark.parametrize("over", ["batch"])
 def test_time_over_a_batch_in_an_exponent_is_exact(over):
-    plain = decode("mixtral-8x7b-v0.1", seq_len=64)
+    plain = decode("mixtral-8x7b-v0.1", seq_len=64, experts="at-most")
     step = apply(plain, "expert-routing")
     found = symroof.regimes(step, over=over, hardware=DEVICE)
     for batch in (1, 2, 7, 300, 642, 643, 1000):
@@ -142,14 +142,14 @@ def test_time_over_a_batch_in_an_exponent_is_exact(over):
         times = [
             symroof.analyze(one, DEVICE)["expert_up_proj"].time_expr
             for one in (
-                decode("mixtral-8x7b-v0.1", batch=batch, seq_len=64),
+                decode("mixtral-8x7b-v0.1", batch=batch, seq_len=64, experts="at-most"),
                 apply(decode("mixtral-8x7b-v0.1", batch=batch, seq_len=64), "expert-routing"),
             )
         ]
         assert (times[0] > times[1]) == faster
     assert (
         symroof.crossover(step, "q_proj", over=over, hardware=DEVICE).value
-        == symroof.crossover(decode("mixtral-8x7b-v0.1", seq_len=64), "q_proj", over=over, hardware=DEVICE).value
+        == symroof.crossover(decode("mixtral-8x7b-v0.1", seq_len=64, experts="at-most"), "q_proj", over=over, hardware=DEVICE).value
     )
 
 
@@ -181,9 +181,14 @@ def test_refusals(model, text, message):
     assert "\n" not in str(told.value)
 
 
-def test_too_many_digits_are_refused():
-    with pytest.raises(symroof.SymroofError, match="ask for at most 43690 tokens"):
-        apply(decode("mixtral-8x7b-v0.1", batch=10**5, seq_len=64), "expert-routing")
+def test_uniform_routing_is_what_a_step_has_anyway():
+    for model in MIXTURES:
+        for inputs in ({"batch": 7}, {"batch": 10**12}, {}):
+            plain = decode(model, seq_len=64, **inputs)
+            assert apply(plain, "expert-routing").symbolic.definitions == plain.symbolic.definitions
+
+
+def test_a_skew_needs_numbers():
     symbolic = symroof.load_model("mixtral-8x7b-v0.1").decode(symbolic=True)
     with pytest.raises(symroof.SymroofError, match="they are symbols"):
         apply(symbolic, "expert-routing:skew=1")

@@ -7,11 +7,11 @@ import math
 from fractions import Fraction
 
 import pytest
-from sympy import Rational
+from sympy import Integer, Rational
 
 import symroof
 from symroof.operators.facts import Role
-from symroof.symbols import LAYERS, L, L_x, X, n_x
+from symroof.symbols import LAYERS, L, L_x, P, X, n_x
 from tests.techniques.decoding_steps import DENSE, FAMILIES, apply, costs, decode, memory, seconds
 
 
@@ -229,13 +229,15 @@ def test_refusals(model, text, message):
     assert "\n" not in str(told.value)
 
 
-def test_over_the_batch_whole_numbers_alone():
+def test_over_the_batch():
     step = decode("opt-125m", seq_len=64)
     sparse = apply(step, "contextual-sparsity:share=1/10")
-    with pytest.raises(symroof.SymroofError, match="b is an exponent"):  # in letters there is no closed form
-        assert symroof.crossover(sparse, "up_proj", over="batch").verdict
+    with pytest.raises(symroof.SymroofError, match="b is an exponent"):  # two shares in one step have no closed form in letters
+        assert symroof.crossover(apply(sparse, "contextual-sparsity:share=1/7,where=heads"), "total", over="batch").verdict
     answer = symroof.crossover(sparse, "up_proj", over="batch", hardware="a100-sxm-80gb")
-    assert (answer.verdict, answer.formula) == ("crosses", None)
+    assert answer.verdict == "crosses"
+    formula = answer.formula.xreplace({**answer.values, P: Integer(312) * 10**12})
+    assert abs((formula - answer.value).evalf(20, maxn=60)) < 1e-20
     for batch, bound in ((answer.first_integer - 1, "memory"), (answer.first_integer, "compute")):
         number = apply(decode("opt-125m", batch=int(batch), seq_len=64), "contextual-sparsity:share=1/10")
         assert symroof.analyze(number, "a100-sxm-80gb")["up_proj"].bound == bound
@@ -249,8 +251,8 @@ def test_over_the_batch_whole_numbers_alone():
             )
         )
         assert found.speedup(batch) == before / after
-    with pytest.raises(symroof.SymroofError, match=r"at most \d+ tokens"):
-        apply(decode("opt-125m", batch=10**6, seq_len=64), "contextual-sparsity:share=1/10")
+    whole = decode("opt-125m", batch=10**6, seq_len=64)  # (9/10)^(10^6) is no number to write out: every neuron is touched
+    assert apply(whole, "contextual-sparsity:share=1/10")["up_proj"].byte_count("weight") == whole["up_proj"].byte_count("weight")
     symbolic = symroof.load_model("opt-125m").decode(symbolic=True)
     with pytest.raises(symroof.SymroofError, match="it is L here"):
         apply(symbolic, "early-exit:exits=geometric")
@@ -290,6 +292,36 @@ def test_counts_in_letters():
 
 def test_experts_of_the_sequences_that_run():
     """Three sequences, half of the layers each: a layer that runs has 12/7 of them, which go to 24/7 experts at most."""
-    step = apply(decode("mixtral-8x7b-v0.1", batch=3, seq_len=64), "early-exit:depth=1/2,exits=independent")
-    assert step.graph.definitions[X] == 2 * Rational(12, 7)
-    assert apply(decode("mixtral-8x7b-v0.1", batch=3, seq_len=64), "early-exit:depth=1/2").graph.definitions[X] == 6
+    plain = decode("mixtral-8x7b-v0.1", batch=3, seq_len=64, experts="at-most")
+    assert apply(plain, "early-exit:depth=1/2,exits=independent").graph.definitions[X] == 2 * Rational(12, 7)
+    assert apply(plain, "early-exit:depth=1/2").graph.definitions[X] == 6
+
+
+PAIRS = list(itertools.combinations(range(8), 2))
+
+
+def distinct(tokens: int) -> Rational:
+    """Distinct experts of Mixtral that so many tokens go to, over every way in which they choose 2 of 8."""
+    ways = [len(set().union(*way)) for way in itertools.product(PAIRS, repeat=tokens)]
+    return Rational(sum(ways), len(ways))
+
+
+@pytest.mark.parametrize("tokens", [1, 2, 3])
+def test_expected_experts_of_the_sequences_that_run(tokens):
+    """Every set of sequences that a layer runs for, every way in which they choose: the mean over layers that run."""
+    here = decode("mixtral-8x7b-v0.1", batch=tokens, seq_len=64)
+    assert apply(here, "early-exit:depth=1/2").graph.definitions[X] == distinct(tokens)
+    by_chance = apply(here, "early-exit:depth=1/3,exits=independent")
+    assert by_chance.graph.definitions[X] == mean_over_runs(tokens, [Rational(1, 3)])
+    leaving = apply(here, "early-exit:exit=1/10,exits=geometric")
+    assert leaving.graph.definitions[X] == mean_over_runs(tokens, [Rational(9, 10) ** layer for layer in range(32)])
+
+
+def mean_over_runs(tokens: int, reach: list[Rational]) -> Rational:
+    """Experts that are read over layers that run, each of which every token is in with a probability of its own."""
+    read = [
+        math.comb(tokens, inside) * here**inside * (1 - here) ** (tokens - inside) * distinct(inside)
+        for here in reach
+        for inside in range(1, tokens + 1)
+    ]
+    return sum(read) / sum(1 - (1 - here) ** tokens for here in reach)

@@ -126,8 +126,9 @@ def test_windows_and_experts_of_target_and_draft_are_apart():
     mixture = decode("mixtral-8x7b-v0.1", batch=1, seq_len=64)
     priced = apply(mixture, "speculative:acceptance=0.8,length=2,draft_cost=1/2")
     assert sum(n * op.byte_count() for op, n in priced.graph if op.name.startswith("draft.")) == mixture.graph.byte_count()
-    assert priced.graph.definitions[X] == 6
-    for chain in (["expert-routing"], ["expert-routing", "early-exit:depth=1/2"]):
+    most = apply(decode("mixtral-8x7b-v0.1", batch=1, seq_len=64, experts="at-most"), "speculative:acceptance=0.8,length=2,draft_cost=1/2")
+    assert most.graph.definitions[X] == 6
+    for chain in ([], ["expert-routing"], ["expert-routing", "early-exit:depth=1/2"]):
         routed = apply(mixture, *chain, "speculative:acceptance=0.8,length=2,draft_cost=1/2")
         plain = apply(mixture, *chain)
         assert sum(n * op.byte_count() for op, n in routed.graph if op.name.startswith("draft.")) == plain.graph.byte_count()

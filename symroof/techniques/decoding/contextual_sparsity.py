@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from sympy import Expr, Rational
 
 from symroof import symbols
+from symroof.algebra.unions import union
 from symroof.architectures.step import Step
 from symroof.operators import Access, Block, BlockRole, Graph, Operator, Space, Storage, Tensor
-from symroof.operators.experts import union
 from symroof.operators.linear import linear
-from symroof.techniques.decoding.expected_distinct import layers, refuse_digits
+from symroof.techniques.decoding.expected_distinct import layers
 from symroof.techniques.technique import Example, Fact, Given, Number, Technique, number, word
 
 NEURONS, HEADS = frozenset("f"), frozenset("kg")
@@ -75,8 +75,6 @@ class ContextualSparsity(Technique):
         heads = step.values.get(symbols.k)
         if HEADS in self.axes and heads == 1:
             raise self.refused(f"where={self.where}: {step.model} has one KV head, and no share of it can be left out; where=mlp")
-        tokens = step.values.get(symbols.b, symbols.b) * (1 if step.options.decode else step.values.get(symbols.s, symbols.s))
-        refuse_digits(self.name, self.share, tokens)
 
     def rewrite(self, graph: Graph, given: Given) -> Graph:
         changed = graph

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from sympy import Add, Expr, Integer, Pow, S
+from sympy import Add, Expr, Integer, S
 
 from symroof import symbols
+from symroof.algebra.unions import Untouched, union
 from symroof.architectures.step import Step
 from symroof.operators import Access, Block, BlockRole, Graph, Operator, Storage, Tensor
-from symroof.operators.experts import union
-from symroof.techniques.decoding.expected_distinct import each_layer, layers, refuse_digits
+from symroof.techniques.decoding.expected_distinct import each_layer, layers
 from symroof.techniques.technique import Example, Fact, Given, Number, Technique, number, refuse_graph, word
 
 SKIPPED = "skipped"
@@ -96,15 +96,13 @@ class EarlyExit(Technique):
         total = self._single(step.graph).count
         if not total.is_integer:
             raise self.refused(f"exits=geometric needs the number of layers; it is {total} here")
-        defined = super().on_graph(step.symbolic)
-        return replace(step, symbolic=replace(defined, definitions={**defined.definitions, symbols.L_x: self._run(defined, int(total))}))
-
-    def check(self, step: Step) -> None:
-        if self.exits == "together":
-            return
-        share = self.depth if self.exits == "independent" else self.exit
-        power = 1 if self.exits == "independent" else step.values.get(symbols.L, S.One)
-        refuse_digits(self.name, share, step.values.get(symbols.b, symbols.b) * power)
+        graph = super().on_graph(step.symbolic)
+        stay = 1 - (symbols.p_x if symbols.p_x in graph.free_symbols else self.exit)
+        reach = tuple(stay**behind for behind in range(int(total)))  # the probability that a token is in each layer
+        run = Add(*(union(part, graph.pass_tokens) for part in reach))
+        graph = replace(graph, definitions={**graph.definitions, symbols.L_x: run})
+        routed = graph if graph.routing is None else graph.with_routing(replace(graph.routing, reach=reach))
+        return replace(step, symbolic=routed)
 
     def _single(self, graph: Graph) -> Block:
         found = layers(graph)
@@ -112,15 +110,10 @@ class EarlyExit(Technique):
             raise self.refused(f"exits=geometric needs layers of one kind; here are {len(found)} kinds: give a mean depth")
         return found[0]
 
-    def _run(self, graph: Graph, total: int) -> Expr:
-        """Layers that some sequence runs through: the expected number of layers with any, over the distribution."""
-        stay = 1 - (symbols.p_x if symbols.p_x in graph.free_symbols else self.exit)
-        return 1 + Add(*(union(stay**behind, graph.pass_tokens) for behind in range(1, total)))
-
     def rewrite(self, graph: Graph, given: Given) -> Graph:
         if self.exits == "together":
             return self._run_by_some(graph, given["depth"])
-        if any(access.repeats.has(Pow) for block in layers(graph) for operator in block.operators for access in operator.reads):
+        if any(access.repeats.has(Untouched) for block in layers(graph) for operator in block.operators for access in operator.reads):
             raise self.refused("cannot follow a technique that models weight reads per batch (contextual sparsity); use exits=together")
         if self.exits == "geometric":
             total, leave = self._single(graph).count, given["exit"]
@@ -140,7 +133,9 @@ class EarlyExit(Technique):
 
         thinned = graph.map(access=shared, operator=fewer, blocks=lambda block: block.role is BlockRole.LAYER)
         fewer_layers = self._run_by_some(thinned, runs)
-        return fewer_layers if graph.routing is None else fewer_layers.with_routing(replace(graph.routing, reach=share))
+        if graph.routing is None:
+            return fewer_layers
+        return fewer_layers.with_routing(replace(graph.routing, reach=(share * runs,), runs=runs))
 
     def _run_by_some(self, graph: Graph, share: Expr) -> Graph:
         """The graph with that share of its layers run; the others compute keys and values, where these are asked for."""

@@ -1,4 +1,4 @@
-"""How tokens choose experts: the expected number of distinct experts that a step reads, in the place of the most."""
+"""How tokens choose experts: the expected number of distinct experts that a step reads where some are chosen more often than others."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.conventions import Convention, without
 from symroof.operators import Graph
-from symroof.operators.experts import Routing
-from symroof.symbols import substitute
-from symroof.techniques.decoding.expected_distinct import refuse_digits
+from symroof.operators.experts import UNIFORM, Routing
 from symroof.techniques.technique import Example, Fact, Given, Number, Technique, number, refuse_graph
 
 PARTS = 1 << 16
@@ -29,41 +27,41 @@ class ExpertRouting(Technique):
     """Each of T tokens goes to K of E experts, independently of the others; a step reads X of them in expectation.
 
     ========= ===================================================================
-    bound     ``X = min(E, K T)``, the most there can be (without this technique)
-    uniform   ``X = E (1 - (1 - K/E)^T)``
+    uniform   ``X = E (1 - (1 - K/E)^T)``, what a step reads without this technique (`Options.experts`)
     skewed    ``X = sum_i 1 - (1 - pi_i)^T``, with ``sum_i pi_i = K``
+    at most   ``X = min(E, K T)``, the most there can be
     ========= ===================================================================
 
     Skewed: pi_i, the probability that a token goes to expert i, falls as ``i^-zeta`` (Zipf's law), at most 1: an expert
     whose share of K would be more gets every token, and the rest is shared out again. They are told in parts of
-    1/65536 that add up to K, so X is exact for these. Both are at most ``min(E, K T)`` and equal to K for one token.
-    FLOPs do not change, so intensity rises by ``min(E, K T) / X`` where weights are all that is moved: by at most
-    ``1 / (1 - 1/e) = 1.58`` for uniform routing, where ``K T = E``. X over T falls as T grows, so an operator
-    still has one critical batch at most, a little below that of ``X = E``: by the share ``(1 - K/E)^T``.
+    1/65536 that add up to K, so X is exact for these. Skewed routing reads less than uniform, and both are K for one token.
+    FLOPs do not change, so intensity rises by what X falls where weights are all that is moved. The most there can be is
+    more than uniform routing reads by at most ``1 / (1 - 1/e) = 1.58``, where ``K T = E``. X over T falls as T grows, so
+    an operator still has one critical batch at most, a little below that of ``X = E``: by the share ``(1 - K/E)^T``.
 
-    X is exponential in the batch: crossovers over it are exact numbers, with no formula in letters.
+    X skewed is a sum of exponentials in the batch: crossovers over it are exact numbers, with no formula in letters.
 
     Parameters
     ----------
     skew : zeta, a number from 0 (uniform) to 8 with a denominator of at most 16. Above 0 the numbers of experts must be known.
 
-    Errors: a dense model, a skew that is a symbol, an exact power of too many digits.
+    Errors: a dense model, a skew that is a symbol.
 
     >>> import symroof
     >>> step = symroof.load_model("mixtral-8x7b-v0.1").decode(batch=4)
-    >>> step.apply(ExpertRouting()).graph.definitions[symbols.X]
-    175/32
+    >>> step.graph.definitions[symbols.X], float(step.apply(ExpertRouting(skew=1)).graph.definitions[symbols.X])
+    (175/32, 4.625041659878542)
 
     Sources: Jiang et al. (2024), Mixtral, arXiv:2401.04088; Clauset et al. (2009), arXiv:0706.1062, for Zipf's law.
     """
 
     name = "expert-routing"
-    summary = "the experts a step reads are those its tokens choose, in expectation"
+    summary = "tokens choose some experts more often than others, so that a step reads fewer"
     survey = "4.1"
     source = "arXiv:2401.04088"
     requires = frozenset({Fact.OWN_STEP})
     once = True
-    example = Example(model="mixtral-8x7b-v0.1", part="expert_up_proj", over="batch")
+    example = Example(model="mixtral-8x7b-v0.1", part="expert_up_proj", over="batch", inputs={"experts": "at-most"})
 
     skew: Number = number(symbols.zeta, 0, zero=True)
 
@@ -76,15 +74,12 @@ class ExpertRouting(Technique):
             raise self.refused(f"skew {skew}: expected at most {STEEPEST}, with a denominator of at most {FINEST}")
 
     def check(self, step: Step) -> None:
-        tokens = self._tokens(step.symbolic)
-        routed, experts = (step.values.get(symbol, symbol) for symbol in (symbols.K, symbols.E))
-        share = routed / experts if self.skew == 0 else Rational(1, PARTS)
-        refuse_digits(self.name, share, substitute(tokens, step.values))
+        self._tokens(step.symbolic)
 
     def on_graph(self, graph: Graph) -> Graph:
         if self.skew != 0:
             raise refuse_graph(self)
-        return self._routed(graph, ((symbols.K / symbols.E, symbols.E),))
+        return self._routed(graph, UNIFORM)
 
     def on_step(self, step: Step) -> Step:
         self.check(step)
@@ -102,7 +97,7 @@ class ExpertRouting(Technique):
 
     def _routed(self, graph: Graph, chosen: tuple[tuple[Expr, Expr], ...]) -> Graph:
         tokens = self._tokens(graph)
-        routed = graph.with_routing(Routing(tokens, chosen, graph.routing.reach if graph.routing else S.One))
+        routed = graph.with_routing(replace(graph.routing or Routing(tokens), shares=chosen))
         lines = (Convention("routing", text, self.source) for text in self.statements({}))
         return replace(routed, conventions=(*without(graph.conventions, "routing"), *lines))
 

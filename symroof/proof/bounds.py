@@ -1,0 +1,125 @@
+"""Claims about slacks with ``y = (1 - share)^tokens`` in them, as experts read in expectation: by bounds on y that leave polynomials.
+
+Over the tokens T, y falls and is convex. So it is at most its chord between two numbers of tokens, and beyond the second at most
+what it is there; it is at least its tangent at 0, ``1 - share T`` (Bernoulli), and at least 0. A slack that is a line in y has
+its worst at such a bound, and what is proved there holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
+from typing import Any, cast
+
+from sympy import Dummy, Expr, Poly, PolynomialError, Rational, S, Symbol, ceiling, together
+
+from symroof.algebra.piecewise import COMPUTE, MEMORY
+from symroof.algebra.polynomial import polynomial, sign
+from symroof.algebra.unions import Untouched, left_untouched, untouched
+from symroof.proof import smt
+from symroof.proof.provers import PROVED, Answer, by_shift, narrowed
+from symroof.symbols import VOCABULARY, substitute
+
+TRIED = (8, 32, 2)
+"""Where chords end, as multiples of the tokens that would touch all parts if no two touched one."""
+PLACES = 20
+"""Binary places of what stands for y at the end of a chord, rounded up."""
+
+Parts = list[tuple[Expr, tuple[Expr, ...], str]]
+"""What may stand for y on each part of the range, the margins of the part, and the bound in words."""
+
+
+def in_lowest_terms(slack: Expr) -> Expr:
+    """A polynomial with the sign of the slack for all positive letters, in them and in what is left untouched."""
+    found = sorted(slack.atoms(Untouched), key=str)
+    letters = {cast(Any, one): Dummy("y", positive=True) for one in found}
+    plain = cast(Expr, slack.xreplace(letters))
+    free = sorted(plain.free_symbols, key=str)
+    if not free:
+        return slack.as_numer_denom()[0]
+    lowest = polynomial(plain, cast(Symbol, free[0])).as_expr().expand()
+    return cast(Expr, lowest.xreplace({letter: one for one, letter in letters.items()}))
+
+
+def by_bounds(bound: str, slack: Expr, lows: Mapping[Symbol, Expr], margins: Sequence[Expr] = ()) -> Answer | None:
+    """Prove that a slack has one sign for all values of y between its bounds; None where they do not tell.
+
+    >>> from sympy import Integer
+    >>> from symroof.symbols import b, t
+    >>> y = Untouched(Rational(1, 4), b)
+    >>> by_bounds("memory", b / 100 + 8 * y - 8 - b * t, {b: Integer(1), t: Integer(1)})[0]
+    'proved'
+    """
+    found = sorted(slack.atoms(Untouched), key=str)
+    if not found:
+        return None
+    unit, y = found[0], Dummy("y", positive=True)
+    try:
+        line = Poly(slack.xreplace({unit: y}), y)
+    except PolynomialError:
+        return None
+    if line.degree() != 1:
+        return None
+    rise = sign(cast(Expr, line.LC()))
+    if rise in (None, 0):
+        return None
+    worst_low = (rise == 1) == (bound == COMPUTE)
+    for parts in _from_below(unit) if worst_low else _from_above(unit, lows):
+        proofs: list[str] = []
+        for value, within, words in parts:
+            if any(by_shift(MEMORY, margin, {x: low for x, low in lows.items() if x in margin.free_symbols}) for margin in within):
+                continue  # no point is on this part
+            inside = in_lowest_terms(cast(Expr, together(slack.xreplace({unit: value}))))
+            every = (*margins, *within)
+            starts = {x: narrowed(x, low, every)[0] for x, low in lows.items()}
+            answer = _decided(bound, inside, {x: low for x, low in starts.items() if x in inside.free_symbols}, every)
+            if answer is None:
+                break
+            proofs.append(f"{words}: {answer[2]}")
+        else:
+            return PROVED, "bounds", f"with y = {unit}, {'; '.join(proofs)}", None
+    return None
+
+
+def _decided(bound: str, slack: Expr, lows: Mapping[Symbol, Expr], margins: Sequence[Expr]) -> Answer | None:
+    """A proof, by a shift, further bounds or z3; nothing that speaks against a bound speaks against the claim."""
+    if slack.has(Untouched):
+        return by_bounds(bound, slack, lows, margins)
+    answer = by_shift(bound, slack, lows)
+    if answer is None:
+        relevant = [margin for margin in margins if margin.free_symbols <= set(lows)]
+        answer = smt.decide(bound, slack, lows, {x: VOCABULARY[x].domain == "integer" for x in lows}, relevant)
+    return answer if answer is not None and answer[0] == PROVED else None
+
+
+def _from_below(unit: Untouched) -> Iterator[Parts]:
+    """At least 0; or else, as far as that is more, at least the tangent at 0: the most parts that tokens can touch."""
+    part, whole = unit.share.as_numer_denom()
+    margin = whole - part * unit.tokens
+    yield [(S.Zero, (), "y >= 0")]
+    yield [(1 - unit.share * unit.tokens, (margin,), f"y >= 1 - {unit.share * unit.tokens}"), (S.Zero, (-margin,), "y >= 0 beyond")]
+
+
+def _from_above(unit: Untouched, lows: Mapping[Symbol, Expr]) -> Iterator[Parts]:
+    """At most the chord from the fewest tokens on, and beyond it what it is at its end; or what it is for the fewest."""
+    least = substitute(unit.tokens, lows)
+    if not least.is_Rational:
+        return
+    if unit.share.is_Rational and not unit.tokens.is_number:
+        start = _rounded_up(unit.share, least)
+        for times in TRIED:
+            reach = least + ceiling(times / unit.share)
+            end = _rounded_up(unit.share, reach)
+            chord = start + (end - start) * (unit.tokens - least) / (reach - least)
+            yield [
+                (chord, (reach - unit.tokens,), f"y <= {chord} up to {reach} tokens"),
+                (end, (unit.tokens - reach,), f"y <= {end} beyond"),
+            ]
+    first = left_untouched(unit.share, least)
+    yield [(first, (), f"y <= {first}")]
+
+
+def _rounded_up(share: Expr, tokens: Expr) -> Expr:
+    """A short rational that y is not above."""
+    value = untouched(*(Fraction(int(cast(Any, one).p), int(cast(Any, one).q)) for one in (share, tokens)))
+    return Rational(int(value * 2**PLACES) + 1, 2**PLACES)
