@@ -38,14 +38,14 @@ def operator_of(kernel: Kernel, widths: frozenset[int], *, cache_write: bool = F
 
     Parameters
     ----------
-    widths : bits of both operands; what a GEMM or attention writes has 16.
+    widths : bits of both operands; what a GEMM or attention writes has at least 16.
     cache_write : with the kernel that writes keys and values of a prompt into the cache beside it.
 
     >>> operator_of(Kernel.GEMM, frozenset({16})).flop_count, operator_of(Kernel.DECODE, frozenset({16})).byte_count()
     (2*d*f*s, 4*b*e*g*k + 4*b*e*k*t)
     """
     narrow, wide = (Integer(pick(widths)) for pick in (min, max))
-    one, whole = Integer(1), Integer(16)
+    one, whole = Integer(1), Integer(max(16, *widths))
     if kernel is Kernel.GEMM:
         space = Space({"s": symbols.s, "d": symbols.d, "f": symbols.f})
         x = Tensor("x", axes_of("s d"), Storage.ACTIVATION, space, wide)

@@ -12,6 +12,7 @@ import click
 from symroof import __version__
 from symroof.cli.calibration import calibrate, validate
 from symroof.cli.listing import describe, devices, figures, models, techniques
+from symroof.cli.measure import measure
 from symroof.cli.questions import analyze, compare, crossover, generate, prove, solve
 from symroof.cli.sweep import sweep
 from symroof.errors import SymroofError, nearest, quote
@@ -46,6 +47,7 @@ for command in (
     compare,
     calibrate,
     validate,
+    measure,
     techniques,
     figures,
     describe,

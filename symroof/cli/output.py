@@ -18,6 +18,9 @@ from symroof.present.report import FORMATS, TEXT, Report
 SUFFIXES = {ending: name for name, form in FORMATS.items() for ending in form.endings}
 
 
+FORMAT = click.option("--format", "wanted", type=Word(tuple(FORMATS)), help="Default: by the ending of FILE, else table.")
+
+
 class OutputFile(click.ParamType):
     """A file to write; - is standard output."""
 
@@ -54,20 +57,24 @@ def chosen_format(wanted: str | None, path: Path | None) -> str:
 def reports(command: Callable[..., Report]) -> Callable[..., int]:
     """The options --format and -o; the report that the command returns is rendered and written."""
 
-    @click.option("--format", "wanted", type=Word(tuple(FORMATS)), help="Default: by the ending of FILE, else table.")
+    @FORMAT
     @click.option("-o", "--output", type=OutputFile(), metavar="FILE", help="Write there instead of to the terminal.")
     @functools.wraps(command)
     def answered(*arguments: Any, wanted: str | None, output: Path | None, **options: Any) -> int:
         if output is not None:
             check_writable(output)
         form = chosen_format(wanted, output)
-        report = command(*arguments, **options)
-        text = report.render(form, terminal=output is None and sys.stdout is not None and sys.stdout.isatty())
-        if output is None:
-            click.echo(text)
-        else:
-            with writing(output) as path:
-                path.write_text(text + "\n", encoding="utf-8")
-        return report.status
+        return deliver(command(*arguments, **options), form, output)
 
     return answered
+
+
+def deliver(report: Report, form: str, output: Path | None) -> int:
+    """Render a report and write it; its exit status."""
+    text = report.render(form, terminal=output is None and sys.stdout is not None and sys.stdout.isatty())
+    if output is None:
+        click.echo(text)
+    else:
+        with writing(output) as path:
+            path.write_text(text + "\n", encoding="utf-8")
+    return report.status

@@ -13,7 +13,7 @@ from sympy import Integer
 
 from symroof.errors import Checker, DeviceError, InputError, nearest, quote
 from symroof.files import is_readable, read_text
-from symroof.hardware.calibration import shipped
+from symroof.hardware.calibration import load_calibration, shipped
 from symroof.hardware.device import ACCUMULATIONS, BUFFER, CACHE, Device, Figure, Link, OnChip, Peak, Source, Target
 from symroof.operators.facts import BITS
 from symroof.units import BANDWIDTH, BYTE, HERTZ, RATE, SECOND, WATT, figure
@@ -87,15 +87,25 @@ def load_hardware(name_or_path: str | Path) -> Device:
         return _named(names[text.lower()])
     path = Path(text)
     if (path.suffix == ".toml" or "/" in text) and is_readable(path):
-        return _device(text, _parse(path))
+        return _own(text, path)
     if path.suffix == ".toml":
         raise DeviceError(f"device {quote(text)}: there is no such file")
     if text.lower() in _aliases():
         return _named(_aliases()[text.lower()])
     if is_readable(path):
-        return _device(text, _parse(path))
+        return _own(text, path)
     hint = nearest(text, [*catalogue(), *_aliases()], shown=tuple(catalogue()))
     raise DeviceError(f"device {quote(text)} is neither a name of the catalogue nor a file: {hint}")
+
+
+def constants_beside(path: Path) -> Path:
+    """Where the constants of a user's own device file stand: ``mine.constants.toml`` beside ``mine.toml``."""
+    return path.with_suffix(".constants.toml")
+
+
+def _own(name: str, path: Path) -> Device:
+    constants = constants_beside(path)
+    return replace(_device(name, _parse(path)), calibration=load_calibration(constants) if is_readable(constants) else None)
 
 
 @functools.cache
@@ -111,20 +121,34 @@ def _aliases() -> dict[str, str]:
     return titles | {alias: name for name, content in contents.items() for alias in content.get("aliases", [])}
 
 
+def read_device(name: str, text: str) -> Device:
+    """The device of that name that a file's text describes.
+
+    Raises
+    ------
+    DeviceError
+        The text is malformed; one line says what is wrong.
+    """
+    return _device(name, _toml(name, text))
+
+
 def _parse(path: Path) -> dict[str, Any]:
-    text = read_text(path, "a device's file", DeviceError)
-    try:
-        content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise DeviceError(f"{quote(str(path))} is not TOML: {error}") from None
-    except RecursionError:
-        raise DeviceError(f"{quote(str(path))} is nested too deeply to be a device's file") from None
-    except ValueError:
-        raise DeviceError(f"{quote(str(path))} holds a number with too many digits") from None
+    content = _toml(str(path), read_text(path, "a device's file", DeviceError))
     same_as = content.get("same_as")
     if path.is_relative_to(FOLDER) and isinstance(same_as, str):
         return _parse(catalogue()[same_as])
     return content
+
+
+def _toml(origin: str, text: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise DeviceError(f"{quote(origin)} is not TOML: {error}") from None
+    except RecursionError:
+        raise DeviceError(f"{quote(origin)} is nested too deeply to be a device's file") from None
+    except ValueError:
+        raise DeviceError(f"{quote(origin)} holds a number with too many digits") from None
 
 
 class _Reader(Checker):

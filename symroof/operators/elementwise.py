@@ -29,6 +29,7 @@ def elementwise(
     into: Tensor | None = None,
     *,
     role: Role = Role.OTHER,
+    function: str = "",
     linear_in: int = 0,
 ) -> Operator:
     """Any elementwise operator: each operand read once, the result written once.
@@ -40,12 +41,14 @@ def elementwise(
 
     Parameters
     ----------
+    function : what it is of its operands, where the role does not say.
     linear_in : how many of its first operands the result is a sum of, each times something that is not.
     """
     reads = tuple(operand if isinstance(operand, Access) else Access(operand) for operand in operands)
     space = reads[0].tensor.space
     out = into or Tensor(name, axes, Storage.ACTIVATION, space)
-    return Operator(name, Kind.ELEMENTWISE, space, (Work(axes, flops_per_element),), reads, (Access(out),), role=role, linear_in=linear_in)
+    facts = {"role": role, "function": function, "linear_in": linear_in}
+    return Operator(name, Kind.ELEMENTWISE, space, (Work(axes, flops_per_element),), reads, (Access(out),), **facts)
 
 
 def add(name: str, x: Tensor | Access, y: Tensor | Access, into: Tensor | None = None) -> Operator:
@@ -86,7 +89,7 @@ def activation(name: str, function: str, x: Tensor, gate: Tensor | None = None) 
         raise EinsumError(f"{quote(function)} is not a known activation function: {nearest(function, ACTIVATION_FLOPS)}")
     flops = ACTIVATION_FLOPS[function]
     operands = (x,) if gate is None else (gate, x)
-    return elementwise(name, operands, x.axes, flops + len(operands) - 1, role=Role.ACTIVATION)
+    return elementwise(name, operands, x.axes, flops + len(operands) - 1, role=Role.ACTIVATION, function=function)
 
 
 class Norm(StrEnum):
@@ -131,4 +134,5 @@ def norm(
     parameters = tuple(Access(Tensor(f"{name}.{part}", over, Storage.WEIGHT, space, parameter=parts[part])) for part in learned)
     per_element = sum(FLOPS_PER_ELEMENT[norm].values()) + len(learned)
     out = into or Tensor(name, rows, Storage.ACTIVATION, space)
-    return Operator(name, Kind.NORM, space, (Work(rows, per_element),), (read, *parameters), (Access(out, rows),), role=Role.NORM)
+    facts = {"role": Role.NORM, "function": str(norm)}
+    return Operator(name, Kind.NORM, space, (Work(rows, per_element),), (read, *parameters), (Access(out, rows),), **facts)

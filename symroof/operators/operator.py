@@ -70,6 +70,7 @@ class Operator(Answer, Symbolic):
     tile : side of the square tiles of a product with a weight; None where no on-chip traffic is counted.
     cache_bytes : bytes read from the last-level cache, where blocks that run side by side read the same rows of memory.
     role : what it is in the model.
+    function : what it computes, where kind and role leave a choice: silu, gelu_tanh, rms, layer.
     linear_in : how many of its first activations its result is a sum of, each times something else; 0 where it is not linear.
     prefix : what stands before its name where several kinds of layers have the same operators.
     answers_to : the names a user may ask for it by, those of what it was made from included.
@@ -113,6 +114,7 @@ class Operator(Answer, Symbolic):
     tile: Expr | None = None
     cache_bytes: Expr = S.Zero
     role: Role = Role.OTHER
+    function: str = ""
     linear_in: int = 0
     prefix: str = ""
     answers_to: frozenset[str] = frozenset()

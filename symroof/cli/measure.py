@@ -1,0 +1,167 @@
+"""`symroof measure`: this machine as a device, and steps that run on it beside their predictions."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from symroof.cli.options import SIZE, with_options
+from symroof.cli.output import FORMAT, OutputFile, chosen_format, deliver
+from symroof.cli.values import Whole, Word, one_of
+
+if TYPE_CHECKING:
+    from symroof.hardware.device import Device
+    from symroof.measure.backend import Backend
+    from symroof.measure.session import Session
+    from symroof.measure.step import StepTime
+    from symroof.present.report import Report
+
+DEVICE_FILE = ".toml"
+TYPES = ("fp32", "fp64", "bf16", "fp16")
+SIZES = (
+    click.option("--phase", multiple=True, type=Word(("prefill", "decode")), help="Default: both."),
+    click.option("--batch", type=SIZE, default=1, show_default=True, help="Sequences in the batch."),
+    click.option("--seq-len", type=SIZE, default=512, show_default=True, help="Prompt length (prefill) or context length (decode)."),
+    click.option("--flash-attention", is_flag=True, help="Attention as one operator whose scores stay on chip; torch has it."),
+    click.option("--causal/--no-causal", default=True, show_default=True, help="Count only the pairs a causal mask leaves."),
+)
+
+
+@click.command(short_help="This machine as a device; steps that run on it.")
+@click.argument("model", required=False)
+@click.option(
+    "-o", "--output", type=OutputFile(), metavar="FILE", help="Write the device there (.toml, its constants beside it), or the report."
+)
+@FORMAT
+@click.option("--device-file", metavar="FILE", help="The device that was measured before, in the place of a new measurement.")
+@one_of("--backend", ("numpy", "torch"), "What runs; torch needs the extra `measure`.")
+@click.option("--on", type=Word(("cpu", "gpu")), show_default="the GPU where torch sees one", help="Which processor.")
+@click.option("--threads", type=Whole(4096), show_default="all cores", help="Of the CPU.")
+@click.option("--cpu-time", is_flag=True, help="Time by what the CPU spends on this process: of one thread, for a machine that is busy.")
+@click.option("--type", "data_type", type=Word(TYPES), show_default="fp32, on a GPU bf16", help="The data type of kernels and steps.")
+@click.option("--repeat", type=Whole(10_000), show_default="10, 3 with --quick", help="How often each benchmark and step is timed.")
+@click.option("--quick", is_flag=True, help="Three timings each, smaller products; constants of products and of what is none alone.")
+@with_options(*SIZES)
+@click.option("--figures", "folder", metavar="DIR", help="Draw the measured roofline, and bandwidth by working set, there.")
+def measure(
+    model: str | None,
+    output: Path | None,
+    wanted: str | None,
+    device_file: str | None,
+    backend: str,
+    on: str | None,
+    threads: int | None,
+    cpu_time: bool,
+    data_type: str | None,
+    repeat: int | None,
+    quick: bool,
+    folder: str | None,
+    **options: Any,
+) -> int:
+    """Measure this machine: bandwidth by level, peaks by data type, constants of kernels. With MODEL, run the operators of its steps
+    and set them beside the prediction of the measured device.
+    """
+    if device_file is not None and model is None:
+        raise click.UsageError("--device-file: name the MODEL to run; without one the machine is measured anew")
+    to_device = output is not None and output.suffix.lower() == DEVICE_FILE
+    if to_device and device_file is not None:
+        raise click.UsageError("-o: a device that was measured before is not written anew; leave --device-file out, or name a report")
+    form = chosen_format(wanted, None if to_device else output)
+    _check(output, to_device)
+    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "VECLIB_MAXIMUM_THREADS") if threads else ():
+        os.environ.setdefault(name, str(threads))  # read when a library of BLAS is loaded
+    from symroof.measure.backend import open_backend
+
+    runs = open_backend(backend, on or "", threads=threads, cpu_time=cpu_time)
+    chosen = data_type or ("bf16" if runs.system.kind == "gpu" else "fp32")
+    runs.require(chosen)
+    session = None if device_file else _session(runs, chosen, repeat, quick)
+    if session is not None and to_device and output is not None:
+        _write(session, output)
+    if model is None:
+        assert session is not None
+        _draw(folder, session, [])
+        return deliver(_machine_report(session), form, None if to_device else output)
+    from symroof.hardware.loader import load_hardware
+    from symroof.present.measured.machine import step_report
+
+    device = load_hardware(device_file or "") if session is None else session.device
+    steps = [_step(runs, model, phase, device, chosen, repeat or (3 if quick else 10), **options) for phase in _phases(options)]
+    _draw(folder, session, steps)
+    return deliver(step_report(steps, session), form, None if to_device else output)
+
+
+def _check(output: Path | None, to_device: bool) -> None:
+    from symroof.files import check_writable
+    from symroof.hardware.loader import constants_beside
+
+    if output is not None:
+        check_writable(output)
+        if to_device:
+            check_writable(constants_beside(output))
+
+
+def _session(runs: Backend, data_type: str, repeat: int | None, quick: bool) -> Session:
+    """Measure the machine."""
+    from dataclasses import replace
+
+    from symroof.hardware.calibration import Kernel
+    from symroof.measure.machine import FULL, QUICK
+    from symroof.measure.session import BRIEFLY, measure_machine
+
+    effort = QUICK if quick else FULL
+    effort = effort if repeat is None else replace(effort, repeat=repeat)
+    types = dict.fromkeys((data_type, *(runs.types[:2] if quick else runs.types)))
+    classes = BRIEFLY if quick else tuple(Kernel)
+    return measure_machine(runs, effort, tuple(types), data_type, classes=classes, command=f"symroof {shlex.join(sys.argv[1:])}")
+
+
+def _write(session: Session, output: Path) -> None:
+    """The device's file, and its constants beside it."""
+    from symroof import __version__
+    from symroof.files import writing
+    from symroof.hardware.calibration import written
+    from symroof.hardware.loader import constants_beside
+
+    with writing(output) as path:
+        path.write_text(session.text, encoding="utf-8")
+    click.echo(f"wrote {output}", err=True)
+    if session.calibration is not None:
+        with writing(constants_beside(output)) as path:
+            path.write_text(written(session.calibration, f"symroof {__version__}"), encoding="utf-8")
+        click.echo(f"wrote {constants_beside(output)}", err=True)
+
+
+def _machine_report(session: Session) -> Report:
+    from symroof.present.measured.machine import machine_report
+
+    return machine_report(session)
+
+
+def _phases(options: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(options.pop("phase"))) or ("decode", "prefill")
+
+
+def _step(runs: Backend, model: str, phase: str, device: Device, data_type: str, repeat: int, **options: Any) -> StepTime:
+    from symroof.architectures.model import load_model
+    from symroof.architectures.options import Options
+    from symroof.measure.step import measure_step
+    from symroof.operators.facts import BITS
+
+    bits = BITS[data_type]
+    chosen = Options(phase, weight_bits=bits, activation_bits=bits, kv_bits=bits, **options)
+    return measure_step(load_model(model).step(chosen), device, runs, data_type, repeat)
+
+
+def _draw(folder: str | None, session: Session | None, steps: list[StepTime]) -> None:
+    if folder is None:
+        return
+    from symroof.present.measured.machine_figures import save
+
+    for path in save(session, steps, Path(folder)):
+        click.echo(f"wrote {path}", err=True)

@@ -1,0 +1,182 @@
+"""Kernels of every class that constants are fitted to: over a range of sizes, each with operands that no cache holds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from sympy import Integer
+
+from symroof.calibration.prediction import dimensions, operator_of
+from symroof.calibration.rows import DIMENSIONS, Rows
+from symroof.hardware.calibration import Kernel
+from symroof.measure.backend import Array, Backend
+from symroof.measure.compiler import NotRun
+from symroof.measure.machine import COLD, EXCEEDS, Effort, Measured, Rate
+from symroof.measure.program import alone
+from symroof.measure.streams import working_set
+from symroof.measure.timing import Spread, timed
+from symroof.operators import Direction, Operator, Storage
+from symroof.operators.attention import softmax
+from symroof.operators.elementwise import Norm, activation, add, norm
+from symroof.operators.facts import BITS
+from symroof.operators.tensor import Space, Tensor, axes_of
+
+MOST_COPIES = 1024
+"""Operands that take turns: small ones stay in a cache nevertheless, where their bytes take no time beside a call."""
+
+SIDES = {
+    "cpu": ((256, 256), (640, 640), (1024, 1024), (640, 2560), (2560, 640), (1536, 1536), (1024, 4096), (4096, 1024), (2560, 2560)),
+    "gpu": ((1024, 1024), (2048, 2048), (4096, 4096), (2048, 8192), (8192, 2048), (8192, 8192), (4096, 14336), (14336, 4096)),
+}
+ROWS = {"cpu": (1, 2, 4, 8, 16, 64, 128, 256, 512), "gpu": (1, 4, 16, 32, 64, 128, 256, 512, 1024, 4096)}
+HEADS = ((4, 4, 64), (12, 12, 64), (16, 4, 64), (12, 12, 128), (32, 8, 128))
+BATCHES = {"cpu": (1, 4), "gpu": (1, 8, 64)}
+CONTEXTS = {"cpu": (64, 128, 256, 512, 1024, 2048, 4096), "gpu": (128, 512, 2048, 4096, 8192, 16384)}
+PROMPTS = {"cpu": (16, 32, 64, 128, 256, 512, 1024), "gpu": (64, 128, 512, 1024, 2048, 4096, 8192)}
+WIDTHS = (256, 1024, 4096)
+ELEMENTS = {"cpu": 2**23, "gpu": 2**28}
+"""Sizes of the kernels: both sides of a matrix and rows of activations; heads, KV heads and head dimension; elements of a result."""
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """Measured kernels of one class.
+
+    Attributes
+    ----------
+    rows : as files of measurements hold them, the medians; of kernels without contraction none, whose operators differ.
+    rates : what each reached.
+    reason : why there are none.
+    """
+
+    kernel: Kernel
+    rates: tuple[Rate, ...]
+    rows: Rows | None = None
+    reason: str = ""
+
+
+Timer = Callable[[Operator, int], Spread]
+"""Seconds of an operator with so many operands in turn."""
+
+
+def measure_kernels(
+    backend: Backend,
+    measured: Measured,
+    effort: Effort,
+    data_type: str,
+    classes: Sequence[Kernel] = tuple(Kernel),
+    timer: Timer | None = None,
+) -> list[Kernels]:
+    """Time kernels of these classes.
+
+    Parameters
+    ----------
+    measured : the machine: kernels that would take longer than a product may are left out.
+    timer : what times them, where the backend does not.
+    """
+    timer = timer or Stand(backend, measured, effort, data_type)
+    peak = measured.peaks[data_type].performance.best
+    return [_of_class(kernel, backend, measured, timer, data_type, effort.longest * peak) for kernel in classes]
+
+
+class Stand:
+    """Times one operator after the other; their operands are parts of one array that exceeds the last-level cache."""
+
+    def __init__(self, backend: Backend, measured: Measured, effort: Effort, data_type: str) -> None:
+        self.backend, self.effort, self.data_type = backend, effort, data_type
+        self.pool = backend.filled((8 * pool_bytes(measured) // BITS[data_type],), data_type)
+        self.at = 0
+
+    def take(self, shape: Sequence[int]) -> Array:
+        """The next part of the array."""
+        size = math.prod(shape)
+        if self.at + size > len(self.pool):
+            self.at = 0
+        self.at += size
+        return self.pool[self.at - size : self.at].reshape(tuple(shape))
+
+    def __call__(self, operator: Operator, copies: int) -> Spread:
+        """Seconds of one call."""
+        call = alone(operator, self.backend, self.data_type, copies, self.take)
+        return timed({"": call}, self.backend.clock, self.effort.repeat, self.effort.least)[""]
+
+
+def pool_bytes(measured: Measured) -> int:
+    """Bytes of all operands together."""
+    return max(EXCEEDS * measured.system.last_cache, 2**27)
+
+
+def _of_class(kernel: Kernel, backend: Backend, measured: Measured, timer: Timer, data_type: str, most_flops: float) -> Kernels:
+    bits, most_bytes = BITS[data_type], pool_bytes(measured) // 2
+    operators, columns = _operators(kernel, backend, bits)
+    kept = [place for place, one in enumerate(operators) if int(one.flop_count) <= most_flops and working_set(one) <= most_bytes]
+    rates, copies = [], []
+    try:
+        for place in kept:
+            operator = operators[place]
+            copies.append(min(MOST_COPIES, -(-pool_bytes(measured) // working_set(operator))))
+            rates.append(_rate(operator, str(kernel), data_type, measured, timer(operator, copies[-1]), copies[-1]))
+    except NotRun as reason:
+        return Kernels(kernel, (), reason=str(reason))
+    if columns is None:
+        return Kernels(kernel, tuple(rates))
+    medians = np.array([one.seconds.median for one in rates])
+    chosen = {name: column[kept] for name, column in columns.items()}
+    held = {"copies": np.array(copies, float)} if kernel is Kernel.GEMM else {}
+    name = f"{measured.backend} on {measured.system.title}"
+    return Kernels(kernel, tuple(rates), Rows(kernel, frozenset({bits}), name, chosen | held, medians, len(kept)))
+
+
+def _rate(operator: Operator, name: str, data_type: str, measured: Measured, seconds: Spread, copies: int) -> Rate:
+    """What a kernel reached: of a contraction with operands that no cache holds, their bytes a second; a result may stay in one."""
+    read = int(operator.byte_count(direction=Direction.READ))
+    contracts = operator.contraction_flop_count != 0
+    cold = contracts and copies * read >= COLD * measured.system.last_cache
+    traffic, flops = read if cold else int(operator.byte_count()), int(operator.flop_count)
+    return Rate(name, data_type, measured.threads, working_set(operator), traffic, flops, seconds, cold, contracts)
+
+
+def _operators(kernel: Kernel, backend: Backend, bits: int) -> tuple[list[Operator], Mapping[str, np.ndarray] | None]:
+    """The operators of a class at all sizes, and the columns of their rows."""
+    kind = backend.system.kind
+    if kernel is Kernel.VECTOR:
+        return _vector_operators(backend, bits), None
+    if kernel is Kernel.GEMM:
+        sizes = [(rows, outputs, inner) for inner, outputs in SIDES[kind] for rows in ROWS[kind]]
+    else:
+        lengths = CONTEXTS if kernel is Kernel.DECODE else PROMPTS
+        sizes = [(batch, length, *heads) for batch in BATCHES[kind] for length in lengths[kind] for heads in HEADS]
+    columns = dict(zip(DIMENSIONS[kernel], np.array(sizes, float).T, strict=True))
+    blank = Rows(kernel, frozenset({bits}), "", columns, np.ones(len(sizes)), len(sizes))
+    letters = operator_of(kernel, frozenset({bits}), cache_write=kernel is Kernel.PREFILL)
+    values = dimensions(blank)
+    numbers = [{symbol: Integer(int(column[place])) for symbol, column in values.items()} for place in range(len(sizes))]
+    return [letters.bind(one) for one in numbers], columns
+
+
+def _vector_operators(backend: Backend, bits: int) -> list[Operator]:
+    """Additions, norms, activation functions and softmaxes."""
+    found = []
+    for width in WIDTHS:
+        rows = 1
+        while rows * width <= ELEMENTS[backend.system.kind]:
+            sizes = {"b": 1, "s": rows, "d": width, "t": width, "k": 1, "g": 1}
+            space = Space({axis: Integer(size) for axis, size in sizes.items()})
+            x, y = (Tensor(name, axes_of("b s d"), Storage.ACTIVATION, space, Integer(bits)) for name in "xy")
+            scores = Tensor("scores", axes_of("b k g s t"), Storage.ACTIVATION, space, Integer(bits))
+            made = (add("add", x, y), norm("norm", x, Norm.LAYER), activation("act", "gelu_tanh", x), softmax("softmax", scores))
+            found += [_at(one, bits) for one in made]
+            rows *= 4
+    return found
+
+
+def _at(operator: Operator, bits: int) -> Operator:
+    """The operator with all its tensors at one width."""
+
+    def wide(access):
+        return replace(access, tensor=access.tensor.at(Integer(bits)))
+
+    return replace(operator, reads=tuple(map(wide, operator.reads)), writes=tuple(map(wide, operator.writes)))

@@ -1,0 +1,182 @@
+"""The operators of a step at their real sizes on this machine, beside what its measured rates predict of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+from symroof.architectures.step import Step
+from symroof.errors import DeviceError, quote
+from symroof.hardware.device import Device
+from symroof.hardware.machine import CALIBRATED
+from symroof.measure.backend import Backend
+from symroof.measure.program import Program, compiled
+from symroof.measure.timing import Spread
+from symroof.operators import Graph, Storage
+from symroof.roof.analysis import Analysis, analyze
+from symroof.roof.roofline import RooflinePoint
+
+SHARE_OF_MEMORY = 0.7
+"""Of the free memory, what the arrays of a step may take."""
+
+
+@dataclass(frozen=True)
+class Times:
+    """What running a step took.
+
+    Attributes
+    ----------
+    operators : seconds of one occurrence by name, over all occurrences of all passes.
+    total : seconds of one pass: the sum of its operators.
+    passes : seconds of one pass that nothing marks.
+    reasons : why some operators were not run, by name.
+    held : layers whose weights and caches are in memory; more take turns.
+    """
+
+    operators: dict[str, Spread]
+    total: Spread
+    passes: Spread
+    reasons: dict[str, str] = field(default_factory=dict)
+    held: int = 1
+
+
+Runner = Callable[[Graph], Times]
+
+
+@dataclass(frozen=True)
+class OperatorTime:
+    """An operator, measured and predicted.
+
+    Attributes
+    ----------
+    point : under the measured rates: the roofline.
+    calibrated : under those that measured kernels of its class reach; None without constants for it.
+    seconds : of one occurrence; None where it was not run.
+    reason : why it was not.
+    in_cache : whether it could find its activations, or all it reads, in the last-level cache, where its bytes cross no memory.
+    """
+
+    point: RooflinePoint
+    calibrated: RooflinePoint | None
+    seconds: Spread | None
+    reason: str
+    in_cache: bool
+
+    @property
+    def roofline(self) -> float:
+        """Predicted seconds of one occurrence."""
+        return float(self.point.time_expr)
+
+    @property
+    def prediction(self) -> float | None:
+        """Seconds as kernels of its class take."""
+        return None if self.calibrated is None else float(self.calibrated.time_expr)
+
+    @property
+    def ratio(self) -> float | None:
+        """Measured median over the roofline."""
+        return None if self.seconds is None else self.seconds.median / self.roofline
+
+
+@dataclass(frozen=True)
+class StepTime:
+    """A step, measured and predicted."""
+
+    analysis: Analysis
+    calibrated: Analysis | None
+    times: Times
+    operators: tuple[OperatorTime, ...]
+    data_type: str
+    backend: str
+    software: str
+    threads: int
+
+    @cached_property
+    def ran(self) -> tuple[OperatorTime, ...]:
+        """The operators that were run: sums are over these."""
+        return tuple(one for one in self.operators if one.seconds is not None)
+
+    @property
+    def roofline(self) -> float:
+        """Predicted seconds of all operators that were run."""
+        return sum(float(one.point.count) * one.roofline for one in self.ran)
+
+    @property
+    def prediction(self) -> float | None:
+        """The same as measured kernels take; the roofline's for those without constants."""
+        if self.calibrated is None:
+            return None
+        return sum(float(one.point.count) * (one.roofline if one.prediction is None else one.prediction) for one in self.ran)
+
+    @property
+    def error(self) -> float | None:
+        """``predicted / measured - 1`` of the whole step."""
+        return None if self.prediction is None else self.prediction / self.times.total.median - 1
+
+
+def measure_step(step: Step, device: Device, backend: Backend, data_type: str, repeat: int, runner: Runner | None = None) -> StepTime:
+    """Run a step and set it beside the prediction of a device.
+
+    Parameters
+    ----------
+    step : with numbers for its sizes, all widths those of *data_type*.
+    device : the measured machine; its peak for that type is the one that counts.
+    repeat : passes that are timed.
+    runner : what runs the graph, where the backend does not.
+
+    Raises
+    ------
+    DeviceError
+        The device states no peak for the data type.
+    InputError
+        The step has letters left, or does not fit the memory.
+    """
+    backend.require(data_type)
+    if data_type not in device.peaks:
+        raise DeviceError(f"device {quote(device.name)} states no peak for {data_type}; measure it with --type {data_type}")
+    own = replace(device, peaks={data_type: device.peaks[data_type]})
+    analysis = analyze(step, own)
+    calibrated = analyze(step, own, ceilings=CALIBRATED) if device.calibration else None
+    times = (runner or (lambda graph: run(graph, backend, data_type, repeat)))(step.graph)
+    cache = device.cache_capacity
+    capacity = 0.0 if cache is None else float(cache) * next(level.instances for level in device.on_chip if level.capacity.value == cache)
+    small = float(analysis.total.byte_count()) <= capacity
+    found = []
+    for point in analysis:
+        better = None if calibrated is None or calibrated[point.name].constants is None else calibrated[point.name]
+        activations = float(point.operator.byte_count(Storage.ACTIVATION))
+        in_cache = small or 0 < activations <= capacity
+        found.append(OperatorTime(point, better, times.operators.get(point.name), times.reasons.get(point.name, ""), in_cache))
+    facts = (data_type, backend.name, backend.software, backend.threads)
+    return StepTime(analysis, calibrated, times, tuple(found), *facts)
+
+
+def run(graph: Graph, backend: Backend, data_type: str, repeat: int) -> Times:
+    """Run a graph: passes with a mark after every operator, and in turn passes without."""
+    free = backend.system.available or backend.system.memory
+    program = compiled(graph, backend, data_type, **({"most_bytes": SHARE_OF_MEMORY * free} if free else {}))
+    program.run()
+    laps: list[list[float]] = []
+    passes: list[float] = []
+    for _ in range(repeat):
+        stopwatch = backend.stopwatch()
+        program.run(stopwatch)
+        laps.append(stopwatch.seconds())
+        start = backend.clock()
+        program.run()
+        passes.append(backend.clock() - start)
+    return gathered(program, laps, passes)
+
+
+def gathered(program: Program, laps: list[list[float]], passes: list[float]) -> Times:
+    """The times of a program's operators from those between its marks."""
+    names = [one.operator.name for one in program if one.run is not None]
+    order = [names[place] for place in program.order()]
+    by_name: dict[str, list[float]] = {name: [] for name in names}
+    for lap in laps:
+        for name, taken in zip(order, lap, strict=True):
+            by_name[name].append(taken)
+    reasons = {one.operator.name: one.reason for one in program if one.run is None}
+    operators = {name: Spread.of(taken) for name, taken in by_name.items()}
+    return Times(operators, Spread.of([sum(lap) for lap in laps]), Spread.of(passes), reasons, program.held)

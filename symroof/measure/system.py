@@ -1,0 +1,165 @@
+"""What the operating system says of the machine: name, cores, caches, memory, clock. Nothing here needs privileges."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import platform
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+CPU = Path("/sys/devices/system/cpu")
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+LARGE = 2**30
+"""malloc.h's names of two limits, and what they are raised to."""
+
+PREFIXES = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
+
+
+@dataclass(frozen=True)
+class CacheLevel:
+    """A data cache: the capacity of one instance in bytes, and how many of them the cores have."""
+
+    name: str
+    capacity: int
+    instances: int = 1
+
+
+@dataclass(frozen=True)
+class System:
+    """A processor and its memory, as its operating system or its driver describes it.
+
+    Attributes
+    ----------
+    title : its name.
+    kind : "cpu" or "gpu".
+    processors : cores that this process may use, or multiprocessors.
+    processor : what one is called.
+    caches : innermost first.
+    memory : bytes, where known.
+    available : bytes of it that are free.
+    clock : Hz, where known.
+    load : processes that ran on average over the last minute, this one included, where known.
+    platform : operating system and its release.
+    """
+
+    title: str
+    kind: str
+    processors: int
+    processor: str = "core"
+    caches: tuple[CacheLevel, ...] = ()
+    memory: int | None = None
+    available: int | None = None
+    clock: float | None = None
+    load: float | None = None
+    platform: str = ""
+
+    @property
+    def last_cache(self) -> int:
+        """Bytes of the last level, all instances; 32 MiB where no cache is known, so that what must exceed it does."""
+        return self.caches[-1].capacity * self.caches[-1].instances if self.caches else 32 * 2**20
+
+
+def this_cpu() -> System:
+    """The CPU that this process runs on."""
+    cores = usable_cores()
+    memory, available = _memory()
+    return System(
+        _title() or platform.processor() or platform.machine() or "CPU",
+        "cpu",
+        len(cores),
+        caches=_linux_caches(cores) or _mac_caches(len(cores)),
+        memory=memory,
+        available=available,
+        clock=_clock(),
+        load=load(),
+        platform=f"{platform.system()} {platform.release()}",
+    )
+
+
+def keep_freed_memory() -> None:
+    """Let malloc keep what is freed, as the allocators that inference on CPUs is run with do: results else cost page faults each time."""
+    with contextlib.suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL("libc.so.6").mallopt  # glibc
+        mallopt(M_MMAP_THRESHOLD, LARGE)
+        mallopt(M_TRIM_THRESHOLD, LARGE)
+
+
+def load() -> float | None:
+    """Processes that ran on average over the last minute."""
+    with contextlib.suppress(OSError, AttributeError):
+        return os.getloadavg()[0]
+    return None
+
+
+def usable_cores() -> list[int]:
+    """The cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def _read(path: str | Path) -> str:
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        return Path(path).read_text(encoding="utf-8")
+    return ""
+
+
+def _sysctl(name: str) -> str:
+    """What macOS says under a name."""
+    if platform.system() != "Darwin":
+        return ""
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        return subprocess.run(["/usr/sbin/sysctl", "-n", name], capture_output=True, text=True, check=True, timeout=5).stdout.strip()  # noqa: S603
+    return ""
+
+
+def _title() -> str:
+    named = re.search(r"^model name\s*:\s*(.+)$", _read("/proc/cpuinfo"), re.MULTILINE)
+    return named[1].strip() if named else _sysctl("machdep.cpu.brand_string")
+
+
+def _clock() -> float | None:
+    """The largest clock that the system states, else the one it reports now."""
+    fastest = _read(CPU / "cpu0/cpufreq/cpuinfo_max_freq").strip()
+    if fastest.isdigit():
+        return 1e3 * int(fastest)
+    now = [float(one) for one in re.findall(r"^cpu MHz\s*:\s*([0-9.]+)$", _read("/proc/cpuinfo"), re.MULTILINE)]
+    return 1e6 * max(now) if now else None
+
+
+def _memory() -> tuple[int | None, int | None]:
+    """Bytes of memory, and those that are free or can be freed."""
+    sizes = dict(re.findall(r"^(MemTotal|MemAvailable):\s*([0-9]+) kB$", _read("/proc/meminfo"), re.MULTILINE))
+    if sizes:
+        total = 1024 * int(sizes["MemTotal"])
+        return total, 1024 * int(sizes["MemAvailable"]) if "MemAvailable" in sizes else None
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), None
+    return None, None
+
+
+def _linux_caches(cores: list[int]) -> tuple[CacheLevel, ...]:
+    """The data caches of the cores; those that share one are listed in its files."""
+    found: dict[int, tuple[int, set[str]]] = {}
+    for core in cores:
+        for index in sorted((CPU / f"cpu{core}/cache").glob("index*")):
+            level, kind, size, shared = (_read(index / name).strip() for name in ("level", "type", "size", "shared_cpu_list"))
+            match = re.fullmatch(r"([0-9]+)([KMG]?)", size)
+            if match and level.isdigit() and kind != "Instruction":
+                capacity = int(match[1]) * PREFIXES[match[2]]
+                found.setdefault(int(level), (capacity, set()))[1].add(shared)
+    return tuple(_cache(level, *found[level]) for level in sorted(found))
+
+
+def _cache(level: int, capacity: int, shared: set[str]) -> CacheLevel:
+    return CacheLevel(f"L{level} data cache" if level == 1 else f"L{level} cache", capacity, len(shared))
+
+
+def _mac_caches(cores: int) -> tuple[CacheLevel, ...]:
+    named = (("L1 data cache", "hw.l1dcachesize", cores), ("L2 cache", "hw.l2cachesize", 1), ("L3 cache", "hw.l3cachesize", 1))
+    sizes = [(name, _sysctl(key), instances) for name, key, instances in named]
+    return tuple(CacheLevel(name, int(size), instances) for name, size, instances in sizes if size.isdigit() and int(size) > 0)
