@@ -239,7 +239,8 @@ def _draw_roofline(axes: Axes, found: Sequence[Series], effect: Effect) -> None:
     roofs = [one for one in found if one.panel == ROOFLINE and one.roof]
     spots = [one for one in found if one.panel == ROOFLINE and not one.roof]
     every = [one.places[0] for one in (*roofs, *spots)]
-    left, right = min(every) / 4, max(*every, 100 * min(every)) * 8
+    further = sorted(one.places[0] for one in roofs if one.side == AFTER)[2:]  # of a third roof, so far on that its words need room
+    left, right = min(every) / 4, max(*every, 100 * min(every), *(12 * ridge for ridge in further)) * 8
     drawn: set[tuple[float, float]] = set()
     for roof in roofs:
         peak, slope = roof.values
@@ -256,7 +257,8 @@ def _draw_roofline(axes: Axes, found: Sequence[Series], effect: Effect) -> None:
         leftish = ridge < (left * right) ** 0.5
         place = {"xytext": (4, -4 - 18 * (len(drawn) - 2)), "va": "top"} if after else {"xytext": (4 if leftish else -4, 3), "va": "bottom"}
         side = "left" if after or leftish else "right"
-        axes.annotate(words, (ridge, peak), textcoords="offset points", fontsize=6.5, color=color, ha=side, **place)
+        told = axes.annotate(words, (ridge, peak), textcoords="offset points", fontsize=6.5, color=color, ha=side, **place)
+        told.set_bbox({"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5})
     for spot in spots:
         after = spot.side == AFTER
         x, y = spot.places[0], spot.values[0]
