@@ -109,6 +109,36 @@ def test_a_fit_finds_planted_constants(tmp_path: Path, kernel: str) -> None:
     assert found.error["all"].rows == len(rows) - halves(len(rows), 0).sum()
 
 
+def test_exponentials_are_told_from_matrix_products_by_rows_of_several_head_dimensions(tmp_path: Path) -> None:
+    """A kernel of another generation, on another device: exponentials beside matrix products, heads apart."""
+    planted = {"t0": 6e-6, "e1": 0.8, "e2": 0.9, "t1": 2e-6, "tc": 0.0, "x": 0.9}
+    told = {"planted": planted, "heads": (64, 128, 256), "name": "b200_sxm", "gpu": plain.B200, "traits": "overlapped"}
+    own = symroof.load_hardware("b200")
+    (rows,) = read_rows(file(tmp_path, plain.csv_of("prefill", 500, **told)), own.name)
+    found = fit(rows, own)
+    assert Trait.OVERLAPPED in found.traits
+    assert Trait.PACKED not in found.traits
+    assert float(found[symbols.x_e]) == pytest.approx(0.9, rel=0.1)
+    assert float(found[symbols.e_1p]) == pytest.approx(0.8, rel=0.05)
+    assert found.error["all"].mape < 3
+
+
+def test_a_loop_that_stays_in_the_cache_is_found(tmp_path: Path) -> None:
+    planted = {**plain.PLANTED["decode"], "e2": 0.85, "p": 1.0, "phi": 0.8, "l": 12.0}
+    own = symroof.load_hardware("l40s")
+    told = {"planted": planted, "name": "l40s", "gpu": plain.L40S}
+    (rows,) = read_rows(file(tmp_path, plain.csv_of("decode", 500, **told)), own.name)
+    bound = least(rows, own)
+    assert (bound.seconds > rows.seconds).any()
+    found = fit(rows, own)
+    assert found.loop is not None
+    assert found.loop[0] == pytest.approx(0.8, rel=0.15)
+    assert float(found[symbols.e_2d]) == pytest.approx(0.85, rel=0.06)
+    assert found.error["all"].mape < 3
+    (judged,) = validate([rows], replace(own, calibration=Calibration((found,))))
+    assert judged.beyond_resident == judged.beyond.sum() > 0
+
+
 def test_no_calibrated_time_is_below_the_least_time() -> None:
     for name in ("a100-sxm-80gb", "h100-sxm"):
         for model in ("opt-125m", "llama-3-8b", "mixtral-8x7b-v0.1", "gemma-2-9b", "deepseek-v3"):

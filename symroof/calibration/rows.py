@@ -35,10 +35,11 @@ UNITS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0}
 TIME = "latency"
 
 WIDTHS = {
-    "bfloat16": (16,), "bf16": (16,), "float16": (16,), "fp16": (16,), "half": (16,), "fp8": (8,), "int8": (8,), "sq": (8,),
-    "int8_wo": (8, 16), "int4_wo": (4, 16),
+    "bfloat16": (16,), "bf16": (16,), "float16": (16,), "fp16": (16,), "half": (16,),
+    "fp8": (8,), "fp8_block": (8,), "int8": (8,), "sq": (8,), "int8_wo": (8, 16),
+    "fp4": (4,), "nvfp4": (4,), "mxfp4": (4,), "int4_wo": (4, 16),
 }  # fmt: skip
-"""Bits of both operands by the name of a data type; wo is weight-only, sq SmoothQuant."""
+"""Bits of both operands by the name of a data type; wo is weight-only, sq SmoothQuant, block and the last FP4 have shared scales."""
 
 NAMED = ("framework", "version", "kernel")
 DEVICE = ("gpu", "device")
@@ -86,7 +87,7 @@ def read_rows(path: str | Path, device: str = "", where: Mapping[str, str] | Non
 
     Parameters
     ----------
-    device : take the rows whose device the name of this one begins with, ``-`` for ``_``.
+    device : take the rows whose device this name begins with, ``-`` for ``_``, or whose device begins with it.
     where : take the rows with these texts in these columns.
 
     Raises
@@ -196,8 +197,13 @@ def _grouped(
 
 
 def _names(text: str, device: str) -> bool:
-    """Whether a device's name begins with what a file calls it."""
-    return f"{device}-".startswith(text.lower().replace("_", "-").replace(" ", "-") + "-")
+    """Whether a device's name begins with what a file calls it, or the other way round: a100_sxm, b200_sxm.
+
+    >>> _names("a100_sxm", "a100-sxm-80gb"), _names("b200_sxm", "b200"), _names("l40s", "l40")
+    (True, True, False)
+    """
+    called, named = text.lower().replace("_", "-").replace(" ", "-") + "-", f"{device}-"
+    return named.startswith(called) or called.startswith(named)
 
 
 def _numbers(origin: str, line: int, header: Sequence[str], row: Sequence[str], places: Sequence[int], factor: float) -> Row:
