@@ -519,3 +519,16 @@ def test_crossovers_lie_where_the_reached_roofs_meet(phase: str, name: str, over
         assert {symbols.e_1g, symbols.e_2g} <= answer.formula.free_symbols
         plain_ = symroof.crossover(step, name, over=over, hardware=known)
         assert answer.value > plain_.value
+
+
+def test_times_that_follow_no_form_are_not_fitted(tmp_path: Path) -> None:
+    chance = np.random.default_rng(3)
+    lines = [
+        f"{m},1024,{k},bfloat16,a100_sxm,{60 + 200 * chance.random():.2f}"
+        for m in (1, 16, 64, 512, 2048)
+        for k in (1024, 4096)
+        for _ in range(20)
+    ]
+    (rows,) = read_rows(file(tmp_path, GEMM_HEADER + "\n".join(lines) + "\n"))
+    with pytest.raises(InputError, match="nothing is fitted"):
+        fit(rows, device())

@@ -23,7 +23,7 @@ from symroof.hardware.device import Device
 FEWEST = 60
 """Rows of one kernel below which nothing is fitted."""
 
-NONSENSE = 0.5
+NONSENSE = 0.3
 """Mean error on the unseen half beyond which a form does not describe the rows."""
 
 UNKNOWN = 0.5

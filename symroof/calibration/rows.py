@@ -44,7 +44,7 @@ WIDTHS = {
 NAMED = ("framework", "version", "kernel")
 DEVICE = ("gpu", "device")
 
-MOST_ROWS = 100_000
+MOST_ROWS = 20_000
 """Rows of one kernel that are kept; of more, a uniform sample."""
 
 LARGEST = 10**9

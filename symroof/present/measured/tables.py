@@ -55,7 +55,7 @@ ERRORS = (
 def error_table(kernels: Sequence[KernelConstants]) -> Table:
     """The errors of kernels on the rows that were not fitted."""
     rows = tuple(
-        (str(one.kernel), widths_of(one), one.name, regime, error.rows, *_figures(error), _floor(one.floor))
+        (str(one.kernel), widths_of(one), one.name, regime, str(error.rows), *_figures(error), _floor(one.floor))
         for one in kernels
         for regime, error in one.error.items()
     )
@@ -129,7 +129,7 @@ def _row(one: Validation) -> tuple[str, ...]:
 def kernel_table(found: Sequence[Validation]) -> Table:
     """Errors of calibrated times by regime."""
     rows = tuple(
-        (*_row(one), regime, error.rows, *_figures(error), _floor(one.floor)) for one in found for regime, error in one.errors.items()
+        (*_row(one), regime, str(error.rows), *_figures(error), _floor(one.floor)) for one in found for regime, error in one.errors.items()
     )
     columns = (*NAMED, *ERRORS, _plain("floor", "%"))
     return Table("errors of calibrated times", columns, rows)
