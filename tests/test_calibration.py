@@ -162,7 +162,7 @@ def test_what_no_kernel_stands_behind_is_said() -> None:
     assert "fused_attention" not in symroof.analyze(fused, "h100-sxm", ceilings="calibrated").uncalibrated
     narrow = symroof.load_model("llama-3-8b").decode(batch=4, seq_len=500, flash_attention=True, weight_bits=4)
     assert "up_proj" in symroof.analyze(narrow, "h100-sxm", ceilings="calibrated").uncalibrated
-    low, high = found.band
+    low, high = found.band.values()
     errors = {one.name: (one.constants.error["all"].mape / 100 if one.constants and one.constants.error else 0) for one in found}
     width = sum(float(one.count * one.time_expr) * errors[one.name] for one in found)
     assert float((high - low).magnitude) == pytest.approx(2 * width)
@@ -175,6 +175,27 @@ def test_letters_of_constants_tell_when_a_launch_decides() -> None:
     assert {symbols.t_0g, symbols.e_1g, symbols.e_2g, symbols.tau_g, symbols.p_g, symbols.f_c} <= point.time_expr.free_symbols
     assert point.seconds[Resource.MEMORY] == point.operator.byte_count() / (symbols.e_2g * symbols.BW)
     assert point.overhead_expr == symbols.t_0g
+    assert point.overhead_limit_expr.has(point.seconds[Resource.MEMORY])
+
+
+def test_a_launch_decides_above_its_limit() -> None:
+    """The bound is the overhead just above the limit, and a resource just below it; a step's limit is the mean of its operators'."""
+    step = symroof.load_model("llama-2-7b").decode(batch=1, seq_len=500, flash_attention=True, **SIXTEEN)
+    found = symroof.analyze(step, "a100-sxm-80gb", ceilings="calibrated")
+    limit = found["up_proj"].overhead_limit_expr
+    assert limit == found["up_proj"].seconds[Resource.MEMORY]
+    known = shipped("a100-sxm-80gb")
+    assert known is not None
+    for factor, wanted in ((Rational(99, 100), "memory"), (Rational(101, 100), "overhead")):
+        changed = [
+            replace(one, values={**one.values, symbols.t_0g: limit * factor}) if one.kernel is Kernel.GEMM else one for one in known.kernels
+        ]
+        own = replace(symroof.load_hardware("a100-sxm-80gb"), calibration=replace(known, kernels=tuple(changed)))
+        assert symroof.analyze(step, own, ceilings="calibrated")["up_proj"].bound == wanted
+    work = sum(float(one.count) * max(map(float, one.seconds.values())) for one in found)
+    assert float(found.total.overhead_limit.magnitude) == pytest.approx(work / sum(float(one.count) for one in found))
+    letters = symroof.analyze(symroof.load_model("llama-2-7b").decode(symbolic=True))["up_proj"]
+    assert str(letters.overhead_limit.units) == "second"
 
 
 @pytest.mark.parametrize(("model", "options", "name", "wanted"), [
@@ -532,3 +553,19 @@ def test_times_that_follow_no_form_are_not_fitted(tmp_path: Path) -> None:
     (rows,) = read_rows(file(tmp_path, GEMM_HEADER + "\n".join(lines) + "\n"))
     with pytest.raises(InputError, match="nothing is fitted"):
         fit(rows, device())
+
+
+def test_the_roofline_of_a_calibrated_step_has_what_kernels_reach() -> None:
+    from symroof.present.roofline_plot import roofline_figure
+
+    step = symroof.load_model("llama-3-8b").decode(batch=64, seq_len=2048, flash_attention=True, **SIXTEEN)
+    found = symroof.analyze(step, "h100-sxm", ceilings="calibrated")
+    (axes,) = roofline_figure(found).axes
+    drawn = {line.get_label(): line for line in axes.lines}
+    constants = found["gate_proj"].constants
+    assert constants is not None
+    _, ys = drawn["reached by gemm"].get_data()
+    assert max(ys) == pytest.approx(989.4e12 * float(constants[symbols.e_1g]), rel=1e-4)
+    placed = {str(cloud.get_label()): len(cloud.get_offsets()) for cloud in axes.collections}  # type: ignore[arg-type]
+    assert {"memory-bound", "overhead-bound", "latency-bound"} <= placed.keys()
+    assert sum(placed.values()) == sum(one.operator.flop_count != 0 for one in found)

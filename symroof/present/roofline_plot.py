@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from symroof.errors import InputError
 from symroof.operators.facts import Resource
-from symroof.present.style import COLORS, COMPUTE_COLOR, MEMORY_COLOR
+from symroof.present.style import COLORS, COMPUTE_COLOR, LINES, MEMORY_COLOR
 from symroof.roof.analysis import Analysis
+from symroof.roof.kernel_forms import share
 from symroof.roof.ledger import OVERHEAD
 from symroof.roof.roofline import COMPUTE, RooflinePoint
 
@@ -35,7 +36,7 @@ def roofline_figure(analysis: Analysis, *, title: str | None = None) -> Figure:
     """The roofline of the device, log-log, with the operators of the step on it, by what binds them.
 
     Intensity is that of memory traffic. Solid are the matrix units' roofs; a dashed line is the vector units' peak, or the
-    bandwidth of the last-level cache, where the device states them. Exponentials are no FLOP: what they bind lies below a roof.
+    bandwidth of the last-level cache, where the device states them; other lines are what calibrated kernels reach. Exponentials are no FLOP: what they bind lies below a roof.
     Operators that fall on the same point share one label. Those without FLOPs have no place on a
     logarithmic axis and are left out.
 
@@ -87,10 +88,22 @@ def _draw_roofs(axes: Axes, analysis: Analysis, placed: Sequence[RooflinePoint])
         shown = top / cache / 3
         axes.annotate(f"cache: {cache / 1e9:.4g} GB/s", (shown, shown * cache), xytext=(-6, 4), **beside)
         side = {"xytext": (6, -4), "ha": "left", "va": "top"}  # the cache's line is above
+    _draw_reached(axes, placed, left, right)
     middle = (left * min(ridges)) ** 0.5
     axes.annotate(f"{bandwidth / 1e9:.4g} GB/s", (middle, middle * bandwidth), **beside | side)
     axes.set_xlim(left, right)
-    axes.set_ylim(left * bandwidth / 1.5, top * 4)
+    lowest = min(left * bandwidth, *(float(operator.performance_expr) for operator in placed))
+    axes.set_ylim(lowest / 1.5, top * 4)
+
+
+def _draw_reached(axes: Axes, placed: Sequence[RooflinePoint], left: float, right: float) -> None:
+    """What calibrated kernels of every class reach of the matrix units and of memory."""
+    fitted = {operator.constants: operator for operator in placed if operator.constants and operator.constants.error}
+    for (constants, one), dashes in zip(fitted.items(), LINES[2:], strict=False):
+        peak = float(one.peak) * float(share(constants, Resource.COMPUTE))
+        bandwidth = float(one.bandwidth) * float(share(constants, Resource.MEMORY))
+        line = {"linewidth": 0.9, "linestyle": dashes, "color": "0.45", "zorder": 1, "label": f"reached by {constants.kernel}"}
+        axes.plot([left, peak / bandwidth, right], [left * bandwidth, peak, peak], **line)
 
 
 def _draw_operators(axes: Axes, placed: Sequence[RooflinePoint]) -> None:
@@ -103,7 +116,8 @@ def _draw_operators(axes: Axes, placed: Sequence[RooflinePoint]) -> None:
     above = 0
     ridge = max(float(operator.peak / operator.bandwidth) for operator in placed)
     for (intensity, performance), names in _merged(placed).items():
-        style = BELOW if intensity < ridge / 8 else LEFT if intensity < ridge else ABOVE
+        roof = min(float(placed[0].peak), intensity * float(placed[0].bandwidth))
+        style = BELOW if intensity < ridge / 8 or performance < roof / 2 else LEFT if intensity < ridge else ABOVE
         words = "\n".join(", ".join(names[start : start + 3]) for start in range(0, len(names), 3))
         if style is ABOVE:  # one over the other, as they are wider than the points are apart
             style = {**ABOVE, "xytext": (0, 6 + 9 * above)}

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from sympy import Add, Expr, Rational, Symbol
 
@@ -57,8 +58,17 @@ class Total:
         """Seconds, bare: operators run one after the other; transfers under the work of others, where they are fetched ahead."""
         return time_together(self.analysis)
 
+    @property
+    def overhead_limit_expr(self) -> Expr:
+        """Seconds of overhead per operator above which launches take longer than all else together, bare."""
+        work = Add(*(placed.count * placed.overhead_limit_expr for placed in self.analysis))
+        return work / Add(*(placed.count for placed in self.analysis))
+
     flops = in_unit(lambda total: total.flop_count, FLOP, "FLOPs, as a Quantity in FLOP.")
     traffic = in_unit(lambda total: total.byte_count(), BYTE, "Memory traffic, as a Quantity in bytes.")
+    overhead_limit = in_unit(
+        lambda total: total.overhead_limit_expr, SECOND, "The overhead per operator above which launches decide, as a Quantity in seconds."
+    )
     time = in_unit(lambda total: total.time_expr, SECOND, "Time, as a Quantity in seconds.")
 
 
@@ -128,18 +138,17 @@ class Analysis(Answer):
         return self.total.time_expr - spread, self.total.time_expr + spread
 
     @property
-    def band(self) -> tuple[object, object]:
-        """The least and the largest time within the mean errors of its kernels, as Quantities in seconds.
+    def band(self) -> dict[str, Any]:
+        """The least and the most time within the mean errors of its kernels, "low" and "high", as Quantities in seconds.
 
         >>> import symroof
         >>> step = symroof.load_model("llama-2-7b").decode(
         ...     batch=1, seq_len=2048, weight_bits=16, activation_bits=16, kv_bits=16, flash_attention=True)
-        >>> low, high = symroof.analyze(step, "a100-sxm-80gb", ceilings="calibrated").band
-        >>> round(float(low.to("ms").magnitude), 1), round(float(high.to("ms").magnitude), 1)
-        (11.6, 13.3)
+        >>> band = symroof.analyze(step, "a100-sxm-80gb", ceilings="calibrated").band
+        >>> [round(float(end.to("ms").magnitude), 1) for end in band.values()]
+        [11.6, 13.3]
         """
-        low, high = self.band_exprs
-        return quantity(low, SECOND), quantity(high, SECOND)
+        return {name: quantity(end, SECOND) for name, end in zip(("low", "high"), self.band_exprs, strict=True)}
 
     @property
     def statements(self) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from symroof.hardware.calibration import KernelConstants
 from symroof.hardware.machine import SYMBOLIC, Machine
 from symroof.operators import IDEAL, Ceilings, Direction, Operator, Resource, Storage
 from symroof.roof.kernel_forms import constants_of
-from symroof.roof.ledger import binding, overhead, own, runs_on, seconds_of, step_time, time_of
+from symroof.roof.ledger import binding, combined, overhead, own, runs_on, seconds_of, step_time, time_of
 from symroof.units import BYTE, FLOP, INTENSITY, RATE, SECOND, in_unit
 
 MEMORY, COMPUTE = "memory", "compute"
@@ -105,6 +105,11 @@ class RooflinePoint:
         """Seconds of one occurrence besides, bare: its launch, the steps of a collective."""
         return overhead(self.operator, self.ceilings, self.machine)
 
+    @property
+    def overhead_limit_expr(self) -> Expr:
+        """Seconds of overhead above which it, and no resource, binds, bare: the most that any resource takes."""
+        return combined(self.seconds.values())
+
     @functools.cached_property
     def time_expr(self) -> Expr:
         """Seconds of one occurrence by itself, bare."""
@@ -138,6 +143,9 @@ class RooflinePoint:
     flops = in_unit(lambda point: point.operator.flop_count, FLOP, "FLOPs of one occurrence, as a Quantity in FLOP.")
     traffic = in_unit(lambda point: point.operator.byte_count(), BYTE, "Bytes moved by one occurrence, as a Quantity in bytes.")
     intensity = in_unit(lambda point: point.intensity_expr, INTENSITY, "Arithmetic intensity, as a Quantity in FLOP/byte.")
+    overhead_limit = in_unit(
+        lambda point: point.overhead_limit_expr, SECOND, "The overhead above which a launch decides, as a Quantity in seconds."
+    )
     performance = in_unit(lambda point: point.performance_expr, RATE, "Attainable performance, as a Quantity in FLOP/s.")
     time = in_unit(lambda point: point.time_expr, SECOND, "Time of one occurrence, as a Quantity in seconds.")
 
