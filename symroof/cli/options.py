@@ -79,9 +79,6 @@ def calibrated(ctx: click.Context, hardware: str | None, ceilings: str, calibrat
     click.UsageError
         Constants are given for ceilings that are not calibrated, or without a device.
     """
-    from dataclasses import replace
-
-    from symroof.hardware.calibration import load_calibration
     from symroof.hardware.loader import load_hardware
 
     device = None if hardware is None else load_hardware(hardware)
@@ -91,7 +88,7 @@ def calibrated(ctx: click.Context, hardware: str | None, ceilings: str, calibrat
         raise click.UsageError("--calibration: constants are of a device; give --hardware")
     if ctx.get_parameter_source("ceilings") is ParameterSource.COMMANDLINE and ceilings != "calibrated":
         raise click.UsageError(f"--calibration: constants say nothing under --ceilings {ceilings}; leave one of the two out")
-    return replace(device, calibration=load_calibration(calibration)), "calibrated"
+    return device.calibrated(calibration), "calibrated"
 
 
 def step_of(model: str, **options: Any) -> Step:

@@ -6,12 +6,13 @@ import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from pathlib import Path
 
 from sympy import Expr, Integer, Rational
 
 from symroof import symbols
 from symroof.errors import DeviceError, member
-from symroof.hardware.calibration import Calibration
+from symroof.hardware.calibration import Calibration, load_calibration
 from symroof.hardware.machine import Machine
 from symroof.operators.facts import Resource
 from symroof.units import BANDWIDTH, BYTE, INTENSITY, RATE, WATT, in_unit, quantity
@@ -244,6 +245,10 @@ class Device:
     def memory_bandwidth(self) -> Expr:
         """Memory bandwidth in byte/s, bare."""
         return self.bandwidth_figure.value
+
+    def calibrated(self, constants: Calibration | str | Path) -> Device:
+        """The device with these constants of measured kernels, or those of a file that `symroof calibrate` wrote."""
+        return replace(self, calibration=constants if isinstance(constants, Calibration) else load_calibration(constants))
 
     @functools.cached_property
     def machine(self) -> Machine:
