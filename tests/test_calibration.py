@@ -222,6 +222,8 @@ def test_windows_and_parts_of_prompts_are_no_measured_kernels() -> None:
     assert kernel_of(whole.symbolic["fused_attention"]) is Kernel.PREFILL
     ahead = symroof.load_model("llama-3-8b").prefill(symbolic=True, flash_attention=True, causal=False)
     assert kernel_of(ahead.symbolic["fused_attention"]) is None
+    chunked = whole.apply(symroof.technique("chunked-prefill:chunk=256"))
+    assert {kernel_of(one) for one, _ in chunked.symbolic if "fused_attention" in one.answers_to} == {None}
     beside = whole.apply(symroof.technique("pim:operators=up_proj,peak=1e12,bandwidth=1e12"))
     assert kernel_of(beside.symbolic["up_proj"]) is None
 
@@ -509,6 +511,14 @@ def test_a_generation_of_calibrated_kernels_is_the_sum_of_its_steps() -> None:
     before = symroof.analyze(model.prefill(seq_len=250, **options), "h100-sxm", ceilings="calibrated")
     assert float(found.prefill_time) == pytest.approx(float(before.total.time_expr), rel=1e-9)
     assert found.traffic == symroof.generation(model, prompt=250, tokens=12, hardware="h100-sxm", **options).traffic
+    low, high = map(float, found.band)  # type: ignore[arg-type]
+    assert low < float(found.time) < high
+    assert (low + high) / 2 == pytest.approx(float(found.time))
+    drafted = symroof.technique("speculative:acceptance=0.8,length=3,draft=tinyllama-1.1b-chat-v1.0")
+    with_draft = symroof.generation(
+        model, prompt=250, tokens=12, hardware="h100-sxm", ceilings="calibrated", techniques=[drafted], **options
+    )
+    assert sum(map(float, with_draft.band)) / 2 == pytest.approx(float(with_draft.time))  # type: ignore[arg-type]
     once = symroof.generation(model, prompt=250, tokens=1, hardware="h100-sxm", ceilings="calibrated", **options)
     assert once.decode_time == 0
 
