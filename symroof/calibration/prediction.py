@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from sympy import Expr, Integer, Symbol, lambdify
+from sympy import Expr, Integer, Symbol, lambdify, oo
 
 from symroof import symbols
 from symroof.calibration.rows import Rows
@@ -20,9 +20,11 @@ from symroof.operators import Operator, Resource, Storage
 from symroof.operators.attention import CACHE, QUERY, attention
 from symroof.operators.facts import wide_enough
 from symroof.operators.linear import linear
+from symroof.operators.query_blocks import QueryBlocks, with_blocks
 from symroof.operators.tensor import Access, Space, Tensor, axes_of
 from symroof.roof.kernel_forms import SHARES
 from symroof.roof.ledger import WORK, combined, seconds_of, time_of
+from symroof.symbols import substitute
 
 LAUNCH, MEMORY, COMPUTE = "launch", "memory", "compute"
 REGIMES = (LAUNCH, MEMORY, COMPUTE)
@@ -33,12 +35,14 @@ RESIDENT = 2
 """Times the last-level cache that a loop's working set may be, for the cache still to serve part of it."""
 
 
-def operator_of(kernel: Kernel, widths: frozenset[int], *, cache_write: bool = False) -> Operator:
+def operator_of(kernel: Kernel, widths: frozenset[int], device: Device | None = None, *, cache_write: bool = False) -> Operator:
     """The operator that a row of measurements is of, its dimensions letters.
 
     Parameters
     ----------
     widths : bits of both operands; what a GEMM or attention writes has at least 16.
+    device : its last-level cache and processors say how often attention reads keys and values of a prompt from memory; without
+        one these stay letters.
     cache_write : with the kernel that writes keys and values of a prompt into the cache beside it.
 
     >>> operator_of(Kernel.GEMM, frozenset({16})).flop_count, operator_of(Kernel.DECODE, frozenset({16})).byte_count()
@@ -54,15 +58,30 @@ def operator_of(kernel: Kernel, widths: frozenset[int], *, cache_write: bool = F
         return product.bind({symbols.w: narrow})
     queries, context = (one, symbols.t) if kernel is Kernel.DECODE else (symbols.s, symbols.s)
     sizes = {"b": symbols.b, "s": queries, "t": context, "k": symbols.k, "g": symbols.g, "e": symbols.e}
-    space = Space(sizes, causal=True, one_block=True)
+    space = Space(sizes, causal=True)
     q = Tensor("q", QUERY, Storage.ACTIVATION, space, wide)
     cached = [Tensor(name, CACHE, Storage.KV_CACHE, space, narrow) for name in ("k", "v")]
     (fused,) = attention(q, *cached, fused=True)
-    fused = fused.bind({symbols.a: whole})
+    fused = _passing(fused.bind({symbols.a: whole}), device) if kernel is Kernel.PREFILL else fused.bind({symbols.a: whole})
     if cache_write:
         made = [Access(Tensor(f"new_{one.name}", axes_of("b s k e"), Storage.ACTIVATION, space, whole)) for one in cached]
         fused = replace(fused, reads=(*fused.reads, *made), writes=(*fused.writes, *map(Access, cached)))
     return fused
+
+
+def _passing(fused: Operator, device: Device | None) -> Operator:
+    """Attention with what its blocks of queries read, as a step on the device has it."""
+    blocks = QueryBlocks()
+    held = blocks.positions_of([fused])
+    if device is not None:
+        cache, processors = device.cache_capacity, device.processors
+        known = (
+            {symbols.M_L: oo, symbols.n_c: Integer(1)}
+            if cache is None or processors is None
+            else {symbols.M_L: cache, symbols.n_c: Integer(processors)}
+        )
+        held = substitute(held, known)
+    return with_blocks(fused, blocks).bind({symbols.R: held})
 
 
 def dimensions(rows: Rows) -> dict[Symbol, np.ndarray]:
@@ -111,7 +130,7 @@ class Least:
 
 def least(rows: Rows, device: Device) -> Least:
     """The least times of rows on a device, under every ceiling it states."""
-    operator, values = operator_of(rows.kernel, rows.widths), dimensions(rows)
+    operator, values = operator_of(rows.kernel, rows.widths, device), dimensions(rows)
     machine, peak = device.machine.with_ceilings(STATED), device.fastest(wide_enough(max(rows.widths)))[1]
     seconds = seconds_of(operator, machine, peak)
     total = combined(seconds.values())
@@ -137,7 +156,7 @@ def working_set(rows: Rows, device: Device) -> np.ndarray:
     Where no column says how many copies, as many as the collector of the published rows takes: enough to exceed the cache,
     five at most (github.com/ai-dynamo/aiconfigurator, collector/trtllm/collect_gemm.py).
     """
-    operator, values = operator_of(rows.kernel, rows.widths), dimensions(rows)
+    operator, values = operator_of(rows.kernel, rows.widths, device), dimensions(rows)
     if rows.kernel is not Kernel.GEMM:
         return evaluated(operator.byte_count(), values, len(rows))
     matrix = evaluated(operator.byte_count(Storage.WEIGHT), values, len(rows))
@@ -169,11 +188,26 @@ def lettered(machine: Machine, traits: frozenset[Trait]) -> Machine:
     return replace(machine, calibration=Calibration(kernels, any_width=True))
 
 
-@functools.lru_cache(maxsize=64)
-def _compiled(kernel: Kernel, widths: frozenset[int], own: Machine, traits: frozenset[Trait]) -> tuple[list[Any], Callable[..., Any]]:
-    operator = operator_of(kernel, widths, cache_write=kernel is Kernel.PREFILL)
-    machine = lettered(own, traits)
-    peak = own.fastest(wide_enough(max(widths)))[1]
+_KNOWN: dict[tuple[Machine, Kernel, frozenset[int], frozenset[Trait]], tuple[list[Any], Callable[..., Any]]] = {}
+"""Forms as functions, by what they follow from; a machine is equal to itself alone."""
+
+
+def _compiled(kernel: Kernel, widths: frozenset[int], device: Device, traits: frozenset[Trait]) -> tuple[list[Any], Callable[..., Any]]:
+    key = (device.machine, kernel, widths, traits)
+    if key not in _KNOWN:
+        if len(_KNOWN) == MOST_FORMS:
+            _KNOWN.pop(next(iter(_KNOWN)))
+        _KNOWN[key] = _compile(kernel, widths, device, traits)
+    return _KNOWN[key]
+
+
+MOST_FORMS = 64
+
+
+def _compile(kernel: Kernel, widths: frozenset[int], device: Device, traits: frozenset[Trait]) -> tuple[list[Any], Callable[..., Any]]:
+    operator = operator_of(kernel, widths, device, cache_write=kernel is Kernel.PREFILL)
+    machine = lettered(device.machine, traits)
+    peak = device.fastest(wide_enough(max(widths)))[1]
     time = time_of(operator, seconds_of(operator, machine, peak), machine=machine)
     constants = [one.symbol for one in CONSTANTS[kernel]]
     letters = sorted(time.free_symbols - set(constants), key=str)
@@ -192,7 +226,7 @@ class Prediction:
     def _given(self) -> tuple[Callable[..., Any], list[np.ndarray]]:
         """The form as a function, and its letters of every row."""
         values = dimensions(self.rows)
-        letters, function = _compiled(self.rows.kernel, self.rows.widths, self.device.machine, self.traits)
+        letters, function = _compiled(self.rows.kernel, self.rows.widths, self.device, self.traits)
         return function, [values[letter] for letter in letters]
 
     @functools.cached_property

@@ -36,7 +36,8 @@ def roofline_figure(analysis: Analysis, *, title: str | None = None) -> Figure:
     """The roofline of the device, log-log, with the operators of the step on it, by what binds them.
 
     Intensity is that of memory traffic. Solid are the matrix units' roofs; a dashed line is the vector units' peak, or the
-    bandwidth of the last-level cache, where the device states them; other lines are what calibrated kernels reach. Exponentials are no FLOP: what they bind lies below a roof.
+    bandwidth of the last-level cache, where the device states them; other lines are what calibrated kernels reach. Exponentials
+    are no FLOP: what they bind lies below a roof.
     Operators that fall on the same point share one label. Those without FLOPs have no place on a
     logarithmic axis and are left out.
 

@@ -163,7 +163,7 @@ def _flat_ceilings(one: Validation) -> dict[str, float]:
         return {}
     from symroof.calibration.prediction import dimensions, evaluated, operator_of
 
-    operator, values, count = operator_of(one.rows.kernel, one.rows.widths), dimensions(one.rows), len(one.rows)
+    operator, values, count = operator_of(one.rows.kernel, one.rows.widths, one.device), dimensions(one.rows), len(one.rows)
     found = {}
     for resource in (Resource.VECTOR, Resource.EXPONENTIAL):
         if resource in rates and resource in operator.demands:
