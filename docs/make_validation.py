@@ -99,6 +99,7 @@ KINDS = {
     "decode and generate, 16 bit, one A100": lambda one: (
         one.point.sixteen and one.point.phase != "prefill" and one.point.engine != "llama.cpp"
     ),
+    "the same with llama.cpp": lambda one: one.point.sixteen and one.point.phase != "prefill",
     "decode, 16 bit, one A100, llama.cpp": lambda one: one.point.sixteen and one.point.engine == "llama.cpp",
     "one prompt, 16 bit, one A100": lambda one: one.point.sixteen and one.point.phase == "prefill",
     "decode, 8 bit weights, one A100": lambda one: one.point.bits == ("8", "16", "16"),
@@ -106,6 +107,7 @@ KINDS = {
     "one prompt, fp8, one H100": lambda one: one.point.bits == ("8", "8", "8") and one.point.phase == "prefill",
 }
 MISSING = {
+    "the same with llama.cpp": "",
     "decode and generate, 16 bit, one A100": "attention kernels of their own, faster than the measured one at 60 and more sequences",
     "decode, 16 bit, one A100, llama.cpp": "kernels of its own, launched one by one",
     "one prompt, 16 bit, one A100": "host time before the first token",

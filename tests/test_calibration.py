@@ -515,8 +515,9 @@ def test_a_generation_of_calibrated_kernels_is_the_sum_of_its_steps() -> None:
     assert low < float(found.time) < high
     assert (low + high) / 2 == pytest.approx(float(found.time))
     drafted = symroof.technique("speculative:acceptance=0.8,length=3,draft=tinyllama-1.1b-chat-v1.0")
+    seven = symroof.load_model("llama-2-7b")
     with_draft = symroof.generation(
-        model, prompt=250, tokens=12, hardware="h100-sxm", ceilings="calibrated", techniques=[drafted], **options
+        seven, prompt=250, tokens=12, hardware="h100-sxm", ceilings="calibrated", techniques=[drafted], **options
     )
     assert sum(map(float, with_draft.band)) / 2 == pytest.approx(float(with_draft.time))  # type: ignore[arg-type]
     once = symroof.generation(model, prompt=250, tokens=1, hardware="h100-sxm", ceilings="calibrated", **options)
@@ -579,3 +580,29 @@ def test_the_roofline_of_a_calibrated_step_has_what_kernels_reach() -> None:
     placed = {str(cloud.get_label()): len(cloud.get_offsets()) for cloud in axes.collections}  # type: ignore[arg-type]
     assert {"memory-bound", "overhead-bound", "latency-bound"} <= placed.keys()
     assert sum(placed.values()) == sum(one.operator.flop_count != 0 for one in found)
+
+
+@pytest.mark.parametrize(
+    ("model", "phase"), [("llama-3-8b", "decode"), ("llama-2-7b", "decode"), ("llama-3-8b", "prefill"), ("mixtral-8x7b-v0.1", "decode")]
+)
+def test_a_sweep_of_calibrated_steps_is_their_analyses(model: str, phase: str) -> None:
+    sizes = {"batch": [1, 7, 64], "seq_len": [100, 3000]}
+    found = symroof.sweep(
+        model, ["a100-sxm-80gb", "h100-sxm"], sizes, phase=phase, ceilings="calibrated", flash_attention=True, metrics=["time", "bound"]
+    )
+    for name in ("a100-sxm-80gb", "h100-sxm"):
+        for batch in sizes["batch"]:
+            for length in sizes["seq_len"]:
+                step = getattr(symroof.load_model(model), phase)(batch=batch, seq_len=length, flash_attention=True, **SIXTEEN)
+                wanted = float(symroof.analyze(step, name, ceilings="calibrated").total.time_expr)
+                point = found.time.sel(hardware=name, batch=batch, seq_len=length) if "hardware" in found.dims else found.time
+                assert float(point.item()) == pytest.approx(wanted, rel=1e-9), (name, batch, length)
+
+
+def test_sweeps_refuse_what_constants_do_not_say() -> None:
+    with pytest.raises(InputError, match="weight_bits cannot be swept over"):
+        symroof.sweep("opt-125m", "h100-sxm", {"weight_bits": [4, 16]}, seq_len=64, ceilings="calibrated")
+    with pytest.raises(InputError, match="give hardware"):
+        symroof.sweep("opt-125m", None, {"batch": [1, 2]}, seq_len=64, ceilings="calibrated", peak=1e14, bandwidth=1e12)
+    with pytest.raises(DeviceError, match="has no calibration"):
+        symroof.sweep("opt-125m", "t4", {"batch": [1, 2]}, seq_len=64, ceilings="calibrated")

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from symroof.cli.options import CONVENTIONS, SIZE, WIDTHS, WITH, Variadic, with_options
+from symroof.cli.options import CALIBRATION, CEILINGS, CONVENTIONS, SIZE, WIDTHS, WITH, Variadic, calibrated, with_options
 from symroof.cli.output import OutputFile
 from symroof.cli.values import Word, one_of, values_of
 
@@ -44,12 +44,14 @@ class MetricOption(click.Option):
 @click.option("--pareto", nargs=2, metavar="METRIC METRIC", help="Only the points that none beats in one without losing in the other.")
 @click.option("--where", default="", metavar="CONDITION", help="For these: as 'latency < 50 ms and memory <= 80 GB and batch >= 8'.")
 @with_options(*INPUTS, *CONVENTIONS, WITH)
-@one_of("--ceilings", ("stated", "classic"), "All rates the device states; or its matrix peak and memory bandwidth alone.")
+@with_options(CEILINGS, CALIBRATION)
 @one_of("--engine", ("auto", "numpy", "numba"), "numba needs the extra `fast`.")
 @click.option("--scheduler", metavar="WHERE", help="threads, processes, or the address of a Dask scheduler (tcp://...).")
 @click.option("-o", "--output", type=OutputFile(), metavar="FILE", help="Write .nc, .zarr, .parquet or .csv.")
 @click.option("--resume", is_flag=True, help="Finish an interrupted sweep: compute only the chunks that are not whole.")
+@click.pass_context
 def sweep(
+    ctx: click.Context,
     model: tuple[str, ...],
     hardware: tuple[str, ...],
     over: tuple[str, ...],
@@ -61,6 +63,7 @@ def sweep(
     where: str,
     output: Path | None,
     resume: bool,
+    calibration: str | None,
     **options: Any,
 ) -> None:
     """Time, bound, throughput, memory and more of steps of MODEL... over all values of some variables."""
@@ -73,8 +76,12 @@ def sweep(
     from symroof.present.points import points_table
     from symroof.present.report import TEXT, Report
 
+    devices: Any = hardware or None
+    if calibration is not None:
+        if len(hardware) != 1:
+            raise click.UsageError("--calibration: constants are of one device; give one --hardware")
+        devices, options["ceilings"] = calibrated(ctx, hardware[0], options["ceilings"], calibration)
     common = {**options, "phase": phase or "decode", "metrics": metric or None, "progress": sys.stderr is not None and sys.stderr.isatty()}
-    devices = hardware or None
     if not reduced:
         from symroof.sweeps.sweep import sweep as evaluate
 

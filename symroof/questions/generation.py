@@ -146,9 +146,8 @@ def generation(
         after = analyze(decode, device, ceilings=CALIBRATED)
         said = list(dict.fromkeys(line for one in (before, after) for line in view("calibrated_statements")(one)))
         parts, decoding = _measured(after, low, high)
-        besides = Add(*(total.time_expr for total in beside))
-        (least, most), (low_, high_) = before.band_exprs, decoding
-        band = (least + besides + low_, most + besides + high_)
+        lows, highs = zip(decoding, *(one.analysis.band_exprs for one in (before.total, *beside)), strict=True)
+        band = (Add(*lows), Add(*highs))
     else:
         times = _times(model, decode, device, of_phase["decode"], ceilings)
         parts = tuple(

@@ -14,7 +14,25 @@ from fractions import Fraction
 from typing import Any, cast
 
 import numpy as np
-from sympy import Add, Expr, Function, Integer, Max, Min, Mul, Piecewise, Pow, Rational, Symbol, ceiling, cse, floor, fraction, together
+from sympy import (
+    Add,
+    Expr,
+    Float,
+    Function,
+    Integer,
+    Max,
+    Min,
+    Mul,
+    Piecewise,
+    Pow,
+    Rational,
+    Symbol,
+    ceiling,
+    cse,
+    floor,
+    fraction,
+    together,
+)
 from sympy.printing.str import StrPrinter
 from sympy.utilities import numbered_symbols
 
@@ -98,15 +116,15 @@ def arranged(expression: Expr) -> Expr:
     >>> arranged(32 * Max(b * d / P, (b + w) / BW))
     maximum(32*b*d/P, 32*b/BW + 32*w/BW)
     """
-    if isinstance(expression, Symbol | Rational):
-        return expression
+    if isinstance(expression, Symbol | Rational | Float):  # a float is a fitted constant
+        return Rational(Fraction(float(expression))) if isinstance(expression, Float) else expression
     number, rest = expression.as_coeff_Mul()
     if number > 0 and isinstance(rest, Max | Min):  # a number in front goes inside, where it meets others
         return _call(rest, [number * argument for argument in rest.args])
     if isinstance(expression, ceiling | floor | SELECT | Untouched):
         return _called(expression)
-    if isinstance(expression, Pow) and not isinstance(expression.exp, Integer):
-        if not all(term.as_coeff_Mul()[0].is_Integer for term in Add.make_args(expression.exp.expand())):
+    if isinstance(expression, Pow) and not isinstance(expression.exp, Integer):  # a float is that of a calibrated kernel's norm
+        if not expression.exp.is_Float and not all(term.as_coeff_Mul()[0].is_Integer for term in Add.make_args(expression.exp.expand())):
             raise InputError(f"{quote(str(expression))}: the exponent {expression.exp} is not a whole number")
         return _call(expression, expression.args)
     if not isinstance(expression, Add | Mul | Pow):

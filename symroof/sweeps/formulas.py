@@ -14,7 +14,7 @@ from symroof.architectures.model import Model
 from symroof.architectures.options import WIDTHS, Options
 from symroof.errors import InputError, quote
 from symroof.hardware.device import Device
-from symroof.hardware.machine import LETTERS, in_letters
+from symroof.hardware.machine import LETTERS, SYMBOLIC, Machine
 from symroof.operators import Block, Operator
 from symroof.operators.facts import COMMUNICATION, CONTRACTIONS, Resource
 from symroof.roof.ledger import levels_of, roof_of
@@ -34,7 +34,7 @@ class StepFormulas:
     open_letters : the symbols that are swept over.
     each : for every operator apart.
     techniques : applied to the step, in this order.
-    stated : the further resources whose rates the device states, as far as the ceilings asked for have them.
+    machine : in letters, with what of a device's ceilings is asked for.
 
     Attributes
     ----------
@@ -56,7 +56,7 @@ class StepFormulas:
         open_letters: frozenset[Symbol],
         each: bool,
         techniques: Sequence[Any],
-        stated: frozenset[Resource] = frozenset(),
+        machine: Machine = SYMBOLIC,
     ) -> None:
         step = model.step(options, swept=symbols.w in open_letters).apply(*techniques)
         letters = step.symbolic.without_values(*open_letters)
@@ -78,7 +78,7 @@ class StepFormulas:
                 self.shares.setdefault(letter, operator.name)
             groups.append((operator, count, symbols.P if one_peak else Symbol(letter, positive=True)))
         named = [(one[0].name, (one,)) for one in groups] if each else [(TOTAL, tuple(groups))]
-        self.parts = tuple(Part(name, graph, not options.decode, several, in_letters(stated)) for name, several in named)
+        self.parts = tuple(Part(name, graph, not options.decode, several, machine) for name, several in named)
         self.graph = graph
         self._sharing = replace(graph, blocks=(Block("", tuple(graph[name] for name in dict.fromkeys(self.shares.values()))),))
         self.statements = step.statements

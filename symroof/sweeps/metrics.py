@@ -14,7 +14,7 @@ from sympy import Add, Expr, S, Symbol
 from symroof.errors import InputError, member
 from symroof.hardware.machine import SYMBOLIC, Machine
 from symroof.operators import Graph, Operator, Resource
-from symroof.roof.ledger import combined, overhead, own, seconds_of, step_time
+from symroof.roof.ledger import own, seconds_of, step_time, time_of
 
 TOTAL = "total"
 BINDING = (Resource.MEMORY, *(resource for resource in Resource if resource is not Resource.MEMORY))
@@ -33,7 +33,7 @@ class Part:
     name : "total", or the operator's.
     graph : of the step, which is that of one device; `prefill` says its phase.
     operators : each with how often it occurs and the letter of its peak.
-    machine : in letters, with the resources that the device states.
+    machine : in letters, with the resources that the device states, and the constants of its kernels where ceilings are calibrated.
     """
 
     name: str
@@ -57,9 +57,7 @@ class Part:
 def time(part: Part) -> Expr:
     """Seconds, operators one after the other; transfers under the work of others, where they are fetched ahead."""
     ceilings = part.graph.ceilings
-    work = part.seconds(
-        lambda seconds, operator: combined(own(operator, seconds, ceilings).values(), ceilings, overhead(operator, ceilings))
-    )
+    work = part.seconds(lambda seconds, operator: time_of(operator, own(operator, seconds, ceilings), ceilings, part.machine))
     return step_time(work, part.seconds(lambda seconds, _: seconds.get(Resource.HOST, S.Zero)), ceilings)
 
 

@@ -21,7 +21,7 @@ from symroof.conventions import BITS
 from symroof.errors import DeviceError, InputError, member, nearest, quote
 from symroof.hardware.device import Device
 from symroof.hardware.loader import load_hardware
-from symroof.hardware.machine import CLASSIC, LATENCIES, LETTERS, ON_DEVICE, STATED, UNITS, Machine
+from symroof.hardware.machine import CALIBRATED, CEILINGS, CLASSIC, LATENCIES, LETTERS, ON_DEVICE, STATED, UNITS, Machine, in_letters
 from symroof.operators import Resource
 from symroof.roof import costs
 from symroof.roof.links import linked
@@ -75,7 +75,7 @@ class Plan:
         member("per", per, (TOTAL, "operator"))
         if engine == "exact":
             raise InputError("engine 'exact': a sweep is in float64; `compiled(..., engine='exact')` checks single points")
-        member("ceilings", ceilings, (CLASSIC, STATED))
+        member("ceilings", ceilings, CEILINGS)
         self.phases = _several(phase, "phase", str, str)
         for name in self.phases:
             member("phase", name, PHASES)
@@ -96,12 +96,23 @@ class Plan:
             raise InputError("without hardware both peak and bandwidth must be given")
         exact = self.conventions.get("accounting", "exact") == "exact"
         self.ceilings = ceilings if exact else CLASSIC
-        every = ON_DEVICE if self.ceilings == STATED else frozenset[Resource]()
-        self.stated = [frozenset(device.machine.rates) & every if device else frozenset[Resource]() for device in self.devices]
-        """The further resources whose rates each device states, as far as the ceilings asked for have them."""
+        self.machines = [*map(self._machine, self.devices)]
+        """What of each device's ceilings is asked for, in letters; devices that state the same share one."""
         self.capacities = all(device is not None and device.usable_figure is not None for device in self.devices)
         """Whether every device states its memory capacity."""
-        self.steps: dict[tuple[str, str, frozenset[Resource]], StepFormulas] = {}
+        self.steps: dict[tuple[str, str, Machine], StepFormulas] = {}
+
+    def _machine(self, device: Device | None) -> Machine:
+        every = frozenset[Resource]() if self.ceilings == CLASSIC or device is None else ON_DEVICE
+        machine = _in_letters(frozenset(device.machine.rates) & every if device else every)
+        if self.ceilings != CALIBRATED:
+            return machine
+        if device is None:
+            raise InputError("ceilings 'calibrated': constants are of a device; give hardware")
+        if swept := [name for name in WIDTHS if name in self.names]:
+            raise InputError(f"ceilings 'calibrated': constants are of kernels at one width, {swept[0]} cannot be swept over")
+        own = device.machine.with_ceilings(CALIBRATED)
+        return replace(machine, calibration=own.calibration, processors=own.processors, clock=own.clock)
 
     def _fixed(self, given: Mapping[str, Any]) -> Iterator[tuple[str, Axis]]:
         """The inputs that stay, as axes of one value."""
@@ -127,16 +138,18 @@ class Plan:
         """
         metrics = chosen(metrics, self.each, self.capacities)
         for model, phase in itertools.product(self.models, self.phases):
-            for stated in dict.fromkeys(self.stated):
-                if (model.name, phase, stated) not in self.steps:
-                    self.steps[model.name, phase, stated] = self._step(model, phase, stated)
+            for machine in dict.fromkeys(self.machines):
+                if (model.name, phase, machine) not in self.steps:
+                    self.steps[model.name, phase, machine] = self._step(model, phase, machine)
             self._check_values(model, phase)
         programs = {key: step.programs(metrics) for key, step in self.steps.items()}
         operators = tuple(dict.fromkeys(name for known in programs.values() for name in known)) if self.each else None
         scenarios = tuple(
             self._scenario(self.steps[key], device, programs[key], metrics=metrics, operators=operators, model=model.name, phase=phase)
-            for model, (device, stated), phase in itertools.product(self.models, zip(self.devices, self.stated, strict=True), self.phases)
-            for key in [(model.name, phase, stated)]
+            for model, (device, machine), phase in itertools.product(
+                self.models, zip(self.devices, self.machines, strict=True), self.phases
+            )
+            for key in [(model.name, phase, machine)]
         )
         texts, *others = (step.texts(metrics) for step in self.steps.values())
         formulas = {name: text for name, text in texts.items() if all(other.get(name) == text for other in others)}
@@ -144,12 +157,12 @@ class Plan:
         engine = "numpy" if self.engine == "auto" and self.each else self.engine
         return replace(compiled, engine=engine_for(engine, compiled.size))
 
-    def _step(self, model: Model, phase: str, stated: frozenset[Resource]) -> StepFormulas:
+    def _step(self, model: Model, phase: str, machine: Machine) -> StepFormulas:
         """The formulas with the fixed inputs in them; statements are those of the largest inputs."""
         named = {"batch": 1} | {axis.name: int(axis.values.max()) for axis in (*self.fixed.values(), *self.axes) if axis.name in INPUTS}
         options = Options(phase, **named, **self.conventions).with_widths(model.weight_bits)
         free = frozenset(symbol_of(name, phase) for name in {*self.names, *self.overridden})
-        return StepFormulas(model, options, free, self.each, self.techniques, stated)
+        return StepFormulas(model, options, free, self.each, self.techniques, machine)
 
     def _check_values(self, model: Model, phase: str) -> None:
         """Raise where a technique does not fit one of the values: a rank above the matrix, a degree that does not divide."""
@@ -213,6 +226,10 @@ class Plan:
             "sources": "\n".join(sources),
             "software": f"symroof {__version__}",
         }
+
+
+_in_letters = functools.cache(in_letters)
+"""A machine in letters, one for every set of resources."""
 
 
 def _several(given: Any, what: str, kind: type, load: Any) -> tuple[Any, ...]:

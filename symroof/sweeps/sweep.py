@@ -58,7 +58,8 @@ def sweep(
     resume : take up a sweep that was interrupted while writing to the same output.
     progress : a progress bar on standard error.
     memory_limit : bytes that a result in memory may take.
-    ceilings : "stated", every rate a device states, or "classic", matrix peak and memory bandwidth, as in `symroof.analyze`.
+    ceilings : "stated", every rate a device states, "classic", matrix peak and memory bandwidth, or "calibrated", what measured
+        kernels reach at the widths given, as in `symroof.analyze`.
     fixed : inputs that stay (batch 1, weight_bits as published, the other widths 16 unless given), and
         conventions, as in `Model.decode`; `techniques` that are applied to every step.
 
