@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 from symroof.errors import InputError, SymroofError, quote
 
@@ -28,6 +29,29 @@ def is_readable(path: Path) -> bool:
         return path.exists() and not path.is_dir()
     except (OSError, ValueError):
         return False
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[TextIO]:
+    """A table of a user's, opened to be read line by line, however long.
+
+    Raises
+    ------
+    InputError
+        The file cannot be read, is none (a pipe, a device), or is not UTF-8 text.
+    """
+    origin = quote(str(path))
+    try:
+        if path.exists() and not path.is_file():  # a named pipe would be waited for, a device never ends
+            raise InputError(f"{origin} cannot be read: it is not a regular file")
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            yield stream
+    except (OSError, ValueError) as fault:
+        if isinstance(fault, SymroofError):
+            raise
+        if isinstance(fault, UnicodeDecodeError):
+            raise InputError(f"{origin} is not UTF-8 text (byte {fault.start})") from None
+        raise InputError(f"{origin} cannot be read: {getattr(fault, 'strerror', None) or fault}") from None
 
 
 def read_text(path: Path, what: str, error: type[SymroofError]) -> str:

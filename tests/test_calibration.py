@@ -259,8 +259,9 @@ def test_bad_files_are_one_clear_line(tmp_path: Path, text: str, told: str) -> N
 
 
 def test_unreadable_files_are_one_clear_line(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="cannot be read"):
-        read_rows(tmp_path / "none.csv")
+    for path in (tmp_path / "none.csv", tmp_path, Path("/dev/zero")):
+        with pytest.raises(InputError, match="cannot be read"):
+            read_rows(path)
     binary = tmp_path / "rows.csv"
     binary.write_bytes(b"m,n,k,latency_us\n\xff\xfe")
     with pytest.raises(InputError, match="not UTF-8"):
@@ -411,7 +412,7 @@ def test_commands_fit_and_validate(tmp_path: Path, run: Callable[..., Run]) -> N
         data,
         "--device",
         "a100",
-        "--constants",
+        "-o",
         constants,
         "--source",
         "planted",
@@ -436,7 +437,7 @@ def test_commands_fit_and_validate(tmp_path: Path, run: Callable[..., Run]) -> N
     ["calibrate", "--data", "rows.csv", "--device", "a1000"],
     ["calibrate", "--data", "rows.csv", "--device", "a100", "--hold", "gemm_overhead"],
     ["calibrate", "--data", "rows.csv", "--device", "a100", "--floor", "gem:16=3"],
-    ["calibrate", "--data", "rows.csv", "--device", "a100", "--constants", "none/constants.toml"],
+    ["calibrate", "--data", "rows.csv", "--device", "a100", "-o", "none/constants.toml"],
     ["validate", "--data", "rows.csv", "--device", "a100", "--where", "gpu"],
     ["validate", "--data", "rows.csv", "--device", "a100", "--calibration", "none.toml"],
     ["validate", "--data", "rows.csv", "--device", "h100"],

@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from symroof.errors import InputError, nearest, quote
+from symroof.files import reading
 from symroof.hardware.calibration import Kernel
 
 DIMENSIONS = {
@@ -99,15 +100,11 @@ def read_rows(path: str | Path, device: str = "", where: Mapping[str, str] | Non
     place, origin = Path(path), quote(str(path))
     where = dict(where or {})
     try:
-        with place.open(newline="", encoding="utf-8-sig") as stream:
+        with reading(place) as stream:
             table = csv.reader(stream)
             header = [name.strip() for name in next(table, [])]
             kernel, unit = _kind(origin, header), _unit(origin, header)
             groups = _grouped(origin, header, table, kernel, device, where)
-    except OSError as fault:
-        raise InputError(f"{origin} cannot be read: {fault.strerror or fault}") from None
-    except UnicodeDecodeError as fault:
-        raise InputError(f"{origin} is not UTF-8 text (byte {fault.start})") from None
     except csv.Error as fault:
         raise InputError(f"{origin} is not CSV: {fault}") from None
     return tuple(

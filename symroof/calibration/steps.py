@@ -19,6 +19,7 @@ from symroof.architectures.options import Options
 from symroof.architectures.step import Step
 from symroof.calibration.fit import errors
 from symroof.errors import DeviceError, InputError, SymroofError, quote
+from symroof.files import reading
 from symroof.hardware.calibration import Calibration, Errors, Trait
 from symroof.hardware.loader import load_hardware
 from symroof.hardware.machine import CALIBRATED, STATED
@@ -93,9 +94,9 @@ class StepValidation:
 def is_steps(path: str | Path) -> bool:
     """Whether a file is of whole steps: it names their phase and engine."""
     try:
-        with Path(path).open(newline="", encoding="utf-8-sig") as stream:
+        with reading(Path(path)) as stream:
             return {"phase", "engine"} <= set(next(csv.reader(stream), []))
-    except (OSError, UnicodeDecodeError, csv.Error):
+    except (InputError, csv.Error):
         return False  # who reads it says what is wrong
 
 
@@ -109,14 +110,14 @@ def read_points(path: str | Path) -> tuple[Point, ...]:
     """
     origin = quote(str(path))
     try:
-        with Path(path).open(newline="", encoding="utf-8-sig") as stream:
+        with reading(Path(path)) as stream:
             table = csv.DictReader(stream)
             missing = [name for name in COLUMNS if name not in (table.fieldnames or ())]
             if missing:
                 raise InputError(f"{origin}: no column {', '.join(missing)}; a file of whole steps has {', '.join(COLUMNS)}")
             return tuple(point for line, row in enumerate(table, 2) if (point := _point(f"{origin} line {line}", row)) is not None)
-    except (OSError, UnicodeDecodeError, csv.Error) as fault:
-        raise InputError(f"{origin} cannot be read: {getattr(fault, 'strerror', None) or fault}") from None
+    except csv.Error as fault:
+        raise InputError(f"{origin} is not CSV: {fault}") from None
 
 
 def _point(where: str, row: dict[str, str]) -> Point | None:

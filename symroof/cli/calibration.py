@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from symroof.cli.output import OutputFile, reports
+from symroof.cli.output import FORMAT, OutputFile, chosen_format, deliver, reports
 from symroof.cli.values import exact
 from symroof.errors import quote
 
@@ -60,13 +60,13 @@ def _rows(files: Sequence[str], device: str, where: Sequence[str]) -> list[Rows]
 @click.option(
     "--floor",
     multiple=True,
-    metavar="KERNEL=PERCENT",
-    help="How far collections of such rows differ, as gemm=5.4; kept with the constants.",
+    metavar="KERNEL:BITS=PERCENT",
+    help="How far collections of such rows differ, as gemm:16=5.4; kept with the constants.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Which half of the rows is fitted; the other judges.")
 @click.option("--source", default="", metavar="TEXT", help="Where the rows come from; kept with the constants.")
-@click.option("--constants", type=OutputFile(), metavar="FILE", help="Write the constants there, as TOML that --calibration reads.")
-@reports
+@FORMAT
+@click.option("-o", "--output", type=OutputFile(), metavar="FILE", help="Write the constants there, as TOML that --calibration reads.")
 def calibrate(
     files: tuple[str, ...],
     device: str,
@@ -75,8 +75,9 @@ def calibrate(
     floor: tuple[str, ...],
     seed: int,
     source: str,
-    constants: Path | None,
-) -> Report:
+    wanted: str | None,
+    output: Path | None,
+) -> int:
     """Fit the forms of GEMM and attention to measured kernels: one half of the rows is fitted, the other says how far it is off."""
     import datetime
 
@@ -87,8 +88,8 @@ def calibrate(
     from symroof.hardware.loader import load_hardware
     from symroof.present.measured.tables import calibration_report
 
-    if constants is not None:
-        check_writable(constants)
+    if output is not None:
+        check_writable(output)
     measured = load_hardware(device)
     found = fit_all(
         _rows(files, measured.name, where),
@@ -99,10 +100,10 @@ def calibrate(
         source=source,
         date=datetime.datetime.now(datetime.UTC).date().isoformat(),
     )
-    if constants is not None:
-        with writing(constants) as path:
+    if output is not None:
+        with writing(output) as path:
             path.write_text(written(found, f"symroof {__version__}"), encoding="utf-8")
-    return calibration_report(found)
+    return deliver(calibration_report(found), chosen_format(wanted, None), None)
 
 
 @click.command(short_help="Hold predictions against measured times.")
