@@ -74,6 +74,11 @@ class Group:
         """The overhead, which one device alone has not: ``l_0 min(1, n - 1)``."""
         return self.overhead * Min(Integer(1), self.devices - 1)
 
+    @property
+    def leaves(self) -> Expr:
+        """1 where the devices are in several nodes, else 0: ``min(1, n - i)``."""
+        return S.Zero if self.inside is None else Min(Integer(1), self.devices - self.inside)
+
     def latency(self, rounds: int) -> Expr:
         """Seconds of so many rounds over all devices, besides the bytes."""
         inside = steps(self.local, self.algorithm) * self.step
@@ -136,38 +141,35 @@ def all_to_all(name: str, rows: Access, into: Tensor, group: Group) -> Operator:
     ============ ==============================================================
     link         ``(i - 1) / n`` of the rows
     network      ``(n - i) / n`` of them
-    latency      ``l_x + (i - 1) t_x + (n - i) t_n``
+    latency      ``l_x + (n - 1) t_x``, and ``t_n`` once where some are in other nodes
     ============ ==============================================================
+
+    What goes to one peer does not wait for what goes to another.
     """
     n, i = group.devices, group.local
-    late = group.started + (i - 1) * group.step + (n - i) * group.network_step
+    late = group.started + (n - 1) * group.step + group.leaves * group.network_step
     return _moved(name, rows, into, group.wires(into, rows.repeats, (i - 1) / n, (n - i) / n), group, late)
 
 
 def send(name: str, x: Tensor, times: Expr = S.One, group: Group | None = None, slots: Expr = S.One) -> Operator:
     """A tensor sent to the next of n devices, and as much received from the one before; all wait for the slowest.
 
-    Where the devices are in several nodes, the last of a node sends over the network.
+    Where the devices are in several nodes, the last of a node sends over the network. Latency is ``l_x + t_x``, and ``t_n`` there.
 
     Parameters
     ----------
     slots : how often its latency counts.
     """
     between = Group(Integer(2)) if group is None else group
-    wires, late = neighbour(x, times, between)
+    wires, late = neighbour(x, times, between), between.overhead + between.step + between.leaves * between.network_step
     own = (Access(x, repeats=Integer(0)),)
-    return Operator(name, Kind.COLLECTIVE, x.space, (), own, wires, latency=slots * (between.overhead + late), role=Role.COMMUNICATION)
+    return Operator(name, Kind.COLLECTIVE, x.space, (), own, wires, latency=slots * late, role=Role.COMMUNICATION)
 
 
-def neighbour(x: Tensor, times: Expr, group: Group) -> tuple[tuple[Access, ...], Expr]:
-    """A tensor on its way to the next device, so many times, and the latency of one step; both of the slowest device.
-
-    ``min(1, n - i)`` is 1 where the devices are in several nodes, else 0.
-    """
-    if group.inside is None:
-        return (over_link(x, times),), group.step
-    leaves = Min(Integer(1), group.devices - group.inside)
-    return (over_link(x, times), over_network(x, times * leaves)), group.step + leaves * (group.network_step - group.step)
+def neighbour(x: Tensor, times: Expr, group: Group) -> tuple[Access, ...]:
+    """A tensor on its way to the next device, so many times: over the link, and from the last device of a node over the network."""
+    link = (over_link(x, times),)
+    return link if group.inside is None else (*link, over_network(x, times * group.leaves))
 
 
 def over_link(x: Tensor, times: Expr) -> Access:

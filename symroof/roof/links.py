@@ -46,10 +46,10 @@ def linked(graph: Graph, machine: Machine, free: Iterable[Symbol] = (), largest:
         machine = replace(machine, latencies={**machine.latencies, symbols.t_n: machine.latencies[symbols.t_l]})
     asked = sharing(graph.without_values(*free), largest)
     if machine.joined is not None and asked.is_number and asked > machine.joined:
-        raise DeviceError(
-            f"{machine.described} links {machine.joined} devices, and {asked} share the step: "
-            f"give those of one node, as node={machine.joined}"
-        )
+        several = sum(hasattr(technique, "node") for technique in graph.applied) > 1
+        what = f"each technique's devices of one node, node=..., whose product is at most {machine.joined}"
+        how = what if several else f"those of one node, as node={machine.joined}"
+        raise DeviceError(f"{machine.described} links {machine.joined} devices, and {asked} share the step: give {how}")
     return machine
 
 

@@ -21,12 +21,13 @@ from symroof.architectures.step import Step
 from symroof.errors import DeviceError, InputError
 from symroof.hardware.device import Device, Target
 from symroof.hardware.loader import load_hardware
-from symroof.operators.collective import Group, all_gather, all_reduce, all_to_all, neighbour, reduce_scatter, send
+from symroof.operators.collective import Group, all_gather, all_reduce, all_to_all, reduce_scatter, send
 from symroof.operators.facts import Resource
 from symroof.operators.operator import Operator
 from symroof.operators.tensor import Access, Level, Space, Storage, Tensor
 from symroof.questions.scaling import best_degree, over_degree, paying_degrees, useful_doubling
 from symroof.roof.ledger import seconds_of, time_of
+from symroof.roof.links import linked
 from symroof.sweeps.sweep import sweep
 from symroof.techniques.registry import chain, technique
 
@@ -133,7 +134,8 @@ def test_an_exchange_sends_every_device_its_own(devices: int, node: int) -> None
     operator = all_to_all("a", Access(x), y, Group(Integer(devices), Integer(node), symbols.l_x, symbols.t_x, symbols.t_n))
     assert operator.byte_count(level=Level.LINK) == over["link"] * x.byte_count / devices
     assert operator.byte_count(level=Level.NETWORK) == over["network"] * x.byte_count / devices
-    assert operator.latency == over["link"] * symbols.t_x + over["network"] * symbols.t_n + (symbols.l_x if devices > 1 else 0)
+    waited = symbols.t_n if over["network"] else 0  # once: what goes to other nodes is under way at the same time
+    assert operator.latency == (devices - 1) * symbols.t_x + waited + (symbols.l_x if devices > 1 else 0)
 
 
 @pytest.mark.parametrize(("devices", "node"), [(2, 2), (8, 8), (4, 2), (16, 8), (3, 1)])
@@ -143,8 +145,16 @@ def test_the_slowest_of_a_ring_of_neighbours_leaves_its_node(devices: int, node:
     hop = send("s", x, Integer(3), Group(Integer(devices), Integer(node), symbols.l_x, symbols.t_x, symbols.t_n), slots=Integer(5))
     assert hop.byte_count(level=Level.LINK) == 3 * x.byte_count
     assert hop.byte_count(level=Level.NETWORK) == (3 * x.byte_count if leaving else 0)
-    assert hop.latency == 5 * (symbols.l_x + (symbols.t_n if leaving else symbols.t_x))
-    assert neighbour(x, Integer(1), Group(Integer(devices), step=symbols.t_l))[1] == symbols.t_l
+    assert simplify(hop.latency - 5 * (symbols.l_x + symbols.t_x + (symbols.t_n if leaving else 0))) == 0
+
+
+def test_a_step_of_ring_attention_waits_for_the_network() -> None:
+    for degree, step in ((8, 3), (16, 7)):
+        hidden = f"sequence-parallel:degree={degree},node=8"
+        late, plain = (seconds(numbers(text, phase="prefill"), H100) for text in (f"{hidden},latency=3us,network_latency=7us", hidden))
+        assert late - plain == 32 * 2 * (degree - 1) * Rational(step, 10**6), "keys and values go around apart"
+        sent = numbers(hidden, phase="prefill").graph
+        assert sent.byte_count(level=Level.NETWORK) == (sent.byte_count(level=Level.LINK) if degree > 8 else 0)
 
 
 def test_latency_is_affine_in_the_devices_of_one_node() -> None:
@@ -274,7 +284,11 @@ def test_one_neighbour_has_one_link() -> None:
         ),
         (H100, "tensor-parallel:degree=16", "device 'h100-sxm' links 8 devices, and 16 share the step: give those of one node, as node=8"),
         (H100, "tensor-parallel:degree=32,node=16", "links 8 devices, and 16 share the step"),
-        (H100, "tensor-parallel:degree=4 pipeline-parallel:degree=4,micro_batches=4", "links 8 devices, and 16 share the step"),
+        (
+            H100,
+            "tensor-parallel:degree=4 pipeline-parallel:degree=4,micro_batches=4",
+            "links 8 devices, and 16 share the step: give each technique's devices of one node, node=..., whose product is at most 8",
+        ),
     ],
 )
 def test_more_devices_than_a_link_joins_are_refused(device: str, text: str, said: str) -> None:
@@ -282,6 +296,13 @@ def test_more_devices_than_a_link_joins_are_refused(device: str, text: str, said
         seconds(numbers(text), device)
     assert said in str(told.value)
     assert "\n" not in str(told.value)
+
+
+def test_one_device_more_than_a_link_joins_is_too_many() -> None:
+    step, machine = symroof.load_model("llama-2-7b").decode(symbolic=True), load_hardware(H100).machine
+    assert linked(step.apply(technique("tensor-parallel:degree=8")).symbolic, machine).joined == 8
+    with pytest.raises(DeviceError, match="links 8 devices, and 9 share"):
+        linked(step.apply(technique("tensor-parallel:degree=9")).symbolic, machine)
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ class ExpertParallel(Linked):
     Parameters
     ----------
     degree, link, node, network : n, byte/s one way, devices of a node, byte/s one way of a device's network to other nodes.
-    overhead, latency, network_latency : seconds of an all-to-all, of every further device of the node, and of other nodes.
+    overhead, latency, network_latency : seconds of an all-to-all, of every further device, and once where some are in other nodes.
 
     Errors: no routed experts, they are fused with what is around them, or the degree does not divide them or the batch.
 

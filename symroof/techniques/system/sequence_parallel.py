@@ -116,7 +116,7 @@ def _around(operator: Operator, group: Group, passed: set[Tensor], alone: bool) 
     The blocks of queries of fused attention are divided already: each device has its share of all reads where every block
     reads *alone*, and never reads a key less than once where they share a pass.
     """
-    n, step = group.devices, S.Zero
+    n, step = group.devices, group.step + group.leaves * (group.network_step - group.step)
     reads: list[Access] = []
     ring: list[Access] = []
     for access in operator.reads:
@@ -131,7 +131,6 @@ def _around(operator: Operator, group: Group, passed: set[Tensor], alone: bool) 
         if tensor not in passed:
             passed.add(tensor)
             whole = replace(tensor, axes=axes) if "z" in tensor.axes else tensor
-            wires, step = neighbour(whole, n - 1, group)
-            ring += wires
+            ring += neighbour(whole, n - 1, group)
     late = group.started + (n - 1) * step if ring else S.Zero
     return replace(operator, reads=(*reads, *ring), latency=operator.latency + late)
