@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from pathlib import Path
@@ -73,8 +72,6 @@ def measure(
         raise click.UsageError("-o: a device that was measured before is not written anew; leave --device-file out, or name a report")
     form = chosen_format(wanted, None if to_device else output)
     _check(output, to_device)
-    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "VECLIB_MAXIMUM_THREADS") if threads else ():
-        os.environ.setdefault(name, str(threads))  # read when a library of BLAS is loaded
     from symroof.measure.backend import open_backend
 
     runs = open_backend(backend, on or "", threads=threads, cpu_time=cpu_time)
@@ -93,7 +90,7 @@ def measure(
     device = load_hardware(device_file or "") if session is None else session.device
     steps = [_step(runs, model, phase, device, chosen, repeat or (3 if quick else 10), **options) for phase in _phases(options)]
     _draw(folder, session, steps)
-    return deliver(step_report(steps, session), form, None if to_device else output)
+    return deliver(step_report(steps, session, _command()), form, None if to_device else output)
 
 
 def _check(output: Path | None, to_device: bool) -> None:
@@ -118,7 +115,11 @@ def _session(runs: Backend, data_type: str, repeat: int | None, quick: bool) -> 
     effort = effort if repeat is None else replace(effort, repeat=repeat)
     types = dict.fromkeys((data_type, *(runs.types[:2] if quick else runs.types)))
     classes = BRIEFLY if quick else tuple(Kernel)
-    return measure_machine(runs, effort, tuple(types), data_type, classes=classes, command=f"symroof {shlex.join(sys.argv[1:])}")
+    return measure_machine(runs, effort, tuple(types), data_type, classes=classes, command=_command())
+
+
+def _command() -> str:
+    return f"symroof {shlex.join(sys.argv[1:])}"
 
 
 def _write(session: Session, output: Path) -> None:

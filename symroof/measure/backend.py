@@ -15,6 +15,7 @@ from symroof.measure.timing import Call, Clock
 Array = Any
 BACKENDS = ("numpy", "torch")
 PROCESSORS = ("cpu", "gpu")
+WALL, PROCESSOR = "wall clock", "processor time"
 
 
 class Stopwatch:
@@ -42,6 +43,7 @@ class Backend(ABC):
     system : the processor.
     software : releases of all that takes part.
     clock : the time, once all that was asked for is done.
+    timed_by : what it is a clock of.
     types : the data types it multiplies.
     threads : that a stream over memory may use; 1 where the processor shares work out by itself.
     streams : the passes over memory that it knows (`symroof.measure.streams`).
@@ -58,6 +60,7 @@ class Backend(ABC):
 
     def __init__(self) -> None:
         self.clock: Clock = time.perf_counter
+        self.timed_by = WALL
 
     def stopwatch(self) -> Stopwatch:
         """A stopwatch that does not make the processor wait."""
@@ -81,7 +84,7 @@ class Backend(ABC):
         if cpu_time:
             if self.threads != 1:
                 raise InputError(f"processor time is that of one thread, not of {self.threads}; take --threads 1")
-            self.clock = time.process_time
+            self.clock, self.timed_by = time.process_time, PROCESSOR
 
     def require(self, data_type: str) -> None:
         """Raise unless it multiplies this data type.

@@ -40,17 +40,31 @@ class Cells:
     arrays: dict[Tensor, list[Array]] = field(default_factory=dict)
     take: Callable[[Sequence[int]], Array] | None = None
 
-    def allocate(self, operator: Operator, copies: Callable[[bool], int]) -> None:
-        """Arrays for the tensors of an operator that have none: weights and caches, which are kept, and activations."""
-        take = self.take or (lambda shape: self.backend.filled(shape, self.data_type))
+    def allocate(self, operator: Operator, kept: int, read: int = 1) -> None:
+        """Arrays for the tensors of an operator that have none.
+
+        Parameters
+        ----------
+        kept, read : how many of each weight and cache, and of each activation that nothing wrote. A result needs none.
+        """
         for access in (*operator.reads, *operator.writes):
-            tensor = access.tensor
+            tensor, activation = access.tensor, access.tensor.storage is Storage.ACTIVATION
             if tensor not in self.arrays:
-                order = physical(tensor, operator)
-                shape = tuple(shape_of(tensor)[place] for place in order)
-                back = tuple(order.index(place) for place in range(len(order)))
-                often = copies(tensor.storage is not Storage.ACTIVATION)
-                self.arrays[tensor] = [self.backend.permuted(take(shape), back) for _ in range(often)]
+                result = activation and access in operator.writes
+                self.arrays[tensor] = [None] if result else self._filled(tensor, operator, read if activation else kept)
+
+    def fill(self, operator: Operator) -> None:
+        """Arrays in the place of what an operator that is not run would write."""
+        for access in operator.writes:
+            if self.arrays[access.tensor][0] is None:
+                self.arrays[access.tensor][:] = self._filled(access.tensor, operator, 1)
+
+    def _filled(self, tensor: Tensor, operator: Operator, count: int) -> list[Array]:
+        take = self.take or (lambda shape: self.backend.filled(shape, self.data_type))
+        order = physical(tensor, operator)
+        shape = tuple(shape_of(tensor)[place] for place in order)
+        back = tuple(order.index(place) for place in range(len(order)))
+        return [self.backend.permuted(take(shape), back) for _ in range(count)]
 
     def get(self, access: Access) -> Callable[[int], Array]:
         """The part of an array that an access touches: where it names other axes, the last rows of those that it replaces."""

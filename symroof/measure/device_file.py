@@ -95,7 +95,10 @@ def _rate(key: str, rate: Rate, reached: Spread, unit: str) -> Iterator[str]:
 
 def _conditions(measured: Measured) -> str:
     """What else to know: how often each was timed, what ran beside, the least time of a call."""
-    told = [f"Each rate is the best of {measured.repeat} timings", f"a call takes at least {measured.launch.median * 1e6:.3g} us"]
+    told = [
+        f"Each rate is the best of {measured.repeat} timings by {measured.timed_by}",
+        f"a call takes at least {measured.launch.median * 1e6:.3g} us",
+    ]
     if measured.busy is not None:
         told.append(f"products kept {measured.busy:.2f} of {measured.system.processors} cores busy")
     loads = [f"{one:.1f}" for one in measured.loads if one is not None]

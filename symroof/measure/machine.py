@@ -9,7 +9,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from symroof.errors import InputError
-from symroof.measure.backend import Backend
+from symroof.measure.backend import WALL, Backend
 from symroof.measure.streams import elements_for, square_product, stream, working_set
 from symroof.measure.system import CacheLevel, System, load
 from symroof.measure.timing import NOISY, Call, Spread, elapsed, timed
@@ -100,6 +100,7 @@ class Measured:
     repeat : how often each was timed.
     busy : cores that the largest product kept busy; None on a GPU.
     loads : processes that ran on average over the last minute, before and after.
+    timed_by : the wall clock, or what the processor spent on this process.
     date : of the measurement.
     """
 
@@ -114,6 +115,7 @@ class Measured:
     kernels: tuple[Rate, ...] = field(default=(), repr=False)
     busy: float | None = None
     loads: tuple[float | None, float | None] = (None, None)
+    timed_by: str = WALL
     date: str = ""
 
     @property
@@ -216,6 +218,7 @@ def measure(backend: Backend, effort: Effort, types: Sequence[str]) -> Measured:
         effort.repeat,
         busy=_busy(next(reversed(products.values()))) if system.kind == "cpu" else None,
         loads=(before, load()),
+        timed_by=backend.timed_by,
         date=datetime.datetime.now(datetime.UTC).date().isoformat(),
     )
 
@@ -270,7 +273,7 @@ def _streams(backend: Backend, largest: int, types: Sequence[str]) -> Iterable[t
         for threads in sorted({1, backend.threads}):
             yield from ((function, STREAMED, size, threads, math.ceil(once / size)) for function in backend.streams)
     private = [level for level in system.caches if is_private(level, system)]
-    near = (private[-1].capacity // ABOVE if private else SMALLEST) * backend.threads
+    near = private[-1].capacity * backend.threads // ABOVE if private else system.last_cache // ABOVE
     for data_type in types:  # vector units, near their caches
         if data_type != STREAMED:
             yield from ((function, data_type, near, backend.threads, math.ceil(once / near)) for function in backend.streams)

@@ -149,8 +149,6 @@ def _pass(function: str, arrays: Sequence[Array], passes: int) -> Call:
 
 def limit_blas(threads: int) -> bool:
     """Let numpy's own BLAS use so many threads; whether it does now."""
-    if any(os.environ.get(name) == str(threads) for name in BLAS_THREADS):
-        return True
     package = Path(np.__file__).parent
     for path in (*package.parent.glob("numpy.libs/*openblas*"), *package.glob(".dylibs/*openblas*")):
         library = ctypes.CDLL(str(path))  # loaded already: this is a handle to it
@@ -158,4 +156,4 @@ def limit_blas(threads: int) -> bool:
             if hasattr(library, name):
                 getattr(library, name)(threads)
                 return True
-    return False
+    return any(os.environ.get(name) == str(threads) for name in BLAS_THREADS)  # read when the library was loaded

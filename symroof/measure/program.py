@@ -88,8 +88,12 @@ def compiled(graph: Graph, backend: Backend, data_type: str, *, most_bytes: floa
     cells, blocks = Cells(backend, data_type), []
     for block, count in zip(graph.blocks, counts, strict=True):
         for operator in block.operators:
-            cells.allocate(operator, lambda kept: min(count, held) if kept else 1)  # noqa: B023 - called at once
-        blocks.append((tuple(Compiler(cells).instruction(operator) for operator in block.operators), count))
+            cells.allocate(operator, min(count, held))
+        instructions = tuple(Compiler(cells).instruction(operator) for operator in block.operators)
+        for one in instructions:
+            if one.run is None:
+                cells.fill(one.operator)
+        blocks.append((instructions, count))
     return Program(tuple(blocks), held, cells)
 
 
@@ -106,7 +110,7 @@ def alone(operator: Operator, backend: Backend, data_type: str, copies: int, tak
         The backend does not run it.
     """
     cells = Cells(backend, data_type, take=take)
-    cells.allocate(operator, lambda _: copies)
+    cells.allocate(operator, copies, copies)
     instruction = Compiler(cells).instruction(operator)
     run, turns = instruction.run, itertools.count()
     if run is None:

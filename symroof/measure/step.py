@@ -12,10 +12,13 @@ from symroof.hardware.device import Device
 from symroof.hardware.machine import CALIBRATED
 from symroof.measure.backend import Backend
 from symroof.measure.program import Program, compiled
+from symroof.measure.system import load
 from symroof.measure.timing import Spread
-from symroof.operators import Graph, Storage
+from symroof.operators import Graph, Resource, Storage
 from symroof.roof.analysis import Analysis, analyze
 from symroof.roof.roofline import RooflinePoint
+
+FROM_CACHE, BEYOND = "from the cache", "beyond the measured rates"
 
 SHARE_OF_MEMORY = 0.7
 """Of the free memory, what the arrays of a step may take."""
@@ -32,6 +35,7 @@ class Times:
     passes : seconds of one pass that nothing marks.
     reasons : why some operators were not run, by name.
     held : layers whose weights and caches are in memory; more take turns.
+    loads : processes that ran on average over the last minute, before and after.
     """
 
     operators: dict[str, Spread]
@@ -39,6 +43,7 @@ class Times:
     passes: Spread
     reasons: dict[str, str] = field(default_factory=dict)
     held: int = 1
+    loads: tuple[float | None, float | None] = (None, None)
 
 
 Runner = Callable[[Graph], Times]
@@ -74,6 +79,14 @@ class OperatorTime:
         return None if self.calibrated is None else float(self.calibrated.time_expr)
 
     @property
+    def excess(self) -> str:
+        """Why it is faster than its roofline, if it is: its bytes crossed no memory, or it passed a rate that was measured."""
+        if self.seconds is None or self.seconds.median >= self.roofline:
+            return ""
+        besides = [float(taken) for resource, taken in self.point.seconds.items() if resource is not Resource.MEMORY]
+        return FROM_CACHE if self.in_cache and self.seconds.median >= max(besides, default=0.0) else BEYOND
+
+    @property
     def ratio(self) -> float | None:
         """Measured median over the roofline."""
         return None if self.seconds is None else self.seconds.median / self.roofline
@@ -91,6 +104,7 @@ class StepTime:
     backend: str
     software: str
     threads: int
+    timed_by: str
 
     @cached_property
     def ran(self) -> tuple[OperatorTime, ...]:
@@ -148,7 +162,7 @@ def measure_step(step: Step, device: Device, backend: Backend, data_type: str, r
         activations = float(point.operator.byte_count(Storage.ACTIVATION))
         in_cache = small or 0 < activations <= capacity
         found.append(OperatorTime(point, better, times.operators.get(point.name), times.reasons.get(point.name, ""), in_cache))
-    facts = (data_type, backend.name, backend.software, backend.threads)
+    facts = (data_type, backend.name, backend.software, backend.threads, backend.timed_by)
     return StepTime(analysis, calibrated, times, tuple(found), *facts)
 
 
@@ -156,6 +170,7 @@ def run(graph: Graph, backend: Backend, data_type: str, repeat: int) -> Times:
     """Run a graph: passes with a mark after every operator, and in turn passes without."""
     free = backend.system.available or backend.system.memory
     program = compiled(graph, backend, data_type, **({"most_bytes": SHARE_OF_MEMORY * free} if free else {}))
+    before = load()
     program.run()
     laps: list[list[float]] = []
     passes: list[float] = []
@@ -166,7 +181,7 @@ def run(graph: Graph, backend: Backend, data_type: str, repeat: int) -> Times:
         start = backend.clock()
         program.run()
         passes.append(backend.clock() - start)
-    return gathered(program, laps, passes)
+    return replace(gathered(program, laps, passes), loads=(before, load()))
 
 
 def gathered(program: Program, laps: list[list[float]], passes: list[float]) -> Times:

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 CPU = Path("/sys/devices/system/cpu")
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-LARGE = 2**30
-"""malloc.h's names of two limits, and what they are raised to."""
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+"""malloc.h's names of two parameters: what may stay free at the top of the heap, and how many blocks are mapped apart from it."""
 
 PREFIXES = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
 
@@ -84,8 +83,8 @@ def keep_freed_memory() -> None:
     """Let malloc keep what is freed, as the allocators that inference on CPUs is run with do: results else cost page faults each time."""
     with contextlib.suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL("libc.so.6").mallopt  # glibc
-        mallopt(M_MMAP_THRESHOLD, LARGE)
-        mallopt(M_TRIM_THRESHOLD, LARGE)
+        mallopt(M_MMAP_MAX, 0)
+        mallopt(M_TRIM_THRESHOLD, 2**30)
 
 
 def load() -> float | None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from symroof.measure.machine import Measured, Rate, most_bandwidth
 from symroof.measure.session import Session
-from symroof.measure.step import OperatorTime, StepTime
+from symroof.measure.step import FROM_CACHE, OperatorTime, StepTime
 from symroof.measure.timing import NOISY, Spread
+from symroof.operators.facts import Role
 from symroof.present.measured.tables import calibration_record, error_table
 from symroof.present.report import Report
 from symroof.present.tabular import Column, Table, si
@@ -18,6 +20,9 @@ from symroof.present.tabular import Column, Table, si
 def _number(key: str, unit: str = "", title: str = "", *, prefixed: bool = True) -> Column:
     return Column(key, unit, title, numeric=True, prefixed=prefixed)
 
+
+BUSY = 1.5
+"""Processes on average beyond which others ran beside."""
 
 RATES = (
     Column("what"),
@@ -81,16 +86,21 @@ def benchmark(rate: Rate) -> str:
 
 def conditions(measured: Measured) -> Iterator[str]:
     """How far what was measured can be relied on."""
-    yield f"best, median and quartiles of {measured.repeat} timings; a device's file states the best"
+    yield f"best, median and quartiles of {measured.repeat} timings by {measured.timed_by}; a device's file states the best"
     if measured.busy is not None:
         yield f"products kept {measured.busy:.2f} cores busy"
-    loads = [f"{one:.1f}" for one in measured.loads if one is not None]
-    if loads:
-        beside = measured.loads[0] is not None and measured.loads[0] > 1.5
-        told = ": other work ran beside it, so medians say little and the best may be less than the machine's own" if beside else ""
-        yield f"load average {' before, '.join(loads)}{' after' if len(loads) == 2 else ''}{told}"
+    yield from _loads(measured.loads)
     if measured.noisy:
         yield f"quartiles more than {100 * NOISY:.0f} % of the median apart: {', '.join(map(benchmark, measured.noisy))}"
+
+
+def _loads(loads: tuple[float | None, float | None]) -> Iterator[str]:
+    """What ran beside."""
+    before, after = loads
+    if before is None or after is None:
+        return
+    told = ": other work ran beside it" if before > BUSY else ""
+    yield f"load average {before:.1f} before, {after:.1f} after{told}"
 
 
 def stream_table(measured: Measured) -> Table:
@@ -144,6 +154,7 @@ def session_record(session: Session) -> dict[str, Any]:
         "threads": measured.threads,
         "date": measured.date,
         "repeat": measured.repeat,
+        "timed_by": measured.timed_by,
         "busy_cores": measured.busy,
         "load_average": {"before": measured.loads[0], "after": measured.loads[1]},
         "memory": _reached(measured.memory, "bandwidth"),
@@ -176,12 +187,14 @@ STEP = (
 )
 
 
-def step_report(steps: Sequence[StepTime], session: Session | None) -> Report:
+def step_report(steps: Sequence[StepTime], session: Session | None, command: str = "") -> Report:
     """Steps that ran here beside their predictions; with the machine, where it was measured just before."""
     machine = () if session is None else (machine_table(session.measured),)
     return Report(
         (*machine, *map(step_table, steps)),
         record=lambda: {
+            "command": command,
+            "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
             "machine": None if session is None else session_record(session),
             "steps": [step_record(one) for one in steps],
         },
@@ -205,31 +218,28 @@ def _operator_row(one: OperatorTime) -> tuple[Any, ...]:
         return (one.point.name, count, one.point.bound, one.roofline, told, None, None, None, None, None, f"not run: {one.reason}")
     error = None if told is None else 100 * (told / one.seconds.median - 1)
     times = (one.seconds.median, one.seconds.lower, one.seconds.upper)
-    return (one.point.name, count, one.point.bound, one.roofline, told, *times, one.ratio, error, _beyond(one))
-
-
-def _beyond(one: OperatorTime) -> str:
-    """Why an operator is faster than its roofline, where it is."""
-    if one.ratio is None or one.ratio >= 1:
-        return ""
-    return "from the cache" if one.in_cache else "beyond the measured rates"
+    return (one.point.name, count, one.point.bound, one.roofline, told, *times, one.ratio, error, one.excess)
 
 
 def step_notes(one: StepTime) -> Iterator[str]:
     """What ran, how often, how far apart it was."""
     total, passes = one.times.total, one.times.passes
     yield f"{one.data_type}, {one.backend} on {one.threads} thread{'s' if one.threads > 1 else ''}, {one.software}"
-    yield f"measured: median and quartiles over all occurrences in {total.runs} passes; total: sums of a pass"
+    yield f"measured: median and quartiles by {one.timed_by} over all occurrences in {total.runs} passes; total: sums of a pass"
     yield f"a pass without marks takes {si(passes.median)}s (quartiles {si(passes.lower)}s to {si(passes.upper)}s)"
     if total.noise > NOISY:
         yield f"noisy: the quartiles of a pass lie {100 * total.noise:.0f} % of its median apart"
-    if any(_beyond(other) == "from the cache" for other in one.ran):
+    if any(other.excess == FROM_CACHE for other in one.ran):
         yield "from the cache: its activations, just written, cross no memory, where the roofline has every operand cross it"
     count = max(int(other.point.count) for other in one.operators)
     if one.times.held < count:
         yield f"{one.times.held} of {count} layers' weights fit the memory: they take turns"
     if one.times.reasons:
         yield "totals are over the operators that ran"
+    options = one.analysis.step.options
+    if options.causal and not options.decode and any(other.point.operator.role is Role.SCORES for other in one.ran):
+        yield "attention in steps computes all pairs of a prompt and masks some: predicted are those that a mask leaves (--no-causal: all)"
+    yield from _loads(one.times.loads)
 
 
 def rows_table(steps: Sequence[StepTime]) -> Table:
@@ -258,6 +268,7 @@ def step_record(one: StepTime) -> dict[str, Any]:
         "backend": one.backend,
         "software": one.software,
         "threads": one.threads,
+        "timed_by": one.timed_by,
         "device": one.analysis.device.title if one.analysis.device else None,
         "total": {
             "roofline": one.roofline,
@@ -266,6 +277,7 @@ def step_record(one: StepTime) -> dict[str, Any]:
             "passes_without_marks": asdict(one.times.passes),
             "error": one.error,
         },
+        "load_average": dict(zip(("before", "after"), one.times.loads, strict=True)),
         "operators": [_operator_record(other) for other in one.operators],
     }
 
@@ -281,5 +293,5 @@ def _operator_record(one: OperatorTime) -> dict[str, Any]:
         "calibrated": one.prediction,
         "measured": None if one.seconds is None else asdict(one.seconds),
         "ratio": one.ratio,
-        "note": one.reason or _beyond(one),
+        "note": one.reason or one.excess,
     }
