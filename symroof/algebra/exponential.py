@@ -66,6 +66,10 @@ class Enclosed(ABC):
         """Enclosures of all values and of all slopes from *low* to *high*."""
 
     @abstractmethod
+    def at(self, point: Fraction, bits: int) -> Enclosure:
+        """An enclosure of the value at a rational, with polynomials exact: where they vanish, what is nothing beside them is left."""
+
+    @abstractmethod
     def roots(self, low: Expr, high: Expr) -> list[Expr]:
         """Its distinct real roots from *low* to *high*, both included, in ascending order: rationals, radicals and `Root`.
 
@@ -111,7 +115,7 @@ class Enclosed(ABC):
         """
         bits = 64
         while bits <= NARROWEST:
-            known = self.over(point, point, bits)[0].sign
+            known = self.at(point, bits).sign
             if known is not None:
                 return known
             if bits == 64 and self.vanishes(point):
@@ -169,6 +173,16 @@ class Exponential(Enclosed):
             value = add(value, multiply(main, wave, bits), bits)
             slope = add(slope, multiply(add(steep, multiply(main, rate, bits), bits), wave, bits), bits)
         return value, slope
+
+    def at(self, point: Fraction, bits: int) -> Enclosure:
+        """An enclosure of the value at a rational."""
+        value = ZERO
+        for key, coefficients in self.terms:
+            number = value_at(coefficients, point)
+            if number:
+                wave = multiply(power(key.base, point * self.rate, bits), self.constant(key, bits), bits)
+                value = add(value, multiply(enclose(number, number, bits), wave, bits), bits)
+        return value
 
     def vanishes(self, point: Fraction) -> bool:
         """Whether it is zero: terms whose radicals have a rational ratio must cancel, those of every other radical for themselves.

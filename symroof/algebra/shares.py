@@ -69,6 +69,15 @@ class Shares(Enclosed):
                 slope = add(slope, multiply(falling, _spread(least, most, times - 1, bits), bits), bits)
         return value, slope
 
+    def at(self, point: Fraction, bits: int) -> Enclosure:
+        """An enclosure of the value at a rational."""
+        value, base = ZERO, 1 - self.share(point)
+        for times, numbers in self.terms:
+            number = value_at(numbers, point)
+            if number:
+                value = add(value, multiply(enclose(number, number, bits), _spread(base, base, times, bits), bits), bits)
+        return value
+
     def roots(self, low: Expr, high: Expr) -> list[Expr]:
         """Its distinct real roots from *low* to *high*, both included, in ascending order."""
         turn = 1 if self.terms[0][1][-1] > 0 else -1  # a function and its negative have the same roots

@@ -150,5 +150,13 @@ def test_many_tokens_per_step_of_the_variable(tokens: int) -> None:
     assert abs(float((root - 80 * union(Rational(1, 32), tokens * root)).evalf(15, maxn=100))) < 1e-12
 
 
+def test_what_is_nothing_decides_where_all_else_vanishes() -> None:
+    """x - 300000 + (3/4)^x: at 300000 the power alone is left, of 124,500 binary places; the root is below it, and next to it."""
+    function = signed(x - 300000 + Untouched(Rational(1, 4), x), x)
+    assert (function.sign(Integer(300000)), function.sign(Integer(299999))) == (1, -1)
+    root = function.roots(Integer(100), oo)[-1]
+    assert order(root, Integer(300000)) < 0 < order(root, 300000 - Rational(1, 10**25))
+
+
 def test_the_slope_of_time_over_tokens_that_are_untouched_has_a_logarithm() -> None:
     assert union(Rational(1, 4), x).diff(x) == -log(Rational(3, 4)) * Untouched(Rational(1, 4), x)

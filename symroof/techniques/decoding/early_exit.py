@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from sympy import Add, Expr, Integer, S
+from sympy import Add, Expr, Integer, Pow, S
 
 from symroof import symbols
 from symroof.algebra.unions import Untouched, union
@@ -113,7 +113,8 @@ class EarlyExit(Technique):
     def rewrite(self, graph: Graph, given: Given) -> Graph:
         if self.exits == "together":
             return self._run_by_some(graph, given["depth"])
-        if any(access.repeats.has(Untouched) for block in layers(graph) for operator in block.operators for access in operator.reads):
+        reads = (access for block in layers(graph) for operator in block.operators for access in operator.reads)
+        if any(access.repeats.has(Untouched, Pow) for access in reads):
             raise self.refused("cannot follow a technique that models weight reads per batch (contextual sparsity); use exits=together")
         if self.exits == "geometric":
             total, leave = self._single(graph).count, given["exit"]
