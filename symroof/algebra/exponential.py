@@ -228,10 +228,8 @@ class Exponential(Enclosed):
             exponents = [wave[1] if base == wave[0] else 0 for base in bases] + [dict(key.logs).get(base, 0) for base in logs]
             terms.update({(place, *exponents): number for place, number in enumerate(coefficients) if number})
         whole = Poly.from_dict(terms, self.x, *(Dummy("y") for _ in (*bases, *logs)))
-        factors = factor_list(whole)[1]
-        if len(factors) == 1 and factors[0][1] == 1:
-            return (self,)
-        return tuple(_assembled(factor, self, bases, logs) for factor, _ in factors)
+        factors = _irreducible(whole)
+        return (self,) if factors == [whole] else tuple(_assembled(factor, self, bases, logs) for factor in factors)
 
 
 Signed = Polynomial | Enclosed
@@ -245,6 +243,18 @@ def _roots_of(factor: Signed, low: Expr, high: Expr) -> list[Expr]:
     turn = 1 if factor.terms[0].coefficients[-1] > 0 else -1
     terms = tuple(Term(key, tuple(turn * number for number in numbers)) for key, numbers in factor.terms)
     return isolated(replace(factor, terms=terms), low, high)
+
+
+def _irreducible(whole: Poly) -> list[Poly]:
+    """The factors, each once; what is a line in a letter has none but those that its two parts have in common."""
+    for place, letter in enumerate(whole.gens[1:], 1):
+        if whole.degree(cast(Any, letter)) == 1:
+            parts = ({powers: number for powers, number in whole.terms() if powers[place] == degree} for degree in (0, 1))
+            constant, slope = (Poly.from_dict(part, *whole.gens) for part in parts)
+            common = constant.gcd(slope.quo(Poly(letter, *whole.gens)))
+            return [whole] if common.is_ground else [*_irreducible(common), whole.quo(common)]
+    factors = factor_list(whole)[1]
+    return [whole] if len(factors) == 1 and factors[0][1] == 1 else [factor for factor, _ in factors]
 
 
 def _assembled(factor: Poly, whole: Exponential, bases: Sequence[Fraction], logs: Sequence[Fraction]) -> Signed:

@@ -16,10 +16,10 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, cast
 
-from sympy import And, Expr, Ge, Integer, Le, Max, Min, Piecewise, S, StrictGreaterThan, Symbol, ceiling, floor, oo, true
+from sympy import And, Expr, Ge, Integer, Le, Max, Min, Piecewise, S, StrictGreaterThan, Symbol, ceiling, floor, oo, together, true
 from sympy.logic.boolalg import Boolean
 
-from symroof.algebra.reals import between
+from symroof.algebra.reals import between, order
 from symroof.algebra.unions import Untouched
 from symroof.algebra.univariate import signed
 from symroof.errors import InputError
@@ -90,6 +90,7 @@ def within(margin: Expr, x: Symbol, low: Expr, high: Expr, *, strict: bool = Fal
     (6.90140667405207, oo)
     """
     if not margin.has(Untouched) or x not in margin.free_symbols:
+        margin = margin if margin.is_polynomial(x) else cast(Expr, together(margin).as_numer_denom()[0])  # of letters above zero
         rest, slope = substitute(margin, {x: Integer(0)}), cast(Expr, margin.diff(x))
         if slope.is_zero and (rest.is_extended_negative or (strict and rest == 0)):  # the variable has no say, and the branch no room
             return low, low
@@ -215,5 +216,8 @@ def spans(found: Iterable[Branch], x: Symbol, start: Expr, values: Values) -> tu
     >>> [(one.low, one.high) for one in spans(branches({X: Min(E, K * b)}, [b]), b, Integer(1), mixtral)]
     [(1, 4), (4, oo)]
     """
-    placed = (replace(branch, low=start).over(x, values) for branch in found)
-    return tuple(branch for branch in placed if branch.where == true or branch.has_room)
+    placed = [replace(branch, low=start).over(x, values) for branch in found]
+    inside = [branch for branch in placed if branch.where == true or branch.has_room]
+    if all(branch.low.is_number for branch in inside):  # one that shrinks goes through them the other way
+        inside.sort(key=functools.cmp_to_key(lambda left, right: order(left.low, right.low)))
+    return tuple(inside)

@@ -1,14 +1,16 @@
-"""Sums of polynomials times powers ``(1 - share)^T`` whose share moves: ``k/x`` over the number of experts, ``x/e`` over those of a token.
+"""Sums of polynomials times powers ``(1 - share)^T`` whose shares move: ``k/x`` over the number of experts, ``x/e`` over those of a token.
 
 Their sign and roots are proved as those of exponential sums are, by enclosures; at infinity by the expansion in ``1/x``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
-from math import comb, gcd, lcm
+from math import comb, gcd, lcm, prod
+from operator import mul, sub
 from typing import Any, cast
 
 from sympy import Dummy, Expr, Integer, Poly, PolynomialError, Symbol, fraction, oo, together
@@ -21,13 +23,15 @@ from symroof.algebra.reals import ascending, exact, inside, value_at
 from symroof.algebra.unions import Untouched, untouched
 from symroof.errors import InputError
 
-Terms = tuple[tuple[int, tuple[int, ...]], ...]
-"""For every exponent the coefficients of its polynomial, lowest power first."""
+Times = tuple[int, ...]
+"""The exponents of all shares."""
+Terms = tuple[tuple[Times, tuple[int, ...]], ...]
+"""For all exponents the coefficients of their polynomial, lowest power first."""
 
 
 @dataclass(frozen=True)
 class Shares(Enclosed):
-    """``sum p_n(x) (1 - share)^n`` but for a positive factor, where the share is at most 1; with ``share = part / x`` or ``part x``.
+    """``sum p(x) prod (1 - share)^n`` but for a positive factor, where shares are at most 1; with ``share = part / x`` or ``part x``.
 
     >>> from sympy.abc import x
     >>> slack = shares(100 - x * (1 - Untouched(2 / x, Integer(64))), x)  # how many experts until 64 tokens touch 100 of them
@@ -36,46 +40,48 @@ class Shares(Enclosed):
     """
 
     x: Symbol
-    part: Fraction
+    parts: tuple[Fraction, ...]
     below: bool
     terms: Terms
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "least", self.part if self.below else Fraction(0))
+        object.__setattr__(self, "least", max(self.parts) if self.below else Fraction(0))
 
-    def share(self, point: Fraction) -> Fraction:
-        """The share at a point, at most 1."""
-        return min(self.part / point if self.below else self.part * point, Fraction(1))
+    def shares(self, point: Fraction) -> list[Fraction]:
+        """The shares at a point, at most 1."""
+        return [min(part / point if self.below else part * point, Fraction(1)) for part in self.parts]
 
     def vanishes(self, point: Fraction) -> bool:
         """Whether it is zero at a rational."""
-        share = self.share(point)
-        values = (value_at(numbers, point) * untouched(share, Fraction(times)) for times, numbers in self.terms)
-        return sum(values, start=Fraction(0)) == 0
+        found = self.shares(point)
+        left = ((numbers, [untouched(share, Fraction(n)) for share, n in zip(found, times, strict=True)]) for times, numbers in self.terms)
+        return sum((value_at(numbers, point) * prod(powers) for numbers, powers in left), start=Fraction(0)) == 0
 
     def over(self, low: Fraction, high: Fraction, bits: int) -> tuple[Enclosure, Enclosure]:
         """Enclosures of all values and of all slopes from *low* to *high*."""
         x, value, slope = enclose(low, high, bits), ZERO, ZERO
-        least, most = sorted(1 - self.share(end) for end in (low, high))
-        slowest, fastest = sorted(self.part / end**2 if self.below else -self.part for end in (low, high))
-        rate = enclose(slowest, fastest, bits)
+        bases = [sorted((1 - left, 1 - right)) for left, right in zip(self.shares(low), self.shares(high), strict=True)]
+        rates = [sorted(part / end**2 if self.below else -part for end in (low, high)) for part in self.parts]
         for times, numbers in self.terms:
             main = horner(numbers, x, bits)
-            value = add(value, multiply(main, _spread(least, most, times, bits), bits), bits)
             steep = horner([place * number for place, number in enumerate(numbers)][1:], x, bits)
-            slope = add(slope, multiply(steep, _spread(least, most, times, bits), bits), bits)
-            if times:
-                falling = multiply(multiply(main, Enclosure(times, times, 0), bits), rate, bits)
-                slope = add(slope, multiply(falling, _spread(least, most, times - 1, bits), bits), bits)
+            wave = _spread(bases, times, bits)
+            value = add(value, multiply(main, wave, bits), bits)
+            slope = add(slope, multiply(steep, wave, bits), bits)
+            for place, n in enumerate(times):
+                if n:
+                    falling = multiply(multiply(main, Enclosure(n, n, 0), bits), enclose(rates[place][0], rates[place][1], bits), bits)
+                    fewer = (*times[:place], n - 1, *times[place + 1 :])
+                    slope = add(slope, multiply(falling, _spread(bases, fewer, bits), bits), bits)
         return value, slope
 
     def at(self, point: Fraction, bits: int) -> Enclosure:
         """An enclosure of the value at a rational."""
-        value, base = ZERO, 1 - self.share(point)
+        value, bases = ZERO, [[1 - share] * 2 for share in self.shares(point)]
         for times, numbers in self.terms:
             number = value_at(numbers, point)
             if number:
-                value = add(value, multiply(enclose(number, number, bits), _spread(base, base, times, bits), bits), bits)
+                value = add(value, multiply(enclose(number, number, bits), _spread(bases, times, bits), bits), bits)
         return value
 
     def roots(self, low: Expr, high: Expr) -> list[Expr]:
@@ -99,10 +105,10 @@ class Shares(Enclosed):
             It vanishes there to an order that is not told.
         """
         if not self.below:
-            return 1 / self.part
+            return 1 / max(self.parts)
         degree, (order, _) = self._degree, self._leading
         turned = tuple((times, tuple(reversed((*numbers, *[0] * (degree + 1 - len(numbers)))))) for times, numbers in self.terms)
-        mirrored, far = Shares(self.x, self.part, False, turned), max(2 * self.part, Fraction(1))
+        mirrored, far = Shares(self.x, self.parts, False, turned), max(2 * max(self.parts), Fraction(1))
         if order > 1:
             raise InputError(f"how the formula in {self.x} behaves at infinity is not told")
         while not mirrored.over(Fraction(0), 1 / far, 64)[order].sign:
@@ -123,8 +129,8 @@ class Shares(Enclosed):
     def _leading(self) -> tuple[int, int]:
         """The order of the first term of the expansion in 1/x that is not zero, below the highest power; and its sign."""
         if not self.below:
-            raise InputError(f"{self.x} ends at {1 / self.part}, where a share of it is 1")
-        for order in range(self._degree + max(times for times, _ in self.terms) + 1):
+            raise InputError(f"{self.x} ends at {1 / max(self.parts)}, where a share of it is 1")
+        for order in range(self._degree + max(sum(times) for times, _ in self.terms) + 1):
             if lead := self._expansion(order):
                 return order, 1 if lead > 0 else -1
         raise InputError(f"the formula in {self.x} vanishes")
@@ -133,35 +139,42 @@ class Shares(Enclosed):
         """The number before ``x^(degree - order)`` in powers of 1/x."""
         total = Fraction(0)
         for times, numbers in self.terms:
-            for place, number in enumerate(numbers):
-                step = order - self._degree + place
-                if 0 <= step <= times:
-                    total += number * comb(times, step) * (-self.part) ** step
+            powers = [Fraction(1)]  # of 1/x, in the product of the powers of all bases
+            for part, n in zip(self.parts, times, strict=True):
+                one = [comb(n, step) * (-part) ** step for step in range(order + 1)]
+                powers = [sum(map(mul, powers[: step + 1], reversed(one[: step + 1]))) for step in range(order + 1)] if n else powers
+                powers += [Fraction(0)] * (order + 1 - len(powers))
+            steps = ((order - self._degree + place, number) for place, number in enumerate(numbers))
+            total += sum((number * powers[step] for step, number in steps if step >= 0), start=Fraction(0))
         return total
 
 
-def _spread(least: Fraction, most: Fraction, times: int, bits: int) -> Enclosure:
-    """All values of ``base^times`` for bases between two, of which the lower may be 0."""
-    low, high = (power(base, Fraction(times), bits) if base else Enclosure(int(not times), int(not times), 0) for base in (least, most))
-    return spanned(low, high, bits)
+def _spread(bases: Sequence[Sequence[Fraction]], times: Times, bits: int) -> Enclosure:
+    """All values of a product of powers for bases between two each, of which the lower may be 0."""
+    product = Enclosure(1, 1, 0)
+    for (least, most), n in zip(bases, times, strict=True):
+        if n:
+            low, high = (power(base, Fraction(n), bits) if base else ZERO for base in (least, most))
+            product = multiply(product, spanned(low, high, bits), bits)
+    return product
 
 
 def shares(expression: Expr, x: Symbol) -> Shares | Polynomial:
-    """What has the sign of an expression in which *x* moves one share, where that is at most 1.
+    """What has the sign of an expression in which *x* moves shares of one kind, where these are at most 1.
 
     Raises
     ------
     InputError
         It is not of that form.
     """
-    part, below, over, _ = _read(expression, x)
-    return _normalized(over, x, part, below)
+    parts, below, over, _ = _read(expression, x)
+    return _normalized(over, x, parts, below)
 
 
 def shares_limit(expression: Expr, x: Symbol) -> Expr:
     """The limit as *x* grows."""
-    part, below, over, under = _read(expression, x)
-    (degree, lead), (other, divisor) = (_growth(_normalized(terms, x, part, below, scaled=False)) for terms in (over, under))
+    parts, below, over, under = _read(expression, x)
+    (degree, lead), (other, divisor) = (_growth(_normalized(terms, x, parts, below, scaled=False)) for terms in (over, under))
     if degree != other:
         return Integer(0) if degree < other else oo * (1 if lead * divisor > 0 else -1)
     return exact(lead / divisor)
@@ -174,64 +187,66 @@ def _growth(function: Shares | Polynomial) -> tuple[int, Fraction]:
     return function.degree, Fraction(int(number.p), int(number.q))
 
 
-Grouped = dict[int, dict[int, Fraction]]
-"""Polynomials, as ``{power: number}``, by the exponent of what they stand before."""
+Grouped = dict[Times, dict[int, Fraction]]
+"""Polynomials, as ``{power: number}``, by the exponents of what they stand before."""
 
 
-def _read(expression: Expr, x: Symbol) -> tuple[Fraction, bool, Grouped, Grouped]:
-    """The part of the share, whether x is below it, numerator and denominator; the denominator is turned positive."""
+def _read(expression: Expr, x: Symbol) -> tuple[tuple[Fraction, ...], bool, Grouped, Grouped]:
+    """The parts of the shares, whether x is below them, numerator and denominator; the denominator is turned positive."""
     found = sorted(expression.atoms(Untouched), key=str)
     refused = InputError(f"{x} is in {', '.join(map(str, found))}: no closed form over it; sweep over it instead")
     letters = {one: Dummy("y", positive=True) for one in found}
-    if len({one.share for one in found}) != 1 or not all(one.tokens.is_Integer for one in found):
-        raise refused
-    share = cast(Any, found[0].share)
-    below = (share * x).is_Rational
-    part = share * x if below else share / x
-    if not part.is_Rational or expression.free_symbols != {x}:
+    shown = list(dict.fromkeys(one.share for one in found))
+    below = cast(Any, shown[0] * x).is_Rational
+    sizes = [cast(Any, share * x if below else share / x) for share in shown]
+    fitting = all(size.is_Rational for size in sizes) and all(one.tokens.is_Integer for one in found)
+    if not fitting or expression.free_symbols != {x}:
         raise refused
     over, under = fraction(together(cast(Expr, expression.xreplace(cast(Any, letters)))))
-    powers = [int(cast(Any, one.tokens)) for one in letters]
+    powers = [(shown.index(one.share), int(cast(Any, one.tokens))) for one in letters]
     try:
-        grouped = [_grouped(Poly(side, x, *letters.values()), powers) for side in (over, under)]
+        grouped = [_grouped(Poly(side, x, *letters.values()), powers, len(shown)) for side in (over, under)]
     except PolynomialError:
         raise refused from None
-    size = Fraction(int(part.p), int(part.q))
-    within = 2 * size if below else 1 / (2 * size)
-    sign = _normalized(grouped[1], x, size, below)
+    parts = tuple(Fraction(int(size.p), int(size.q)) for size in sizes)
+    within = 2 * max(parts) if below else 1 / (2 * max(parts))
+    sign = _normalized(grouped[1], x, parts, below)
     turn = sign.sign_at(within) if isinstance(sign, Shares) else sign.sign(exact(within))
     over, under = ({times: {place: turn * n for place, n in terms.items()} for times, terms in side.items()} for side in grouped)
-    return size, below, over, under
+    return parts, below, over, under
 
 
-def _grouped(side: Poly, powers: list[int]) -> Grouped:
+def _grouped(side: Poly, powers: Sequence[tuple[int, int]], shares: int) -> Grouped:
+    """The terms of a polynomial in x and the letters of powers, by the exponents of the shares."""
     grouped: Grouped = {}
     for (place, *exponents), number in side.terms():
         if not number.is_Rational:
             raise PolynomialError(str(number))
-        times = sum(exponent * one for exponent, one in zip(exponents, powers, strict=True))
-        terms = grouped.setdefault(times, {})
+        times = [0] * shares
+        for exponent, (share, n) in zip(exponents, powers, strict=True):
+            times[share] += exponent * n
+        terms = grouped.setdefault(tuple(times), {})
         terms[place] = terms.get(place, Fraction(0)) + Fraction(int(cast(Any, number).p), int(cast(Any, number).q))
     nonzero = ((times, {place: number for place, number in terms.items() if number}) for times, terms in grouped.items())
     return {times: terms for times, terms in nonzero if terms}
 
 
-def _normalized(grouped: Grouped, x: Symbol, part: Fraction, below: bool, *, scaled: bool = True) -> Shares | Polynomial:
+def _normalized(grouped: Grouped, x: Symbol, parts: tuple[Fraction, ...], below: bool, *, scaled: bool = True) -> Shares | Polynomial:
     """Divided by what is positive: powers of x and numbers; a polynomial where no power of the share is left."""
     if not grouped:
         return Polynomial(x, (0,))
-    fewest = min(grouped) if scaled else 0
+    fewest = [min(times) if scaled else 0 for times in zip(*grouped, strict=True)]
     lowest = min(place for terms in grouped.values() for place in terms) if scaled else 0
     every = [number for terms in grouped.values() for number in terms.values()]
     scale = Fraction(lcm(*(number.denominator for number in every)))
     scale = scale / gcd(*(int(number * scale) for number in every)) if scaled else Fraction(1)
     terms = tuple(
-        (times - fewest, tuple(scale * numbers.get(place, 0) for place in range(lowest, max(numbers) + 1)))
+        (tuple(map(sub, times, fewest)), tuple(scale * numbers.get(place, 0) for place in range(lowest, max(numbers) + 1)))
         for times, numbers in sorted(grouped.items())
     )
-    if len(terms) == 1 and not terms[0][0]:
+    if len(terms) == 1 and not any(terms[0][0]):
         return Polynomial(x, tuple(exact(number) for number in terms[0][1]))
-    return Shares(x, part, below, cast(Terms, tuple((times, tuple(map(_whole, numbers))) for times, numbers in terms)))
+    return Shares(x, parts, below, cast(Terms, tuple((times, tuple(map(_whole, numbers))) for times, numbers in terms)))
 
 
 def _whole(number: Fraction) -> Any:
