@@ -18,6 +18,7 @@ from symroof.architectures.options import Options
 from symroof.architectures.step import Step
 from symroof.operators.tensor import Storage
 from symroof.questions.comparison import compare
+from symroof.questions.crossovers import token_budget
 from symroof.questions.required import required
 from symroof.questions.speculation import best_length
 from symroof.roof.analysis import Analysis
@@ -285,6 +286,28 @@ def test_where_techniques_pay(name: str) -> None:
             assert found.speedup(batch) == old.total.time_expr / (new.total.time_expr / new.graph.tokens)
     told = compare(step(name, batch=8, seq_len=64), step(name, seq_len=64), [chain([SPECULATIVE])], over="batch", hardware=H100)
     assert [one.reasons for one in told] == [(), ()]
+
+
+@pytest.mark.parametrize("name", SPARSE)
+def test_token_budgets_by_adding_up_layers(name: str) -> None:
+    """All products with weights together, in numbers on both sides."""
+    first = int(token_budget(step(name, seq_len=64), hardware=H100).first_integer)
+    for batch, fewer in ((first - 1, True), (first, False)):
+        linear = [one for one in at(name, batch=batch, seq_len=64) if _multiplies_weights(one.operator)]
+        work, moved = (Add(*(one.count * part(one) for one in linear)) for part in (_work, _moved))
+        assert (work < moved) == fewer
+
+
+def _multiplies_weights(operator) -> bool:
+    return operator.kind == "matmul" and any(access.tensor.storage is Storage.WEIGHT for access in operator.reads)
+
+
+def _work(one) -> Expr:
+    return one.operator.flop_count / one.peak
+
+
+def _moved(one) -> Expr:
+    return one.operator.byte_count() / one.bandwidth
 
 
 def test_the_best_length_of_a_draft_is_that_of_a_scan() -> None:

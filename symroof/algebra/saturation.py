@@ -90,7 +90,7 @@ def within(margin: Expr, x: Symbol, low: Expr, high: Expr, *, strict: bool = Fal
     (6.90140667405207, oo)
     """
     if not margin.has(Untouched) or x not in margin.free_symbols:
-        margin = margin if margin.is_polynomial(x) else cast(Expr, together(margin).as_numer_denom()[0])  # of letters above zero
+        margin = margin if margin.is_polynomial(x) else cast(Any, together(margin)).as_numer_denom()[0]  # of letters above zero
         rest, slope = substitute(margin, {x: Integer(0)}), cast(Expr, margin.diff(x))
         if slope.is_zero and (rest.is_extended_negative or (strict and rest == 0)):  # the variable has no say, and the branch no room
             return low, low

@@ -241,8 +241,11 @@ def of_expressions(
     flops, traffic, peak, bandwidth = costs
     variable = VOCABULARY[over]
     known = {symbol: value for symbol, value in (values or {}).items() if symbol != over}
-    slack = polynomial(substitute(flops * bandwidth - traffic * peak, known), over)  # letters that both sides have go out
+    slack = substitute(flops * bandwidth - traffic * peak, known)
+    if slack.free_symbols - {over}:
+        lowest_terms = slack_of(slack, over)  # letters that both sides have go out
+        slack = lowest_terms.as_expr() if lowest_terms.is_bound else None
     start = low if low is not None else lowest(variable)
-    seconds = piecewise(over, [(start, oo, slack.as_expr(), "")]) if slack.is_bound else None
+    seconds = None if slack is None else piecewise(over, [(start, oo, slack, "")])
     intervals = seconds.signs().pieces if seconds else ()
     return Crossover(operator, variable, flops, traffic, peak, bandwidth, known, seconds, intervals)

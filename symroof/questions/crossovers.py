@@ -24,6 +24,7 @@ from symroof.questions.crossover import Crossover, CrossoverBranch, of_expressio
 from symroof.roof.costs import (
     TOTAL,
     WEIGHTS_AND_KV,
+    branches_of,
     costs,
     counts_blocks,
     grouped_costs,
@@ -294,6 +295,8 @@ def token_budget(step: Step, part: str = "total", *, hardware: Device | str | Pa
     linear = [one for one in costs(step, "total") if _linear(one) and part in ("total", one.operator.name)]
     if not linear:
         raise InputError(f"token budget: {part} is no contraction with a weight")
+    found = branches_of(step, linear, [symbols.b])
+    linear = [*on_branch(linear, found[0])] if len(found) == 1 else linear  # experts that are expected follow from the tokens
     device = device_of(hardware)
     values = known_values(step, device, symbols.b)
     sizes = {symbol: value for symbol, value in values.items() if symbol not in (symbols.BW, symbols.w, symbols.a, symbols.c)}
