@@ -133,7 +133,8 @@ def test_a_whole_step_crosses_where_its_numbers_do(name: str) -> None:
         assert answer.bound_at(batch) == ("compute" if work >= moved else "memory")
 
 
-@pytest.mark.parametrize(("over", "letter", "batch"), [("num_experts", symbols.E, 2000), ("experts_per_token", symbols.K, 2000)])
+@pytest.mark.parametrize("batch", [20, 2000])
+@pytest.mark.parametrize(("over", "letter"), [("num_experts", symbols.E), ("experts_per_token", symbols.K)])
 @pytest.mark.parametrize("name", SPARSE)
 def test_crossovers_over_the_numbers_of_experts(name: str, over: str, letter, batch: int) -> None:
     part, free = f"{SPARSE[name]}expert_up_proj", step(name, batch=batch, seq_len=64)
@@ -162,6 +163,7 @@ def test_the_questions_agree_with_single_analyses(name: str) -> None:
     target = Rational(round(at(name, batch=50, seq_len=1024).total.time_expr * 10**6), 10**6)
     most = int(required(free, over="batch", hardware=H100, target_time=target).integer)
     assert at(name, batch=most, seq_len=1024).total.time_expr <= target < at(name, batch=most + 1, seq_len=1024).total.time_expr
+    assert required(free, over="batch", hardware=H100, target_time=target).time == target
     rate = Rational(int(50 / at(name, batch=50, seq_len=1024).total.time_expr))
     least = int(required(free, over="batch", hardware=H100, target_rate=rate).integer)
     rates = [Integer(batch) / at(name, batch=batch, seq_len=1024).total.time_expr for batch in (least - 1, least)]
@@ -286,6 +288,22 @@ def test_where_techniques_pay(name: str) -> None:
             assert found.speedup(batch) == old.total.time_expr / (new.total.time_expr / new.graph.tokens)
     told = compare(step(name, batch=8, seq_len=64), step(name, seq_len=64), [chain([SPECULATIVE])], over="batch", hardware=H100)
     assert [one.reasons for one in told] == [(), ()]
+
+
+@pytest.mark.parametrize(
+    ("text", "over", "degrees"), [("data-parallel", "degree", (1, 2, 4, 5, 16)), ("expert-parallel", "degree", (1, 2, 4, 8))]
+)
+def test_most_experts_over_the_devices_that_share_the_tokens(text: str, over: str, degrees: tuple[int, ...]) -> None:
+    """K b / n falls as n grows, from all experts to fewer: pieces on both sides of n = K b / E, in order."""
+    here = step("mixtral-8x7b-v0.1", batch=16, seq_len=1024, experts="at-most")
+    found = symroof.payoff(here, here.apply(*chain([text])), over=over, hardware=H100)
+    assert found.after.low == 1
+    for degree in degrees:
+        if 16 % degree == 0:
+            assert (
+                found.after(degree)
+                == at("mixtral-8x7b-v0.1", techniques=f"{text}:degree={degree}", batch=16, seq_len=1024, experts="at-most").total.time_expr
+            )
 
 
 @pytest.mark.parametrize("name", SPARSE)

@@ -235,7 +235,7 @@ def _normalized(grouped: Grouped, x: Symbol, parts: tuple[Fraction, ...], below:
     """Divided by what is positive: powers of x and numbers; a polynomial where no power of the share is left."""
     if not grouped:
         return Polynomial(x, (0,))
-    fewest = [min(times) if scaled else 0 for times in zip(*grouped, strict=True)]
+    fewest = [min(times) for times in zip(*grouped, strict=True)]
     lowest = min(place for terms in grouped.values() for place in terms) if scaled else 0
     every = [number for terms in grouped.values() for number in terms.values()]
     scale = Fraction(lcm(*(number.denominator for number in every)))

@@ -19,6 +19,7 @@ from symroof.algebra.signs import solve_letters
 from symroof.algebra.unions import EXACT, ROUNDED, Untouched, enclosed, union, untouched
 from symroof.algebra.univariate import limit, signed
 from symroof.errors import InputError
+from symroof.proof.bounds import by_bounds
 from symroof.symbols import BW, E, K, P, b, d, w
 
 x = Symbol("x", positive=True)
@@ -70,6 +71,7 @@ def test_signs_and_roots_over_a_share_against_a_scan(seed: int) -> None:
     draw = random.Random(seed)
     tokens, other, below = draw.choice([2, 3, 17, 64, 1000]), draw.choice([2, 8, 30]), seed % 2 == 0
     a, c, e = (Rational(draw.randint(-2000, 2000), draw.randint(1, 40)) for _ in range(3))
+    c = Rational(0) if seed % 4 == 0 else c
     share, experts = (other / x, x) if below else (x / 200, Integer(200))
     formula = a + c * x / 50 + e * experts * (1 - Untouched(share, Integer(tokens)))
     if seed % 3 == 0:  # and tokens that are in a layer by chance
@@ -96,39 +98,68 @@ def test_forms_over_a_share_that_are_refused() -> None:
             shares(formula, x)
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_cases_in_letters_are_what_a_scan_of_numbers_says(seed: int) -> None:
+@pytest.mark.parametrize("beside", [0, 1])
+def test_cases_in_letters_are_what_a_scan_of_numbers_says(beside: int) -> None:
     """The slack of a layer of experts at random sizes and rates, with and without weights that are read besides."""
-    draw = random.Random(seed)
-    beside = draw.choice([0, 1])
+    draw = random.Random(beside)
     letters = 2 * K * b * d * BW - P * (E * d * w * union(K / E, b) + b * w + beside * d) / 8
     slack = line_and_wave(letters, b)
     assert isinstance(slack, LineAndWave)
     solution = solve_letters(slack)
-    numbers = {E: draw.choice([8, 64, 256]), K: draw.choice([1, 2, 4]), d: draw.choice([3, 40, 900]), w: draw.choice([4, 16])}
-    numbers |= {P: draw.choice([10, 300, 3000, 90000]), BW: draw.choice([1, 2, 7])}
-    values = {letter: Integer(value) for letter, value in numbers.items()}
-    pieces = piecewise(b, [(0, oo, letters.xreplace(values), None)]).signs().pieces
-    told = [piece.bound for piece in pieces if not piece.is_point]
-    if solution.cases:
-        holds = [case.verdict for case in solution.cases if bool(case.condition.xreplace(values))]
-        verdicts = {
-            ("memory", "compute"): "memory-bound below it, compute-bound above",
-            ("memory",): "always memory-bound",
-            ("compute",): "always compute-bound",
-        }
-        assert holds == [verdicts[tuple(told)]]
-    elif solution.condition is None or bool(solution.condition.xreplace(values)):
-        assert told == ["memory", "compute"]
-    else:
-        assert told == [solution.otherwise.removeprefix("always-")]
-    if told == ["memory", "compute"]:
-        root = pieces[-1].low
-        formula = solution.formula.xreplace(values)
-        assert abs((formula - root).evalf(25, maxn=300)) < Rational(1, 10**20) * root
-        assert abs((root.closed_form - root).evalf(25, maxn=300)) < Rational(1, 10**20) * root
-        line, off = of_the_line(root)
-        assert 0 <= (line - root).evalf(5, maxn=2000) <= Rational(10) ** off
+    seen = set()
+    for _ in range(60):
+        numbers = {E: draw.choice([8, 64, 256]), K: draw.choice([1, 2, 4]), d: draw.choice([3, 40, 900]), w: draw.choice([4, 16])}
+        numbers |= {P: draw.choice([1, 3, 4, 5, 30, 300, 3000, 90000]), BW: draw.choice([1, 2, 7])}
+        values = {letter: Integer(value) for letter, value in numbers.items()}
+        pieces = piecewise(b, [(0, oo, letters.xreplace(values), None)]).signs().pieces
+        told = tuple(piece.bound for piece in pieces if not piece.is_point)
+        seen.add(told)
+        if solution.cases:
+            holds = [case.verdict for case in solution.cases if bool(case.condition.xreplace(values))]
+            assert holds == [VERDICTS[told]]
+        elif bool(solution.condition.xreplace(values)):
+            assert told == ("memory", "compute")
+        else:
+            assert told == (solution.otherwise.removeprefix("always-"),)
+        if told == ("memory", "compute"):
+            root = pieces[-1].low
+            for formula in filter(None, (solution.formula.xreplace(values), root.closed_form)):
+                assert abs(formula.evalf(30) - root.evalf(30)) < Rational(1, 10**20) * root
+            line, off = of_the_line(root)
+            assert 0 <= (line - root).evalf(5, maxn=2000) <= Rational(10) ** off
+    assert len(seen) == 3 - beside
+
+
+VERDICTS = {
+    ("memory", "compute"): "memory-bound below it, compute-bound above",
+    ("memory",): "always memory-bound",
+    ("compute",): "always compute-bound",
+}
+
+
+def test_tokens_that_are_there_besides() -> None:
+    """16 x - 100 (1 - (7/8)^(3 x + 5)): the power of the first five tokens is part of the factor."""
+    formula = 16 * x - 100 * union(Rational(1, 8), 3 * x + 5)
+    slack = line_and_wave(formula, x)
+    (root,) = signed(formula, x).roots(Integer(0), oo)
+    assert abs((slack.root - root).evalf(30)) < 1e-25
+    assert abs(float(formula.xreplace({x: root}).evalf(20))) < 1e-15
+
+
+@pytest.mark.parametrize("low", [1, 5])
+def test_bounds_prove_nothing_that_is_false(low: int) -> None:
+    """y <= v for all b from low on is true of v above (3/4)^low alone, and y >= v of none above 0; of products of it likewise."""
+    start = Rational(3, 4) ** low
+    y, lows = Untouched(Rational(1, 4), b), {b: Integer(low), d: Integer(1)}
+    for value, true in ((start + Rational(1, 10**4), True), (start - Rational(1, 10**9), False), (start / 2, False)):
+        assert bool(by_bounds("memory", y - value, lows)) == true
+        assert bool(by_bounds("memory", d * y - d * value, lows)) == true
+        assert bool(by_bounds("compute", value - y, lows)) == true
+    assert by_bounds("compute", y, lows)
+    assert not by_bounds("compute", y - Rational(1, 10**9), lows)
+    tangent = y - 1 + b / 4  # Bernoulli
+    assert by_bounds("compute", tangent, lows)
+    assert not by_bounds("compute", tangent - Rational(1, 100), {b: Integer(1)})
 
 
 def test_a_form_with_two_exponents_has_no_formula() -> None:
