@@ -2,7 +2,7 @@
 
     python docs/make_lab.py [--measure [OPTIONS OF `symroof measure`, such as --backend torch --threads 1 --cpu-time]]
 
-docs/data/lab/ has the data: the device, its constants, every benchmark, and GPT-2's steps; docs/images/lab/ the figures.
+docs/data/lab/ has the data: the device, its constants, and GPT-2's steps with every benchmark; docs/images/lab/ the figures.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import symroof
+from symroof.operators.facts import BITS
+from symroof.present.measured.machine import BUSY, in_units
 from symroof.present.tabular import Column, Table, si
 
 DOCS = Path(__file__).parent
@@ -36,11 +39,10 @@ def measure(options: list[str]) -> None:
     """The machine; GPT-2's decode and prefill; its decode over batches."""
     for folder in (DATA, IMAGES):
         (DOCS.parent / folder).mkdir(parents=True, exist_ok=True)
-    _run("measure", *options, "-o", DEVICE, "--format", "json", "--figures", IMAGES, into="machine.json")
-    step = ("measure", "gpt2", *options, "--device-file", DEVICE, "--seq-len", CONTEXT, "--flash-attention")
-    _run(*step, "--figures", IMAGES, "-o", DATA / "gpt2.json")
+    step = ("measure", "gpt2", *options, "--seq-len", CONTEXT, "--flash-attention")
+    _run(*step, "-o", DEVICE, "--format", "json", "--figures", IMAGES, into="gpt2.json")
     for batch in BATCHES[1:]:
-        _run(*step, "--phase", "decode", "--batch", batch, "-o", DATA / f"gpt2_batch_{batch}.json")
+        _run(*step, "--device-file", DEVICE, "--phase", "decode", "--batch", batch, "-o", DATA / f"gpt2_batch_{batch}.json")
 
 
 def _run(*arguments: object, into: str = "") -> None:
@@ -54,7 +56,8 @@ def _run(*arguments: object, into: str = "") -> None:
 
 def page() -> str:
     """The whole page."""
-    machine, steps = _read("machine.json"), _read("gpt2.json")
+    steps = _read("gpt2.json")
+    machine = steps["machine"]
     decode, prefill = (next(one for one in steps["steps"] if one["phase"] == phase) for phase in ("decode", "prefill"))
     batches = {1: decode} | {batch: _read(f"gpt2_batch_{batch}.json")["steps"][0] for batch in BATCHES[1:]}
     bandwidth, peak = machine["memory"]["best"], machine["peaks"][decode["data_type"]]["best"]
@@ -73,9 +76,11 @@ def page() -> str:
         "peak": f"{peak / 1e9:.3g} GFLOP/s",
         "ridge": f"{peak / bandwidth:.2g} FLOP/byte",
         "constants": _markdown(_constants(machine)),
+        "reasons": "".join(f"Without constants: {one}. " for one in machine["not_calibrated"]),
         "decode": _markdown(_step(decode)),
         "prefill": _markdown(_step(prefill)),
         "batches": _markdown(_batches(batches)),
+        "crossover": _crossover(decode["data_type"]),
         "decode_bytes": f"{sum(one['count'] * one['bytes'] for one in decode['operators']) / 1e6:.0f} MB",
         "products": f"{100 * _share(decode, lambda one: one['name'].endswith(('_proj', 'lm_head'))):.0f} %",
         "small": f"{100 * _share(decode, lambda one: one['bytes'] < 1e5):.0f} %",
@@ -84,12 +89,14 @@ def page() -> str:
         "prefill_ratios": _ratios(prefill, lambda one: one["name"].endswith("_proj")),
         "activation_ratio": f"{next(one['ratio'] for one in prefill['operators'] if one['name'] == 'mlp_act'):.1f}",
     }
+    for name, seconds in (("roofline", _roofline), ("calibrated", _calibrated), ("measured", _median)):
+        told[f"{name}_growth"] = f"{seconds(batches[4]) / seconds(batches[1]):.1f}"
     for phase, one in (("decode", decode), ("prefill", prefill)):
         total = one["total"]
-        told[f"{phase}_roofline"] = f"{si(total['roofline'], 3)}s"
-        told[f"{phase}_calibrated"] = f"{si(total['calibrated'], 3)}s"
-        told[f"{phase}_measured"] = f"{si(total['measured']['median'], 3)}s"
-        told[f"{phase}_spread"] = f"{si(total['measured']['lower'], 3)}s to {si(total['measured']['upper'], 3)}s"
+        told[f"{phase}_roofline"] = f"{in_units(total['roofline'], 's')}"
+        told[f"{phase}_calibrated"] = f"{in_units(total['calibrated'], 's')}"
+        told[f"{phase}_measured"] = f"{in_units(total['measured']['median'], 's')}"
+        told[f"{phase}_spread"] = f"{in_units(total['measured']['lower'], 's')} to {in_units(total['measured']['upper'], 's')}"
         told[f"{phase}_ratio"] = f"{total['measured']['median'] / total['roofline']:.2f}"
         told[f"{phase}_error"] = f"{100 * total['error']:+.0f} %"
         told[f"{phase}_above"] = ", ".join(other["name"] for other in one["operators"] if other["note"]) or "none"
@@ -100,8 +107,27 @@ def page() -> str:
     return text
 
 
+def _roofline(step: dict[str, Any]) -> float:
+    return step["total"]["roofline"]
+
+
+def _calibrated(step: dict[str, Any]) -> float:
+    return step["total"]["calibrated"]
+
+
+def _median(step: dict[str, Any]) -> float:
+    return step["total"]["measured"]["median"]
+
+
 def _read(name: str) -> dict[str, Any]:
     return json.loads((DOCS.parent / DATA / name).read_text(encoding="utf-8"))
+
+
+def _crossover(data_type: str) -> str:
+    """The batch at which up_proj stops being memory-bound on the measured device."""
+    bits = BITS[data_type]
+    step = symroof.load_model("gpt2").decode(seq_len=CONTEXT, weight_bits=bits, activation_bits=bits, kv_bits=bits)
+    return f"{symroof.crossover(step, 'up_proj', over='batch', hardware=DOCS.parent / DEVICE).value:.1f}"
 
 
 def _markdown(table: Table) -> str:
@@ -121,7 +147,7 @@ def _noise(machine: dict[str, Any], *steps: dict[str, Any]) -> str:
         (one["total"]["measured"]["upper"] - one["total"]["measured"]["lower"]) / one["total"]["measured"]["median"] for one in steps
     )
     beside = f"load average {min(known):.1f} to {max(known):.1f} on {machine['system']['processors']} cores" if known else "load unknown"
-    busy = "; other work ran beside it" if known and max(known) > 1.5 * machine["system"]["processors"] else ""
+    busy = "; other work ran beside it" if known and max(known) > BUSY else ""
     return f"{beside}{busy}; the quartiles of a step's passes lie at most {100 * spread:.1f} % of their median apart"
 
 
@@ -138,9 +164,9 @@ def _machine(machine: dict[str, Any]) -> Table:
 
 
 def _rate(what: str, unit: str, one: dict[str, Any]) -> tuple[str, ...]:
-    by = f"{one['benchmark']}, {si(one['working_set'], 3)}B"
-    quartiles = f"{si(one['lower'], 3)} to {si(one['upper'], 3)}{unit}"
-    return (what, f"{si(one['best'], 3)}{unit}", f"{si(one['median'], 3)}{unit}", quartiles, by)
+    by = f"{one['benchmark']}, {in_units(one['working_set'], 'B')}"
+    quartiles = f"{si(one['lower'], 3)} to {in_units(one['upper'], unit)}"
+    return (what, in_units(one["best"], unit), in_units(one["median"], unit), quartiles, by)
 
 
 def _constants(machine: dict[str, Any]) -> Table:
@@ -163,12 +189,15 @@ def _step(step: dict[str, Any]) -> Table:
     for one in step["operators"]:
         measured, told = one["measured"], one["calibrated"]
         error = None if told is None else f"{100 * (told / measured['median'] - 1):+.0f} %"
-        spread = f"{si(measured['lower'], 3)}s to {si(measured['upper'], 3)}s"
+        spread = f"{in_units(measured['lower'], 's')} to {in_units(measured['upper'], 's')}"
         rows.append(
             (one["name"], one["count"], one["bound"], one["roofline"], told, measured["median"], spread, one["ratio"], error, one["note"])
         )
     total = step["total"]
-    median, spread = total["measured"]["median"], f"{si(total['measured']['lower'], 3)}s to {si(total['measured']['upper'], 3)}s"
+    median, spread = (
+        total["measured"]["median"],
+        f"{in_units(total['measured']['lower'], 's')} to {in_units(total['measured']['upper'], 's')}",
+    )
     sums = (
         "total",
         None,

@@ -14,7 +14,7 @@ from symroof.cli.output import FORMAT, OutputFile, chosen_format, deliver
 from symroof.cli.values import Whole, Word, one_of
 
 if TYPE_CHECKING:
-    from symroof.hardware.device import Device
+    from symroof.architectures.step import Step
     from symroof.measure.backend import Backend
     from symroof.measure.session import Session
     from symroof.measure.step import StepTime
@@ -44,7 +44,7 @@ SIZES = (
 @click.option("--cpu-time", is_flag=True, help="Time by what the CPU spends on this process: of one thread, for a machine that is busy.")
 @click.option("--type", "data_type", type=Word(TYPES), show_default="fp32, on a GPU bf16", help="The data type of kernels and steps.")
 @click.option("--repeat", type=Whole(10_000), show_default="10, 3 with --quick", help="How often each benchmark and step is timed.")
-@click.option("--quick", is_flag=True, help="Three timings each, smaller products; constants of products and of what is none alone.")
+@click.option("--quick", is_flag=True, help="Three timings each, smaller products; attention only a MODEL's, with --flash-attention.")
 @with_options(*SIZES)
 @click.option("--figures", "folder", metavar="DIR", help="Draw the measured roofline, and bandwidth by working set, there.")
 def measure(
@@ -62,8 +62,8 @@ def measure(
     folder: str | None,
     **options: Any,
 ) -> int:
-    """Measure this machine: bandwidth by level, peaks by data type, constants of kernels. With MODEL, run the operators of its steps
-    and set them beside the prediction of the measured device.
+    """Measure this machine: bandwidth by level, peaks by data type, constants of kernels. With MODEL, attention with its heads; then run
+    the operators of its steps and set them beside the prediction of the measured device.
     """
     if device_file is not None and model is None:
         raise click.UsageError("--device-file: name the MODEL to run; without one the machine is measured anew")
@@ -77,20 +77,21 @@ def measure(
     runs = open_backend(backend, on or "", threads=threads, cpu_time=cpu_time)
     chosen = data_type or ("bf16" if runs.system.kind == "gpu" else "fp32")
     runs.require(chosen)
-    session = None if device_file else _session(runs, chosen, repeat, quick)
+    steps = [] if model is None else _steps(model, chosen, **options)
+    session = None if device_file else _session(runs, chosen, repeat, quick, steps)
     if session is not None and to_device and output is not None:
         _write(session, output)
-    if model is None:
-        assert session is not None
+    if session is not None and not steps:
         _draw(folder, session, [])
         return deliver(_machine_report(session), form, None if to_device else output)
     from symroof.hardware.loader import load_hardware
+    from symroof.measure.step import measure_step
     from symroof.present.measured.machine import step_report
 
     device = load_hardware(device_file or "") if session is None else session.device
-    steps = [_step(runs, model, phase, device, chosen, repeat or (3 if quick else 10), **options) for phase in _phases(options)]
-    _draw(folder, session, steps)
-    return deliver(step_report(steps, session, _command()), form, None if to_device else output)
+    times = [measure_step(step, device, runs, chosen, repeat or (3 if quick else 10)) for step in steps]
+    _draw(folder, session, times)
+    return deliver(step_report(times, session, _command()), form, None if to_device else output)
 
 
 def _check(output: Path | None, to_device: bool) -> None:
@@ -103,19 +104,23 @@ def _check(output: Path | None, to_device: bool) -> None:
             check_writable(constants_beside(output))
 
 
-def _session(runs: Backend, data_type: str, repeat: int | None, quick: bool) -> Session:
-    """Measure the machine."""
+def _session(runs: Backend, data_type: str, repeat: int | None, quick: bool, steps: list[Step]) -> Session:
+    """Measure the machine; attention with the heads of the steps, where there are some."""
     from dataclasses import replace
 
     from symroof.hardware.calibration import Kernel
+    from symroof.measure.kernels import HEADS
     from symroof.measure.machine import FULL, QUICK
     from symroof.measure.session import BRIEFLY, measure_machine
+    from symroof.measure.step import heads_of
 
     effort = QUICK if quick else FULL
     effort = effort if repeat is None else replace(effort, repeat=repeat)
     types = dict.fromkeys((data_type, *(runs.types[:2] if quick else runs.types)))
-    classes = BRIEFLY if quick else tuple(Kernel)
-    return measure_machine(runs, effort, tuple(types), data_type, classes=classes, command=_command())
+    fused = any(step.options.flash_attention for step in steps)
+    classes = BRIEFLY if quick and not fused else tuple(Kernel)
+    heads = heads_of(steps[0]) if steps else ()
+    return measure_machine(runs, effort, tuple(types), data_type, classes=classes, command=_command(), heads=heads or HEADS)
 
 
 def _command() -> str:
@@ -144,19 +149,15 @@ def _machine_report(session: Session) -> Report:
     return machine_report(session)
 
 
-def _phases(options: dict[str, Any]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(options.pop("phase"))) or ("decode", "prefill")
-
-
-def _step(runs: Backend, model: str, phase: str, device: Device, data_type: str, repeat: int, **options: Any) -> StepTime:
+def _steps(model: str, data_type: str, phase: tuple[str, ...], **options: Any) -> list[Step]:
+    """The steps of a model that the options describe, all of one width."""
     from symroof.architectures.model import load_model
     from symroof.architectures.options import Options
-    from symroof.measure.step import measure_step
     from symroof.operators.facts import BITS
 
-    bits = BITS[data_type]
-    chosen = Options(phase, weight_bits=bits, activation_bits=bits, kv_bits=bits, **options)
-    return measure_step(load_model(model).step(chosen), device, runs, data_type, repeat)
+    loaded, bits = load_model(model), BITS[data_type]
+    chosen = dict.fromkeys(phase or ("decode", "prefill"))
+    return [loaded.step(Options(one, weight_bits=bits, activation_bits=bits, kv_bits=bits, **options)) for one in chosen]
 
 
 def _draw(folder: str | None, session: Session | None, steps: list[StepTime]) -> None:

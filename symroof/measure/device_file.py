@@ -16,9 +16,14 @@ MEASURED, SYSTEM = "measured", "system"
 
 def name_of(measured: Measured) -> str:
     """What a measured machine is called."""
-    system = measured.system
-    plural = "s" if system.processors > 1 else ""
-    return f"{system.title} with {system.processors} {system.processor}{plural}, measured with {measured.backend}"
+    system, used = measured.system, processors_of(measured)
+    of = "" if used == system.processors else f" of {system.processors}"
+    return f"{system.title}, {used}{of} {system.processor}{'s' if system.processors > 1 else ''}, measured with {measured.backend}"
+
+
+def processors_of(measured: Measured) -> int:
+    """Cores that the benchmarks ran on, or all multiprocessors: what the device is."""
+    return measured.threads if measured.system.kind == "cpu" else measured.system.processors
 
 
 def device_text(measured: Measured, command: str) -> str:
@@ -42,7 +47,7 @@ def _lines(measured: Measured, command: str) -> Iterator[str]:
     ran = f"{command}; {measured.software}; {system.platform}" if command else f"{measured.software}; {system.platform}"
     yield from _source(MEASURED, f"Micro-benchmarks: {ran}", "this machine", measured.date)
     yield from _source(SYSTEM, "What the operating system or the driver says of the machine", system.platform, measured.date)
-    yield from ("", "[processors]", f"count = {system.processors}", f"name = {json.dumps(system.processor)}")
+    yield from ("", "[processors]", f"count = {processors_of(measured)}", f"name = {json.dumps(system.processor)}")
     if system.clock:
         yield f'clock = "{system.clock / 1e6:.6g} MHz"'
     yield f'source = "{SYSTEM}"'
@@ -58,7 +63,8 @@ def _lines(measured: Measured, command: str) -> Iterator[str]:
     for place, level in enumerate(system.caches):
         last = place == len(system.caches) - 1
         yield from ("", "[[on_chip]]", f"name = {json.dumps(level.name)}", f'capacity = "{level.capacity // 1024} KiB"')
-        yield from (f"instances = {level.instances}", f'capacity_source = "{SYSTEM}"')
+        instances = processors_of(measured) if is_private(level, system) else level.instances
+        yield from (f"instances = {instances}", f'capacity_source = "{SYSTEM}"')
         if last or is_private(level, system):
             yield f'role = "{CACHE if last else BUFFER}"' if last or place == len(_private(measured)) - 1 else ""
         if rate := measured.cache(place):

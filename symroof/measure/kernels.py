@@ -14,6 +14,7 @@ from symroof.calibration.rows import DIMENSIONS, Rows
 from symroof.hardware.calibration import Kernel
 from symroof.measure.backend import Array, Backend
 from symroof.measure.compiler import NotRun
+from symroof.measure.device_file import device_of
 from symroof.measure.machine import COLD, EXCEEDS, Effort, Measured, Rate
 from symroof.measure.program import alone
 from symroof.measure.streams import working_set
@@ -33,12 +34,24 @@ SIDES = {
 }
 ROWS = {"cpu": (1, 2, 4, 8, 16, 64, 128, 256, 512), "gpu": (1, 4, 16, 32, 64, 128, 256, 512, 1024, 4096)}
 HEADS = ((4, 4, 64), (12, 12, 64), (16, 4, 64), (12, 12, 128), (32, 8, 128))
-BATCHES = {"cpu": (1, 4), "gpu": (1, 8, 64)}
-CONTEXTS = {"cpu": (64, 128, 256, 512, 1024, 2048, 4096), "gpu": (128, 512, 2048, 4096, 8192, 16384)}
-PROMPTS = {"cpu": (16, 32, 64, 128, 256, 512, 1024), "gpu": (64, 128, 512, 1024, 2048, 4096, 8192)}
+BATCHES = {"cpu": (1, 2, 3, 4, 6, 8), "gpu": (1, 2, 4, 8, 16, 64)}
+CONTEXTS = {
+    "cpu": (32, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 2048, 4096),
+    "gpu": (128, 256, 384, 512, 768, 1024, 2048, 3072, 4096, 6144, 8192, 16384),
+}
+PROMPTS = {
+    "cpu": (16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024),
+    "gpu": (64, 128, 192, 256, 384, 512, 768, 1024, 2048, 3072, 4096, 8192),
+}
 WIDTHS = (256, 1024, 4096)
 ELEMENTS = {"cpu": 2**23, "gpu": 2**28}
 """Sizes of the kernels: both sides of a matrix and rows of activations; heads, KV heads and head dimension; elements of a result."""
+
+MOST_SIZES = 80
+"""Of more sizes of attention, some between the others are left out."""
+
+Heads = tuple[int, int, int]
+"""Query heads, KV heads and head dimension."""
 
 
 @dataclass(frozen=True)
@@ -69,17 +82,20 @@ def measure_kernels(
     data_type: str,
     classes: Sequence[Kernel] = tuple(Kernel),
     timer: Timer | None = None,
+    heads: Sequence[Heads] = HEADS,
 ) -> list[Kernels]:
     """Time kernels of these classes.
 
     Parameters
     ----------
     measured : the machine: kernels that would take longer than a product may are left out.
+    heads : of attention: a library has other kernels for other head dimensions and groups, and one form tells few of them at once.
     timer : what times them, where the backend does not.
     """
     timer = timer or Stand(backend, measured, effort, data_type)
     peak = measured.peaks[data_type].performance.best
-    return [_of_class(kernel, backend, measured, timer, data_type, effort.longest * peak) for kernel in classes]
+    most = effort.longest * peak
+    return [_of_class(measured, timer, data_type, most, kernel, *_operators(kernel, measured, data_type, heads)) for kernel in classes]
 
 
 class Stand:
@@ -109,9 +125,17 @@ def pool_bytes(measured: Measured) -> int:
     return max(EXCEEDS * measured.system.last_cache, 2**27)
 
 
-def _of_class(kernel: Kernel, backend: Backend, measured: Measured, timer: Timer, data_type: str, most_flops: float) -> Kernels:
-    bits, most_bytes = BITS[data_type], pool_bytes(measured) // 2
-    operators, columns = _operators(kernel, backend, bits)
+def _of_class(
+    measured: Measured,
+    timer: Timer,
+    data_type: str,
+    most_flops: float,
+    kernel: Kernel,
+    operators: Sequence[Operator],
+    columns: Mapping[str, np.ndarray] | None,
+) -> Kernels:
+    """Time the operators of a class, but those that take too long or do not leave room for others in turn."""
+    most_bytes = pool_bytes(measured) // 2
     kept = [place for place, one in enumerate(operators) if int(one.flop_count) <= most_flops and working_set(one) <= most_bytes]
     rates, copies = [], []
     try:
@@ -126,8 +150,16 @@ def _of_class(kernel: Kernel, backend: Backend, measured: Measured, timer: Timer
     medians = np.array([one.seconds.median for one in rates])
     chosen = {name: column[kept] for name, column in columns.items()}
     held = {"copies": np.array(copies, float)} if kernel is Kernel.GEMM else {}
-    name = f"{measured.backend} on {measured.system.title}"
-    return Kernels(kernel, tuple(rates), Rows(kernel, frozenset({bits}), name, chosen | held, medians, len(kept)))
+    rows = Rows(kernel, frozenset({BITS[data_type]}), _name(measured, chosen), chosen | held, medians, len(kept))
+    return Kernels(kernel, tuple(rates), rows)
+
+
+def _name(measured: Measured, columns: Mapping[str, np.ndarray]) -> str:
+    """What was measured: the library, the machine, and the heads of attention where they are all alike."""
+    shapes = [columns[name].tolist() for name in ("heads", "kv_heads", "head_dim") if name in columns]
+    found = {tuple(map(int, one)) for one in zip(*shapes, strict=True)}
+    alike = ", {} heads on {} of {}".format(*next(iter(found))) if len(found) == 1 else ""
+    return f"{measured.backend} on {measured.system.title}{alike}"
 
 
 def _rate(operator: Operator, name: str, data_type: str, measured: Measured, seconds: Spread, copies: int) -> Rate:
@@ -139,30 +171,33 @@ def _rate(operator: Operator, name: str, data_type: str, measured: Measured, sec
     return Rate(name, data_type, measured.threads, working_set(operator), traffic, flops, seconds, cold, contracts)
 
 
-def _operators(kernel: Kernel, backend: Backend, bits: int) -> tuple[list[Operator], Mapping[str, np.ndarray] | None]:
+def _operators(
+    kernel: Kernel, measured: Measured, data_type: str, heads: Sequence[Heads]
+) -> tuple[list[Operator], Mapping[str, np.ndarray] | None]:
     """The operators of a class at all sizes, and the columns of their rows."""
-    kind = backend.system.kind
+    kind, bits = measured.system.kind, BITS[data_type]
     if kernel is Kernel.VECTOR:
-        return _vector_operators(backend, bits), None
+        return _vector_operators(kind, bits), None
     if kernel is Kernel.GEMM:
         sizes = [(rows, outputs, inner) for inner, outputs in SIDES[kind] for rows in ROWS[kind]]
     else:
         lengths = CONTEXTS if kernel is Kernel.DECODE else PROMPTS
-        sizes = [(batch, length, *heads) for batch in BATCHES[kind] for length in lengths[kind] for heads in HEADS]
+        every = [(batch, length, *one) for batch in BATCHES[kind] for length in lengths[kind] for one in heads]
+        sizes = every[:: max(1, len(every) // MOST_SIZES)]
     columns = dict(zip(DIMENSIONS[kernel], np.array(sizes, float).T, strict=True))
     blank = Rows(kernel, frozenset({bits}), "", columns, np.ones(len(sizes)), len(sizes))
-    letters = operator_of(kernel, frozenset({bits}), cache_write=kernel is Kernel.PREFILL)
+    letters = operator_of(kernel, frozenset({bits}), device_of(measured), cache_write=kernel is Kernel.PREFILL)
     values = dimensions(blank)
     numbers = [{symbol: Integer(int(column[place])) for symbol, column in values.items()} for place in range(len(sizes))]
     return [letters.bind(one) for one in numbers], columns
 
 
-def _vector_operators(backend: Backend, bits: int) -> list[Operator]:
+def _vector_operators(kind: str, bits: int) -> list[Operator]:
     """Additions, norms, activation functions and softmaxes."""
     found = []
     for width in WIDTHS:
         rows = 1
-        while rows * width <= ELEMENTS[backend.system.kind]:
+        while rows * width <= ELEMENTS[kind]:
             sizes = {"b": 1, "s": rows, "d": width, "t": width, "k": 1, "g": 1}
             space = Space({axis: Integer(size) for axis, size in sizes.items()})
             x, y = (Tensor(name, axes_of("b s d"), Storage.ACTIVATION, space, Integer(bits)) for name in "xy")

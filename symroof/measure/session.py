@@ -12,7 +12,7 @@ from symroof.hardware.loader import read_device
 from symroof.measure.backend import Backend
 from symroof.measure.constants import calibrate
 from symroof.measure.device_file import device_text, name_of
-from symroof.measure.kernels import Timer, measure_kernels
+from symroof.measure.kernels import HEADS, Heads, Timer, measure_kernels
 from symroof.measure.machine import Effort, Measured, measure, with_kernels
 
 BRIEFLY = (Kernel.GEMM, Kernel.VECTOR)
@@ -46,6 +46,7 @@ def measure_machine(
     classes: Sequence[Kernel] = tuple(Kernel),
     command: str = "",
     timer: Timer | None = None,
+    heads: Sequence[Heads] = HEADS,
 ) -> Session:
     """Measure the machine that a backend runs on.
 
@@ -56,6 +57,7 @@ def measure_machine(
     classes : of kernels that are measured; without any there are no constants.
     command : that was given, for the record.
     timer : what times an operator, where the backend does not.
+    heads : of the attention that is measured.
 
     Raises
     ------
@@ -65,7 +67,7 @@ def measure_machine(
     if data_type not in types:
         raise InputError(f"type {data_type}: expected one of those that are measured, {', '.join(types)}")
     alone = measure(backend, effort, types)
-    kernels = measure_kernels(backend, alone, effort, data_type, classes, timer)
+    kernels = measure_kernels(backend, alone, effort, data_type, classes, timer, heads)
     measured = with_kernels(alone, (rate for one in kernels for rate in one.rates))
     text = device_text(measured, command)
     device = read_device(name_of(measured), text)

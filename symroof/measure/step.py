@@ -11,10 +11,12 @@ from symroof.errors import DeviceError, quote
 from symroof.hardware.device import Device
 from symroof.hardware.machine import CALIBRATED
 from symroof.measure.backend import Backend
+from symroof.measure.kernels import Heads
 from symroof.measure.program import Program, compiled
 from symroof.measure.system import load
 from symroof.measure.timing import Spread
 from symroof.operators import Graph, Resource, Storage
+from symroof.operators.facts import ATTENTION_ROLES
 from symroof.roof.analysis import Analysis, analyze
 from symroof.roof.roofline import RooflinePoint
 
@@ -127,6 +129,17 @@ class StepTime:
     def error(self) -> float | None:
         """``predicted / measured - 1`` of the whole step."""
         return None if self.prediction is None else self.prediction / self.times.total.median - 1
+
+
+def heads_of(step: Step) -> tuple[Heads, ...]:
+    """Query heads, KV heads and head dimension of a step's attention, each kind once.
+
+    >>> import symroof
+    >>> heads_of(symroof.load_model("qwen3-8b").decode(batch=1, seq_len=8))
+    ((32, 8, 128),)
+    """
+    sizes = (operator.space.sizes for operator, _ in step.graph if operator.role in ATTENTION_ROLES)
+    return tuple(dict.fromkeys((int(one["k"] * one["g"]), int(one["k"]), int(one["e"])) for one in sizes if {"k", "g", "e"} <= set(one)))
 
 
 def measure_step(step: Step, device: Device, backend: Backend, data_type: str, repeat: int, runner: Runner | None = None) -> StepTime:

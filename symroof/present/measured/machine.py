@@ -69,6 +69,16 @@ def machine_title(measured: Measured) -> str:
     return f"{system.title}{used}, {measured.software}"
 
 
+def in_units(value: float, unit: str, digits: int = 3) -> str:
+    """A number with a prefix before its unit.
+
+    >>> in_units(0.0425, "s"), in_units(1.1699, "s"), in_units(3.135e10, "B/s")
+    ('42.5 ms', '1.17 s', '31.4 GB/s')
+    """
+    number, _, prefix = si(value, digits).partition(" ")
+    return f"{number} {prefix}{unit}"
+
+
 def binary(size: int) -> str:
     """Bytes as capacities of caches are printed.
 
@@ -81,7 +91,7 @@ def binary(size: int) -> str:
 def benchmark(rate: Rate) -> str:
     """What reached a rate."""
     threads = f", {rate.threads} threads" if rate.threads > 1 else ""
-    return f"{rate.name}, {si(rate.working_set, 3)}B{threads}"
+    return f"{rate.name}, {in_units(rate.working_set, 'B')}{threads}"
 
 
 def conditions(measured: Measured) -> Iterator[str]:
@@ -226,7 +236,8 @@ def step_notes(one: StepTime) -> Iterator[str]:
     total, passes = one.times.total, one.times.passes
     yield f"{one.data_type}, {one.backend} on {one.threads} thread{'s' if one.threads > 1 else ''}, {one.software}"
     yield f"measured: median and quartiles by {one.timed_by} over all occurrences in {total.runs} passes; total: sums of a pass"
-    yield f"a pass without marks takes {si(passes.median)}s (quartiles {si(passes.lower)}s to {si(passes.upper)}s)"
+    median, lower, upper = (in_units(one, "s") for one in (passes.median, passes.lower, passes.upper))
+    yield f"a pass without marks takes {median} (quartiles {lower} to {upper})"
     if total.noise > NOISY:
         yield f"noisy: the quartiles of a pass lie {100 * total.noise:.0f} % of its median apart"
     if any(other.excess == FROM_CACHE for other in one.ran):

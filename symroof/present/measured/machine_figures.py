@@ -119,7 +119,7 @@ def _names(axes: Axes, placed: Sequence[OperatorTime], intensity: np.ndarray, pe
         groups.setdefault(near, []).append(other.point.name)
     low, high = axes.get_xlim()
     for (x, y), names in groups.items():
-        words = "\n".join(", ".join(names[start : start + 2]) for start in range(0, len(names), 2))
+        words = "\n".join(", ".join(names[start : start + 3]) for start in range(0, len(names), 3))
         free = all(not (x < at[0] < 6 * x and 1 / 2 < at[1] / y < 1.5) for at in groups)
         side = {"ha": "left", "xytext": (6, -2)} if free and x * x <= low * high else {"ha": "right", "xytext": (-6, -2)}
         axes.annotate(words, (x, y), textcoords="offset points", va="top", fontsize=6, color="0.25", **side)
