@@ -21,8 +21,8 @@ def _number(key: str, unit: str = "", title: str = "", *, prefixed: bool = True)
     return Column(key, unit, title, numeric=True, prefixed=prefixed)
 
 
-BUSY = 1.5
-"""Processes on average beyond which others ran beside."""
+BUSY = 0.5
+"""Processes on average, besides one's own threads, beyond which others ran beside."""
 
 RATES = (
     Column("what"),
@@ -99,17 +99,17 @@ def conditions(measured: Measured) -> Iterator[str]:
     yield f"best, median and quartiles of {measured.repeat} timings by {measured.timed_by}; a device's file states the best"
     if measured.busy is not None:
         yield f"products kept {measured.busy:.2f} cores busy"
-    yield from _loads(measured.loads)
+    yield from _loads(measured.loads, measured.threads)
     if measured.noisy:
         yield f"quartiles more than {100 * NOISY:.0f} % of the median apart: {', '.join(map(benchmark, measured.noisy))}"
 
 
-def _loads(loads: tuple[float | None, float | None]) -> Iterator[str]:
-    """What ran beside."""
+def _loads(loads: tuple[float | None, float | None], threads: int) -> Iterator[str]:
+    """What ran beside; these threads may be in the first of the loads."""
     before, after = loads
     if before is None or after is None:
         return
-    told = ": other work ran beside it" if before > BUSY else ""
+    told = ": other work ran beside it" if before > threads + BUSY else ""
     yield f"load average {before:.1f} before, {after:.1f} after{told}"
 
 
@@ -250,7 +250,7 @@ def step_notes(one: StepTime) -> Iterator[str]:
     options = one.analysis.step.options
     if options.causal and not options.decode and any(other.point.operator.role is Role.SCORES for other in one.ran):
         yield "attention in steps computes all pairs of a prompt and masks some: predicted are those that a mask leaves (--no-causal: all)"
-    yield from _loads(one.times.loads)
+    yield from _loads(one.times.loads, one.threads)
 
 
 def rows_table(steps: Sequence[StepTime]) -> Table:

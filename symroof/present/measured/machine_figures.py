@@ -118,11 +118,15 @@ def _names(axes: Axes, placed: Sequence[OperatorTime], intensity: np.ndarray, pe
         near = next((at for at in groups if 1 / 1.8 < at[0] / x < 1.8 and 1 / 1.5 < at[1] / y < 1.5), (float(x), float(y)))
         groups.setdefault(near, []).append(other.point.name)
     low, high = axes.get_xlim()
+    behind = {"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 0.4}
     for (x, y), names in groups.items():
         words = "\n".join(", ".join(names[start : start + 3]) for start in range(0, len(names), 3))
-        free = all(not (x < at[0] < 6 * x and 1 / 2 < at[1] / y < 1.5) for at in groups)
-        side = {"ha": "left", "xytext": (6, -2)} if free and x * x <= low * high else {"ha": "right", "xytext": (-6, -2)}
-        axes.annotate(words, (x, y), textcoords="offset points", va="top", fontsize=6, color="0.25", **side)
+        crowded = any(x < at[0] < 8 * x and 1 / 4 < at[1] / y < 1 for at in groups)  # a point below, to the right
+        place: dict[str, Any] = {"ha": "left", "xytext": (6, 2 if crowded else -2)}
+        if x * x > low * high:
+            place = {"ha": "right", "xytext": (-6, -2)}
+        va = "bottom" if crowded and place["ha"] == "left" else "top"
+        axes.annotate(words, (x, y), textcoords="offset points", va=va, fontsize=6, color="0.25", bbox=behind, zorder=2.5, **place)
 
 
 def save(session: Session | None, steps: Sequence[StepTime], folder: Path, form: str = "png") -> Iterator[Path]:
