@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from symroof.techniques.registry import technique
     from symroof.units import Quantity, ureg
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
     "Analysis": "symroof.roof.analysis",
