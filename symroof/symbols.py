@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Self, cast
 
-from sympy import Atom, Expr, Integer, Piecewise, Symbol, oo
+from sympy import Atom, Expr, Integer, Symbol, oo
 
 from symroof.errors import InputError, nearest, quote
 
@@ -210,7 +210,6 @@ pi_0 = _variable("pi_0", "constant_power", "power drawn whatever runs", "watt", 
 
 # of calibrated kernels: GEMM (g), attention in decode (d) and in prefill (p), operators without a contraction (v)
 f_c = _variable("f_c", "clock", "clock behind the stated peaks", "1/second", "real")
-P_x = _variable("P_x", "exponential_rate", "exponentials per second", "1/second", "real")
 t_0g = _variable("t_0g", "gemm_overhead", "time a GEMM takes besides its work", "second", "real")
 e_1g = _share("e_1g", "gemm_compute_share", "share of the peak that a GEMM reaches")
 e_2g = _share("e_2g", "gemm_memory_share", "share of the memory bandwidth that a GEMM reaches")
@@ -262,19 +261,6 @@ def substitute(expression: Expr, values: Values) -> Expr:
     if isinstance(expression, Atom):
         return values.get(expression, expression)  # pyright: ignore[reportArgumentType, reportCallIssue]
     return cast(Expr, expression.xreplace(dict(values)))
-
-
-def written(formula: Expr) -> str:
-    """A formula as text; one of two by a condition in words.
-
-    >>> from sympy import Le, Piecewise
-    >>> written(Piecewise((b, Le(b * d, v)), (v / d, True)))
-    'b where b*d <= v, else v/d'
-    """
-    if not isinstance(formula, Piecewise):
-        return str(formula)
-    (value, condition), (otherwise, _) = cast(Any, formula).args
-    return f"{value} where {condition.lts} <= {condition.gts}, else {otherwise}"
 
 
 class Symbolic:

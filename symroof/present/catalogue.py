@@ -6,8 +6,6 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from sympy import latex
-
 from symroof import symbols
 from symroof.architectures.config import catalogue as model_names
 from symroof.architectures.config import parse
@@ -18,6 +16,7 @@ from symroof.errors import DeviceError, InputError, nearest, quote
 from symroof.hardware.device import BUFFER, CACHE, Device, Figure, Target
 from symroof.hardware.loader import catalogue as device_names
 from symroof.hardware.loader import load_hardware
+from symroof.notation import latex
 from symroof.present.records import model_record
 from symroof.present.report import Report
 from symroof.present.tabular import Column, Table, aligned_lines, compact, latex_text

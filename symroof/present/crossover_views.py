@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sympy import Basic, Expr, latex, oo
+from sympy import Basic, Expr, oo
 
 from symroof import symbols
 from symroof.algebra.isolation import Root
 from symroof.algebra.lambert import of_the_line
 from symroof.algebra.piecewise import Piece
 from symroof.algebra.signs import Solution
+from symroof.notation import latex
 from symroof.present.tabular import Formula, Words, aligned_lines, compact, latex_text
 from symroof.proof.claims import Certificate
 from symroof.questions.crossover import Crossover
@@ -27,7 +28,7 @@ class Line:
     latex: str
 
 
-INEQUALITY = Line("memory-bound where", "F/P < B/BW, so F*BW - B*P < 0", r"\frac{F}{P} < \frac{B}{BW} \iff F\,BW - B\,P < 0")
+INEQUALITY = Line("memory-bound where", "F/P < B/BW, so F*BW - B*P < 0", r"\frac{F}{P} < \frac{B}{BW} \iff F\,\mathrm{{BW}} - B\,P < 0")
 
 
 def reasoning(answer: Crossover) -> tuple[Line, ...]:
@@ -193,7 +194,7 @@ def certificate_latex(answer: Certificate) -> str:
     """The claim, the polynomial and the certificate as a LaTeX align environment."""
     lines = [
         rf"& \text{{{latex_text(answer.claim)}: {answer.verdict}}}",
-        rf"& F\,BW - B\,P \ \text{{has the sign of}}\ {latex(answer.slack)}",
+        rf"& F\,\mathrm{{BW}} - B\,P \ \text{{has the sign of}}\ {latex(answer.slack)}",
         *([rf"& \text{{{latex_text(answer.certificate)}}}"] if answer.certificate else []),
     ]
     return "% needs \\usepackage{amsmath}\n" + aligned_lines(lines)

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import cast
 
-from sympy import Add, Expr, latex, nan, oo
+from sympy import Add, Expr, nan, oo
 
 from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.hardware.device import Device, Figure
 from symroof.hardware.machine import LATENCIES, LETTERS
+from symroof.notation import latex, written
 from symroof.operators import Level, Operator, Resource
 from symroof.present.tabular import Column, Formula, Table, compact, si
 from symroof.roof.analysis import Analysis
 from symroof.roof.energy import OperatorEnergy, StepEnergy, energy_balance
 from symroof.roof.roofline import RooflinePoint
-from symroof.symbols import substitute, written
+from symroof.symbols import substitute
 
 
 def provenance(device: Device, data_types: Sequence[str]) -> Iterator[str]:

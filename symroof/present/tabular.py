@@ -14,7 +14,9 @@ from html import escape
 from math import floor, log10
 from typing import Any
 
-from sympy import Add, Basic, Mul, latex
+from sympy import Add, Basic, Mul
+
+from symroof.notation import latex
 
 PAGE = """<!DOCTYPE html>
 <html lang="en">
@@ -277,5 +279,5 @@ def mathml(formula: Formula) -> str:
     from sympy.printing.mathml import mathml as printed
 
     body = printed(compact(formula.expression), printer="presentation")
-    body = body.replace("&InvisibleTimes;", "\u2062").replace("&ApplyFunction;", "\u2061")
+    body = body.replace("<mi>eps</mi>", "<mi>ε</mi>").replace("&InvisibleTimes;", "\u2062").replace("&ApplyFunction;", "\u2061")
     return f'<math xmlns="http://www.w3.org/1998/Math/MathML" displaystyle="true">{body}</math>'

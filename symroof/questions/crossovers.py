@@ -19,6 +19,7 @@ from symroof.architectures.step import Step
 from symroof.errors import InputError
 from symroof.hardware.device import Device
 from symroof.hardware.machine import LETTERS, STATED, Machine
+from symroof.notation import written
 from symroof.operators import Kind, Level, Resource, Storage
 from symroof.questions.crossover import Crossover, CrossoverBranch, of_expressions, slack_of
 from symroof.roof.costs import (
@@ -36,7 +37,7 @@ from symroof.roof.costs import (
 from symroof.roof.kernel_forms import SHARES, constants_of
 from symroof.roof.ledger import WORK, Cost, device_of, machine_of, roof_of
 from symroof.roof.stretches import Stretch, bound_operator, seconds, spans_of, stretches, without_counts
-from symroof.symbols import Variable, replaced, substitute, written
+from symroof.symbols import Variable, replaced, substitute
 
 
 def crossover(step: Step, operator: str, *, over: str, hardware: Device | str | Path | None = None, ceilings: str = STATED) -> Crossover:
