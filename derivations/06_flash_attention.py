@@ -16,9 +16,10 @@ from sympy import Integer, Rational, Symbol, ceiling, expand, factor, floor, lim
 import symroof
 from symroof.algebra.signs import intensity_supremum
 from symroof.hardware.loader import catalogue
+from symroof.notation import written
 from symroof.operators import CONTRACTIONS, Resource
 from symroof.questions.crossover import of_expressions
-from symroof.symbols import BW, M_L, B_r, M, P, R, a, b, c, e, g, h, k, n_c, s, written
+from symroof.symbols import BW, M_L, B_r, M, P, R, a, b, c, e, g, h, k, n_c, s
 
 WIDTHS = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
 model = symroof.load_model("llama-3-8b")
