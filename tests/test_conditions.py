@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sympy import Add, Expr, Integer, Max, Rational, simplify
+from sympy import Add, Expr, Integer, Max, Rational, expand, simplify
 
 import symroof
 from symroof import symbols
@@ -366,11 +366,12 @@ def test_cache_against_weights() -> None:
         cache_passes_weights(model("dit-s-2").prefill(**WIDTHS))
 
 
-def test_peak_memory_in_letters_is_a_maximum_of_states() -> None:
-    step = model().prefill(**WIDTHS)
-    limits = symroof.largest(step.__class__(step.model, step.options, step.symbolic, step.values | {symbols.s: Integer(64)}), hardware="t4")
-    assert limits.value == min(limits.candidates)
-    assert isinstance(step.graph.activation_memory(), Max) or limits.candidates
+def test_the_longest_prompt_fills_the_memory_in_the_widest_state_of_its_activations() -> None:
+    step = model().prefill(batch=1, **WIDTHS)
+    assert isinstance(step.graph.activation_memory(), Max)
+    full = symroof.largest(step, over="seq_len", hardware="t4")
+    memory = step.symbolic.bind({**step.values, symbols.s: full.value}).memory()
+    assert expand(sum(memory.values())) == symroof.load_hardware("t4").usable_figure.value
 
 
 WRONG = {

@@ -27,6 +27,7 @@ class Step(Answer):
     values : what the symbols stand for.
     notes : what a reader should know about these inputs.
     weight_bits : of the weights as published.
+    unchanged : the step before the techniques; None where there are none.
     """
 
     model: str
@@ -35,6 +36,7 @@ class Step(Answer):
     values: Mapping[Symbol, Expr] = field(repr=False)
     notes: tuple[str, ...] = field(default=())
     weight_bits: int = field(default=BITS, repr=False)
+    unchanged: Step | None = field(default=None, repr=False, compare=False)
 
     def apply(self, *techniques: Callable[[Step], Step]) -> Step:
         """The step after these techniques, one after the other; see `symroof techniques`.

@@ -31,7 +31,6 @@ from symroof.cli.values import Exact, Word, bounds_of
 
 if TYPE_CHECKING:
     from symroof.present.report import Report
-    from symroof.questions.required import Answer
 
 TIME, RATE = Exact("a time above 0 such as 0.02, 20ms or 500us", "second"), Exact("a number above 0")
 OPERATOR = "An operator; several joined by +, taken as fused; total; or weights-and-kv."
@@ -156,24 +155,7 @@ def solve(
     if over == "capacity":
         return capacity_report(step, required_capacity(step), device)
     answer = required(step, over=over, hardware=device, target_time=target_time, target_rate=target_rate, ceilings=ceilings)
-    return requirement_report(step, answer, device, misfit(model, answer, techniques, options) if techniques else "")
-
-
-def misfit(model: str, answer: Answer, techniques: tuple[str, ...], options: dict[str, Any]) -> str:
-    """Why the answer does not fit the model, where a technique says so of that number; empty where it does."""
-    from symroof.errors import InputError
-    from symroof.symbols import option_name
-    from symroof.techniques.registry import chain, with_number
-
-    if answer.integer is None or answer.integer < 1:
-        return ""
-    name = option_name(answer.variable.symbol)
-    given = {**options, name: int(answer.integer)} if name in options else options
-    try:
-        step_of(model, **given).apply(*with_number(chain(techniques), answer.variable.symbol, answer.integer))
-    except InputError as error:
-        return str(error)
-    return ""
+    return requirement_report(step, answer, device)
 
 
 @click.command(short_help="Total time and traffic of prefill plus generation.")

@@ -25,7 +25,7 @@ from symroof.questions.context_limit import context_limit
 from symroof.questions.crossover import Crossover
 from symroof.questions.generation import Generation
 from symroof.questions.proofs import Certificate
-from symroof.questions.required import Answer
+from symroof.questions.required import Requirement
 from symroof.roof.costs import WEIGHTS_AND_KV
 
 
@@ -94,7 +94,7 @@ def certificate_record(answer: Certificate) -> dict[str, Any]:
     }
 
 
-def requirement_record(answer: Answer, step: Step, device: str) -> dict[str, Any]:
+def requirement_record(answer: Requirement, step: Step, device: str) -> dict[str, Any]:
     """The record of `symroof solve --format json`."""
     return {
         "model": step.model,
@@ -110,6 +110,14 @@ def requirement_record(answer: Answer, step: Step, device: str) -> dict[str, Any
         "integer": None if answer.integer is None else int(answer.integer),
         "formula": _text(answer.formula),
         "time": float(answer.time),
+        "by_time": number(answer.by_time),
+        "by_memory": None if answer.by_memory is None else number(answer.by_memory),
+        "memory_relation": answer.memory_relation,
+        "binding": answer.binding,
+        "allowed": None if answer.allowed is None else number(answer.allowed),
+        "capacity": None if answer.room is None else number(answer.room.capacity),
+        "devices": str(step.symbolic.devices),
+        **({"misfit": answer.misfit} if answer.misfit else {}),
         "statements": list(step.statements),
     }
 
@@ -200,21 +208,41 @@ def capacity_report(step: Step, needed: Expr, device: Device) -> Report:
     return Report(("\n".join(lines),), record=lambda: record)
 
 
-def requirement_report(step: Step, answer: Answer, device: Device, misfit: str) -> Report:
-    """What a resource must be; *misfit* says why that does not fit the model, where it does not."""
+def requirement_report(step: Step, answer: Requirement, device: Device) -> Report:
+    """What a resource must be, by time and by memory."""
     unit = "" if answer.variable.unit == "dimensionless" else f" {answer.variable.unit}"
-    whole = "" if answer.integer is None else f"; as a whole number {answer.integer}"
+    whole = "" if answer.integer is None or answer.fewest else f"; as a whole number {answer.integer}"
     least = "" if answer.least is None else f"{float(answer.least):.6g}{unit} <= "
     lines = [
-        f"{least}{answer.variable.name} {answer.relation} {float(answer.value):.6g}{unit}{whole}",
-        *([f"but that does not fit: {misfit}"] if misfit else []),
+        *_both_limits(step, answer, unit),
+        f"by time: {least}{answer.variable.name} {answer.relation} {float(answer.value):.6g}{unit}{whole}",
+        *([f"but that does not fit: {answer.misfit}"] if answer.misfit else []),
         f"exactly {answer.value}, where {'a token' if step.symbolic.tokens != 1 else 'the step'} takes {si(answer.time)}s",
     ]
     if answer.formula is not None:
         lines.append(f"in this regime {answer.variable.symbol} = {answer.formula}, T the target time in seconds")
     lines += [f"· {line}" for line in step.statements]
-    record = requirement_record(answer, step, device.name) | ({"misfit": misfit} if misfit else {})
-    return Report(("\n".join(lines),), record=lambda: record)
+    return Report(("\n".join(lines),), record=lambda: requirement_record(answer, step, device.name))
+
+
+def _both_limits(step: Step, answer: Requirement, unit: str) -> list[str]:
+    """What time and memory allow, side by side, and which is the limit."""
+    name, room = answer.variable.name, answer.room
+    if room is None:
+        return []
+    memory = f"{si(room.capacity)}B usable{' on each device' if step.symbolic.devices != 1 else ''}"
+    if not room.fits:
+        return [f"{name}: the step fits {memory} at no value; memory is the limit"]
+    if answer.by_memory is None:
+        return [f"{name}: memory sets no limit, the step fits {memory}"]
+
+    def told(value: Any, relation: str | None) -> str:
+        return ("at least " if relation == ">=" else "") + (str(value) if isinstance(value, int) else f"{float(value):.6g}{unit}")
+
+    both = "no value meets both" if answer.allowed is None else told(answer.allowed, None)
+    by_time = told(answer.by_time, ">=" if answer.fewest else answer.relation)
+    by_memory = told(answer.by_memory, answer.memory_relation)
+    return [f"{name} {both}: {by_time} by time, {by_memory} by memory ({memory}); {answer.binding} is the limit"]
 
 
 def generation_report(found: Generation, model: str, techniques: Sequence[str], device: Device, batch: int) -> Report:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from sympy import Add, Expr, Integer, Max, Piecewise, Symbol, factor, floor, oo
+from sympy import Add, Expr, Integer, Max, Symbol, factor, floor, oo
+from sympy import Piecewise as Cases
 
 from symroof import symbols
-from symroof.algebra.polynomial import polynomial
+from symroof.algebra.envelope import envelope
+from symroof.algebra.piecewise import Piecewise
 from symroof.algebra.saturation import Branch, branches, saturating, spans
 from symroof.architectures.step import Step
 from symroof.errors import DeviceError, InputError, quote
@@ -17,7 +20,7 @@ from symroof.hardware.device import Device
 from symroof.operators.graph import Graph
 from symroof.roof.costs import needed, variable_of
 from symroof.roof.ledger import device_of
-from symroof.symbols import option_name, substitute
+from symroof.symbols import Variable, option_name, substitute
 from symroof.units import BYTE, number
 
 
@@ -27,14 +30,37 @@ class Largest:
 
     Attributes
     ----------
-    value : the largest real value, exactly.
+    variable : what was asked for.
+    value : the largest real value, exactly; 0 where nothing fits.
     integer : the largest whole number; 0 where not even one fits.
-    candidates : the limit that each state of the activations sets; the least of them is the value.
+    capacity : bytes of the memory of one device.
+    memory : bytes of weights, KV cache and activations on one device at the whole number, or at 1 where not even that fits.
+    devices : how many devices share the step; batch and context are those of all of them together.
     """
 
+    variable: Variable
     value: Expr
     integer: Expr
-    candidates: tuple[Expr, ...]
+    capacity: Expr
+    memory: Mapping[str, Expr]
+    devices: Expr
+
+
+@dataclass(frozen=True)
+class Room:
+    """The values of a variable at which a step is within the memory of a device.
+
+    Attributes
+    ----------
+    capacity : bytes of the memory of one device.
+    least, most : the limits that memory sets; None where it sets none on that side.
+    fits : whether any value is within it.
+    """
+
+    capacity: Expr
+    least: Expr | None = None
+    most: Expr | None = None
+    fits: bool = True
 
 
 def memory_parts(graph: Graph) -> tuple[Expr, Expr, Expr]:
@@ -47,13 +73,65 @@ def memory_of(step: Step) -> Expr:
     return Add(*memory_parts(step.graph))
 
 
+def memory_over(step: Step, variable: Variable) -> Piecewise:
+    """Bytes of one device's memory that a step needs over a variable, be it batch, context, a width or the number of devices.
+
+    Parameters
+    ----------
+    step : with every other input given as a number; a width left out is one (`Options.with_widths`).
+
+    Raises
+    ------
+    InputError
+        Other letters are left, or memory counts blocks of the variable.
+    """
+    x = variable.symbol
+    graph = _bound(step, x)
+    weights, cache, activations = memory_parts(graph)
+    states = activations.args if isinstance(activations, Max) else (activations,)
+    needs = [cast(Expr, weights + cache + state) for state in states]
+    if letters := Add(*needs).free_symbols - {x, *graph.definitions}:
+        raise InputError(f"{needed(letters)} to tell what fits")
+    pieces = [
+        piece
+        for span in _spans(graph, Add(*needs), x)
+        for piece in envelope(
+            x, span.low, min(span.high, variable.highest), {place: substitute(part, span.active) for place, part in enumerate(needs)}
+        ).pieces
+    ]
+    return Piecewise(x, tuple(pieces)).merged(value=True)
+
+
+def room_over(step: Step, variable: Variable, capacity: Expr) -> Room:
+    """The values of a variable at which a step is within so many bytes of each device's memory.
+
+    Raises
+    ------
+    InputError
+        As for `memory_over`.
+
+    >>> import symroof
+    >>> from symroof.symbols import lookup
+    >>> step = symroof.load_model("llama-3-70b").decode(batch=8, seq_len=4096).apply(symroof.technique("tensor-parallel"))
+    >>> room = room_over(step, lookup("degree"), Integer(80 * 10**9))
+    >>> round(float(room.least), 3), room.most
+    (1.902, None)
+    """
+    memory = memory_over(step, variable)
+    within = memory.within(capacity)
+    if not within:
+        return Room(capacity, fits=False)
+    last = within[-1]
+    return Room(capacity, last.low if last.low > memory.low else None, last.high if last.high < memory.high else None)
+
+
 def largest(step: Step, *, over: str = "batch", hardware: Device | str | Path | None = None, capacity: Any = None) -> Largest:
     """The largest batch (or context) that fits a device's memory or a number of bytes.
 
     Parameters
     ----------
     step : with every other input given as a number; a width left out is one (`Options.with_widths`).
-    over : "batch" or "seq_len".
+    over : "batch", "seq_len", or another variable that memory grows with.
 
     Raises
     ------
@@ -69,21 +147,40 @@ def largest(step: Step, *, over: str = "batch", hardware: Device | str | Path | 
     42
     """
     variable = variable_of(step, over)
-    room = _room(hardware, capacity)
-    x = variable.symbol
-    step = step.with_widths()
-    graph = step.symbolic.without_values(x).bind({symbol: value for symbol, value in step.values.items() if symbol != x})
-    weights, cache, activations = memory_parts(graph)
-    states = activations.args if isinstance(activations, Max) else (activations,)
-    held = [weights + cache + state for state in states]
-    if not _depends(graph, Add(*held), x):
-        raise InputError(f"memory does not depend on {option_name(x)}")
-    found = ((span, tuple(_limit(substitute(part, span.active) - room, x) for part in held)) for span in _spans(graph, Add(*held), x))
-    span, limits = next((span, limits) for span, limits in found if min(limits) <= span.high)
-    value = min(limits)
-    if value == oo:
-        raise InputError(f"any {option_name(x)} fits: from {span.low} on memory does not grow with it")
-    return Largest(value, max(floor(value), Integer(0)), limits)
+    available = _room(hardware, capacity)
+    x, name = variable.symbol, option_name(variable.symbol)
+    graph = _bound(step, x)
+    if not _depends(graph, Add(*memory_parts(graph)), x):
+        raise InputError(f"memory does not depend on {name}")
+    room = room_over(step, variable, available)
+    if room.least is not None:
+        raise InputError(f"memory falls as {name} grows: every {name} from {float(room.least):.6g} on fits")
+    if room.fits and room.most is None:
+        full = memory_over(step, variable).pieces[-1]
+        raise InputError(f"any {name} fits: from {full.low} on memory does not grow with it")
+    value = room.most if room.most is not None else Integer(0)
+    whole = floor(value)
+    parts = graph.bind({x: max(whole, Integer(1))}).memory()
+    return Largest(variable, value, whole, available, parts, substitute(graph.devices, graph.definitions))
+
+
+def _bound(step: Step, x: Symbol) -> Graph:
+    """The graph of a step with numbers for all but one symbol, that one free even where a technique gave it a number."""
+    step = step.with_widths(x)
+    return step.symbolic.without_values(x).bind({symbol: value for symbol, value in step.values.items() if symbol != x})
+
+
+def usable_capacity(device: Device) -> Expr:
+    """Bytes of a device's memory that a step has to fit.
+
+    Raises
+    ------
+    DeviceError
+        The device states no capacity.
+    """
+    if device.usable_figure is None:
+        raise DeviceError(f"device {quote(device.name)} states no memory capacity")
+    return device.usable_figure.value
 
 
 def _room(hardware: Device | str | Path | None, capacity: Any) -> Expr:
@@ -92,26 +189,12 @@ def _room(hardware: Device | str | Path | None, capacity: Any) -> Expr:
     device = device_of(hardware)
     if device is None:
         raise InputError("give a device or a capacity in bytes")
-    if device.usable_figure is None:
-        raise DeviceError(f"device {quote(device.name)} states no memory capacity")
-    return device.usable_figure.value
+    return usable_capacity(device)
 
 
 def _spans(graph: Graph, expression: Expr, x: Symbol) -> tuple[Branch, ...]:
     """The branches of an expression of a bound graph (of a cache with windows, two) over a variable that counts."""
-    return spans(branches(saturating(graph.definitions, expression.free_symbols), [x]), x, Integer(1), {})
-
-
-def _limit(excess: Expr, x: Symbol) -> Expr:
-    """The most of x without excess, which grows with it or stays: all there is, or nothing, where it stays."""
-    line = polynomial(excess, x)
-    if not line.is_bound:
-        raise InputError(f"{needed(excess.free_symbols - {x})} to tell what fits")
-    if line.degree > 2:
-        raise InputError(f"memory grows with a power of {x} above the square: no limit in closed form")
-    if line.degree == 0:
-        return cast(Expr, oo) if line.coefficients[0] <= 0 else Integer(0)
-    return max(line.roots(), default=Integer(0))
+    return spans(branches(saturating(graph.definitions, expression.free_symbols), [x]), x, Integer(0), {})
 
 
 def cache_passes_weights(step: Step) -> Expr:
@@ -138,9 +221,7 @@ def cache_passes_weights(step: Step) -> Expr:
     found = _spans(graph, cache, length)
     passes = [_passes(weights, substitute(cache, span.active), length) for span in found]
     last = len(found) - 1
-    answer = Piecewise(
-        *((value, place == last or value <= span.high) for place, (value, span) in enumerate(zip(passes, found, strict=True)))
-    )
+    answer = Cases(*((value, place == last or value <= span.high) for place, (value, span) in enumerate(zip(passes, found, strict=True))))
     if answer == oo:
         raise InputError(f"the KV cache of {step.model} stops growing at a context of {found[-1].low}, before it passes the weights")
     return cast(Expr, answer)

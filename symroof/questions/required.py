@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from sympy import Expr, ceiling, floor, oo
+from sympy import Expr, Integer, ceiling, floor, oo
 
 from symroof import symbols
 from symroof.algebra.piecewise import Piece
@@ -15,14 +15,18 @@ from symroof.algebra.reals import order
 from symroof.algebra.signs import solve_letters
 from symroof.algebra.univariate import is_exponential
 from symroof.architectures.step import Step
-from symroof.errors import InputError
+from symroof.errors import InputError, SymroofError
 from symroof.hardware.device import Device
 from symroof.hardware.machine import STATED
-from symroof.questions.capacity import memory_of
+from symroof.questions.capacity import Room, memory_of, room_over, usable_capacity
 from symroof.questions.regimes import Regimes, regimes
 from symroof.roof.costs import needed
 from symroof.symbols import Variable, option_name, substitute
+from symroof.techniques.registry import with_number
 from symroof.units import PER_SECOND, SECOND, number
+
+TRIED = 1024
+"""Numbers of devices that are tried for the fewest that the techniques take."""
 
 RESOURCES = {symbols.BW: ("compute", "bandwidth", "raise the peak"), symbols.P: ("memory traffic", "peak", "raise the bandwidth")}
 """What takes time whatever the resource, the resource, and what to do about it."""
@@ -39,19 +43,23 @@ class ImpossibleError(InputError):
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What the variable must be.
+class Requirement:
+    """What the variable must be, by time and by memory.
 
     Attributes
     ----------
     variable : what was solved for.
     formula : the answer as a function of the target time T, on the regime it lies in; None where it is the
         regime's edge, or for a rate over the batch.
-    value : the exact number: the least that suffices, or for an input the most that is allowed.
+    value : the exact number by time: the least that suffices, or for an input the most that is allowed.
     relation : ">=" where more of the variable helps, "<=" where less does.
     time : seconds of the step at the value.
-    integer : the value rounded to the whole number on the right side; None for a measured quantity.
+    integer : the value rounded to the whole number on the right side; of devices, the fewest that suffice and that the techniques take;
+        None for a measured quantity.
     least : where too little of the variable is too slow as well, the least that suffices.
+    fewest : whether the variable counts devices, of which the fewest are wanted.
+    room : what the memory of each device leaves; None where the device states no capacity, or the formulas count blocks.
+    misfit : why a technique does not take the whole number; empty where it does.
     """
 
     variable: Variable
@@ -61,11 +69,68 @@ class Answer:
     time: Expr
     integer: Expr | None
     least: Expr | None = None
+    fewest: bool = False
+    room: Room | None = None
+    misfit: str = ""
+
+    @property
+    def by_time(self) -> int | Expr:
+        """What the target time allows: the most, or the least that suffices; a whole number where the variable counts."""
+        if self.fewest and self.relation == "<=":
+            return int(ceiling(self.least if self.least is not None else Integer(1)))
+        return self._whole(self.value)
+
+    @property
+    def by_memory(self) -> int | Expr | None:
+        """What memory allows, rounded as `by_time` is: the most, or the least that suffices; 0 where nothing fits, None without a limit."""
+        if self.room is None or (self.room.fits and self.memory_relation is None):
+            return None
+        limit = self.room.least if self.memory_relation == ">=" else self.room.most
+        return 0 if not self.room.fits or limit is None else self._whole(limit, self.memory_relation)
+
+    @property
+    def memory_relation(self) -> str | None:
+        """On which side memory sets its limit; None where it sets none."""
+        if self.room is None:
+            return None
+        sides = {"<=": self.room.most, ">=": self.room.least}
+        own = ">=" if self.fewest else self.relation
+        return next((side for side in (own, *sides) if sides[side] is not None), None)
+
+    @property
+    def binding(self) -> str | None:
+        """What decides, "time" or "memory"; None where it is not known what fits."""
+        if self.room is None:
+            return None
+        limit = self.by_memory
+        if limit is None:
+            return "time"
+        tighter = limit > self.by_time if self.memory_relation == ">=" else limit < self.by_time
+        return "memory" if tighter or not self.room.fits else "time"
+
+    @property
+    def allowed(self) -> int | Expr | None:
+        """What both time and memory allow; None where no value does, or where it is not known what fits."""
+        if self.room is None or not self.room.fits or self.misfit:
+            return None
+        chosen = self.by_memory if self.binding == "memory" else self.by_time
+        if self.fewest and self.integer is not None:
+            chosen = int(self.integer)
+        least, most = (self.least, self.value) if self.relation == "<=" else (self.value, None)
+        lows = [low for low in (least, self.room.least) if low is not None]
+        highs = [high for high in (most, self.room.most) if high is not None]
+        within = chosen and all(low <= chosen for low in lows) and all(chosen <= high for high in highs)
+        return chosen if within else None
+
+    def _whole(self, value: Expr, relation: str | None = None) -> int | Expr:
+        if self.variable.domain != "integer" and self.variable.unit != "bit":
+            return value
+        return int(floor(value) if (relation or self.relation) == "<=" else ceiling(value))
 
 
 def required(
     step: Step, *, over: str, hardware: Device | str | Path, target_time: Any = None, target_rate: Any = None, ceilings: str = STATED
-) -> Answer:
+) -> Requirement:
     """The bandwidth, peak, batch, context or width at which the step takes the target time.
 
     Parameters
@@ -97,11 +162,53 @@ def required(
         raise InputError("give one target: a time or a rate")
     whole = regimes(step, over=over, hardware=hardware, ceilings=ceilings)
     if target_rate is None:
-        return _for_time(whole, number(target_time, SECOND, "target"))
-    return _for_rate(whole, number(target_rate, PER_SECOND, "target"))
+        answer = _for_time(whole, number(target_time, SECOND, "target"))
+    else:
+        answer = _for_rate(whole, number(target_rate, PER_SECOND, "target"))
+    return _fitted(whole, replace(answer, room=_room_of(whole), fewest=answer.variable.symbol in step.symbolic.devices.free_symbols))
 
 
-def _for_time(whole: Regimes, target: Expr) -> Answer:
+def _room_of(whole: Regimes) -> Room | None:
+    """What memory leaves; None where the device states no capacity, or the formulas count blocks."""
+    try:
+        return room_over(whole.step, whole.over, usable_capacity(whole.device))
+    except SymroofError:
+        return None
+
+
+def _fitted(whole: Regimes, answer: Requirement) -> Requirement:
+    """The answer with a whole number that the techniques take: of devices the fewest within time and memory, else as it is, or why not."""
+    step, variable = whole.step, whole.over
+    if answer.integer is None or step.unchanged is None:
+        return answer
+    if not answer.fewest:
+        return replace(answer, misfit=_refusal(step, variable, answer.integer))
+    room = answer.room
+    low = max(answer.by_time, ceiling(room.least) if room is not None and room.least is not None else 1)
+    high = min(answer.value if answer.relation == "<=" else whole.times.high, low + TRIED)
+    several = range(int(low), int(floor(high)) + 1)
+    taken = next((number for number in several if not _refusal(step, variable, Integer(number))), None)
+    if taken is None:
+        first = Integer(answer.by_time)
+        return replace(answer, integer=first, misfit=_refusal(step, variable, first))
+    return replace(answer, integer=Integer(taken))
+
+
+def _refusal(step: Step, variable: Variable, value: Expr) -> str:
+    """Why the techniques of a step do not take a whole number; empty where they do."""
+    unchanged = cast(Step, step.unchanged)
+    name = option_name(variable.symbol)
+    if hasattr(unchanged.options, name):
+        options = replace(unchanged.options, **{name: int(value)})
+        unchanged = replace(unchanged, options=options, values={**unchanged.values, variable.symbol: value})
+    try:
+        unchanged.apply(*with_number(step.symbolic.applied, variable.symbol, value))
+    except InputError as error:
+        return str(error)
+    return ""
+
+
+def _for_time(whole: Regimes, target: Expr) -> Requirement:
     """The last stretch within the target: its end if it has one, else its beginning."""
     times, within = whole.times, whole.times.within(target)
     if not within:
@@ -117,7 +224,7 @@ def _for_time(whole: Regimes, target: Expr) -> Answer:
     )
 
 
-def _answer(whole: Regimes, regime: Piece, value: Expr, relation: str, target: Expr, least: Expr | None = None) -> Answer:
+def _answer(whole: Regimes, regime: Piece, value: Expr, relation: str, target: Expr, least: Expr | None = None) -> Requirement:
     x = whole.over.symbol
     formula = None
     if not is_exponential(regime.value, x):
@@ -135,7 +242,7 @@ def _answer(whole: Regimes, regime: Piece, value: Expr, relation: str, target: E
     time = substitute(regime.value, {x: value})
     side = order(time, target)
     assert side <= 0
-    return Answer(whole.over, formula, value, relation, target if side == 0 else time, whole_number, least)
+    return Requirement(whole.over, formula, value, relation, target if side == 0 else time, whole_number, least)
 
 
 def _why(whole: Regimes, target: Expr) -> str:
@@ -154,7 +261,7 @@ def _why(whole: Regimes, target: Expr) -> str:
     return f"impossible: {where} the step takes {float(least):.6g} s, {wanted}"
 
 
-def _for_rate(whole: Regimes, rate: Expr) -> Answer:
+def _for_rate(whole: Regimes, rate: Expr) -> Requirement:
     """Rate = batch / time: over the batch the least that reaches it, else the time it allows."""
     if whole.over.symbol != symbols.b:
         return _for_time(whole, whole.step.values[symbols.b] / rate)
@@ -162,7 +269,7 @@ def _for_rate(whole: Regimes, rate: Expr) -> Answer:
         most = f"{float(whole.asymptote):.6g} per second"
         raise ImpossibleError(f"impossible: throughput stays below {most} at any batch, less than the target {float(rate):.6g}")
     value = whole.batch_reaching(rate / whole.asymptote)
-    return Answer(whole.over, None, value, ">=", whole.time(value), ceiling(value))
+    return Requirement(whole.over, None, value, ">=", whole.time(value), ceiling(value))
 
 
 def required_capacity(step: Step) -> Expr:

@@ -198,7 +198,8 @@ class Technique(ABC):
             raise InputError(self.name + self.exact.format(what.options.accounting))
         self.check_order(what.symbolic)
         after = self.on_step(what)
-        return replace(after, symbolic=replace(after.symbolic.completed(), applied=(*what.symbolic.applied, self)))
+        changed = replace(after.symbolic.completed(), applied=(*what.symbolic.applied, self))
+        return replace(after, symbolic=changed, unchanged=what.unchanged or what)
 
     @abstractmethod
     def rewrite(self, graph: Graph, given: Given) -> Graph:

@@ -1,0 +1,154 @@
+"""What memory allows beside what time allows, against brute force: steps put together one by one and held against the device's bytes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+import symroof
+from symroof.questions.capacity import memory_of
+from symroof.questions.required import Requirement, required
+
+H100 = symroof.load_hardware("h100-sxm")
+USABLE = H100.usable_figure.value
+
+
+def requirement(model: str, over: str, techniques: str = "", *, hardware: str = "h100-sxm", **options) -> Requirement:
+    target = {key: options.pop(key) for key in ("target_time", "target_rate") if key in options}
+    step = symroof.load_model(model).decode(**options)
+    for text in techniques.split():
+        step = step.apply(symroof.technique(text))
+    return required(step, over=over, hardware=hardware, **target)
+
+
+def most_that_fits(model: str, over: str, techniques: str = "", **options) -> int:
+    """Steps of 1, 2, 3, ... by doubling and halving: the largest whose weights, cache and activations fit."""
+
+    def fits(number: int) -> bool:
+        step = symroof.load_model(model).decode(**options, **{over: number}).with_widths()
+        for text in techniques.split():
+            step = step.apply(symroof.technique(text))
+        return bool(memory_of(step) <= USABLE)
+
+    low, high = 0, 1
+    while fits(high):
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
+
+
+CASES = {
+    "published widths": ("qwen3-32b", "batch", "", {"seq_len": 4096}),
+    "weights of 4 bits": ("qwen3-32b", "batch", "", {"seq_len": 4096, "weight_bits": 4}),
+    "quantized in groups": ("qwen3-32b", "batch", "quantize:weights=4,group=128", {"seq_len": 4096}),
+    "a cache of 8 bits": ("qwen3-32b", "batch", "", {"seq_len": 4096, "kv_bits": 8}),
+    "over the context": ("qwen3-32b", "seq_len", "", {"batch": 8}),
+    "a cache with windows": ("gemma-2-27b", "seq_len", "", {"batch": 4}),
+    "on several devices": ("qwen3-32b", "batch", "tensor-parallel:degree=4", {"seq_len": 4096}),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_memory_allows_is_what_steps_one_by_one_fit(case: str) -> None:
+    model, over, techniques, options = CASES[case]
+    answer = requirement(model, over, techniques, target_time="50 ms", **options)
+    most = most_that_fits(model, over, techniques, **options)
+    assert answer.by_memory == most > 0
+    assert answer.by_time == answer.integer
+    assert answer.binding == ("memory" if most < answer.by_time else "time")
+    assert answer.allowed == min(most, answer.by_time)
+
+
+def test_the_friction_that_asked_for_it() -> None:
+    answer = requirement("qwen3-32b", "batch", seq_len=4096, target_time="50 ms")
+    assert (answer.by_time, answer.by_memory, answer.binding, answer.allowed) == (82, 18, "memory", 18)
+
+
+def test_a_width_may_be_what_does_not_fit() -> None:
+    answer = requirement("qwen3-32b", "weight_bits", batch=8, seq_len=4096, target_time="50 ms")
+    fits = [
+        memory_of(symroof.load_model("qwen3-32b").decode(batch=8, seq_len=4096, weight_bits=bits).with_widths()) <= USABLE
+        for bits in (18, 19)
+    ]
+    assert fits == [True, False]
+    assert (answer.by_memory, answer.binding) == (18, "memory")
+
+
+def test_a_step_that_is_too_large_at_any_bandwidth() -> None:
+    large = requirement("llama-3-70b", "bandwidth", batch=8, seq_len=4096, target_time="60 ms")
+    assert (large.by_memory, large.binding, large.allowed, large.room.fits) == (0, "memory", None, False)
+    small = requirement("llama-3-8b", "bandwidth", batch=8, seq_len=4096, target_time="60 ms")
+    assert (small.by_memory, small.binding, small.allowed) == (None, "time", small.value)
+
+
+@pytest.mark.parametrize(("rate", "allowed", "binding"), [(200, 5, "time"), (1000, None, "memory")])
+def test_a_rate_needs_a_batch_that_may_not_fit(rate: int, allowed: int | None, binding: str) -> None:
+    answer = requirement("qwen3-32b", "batch", seq_len=4096, target_rate=rate)
+    assert (answer.relation, answer.memory_relation, answer.by_memory) == (">=", "<=", 18)
+    assert (answer.allowed, answer.binding) == (allowed, binding)
+
+
+DEGREES = {
+    "time alone would take 3, which the heads do not allow": ("llama-3-70b", "tensor-parallel", 8, "20 ms"),
+    "memory needs 2": ("llama-3-70b", "tensor-parallel", 8, "60 ms"),
+    "more devices are slower again": ("llama-2-7b", "tensor-parallel:latency=5us", 1, "4 ms"),
+    "experts over devices": ("mixtral-8x22b-v0.1", "expert-parallel", 8, "50 ms"),
+}
+
+
+@pytest.mark.parametrize("case", DEGREES)
+def test_the_degree_is_the_fewest_devices_that_heads_memory_and_time_take(case: str) -> None:
+    """Of degrees 1, 2, 3, ... tried one by one, on the whole step with that number."""
+    model, technique, batch, target = DEGREES[case]
+    options = {"batch": batch, "seq_len": 4096}
+    answer = requirement(model, "degree", technique, target_time=target, **options)
+    name, _, settings = technique.partition(":")
+    allowed = []
+    for degree in range(1, 9):
+        text = f"{name}:degree={degree}" + (f",{settings}" if settings else "")
+        try:
+            step = symroof.load_model(model).decode(**options).apply(symroof.technique(text))
+        except symroof.SymroofError:
+            continue
+        analysis = symroof.analyze(step, "h100-sxm")
+        if analysis.fits and float(analysis.total.time_expr) <= float(target.split()[0]) / 1000:
+            allowed.append(degree)
+    assert answer.integer == answer.allowed == allowed[0]
+    assert answer.fewest
+
+
+def test_what_a_technique_does_not_take_is_said_and_allowed_by_nothing() -> None:
+    free = requirement("llama-3-8b", "rank", "low-rank", batch=1, seq_len=1024, target_time="60 ms")
+    assert (free.misfit.startswith("low-rank: rank"), free.allowed) == (True, None)
+
+
+def test_a_device_without_a_capacity_leaves_memory_open() -> None:
+    bare = replace(H100, capacity_figure=None, reported_figure=None)
+    answer = requirement("llama-3-8b", "batch", seq_len=64, target_time="50 ms", hardware=bare)
+    assert (answer.room, answer.by_memory, answer.binding, answer.allowed) == (None, None, None, None)
+
+
+def test_the_command_says_both(run) -> None:
+    asked = (
+        "solve",
+        "qwen3-32b",
+        "--phase",
+        "decode",
+        "--seq-len",
+        "4096",
+        "--hardware",
+        "h100-sxm",
+        "--for",
+        "batch",
+        "--target-time",
+        "50ms",
+    )
+    assert run(*asked).out.splitlines()[0] == "batch 18: 82 by time, 18 by memory (85.52 GB usable); memory is the limit"
+    record = json.loads(run(*asked, "--format", "json").out)
+    new = ("by_time", "by_memory", "memory_relation", "binding", "allowed", "capacity")
+    assert [record[name] for name in new] == [82, 18, "<=", "memory", 18, int(USABLE)]
+    assert (record["integer"], record["relation"]) == (82, "<="), "what scripts read before"
