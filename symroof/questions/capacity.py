@@ -115,7 +115,7 @@ def room_over(step: Step, variable: Variable, capacity: Expr) -> Room:
     >>> step = symroof.load_model("llama-3-70b").decode(batch=8, seq_len=4096).apply(symroof.technique("tensor-parallel"))
     >>> room = room_over(step, lookup("degree"), Integer(80 * 10**9))
     >>> round(float(room.least), 3), room.most
-    (1.902, None)
+    (1.898, None)
     """
     memory = memory_over(step, variable)
     within = memory.within(capacity)
