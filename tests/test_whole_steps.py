@@ -81,6 +81,8 @@ def test_a_step_is_judged_by_the_sum_of_its_kernels() -> None:
     step = symroof.load_model("llama-2-7b").decode(
         batch=1, seq_len=105, weight_bits=16, activation_bits=16, kv_bits=16, flash_attention=True
     )
+    assert found.bound < float(symroof.analyze(step, "a100-sxm-80gb").total.time_expr)  # norms, activations, rotary embeddings are fused
+    step = step.apply(symroof.technique("fuse:preset=engine"))
     assert found.bound == pytest.approx(float(symroof.analyze(step, "a100-sxm-80gb").total.time_expr))
     assert found.predicted is not None
     assert found.bound < found.predicted < 1.2 * found.bound / found.reached
@@ -108,9 +110,9 @@ def test_whole_steps_keep_their_promise(told: list[StepValidation]) -> None:
 
 def test_steps_lie_above_their_bound(told: list[StepValidation]) -> None:
     assert len(told) == 156
-    assert sum(one.reached > 1 for one in told) <= 1
+    assert all(one.reached < 1 for one in told)
     for one in classes(told):
-        assert 0 < one.reached.min() <= np.median(one.reached) <= one.reached.max() < 1.2
+        assert 0 < one.reached.min() <= np.median(one.reached) <= one.reached.max() < 1
     assert sum(len(one.reached) for one in classes(told)) == len(told)
 
 

@@ -75,7 +75,7 @@ class StepValidation:
 
     Attributes
     ----------
-    bound : least seconds, FlashAttention assumed, shared equally by the devices.
+    bound : least seconds with everything fused that engines fuse (``fuse:preset=engine``), shared equally by the devices.
     predicted : the sum of calibrated kernels, as engines fuse them; None where the device, or the widths, have none.
     missing : why there is none.
     """
@@ -190,7 +190,8 @@ def validate_step(point: Point) -> StepValidation:
         The model or the device is not known, or the step cannot be told.
     """
     device = load_hardware(point.device)
-    bound = sum(count * _seconds(step, device, STATED) for step, count in _steps(point)) / point.devices
+    fused = technique("fuse:preset=engine")  # element-wise operators through memory would be no bound for engines that fuse them
+    bound = sum(count * _seconds(step.apply(fused), device, STATED) for step, count in _steps(point)) / point.devices
     found = StepValidation(point, bound)
     if device.calibration is None:
         return replace(found, missing="no kernels of the device were measured")
