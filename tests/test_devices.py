@@ -15,7 +15,7 @@ from symroof.hardware.device import Figure, Link, Target
 from symroof.hardware.loader import catalogue, load_hardware
 from symroof.operators.facts import Resource
 from symroof.present.catalogue import device_report
-from symroof.present.report import TEXT
+from symroof.present.report import TEXT, Layout
 from symroof.units import BANDWIDTH, BYTE, INTENSITY, RATE, WATT
 
 NAMES = tuple(catalogue())
@@ -417,7 +417,7 @@ def test_matrix_rates_where_the_chip_has_them(name: str, data_type: str, dense: 
 def printed(monkeypatch: pytest.MonkeyPatch, name: str | None) -> list[str]:
     """What a terminal of 80 columns shows."""
     monkeypatch.setenv("COLUMNS", "80")
-    text = device_report(name).render(TEXT, terminal=True)
+    text = device_report(name).render(TEXT, Layout(80))
     return re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines()
 
 

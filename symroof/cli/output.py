@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import os
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +15,7 @@ import click
 from symroof.cli.values import Word, option
 from symroof.errors import InputError, quote
 from symroof.files import check_writable, writing
-from symroof.present.report import FORMATS, TEXT, Report
+from symroof.present.report import FORMATS, TEXT, Layout, Report
 
 SUFFIXES = {ending: name for name, form in FORMATS.items() for ending in form.endings}
 
@@ -55,23 +57,41 @@ def chosen_format(wanted: str | None, path: Path | None) -> str:
 
 
 def reports(command: Callable[..., Report]) -> Callable[..., int]:
-    """The options --format and -o; the report that the command returns is rendered and written."""
+    """The options of output; the report that the command returns is rendered and written."""
 
     @FORMAT
     @click.option("-o", "--output", type=OutputFile(), metavar="FILE", help="Write there instead of to the terminal.")
+    @click.option("--wide", is_flag=True, help="Every column and every formula in full, however narrow the terminal.")
+    @click.option("--conventions", is_flag=True, help="List the conventions that the numbers follow.")
+    @click.option("--quiet", is_flag=True, help="Neither conventions nor notes.")
     @functools.wraps(command)
-    def answered(*arguments: Any, wanted: str | None, output: Path | None, **options: Any) -> int:
+    def answered(
+        *arguments: Any, wanted: str | None, output: Path | None, wide: bool, conventions: bool, quiet: bool, **options: Any
+    ) -> int:
+        if conventions and quiet:
+            raise click.UsageError("--conventions and --quiet: give one of them")
         if output is not None:
             check_writable(output)
         form = chosen_format(wanted, output)
-        return deliver(command(*arguments, **options), form, output)
+        return deliver(command(*arguments, **options), form, output, wide=wide, conventions=conventions, quiet=quiet)
 
     return answered
 
 
-def deliver(report: Report, form: str, output: Path | None) -> int:
+def layout(output: Path | None, **shown: bool) -> Layout:
+    """As wide as the terminal, or as COLUMNS says; in pipes and files without COLUMNS no line is folded and no column left out."""
+    terminal = output is None and sys.stdout is not None and sys.stdout.isatty()
+    folded = output is None and (terminal or os.environ.get("COLUMNS", "").isdecimal())
+    return Layout(max(shutil.get_terminal_size().columns, NARROWEST) if folded else None, colours=terminal, **shown)
+
+
+NARROWEST = 40
+"""Columns of the narrowest terminal that is laid out for."""
+
+
+def deliver(report: Report, form: str, output: Path | None, **shown: bool) -> int:
     """Render a report and write it; its exit status."""
-    text = report.render(form, terminal=output is None and sys.stdout is not None and sys.stdout.isatty())
+    text = report.render(form, layout(output, **shown))
     if output is None:
         click.echo(text)
     else:

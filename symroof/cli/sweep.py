@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from symroof.cli.options import CALIBRATION, CEILINGS, CONVENTIONS, SIZE, WIDTHS, WITH, Variadic, calibrated, with_options
-from symroof.cli.output import OutputFile
+from symroof.cli.output import OutputFile, deliver
 from symroof.cli.values import Word, one_of, values_of
 
 PHASES = ("prefill", "decode")
@@ -99,7 +99,7 @@ def sweep(
         if output is not None:
             write_points(points, output)
     if output is None:
-        click.echo(Report((points_table(points),)).render(TEXT))
+        deliver(Report((points_table(points),)), TEXT, None)
 
 
 def _refuse(reduced: list[str], where: str, output: Path | None, resume: bool, per: str) -> None:

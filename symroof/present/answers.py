@@ -18,9 +18,10 @@ from symroof.algebra.signs import Solution
 from symroof.architectures.step import Step
 from symroof.hardware.device import Device
 from symroof.present.crossover_views import formula_cell
+from symroof.present.formats.sections import Lines, Section
 from symroof.present.report import Report
 from symroof.present.step_views import band_statement
-from symroof.present.tabular import Column, Formula, Table, number, si
+from symroof.present.tabular import Column, Formula, Table, Words, number, si
 from symroof.questions.context_limit import context_limit
 from symroof.questions.crossover import Crossover
 from symroof.questions.generation import Generation
@@ -167,23 +168,31 @@ def crossover_report(step: Step, answers: Sequence[Crossover], hardware: str | P
         rows.append((answer.operator, answer.verdict, *cells, answer.value, answer.first_integer))
     notes = tuple(answer.sentence for answer in answers) if len(answers) == 1 else ()
     title = f"{step.title}, {step.options.phase}: where the bound changes over {over.name}"
-    sections: list[Table | str] = [Table(title, columns, tuple(rows), (*notes, *answers[0].statements))]
+    sections: list[Section] = [Table(title, columns, tuple(rows), (*notes, *answers[0].statements))]
     if len(answers) == 1:
         lines = tuple((line.words, line.plain) for line in answers[0].reasoning())
         sections += [Table("why", (Column("step"), Column("formula")), lines), *_limit(step, answers[0], hardware)]
     return Report(
         tuple(sections),
         record=lambda: [crossover_record(answer) for answer in answers],
-        derivation=lambda: "\n\n".join(f"% {answer.operator}: {answer.sentence}\n{answer.latex()}" for answer in answers),
     )
 
 
-def _limit(step: Step, answer: Crossover, hardware: str | Path | None) -> list[Any]:
+def _limit(step: Step, answer: Crossover, hardware: str | Path | None) -> list[Section]:
     if answer.operator != WEIGHTS_AND_KV or not step.options.decode:
         return []
     found = context_limit(step, hardware)
     value = "" if found.value is None else f" = {float(found.value):.1f} tokens"
-    return [f"any batch is compute-bound only below a context of S_max = {found.formula}{value}, if {found.condition}"]
+    return [
+        Lines((
+            Words((
+                "any batch is compute-bound only below a context of S_max = ",
+                Formula(found.formula),
+                f"{value}, if ",
+                Formula(found.condition),
+            )),
+        ))
+    ]
 
 
 def certificate_report(answer: Certificate) -> Report:
@@ -196,7 +205,7 @@ def certificate_report(answer: Certificate) -> Report:
         lines.append(f"certificate: {answer.certificate}")
     lines.append(f"slack: F BW - B P has the sign of {answer.slack}; below zero is memory-bound")
     status = {"proved": 0, "refuted": 1}.get(answer.verdict, 3)
-    return Report(("\n".join(lines),), record=lambda: certificate_record(answer), derivation=answer.latex, status=status)
+    return Report((Lines(tuple(lines)),), record=lambda: certificate_record(answer), status=status)
 
 
 def capacity_report(step: Step, needed: Expr, device: Device) -> Report:
@@ -205,7 +214,7 @@ def capacity_report(step: Step, needed: Expr, device: Device) -> Report:
     record = {"model": step.model, "hardware": device.name, "for": "capacity", "relation": ">=", "value": number(needed), "unit": "byte"}
     record["fits"] = None if capacity is None else bool(needed <= capacity.value)
     lines = [f"capacity >= {si(needed)}B ({number(needed)} bytes)", *(f"· {line}" for line in step.statements)]
-    return Report(("\n".join(lines),), record=lambda: record)
+    return Report((Lines(tuple(lines)),), record=lambda: record)
 
 
 def requirement_report(step: Step, answer: Requirement, device: Device) -> Report:
@@ -222,7 +231,7 @@ def requirement_report(step: Step, answer: Requirement, device: Device) -> Repor
     if answer.formula is not None:
         lines.append(f"in this regime {answer.variable.symbol} = {answer.formula}, T the target time in seconds")
     lines += [f"· {line}" for line in step.statements]
-    return Report(("\n".join(lines),), record=lambda: requirement_record(answer, step, device.name))
+    return Report((Lines(tuple(lines)),), record=lambda: requirement_record(answer, step, device.name))
 
 
 def _both_limits(step: Step, answer: Requirement, unit: str) -> list[str]:

@@ -18,6 +18,7 @@ from symroof.hardware.loader import catalogue as device_names
 from symroof.hardware.loader import load_hardware
 from symroof.notation import latex
 from symroof.present.records import model_record
+from symroof.present.formats.sections import Lines, Source
 from symroof.present.report import Report
 from symroof.present.tabular import Column, Table, aligned_lines, compact, latex_text
 
@@ -181,7 +182,7 @@ def _figures(device: Device) -> Report:
     places = {cited: place for place, cited in enumerate(dict.fromkeys(row[2] for row in figures), 1)}
     rows = tuple((what, printed, f"[{places[cited]}]", note) for what, printed, cited, note in figures)
     sources = tuple(f"[{place}] {cited}" for cited, place in places.items())
-    return Report((Table(title, columns, rows, notes), "\n".join(sources)), record=whole.records, data=lambda: whole)
+    return Report((Table(title, columns, rows, notes), Lines(sources)), record=whole.records, data=lambda: whole)
 
 
 def _cited(figure: Figure) -> str:
@@ -219,8 +220,7 @@ def model_report(model: Model, weight_bits: int | None, kv_bits: int) -> Report:
             Table(f"{model.name} ({record['family']})", (Column("letter"), Column("dimension"), Column("value")), sizes, notes),
             Table("parameters", (Column("part"), Column("number"), Column("share")), parameters),
             Table("memory", (Column("what"), Column("bytes", "byte"), Column("formula", "byte")), memory),
-            f"The layer in LaTeX, needs amsmath ({phase}, F in FLOP, B in byte; {legend}; the rest above):",
-            block_latex(model),
+            Source(f"The layer in LaTeX, needs amsmath ({phase}, F in FLOP, B in byte; {legend}; the rest above):", block_latex(model)),
         ),
         record=lambda: record,
     )

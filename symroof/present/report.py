@@ -6,16 +6,35 @@ Only what a format needs is imported, and only when it is rendered: the command 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from symroof.present.formats.sections import Section
     from symroof.present.tabular import Table
 
 TEXT = "table"
-UNFOLDED = 2000
-"""Width for files and pipes: nothing is wrapped there."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a report is laid out.
+
+    Attributes
+    ----------
+    width : characters of a line of text; None where nothing is folded, as in pipes and files.
+    wide : every column and every formula in full, however long the lines.
+    conventions : all of them, one a line, where text has them in one line.
+    quiet : no conventions and no notes.
+    colours : with the codes of a terminal.
+    """
+
+    width: int | None = None
+    wide: bool = False
+    conventions: bool = False
+    quiet: bool = False
+    colours: bool = False
 
 
 @dataclass(frozen=True)
@@ -24,54 +43,59 @@ class Report:
 
     Attributes
     ----------
-    sections : tables, and lines of text, in reading order; or what lays them out, where only people read them.
+    sections : tables, lines of words, conventions, in reading order, the answer first; or what lays them out, where only people
+        read them.
     record : makes what JSON holds; without it, the records of the first table.
     data : what CSV holds; without it, the first table.
     context : columns that CSV repeats in front of every row.
-    derivation : what LaTeX holds; without it, the sections.
     status : the exit status of the command.
     """
 
-    sections: tuple[Table | str, ...] | Callable[[], tuple[Table | str, ...]]
+    sections: tuple[Section, ...] | Callable[[], tuple[Section, ...]]
     record: Callable[[], Any] | None = None
     data: Callable[[], Table] | None = None
     context: Mapping[str, Any] = field(default_factory=dict)
-    derivation: Callable[[], str] | None = None
     status: int = 0
 
     @cached_property
-    def laid_out(self) -> tuple[Table | str, ...]:
+    def laid_out(self) -> tuple[Section, ...]:
         """The sections, laid out."""
         return self.sections() if callable(self.sections) else self.sections
 
     @property
     def tables(self) -> tuple[Table, ...]:
         """The sections that are tables."""
-        return tuple(section for section in self.laid_out if not isinstance(section, str))
+        from symroof.present.tabular import Table
 
-    def render(self, form: str, terminal: bool = False) -> str:
-        """The report in a format of `FORMATS`; with *terminal*, text for the terminal's width, with colours."""
-        return _text(self, terminal) if form == TEXT else FORMATS[form].render(self)
+        return tuple(section for section in self.laid_out if isinstance(section, Table))
+
+    @property
+    def title(self) -> str:
+        """The first title of a section."""
+        return next((title for section in self.laid_out if (title := getattr(section, "title", ""))), "symroof")
+
+    def shown(self, layout: Layout) -> tuple[Section, ...]:
+        """The sections that a layout shows: without conventions and notes where it is quiet."""
+        from symroof.present.formats.sections import Conventions
+        from symroof.present.tabular import Table
+
+        if not layout.quiet:
+            return self.laid_out
+        heard = (section for section in self.laid_out if not isinstance(section, Conventions))
+        return tuple(replace(section, notes=()) if isinstance(section, Table) else section for section in heard)
+
+    def render(self, form: str, layout: Layout | None = None) -> str:
+        """The report in a format of `FORMATS`; without a layout unfolded."""
+        return FORMATS[form].render(self, layout or Layout())
 
 
-def _text(report: Report, terminal: bool = False) -> str:
-    import io
+def _text(report: Report, layout: Layout) -> str:
+    from symroof.present.formats.terminal import printed
 
-    from rich.console import Console
-    from rich.measure import Measurement
-
-    console = Console(file=io.StringIO(), force_terminal=terminal, width=None if terminal else UNFOLDED, highlight=False, markup=False)
-    if terminal:
-        wide = console.options.update(width=UNFOLDED)
-        needed = (Measurement.get(console, wide, table).minimum for table in report.tables)
-        console.width = max(Console().width, *needed)  # a terminal too narrow wraps lines; it never cuts a number
-    for position, section in enumerate(report.laid_out):
-        console.print(*([""] if position else []), section, sep="\n", soft_wrap=isinstance(section, str))
-    assert isinstance(console.file, io.StringIO)
-    return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines()).rstrip()
+    return printed(report.shown(layout), layout)
 
 
-def _json(report: Report) -> str:
+def _json(report: Report, layout: Layout) -> str:
     """Without NaN or infinities."""
     import json
 
@@ -79,44 +103,34 @@ def _json(report: Report) -> str:
     return json.dumps(record, indent=2, allow_nan=False, ensure_ascii=False)
 
 
-def _csv(report: Report) -> str:
+def _csv(report: Report, layout: Layout) -> str:
     from symroof.present.tabular import Column, Table
 
     if report.data is None and not report.tables:
-        return Table("", (Column("answer"),), tuple((line,) for section in report.laid_out for line in str(section).splitlines())).csv()
+        lines = _text(report, Layout(quiet=True)).splitlines()
+        return Table("", (Column("answer"),), tuple((line,) for line in lines if line)).csv()
     return (report.data() if report.data else report.tables[0]).csv(report.context)
 
 
-def _latex(report: Report) -> str:
-    from symroof.present.tabular import latex_text
-
-    if report.derivation:
-        return report.derivation()
-    return "\n\n".join(
-        section.latex() if not isinstance(section, str) else section if section.startswith("\\begin") else latex_text(section)
-        for section in report.laid_out
-    )
+def _latex(report: Report, layout: Layout) -> str:
+    return "\n\n".join(section.latex() for section in report.shown(layout))
 
 
-def _markdown(report: Report) -> str:
-    return "\n\n".join(section if isinstance(section, str) else section.markdown() for section in report.laid_out)
+def _markdown(report: Report, layout: Layout) -> str:
+    return "\n\n".join(section.markdown() for section in report.shown(layout))
 
 
-def _html(report: Report) -> str:
-    from html import escape
+def _html(report: Report, layout: Layout) -> str:
+    from symroof.present.formats.html import page
 
-    from symroof.present.tabular import PAGE
-
-    parts = (f"<pre>{escape(section)}</pre>" if isinstance(section, str) else section.html(page=True) for section in report.laid_out)
-    title = report.tables[0].title if report.tables else str(report.laid_out[0]).partition("\n")[0]
-    return PAGE.format(title=escape(title), body="\n".join(parts))
+    return page(report.title, (section.html(page=True) for section in report.shown(layout)))
 
 
 @dataclass(frozen=True)
 class Format:
     """How a report is written, and the endings of files that ask for it."""
 
-    render: Callable[[Report], str]
+    render: Callable[[Report, Layout], str]
     endings: tuple[str, ...]
 
 

@@ -8,26 +8,18 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from html import escape
 from math import floor, log10
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sympy import Add, Basic, Mul
+from sympy import Add, Basic, Max, Mul
 
 from symroof.notation import latex
 
-PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head><meta charset="utf-8"/><title>{title}</title>
-<style>body{{font:15px/1.4 system-ui,sans-serif;margin:2em;color:#222}} table{{border-collapse:collapse;margin:1em 0}}
-caption{{text-align:left;font-weight:600;padding:.4em 0}} th{{border-bottom:1px solid #888}} td,th{{padding:.25em .8em}}
-tfoot td{{border-top:1px solid #888;font-weight:600}} ul{{color:#555;font-size:.9em}}</style></head>
-<body>
-{body}
-</body>
-</html>"""
+if TYPE_CHECKING:
+    from symroof.present.report import Layout
 
 _LATEX = str.maketrans(
     {"_": r"\_", "&": r"\&", "%": r"\%", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}"}
@@ -99,7 +91,17 @@ def compact(expression: Basic) -> Basic:
 
 @dataclass(frozen=True)
 class Column:
-    """A column: its key in data files, its unit, whether it holds numbers (with SI prefixes or plain), whether it may wrap."""
+    """A column of a table.
+
+    Attributes
+    ----------
+    key : its name in data files.
+    unit, title : of its heading.
+    numeric, prefixed : whether it holds numbers, and whether these have SI prefixes.
+    fixed : words that no line may break.
+    rank : 0 where it is always shown; of the others the highest goes first where a terminal is too narrow.
+    fold : characters of a formula above which a terminal shows what it is made of; 0 where it is always shown.
+    """
 
     key: str
     unit: str = ""
@@ -107,11 +109,17 @@ class Column:
     numeric: bool = False
     prefixed: bool = True
     fixed: bool = False
+    rank: int = 0
+    fold: int = 0
 
     @property
     def heading(self) -> str:
         """Title and unit, as in "time [s]"."""
         return f"{self.title or self.key} [{self.unit}]" if self.unit else self.title or self.key
+
+
+FOLD = 24
+"""Characters of a formula that a column of numbers shows in a terminal."""
 
 
 def si(value: Any, digits: int = 4) -> str:
@@ -135,6 +143,36 @@ def number(value: Any) -> int | float:
     return int(value) if value.is_Integer else float(value)
 
 
+Rows = tuple[tuple[Any, ...], ...]
+
+
+def spelled(value: Any, text: Callable[[str], str], math: Callable[[Formula], str]) -> str:
+    """Words and formulas in one format."""
+    if isinstance(value, Formula | Words):
+        parts = value.parts if isinstance(value, Words) else (value,)
+        return "".join(math(part) if isinstance(part, Formula) else text(str(part)) for part in parts)
+    return text("" if value is None else str(value))
+
+
+def _folds(column: Column, value: Any) -> bool:
+    longest = column.fold or (FOLD if column.numeric else 0)
+    return bool(longest) and isinstance(value, Formula) and len(str(value)) > longest
+
+
+def kind_of(expression: Basic) -> str:
+    """What a long formula is made of.
+
+    >>> from symroof.symbols import b, d, f
+    >>> kind_of(b + d + f), kind_of(b * d)
+    ('sum of 3 terms', 'function of b, d')
+    """
+    if isinstance(expression, Add):
+        return f"sum of {len(expression.args)} terms"
+    if isinstance(expression, Max):
+        return f"largest of {len(expression.args)}"
+    return f"function of {', '.join(sorted(map(str, expression.free_symbols)))}"
+
+
 @dataclass(frozen=True)
 class Table:
     """Rows under headings, with a title above and notes below.
@@ -156,16 +194,28 @@ class Table:
     notes: tuple[str, ...] = ()
     totals: tuple[tuple[Any, ...], ...] = field(default=())
 
-    def _cells(self, rows: tuple[tuple[Any, ...], ...], text: Callable[[str], str], math: Callable[[Formula], str]) -> list[list[str]]:
+    def cells(self, rows: Rows, text: Callable[[str], str], math: Callable[[Formula], str], *, fold: bool = False) -> list[list[str]]:
+        """The cells of some rows as text of one format, formulas longer than their column folds as what they are made of."""
+
         def cell(column: Column, value: Any) -> str:
-            if isinstance(value, Formula | Words):
-                parts = value.parts if isinstance(value, Words) else (value,)
-                return "".join(math(part) if isinstance(part, Formula) else text(str(part)) for part in parts)
-            if column.numeric and value is not None and not isinstance(value, str):
+            if fold and _folds(column, value):
+                return text(kind_of(value.expression))
+            if column.numeric and value is not None and not isinstance(value, str | Formula | Words):
                 return text(si(value) if column.prefixed else f"{float(value):.4g}")
-            return text("" if value is None else str(value))
+            return spelled(value, text, math)
 
         return [[cell(column, value) for column, value in zip(self.columns, row, strict=True)] for row in rows]
+
+    @property
+    def folds(self) -> bool:
+        """Whether a formula is longer than its column folds."""
+        return any(_folds(column, value) for row in self.rows + self.totals for column, value in zip(self.columns, row, strict=True))
+
+    def text(self, layout: Layout) -> Iterator[Any]:
+        """As lines of text, and what rich draws."""
+        from symroof.present.formats.terminal import rendered
+
+        return rendered(self, layout)
 
     def markdown(self) -> str:
         """As a Markdown table."""
@@ -173,14 +223,14 @@ class Table:
         def line(cells: list[str]) -> str:
             return f"| {' | '.join(cells)} |"
 
-        cells = self._cells(self.rows + self.totals, markdown_text, lambda formula: f"${formula.latex()}$")
+        cells = self.cells(self.rows + self.totals, markdown_text, lambda formula: f"${formula.latex()}$")
         rule = ["---:" if column.numeric else "---" for column in self.columns]
         parts = [f"**{markdown_text(self.title)}**", "", line([column.heading for column in self.columns]), line(rule), *map(line, cells)]
         return "\n".join([*parts, "", *(f"- {markdown_text(note)}" for note in self.notes)]).rstrip()
 
     def latex(self) -> str:
         """As a LaTeX table (package booktabs)."""
-        cells = self._cells(self.rows + self.totals, latex_text, lambda formula: f"${formula.latex()}$")
+        cells = self.cells(self.rows + self.totals, latex_text, lambda formula: f"${formula.latex()}$")
         spec = "".join("r" if column.numeric else "l" for column in self.columns)
         body = [" & ".join(row) + r" \\" for row in cells]
         if self.totals:
@@ -206,6 +256,8 @@ class Table:
 
         With *page*, as part of a page: formulas are MathML, which browsers typeset by themselves.
         """
+        from symroof.present.formats.html import mathml
+
         math = mathml if page else lambda formula: f"${escape(formula.latex())}$"
 
         def line(cells: list[str], tag: str = "td") -> str:
@@ -216,7 +268,7 @@ class Table:
             return f"<tr>{''.join(aligned)}</tr>"
 
         def rendered(rows: tuple[tuple[Any, ...], ...]) -> str:
-            return "\n".join(map(line, self._cells(rows, escape, math)))
+            return "\n".join(map(line, self.cells(rows, escape, math)))
 
         foot = f"\n<tfoot>\n{rendered(self.totals)}\n</tfoot>" if self.totals else ""
         notes = "".join(f"<li>{escape(note)}</li>" for note in self.notes)
@@ -250,34 +302,7 @@ class Table:
 
         return [{column.key: plain(column, value) for column, value in zip(self.columns, row, strict=True)} for row in self.rows]
 
-    def __rich__(self):
-        from rich import box
-        from rich.console import Group
-        from rich.table import Table as RichTable
-        from rich.text import Text
+    def __rich_console__(self, console: Any, options: Any) -> Iterator[Any]:
+        from symroof.present.report import Layout
 
-        table = RichTable(
-            title=self.title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False, title_style="bold", collapse_padding=True
-        )
-        body, totals = (self._cells(rows, str, str) for rows in (self.rows, self.totals))
-        for place, column in enumerate(self.columns):
-            fixed = column.numeric or column.fixed or place == 0  # names and numbers are never broken or cut
-            heading = column.heading.replace(" [", "\n[") if column.numeric else column.heading
-            longest = max((len(row[place]) for row in body + totals), default=0)
-            width = longest if fixed else min(longest, 14)
-            justify = "right" if column.numeric else "left"
-            table.add_column(heading, justify=justify, overflow="fold", no_wrap=fixed, min_width=width)
-        for position, row in enumerate(body):
-            table.add_row(*map(Text, row), end_section=bool(totals) and position == len(body) - 1)
-        for row in totals:
-            table.add_row(*(Text(cell, style="bold") for cell in row))
-        return Group(table, *(Text(f"· {note}", style="dim") for note in self.notes))
-
-
-def mathml(formula: Formula) -> str:
-    """A formula as MathML."""
-    from sympy.printing.mathml import mathml as printed
-
-    body = printed(compact(formula.expression), printer="presentation")
-    body = body.replace("<mi>eps</mi>", "<mi>ε</mi>").replace("&InvisibleTimes;", "\u2062").replace("&ApplyFunction;", "\u2061")
-    return f'<math xmlns="http://www.w3.org/1998/Math/MathML" displaystyle="true">{body}</math>'
+        yield from self.text(Layout(width=options.max_width))

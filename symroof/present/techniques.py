@@ -10,6 +10,7 @@ from sympy import Expr, false, true
 from sympy.logic.boolalg import Boolean
 
 from symroof.operators.tensor import Level
+from symroof.present.formats.sections import Lines
 from symroof.present.report import Report
 from symroof.present.tabular import Column, Formula, Table, Words, si
 from symroof.questions.technique_effect import Effect, effect_of
@@ -190,9 +191,9 @@ def technique_report(name: str) -> Report:
     headings = (column.heading for column in effects.columns[1:])
     effect = Table("what it does", (Column("quantity"), Column("value")), tuple(zip(headings, effects.rows[0][1:], strict=True)))
     source = [f"source: {kind.source}"] if kind.source else []
-    lines = [f"{name}: {kind.summary}", *source, f"survey: section {kind.survey}" if kind.survey else "", *example_notes([name])]
+    lines = [*source, *([f"survey: section {kind.survey}"] if kind.survey else []), *example_notes([name])]
     return Report(
-        ("\n".join(line for line in lines if line), Table("parameters", columns, parameters), effect),
+        (Lines(tuple(lines), f"{name}: {kind.summary}"), Table("parameters", columns, parameters), effect),
         record=effects.records,
         data=lambda: effects,
     )

@@ -1,0 +1,1 @@
+"""How tables and reports look in each format: plain text that fits the terminal, LaTeX, HTML."""

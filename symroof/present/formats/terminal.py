@@ -1,0 +1,179 @@
+"""Tables as text of a given width: whole columns are left out in a stated order, long cells are folded between words, and nothing is cut."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.console import Console, Group
+from rich.padding import Padding
+from rich.table import Table as RichTable
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from symroof.present.report import Layout
+    from symroof.present.tabular import Table
+
+BREAK = re.compile(r"(?<=[^\s+:,;/=_&|*.(-])(?:[+:,;/=_&|]|\*+|\.(?=\D)|-(?=[^\s\d]))(?=\S)")
+"""Where a word that is longer than its line may be continued on the next: after these."""
+
+COMFORTABLE = 22
+"""Characters of a line that words of a cell have before columns are left out to make room."""
+
+GAP = 2
+"""Blanks between columns."""
+
+
+def pieces(word: str) -> list[str]:
+    """A word in pieces that a line may end with.
+
+    >>> pieces("speculative:acceptance=0.8,length=4"), pieces("moe.shared_add"), pieces("0.9846")
+    (['speculative:', 'acceptance=', '0.8,', 'length=', '4'], ['moe.', 'shared_', 'add'], ['0.9846'])
+    """
+    ends = [match.end() for match in BREAK.finditer(word)]
+    return [word[low:high] for low, high in zip([0, *ends], [*ends, len(word)], strict=True)]
+
+
+def folded(text: str, width: int) -> list[str]:
+    """Lines of at most *width*, broken between words; within a word only where that is longer, at its marks.
+
+    >>> folded("deepseek-v3 + quantize:weights=4,group=128 on NVIDIA H100", 24)
+    ['deepseek-v3 +', 'quantize:weights=4,', 'group=128 on NVIDIA H100']
+    """
+    lines: list[str] = []
+    for paragraph in text.split("\n"):
+        line = ""
+        for word in paragraph.split(" "):
+            gap = " " if line else ""
+            if len(line) + len(gap) + len(word) <= width:
+                line += gap + word
+                continue
+            if len(word) > width and len(pieces(word)) > 1:
+                for piece in pieces(word):
+                    if len(line) + len(gap) + len(piece) > width and line:
+                        lines.append(line)
+                        line, gap = "", ""
+                    line, gap = line + gap + piece, ""
+                continue
+            if line:
+                lines.append(line)
+            line = word
+        lines.append(line)
+    return lines
+
+
+def longest(text: str) -> int:
+    """Characters of the longest piece that no line may break."""
+    return max((len(piece) for word in text.split() for piece in pieces(word)), default=0)
+
+
+def fit(table: Table, cells: Sequence[Sequence[str]], width: int | None) -> tuple[list[int], list[int]] | None:
+    """Which columns are shown, and how wide each is; None where no choice of columns fits.
+
+    Columns go in descending order of their rank, the rightmost of equal rank first; those of rank 0 stay.
+    """
+    every = range(len(table.columns))
+    heads = [_heading(table, place) for place in every]
+    most = [max(max(map(len, heads[place].split("\n"))), *(len(row[place]) for row in cells), 0) for place in every]
+    if width is None:
+        return [*every], most
+    whole = [table.columns[place].numeric or table.columns[place].fixed for place in every]
+    least = [
+        max(longest(heads[place]), *(len(row[place]) if whole[place] else longest(row[place]) for row in cells), 0) for place in every
+    ]
+    wanted = [max(low, min(high, COMFORTABLE)) if not whole[place] else low for place, (low, high) in enumerate(zip(least, most, strict=True))]
+    kept = [*every]
+
+    def room(widths: list[int]) -> int:
+        return width - sum(widths[place] for place in kept) - GAP * (len(kept) - 1)
+
+    while room(wanted) < 0 and (ranked := [place for place in kept if table.columns[place].rank]):
+        kept.remove(max(ranked, key=lambda place: (table.columns[place].rank, place)))
+    if room(least) < 0:
+        return None
+    widths = least if room(wanted) < 0 else wanted
+    for _ in range(room(widths)):
+        if not (narrow := [place for place in kept if widths[place] < most[place]]):
+            break
+        widths[min(narrow, key=lambda place: widths[place])] += 1
+    return kept, [widths[place] for place in kept]
+
+
+def _heading(table: Table, place: int) -> str:
+    column = table.columns[place]
+    return column.heading.replace(" [", "\n[") if column.numeric else column.heading
+
+
+def rendered(table: Table, layout: Layout) -> Iterator[Any]:
+    """A table as lines and what rich draws: its title, its columns, what is not shown, its notes."""
+    width = None if layout.wide else layout.width
+    body, totals = (table.cells(rows, str, str, fold=not layout.wide) for rows in (table.rows, table.totals))
+    if table.title:
+        yield from (Text(line, style="bold") for line in folded(table.title, width or len(table.title)))
+        yield Text("")
+    fitted = fit(table, body + totals, width)
+    if fitted is None:
+        assert width is not None
+        yield from _blocks(table, body + totals, width)
+        hidden = []
+    else:
+        kept, widths = fitted
+        yield _grid(table, body, totals, kept, widths)
+        hidden = [column.title or column.key for place, column in enumerate(table.columns) if place not in kept]
+    if hidden:
+        several = f"{len(hidden)} columns" if len(hidden) > 1 else "1 column"
+        yield from _notes([f"{several} not shown: {', '.join(hidden)}; --wide shows all"], width, mark="")
+    if table.folds and not layout.wide:
+        yield from _notes(["long formulas are shown as what they are made of; --wide shows them in full"], width, mark="")
+    if table.notes and not layout.quiet:
+        yield from _notes(table.notes, width)
+
+
+def _notes(notes: Sequence[str], width: int | None, mark: str = "· ") -> Iterator[Text]:
+    for note in notes:
+        lines = folded(note, width - len(mark)) if width else note.split("\n")
+        yield from (Text(f"{' ' * len(mark) if place else mark}{line}", style="dim") for place, line in enumerate(lines))
+
+
+def _grid(table: Table, body: list[list[str]], totals: list[list[str]], kept: list[int], widths: list[int]) -> RichTable:
+    grid = RichTable(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True, padding=(0, GAP, 0, 0))
+    for place, width in zip(kept, widths, strict=True):
+        column = table.columns[place]
+        heading = "\n".join(line for part in _heading(table, place).split("\n") for line in folded(part, width))
+        grid.add_column(Text(heading), justify="right" if column.numeric else "left", no_wrap=True, width=width, vertical="bottom")
+
+    def cells(row: list[str], style: str = "") -> list[Text]:
+        return [Text("\n".join(folded(row[place], width)), style=style) for place, width in zip(kept, widths, strict=True)]
+
+    for position, row in enumerate(body):
+        grid.add_row(*cells(row), end_section=bool(totals) and position == len(body) - 1)
+    for row in totals:
+        grid.add_row(*cells(row, "bold"))
+    return grid
+
+
+def _blocks(table: Table, rows: list[list[str]], width: int) -> Iterator[Text]:
+    """Rows as blocks of headings and values, where the columns side by side are wider than the terminal."""
+    for row in rows:
+        yield from (Text(line, style="bold") for line in folded(row[0], width))
+        for column, cell in zip(table.columns[1:], row[1:], strict=True):
+            if cell:
+                yield from (Text(f"{'    ' if place else '  '}{line}") for place, line in enumerate(folded(f"{column.heading}: {cell}", width - 4)))
+        yield Text("")
+
+
+def printed(sections: Sequence[Any], layout: Layout) -> str:
+    """Sections as text, one below the other."""
+    import io
+
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=layout.colours, width=UNBOUNDED, highlight=False, markup=False, emoji=False)
+    for position, section in enumerate(sections):
+        console.print(*([""] if position else []), *section.text(layout), sep="\n", soft_wrap=True)
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()).rstrip()
+
+
+UNBOUNDED = 10_000
+"""Characters that rich may put on a line; what fits is decided here."""
