@@ -183,16 +183,9 @@ def _limit(step: Step, answer: Crossover, hardware: str | Path | None) -> list[S
         return []
     found = context_limit(step, hardware)
     value = "" if found.value is None else f" = {float(found.value):.1f} tokens"
-    return [
-        Lines((
-            Words((
-                "any batch is compute-bound only below a context of S_max = ",
-                Formula(found.formula),
-                f"{value}, if ",
-                Formula(found.condition),
-            )),
-        ))
-    ]
+    words = ("any batch is compute-bound only below a context of S_max = ", Formula(found.formula), value)
+    condition = () if found.condition is None else (", if ", Formula(found.condition))
+    return [Lines((Words((*words, *condition)),))]
 
 
 def certificate_report(answer: Certificate) -> Report:

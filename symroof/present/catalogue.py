@@ -17,8 +17,8 @@ from symroof.hardware.device import BUFFER, CACHE, Device, Figure, Target
 from symroof.hardware.loader import catalogue as device_names
 from symroof.hardware.loader import load_hardware
 from symroof.notation import latex
-from symroof.present.records import model_record
 from symroof.present.formats.sections import Lines, Source
+from symroof.present.records import model_record
 from symroof.present.report import Report
 from symroof.present.tabular import Column, Table, aligned_lines, compact, latex_text
 
@@ -34,17 +34,17 @@ def model_table(part: str = "") -> Table:
         There is none.
     """
     columns = (
-        Column("name"),
-        Column("hub_name", title="hub name"),
-        Column("family"),
-        Column("layers"),
-        Column("hidden"),
+        Column("name", fixed=True),
+        Column("hub_name", title="hub name", rank=5),
+        Column("family", rank=1),
+        Column("layers", rank=2),
+        Column("hidden", rank=3),
         Column("parameters", numeric=True),
         Column("active", numeric=True),
         Column("kv_bytes_per_token", "byte", "KV per token", numeric=True),
-        Column("window_bytes", "byte", "in windows", numeric=True),
-        Column("state_bytes", "byte", "state", numeric=True),
-        Column("licence", title="licence of the weights"),
+        Column("window_bytes", "byte", "in windows", numeric=True, rank=6),
+        Column("state_bytes", "byte", "state", numeric=True, rank=6),
+        Column("licence", title="licence of the weights", rank=7),
     )
     rows = []
     for name, path in model_names().items():

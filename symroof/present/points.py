@@ -35,9 +35,10 @@ def points_table(dataset: Any) -> Table:
         unit = variable.attrs.get("units", "1")
         words = variable.attrs.get("flag_meanings", "").split()
         if words:
-            cells[Column(name, fixed=True)] = ["-" if value != value else words[int(value)] for value in values]  # noqa: PLR0124
+            cells[Column(name, fixed=True, rank=len(cells))] = ["-" if value != value else words[int(value)] for value in values]  # noqa: PLR0124
         else:
-            cells[Column(name, unit, numeric=True, prefixed=unit != "FLOP/byte")] = [None if value != value else value for value in values]  # noqa: PLR0124
+            numbers = [None if value != value else value for value in values]  # noqa: PLR0124
+            cells[Column(name, unit, numeric=True, prefixed=unit != "FLOP/byte", rank=len(cells))] = numbers
     rows = tuple(zip(*cells.values(), strict=True))
     more = (f"the first {SHOWN} of {size} points; -o FILE writes them all",) if size > SHOWN else ()
     conventions = dataset.attrs.get("conventions", "").splitlines()

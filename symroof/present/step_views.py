@@ -30,11 +30,11 @@ def provenance(device: Device, data_types: Sequence[str]) -> Iterator[str]:
 
 COLUMNS = (
     Column("name", title="operator"),
-    Column("count", numeric=True, prefixed=False),
-    Column("flops", "FLOP", "FLOPs", numeric=True),
+    Column("count", numeric=True, prefixed=False, rank=1),
+    Column("flops", "FLOP", "FLOPs", numeric=True, rank=3),
     Column("bytes", "byte", "traffic", numeric=True),
-    Column("intensity", "FLOP/byte", numeric=True, prefixed=False),
-    Column("performance", "FLOP/s", numeric=True),
+    Column("intensity", "FLOP/byte", numeric=True, prefixed=False, rank=2),
+    Column("performance", "FLOP/s", numeric=True, rank=5),
     Column("bound", fixed=True),
     Column("time", "s", numeric=True),
 )
@@ -181,7 +181,7 @@ def analysis_table(analysis: Analysis, *, formulas: bool = False) -> Table:
     """Every operator of the step and the total, in numbers, or with the formulas too."""
     extra = (Column("formula_flops", "FLOP", "FLOPs"), Column("formula_bytes", "byte", "traffic")) if formulas else ()
     levels = levels_beside(analysis)
-    beside = tuple(Column(f"{level}_bytes", "byte", f"over the {level}", numeric=True) for level in levels)
+    beside = tuple(Column(f"{level}_bytes", "byte", f"over the {level}", numeric=True, rank=4) for level in levels)
     rows = tuple(
         row_of(placed)
         + tuple(shown(placed.operator.byte_count(level=level)) for level in levels)

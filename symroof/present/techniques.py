@@ -29,7 +29,12 @@ TITLES = {
 
 def technique_table() -> Table:
     """Every technique: family, section of the survey, what it does, its parameters."""
-    columns = (*map(Column, ("technique", "family", "survey")), Column("summary", title="what it does"), Column("parameters"))
+    columns = (
+        Column("technique", fixed=True),
+        *(Column(name, rank=rank) for name, rank in (("family", 1), ("survey", 2))),
+        Column("summary", title="what it does"),
+        Column("parameters"),
+    )
     kinds = {name: technique_class(name) for name in names()}
     rows = tuple((name, TITLES[family_of(name)], kind.survey or "-", kind.summary, parameters(kind)) for name, kind in kinds.items())
     notes = (

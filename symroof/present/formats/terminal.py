@@ -1,4 +1,4 @@
-"""Tables as text of a given width: whole columns are left out in a stated order, long cells are folded between words, and nothing is cut."""
+"""Tables as text of a given width: whole columns are left out in a stated order, long cells go on below, nothing is cut."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich import box
-from rich.console import Console, Group
-from rich.padding import Padding
+from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
 if TYPE_CHECKING:
     from symroof.present.report import Layout
-    from symroof.present.tabular import Table
+    from symroof.present.tabular import Column, Table
 
 BREAK = re.compile(r"(?<=[^\s+:,;/=_&|*.(-])(?:[+:,;/=_&|]|\*+|\.(?=\D)|-(?=[^\s\d]))(?=\S)")
 """Where a word that is longer than its line may be continued on the next: after these."""
@@ -40,7 +39,7 @@ def folded(text: str, width: int) -> list[str]:
     """Lines of at most *width*, broken between words; within a word only where that is longer, at its marks.
 
     >>> folded("deepseek-v3 + quantize:weights=4,group=128 on NVIDIA H100", 24)
-    ['deepseek-v3 +', 'quantize:weights=4,', 'group=128 on NVIDIA H100']
+    ['deepseek-v3 + quantize:', 'weights=4,group=128 on', 'NVIDIA H100']
     """
     lines: list[str] = []
     for paragraph in text.split("\n"):
@@ -74,25 +73,28 @@ def fit(table: Table, cells: Sequence[Sequence[str]], width: int | None) -> tupl
 
     Columns go in descending order of their rank, the rightmost of equal rank first; those of rank 0 stay.
     """
-    every = range(len(table.columns))
-    heads = [_heading(table, place) for place in every]
-    most = [max(max(map(len, heads[place].split("\n"))), *(len(row[place]) for row in cells), 0) for place in every]
+    kept = [*range(len(table.columns))]
+    heads = [_heading(column) for column in table.columns]
+    most = [max(*map(len, heads[place].split("\n")), *(len(row[place]) for row in cells), 0) for place in kept]
     if width is None:
-        return [*every], most
-    whole = [table.columns[place].numeric or table.columns[place].fixed for place in every]
-    least = [
-        max(longest(heads[place]), *(len(row[place]) if whole[place] else longest(row[place]) for row in cells), 0) for place in every
-    ]
-    wanted = [max(low, min(high, COMFORTABLE)) if not whole[place] else low for place, (low, high) in enumerate(zip(least, most, strict=True))]
-    kept = [*every]
+        return kept, most
+    whole = [column.numeric or column.fixed for column in table.columns]
+    least = [max(longest(heads[place]), *(len(row[place]) if whole[place] else longest(row[place]) for row in cells), 0) for place in kept]
+    wanted = [low if whole[place] else max(low, min(most[place], COMFORTABLE)) for place, low in enumerate(least)]
 
     def room(widths: list[int]) -> int:
         return width - sum(widths[place] for place in kept) - GAP * (len(kept) - 1)
 
+    def order_of_going(place: int) -> tuple[int, int]:
+        return table.columns[place].rank, place
+
     while room(wanted) < 0 and (ranked := [place for place in kept if table.columns[place].rank]):
-        kept.remove(max(ranked, key=lambda place: (table.columns[place].rank, place)))
+        kept.remove(max(ranked, key=order_of_going))
     if room(least) < 0:
         return None
+    for place in sorted({*range(len(heads))} - {*kept}, key=order_of_going):  # a narrow one may fit where a wide one went
+        if room(wanted) >= wanted[place] + GAP:
+            kept = sorted([*kept, place])
     widths = least if room(wanted) < 0 else wanted
     for _ in range(room(widths)):
         if not (narrow := [place for place in kept if widths[place] < most[place]]):
@@ -101,8 +103,7 @@ def fit(table: Table, cells: Sequence[Sequence[str]], width: int | None) -> tupl
     return kept, [widths[place] for place in kept]
 
 
-def _heading(table: Table, place: int) -> str:
-    column = table.columns[place]
+def _heading(column: Column) -> str:
     return column.heading.replace(" [", "\n[") if column.numeric else column.heading
 
 
@@ -122,6 +123,8 @@ def rendered(table: Table, layout: Layout) -> Iterator[Any]:
         kept, widths = fitted
         yield _grid(table, body, totals, kept, widths)
         hidden = [column.title or column.key for place, column in enumerate(table.columns) if place not in kept]
+    if hidden or (table.folds and not layout.wide) or (table.notes and not layout.quiet):
+        yield Text("")
     if hidden:
         several = f"{len(hidden)} columns" if len(hidden) > 1 else "1 column"
         yield from _notes([f"{several} not shown: {', '.join(hidden)}; --wide shows all"], width, mark="")
@@ -138,11 +141,15 @@ def _notes(notes: Sequence[str], width: int | None, mark: str = "· ") -> Iterat
 
 
 def _grid(table: Table, body: list[list[str]], totals: list[list[str]], kept: list[int], widths: list[int]) -> RichTable:
-    grid = RichTable(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True, padding=(0, GAP, 0, 0))
-    for place, width in zip(kept, widths, strict=True):
-        column = table.columns[place]
-        heading = "\n".join(line for part in _heading(table, place).split("\n") for line in folded(part, width))
-        grid.add_column(Text(heading), justify="right" if column.numeric else "left", no_wrap=True, width=width, vertical="bottom")
+    grid = RichTable(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True, padding=(0, GAP - 1, 0, 0))
+    columns = [table.columns[place] for place in kept]
+    heads = [
+        [line for part in _heading(column).split("\n") for line in folded(part, width)]
+        for column, width in zip(columns, widths, strict=True)
+    ]
+    for column, width, head in zip(columns, widths, heads, strict=True):
+        above = [""] * (max(map(len, heads)) - len(head))
+        grid.add_column(Text("\n".join([*above, *head])), justify="right" if column.numeric else "left", no_wrap=True, width=width)
 
     def cells(row: list[str], style: str = "") -> list[Text]:
         return [Text("\n".join(folded(row[place], width)), style=style) for place, width in zip(kept, widths, strict=True)]
@@ -156,12 +163,16 @@ def _grid(table: Table, body: list[list[str]], totals: list[list[str]], kept: li
 
 def _blocks(table: Table, rows: list[list[str]], width: int) -> Iterator[Text]:
     """Rows as blocks of headings and values, where the columns side by side are wider than the terminal."""
+
+    def told(column: Column, cell: str) -> str:
+        number, _, prefix = cell.partition(" ")
+        amount = f"{number} {prefix}{column.unit}".rstrip() if column.numeric and column.unit else cell
+        return f"{column.title or column.key} {amount}"
+
     for row in rows:
         yield from (Text(line, style="bold") for line in folded(row[0], width))
-        for column, cell in zip(table.columns[1:], row[1:], strict=True):
-            if cell:
-                yield from (Text(f"{'    ' if place else '  '}{line}") for place, line in enumerate(folded(f"{column.heading}: {cell}", width - 4)))
-        yield Text("")
+        values = "; ".join(told(column, cell) for column, cell in zip(table.columns[1:], row[1:], strict=True) if cell)
+        yield from (Text(f"  {line}") for line in folded(values, width - 2))
 
 
 def printed(sections: Sequence[Any], layout: Layout) -> str:

@@ -12,8 +12,8 @@ from symroof.measure.session import Session
 from symroof.measure.step import FROM_CACHE, OperatorTime, StepTime
 from symroof.measure.timing import NOISY, Spread
 from symroof.operators.facts import Role
-from symroof.present.measured.tables import calibration_record, error_table
 from symroof.present.formats.sections import Lines
+from symroof.present.measured.tables import calibration_record, error_table
 from symroof.present.report import Report
 from symroof.present.tabular import Column, Table, si
 
@@ -41,8 +41,8 @@ def machine_report(session: Session) -> Report:
     sections = [machine_table(session.measured), stream_table(session.measured)]
     if session.calibration is not None:
         sections.append(error_table(session.calibration.kernels))
-    missing = tuple(f"no constants of {reason}" for reason in session.reasons)
-    return Report((*sections, *((Lines(missing),) if missing else ())), record=lambda: session_record(session), data=lambda: benchmark_table(session.measured))
+    missing = [Lines(tuple(f"no constants of {reason}" for reason in session.reasons))] if session.reasons else []
+    return Report((*sections, *missing), record=lambda: session_record(session), data=lambda: benchmark_table(session.measured))
 
 
 def _row(what: str, reached: Spread, unit: str, benchmark: str) -> tuple[Any, ...]:

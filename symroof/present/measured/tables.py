@@ -15,9 +15,9 @@ from symroof.present.report import Report
 from symroof.present.tabular import Column, Table
 
 
-def _plain(name: str, unit: str = "", title: str = "") -> Column:
+def _plain(name: str, unit: str = "", title: str = "", rank: int = 0) -> Column:
     """A column of numbers without prefixes."""
-    return Column(name, unit, title, numeric=True, prefixed=False)
+    return Column(name, unit, title, numeric=True, prefixed=False, rank=rank)
 
 
 def widths_of(one: Any) -> str:
@@ -48,7 +48,7 @@ def _digits(one: KernelConstants, constant: Any) -> str:
 ERRORS = (
     Column("regime"),
     _plain("rows"),
-    *(_plain(name, "%", title) for name, title in (("mape", "MAPE"), ("median", ""), ("p90", ""), ("bias", ""))),
+    *(_plain(name, "%", title, rank) for name, title, rank in (("mape", "MAPE", 0), ("median", "", 2), ("p90", "", 3), ("bias", "", 4))),
 )
 
 
@@ -59,7 +59,7 @@ def error_table(kernels: Sequence[KernelConstants]) -> Table:
         for one in kernels
         for regime, error in one.error.items()
     )
-    columns = (Column("kernel"), Column("bits"), Column("name"), *ERRORS, _plain("floor", "%"))
+    columns = (Column("kernel"), Column("bits"), Column("name"), *ERRORS, _plain("floor", "%", rank=1))
     return Table("errors on the rows that were not fitted", columns, rows)
 
 
@@ -131,7 +131,7 @@ def kernel_table(found: Sequence[Validation]) -> Table:
     rows = tuple(
         (*_row(one), regime, str(error.rows), *_figures(error), _floor(one.floor)) for one in found for regime, error in one.errors.items()
     )
-    columns = (*NAMED, *ERRORS, _plain("floor", "%"))
+    columns = (*NAMED, *ERRORS, _plain("floor", "%", rank=1))
     return Table("errors of calibrated times", columns, rows)
 
 
