@@ -152,3 +152,55 @@ def test_the_command_says_both(run) -> None:
     new = ("by_time", "by_memory", "memory_relation", "binding", "allowed", "capacity")
     assert [record[name] for name in new] == [82, 18, "<=", "memory", 18, int(USABLE)]
     assert (record["integer"], record["relation"]) == (82, "<="), "what scripts read before"
+
+
+# --- generate
+
+
+def largest_by_trying(step_at, usable=USABLE) -> int:
+    """The largest batch of 1, 2, 3, ... at which a step fits; memory grows with it."""
+    batch = 1
+    while memory_of(step_at(batch)) <= usable:
+        batch += 1
+    return batch - 1
+
+
+@pytest.mark.parametrize("techniques", ["", "flash-attention", "quantize:weights=4,group=128", "tensor-parallel:degree=2"])
+def test_generation_says_the_largest_batch_of_prefill_and_of_decode_at_its_longest_context(techniques: str) -> None:
+    model, prompt, tokens = symroof.load_model("qwen3-32b"), 4096, 512
+    chain = [symroof.technique(text) for text in techniques.split()]
+    found = symroof.generation(model, prompt=prompt, tokens=tokens, hardware="h100-sxm", techniques=chain, batch=9)
+    phases = {
+        "prefill": lambda batch: model.prefill(batch=batch, seq_len=prompt).with_widths().apply(*chain),
+        "decode": lambda batch: model.decode(batch=batch, seq_len=prompt + tokens - 1).with_widths().apply(*chain),
+    }
+    for phase, step_at in phases.items():
+        assert found.memory[phase].needed == memory_of(step_at(9))
+        assert found.memory[phase].largest_batch == largest_by_trying(step_at) > 0
+    assert found.largest_batch == min(one.largest_batch for one in found.memory.values())
+    assert found.fits is (found.largest_batch >= 9)
+
+
+def test_a_draft_models_weights_and_cache_are_in_the_memory_of_the_prompt() -> None:
+    model, draft = symroof.load_model("llama-3-8b"), symroof.load_model("llama-3.2-1b")
+    chain = [symroof.technique("speculative:draft=llama-3.2-1b,length=4,acceptance=0.8")]
+    found = symroof.generation(model, prompt=1000, tokens=10, hardware="h100-sxm", techniques=chain, batch=2)
+    alone, beside = (one.prefill(batch=2, seq_len=1000).with_widths() for one in (model, draft))
+    assert found.memory["prefill"].needed == memory_of(alone) + beside.graph.weight_memory() + beside.graph.kv_memory()
+
+
+def test_a_prompt_with_one_token_has_no_decode_to_fit() -> None:
+    found = symroof.generation(symroof.load_model("llama-3-8b"), prompt=64, tokens=1, hardware="h100-sxm", batch=1)
+    assert [*found.memory] == ["prefill"]
+    bare = replace(H100, capacity_figure=None, reported_figure=None)
+    open_ = symroof.generation(symroof.load_model("llama-3-8b"), prompt=64, tokens=4, hardware=bare, batch=1)
+    assert (open_.fits, open_.largest_batch) == (None, None)
+
+
+def test_the_command_generate_says_whether_the_batch_fits(run) -> None:
+    asked = ("generate", "qwen3-32b", "--prompt", "4096", "--tokens", "512", "--hardware", "h100-sxm", "--batch", "64")
+    said = next(line for line in run(*asked).out.splitlines() if "batch 64" in line)
+    assert "does not fit 85.52 GB usable; the largest that fits is 6: prefill of all prompts at once fits 6" in said
+    record = json.loads(run(*asked, "--format", "json").out)
+    assert (record["fits"], record["largest_batch"], record["capacity"]) == (False, 6, int(USABLE))
+    assert record["memory"]["decode"]["largest_batch"] == 16

@@ -147,6 +147,13 @@ def generation_record(found: Generation, model: str, device: str, batch: int) ->
         "units": {"time": "s", "bytes": "byte", "step_time": "s, t the context length"},
         "statements": list(found.statements),
         **({"band": [float(end) for end in found.band]} if found.band else {}),
+        "memory": {
+            phase: {"bytes": number(one.needed), "fits": one.fits, "largest_batch": one.largest_batch}
+            for phase, one in found.memory.items()
+        },
+        "capacity": next((number(one.capacity) for one in found.memory.values() if one.capacity is not None), None),
+        "fits": found.fits,
+        "largest_batch": found.largest_batch,
     }
 
 
@@ -249,15 +256,41 @@ def _both_limits(step: Step, answer: Requirement, unit: str) -> list[str]:
 
 def generation_report(found: Generation, model: str, techniques: Sequence[str], device: Device, batch: int) -> Report:
     """A table of prefill and decode, and the regimes of decode."""
-    columns = (Column("part"), Column("time", "s", numeric=True), Column("traffic", "byte", numeric=True))
-    rows = (("prefill", found.prefill_time, found.prefill_traffic), ("decode", found.decode_time, found.decode_traffic))
+    needs = {phase: one.needed for phase, one in found.memory.items()}
+    columns = (
+        *(Column("part"), Column("time", "s", numeric=True), Column("traffic", "byte", numeric=True)),
+        *((Column("memory", "byte", "memory of a device", numeric=True),) if needs else ()),
+    )
+    rows = tuple(
+        (phase, *totals, *((needs.get(phase),) if needs else ()))
+        for phase, *totals in (("prefill", found.prefill_time, found.prefill_traffic), ("decode", found.decode_time, found.decode_traffic))
+    )
     band = [band_statement(found.band)] if found.band else []
-    notes = (f"decode traffic = {found.traffic_formula}, S tokens of prompt, n generated", *found.statements, *band)
+    notes = (
+        *_fit_lines(found, batch),
+        f"decode traffic = {found.traffic_formula}, S tokens of prompt, n generated",
+        *found.statements,
+        *band,
+    )
     title = f"{' + '.join((model, *techniques))} on {device.title}: {found.prompt} tokens of prompt, {found.tokens} generated"
-    total = (("total", found.time, found.traffic),)
+    total = (("total", found.time, found.traffic, *((max(needs.values()),) if needs else ())),)
     parts = (Column("contexts"), Column("step_time", "s", "time of a step, t the context"), Column("time", "s", numeric=True))
     regimes = tuple((f"{part.first} to {part.last}", Formula(part.step_time), part.time) for part in found.parts)
     return Report(
         (Table(title, columns, rows, notes, total), Table("decode by regime", parts, regimes)),
         record=lambda: generation_record(found, model, device.name, batch),
     )
+
+
+def _fit_lines(found: Generation, batch: int) -> list[str]:
+    """Whether the batch fits, and the largest that does, in prefill and in decode."""
+    capacity = next((one.capacity for one in found.memory.values() if one.capacity is not None), None)
+    if capacity is None:
+        return []
+    line = f"batch {batch} {'fits' if found.fits else 'does not fit'} {si(capacity)}B usable"
+    if found.largest_batch is None:
+        return [f"{line}; so does any other"]
+    longest = found.prompt + found.tokens - 1
+    stages = {"prefill": "prefill of all prompts at once", "decode": f"decode at the longest context of {longest} tokens"}
+    each = (f"{stages[phase]} fits {one.largest_batch}" for phase, one in found.memory.items() if one.largest_batch is not None)
+    return [f"{line}; the largest that fits is {found.largest_batch}: {', '.join(each)}"]

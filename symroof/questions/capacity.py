@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -20,7 +20,7 @@ from symroof.hardware.device import Device
 from symroof.operators.graph import Graph
 from symroof.roof.costs import needed, variable_of
 from symroof.roof.ledger import device_of
-from symroof.symbols import Variable, option_name, substitute
+from symroof.symbols import VOCABULARY, Variable, option_name, substitute
 from symroof.units import BYTE, number
 
 
@@ -117,12 +117,67 @@ def room_over(step: Step, variable: Variable, capacity: Expr) -> Room:
     >>> round(float(room.least), 3), room.most
     (1.898, None)
     """
-    memory = memory_over(step, variable)
+    return room_within(memory_over(step, variable), capacity)
+
+
+def room_within(memory: Piecewise, capacity: Expr) -> Room:
+    """The same of bytes over a variable; of several stretches that fit, the last."""
     within = memory.within(capacity)
     if not within:
         return Room(capacity, fits=False)
     last = within[-1]
     return Room(capacity, last.low if last.low > memory.low else None, last.high if last.high < memory.high else None)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Whether a step fits the memory of each device, and the largest batch that does.
+
+    Attributes
+    ----------
+    needed : bytes of one device's memory at the step's own batch.
+    capacity : bytes of it; None where the device states none.
+    largest_batch : of all devices that share the step together; None without a capacity, or where every batch fits.
+    """
+
+    needed: Expr
+    capacity: Expr | None = None
+    largest_batch: int | None = None
+
+    @property
+    def fits(self) -> bool | None:
+        """Whether the step fits; None without a capacity."""
+        return None if self.capacity is None else bool(self.needed <= self.capacity)
+
+
+def fit_of(step: Step, device: Device, beside: Iterable[Step] = ()) -> Fit:
+    """Whether a step fits a device, and the largest batch that does.
+
+    Parameters
+    ----------
+    step : with every input given as a number, the batch too.
+    beside : steps whose weights and KV cache are in the same memory, as those of a draft model.
+
+    Raises
+    ------
+    InputError
+        As for `memory_over`, or the batch is not given.
+
+    >>> import symroof
+    >>> fit = fit_of(symroof.load_model("llama-3-8b").decode(batch=65, seq_len=8192), symroof.load_hardware("h100-sxm"))
+    >>> fit.fits, fit.largest_batch
+    (False, 64)
+    """
+    batch = VOCABULARY[symbols.b]
+    if batch.symbol not in step.values:
+        raise InputError("batch must be given as a number to tell what fits")
+    shared = Add(*(part for one in beside for part in memory_parts(_bound(one, batch.symbol))[:2]))
+    memory = memory_over(step, batch) + shared
+    needed = memory(step.values[batch.symbol])
+    if device.usable_figure is None:
+        return Fit(needed)
+    room = room_within(memory, usable_capacity(device))
+    return Fit(needed, room.capacity, None if room.fits and room.most is None else int(floor(room.most or 0)))
 
 
 def largest(step: Step, *, over: str = "batch", hardware: Device | str | Path | None = None, capacity: Any = None) -> Largest:

@@ -9,8 +9,8 @@ kernels are no polynomials: they are summed step by step.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,7 @@ from symroof.calibration.prediction import evaluated
 from symroof.errors import InputError, quote
 from symroof.hardware.device import Device
 from symroof.hardware.machine import CALIBRATED, STATED
+from symroof.questions.capacity import Fit, fit_of
 from symroof.questions.regimes import regimes
 from symroof.roof.analysis import Analysis, analyze
 from symroof.roof.costs import TOTAL, costs, known_values, needed, occurs, on_branch
@@ -65,6 +66,8 @@ class Generation:
     decode_traffic : bytes of all decode steps.
     band : seconds of prefill and decode within the mean errors of calibrated kernels; None of other ceilings.
     traffic_formula : the same in letters S and n; with a sliding window, for contexts on the sides of W that these lie on.
+    memory : what prefill and decode need of one device's memory, decode at its longest context, and the largest batch that fits each;
+        empty where formulas count blocks of the batch.
     """
 
     prompt: int
@@ -76,6 +79,18 @@ class Generation:
     traffic_formula: Expr
     statements: tuple[str, ...]
     band: tuple[Expr, Expr] | None = None
+    memory: Mapping[str, Fit] = field(default_factory=dict)
+
+    @property
+    def fits(self) -> bool | None:
+        """Whether prefill, and decode at its longest context, fit the memory of each device; None where its capacity is not known."""
+        known = [one.fits for one in self.memory.values() if one.fits is not None]
+        return all(known) if known else None
+
+    @property
+    def largest_batch(self) -> int | None:
+        """The largest batch at which both fit, on all devices together; None where that is not known, or every batch fits."""
+        return min((one.largest_batch for one in self.memory.values() if one.largest_batch is not None), default=None)
 
     @property
     def decode_time(self) -> Expr:
@@ -134,11 +149,12 @@ def generation(
     of_phase = {phase: [one for one in techniques if phase in one.phases] for phase in PHASES}
     prefill = model.step(Options("prefill", seq_len=prompt, **inputs))  # pyright: ignore[reportArgumentType]
     before = analyze(prefill.apply(*of_phase["prefill"]), device, ceilings=ceilings)
-    beside = [
-        analyze(step.apply(*(later for later in techniques[place:] if "prefill" in later.phases)), device, ceilings=ceilings).total
+    drafts = [
+        step.apply(*(later for later in techniques[place:] if "prefill" in later.phases))
         for place, technique in enumerate(techniques)
         for step in technique.prefills(prefill)
     ]
+    beside = [analyze(step, device, ceilings=ceilings).total for step in drafts]
     decode = model.step(Options("decode", **inputs)).apply(*of_phase["decode"])  # pyright: ignore[reportArgumentType]
     low, high = Integer(prompt + 1), Integer(prompt + tokens - 1)
     said, band = [], None
@@ -171,7 +187,19 @@ def generation(
             *said,
         ),
         band,
+        _memory(before.step, drafts, decode, int(high), device),
     )
+
+
+def _memory(prefill: Step, drafts: Sequence[Step], decode: Step, last: int, device: Device) -> dict[str, Fit]:
+    """What both phases need of a device's memory; a draft model is in it with its weights and its cache."""
+    phases = {"prefill": (prefill, drafts)}
+    if last > int(prefill.values[symbols.s]):
+        phases["decode"] = (replace(decode, values={**decode.values, symbols.t: Integer(last)}), [])
+    try:
+        return {phase: fit_of(step, device, beside) for phase, (step, beside) in phases.items()}
+    except InputError:
+        return {}
 
 
 def _both(prefill: Step, decode: Step) -> Iterator[str]:
