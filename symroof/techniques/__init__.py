@@ -13,11 +13,11 @@ from typing import Any
 
 
 def __getattr__(name: str) -> Any:
-    """A technique's class, loaded when it is first asked for."""
+    """A technique's class, imported on first access."""
     if name[:1].isupper():
         from symroof.techniques.registry import names, technique_class
 
-        # the module is most often named as the class is
+        # the module usually has the name of the class
         likely = [text for text in names() if text.replace("-", "") == name.lower()]
         for text in (*likely, *names()):
             if (kind := technique_class(text)).__name__ == name:

@@ -32,7 +32,7 @@ BASES = {
 }
 UNITS = {f"{scale}{base}": (Rational(10) ** power, units) for base, units in BASES.items() for scale, power in DECIMAL.items()}
 UNITS |= {f"{scale}{base}": (Rational(2) ** power, BASES[base]) for base in ("B/s", "B") for scale, power in BINARY.items()}
-"""What a unit in a text is worth, and which units it can stand for: 25GB/s is 25 * 10**9, 25GiB/s is 25 * 2**30."""
+"""The factor of every unit that a text may contain, and the units it may denote: 25GB/s is 25 * 10**9, 25GiB/s is 25 * 2**30."""
 
 USUAL = {"B/s": "25GB/s", "B": "192KiB", "FLOP/s": "312TFLOP/s", "s": "5us", "J": "0.5pJ", "W": "100W"}
 LONGEST, DIGITS = 2000, 60
@@ -40,17 +40,17 @@ LONGEST, DIGITS = 2000, 60
 
 @functools.cache
 def families() -> Mapping[str, tuple[str, ...]]:
-    """The names of all techniques, by family: of every module in its folder that is no helper.
+    """The names of all techniques by family: one per module of the family's folder, helper modules excluded.
 
     >>> families()["decoding"][:3]
     ('early-exit', 'skip-layers', 'contextual-sparsity')
     """
-    found: dict[str, tuple[str, ...]] = {}
+    by_family: dict[str, tuple[str, ...]] = {}
     for package in FAMILIES:
         modules = {module.name for module in pkgutil.iter_modules(package.__path__)} - {*package.HELPERS}
         further = {module.replace("_", "-") for module in modules} - {*package.ORDER}
-        found[package.__name__.rpartition(".")[2]] = (*package.ORDER, *sorted(further))
-    return found
+        by_family[package.__name__.rpartition(".")[2]] = (*package.ORDER, *sorted(further))
+    return by_family
 
 
 @functools.cache
@@ -60,17 +60,17 @@ def names() -> tuple[str, ...]:
 
 
 def family_of(name: str) -> str:
-    """The family a technique belongs to."""
+    """The family that a technique belongs to."""
     return next(family for family, members in families().items() if name in members)
 
 
 def technique_class(name: str) -> type[Technique]:
-    """The class of that name.
+    """The class of a technique by its name.
 
     Raises
     ------
     InputError
-        There is none.
+        No technique has this name.
 
     >>> technique_class("quantise")
     Traceback (most recent call last):
@@ -85,12 +85,12 @@ def technique_class(name: str) -> type[Technique]:
 
 
 def technique(text: str) -> Technique:
-    """The technique that a text describes: its name, then its parameters; one without a value stays a symbol.
+    """The technique that a text describes: its name, then its parameters. A parameter without a value stays a symbol.
 
     Raises
     ------
     InputError
-        The name or a parameter is unknown, or a value makes no sense.
+        The name or a parameter is unknown, or a value is no number, out of range, or in the wrong unit.
 
     >>> technique("quantize:weights=4,group=128").text
     'quantize:weights=4,group=128'
@@ -103,7 +103,7 @@ def technique(text: str) -> Technique:
         raise InputError(f"technique {quote(text)}: longer than {LONGEST} characters")
     name, _, rest = text.partition(":")
     kind = technique_class(name.strip())
-    known = {one.name: one for one in fields(kind)}
+    known = {parameter.name: parameter for parameter in fields(kind)}
     given: dict[str, object] = {}
     for part in rest.split(",") if rest.strip() else ():
         key, equals, value = (piece.strip() for piece in part.partition("="))
@@ -118,9 +118,9 @@ def technique(text: str) -> Technique:
 
 
 def _own(text: str, key: str, metadata) -> object:
-    """The symbol of a parameter that is named without a value: it is to stay one."""
+    """The symbol of a parameter that is named without a value, and so stays a symbol."""
     if "symbol" not in metadata:
-        raise InputError(f"{quote(text)}: {key} is a word, and needs a value: {key}=...")
+        raise InputError(f"{quote(text)}: {key} is a text parameter and needs a value: {key}=...")
     return metadata["symbol"]
 
 
@@ -134,30 +134,30 @@ def _value(text: str, key: str, value: str, metadata) -> object:
         bases = [base for base, units in BASES.items() if unit in units]
         also = f" or one such as {USUAL[bases[0]]}" if bases else ""
         raise InputError(f"{quote(text)}: {key} {quote(value)}: expected a number{also}")
-    found = Rational(match[1]) * scale / (Rational(match[2]) if match[2] else 1)
-    if max(abs(part) for part in found.as_numer_denom()) >= 10**DIGITS:
+    number = Rational(match[1]) * scale / (Rational(match[2]) if match[2] else 1)
+    if max(abs(part) for part in number.as_numer_denom()) >= 10**DIGITS:
         raise InputError(f"{quote(text)}: {key} {quote(value)}: a number of more than {DIGITS} digits")
-    return int(found) if found.is_integer and found < 10**30 else found
+    return int(number) if number.is_integer and number < 10**30 else number
 
 
 def chain(texts: Iterable[str]) -> tuple[Technique, ...]:
-    """The techniques of several texts; one text may name several, apart by spaces.
+    """The techniques of several texts; one text may name several, separated by spaces.
 
-    >>> [one.name for one in chain(["quantize:weights=4", "quantize:kv=8 quantize:activations=8"])]
+    >>> [applied.name for applied in chain(["quantize:weights=4", "quantize:kv=8 quantize:activations=8"])]
     ['quantize', 'quantize', 'quantize']
     """
     return tuple(technique(part) for text in texts for part in text.split())
 
 
 def with_number(techniques: Iterable[Technique], symbol: Symbol, value: Expr | int) -> tuple[Technique, ...]:
-    """The chain with a number for every parameter that stays that symbol.
+    """The chain with a number for every parameter that is this symbol.
 
     >>> from symroof.symbols import rho
-    >>> [one.text for one in with_number(chain(["low-rank"]), rho, 64)]
+    >>> [applied.text for applied in with_number(chain(["low-rank"]), rho, 64)]
     ['low-rank:rank=64']
     """
-    found = []
-    for one in techniques:
-        names = [each.name for each in fields(one) if getattr(one, each.name) == symbol]
-        found.append(replace(one, **dict.fromkeys(names, value)) if names else one)
-    return tuple(found)
+    changed = []
+    for applied in techniques:
+        names = [parameter.name for parameter in fields(applied) if getattr(applied, parameter.name) == symbol]
+        changed.append(replace(applied, **dict.fromkeys(names, value)) if names else applied)
+    return tuple(changed)

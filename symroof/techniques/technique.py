@@ -1,4 +1,4 @@
-"""What a technique is: parameters that may stay symbols, and a rewrite of a graph."""
+"""The base class of techniques: parameters that may stay symbols, and a rewrite of a graph."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from symroof.operators import Graph
 from symroof.symbols import VOCABULARY
 
 Number = Any
-"""What a user gives is a number; a technique has it exact, as an `Expr`: a parameter without a default stays its own symbol, an optional
-one that is left out is None."""
+"""A user gives a number; the technique stores it as an exact `Expr`. An omitted parameter without a default stays its own symbol, an
+omitted optional parameter is None."""
 
 Given = Mapping[str, Expr]
-"""The letter or the number of every numeric parameter by its name; one that is absent is not in it."""
+"""The symbol or the number of every numeric parameter by name; parameters that are None are left out."""
 
 MOST = Rational(10) ** 30
 BANDWIDTHS = (symbols.BW_l, symbols.BW_n, symbols.BW_h, symbols.BW_c)
-"""Letters that a level has, and not a technique: two numbers for one would be one too many."""
+"""Bandwidths of a memory or link level, of which a step has one value each, whichever techniques set it."""
 
 
 def number(symbol: Symbol, default: Number = None, *, zero: bool = False, optional: bool = False) -> Any:
@@ -36,20 +36,25 @@ def number(symbol: Symbol, default: Number = None, *, zero: bool = False, option
 
     Parameters
     ----------
-    default : what it is when it is not given; None leaves the symbol.
+    default : the value if the parameter is omitted; None leaves the symbol.
     zero : whether 0 is allowed, as for an overhead.
-    optional : whether it is absent, and not a symbol, when it is not given.
+    optional : whether an omitted parameter is None instead of a symbol.
     """
     return field(default=default, metadata={"symbol": symbol, "zero": zero, "optional": optional})
 
 
 def word(default: str, choices: Sequence[str] = (), meaning: str = "") -> Any:
-    """A parameter that is a word: one of the choices, or any name where there are none."""
+    """A text parameter: one of the choices, or any name if there are no choices."""
     return field(default=default, metadata={"choices": tuple(choices), "meaning": meaning})
 
 
 def exact(what: str, value: Any, symbol: Symbol, zero: bool) -> Expr:
-    """The number a user gave, as an exact rational within the symbol's range; the symbol itself stays.
+    """A user's number as an exact rational, checked against the symbol's range; the symbol itself passes through.
+
+    Raises
+    ------
+    InputError
+        *value* is no number, or outside the range.
 
     >>> from symroof.symbols import alpha
     >>> exact("acceptance", 0.7, alpha, False)
@@ -80,19 +85,19 @@ def exact(what: str, value: Any, symbol: Symbol, zero: bool) -> Expr:
 
 @dataclass(frozen=True)
 class Example:
-    """On what the effect of a technique is told, in the table of techniques and in the gallery.
+    """The step and operator that show a technique's effect in the table of techniques and in the gallery.
 
     Attributes
     ----------
     model, phase, inputs : the step.
-    part : an operator with what the technique makes of it, or "total".
-    over : the variable whose range shows where it pays.
-    settings : the technique's parameters in numbers, where those it has by default do not say enough.
-    hardware : where numbers are told.
-    at : the value of the variable at which the roofline is drawn and long formulas are told, where it is one of the
-        technique's own; what the step has otherwise.
-    before : techniques that the step has already, as the command line spells them, apart by spaces.
-    against : techniques of what it is compared with, where that is not the step as it is.
+    part : an operator, including whatever the technique turns it into, or "total".
+    over : the variable over which speedup is shown.
+    settings : numbers for the technique's parameters, where its defaults are not enough.
+    hardware : the device for which numbers are shown.
+    at : the value of the variable at which the roofline is drawn and long formulas are evaluated, if the variable is
+        a parameter of the technique; None takes the step's own value.
+    before : techniques applied to the step first, as on the command line, separated by spaces.
+    against : techniques of the step to compare with; empty compares with the step before this technique.
     """
 
     model: str = "llama-2-7b"
@@ -108,49 +113,49 @@ class Example:
 
 
 class Fact(StrEnum):
-    """What holds on a step as a model gives it, and may hold no more after a technique; a technique requires some of it."""
+    """What holds for the step of a plain model and may stop holding after a technique. Techniques state the facts they require."""
 
-    WHOLE_STEP = "a step that no pipeline has cut into slots"
-    WHOLE_BATCH = "all sequences of the batch on the device"
-    ONE_CONTEXT = "attention of every sequence over one context of its own"
-    OWN_CONTEXT = "contexts of which no two sequences share a part"
+    WHOLE_STEP = "a step that is not pipelined yet"
+    WHOLE_BATCH = "the whole batch on one device"
+    ONE_CONTEXT = "attention of every sequence over a single context of its own"
+    OWN_CONTEXT = "contexts without shared prefixes"
     ONE_PART = "attention over each context in one part"
     NO_CHUNK = "a step without chunks of prompts"
-    ONE_LENGTH = "sequences of one length"
-    WHOLE_MATRICES = "weights that are whole on every device"
-    NO_PAGES = "a cache that is not in pages yet"
-    WHOLE_PROMPT = "prompts that are on one device"
+    ONE_LENGTH = "sequences of equal length"
+    WHOLE_MATRICES = "weight matrices that are not split over devices"
+    NO_PAGES = "a cache that is not paged yet"
+    WHOLE_PROMPT = "whole prompts on one device"
     ALL_LAYERS = "tokens that run through whole layers"
-    OWN_STEP = "a step of which no draft's cost is a share"
+    OWN_STEP = "a step without a draft model"
     WHOLE_CACHE = "sequences that read all heads of their cache"
     UNFUSED = "operators that are not fused yet"
     UNSENT = "tokens that are not sent to experts yet"
-    OWN_INPUTS = "linear operators that read what others write, and no narrow copies of it"
-    OWN_WIDTHS = "operands whose width no technique gave"
-    NO_FORMAT = "operands that are in no format of their own"
+    OWN_INPUTS = "linear operators that read their inputs directly, not from narrow copies"
+    OWN_WIDTHS = "operands whose width no technique has changed"
+    NO_FORMAT = "operands without a data format of their own"
 
 
 @dataclass(frozen=True)
 class Technique(ABC):
-    """A rewrite of a graph, or of a step where it needs the model too.
+    """A rewrite of a graph, or of a step if it needs the model too.
 
-    A parameter that is not given stays a symbol, and one can ask over it. One that is given keeps its letter in the
-    formulas, with its number among the graph's definitions; where the letter is taken already, as by the same technique
-    twice in a chain, the number itself stands in the formulas. A letter stands for one number throughout a chain: left out
-    a second time, the parameter is what it was the first time.
+    An omitted parameter stays a symbol and can be swept or solved for. A given parameter keeps its symbol in the formulas
+    and has its number among the graph's definitions; if the symbol is already in use, for example because a chain applies
+    the technique twice, the number itself appears in the formulas. A symbol has one value per chain: if a later technique
+    omits a parameter that an earlier one set, the earlier value applies.
 
     Attributes
     ----------
-    name : on the command line.
-    summary : what it does, in a phrase.
-    survey : the section of the survey that treats it.
-    source : where its cost model comes from.
-    phases : those it is of.
-    exact : why it is of the accounting "exact" alone, with {} for the name of another; empty where it is of all.
-    requires : facts of the step that it builds on.
-    removes : facts that hold no more after it.
-    once : whether it is applied once at most.
-    example : on what its effect is told.
+    name : the name on the command line.
+    summary : what the technique does, in a phrase.
+    survey : the section of the survey that covers it.
+    source : the source of its cost model.
+    phases : the phases it supports.
+    exact : why it supports only accounting "exact", with {} for the name of the other one; empty if it supports all.
+    requires : facts of the step that it relies on.
+    removes : facts that no longer hold after it.
+    once : whether a chain may apply it only once.
+    example : the step that shows its effect.
     """
 
     name: ClassVar[str]
@@ -186,7 +191,7 @@ class Technique(ABC):
         Raises
         ------
         InputError
-            It does not fit; the message says why.
+            The technique does not fit the graph or the step; the message says why.
         """
         if not isinstance(what, Step):
             self.check_order(what)
@@ -206,18 +211,18 @@ class Technique(ABC):
         """The rewritten graph."""
 
     def check(self, step: Step) -> None:  # noqa: B027 - most fit every step
-        """Raise an InputError where it does not fit the numbers of a step: a rank above the matrix, a degree that does not divide."""
+        """Raise an InputError if a parameter does not fit the step: a rank above the matrix size, a degree that does not divide."""
 
     def check_order(self, graph: Graph) -> None:
-        """Raise an InputError where an earlier technique has removed a fact that this one requires."""
+        """Raise an InputError if an earlier technique removed a fact that this one requires, or applied it already."""
         for earlier in graph.applied:
             if self.once and earlier.name == self.name:
-                raise self.refused("is applied already, and once is all")
+                raise self.refused("is applied already, and can be applied only once")
             way = "does not go with" if earlier.required & self.removed else "must come before"
             self._refuse_removed(earlier, self.required, way)
 
     def require(self, graph: Graph, *facts: Fact) -> None:
-        """Raise an InputError where an earlier technique has removed a fact that this one requires on this very graph."""
+        """Raise an InputError if an earlier technique removed a fact that this one requires for this particular graph."""
         for earlier in graph.applied:
             self._refuse_removed(earlier, frozenset(facts), "cannot follow")
 
@@ -226,30 +231,30 @@ class Technique(ABC):
             raise self.refused(f"{way} {earlier.name} in a chain: it needs {fact}")
 
     def refused(self, why: str) -> InputError:
-        """The error of a technique that does not fit."""
+        """The error for a technique that does not fit."""
         return InputError(f"{self.name}: {why}")
 
     @property
     def required(self) -> frozenset[Fact]:
-        """The facts that this very one builds on: `requires`, or fewer where that depends on its parameters."""
+        """The facts that this instance relies on: `requires`, or fewer depending on its parameters."""
         return self.requires
 
     @property
     def removed(self) -> frozenset[Fact]:
-        """The facts that hold no more after this very one: `removes`, or fewer where that depends on its parameters."""
+        """The facts that no longer hold after this instance: `removes`, or fewer depending on its parameters."""
         return self.removes
 
     def prefills(self, prompt: Step) -> tuple[Step, ...]:
-        """Further steps that a prompt takes because of the technique, as the prefill of a draft model; none for most."""
+        """Additional prefill steps that the technique causes, such as the draft model's; none for most techniques."""
         del prompt
         return ()
 
     def on_graph(self, graph: Graph) -> Graph:
-        """The graph after the technique; for one that needs the model, an error."""
+        """The graph after the technique; an InputError if the technique needs the model."""
         return self.recorded(graph, *self.parameters(graph))
 
     def recorded(self, graph: Graph, given: Given, defined: Mapping[Symbol, Expr]) -> Graph:
-        """The rewritten graph with the numbers of the technique's letters, and what is said of it."""
+        """The rewritten graph with the definitions of the technique's symbols, and its conventions."""
         changed = self.rewrite(graph, given)
         lines = tuple(Convention(self.name, text, self.source) for text in self.statements(given))
         # numbers first: what the technique defines (the experts touched, say) may depend on them
@@ -261,11 +266,11 @@ class Technique(ABC):
         return replace(step, symbolic=self.on_graph(step.symbolic))
 
     def statements(self, given: Given) -> tuple[str, ...]:
-        """What a reader of the numbers should know."""
+        """The technique's modelling assumptions, one sentence each."""
         return (f"{self.name}: {self.summary}",)
 
     def parameters(self, graph: Graph) -> tuple[dict[str, Expr], dict[Symbol, Expr]]:
-        """Letter or number of every numeric parameter, and the numbers behind the letters."""
+        """The symbol or number of every numeric parameter, and the definitions of these symbols."""
         taken = graph.free_symbols
         given: dict[str, Expr] = {}
         defined: dict[Symbol, Expr] = {}
@@ -275,7 +280,7 @@ class Technique(ABC):
                 continue
             before, level = graph.definitions.get(symbol), symbol in BANDWIDTHS
             if level and before is not None and value not in (symbol, before):
-                what = f"an earlier technique said {before} byte/s, and a step has one {VOCABULARY[symbol].name}"
+                what = f"an earlier technique set {before} byte/s, and a step has one {VOCABULARY[symbol].name}"
                 raise self.refused(f"{parameter.name} {value}: {what}")
             if value == symbol or level or (symbol not in taken and value != 0):
                 given[parameter.name] = symbol
@@ -293,12 +298,12 @@ class Technique(ABC):
 
     @property
     def text(self) -> str:
-        """The technique as the command line spells it."""
-        given = ((one.name, value) for one in fields(self) if (value := getattr(self, one.name)) not in (one.default, None, ""))
+        """The technique as written on the command line."""
+        given = ((own.name, value) for own in fields(self) if (value := getattr(self, own.name)) not in (own.default, None, ""))
         settings = ",".join(name if isinstance(value, Symbol) else f"{name}={value}" for name, value in given)
         return f"{self.name}:{settings}" if settings else self.name
 
 
 def refuse_graph(technique: Technique) -> InputError:
-    """The error of a technique that needs a model beside the graph."""
+    """The error for a technique that needs a model in addition to the graph."""
     return InputError(f"{technique.name} needs the model: apply it to a step, not to a bare graph")

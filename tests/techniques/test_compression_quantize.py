@@ -285,19 +285,19 @@ def test_w8a8_against_w4a16_by_batch(name: str) -> None:
 
 
 REFUSED = {
-    "quantize:weights=8,scope=all": "scope is of activations: give activations in bits",
+    "quantize:weights=8,scope=all": "scope concerns activations: give activations in bits",
     "quantize:weights=8,activations=8,scope=every": "scope 'every': known: linear, all",
     "quantize": "give weights, activations or kv in bits",
-    "quantize:kv=4,group=32": "group, keep and dequantize=counted are of weights",
-    "quantize:activations=8,keep=up_proj": "are of weights",
-    "quantize:kv=4,dequantize=counted": "are of weights",
-    "quantize:weights=4,cache_group=32": "cache_group is of the KV cache",
+    "quantize:kv=4,group=32": "group, keep and dequantize=counted concern weights",
+    "quantize:activations=8,keep=up_proj": "concern weights",
+    "quantize:kv=4,dequantize=counted": "concern weights",
+    "quantize:weights=4,cache_group=32": "cache_group concerns the KV cache",
     "quantize:weights=4,kind=layer": "give keep_layers",
     "quantize:weights=4,scale=8": "give group or cache_group",
     "quantize:weights=4,group=100": "group 100 does not divide the 4096 inputs of q_proj: 64 does, or keep=q_proj",
-    "quantize:weights=4,keep=softmax": "'softmax' is no linear operator of this step",
+    "quantize:weights=4,keep=softmax": "'softmax' is not a linear operator of this step",
     "quantize:weights=4,keep_layers=32": "expected fewer than the 32 of layer",
-    "quantize:weights=4,keep_layers=2,kind=dense": "'dense' is no kind of layer of this model: known: layer",
+    "quantize:weights=4,keep_layers=2,kind=dense": "'dense' is not a kind of layer of this model: known: layer",
 }
 
 
@@ -351,13 +351,13 @@ def test_tokens_are_sent_to_experts_as_narrow_as_they_are_multiplied() -> None:
 
 
 def test_layers_of_several_kinds_are_asked_for() -> None:
-    with pytest.raises(InputError, match="say which with kind=, dense, moe"):
+    with pytest.raises(InputError, match="choose with kind=, dense, moe"):
         numbers("deepseek-v2-lite").apply(technique("quantize:weights=4,keep_layers=1"))
     for text in ("quantize:kv=4", "quantize:weights=8,activations=8", "quantize:weights=4,keep_layers=1"):
         with pytest.raises(InputError, match="accounting 'llm-viewer' has its own peaks and cache"):
             numbers("llama-2-7b", accounting="llm-viewer").apply(technique(text))
     once = numbers("llama-2-7b").apply(technique("quantize:weights=4,keep_layers=2"))
-    with pytest.raises(InputError, match="kept apart already"):
+    with pytest.raises(InputError, match="are split already"):
         once.apply(technique("quantize:kv=4,keep_layers=2"))
 
 
@@ -373,7 +373,7 @@ def test_fused_groups_are_quantized_alike() -> None:
 
 
 def test_layers_that_some_tokens_leave_out_are_not_kept_apart() -> None:
-    with pytest.raises(InputError, match="keep layers apart before any are left out"):
+    with pytest.raises(InputError, match="apply keep_layers before layers are skipped"):
         numbers("llama-2-7b").apply(technique("early-exit:depth=1/2"), technique("quantize:weights=4,keep_layers=1"))
 
 

@@ -395,14 +395,14 @@ def test_low_rank_of_quantized_is_quantized_low_rank() -> None:
 REFUSED = {
     "sparsify:density=1/4,pattern=2:4": "density 1/4: pattern 2:4 keeps 1/2",
     "sparsify:index=4,pattern=2:4": "index 4: pattern 2:4 takes 2 bits",
-    "sparsify:pattern=2:4,zeros=skipped": "the sparse peak of pattern 2:4 counts them already",
-    "sparsify:operators=softmax": "'softmax' is no linear operator of this step",
+    "sparsify:pattern=2:4,zeros=skipped": "the sparse peak of pattern 2:4 already accounts for skipped zeros",
+    "sparsify:operators=softmax": "'softmax' is not a linear operator of this step",
     "sparsify:density=3/2": "density 3/2: expected a number above 0, at most 1",
     "sparsify:operators=lm_head": "lm_head shares its weight with the embedding",
-    "prune-channels:share=1/5": "a share 1/5 of the intermediate size 3072 is no whole number: expected such as 307/1536",
-    "prune-channels:share=1/8,of=heads": "a share 1/8 of the 12 KV heads is no whole number: expected such as 1/12",
+    "prune-channels:share=1/5": "a share 1/5 of the intermediate size 3072 is not an integer: try 307/1536",
+    "prune-channels:share=1/8,of=heads": "a share 1/8 of the 12 KV heads is not an integer: try 1/12",
     "low-rank:rank=769": "rank 769 is above the 768 x 768 matrix of q_proj: expected at most 768",
-    "low-rank:rank=8,operators=mlp_act": "'mlp_act' is no linear operator of this step",
+    "low-rank:rank=8,operators=mlp_act": "'mlp_act' is not a linear operator of this step",
     "distill": "name the student, as model=",
     "distill:model=opt-1.3b": "the student opt-1.3b has 1315758080 parameters, opt-125m 125239296: expected fewer",
     "distill:model=dit-s-2": "dit-s-2 predicts no tokens, opt-125m predicts tokens",
@@ -428,7 +428,7 @@ def test_a_student_of_experts_routes_as_it_does_itself() -> None:
     assert round(1000 * float(symroof.analyze(teacher.apply(stands_in), "h100-sxm").total.time_expr), 2) == 5.35
     assert round(1000 * float(symroof.analyze(teacher.apply(stands_in, routed), "h100-sxm").total.time_expr), 2) == 4.96
     assert teacher.apply(stands_in, routed).techniques == ("distill:model=qwen3-30b-a3b", "expert-routing")
-    with pytest.raises(InputError, match="distill changes the model: put it before expert-routing"):
+    with pytest.raises(InputError, match="distill replaces the model: put it before expert-routing"):
         teacher.apply(routed, stands_in)
 
 
@@ -491,19 +491,19 @@ def test_refusals_of_what_came_before() -> None:
         step.apply(technique("quantize:weights=4"), technique("distill:model=llama-3.2-1b"))
     with pytest.raises(InputError, match="has the pattern 2:4 already"):
         step.apply(technique("sparsify:pattern=2:4"), technique("sparsify:pattern=2:4"))
-    with pytest.raises(InputError, match="no multiple of 4"):
+    with pytest.raises(InputError, match="not a multiple of 4"):
         step.apply(technique("low-rank:rank=10"), technique("sparsify:pattern=2:4"))
     with pytest.raises(InputError, match="apply it to a step"):
         step.symbolic.apply(technique("distill:model=llama-3.2-1b"))
     assert str(refuse_graph(Distill(model="x"))).startswith("distill needs the model")
-    with pytest.raises(InputError, match="'llm-viewer' has its own cache"):
+    with pytest.raises(InputError, match="'llm-viewer' counts its own cache"):
         numbers("llama-2-7b", accounting="llm-viewer").apply(PruneChannels(share=Fraction(1, 2), of="heads"))
-    with pytest.raises(InputError, match="a group that was fused already"):
+    with pytest.raises(InputError, match="is already fused: fuse after"):
         numbers("llama-2-7b").apply(technique("fuse:operators=attn_norm+q_proj"), technique("low-rank:rank=8"))
     for of, has in (("mlp", "no MLP"), ("heads", "no attention heads")):
         with pytest.raises(InputError, match=has):
             numbers("mamba-130m").apply(PruneChannels(share=Fraction(1, 2), of=of))
-    with pytest.raises(InputError, match="1 KV heads is no whole number: nothing would be left"):
+    with pytest.raises(InputError, match="1 KV heads is not an integer: nothing would be left"):
         numbers("falcon-7b").apply(PruneChannels(share=Fraction(1, 2), of="heads"))
 
 

@@ -169,10 +169,10 @@ def test_sweep_and_prefill():
     ("model", "text", "message"),
     [
         ("llama-2-7b", "expert-routing", "this model is dense"),
-        ("mixtral-8x7b-v0.1", "expert-routing:skew", "skew has to be a number"),
+        ("mixtral-8x7b-v0.1", "expert-routing:skew", "skew must be a number"),
         ("mixtral-8x7b-v0.1", "expert-routing:skew=9", "at most 8"),
         ("mixtral-8x7b-v0.1", "expert-routing:skew=1/17", "denominator of at most 16"),
-        ("mixtral-8x7b-v0.1", "expert-routing expert-routing", "once is all"),
+        ("mixtral-8x7b-v0.1", "expert-routing expert-routing", "only once"),
     ],
 )
 def test_refusals(model, text, message):

@@ -211,13 +211,13 @@ def test_predictor_pays_by_its_formula(rank):
 @pytest.mark.parametrize(
     ("model", "text", "message"),
     [
-        ("llama-2-7b", "skip-layers:layers=32", "llama-2-7b has 32, and one has to stay"),
+        ("llama-2-7b", "skip-layers:layers=32", "llama-2-7b has 32 layers, and at least one must remain"),
         ("llama-2-7b", "skip-layers:depth=0.7", "is 112/5 layers; 22/32 is 22"),
         ("llama-2-7b", "skip-layers:layers=2,depth=1/2", "not both"),
         ("llama-2-7b", "early-exit:exit=1/2", "exits=together takes depth, not exit"),
         ("llama-2-7b", "early-exit:exits=geometric,depth=1/2", "takes exit, not depth"),
-        ("gemma-2-2b", "early-exit:exits=geometric,exit=1/2", "here are 2 kinds"),
-        ("mixtral-8x7b-v0.1", "contextual-sparsity:share=1/2", "its neurons are experts already"),
+        ("gemma-2-2b", "early-exit:exits=geometric,exit=1/2", "this model has 2"),
+        ("mixtral-8x7b-v0.1", "contextual-sparsity:share=1/2", "no dense MLP"),
         ("deepseek-v2-lite", "contextual-sparsity:share=1/2,where=heads", "no attention over KV heads"),
         ("falcon-7b", "contextual-sparsity:share=1/2,where=heads", "has one KV head"),
         ("llama-2-7b", "contextual-sparsity:share=0", "above 0"),
@@ -254,7 +254,7 @@ def test_over_the_batch():
     whole = decode("opt-125m", batch=10**6, seq_len=64)  # (9/10)^(10^6) is no number to write out: every neuron is touched
     assert apply(whole, "contextual-sparsity:share=1/10")["up_proj"].byte_count("weight") == whole["up_proj"].byte_count("weight")
     symbolic = symroof.load_model("opt-125m").decode(symbolic=True)
-    with pytest.raises(symroof.SymroofError, match="it is L here"):
+    with pytest.raises(symroof.SymroofError, match="here it is the symbol L"):
         apply(symbolic, "early-exit:exits=geometric")
 
 

@@ -264,12 +264,12 @@ def test_medusa_limits_and_loss():
 @pytest.mark.parametrize(
     ("model", "text", "message"),
     [
-        ("llama-2-70b", "speculative:draft=opt-125m", "vocabulary of 50272 tokens, llama-2-70b one of 32000"),
+        ("llama-2-70b", "speculative:draft=opt-125m", "vocabulary of 50272 tokens, llama-2-70b of 32000"),
         ("llama-2-70b", "speculative:draft=llama-2-7b,draft_cost=0.1", "not both"),
         ("llama-2-70b", "speculative:draft=dit-xl-2", "dit-xl-2 generates no tokens"),
         ("mamba-130m", "speculative", "keeps a state of all tokens so far"),
         ("mamba-130m", "medusa", "keeps a state of all tokens so far"),
-        ("llama-2-7b", "speculative medusa", "tokens of a sequence already"),
+        ("llama-2-7b", "speculative medusa", "tokens per sequence; expected one"),
         ("llama-2-7b", "speculative:acceptance=1.1", "at most 1"),
         ("llama-2-7b", "speculative:length=0", "from 1 on"),
         ("llama-2-7b", "medusa:heads=5,nodes=4", "at least 5 nodes"),
@@ -316,7 +316,7 @@ def test_unions_are_over_all_tokens_that_are_verified(model):
         assert after[name][0] * after[name][2] == before[name][0] * before[name][2] / 3
         read = exits[name].byte_count(Storage.WEIGHT) * after[name][2]
         assert read == plain[name].byte_count(Storage.WEIGHT) * before[name][2] * (1 - Rational(2, 3) ** 6)
-    with pytest.raises(symroof.SymroofError, match="leave layers out first"):
+    with pytest.raises(symroof.SymroofError, match="skip layers first"):
         apply(step, "early-exit:exits=geometric,exit=1/3", "skip-layers:layers=1")
     skipped = apply(step, "skip-layers:layers=8", "early-exit:exits=geometric,exit=1/3")
     assert skipped.graph.weight_memory() == apply(step, "skip-layers:layers=8").graph.weight_memory()

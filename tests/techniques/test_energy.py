@@ -171,7 +171,7 @@ def test_what_does_not_fit_is_refused() -> None:
     step = symroof.load_model("opt-125m").decode(batch=1, seq_len=64, **WIDTHS)
     with pytest.raises(InputError, match="no energy model"):
         energy(step, A100)
-    with pytest.raises(InputError, match="give it once"):
+    with pytest.raises(InputError, match="apply it once"):
         step.apply(technique(TEXT), technique(TEXT))
     with pytest.raises(EinsumError, match="did you mean q_proj"):
         energy(step.apply(technique(TEXT)), A100)["q_prj"]

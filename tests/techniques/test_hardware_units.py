@@ -301,7 +301,7 @@ def test_resident_weights_pay_from_the_bandwidth_the_formula_says(batch: int) ->
 @pytest.mark.parametrize(
     ("text", "error", "message"),
     [
-        ("scale-hardware", InputError, "give a factor on peak, bandwidth or buffer"),
+        ("scale-hardware", InputError, "give a factor for peak, bandwidth or buffer"),
         ("pim:unit=hbmpim", DeviceError, "did you mean hbm-pim?"),
         ("pim:operators=up_prj", InputError, "did you mean up_proj"),
         ("pim:unit=upmem", DeviceError, "states no peak for any of fp16, bf16, fp32, fp64; it has int8"),

@@ -331,9 +331,9 @@ def test_devices_beyond_a_bridge_are_reached_by_way_of_the_host() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("tensor-parallel:degree=12,node=8", "degree 12 is no multiple of node 8"),
-        ("tensor-parallel:degree=8,network=50GB/s", "a network is between nodes: give the devices of one, as node=8"),
-        ("tensor-parallel:degree=8,network_latency=5us", "a network is between nodes"),
+        ("tensor-parallel:degree=12,node=8", "degree 12 is not a multiple of node 8"),
+        ("tensor-parallel:degree=8,network=50GB/s", "a network connects nodes: give the devices per node, as node=8"),
+        ("tensor-parallel:degree=8,network_latency=5us", "a network connects nodes"),
         ("tensor-parallel:degree=8,node=0", "from 1 on"),
         ("tensor-parallel:degree=16,node=8,network=50us", "network '50us': expected a number or one such as 25GB/s"),
         (

@@ -95,10 +95,10 @@ def adapters(operator: Operator, rank: Expr) -> Operator | tuple[Operator, ...]:
 
 RANK = 16
 REFUSED = {
-    "tensor-parallel": "needs weights that are whole",
+    "tensor-parallel": "needs weight matrices that are not split",
     "fuse": "before fusing it",
     "offload": "is in two places",
-    "speculative": "of which no draft's cost is a share",
+    "speculative": "a step without a draft model",
     "contextual-sparsity": "tokens that run through whole layers",
     "low-rank": "has axis 'rho' twice",
 }

@@ -183,7 +183,7 @@ def test_lengths_are_told_in_the_letter_of_the_phase() -> None:
         half = graph.apply(technique("ragged-batch:mean=1/2,variation=0"))
         numbers = {letter: Integer(64), symbols.mu: Rational(1, 2)}
         assert half.flop_count.xreplace(numbers) == graph.flop_count.xreplace({letter: Integer(32)})
-        with pytest.raises(InputError, match="no letter of this graph"):
+        with pytest.raises(InputError, match="context is not a symbol"):
             graph.bind({letter: Integer(64)}).apply(technique("ragged-batch:mean=1/2,variation=0"))
 
 
@@ -319,10 +319,10 @@ def test_the_prefix_pays_from_the_length_the_formula_says() -> None:
     [
         ("llama-2-7b", "prefill", "mixed-batch:chunk=8", "mixed-batch: this is a prefill step; expected decode"),
         ("llama-2-7b", "decode", "chunked-prefill:chunk=8", "chunked-prefill: this is a decode step; expected prefill"),
-        ("llama-2-7b", "prefill", "chunked-prefill:chunk=300", "does not divide into chunks of 300; expected a divisor"),
+        ("llama-2-7b", "prefill", "chunked-prefill:chunk=300", "chunks of 300 tokens do not divide a prompt of 1024; expected a divisor"),
         ("llama-2-7b", "prefill", "chunked-prefill:chunk=2048", "a chunk of 2048 tokens is longer than the prompt of 1024"),
         ("llama-2-7b", "decode", "mixed-batch:chunk=8,prompt=4", "prompt 4 is shorter than its chunk of 8 tokens"),
-        ("llama-2-7b", "decode", "ragged-batch:mean=1/2,variation=2", "variation 2 is above that"),
+        ("llama-2-7b", "decode", "ragged-batch:mean=1/2,variation=2", "variation 2: with mean 1/2 of the longest, expected at most"),
         ("llama-2-7b", "decode", "prefix-cache:share=1", "leaves no token of a sequence's own"),
         ("llama-2-7b", "prefill", "prefix-cache:share=1023.5/1024", "leaves no token of a sequence's own; expected at most 1023/1024"),
         ("mamba-130m", "decode", "prefix-cache:share=1/2", "has no attention"),

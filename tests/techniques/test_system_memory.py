@@ -117,15 +117,15 @@ def test_paging_never_shortens_a_step() -> None:
         ("paged-cache:layout=contiguous,page=16", "page belongs to layout=paged"),
         ("paged-cache:layout=pagd", "did you mean paged"),
         ("paged-cache:layout=contiguous,reserved=63", "reserved 63: the sequences have 64 tokens; expected at least 64"),
-        ("paged-cache:page=16 paged-cache:page=16", "has pages already"),
+        ("paged-cache:page=16 paged-cache:page=16", "is paged already"),
         ("offload:share=3/2", "at most 1"),
-        ("offload:share=1,link=1GB/s offload:share=1/2", "weights are not in the device's memory any more"),
+        ("offload:share=1,link=1GB/s offload:share=1/2", "weights are offloaded already"),
         ("offload:compute=cpu", "compute=cpu needs unit="),
         ("offload:unit=survey/intel_13900k", "unit belongs to compute=cpu"),
-        ("offload:compute=cpu,unit=survey/intel_13900k,share=1/2", "share 1/2: the CPU computes with all of it"),
+        ("offload:compute=cpu,unit=survey/intel_13900k,share=1/2", "share 1/2: the CPU computes with everything or nothing"),
         ("offload:what=wieghts", "did you mean weights"),
-        ("offload:compute=cpu,unit=survey/intel_13900k,overlap=operator", "overlap is of transfers to the GPU"),
-        ("offload:share=1/2 offload:what=kv,overlap=operator", "an earlier offload has overlap=layers, and a step has one way"),
+        ("offload:compute=cpu,unit=survey/intel_13900k,overlap=operator", "overlap concerns transfers to the GPU"),
+        ("offload:share=1/2 offload:what=kv,overlap=operator", "an earlier offload has overlap=layers, and a step supports only one"),
     ],
 )
 def test_what_does_not_fit_is_refused(text: str, message: str) -> None:
@@ -337,6 +337,6 @@ def test_what_runs_on_the_cpu_gets_its_operands_over_the_link_once(name: str, wh
 def test_a_step_has_one_host_link() -> None:
     step = symroof.load_model("llama-2-7b").decode(batch=1, seq_len=128, weight_bits=16, activation_bits=16, kv_bits=16)
     once = step.apply(technique("offload:what=weights,share=1/2,link=25GB/s"))
-    with pytest.raises(InputError, match="an earlier technique said 25000000000 byte/s, and a step has one host_bandwidth"):
+    with pytest.raises(InputError, match="an earlier technique set 25000000000 byte/s, and a step has one host_bandwidth"):
         once.apply(technique("offload:what=kv,share=1/2,link=64GB/s"))
     assert once.apply(technique("offload:what=kv,share=1/2,link=25GB/s")).techniques[-1].startswith("offload:what=kv")

@@ -273,7 +273,7 @@ def test_one_device_is_the_untouched_graph(name: str) -> None:
         ("llama-2-7b", "sequence-parallel:degree=2", "this is a decode step; expected prefill"),
         ("llama-2-7b", "pipeline-parallel:degree=2,micro_batches=2 tensor-parallel:degree=2", "put it before pipeline-parallel"),
         ("llama-2-7b", "tensor-parallel data-parallel", "n_p is the degree of an earlier technique"),
-        ("llama-2-7b", "tensor-parallel:degree=2,link=300GB/s pipeline-parallel:degree=2,link=25GB/s", "there is one link"),
+        ("llama-2-7b", "tensor-parallel:degree=2,link=300GB/s pipeline-parallel:degree=2,link=25GB/s", "a step has one link"),
         ("llama-2-7b", "tensor-parallel:degree=2,collective=star", "ring, tree"),
         ("llama-2-7b", "tensor-parallel:degree=0", "from 1 on"),
     ],
@@ -305,9 +305,9 @@ def test_a_sum_inside_a_fused_operator_is_refused() -> None:
         return replace(graph, blocks=(graph.blocks[0], replace(layer, operators=made), graph.blocks[2]))
 
     assert merged("gate_proj", "up_proj", "mlp_act", "down_proj").apply(TensorParallel())
-    with pytest.raises(InputError, match="across an all-reduce"):
+    with pytest.raises(InputError, match="span an all-reduce"):
         merged("out_proj", "attn_add").apply(TensorParallel())
-    with pytest.raises(InputError, match="across an all-reduce"):
+    with pytest.raises(InputError, match="span an all-reduce"):
         merged("out_proj", "attn_add", "mlp_norm", "gate_proj").apply(TensorParallel())
 
 

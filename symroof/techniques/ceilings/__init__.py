@@ -1,7 +1,7 @@
-"""Ceilings beyond two: efficiencies, launches, levels, energy."""
+"""Ceilings beyond compute and memory: efficiencies, launch overhead, memory levels, energy."""
 
 ORDER = ("efficiency", "launch-overhead", "no-overlap", "memory-levels", "energy")
-"""The techniques as lists show them; one that is not named here stands behind them."""
+"""The order of the techniques in lists; techniques not named here come last."""
 
 HELPERS: tuple[str, ...] = ()
-"""Modules of no technique; every other is one's, and has its name with underscores."""
+"""Helper modules. Every other module is named after the technique it defines, with underscores."""

@@ -1,4 +1,4 @@
-"""Efficiency: the share of each ceiling that is reached."""
+"""Efficiency: the share of each ceiling that kernels reach."""
 
 from __future__ import annotations
 
@@ -15,21 +15,20 @@ LINKS = (Level.LINK, Level.NETWORK, Level.HOST)
 
 @dataclass(frozen=True)
 class Efficiency(Technique):
-    """The share of a ceiling that real kernels reach; two of them multiply.
+    """The share of each ceiling that real kernels reach; applied twice, shares multiply.
 
     ============ =============================================
     time         ``max(F / (eta_P P), B / (eta_BW BW), B_l / (eta_l BW_l))``
     ridge        ``(eta_P / eta_BW) P / BW``
     ============ =============================================
 
-    Neither FLOPs nor bytes change. An operator takes ``1 / eta_P`` times as long where compute decides before and after,
-    ``1 / eta_BW`` times where memory does, and never more than ``1 / min(eta)`` times. One and the same factor on both
-    moves no crossover.
+    FLOPs and bytes do not change. An operator that stays compute-bound takes ``1 / eta_P`` times as long, one that stays
+    memory-bound ``1 / eta_BW`` times, and none more than ``1 / min(eta)`` times. Equal shares move no crossover.
 
     Parameters
     ----------
-    compute, memory, link : eta_P, eta_BW and eta_l, above 0 and at most 1; what is left out is 1. The last holds for the
-        links to other devices, nodes and to the host.
+    compute, memory, link : eta_P, eta_BW and eta_l, above 0 and at most 1; default 1, at least one is required. The last
+        applies to the links to other devices, to other nodes and to the host.
 
     >>> import symroof
     >>> step = symroof.load_model("llama-2-7b").decode(symbolic=True)
@@ -41,7 +40,7 @@ class Efficiency(Technique):
     """
 
     name = "efficiency"
-    summary = "the share of each ceiling that is reached"
+    summary = "the share of each ceiling that kernels reach"
     survey = "2.2"
     source = "doi:10.1145/1498765.1498785"
     example = Example(over="batch", settings={"compute": 0.7, "memory": 0.9})
@@ -65,4 +64,4 @@ class Efficiency(Technique):
     def statements(self, given: Given) -> tuple[str, ...]:
         names = {"compute": "peak", "memory": "memory bandwidth", "link": "bandwidth of links"}
         shares = ", ".join(f"{given[name]} of the {what}" for name, what in names.items() if name in given)
-        return (f"efficiency: every operator reaches {shares}; FLOPs and bytes as before",)
+        return (f"efficiency: every operator reaches {shares}; FLOPs and bytes are unchanged",)

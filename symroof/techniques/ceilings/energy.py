@@ -1,4 +1,4 @@
-"""Energy: joules per FLOP, per byte and per second beside the times."""
+"""Energy: joules per FLOP, per byte and per second."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from symroof.techniques.technique import Example, Given, Number, Technique, numb
 
 @dataclass(frozen=True)
 class EnergyModel(Technique):
-    """What a step costs in energy, ``E = F eps_F + B eps_B + pi_0 T``; times, FLOPs and bytes stay as they were.
+    """The energy of a step, ``E = F eps_F + B eps_B + pi_0 T`` in joules; time, FLOPs and bytes are unchanged.
 
     ================= ==========================================
     energy balance    ``B_eps = eps_B / eps_F``, FLOP/byte
@@ -20,13 +20,13 @@ class EnergyModel(Technique):
     FLOP per joule    ``1 / (eps_F + eps_B / I + pi_0 max(1 / P, 1 / (I BW)))``
     ================= ==========================================
 
-    Times overlap and joules do not, so the curve of FLOP/J over intensity is an arch and has no ridge. `symroof.roof.energy`
-    tells the joules of a step and of its operators.
+    Times overlap but energies add, so the curve of FLOP/J over intensity is an arch without a ridge. `symroof.roof.energy`
+    gives the energy of a step and of its operators. Bytes over links and on chip are not counted.
 
     Parameters
     ----------
     flop, byte : eps_F in J per FLOP and eps_B in J per byte of memory traffic.
-    power : pi_0 in watts, drawn whatever runs; 0 is none.
+    power : pi_0, constant power in watts; 0 for none.
 
     >>> import symroof
     >>> from symroof.roof.energy import energy
@@ -49,11 +49,11 @@ class EnergyModel(Technique):
 
     def rewrite(self, graph: Graph, given: Given) -> Graph:
         if graph.energy is not None:
-            raise self.refused("the step has an energy model already; give it once")
+            raise self.refused("the step has an energy model already; apply it once")
         return replace(graph, energy=Energy(given["flop"], given["byte"], given["power"]))
 
     def statements(self, given: Given) -> tuple[str, ...]:
         return (
-            f"energy: {given['flop']} J per FLOP, {given['byte']} J per byte of memory traffic, {given['power']} W throughout; "
-            "bytes over links and on chip cost none",
+            f"energy: {given['flop']} J per FLOP, {given['byte']} J per byte of memory traffic, {given['power']} W of constant power; "
+            "bytes over links and on chip are not counted",
         )

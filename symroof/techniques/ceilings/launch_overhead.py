@@ -1,4 +1,4 @@
-"""Launch overhead: seconds that every occurrence of an operator takes besides its work."""
+"""Launch overhead: seconds added to every occurrence of an operator."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from symroof.techniques.technique import Example, Fact, Given, Number, Technique
 
 @dataclass(frozen=True)
 class LaunchOverhead(Technique):
-    """Seconds t_0 for every occurrence of an operator, before its work begins; two of them add.
+    """Add t_0 seconds to every occurrence of an operator, before its work begins; applied twice, overheads add.
 
     ================ ===========================================
     operator         ``max(F / P, B / BW) + t_0``
     step             ``sum(count max(F / P, B / BW)) + N t_0``
     ================ ===========================================
 
-    N counts the occurrences of operators, one kernel each. A step with fused operators has fewer of them; a CUDA graph,
-    which launches all of them at once, is a smaller t_0. Work takes longer than launches from the batch on that
-    `symroof.questions.regimes.work_exceeds` tells; a step is never faster than ``N t_0``.
+    N counts the occurrences of operators, one kernel each. Fusion lowers N; a CUDA graph, which launches all kernels at
+    once, lowers t_0. `symroof.questions.regimes.work_exceeds` gives the batch above which work takes longer than launches;
+    a step is never faster than ``N t_0``. Valid for launches that do not overlap with work.
 
     Parameters
     ----------
-    launch : t_0 in seconds; 0 is none.
+    launch : t_0 in seconds; 0 for none.
 
     >>> import symroof
     >>> step = symroof.load_model("llama-2-7b").decode(symbolic=True)
@@ -35,7 +35,7 @@ class LaunchOverhead(Technique):
     """
 
     name = "launch-overhead"
-    summary = "seconds per operator besides its work"
+    summary = "seconds per operator in addition to its work"
     survey = "2.2"
     source = "arXiv:2302.06117"
     requires = frozenset({Fact.WHOLE_STEP})
@@ -47,4 +47,4 @@ class LaunchOverhead(Technique):
         return replace(graph, ceilings=replace(graph.ceilings, launch=graph.ceilings.launch + given["launch"]))
 
     def statements(self, given: Given) -> tuple[str, ...]:
-        return (f"launch-overhead: {given['launch']} s for every occurrence of an operator, one kernel each, not hidden behind work",)
+        return (f"launch-overhead: {given['launch']} s for every occurrence of an operator, one kernel each, not overlapped with work",)

@@ -12,27 +12,26 @@ from symroof.techniques.technique import Example, Given, Number, Technique, numb
 
 @dataclass(frozen=True)
 class MemoryLevels(Technique):
-    """A third ceiling for every product with a weight: what it reads from on-chip memory, tile by tile.
+    """A third ceiling for every product with a weight: its tiled reads from on-chip memory.
 
     The product of ``R x K`` and ``K x N`` is computed in square tiles of side B_t; a matrix narrower than that is one
     tile wide. Every element of one operand is read once per tile of the other:
 
     ============== ============================================
-    R x K          ``N / min(N, B_t)`` times each element
-    K x N          ``R / min(R, B_t)`` times each element
+    R x K          ``N / min(N, B_t)`` reads per element
+    K x N          ``R / min(R, B_t)`` reads per element
     chip ceiling   bytes / BW_c
-    no longer      from ``B_t = P (a + w) / (16 BW_c)`` on, where the tile fits the matrix
-    binds
+    not binding    for ``B_t >= P (a + w) / (16 BW_c)``, if the tile fits the matrix
     ============== ============================================
 
-    FLOPs, memory traffic and memory are as before. Attention's products are left out (FlashAttention has tiles of its
-    own), and so is what is fused; tiles are taken to divide the matrix, and the result is written straight to memory. The reads follow
-    from the operator as it is, so that techniques before and after it count alike.
+    FLOPs, memory traffic and memory are unchanged. Attention (FlashAttention has its own tiles) and fused operators have
+    no such ceiling. Valid for tiles that divide the matrix and results written straight to memory. The reads are counted
+    on the final operators, so the order of techniques does not matter.
 
     Parameters
     ----------
-    tile : B_t.
-    bandwidth : BW_c, bandwidth of on-chip memory in byte/s, of the whole device; no device states it.
+    tile : B_t, side of a tile in elements.
+    bandwidth : BW_c, bandwidth of the device's on-chip memory in byte/s; data sheets do not state it.
 
     >>> import symroof
     >>> from symroof.operators.tensor import Level
@@ -54,7 +53,7 @@ class MemoryLevels(Technique):
 
     def rewrite(self, graph: Graph, given: Given) -> Graph:
         if graph.tile is not None:
-            raise self.refused("its operators have on-chip traffic already; apply it once")
+            raise self.refused("the operators have on-chip traffic already; apply it once")
         if not any(operands(operator) for operator, _ in graph):
             raise self.refused("no product with a weight is left in this step")
         return replace(graph, tile=given["tile"])
@@ -62,5 +61,5 @@ class MemoryLevels(Technique):
     def statements(self, given: Given) -> tuple[str, ...]:
         return (
             f"memory-levels: products with weights in square tiles of side {given['tile']}, read from on-chip memory at BW_c once per "
-            "tile of the other operand; attention, what is fused and all other operators have no on-chip ceiling",
+            "tile of the other operand; attention, fused groups and all other operators have no on-chip ceiling",
         )

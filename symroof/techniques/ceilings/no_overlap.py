@@ -10,15 +10,15 @@ from symroof.techniques.technique import Example, Given, Technique
 
 @dataclass(frozen=True)
 class NoOverlap(Technique):
-    """An operator computes only when its bytes have arrived: the sum of its times and not the largest.
+    """An operator computes only after its bytes have arrived: its times add instead of overlapping.
 
     ========== =======================================
     time       ``F / P + B / BW``
     slowdown   ``1 + min(F / P, B / BW) / max(F / P, B / BW)``
     ========== =======================================
 
-    The slowdown is 2 at the crossover, tends to 1 away from it, and with n ceilings is at most n. Crossovers stay where
-    they were; a step's time over a variable is one rational function, without knees. Twice is the same as once.
+    The slowdown is 2 at the crossover, tends to 1 away from it, and is at most n with n ceilings. Crossovers do not move;
+    a step's time over a variable is one rational function without kinks. Applying it twice changes nothing.
 
     >>> import symroof
     >>> step = symroof.load_model("llama-2-7b").decode(symbolic=True)

@@ -1,7 +1,7 @@
 """Compression: fewer bits, fewer weights, smaller models."""
 
 ORDER = ("quantize", "sparsify", "prune-channels", "distill", "low-rank")
-"""The techniques as lists show them; one that is not named here stands behind them."""
+"""The order of the techniques in lists; techniques not named here come last."""
 
 HELPERS: tuple[str, ...] = ("narrow_inputs", "selectors")
-"""Modules of no technique; every other is one's, and has its name with underscores."""
+"""Helper modules. Every other module is named after the technique it defines, with underscores."""

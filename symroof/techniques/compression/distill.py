@@ -1,4 +1,4 @@
-"""Distillation: a smaller model, the student, stands in for the model."""
+"""Distillation: a smaller model, the student, replaces the model."""
 
 from __future__ import annotations
 
@@ -14,15 +14,20 @@ from symroof.techniques.technique import Example, Given, Technique, refuse_graph
 
 @dataclass(frozen=True)
 class Distill(Technique):
-    """The step becomes the student's, with the inputs and conventions of the teacher's.
+    """The step of the student, with the inputs and conventions of the teacher's step.
 
-    Where both steps are memory-bound the speed-up is the ratio of their bytes, ``N_teacher / N_student`` at a small batch and
-    context; where both are compute-bound that of their FLOPs. In a step in numbers the student's dimensions are numbers,
-    and the letters d, f, L are left to the teacher.
+    If both steps are memory-bound, the speedup is the ratio of their bytes, about ``N_teacher / N_student`` at small batch
+    and context; if both are compute-bound, the ratio of their FLOPs. In a numeric step the student's dimensions are
+    numbers, and the symbols d, f, L remain the teacher's.
 
     Parameters
     ----------
-    model : the student, by a name of models/ or a path to a config.
+    model : the student, by catalogue name or path to a config.
+
+    Raises
+    ------
+    InputError
+        The student is not smaller, is another kind of model, or another technique precedes distillation.
 
     >>> import symroof
     >>> step = symroof.load_model("llama-3.1-8b").decode(weight_bits=16)
@@ -37,7 +42,7 @@ class Distill(Technique):
     """
 
     name = "distill"
-    summary = "a smaller model stands in"
+    summary = "a smaller model replaces the model"
     survey = "3.3"
     source = "arXiv:1503.02531"
     example = Example(model="llama-3.1-8b", part="total", settings={"model": "llama-3.2-1b"})
@@ -54,12 +59,12 @@ class Distill(Technique):
 
     def check(self, step: Step) -> None:
         if step.techniques:
-            raise InputError(f"{self.name} changes the model: put it before {step.symbolic.applied[0].name}")
+            raise InputError(f"{self.name} replaces the model: put it before {step.symbolic.applied[0].name}")
         student = load_model(self.model)
         teaches = any(operator.role is Role.HEAD for operator, _ in step.symbolic)
         if student.architecture.generative != teaches:
             kinds = ("predicts no tokens", "predicts tokens")
-            raise self.refused(f"{student.name} {kinds[not teaches]}, {step.model} {kinds[teaches]}: expected a student of its kind")
+            raise self.refused(f"{student.name} {kinds[not teaches]}, {step.model} {kinds[teaches]}: expected a student that does too")
         count = step.symbolic.bind(step.values).parameter_count()
         if count.is_number and student.parameters >= count:
             raise self.refused(f"the student {student.name} has {student.parameters} parameters, {step.model} {count}: expected fewer")
@@ -69,6 +74,6 @@ class Distill(Technique):
         student = load_model(self.model)
         symbolic = not step.values.keys() - step.options.inputs().keys()
         made = student.step(step.options, symbolic=symbolic)
-        letters = made.symbolic if symbolic else made.symbolic.bind(student.dimensions)
-        text = f"distill: {student.name} ({student.parameters} parameters) stands in for {step.model}; accuracy is not modelled"
-        return replace(made, symbolic=replace(letters, conventions=(*letters.conventions, Convention(self.name, text, self.source))))
+        graph = made.symbolic if symbolic else made.symbolic.bind(student.dimensions)
+        text = f"distill: {student.name} ({student.parameters} parameters) replaces {step.model}; accuracy is not modelled"
+        return replace(made, symbolic=replace(graph, conventions=(*graph.conventions, Convention(self.name, text, self.source))))

@@ -1,4 +1,4 @@
-"""Low-rank factorization: a matrix as the product of two thin ones, one operator as two."""
+"""Low-rank factorization: a weight matrix becomes the product of two thin ones, one operator becomes two."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from symroof.techniques.technique import Example, Fact, Given, Number, Technique
 
 @dataclass(frozen=True)
 class LowRank(Technique):
-    """``y = x W`` becomes ``z = x U`` (``<name>.first``) and ``y = z V`` (``<name>.second``), U and V of rank rho.
+    """``y = x W`` becomes ``z = x U`` (``<name>.first``) and ``y = z V`` (``<name>.second``) with U and V of rank rho.
 
     ========= ============================================== =============================================================
     .         before                                         after, both operators
@@ -25,14 +25,19 @@ class LowRank(Technique):
     traffic   ``(d f w + b s (d + f) a) / 8``                ``(rho (d + f) w + b s (d + f) a + 2 b s rho a) / 8``
     ========= ============================================== =============================================================
 
-    FLOPs fall where ``rho < d f / (d + f)``; bytes where ``rho < d f w / ((d + f) w + 2 b s a)``, which is less: the
-    rank-rho vector between the two is written and read.
+    FLOPs fall if ``rho < d f / (d + f)``; bytes fall if ``rho < d f w / ((d + f) w + 2 b s a)``, a stricter condition,
+    because the rank-rho vector between the two products is written and read. Valid for every width and phase.
 
     Parameters
     ----------
     rank : rho, at most the smaller side of every matrix.
-    operators : linear operators joined by +; without it, those of the layers and of Medusa's residual blocks. Experts, and
-        heads of which each has a matrix of its own, are factorized one by one.
+    operators : linear operators joined by +; by default those of the layers and of Medusa's residual blocks. Experts and
+        per-head matrices are factorized one by one.
+
+    Raises
+    ------
+    InputError
+        The rank exceeds a matrix, or an operator is not linear.
 
     >>> import symroof
     >>> step = symroof.load_model("llama-2-7b").decode(symbolic=True).apply(LowRank())
@@ -43,7 +48,7 @@ class LowRank(Technique):
     """
 
     name = "low-rank"
-    summary = "each matrix as the product of two thin ones"
+    summary = "each weight matrix becomes the product of two thin ones"
     survey = "3.4"
     source = "arXiv:2207.00112"
     requires = frozenset({Fact.WHOLE_MATRICES, Fact.ALL_LAYERS, Fact.OWN_INPUTS})
@@ -61,7 +66,7 @@ class LowRank(Technique):
             if self.rank.is_number and most.is_number and self.rank > most:
                 raise self.refused(
                     f"rank {self.rank} is above the {inputs} x {outputs} matrix of {name}: "
-                    f"expected at most {most}, or operators=... without it"
+                    f"expected at most {most}, or operators=... that leaves it out"
                 )
 
     def rewrite(self, graph: Graph, given: Given) -> Graph:
@@ -70,7 +75,7 @@ class LowRank(Technique):
 
     def statements(self, given: Given) -> tuple[str, ...]:
         which = f"{self.operators or EVERY} as two matrices of rank {self.rank}"
-        return (f"low-rank: {which}; the vector between them goes through memory; biases stay",)
+        return (f"low-rank: {which}; the vector between the two products goes through memory; biases are unchanged",)
 
 
 def _factorized(operator: Operator, wider: Wider) -> tuple[Operator, Operator]:
@@ -78,7 +83,7 @@ def _factorized(operator: Operator, wider: Wider) -> tuple[Operator, Operator]:
     x, weight = whole.x, whole.weight
 
     def without(axes: Axes, gone: Axes) -> Axes:
-        """The axes with the rank's in the place of others."""
+        """The axes with the rank axis replacing those of *gone*."""
         place = next((number for number, axis in enumerate(axes) if axis in gone), len(axes))
         left = [axis for axis in axes if axis not in gone]
         return (*left[:place], wider.axis, *left[place:])

@@ -1,4 +1,4 @@
-"""Inputs of linear operators in fewer bits: a pass behind what makes them writes a narrow copy, which the products read."""
+"""Inputs of linear operators in fewer bits: a conversion pass writes a narrow copy of each input, which the products read."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ CONVERSION = 2
 """Operations per element: multiply by the reciprocal of the scale, round."""
 
 ENDING = "quantize"
-"""What the names of the passes end on."""
+"""The suffix of the passes' names."""
 
 
 def with_narrow_inputs(graph: Graph, products: Sequence[Operator], bits: Expr) -> Graph:
-    """The graph whose products read their inputs at so many bits, from a copy that a pass of its own writes.
+    """The graph whose products read their inputs at *bits* bits, from a copy that a separate pass writes.
 
-    The pass follows the operator that makes an input, in the same block or as the only one, else it stands before the first
-    product of a block that takes it (the residual stream, which every layer writes at its end). Inputs that are as narrow
-    already, and what is read from a cache, stay.
+    The pass follows the operator that writes the input, if that is unique in the block or in the graph. Otherwise it
+    precedes the first product of a block that reads the input (the residual stream, which every layer writes at its
+    end). Inputs that already have this width, and reads of a cache, are unchanged.
 
     >>> import symroof
     >>> from symroof.symbols import q_a
@@ -41,11 +41,12 @@ def with_narrow_inputs(graph: Graph, products: Sequence[Operator], bits: Expr) -
 
 @dataclass(frozen=True)
 class _Passes:
-    """Which inputs are converted, and where the passes stand.
+    """The inputs to convert and the positions of the passes.
 
     Attributes
     ----------
-    behind, before : the passes behind a maker, and before the first product of a block that takes what several make.
+    behind : the passes after the only operator that writes an input.
+    before : the passes before the first product of a block that reads an input with several writers.
     """
 
     graph: Graph
@@ -64,7 +65,7 @@ class _Passes:
             done.add(key)
 
     def _inputs(self) -> Iterator[tuple[Access, Operator, Block, Operator | None]]:
-        """Every input that is to be narrow, of which product in which block, and the one operator that makes it."""
+        """Every input to convert, with its product, the block, and the operator that writes it; None if there are several."""
         makers: dict[Tensor, list[Operator]] = {}
         for operator, _ in self.graph:
             for access in operator.writes:
@@ -73,12 +74,12 @@ class _Passes:
             for place, product in enumerate(block.operators):
                 for access in filter(self._is_wide, product.reads if product in self.products else ()):
                     every = makers.get(access.tensor, [])
-                    own = [one for one in every if one in block.operators[:place]]
-                    one = own if len(own) == 1 else every
-                    yield access, product, block, one[0] if len(one) == 1 else None
+                    own = [maker for maker in every if maker in block.operators[:place]]
+                    candidates = own if len(own) == 1 else every
+                    yield access, product, block, candidates[0] if len(candidates) == 1 else None
 
     def _is_wide(self, access: Access) -> bool:
-        """Whether it is an activation of another width."""
+        """Whether the access is to an activation of another width."""
         tensor, known = access.tensor, self.graph.definitions
         return tensor.storage is Storage.ACTIVATION and substitute(tensor.bits, known) != substitute(self.bits, known)
 
@@ -93,7 +94,7 @@ class _Passes:
         others.append(_pass(maker, tensor, maker.written.repeats, copy, name))
 
     def access(self, old: Access, new: Access, operator: Operator) -> Access:
-        """What a product reads: the copy of its input."""
+        """The read of a product, redirected to the narrow copy of its input."""
         copy = self._copies.get((old.tensor, _copied(old))) if operator in self.products and old in operator.reads else None
         return new if copy is None else replace(new, tensor=copy)
 
@@ -105,7 +106,7 @@ def _copied(access: Access) -> Axes:
 
 
 def _pass(like: Operator, tensor: Tensor, repeats: Expr, copy: Tensor, name: str) -> Operator:
-    """The conversion of a tensor, or of some of its rows, as often as an operator beside it runs."""
+    """The conversion of a tensor, or of some of its rows, as often as the operator *like* runs."""
     axes = () if copy.axes == tensor.axes else copy.axes
     named = like.suffixed(ENDING)
     return Operator(

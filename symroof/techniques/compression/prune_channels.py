@@ -1,4 +1,4 @@
-"""Structured pruning: whole channels of the MLPs, or whole heads, are left out; what remains is dense."""
+"""Structured pruning: whole MLP channels or whole heads are removed; the remaining matrices are dense."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from symroof.symbols import substitute
 from symroof.techniques.technique import Example, Fact, Given, Number, Technique, number, word
 
 AXES = {"mlp": ("f", "f_e", "f_s"), "heads": ("k", "h"), "both": ("f", "f_e", "f_s", "k", "h")}
-"""The axes that shrink: intermediate sizes; KV heads with their group of query heads, or the heads of latent attention."""
+"""The axes that shrink: intermediate sizes, and KV heads with their groups of query heads or the heads of latent attention."""
 
 CALLED = {
     "f": "intermediate size {}",
@@ -23,14 +23,14 @@ CALLED = {
     "k": "{} KV heads",
     "h": "{} heads",
 }
-"""What the axes of some size are called."""
+"""The axes by name, for error messages."""
 
 
 @dataclass(frozen=True)
 class PruneChannels(Technique):
-    """A share chi of the channels is kept: f becomes ``chi f``, or k and h become ``chi k`` and ``chi h``.
+    """Keep a share chi of the channels: f becomes ``chi f``, or k and h become ``chi k`` and ``chi h``.
 
-    A KV head goes with all query heads of its group, so that the group size stays; its part of the cache goes too.
+    A KV head is removed together with all query heads of its group, so the group size is unchanged; its cache is removed too.
 
     ========= ================================== ==========================================
     .         before                             after
@@ -39,13 +39,18 @@ class PruneChannels(Technique):
     traffic   ``(d f w + b s (d + f) a) / 8``    ``(chi d f w + b s (d + chi f) a) / 8``
     ========= ================================== ==========================================
 
-    FLOPs and bytes both fall for every ``chi < 1``: it always pays, by at most 1 / chi, and intensity falls a little,
-    as the operator's other side keeps its width.
+    FLOPs and bytes both fall for every ``chi < 1``, so the step is always faster, by at most 1 / chi. Intensity falls
+    slightly, because the operator's other dimension is unchanged. Valid where ``chi f`` (or ``chi k``) is an integer.
 
     Parameters
     ----------
     share : chi, the share that is kept.
-    of : "mlp", "heads" or "both"; for shares of their own, apply it twice.
+    of : "mlp", "heads" or "both"; for different shares, apply it twice.
+
+    Raises
+    ------
+    InputError
+        The share of an axis is not an integer, or the step has no such axis.
 
     >>> import symroof
     >>> step = symroof.load_model("llama-2-7b").decode(symbolic=True)
@@ -54,13 +59,13 @@ class PruneChannels(Technique):
     >>> symroof.load_model("llama-2-7b").decode().apply(PruneChannels(share=0.3))
     Traceback (most recent call last):
         ...
-    symroof.errors.InputError: prune-channels: a share 3/10 of the intermediate size 11008 is no whole number: expected such as 1651/5504
+    symroof.errors.InputError: prune-channels: a share 3/10 of the intermediate size 11008 is not an integer: try 1651/5504
 
     Source: Ma et al. (2023), LLM-Pruner, arXiv:2305.11627.
     """
 
     name = "prune-channels"
-    summary = "whole MLP channels or heads are left out"
+    summary = "whole MLP channels or heads are removed"
     survey = "3.2"
     source = "arXiv:2305.11627"
     requires = frozenset({Fact.ALL_LAYERS})
@@ -71,17 +76,17 @@ class PruneChannels(Technique):
 
     def check(self, step: Step) -> None:
         if step.options.accounting != "exact" and self.of != "mlp":
-            raise self.refused(f"accounting {step.options.accounting!r} has its own cache: prune of=mlp there, or use 'exact'")
+            raise self.refused(f"accounting {step.options.accounting!r} counts its own cache: prune of=mlp there, or use 'exact'")
         for axis, size in self._sizes(step.symbolic).items():
             bound = substitute(substitute(size, step.symbolic.definitions), step.values)
             kept = self.share * bound
             if kept.is_number and not kept.is_integer:
                 fits = floor(kept) / bound
-                hint = f"expected such as {fits}" if fits > 0 else "nothing would be left"
-                raise self.refused(f"a share {self.share} of the {CALLED[axis].format(bound)} is no whole number: {hint}")
+                hint = f"try {fits}" if fits > 0 else "nothing would be left"
+                raise self.refused(f"a share {self.share} of the {CALLED[axis].format(bound)} is not an integer: {hint}")
 
     def _sizes(self, graph: Graph) -> dict[str, Expr]:
-        """The axes that shrink and that some tensor has, with their sizes."""
+        """The axes of this step that shrink, with their sizes."""
         tensors = [tensor for block in graph.blocks for tensor in block.tensors()]
         sizes = {axis: tensor.space.sizes[axis] for axis in AXES[self.of] for tensor in tensors if axis in tensor.axes}
         for part in AXES if self.of == "both" else (self.of,):
@@ -95,6 +100,6 @@ class PruneChannels(Technique):
         return graph.map(space=lambda space: space.resized(sizes))
 
     def statements(self, given: Given) -> tuple[str, ...]:
-        what = {"mlp": "the MLPs' channels", "heads": "the heads", "both": "the MLPs' channels and of the heads"}[self.of]
-        also = "; a KV head goes with its query heads and its cache" if self.of != "mlp" else ""
+        what = {"mlp": "the MLP channels", "heads": "the heads", "both": "the MLP channels and the heads"}[self.of]
+        also = "; a KV head is removed with its query heads and its cache" if self.of != "mlp" else ""
         return (f"prune-channels: a share {self.share} of {what} is kept{also}; accuracy is not modelled",)

@@ -17,36 +17,36 @@ from symroof.techniques.compression.selectors import linears, matrices, shapes, 
 from symroof.techniques.technique import Example, Fact, Given, Number, Technique, number, word
 
 SCALE = Integer(16)
-"""Bits of a scale, where none are given."""
+"""Default bits of a scale."""
 
 DEQUANTIZATION = 2
 """Operations per weight: subtract the zero point, multiply by the scale."""
 
 KEPT = "kept"
-"""What the names of the operators of layers that are kept end on."""
+"""The suffix of the operators in layers that keep their widths."""
 
-KEEP_THEIRS = "embedding, LM head (a draft's and Medusa's too), router, norms and biases"
-"""Weights that no quantization narrows, as in quantized checkpoints."""
+UNQUANTIZED = "embedding, LM head (a draft's and Medusa's too), router, norms and biases"
+"""Weights that quantization leaves unchanged, as quantized checkpoints do."""
 
 CLASSES = {"weights": (Storage.WEIGHT, "group"), "activations": (Storage.ACTIVATION, ""), "kv": (Storage.KV_CACHE, "cache_group")}
-"""What is quantized, where it lives, and what its groups are called."""
+"""Each class of operands, its storage, and the parameter of its group size."""
 
 
 @dataclass(frozen=True)
 class Quantize(Technique):
-    """Linear weights, their inputs and the cache at other widths; which ceiling applies follows from the widest operand.
+    """Linear weights, their inputs and the KV cache in other widths; the widest operand decides which peak applies.
 
     A group of G weights shares a scale of q_s bits and a zero point of q_z bits, so a weight takes
-    ``q_w + (q_s + q_z) / G`` bits; so does an element of the cache, with groups of G_c. With weights alone quantized an
-    operator keeps the roof of its activations (W4A16 computes in 16 bits); with weights and inputs at 8 bits or less it
-    gets that roof. Dequantization takes two operations per weight (subtract the zero point, multiply by the scale) in the
-    registers of the matrix product, if asked for.
+    ``q_w + (q_s + q_z) / G`` bits; an element of the cache likewise, with groups of G_c. If only weights are quantized,
+    the operator keeps the peak of its activations (W4A16 computes in 16 bits); if weights and inputs have 8 bits or less,
+    the peak of that width applies. With dequantize "counted", dequantization adds two operations per weight (subtract the
+    zero point, multiply by the scale) in the registers of the matrix product.
 
-    Activations of q_a bits are the inputs of the layers' linear operators, as W8A8 is served: results, residual stream,
-    norms and attention stay as they were. A pass of its own (``<operator>.quantize``) reads what an operator made and writes
-    it at q_a bits, once for all that multiply it; the technique "fuse" makes it part of the norm or the activation function
-    before it. With scope "all" every activation has q_a bits, and attention runs under the narrow roof where the cache is as
-    narrow: a bound, as no engine does so, and no W8A8 of the same operators takes less time.
+    Activations of q_a bits are the inputs of the layers' linear operators, as in W8A8 serving: results, residual stream,
+    norms and attention are unchanged. A separate pass (``<operator>.quantize``) reads an operator's result and writes it
+    at q_a bits, once for all products that read it; the technique "fuse" merges the pass into the preceding norm or
+    activation function. With scope "all" every activation has q_a bits, and attention runs under the narrow peak if the
+    cache is as narrow. That is a lower bound on time: no engine does it, and no W8A8 of the same operators is faster.
 
     ======== ================================= ========================
     scope    activations of a linear operator  and besides
@@ -56,15 +56,20 @@ class Quantize(Technique):
 
     Parameters
     ----------
-    weights, activations, kv : bits; what is left out stays as it was.
+    weights, activations, kv : q_w, q_a, q_c in bits; omitted classes keep their width.
     scope : which activations, "linear" (inputs of the layers' linear operators) or "all".
-    group, cache_group : G of the weights and G_c of the cache. Without one, a scale serves a whole tensor, and is not counted.
-    scale, zero : q_s, 16 unless given, and q_z.
-    keep : operators whose weights stay as they were, joined by +; of a fused group all do.
-    keep_layers : n_k, so many layers stay as they were, but for the residual stream they share; their operators are
-        called ``<name>.kept``.
-    kind : of which kind they are, where a model has several.
-    dequantize : "free", or "counted": the two operations per weight are work.
+    group, cache_group : G of the weights and G_c of the cache. Without groups each tensor has one scale, which is not counted.
+    scale, zero : q_s (default 16) and q_z in bits.
+    keep : operators whose weights keep their width, joined by +; a fused group is kept as a whole.
+    keep_layers : n_k, the number of layers that keep their widths, apart from the shared residual stream; their
+        operators are named ``<name>.kept``.
+    kind : the kind of these layers, if the model has several.
+    dequantize : "free", or "counted": the two operations per weight count as work.
+
+    Raises
+    ------
+    InputError
+        No width is given, a parameter has nothing to act on, or a group does not divide a matrix.
 
     >>> import symroof
     >>> step = symroof.load_model("llama-2-7b").decode(symbolic=True)
@@ -95,10 +100,10 @@ class Quantize(Technique):
     cache_group: Number = number(symbols.G_c, optional=True)
     scale: Number = number(symbols.q_s, optional=True)
     zero: Number = number(symbols.q_z, 0, zero=True)
-    keep: str = word("", meaning="operators whose weights stay as they were, joined by +")
+    keep: str = word("", meaning="operators whose weights keep their width, joined by +")
     keep_layers: Number = number(symbols.n_k, 0, zero=True)
     scope: str = word("linear", ("linear", "all"))
-    kind: str = word("", meaning="the kind of the layers that are kept")
+    kind: str = word("", meaning="the kind of the layers that keep their widths")
     dequantize: str = word("free", ("free", "counted"))
 
     def __post_init__(self) -> None:
@@ -108,11 +113,11 @@ class Quantize(Technique):
         grouped = self.group is not None or self.cache_group is not None
         of_weights = self.group is not None or self.keep or self.dequantize == "counted"
         idle = {
-            "group, keep and dequantize=counted are of weights: give weights in bits": self.weights is None and of_weights,
-            "cache_group is of the KV cache: give kv in bits": self.kv is None and self.cache_group is not None,
-            "scope is of activations: give activations in bits": self.activations is None and self.scope != "linear",
-            "kind says which layers are kept: give keep_layers": self.kind and self.keep_layers == 0,
-            "scale and zero are of a group: give group or cache_group": not grouped and (self.scale is not None or self.zero != 0),
+            "group, keep and dequantize=counted concern weights: give weights in bits": self.weights is None and of_weights,
+            "cache_group concerns the KV cache: give kv in bits": self.kv is None and self.cache_group is not None,
+            "scope concerns activations: give activations in bits": self.activations is None and self.scope != "linear",
+            "kind selects the layers to keep: give keep_layers": self.kind and self.keep_layers == 0,
+            "scale and zero belong to a group: give group or cache_group": not grouped and (self.scale is not None or self.zero != 0),
         }
         for hint, wrong in idle.items():
             if wrong:
@@ -128,18 +133,18 @@ class Quantize(Technique):
 
     @property
     def _operands(self) -> bool:
-        """Whether it is of weights or activations, and not of the cache alone."""
+        """Whether it quantizes weights or activations, not just the cache."""
         return self.weights is not None or self.activations is not None
 
     @property
     def _converts(self) -> bool:
-        """Whether inputs are converted by passes of their own."""
+        """Whether separate passes convert inputs."""
         return self.activations is not None and self.scope == "linear"
 
     def check(self, step: Step) -> None:
         if step.options.accounting != "exact" and (self.activations, self.kv, self.keep_layers) != (None, None, 0):
             own = f"accounting {step.options.accounting!r} has its own peaks and cache"
-            raise self.refused(f"{own}: quantize weights alone there, in all layers, or use 'exact'")
+            raise self.refused(f"{own}: quantize only weights there, in all layers, or use 'exact'")
         layers, group = self.keep_layers, self.group
         if layers.is_number and layers != 0:
             block = kind_of(step.symbolic, self.kind)
@@ -157,7 +162,7 @@ class Quantize(Technique):
         self.check(step)
         given, defined = self.parameters(step.symbolic)
         width = step.values.get(symbols.a, BITS)
-        if self._converts and self.activations == width:  # inputs are as wide already: there is nothing to convert
+        if self._converts and self.activations == width:  # inputs have this width already: there is nothing to convert
             given.pop("activations")
             defined.pop(symbols.q_a, None)
         return replace(step, symbolic=self.recorded(step.symbolic, given, defined))
@@ -171,7 +176,7 @@ class Quantize(Technique):
         graph, spared = split_block(graph, self.kind, given["keep_layers"]) if given["keep_layers"] != 0 else (graph, set())
         if "activations" in given and self._converts:
             multiplied = weights_of(self._chosen(graph)) - spared
-            products = tuple(one for one in self._chosen(graph) if weights_of([one]) <= multiplied)
+            products = tuple(operator for operator in self._chosen(graph) if weights_of([operator]) <= multiplied)
             graph = with_narrow_inputs(graph, products, given["activations"])
         weights = weights_of(self._chosen(graph)) - spared if "weights" in given else set()
         shared = given.get("scale", SCALE) + given["zero"]
@@ -203,39 +208,39 @@ class Quantize(Technique):
                 beside = f" + (q_s + q_z)/{getattr(self, group)}" if group in given else ""
                 widths.append(f"{name}{which} {getattr(self, name)}{beside} bits")
         grouped = "group" in given or "cache_group" in given
-        scales = f"q_s = {self.scale or SCALE}, q_z = {self.zero}" if grouped else "scales of whole tensors not counted"
-        also = f"{KEEP_THEIRS} keep their weights; " if "weights" in given else ""
-        how = "dequantization is free" if self.dequantize == "free" else "two operations per weight dequantize it, at the matrix peak"
+        scales = f"q_s = {self.scale or SCALE}, q_z = {self.zero}" if grouped else "per-tensor scales not counted"
+        also = f"weights of {UNQUANTIZED} keep their width; " if "weights" in given else ""
+        free = "dequantization is free"
+        how = free if self.dequantize == "free" else "dequantization takes two operations per weight at the matrix peak"
         kept = f"; kept: weights of {self.keep}" if self.keep else ""
-        apart = f"; {self.keep_layers} layers kept (.{KEPT})" if given["keep_layers"] != 0 else ""
-        main = f"quantize: {', '.join(widths) or 'widths as they are'}; {scales}; {also}{how}{kept}{apart}"
+        layers = f"; {self.keep_layers} layers kept (.{KEPT})" if given["keep_layers"] != 0 else ""
+        main = f"quantize: {', '.join(widths) or 'widths unchanged'}; {scales}; {also}{how}{kept}{layers}"
         if "activations" not in given:
             return (main,)
         if self.scope == "all":
-            bound = "a bound: residual stream, norms and attention too, which no engine narrows"
+            bound = "a lower bound on time: it includes residual stream, norms and attention, which engines keep wider"
             return (main, f"quantize: every activation in {self.activations} bits is {bound}")
-        behind = f"a pass behind what makes it, {CONVERSION} operations an element (fuse makes it part of a norm or an activation function)"
-        stay = "results, residual stream, norms and attention stay as they were"
-        return (main, f"quantize: an input is converted once, by {behind}; {stay}")
+        how = f"by a separate pass of {CONVERSION} operations per element (fuse merges it into the preceding norm or activation)"
+        return (main, f"quantize: each input is converted once, {how}; results, residual stream, norms and attention are unchanged")
 
 
 def kind_of(graph: Graph, kind: str) -> Block:
-    """The block of layers of that name, or the only one that is repeated; an InputError where there is none, or more than one."""
+    """The layer block of this kind, or the only kind if none is given; an InputError if there is none, or more than one."""
     repeated = {block.kind: block for block in graph.blocks if block.role is BlockRole.LAYER and not block.apart}
     if kind in repeated:
         return repeated[kind]
     if kind:
-        raise InputError(f"{quote(kind)} is no kind of layer of this model: {nearest(kind, repeated)}")
+        raise InputError(f"{quote(kind)} is not a kind of layer of this model: {nearest(kind, repeated)}")
     if len(repeated) != 1:
-        raise InputError(f"this model has several kinds of layers: say which with kind=, {', '.join(repeated)}")
+        raise InputError(f"this model has several kinds of layers: choose with kind=, {', '.join(repeated)}")
     return next(iter(repeated.values()))
 
 
 def split_block(graph: Graph, kind: str, count: Expr) -> tuple[Graph, set[Tensor]]:
-    """The graph with so many layers of a kind in a block of their own, and the tensors that these alone have.
+    """The graph with *count* layers of a kind in a separate block, and the tensors that only these layers have.
 
-    Their operators are called ``<name>.kept``. What is not their own, as the residual stream and the table of the rotary
-    embedding, stays shared.
+    Their operators are named ``<name>.kept``. Tensors that all layers use, such as the residual stream and the table of
+    the rotary embedding, stay shared.
 
     >>> import symroof
     >>> from symroof.symbols import n_k
@@ -245,9 +250,9 @@ def split_block(graph: Graph, kind: str, count: Expr) -> tuple[Graph, set[Tensor
     """
     chosen = kind_of(graph, kind)
     if chosen.copies is not None:
-        raise InputError(f"not every token runs through every {chosen.name}: keep layers apart before any are left out")
+        raise InputError(f"not every token runs through every {chosen.name}: apply keep_layers before layers are skipped")
     if any(block.apart and block.kind == chosen.kind for block in graph.blocks):
-        raise InputError(f"layers of {chosen.name} were kept apart already")
+        raise InputError(f"layers of {chosen.name} are split already")
     shared = {tensor for block in graph.blocks if block is not chosen for tensor in block.tensors()}
     written = {access.tensor for operator in chosen.operators for access in operator.writes}
     shared |= {tensor for tensor in chosen.tensors() if tensor.storage is Storage.ACTIVATION and tensor not in written}
@@ -258,6 +263,6 @@ def split_block(graph: Graph, kind: str, count: Expr) -> tuple[Graph, set[Tensor
     )
     place = graph.blocks.index(chosen)
     copy = copied.blocks[place]
-    apart = replace(copy, name=f"{copy.name}.{KEPT}", count=count, apart=True), replace(chosen, count=chosen.count - count)
-    blocks = (*graph.blocks[:place], *apart, *graph.blocks[place + 1 :])
+    halves = replace(copy, name=f"{copy.name}.{KEPT}", count=count, apart=True), replace(chosen, count=chosen.count - count)
+    blocks = (*graph.blocks[:place], *halves, *graph.blocks[place + 1 :])
     return replace(graph, blocks=blocks), {*copy.tensors()} - shared

@@ -1,4 +1,4 @@
-"""The linear operators of a graph, their matrices, and one more axis for those that a technique thins."""
+"""The linear operators of a graph, their matrices, and an additional axis for techniques that shrink them."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from symroof.operators.select import containing, in_blocks, reads, select, weigh
 from symroof.symbols import substitute
 
 EVERY = "every matrix of layers, a draft's too, and of Medusa's residual blocks"
-"""What is compressed where no operators are named: no embedding, LM head or router, and nothing at the ends of the model."""
+"""The default selection for compression: no embedding, LM head or router, and nothing at the ends of the model."""
 
 
 def matrices(operator: Operator) -> tuple[Access, ...]:
-    """The matrices that an operator, or a fused group of them, multiplies by; the weights of norms are none."""
+    """The weight matrices that an operator, or a fused group, multiplies by; weights of norms do not count."""
     if operator.kind not in CONTRACTIONS:
         return ()
     return tuple(access for access in operator.reads if access.tensor.parameter in MULTIPLIED)
@@ -31,9 +31,8 @@ class Matrix:
 
     Attributes
     ----------
-    x, weight : what the operator reads.
-    inner, outer : the axes that are summed over, and those of the result. The others are shared by both sides: heads
-        that keep apart, experts.
+    x, weight : the operator's input and its weight.
+    inner, outer : the axes summed over, and those of the result. The remaining axes are batch axes of both: heads, experts.
     """
 
     x: Access
@@ -64,10 +63,10 @@ def matrix(operator: Operator) -> Matrix:
 
 
 def linears(graph: Graph, named: str = "", *, groups: bool = False) -> tuple[Operator, ...]:
-    """The linear operators of the layers but routers, or those that answer to names joined by +.
+    """The linear operators of the layers except routers, or those matching names joined by +.
 
-    A name without its kind of layer means the operator in every kind. Medusa's residual blocks and the layers of a draft
-    count as layers; LM heads, theirs too, do not.
+    A name without a kind of layer selects the operator in every kind. Medusa's residual blocks and the layers of a draft
+    count as layers; LM heads, including theirs, do not.
 
     Parameters
     ----------
@@ -76,13 +75,13 @@ def linears(graph: Graph, named: str = "", *, groups: bool = False) -> tuple[Ope
     Raises
     ------
     InputError
-        A name is no linear operator here, its weight is the embedding table, or matrices are fused with other operators.
+        A name is not a linear operator here, its weight is the embedding table, or matrices are fused with other operators.
     """
     every = [operator for operator, _ in graph if matrices(operator)]
     if not groups and (group := next((operator.name for operator in every if operator.is_group), None)):
-        raise InputError(f"{group} is a group that was fused already: fuse after compressing its weights")
+        raise InputError(f"{group} is already fused: fuse after compressing its weights")
     if not groups and (halved := next((operator.name for operator in every if len(weights_of([operator])) > 1), None)):
-        raise InputError(f"the weight of {halved} is in two places already: offload a share of it after compressing it")
+        raise InputError(f"the weight of {halved} is partly offloaded already: offload a share of it after compressing it")
     if not named:
         layers = ~in_blocks(BlockRole.END)
         return tuple(operator for operator in select(graph, layers & reads(weight(Parameter.MATRIX))) if matrices(operator))
@@ -91,7 +90,7 @@ def linears(graph: Graph, named: str = "", *, groups: bool = False) -> tuple[Ope
     for name in named.split("+"):
         own = [operator for operator in select(graph, containing(name)) if matrices(operator)]
         if not own:
-            raise InputError(f"{quote(name)} is no linear operator of this step: {nearest(name, [operator.name for operator in every])}")
+            raise InputError(f"{quote(name)} is not a linear operator of this step: {nearest(name, [operator.name for operator in every])}")
         if tied := next((operator.name for operator in own if weights_of([operator]) & looked_up), None):
             raise InputError(f"{tied} shares its weight with the embedding, which looks up its rows: leave it out")
         chosen |= dict.fromkeys(own)
@@ -99,19 +98,19 @@ def linears(graph: Graph, named: str = "", *, groups: bool = False) -> tuple[Ope
 
 
 def weights_of(operators: Iterable[Operator]) -> set[Tensor]:
-    """The tensors they multiply by."""
+    """The weight tensors that these operators multiply by."""
     return {access.tensor for operator in operators for access in matrices(operator)}
 
 
 def shapes(graph: Graph, values: Mapping, chosen: Iterable[Operator]) -> dict[str, tuple[Expr, ...]]:
-    """Inputs and outputs of the matrices of some operators, in numbers as far as there are; not of fused groups."""
+    """Inputs and outputs of the operators' matrices, numeric where values are known; fused groups are left out."""
     known = {**graph.definitions, **values}
     sizes = {operator.name: matrix(operator).shape for operator in chosen if not operator.is_group}
     return {name: tuple(substitute(substitute(side, known), known) for side in shape) for name, shape in sizes.items()}
 
 
 class Wider:
-    """The spaces and tensors of a graph with one more axis; what was the same before is the same after."""
+    """The spaces and tensors of a graph with one more axis; tensors that were shared stay shared."""
 
     def __init__(self, graph: Graph, name: str, size: Expr) -> None:
         taken = {axis for block in graph.blocks for tensor in block.tensors() for axis in tensor.space.sizes}
@@ -120,5 +119,5 @@ class Wider:
         self.tensor = functools.cache(self._tensor)
 
     def _tensor(self, tensor: Tensor, name: str, axes: Axes, **changes: Expr) -> Tensor:
-        """The tensor under a name, over axes that may have the new one."""
+        """The tensor with a new name and new axes, which may include the added one."""
         return replace(tensor, name=name, axes=axes, space=self.space(tensor.space), **changes)

@@ -1,4 +1,4 @@
-"""Sparsity: weights that are zero are not stored; in the pattern 2:4 they are not multiplied either."""
+"""Sparsity: zero weights are not stored; with the pattern 2:4 they are not multiplied either."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ HALF, METADATA, PERIOD = Rational(1, 2), Integer(2), 4
 
 @dataclass(frozen=True)
 class Sparsify(Technique):
-    """Weights of which a share sigma is kept, each with q_i bits that say where it stands.
+    """Keep a share sigma of the weights, each with q_i bits of index.
 
-    Of a matrix of d f weights ``sigma d f (w + q_i) / 8`` bytes are moved. Unstructured zeros run under the dense
-    roof: tensor cores multiply them like any weight (2 b d f FLOPs stay), and only hardware that skips them does
-    ``2 sigma b d f``. Two of four (2:4) has sigma = 1/2 and q_i = 2 and runs under the sparse peak, which vendors state in
-    dense-equivalent FLOPs: those are counted, and half of them done.
+    A matrix of d f weights moves ``sigma d f (w + q_i) / 8`` bytes. Unstructured sparsity runs under the dense peak:
+    tensor cores multiply zeros like any weight (2 b d f FLOPs), and only hardware that skips zeros does
+    ``2 sigma b d f``. The pattern 2:4 has sigma = 1/2 and q_i = 2 and runs under the sparse peak, which vendors state in
+    dense-equivalent FLOPs: those are counted, and half of them executed.
 
     ============== ============================================== =========================
     .              bytes of a matrix                              FLOPs, roof
@@ -34,15 +34,20 @@ class Sparsify(Technique):
     pattern=2:4    ``d f (w + 2) / 16``                           ``2 b d f``, sparse
     ============== ============================================== =========================
 
-    Bytes are saved where ``sigma < w / (w + q_i)``.
+    Bytes are saved if ``sigma < w / (w + q_i)``.
 
     Parameters
     ----------
     density : sigma, the share that is kept.
-    index : q_i, bits per kept weight; 16 stand for a 16-bit place within a tile (Flash-LLM).
+    index : q_i, bits of index per kept weight; 16 for a 16-bit position within a tile (Flash-LLM).
     zeros : "multiplied" as by tensor cores, or "skipped".
     pattern : "none", or "2:4".
-    operators : linear operators joined by +; without it, those of the layers and of Medusa's residual blocks.
+    operators : linear operators joined by +; by default those of the layers and of Medusa's residual blocks.
+
+    Raises
+    ------
+    InputError
+        Parameters contradict pattern 2:4, a matrix does not have a multiple of 4 inputs, or is sparse already.
 
     >>> import symroof
     >>> step = symroof.load_model("llama-2-7b").decode(symbolic=True)
@@ -55,7 +60,7 @@ class Sparsify(Technique):
     """
 
     name = "sparsify"
-    summary = "zeros among the weights are not stored"
+    summary = "zero weights are not stored"
     survey = "3.2"
     source = "arXiv:2309.10285"
     example = Example(over="density", settings={"index": 16}, at=Fraction(1, 4))
@@ -75,7 +80,7 @@ class Sparsify(Technique):
         if self.index not in (16, METADATA):
             raise self.refused(f"index {self.index}: pattern 2:4 takes 2 bits per kept weight")
         if self.zeros == "skipped":
-            raise self.refused("zeros=skipped: the sparse peak of pattern 2:4 counts them already")
+            raise self.refused("zeros=skipped: the sparse peak of pattern 2:4 already accounts for skipped zeros")
         object.__setattr__(self, "density", HALF)
         object.__setattr__(self, "index", METADATA)
 
@@ -87,7 +92,7 @@ class Sparsify(Technique):
             return
         for name, (inputs, _) in shapes(step.symbolic, step.values, chosen).items():
             if inputs.is_number and inputs % PERIOD != 0:
-                raise self.refused(f"the {inputs} inputs of {name} are no multiple of {PERIOD}: pattern 2:4 does not fit it")
+                raise self.refused(f"the {inputs} inputs of {name} are not a multiple of {PERIOD}: pattern 2:4 does not fit")
         if twice := [operator.name for operator in chosen if operator.sparse]:
             raise self.refused(f"{twice[0]} has the pattern 2:4 already")
 
@@ -103,7 +108,7 @@ class Sparsify(Technique):
             thin = replace(weight, tensor=tensor, axes=(*weight.touched, kept.axis))
 
             def fewer(piece: Work) -> Work:
-                # what is done to each weight, as dequantization, is done to those that are stored
+                # per-weight work such as dequantization is done for stored weights only
                 less = piece.axes == weight.touched or (piece.contraction and self.zeros == "skipped")
                 return replace(piece, axes=(*piece.axes, kept.axis)) if less else piece
 
@@ -120,7 +125,7 @@ class Sparsify(Technique):
     def statements(self, given: Given) -> tuple[str, ...]:
         if self.pattern == "2:4":
             stored = "two of every four weights with 2 bits of index each"
-            how = "FLOPs are dense-equivalent, as the sparse peak counts them: half of them are done"
+            how = "FLOPs are dense-equivalent, as in the sparse peak: half of them are executed"
         else:
             stored = f"a share {self.density} of the weights with {self.index} bits of index each"
             skipped = "skipped" if self.zeros == "skipped" else "multiplied, so FLOPs stay"

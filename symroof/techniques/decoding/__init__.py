@@ -1,7 +1,7 @@
 """Fast decoding: fewer layers, fewer neurons, several tokens per step."""
 
 ORDER = ("early-exit", "skip-layers", "contextual-sparsity", "expert-routing", "speculative", "medusa")
-"""The techniques as lists show them; one that is not named here stands behind them."""
+"""The order of the techniques in lists; techniques not named here come last."""
 
 HELPERS: tuple[str, ...] = ("expected_distinct", "verification")
-"""Modules of no technique; every other is one's, and has its name with underscores."""
+"""Helper modules. Every other module is named after the technique it defines, with underscores."""

@@ -1,4 +1,4 @@
-"""Contextual sparsity: every token uses a few neurons of the MLP and a few heads, and other tokens use others."""
+"""Contextual sparsity: every token uses a few MLP neurons and a few heads, which differ from token to token."""
 
 from __future__ import annotations
 
@@ -15,32 +15,35 @@ from symroof.techniques.decoding.expected_distinct import layers
 from symroof.techniques.technique import Example, Fact, Given, Number, Technique, number, word
 
 NEURONS, HEADS = frozenset("f"), frozenset("kg")
-"""The axes of what is left out: neurons of a dense MLP, and the KV heads with their query heads."""
+"""The axes that shrink: neurons of a dense MLP; KV heads with their query heads."""
 
 
 @dataclass(frozen=True)
 class ContextualSparsity(Technique):
-    """A token needs a share delta of the neurons (heads); a step reads the weights of those that some token needs.
+    """A token uses a share delta of the neurons or heads; a step reads the weights that at least one token uses.
 
     ==================== =====================================================
-    F of the MLP         ``delta F``
-    weights it reads     ``1 - (1 - delta)^(b s)`` of them: tokens choose independently
-    activations between  ``delta`` of them
-    cache that is read   ``delta`` of the KV heads, for heads: every sequence has its own
+    FLOPs of the MLP     ``delta F``
+    weights read         a share ``1 - (1 - delta)^(b s)``
+    activations between  a share ``delta``
+    cache read           ``delta`` of the KV heads, as sequences do not share a cache
     ==================== =====================================================
 
-    In the MLP the gain in bytes is gone when the batch touches every neuron; in attention it is not. With a predictor
-    of rank rho (``d x rho`` and ``rho x f``) a memory-bound MLP of n matrices pays while ``n d f (1 - delta)^(b s)``
-    is more than ``rho (d + f)``, activations left out.
+    In the MLP the saving in bytes vanishes when the batch touches every neuron; in attention it does not. With a predictor
+    of rank rho (``d x rho`` and ``rho x f``) a memory-bound MLP of n matrices is faster if ``n d f (1 - delta)^(b s)``
+    exceeds ``rho (d + f)``, activations neglected. Valid for tokens that choose independently.
 
     Parameters
     ----------
     share : delta, above 0 and at most 1.
-    where : "mlp", "heads", or "both". Heads are whole groups, a KV head with its query heads; keys and values of the
-        new token are computed for all of them, so that the cache is whole.
-    predictor : rho, the rank of the predictors of each layer; left out they cost nothing.
+    where : "mlp", "heads", or "both". Heads are KV heads with their groups of query heads; keys and values of new tokens
+        are computed for all heads, so the cache is complete.
+    predictor : rho, the rank of each layer's predictors; without it prediction is free.
 
-    Errors: there is no dense MLP, or no head to choose.
+    Raises
+    ------
+    InputError
+        There is no dense MLP, or only one KV head.
 
     >>> import symroof
     >>> step = symroof.load_model("opt-125m").decode(symbolic=True)
@@ -74,7 +77,7 @@ class ContextualSparsity(Technique):
     def check(self, step: Step) -> None:
         heads = step.values.get(symbols.k)
         if HEADS in self.axes and heads == 1:
-            raise self.refused(f"where={self.where}: {step.model} has one KV head, and no share of it can be left out; where=mlp")
+            raise self.refused(f"where={self.where}: {step.model} has one KV head, which every token needs; use where=mlp")
 
     def rewrite(self, graph: Graph, given: Given) -> Graph:
         changed = graph
@@ -82,7 +85,7 @@ class ContextualSparsity(Technique):
             self.require(graph, Fact.ONE_CONTEXT)
         for axes in self.axes:
             if not any(_chooses(operator, axes) for block in layers(graph) for operator in block.operators):
-                what = "no dense MLP: its neurons are experts already" if axes == NEURONS else "no attention over KV heads"
+                what = "no dense MLP" if axes == NEURONS else "no attention over KV heads"
                 raise self.refused(f"where={self.where}: this model has {what}")
             changed = self._without(changed, axes, given)
         return changed
@@ -122,16 +125,16 @@ class ContextualSparsity(Technique):
         what = {"mlp": "neurons of the MLP", "heads": "KV heads with their query heads", "both": "neurons and KV heads"}[self.where]
         cost = "predictors of rank rho are counted" if "predictor" in given else "the predictor is not counted"
         whole = "" if self.where == "mlp" else "; keys and values of new tokens are computed for all heads"
-        return (f"contextual-sparsity: a token uses delta of the {what}, tokens choose independently; {cost}{whole}",)
+        return (f"contextual-sparsity: each token uses a share delta of the {what}, independently of the others; {cost}{whole}",)
 
 
 def _chooses(operator: Operator, axes: frozenset[str]) -> bool:
-    """Whether it reads a weight with what is chosen from."""
+    """Whether the operator reads a weight with one of these axes."""
     return any(access.tensor.storage is Storage.WEIGHT and axes <= set(access.tensor.axes) for access in operator.reads)
 
 
 def _predictor(operator: Operator, axes: frozenset[str], rank: Expr) -> tuple[Operator, Operator]:
-    """Two factors that tell from the input of an operator which parts it will need."""
+    """The two low-rank factors that predict, from an operator's input, the neurons or heads it needs."""
     x = operator.reads[0].tensor
     name, out = ("mlp_predictor", "f") if axes == NEURONS else ("head_predictor", "k")
     sizes: dict[str, Expr] = {**operator.space.sizes, "rho": rank}

@@ -14,15 +14,15 @@ from symroof.techniques.decoding.expected_distinct import each_layer, layers
 from symroof.techniques.technique import Example, Fact, Given, Number, Technique, number, refuse_graph, word
 
 SKIPPED = "skipped"
-"""What the names of the operators end on that fill the cache of a layer that no token runs through."""
+"""The suffix of operators that fill the cache of layers that no token runs through."""
 
 
 @dataclass(frozen=True)
 class EarlyExit(Technique):
-    """A token runs through a share lambda of the layers on average; a layer's weights are read while any sequence still runs.
+    """A token runs through a share lambda of the layers on average; a layer's weights are read if any sequence runs it.
 
-    With S_l the share of the tokens that reach layer l, the mean depth is ``lambda L = sum S_l`` and the layers whose
-    weights a batch of b reads are ``L_x = sum 1 - (1 - S_l)^b``, between ``lambda L`` and ``L (1 - (1 - lambda)^b)``.
+    With S_l the share of tokens that reach layer l, the mean depth is ``lambda L = sum S_l``, and a batch of b reads the
+    weights of ``L_x = sum 1 - (1 - S_l)^b`` layers, between ``lambda L`` and ``L (1 - (1 - lambda)^b)``.
 
     ============ ==================== ==========================
     exits        lambda L             L_x
@@ -31,22 +31,25 @@ class EarlyExit(Technique):
     geometric    ``(1-(1-p)^L) / p``  ``sum 1-(1-(1-p)^l)^b``
     ============ ==================== ==========================
 
-    A layer that runs does so ``L_x`` times on ``b lambda L / L_x`` sequences: FLOPs and bytes are the expected ones, and
-    times are those of this mean layer, which no distribution over layers undercuts (time is convex in the batch).
+    ``L_x`` layers run with ``b lambda L / L_x`` sequences each. FLOPs and bytes are expected values; the time is that of
+    this mean layer, a lower bound for every distribution over layers, because time is convex in the batch.
 
-    Later tokens attend to keys and values of every layer, so what leads to the cache (norm, projections, rotary embedding of
-    the keys; of a recurrent layer its state) runs in all L layers on all b sequences, for those that left on the hidden state
-    they left with: in the layers that run beside the rest, in the ``L - L_x`` others alone (``<operator>.skipped``). Without
-    it (*skipped_kv* "none") a step takes less than any engine can.
+    Later tokens attend to keys and values of every layer, so the operators that fill the cache (norm, projections, rotary
+    embedding of the keys; in a recurrent layer its state) run in all L layers for all b sequences, using the hidden state
+    at exit for sequences that have left. In the ``L - L_x`` layers that no token runs, only these operators run
+    (``<operator>.skipped``). *skipped_kv* "none" leaves them out, a lower bound on time.
 
     Parameters
     ----------
-    depth : lambda, for exits that are together (all sequences of a batch leave at one layer) or independent (each layer
-        is run by each token with that probability, the most that a mean depth can make a batch read).
-    exit : p_x, for geometric exits: the probability of leaving behind each layer. It needs the number of layers.
+    depth : lambda, for exits "together" (all sequences of a batch leave at the same layer) or "independent" (each token
+        runs each layer with this probability; no other distribution of this mean reads more layers).
+    exit : p_x, for geometric exits: the probability of leaving after each layer. Requires a numeric number of layers.
     skipped_kv : "computed", the keys and values of layers that a token skips, or "none".
 
-    Errors: depth with geometric exits or exit without, several kinds of layers with geometric exits, a prompt.
+    Raises
+    ------
+    InputError
+        The parameter does not match *exits*, or geometric exits meet several kinds of layers; the step is a prefill.
 
     >>> import symroof
     >>> step = symroof.load_model("llama-2-7b").decode(symbolic=True)
@@ -55,7 +58,7 @@ class EarlyExit(Technique):
     >>> [operator.name for operator in step.apply(EarlyExit()).symbolic.blocks[2].operators]
     ['attn_norm.skipped', 'k_proj.skipped', 'v_proj.skipped', 'k_rotary.skipped']
 
-    Sources: Schuster et al. (2022), CALM, arXiv:2207.07061, section 3.2 (hidden states are handed on to skipped layers, for
+    Sources: Schuster et al. (2022), CALM, arXiv:2207.07061, section 3.2 (skipped layers get the hidden state at exit for
     their keys and values); Elbayad et al. (2020), arXiv:1910.10073; Teerapittayanon et al. (2016), BranchyNet, arXiv:1709.01686.
     """
 
@@ -95,7 +98,7 @@ class EarlyExit(Technique):
             return super().on_step(step)
         total = self._single(step.graph).count
         if not total.is_integer:
-            raise self.refused(f"exits=geometric needs the number of layers; it is {total} here")
+            raise self.refused(f"exits=geometric needs a number of layers; here it is the symbol {total}")
         graph = super().on_graph(step.symbolic)
         stay = 1 - (symbols.p_x if symbols.p_x in graph.free_symbols else self.exit)
         reach = tuple(stay**behind for behind in range(int(total)))  # the probability that a token is in each layer
@@ -105,10 +108,10 @@ class EarlyExit(Technique):
         return replace(step, symbolic=routed)
 
     def _single(self, graph: Graph) -> Block:
-        found = layers(graph)
-        if len(found) != 1:
-            raise self.refused(f"exits=geometric needs layers of one kind; here are {len(found)} kinds: give a mean depth")
-        return found[0]
+        kinds = layers(graph)
+        if len(kinds) != 1:
+            raise self.refused(f"exits=geometric needs layers of one kind, and this model has {len(kinds)}: give a mean depth")
+        return kinds[0]
 
     def rewrite(self, graph: Graph, given: Given) -> Graph:
         if self.exits == "together":
@@ -139,7 +142,7 @@ class EarlyExit(Technique):
         return fewer_layers.with_routing(replace(graph.routing, reach=(share * runs,), runs=runs))
 
     def _run_by_some(self, graph: Graph, share: Expr) -> Graph:
-        """The graph with that share of its layers run; the others compute keys and values, where these are asked for."""
+        """The graph with this share of its layers run; the others compute keys and values, unless skipped_kv is "none"."""
         ran = each_layer(graph, lambda block: replace(block, count=block.count * share, copies=block.resident))
         if self.depth == 1:
             return ran
@@ -153,25 +156,25 @@ class EarlyExit(Technique):
         return replace(ran, blocks=tuple(blocks))
 
     def _filling(self, block: Block) -> tuple[Operator, ...]:
-        """What runs for every token in every layer: the operators that write to the cache, and what leads there."""
-        found: list[Operator] = []
+        """The operators that run for every token in every layer: those that write the cache, and those that these depend on."""
+        filling: list[Operator] = []
         needed: set[Tensor] = set()
         for operator in reversed(block.operators if self.skipped_kv == "computed" else ()):
             written = {access.tensor for access in operator.writes}
             if written & needed or any(tensor.storage is Storage.KV_CACHE for tensor in written):
-                found.append(operator)
+                filling.append(operator)
                 needed |= {access.tensor for access in operator.reads if access.tensor.storage is Storage.ACTIVATION}
-        return tuple(reversed(found))
+        return tuple(reversed(filling))
 
     def statements(self, given: Given) -> tuple[str, ...]:
         how = {
-            "together": "all sequences of a batch leave at one layer, behind lambda of them",
-            "independent": "each token runs each layer with probability lambda, a layer's weights are read while any sequence runs it",
-            "geometric": "a token leaves behind each layer with probability p_x, a layer's weights are read while any sequence still runs",
+            "together": "all sequences of a batch leave at the same layer, after a share lambda of the layers",
+            "independent": "each token runs each layer with probability lambda; a layer's weights are read if any sequence runs it",
+            "geometric": "a token leaves after each layer with probability p_x; a layer's weights are read if any sequence still runs",
         }[self.exits]
         kept = "weights and cache of all layers stay in memory"
-        filled = "computes and writes no keys or values, which is a bound"
+        filled = "computes and writes no keys or values, a lower bound on time"
         if self.skipped_kv == "computed":
-            filled = f"computes and writes its keys and values from the hidden state that a token left with (.{SKIPPED})"
-        rest = "one that runs reads a whole context; the decision to leave is not counted"
+            filled = f"computes and writes its keys and values from the token's hidden state at exit (.{SKIPPED})"
+        rest = "a layer that runs reads the whole context; the exit decision is not counted"
         return (f"early-exit: {how}; {kept}; a skipped layer {filled}; {rest}",)

@@ -1,4 +1,4 @@
-"""Blocks that are layers, of which a token runs some or parts."""
+"""The layer blocks of a graph, for techniques in which tokens run some layers or parts of them."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from symroof.operators import Block, BlockRole, Graph
 
 
 def each_layer(graph: Graph, change: Callable[[Block], Block]) -> Graph:
-    """The graph with every block of layers replaced by what *change* makes of it."""
+    """The graph with *change* applied to every layer block."""
     return replace(graph, blocks=tuple(change(block) if block.role is BlockRole.LAYER else block for block in graph.blocks))
 
 
 def layers(graph: Graph) -> tuple[Block, ...]:
-    """The blocks that are layers; a draft model's are none."""
+    """The layer blocks, without those of a draft model."""
     return tuple(block for block in graph.blocks if block.role is BlockRole.LAYER)

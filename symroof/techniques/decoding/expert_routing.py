@@ -1,4 +1,4 @@
-"""How tokens choose experts: the expected number of distinct experts that a step reads where some are chosen more often than others."""
+"""Expert routing: the expected number of distinct experts that a step reads if some are chosen more often than others."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from symroof.operators.experts import UNIFORM, Routing
 from symroof.techniques.technique import Example, Fact, Given, Number, Technique, number, refuse_graph
 
 PARTS = 1 << 16
-"""Routing probabilities are told in parts of this."""
+"""Routing probabilities are multiples of one over this."""
 
 ROUNDED = 1 << 64
 STEEPEST, FINEST = 8, 16
@@ -24,28 +24,31 @@ STEEPEST, FINEST = 8, 16
 
 @dataclass(frozen=True)
 class ExpertRouting(Technique):
-    """Each of T tokens goes to K of E experts, independently of the others; a step reads X of them in expectation.
+    """Each of T tokens is routed to K of E experts, independently of the others; a step reads X distinct experts in expectation.
 
     ========= ===================================================================
     uniform   ``X = E (1 - (1 - K/E)^T)``, what a step reads without this technique (`Options.experts`)
     skewed    ``X = sum_i 1 - (1 - pi_i)^T``, with ``sum_i pi_i = K``
-    at most   ``X = min(E, K T)``, the most there can be
+    at most   ``X = min(E, K T)``, the upper bound
     ========= ===================================================================
 
-    Skewed: pi_i, the probability that a token goes to expert i, falls as ``i^-zeta`` (Zipf's law), at most 1: an expert
-    whose share of K would be more gets every token, and the rest is shared out again. They are told in parts of
-    1/65536 that add up to K, so X is exact for these. Skewed routing reads less than uniform, and both are K for one token.
-    FLOPs do not change, so intensity rises by what X falls where weights are all that is moved. The most there can be is
-    more than uniform routing reads by at most ``1 / (1 - 1/e) = 1.58``, where ``K T = E``. X over T falls as T grows, so
-    an operator still has one critical batch at most, a little below that of ``X = E``: by the share ``(1 - K/E)^T``.
+    Skewed: pi_i, the probability that a token goes to expert i, falls as ``i^-zeta`` (Zipf's law) and is at most 1; an
+    expert that would exceed 1 gets every token, and the remainder is distributed over the others. Probabilities are
+    rounded to multiples of 1/65536 that add up to K, and X is exact for these. Skewed routing reads fewer experts than
+    uniform routing; for one token both read K. FLOPs do not change, so intensity rises as X falls where weights dominate
+    the traffic. The upper bound exceeds uniform routing by at most ``1 / (1 - 1/e) = 1.58``, at ``K T = E``. X / T falls
+    as T grows, so an operator has at most one critical batch, below that of ``X = E`` by a share ``(1 - K/E)^T``.
 
-    X skewed is a sum of exponentials in the batch: crossovers over it are exact numbers, with no formula in letters.
+    Skewed, X is a sum of exponentials in the batch: crossovers over the batch are exact numbers without a symbolic formula.
 
     Parameters
     ----------
-    skew : zeta, a number from 0 (uniform) to 8 with a denominator of at most 16. Above 0 the numbers of experts must be known.
+    skew : zeta, a number from 0 (uniform) to 8 with a denominator of at most 16. Above 0 it requires numeric E and K.
 
-    Errors: a dense model, a skew that is a symbol.
+    Raises
+    ------
+    InputError
+        The model is dense, or the skew is a symbol or out of range.
 
     >>> import symroof
     >>> step = symroof.load_model("mixtral-8x7b-v0.1").decode(batch=4)
@@ -56,7 +59,7 @@ class ExpertRouting(Technique):
     """
 
     name = "expert-routing"
-    summary = "tokens choose some experts more often than others, so that a step reads fewer"
+    summary = "tokens choose some experts more often than others, so a step reads fewer"
     survey = "4.1"
     source = "arXiv:2401.04088"
     requires = frozenset({Fact.OWN_STEP})
@@ -69,7 +72,7 @@ class ExpertRouting(Technique):
         super().__post_init__()
         skew = self.skew
         if not isinstance(skew, Rational):
-            raise self.refused("skew has to be a number: the sum over the experts has no closed form in it")
+            raise self.refused("skew must be a number: the sum over the experts has no closed form in it")
         if skew > STEEPEST or skew.q > FINEST:
             raise self.refused(f"skew {skew}: expected at most {STEEPEST}, with a denominator of at most {FINEST}")
 
@@ -102,7 +105,7 @@ class ExpertRouting(Technique):
         return replace(routed, conventions=(*without(graph.conventions, "routing"), *lines))
 
     def _tokens(self, graph: Graph) -> Expr:
-        """Tokens of the step that choose experts."""
+        """The number of tokens of the step that are routed to experts."""
         if graph.routing is None:
             raise self.refused("this model is dense: it has no experts to route tokens to")
         return graph.routing.tokens
@@ -111,17 +114,17 @@ class ExpertRouting(Technique):
         del given
         how = "uniformly" if self.skew == 0 else f"by Zipf's law with exponent {self.skew}"
         return (
-            f"mixture of experts: tokens choose experts independently and {how}; a step reads the weights of X experts of a "
-            "layer, the expected number of distinct ones, and every expert reads its tokens' inputs",
+            f"mixture of experts: tokens choose experts independently and {how}; a step reads the weights of X experts per "
+            "layer, the expected number of distinct experts, and every expert reads its tokens' inputs",
         )
 
 
 def shares(skew: Rational, experts: int, routed: int) -> tuple[Expr, ...]:
-    """The probability that a token goes to each expert, the most wanted first: proportional to ``i^-skew``, at most 1, adding up to K.
+    """The probability that a token goes to each expert, in descending order: proportional to ``i^-skew``, at most 1, adding up to K.
 
-    >>> [str(one) for one in shares(Rational(0), 4, 2)]
+    >>> [str(share) for share in shares(Rational(0), 4, 2)]
     ['1/2', '1/2', '1/2', '1/2']
-    >>> [float(one) for one in shares(Rational(2), 4, 2)][:2]
+    >>> [float(share) for share in shares(Rational(2), 4, 2)][:2]
     [1.0, 0.5901641845703125]
     """
     power, root = int(skew.p), int(skew.q)

@@ -1,4 +1,4 @@
-"""Medusa: extra heads guess the next tokens, a tree of candidates is verified in one step."""
+"""Medusa: additional heads predict the next tokens, and one step verifies a tree of candidates."""
 
 from __future__ import annotations
 
@@ -16,29 +16,32 @@ from symroof.techniques.technique import Example, Fact, Given, Number, Technique
 
 @dataclass(frozen=True)
 class Medusa(Technique):
-    """h_m heads guess the h_m tokens after the next one; a step verifies n_t candidates and the token that is certain.
+    """h_m heads predict the h_m tokens after the next one; a step verifies n_t candidates and the token already accepted.
 
-    A head is a residual block ``x + SiLU(x W)`` with ``W`` of d x d, and an LM head of its own, d x v.
+    A head is a residual block ``x + SiLU(x W)`` with ``W`` of d x d, and its own LM head, d x v.
 
     ================= ================================================================================
     tokens per step   ``1 + alpha + ... + alpha^h_m``
-    verification      the step with ``n_t + 1`` query tokens, which look at ``t + n_t`` positions each
+    verification      the step with ``n_t + 1`` query tokens, which attend to ``t + n_t`` positions each
     heads             on all of them, ``h_m (n_t + 1) (2 b d^2 + 2 b d v + ...)`` FLOPs
-    memory            ``h_m (d^2 + d v)`` weights more
+    memory            ``h_m (d^2 + d v)`` additional weights
     ================= ================================================================================
 
-    Against speculation the draft costs ``h_m (d^2 + d v)`` weights instead of a model's. It pays while tokens are more
-    than the ratio of the times of the two steps; compute-bound never.
+    Compared with a draft model, drafting costs ``h_m (d^2 + d v)`` weights. Medusa is faster per token if the tokens per
+    step exceed the ratio of the two steps' times; never if compute-bound. Valid for independent acceptance.
 
     Parameters
     ----------
     heads : h_m.
-    nodes : n_t, candidate tokens of the tree, the certain one left out; at least one per head.
-    acceptance : alpha, the probability that a head's true token is among its candidates, the earlier ones being right.
-    rows : on which tokens the heads run: "all" of the tree, as the published implementation does, which takes the guesses of
-        the accepted one afterwards; or the "last" accepted one, whose hidden state an engine has to keep until it is known.
+    nodes : n_t, candidate tokens of the tree without the accepted one; at least one per head.
+    acceptance : alpha, the probability that the true token is among a head's candidates, given that earlier heads were right.
+    rows : the tokens that the heads run on: "all" of the tree, as in the published implementation; or the "last" accepted
+        one, whose hidden state the engine must keep until verification ends.
 
-    Errors: fewer nodes than heads, a recurrent model, a step that verifies already, no LM head.
+    Raises
+    ------
+    InputError
+        There are fewer nodes than heads, no LM head, a recurrent layer, or the step verifies several tokens already.
 
     >>> import symroof
     >>> step = symroof.load_model("llama-2-7b").decode(symbolic=True)
@@ -50,7 +53,7 @@ class Medusa(Technique):
     """
 
     name = "medusa"
-    summary = "extra heads guess tokens, a tree of candidates is verified at once"
+    summary = "additional heads predict tokens, one step verifies a tree of candidates"
     survey = "4.2"
     source = "arXiv:2401.10774"
     phases = ("decode",)
@@ -67,12 +70,12 @@ class Medusa(Technique):
         super().__post_init__()
         heads, nodes = self.heads, self.nodes
         if heads.is_number and nodes.is_number and nodes < heads:
-            raise self.refused(f"nodes {nodes}: {heads} heads need a candidate each, so at least {heads} nodes")
+            raise self.refused(f"nodes {nodes}: each of the {heads} heads needs a candidate; expected at least {heads} nodes")
 
     def rewrite(self, graph: Graph, given: Given) -> Graph:
         require_verifiable(self.name, graph)
         if not any(operator.role is Role.HEAD for operator, _ in graph):
-            raise self.refused("this model has no LM head to add others to")
+            raise self.refused("this model has no LM head")
         tokens = expected(given["acceptance"], self.acceptance, given["heads"], self.heads)
         after = verified(graph, given["nodes"] + 1, tree=True)
         head = next(operator for operator, _ in after if operator.role is Role.HEAD)
@@ -81,16 +84,16 @@ class Medusa(Technique):
 
     def statements(self, given: Given) -> tuple[str, ...]:
         del given
-        where = "all of them" if self.rows == "all" else "the last accepted token alone"
+        where = "all of them" if self.rows == "all" else "only the last accepted token"
         return (
-            "medusa: one step on n_t + 1 tokens of every sequence verifies the tree, each of them looking at the whole context and "
-            f"at the whole tree under a mask; the heads run on {where}",
-            "time is told per expected token; a head's token is accepted with probability alpha, independently",
+            "medusa: one step verifies the tree with n_t + 1 tokens of every sequence, each attending to the whole context and, "
+            f"masked, to the whole tree; the heads run on {where}",
+            "times are per expected token; a head's token is accepted with probability alpha, independently",
         )
 
 
 def _head(lm_head: Operator, *, every: bool) -> tuple[Operator, ...]:
-    """A head on what the model's own reads: every row of it, or one."""
+    """A head on the input of the model's LM head: on every row, or on one."""
     x, width = lm_head.reads[0].tensor, lm_head.reads[0].touched[-1]
     sizes = lm_head.space.sizes
     space = replace(lm_head.space, sizes={**sizes, "o": sizes[width]})  # a second axis, so that a square weight has two

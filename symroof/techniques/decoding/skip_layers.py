@@ -1,4 +1,4 @@
-"""Layers left out: a fixed set of layers that no token runs through."""
+"""Layer skipping: a fixed set of layers that no token runs through."""
 
 from __future__ import annotations
 
@@ -15,22 +15,25 @@ from symroof.techniques.technique import Example, Fact, Given, Number, Technique
 
 @dataclass(frozen=True)
 class SkipLayers(Technique):
-    """Fewer layers of the same kind: their weights, cache and work go.
+    """Remove layers together with their weights, cache and work.
 
     ========= ==============================================================
-    layers    ``L - n_x``, or ``lambda L``; of several kinds, the same share of each
-    F, B      those of the layers by that share; embedding and LM head stay
-    intensity of every operator as it was
+    layers    ``L - n_x``, or ``lambda L``; the same share of every kind
+    F, B      of the layers scale with this share; embedding and LM head are unchanged
+    intensity of every operator is unchanged
     ========= ==============================================================
 
-    It always pays; by less than ``1 / lambda``, as the ends of the model stay. What the model's answers lose is not counted.
+    The step is always faster, by less than ``1 / lambda`` because embedding and LM head remain. Accuracy is not modelled.
 
     Parameters
     ----------
-    depth : lambda, the share of the layers that is kept; a symbol where neither is given.
-    layers : n_x, the number left out, in the place of the share.
+    depth : lambda, the share of the layers that is kept; a symbol if neither parameter is given.
+    layers : n_x, the number of layers to skip, instead of the share.
 
-    Errors: both are given; no layer is left; the share of this model's layers is no whole number.
+    Raises
+    ------
+    InputError
+        Both are given, no layer is left, or the share of this model's layers is not an integer.
 
     >>> import symroof
     >>> step = symroof.load_model("llama-2-7b").decode(symbolic=True)
@@ -41,7 +44,7 @@ class SkipLayers(Technique):
     """
 
     name = "skip-layers"
-    summary = "some layers are left out, for all tokens"
+    summary = "some layers are skipped for all tokens"
     survey = "4.1"
     source = "arXiv:1909.11556"
     requires = frozenset({Fact.WHOLE_STEP, Fact.OWN_STEP})
@@ -62,14 +65,14 @@ class SkipLayers(Technique):
         if not total.is_number:
             return
         if self.layers is not None and self.layers.is_number and self.layers >= total:
-            raise self.refused(f"layers {self.layers}: {step.model} has {total}, and one has to stay")
+            raise self.refused(f"layers {self.layers}: {step.model} has {total} layers, and at least one must remain")
         if self.depth is not None and self.depth.is_number and not (left := self.depth * total).is_integer:
             near = max(1, round(left))
             raise self.refused(f"depth {self.depth} of {total} layers is {left} layers; {near}/{total} is {near}")
 
     def rewrite(self, graph: Graph, given: Given) -> Graph:
         if symbols.L_x in graph.definitions:
-            raise self.refused("tokens leave these layers early already, by how many there are; leave layers out first")
+            raise self.refused("cannot follow early-exit, which depends on the number of layers; skip layers first")
         total = Add(*(block.resident for block in layers(graph)))
         share = given["depth"] if "depth" in given else 1 - given["layers"] / total
 
@@ -80,5 +83,5 @@ class SkipLayers(Technique):
         return each_layer(graph, fewer)
 
     def statements(self, given: Given) -> tuple[str, ...]:
-        told = "lambda of the layers are kept" if "depth" in given else "n_x layers are left out, of every kind the same share"
-        return (f"skip-layers: {told}, with their weights and cache; embedding and LM head stay",)
+        kept = "a share lambda of the layers is kept" if "depth" in given else "n_x layers are skipped, the same share of every kind"
+        return (f"skip-layers: {kept}, with their weights and cache; embedding and LM head are unchanged",)

@@ -1,4 +1,4 @@
-"""Speculative decoding: a draft guesses several tokens, one step of the target verifies them."""
+"""Speculative decoding: a draft model proposes several tokens, one step of the target model verifies them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DRAFT = "draft."
 
 @dataclass(frozen=True)
 class Speculative(Technique):
-    """gamma tokens are drafted, then verified by one step of the target on gamma + 1 query tokens of every sequence.
+    """gamma tokens are drafted and then verified by one step of the target with gamma + 1 query tokens per sequence.
 
     ================= ==============================================================================
     tokens per step   ``1 + alpha + ... + alpha^gamma = (1 - alpha^(gamma+1)) / (1 - alpha)``
@@ -29,19 +29,23 @@ class Speculative(Technique):
                       ``kappa_d gamma`` times the target's own step
     ================= ==============================================================================
 
-    Weights and cache are read once for gamma + 1 tokens, so intensity rises by up to gamma + 1; FLOPs per token rise
-    by ``(gamma + 1 + kappa_d gamma) / tokens``. With T(gamma) the time of such a step, it pays while tokens are more
-    than ``T(gamma) / T(0)``: at batch 1, memory-bound, by Leviathan's ``tokens / (kappa_d gamma + 1)``; compute-bound
-    never. For a dense model some length pays exactly if ``alpha > T(1)/T(0) - 1`` (`symroof.questions.speculation`).
+    Weights and cache are read once for gamma + 1 tokens, so intensity rises by up to gamma + 1; FLOPs per token rise by
+    ``(gamma + 1 + kappa_d gamma) / tokens``. With T(gamma) the time of such a step, it is faster per token if the tokens
+    per step exceed ``T(gamma) / T(0)``: when memory-bound at batch 1, by Leviathan's ``tokens / (kappa_d gamma + 1)``;
+    when compute-bound, never. For a dense model some length is faster exactly if ``alpha > T(1)/T(0) - 1``
+    (`symroof.questions.speculation`). Valid for independent acceptance; rejection sampling is not counted.
 
     Parameters
     ----------
-    acceptance : alpha, from 0 (one token per step) to 1 (gamma + 1); tokens are accepted independently.
-    length : gamma, a whole number.
+    acceptance : alpha, from 0 (one token per step) to 1 (gamma + 1 tokens).
+    length : gamma, an integer.
     draft : a model of the same vocabulary, by name; its weights and cache count in memory.
-    draft_cost : kappa_d, in the place of a draft: the time of a drafted token over that of a decode step, from 0; no memory.
+    draft_cost : kappa_d, instead of a draft model: time of a drafted token over the time of a decode step, at least 0; takes no memory.
 
-    Errors: a draft and a cost, a draft of another vocabulary, a recurrent model, a step that verifies already.
+    Raises
+    ------
+    InputError
+        Both draft and cost are given, vocabularies differ, a layer is recurrent, or the step verifies several tokens already.
 
     >>> import symroof
     >>> step = symroof.load_model("llama-2-7b").decode(symbolic=True)
@@ -52,7 +56,7 @@ class Speculative(Technique):
     """
 
     name = "speculative"
-    summary = "a draft guesses tokens, one step of the target verifies them"
+    summary = "a draft model proposes tokens, one step of the target verifies them"
     survey = "4.2"
     source = "arXiv:2211.17192"
     phases = ("decode",)
@@ -114,7 +118,7 @@ class Speculative(Technique):
         return replace(after, blocks=(*own, *after.blocks), definitions={**after.definitions, **definitions})
 
     def _drafting(self, step: Step) -> tuple[tuple[Block, ...], dict[Symbol, Expr]]:
-        """The draft model's steps, with its dimensions in numbers, and what its window or its experts are."""
+        """The blocks of the draft model's steps with numeric dimensions, and the definitions of its window and experts."""
         model = load_model(self.draft)
         self._same_vocabulary(model, step)
         length = self.parameters(step.symbolic)[0]["length"]
@@ -130,15 +134,15 @@ class Speculative(Technique):
             raise self.refused(f"draft {self.draft} generates no tokens")
         if sizes[1] is not None and sizes[0] != sizes[1]:
             own, wanted = sizes
-            raise self.refused(f"draft {self.draft} has a vocabulary of {own} tokens, {step.model} one of {wanted}: they must be the same")
+            raise self.refused(f"draft {self.draft} has a vocabulary of {own} tokens, {step.model} of {wanted}: they must be equal")
 
     def statements(self, given: Given) -> tuple[str, ...]:
-        cost = f"by {self.draft}" if self.draft else "each at kappa_d of a decode step; the draft's memory is not counted"
+        cost = f"by {self.draft}" if self.draft else "each in kappa_d times a decode step; the draft's memory is not counted"
         return (
-            f"speculative: gamma tokens are drafted {cost}; one step on gamma + 1 tokens of every sequence verifies them; "
-            "each is accepted with probability alpha, independently, and all sequences of a batch wait for the expected number",
-            "time is told per expected token; rejection sampling and rolling back the cache are not counted; a sliding window counts as "
-            "wider by the drafted tokens",
+            f"speculative: gamma tokens are drafted {cost}; one step verifies them with gamma + 1 tokens of every sequence; "
+            "each is accepted with probability alpha, independently, and every sequence of the batch gains the expected number",
+            "times are per expected token; rejection sampling and cache rollback are not counted; a sliding window counts as wider by "
+            "the drafted tokens",
         )
 
 
@@ -146,7 +150,7 @@ OF_DRAFT = {symbols.X: symbols.X_d, symbols.t_w: symbols.t_d}
 
 
 def _apart(graph: Graph, definitions: Mapping[Symbol, Expr], values: Mapping[Symbol, Expr]) -> tuple[Graph, dict[Symbol, Expr]]:
-    """The draft's graph with symbols of its own for what the target's stand for something else, and what they stand for."""
+    """The draft's graph with renamed symbols where the target defines the same symbol differently, and their definitions."""
     own = {symbol: substitute(meant, values) for symbol, meant in definitions.items()}
     named = {OF_DRAFT[symbol]: meant for symbol, meant in own.items() if symbol in OF_DRAFT}
     inside = {symbol: OF_DRAFT.get(symbol, meant) for symbol, meant in own.items()}

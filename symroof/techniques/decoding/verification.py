@@ -1,4 +1,4 @@
-"""A decode step that runs on several tokens of every sequence at once, to verify what was guessed."""
+"""A decode step with several tokens per sequence, which verifies proposed tokens."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from symroof.errors import InputError
 from symroof.operators import Block, BlockRole, Graph, Operator, Role, Space
 
 EXACT = " needs accounting exact; accounting {} knows one query token per decode step"
-"""Why what verifies several tokens is of one accounting alone."""
+"""Why techniques that verify several tokens support only one accounting."""
 
 
 def verified(graph: Graph, queries: Expr, *, tree: bool = False) -> Graph:
-    """The target step with so many query tokens per sequence, the last one's logits and all others' too.
+    """The target step with *queries* query tokens per sequence, and logits of all of them.
 
-    The context grows by the guessed tokens; the queries see it under the causal mask, those of a tree all of it (an
-    implementation masks the rest). Where tokens touch parts of a weight (experts), they are that many more tokens.
+    The context grows by the proposed tokens. Queries attend under the causal mask; those of a tree attend to the whole
+    context (an implementation masks the rest). The number of tokens that choose experts grows likewise.
     """
     more = queries - 1
 
@@ -30,12 +30,12 @@ def verified(graph: Graph, queries: Expr, *, tree: bool = False) -> Graph:
 
 
 def expected(acceptance: Expr, value: Expr, most: Expr, count: Expr) -> Expr:
-    """Expected tokens of a chain of guesses that ends at the first one rejected: ``1 + alpha + ... + alpha^gamma``.
+    """Expected tokens of a chain of proposals that ends at the first rejection: ``1 + alpha + ... + alpha^gamma``.
 
     Parameters
     ----------
-    acceptance, value : alpha as formulas have it, and what it stands for.
-    most, count : gamma as formulas have it, and what it stands for; with a number the result is a polynomial in alpha.
+    acceptance, value : alpha in formulas, and its value.
+    most, count : gamma in formulas, and its value; for a number the result is a polynomial in alpha.
 
     >>> from symroof.symbols import alpha, gamma
     >>> expected(alpha, alpha, gamma, Integer(2))
@@ -53,20 +53,18 @@ def expected(acceptance: Expr, value: Expr, most: Expr, count: Expr) -> Expr:
 
 
 def require_verifiable(name: str, graph: Graph) -> None:
-    """Raise an InputError where a step cannot verify several tokens, or does so already."""
+    """Raise an InputError if a step cannot verify several tokens, or does so already."""
     if graph.tokens != 1:
-        raise InputError(f"{name}: a step completes {graph.tokens} tokens of a sequence already; a guess is verified from one at a time")
+        raise InputError(f"{name}: a step already completes {graph.tokens} tokens per sequence; expected one")
     queries = graph.blocks[0].operators[0].space.sizes.get("s")
     if queries != 1:
-        raise InputError(f"{name}: the step has {queries} query tokens per sequence already; a guess is verified from one at a time")
+        raise InputError(f"{name}: the step already has {queries} query tokens per sequence; expected one")
     for operator, _ in graph:
         if operator.role is Role.RECURRENCE:
-            raise InputError(
-                f"{name}: {operator.name} keeps a state of all tokens so far, which cannot be taken back when a guess is rejected"
-            )
+            raise InputError(f"{name}: {operator.name} keeps a state of all tokens so far, which cannot be rolled back after a rejection")
 
 
 def drafted(block: Block, prefix: str) -> Block:
-    """The block as one of a draft model, its operators with a prefix before their names."""
+    """The block as part of a draft model, with a prefix before its operators' names."""
     operators: tuple[Operator, ...] = tuple(operator.prefixed(prefix) for operator in block.operators)
     return replace(block, name=prefix + block.name, operators=operators, role=BlockRole.DRAFT)

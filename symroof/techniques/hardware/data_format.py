@@ -1,4 +1,4 @@
-"""A data format with a peak of its own: narrow operands, their shared scales, and the units that multiply them."""
+"""A data format with its own peak: narrow operands with shared scales, and the units that multiply them."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from symroof.techniques.technique import Example, Fact, Given, Number, Technique
 
 @dataclass(frozen=True)
 class DataFormat(Technique):
-    """Operands of q_f bits with a shared scale of q_s bits for every G elements; contractions of them run at the peak P_f.
+    """Operands of q_f bits with a shared scale of q_s bits per G elements; contractions of them run at the peak P_f.
 
-    An element takes ``q_f + q_s / G`` bits: 4.25 in the microscaling formats (4 bits, 8 for every 32 elements). An operator
-    with a wider operand, a 16-bit cache or LM head, keeps the device's peak for that width. Against operands of w bits at
-    peak P all of a large layer is ``w / (q_f + q_s / G)`` times faster while memory-bound, and ``P_f / P`` beyond: the
-    crossover moves by the second over the first.
+    An element takes ``q_f + q_s / G`` bits: 4.25 in the microscaling formats (4 bits, plus 8 per 32 elements). An operator
+    with a wider operand, such as a 16-bit cache or LM head, keeps the device's peak for that width. Compared with operands
+    of w bits at peak P, a large layer is ``w / (q_f + q_s / G)`` times faster when memory-bound and ``P_f / P`` times
+    faster when compute-bound; the crossover moves by the second ratio over the first. Conversions are not counted.
 
     Parameters
     ----------
-    bits : q_f.
-    peak : P_f, as 9000TFLOP/s.
-    group, scale : G and q_s; without a group no scale is counted.
-    operands : "weights+activations", or "all", the cache too.
+    bits : q_f, bits per element.
+    peak : P_f in FLOP/s, as 9000TFLOP/s.
+    group, scale : G elements and q_s bits; without a group no scale is counted.
+    operands : "weights+activations", or "all", which includes the KV cache.
 
     >>> import symroof
     >>> step = symroof.load_model("llama-2-7b").decode(symbolic=True)
@@ -39,7 +39,7 @@ class DataFormat(Technique):
     """
 
     name = "data-format"
-    summary = "operands in a narrow format, with units of their own for it"
+    summary = "operands in a narrow format that runs at its own peak"
     survey = "6.3"
     source = "arXiv:2310.10537"
     requires = frozenset({Fact.WHOLE_PROMPT, Fact.OWN_WIDTHS})
@@ -78,7 +78,7 @@ class DataFormat(Technique):
     def statements(self, given: Given) -> tuple[str, ...]:
         stored = " + q_s/G" if "group" in given else ", scales not counted"
         what = "weights, activations and KV cache" if self.operands == "all" else "weights and activations"
-        stay = "embedding, routers and LM head (a draft's and Medusa's too) stay"
+        stay = "embedding, routers and LM head (also a draft's and Medusa's) keep their widths"
         return (
             f"data-format: {what} in {given['bits']} bits{stored}; {stay}; conversions are not counted",
             f"data-format: contractions whose operands are all in the format run at {given['peak']}, others at the device's peaks",

@@ -1,4 +1,4 @@
-"""Processing in memory: a unit beside the device that runs some operators where their data lie."""
+"""Processing in memory: units in the memory banks run some operators where their data is stored."""
 
 from __future__ import annotations
 
@@ -20,22 +20,28 @@ ATTENTION = "attention"
 
 @dataclass(frozen=True)
 class Pim(Technique):
-    """Chosen operators on units in memory: a bandwidth BW_u above the device's under a low peak P_u.
+    """Run chosen operators on units in memory with bandwidth BW_u, above the device's, and a low peak P_u.
 
-    An operator of intensity I that is memory-bound on the device is faster there while ``I < P_u / BW``, if ``BW_u > BW``; by
-    ``BW_u / BW`` up to the unit's own ridge ``P_u / BW_u``, by ``P_u / (I BW)`` beyond.
+    An operator of intensity I that is memory-bound on the device is faster on the units if ``I < P_u / BW`` and
+    ``BW_u > BW``: by ``BW_u / BW`` up to the unit's ridge point ``P_u / BW_u``, by ``P_u / (I BW)`` beyond it. Moving
+    operands to the units is not counted.
 
     Parameters
     ----------
-    unit : a device, as hbm-pim, aim, upmem.
-    units : n_p, how many of them; the operators are spread over all. Left out, one.
+    unit : a device, such as hbm-pim, aim, upmem.
+    units : n_p, the number of units that share the operators' work; default 1.
     operators : their names joined by +; or "attention", its contractions.
-    peak, bandwidth : P_u and BW_u of one unit, in the place of the device's.
+    peak, bandwidth : P_u in FLOP/s and BW_u in byte/s of one unit, instead of the unit's stated figures.
+
+    Raises
+    ------
+    InputError
+        The unit is unknown or too small for the operators' weights and cache, or there is no such operator.
 
     >>> import symroof
     >>> step = symroof.load_model("llama-2-7b").decode(batch=1, seq_len=1024, weight_bits=16, activation_bits=16, kv_bits=16)
-    >>> [one.bound for one in symroof.analyze(step.apply(Pim(units=5)), "a100-sxm-80gb") if one.name == "qk_matmul"]
-    ['compute']
+    >>> symroof.analyze(step.apply(Pim(units=5)), "a100-sxm-80gb")["qk_matmul"].bound
+    'compute'
 
     Source: the survey's section 6.2; Kwon et al. (2021), ISSCC, doi:10.1109/ISSCC42613.2021.9365862 (HBM-PIM).
     """
@@ -54,7 +60,7 @@ class Pim(Technique):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        load_hardware(self.unit)  # says so if there is none
+        load_hardware(self.unit)  # raises if unknown
 
     def check(self, step: Step) -> None:
         device, graph = load_hardware(self.unit), step.graph
@@ -62,7 +68,7 @@ class Pim(Technique):
         for operator in moved:
             try:
                 types = graph.data_types(operator)
-            except EinsumError:  # a width is a letter yet
+            except EinsumError:  # a width is still a symbol
                 continue
             unit.fastest(types, sparse=operator.sparse)
         own = {access.tensor for operator in moved for access in operator.reads}
@@ -86,12 +92,12 @@ class Pim(Technique):
         return load_hardware(self.unit).machine.scaled(given.get("units", Integer(1)), given.get("peak"), given.get("bandwidth"))
 
     def _moved(self, graph: Graph) -> tuple[Operator, ...]:
-        """The operators that move, with those made of them."""
+        """The operators to run on the units, including those that techniques derived from them."""
         if self.operators == ATTENTION:
             contractions = {operator for operator, _ in graph if operator.kind in CONTRACTIONS and attends(operator)}
             moved = tuple(operator for operator, _ in graph if operator in contractions or operator.role is Role.MERGE)
             if not moved:
-                raise self.refused("this model has no attention; name the operators to be moved, as operators=up_proj")
+                raise self.refused("this model has no attention; name the operators to move, as operators=up_proj")
             return moved
         for name in self.operators.split("+"):
             if not any(name in operator.answers_to for operator, _ in graph):
@@ -102,6 +108,6 @@ class Pim(Technique):
         title, count = load_hardware(self.unit).title, given.get("units", 1)
         what = "attention's contractions" if self.operators == ATTENTION else self.operators
         return (
-            f"pim: {what} on {count} x {title}, all of whose traffic is internal; handing operands over is not counted, and the device "
-            "waits meanwhile",
+            f"pim: {what} on {count} x {title}; their traffic is internal to the units, moving operands there is not counted, and the "
+            "device is idle meanwhile",
         )

@@ -1,4 +1,4 @@
-"""Spatial architectures: weights that live on chip, spread over as many chips as it takes."""
+"""Spatial architectures: weights reside on chip, spread over as many chips as needed."""
 
 from __future__ import annotations
 
@@ -14,17 +14,23 @@ from symroof.techniques.technique import Example, Given, Number, Technique, numb
 
 @dataclass(frozen=True)
 class ResidentWeights(Technique):
-    """All weights in on-chip memory: they leave the traffic of the main memory, and cross BW_c instead.
+    """All weights in on-chip memory: they are read at BW_c and cause no traffic of main memory.
 
-    A linear layer moves ``b s (d + f) a / 8`` bytes of memory for ``2 b s d f`` FLOPs, whatever the batch; what the batch
-    still shares is the read of the weights on chip. Chips hold ``ceil(weights / M_c)`` parts of the model, and a token runs
-    through one after the other: the time is that of one chip at work, and chips add throughput, not speed.
+    A linear layer moves ``b s (d + f) a / 8`` bytes of main memory for ``2 b s d f`` FLOPs at any batch; the batch still
+    amortizes the on-chip reads of the weights. The model takes ``ceil(weights / M_c)`` chips, and a token runs through
+    them in turn: the step takes the time of one chip working at a time, and more chips add throughput, not speed.
+    Traffic between chips is not counted.
 
     Parameters
     ----------
-    bandwidth : BW_c, as 80TB/s.
-    capacity : M_c, on-chip bytes of a chip that hold weights, as 230MB; left out, they fit.
+    bandwidth : BW_c in byte/s, as 80TB/s.
+    capacity : M_c, bytes of weights that one chip stores, as 230MB; by default all weights fit.
     chips : n_p.
+
+    Raises
+    ------
+    InputError
+        The weights do not fit the chips.
 
     >>> import symroof
     >>> step = symroof.load_model("llama-2-7b").decode(symbolic=True)
@@ -35,7 +41,7 @@ class ResidentWeights(Technique):
     """
 
     name = "resident-weights"
-    summary = "weights live on chip, spread over chips"
+    summary = "weights reside on chip, spread over chips"
     survey = "6.1"
     source = "doi:10.1109/ISCA45697.2020.00023"
     example = Example(settings={"bandwidth": 80 * 10**12}, inputs={"seq_len": 1024})
@@ -55,7 +61,7 @@ class ResidentWeights(Technique):
             )
 
     def chips_for(self, step: Step) -> Expr:
-        """How many chips hold the weights of a step.
+        """The number of chips that a step's weights need, ``ceil(weights / M_c)``.
 
         >>> import symroof
         >>> step = symroof.load_model("llama-2-70b").decode(weight_bits=16)
@@ -70,6 +76,6 @@ class ResidentWeights(Technique):
 
     def statements(self, given: Given) -> tuple[str, ...]:
         return (
-            "resident-weights: weights cross on-chip memory at BW_c, one chip at a time; what passes from chip to chip is not counted, "
-            "cache and activations stay in memory",
+            "resident-weights: weights are read from on-chip memory at BW_c, one chip at a time; traffic between chips is not counted, "
+            "cache and activations stay in main memory",
         )

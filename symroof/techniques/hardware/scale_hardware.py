@@ -1,4 +1,4 @@
-"""Scaled hardware: factors on peak, memory bandwidth and buffer."""
+"""Scaled hardware: factors on peak, memory bandwidth and on-chip buffer."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from symroof.techniques.technique import Example, Given, Number, Technique, numb
 
 @dataclass(frozen=True)
 class ScaleHardware(Technique):
-    """The device with f_P of its peaks, f_BW of its memory bandwidth and f_M of its buffer.
+    """The device with f_P times its peaks, f_BW times its memory bandwidth and f_M times its on-chip buffer.
 
-    The ridge is at ``(f_P / f_BW) P / BW``: in the large-layer limit the critical batch is proportional to it. A
-    memory-bound operator of intensity I is faster by f_BW up to ``f_BW = P / (I BW)``, and by no more than that beyond. The
-    buffer is in the blocks of Algorithm 1 alone (``flash-attention:reread=memory``).
+    The ridge point becomes ``(f_P / f_BW) P / BW``; in the large-layer limit the critical batch is proportional to it. A
+    memory-bound operator of intensity I is faster by f_BW up to ``f_BW = P / (I BW)``, and no faster beyond that. The
+    buffer matters only for the blocks of Algorithm 1 (``flash-attention:reread=memory``).
 
     Parameters
     ----------
-    peak, bandwidth, buffer : f_P, f_BW, f_M; what is left out stays as it is.
+    peak, bandwidth, buffer : the factors f_P, f_BW, f_M; at least one.
 
     >>> import symroof
     >>> step = symroof.load_model("llama-2-13b").decode(batch=1, seq_len=1024, weight_bits=16, activation_bits=16, kv_bits=16)
     >>> scaled = step.apply(ScaleHardware(bandwidth=3))
-    >>> [symroof.analyze(one, "survey/nvidia_A6000")["up_proj"].seconds["memory"] for one in (step, scaled)]
+    >>> [symroof.analyze(variant, "survey/nvidia_A6000")["up_proj"].seconds["memory"] for variant in (step, scaled)]
     [138277/750000000, 138277/2250000000]
 
     Source: Williams, Waterman, Patterson (2009), doi:10.1145/1498765.1498785; the survey's Figure 20 (three times the bandwidth).
@@ -45,7 +45,7 @@ class ScaleHardware(Technique):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.peak is None and self.bandwidth is None and self.buffer is None:
-            raise self.refused("give a factor on peak, bandwidth or buffer, as bandwidth=3")
+            raise self.refused("give a factor for peak, bandwidth or buffer, as bandwidth=3")
 
     def rewrite(self, graph: Graph, given: Given) -> Graph:
         ceilings = graph.ceilings
@@ -61,4 +61,4 @@ class ScaleHardware(Technique):
     def statements(self, given: Given) -> tuple[str, ...]:
         factors = {"peak": "peaks", "bandwidth": "memory bandwidth", "buffer": "buffer"}
         scaled = ", ".join(f"{given[name]} times the {what}" for name, what in factors.items() if name in given)
-        return (f"scale-hardware: {scaled}, of an added unit too; capacity, links and power stay",)
+        return (f"scale-hardware: {scaled}, also of an added unit; capacity, links and power are unchanged",)

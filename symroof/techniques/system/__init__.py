@@ -16,7 +16,7 @@ ORDER = (
     "sequence-parallel",
     "data-parallel",
 )
-"""The techniques as lists show them; one that is not named here stands behind them."""
+"""The order of the techniques in lists; techniques not named here come last."""
 
 HELPERS: tuple[str, ...] = ("parallelism", "token_axes")
-"""Modules of no technique; every other is one's, and has its name with underscores."""
+"""Helper modules. Every other module is named after the technique it defines, with underscores."""

@@ -1,4 +1,4 @@
-"""Chunked prefill: a prompt in pieces, each of which reads the weights and the keys and values of what came before."""
+"""Chunked prefill: a prompt in chunks, each of which reads the weights and the preceding keys and values again."""
 
 from __future__ import annotations
 
@@ -18,22 +18,28 @@ ROWS = ("s", "u", "s_c")
 
 @dataclass(frozen=True)
 class ChunkedPrefill(Technique):
-    """A prompt of s tokens in ``n = s / s_k`` chunks: the same FLOPs, the weights read n times, the prefix once per chunk.
+    """A prompt of s tokens in ``n = s / s_k`` chunks: the same FLOPs, weights read n times, the preceding context once per chunk.
 
     ================= ====================================================================
-    FLOPs             as before
+    FLOPs             unchanged
     weights read      ``n`` times
     keys and values   ``s_k (1 + ... + n) = s (n + 1) / 2`` rows instead of ``s``
     activations       those of one chunk
     ================= ====================================================================
 
-    In FlashAttention too a chunk reads once what stands before it, while a head's keys and values fit the last-level cache. As
-    before is what its blocks read from the cache, where a chunk is whole blocks; and what blocks that read memory for
-    themselves do (``flash-attention:reread=memory``).
+    With FlashAttention, too, a chunk reads its preceding context once if a head's keys and values fit the last-level cache.
+    Reads from that cache are unchanged if a chunk consists of whole blocks, and so is the traffic of blocks that reread
+    memory (``flash-attention:reread=memory``). Exact for linear operators; a lower bound on the time of attention, whose
+    chunks are taken together under one roof.
 
     Parameters
     ----------
-    chunk : s_k, which divides the prompt.
+    chunk : s_k in tokens, a divisor of the prompt length.
+
+    Raises
+    ------
+    InputError
+        The chunk does not divide the prompt, or attention has no causal mask.
 
     >>> import symroof
     >>> step = symroof.load_model("llama-2-7b").prefill(symbolic=True)
@@ -44,7 +50,7 @@ class ChunkedPrefill(Technique):
     """
 
     name = "chunked-prefill"
-    summary = "a prompt in chunks, each of which reads the weights and the prefix's keys and values again"
+    summary = "a prompt in chunks, each of which reads the weights and the preceding keys and values again"
     survey = "5.3"
     source = "arXiv:2308.16369"
     phases = ("prefill",)
@@ -62,24 +68,24 @@ class ChunkedPrefill(Technique):
         if chunk > length:
             raise self.refused(f"a chunk of {chunk} tokens is longer than the prompt of {length}")
         if length % chunk:
-            raise self.refused(f"a prompt of {length} tokens does not divide into chunks of {chunk}; expected a divisor")
+            raise self.refused(f"chunks of {chunk} tokens do not divide a prompt of {length}; expected a divisor")
 
     def rewrite(self, graph: Graph, given: Given) -> Graph:
         refuse_windows(self.name, graph)
         shared = any(Fact.OWN_CONTEXT in technique.removed for technique in graph.applied)  # a prefix that every token sees
         if not shared and not all(operator.space.causal for operator, _ in graph):
-            raise self.refused("without a causal mask a chunk would have to look at chunks after it")
+            raise self.refused("without a causal mask a chunk would have to attend to later chunks")
         chunk = given["chunk"]
 
         def of_chunk(tensor: Tensor) -> Tensor:
-            """Activations of one chunk's rows; logits of the last token stay."""
+            """Activations of one chunk's rows; logits of the last token are unchanged."""
             if tensor.storage is not Storage.ACTIVATION or not {*ROWS} & {*tensor.axes}:
                 return tensor
             sizes = {axis: chunk for axis in ROWS if tensor.space.sizes.get(axis) == tensor.space.sizes["s"]}
             return replace(tensor, space=tensor.space.resized(sizes))
 
         def of_all(old: Access, new: Access, operator: Operator) -> Access:
-            """Accesses that add up to those of all chunks."""
+            """The accesses of all chunks together."""
             axes, count = old.touched, operator.space.sizes["s"] / chunk
             if {*ROWS} & {*axes}:
                 times = old.tensor.space.points(axes) / new.tensor.space.points(axes)
@@ -92,8 +98,8 @@ class ChunkedPrefill(Technique):
             return replace(new, repeats=new.repeats * times)
 
         def expanded(old: Operator, new: Operator, _: Block) -> Operator:
-            """Keys that are expanded from the whole context are expanded for every chunk."""
-            if {*ROWS} & {*old.written.touched}:  # the rows of one chunk after the other, each with the weights read anew
+            """Keys that are expanded from the whole context are expanded again for every chunk."""
+            if {*ROWS} & {*old.written.touched}:  # one chunk's rows at a time, with the weights read again
                 new = replace(new, passes=new.passes * old.space.sizes["s"] / chunk)
             if attends(old) or not any("t" in piece.axes for piece in old.work):
                 return new
@@ -105,14 +111,14 @@ class ChunkedPrefill(Technique):
 
     def statements(self, given: Given) -> tuple[str, ...]:
         return (
-            "chunked-prefill: s / s_k chunks, each an operator's part under one roof with the others: exact for linear operators, for "
-            "attention a lower bound of its time",
-            "chunked-prefill: logits after the last chunk alone; a launch is counted once per operator, not per chunk",
+            "chunked-prefill: s / s_k chunks, each operator's chunks taken together under one roof: exact for linear operators, a lower "
+            "bound on the time of attention",
+            "chunked-prefill: logits only after the last chunk; a launch is counted once per operator, not per chunk",
         )
 
 
 def _again(space: Space, chunk: Expr) -> Expr:
-    """How often the chunks see a row of their context, on average: what stands before the prompt in every one, its own from its own on."""
+    """How often chunks read a row of the context, on average: every chunk reads a prefix, and the prompt's rows from their own chunk on."""
     queries, context = space.sizes["s"], space.sizes["t"]
     count = queries / chunk
     if not space.causal:
@@ -121,9 +127,9 @@ def _again(space: Space, chunk: Expr) -> Expr:
 
 
 def _passes(space: Space, chunk: Expr, stacked: bool) -> Expr:
-    """How often all chunks read a row, over how often one prompt at once would: pass by pass, up to its own last row.
+    """Reads of a row by all chunks, over reads of the same prompt in one piece: by passes, each up to its own last row.
 
-    Of a prefix that is kept once the passes are of all sequences' queries.
+    Passes over a prefix that is stored once are shared by the queries of all sequences.
     """
     queries, context = space.sizes["s"], space.sizes["t"]
     count, sequences = queries / chunk, space.sizes["b"] if stacked else 1

@@ -13,10 +13,10 @@ from symroof.techniques.technique import Example, Fact, Given
 
 @dataclass(frozen=True)
 class DataParallel(Parallel):
-    """n replicas of the model with ``b / n`` sequences each, which send one another nothing.
+    """n replicas of the model with ``b / n`` sequences each and no communication.
 
-    Activations, cache and FLOPs are divided by n, the reads of weights are not: at the same batch per device n devices have
-    n times the throughput; at the same batch in all a step gets shorter only by what grows with the batch.
+    Activations, cache and FLOPs are divided by n, reads of weights are not. At a fixed batch per device, n devices have n
+    times the throughput; at a fixed total batch, only the part of the time that grows with the batch shrinks.
 
     ============== ==============================================
     up_proj        ``F = 2 b s d f / n``, weights ``d f w / 8``
@@ -26,7 +26,10 @@ class DataParallel(Parallel):
     ----------
     degree : n.
 
-    Errors: the degree does not divide the batch.
+    Raises
+    ------
+    InputError
+        The degree does not divide the batch.
 
     >>> import symroof
     >>> step = symroof.load_model("llama-2-7b").decode(symbolic=True).apply(DataParallel())
@@ -52,4 +55,4 @@ class DataParallel(Parallel):
         self.even({"sequences": sequences} | ({"prompts": prompts} if prompts is not None else {}))
 
     def statements(self, given: Given) -> tuple[str, ...]:
-        return (f"data-parallel: one of {given['degree']} replicas with its share of the b sequences; weights in full on each, no link",)
+        return (f"data-parallel: one of {given['degree']} replicas with its share of the b sequences and all weights; no communication",)

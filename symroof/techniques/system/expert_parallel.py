@@ -1,4 +1,4 @@
-"""Expert parallelism: the routed experts spread over devices, tokens sent to them and back."""
+"""Expert parallelism: the routed experts are spread over devices, and tokens are sent to them and back."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from symroof.techniques.technique import Example, Fact, Given, Number, number
 
 @dataclass(frozen=True)
 class ExpertParallel(Linked):
-    """``E / n`` experts on every device; everything else is on all, for ``b / n`` sequences each.
+    """``E / n`` experts on every device; everything else is replicated, with ``b / n`` sequences per device.
 
-    In front of the experts of a layer an all-to-all sends every token's input to its K experts, behind them another one
-    sends what they give back; ``(n - 1) / n`` of it goes to other devices. The tokens are spread evenly: a device computes
-    ``b s K / n`` pairs of token and expert, and reads ``X / n`` of the X experts that the whole batch touches. A token that
-    goes to two experts of one device is sent twice.
+    Before a layer's experts an all-to-all sends every token's input to its K experts, after them another all-to-all sends
+    the results back; ``(n - 1) / n`` of the payload goes to other devices. Valid for evenly spread tokens: a device computes
+    ``b s K / n`` token-expert pairs and reads ``X / n`` of the X experts that the whole batch touches. A token that goes to
+    two experts of one device is sent twice.
 
     ============== ==============================================================
     expert_up_proj ``F = 2 b s K d f_e / n``, weights read ``X d f_e w / 8 n``
@@ -31,9 +31,12 @@ class ExpertParallel(Linked):
     Parameters
     ----------
     degree, link, node, network : n, byte/s one way, devices of a node, byte/s one way of a device's network to other nodes.
-    overhead, latency, network_latency : seconds of an all-to-all, of every further device, and once where some are in other nodes.
+    overhead, latency, network_latency : seconds per all-to-all, per further device, and once if the devices span nodes.
 
-    Errors: no routed experts, they are fused with what is around them, or the degree does not divide them or the batch.
+    Raises
+    ------
+    InputError
+        There are no routed experts, they are fused with other operators, or the degree does not divide them or the batch.
 
     >>> import symroof
     >>> from symroof.operators.tensor import Level
@@ -45,7 +48,7 @@ class ExpertParallel(Linked):
     """
 
     name = "expert-parallel"
-    summary = "routed experts spread over devices, with an all-to-all in front and behind"
+    summary = "routed experts spread over devices, with an all-to-all before and after"
     survey = "5.3"
     source = "arXiv:2006.16668"
     removes = frozenset({Fact.WHOLE_BATCH, Fact.UNSENT})
@@ -58,7 +61,7 @@ class ExpertParallel(Linked):
         n, group = given["degree"], self.group(given)
         experts = {access.tensor for operator, _ in graph for access in operator.reads if routed(access)}
         if not experts:
-            raise self.refused("there are no routed experts here; it takes a mixture of experts")
+            raise self.refused("this step has no routed experts; expected a mixture of experts")
         sequences, share = divided(("b",), n), divided(("b", "E", "X"), n)
 
         def spread(tensor: Tensor) -> Tensor:
@@ -69,7 +72,7 @@ class ExpertParallel(Linked):
         return replace(cut, blocks=blocks, definitions=counted_per_device(cut.definitions, {symbols.b: symbols.b / n}))
 
     def _exchanged(self, block: Block, group: Group) -> Block:
-        """The block with an all-to-all in front of its experts and one behind."""
+        """The block with an all-to-all before its experts and one after."""
         experts = [operator for operator in block.operators if any(routed(access) for access in operator.reads)]
         if not experts:
             return block
@@ -77,7 +80,7 @@ class ExpertParallel(Linked):
         inputs = [access for access in first.reads if access.tensor.storage is Storage.ACTIVATION]
         rows, result = inputs[0], last.written
         if len(inputs) > 1 or "K" not in rows.touched or "K" not in last.result.axes:
-            raise self.refused(f"give it before the fusion, which would go across an all-to-all: {quote(first.name)}")
+            raise self.refused(f"apply it before fusion, which would span an all-to-all: {quote(first.name)}")
         taken = replace(rows.tensor, name=f"{first.name}.all_to_all", axes=rows.touched)
         given = replace(result, tensor=replace(result.tensor, name=f"{last.name}.partial"))
 
@@ -102,5 +105,5 @@ class ExpertParallel(Linked):
         return (
             f"expert-parallel: one of {n} devices, with E/{n} experts, the rest of the model and its share of the b sequences; "
             "tokens spread evenly over devices and experts",
-            f"expert-parallel: ({n} - 1)/{n} of the experts' inputs and results go over {self.crossing(given)}",
+            f"expert-parallel: ({n} - 1)/{n} of the experts' inputs and results cross {self.crossing(given)}",
         )

@@ -1,4 +1,4 @@
-"""FlashAttention over a step whose attention hands its scores through memory."""
+"""FlashAttention for a step whose attention writes its scores to memory."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from symroof.techniques.technique import Example, Fact, Given, Number, Technique
 class FlashAttention(Technique):
     """Scores, softmax and weighted sum as one operator that keeps the scores on chip and streams K and V past blocks of Q.
 
-    A block holds B_r query rows, those of the g heads that share keys counted each. The blocks that run side by side share
-    what they read from memory, so that one pass serves ``R = n_c B_r / g`` query positions on n_c processors, and all of
-    them while the keys and values of one KV head fit the last-level cache, ``2 t e c / 8 <= M_L``. The result is the same
-    as with the option ``flash_attention``. Without a mask, with ``n = ceil(s / R)`` passes:
+    A block contains B_r query rows, one row per position and query head of a group of g. Blocks that run concurrently share
+    reads from memory, so one pass over K and V serves ``R = n_c B_r / g`` query positions on n_c processors, and all
+    positions if the keys and values of one KV head fit the last-level cache, ``2 t e c / 8 <= M_L``. The result equals
+    that of the option ``flash_attention``. Without a mask, with ``n = ceil(s / R)`` passes:
 
     ========= ============================= ==========================================================
     .         after                         before, three operators
@@ -38,20 +38,23 @@ class FlashAttention(Technique):
               + 2 B_c e c) / 8``
     ========= ============================= ==========================================================
 
-    With ``reread=memory`` every block reads keys and values from memory for itself, as on the machine of Dao's theorems:
-    one processor, no cache. Then ``R = max(1, floor(B_r / g))``, and without *rows* B_r is Algorithm 1's,
-    ``min(ceil(2 M / (a e)), e)``, a quarter of the on-chip M bytes. Never more than e rows, so the order ``N^2 d^2 / M`` of
-    the traffic holds there up to ``M = 4 d^2`` elements; with *rows* as many as fit it holds beyond, within twice of
-    `least_traffic`. Fewer bytes than before at every length where ``2 a g R >= c e``, else up to
+    With ``reread=memory`` every block reads keys and values from memory itself, as on the machine of Dao's theorems: one
+    processor, no cache. Then ``R = max(1, floor(B_r / g))``, and by default B_r is that of Algorithm 1,
+    ``min(ceil(2 M / (a e)), e)``, which uses a quarter of the M bytes on chip. Since B_r is at most e, the order
+    ``N^2 d^2 / M`` of the traffic holds up to ``M = 4 d^2`` elements; with the most *rows* that fit, it holds beyond, within
+    a factor of two of `least_traffic`. Bytes fall at every length if ``2 a g R >= c e``, otherwise up to
     ``s = R c e / (c e - 2 a g R)`` (whole blocks, no mask).
 
     Parameters
     ----------
-    rows : B_r, query rows of a block; 128 without it.
-    keys : B_c, key rows of a tile; HBM traffic does not depend on it, the on-chip memory does, which analysis on a device checks.
-    reread : where a block finds keys and values that another has read: in the "cache", or in "memory" alone.
+    rows : B_r, query rows of a block; default 128.
+    keys : B_c, key rows of a tile. Memory traffic does not depend on it; on-chip memory does, which analysis on a device checks.
+    reread : where a block reads keys and values that another block has read already: from the "cache", or from "memory".
 
-    Errors: there is no attention apart, or a tile holds less than the query rows of one position.
+    Raises
+    ------
+    InputError
+        There is no unfused attention, or a block contains less than one position's query rows.
 
     >>> import symroof
     >>> step = symroof.load_model("llama-2-7b").prefill(symbolic=True, causal=False)
@@ -66,7 +69,7 @@ class FlashAttention(Technique):
     summary = "attention as one operator, scores on chip"
     survey = "5.1"
     source = "arXiv:2205.14135"
-    exact = " rewrites accounting 'exact'; {!r} counts fused attention its own way: ask for it with the option flash_attention"
+    exact = " supports accounting 'exact'; {!r} counts fused attention differently: use the option flash_attention"
     requires = frozenset({Fact.ONE_CONTEXT, Fact.WHOLE_PROMPT})
     example = Example(phase="prefill", part="attention", over="seq_len", inputs={"batch": 1})
 
@@ -77,14 +80,14 @@ class FlashAttention(Technique):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.keys is not None and self.rows is None:
-            raise self.refused("keys without rows; give both sides of a tile, as rows=128,keys=64")
+            raise self.refused("keys without rows: give both sides of a tile, as rows=128,keys=64")
 
     def check(self, step: Step) -> None:
         for _, members in attention_of(step.symbolic, self.name):
             group = substitute(heads_per_key(members[0]), step.values)
             if isinstance(self.rows, Expr) and self.rows.is_number and group.is_number and self.rows < group:
                 raise self.refused(
-                    f"rows {self.rows}: a position has {group} query rows, one for every query head of a group; expected at least {group}"
+                    f"rows {self.rows}: a position has {group} query rows, one per query head of a group; expected at least {group}"
                 )
 
     def rewrite(self, graph: Graph, given: Given) -> Graph:
@@ -102,16 +105,16 @@ class FlashAttention(Technique):
         rows = "Algorithm 1's rows, from the on-chip buffer" if self.rows is None else f"B_r = {self.rows} query rows"
         across = "" if self.keys is None else f" and B_c = {self.keys} keys"
         if self.reread == "memory":
-            return (f"flash-attention: blocks of {rows}{across}; each reads the K and V it sees from memory; rescaling is not counted",)
+            return (f"flash-attention: blocks of {rows}{across}; each reads its K and V from memory; rescaling is not counted",)
         rows = f"B_r = {ROWS if self.rows is None else self.rows} query rows"
         return (
-            f"flash-attention: blocks of {rows}{across}; K and V cross memory once while those of a head fit the last-level cache, "
-            "else once for the blocks that run side by side; each block reads them from the cache; rescaling is not counted",
+            f"flash-attention: blocks of {rows}{across}; K and V are read from memory once if a head's fit the last-level cache, else "
+            "once per set of concurrent blocks; each block reads them from the cache; rescaling is not counted",
         )
 
 
 def attention_of(graph: Graph, name: str) -> list[tuple[Block, list[Operator]]]:
-    """The blocks that have attention in steps, with these steps in order; an InputError where none has."""
+    """The blocks with unfused attention, each with its attention operators in order; an InputError if there are none."""
     found = []
     for block in graph.blocks:
         members = [operator for operator in block.operators if operator.role in ATTENTION_STEPS]
@@ -124,10 +127,10 @@ def attention_of(graph: Graph, name: str) -> list[tuple[Block, list[Operator]]]:
 
 
 def least_traffic() -> Expr:
-    """Bytes of keys and values that any tile of at most M bytes makes FlashAttention move, without a mask: what no tile reaches.
+    """A lower bound on the bytes of keys and values that FlashAttention moves with tiles of at most M bytes, without a mask.
 
     A tile of ``R g`` rows of Q and of the output takes ``2 R g e a / 8`` bytes, so ``R < 4 M / (g e a)``; K and V are read
-    ``s / R`` times.
+    ``s / R`` times. No tile reaches the bound.
 
     ========= ==================================================
     formula   ``b h s t e^2 a c / (16 M)``

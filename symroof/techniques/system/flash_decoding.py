@@ -1,4 +1,4 @@
-"""FlashDecoding: the context of a decode step in parts that are worked on side by side, and combined."""
+"""FlashDecoding: a decode step processes parts of the context in parallel and combines the results."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COMBINE_FLOPS, SHARE_FLOPS = 2, 5
 """Per component of a partial output: scale, add. Per partial row: maximum, subtract, exponential, scale and add its sum."""
 
 HALF = Integer(16)
-"""Bits of the operand that decides the roof, and those stored beside them."""
+"""Bits of a partial sum that decide the peak, and the additional bits stored."""
 
 AXIS = "n_s"
 COMBINE = "combine"
@@ -25,7 +25,7 @@ COMBINE = "combine"
 
 @dataclass(frozen=True, eq=False)
 class Accumulated(Tensor):
-    """A sum in 32 bits whatever the width of activations; as all that is no contraction it is held against the 16-bit roof."""
+    """A sum in 32 bits at any activation width; like all operators that are no contraction, its operator runs under the 16-bit peak."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "bits", HALF)
@@ -37,27 +37,30 @@ class Accumulated(Tensor):
 class FlashDecoding(Technique):
     """Fused attention over n_s parts of the context, and a second operator that combines their partial outputs.
 
-    A part leaves an unnormalized output of e components, a maximum and a sum, each of 32 bits, for every query head.
+    A part writes an unnormalized output of e components, a maximum and a sum, in 32 bits each, for every query head.
 
     ========= ============================================ ================================================
     .         ``fused_attention``                          ``fused_attention.combine``
     ========= ============================================ ================================================
-    FLOPs     as before                                    ``b h s (n_s (2 e + 5) + e)``
+    FLOPs     unchanged                                    ``b h s (n_s (2 e + 5) + e)``
     traffic   without the output,                          ``4 b h s n_s (e + 2) + b h s e a / 8``
               plus ``4 b h s n_s (e + 2)``
     ========= ============================================ ================================================
 
-    What it gains is parallelism. With *processors* an operator of one tile per sequence, KV head and part keeps
-    ``U = min(n_c, b k n_s)`` of n_c processors busy, and reaches that share of peak and of memory bandwidth. With one part
-    there is nothing to combine, which is FlashAttention under the same model of occupancy.
+    The gain is parallelism. With *processors*, an operator with one tile per sequence, KV head and part keeps
+    ``U = min(n_c, b k n_s)`` of n_c processors busy and reaches this share of peak and memory bandwidth. With one part
+    there is nothing to combine: FlashAttention under the same occupancy model. Partial waves are not modelled.
 
     Parameters
     ----------
     splits : n_s, parts of the context.
-    processors : n_c, multiprocessors of the device; without it every operator fills the device, and splitting only costs.
-        Tiles are counted when it is applied: after tensor parallelism, those of one device.
+    processors : n_c, multiprocessors of the device; by default every operator fills the device, and splitting only adds
+        cost. Tiles are counted at this point of the chain: after tensor parallelism, those of one device.
 
-    Errors: more parts than tokens, a prompt, or attention that is split already.
+    Raises
+    ------
+    InputError
+        There are more parts than tokens, the step is a prefill, or attention is split already.
 
     >>> import symroof
     >>> step = symroof.load_model("llama-2-7b").decode(symbolic=True).apply(FlashDecoding())
@@ -69,7 +72,7 @@ class FlashDecoding(Technique):
     """
 
     name = "flash-decoding"
-    summary = "the context in parts side by side, combined afterwards"
+    summary = "parts of the context in parallel, combined afterwards"
     survey = "5.1"
     source = "https://crfm.stanford.edu/2023/10/12/flashdecoding.html"
     phases = ("decode",)
@@ -93,14 +96,14 @@ class FlashDecoding(Technique):
 
     def parameters(self, graph: Graph) -> tuple[dict[str, Expr], dict[Symbol, Expr]]:
         given, defined = super().parameters(graph)
-        if self.splits == 1:  # nothing to combine, so no letter
+        if self.splits == 1:  # nothing to combine, so no symbol
             defined.pop(symbols.n_s, None)
             given["splits"] = Integer(1)
         return given, defined
 
     def rewrite(self, graph: Graph, given: Given) -> Graph:
         if not graph.decode:
-            raise InputError(f"{self.name} splits the context of a decode step; this is a prompt")
+            raise InputError(f"{self.name} splits the context of a decode step; this is a prefill step")
         roles = {operator.role for operator, _ in graph}
         if not roles & ATTENTION_ROLES:
             raise self.refused("this step has no attention")
@@ -124,21 +127,21 @@ class FlashDecoding(Technique):
         busy = (
             "every operator fills the device"
             if self.processors is None
-            else f"a tile per sequence, KV head and part on each of {self.processors} processors, which reaches its share of peak and of "
-            "bandwidth: an upper bound of the gain, as one alone draws more than its share; whole waves are not counted"
+            else f"one tile per sequence, KV head and part; each of {self.processors} processors reaches its share of peak and bandwidth, "
+            "an upper bound on the gain, because a single processor can draw more than its share; partial waves are not modelled"
         )
         combined = "nothing to combine" if self.splits == 1 else "partial outputs in 32 bits with maximum and sum, combined by an operator"
         return (f"flash-decoding: n_s = {self.splits} parts of the context; {combined}; {busy}",)
 
 
 def tiles(operator: Operator) -> Expr:
-    """Tiles that attention of one query position has without splits: one per sequence and KV head."""
+    """Tiles of unsplit attention for one query position: one per sequence and KV head."""
     keys = next(access for access in operator.reads if "t" in access.touched)
     return Mul(*(operator.space.sizes[axis] for axis in keys.touched if axis in ("b", "k", "h")))
 
 
 def parts(operator: Operator, splits: Expr | Symbol) -> tuple[Operator, Operator]:
-    """Attention over parts of the context, and what combines them."""
+    """Attention over parts of the context, and the operator that combines them."""
     space = replace(operator.space, sizes={**operator.space.sizes, AXIS: splits, "stat": Integer(2)})
     output = operator.writes[0]
     *rows, component = output.touched

@@ -1,4 +1,4 @@
-"""Operator fusion: a connected group of a block as one operator, or what engines fuse."""
+"""Operator fusion: a connected group of operators becomes one, or a preset of what inference engines fuse."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ PRESETS = ("none", "engine", "flash-attention", "flash-decoding")
 
 @dataclass(frozen=True)
 class Fuse(Technique):
-    """The FLOPs of a group stay; tensors that only the group writes and reads leave the traffic, shared ones are read once.
+    """Fuse a group of operators: FLOPs are unchanged, tensors internal to the group cause no traffic, shared inputs are read once.
 
-    The fused operator is named after its members, joined by +, and runs in their place.
+    The fused operator replaces its members and is named after them, joined by +.
 
     ================ =============================================================================================
     preset           what it fuses
@@ -27,21 +27,24 @@ class Fuse(Technique):
     none             nothing
     flash-attention  attention, as `FlashAttention` with its defaults
     flash-decoding   attention, as `FlashDecoding` with the parts of the context a symbol
-    engine           attention as ``flash-attention``; a residual addition and the norm beside it; an activation
-                     function (and gate) with the matrix products it follows; rotary embedding (and norm of a head)
-                     with the projection it follows; the quantization of what a norm or an activation function gives
+    engine           attention as ``flash-attention``; a residual addition with the next norm; an activation function
+                     (and gate) with the preceding matrix products; rotary embedding (and per-head norm) with the
+                     preceding projection; the quantization of a norm's or activation function's result
     ================ =============================================================================================
 
-    With all members and the group memory-bound it pays by ``B / (B - internal)``, B being their traffic apart. Members of both
-    kinds pay too, as one's bytes then move beside another's work: at most by the sum of times over the longest. With all of them
-    compute-bound under one peak it changes nothing.
+    If all members and the group are memory-bound, the speedup is ``B / (B - internal)`` with B their unfused traffic. A mix
+    of memory- and compute-bound members also gains, because transfers and work overlap: at most the sum of their times
+    over the longest. If all are compute-bound under the same peak, nothing changes.
 
     Parameters
     ----------
-    operators : operators of one block joined by +, between which shared tensors connect.
+    operators : operators of one block, joined by + and connected by shared tensors.
     preset : one of the presets.
 
-    Errors: two operators share no tensor, or one outside must run between them, or units of their own run them.
+    Raises
+    ------
+    InputError
+        Operators share no tensor, run on different units, or an operator outside the group must run between them.
 
     >>> import symroof
     >>> step = symroof.load_model("llama-2-7b").decode(symbolic=True).apply(Fuse("gate_proj+up_proj+mlp_act"))
@@ -80,7 +83,7 @@ class Fuse(Technique):
             if len(set(names)) < 2:
                 raise self.refused(f"operators {quote(self.operators)}: expected two or more, joined by +")
             block, members = group_of(graph, names)
-            return together(graph, block, members)
+            return fuse_group(graph, block, members)
         if self.preset == "flash-decoding":
             return FlashDecoding().on_graph(graph)
         engine = self.preset == "engine"
@@ -88,37 +91,37 @@ class Fuse(Technique):
             graph = FlashAttention().on_graph(graph)
         for place, block in enumerate(graph.blocks if engine else ()):
             for group in groups(block) if block.role is not BlockRole.GUESSES else ():
-                graph = together(graph, graph.blocks[place], group)
+                graph = fuse_group(graph, graph.blocks[place], group)
         return graph
 
     def statements(self, given: Given) -> tuple[str, ...]:
         if self.operators:
-            return (f"fuse: {self.operators} as one operator; what they hand to one another stays on chip, however large it is",)
+            return (f"fuse: {self.operators} as one operator; their intermediate results stay on chip, whatever their size",)
         also = ""
         if self.preset == "engine":
-            also = ": attention, residual + norm within a layer (not across layers), activation and rotary with the product before them"
-            also += ", the quantization of inputs with the norm or activation before it"
+            also = ": attention, residual + norm within a layer (not across layers), activation and rotary with the preceding product"
+            also += ", quantization of inputs with the preceding norm or activation"
         return (f"fuse: preset {self.preset}{also}",)
 
 
-def together(graph: Graph, block: Block, members: Sequence[Operator]) -> Graph:
-    """The graph with a group of a block as one operator in its place; an InputError where it cannot be one."""
+def fuse_group(graph: Graph, block: Block, members: Sequence[Operator]) -> Graph:
+    """The graph with a group of operators of a block fused; an InputError if the group cannot be fused."""
     if pair := apart(members):
-        raise InputError(f"fuse: {pair[0].name} and {pair[1].name} share no tensor, nor does the group connect them")
-    if stands := between(block.operators, members):
+        raise InputError(f"fuse: {pair[0].name} and {pair[1].name} share no tensor, and the group does not connect them")
+    if missing := between(block.operators, members):
         raise InputError(
-            f"fuse: {stands.name} needs what {members[0].name} gives and must run before {members[-1].name}: expected it in the group"
+            f"fuse: {missing.name} needs the result of {members[0].name} and must run before {members[-1].name}: add it to the group"
         )
-    units = {None if one.unit is None else one.unit.title for one in members}
-    if len(units) > 1 or (members[0].unit is None and len({one.sparse for one in members if one.kind in CONTRACTIONS}) > 1):
+    units = {None if member.unit is None else member.unit.title for member in members}
+    if len(units) > 1 or (members[0].unit is None and len({member.sparse for member in members if member.kind in CONTRACTIONS}) > 1):
         raise InputError(f"fuse: {members[0].name} and {members[-1].name} run on different units")
-    placed = replace_group(block, members, [fused(graph, block, members)])
-    return replace(graph, blocks=tuple(placed if one is block else one for one in graph.blocks))
+    with_group = replace_group(block, members, [fused(graph, block, members)])
+    return replace(graph, blocks=tuple(with_group if other is block else other for other in graph.blocks))
 
 
 def groups(block: Block) -> list[list[Operator]]:
-    """What engines fuse of a block, besides attention: groups of operators in the order they run."""
-    made = {access.tensor: one for one in block.operators for access in one.writes}
+    """The groups of a block's operators that engines fuse, besides attention, each in execution order."""
+    made = {access.tensor: operator for operator in block.operators for access in operator.writes}
     linked: list[set[Operator]] = []
     for pair in _pairs(block, made):
         joined = {*pair}
@@ -126,25 +129,25 @@ def groups(block: Block) -> list[list[Operator]]:
             joined |= other
             linked.remove(other)
         linked.append(joined)
-    found = [[one for one in block.operators if one in group] for group in linked]
-    return [group for group in found if between(block.operators, group) is None]
+    ordered = [[operator for operator in block.operators if operator in group] for group in linked]
+    return [group for group in ordered if between(block.operators, group) is None]
 
 
 def _pairs(block: Block, made: Mapping[Tensor, Operator]) -> Iterator[tuple[Operator, Operator]]:
-    """Two operators, one of which takes what the other gives, that belong in one kernel."""
-    for one in block.operators:
-        if one.is_group:
+    """Pairs of a producer and a consumer that engines run in one kernel."""
+    for user in block.operators:
+        if user.is_group:
             continue
-        for access in one.reads:
+        for access in user.reads:
             maker = made.get(access.tensor)
-            if maker is None or maker is one or block.operators.index(maker) > block.operators.index(one) or maker.is_group:
+            if maker is None or maker is user or block.operators.index(maker) > block.operators.index(user) or maker.is_group:
                 continue
-            plain, turned = {maker.kind, one.kind}, one.kind is Kind.ROTARY
+            kinds = {maker.kind, user.kind}
             rotated = {read.tensor for other in block.operators if other.kind is Kind.ROTARY for read in other.reads}
-            head_norm = one.kind is Kind.NORM and one.result in rotated
-            residual = plain == {Kind.ELEMENTWISE, Kind.NORM} and Role.ADD in (one.role, maker.role)
-            active = one.kind is Kind.ELEMENTWISE and maker.kind is Kind.MATMUL and one.role is Role.ACTIVATION
-            narrowed = one.role is Role.QUANTIZATION and maker.role in (Role.NORM, Role.ACTIVATION, Role.GATE)
-            rotated_behind = turned and maker.kind in (Kind.MATMUL, Kind.NORM)
-            if residual or active or narrowed or rotated_behind or (head_norm and maker.kind is Kind.MATMUL):
-                yield maker, one
+            head_norm = user.kind is Kind.NORM and user.result in rotated
+            residual = kinds == {Kind.ELEMENTWISE, Kind.NORM} and Role.ADD in (user.role, maker.role)
+            active = user.kind is Kind.ELEMENTWISE and maker.kind is Kind.MATMUL and user.role is Role.ACTIVATION
+            narrowed = user.role is Role.QUANTIZATION and maker.role in (Role.NORM, Role.ACTIVATION, Role.GATE)
+            rotary = user.kind is Kind.ROTARY and maker.kind in (Kind.MATMUL, Kind.NORM)
+            if residual or active or narrowed or rotary or (head_norm and maker.kind is Kind.MATMUL):
+                yield maker, user

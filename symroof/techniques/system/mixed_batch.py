@@ -1,4 +1,4 @@
-"""Mixed batches: a decode step that carries a chunk of prompts along, and reads its weights once for both."""
+"""Mixed batches: a decode step includes chunks of prompts and reads the weights once for both."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ PER_TOKEN = ("t", "u", "s_c")
 
 @dataclass(frozen=True)
 class MixedBatch(Technique):
-    """b sequences decode while b_p prompts have s_k tokens prefilled: linear operators run over b + b_p s_k tokens.
+    """b sequences decode while s_k tokens of b_p prompts are prefilled: linear operators process b + b_p s_k tokens.
 
-    Weights are read once for both parts. Attention runs apart for each, the prompts' as ``<operator>.chunk``, causal
-    over the S tokens up to the chunk's last. A linear operator is compute-bound from the same number of tokens on as in
-    decode, so at its ridge a chunk of ``s_k = (b* - b) / b_p`` tokens rides along.
+    Weights are read once for both parts. Attention runs separately, that of the prompts as ``<operator>.chunk``, causal
+    over the S tokens up to the end of the chunk. A linear operator becomes compute-bound at the same number of tokens as
+    in decode, so a chunk of ``s_k = (b* - b) / b_p`` tokens fills the step up to the ridge point.
 
     ============== ==================================================
     linear FLOPs   ``2 (b + b_p s_k) d f``
@@ -38,9 +38,14 @@ class MixedBatch(Technique):
     ----------
     chunk : s_k, tokens of each prompt in this step.
     prompts : b_p.
-    prompt : S, tokens of the prompt up to the end of the chunk; left out, the chunk is the first one, S = s_k.
-    logits : rows of the LM head of each prompt: of its "last" token, of "all" of the chunk, or "none".
-    together : "no" runs the same tokens as two steps, one behind the other, that read the weights each: what to compare with.
+    prompt : S, tokens of the prompt up to the end of the chunk; by default the chunk is the first one, S = s_k.
+    logits : tokens of each prompt that the LM head processes: the "last" one, "all" of the chunk, or "none".
+    together : "no" runs the same tokens as two successive steps that each read the weights, as a baseline.
+
+    Raises
+    ------
+    InputError
+        The prompt is shorter than its chunk, or layers have a sliding window.
 
     >>> import symroof
     >>> step = symroof.load_model("llama-2-7b").decode(symbolic=True)
@@ -51,7 +56,7 @@ class MixedBatch(Technique):
     """
 
     name = "mixed-batch"
-    summary = "a chunk of a prompt rides along with a decode step and shares its reads of the weights"
+    summary = "a decode step includes a chunk of a prompt, and both share the reads of the weights"
     survey = "5.3"
     source = "arXiv:2308.16369"
     phases = ("decode",)
@@ -87,25 +92,25 @@ class MixedBatch(Technique):
         behind = graph.with_pass_tokens(carried)
         parts = _Parts(given, self.logits, None if behind.routing is None else behind.routing.touched)
         of_chunk = iter([operator for operator, _ in behind])
-        return graph.each(lambda operator, _: parts.one_behind_the_other(operator, next(of_chunk)))
+        return graph.each(lambda operator, _: parts.in_succession(operator, next(of_chunk)))
 
     def statements(self, given: Given) -> tuple[str, ...]:
         if self.together == "no":
-            return ("mixed-batch: the chunk is a step of its own behind the decode step, and reads the weights again",)
+            return ("mixed-batch: the chunk runs as a separate step after the decode step and reads the weights again",)
         rows = {"last": "the last token of each chunk", "all": "every token of a chunk", "none": "no token of a chunk"}[self.logits]
         return (
-            f"mixed-batch: b + b_p s_k tokens share the weights; attention runs apart for the chunk, over {given.get('prompt', 's_k')} "
+            f"mixed-batch: b + b_p s_k tokens share the weights; attention of the chunk is separate, over {given.get('prompt', 's_k')} "
             f"tokens; LM head also on {rows}",
-            "mixed-batch: time per token counts generated tokens; each waits for the whole step, chunk included",
+            "mixed-batch: time per token counts generated tokens; decode latency is the time of the whole step, chunk included",
         )
 
 
 class _Parts:
-    """The two parts of a mixed step, and what they share.
+    """The two parts of a mixed step, and the tensors that they share.
 
     Parameters
     ----------
-    experts : experts that the chunk touches, where it reads their weights for itself.
+    experts : the experts that the chunk touches, if it reads their weights separately.
     """
 
     def __init__(self, given: Given, logits: str, experts: Expr | None = None) -> None:
@@ -121,18 +126,18 @@ class _Parts:
         self.sizes |= {} if experts is None else {"X": experts}
         self.both = functools.cache(self._both)
         self.own = functools.cache(lambda tensor: replace(tensor, space=self._alone(tensor.space)))
-        """The chunk's tensor over queries and contexts, which it has for itself."""
+        """The chunk's own tensor over queries and contexts."""
 
     def shared(self, operator: Operator, _: Block) -> Operator | tuple[Operator, ...]:
-        """What works token by token, on the tokens of both; attention for each apart."""
+        """Per-token operators on the tokens of both parts; attention for each part separately."""
         if attends(operator):
-            return self.one_behind_the_other(operator, operator)
+            return self.in_succession(operator, operator)
         sides = (operator.reads, operator.writes)
         reads, writes = (tuple(replace(access, tensor=self.both(access.tensor)) for access in side) for side in sides)
         return replace(operator, space=self._mean(operator.space), reads=reads, writes=writes)
 
-    def one_behind_the_other(self, operator: Operator, behind: Operator) -> tuple[Operator, Operator]:
-        """The operator on the generating sequences, and on the chunk as it reads weights alone."""
+    def in_succession(self, operator: Operator, behind: Operator) -> tuple[Operator, Operator]:
+        """The operator on the decoding sequences, followed by the operator on the chunk with separate reads of weights."""
         chunk = self._part(behind, self._alone(operator.space), operator)
         return self._part(operator, operator.space, operator), replace(chunk, name=f"{operator.name}.chunk")
 
@@ -150,7 +155,7 @@ class _Parts:
             return replace(access, tensor=both, repeats=times)
 
         reads, writes = (
-            tuple(moved(access, one.tensor) for access, one in zip(side, other, strict=True))
+            tuple(moved(access, whole.tensor) for access, whole in zip(side, other, strict=True))
             for side, other in ((part.reads, operator.reads), (part.writes, operator.writes))
         )
         return replace(operator, space=space, reads=reads, writes=writes)
@@ -159,7 +164,7 @@ class _Parts:
         return replace(space.resized(self.sizes), one_block=False)
 
     def _both(self, tensor: Tensor) -> Tensor:
-        """The tensor of both parts: rows of all tokens, caches of all sequences, weights as they are."""
+        """The tensor of both parts: rows of all tokens, caches of all sequences, weights unchanged."""
         space, axes = tensor.space, tensor.axes
         if "b" in axes and not {"s", *PER_TOKEN} & {*axes}:  # a state, one per sequence
             space = space.resized({"b": space.sizes["b"] + self.prompts})
@@ -170,7 +175,7 @@ class _Parts:
         return replace(tensor, space=space)
 
     def _mean(self, space: Space) -> Space:
-        """As if all tokens were sequences of one length: the other axes are means over them, so that products are exact."""
+        """The space as if all tokens were sequences of equal length: other axes are means over them, so products are exact."""
         sizes, chunk = space.sizes, self.sizes
         batch = sizes["b"] + self.prompts * self.chunk / sizes["s"]
         means = {axis: (sizes["b"] * sizes[axis] + self.prompts * chunk[axis]) / batch for axis in PER_TOKEN if axis in sizes}

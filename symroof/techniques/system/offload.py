@@ -1,4 +1,4 @@
-"""Weights or KV cache at the next memory level: over a link to the device, or computed on where they are."""
+"""Offloading: weights or KV cache in host memory, transferred over a link or used by the CPU there."""
 
 from __future__ import annotations
 
@@ -28,40 +28,44 @@ from symroof.operators import (
 from symroof.techniques.technique import Example, Given, Number, Technique, number, word
 
 GROWING = frozenset({"t", "z"})
-"""Axes of a cache that grows with the context; the state of a recurrent layer stays in the device's memory."""
+"""Axes of a cache that grows with the context; recurrent states stay in the device's memory."""
 
 AXIS, REST = "offloaded", "kept"
 
 
 @dataclass(frozen=True)
 class Offload(Technique):
-    """A share omega of the weights, or of the cache, lives at the host, and crosses the link of BW_h byte/s when it is read.
+    """A share omega of the weights, or of the cache, is in host memory and crosses the link of BW_h byte/s at every read.
 
-    Transfers run ahead of what they are for: the next layer's under the work of this one, the first layer's under the end of
-    the step before. A step takes the longer of all its work and all its transfers, ``max(sum_i max(F_i/P, B_i/BW),
-    sum_i B_host,i / BW_h)``. With *overlap* "operator" each transfer runs beside its own
-    operator alone, which takes the longest of three times, ``F/P``, the bytes that stay over BW, and the offloaded over BW_h.
-    So does one operator by itself either way. Linear layers of large matrices, b tokens, w bits:
+    By default transfers are prefetched: the next layer's during the work of the current layer, the first layer's during the
+    end of the preceding step. A step takes the longer of all its work and all its transfers, ``max(sum_i max(F_i/P, B_i/BW),
+    sum_i B_host,i / BW_h)``. With *overlap* "operator" each transfer overlaps only with its own operator, which takes the
+    longest of ``F/P``, resident bytes over BW and offloaded bytes over BW_h; a single operator is modelled so either way.
+    For linear layers of large matrices, b tokens, w bits:
 
     ============================ =================================================
     hidden behind compute        ``b >= omega w P / (16 BW_h)``
-    hidden behind memory         ``omega <= BW_h / (BW + BW_h)``, whatever the batch
+    hidden behind memory         ``omega <= BW_h / (BW + BW_h)``, at any batch
     ============================ =================================================
 
-    and where neither holds it is slower by up to ``omega BW / BW_h``. On the CPU (*compute* "cpu") the linear operators with
-    offloaded weights, or attention, run from its memory under its roof, and their operands and results cross the link instead
-    (``<operator>.send``, ``<operator>.receive``); against the link that pays up to about ``b = w P_cpu / (16 BW_h)``.
+    If neither holds, the layer is slower by up to ``omega BW / BW_h``. On the CPU (*compute* "cpu") the linear operators with
+    offloaded weights, or attention, run from host memory under the CPU's roof, and their operands and results cross the link
+    instead (``<operator>.send``, ``<operator>.receive``); this is faster than the link up to about ``b = w P_cpu / (16 BW_h)``.
+    Staging buffers in device memory are not counted.
 
     Parameters
     ----------
     what : "weights", those of the layers' linear operators, or "kv".
     share : omega; 1 on the CPU.
-    link : BW_h, byte/s one way; without it the device's own link to its host.
+    link : BW_h, byte/s one way; default the device's stated link to its host.
     compute, unit : "gpu"; or "cpu" and a device of the catalogue.
-    overlap : under what a transfer to the GPU runs: "layers", the work of the whole step; or "operator", its own alone.
+    overlap : what transfers to the GPU overlap with: "layers", the work of the whole step; or "operator", only their operator.
 
-    Errors: there is nothing to offload, it is offloaded already, or a CPU is asked to compute without a name or with a part; two
-    offloads overlap in two ways.
+    Raises
+    ------
+    InputError
+        There is nothing to offload, it is offloaded already, compute=cpu has no unit or a share below 1, or an earlier offload
+        overlaps differently.
 
     >>> import symroof
     >>> from symroof.operators.tensor import Level
@@ -74,7 +78,7 @@ class Offload(Technique):
     """
 
     name = "offload"
-    summary = "weights or KV cache at the host, over a link"
+    summary = "weights or KV cache in host memory, over a link"
     survey = "5.2"
     source = "arXiv:2303.06865"
     example = Example(settings={"share": 1, "link": 896 * 10**8}, hardware="survey/nvidia_A6000")
@@ -94,9 +98,9 @@ class Offload(Technique):
             hint = "unit belongs to compute=cpu" if self.unit else "compute=cpu needs unit=, as unit=survey/intel_13900k"
             raise self.refused(hint)
         if self.compute == "cpu" and self.share != 1:
-            raise self.refused(f"share {self.share}: the CPU computes with all of it or none; expected 1, or compute=gpu")
+            raise self.refused(f"share {self.share}: the CPU computes with everything or nothing; expected 1, or compute=gpu")
         if self.compute == "cpu" and self.overlap != "layers":
-            raise self.refused("overlap is of transfers to the GPU; with compute=cpu operands cross the link in turn")
+            raise self.refused("overlap concerns transfers to the GPU; with compute=cpu operands cross the link in turn")
         if self.unit:
             load_hardware(self.unit)
 
@@ -107,22 +111,23 @@ class Offload(Technique):
         if not chosen:
             raise self.refused(f"this step has no {'KV cache that grows with the context' if self.what == 'kv' else 'linear layers'}")
         if any(tensor.level is not Level.MEMORY for tensor in chosen):
-            raise self.refused(f"{self.what} are not in the device's memory any more")
+            raise self.refused(f"{self.what} are offloaded already")
         if given["share"] == 0:
             return graph
         parts = {tensor: _parts(tensor, given["share"], whole=self.share == 1) for tensor in chosen}
 
         def moved(old: Access, _: Access, __: Operator) -> tuple[Access, ...]:
-            """Of each part what was accessed of the whole."""
+            """The same accesses on each part."""
             further = {tensor: tuple(axis for axis in tensor.axes if axis not in old.tensor.axes) for tensor in parts.get(old.tensor, ())}
             every = (replace(old, tensor=tensor, axes=(*old.axes, *axes) if old.axes else ()) for tensor, axes in further.items())
             return tuple(every) or (old,)
 
         changed = graph.map(access=moved)
         if self.compute == "gpu":
-            earlier = next((one.overlap for one in graph.applied if isinstance(one, Offload) and one.compute == "gpu"), self.overlap)
+            offloads = (technique for technique in graph.applied if isinstance(technique, Offload) and technique.compute == "gpu")
+            earlier = next((technique.overlap for technique in offloads), self.overlap)
             if earlier != self.overlap:
-                raise self.refused(f"overlap={self.overlap}: an earlier offload has overlap={earlier}, and a step has one way")
+                raise self.refused(f"overlap={self.overlap}: an earlier offload has overlap={earlier}, and a step supports only one")
             return replace(changed, ceilings=replace(changed.ceilings, ahead=self.overlap == "layers"))
         unit = load_hardware(self.unit).machine
         return replace(changed, blocks=tuple(on_unit(unit, block, attention=self.what == "kv") for block in changed.blocks))
@@ -133,18 +138,18 @@ class Offload(Technique):
         return operator.kind in CONTRACTIONS and tensor.parameter in (Parameter.MATRIX, Parameter.ROUTER, Parameter.BIAS)
 
     def statements(self, given: Given) -> tuple[str, ...]:
-        kept = "; embedding, heads, norms and a draft model stay" if self.what == "weights" else ""
-        where = "an operator's own transfer runs beside its work; staging in device memory is not counted"
+        kept = "; embedding, heads, norms and a draft model stay on the device" if self.what == "weights" else ""
+        where = "each transfer overlaps with its own operator; staging in device memory is not counted"
         if self.overlap == "layers":
-            where = "the next layer's transfer runs under this one's work, and the step takes the longer of all work and all transfers"
+            where = "the next layer's transfer overlaps with this layer's work; the step takes the longer of all work and all transfers"
             where += "; staging in device memory is not counted"
         if self.compute == "cpu":
-            where = f"{self.unit} computes with them; operands and results cross the link before and after, in turn"
-        return (f"offload: a share {self.share} of the {self.what} at the host{kept}; {where}",)
+            where = f"{self.unit} computes with them; operands cross the link before and results after, without overlap"
+        return (f"offload: a share {self.share} of the {self.what} in host memory{kept}; {where}",)
 
 
 def _parts(tensor: Tensor, share: Expr, *, whole: bool) -> tuple[Tensor, ...]:
-    """What stays of a tensor, and what lives at the host: the same tensor twice, with an axis of each part's size."""
+    """The resident and the offloaded part of a tensor: the same tensor twice, with an axis of each part's size."""
     if whole:
         return (replace(tensor, level=Level.HOST),)
     kept, gone = ({**tensor.space.sizes, axis: size} for axis, size in ((REST, 1 - share), (AXIS, share)))
@@ -155,52 +160,52 @@ def _parts(tensor: Tensor, share: Expr, *, whole: bool) -> tuple[Tensor, ...]:
 
 
 def on_unit(unit: Machine, block: Block, *, attention: bool) -> Block:
-    """The block with what reads the offloaded on the unit, and what crosses the link in between."""
+    """The block with the operators that read offloaded tensors on the unit, and the transfers of their operands and results."""
 
-    def there(operator: Operator) -> bool:
+    def runs_there(operator: Operator) -> bool:
         if attention:
             return operator.unit is None and all(part.role in ATTENTION_ROLES for part in operator.members or (operator,))
-        return any(one.tensor.level is Level.HOST and one.tensor.storage is Storage.WEIGHT for one in operator.reads)
+        return any(access.tensor.level is Level.HOST and access.tensor.storage is Storage.WEIGHT for access in operator.reads)
 
-    remote = {operator for operator in block.operators if there(operator)}
-    homes = {access.tensor for one in block.operators if one not in remote for access in one.reads}
-    own = {access.tensor for one in block.operators if one in remote for access in one.writes}
+    remote = {operator for operator in block.operators if runs_there(operator)}
+    homes = {access.tensor for operator in block.operators if operator not in remote for access in operator.reads}
+    own = {access.tensor for operator in block.operators if operator in remote for access in operator.writes}
     copies: dict[tuple[Tensor, Axes], Tensor] = {}
     arrived: set[tuple[Tensor, Axes]] = set()
     made: list[Operator] = []
 
     def foreign(access: Access) -> bool:
-        """Whether it is at the device, and no weight."""
+        """Whether the tensor is in device memory and no weight."""
         return access.tensor.storage is not Storage.WEIGHT and access.tensor.level is Level.MEMORY
 
     def copied(access: Access) -> Access:
-        """The same at the host; of a cache only the rows that are touched."""
+        """The same access in host memory; for a cache only the rows that are touched."""
         if not foreign(access):
             return access
         tensor, cache = access.tensor, access.tensor.storage is Storage.KV_CACHE
         axes = (access.axes or tensor.axes) if cache else tensor.axes
-        there = replace(tensor, level=Level.HOST, storage=Storage.ACTIVATION, axes=axes)
-        return replace(access, tensor=copies.setdefault((tensor, axes), there), axes=() if cache else access.axes)
+        copy = replace(tensor, level=Level.HOST, storage=Storage.ACTIVATION, axes=axes)
+        return replace(access, tensor=copies.setdefault((tensor, axes), copy), axes=() if cache else access.axes)
 
-    for one in block.operators:
-        if one not in remote:
-            made.append(one)
-            gone = {access.tensor for access in one.writes}
+    for operator in block.operators:
+        if operator not in remote:
+            made.append(operator)
+            gone = {access.tensor for access in operator.writes}
             arrived = {known for known in arrived if known[0] not in gone}
             continue
-        needed = {(access.tensor, copied(access).tensor.axes): access for access in one.reads if foreign(access)}
+        needed = {(access.tensor, copied(access).tensor.axes): access for access in operator.reads if foreign(access)}
         sent = {key: access for key, access in needed.items() if key not in arrived and access.tensor not in own}
-        made += [_transfer(one, "send", access, copied(access).tensor, len(sent) > 1) for access in sent.values()]
+        made += [_transfer(operator, "send", access, copied(access).tensor, len(sent) > 1) for access in sent.values()]
         arrived |= sent.keys()
-        reads, writes = (tuple(map(copied, side)) for side in (one.reads, one.writes))
-        made.append(replace(one, reads=reads, writes=writes, unit=unit, occupancy=Integer(1)))
-        back = [access for access in one.writes if foreign(access) and access.tensor in homes]
-        made += [_transfer(one, "receive", access, copied(access).tensor, len(back) > 1) for access in back]
+        reads, writes = (tuple(map(copied, side)) for side in (operator.reads, operator.writes))
+        made.append(replace(operator, reads=reads, writes=writes, unit=unit, occupancy=Integer(1)))
+        back = [access for access in operator.writes if foreign(access) and access.tensor in homes]
+        made += [_transfer(operator, "receive", access, copied(access).tensor, len(back) > 1) for access in back]
     return replace(block, operators=tuple(made))
 
 
 def _transfer(operator: Operator, way: str, access: Access, copy: Tensor, several: bool) -> Operator:
-    """A tensor over the link, once; where several of an operator cross it, each transfer has the tensor's name."""
+    """The transfer of a tensor over the link; if an operator has several, their names include the tensor's."""
     here, there = Access(access.tensor, access.axes if access.tensor.storage is Storage.KV_CACHE else ()), Access(copy)
     name = f"{operator.name}.{way}" + (f".{access.tensor.name}" if several else "")
     reads, writes = ((here,), (there,)) if way == "send" else ((there,), (here,))

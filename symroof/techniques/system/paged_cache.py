@@ -1,4 +1,4 @@
-"""A KV cache in pages, against one that reserves the longest sequence in one piece."""
+"""Paged KV caches, and contiguous caches that reserve the longest sequence."""
 
 from __future__ import annotations
 
@@ -12,38 +12,40 @@ from symroof.operators import Access, Graph, Operator, Storage, Tensor
 from symroof.techniques.technique import Example, Fact, Given, Number, Technique, number, word
 
 ENTRY_BITS = 32
-"""A page's number in the block table."""
+"""Bytes of a page number in the block table."""
 
 KEPT = "z"
-"""The axis of what is kept in the cache."""
+"""The axis of the tokens that the cache stores."""
 
 
 @dataclass(frozen=True)
 class PagedCache(Technique):
-    """The cache in pages of p_b tokens, found through a block table of 4 bytes per page; or contiguous, l_max tokens reserved.
+    """The cache in pages of p_b tokens with a block table of 4 bytes per page; or contiguous, with l_max tokens reserved.
 
-    The last page of a sequence is part empty. Over the p_b lengths of a page its mean waste is ``(p_b - 1) / 2`` tokens (no
-    waste with pages of one token), so a sequence of t tokens keeps ``t + (p_b - 1) / 2`` and its table
-    ``(t + (p_b - 1) / 2) / p_b`` entries.
+    The last page of a sequence is partly empty: averaged over lengths, ``(p_b - 1) / 2`` tokens are wasted, so a sequence of
+    t tokens takes ``t + (p_b - 1) / 2`` tokens of cache and ``(t + (p_b - 1) / 2) / p_b`` entries of the table.
 
     ============ ===================================== ============================ ====================
-    .            paged                                 contiguous                   without
+    .            paged                                 contiguous                   neither
     ============ ===================================== ============================ ====================
     memory       ``b (t + (p_b-1)/2) (kv + 4/p_b)``    ``b l_max kv``               ``b t kv``
     reads        ``b t (kv + 4/p_b)``                  ``b t kv``                   ``b t kv``
     ============ ===================================== ============================ ====================
 
-    per layer, with ``kv = 2 k e c / 8`` bytes of a token. Time gets no shorter at a given batch; what grows is the largest batch,
-    by ``l_max kv / ((t + (p_b-1)/2) (kv + 4/p_b))`` over the contiguous cache, activations left out. The page that takes least
-    memory has ``p_b^2 = 4 (2 t - 1) / kv``.
+    in bytes per layer, with ``kv = 2 k e c / 8`` bytes per token. A step is no faster at a given batch; the largest batch grows,
+    by ``l_max kv / ((t + (p_b-1)/2) (kv + 4/p_b))`` over the contiguous cache, activations neglected. The page size of least
+    memory satisfies ``p_b^2 = 4 (2 t - 1) / kv``. Losses of kernels that gather pages are not counted.
 
     Parameters
     ----------
-    page : p_b.
-    reserved : l_max, of a contiguous cache; a layer with a sliding window reserves its window.
-    layout : "paged", or "contiguous" to compare with.
+    page : p_b in tokens.
+    reserved : l_max in tokens, of a contiguous cache; a layer with a sliding window reserves its window.
+    layout : "paged", or "contiguous" as a baseline.
 
-    Errors: no cache grows with the context, it has pages already, or the context is longer than what is reserved.
+    Raises
+    ------
+    InputError
+        No cache grows with the context, the cache is paged already, or the context exceeds the reservation.
 
     >>> import symroof
     >>> from symroof.operators.tensor import Storage
@@ -55,7 +57,7 @@ class PagedCache(Technique):
     """
 
     name = "paged-cache"
-    summary = "the KV cache in pages, as much as a sequence needs"
+    summary = "the KV cache in pages, allocated as sequences grow"
     survey = "5.2"
     source = "arXiv:2309.06180"
     removes = frozenset({Fact.NO_PAGES})
@@ -69,7 +71,7 @@ class PagedCache(Technique):
         paged = self.layout == "paged"
         if (self.reserved if paged else self.page) is not None:
             asked, other = ("reserved", "contiguous") if paged else ("page", "paged")
-            raise self.refused(f"{asked} belongs to layout={other}, this is layout={self.layout}")
+            raise self.refused(f"{asked} belongs to layout={other}; this is layout={self.layout}")
         asked, symbol = ("page", symbols.p_b) if paged else ("reserved", symbols.l_max)
         if getattr(self, asked) is None:
             object.__setattr__(self, asked, symbol)
@@ -85,9 +87,9 @@ class PagedCache(Technique):
         for block in graph.blocks:
             read = [access.tensor for operator in block.operators for access in operator.reads]
             every = dict.fromkeys([*read, *block.tensors()])
-            cached = [one for one in every if one.storage is Storage.KV_CACHE and not {"t", KEPT}.isdisjoint(one.axes)]
+            cached = [tensor for tensor in every if tensor.storage is Storage.KV_CACHE and not {"t", KEPT}.isdisjoint(tensor.axes)]
             if any(tensor.index != 0 for tensor in cached):
-                raise self.refused("the cache has pages already")
+                raise self.refused("the cache is paged already")
             tables = [] if self.layout == "contiguous" else cached[:1]
             made |= {tensor: _kept(tensor, given, tensor in tables) for tensor in cached if tensor not in made}
         if not made:
@@ -100,19 +102,19 @@ class PagedCache(Technique):
 
     def statements(self, given: Given) -> tuple[str, ...]:
         if self.layout == "contiguous":
-            return (f"paged-cache: contiguous, {self.reserved} tokens reserved for every sequence, a sliding window's layers their window",)
+            return (f"paged-cache: contiguous, {self.reserved} tokens reserved per sequence, the window in layers with a sliding window",)
         return (
-            f"paged-cache: pages of {self.page} tokens, the last of a sequence half empty on average, (p_b - 1)/2 tokens; 4 bytes of block "
-            "table per page and layer; what a kernel loses by gathering pages is not counted",
+            f"paged-cache: pages of {self.page} tokens, of which (p_b - 1)/2 per sequence are empty on average; 4 bytes of block table per "
+            "page and layer; losses of kernels that gather pages are not counted",
         )
 
 
 def _kept(tensor: Tensor, given: Given, table: bool) -> Tensor:
-    """The cache with the axis of what is kept; the first of a layer's has the block table beside it."""
+    """The cache with the axis of stored tokens; the first cache tensor of a layer includes the block table."""
     sizes = tensor.space.sizes
     axes = tuple(KEPT if axis == "t" else axis for axis in tensor.axes)
     now = sizes.get(KEPT, sizes["t"])
-    if now == symbols.l_max:  # pages in the place of a reservation
+    if now == symbols.l_max:  # pages replace a reservation
         now = sizes["t"]
     reserved = symbols.W if now == symbols.t_w else given.get("reserved")
     kept = now + (given["page"] - 1) / 2 if "page" in given else reserved

@@ -1,4 +1,4 @@
-"""Pipeline parallelism: the layers in stages, micro-batches that follow one another through them."""
+"""Pipeline parallelism: layers in stages, which micro-batches pass through in succession."""
 
 from __future__ import annotations
 
@@ -19,32 +19,34 @@ FLUSH, STEADY = "flush", "steady"
 
 @dataclass(frozen=True)
 class PipelineParallel(Linked):
-    """``L / n`` layers on each of n devices; m micro-batches of ``b / m`` sequences follow one another through them.
+    """``L / n`` layers on each of n devices; m micro-batches of ``b / m`` sequences pass through them in succession.
 
-    A device works on every micro-batch for a slot, so it reads its weights m times a step, and is idle for the rest of it.
-    The time of a step is that of the whole batch, from the first micro-batch's entry to the last one's end: ``m + n - 1``
-    slots of which m are busy (*flush*: a step by itself). In *steady* state steps follow one another: a decode step takes
-    ``max(m, n)`` slots, as a sequence's next token waits for its last one, and prefills, which wait for none, m. So
-    throughput is ``b / time``; latency is the same time in decode.
+    A device works one slot on every micro-batch, so it reads its weights m times per step, and is idle otherwise. The time
+    of a step is that of the whole batch, from the start of the first micro-batch to the end of the last: ``m + n - 1``
+    slots, of which m are busy (*flush*: a single step). In *steady* state, with one step after another, a decode step takes
+    ``max(m, n)`` slots, because a sequence's next token depends on its previous one, and a prefill step takes m. Throughput
+    is ``b / time``; in decode, latency is the same time.
 
     ============== ==========================================================
     weights        of ``L / n`` layers, read m times
     ceilings       times the busy share, ``m / (m + n - 1)`` or ``m / max(m, n)``
-    send           ``b s d a / 8`` byte over the link, a slot long
+    send           ``b s d a / 8`` byte over the link, within a slot
     ============== ==========================================================
 
-    The embedding and the LM head count in full, as if one device had both: time and memory are those of the slowest stage,
-    and more by the look-up of the embedding. Give it last: what comes
-    after it would see the whole batch, and launches of a single micro-batch.
+    Embedding and LM head count in full, as if one device had both: an upper bound on the slowest stage, by the embedding
+    look-up. Apply it last: later techniques would see the whole batch and the launches of a single micro-batch.
 
     Parameters
     ----------
     degree, link, node, network : n, byte/s one way, devices of a node, byte/s one way of a device's network to other nodes.
-    overhead, latency, network_latency : seconds of a send, which add up; the last between nodes.
+    overhead, latency, network_latency : seconds per send, which add up; the last applies between nodes.
     micro_batches : m.
     schedule : "flush" or "steady".
 
-    Errors: the degree does not divide the layers, or m the batch.
+    Raises
+    ------
+    InputError
+        The degree does not divide the layers, or m does not divide the batch.
 
     >>> import symroof
     >>> step = symroof.load_model("llama-2-7b").decode(symbolic=True).apply(PipelineParallel())
@@ -55,7 +57,7 @@ class PipelineParallel(Linked):
     """
 
     name = "pipeline-parallel"
-    summary = "layers in stages on devices, micro-batches following one another"
+    summary = "layers in stages on devices, micro-batches in succession"
     survey = "5.3"
     source = "arXiv:1811.06965"
     removes = frozenset({Fact.WHOLE_STEP})
@@ -72,7 +74,7 @@ class PipelineParallel(Linked):
         piece = {symbols.b: symbols.b / m, symbols.b_p: symbols.b_p / m}
 
         def of_piece(tensor: Tensor) -> Tensor:
-            """Activations are those of a micro-batch; the cache of the whole batch is kept."""
+            """Activations of one micro-batch; the cache is that of the whole batch."""
             return replace(tensor, space=tensor.space.bind(piece)) if tensor.storage is Storage.ACTIVATION else tensor
 
         def in_turn(old: Access, new: Access, _: Operator) -> Access:
@@ -87,7 +89,7 @@ class PipelineParallel(Linked):
             return space.resized({"b": substitute(space.sizes["b"], piece) * m})
 
         def staged(block: Block) -> Block:
-            """The layers of one stage; the ends of the model are on it as they are."""
+            """The layers of one stage; the ends of the model are unchanged."""
             share = 1 / n if block.role is BlockRole.LAYER else S.One
             copies = None if block.copies is None else block.copies * share
             return replace(block, count=substitute(block.count, piece) * share, copies=copies)
@@ -128,7 +130,7 @@ class PipelineParallel(Linked):
             STEADY: f"max({m}, {n}) slots in decode, {m} in prefill",
         }
         return (
-            f"pipeline-parallel: one of {n} stages with L/{n} layers, and both ends; time is that of the whole batch, "
-            f"{how[self.schedule]}, told as a factor on every ceiling",
-            f"pipeline-parallel: ({n} - 1)/{n} of b s d activations go over {self.crossing(given)}",
+            f"pipeline-parallel: one of {n} stages with L/{n} layers, embedding and LM head; time is that of the whole batch, "
+            f"{how[self.schedule]}, expressed as a factor on every ceiling",
+            f"pipeline-parallel: ({n} - 1)/{n} of b s d activations cross {self.crossing(given)}",
         )

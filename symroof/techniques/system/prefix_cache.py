@@ -1,4 +1,4 @@
-"""Prefix caching: a part of the context that all sequences share is computed and kept once."""
+"""Prefix caching: a prefix that all sequences share is computed and stored once."""
 
 from __future__ import annotations
 
@@ -17,36 +17,41 @@ from symroof.techniques.technique import Example, Fact, Given, Number, Technique
 
 @dataclass(frozen=True)
 class PrefixCache(Technique):
-    """A prefix of x_p of the context in common: kept once, skipped in prefill, and read once per batch or per sequence.
+    """A shared prefix of a share x_p of the context: stored once, skipped in prefill, and read once per batch or per sequence.
 
-    Read once, attention is an operator over the prefix, ``<operator>.prefix``, with all queries of the batch against the
-    same keys, and one over what follows, ``<operator>.suffix``; both read the queries, and the first one's part of the
-    output is written, and read by the second. So reading it once pays, where attention is memory-bound, beyond
-    ``3 b g / (2 (b - 1))`` tokens of prefix at equal widths.
+    If read once, attention consists of an operator over the prefix, ``<operator>.prefix``, with all queries of the batch
+    against the same keys, and one over the rest, ``<operator>.suffix``. Both read the queries; the first writes its partial
+    output, which the second reads. When memory-bound, reading the prefix once is faster for prefixes of more than
+    ``3 b g / (2 (b - 1))`` tokens at equal widths. Rescaling of the partial outputs is not counted.
 
     =================== =========================================================
     prefill, tokens     ``b (1 - x_p) s`` against a context of ``s``
-    cache, kept         ``(b (1 - x_p) + x_p) t`` tokens
-    cache, decode       that many rows read, or ``b t`` (read per sequence)
-    FLOPs, decode       as before
+    cache, stored       ``(b (1 - x_p) + x_p) t`` tokens
+    cache, decode       as many rows read, or ``b t`` if read per sequence
+    FLOPs, decode       unchanged
     =================== =========================================================
 
     Parameters
     ----------
-    share : x_p.
+    share : x_p, below 1.
     read : whether the prefix is read "once" per batch or for "each" sequence.
+
+    Raises
+    ------
+    InputError
+        The share leaves no token of a sequence's own, or the model has no KV cache that grows with the context.
 
     >>> import symroof
     >>> step = symroof.load_model("llama-2-7b").decode(symbolic=True)
     >>> print(step.apply(PrefixCache())["qk_matmul.prefix"].traffic)
     a*b*e*h/8 + a*b*h*t*x_p/8 + c*e*k*t*x_p/8 byte
 
-    Source: Juravsky et al. (2024), Hydragen, arXiv:2402.05099; kept once but read by each: Zheng et al. (2023),
+    Source: Juravsky et al. (2024), Hydragen, arXiv:2402.05099; stored once, read per sequence: Zheng et al. (2023),
     SGLang (RadixAttention), arXiv:2312.07104.
     """
 
     name = "prefix-cache"
-    summary = "a prefix that sequences share is computed and kept once, and read once per batch"
+    summary = "a prefix that sequences share is computed and stored once, and read once per batch"
     survey = "5.2"
     source = "arXiv:2402.05099"
     exact = EXACT
@@ -61,7 +66,7 @@ class PrefixCache(Technique):
         length = step.values.get(symbols.t if step.options.decode else symbols.s)
         share = self.share
         if share == 1:
-            raise self.refused("a share of 1 leaves no token of a sequence's own; expected less")
+            raise self.refused("a share of 1 leaves no token of a sequence's own; expected less than 1")
         if length is not None and share.is_number and (1 - share) * length < 1:
             raise self.refused(
                 f"a share of {share} of {length} tokens leaves no token of a sequence's own; expected at most {1 - 1 / length}"
@@ -72,7 +77,7 @@ class PrefixCache(Technique):
         if not any(attends(operator) for operator, _ in graph):
             raise self.refused("this model has no attention, and keeps no KV cache that grows with the context")
         share, own = given["share"], 1 - given["share"]
-        if not graph.decode:  # its own tokens ask, all are looked at
+        if not graph.decode:  # queries are the sequence's own tokens, keys are all tokens
             context = next(operator.space.sizes["t"] for operator, _ in graph if attends(operator))
             self.require(graph, Fact.ONE_LENGTH)
             graph = graph.replaced({symbols.s: own * symbols.s}).map(space=lambda space: space.resized({"t": context}), access=_looked_at)
@@ -80,13 +85,13 @@ class PrefixCache(Technique):
         return graph.each(prefix.split if self.read == "once" else prefix.kept)
 
     def statements(self, given: Given) -> tuple[str, ...]:
-        once = "once per batch, its part of the output through memory; the rescaling of the two parts is not counted"
+        once = "once per batch, with its partial output through memory; rescaling is not counted"
         how = once if self.read == "once" else "for each sequence"
-        return (f"prefix-cache: x_p of the context is the same for the whole batch, is in the cache already, kept once, and read {how}",)
+        return (f"prefix-cache: a share x_p of the context is common to the batch, cached already, stored once, and read {how}",)
 
 
 def _looked_at(old: Access, new: Access, operator: Operator) -> Access:
-    """Fused attention of a prompt's own tokens: the passes that see the whole prefix."""
+    """Fused attention of a prompt's own tokens, whose passes all read the whole prefix."""
     if operator.kind is not Kind.FUSED_ATTENTION or "t" not in old.tensor.axes:
         return new
     own = operator.space
@@ -94,19 +99,19 @@ def _looked_at(old: Access, new: Access, operator: Operator) -> Access:
 
 
 class _Prefix:
-    """Caches that hold a prefix once, and attention over its two parts."""
+    """Caches that store a prefix once, and attention over prefix and suffix."""
 
     def __init__(self, share: Expr) -> None:
         self.share = share
         self.whole, self.of_part = functools.cache(self._whole), functools.cache(self._of_part)
 
     def kept(self, operator: Operator, _: Block) -> Operator:
-        """The operator over caches that hold the prefix once; what it reads for every sequence it goes on reading."""
+        """The operator over caches that store the prefix once; reads per sequence are unchanged."""
         reads, writes = (tuple(map(self._over_whole, side)) for side in (operator.reads, operator.writes))
         return replace(operator, reads=reads, writes=writes)
 
     def split(self, operator: Operator, block: Block) -> Operator | tuple[Operator, ...]:
-        """Attention as an operator over the prefix, which all queries of the batch share, and one over what follows."""
+        """Attention as an operator over the prefix, which all queries of the batch share, and one over the suffix."""
         if not attends(operator):
             return self.kept(operator, block)
         prefix, suffix = self._part(operator, "prefix"), self._part(operator, "suffix")
@@ -127,7 +132,7 @@ class _Prefix:
             times, stacked = space.sizes["t"] / operator.space.sizes["t"], part == "prefix" and access.tensor.storage is Storage.KV_CACHE
             if stacked:
                 times /= space.sizes["b"]
-            if operator.kind is Kind.FUSED_ATTENTION:  # passes over a prefix that is kept once are of all sequences' queries
+            if operator.kind is Kind.FUSED_ATTENTION:  # a pass over a prefix that is stored once serves the queries of all sequences
                 several = stacked and space.sizes["s"] != 1
                 blocks = space.resized({"s": space.sizes["b"] * space.sizes["s"]}) if several else space
                 times *= cache_passes(blocks) / cache_passes(operator.space)
@@ -146,7 +151,7 @@ class _Prefix:
         return replace(tensor, space=self._space(tensor.space, part))
 
     def _whole(self, tensor: Tensor) -> tuple[Tensor, Expr]:
-        """The cache of all sequences with the prefix once, and its share of what they would hold each by itself."""
+        """The cache of all sequences with the prefix once, and its size over that of separate caches."""
         share = 1 - self.share + self.share / tensor.space.sizes["b"]
         return replace(tensor, space=tensor.space.resized({"t": tensor.space.sizes["t"] * share})), share
 

@@ -1,4 +1,4 @@
-"""Ragged batches: sequences of different lengths without padding to the longest."""
+"""Ragged batches: sequences of different lengths without padding."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from symroof.techniques.technique import Example, Fact, Given, Number, Technique
 
 @dataclass(frozen=True)
 class RaggedBatch(Technique):
-    """Padding left out: a step counted for the longest of its sequences, with the lengths they have.
+    """A batch without padding: a step given for its longest sequence, computed with actual lengths.
 
-    With mean length ``m = mu s`` and coefficient of variation c_v the mean of the squares is ``m^2 (1 + c_v^2)``. Attention
-    in decode is linear in the context, so that its mean alone matters; in prefill the pairs are quadratic, so that
-    spread costs.
+    With mean length ``m = mu s`` and coefficient of variation c_v, the mean square is ``m^2 (1 + c_v^2)``. Attention in
+    decode is linear in the context, so only the mean matters; in prefill the query-key pairs are quadratic in the length,
+    so variation costs.
 
     ==================== ============================ ==========================================
     per sequence         padded                       ragged
@@ -34,7 +34,12 @@ class RaggedBatch(Technique):
     Parameters
     ----------
     mean : mu, mean length over the longest.
-    variation : c_v; of no effect in decode. At most ``sqrt((1 - mu) / mu)``: lengths are between 0 and the longest.
+    variation : c_v, without effect in decode; at most ``sqrt((1 - mu) / mu)``, because lengths are between 0 and the longest.
+
+    Raises
+    ------
+    InputError
+        The variation exceeds its bound, or layers have a sliding window.
 
     >>> import symroof
     >>> step = symroof.load_model("llama-2-7b").prefill(symbolic=True)
@@ -57,38 +62,35 @@ class RaggedBatch(Technique):
 
     @property
     def removed(self) -> frozenset[Fact]:
-        """Lengths that are all the mean's are one length."""
+        """Lengths without variation all equal the mean."""
         return frozenset() if self.variation == 0 else self.removes
 
     def check(self, step: Step) -> None:
         mean, variation = self.mean, self.variation
         if mean.is_number and variation.is_number and mean * (1 + variation**2) > 1:
-            raise self.refused(
-                f"lengths of a mean of {mean} of the longest vary by at most sqrt((1 - mean) / mean) of their mean; "
-                f"variation {variation} is above that"
-            )
+            raise self.refused(f"variation {variation}: with mean {mean} of the longest, expected at most sqrt((1 - mean) / mean)")
 
     def rewrite(self, graph: Graph, given: Given) -> Graph:
         refuse_windows(self.name, graph)
         length, mean = symbols.t if graph.decode else symbols.s, given["mean"]
         if length not in graph.free_symbols and any(attends(operator) for operator, _ in graph):  # a state has no length
-            raise self.refused("the context is no letter of this graph; expected t or s")
+            raise self.refused("the graph's context is not a symbol; expected t or s")
         shorter = graph.replaced({length: mean * length})
         spread = given["variation"] ** 2
-        if graph.decode or spread == 0:  # a function of the length that is linear does not see how they vary
+        if graph.decode or spread == 0:  # the mean of a linear function of the length does not depend on the variation
             return shorter
         self.require(graph, Fact.ONE_CONTEXT)
 
         def stretched(space: Space) -> Space:
-            """With ``s (2 t' - s + 1) / 2``, or ``s t'``, the pairs of the mean of the squares."""
+            """The space with t' such that ``s (2 t' - s + 1) / 2``, or ``s t'``, are the pairs of the mean square."""
             more = space.sizes["s"] * spread
             return space.resized({"t": space.sizes["t"] + (more / 2 if space.causal else more)})
 
         def again(old: Access, new: Access, operator: Operator) -> Access:
             if operator.kind is not Kind.FUSED_ATTENTION or not attends(operator) or "t" not in old.touched or paired(old.touched):
                 return new
-            # reads of a row at the mean of the squares over those at the mean: 1/R of a row more for each, half under a mask;
-            # where all queries are one pass, each row is read once whatever the lengths
+            # reads of a row at the mean square over those at the mean: 1/R more per row, half of it under a mask;
+            # if one pass serves all queries, each row is read once at any length
             queries = operator.space.sizes["s"]
             more = queries * spread / symbols.R / (2 if operator.space.causal else 1) * Min(1, ceiling(queries / symbols.R) - 1)
             return replace(new, repeats=new.repeats * (1 + more / cache_passes(operator.space)))
@@ -101,7 +103,7 @@ class RaggedBatch(Technique):
 
     def statements(self, given: Given) -> tuple[str, ...]:
         return (
-            "ragged-batch: s (t in decode) is the longest of the batch, of which the mean is the share mu; every sequence is computed, "
-            "moved and kept at its own length",
-            "ragged-batch: FlashAttention's passes are whole as far as lengths vary; one kernel takes all lengths without loss",
+            "ragged-batch: s (t in decode) is the longest sequence of the batch, and the mean is mu times that; every sequence is "
+            "computed, moved and stored at its own length",
+            "ragged-batch: FlashAttention's number of passes is not rounded up per length; one kernel processes all lengths without loss",
         )

@@ -1,4 +1,4 @@
-"""Sequence parallelism: the tokens of a prompt cut over devices; keys and values go around a ring of them."""
+"""Sequence parallelism: the tokens of a prompt are split over devices, keys and values are passed around a ring."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ RECURRENT = (Kind.SCAN, Kind.CONVOLUTION)
 class SequenceParallel(Linked):
     """``s / n`` tokens of every prompt on each of n devices: ring attention.
 
-    What works on tokens one by one does so on ``s / n`` of them. In attention the queries stay, and the keys and values of
-    the others come by on a ring, ``(n - 1) / n`` of them over the link, while those at hand are computed: an operator takes
-    the longest of its compute, memory and link times. The query-key pairs are shared out evenly under a causal mask too (a
-    device has tokens from both ends of the prompt). Weights are on every device in full. Give it after FlashAttention, whose
-    blocks it shares out, and after a prefix cache.
+    Per-token operators process ``s / n`` tokens. In attention the queries stay on their device, and keys and values are
+    passed around a ring, ``(n - 1) / n`` of them over the link, while the previous ones are processed: an operator takes the
+    longest of its compute, memory and link times. Query-key pairs are distributed evenly, also under a causal mask (a device
+    has tokens from both ends of the prompt). Every device has all weights. Apply it after FlashAttention, whose blocks it
+    distributes, and after a prefix cache.
 
     ============== ==================================================================
     up_proj        ``F = 2 b s d f / n``, weights ``d f w / 8``
@@ -39,7 +39,10 @@ class SequenceParallel(Linked):
     degree, link, node, network : n, byte/s one way, devices of a node, byte/s one way of a device's network to other nodes.
     overhead, latency, network_latency : seconds of the ring and of its steps that attention does not hide; none by default.
 
-    Errors: a decode step, a recurrent layer, or a degree that does not divide the prompt.
+    Raises
+    ------
+    InputError
+        The step is decode, a layer is recurrent, or the degree does not divide the prompt.
 
     >>> import symroof
     >>> from symroof.operators.tensor import Level
@@ -52,7 +55,7 @@ class SequenceParallel(Linked):
     """
 
     name = "sequence-parallel"
-    summary = "the tokens of a prompt cut over devices, keys and values passed around a ring"
+    summary = "the tokens of a prompt split over devices, keys and values passed around a ring"
     survey = "5.3"
     source = "arXiv:2310.01889"
     phases = ("prefill",)
@@ -68,9 +71,9 @@ class SequenceParallel(Linked):
         n, group = given["degree"], self.group(given)
         for operator, _ in graph:
             if operator.space.sizes["s"] == 1:
-                raise self.refused("a step that computes one token of a sequence has none to share out; it takes a prefill")
+                raise self.refused("a decode step has one token per sequence, which cannot be split; expected a prefill step")
             if operator.kind in RECURRENT:
-                raise self.refused(f"a recurrence goes over the tokens in turn and is not cut here: {quote(operator.name)}")
+                raise self.refused(f"a recurrence processes tokens in order and cannot be split: {quote(operator.name)}")
 
         def placed(old: Operator, new: Operator, _: Block) -> Operator:
             return replace(new, space=_cut(new.space, attends(old), n))
@@ -91,18 +94,18 @@ class SequenceParallel(Linked):
     def statements(self, given: Given) -> tuple[str, ...]:
         n = given["degree"]
         step = self.group(given).step
-        late = f"; {step} s a step of the ring besides" if step != 0 else ""
-        late += f"; {self.inside(given)} devices in a node, and from node to node over the network of BW_n" if self.tiers else ""
+        late = f"; plus {step} s per step of the ring" if step != 0 else ""
+        late += f"; {self.inside(given)} devices per node, and between nodes the network of BW_n" if self.tiers else ""
         return (
-            f"sequence-parallel: one of {n} devices, with s/{n} tokens of every prompt and all weights; the one with the last token "
-            "has the LM head; query-key pairs, and blocks of FlashAttention, are shared out evenly",
-            f"sequence-parallel: ({n} - 1)/{n} of keys and values come over the link of BW_l one way, beside attention's own work{late}; "
-            "a window's keys are passed whole",
+            f"sequence-parallel: one of {n} devices, with s/{n} tokens of every prompt and all weights; the device with the last token "
+            "runs the LM head; query-key pairs and blocks of FlashAttention are distributed evenly",
+            f"sequence-parallel: ({n} - 1)/{n} of keys and values cross the link of BW_l one way, overlapped with attention{late}; with a "
+            "sliding window all keys are passed",
         )
 
 
 def _cut(space: Space, pairs: bool, n: Expr) -> Space:
-    """The space of one device: its tokens, or its share of the query-key pairs, which are counted by the batch."""
+    """The space of one device: its tokens, or its share of the query-key pairs, expressed as a share of the batch."""
     if pairs:
         return space.resized({"b": space.sizes["b"] / n})
     tokens = space.sizes["s"]
@@ -111,10 +114,10 @@ def _cut(space: Space, pairs: bool, n: Expr) -> Space:
 
 
 def _around(operator: Operator, group: Group, passed: set[Tensor], alone: bool) -> Operator:
-    """An operator over query-key pairs: it reads the keys of all devices, and those of the others come over the link once.
+    """An operator over query-key pairs: it reads the keys of all devices; those of the others cross the link once.
 
-    The blocks of queries of fused attention are divided already: each device has its share of all reads where every block
-    reads *alone*, and never reads a key less than once where they share a pass.
+    The query blocks of fused attention are divided already: a device has its share of all reads if every block reads
+    *alone*, and reads every key at least once if blocks share a pass.
     """
     n, step = group.devices, group.step + group.leaves * (group.network_step - group.step)
     reads: list[Access] = []

@@ -1,4 +1,4 @@
-"""Tensor parallelism: heads, MLP and vocabulary cut over devices, partial sums brought together by all-reduces."""
+"""Tensor parallelism: heads, MLP and vocabulary are split over devices, and all-reduces add partial sums."""
 
 from __future__ import annotations
 
@@ -28,43 +28,45 @@ WHOLE = {
     "k_l": "key heads of linear attention",
     "h_l": "value heads of linear attention",
 }
-"""The axes that are cut into equal parts, as errors call them."""
+"""The axes that are split evenly, with their names in error messages."""
 
 FOLLOWING = ("v", "both", "mixed", "shared", "all", "gates")
-"""The vocabulary, which is padded, and axes that are sums and multiples of those above."""
+"""The vocabulary, which is padded, and axes derived from those above."""
 
 CUT = (*WHOLE, *FOLLOWING)
 
 
 @dataclass(frozen=True)
 class TensorParallel(Linked):
-    """Every linear layer of attention and MLP on n devices: first by columns, then by rows.
+    """Every linear layer of attention and MLP split over n devices: first by columns, then by rows.
 
-    The axes h, k, f, f_e, f_s, v and the channels and heads of recurrent layers are divided by n; g = h/k stays. An operator
-    that sums over one of them has a partial sum, and so has an operator that is linear in partial sums. In front of the
-    first that is not, an all-reduce takes ``2 (n - 1) / n`` of the payload over the link: two per layer, one where attention
-    and MLP run side by side. The rows of the embedding are summed too, and the logits gathered.
+    The axes h, k, f, f_e, f_s, v and the channels and heads of recurrent layers are divided by n; g = h/k is unchanged. An
+    operator that sums over one of them yields a partial sum, and so does an operator that is linear in partial sums. Before
+    the first operator that is not linear, an all-reduce sends ``2 (n - 1) / n`` of the payload over the link: two per layer,
+    one if attention and MLP run in parallel. The rows of the embedding are also reduced, and the logits gathered.
 
     ============== ===================================================
     up_proj        ``F = 2 b s d f / n``, weights ``d f w / 8 n``
     all-reduce     ``2 (n - 1) / n x b s d a / 8`` byte over the link
     ============== ===================================================
 
-    With A seconds of shared work, C of all payloads crossing the link, O of overheads and H of steps per device it pays while
-    ``(A - C) (1 - 1 / n) > O + H (n - 1)``, and one more device while ``n (n + 1) < (A - C) / H`` (`symroof.questions.scaling`).
-    With i devices in a node an all-reduce goes inside, across and inside again: ``2 (i - 1) / i`` of the payload over the link
-    and ``2 (n - i) / (n i)`` over the network.
+    With A seconds of divided work, C of all payloads over the link, O of overheads and H of steps per device, the step is
+    faster if ``(A - C) (1 - 1 / n) > O + H (n - 1)``, and one more device helps if ``n (n + 1) < (A - C) / H``
+    (`symroof.questions.scaling`). With i devices per node an all-reduce runs within nodes, across, and within again:
+    ``2 (i - 1) / i`` of the payload over the link and ``2 (n - i) / (n i)`` over the network.
 
-    Norms, routers, residual adds, and the compressed vectors of latent attention are on every device in full. A device has
-    the rows of ``v / n`` tokens of the vocabulary and looks up that share; where n does not divide v, the padding (less
-    than n rows) is not counted.
+    Norms, routers, residual adds, and the compressed vectors of latent attention are replicated. A device has ``v / n`` rows
+    of the vocabulary and looks up that share; if n does not divide v, the padding (less than n rows) is not counted.
 
     Parameters
     ----------
     degree, link, latency, overhead, node, network, network_latency : as for every technique over devices (`Linked`).
     collective : "ring" or "tree".
 
-    Errors: the degree does not divide the heads or an intermediate size, or an operator is fused across a sum.
+    Raises
+    ------
+    InputError
+        The degree does not divide the heads or an intermediate size, or an operator is fused across an all-reduce.
 
     >>> import symroof
     >>> step = symroof.load_model("llama-2-7b").decode(symbolic=True).apply(TensorParallel())
@@ -75,7 +77,7 @@ class TensorParallel(Linked):
     """
 
     name = "tensor-parallel"
-    summary = "heads, MLP and vocabulary cut over devices, with all-reduces of partial sums"
+    summary = "heads, MLP and vocabulary split over devices, with all-reduces of partial sums"
     survey = "5.3"
     source = "arXiv:1909.08053"
     removes = frozenset({Fact.WHOLE_MATRICES})
@@ -94,7 +96,7 @@ class TensorParallel(Linked):
         space_of = functools.cache(divided(CUT, n))
 
         def part(tensor: Tensor) -> Tensor:
-            """A device's part; the block table of a cache is whole on every one."""
+            """One device's part; every device has the whole block table of a cache."""
             own = replace(tensor, space=space_of(tensor.space))
             tables = tensor.storage is Storage.KV_CACHE and tensor.index != 0
             return replace(own, index=tensor.index * tensor.elements / own.elements) if tables else own
@@ -105,7 +107,7 @@ class TensorParallel(Linked):
         whole = reduced(self, cut, group)
         heads = reads(lambda access: access.tensor.parameter is Parameter.NORM and not {*CUT}.isdisjoint(access.tensor.axes))
         if norms := ", ".join(operator.name for operator in select(whole, by_kind(Kind.NORM) & heads)):
-            text = f"tensor-parallel: {norms}: taken per head; a norm over all heads would sum a number per row, not counted"
+            text = f"tensor-parallel: {norms}: computed per head; the sum over heads, one number per row, is not counted"
             whole = replace(whole, conventions=(*whole.conventions, Convention(self.name, text)))
         return _gathered(whole, group)
 
@@ -117,14 +119,14 @@ class TensorParallel(Linked):
         n, i = given["degree"], self.inside(given)
         moved = f"2 ({i} - 1)/{i} of a payload over the link and 2 ({n} - {i})/({n} {i}) over the network" if self.tiers else ""
         return (
-            f"tensor-parallel: one of {n} devices; norms, routers and adds in full on each, the vocabulary padded where need be",
+            f"tensor-parallel: one of {n} devices; norms, routers and adds are replicated, the vocabulary is padded if necessary",
             f"tensor-parallel: {self.collective} all-reduces take {moved or f'2 ({n} - 1)/{n} of a payload'}, additions not counted: "
             + self.crossing(given),
         )
 
 
 def _gathered(graph: Graph, group: Group) -> Graph:
-    """The graph with the results that nothing reads, such as logits, put together where they are cut."""
+    """The graph with an all-gather after split results that no operator reads, such as logits."""
     wanted = {access.tensor for operator, _ in graph for access in operator.reads}
 
     def gathered(operator: Operator, _: Block) -> Operator | tuple[Operator, ...]:
@@ -141,7 +143,7 @@ def _gathered(graph: Graph, group: Group) -> Graph:
 
 
 def reduced(technique: Technique, graph: Graph, group: Group) -> Graph:
-    """The graph with an all-reduce in front of every operator that needs the whole of a partial sum."""
+    """The graph with an all-reduce before every operator that needs a complete sum."""
 
     @functools.cache
     def ends(block: Block) -> set[Operator]:
@@ -160,7 +162,7 @@ def reduced(technique: Technique, graph: Graph, group: Group) -> Graph:
 
 
 def _sums(technique: Technique, operator: Operator) -> bool:
-    """Whether an operator sums over a cut axis: it is in a contraction and not in the result, or in the table of a look-up."""
+    """Whether an operator sums over a split axis: a contraction's axis absent from the result, or the rows of a look-up table."""
     given = operator.result.axes
     axes = {axis for piece in operator.work if piece.contraction for axis in piece.axes}
     if operator.kind is Kind.EMBEDDING:
@@ -169,12 +171,12 @@ def _sums(technique: Technique, operator: Operator) -> bool:
     if not lost or operator.kind in (Kind.SCAN, Kind.CONVOLUTION):
         return False
     if operator.is_group and (len(lost) > 1 or {*given} & {*CUT} or not operator.work[-1].contraction):
-        raise technique.refused(f"give it before the fusion, which would go across an all-reduce: {quote(operator.name)}")
+        raise technique.refused(f"apply it before fusion, which would span an all-reduce: {quote(operator.name)}")
     return True
 
 
 def _to_be_summed(technique: Technique, block: Block, outside: set[Tensor]) -> set[Operator]:
-    """The operators whose result is partial and needed whole, in the block or by what is read outside of it."""
+    """The operators whose partial result is needed complete, within the block or outside."""
     maker: dict[Tensor, Operator] = {}
     taken: dict[Operator, list[Operator | None]] = {}
     for operator in block.operators:
@@ -190,13 +192,13 @@ def _to_be_summed(technique: Technique, block: Block, outside: set[Tensor]) -> s
             adds[operator] = addends if addends and addends <= partial - whole else set()
             if operator in sums or adds[operator]:
                 partial.add(operator)
-        needed = {one for one in taken if one in partial and (one.result in outside or _used_whole(one, taken, adds))}
+        needed = {user for user in taken if user in partial and (user.result in outside or _used_whole(user, taken, adds))}
         if needed <= whole:
-            return {one for one in whole if one in partial}
+            return {operator for operator in whole if operator in partial}
         whole |= needed
 
 
 def _used_whole(operator: Operator, taken: Mapping[Operator, list[Operator | None]], adds: Mapping[Operator, set[Operator | None]]) -> bool:
-    """Whether something other than a sum of partial sums takes it, or nothing does."""
+    """Whether an operator other than a sum of partial sums reads the result, or none does."""
     users = [user for user, makers in taken.items() if operator in makers]
     return not users or any(operator not in adds[user] for user in users)
