@@ -3,7 +3,7 @@
 >>> import symroof
 >>> step = symroof.load_model("llama-2-7b").decode(batch=1, symbolic=True)
 >>> print(step["q_proj"].intensity)
-2*d*e*h/(a*d/8 + a*e*h/8 + d*e*h*w/8) flop / byte
+2*d*e*h/(a*d/8 + a*e*h/8 + d*e*h*w/8) FLOP/byte
 """
 
 from __future__ import annotations

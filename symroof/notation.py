@@ -1,13 +1,14 @@
-"""How formulas are written: as text and as LaTeX."""
+"""How formulas are written, as text and as LaTeX, and numbers, with SI prefixes."""
 
 from __future__ import annotations
 
 import functools
 import re
+from math import floor, isfinite, log10
 from typing import Any, cast
 
 import sympy
-from sympy import Basic, Expr, Piecewise, Symbol
+from sympy import Add, Basic, Expr, Mul, Piecewise, Symbol
 
 from symroof.symbols import VOCABULARY
 
@@ -42,3 +43,59 @@ def written(formula: Expr) -> str:
         return str(formula)
     (value, condition), (otherwise, _) = cast(Any, formula).args
     return f"{value} where {condition.lts} <= {condition.gts}, else {otherwise}"
+
+
+def compact(expression: Basic) -> Basic:
+    """A sum with its common number in front: ``(b + d)/8`` rather than ``b/8 + d/8``.
+
+    >>> from symroof.symbols import b, d
+    >>> compact(b / 8 + d / 8)
+    (b + d)/8
+    """
+    if not isinstance(expression, Add):
+        return expression
+    content, primitive = expression.primitive()
+    return primitive if content == 1 else Mul(content, primitive, evaluate=False)
+
+
+def shortened(text: str, longest: int) -> str:
+    """A text with what is too long for a line left out, and how long it is.
+
+    >>> shortened("b + d + f + h", 7)
+    'b + d +... (13 characters)'
+    """
+    return text if len(text) <= longest else f"{text[:longest]}... ({len(text)} characters)"
+
+
+PREFIXES = {-4: "p", -3: "n", -2: "u", -1: "m", 0: "", 1: "k", 2: "M", 3: "G", 4: "T", 5: "P", 6: "E"}
+"""SI prefixes by the power of 1000."""
+
+
+def rounded(number: float, flags: str = "", precision: str = ".4", kind: str = "g") -> str:
+    """A number by Python's format; significant digits without an exponent where its digits fit a line.
+
+    >>> rounded(138134.7, precision=".3"), rounded(0.5), rounded(2.0, precision=".2", kind="f")
+    ('138000', '0.5', '2.00')
+    """
+    text = format(number, f"{flags}{precision}{kind}")
+    if kind in ("g", "") and "e" in text and 1 <= abs(number) < 1e15:
+        digits = int(precision[1:] or 6)
+        return format(round(number, digits - 1 - floor(log10(abs(number)))), f"{flags}.0f")
+    return text
+
+
+def prefixed(number: float, *style: str, powers: tuple[int, int] = (-4, 6)) -> tuple[str, str]:
+    """A number rounded in that style, and its SI prefix, of the powers of 1000 from the first to the last.
+
+    >>> prefixed(68719476736.0), prefixed(999.96e-6), prefixed(0.0), prefixed(3600.0, powers=(-4, 0)), prefixed(2e-20)
+    (('68.72', 'G'), ('1', 'm'), ('0', ''), ('3600', ''), ('2e-20', ''))
+    """
+    lowest, highest = powers
+    power = min(floor(log10(abs(number)) / 3), highest) if number and isfinite(number) else 0
+    if power < lowest:
+        return rounded(number, *style), ""
+    text = rounded(number / 1000.0**power, *style)
+    if power < highest and isfinite(number) and abs(float(re.sub("[_,]", "", text))) >= 1000:
+        power += 1
+        text = rounded(number / 1000.0**power, *style)
+    return text, PREFIXES[power]

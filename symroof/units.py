@@ -10,13 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from fractions import Fraction
-from typing import Any, NoReturn, cast
+from typing import Any, cast
 
 import pint
-from sympy import Expr, Float, Rational, Symbol, SympifyError, nsimplify
+from sympy import Expr, Float, Rational, nsimplify
 
 from symroof.errors import InputError, quote
-from symroof.symbols import VOCABULARY
+from symroof.quantities import Registry
 
 DEFINITIONS = """
 kilo- = 1e3 = k-
@@ -48,7 +48,7 @@ watt = joule / second = W
 dollar = [currency] = USD
 """
 
-ureg: Any = pint.UnitRegistry(cast(Any, DEFINITIONS.splitlines()), non_int_type=cast(Any, Fraction))
+ureg: Any = Registry(cast(Any, DEFINITIONS.splitlines()), non_int_type=cast(Any, Fraction))
 """The registry every Quantity of the library belongs to."""
 
 Quantity: Any = ureg.Quantity
@@ -64,32 +64,6 @@ BANDWIDTH = ureg.Unit("byte/second")
 HERTZ = ureg.Unit("hertz")
 WATT = ureg.Unit("watt")
 JOULE = ureg.Unit("joule")
-
-
-def _refuse(quantity: object) -> NoReturn:
-    raise SympifyError(
-        f"the quantity {quote(str(quantity))}: sympy would drop its unit; use .magnitude, or do the arithmetic on quantities"
-    )
-
-
-# A Quantity passes attribute look-ups on to its magnitude, so sympy takes one for an expression of its
-# own and loses the unit without a word. Answering the question sympy asks first makes that loud.
-Quantity.__sympy__ = property(_refuse)
-
-
-def _substituted(self: Any, *arguments: Any) -> Any:
-    """``q.subs({b: 16})`` or ``q.subs(b, 16)``: symbols of the library by numbers or expressions, exactly."""
-    pairs = dict(arguments[0]) if len(arguments) == 1 else {arguments[0]: arguments[1]}
-    for old, new in pairs.items():
-        if not isinstance(old, Symbol) or old not in VOCABULARY:
-            raise InputError(f"subs of {quote(old)}: expected a symbol of symroof.symbols, not text or a symbol of another making")
-        if not isinstance(new, int | float | Fraction | Expr):
-            raise InputError(f"subs of {old} by {quote(new)}: expected a number or an expression; text is not evaluated")
-    return Quantity(self.magnitude.subs(pairs), self.units)
-
-
-# Without this, the look-up would reach the magnitude's own subs and come back without the unit.
-Quantity.subs = _substituted
 
 
 _FIGURE = re.compile(r"\s*([0-9]{1,30}(?:\.[0-9]{1,30})?(?:[eE][+-]?[0-9]{1,2})?)\s*([A-Za-zµ]{1,12}(?:/[A-Za-z]{1,12})?)\s*")
@@ -157,10 +131,10 @@ def quantity(value: Any, unit: pint.Unit) -> Any:
     """A bare expression or number in canonical units, as the Quantity that a user sees.
 
     >>> print(quantity(Rational(19780, 67), INTENSITY))
-    19780/67 flop / byte
+    295.2 FLOP/byte
     >>> from symroof.symbols import b, w
     >>> print(quantity(b * w / 8, BYTE).subs({b: 16, w: 4}))
-    8 byte
+    8 B
     >>> 1 * BYTE + 1 * FLOP
     Traceback (most recent call last):
         ...
@@ -175,7 +149,7 @@ def in_unit(bare: Callable[[Any], Any], unit: pint.Unit, meaning: str) -> Any:
     >>> class Wire:
     ...     length = in_unit(lambda wire: 3, BYTE, "How much fits, as a Quantity in bytes.")
     >>> print(Wire().length)
-    3 byte
+    3 B
     """
     return property(lambda self: quantity(bare(self), unit), doc=meaning)
 

@@ -78,7 +78,7 @@ class Model:
     >>> model.parameters
     6738415616
     >>> print(model.decode(batch=1, seq_len=2048, weight_bits=16, activation_bits=16, kv_bits=16)["q_proj"].traffic)
-    33570816 byte
+    33.57 MB
     """
 
     name: str
@@ -125,7 +125,7 @@ class Model:
         options : any of `Options` but the phase; a number left out stays a symbol.
 
         >>> print(load_model("llama-2-7b").prefill(symbolic=True)["up_proj"].flops)
-        2*b*d*f*s flop
+        2*b*d*f*s FLOP
         """
         return self.step(Options("prefill", **options), symbolic=symbolic)
 
@@ -135,7 +135,7 @@ class Model:
         Parameters are those of `prefill`.
 
         >>> print(load_model("llama-2-7b").decode()["qk_matmul"].flops)
-        8192*b*t flop
+        8192*b*t FLOP
         """
         return self.step(Options("decode", **options), symbolic=symbolic)
 

@@ -150,7 +150,7 @@ class Device:
     >>> from symroof.hardware.loader import load_hardware
     >>> device = load_hardware("a100-sxm-80gb")
     >>> print(device.bandwidth.to("GB/s"), device.ridge("fp16"))
-    2039 gigabyte / second 312000/2039 flop / byte
+    2039 GB/s 153 FLOP/byte
     """
 
     name: str

@@ -31,7 +31,7 @@ def fuse(graph: Graph, names: Sequence[str]) -> tuple[Operator, Expr]:
     >>> graph = symroof.load_model("llama-2-7b").decode(symbolic=True).graph
     >>> group, count = fuse(graph, ["qk_matmul", "softmax", "sv_matmul"])
     >>> print(group.traffic)
-    a*b*e*h/4 + b*c*e*k*t/4 byte
+    (a*b*e*h + b*c*e*k*t)/4 byte
     """
     together = "+".join(names)
     for operator, count in graph:

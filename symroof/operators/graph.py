@@ -236,7 +236,7 @@ class Graph(Symbolic):
         >>> graph = symroof.load_model("llama-2-7b").decode(symbolic=True).symbolic
         >>> halved = graph.map(tensor=lambda tensor: tensor.at(tensor.bits / 2))
         >>> print(halved["up_proj"].traffic)
-        a*b*d/16 + a*b*f/16 + d*f*w/16 byte
+        (a*b*d + a*b*f + d*f*w)/16 byte
         """
         space_of = functools.cache(space or (lambda same: same))
 

@@ -104,7 +104,7 @@ def linear(
     >>> space = Space({"b": b, "s": s, "d": d, "v": v, "u": Integer(1)})
     >>> hidden = Tensor("hidden", axes_of("b s d"), Storage.ACTIVATION, space)
     >>> print(linear("lm_head", "b u d, d v -> b u v", hidden).traffic)
-    a*b*d/8 + a*b*v/8 + d*v*w/8 byte
+    (a*b*d + a*b*v + d*v*w)/8 byte
     """
     (x_axes, w_axes), y_axes = parse(spec)
     space = x.space

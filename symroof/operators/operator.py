@@ -91,9 +91,9 @@ class Operator(Answer, Symbolic):
     >>> x = Tensor("x", axes_of("b s d"), Storage.ACTIVATION, space)
     >>> up = linear("up_proj", "b s d, d f -> b s f", x)
     >>> print(up.flops)
-    2*b*d*f*s flop
+    2*b*d*f*s FLOP
     >>> print(up.traffic)
-    a*b*d*s/8 + a*b*f*s/8 + d*f*w/8 byte
+    (a*b*d*s + a*b*f*s + d*f*w)/8 byte
 
     Source: Williams, Waterman, Patterson (2009), "Roofline: an insightful visual performance model
     for multicore architectures", doi:10.1145/1498765.1498785.

@@ -16,11 +16,11 @@ from symroof.errors import DeviceError, InputError, nearest, quote
 from symroof.hardware.device import BUFFER, CACHE, Device, Figure, Target
 from symroof.hardware.loader import catalogue as device_names
 from symroof.hardware.loader import load_hardware
-from symroof.notation import latex
+from symroof.notation import compact, latex
 from symroof.present.formats.sections import Lines, Source
 from symroof.present.records import model_record
 from symroof.present.report import Report
-from symroof.present.tabular import Column, Table, aligned_lines, compact, latex_text
+from symroof.present.tabular import Column, Table, aligned_lines, latex_text
 
 SIXTEEN = ("fp16", "bf16")
 

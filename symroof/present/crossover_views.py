@@ -11,8 +11,8 @@ from symroof.algebra.isolation import Root
 from symroof.algebra.lambert import of_the_line
 from symroof.algebra.piecewise import Piece
 from symroof.algebra.signs import Solution
-from symroof.notation import latex
-from symroof.present.tabular import Formula, Words, aligned_lines, compact, latex_text
+from symroof.notation import compact, latex
+from symroof.present.tabular import Formula, Words, aligned_lines, latex_text
 from symroof.proof.claims import Certificate
 from symroof.questions.crossover import Crossover
 from symroof.questions.payoff import Payoff

@@ -11,9 +11,9 @@ from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.hardware.device import Device, Figure
 from symroof.hardware.machine import LATENCIES, LETTERS
-from symroof.notation import latex, written
+from symroof.notation import compact, latex, written
 from symroof.operators import Level, Operator, Resource
-from symroof.present.tabular import Column, Formula, Table, compact, si
+from symroof.present.tabular import Column, Formula, Table, si
 from symroof.roof.analysis import Analysis
 from symroof.roof.energy import OperatorEnergy, StepEnergy, energy_balance
 from symroof.roof.roofline import RooflinePoint

@@ -11,12 +11,11 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from html import escape
-from math import floor, log10
 from typing import TYPE_CHECKING, Any
 
-from sympy import Add, Basic, Max, Mul
+from sympy import Add, Basic, Max
 
-from symroof.notation import latex
+from symroof.notation import compact, latex, prefixed
 
 if TYPE_CHECKING:
     from symroof.present.report import Layout
@@ -76,19 +75,6 @@ class Words:
         return "".join(map(str, self.parts))
 
 
-def compact(expression: Basic) -> Basic:
-    """A sum with its common number in front: ``(b + d)/8`` rather than ``b/8 + d/8``.
-
-    >>> from symroof.symbols import b, d
-    >>> compact(b / 8 + d / 8)
-    (b + d)/8
-    """
-    if not isinstance(expression, Add):
-        return expression
-    content, primitive = expression.primitive()
-    return primitive if content == 1 else Mul(content, primitive, evaluate=False)
-
-
 @dataclass(frozen=True)
 class Column:
     """A column of a table.
@@ -128,12 +114,8 @@ def si(value: Any, digits: int = 4) -> str:
     >>> si(68719476736), si(0.0070078), si(1024), si(0), si(1.25)
     ('68.72 G', '7.008 m', '1.024 k', '0', '1.25')
     """
-    number = float(value)
-    rounded = float(f"{number:.{digits - 1}e}")
-    power = min(floor(log10(abs(rounded)) / 3), 5) if rounded else 0
-    if power < -4:
-        return f"{number:.{digits}g}"
-    return f"{number / 1000.0**power:.{digits}g} {'pnµm kMGTP'[power + 4]}".rstrip()
+    text, prefix = prefixed(float(value), "", f".{digits}")
+    return f"{text} {prefix.replace('u', 'µ')}".rstrip()
 
 
 def number(value: Any) -> int | float:

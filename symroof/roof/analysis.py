@@ -83,7 +83,7 @@ class Analysis(Answer):
     >>> analysis["gate_proj"].bound, analysis["gate_proj"].data_type
     ('memory', 'fp16')
     >>> print(analysis["gate_proj"].intensity)
-    176128/176187 flop / byte
+    0.9997 FLOP/byte
     """
 
     step: Step
@@ -195,7 +195,7 @@ def analyze(step: Step, hardware: Device | str | Path | None = None, *, ceilings
     >>> import symroof
     >>> step = symroof.load_model("llama-2-7b").decode(symbolic=True)
     >>> print(symroof.analyze(step)["v_proj"].time)
-    Max((a*b*d/8 + b*c*e*k/8 + d*e*k*w/8)/BW, 2*b*d*e*k/P) second
+    Max((a*b*d/8 + b*c*e*k/8 + d*e*k*w/8)/BW, 2*b*d*e*k/P) s
     """
     device, accounting, symbolic = device_of(hardware), step.options.accounting, step.symbolic
     step = step.with_widths() if device else step

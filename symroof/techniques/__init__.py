@@ -4,7 +4,7 @@
 >>> from symroof.techniques import Quantize
 >>> graph = symroof.load_model("llama-2-7b").decode(symbolic=True).graph
 >>> print(graph.apply(Quantize(weights=4))["up_proj"].traffic)
-a*b*d/8 + a*b*f/8 + d*f*q_w/8 byte
+(a*b*d + a*b*f + d*f*q_w)/8 byte
 """
 
 from __future__ import annotations

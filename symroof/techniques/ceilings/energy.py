@@ -32,7 +32,7 @@ class EnergyModel(Technique):
     >>> from symroof.roof.energy import energy
     >>> step = symroof.load_model("llama-2-7b").decode(symbolic=True).apply(EnergyModel(power=0))
     >>> print(energy(step)["v_proj"].joules)
-    2*L*b*d*e*eps_F*k + L*eps_B*(a*b*d/8 + b*c*e*k/8 + d*e*k*w/8) joule
+    (2*L*b*d*e*eps_F*k + L*eps_B*(a*b*d/8 + b*c*e*k/8 + d*e*k*w/8)) J
 
     Source: Choi, Bedard, Fowler, Vuduc (2013), A roofline model of energy, doi:10.1109/IPDPS.2013.77.
     """

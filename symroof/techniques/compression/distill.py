@@ -32,7 +32,7 @@ class Distill(Technique):
     >>> import symroof
     >>> step = symroof.load_model("llama-3.1-8b").decode(weight_bits=16)
     >>> print(step["up_proj"].flops, step.apply(Distill(model="llama-3.2-1b"))["up_proj"].flops)
-    117440512*b flop 33554432*b flop
+    117440512*b FLOP 33554432*b FLOP
     >>> step.apply(Distill(model="llama-3.1-70b"))
     Traceback (most recent call last):
         ...

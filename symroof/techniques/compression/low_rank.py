@@ -42,7 +42,7 @@ class LowRank(Technique):
     >>> import symroof
     >>> step = symroof.load_model("llama-2-7b").decode(symbolic=True).apply(LowRank())
     >>> print(step["up_proj.first"].traffic, "and", step["up_proj.second"].flops)
-    a*b*d/8 + a*b*rho/8 + d*rho*w/8 byte and 2*b*f*rho flop
+    (a*b*d + a*b*rho + d*rho*w)/8 byte and 2*b*f*rho FLOP
 
     Source: Hsu et al. (2022), Language model compression with weighted low-rank factorization, arXiv:2207.00112.
     """

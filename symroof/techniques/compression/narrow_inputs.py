@@ -29,7 +29,7 @@ def with_narrow_inputs(graph: Graph, products: Sequence[Operator], bits: Expr) -
     >>> graph = symroof.load_model("llama-2-7b").decode(symbolic=True).symbolic
     >>> narrow = with_narrow_inputs(graph, [graph["gate_proj"], graph["up_proj"]], q_a)
     >>> print(narrow["mlp_norm.quantize"].traffic, "and", narrow["up_proj"].traffic)
-    a*b*d/8 + b*d*q_a/8 byte and a*b*f/8 + b*d*q_a/8 + d*f*w/8 byte
+    (a*b*d + b*d*q_a)/8 byte and (a*b*f + b*d*q_a + d*f*w)/8 byte
     """
     passes = _Passes(graph, {*products}, bits)
 

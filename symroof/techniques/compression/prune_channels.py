@@ -55,7 +55,7 @@ class PruneChannels(Technique):
     >>> import symroof
     >>> step = symroof.load_model("llama-2-7b").decode(symbolic=True)
     >>> print(step.apply(PruneChannels())["up_proj"].flops)
-    2*b*chi*d*f flop
+    2*b*chi*d*f FLOP
     >>> symroof.load_model("llama-2-7b").decode().apply(PruneChannels(share=0.3))
     Traceback (most recent call last):
         ...

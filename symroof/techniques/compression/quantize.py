@@ -74,11 +74,11 @@ class Quantize(Technique):
     >>> import symroof
     >>> step = symroof.load_model("llama-2-7b").decode(symbolic=True)
     >>> print(step.apply(Quantize(weights=4, group=128))["up_proj"].traffic)
-    a*b*d/8 + a*b*f/8 + 33*d*f/64 byte
+    (8*a*b*d + 8*a*b*f + 33*d*f)/64 byte
     >>> print(step.apply(Quantize(weights=4, keep_layers=2)).graph.blocks[2].count)
     L - 2
     >>> print(step.apply(Quantize(weights=8, activations=8))["up_proj"].traffic)
-    a*b*f/8 + b*d + d*f byte
+    (a*b*f + 8*b*d + 8*d*f)/8 byte
 
     Sources: Lin et al. (2023), AWQ, arXiv:2306.00978 (groups of 128 with 16-bit scales); Xiao et al. (2022), SmoothQuant,
     arXiv:2211.10438, section 4 (8 bits for what is heavy, 16 for norms and other light operators; it multiplies queries and

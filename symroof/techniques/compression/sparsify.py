@@ -52,7 +52,7 @@ class Sparsify(Technique):
     >>> import symroof
     >>> step = symroof.load_model("llama-2-7b").decode(symbolic=True)
     >>> print(step.apply(Sparsify(index=symbols.q_i))["up_proj"].traffic)
-    a*b*d/8 + a*b*f/8 + d*f*sigma*(q_i + w)/8 byte
+    (a*b*d + a*b*f + d*f*sigma*(q_i + w))/8 byte
     >>> print(step.apply(Sparsify(pattern="2:4")).graph["up_proj"].sparse)
     True
 

@@ -48,7 +48,7 @@ class ContextualSparsity(Technique):
     >>> import symroof
     >>> step = symroof.load_model("opt-125m").decode(symbolic=True)
     >>> print(step.apply(ContextualSparsity())["up_proj"].flops)
-    2*b*d*delta*f flop
+    2*b*d*delta*f FLOP
 
     Source: Liu et al. (2023), Deja Vu, arXiv:2310.17157.
     """

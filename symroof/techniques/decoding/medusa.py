@@ -46,7 +46,7 @@ class Medusa(Technique):
     >>> import symroof
     >>> step = symroof.load_model("llama-2-7b").decode(symbolic=True)
     >>> print(step.apply(Medusa(heads=4, nodes=63, acceptance=0.6)).symbolic["medusa.lm_head"].flops)
-    2*b*d*v*(n_t + 1) flop
+    2*b*d*v*(n_t + 1) FLOP
 
     Sources: Cai et al. (2024), arXiv:2401.10774, sections 2.1 and 2.3; their implementation, github.com/FasterDecoding/Medusa,
     medusa/model/medusa_model.py (heads on the hidden states of the whole tree).

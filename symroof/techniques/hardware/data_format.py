@@ -33,7 +33,7 @@ class DataFormat(Technique):
     >>> import symroof
     >>> step = symroof.load_model("llama-2-7b").decode(symbolic=True)
     >>> print(step.apply(DataFormat(bits=4, group=32))["up_proj"].traffic)
-    17*b*d/32 + 17*b*f/32 + 17*d*f/32 byte
+    17*(b*d + b*f + d*f)/32 byte
 
     Source: Rouhani et al. (2023), Microscaling Data Formats for Deep Learning, arXiv:2310.10537, table 1.
     """

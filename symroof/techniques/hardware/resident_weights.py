@@ -35,7 +35,7 @@ class ResidentWeights(Technique):
     >>> import symroof
     >>> step = symroof.load_model("llama-2-7b").decode(symbolic=True)
     >>> print(step.apply(ResidentWeights())["up_proj"].traffic)
-    a*b*d/8 + a*b*f/8 byte
+    (a*b*d + a*b*f)/8 byte
 
     Source: Abts et al. (2020), Think Fast: a tensor streaming processor, doi:10.1109/ISCA45697.2020.00023.
     """

@@ -44,7 +44,7 @@ class ChunkedPrefill(Technique):
     >>> import symroof
     >>> step = symroof.load_model("llama-2-7b").prefill(symbolic=True)
     >>> print(step.apply(ChunkedPrefill())["up_proj"].traffic)
-    a*b*d*s/8 + a*b*f*s/8 + d*f*s*w/(8*s_k) byte
+    (a*b*d*s + a*b*f*s + d*f*s*w/s_k)/8 byte
 
     Source: Agrawal et al. (2023), SARATHI, arXiv:2308.16369, section 4 (chunked prefills and their overhead).
     """

@@ -34,7 +34,7 @@ class DataParallel(Parallel):
     >>> import symroof
     >>> step = symroof.load_model("llama-2-7b").decode(symbolic=True).apply(DataParallel())
     >>> print(step["up_proj"].flops, step["up_proj"].traffic)
-    2*b*d*f/n_p flop a*b*d/(8*n_p) + a*b*f/(8*n_p) + d*f*w/8 byte
+    2*b*d*f/n_p FLOP (a*b*d/n_p + a*b*f/n_p + d*f*w)/8 byte
 
     Source: Pope et al. (2022), arXiv:2211.05102, section 3.1 (weights in full on every chip).
     """

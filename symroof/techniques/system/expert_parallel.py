@@ -42,7 +42,7 @@ class ExpertParallel(Linked):
     >>> from symroof.operators.tensor import Level
     >>> step = symroof.load_model("mixtral-8x7b-v0.1").decode(symbolic=True).apply(ExpertParallel())
     >>> print(step["expert_up_proj"].flops, step["expert_down_proj.all_to_all"].byte_count(level=Level.LINK))
-    2*K*b*d*f_e/n_p flop K*a*b*d*(n_p - 1)/(8*n_p**2)
+    2*K*b*d*f_e/n_p FLOP K*a*b*d*(n_p - 1)/(8*n_p**2)
 
     Sources: Lepikhin et al. (2020), GShard, arXiv:2006.16668; Rajbhandari et al. (2022), DeepSpeed-MoE, arXiv:2201.05596.
     """

@@ -59,7 +59,7 @@ class FlashAttention(Technique):
     >>> import symroof
     >>> step = symroof.load_model("llama-2-7b").prefill(symbolic=True, causal=False)
     >>> print(step.apply(FlashAttention())["fused_attention"].traffic)
-    a*b*e*h*s/4 + b*c*e*k*s*ceiling(s/R)/4 byte
+    (a*b*e*h*s + b*c*e*k*s*ceiling(s/R))/4 byte
 
     Source: Dao et al. (2022), arXiv:2205.14135; the rescaling of partial sums is not counted. Lower bound: there,
     Proposition 3, and Saha and Ye (2024), arXiv:2402.07443.

@@ -65,7 +65,7 @@ class FlashDecoding(Technique):
     >>> import symroof
     >>> step = symroof.load_model("llama-2-7b").decode(symbolic=True).apply(FlashDecoding())
     >>> print(step["fused_attention.combine"].flops)
-    2*b*e*h*n_s + b*e*h + 5*b*h*n_s flop
+    (2*b*e*h*n_s + b*e*h + 5*b*h*n_s) FLOP
 
     Source: Dao, Haziza, Massa, Sizov (2023), Flash-Decoding for long-context inference,
     https://crfm.stanford.edu/2023/10/12/flashdecoding.html.

@@ -49,7 +49,7 @@ class Fuse(Technique):
     >>> import symroof
     >>> step = symroof.load_model("llama-2-7b").decode(symbolic=True).apply(Fuse("gate_proj+up_proj+mlp_act"))
     >>> print(step["gate_proj+up_proj+mlp_act"].traffic)
-    a*b*d/8 + a*b*f/8 + d*f*w/4 byte
+    (a*b*d + a*b*f + 2*d*f*w)/8 byte
 
     Sources: Aminabadi et al. (2022), DeepSpeed Inference, arXiv:2207.00032, section III; vLLM's fused_add_rms_norm and
     silu_and_mul; TensorRT-LLM's fused gated MLP. Which of these a build has differs; the preset is all of them.

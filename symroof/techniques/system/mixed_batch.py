@@ -50,7 +50,7 @@ class MixedBatch(Technique):
     >>> import symroof
     >>> step = symroof.load_model("llama-2-7b").decode(symbolic=True)
     >>> print(step.apply(MixedBatch(chunk=512))["up_proj"].flops)
-    2*d*f*(b + 512) flop
+    2*d*f*(b + 512) FLOP
 
     Source: Agrawal et al. (2023), SARATHI, arXiv:2308.16369, section 4 (decode-maximal batching).
     """

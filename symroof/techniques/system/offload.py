@@ -71,7 +71,7 @@ class Offload(Technique):
     >>> from symroof.operators.tensor import Level
     >>> step = symroof.load_model("llama-2-7b").decode(symbolic=True).apply(Offload())
     >>> print(step["up_proj"].traffic, "and", step["up_proj"].byte_count(level=Level.HOST))
-    a*b*d/8 + a*b*f/8 + d*f*w*(1 - omega)/8 byte and d*f*omega*w/8
+    (a*b*d + a*b*f + d*f*w*(1 - omega))/8 byte and d*f*omega*w/8
 
     Sources: Sheng et al. (2023), FlexGen, arXiv:2303.06865, Algorithm 1 (the next layer's weights, the stores and the
     loads of the cache, and this layer's computation, all side by side); the survey, section 5.2 and Figure 18.

@@ -44,7 +44,7 @@ class PrefixCache(Technique):
     >>> import symroof
     >>> step = symroof.load_model("llama-2-7b").decode(symbolic=True)
     >>> print(step.apply(PrefixCache())["qk_matmul.prefix"].traffic)
-    a*b*e*h/8 + a*b*h*t*x_p/8 + c*e*k*t*x_p/8 byte
+    (a*b*e*h + a*b*h*t*x_p + c*e*k*t*x_p)/8 byte
 
     Source: Juravsky et al. (2024), Hydragen, arXiv:2402.05099; stored once, read per sequence: Zheng et al. (2023),
     SGLang (RadixAttention), arXiv:2312.07104.

@@ -44,7 +44,7 @@ class RaggedBatch(Technique):
     >>> import symroof
     >>> step = symroof.load_model("llama-2-7b").prefill(symbolic=True)
     >>> print(step.apply(RaggedBatch())["qk_matmul"].flops)
-    b*e*h*mu*s*(c_v**2*mu*s + mu*s + 1) flop
+    b*e*h*mu*s*(c_v**2*mu*s + mu*s + 1) FLOP
 
     Source: Yu et al. (2022), Orca, OSDI 22 (selective batching); Zhai et al. (2022), ByteTransformer, arXiv:2210.03052.
     """

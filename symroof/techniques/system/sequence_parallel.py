@@ -48,7 +48,7 @@ class SequenceParallel(Linked):
     >>> from symroof.operators.tensor import Level
     >>> step = symroof.load_model("llama-2-7b").prefill(symbolic=True).apply(SequenceParallel())
     >>> print(step["qk_matmul"].flops, step["qk_matmul"].byte_count(level=Level.LINK))
-    b*e*h*s*(s + 1)/n_p flop b*c*e*k*s*(n_p - 1)/(8*n_p)
+    b*e*h*s*(s + 1)/n_p FLOP b*c*e*k*s*(n_p - 1)/(8*n_p)
 
     Sources: Liu, Zaharia and Abbeel (2023), Ring Attention, arXiv:2310.01889; Brandon et al. (2023), Striped Attention,
     arXiv:2311.09431 (the balance under a causal mask).

@@ -71,7 +71,7 @@ class TensorParallel(Linked):
     >>> import symroof
     >>> step = symroof.load_model("llama-2-7b").decode(symbolic=True).apply(TensorParallel())
     >>> print(step["up_proj"].flops, [operator.name for operator, _ in step if operator.kind == "collective"])
-    2*b*d*f/n_p flop ['embedding.all_reduce', 'out_proj.all_reduce', 'down_proj.all_reduce', 'lm_head.all_gather']
+    2*b*d*f/n_p FLOP ['embedding.all_reduce', 'out_proj.all_reduce', 'down_proj.all_reduce', 'lm_head.all_gather']
 
     Source: Shoeybi et al. (2019), Megatron-LM, arXiv:1909.08053, section 3.
     """
