@@ -23,21 +23,14 @@ def requirement(model: str, over: str, techniques: str = "", *, hardware: str = 
     return required(step, over=over, hardware=hardware, **target)
 
 
-def most_that_fits(model: str, over: str, techniques: str = "", **options) -> int:
-    """Steps of 1, 2, 3, ... by doubling and halving: the largest whose weights, cache and activations fit."""
-
-    def fits(number: int) -> bool:
-        step = symroof.load_model(model).decode(**options, **{over: number}).with_widths()
-        for text in techniques.split():
-            step = step.apply(symroof.technique(text))
-        return bool(memory_of(step) <= USABLE)
-
+def largest_by_trying(step_at, usable=USABLE) -> int:
+    """The largest number at which a step's weights, cache and activations fit, by doubling and halving; memory grows with it."""
     low, high = 0, 1
-    while fits(high):
+    while memory_of(step_at(high)) <= usable:
         low, high = high, 2 * high
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle)
+        low, high = (middle, high) if memory_of(step_at(middle)) <= usable else (low, middle)
     return low
 
 
@@ -56,7 +49,8 @@ CASES = {
 def test_what_memory_allows_is_what_steps_one_by_one_fit(case: str) -> None:
     model, over, techniques, options = CASES[case]
     answer = requirement(model, over, techniques, target_time="50 ms", **options)
-    most = most_that_fits(model, over, techniques, **options)
+    chain = [symroof.technique(text) for text in techniques.split()]
+    most = largest_by_trying(lambda number: symroof.load_model(model).decode(**options, **{over: number}).with_widths().apply(*chain))
     assert answer.by_memory == most > 0
     assert answer.by_time == answer.integer
     assert answer.binding == ("memory" if most < answer.by_time else "time")
@@ -157,14 +151,6 @@ def test_the_command_says_both(run) -> None:
 # --- generate
 
 
-def largest_by_trying(step_at, usable=USABLE) -> int:
-    """The largest batch of 1, 2, 3, ... at which a step fits; memory grows with it."""
-    batch = 1
-    while memory_of(step_at(batch)) <= usable:
-        batch += 1
-    return batch - 1
-
-
 @pytest.mark.parametrize("techniques", ["", "flash-attention", "quantize:weights=4,group=128", "tensor-parallel:degree=2"])
 def test_generation_says_the_largest_batch_of_prefill_and_of_decode_at_its_longest_context(techniques: str) -> None:
     model, prompt, tokens = symroof.load_model("qwen3-32b"), 4096, 512
@@ -204,3 +190,91 @@ def test_the_command_generate_says_whether_the_batch_fits(run) -> None:
     record = json.loads(run(*asked, "--format", "json").out)
     assert (record["fits"], record["largest_batch"], record["capacity"]) == (False, 6, int(USABLE))
     assert record["memory"]["decode"]["largest_batch"] == 16
+
+
+# --- largest
+
+
+@pytest.mark.parametrize("techniques", ["", "tensor-parallel:degree=2", "flash-attention"])
+@pytest.mark.parametrize("phase", ["prefill", "decode"])
+def test_the_command_largest_against_steps_one_by_one(run, phase: str, techniques: str) -> None:
+    chained = ("--with", techniques) if techniques else ()
+    asked = ("largest", "llama-3-8b", "--phase", phase, "--seq-len", 2048, "--hardware", "l40s", *chained, "--format", "json")
+    record = json.loads(run(*asked).out)
+    model, usable = symroof.load_model("llama-3-8b"), symroof.load_hardware("l40s").usable_figure.value
+    chain = [symroof.technique(text) for text in techniques.split()]
+    step_at = lambda batch: getattr(model, phase)(batch=batch, seq_len=2048).with_widths().apply(*chain)  # noqa: E731
+    assert record["integer"] == largest_by_trying(step_at, usable) > 0
+    full = symroof.analyze(step_at(record["integer"]), "l40s")
+    assert record["memory"] == {name: float(size) for name, size in full.memory_exprs.items()}
+    assert (record["capacity"], record["devices"]) == (float(usable), 2 if "parallel" in techniques else 1)
+
+
+def test_largest_says_what_the_memory_holds_and_who_shares_it(run) -> None:
+    asked = ("largest", "qwen3-32b", "--seq-len", 4096, "--hardware", "h100-sxm")
+    lines = run(*asked, "--with", "tensor-parallel:degree=2").out.splitlines()
+    assert lines[0] == "batch 98 is the largest that fits on 2 devices together"
+    assert "of one device" in run(*asked, "--with", "tensor-parallel:degree=2").out
+    assert run("largest", "llama-3-70b", "--seq-len", 9, "--hardware", "h100-sxm").out.startswith("not even batch 1 fits")
+    assert run("largest", "llama-3-8b", "--for", "seq_len", "--capacity", "24GB").out.startswith("seq_len ")
+
+
+WRONG = {
+    ("--hardware", "t4", "--capacity", "1GB"): "--hardware or --capacity: give one of them",
+    ("--seq-len", "8"): "--hardware or --capacity: give one of them",
+    ("--hardware", "t4"): "seq_len must be given as a number",
+    ("--capacity", "3bananas"): "'bananas' is not a unit known here",
+    ("--for", "bandwidth", "--seq-len", "1", "--batch", "1", "--hardware", "t4"): "memory does not depend on bandwidth",
+    ("--for", "seq_len", "--seq-len", "3", "--capacity", "1GB"): "--seq-len is given as a number, but --for seq_len asks over it",
+    (
+        "--for",
+        "degree",
+        "--seq-len",
+        "1",
+        "--batch",
+        "1",
+        "--hardware",
+        "h200",
+        "--with",
+        "tensor-parallel",
+    ): "memory falls as degree grows",
+}
+
+
+@pytest.mark.parametrize("asked", WRONG, ids=" ".join)
+def test_what_largest_cannot_answer_is_one_line(run, asked: tuple[str, ...]) -> None:
+    refused = run("largest", "llama-3-8b", *asked)
+    assert (refused.status, refused.out, refused.err.count("\n")) == (2, "", 1)
+    assert WRONG[asked] in refused.err
+
+
+# --- compare
+
+
+def test_compare_says_the_largest_batch_of_every_variant(run) -> None:
+    texts = ("quantize:weights=4,group=128", "tensor-parallel:degree=2", "flash-attention")
+    asked = ("compare", "qwen3-32b", "--phase", "decode", "--batch", 4, "--seq-len", 4096, "--hardware", "h100-sxm")
+    chosen = [word for text in texts for word in ("--with", text)]
+    record = json.loads(run(*asked, *chosen, "--format", "json").out)
+    model = symroof.load_model("qwen3-32b")
+    for variant, text in zip(record["variants"], ("", *texts), strict=True):
+        chain = [symroof.technique(text)] if text else []
+        tried = largest_by_trying(lambda batch, chain=chain: model.decode(batch=batch, seq_len=4096).with_widths().apply(*chain))
+        assert variant["largest_batch"] == tried
+    assert "largest batch" in run(*asked, *chosen, "--wide").out
+
+
+def test_where_formulas_count_blocks_numbers_are_tried_up_to_the_one_that_was_asked_for(run) -> None:
+    asked = ("compare", "opt-125m", "--phase", "prefill", "--batch", 1, "--seq-len", 1000, "--hardware", "t4", "--over", "seq_len")
+    said = run(*asked, "--with", "flash-attention:reread=memory", "--wide").out
+    assert "of the whole numbers from 1 to 1000 tried)" in said
+
+
+@pytest.mark.parametrize(("turns", "last"), [((137,), 8192), ((70, 5000), 8192), ((), 8192), ((3,), 9), ((65,), 65)])
+def test_numbers_to_try_show_both_sides_of_every_turn(turns: tuple[int, ...], last: int) -> None:
+    from symroof.questions.payoff import _tried
+
+    numbers = _tried(last, lambda number: (-1) ** sum(number >= turn for turn in turns))
+    assert numbers == sorted(set(numbers))
+    assert {1, last, *range(1, min(last, 64) + 1), *turns, *(turn - 1 for turn in turns)} <= {*numbers}
+    assert len(numbers) < 160

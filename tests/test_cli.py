@@ -423,6 +423,7 @@ EVERY_COMMAND = {
     "prove": ("memory-bound", *DECODED, "--operator", "qk_matmul", "--for-all", "batch", "--seq-len", "64"),
     "solve": (*DECODED, "--for", "bandwidth", "--target-time", "5ms", "--batch", "1", "--seq-len", "64"),
     "generate": ("opt-125m", "--hardware", "t4", "--prompt", "8", "--tokens", "4"),
+    "largest": ("opt-125m", "--hardware", "t4", "--seq-len", "64"),
     "compare": (*DECODED, "--seq-len", "64", "--with", "quantize:weights=4"),
     "models": ("opt-125m",),
     "devices": ("t4",),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -86,12 +86,12 @@ def total(parts: Sequence[tuple[Hashable, Piecewise]], binding: Hashable = COMPU
     return Piecewise(first.x, tuple(pieces)).merged(value=True, combine=operator.and_)
 
 
-def counted(x: Symbol, low: int, high: int, function: Callable[[int], tuple[object, Hashable]]) -> Piecewise:
+def counted(x: Symbol, numbers: Iterable[int], function: Callable[[int], tuple[object, Hashable]]) -> Piecewise:
     """A function known on whole numbers alone: a point for every number, with the value and the label it has there.
 
     >>> from sympy.abc import x
-    >>> counted(x, 1, 9, lambda n: (-(-n // 4), "even" if n % 4 == 0 else "ragged")).merged().edges
+    >>> counted(x, range(1, 10), lambda n: (-(-n // 4), "even" if n % 4 == 0 else "ragged")).merged().edges
     (4, 5, 8, 9)
     """
-    numbers = ((Integer(n), *function(n)) for n in range(low, high + 1))
-    return Piecewise(x, tuple(Piece(n, n, exact(value), label) for n, value, label in numbers))
+    points = ((Integer(n), *function(n)) for n in numbers)
+    return Piecewise(x, tuple(Piece(n, n, exact(value), label) for n, value, label in points))

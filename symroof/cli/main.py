@@ -13,7 +13,7 @@ from symroof import __version__
 from symroof.cli.calibration import calibrate, validate
 from symroof.cli.listing import describe, devices, figures, models, techniques
 from symroof.cli.measure import measure
-from symroof.cli.questions import analyze, compare, crossover, generate, prove, solve
+from symroof.cli.questions import analyze, compare, crossover, generate, largest, prove, solve
 from symroof.cli.sweep import sweep
 from symroof.errors import SymroofError, nearest, quote
 
@@ -42,6 +42,7 @@ for command in (
     crossover,
     prove,
     solve,
+    largest,
     generate,
     sweep,
     compare,

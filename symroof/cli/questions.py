@@ -158,6 +158,31 @@ def solve(
     return requirement_report(step, answer, device)
 
 
+@click.command(short_help="The largest batch or context that fits.")
+@click.argument("model")
+@click.option("--for", "over", default="batch", show_default=True, metavar="VARIABLE", help="batch, seq_len, weight_bits, ...")
+@click.option("--phase", type=Word(("prefill", "decode")), default="decode", show_default=True, help="Activations differ.")
+@click.option("--hardware", metavar="DEVICE", help="A name of `symroof devices`, or the path of a TOML file.")
+@click.option("--capacity", type=Exact("an amount of memory such as 48GB", "byte"), metavar="BYTES", help="Instead: memory, as 48GB.")
+@with_options(*SIZES, *WIDTHS, *CONVENTIONS, WITH)
+@reports
+@click.pass_context
+def largest(
+    ctx: click.Context, model: str, over: str, hardware: str | None, capacity: object, techniques: tuple[str, ...], **options: Any
+) -> Report:
+    """The largest batch, context or other input of a step of MODEL that fits the memory of a device, or of each of several."""
+    over = variable_named(over, techniques)
+    if (hardware is None) == (capacity is None):
+        raise click.UsageError("--hardware or --capacity: give one of them")
+    if over == "seq_len" and options["batch"] is None:
+        options["batch"] = 1
+    from symroof.present.answers import largest_report
+    from symroof.questions.capacity import largest as most
+
+    step = step_over(ctx, [over], "--for", model, techniques=techniques, **options)
+    return largest_report(step, most(step, over=over, hardware=hardware, capacity=capacity), hardware)
+
+
 @click.command(short_help="Total time and traffic of prefill plus generation.")
 @click.argument("model")
 @click.option("--prompt", type=SIZE, required=True, help="Tokens of the prompt.")

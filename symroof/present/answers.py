@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sympy import Basic, Expr, oo
+from sympy import Add, Basic, Expr, oo
 
 from symroof import symbols
 from symroof.algebra.isolation import Root
@@ -22,6 +22,7 @@ from symroof.present.formats.sections import Lines, Section
 from symroof.present.report import Report
 from symroof.present.step_views import band_statement
 from symroof.present.tabular import Column, Formula, Table, Words, number, si
+from symroof.questions.capacity import Largest
 from symroof.questions.context_limit import context_limit
 from symroof.questions.crossover import Crossover
 from symroof.questions.generation import Generation
@@ -217,6 +218,36 @@ def capacity_report(step: Step, needed: Expr, device: Device) -> Report:
     return Report((Lines(tuple(lines)),), record=lambda: record)
 
 
+def largest_report(step: Step, answer: Largest, hardware: str | None) -> Report:
+    """The most of a variable that fits, and what the memory of a device holds there."""
+    name, several = symbols.option_name(answer.variable.symbol), answer.devices != 1
+    share = f" on {answer.devices} devices together" if several else ""
+    at = max(int(answer.integer), 1)
+    held = Add(*answer.memory.values())
+    parts = {"weights": answer.memory["weight"], "KV cache": answer.memory["kv_cache"], "activations": answer.memory["activation"]}
+    columns = (Column("part"), Column("memory", "byte", f"memory at {name} {at}{', of one device' if several else ''}", numeric=True))
+    totals = (("total", held), ("usable", answer.capacity), ("free", answer.capacity - held))
+    fits = f"{name} {answer.integer} is the largest that fits{share}" if answer.integer >= 1 else f"not even {name} 1 fits{share}"
+    record = {
+        "model": step.model,
+        "hardware": hardware,
+        "phase": step.options.phase,
+        "techniques": list(step.techniques),
+        "for": name,
+        "value": float(answer.value),
+        "exact": _exact(answer.value),
+        "integer": int(answer.integer),
+        "capacity": number(answer.capacity),
+        "memory": {part: number(size) for part, size in answer.memory.items()} | {"total": number(held)},
+        "devices": number(answer.devices),
+        "units": {"capacity": "byte", "memory": "byte"},
+        "statements": list(step.statements),
+    }
+    given = ", ".join(f"{key} {value}" for key in ("batch", "seq_len") if key != name and (value := getattr(step.options, key)) is not None)
+    title = f"{step.title}{f' on {hardware}' if hardware else ''}, {step.options.phase}, {given}"
+    return Report((Lines((fits,)), Table(title, columns, tuple(parts.items()), step.statements, totals)), record=lambda: record)
+
+
 def requirement_report(step: Step, answer: Requirement, device: Device) -> Report:
     """What a resource must be, by time and by memory."""
     unit = "" if answer.variable.unit == "dimensionless" else f" {answer.variable.unit}"
@@ -267,7 +298,6 @@ def generation_report(found: Generation, model: str, techniques: Sequence[str], 
     )
     band = [band_statement(found.band)] if found.band else []
     notes = (
-        *_fit_lines(found, batch),
         f"decode traffic = {found.traffic_formula}, S tokens of prompt, n generated",
         *found.statements,
         *band,
@@ -277,20 +307,20 @@ def generation_report(found: Generation, model: str, techniques: Sequence[str], 
     parts = (Column("contexts"), Column("step_time", "s", "time of a step, t the context"), Column("time", "s", numeric=True))
     regimes = tuple((f"{part.first} to {part.last}", Formula(part.step_time), part.time) for part in found.parts)
     return Report(
-        (Table(title, columns, rows, notes, total), Table("decode by regime", parts, regimes)),
+        (*_fit_lines(found, batch), Table(title, columns, rows, notes, total), Table("decode by regime", parts, regimes)),
         record=lambda: generation_record(found, model, device.name, batch),
     )
 
 
-def _fit_lines(found: Generation, batch: int) -> list[str]:
+def _fit_lines(found: Generation, batch: int) -> list[Lines]:
     """Whether the batch fits, and the largest that does, in prefill and in decode."""
     capacity = next((one.capacity for one in found.memory.values() if one.capacity is not None), None)
     if capacity is None:
         return []
     line = f"batch {batch} {'fits' if found.fits else 'does not fit'} {si(capacity)}B usable"
     if found.largest_batch is None:
-        return [f"{line}; so does any other"]
+        return [Lines((f"{line}; so does any other",))]
     longest = found.prompt + found.tokens - 1
     stages = {"prefill": "prefill of all prompts at once", "decode": f"decode at the longest context of {longest} tokens"}
     each = (f"{stages[phase]} fits {one.largest_batch}" for phase, one in found.memory.items() if one.largest_batch is not None)
-    return [f"{line}; the largest that fits is {found.largest_batch}: {', '.join(each)}"]
+    return [Lines((f"{line}; the largest that fits is {found.largest_batch}: {', '.join(each)}",))]

@@ -29,6 +29,7 @@ def comparison_report(variants: Sequence[Variant], over: str) -> Report:
         Column("bytes", "byte", "traffic", numeric=True),
         Column("memory", "byte", "memory", numeric=True),
         Column("fits"),
+        Column("largest_batch", title="largest batch", numeric=True, prefixed=False),
         Column("payoff", title=f"by latency, over {over}"),
         *((Column("device_payoff", title=f"per device, over {over}"),) if several else ()),
     )
@@ -41,7 +42,16 @@ def comparison_report(variants: Sequence[Variant], over: str) -> Report:
         cells = (value if value is not None and value.is_number else "-" for value in (*numbers, *sizes))
         fits = {True: "yes", False: "no", None: "-"}[one.analysis.fits]
         shares = (one.device_payoff.sentence.removeprefix("per device: ") if one.device_payoff else "-",) if several else ()
-        rows.append((one.name, *cells, fits, one.payoff.sentence if one.payoff else "-", *shares))
+        rows.append(
+            (
+                one.name,
+                *cells,
+                fits,
+                "-" if one.largest_batch is None else one.largest_batch,
+                one.payoff.sentence if one.payoff else "-",
+                *shares,
+            )
+        )
     given = ", ".join(f"{name} {value}" for name in ("batch", "seq_len") if (value := getattr(options, name)) is not None)
     reasons = [f"{one.name}: {reason}" for one in variants for reason in one.reasons]
     said = [one.analysis.statements for one in variants]
@@ -68,6 +78,7 @@ def _measures(decode: bool, *, several: bool, carries: bool) -> Iterator[str]:
     """What the speed-ups and payoffs are of."""
     what = "a sequence's generated token, which waits for its whole step" if decode else "a prompt"
     yield f"by latency: seconds of {what}, unchanged over variant"
+    yield f"largest batch: sequences that fit the memory{', of all devices together' if several else ''}"
     if carries:
         yield "prompt tokens beside: those that a step reads of the prompts it carries; no time is put down to them, and no speed-up"
     if several:
@@ -111,6 +122,7 @@ def comparison_record(variants: Sequence[Variant], over: str) -> dict[str, Any]:
                 "techniques": list(variant.analysis.step.techniques),
                 **{name: number(value) if value is not None and value.is_number else None for name, value in _numbers(variant).items()},
                 "fits": variant.analysis.fits,
+                "largest_batch": variant.largest_batch,
                 "payoff": _stretches(variant.payoff),
                 "payoff_per_device": _stretches(variant.device_payoff) if variant.device_payoff else None,
                 "crossovers": {answer.operator: None if answer.value is None else float(answer.value) for answer in variant.crossovers},

@@ -176,7 +176,9 @@ def payoff_sentence(payoff: Payoff) -> str:
         if stretch.low != stretch.high or len(payoff.intervals) == 1
     ]
     measure = "per device: " if payoff.per_device else ""
-    return measure + "; ".join(parts) + (f" ({payoff.intervals[-1].high} is the last that was tried)" if payoff.tried else "")
+    last = payoff.intervals[-1].high
+    tried = f" ({payoff.tried if payoff.tried < last else 'all'} of the whole numbers from 1 to {last} tried)" if payoff.tried else ""
+    return measure + "; ".join(parts) + tried
 
 
 def _range(stretch: Piece, name: str) -> str:

@@ -7,16 +7,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sympy import Expr
+from sympy import Expr, Integer
 
 from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.errors import InputError, SymroofError
 from symroof.hardware.device import Device
 from symroof.hardware.machine import STATED
+from symroof.questions.capacity import fit_of
 from symroof.questions.crossover import Crossover
 from symroof.questions.crossovers import crossovers
-from symroof.questions.payoff import Payoff, counted
+from symroof.questions.payoff import EACH, Payoff, counted
 from symroof.questions.regimes import timeline
 from symroof.roof.analysis import Analysis, analyze
 from symroof.roof.costs import TOTAL, variable_of
@@ -25,8 +26,6 @@ from symroof.symbols import substitute
 from symroof.techniques.technique import Technique
 
 UNCHANGED = "unchanged"
-WHOLE = 64
-"""Whole numbers that are gone through where the formulas count blocks of the variable."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +77,15 @@ class Variant:
         """The same per device."""
         return self.throughput / self.devices if self.throughput is not None and self.devices.is_number else None
 
+    @functools.cached_property
+    def largest_batch(self) -> int | None:
+        """The largest batch that fits, on all its devices together; None where that is not known, or every batch fits."""
+        device = self.analysis.device
+        try:
+            return fit_of(self.analysis.step, device).largest_batch if device else None
+        except InputError:
+            return None
+
     @property
     def prompt_tokens(self) -> Expr:
         """Tokens of prompts that a decode step reads besides, of all sequences."""
@@ -123,7 +131,8 @@ def compare(
         except InputError:
             if variable.domain != "integer":
                 raise
-            return counted(free, after, over=over, hardware=device, last=WHOLE, ceilings=ceilings)
+            asked = step.values.get(variable.symbol, Integer(1))
+            return counted(free, after, over=over, hardware=device, last=max(EACH, int(asked)), ceilings=ceilings)
 
     found = []
     for chain in ((), *techniques):

@@ -8,7 +8,10 @@ a device has more throughput, in tokens per second and device.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Self, cast
 
@@ -17,6 +20,7 @@ from sympy import Add, Expr, Integer, factor_terms
 from symroof.algebra.envelope import counted as pointwise
 from symroof.algebra.piecewise import Piece, Piecewise
 from symroof.algebra.polynomial import polynomial
+from symroof.algebra.reals import order
 from symroof.answers import Answer
 from symroof.architectures.step import Step
 from symroof.errors import InputError, quote
@@ -28,6 +32,8 @@ from symroof.roof.ledger import device_of
 from symroof.symbols import Variable, substitute
 
 PAYS, LOSES, SAME = "pays", "loses", "the same"
+EACH = 64
+"""Whole numbers that are all tried where no formula decides."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +45,7 @@ class Payoff(Answer):
     sides : seconds saved per token, labelled "pays", "loses" or "the same".
     before, after : seconds per token, for `speedup`; device-seconds where it is told per device.
     per_device : whether what is compared is throughput per device, and not latency.
-    tried : whether whole numbers were gone through one by one; nothing is said beyond the last.
+    tried : how many whole numbers were tried one by one where no formula decides; nothing is said beyond the last.
     """
 
     over: Variable
@@ -47,13 +53,11 @@ class Payoff(Answer):
     sides: Piecewise
     before: Piecewise
     after: Piecewise
-    tried: bool = False
+    tried: int = 0
     per_device: bool = False
 
     @classmethod
-    def between(
-        cls, over: Variable, part: str, before: Piecewise, after: Piecewise, *, tried: bool = False, per_device: bool = False
-    ) -> Self:
+    def between(cls, over: Variable, part: str, before: Piecewise, after: Piecewise, *, tried: int = 0, per_device: bool = False) -> Self:
         """From the seconds per token before and after, or the device-seconds."""
         return cls(over, part, before.compare(after, (PAYS, LOSES, SAME)), before, after, tried, per_device)
 
@@ -144,7 +148,9 @@ def counted(
     ceilings: str = STATED,
     per_device: bool = False,
 ) -> Payoff:
-    """The same over the whole numbers from 1 to *last*, one by one: for formulas that count blocks.
+    """The same over whole numbers from 1 to *last*, one by one: for formulas that count blocks.
+
+    Up to 64 each is tried; beyond, numbers 9 % apart, and by halving where the verdicts of two neighbours differ.
 
     Raises
     ------
@@ -154,9 +160,26 @@ def counted(
     variable, device = variable_of(before, over), device_of(hardware)
     if device is None or variable.domain != "integer":
         raise InputError(f"{quote(over)}: whole numbers one by one need a device, and a variable that counts")
-    old, new = (_at_each(_alone(step, part), variable, device, last, part, ceilings) for step in (before, after))
-    found = Payoff.between(variable, part, old, new, tried=True)
+    old, new = (_at_each(_alone(step, part), variable, device, part, ceilings) for step in (before, after))
+    numbers = _tried(last, lambda number: order(old(number)[0], new(number)[0]))
+    times = (pointwise(variable.symbol, numbers, at) for at in (old, new))
+    found = Payoff.between(variable, part, *times, tried=len(numbers))
     return found.of_devices(before, after) if per_device else found
+
+
+def _tried(last: int, sign: Callable[[int], int]) -> list[int]:
+    """The numbers to try: all of few, then evenly by ratio, then both sides of every change of sign that these show."""
+    numbers = [*range(1, min(last, EACH) + 1)]
+    while numbers[-1] < last:
+        numbers.append(min(last, numbers[-1] * 12 // 11))
+    gaps = [(low, high) for low, high in pairwise(numbers) if high - low > 1]
+    while gaps:
+        low, high = gaps.pop()
+        if high - low > 1 and sign(low) != sign(high):
+            middle = (low + high) // 2
+            numbers.append(middle)
+            gaps += [(low, middle), (middle, high)]
+    return sorted(numbers)
 
 
 def _alone(step: Step, part: str) -> Step:
@@ -166,16 +189,17 @@ def _alone(step: Step, part: str) -> Step:
     return replace(step, symbolic=replace(step.symbolic, blocks=tuple(block for block in blocks if block.operators)))
 
 
-def _at_each(step: Step, variable: Variable, device: Device, last: int, part: str, ceilings: str) -> Piecewise:
-    """The time on whole numbers, one by one."""
+def _at_each(step: Step, variable: Variable, device: Device, part: str, ceilings: str) -> Callable[[int], tuple[Expr, frozenset[str]]]:
+    """The time at a whole number, and what is compute-bound there."""
 
+    @functools.cache
     def at(value: int) -> tuple[Expr, frozenset[str]]:
         number = Integer(value)
         bound = replace(step, symbolic=step.symbolic.bind({variable.symbol: number}), values={**step.values, variable.symbol: number})
         first = timeline(bound, variable, device, part, ceilings).pieces[0]
         return substitute(first.value, {variable.symbol: number}), cast(frozenset[str], first.label)
 
-    return pointwise(variable.symbol, 1, last, at)
+    return at
 
 
 @dataclass(frozen=True)

@@ -288,8 +288,8 @@ def test_a_total_joins_what_has_one_sum() -> None:
 
 
 def test_whole_numbers_one_by_one() -> None:
-    blocks = counted(x, 1, 9, lambda n: (-(-n // 4), None))
-    even = counted(x, 1, 9, lambda n: (2, None))
+    blocks = counted(x, range(1, 10), lambda n: (-(-n // 4), None))
+    even = counted(x, range(1, 10), lambda n: (2, None))
     assert blocks(5) == 2
     assert ends(blocks.compare(even)) == [("1", "4", "loses"), ("5", "8", "the same"), ("9", "9", "pays")]
     with pytest.raises(InputError, match="outside"):
