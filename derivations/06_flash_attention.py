@@ -18,7 +18,7 @@ from symroof.algebra.signs import intensity_supremum
 from symroof.hardware.loader import catalogue
 from symroof.notation import written
 from symroof.operators import CONTRACTIONS, Resource
-from symroof.questions.crossover import of_expressions
+from symroof.questions.crossover import crossover_of
 from symroof.symbols import BW, M_L, B_r, M, P, R, a, b, c, e, g, h, k, n_c, s
 
 WIDTHS = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
@@ -270,7 +270,7 @@ apart = model.prefill(symbolic=True)
 apart = sum(apart[name].byte_count() for name in ("qk_matmul", "softmax", "sv_matmul"))
 gain = limit(simplify((apart / whole).subs(h, g * k)), s, oo)
 assert simplify(gain - 2 * a * g * R / (c * e)) == 0
-needed = of_expressions("flash", R, (supremum, Integer(1), P, BW))
+needed = crossover_of("flash", R, (supremum, Integer(1), P, BW))
 print("R* =", needed.formula, "; apart over fused, at most", gain)
 
 # %% [markdown]

@@ -6,14 +6,14 @@ not in sympy's assumptions: integer symbols make ``solve`` drop the roots betwee
 
 from __future__ import annotations
 
-import functools
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
-from typing import Any, Self, cast
+from dataclasses import dataclass
+from typing import cast
 
 from sympy import Atom, Expr, Integer, Symbol, oo
 
-from symroof.errors import InputError, nearest, quote
+from symroof.errors import InputError, member, nearest, quote
 
 Values = Mapping[Symbol, Expr]
 """Numbers (or other expressions) to put in the place of symbols."""
@@ -47,11 +47,12 @@ class Variable:
 
 
 VOCABULARY: dict[Symbol, Variable] = {}
+_BY_NAME: dict[str, Variable] = {}
 
 
 def _variable(letter: str, name: str, meaning: str, unit: str = "dimensionless", domain: str = "integer", highest: Expr = oo) -> Symbol:
     symbol = Symbol(letter, positive=True)
-    VOCABULARY[symbol] = Variable(symbol, name, meaning, unit, domain, highest)
+    VOCABULARY[symbol] = _BY_NAME[letter] = _BY_NAME[name] = Variable(symbol, name, meaning, unit, domain, highest)
     return symbol
 
 
@@ -263,42 +264,6 @@ def substitute(expression: Expr, values: Values) -> Expr:
     return cast(Expr, expression.xreplace(dict(values)))
 
 
-class Symbolic:
-    """A frozen dataclass that holds formulas: expressions, others of its kind, mappings to expressions, tuples of all these.
-
-    What several of its parts share, as operators share a tensor, they share afterwards.
-    """
-
-    def bind(self, values: Values) -> Self:
-        """The same with numbers (or other expressions) for symbols."""
-        return self.rewritten(functools.partial(substitute, values=values), {})
-
-    def rewritten(self, change: Callable[[Expr], Expr], done: dict[int, Any]) -> Self:
-        """The same with every formula that is no number changed; *done* has what was met before, by identity."""
-        made: dict[str, Any] = {}
-        for name in _parts(type(self)):
-            part = getattr(self, name)
-            if isinstance(part, Expr):
-                made[name] = part if part.is_number else change(part)
-            elif isinstance(part, Symbolic):
-                made[name] = done.get(id(part)) or part.rewritten(change, done)
-            elif isinstance(part, dict):
-                made[name] = {key: value if value.is_number else change(value) for key, value in part.items()}
-            elif isinstance(part, tuple) and part and isinstance(part[0], Symbolic | Expr | tuple):
-                made[name] = tuple(one.rewritten(change, done) if isinstance(one, Symbolic) else _changed(one, change) for one in part)
-        done[id(self)] = new = replace(cast(Any, self), **made)
-        return new
-
-
-@functools.cache
-def _parts(kind: type) -> tuple[str, ...]:
-    return tuple(one.name for one in fields(kind) if one.init)
-
-
-def _changed(part: Any, change: Callable[[Expr], Expr]) -> Any:
-    return tuple(_changed(one, change) for one in part) if isinstance(part, tuple) else change(part)
-
-
 def option_name(symbol: Symbol) -> str:
     """The name that options and records use: ``seq_len`` is the prompt in prefill and the context in decode.
 
@@ -308,20 +273,75 @@ def option_name(symbol: Symbol) -> str:
     return VOCABULARY[s if symbol == t else symbol].name
 
 
-_BY_NAME = {key: variable for variable in VOCABULARY.values() for key in (variable.symbol.name, variable.name)}
-
-
-def lookup(name: str) -> Variable:
-    """The variable of that letter or name; a name is looked up, never parsed.
+def lookup(name: str | Symbol) -> Variable:
+    """The variable of that letter or name, or of a symbol of this module; a name is looked up, never parsed.
 
     >>> lookup("batch").meaning
     'sequences in the batch'
+    >>> lookup(b) is lookup("batch") is lookup("b")
+    True
     >>> lookup("bacth")
     Traceback (most recent call last):
         ...
     symroof.errors.InputError: 'bacth' is not a symbol of the library: did you mean batch?
     """
+    if isinstance(name, Symbol) and name in VOCABULARY:
+        return VOCABULARY[name]
+    name = str(name) if isinstance(name, str | Symbol) else repr(name)
     try:
         return _BY_NAME[name]
     except KeyError:
         raise InputError(f"{quote(name)} is not a symbol of the library: {nearest(name, _BY_NAME)}") from None
+
+
+def named(names: str) -> tuple[Symbol, ...]:
+    """The symbols of these letters or names, in order, as ``sympy.symbols`` makes new ones.
+
+    >>> P, BW, batch = named("P BW batch")
+    >>> P / BW * batch
+    P*b/BW
+    """
+    return tuple(lookup(name).symbol for name in names.replace(",", " ").split())
+
+
+_LETTER, _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,19}"), re.compile(r"[a-z][a-z0-9_]{1,39}")
+
+
+def declare(letter: str, name: str, meaning: str, unit: str = "dimensionless", domain: str = "real", highest: Expr | int = oo) -> Symbol:
+    """A symbol of one's own, for the parameter of a technique: from now on every table, legend and question knows it.
+
+    Parameters
+    ----------
+    letter : as formulas write it; no other symbol may have it.
+    name : as options and ``over=`` spell it.
+    meaning : a phrase for tables and legends.
+    unit : a unit of another symbol: "dimensionless", "bit", "byte", "second", "byte/second", ...
+    domain : "integer" or "real".
+    highest : the largest value it can have.
+
+    Raises
+    ------
+    InputError
+        The letter or the name is taken, or something is not of these.
+
+    >>> nu = declare("nu", "reuse", "times that a weight is read from on-chip memory")
+    >>> lookup("reuse").symbol is nu is declare("nu", "reuse", "times that a weight is read from on-chip memory")
+    True
+    >>> declare("b", "beam", "beams of a search")
+    Traceback (most recent call last):
+        ...
+    symroof.errors.InputError: symbol 'b' is taken: batch, sequences in the batch
+    """
+    for what, text, pattern in (("letter", letter, _LETTER), ("name", name, _NAME)):
+        if not pattern.fullmatch(text):
+            raise InputError(
+                f"{what} {quote(text)}: expected {'letters, digits and _' if what == 'letter' else 'a name such as hidden_size'}"
+            )
+    member("unit", unit, tuple(dict.fromkeys(variable.unit for variable in VOCABULARY.values())))
+    member("domain", domain, ("integer", "real"))
+    wanted = Variable(Symbol(letter, positive=True), name, meaning, unit, domain, Integer(highest) if isinstance(highest, int) else highest)
+    for key in (letter, name):
+        taken = _BY_NAME.get(key, wanted)
+        if taken != wanted:
+            raise InputError(f"symbol {quote(key)} is taken: {taken.name}, {taken.meaning}")
+    return _variable(letter, name, meaning, unit, domain, wanted.highest)

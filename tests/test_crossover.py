@@ -25,7 +25,7 @@ from symroof.hardware.loader import catalogue as devices
 from symroof.hardware.loader import load_hardware
 from symroof.operators.fusion import fuse
 from symroof.operators.graph import Graph
-from symroof.questions.crossover import Crossover, of_expressions
+from symroof.questions.crossover import Crossover, crossover_of
 from symroof.roof.costs import variable_of
 from symroof.symbols import BW, P, a, b, c, d, e, f, h, k, t, w
 from tests.steps import two_roofs
@@ -207,7 +207,7 @@ def test_letters_and_numbers_agree(numbers: tuple[int, ...]) -> None:
     """A symbolic answer, with numbers put in, says what the numeric one says."""
     values = dict(zip((d, f, w, a, P, BW), map(Integer, numbers), strict=True))
     flops, traffic = 2 * b * d * f, (b * d * a + b * f * a + d * f * w) / 8
-    answer = of_expressions("linear", b, (flops, traffic, P, BW), values, low=Rational(0))
+    answer = crossover_of("linear", b, (flops, traffic, P, BW), values, low=Rational(0))
     holds = bool(answer.condition.xreplace(values))
     assert answer.verdict == (answer.solution.verdict if holds else answer.solution.otherwise)
     if holds:
@@ -252,7 +252,7 @@ def test_critical_batch_of_the_scaling_book(peak: Integer, bandwidth: Integer, b
 
 def test_two_chips_of_the_scaling_book() -> None:
     """ "Rooflines", network communication: T_math = B D F / 1.97e14, T_comms = 2 B F / 4.5e10; D > 8755."""
-    answer = of_expressions("two chips", d, (b * d * f, 2 * b * f, P, BW), {P: BF16, BW: ICI})
+    answer = crossover_of("two chips", d, (b * d * f, 2 * b * f, P, BW), {P: BF16, BW: ICI})
     assert answer.verdict == "crosses"
     assert int(answer.value) == 8755
     assert (answer.below, answer.above) == ("memory", "compute")
@@ -266,7 +266,7 @@ def test_prefill_attention_of_the_scaling_book() -> None:
     values = {P: BF16, BW: HBM, a: Integer(16), c: Integer(16), h: Integer(32), k: Integer(32), e: Integer(128), b: Integer(1)}
     from symroof.symbols import s
 
-    answer = of_expressions("attention", s, (contractions, group.byte_count(), P, BW), values)
+    answer = crossover_of("attention", s, (contractions, group.byte_count(), P, BW), values)
     assert answer.value == 2 * BF16 / HBM
     assert round(float(answer.value)) == 480
 

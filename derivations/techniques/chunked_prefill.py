@@ -74,7 +74,7 @@ edge = symroof.crossover(chunked, "up_proj", over="chunk").formula
 assert simplify(edge - budget / b) == 0
 for batch in (1, 4):
     step = model.prefill(batch=batch, seq_len=2048, **SIXTEEN)
-    found = symroof.payoff(step, step.apply(ChunkedPrefill()), over="chunk", hardware="a100-sxm-80gb", part="up_proj")
+    found = symroof.payoff(step, step.apply(ChunkedPrefill()), over="chunk", hardware="a100-sxm-80gb", operator="up_proj")
     print(f"batch {batch}: up_proj {found.sentence}")
     for chunk in (2**power for power in range(12)):
         seconds = [symroof.analyze(one, "a100-sxm-80gb")["up_proj"].time_expr for one in (step, step.apply(ChunkedPrefill(chunk=chunk)))]

@@ -47,7 +47,7 @@ device = "a100-sxm-80gb"
 step = model.decode(seq_len=1024, **SIXTEEN)
 for peak in (1248, 312, 100):
     after = step.apply(DataFormat(bits=4, group=32, peak=peak * 10**12))
-    found = symroof.payoff(step, after, over="batch", hardware=device, part="up_proj")
+    found = symroof.payoff(step, after, over="batch", hardware=device, operator="up_proj")
     print(
         f"P_f = {peak} TFLOP/s: {found.sentence}; at most {float(found.speedup(1)):.3f} times, in the end {float(found.speedup(10**6)):.3f}"
     )

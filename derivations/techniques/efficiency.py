@@ -33,7 +33,7 @@ print("crossover in the batch:", real)
 widths = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
 before = model.decode(seq_len=2048, **widths)
 after = before.apply(technique("efficiency:compute=0.7,memory=0.9"))
-found = payoff(before, after, over="batch", hardware="a100-sxm-80gb", part="up_proj")
+found = payoff(before, after, over="batch", hardware="a100-sxm-80gb", operator="up_proj")
 print("up_proj", found.sentence)
 memory, compute = 1 / found.speedup(1), 1 / found.speedup(10**6)
 assert (memory, compute) == (Rational(10, 9), Rational(10, 7))

@@ -49,7 +49,7 @@ print("memory-bound:", gain, "; compute-bound products:", steady)
 WIDTHS = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
 numbers = symroof.load_model("llama-2-7b").decode(seq_len=128, **WIDTHS)
 fused = numbers.apply(symroof.technique(f"fuse:operators={GROUP}"))
-found = payoff(numbers, fused, over="batch", hardware="a100-sxm-80gb", part=GROUP, ceilings="classic")
+found = payoff(numbers, fused, over="batch", hardware="a100-sxm-80gb", operator=GROUP, ceilings="classic")
 device = symroof.load_hardware("a100-sxm-80gb")
 known = {d: Integer(4096), f: Integer(11008), w: Integer(16), a: Integer(16)}
 known |= {P: device.fastest(("fp16",))[1], BW: device.bandwidth_figure.value}

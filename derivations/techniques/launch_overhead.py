@@ -40,7 +40,7 @@ for name in ("opt-125m", "llama-2-7b"):
             count = sum(count for _, count in at.graph)
             assert (wanted == "work") == (spent > count * Rational(5, 10**6))
 small = symroof.load_model("opt-125m").decode(seq_len=512, **widths).apply(launch)
-(edge,) = {one.high for one in work_exceeds(small, over="batch", hardware="a100-sxm-80gb", part="up_proj")[:-1]}
+(edge,) = {one.high for one in work_exceeds(small, over="batch", hardware="a100-sxm-80gb", operator="up_proj")[:-1]}
 numbers = {d: 768, f: 3072, w: 16, a: 16, t_0: Rational(5, 10**6), P: 312 * 10**12, BW: 2039 * 10**9}
 print("up_proj of opt-125m: work takes longer from batch", float(edge))
 assert abs(edge / min(by_work.subs(numbers), by_bytes.subs(numbers)) - 1) < Rational(1, 100)

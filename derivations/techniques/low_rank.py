@@ -34,11 +34,11 @@ rho_f = d * f / (d + f)
 rho_b = d * f * w / ((d + f) * w + 2 * b * a)
 assert simplify(flops - whole.flop_count - 2 * b * (rho * (d + f) - d * f)) == 0
 assert simplify(moved - whole.byte_count() - (rho * ((d + f) * w + 2 * b * a) - d * f * w) / 8) == 0
-found = break_even(step, thin, over="rank", part="up_proj")
+found = break_even(step, thin, over="rank", operator="up_proj")
 assert simplify(found.flops - rho_f) == 0 == simplify(found.traffic - rho_b)
 assert simplify(limit(rho_b, b, 0) - rho_f) == 0
 prompt = model.prefill(symbolic=True)
-prefill = break_even(prompt, prompt.apply(LowRank()), over="rank", part="up_proj")
+prefill = break_even(prompt, prompt.apply(LowRank()), over="rank", operator="up_proj")
 assert simplify(prefill.traffic - rho_b.subs(b, b * s)) == 0
 print("rho_F =", found.flops, "; rho_B =", found.traffic)
 
@@ -67,7 +67,7 @@ assert simplify(parts[0].flop_count / parts[0].byte_count() - intensity.subs(f, 
 # %%
 for phase, sizes in (("decode", {"batch": 1}), ("decode", {"batch": 128}), ("decode", {"batch": 1024}), ("prefill", {"batch": 1})):
     here = getattr(model, phase)(seq_len=2048, **SIXTEEN, **sizes)
-    over = payoff(here, here.apply(LowRank()), over="rank", hardware=DEVICE, part="up_proj")
+    over = payoff(here, here.apply(LowRank()), over="rank", hardware=DEVICE, operator="up_proj")
     assert [one.bound for one in over.intervals] == ["pays", "loses"]
     rows = sizes["batch"] * (2048 if phase == "prefill" else 1)
     least, most = (float(one.subs({b: rows, w: 16, a: 16}).subs({d: 4096, f: 11008})) for one in (rho_b, rho_f))

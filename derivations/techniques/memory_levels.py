@@ -43,7 +43,7 @@ before = symroof.load_model("llama-2-7b").prefill(batch=1, seq_len=2048, **width
 chip = technique("memory-levels:bandwidth=19.5TB/s")
 for also, wanted in (((), 32), ((technique("quantize:weights=4"),), 20)):
     plain = before.apply(*also)
-    found = payoff(plain, plain.apply(chip), over="tile", hardware="a100-sxm-80gb", part="up_proj")
+    found = payoff(plain, plain.apply(chip), over="tile", hardware="a100-sxm-80gb", operator="up_proj")
     print("with", *(one.text for one in (*also, chip)), ":", found.sentence)
     assert found.edges == (wanted,)
     for side in (1, 8, wanted - 1, wanted, wanted + 1, 128, 5000):

@@ -47,7 +47,7 @@ assert [round(float(knee), 1) for knee in knees] == [201.6, 1728.1, 15.4]
 WIDTHS = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
 step = model.decode(seq_len=1024, **WIDTHS)
 over_link = step.apply(symroof.technique("offload:share=1,link=89.6GB/s"))
-told = payoff(step, over_link, over="batch", hardware=gpu, part="up_proj")
+told = payoff(step, over_link, over="batch", hardware=gpu, operator="up_proj")
 assert told.edges == (knees[1],)
 print("knees", [round(float(knee), 2) for knee in knees], "; all weights over 89.6 GB/s:", told.sentence)
 
@@ -85,7 +85,8 @@ for batch in (1, 64, 256, 1024):
     print(f"Llama-3-8B, half at the host, batch {batch}: {1e3 * float(across.time(batch)):.1f} ms across layers", end=", ")
     print(f"{1e3 * float(apart.time(batch)):.1f} ms operator by operator")
 hidden = [
-    payoff(free, free.apply(symroof.technique(HALF)), over="batch", hardware=DEVICE, part=part).edges[0] for part in ("total", "up_proj")
+    payoff(free, free.apply(symroof.technique(HALF)), over="batch", hardware=DEVICE, operator=part).edges[0]
+    for part in ("total", "up_proj")
 ]
 assert hidden[0] < hidden[1]
 print("hidden from batch {:.0f} on in a step, from {:.0f} on for up_proj by itself".format(*map(float, hidden)))
@@ -98,7 +99,7 @@ print("hidden from batch {:.0f} on in a step, from {:.0f} on for up_proj by itse
 link = 25
 there = step.apply(symroof.technique(f"offload:link={link}GB/s,compute=cpu,unit=survey/intel_13900k"))
 here = step.apply(symroof.technique(f"offload:share=1,link={link}GB/s"))
-told = payoff(here, there, over="batch", hardware=gpu, part="gate_proj")
+told = payoff(here, there, over="batch", hardware=gpu, operator="gate_proj")
 bound = 16 * cpu.fastest(("fp16",))[1] / (16 * Integer(link) * 10**9)
 exact = solve(2 * b * d * f / cpu.fastest(("fp16",))[1] + b * (d + f) * a / (8 * BW_h) - d * f * w / (8 * BW_h), b)[0]
 assert told.edges == (exact.xreplace(sizes | {BW_h: Integer(link) * 10**9}),)

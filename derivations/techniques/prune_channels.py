@@ -33,7 +33,7 @@ assert simplify(chi * old.byte_count() - new.byte_count() + (1 - chi) * b * d * 
 assert limit(old.byte_count() / new.byte_count(), b, 0) == 1 / chi
 print("memory-bound speed-up: from 1/chi at small batches towards", cancel(limit(old.byte_count() / new.byte_count(), b, oo)))
 numbers = model.decode(seq_len=1024, **SIXTEEN)
-half = payoff(numbers, numbers.apply(technique("prune-channels:share=1/2")), over="batch", hardware=DEVICE, part="up_proj")
+half = payoff(numbers, numbers.apply(technique("prune-channels:share=1/2")), over="batch", hardware=DEVICE, operator="up_proj")
 assert [one.bound for one in half.intervals] == ["pays"]
 assert half.speedup(1) < 2 == half.speedup(10**4)
 

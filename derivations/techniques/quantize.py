@@ -33,7 +33,7 @@ assert simplify(old.byte_count() - new.byte_count() - d * f * (w - q) / 8) == 0
 assert old.flop_count == new.flop_count
 numbers = model.decode(seq_len=1024, **SIXTEEN)
 w4, w8 = technique("quantize:weights=4,group=128"), technique("quantize:weights=8,activations=8,kv=8")
-found = payoff(numbers, numbers.apply(w4), over="batch", hardware=DEVICE, part="up_proj")
+found = payoff(numbers, numbers.apply(w4), over="batch", hardware=DEVICE, operator="up_proj")
 assert found.edges == (symroof.crossover(numbers, "up_proj", over="batch", hardware=DEVICE).value,)
 assert found.speedup(1) < 16 / (4 + Rational(16, 128)) == Rational(128, 33)
 print(f"W4 in groups of 128, up_proj on {DEVICE}: {found.sentence}; at batch 1 by {float(found.speedup(1)):.2f}")
@@ -54,7 +54,7 @@ for text, told in ROOFS.items():
     roofs = symroof.analyze(model.decode(batch=1, seq_len=1024, **SIXTEEN).apply(technique(f"quantize:{text}")), DEVICE)
     assert f"{roofs['up_proj'].data_type} {roofs['qk_matmul'].data_type}" == told
     print(f"{text}: linear layers and attention in {told}")
-against = payoff(numbers.apply(w8), numbers.apply(w4), over="batch", hardware=DEVICE, part="up_proj")
+against = payoff(numbers.apply(w8), numbers.apply(w4), over="batch", hardware=DEVICE, operator="up_proj")
 assert [one.bound for one in against.intervals] == ["pays", "loses"]
 print("W4A16 against W8A8:", against.sentence)
 

@@ -43,11 +43,11 @@ print("FLOP/byte of memory:", simplify(intensity), "; weights on chip decide up 
 # %%
 step = model.decode(seq_len=1024, **SIXTEEN)
 after = step.apply(ResidentWeights(bandwidth=80 * 10**12))
-found = symroof.payoff(step, after, over="batch", hardware="a100-sxm-80gb", part="up_proj")
+found = symroof.payoff(step, after, over="batch", hardware="a100-sxm-80gb", operator="up_proj")
 print(found.sentence, {batch: round(float(found.speedup(batch)), 2) for batch in (1, 16, 64, 161)})
 assert found.edges == (symroof.crossover(step, "up_proj", over="batch", hardware="a100-sxm-80gb").value,)
 one = model.decode(batch=1, seq_len=1024, **SIXTEEN)
-over = symroof.payoff(one, one.apply(ResidentWeights()), over="chip_bandwidth", hardware="a100-sxm-80gb", part="up_proj")
+over = symroof.payoff(one, one.apply(ResidentWeights()), over="chip_bandwidth", hardware="a100-sxm-80gb", operator="up_proj")
 wanted = (BW * W / (W + A)).subs(model.dimensions | {b: 1, a: 16, w: 16, BW: 2039 * 10**9})
 assert over.edges == (wanted,)
 print("on-chip bandwidth:", over.sentence)

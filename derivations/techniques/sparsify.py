@@ -29,11 +29,11 @@ print("bytes of a sparse layer:", sparse.byte_count())
 # %%
 assert simplify(dense.byte_count() - sparse.byte_count() - d * f * (w - sigma * (w + q_i)) / 8) == 0
 assert sparse.flop_count == dense.flop_count
-even = break_even(step, step.apply(Sparsify(index=q_i)), over="density", part="up_proj").traffic
+even = break_even(step, step.apply(Sparsify(index=q_i)), over="density", operator="up_proj").traffic
 assert simplify(even - w / (w + q_i)) == 0
 print("breaks even at sigma =", even, "; 16-bit weights:", {bits: even.subs({w: 16, q_i: bits}) for bits in (0, 2, 5, 16)})
 numbers = model.decode(seq_len=1024, **SIXTEEN)
-found = payoff(numbers, numbers.apply(technique("sparsify:density=1/5")), over="batch", hardware=DEVICE, part="up_proj")
+found = payoff(numbers, numbers.apply(technique("sparsify:density=1/5")), over="batch", hardware=DEVICE, operator="up_proj")
 assert found.edges == (symroof.crossover(numbers, "up_proj", over="batch", hardware=DEVICE).value,)
 print(f"density 1/5 with 16-bit indices on {DEVICE}: {found.sentence}; at batch 1 by {float(found.speedup(1)):.2f}")
 
@@ -59,7 +59,7 @@ best = simplify(limit(dense.byte_count() / layer.byte_count(), b, 0))
 assert cancel(best - 2 * w / (w + 2)) == 0
 print("2:4 gains at most", best, {bits: best.subs(w, bits) for bits in (16, 8, 4)}, "memory-bound; 2 compute-bound")
 two_of_four = numbers.apply(technique("sparsify:pattern=2:4"))
-ends = payoff(numbers, two_of_four, over="batch", hardware=DEVICE, part="up_proj")
+ends = payoff(numbers, two_of_four, over="batch", hardware=DEVICE, operator="up_proj")
 assert [one.bound for one in ends.intervals] == ["pays"]
 assert ends.speedup(1) < Rational(16, 9) < ends.speedup(10**6) == 2
 

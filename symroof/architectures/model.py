@@ -105,7 +105,7 @@ class Model:
         else:
             letters = llm_viewer.graph(self.architecture, options, self.catalogue_name())
         values = options.inputs() | ({} if symbolic else self.dimensions)
-        return Step(self.name, options, letters, values, self._notes(options), self.weight_bits)
+        return Step(self.name, options, letters, values, self._notes(options), self.weight_bits, source=self)
 
     def _exact(self, options: Options, *, swept: bool = False) -> Graph:
         graph = exact.graph(self.architecture, options)

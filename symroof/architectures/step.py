@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import functools
+import importlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from sympy import Expr, Symbol
 
@@ -12,7 +15,20 @@ from symroof.answers import Answer
 from symroof.architectures.options import WIDTHS, Options
 from symroof.conventions import BITS
 from symroof.operators import Graph, Operator
+from symroof.symbols import b, lookup, s, t
 from symroof.units import BYTE, FLOP, in_unit, quantity
+
+if TYPE_CHECKING:
+    from symroof.architectures.model import Model
+    from symroof.deployment import Deployment
+    from symroof.hardware.device import Device
+INPUTS = {"batch": (b,), "seq_len": (s, t)} | {name: (symbol,) for name, symbol in WIDTHS.items()}
+"""The symbols of every option that is a number."""
+
+
+def _registry() -> Any:
+    """The techniques by name, of a higher floor: loaded when a text names one."""
+    return importlib.import_module("symroof.techniques.registry")
 
 
 @dataclass(frozen=True)
@@ -28,6 +44,7 @@ class Step(Answer):
     notes : what a reader should know about these inputs.
     weight_bits : of the weights as published.
     unchanged : the step before the techniques; None where there are none.
+    source : the model that takes the step.
     """
 
     model: str
@@ -37,16 +54,71 @@ class Step(Answer):
     notes: tuple[str, ...] = field(default=())
     weight_bits: int = field(default=BITS, repr=False)
     unchanged: Step | None = field(default=None, repr=False, compare=False)
+    source: Model | None = field(default=None, repr=False, compare=False)
 
-    def apply(self, *techniques: Callable[[Step], Step]) -> Step:
-        """The step after these techniques, one after the other; see `symroof techniques`.
+    def apply(self, *techniques: str | Callable[[Step], Step]) -> Step:
+        """The step after these techniques, one after the other: objects, or texts as the command line takes them.
 
         Raises
         ------
         InputError
-            A technique does not fit this step.
+            A text names no technique, or a technique does not fit this step.
+
+        >>> import symroof
+        >>> step = symroof.load_model("llama-2-7b").decode(batch=1, seq_len=2048)
+        >>> step.apply("quantize:weights=4,group=128", symroof.technique("flash-attention")).techniques
+        ('quantize:weights=4,group=128', 'flash-attention')
         """
-        return functools.reduce(lambda step, technique: technique(step), techniques, self)
+        step = self
+        for given in techniques:
+            for technique in _registry().chain([given]) if isinstance(given, str) else (given,):
+                step = technique(step)
+        return step
+
+    def without(self, *over: str | Symbol) -> Step:
+        """The step with these variables left open: without the numbers that it or a technique has for them; a note says so.
+
+        >>> import symroof
+        >>> step = symroof.load_model("llama-2-7b").decode(batch=8, seq_len=2048).without("batch")
+        >>> step.options.batch, step.notes
+        (None, ('asked over batch: the number given, 8, is left aside',))
+        """
+        step = self
+        for variable in map(lookup, over):
+            symbol = t if self.options.decode and variable.symbol == s else variable.symbol
+            number = step.values.get(symbol, step.symbolic.definitions.get(symbol))
+            option = next((name for name, known in INPUTS.items() if symbol in known), None)
+            if number is None or not number.is_number or (symbol in step.values and option is None):
+                continue
+            step = replace(
+                step,
+                options=replace(step.options, **{option: None}) if option else step.options,
+                symbolic=step.symbolic.without_values(symbol),
+                unchanged=step.unchanged and step.unchanged.without(symbol),
+                values={known: value for known, value in step.values.items() if known != symbol},
+                notes=(*step.notes, f"asked over {option or variable.name}: the number given, {number}, is left aside"),
+            )
+        return step
+
+    def on(self, hardware: Device | str | Path | None = None, ceilings: str = "stated") -> Deployment:
+        """The step on a device, of which every question can be asked; without one, under a roof in symbols.
+
+        Parameters
+        ----------
+        hardware : a `Device`, a name of `symroof devices`, or the path of a TOML file.
+        ceilings : the ceiling set, as in `symroof.analyze`.
+
+        Raises
+        ------
+        DeviceError
+            There is no such device, or it has no calibration and is asked for it.
+
+        >>> import symroof
+        >>> on = symroof.load_model("llama-2-7b").decode(batch=1, seq_len=2048).on("a100-sxm-80gb")
+        >>> on.fits, on.crossover("up_proj", over="batch").first_integer
+        (True, 162)
+        """
+        return importlib.import_module("symroof.deployment").Deployment.of(self, hardware, ceilings)
 
     def with_widths(self, *free: Symbol) -> Step:
         """The step as a device runs it, with numbers for the widths left out (`Options.with_widths`); *free* ones stay symbols."""

@@ -12,7 +12,7 @@ from symroof import symbols
 from symroof.errors import DeviceError, member, quote
 from symroof.hardware.calibration import IN_LETTERS, Calibration
 from symroof.operators.facts import Resource
-from symroof.symbols import Symbolic
+from symroof.symbolic import Symbolic
 
 EVERY = ""
 """The key of a peak that holds for every data type."""

@@ -10,7 +10,7 @@ from sympy import Expr, S
 from symroof.operators.facts import BlockRole
 from symroof.operators.operator import Operator
 from symroof.operators.tensor import Tensor
-from symroof.symbols import Symbolic
+from symroof.symbolic import Symbolic
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from sympy import Expr, S
 
 from symroof.operators.tensor import Level
-from symroof.symbols import Symbolic
+from symroof.symbolic import Symbolic
 
 
 @dataclass(frozen=True)

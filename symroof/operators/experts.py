@@ -16,7 +16,7 @@ from symroof.operators.facts import Kind, Role
 from symroof.operators.linear import linear
 from symroof.operators.operator import Operator, Work
 from symroof.operators.tensor import Access, Storage, Tensor, axes_of
-from symroof.symbols import Symbolic
+from symroof.symbolic import Symbolic
 
 ROUTED = axes_of("b s K")
 

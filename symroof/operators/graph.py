@@ -21,7 +21,8 @@ from symroof.operators.liveness import largest, sizes_alive
 from symroof.operators.operator import Direction, Operator
 from symroof.operators.query_blocks import QueryBlocks, counts_passes, with_blocks
 from symroof.operators.tensor import Access, Level, Space, Storage, Tensor
-from symroof.symbols import Symbolic, Values, substitute
+from symroof.symbolic import Symbolic
+from symroof.symbols import Values, substitute
 
 KEPT = 4
 """How many bound graphs a graph keeps: all questions about one step on one device bind it alike."""
@@ -309,7 +310,9 @@ class Graph(Symbolic):
     def without_values(self, *letters: Symbol) -> Graph:
         """The same graph with these letters free again: without the numbers that techniques were given for them."""
         kept = {symbol: meaning for symbol, meaning in self.definitions.items() if symbol not in letters or not meaning.is_number}
-        return self if len(kept) == len(self.definitions) else replace(self, definitions=kept)
+        if len(kept) == len(self.definitions):
+            return self
+        return replace(self, definitions=kept, applied=tuple(technique.without_values(*letters) for technique in self.applied))
 
     @functools.cached_property
     def free_symbols(self) -> set[Symbol]:

@@ -52,6 +52,13 @@ def contraction(name: str, spec: str, reads: tuple[Access, Access], writes: Acce
 
     The einsum names the index space; the operands say what is moved. Where the result has no axis ``E``, it counts experts, and
     each row meets its own alone.
+
+    >>> from symroof.operators import Space
+    >>> from symroof.symbols import b, d, f
+    >>> space = Space({"b": b, "d": d, "f": f})
+    >>> x, y, z = (Access(Tensor(axes, tuple(axes), Storage.ACTIVATION, space)) for axes in ("bd", "df", "bf"))
+    >>> contraction("product", "b d, d f -> b f", (x, y), z).flop_count
+    2*b*d*f
     """
     inputs, result = parse(spec)
     axes = tuple(dict.fromkeys(axis for operand in inputs for axis in operand if axis != "E" or axis in result))

@@ -14,7 +14,7 @@ from symroof.answers import Answer
 from symroof.operators.facts import Kind, Resource, Role
 from symroof.operators.on_chip import on_chip_reads
 from symroof.operators.tensor import Access, Axes, Level, Space, Storage, Tensor
-from symroof.symbols import Symbolic
+from symroof.symbolic import Symbolic
 from symroof.units import BYTE, FLOP, INTENSITY, in_unit
 
 

@@ -17,7 +17,8 @@ from symroof import symbols
 from symroof.operators.facts import Kind
 from symroof.operators.operator import Operator
 from symroof.operators.tensor import Access, Level, Space, Storage
-from symroof.symbols import M, R, Symbolic, a, substitute
+from symroof.symbolic import Symbolic
+from symroof.symbols import M, R, a, substitute
 
 ROWS = Integer(128)
 """Query rows of a block, B_r: the tile of FlashAttention-2 and 3 for head dimensions up to 128.

@@ -12,7 +12,7 @@ from sympy import Expr, Mul, Rational, S
 from symroof import symbols
 from symroof.errors import EinsumError, nearest, quote
 from symroof.operators.facts import NOT_AN_OPERAND, Parameter
-from symroof.symbols import Symbolic
+from symroof.symbolic import Symbolic
 from symroof.units import BYTE, in_unit
 
 Axes = tuple[str, ...]

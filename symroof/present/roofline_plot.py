@@ -45,6 +45,11 @@ def roofline_figure(analysis: Analysis, *, title: str | None = None) -> Figure:
     ------
     InputError
         The analysis still depends on symbols: there is nothing to draw.
+
+    >>> import symroof
+    >>> figure = roofline_figure(symroof.load_model("opt-125m").prefill(batch=1, seq_len=512).on("t4").analysis)
+    >>> figure.axes[0].get_xlabel()
+    'arithmetic intensity [FLOP/byte]'
     """
     placed = [operator for operator in analysis if operator.operator.flop_count != 0 and operator.operator.byte_count() != 0]
     if analysis.device is None or any(operator.bound is None for operator in placed):

@@ -64,12 +64,23 @@ class Room:
 
 
 def memory_parts(graph: Graph) -> tuple[Expr, Expr, Expr]:
-    """Bytes of weights, KV cache and activations of a graph."""
+    """Bytes of weights, KV cache and activations of a graph.
+
+    >>> import symroof
+    >>> memory_parts(symroof.load_model("llama-2-7b").decode().graph)[1]
+    32768*b*c*t
+    """
     return graph.weight_memory(), graph.kv_memory(), graph.activation_memory()
 
 
 def memory_of(step: Step) -> Expr:
-    """Bytes the step needs: weights, KV cache and activations."""
+    """Bytes the step needs: weights, KV cache and activations.
+
+    >>> import symroof
+    >>> step = symroof.load_model("llama-2-7b").decode(batch=1, seq_len=2048)
+    >>> memory_of(step) == sum(memory_parts(step.graph))
+    True
+    """
     return Add(*memory_parts(step.graph))
 
 
@@ -180,7 +191,7 @@ def fit_of(step: Step, device: Device, beside: Iterable[Step] = ()) -> Fit:
     return Fit(needed, room.capacity, None if room.fits and room.most is None else int(floor(room.most or 0)))
 
 
-def largest(step: Step, *, over: str = "batch", hardware: Device | str | Path | None = None, capacity: Any = None) -> Largest:
+def largest(step: Step, *, over: str | Symbol = "batch", hardware: Device | str | Path | None = None, capacity: Any = None) -> Largest:
     """The largest batch (or context) that fits a device's memory or a number of bytes.
 
     Parameters

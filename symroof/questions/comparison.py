@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sympy import Expr, Integer
+from sympy import Expr, Integer, Symbol
 
 from symroof import symbols
 from symroof.architectures.step import Step
@@ -93,7 +93,13 @@ class Variant:
 
 
 def compare(
-    step: Step, free: Step, techniques: Sequence[Sequence[Technique]], *, over: str, hardware: Device | str | Path, ceilings: str = STATED
+    step: Step,
+    free: Step,
+    techniques: Sequence[Sequence[Technique]],
+    *,
+    over: str | Symbol,
+    hardware: Device | str | Path,
+    ceilings: str = STATED,
 ) -> tuple[Variant, ...]:
     """The step unchanged, and after each of several chains of techniques.
 

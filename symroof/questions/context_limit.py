@@ -25,6 +25,7 @@ from symroof.algebra.univariate import limit
 from symroof.architectures.step import Step
 from symroof.errors import InputError
 from symroof.hardware.device import Device
+from symroof.hardware.machine import STATED
 from symroof.roof.costs import WEIGHTS_AND_KV, WIDTHS, branches_of, costs, on_branch, require_two_ceilings
 from symroof.roof.ledger import Cost, device_of, machine_of
 from symroof.roof.stretches import numeric_slack
@@ -47,7 +48,7 @@ class ContextLimit:
     value: Expr | None
 
 
-def context_limit(step: Step, hardware: Device | str | Path | None = None) -> ContextLimit:
+def context_limit(step: Step, hardware: Device | str | Path | None = None, *, ceilings: str = STATED) -> ContextLimit:
     """S_max of a decode step, the embedding table not counted.
 
     It does not move with the weight width, as long as the width does not change the peak: at a large batch
@@ -74,7 +75,7 @@ def context_limit(step: Step, hardware: Device | str | Path | None = None) -> Co
     letters = [(span, told) for span in found if (told := _in_letters(on_branch(cost, span), span)) is not None]
     if not letters:
         raise InputError(f"{step.model} has no context limit: its KV cache does not grow with the context")
-    value = None if device is None else _value(step, cost, found, device)
+    value = None if device is None else _value(step, cost, found, device, ceilings)
     on_it = [told for span, told in letters if value is not None and span.low <= value <= span.high]
     return replace((on_it or [told for _, told in letters])[-1], value=value)
 
@@ -93,7 +94,7 @@ def _in_letters(cost: Sequence[Cost], branch: Branch) -> ContextLimit | None:
     return ContextLimit(formula, None if condition == true else condition, None)
 
 
-def _value(step: Step, cost: Sequence[Cost], found: Sequence[Branch], device: Device) -> Expr | None:
+def _value(step: Step, cost: Sequence[Cost], found: Sequence[Branch], device: Device, ceilings: str) -> Expr | None:
     """S_max in numbers, every contraction under its own peak: where the last stretch starts, if that is memory-bound."""
     defined = {symbol: value for symbol, value in step.symbolic.definitions.items() if value.is_number}
     known = {symbol: value for symbol, value in {**defined, **step.values}.items() if symbol not in (symbols.b, symbols.t)}
@@ -101,7 +102,7 @@ def _value(step: Step, cost: Sequence[Cost], found: Sequence[Branch], device: De
     open_widths = [symbols.VOCABULARY[width].name for width in WIDTHS if width in used and width not in known]
     if open_widths:
         raise InputError(f"{', '.join(open_widths)} must be numbers to tell the context limit on a device")
-    machine = machine_of(step.symbolic, device)
+    machine = machine_of(step.symbolic, device, ceilings)
     slacks = ((span, numeric_slack(step.graph, on_branch(cost, span), known, machine)) for span in found)
     pieces = [Piece(span.low, span.high, limit(slack / symbols.b, symbols.b), None) for span, slack in slacks]
     if any(piece.value.free_symbols - {symbols.t} for piece in pieces):

@@ -223,7 +223,7 @@ COUNTED = ("dimensionless", "bit")
 """Units of variables that take whole numbers."""
 
 
-def of_expressions(
+def crossover_of(
     operator: str,
     over: Symbol,
     costs: tuple[Expr, Expr, Expr, Expr],
@@ -234,7 +234,7 @@ def of_expressions(
 
     >>> from sympy import Integer
     >>> from symroof.symbols import b, d, f, P, BW
-    >>> answer = of_expressions("two chips", d, (b * d * f, 2 * b * f, P, BW), {P: Integer(197 * 10**12), BW: Integer(45 * 10**9)})
+    >>> answer = crossover_of("two chips", d, (b * d * f, 2 * b * f, P, BW), {P: Integer(197 * 10**12), BW: Integer(45 * 10**9)})
     >>> answer.value, answer.first_integer
     (78800/9, 8756)
     """

@@ -21,7 +21,7 @@ from symroof.hardware.device import Device
 from symroof.hardware.machine import LETTERS, STATED, Machine
 from symroof.notation import written
 from symroof.operators import Kind, Level, Resource, Storage
-from symroof.questions.crossover import Crossover, CrossoverBranch, of_expressions, slack_of
+from symroof.questions.crossover import Crossover, CrossoverBranch, crossover_of, slack_of
 from symroof.roof.costs import (
     TOTAL,
     WEIGHTS_AND_KV,
@@ -40,7 +40,9 @@ from symroof.roof.stretches import Stretch, bound_operator, seconds, spans_of, s
 from symroof.symbols import Variable, replaced, substitute
 
 
-def crossover(step: Step, operator: str, *, over: str, hardware: Device | str | Path | None = None, ceilings: str = STATED) -> Crossover:
+def crossover(
+    step: Step, operator: str, *, over: str | Symbol, hardware: Device | str | Path | None = None, ceilings: str = STATED
+) -> Crossover:
     """Where the bound of a part of the step changes in one variable.
 
     Parameters
@@ -69,6 +71,7 @@ def crossover(step: Step, operator: str, *, over: str, hardware: Device | str | 
     ('always-memory', 16*BW*e*h*t < P*a*e*h + P*a*h*t + P*c*e*k*t, 'always-compute')
     """
     variable, device = variable_of(step, over), device_of(hardware)
+    step = step.without(variable.symbol)
     machine = machine_of(step.symbolic, device, ceilings, [variable.symbol], step.options.accounting)
     cost = costs(step, operator, machine)
     if all(one.flops == 0 and one.traffic == 0 for one in cost):
@@ -77,7 +80,9 @@ def crossover(step: Step, operator: str, *, over: str, hardware: Device | str | 
     return _crossover(step, operator, cost, variable, known_values(step, device, variable.symbol), device, machine)
 
 
-def crossovers(step: Step, *, over: str, hardware: Device | str | Path | None = None, ceilings: str = STATED) -> tuple[Crossover, ...]:
+def crossovers(
+    step: Step, *, over: str | Symbol, hardware: Device | str | Path | None = None, ceilings: str = STATED
+) -> tuple[Crossover, ...]:
     """The crossover of every operator of the step; one whose bound does not depend on the variable is "always".
 
     >>> import symroof
@@ -91,6 +96,7 @@ def crossovers(step: Step, *, over: str, hardware: Device | str | Path | None = 
         The variable occurs in no operator.
     """
     variable, device = variable_of(step, over), device_of(hardware)
+    step = step.without(variable.symbol)
     machine = machine_of(step.symbolic, device, ceilings, [variable.symbol], step.options.accounting)
     require(step, TOTAL, costs(step, TOTAL, machine), variable, over)
     values = known_values(step, device, variable.symbol)
@@ -268,7 +274,7 @@ def _said(name: str, blocks: bool, device: Device | None, level: Level) -> list[
     return lines
 
 
-def token_budget(step: Step, part: str = "total", *, hardware: Device | str | Path | None = None) -> Crossover:
+def token_budget(step: Step, operator: str = "total", *, hardware: Device | str | Path | None = None, ceilings: str = STATED) -> Crossover:
     """The tokens b* at which a linear operator, or all of a decode step together, turn compute-bound.
 
     A decode step of b sequences has b tokens, a mixed one ``b + b_p s_k``: linear operators do not see the difference, so
@@ -277,7 +283,7 @@ def token_budget(step: Step, part: str = "total", *, hardware: Device | str | Pa
     Parameters
     ----------
     step : a decode step; its batch is left aside.
-    part : a linear operator; "total" takes the contractions with weights together, in the numbers of the model.
+    operator : a linear one; "total" takes the contractions with weights together, in the numbers of the model.
 
     Raises
     ------
@@ -293,26 +299,26 @@ def token_budget(step: Step, part: str = "total", *, hardware: Device | str | Pa
     """
     if not step.options.decode:
         raise InputError("token budget: ask for a decode step, whose tokens are its batch")
-    linear = [one for one in costs(step, "total") if _linear(one) and part in ("total", one.operator.name)]
+    linear = [one for one in costs(step, "total") if _linear(one) and operator in ("total", one.operator.name)]
     if not linear:
-        raise InputError(f"token budget: {part} is no contraction with a weight")
+        raise InputError(f"token budget: {operator} is no contraction with a weight")
     found = branches_of(step, linear, [symbols.b])
     linear = [*on_branch(linear, found[0])] if len(found) == 1 else linear  # experts that are expected follow from the tokens
     device = device_of(hardware)
     values = known_values(step, device, symbols.b)
     sizes = {symbol: value for symbol, value in values.items() if symbol not in (symbols.BW, symbols.w, symbols.a, symbols.c)}
-    if part == "total":
+    if operator == "total":
         linear = [one.changed(lambda formula: substitute(formula, sizes)) for one in linear]
     flops, traffic = Add(*(one.flops for one in linear)), Add(*(one.traffic for one in linear))
     peak: Expr = symbols.P
     if device:
         graph = step.symbolic.bind(values)
-        machine = machine_of(step.symbolic, device)
+        machine = machine_of(step.symbolic, device, ceilings)
         peaks = {roof_of(graph, bound_operator(graph, one.operator.name), machine)[1] for one in linear}
         if len(peaks) > 1:
             raise InputError("token budget: linear operators run under several peaks; ask for one of them")
         values[symbols.P] = peaks.pop()
-    return of_expressions(part, symbols.b, (flops, traffic, peak, symbols.BW), values, low=Integer(1))
+    return crossover_of(operator, symbols.b, (flops, traffic, peak, symbols.BW), values, low=Integer(1))
 
 
 def _linear(one: Cost) -> bool:

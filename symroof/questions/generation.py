@@ -38,7 +38,7 @@ from symroof.techniques.technique import Technique
 
 
 @dataclass(frozen=True)
-class Part:
+class GenerationPart:
     """The decode steps whose contexts lie on one regime.
 
     Attributes
@@ -74,7 +74,7 @@ class Generation:
     tokens: int
     prefill_time: Expr
     prefill_traffic: Expr
-    parts: tuple[Part, ...]
+    parts: tuple[GenerationPart, ...]
     decode_traffic: Expr
     traffic_formula: Expr
     statements: tuple[str, ...]
@@ -167,7 +167,8 @@ def generation(
     else:
         times = _times(model, decode, device, of_phase["decode"], ceilings)
         parts = tuple(
-            Part(first, last, piece.value, sum_over(piece.value, times.x, first, last)) for piece, first, last in times.counts(low, high)
+            GenerationPart(first, last, piece.value, sum_over(piece.value, times.x, first, last))
+            for piece, first, last in times.counts(low, high)
         )
     in_letters, where = _traffic(decode, device, low, high)
     if left := (before.total.time_expr + in_letters).free_symbols - {symbols.S, symbols.n}:
@@ -220,7 +221,7 @@ def _times(model: Model, decode: Step, device: Device, techniques: Sequence[Tech
     return piecewise(symbols.t, [(1, oo, analysis.total.time_expr / analysis.graph.tokens, None)])
 
 
-def _measured(analysis: Analysis, low: Expr, high: Expr) -> tuple[tuple[Part, ...], tuple[Expr, Expr]]:
+def _measured(analysis: Analysis, low: Expr, high: Expr) -> tuple[tuple[GenerationPart, ...], tuple[Expr, Expr]]:
     """The decode steps of calibrated kernels and their band: no closed form sums norms and counted work items, so all are evaluated."""
     if high < low:
         return (), (S.Zero, S.Zero)
@@ -232,7 +233,7 @@ def _measured(analysis: Analysis, low: Expr, high: Expr) -> tuple[tuple[Part, ..
         return Float(float(np.sum(evaluated(formula, {symbols.t: contexts}, len(contexts)))))
 
     time, *ends = (one / analysis.graph.tokens for one in (analysis.total.time_expr, *analysis.band_exprs))
-    return (Part(low, high, time, summed(time)),), (summed(ends[0]), summed(ends[1]))
+    return (GenerationPart(low, high, time, summed(time)),), (summed(ends[0]), summed(ends[1]))
 
 
 def _traffic(decode: Step, device: Device, low: Expr, high: Expr) -> tuple[Expr, list[str]]:

@@ -15,7 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Self, cast
 
-from sympy import Add, Expr, Integer, factor_terms
+from sympy import Add, Expr, Integer, Symbol, factor_terms
 
 from symroof.algebra.envelope import counted as pointwise
 from symroof.algebra.piecewise import Piece, Piecewise
@@ -97,9 +97,9 @@ def payoff(
     before: Step,
     after: Step,
     *,
-    over: str,
+    over: str | Symbol,
     hardware: Device | str | Path,
-    part: str = TOTAL,
+    operator: str = TOTAL,
     ceilings: str = STATED,
     per_device: bool = False,
 ) -> Payoff:
@@ -109,7 +109,7 @@ def payoff(
     ----------
     before, after : the step and the same step after techniques, every other input a number in both.
     over : any variable, one of the technique's own included.
-    part : the whole step, or one operator with what the technique made of it.
+    operator : the whole step, or one operator with what the technique made of it.
     ceilings : the ceiling set, as in `symroof.analyze`.
     per_device : compare tokens per second and device, and not time per token: what devices that share a step cost.
 
@@ -132,8 +132,8 @@ def payoff(
     variable, device = variable_of(before, over), device_of(hardware)
     if device is None:
         raise InputError("give a device: whether a technique pays is told in numbers")
-    old, new = (timeline(step, variable, device, part, ceilings) for step in (before, after))
-    found = Payoff.between(variable, part, old, new)
+    old, new = (timeline(step, variable, device, operator, ceilings) for step in (before, after))
+    found = Payoff.between(variable, operator, old, new)
     return found.of_devices(before, after) if per_device else found
 
 
@@ -141,10 +141,10 @@ def counted(
     before: Step,
     after: Step,
     *,
-    over: str,
+    over: str | Symbol,
     hardware: Device | str | Path,
     last: int,
-    part: str = TOTAL,
+    operator: str = TOTAL,
     ceilings: str = STATED,
     per_device: bool = False,
 ) -> Payoff:
@@ -159,11 +159,11 @@ def counted(
     """
     variable, device = variable_of(before, over), device_of(hardware)
     if device is None or variable.domain != "integer":
-        raise InputError(f"{quote(over)}: whole numbers one by one need a device, and a variable that counts")
-    old, new = (_at_each(_alone(step, part), variable, device, part, ceilings) for step in (before, after))
+        raise InputError(f"{quote(str(over))}: whole numbers one by one need a device, and a variable that counts")
+    old, new = (_at_each(_alone(step, operator), variable, device, operator, ceilings) for step in (before, after))
     numbers = _tried(last, lambda number: order(old(number)[0], new(number)[0]))
     times = (pointwise(variable.symbol, numbers, at) for at in (old, new))
-    found = Payoff.between(variable, part, *times, tried=len(numbers))
+    found = Payoff.between(variable, operator, *times, tried=len(numbers))
     return found.of_devices(before, after) if per_device else found
 
 
@@ -217,14 +217,14 @@ class BreakEven:
     traffic: Expr | None
 
 
-def break_even(before: Step, after: Step, *, over: str, part: str = TOTAL) -> BreakEven:
+def break_even(before: Step, after: Step, *, over: str | Symbol, operator: str = TOTAL) -> BreakEven:
     """Where *after* costs as much as *before*, in letters: the largest rank that helps, the density, the context.
 
     Parameters
     ----------
     before, after : a step and the same after techniques, or after two different ones.
     over : a variable.
-    part : the whole step, or an operator with what techniques made of it.
+    operator : the whole step, or one with what techniques made of it.
 
     Raises
     ------
@@ -234,7 +234,7 @@ def break_even(before: Step, after: Step, *, over: str, part: str = TOTAL) -> Br
     >>> import symroof
     >>> from symroof.techniques.registry import technique
     >>> step = symroof.load_model("llama-2-7b").decode(symbolic=True)
-    >>> found = break_even(step, step.apply(technique("low-rank")), over="rank", part="up_proj")
+    >>> found = break_even(step, step.apply(technique("low-rank")), over="rank", operator="up_proj")
     >>> print(found.flops, "and", found.traffic)
     d*f/(d + f) and d*f*w/(2*a*b + d*w + f*w)
     """
@@ -242,7 +242,7 @@ def break_even(before: Step, after: Step, *, over: str, part: str = TOTAL) -> Br
     flops: list[Expr] = []
     traffic: list[Expr] = []
     for step in (before, after):
-        cost = costs_of(step, part)
+        cost = costs_of(step, operator)
         for amounts, told in ((flops, Add(*(one.flops for one in cost))), (traffic, Add(*(one.traffic for one in cost)))):
             amounts.append(in_full(told, step.symbolic.definitions) / step.symbolic.tokens)
     return BreakEven(variable, _equal(flops[0], flops[1], variable), _equal(traffic[0], traffic[1], variable))

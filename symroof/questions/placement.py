@@ -10,7 +10,7 @@ from sympy import Add, Expr
 from symroof.architectures.step import Step
 from symroof.errors import DeviceError, InputError, quote
 from symroof.hardware.device import Device
-from symroof.hardware.machine import Machine
+from symroof.hardware.machine import STATED, Machine
 from symroof.operators.facts import COMMUNICATION
 from symroof.operators.graph import Graph
 from symroof.roof.analysis import analyze
@@ -67,7 +67,7 @@ class Split:
         return Add(*(place.on_device for place in self.places)) / self.time
 
 
-def best_split(step: Step, hardware: Device | str | Path, unit: Machine | Device | str | Path) -> Split:
+def best_split(step: Step, hardware: Device | str | Path, unit: Machine | Device | str | Path, *, ceilings: str = STATED) -> Split:
     """Every operator of a step where it is faster: least in sum, as operators run one after the other.
 
     Handing operands over is not counted, nor whether weights and cache fit the unit.
@@ -78,8 +78,13 @@ def best_split(step: Step, hardware: Device | str | Path, unit: Machine | Device
         A number is missing.
     DeviceError
         The device cannot run an operator.
+
+    >>> import symroof
+    >>> step = symroof.load_model("llama-2-7b").decode(batch=1, seq_len=1024)
+    >>> "qk_matmul" in best_split(step, "a100-sxm-80gb", symroof.load_hardware("hbm-pim").machine.scaled(5)).operators
+    True
     """
-    analysis = analyze(step, require_device(hardware, "where an operator is faster is told in numbers"))
+    analysis = analyze(step, require_device(hardware, "where an operator is faster is told in numbers"), ceilings=ceilings)
     machine = unit if isinstance(unit, Machine) else require_device(unit, "a unit, by its name or as a device").machine
     return Split(tuple(_place(analysis.graph, placed, machine) for placed in analysis))
 

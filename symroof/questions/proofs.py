@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from sympy import Expr, Integer, Rational, S, Symbol, ceiling
 
@@ -43,8 +44,8 @@ def prove(
     claim: str,
     operator: str,
     *,
-    for_all: Sequence[str],
-    at_least: Mapping[str, int | Rational] | None = None,
+    for_all: str | Symbol | Sequence[str | Symbol],
+    at_least: Mapping[str, int | Rational] | Mapping[Symbol, int | Rational] | None = None,
     hardware: Device | str | Path | None = None,
     ceilings: str = STATED,
 ) -> Certificate:
@@ -74,7 +75,7 @@ def prove(
     """
     if claim not in CLAIMS:
         raise InputError(f"claim {quote(claim)}: {nearest(claim, CLAIMS)}")
-    for_all = [for_all] if isinstance(for_all, str) else for_all
+    for_all = [for_all] if isinstance(for_all, str | Symbol) else for_all
     if not for_all:
         raise InputError("name at least one variable to range over")
     variables = tuple(dict.fromkeys(variable_of(step, name) for name in for_all))
@@ -98,14 +99,14 @@ def prove(
     return replace(answer, counterexample=anywhere | dict(answer.counterexample))
 
 
-def _lows(step: Step, variables: Sequence[Variable], at_least: Mapping[str, int | Rational]) -> dict[Symbol, Expr]:
+def _lows(step: Step, variables: Sequence[Variable], at_least: Mapping[Any, int | Rational]) -> dict[Symbol, Expr]:
     lows = {variable.symbol: lowest(variable) for variable in variables}
     for name, value in at_least.items():
         if isinstance(value, bool) or not isinstance(value, int | Rational):
             raise InputError(f"at least {name}={quote(value)}: expected a number")
         symbol = variable_of(step, name).symbol
         if symbol not in lows:
-            raise InputError(f"at least {name}={value}: {quote(name)} is not among the variables that range over all")
+            raise InputError(f"at least {name}={value}: {quote(str(name))} is not among the variables that range over all")
         if value < lowest(VOCABULARY[symbol]):
             raise InputError(f"at least {name}={value}: expected {lowest(VOCABULARY[symbol])} or more")
         lows[symbol] = ceiling(Rational(value)) if VOCABULARY[symbol].domain == "integer" else Rational(value)
@@ -116,7 +117,7 @@ def _cases(
     step: Step,
     operator: str,
     variables: Sequence[Variable],
-    typed: Sequence[str],
+    typed: Sequence[str | Symbol],
     device: Device | None,
     machine: Machine,
     bound: Resource,
@@ -128,7 +129,9 @@ def _cases(
     for variable, name in zip(variables, typed, strict=False):
         require(step, operator, cost, variable, name)
         if device and variable.symbol in WIDTHS:
-            raise InputError(f"{quote(name)} decides which peak of {device.name} applies: give it as a number, or leave the device out")
+            raise InputError(
+                f"{quote(str(name))} decides which peak of {device.name} applies: give it as a number, or leave the device out"
+            )
         cost = grouped_costs(cost, variable.symbol)
     known = known_values(step, device, *ranging)
     graph = step.symbolic.bind(known)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import operator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
+from operator import and_
 from pathlib import Path
 from typing import cast
 
@@ -145,7 +145,7 @@ class Regimes:
         return reached[0]
 
 
-def regimes(step: Step, *, over: str, hardware: Device | str | Path, ceilings: str = STATED) -> Regimes:
+def regimes(step: Step, *, over: str | Symbol, hardware: Device | str | Path, ceilings: str = STATED) -> Regimes:
     """The exact partition of a variable's range into regimes, with the step's time on each.
 
     >>> import symroof
@@ -198,7 +198,7 @@ def timeline(step: Step, variable: Variable, device: Device, part: str = TOTAL, 
         whole = total(named, Resource.COMPUTE) if parts else piecewise(variable.symbol, [(stretch.low, stretch.high, 0, frozenset())])
         transfers = Add(*(from_host for _, _, from_host in parts))
         pieces += _beside(whole, transfers).pieces if stretch.graph.ceilings.fetches_ahead and transfers != 0 else whole.pieces
-    return Piecewise(variable.symbol, tuple(pieces)).merged(value=True, combine=operator.and_)
+    return Piecewise(variable.symbol, tuple(pieces)).merged(value=True, combine=and_)
 
 
 def _beside(work: Piecewise, transfers: Expr) -> Piecewise:
@@ -231,7 +231,9 @@ def _time(stretch: Stretch, one: Cost, values: dict[Symbol, Expr], machine: Mach
     return time if beside == 0 else time + beside, from_host
 
 
-def work_exceeds(step: Step, *, over: str, hardware: Device | str | Path, part: str = TOTAL) -> tuple[Piece, ...]:
+def work_exceeds(
+    step: Step, *, over: str | Symbol, hardware: Device | str | Path, operator: str = TOTAL, ceilings: str = STATED
+) -> tuple[Piece, ...]:
     """The stretches of a variable on which work takes longer ("work") or launches do ("launches"), exactly.
 
     Latencies of collectives count as launches. Where both take equally long belongs to neither side.
@@ -249,11 +251,11 @@ def work_exceeds(step: Step, *, over: str, hardware: Device | str | Path, part: 
     (['launches', 'work'], 257.0)
     """
     variable, device = variable_of(step, over), require_device(hardware, "whether work takes longer than launches is told in numbers")
-    cost = costs_of(step, part)
+    cost = costs_of(step, operator)
     values = known_values(step, device, variable.symbol)
-    ceilings, tokens = step.symbolic.ceilings, substitute(step.symbolic.tokens, values)
-    launches = substitute(Add(*(one.count * overhead(one.operator, ceilings) for one in cost)), values) / tokens
+    tokens = substitute(step.symbolic.tokens, values)
+    launches = substitute(Add(*(one.count * overhead(one.operator, step.symbolic.ceilings) for one in cost)), values) / tokens
     if launches == 0:
         raise InputError("no operator has a launch overhead; apply the technique launch-overhead, as launch-overhead:launch=5us")
-    beyond = timeline(step, variable, device, part) - 2 * launches  # the time is work and launches
+    beyond = timeline(step, variable, device, operator, ceilings) - 2 * launches  # the time is work and launches
     return beyond.signs(below=LAUNCHES, above=WORK, zero=LAUNCHES).pieces

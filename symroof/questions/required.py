@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
-from sympy import Expr, Integer, ceiling, floor, oo
+from sympy import Expr, Integer, Symbol, ceiling, floor, oo
 
 from symroof import symbols
 from symroof.algebra.piecewise import Piece
@@ -129,7 +129,13 @@ class Requirement:
 
 
 def required(
-    step: Step, *, over: str, hardware: Device | str | Path, target_time: Any = None, target_rate: Any = None, ceilings: str = STATED
+    step: Step,
+    *,
+    over: str | Symbol,
+    hardware: Device | str | Path,
+    target_time: Any = None,
+    target_rate: Any = None,
+    ceilings: str = STATED,
 ) -> Requirement:
     """The bandwidth, peak, batch, context or width at which the step takes the target time.
 

@@ -24,6 +24,7 @@ from symroof.algebra.piecewise import Piecewise
 from symroof.architectures.step import Step
 from symroof.errors import InputError
 from symroof.hardware.device import Device
+from symroof.hardware.machine import STATED
 from symroof.questions.regimes import timeline
 from symroof.roof.ledger import require_device
 from symroof.symbols import VOCABULARY
@@ -92,7 +93,7 @@ def balanced_degree(shared: Expr, crossing: Expr, latency: Expr) -> Expr:
 
 
 @dataclass(frozen=True)
-class Best:
+class BestDegree:
     """The degree with the shortest step.
 
     Attributes
@@ -107,7 +108,7 @@ class Best:
     time: Expr
 
 
-def best_degree(step: Step, *, hardware: Device | str | Path, among: Iterable[int] = ()) -> Best:
+def best_degree(step: Step, *, hardware: Device | str | Path, among: Iterable[int] = (), ceilings: str = STATED) -> BestDegree:
     """The degree of parallelism with the shortest step.
 
     Parameters
@@ -131,30 +132,36 @@ def best_degree(step: Step, *, hardware: Device | str | Path, among: Iterable[in
     >>> best_degree(nodes, hardware="a100-sxm-80gb", among=(1, 2, 4, 8, 16, 32)).integer
     16
     """
-    among, times = [*among], over_degree(step, hardware)
+    among, times = [*among], over_degree(step, hardware, ceilings=ceilings)
     for degree in among:
         if degree > times.high:
             raise InputError(f"degree {degree}: the device's link joins {times.high}; with more, say how many are in a node, as node=8")
     _, value = times.minimum()
     least, integer = min(((times(degree), Integer(degree)) for degree in among), default=None) or times.minimum(whole=True)
-    return Best(value, integer, least)
+    return BestDegree(value, integer, least)
 
 
-def over_degree(step: Step, hardware: Device | str | Path) -> Piecewise:
+def over_degree(step: Step, hardware: Device | str | Path, *, ceilings: str = STATED) -> Piecewise:
     """The time of a step over the degree.
 
     Raises
     ------
     InputError
         The step's degree has a number, or another input is a symbol.
+
+    >>> import symroof
+    >>> step = symroof.load_model("llama-2-7b").decode(batch=16, seq_len=2048).apply("tensor-parallel")
+    >>> times = over_degree(step, "a100-sxm-80gb")
+    >>> times(8) < times(1)
+    True
     """
     device = require_device(hardware, "times are told in numbers")
     if n in step.symbolic.definitions:
         raise InputError(f"the degree is {step.symbolic.definitions[n]}; leave it out to ask over it")
-    return timeline(step, VOCABULARY[n], device)
+    return timeline(step, VOCABULARY[n], device, ceilings=ceilings)
 
 
-def strong_scaling(before: Step, after: Step, *, hardware: Device | str | Path) -> Piecewise:
+def strong_scaling(before: Step, after: Step, *, hardware: Device | str | Path, ceilings: str = STATED) -> Piecewise:
     """``T(1) / (n T(n))``, how well n devices are used on the same step: 1 where they take an n-th of the time.
 
     On a stretch it is ``(A + R) / (A + n R + C (n - 1) + O n + H n (n - 1))``.
@@ -163,23 +170,33 @@ def strong_scaling(before: Step, after: Step, *, hardware: Device | str | Path) 
     ------
     InputError
         As for `best_degree`.
+
+    >>> import symroof
+    >>> step = symroof.load_model("llama-2-7b").decode(batch=16, seq_len=2048)
+    >>> strong_scaling(step, step.apply("data-parallel"), hardware="a100-sxm-80gb")(16) < 1
+    True
     """
-    alone = over_degree(before, hardware)(1)
-    return over_degree(after, hardware).map(lambda time: alone / (n * time))
+    alone = over_degree(before, hardware, ceilings=ceilings)(1)
+    return over_degree(after, hardware, ceilings=ceilings).map(lambda time: alone / (n * time))
 
 
-def weak_scaling(before: Step, after: Step, *, hardware: Device | str | Path) -> Piecewise:
+def weak_scaling(before: Step, after: Step, *, hardware: Device | str | Path, ceilings: str = STATED) -> Piecewise:
     """``T(1, b) / T(n, n b)``, how well n devices are used on n times the batch: 1 where they take the same time.
 
     Raises
     ------
     InputError
         As for `best_degree`.
+
+    >>> import symroof
+    >>> step = symroof.load_model("llama-2-7b").decode(batch=16, seq_len=2048)
+    >>> weak_scaling(step, step.apply("data-parallel"), hardware="a100-sxm-80gb")(16)
+    1
     """
     batch = before.values.get(symbols.b)
     if batch is None:
         raise InputError("batch must be given as a number: it is what every device has")
     values = {symbol: value for symbol, value in after.values.items() if symbol != symbols.b}
     grown = replace(after, symbolic=after.symbolic.bind({symbols.b: batch * n}), values=values)
-    alone = over_degree(before, hardware)(1)
-    return over_degree(grown, hardware).map(lambda time: alone / time)
+    alone = over_degree(before, hardware, ceilings=ceilings)(1)
+    return over_degree(grown, hardware, ceilings=ceilings).map(lambda time: alone / time)

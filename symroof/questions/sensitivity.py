@@ -19,6 +19,7 @@ from symroof.answers import Answer
 from symroof.architectures.step import Step
 from symroof.errors import InputError
 from symroof.hardware.device import Device
+from symroof.hardware.machine import STATED
 from symroof.operators.ceilings import IDEAL
 from symroof.roof.analysis import Analysis, analyze
 from symroof.roof.costs import needed, require_two_ceilings
@@ -58,7 +59,7 @@ class Sensitivity(Answer):
         return self.sentence
 
 
-def sensitivity(step: Step, hardware: Device | str | Path) -> Sensitivity:
+def sensitivity(step: Step, hardware: Device | str | Path, *, ceilings: str = STATED) -> Sensitivity:
     """Elasticities of the step's time to peak, bandwidth, widths and sizes.
 
     Raises
@@ -76,7 +77,7 @@ def sensitivity(step: Step, hardware: Device | str | Path) -> Sensitivity:
     require_two_ceilings(step, "an elasticity")
     if step.symbolic.ceilings != IDEAL:
         raise InputError(f"an elasticity is told for whole roofs; {' and '.join(step.techniques)} puts factors on them")
-    analysis = analyze(step, hardware)
+    analysis = analyze(step, hardware, ceilings=ceilings)
     if analysis.total.time_expr.free_symbols:
         raise InputError(f"{needed(analysis.total.time_expr.free_symbols)} to tell the elasticities")
     active, counts = _active(analysis), (count for _, count in analysis.step.symbolic)

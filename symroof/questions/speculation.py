@@ -6,12 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sympy import Expr, Integer, Rational
+from sympy import Expr, Integer, Rational, Symbol
 
 from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.errors import InputError
 from symroof.hardware.device import Device
+from symroof.hardware.machine import STATED
 from symroof.questions.payoff import Payoff, payoff
 from symroof.questions.regimes import timeline
 from symroof.roof.ledger import require_device
@@ -22,7 +23,7 @@ LONGEST = 1024
 
 
 @dataclass(frozen=True)
-class Best:
+class BestLength:
     """The length with the least time per token, with the proof that none is better.
 
     Attributes
@@ -43,7 +44,7 @@ class Best:
         return self.plain / self.time
 
 
-def best_length(step: Step, technique: Speculative, hardware: Device | str | Path) -> Best:
+def best_length(step: Step, technique: Speculative, hardware: Device | str | Path, *, ceilings: str = STATED) -> BestLength:
     """The whole draft length with the least time per completed token, by exact search.
 
     A step that drafts gamma tokens takes T(gamma), which does not fall with gamma, and completes ``N < 1 / (1 - alpha)``.
@@ -71,8 +72,8 @@ def best_length(step: Step, technique: Speculative, hardware: Device | str | Pat
     if not isinstance(technique.acceptance, Rational):
         raise InputError("speculative: the best length needs acceptance as a number")
     accepted = Rational(technique.acceptance)
-    seconds, convex = _seconds(step, technique, hardware)
-    plain = _timed(step, hardware)(Integer(1))
+    seconds, convex = _seconds(step, technique, hardware, ceilings)
+    plain = _timed(step, hardware, ceilings)(Integer(1))
     best, at, before = plain, 0, plain
     tokens: Expr = Integer(1)
     for length in range(1, LONGEST + 1):
@@ -82,14 +83,16 @@ def best_length(step: Step, technique: Speculative, hardware: Device | str | Pat
         if per_token < best:
             best, at = per_token, length
         if (1 - accepted) * whole >= best:
-            return Best(at, best, plain, "from there on a step takes longer than 1/(1 - alpha) tokens at the best, and completes fewer")
+            return BestLength(
+                at, best, plain, "from there on a step takes longer than 1/(1 - alpha) tokens at the best, and completes fewer"
+            )
         if accepted == 1 and convex and per_token > before:
-            return Best(at, best, plain, "its time is convex in the length, and its time per token has risen")
+            return BestLength(at, best, plain, "its time is convex in the length, and its time per token has risen")
         before = per_token
     raise InputError(f"speculative: no length up to {LONGEST} is proved best with acceptance {accepted}")
 
 
-def least_acceptance(step: Step, technique: Speculative, hardware: Device | str | Path) -> Expr:
+def least_acceptance(step: Step, technique: Speculative, hardware: Device | str | Path, *, ceilings: str = STATED) -> Expr:
     """The acceptance above which some length pays: ``T(1) / T(0) - 1``; 1 or more where none does.
 
     T is convex in gamma and N concave, so ``T / N`` falls first if it ever falls below its value at 0.
@@ -104,12 +107,14 @@ def least_acceptance(step: Step, technique: Speculative, hardware: Device | str 
     >>> round(float(least_acceptance(step, symroof.technique("speculative:draft_cost=0.05"), "a100-sxm-80gb")), 4)
     0.0647
     """
-    seconds, _ = _seconds(step, technique, hardware)
+    seconds, _ = _seconds(step, technique, hardware, ceilings)
     _require_convex(step.apply(technique))
-    return seconds(Integer(1)) / _timed(step, hardware)(Integer(1)) - 1
+    return seconds(Integer(1)) / _timed(step, hardware, ceilings)(Integer(1)) - 1
 
 
-def pays_at_all(step: Step, technique: Speculative, hardware: Device | str | Path, *, over: str = "batch") -> Payoff:
+def pays_at_all(
+    step: Step, technique: Speculative, hardware: Device | str | Path, *, over: str | Symbol = "batch", ceilings: str = STATED
+) -> Payoff:
     """Where some draft length pays, over a variable: where a length of one does; see `least_acceptance`.
 
     Raises
@@ -124,14 +129,14 @@ def pays_at_all(step: Step, technique: Speculative, hardware: Device | str | Pat
     'pays for batch from 1 to 143.099; loses for batch from 143.099 on'
     """
     _require_convex(step.apply(technique))
-    return payoff(step, step.apply(replace(technique, length=1)), over=over, hardware=hardware)
+    return payoff(step, step.apply(replace(technique, length=1)), over=over, hardware=hardware, ceilings=ceilings)
 
 
-def _seconds(step: Step, technique: Speculative, hardware: Device | str | Path) -> tuple[Callable[[Expr], Expr], bool]:
+def _seconds(step: Step, technique: Speculative, hardware: Device | str | Path, ceilings: str) -> tuple[Callable[[Expr], Expr], bool]:
     """Seconds of a whole step by draft length, and whether they are convex in it."""
     after = step.apply(technique)
     whole = replace(after, symbolic=replace(after.symbolic, tokens=Integer(1)))
-    return _timed(whole, hardware), _is_convex(after)
+    return _timed(whole, hardware, ceilings), _is_convex(after)
 
 
 def _is_convex(step: Step) -> bool:
@@ -146,10 +151,10 @@ def _require_convex(step: Step) -> None:
         )
 
 
-def _timed(step: Step, hardware: Device | str | Path) -> Callable[[Expr], Expr]:
+def _timed(step: Step, hardware: Device | str | Path, ceilings: str) -> Callable[[Expr], Expr]:
     device = require_device(hardware, "the best length is told in numbers")
     try:
-        return timeline(step, VOCABULARY[symbols.gamma], device)
+        return timeline(step, VOCABULARY[symbols.gamma], device, ceilings=ceilings)
     except InputError:
         if _is_convex(step):
             raise
@@ -157,6 +162,6 @@ def _timed(step: Step, hardware: Device | str | Path) -> Callable[[Expr], Expr]:
     def at(length: Expr) -> Expr:
         """It counts blocks: every length for itself."""
         drafted = {symbols.gamma: length}
-        return _timed(replace(step, symbolic=step.symbolic.bind(drafted), values={**step.values, **drafted}), device)(length)
+        return _timed(replace(step, symbolic=step.symbolic.bind(drafted), values={**step.values, **drafted}), device, ceilings)(length)
 
     return at

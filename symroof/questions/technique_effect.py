@@ -155,7 +155,7 @@ class Effect:
     def payoff(self) -> Payoff:
         """Where it pays on the example's device, over its variable."""
         before, after = self.pair(over=True)
-        asked: dict[str, Any] = {"over": self.example.over, "hardware": self.example.hardware, "part": self.example.part}
+        asked: dict[str, Any] = {"over": self.example.over, "hardware": self.example.hardware, "operator": self.example.part}
         try:
             return payoff(before, after, **asked)
         except InputError:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
-from typing import NoReturn, cast
+from dataclasses import fields, replace
+from typing import Any, NoReturn, cast
 
 from sympy import Expr, Integer, Piecewise, S, Symbol, ceiling, oo
 
@@ -26,15 +26,26 @@ TOTAL, WEIGHTS_AND_KV = "total", "weights-and-kv"
 WIDTHS = (symbols.w, symbols.a, symbols.c, symbols.q_w, symbols.q_a, symbols.q_c, symbols.q_f)
 
 
-def variable_of(step: Step, name: str) -> Variable:
-    """The variable a user means: ``seq_len`` is the context length in decode.
+def variable_of(step: Step, name: str | Symbol, *techniques: Any) -> Variable:
+    """The variable a user means: ``seq_len`` is the context length in decode; a technique's own name for its parameter is its symbol.
 
     Raises
     ------
     InputError
         No symbol has that name or letter.
     """
-    known = lookup(name)
+    own = {
+        each.name: each.metadata["symbol"]
+        for one in (*step.symbolic.applied, *techniques)
+        for each in fields(one)
+        if "symbol" in each.metadata
+    }
+    try:
+        known = lookup(name)
+    except InputError:
+        if str(name) not in own:
+            raise
+        known = lookup(own[str(name)])
     return lookup("context_len") if step.options.decode and known.symbol == symbols.s else known
 
 
@@ -71,6 +82,11 @@ def costs_of(step: Step, part: str, machine: Machine = SYMBOLIC) -> tuple[Cost, 
     ------
     EinsumError
         There is no such operator.
+
+    >>> import symroof
+    >>> step = symroof.load_model("llama-2-7b").decode(symbolic=True)
+    >>> [cost.operator.name for cost in costs_of(step.apply("low-rank"), "up_proj")]
+    ['up_proj.first', 'up_proj.second']
     """
     every = costs(step, TOTAL, machine)
     if part == TOTAL:
@@ -143,7 +159,7 @@ def occurs(step: Step, cost: tuple[Cost, ...], x: Symbol) -> bool:
     return len(found) > 1 or any(x in part.free_symbols for one in found for part in one.active.values())
 
 
-def require(step: Step, part: str, cost: tuple[Cost, ...], variable: Variable, typed: str) -> None:
+def require(step: Step, part: str, cost: tuple[Cost, ...], variable: Variable, typed: str | Symbol) -> None:
     """Raise unless the variable occurs.
 
     Raises
@@ -156,7 +172,7 @@ def require(step: Step, part: str, cost: tuple[Cost, ...], variable: Variable, t
         return
     names = [symbols.VOCABULARY[letter].name for letter in sorted(letters_of(cost), key=str)]
     hint = nearest("", [*names, "peak", "bandwidth"])
-    raise InputError(f"{quote(typed)} ({variable.symbol}) does not occur in {part} of {step.model} in {step.options.phase}; {hint}")
+    raise InputError(f"{quote(str(typed))} ({variable.symbol}) does not occur in {part} of {step.model} in {step.options.phase}; {hint}")
 
 
 def grouped_costs(cost: tuple[Cost, ...], x: Symbol) -> tuple[Cost, ...]:

@@ -183,13 +183,23 @@ def arch_line(intensity: Expr, peak: Expr, bandwidth: Expr, model: Energy) -> Ex
 
 
 def power_line(intensity: Expr, peak: Expr, bandwidth: Expr, model: Energy) -> Expr:
-    """Watts at an intensity: most at the ridge, where both work and traffic run at full speed."""
+    """Watts at an intensity: most at the ridge, where both work and traffic run at full speed.
+
+    >>> from symroof.symbols import BW, P, eps_B, eps_F
+    >>> power_line(P / BW, P, BW, Energy(eps_F, eps_B)).expand()
+    BW*eps_B + P*eps_F
+    """
     seconds = Max(1 / peak, 1 / (intensity * bandwidth))
     return model.joules(Integer(1), 1 / intensity, seconds) / seconds
 
 
 def greenup(before: OperatorEnergy, after: OperatorEnergy) -> Expr:
-    """Energy before over energy after, the analogue of a speed-up."""
+    """Energy before over energy after, the analogue of a speed-up.
+
+    >>> one, half = (OperatorEnergy("total", Integer(1), Integer(1), Integer(1), Integer(joules)) for joules in (2, 1))
+    >>> greenup(one, half)
+    2
+    """
     return before.joules_expr / after.joules_expr
 
 
@@ -209,6 +219,9 @@ def race_to_halt(model: Energy, peak: Expr, bandwidth: Expr) -> bool | None:
     """Whether running as fast as possible also saves energy: the effective energy balance is not beyond the ridge.
 
     None while that depends on a symbol.
+
+    >>> race_to_halt(Energy(Integer(1), Integer(30)), Integer(100), Integer(1))
+    True
     """
     slack = peak / bandwidth - effective_balance(model, peak, bandwidth)
     return bool(slack >= 0) if slack.is_number else None

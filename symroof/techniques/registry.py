@@ -161,3 +161,29 @@ def with_number(techniques: Iterable[Technique], symbol: Symbol, value: Expr | i
         names = [parameter.name for parameter in fields(applied) if getattr(applied, parameter.name) == symbol]
         changed.append(replace(applied, **dict.fromkeys(names, value)) if names else applied)
     return tuple(changed)
+
+
+def techniques_of(*given: str | Technique | Iterable[str | Technique]) -> tuple[Technique, ...]:
+    """Techniques given as texts, as objects, or as several of these, in order.
+
+    >>> [technique.name for technique in techniques_of("quantize:weights=4 flash-attention", technique_class("no-overlap")())]
+    ['quantize', 'flash-attention', 'no-overlap']
+
+    Raises
+    ------
+    InputError
+        A text names no technique, or something is neither.
+    """
+    techniques: list[Technique] = []
+    for applied in given:
+        if isinstance(applied, str):
+            techniques += chain([applied])
+        elif isinstance(applied, Technique):
+            techniques.append(applied)
+        elif isinstance(applied, Iterable):
+            techniques += techniques_of(*applied)
+        else:
+            raise InputError(
+                f"technique {quote(applied)}: expected one such as 'quantize:weights=4', or an object that symroof.technique makes"
+            )
+    return tuple(techniques)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from fractions import Fraction
-from typing import Any, ClassVar, cast, overload
+from typing import Any, ClassVar, Self, cast, overload
 
 from sympy import Expr, Rational, Symbol, oo
 
@@ -295,6 +295,11 @@ class Technique(ABC):
         """The symbols of the parameters that have no number."""
         own = ((parameter.metadata.get("symbol"), getattr(self, parameter.name)) for parameter in fields(self))
         return tuple(symbol for symbol, value in own if symbol is not None and value == symbol)
+
+    def without_values(self, *letters: Symbol) -> Self:
+        """The same technique with these letters for its parameters, and no numbers."""
+        names = {each.name: symbol for each in fields(self) if (symbol := each.metadata.get("symbol")) in letters}
+        return replace(self, **{name: symbol for name, symbol in names.items() if getattr(self, name) is not None})
 
     @property
     def text(self) -> str:

@@ -113,7 +113,7 @@ def test_an_efficiency_is_asked_over_like_any_variable() -> None:
     """Slower than before below 1; the number the technique has gives way to the variable."""
     step = step_of("llama-2-7b")
     for text in ("efficiency:memory", "efficiency:memory=0.5"):
-        answer = payoff(step, step.apply(technique(text)), over="memory_efficiency", hardware=A100, part="up_proj")
+        answer = payoff(step, step.apply(technique(text)), over="memory_efficiency", hardware=A100, operator="up_proj")
         assert [one.bound for one in answer.intervals] == ["loses"]
         assert answer.intervals[0].high == 1
         assert answer.speedup(Rational(1, 3)) == Rational(1, 3)
@@ -154,7 +154,7 @@ def test_work_exceeds_launches_where_brute_force_says(model: str, part: str) -> 
     text = "launch-overhead:launch=20us"
     before = open_step(model)
     part = part if part == "total" else next(op.name for op, _ in before.symbolic if part in op.name or op.name == "up_proj")
-    found = work_exceeds(before.apply(technique(text)), over="batch", hardware=A100, part=part)
+    found = work_exceeds(before.apply(technique(text)), over="batch", hardware=A100, operator=part)
     assert {one.bound for one in found} == {"work", "launches"}
     (edge,) = [one.high for one in found[:-1]]
     for batch in {1, int(edge) - 1, int(edge), int(edge) + 1, int(edge) + 2, 5 * int(edge)} - {0}:
@@ -196,7 +196,7 @@ def test_without_overlap_an_operator_takes_the_sum_of_its_ceilings(batch: int) -
 def test_at_the_crossover_the_slowdown_is_two() -> None:
     step = open_step("llama-2-7b")
     crossing = symroof.crossover(step, "up_proj", over="batch", hardware=A100).value
-    answer = payoff(step, step.apply(technique("no-overlap")), over="batch", hardware=A100, part="up_proj")
+    answer = payoff(step, step.apply(technique("no-overlap")), over="batch", hardware=A100, operator="up_proj")
     assert answer.speedup(crossing) == Rational(1, 2)
     assert answer.speedup(crossing + 1) > Rational(1, 2) < answer.speedup(crossing - 1)
 
@@ -268,7 +268,7 @@ def test_the_tile_from_which_the_chip_ceiling_no_longer_binds() -> None:
 
     step = step_of("llama-2-7b", "prefill", seq_len=2048)
     after = step.apply(technique("memory-levels:bandwidth=7TB/s"))
-    answer = payoff(step, after, over="tile", hardware=A100, part="up_proj")
+    answer = payoff(step, after, over="tile", hardware=A100, operator="up_proj")
     edge = Rational(312 * 32, 16 * 7)
     assert [(one.low, one.high, one.bound) for one in answer.intervals[:1]] == [(1, edge, "loses")]
     assert answer.intervals[1].bound == SAME
@@ -277,7 +277,7 @@ def test_the_tile_from_which_the_chip_ceiling_no_longer_binds() -> None:
         assert seconds(fixed, "up_proj") / seconds(step, "up_proj") == 1 / answer.speedup(side)
         assert (seconds(fixed, "up_proj") > seconds(step, "up_proj")) == (side < edge)
     free = step.apply(technique("memory-levels:tile=128"))
-    faster = payoff(step, free, over="chip_bandwidth", hardware=A100, part="up_proj")
+    faster = payoff(step, free, over="chip_bandwidth", hardware=A100, operator="up_proj")
     assert faster.edges == (Rational(312 * 10**12 * 32, 16 * 128),)
 
 
@@ -286,7 +286,7 @@ def test_tiles_of_experts_follow_the_experts_that_are_touched() -> None:
     """Rows per expert saturate twice over the batch: until all experts are touched, and until a tile is full."""
     free = open_step("mixtral-8x7b-v0.1")
     change = technique("memory-levels:tile=4,bandwidth=1TB/s")
-    answer = payoff(free, free.apply(change), over="batch", hardware=A100, part="expert_up_proj")
+    answer = payoff(free, free.apply(change), over="batch", hardware=A100, operator="expert_up_proj")
     for batch in (1, 3, 4, 5, 9, 15, 16, 17, 40, 1000):
         step = step_of("mixtral-8x7b-v0.1", batch=batch)
         assert answer.speedup(batch) == seconds(step, "expert_up_proj") / seconds(step.apply(change), "expert_up_proj"), batch

@@ -243,7 +243,7 @@ def test_counted_dequantization_is_two_operations_per_weight_read() -> None:
 def test_w4_gains_nothing_from_the_crossover_of_sixteen_bits_on(name: str, device: str) -> None:
     step = symroof.load_model(name).decode(seq_len=64, **SIXTEEN)
     four = technique("quantize:weights=4,group=64")
-    found = payoff(step, step.apply(four), over="batch", hardware=device, part="up_proj")
+    found = payoff(step, step.apply(four), over="batch", hardware=device, operator="up_proj")
     assert found.edges == (symroof.crossover(step, "up_proj", over="batch", hardware=device).value,)
     assert [one.bound for one in found.intervals] == ["pays", "the same"]
     edge = int(found.edges[0])
@@ -275,7 +275,7 @@ def test_w8a8_against_w4a16_by_batch(name: str) -> None:
     step = symroof.load_model(name).decode(seq_len=64, **SIXTEEN)
     w4, w8 = technique("quantize:weights=4"), technique("quantize:weights=8,activations=8,kv=8")
     part = "expert_up_proj" if name.startswith("mixtral") else "up_proj"
-    found = payoff(step.apply(w8), step.apply(w4), over="batch", hardware=DEVICE, part=part)
+    found = payoff(step.apply(w8), step.apply(w4), over="batch", hardware=DEVICE, operator=part)
     assert [one.bound for one in found.intervals] == ["pays", "loses"]
     edge = int(found.edges[0])
     for batch in (1, edge // 2, edge, edge + 1, 3 * edge):

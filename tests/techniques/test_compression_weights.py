@@ -123,10 +123,10 @@ def test_two_of_four_runs_under_the_sparse_peak_in_half_the_time() -> None:
 
 def test_break_even_density_in_letters() -> None:
     after = UP.apply(Sparsify(index=q_i))
-    even = break_even(UP, after, over="density", part="up_proj")
+    even = break_even(UP, after, over="density", operator="up_proj")
     assert even.flops is None
     assert simplify(even.traffic - w / (w + q_i)) == 0
-    assert break_even(UP, UP.apply(Sparsify(index=q_i, zeros="skipped")), over="density", part="up_proj").flops == 1
+    assert break_even(UP, UP.apply(Sparsify(index=q_i, zeros="skipped")), over="density", operator="up_proj").flops == 1
 
 
 @pytest.mark.slow
@@ -136,7 +136,7 @@ def test_break_even_density_against_a_grid(name: str, index: int) -> None:
     step = numbers(name)
     part = "expert_down_proj" if name.startswith("mixtral") else "down_proj"
     even = Rational(16, 16 + index)
-    found = payoff(step, step.apply(Sparsify(index=index)), over="density", hardware=DEVICE, part=part)
+    found = payoff(step, step.apply(Sparsify(index=index)), over="density", hardware=DEVICE, operator=part)
     assert [one.bound for one in found.intervals] == (["pays", "loses"] if index else ["pays"])
     assert found.edges == ((even,) if index else ())
     for parts in range(1, 33):
@@ -217,7 +217,7 @@ def test_blocks_of_flash_attention_follow_the_heads() -> None:
 @pytest.mark.parametrize("name", ["llama-2-7b", "llama-3-8b", "opt-125m"])
 def test_pruning_always_pays(name: str) -> None:
     step = numbers(name)
-    found = payoff(step, step.apply(PruneChannels()), over="kept_channels", hardware=DEVICE, part="up_proj")
+    found = payoff(step, step.apply(PruneChannels()), over="kept_channels", hardware=DEVICE, operator="up_proj")
     assert [one.bound for one in found.intervals] == ["pays"]
     for parts in range(1, 8):
         after = step.apply(PruneChannels(share=Fraction(parts, 8)))
@@ -264,11 +264,11 @@ def test_full_rank_costs_the_known_formula() -> None:
 
 
 def test_largest_rank_in_letters() -> None:
-    decode = break_even(UP, UP.apply(LowRank()), over="rank", part="up_proj")
+    decode = break_even(UP, UP.apply(LowRank()), over="rank", operator="up_proj")
     assert simplify(decode.flops - d * f / (d + f)) == 0
     assert simplify(decode.traffic - d * f * w / ((d + f) * w + 2 * a * b)) == 0
     prompt = symroof.load_model("llama-2-7b").prefill(symbolic=True)
-    prefill = break_even(prompt, prompt.apply(LowRank()), over="rank", part="up_proj")
+    prefill = break_even(prompt, prompt.apply(LowRank()), over="rank", operator="up_proj")
     assert prefill.flops == decode.flops
     assert simplify(prefill.traffic - d * f * w / ((d + f) * w + 2 * a * b * symbols.s)) == 0
 
@@ -279,7 +279,7 @@ def test_largest_rank_in_letters() -> None:
 def test_largest_rank_against_a_grid(name: str, part: str, phase: str) -> None:
     for batch in (1, 16, 300):
         step = numbers(name, phase, batch=batch)
-        found = payoff(step, step.apply(LowRank(operators=part)), over="rank", hardware=DEVICE, part=part)
+        found = payoff(step, step.apply(LowRank(operators=part)), over="rank", hardware=DEVICE, operator=part)
         assert found.intervals[0].bound == "pays"
         paying = [(one.low, one.high) for one in found.intervals if one.bound == "pays"]
         low, high = (int(min(end for pair in paying for end in pair)), int(max(end for pair in paying for end in pair)))
@@ -519,4 +519,4 @@ def test_letters_stay_free() -> None:
 def test_a_difference_of_higher_degree_has_no_one_break_even() -> None:
     prompt = symroof.load_model("llama-2-7b").prefill(symbolic=True)
     with pytest.raises(InputError, match="of degree 2 in it, no one value breaks even"):
-        break_even(prompt, prompt.apply(PruneChannels(share=Rational(1, 2), of="both")), over="seq_len", part="total")
+        break_even(prompt, prompt.apply(PruneChannels(share=Rational(1, 2), of="both")), over="seq_len", operator="total")

@@ -398,7 +398,7 @@ def test_three_ceilings_agree_everywhere(model: str) -> None:
     free = change(step_of(model))
     plain = step_of(model)
     whole = symroof.regimes(free, over="batch", hardware=A100)
-    pays = payoff(plain, free, over="batch", hardware=A100, part=name)
+    pays = payoff(plain, free, over="batch", hardware=A100, operator=name)
     crossing = symroof.crossover(free, name, over="batch", hardware=A100)
     draw, batches = random.Random(3), {1, 2, 10**6}
     edges = [*whole.knees, *pays.edges, *([crossing.value] if crossing.value else [])]
@@ -435,7 +435,7 @@ def test_three_ceilings_agree_everywhere(model: str) -> None:
 def test_the_host_bandwidth_is_asked_over_and_given() -> None:
     name = first_matmul()
     free = hosted(step_of(batch=8), Rational(1, 2))
-    answer = payoff(step_of(batch=8), free, over="host_bandwidth", hardware=A100, part=name)
+    answer = payoff(step_of(batch=8), free, over="host_bandwidth", hardware=A100, operator=name)
     assert [one.bound for one in answer.intervals] in ([LOSES, PAYS], [LOSES, PAYS, SAME])
     edge = answer.edges[0]
     for value in (edge / 2, edge, edge * 2):
@@ -479,7 +479,7 @@ def test_a_link_has_its_own_bandwidth_and_latency() -> None:
     assert linked(step).graph.activation_memory() == step.graph.activation_memory()
     open_batch = step_of("llama-2-7b")
     whole = symroof.regimes(linked(open_batch), over="batch", hardware=A100)
-    answer = payoff(open_batch, linked(open_batch), over="batch", hardware=A100, part="out_proj")
+    answer = payoff(open_batch, linked(open_batch), over="batch", hardware=A100, operator="out_proj")
     assert [one.bound for one in answer.intervals] == [LOSES]
     for batch in (1, 16, 200, 5000):
         single = linked(step_of("llama-2-7b", batch=batch))
@@ -602,7 +602,7 @@ def test_payoff_over_a_techniques_own_parameter() -> None:
     """The number given gives way to the variable, as a batch given does."""
     step = step_of("llama-2-7b", batch=1)
     for text in ("quantize:weights", "quantize:weights=4"):
-        found = payoff(step, step.apply(technique(text)), over="quantized_weight_bits", hardware=A100, part="up_proj")
+        found = payoff(step, step.apply(technique(text)), over="quantized_weight_bits", hardware=A100, operator="up_proj")
         assert found.intervals[0].bound == PAYS
         assert found.edges[0] == 16
         for bits in (1, 3, 8, 15):
@@ -619,7 +619,7 @@ def test_counting_agrees_with_the_closed_form(texts: str) -> None:
     before = step_of()
     after = before.apply(*chain([texts]))
     last = 12
-    one_by_one = counted(before, after, over="batch", hardware=A100, last=last, part="total")
+    one_by_one = counted(before, after, over="batch", hardware=A100, last=last, operator="total")
     closed = payoff(before, after, over="batch", hardware=A100)
     for batch in range(1, last + 1):
         told = [one.bound for one in one_by_one.intervals if batch in one]
@@ -646,7 +646,7 @@ def test_payoff_says_what_it_needs() -> None:
     with pytest.raises(InputError, match="give a device"):
         payoff(step, step, over="batch", hardware=None)
     with pytest.raises(EinsumError, match="no operator of this step"):
-        payoff(step, step, over="batch", hardware=A100, part="nothing")
+        payoff(step, step, over="batch", hardware=A100, operator="nothing")
     with pytest.raises(InputError, match="is not a symbol"):
         payoff(step, step, over="bacth", hardware=A100)
     open_step = symroof.load_model(SMALL).decode(**WIDTHS)

@@ -114,7 +114,7 @@ def test_one_critical_batch_at_most(model):
 
 def test_pays_where_tokens_share():
     step = decode("mixtral-8x7b-v0.1", seq_len=64, experts="at-most")
-    found = counted(step, apply(step, "expert-routing"), over="batch", hardware=DEVICE, last=12, part="expert_up_proj")
+    found = counted(step, apply(step, "expert-routing"), over="batch", hardware=DEVICE, last=12, operator="expert_up_proj")
     assert [(one.low, one.bound) for one in found.intervals] == [(1, "the same"), (2, "pays")]
     for batch in (2, 4, 11):
         one = decode("mixtral-8x7b-v0.1", batch=batch, seq_len=64, experts="at-most")
@@ -135,7 +135,7 @@ def test_time_over_a_batch_in_an_exponent_is_exact(over):
     found = symroof.regimes(step, over=over, hardware=DEVICE)
     for batch in (1, 2, 7, 300, 642, 643, 1000):
         assert found.time(batch) == seconds(apply(decode("mixtral-8x7b-v0.1", batch=batch, seq_len=64), "expert-routing"))
-    gain = symroof.payoff(plain, step, over=over, hardware=DEVICE, part="expert_up_proj")
+    gain = symroof.payoff(plain, step, over=over, hardware=DEVICE, operator="expert_up_proj")
     (knee,) = gain.edges
     assert [one.bound for one in gain.intervals] == ["pays", "the same"]
     for batch, faster in ((int(knee), True), (int(knee) + 1, False)):  # on both sides of it, by analysis in numbers

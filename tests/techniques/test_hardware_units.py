@@ -89,7 +89,7 @@ def test_the_critical_batch_goes_with_peak_over_bandwidth() -> None:
     assert both == one
     assert fast < one / 3 < one < 3 * one < strong
     found = symroof.payoff(step("llama-2-13b", batch=16, seq_len=64), step("llama-2-13b", batch=16, seq_len=64).apply(
-        technique("scale-hardware:bandwidth")), over="bandwidth_factor", hardware=A6000, part="up_proj",
+        technique("scale-hardware:bandwidth")), over="bandwidth_factor", hardware=A6000, operator="up_proj",
     )  # fmt: skip
     assert found.edges == (1,)
 
@@ -170,7 +170,7 @@ def test_the_survey_s_figures_of_hbm_pim() -> None:
     fast = symroof.load_hardware(A100)  # whatever computes behind the interface: its peak is out of the way
     behind = replace(fast, bandwidth_figure=replace(fast.bandwidth_figure, value=interface))
     plain = symroof.load_model("llama-2-7b").decode(seq_len=1024, **WIDTHS)
-    found = symroof.payoff(plain, plain.apply(technique("pim:operators=up_proj")), over="batch", hardware=behind, part="up_proj")
+    found = symroof.payoff(plain, plain.apply(technique("pim:operators=up_proj")), over="batch", hardware=behind, operator="up_proj")
     assert [one.bound for one in found.intervals] == ["pays", "loses"]
 
     def intensity(batch: Integer) -> Expr:
@@ -210,7 +210,7 @@ def test_a_unit_pays_below_its_peak_over_the_device_s_bandwidth() -> None:
             had, has = (symroof.analyze(one, A100)[part] for one in (plain, after))
             assert (has.time_expr < had.time_expr) == (had.intensity_expr < edge)
     plain = step("llama-2-7b", seq_len=256)
-    found = symroof.payoff(plain, plain.apply(technique("pim:units=5,operators=up_proj")), over="batch", hardware=A100, part="up_proj")
+    found = symroof.payoff(plain, plain.apply(technique("pim:units=5,operators=up_proj")), over="batch", hardware=A100, operator="up_proj")
     d, f = Integer(4096), Integer(11008)
     assert found.edges == (edge * 2 * d * f / (2 * d * f - edge * 2 * (d + f)),)
 
@@ -219,7 +219,7 @@ def test_its_figures_may_be_letters() -> None:
     plain = step("llama-2-7b", batch=1, seq_len=256)
     for parameter, over in (("peak", "unit_peak"), ("bandwidth", "unit_bandwidth"), ("units", "degree")):
         after = plain.apply(technique(f"pim:operators=up_proj,{parameter}"))
-        found = symroof.payoff(plain, after, over=over, hardware=A100, part="up_proj")
+        found = symroof.payoff(plain, after, over=over, hardware=A100, operator="up_proj")
         assert [one.bound for one in found.intervals] in (["loses", "pays"], ["loses"])
     given = plain.apply(technique("pim:operators=up_proj,peak=3TFLOP/s,bandwidth=4TB/s"))
     flops, moved = plain["up_proj"].flop_count, plain["up_proj"].byte_count()
@@ -285,7 +285,7 @@ def test_how_many_chips_hold_a_model() -> None:
 def test_resident_weights_pay_from_the_bandwidth_the_formula_says(batch: int) -> None:
     plain = step("llama-2-7b", batch=batch, seq_len=64)
     up = symroof.analyze(plain, A100)["up_proj"]
-    found = symroof.payoff(plain, plain.apply(technique("resident-weights")), over="chip_bandwidth", hardware=A100, part="up_proj")
+    found = symroof.payoff(plain, plain.apply(technique("resident-weights")), over="chip_bandwidth", hardware=A100, operator="up_proj")
     weights = up.operator.byte_count(Storage.WEIGHT)
     assert found.edges == (weights / up.time_expr,)
     for factor in (Rational(1, 2), Rational(2)):

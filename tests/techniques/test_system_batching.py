@@ -159,7 +159,7 @@ def test_chunks_read_the_prefix_of_every_chunk_before() -> None:
 def test_chunks_are_free_from_the_token_budget_on() -> None:
     for batch in (1, 3):
         whole = step("llama-2-7b", "prefill", batch=batch, seq_len=1024)
-        found = symroof.payoff(whole, whole.apply(technique("chunked-prefill")), over="chunk", hardware=A100, part="up_proj")
+        found = symroof.payoff(whole, whole.apply(technique("chunked-prefill")), over="chunk", hardware=A100, operator="up_proj")
         assert found.edges == (token_budget(step("llama-2-7b", seq_len=1), "up_proj", hardware=A100).value / batch,)
         for chunk in (2**power for power in range(11)):
             after = symroof.analyze(whole.apply(technique(f"chunked-prefill:chunk={chunk}")), A100)["up_proj"].time_expr

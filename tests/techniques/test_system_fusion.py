@@ -201,7 +201,7 @@ def test_what_overwrites_an_operand_runs_after_the_group() -> None:
 def test_where_fusion_pays_against_brute_force() -> None:
     step = numbers("llama-2-7b", batch=None)
     after = step.apply(technique(f"fuse:operators={GATED}"))
-    found = payoff(step, after, over="batch", hardware=A100, part=GATED)
+    found = payoff(step, after, over="batch", hardware=A100, operator=GATED)
     for batch in (1, 10, 150, 156, 157, 158, 1000, 10**6):
         one, two = (
             symroof.analyze(numbers("llama-2-7b", batch=batch).apply(*made), A100) for made in ((), (technique(f"fuse:operators={GATED}"),))
@@ -405,7 +405,7 @@ def test_occupancy_by_hand_and_over_the_batch() -> None:
     before = numbers("llama-3-8b", batch=None, seq_len=context).apply(technique("flash-decoding:splits=1,processors=108"))
     for parts in (2, 5, 16):
         text = f"flash-decoding:splits={parts},processors=108"
-        found = payoff(before, before.apply(technique(text)), over="batch", hardware=A100, part="attention")
+        found = payoff(before, before.apply(technique(text)), over="batch", hardware=A100, operator="attention")
         for batch in (1, 2, 6, 7, 13, 14, 40):
             cache, row, partial = batch * context * 2 * 1024 * 2, batch * 4096 * 2, 4 * parts * batch * 32 * 130
 
@@ -428,7 +428,7 @@ def test_the_number_of_parts_may_stay_a_letter() -> None:
     assert simplify(extra - 4 * b * h * n_s * (e + 2)) == 0
     free = numbers("llama-3-8b", batch=1, seq_len=32768).apply(technique("flash-decoding:processors=108"))
     base = numbers("llama-3-8b", batch=1, seq_len=32768).apply(technique("flash-decoding:splits=1,processors=108"))
-    found = payoff(base, free, over="splits", hardware=A100, part="attention")
+    found = payoff(base, free, over="splits", hardware=A100, operator="attention")
     times = {parts: found.speedup(parts) for parts in range(1, 60)}
     assert max(times, key=times.__getitem__) == 14, "108 / 8 = 13.5 parts fill the device"
 

@@ -104,7 +104,7 @@ def test_a_window_reserves_its_window() -> None:
 def test_paging_never_shortens_a_step() -> None:
     step = symroof.load_model("llama-3-8b").decode(seq_len=2048, **SIXTEEN)
     after = step.apply(technique("paged-cache:page=16"))
-    found = payoff(step, after, over="batch", hardware=A100, part="qk_matmul")
+    found = payoff(step, after, over="batch", hardware=A100, operator="qk_matmul")
     assert [one.bound for one in found.intervals] == ["loses"]
     moved = 3 * (2048 * 1024 * 2 + (4096 + 32 * 2048) * 2)
     assert found.speedup(3) == Rational(moved, moved + 3 * 2048 * 4 // 16)
@@ -197,7 +197,7 @@ def test_the_longest_of_three_times_decides() -> None:
         text = technique(f"offload:share={share},link={link}GB/s")
         free = model.decode(seq_len=64, **SIXTEEN)
         changed = free.apply(text)
-        found = payoff(free, changed, over="batch", hardware=A6000, part="up_proj")
+        found = payoff(free, changed, over="batch", hardware=A6000, operator="up_proj")
         follow = regimes(changed, over="batch", hardware=A6000)
         by_compute = share * peak / (link * 10**9)
         by_memory = 4096 * 11008 * (share * (bandwidth + link * 10**9) - link * 10**9) / (Rational(4096 + 11008) * link * 10**9)
@@ -272,7 +272,7 @@ def test_knees_of_the_surveys_figure_18() -> None:
     step = symroof.load_model("llama-2-13b").decode(seq_len=1024, **SIXTEEN)
     host = step.apply(technique("offload:share=1,link=89.6GB/s"))
     there = step.apply(technique(f"offload:compute=cpu,unit={CPU},link=89.6GB/s"))
-    assert payoff(step, host, over="batch", hardware=A6000, part="up_proj").edges == (Rational(15483850, 8960),)
+    assert payoff(step, host, over="batch", hardware=A6000, operator="up_proj").edges == (Rational(15483850, 8960),)
     knee = {}
     for name, changed in (("gpu", step), ("cpu", there)):
         answer = symroof.crossover(changed, "up_proj", over="batch", hardware=A6000)
@@ -288,7 +288,7 @@ def test_on_the_cpu_by_hand() -> None:
     free = symroof.load_model("llama-2-7b").decode(seq_len=64, **SIXTEEN)
     here = free.apply(technique("offload:share=1,link=25GB/s"))
     there = free.apply(technique(f"offload:link=25GB/s,compute=cpu,unit={CPU}"))
-    found = payoff(here, there, over="batch", hardware=A6000, part="gate_proj")
+    found = payoff(here, there, over="batch", hardware=A6000, operator="gate_proj")
     for batch in (1, 15, 16, 54, 55, 56, 400, 2000):
         work, weight, rows = 2 * batch * 4096 * 11008, 4096 * 11008 * 2, batch * (4096 + 11008) * 2
         slow = max(Rational(work) / peak, Rational(weight + rows, memory)) + Rational(rows, link)

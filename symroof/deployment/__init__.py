@@ -1,0 +1,43 @@
+"""A step on a device, of which every question can be asked: `symroof.architectures.step.Step.on` makes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from symroof.deployment.bounds import Bounds
+from symroof.deployment.changes import Changes
+from symroof.deployment.resources import Resources
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Deployment(Bounds, Resources, Changes):
+    """A step on a device under a ceiling set: made once, by `Step.on`, and asked as often as one likes.
+
+    The device is loaded and the step analysed once. ``over=`` is a variable's name, its letter or its symbol of `symroof.symbols`;
+    ``operator=`` an operator's name or "total"; techniques are objects or texts. A question over a variable for which the step
+    has a number leaves that number aside, and its answer says so among its conventions.
+
+    =============================== ===================================================================================
+    the roofline                    `analysis`, ``on["up_proj"]``, `time`, `memory`, `fits`, `table`, `sensitivity`
+    where a bound changes           `crossover`, `crossovers`, `regimes`, `prove`, `context_limit`, `token_budget`
+    what a target takes             `required`, `required_capacity`, `largest`, `hyperbola`, `cache_passes_weights`
+    whole generations               `generation`
+    what a change brings            `apply`, `payoff`, `compare`, `break_even`, `work_exceeds`
+    several devices, or a unit      `best_degree`, `over_degree`, `strong_scaling`, `weak_scaling`, `best_split`
+    drafting                        `best_length`, `least_acceptance`, `pays_at_all`
+    energy                          `energy`, `greenup`, `race_to_halt`
+    many points                     `sweep`, `best`, `pareto`
+    =============================== ===================================================================================
+
+    >>> import symroof
+    >>> on = symroof.load_model("llama-2-7b").decode(batch=8, seq_len=2048).on("a100-sxm-80gb")
+    >>> on
+    <Deployment: llama-2-7b, decode, batch 8, seq_len 2048, on a100-sxm-80gb, ceilings stated>
+    >>> on["up_proj"].bound, on.crossover("up_proj", over="batch").first_integer
+    ('memory', 162)
+    >>> on.payoff("quantize:weights=4,group=128", over="batch").speedup(1) > 2
+    True
+    """
+
+
+__all__ = ["Deployment"]

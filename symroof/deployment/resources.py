@@ -1,0 +1,134 @@
+"""What a target takes, what fits, whole generations, energy, and many points at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from symroof.deployment.core import Core
+from symroof.questions import generation, required
+from symroof.questions.capacity import Largest, cache_passes_weights, hyperbola, largest
+from symroof.questions.generation import Generation
+from symroof.questions.required import Requirement
+from symroof.roof import energy
+from symroof.roof.energy import StepEnergy
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import xarray
+    from sympy import Symbol
+
+NUMBERS = "this is told in numbers"
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Resources(Core):
+    """Questions about what is needed, and what is used."""
+
+    def required(self, over: str | Symbol, *, target_time: Any = None, target_rate: Any = None) -> Requirement:
+        """What a variable must be for the step to reach a time or a rate; see `symroof.required`.
+
+        >>> import symroof
+        >>> on = symroof.load_model("llama-2-7b").decode(batch=1, seq_len=2048).on("a100-sxm-80gb")
+        >>> on.required("bandwidth", target_time="5 ms").relation, on.required("batch", target_time="50 ms").integer
+        ('>=', 80)
+        """
+        return required.required(
+            self._open(over),
+            over=over,
+            hardware=self._given(NUMBERS),
+            target_time=target_time,
+            target_rate=target_rate,
+            ceilings=self.ceilings,
+        )
+
+    def required_capacity(self) -> Any:
+        """The memory that the step needs; see `symroof.required_capacity`."""
+        return required.required_capacity(self.step)
+
+    def largest(self, over: str | Symbol = "batch", *, capacity: Any = None) -> Largest:
+        """The largest batch or context that fits the device, or a capacity; see `symroof.largest`.
+
+        >>> import symroof
+        >>> symroof.load_model("llama-2-7b").decode(seq_len=2048).on("a100-sxm-80gb").largest("batch").integer
+        67
+        """
+        return largest(self._open(over), over=over, hardware=self.device, capacity=capacity)
+
+    def hyperbola(self, *, capacity: Any = None) -> Any:
+        """The largest batch x context that fits beside the weights; see `symroof.hyperbola`."""
+        return hyperbola(self._open("batch", "seq_len"), hardware=self.device, capacity=capacity)
+
+    def cache_passes_weights(self) -> Any:
+        """The context length from which the KV cache takes more memory than the weights; see `symroof.cache_passes_weights`."""
+        return cache_passes_weights(self._open("seq_len").with_widths())
+
+    def generation(self, *, prompt: int, tokens: int) -> Generation:
+        """Time and traffic of a prompt and of tokens after it, with the step's batch, techniques and conventions.
+
+        Prefill and decode are made anew from the model; see `symroof.generation`.
+
+        >>> import symroof
+        >>> on = symroof.load_model("llama-2-7b").decode(batch=1).on("a100-sxm-80gb")
+        >>> len(on.generation(prompt=512, tokens=128).parts)
+        1
+        """
+        return generation.generation(
+            self._model(),
+            prompt=prompt,
+            tokens=tokens,
+            hardware=self._given(NUMBERS),
+            techniques=self.step.symbolic.applied,
+            ceilings=self.ceilings,
+            **self._inputs("seq_len"),
+        )
+
+    def energy(self) -> StepEnergy:
+        """The energy of a step to which the technique "energy" was applied; see `symroof.energy`.
+
+        >>> import symroof
+        >>> on = symroof.load_model("llama-2-7b").decode(batch=1, seq_len=2048).on("a100-sxm-80gb")
+        >>> spent = on.apply("energy:flop=1pJ,byte=30pJ,power=100W").energy()
+        >>> round(float(spent.total.joules_expr), 2)
+        1.15
+        """
+        return energy.energy_of(self.analysis)
+
+    def race_to_halt(self, operator: str) -> bool | None:
+        """Whether running as fast as possible also saves energy, under the peak that applies to an operator; see `symroof.race_to_halt`."""
+        point = self[operator]
+        return energy.race_to_halt(self.energy().model, point.peak, point.bandwidth)
+
+    def sweep(self, over: Mapping[str, Any], **options: Any) -> xarray.Dataset | Path:
+        """All metrics over all values of some variables; see `symroof.sweep`.
+
+        >>> import symroof
+        >>> on = symroof.load_model("llama-2-7b").decode(batch=1, seq_len=2048).on("a100-sxm-80gb")
+        >>> on.sweep({"batch": [1, 64]}).time.dims
+        ('model', 'hardware', 'phase', 'batch')
+        """
+        from symroof.sweeps.sweep import sweep
+
+        return sweep(self._model(), self.device, over, **self._swept(over), **options)
+
+    def best(self, over: Mapping[str, Any], *, minimize: str = "", maximize: str = "", where: str = "", **options: Any) -> xarray.Dataset:
+        """The point with the least or largest metric among those that satisfy a condition; see `symroof.best`."""
+        from symroof.sweeps.reduce import best
+
+        goal = {"minimize": minimize, "maximize": maximize, "where": where}
+        return best(self._model(), self.device, over, **goal, **self._swept(over), **options)
+
+    def pareto(
+        self, over: Mapping[str, Any], objectives: Sequence[str] = ("latency", "throughput"), *, where: str = "", **options: Any
+    ) -> xarray.Dataset:
+        """The points that no other beats in one metric without losing in the other; see `symroof.pareto`."""
+        from symroof.sweeps.reduce import pareto
+
+        return pareto(self._model(), self.device, over, objectives, where=where, **self._swept(over), **options)
+
+    def _swept(self, over: Mapping[str, Any]) -> dict[str, Any]:
+        """What stays fixed in a sweep."""
+        fixed = {"phase": self.step.options.phase, "ceilings": self.ceilings, "techniques": self.step.symbolic.applied}
+        return fixed | self._inputs(*over)

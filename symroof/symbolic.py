@@ -1,0 +1,48 @@
+"""Frozen objects that hold formulas, and are rewritten part by part."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import fields, replace
+from typing import Any, Self, cast
+
+from sympy import Expr
+
+from symroof.symbols import Values, substitute
+
+
+class Symbolic:
+    """A frozen dataclass that holds formulas: expressions, others of its kind, mappings to expressions, tuples of all these.
+
+    What several of its parts share, as operators share a tensor, they share afterwards.
+    """
+
+    def bind(self, values: Values) -> Self:
+        """The same with numbers (or other expressions) for symbols."""
+        return self.rewritten(functools.partial(substitute, values=values), {})
+
+    def rewritten(self, change: Callable[[Expr], Expr], done: dict[int, Any]) -> Self:
+        """The same with every formula that is no number changed; *done* has what was met before, by identity."""
+        made: dict[str, Any] = {}
+        for name in _parts(type(self)):
+            part = getattr(self, name)
+            if isinstance(part, Expr):
+                made[name] = part if part.is_number else change(part)
+            elif isinstance(part, Symbolic):
+                made[name] = done.get(id(part)) or part.rewritten(change, done)
+            elif isinstance(part, dict):
+                made[name] = {key: value if value.is_number else change(value) for key, value in part.items()}
+            elif isinstance(part, tuple) and part and isinstance(part[0], Symbolic | Expr | tuple):
+                made[name] = tuple(one.rewritten(change, done) if isinstance(one, Symbolic) else _changed(one, change) for one in part)
+        done[id(self)] = new = replace(cast(Any, self), **made)
+        return new
+
+
+@functools.cache
+def _parts(kind: type) -> tuple[str, ...]:
+    return tuple(one.name for one in fields(kind) if one.init)
+
+
+def _changed(part: Any, change: Callable[[Expr], Expr]) -> Any:
+    return tuple(_changed(one, change) for one in part) if isinstance(part, tuple) else change(part)
