@@ -50,7 +50,9 @@ from symroof.operators.fusion import fuse as fuse
 from symroof.operators.linear import contraction as contraction
 from symroof.present import survey as survey
 from symroof.proof.claims import Certificate as Certificate
+from symroof.questions.capacity import Fit as Fit
 from symroof.questions.capacity import Largest as Largest
+from symroof.questions.capacity import Room as Room
 from symroof.questions.capacity import cache_passes_weights as cache_passes_weights
 from symroof.questions.capacity import hyperbola as hyperbola
 from symroof.questions.capacity import largest as largest

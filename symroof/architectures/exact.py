@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from symroof.architectures.architecture import Architecture
 from symroof.architectures.options import Options
-from symroof.conventions import Convention
+from symroof.conventions import BITS, Convention
 from symroof.operators.experts import UNIFORM, Routing
 from symroof.operators.graph import Graph
 from symroof.operators.query_blocks import ROWS, QueryBlocks
@@ -51,4 +51,7 @@ def _conventions(architecture: Architecture, options: Options) -> tuple[Conventi
         "peak": f"peak: {peak}",
         WEIGHT_WIDTH: "all weights at the weight width, norms and embeddings included",
     }
+    if options.weight_bits is not None and options.weight_bits < BITS:
+        alone = "the technique quantize narrows the matrices of the layers alone and counts the scales of their groups"
+        texts[WEIGHT_WIDTH] = f"every weight at {options.weight_bits} bits, norms and embeddings included, without scales; {alone}"
     return tuple(Convention(key, text) for key, text in texts.items())

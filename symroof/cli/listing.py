@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from symroof.cli import completion
 from symroof.cli.options import WIDTHS, with_options
 from symroof.cli.output import reports
 from symroof.cli.values import Word, one_of
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="List the models, or some of them.")
-@click.argument("part", default="")
+@click.argument("part", default="", type=completion.MODEL)
 @reports
 def models(part: str) -> Report:
     """List the models in models/ (those whose name or family contains PART): parameters, KV bytes per token, licence."""
@@ -29,7 +30,7 @@ def models(part: str) -> Report:
 
 
 @click.command(short_help="List the devices, or one with its sources.")
-@click.argument("device", required=False)
+@click.argument("device", required=False, type=completion.DEVICE)
 @reports
 def devices(device: str | None) -> Report:
     """List the devices (or those whose name contains DEVICE): dense peaks, memory, ridge; or every figure of one DEVICE with its source."""
@@ -39,7 +40,7 @@ def devices(device: str | None) -> Report:
 
 
 @click.command(short_help="List the techniques, or one with its conditions.")
-@click.argument("technique", required=False)
+@click.argument("technique", required=False, type=completion.TECHNIQUE)
 @click.option(
     "--effects", is_flag=True, help="What each does to FLOPs, bytes and roofs, and when it is faster; derived, so it takes a while."
 )
@@ -56,7 +57,7 @@ def techniques(technique: str | None, effects: bool) -> Report:
 
 
 @click.command(short_help="What one model is: sizes, parameters, LaTeX.")
-@click.argument("model")
+@click.argument("model", type=completion.MODEL)
 @with_options(WIDTHS[0], WIDTHS[2])
 @reports
 def describe(model: str, weight_bits: int | None, kv_bits: int | None) -> Report:

@@ -11,6 +11,7 @@ import click
 
 from symroof import __version__
 from symroof.cli.calibration import calibrate, validate
+from symroof.cli.completion import completion
 from symroof.cli.listing import describe, devices, figures, models, techniques
 from symroof.cli.measure import measure
 from symroof.cli.questions import analyze, compare, crossover, generate, largest, prove, solve
@@ -54,6 +55,7 @@ for command in (
     describe,
     models,
     devices,
+    completion,
 ):
     cli.add_command(command)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from symroof.cli import completion
 from symroof.cli.options import SIZE, with_options
 from symroof.cli.output import FORMAT, OutputFile, chosen_format, deliver
 from symroof.cli.values import Whole, Word, one_of
@@ -32,7 +33,7 @@ SIZES = (
 
 
 @click.command(short_help="This machine as a device; steps that run on it.")
-@click.argument("model", required=False)
+@click.argument("model", required=False, type=completion.MODEL)
 @click.option(
     "-o", "--output", type=OutputFile(), metavar="FILE", help="Write the device there (.toml, its constants beside it), or the report."
 )

@@ -1,13 +1,16 @@
-"""Options that several commands share, and the step they describe."""
+"""The options that describe a step, as one decorator, and the step and device that they describe."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
+from symroof.cli import completion
 from symroof.cli.values import Whole, Word, one_of
 from symroof.conventions import BITS
 
@@ -16,34 +19,32 @@ if TYPE_CHECKING:
     from symroof.hardware.device import Device
 
 SIZE, WIDTH = Whole(), Whole(64)
-
-PHASE = click.option("--phase", type=Word(("prefill", "decode")), required=True, help="Read a prompt, or generate one token per sequence.")
-LATENT = "Latent attention: on the compressed vectors, or on keys and values expanded from them."
+PHASES = ("prefill", "decode")
+PUBLISHED = f"that of quantization_config, else {BITS}"
+EVERY_TENSOR = "Bits of every weight, without scales: an ideal. For 4-bit checkpoints as they are, --with quantize:weights=4,group=128."
+WIDTHS = (
+    click.option("--weight-bits", type=WIDTH, show_default=PUBLISHED, help=EVERY_TENSOR),
+    click.option("--activation-bits", type=WIDTH, show_default=str(BITS), help="Bits per activation."),
+    click.option("--kv-bits", type=WIDTH, show_default=str(BITS), help="Bits per element of the KV cache."),
+)
 CONVENTIONS = (
     click.option("--flash-attention", is_flag=True, help="Attention as one operator whose scores stay on chip."),
     one_of("--accounting", ("exact", "llm-viewer", "survey"), "Right formulas; LLM-Viewer's; or those behind the survey."),
     click.option("--causal/--no-causal", default=True, show_default=True, help="Count only the pairs a causal mask leaves."),
-    one_of("--mla", ("auto", "absorbed", "decompressed"), LATENT),
+    one_of(
+        "--mla",
+        ("auto", "absorbed", "decompressed"),
+        "Latent attention: on the compressed vectors, or on keys and values expanded from them.",
+    ),
     one_of("--lm-head", ("last", "all"), "Tokens that get logits."),
     one_of("--experts", ("expected", "at-most"), "Experts of a layer that a step reads: the mean of independent choices, or the most."),
 )
-WIDTHS = (
-    click.option("--weight-bits", type=WIDTH, show_default=f"that of quantization_config, else {BITS}", help="Bits per weight."),
-    click.option("--activation-bits", type=WIDTH, show_default=str(BITS), help="Bits per activation."),
-    click.option("--kv-bits", type=WIDTH, show_default=str(BITS), help="Bits per element of the KV cache."),
+CEILINGS = one_of(
+    "--ceilings",
+    ("classic", "stated", "calibrated"),
+    "Matrix peak and memory bandwidth alone; all rates the device states; or what measured kernels reach of them.",
+    default="stated",
 )
-SIZES = (
-    click.option("--batch", type=SIZE, help="Sequences in the batch; left out, it stays a symbol."),
-    click.option("--seq-len", type=SIZE, help="Prompt length (prefill) or context length (decode); left out, it stays a symbol."),
-)
-BATCH = click.option("--batch", type=SIZE, default=1, show_default=True, help="Sequences in the batch.")
-GIVEN_SIZES = (BATCH, click.option("--seq-len", type=SIZE, required=True, help="Prompt length (prefill) or context length (decode)."))
-DEVICE = click.option("--hardware", required=True, metavar="DEVICE", help="A name of `symroof devices`, or the path of a TOML file.")
-ANY_DEVICE = click.option(
-    "--hardware", metavar="DEVICE", help="A name of `symroof devices` or a TOML file; left out, peak and bandwidth stay symbols."
-)
-SETS = "Matrix peak and memory bandwidth alone; all rates the device states; or what measured kernels reach of them."
-CEILINGS = one_of("--ceilings", ("classic", "stated", "calibrated"), SETS, default="stated")
 CALIBRATION = click.option(
     "--calibration",
     metavar="FILE",
@@ -53,14 +54,20 @@ WITH = click.option(
     "--with",
     "techniques",
     multiple=True,
+    type=completion.TechniqueText(),
     metavar="TECHNIQUE",
     help="As quantize:weights=4,group=128; applied in the order given; a parameter left out stays a symbol. See `symroof techniques`.",
 )
+A_DEVICE = "A name of `symroof devices`, or the path of a TOML file"
+OF_STEP = ("phase", "batch", "seq_len", "weight_bits", "activation_bits", "kv_bits")
+OF_STEP += ("flash_attention", "accounting", "causal", "mla", "lm_head", "experts")
+OF_REQUEST = ("model", "hardware", "ceilings", "calibration", "techniques")
 
 Command = Callable[..., Any]
+Decorator = Callable[[Command], Command]
 
 
-def with_options(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+def with_options(*options: Decorator) -> Decorator:
     """Several options as one decorator, shown in the order given."""
 
     def decorate(command: Command) -> Command:
@@ -71,39 +78,146 @@ def with_options(*options: Callable[[Command], Command]) -> Callable[[Command], 
     return decorate
 
 
-def calibrated(ctx: click.Context, hardware: str | None, ceilings: str, calibration: str | None) -> tuple[Device | None, str]:
-    """The device with constants from a file where one is given, and the ceiling set.
+def variable_option(name: str, called: str, help_: str, **settings: Any) -> Decorator:
+    """An option that names a variable, with the name it has in the command; *settings* as click's."""
+    return click.option(name, called, type=completion.VARIABLE_NAME, metavar="VARIABLE", help=help_, **settings)
+
+
+OPEN, GIVEN, BATCH_ALONE = "open", "given", "batch"
+"""Sizes that stay symbols where they are left out; sizes that have numbers; a batch with a number, and no length."""
+
+
+def step_options(
+    *,
+    device: bool | None = True,
+    sizes: str = OPEN,
+    phase: str | None = "",
+    ceilings: bool = True,
+    calibration: bool = False,
+    techniques: bool = True,
+) -> Decorator:
+    """The model and all options of a step; the command is called with a `Request` for them.
+
+    Parameters
+    ----------
+    device : required (True), optional (False), or no option here (None).
+    sizes : `OPEN`, `GIVEN` or `BATCH_ALONE`.
+    phase : its default; empty where it is required, None where the command is of both.
+    ceilings, calibration, techniques : whether there are such options.
+    """
+    left_out = "; left out, it stays a symbol" if sizes == OPEN else ""
+    options = [click.argument("model", type=completion.MODEL)]
+    if phase is not None:
+        default: dict[str, Any] = {"default": phase, "show_default": True} if phase else {"required": True}
+        options.append(click.option("--phase", type=Word(PHASES), help="Read a prompt, or generate one token per sequence.", **default))
+    if device is not None:
+        open_device = "" if device else "; left out, peak and bandwidth stay symbols"
+        hardware = {"type": completion.DEVICE, "metavar": "DEVICE", "required": device}
+        options.append(click.option("--hardware", help=f"{A_DEVICE}{open_device}.", **hardware))
+    options += [CEILINGS] * ceilings + [CALIBRATION] * calibration
+    batch: dict[str, Any] = {} if sizes == OPEN else {"default": 1, "show_default": True}
+    options.append(click.option("--batch", type=SIZE, help=f"Sequences in the batch{left_out}.", **batch))
+    if sizes != BATCH_ALONE:
+        length = f"Prompt length (prefill) or context length (decode){left_out}."
+        options.append(click.option("--seq-len", type=SIZE, required=sizes == GIVEN, help=length))
+    options += [*WIDTHS, *CONVENTIONS, *[WITH] * techniques]
+
+    def decorate(command: Command) -> Command:
+        @functools.wraps(command)
+        def called(*arguments: Any, **values: Any) -> Any:
+            own = {name: values.pop(name) for name in OF_REQUEST if name in values and (techniques or name != "techniques")}
+            described = {name: values.pop(name) for name in OF_STEP if name in values}
+            return command(*arguments, request=Request(click.get_current_context(), described, **own), **values)
+
+        return with_options(*options)(called)
+
+    return decorate
+
+
+@dataclass
+class Request:
+    """The step and the device that a command line describes.
+
+    Attributes
+    ----------
+    ctx : of the command, which knows what was typed.
+    options : of the step, as `symroof.architectures.options.Options` has them.
+    ceilings : the ceiling set; "calibrated" where constants are given.
+    """
+
+    ctx: click.Context
+    options: dict[str, Any]
+    model: str
+    hardware: str | None = None
+    ceilings: str = "stated"
+    calibration: str | None = None
+    techniques: tuple[str, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        if self.calibration is not None:
+            self.ceilings = calibrated_ceilings(self.ctx, self.hardware, self.ceilings)
+
+    @functools.cached_property
+    def device(self) -> Device | None:
+        """The device, with constants from a file where one is given."""
+        from symroof.hardware.loader import load_hardware
+
+        device = None if self.hardware is None else load_hardware(self.hardware)
+        return device if device is None or self.calibration is None else device.calibrated(self.calibration)
+
+    def variable(self, name: str) -> str:
+        """The variable behind a name, be it a technique's own for its parameter."""
+        return variable_named(name, self.techniques)
+
+    def step(self, **changes: Any) -> Step:
+        """The step, with these options in the place of those typed."""
+        from symroof.architectures.model import load_model
+        from symroof.architectures.options import Options
+
+        loaded = load_model(self.model)
+        step = loaded.step(Options(**{**self.options, **changes}).with_widths(loaded.weight_bits))
+        if not self.techniques:
+            return step
+        from symroof.techniques.registry import chain
+
+        return step.apply(*chain(self.techniques))
+
+    def step_over(self, asked: Iterable[str], option: str) -> Step:
+        """The step in which nothing that the answer ranges over has a number.
+
+        Raises
+        ------
+        click.UsageError
+            An option or a technique gives it one; the message says what to leave out.
+        """
+        for name in asked:
+            if self.ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+                given = f"--{name.replace('_', '-')} is given as a number, but {option} {name} asks over it"
+                raise click.UsageError(f"{given}: leave one of the two out")
+        from symroof.symbols import VOCABULARY
+
+        step = self.step()
+        numbers = {symbol: number for symbol, number in step.symbolic.definitions.items() if symbol in VOCABULARY and number.is_number}
+        by_name = {key: number for symbol, number in numbers.items() for key in (VOCABULARY[symbol].name, str(symbol))}
+        for name in asked:
+            if name in by_name:
+                raise click.UsageError(f"{option} {name}: --with gives it the number {by_name[name]}; name it there without a value")
+        return step
+
+
+def calibrated_ceilings(ctx: click.Context, hardware: object, ceilings: str) -> str:
+    """The ceiling set where constants are given.
 
     Raises
     ------
     click.UsageError
-        Constants are given for ceilings that are not calibrated, or without a device.
+        It is typed and another one, or there is no device.
     """
-    from symroof.hardware.loader import load_hardware
-
-    device = None if hardware is None else load_hardware(hardware)
-    if calibration is None:
-        return device, ceilings
-    if device is None:
+    if not hardware:
         raise click.UsageError("--calibration: constants are of a device; give --hardware")
     if ctx.get_parameter_source("ceilings") is ParameterSource.COMMANDLINE and ceilings != "calibrated":
         raise click.UsageError(f"--calibration: constants say nothing under --ceilings {ceilings}; leave one of the two out")
-    return device.calibrated(calibration), "calibrated"
-
-
-def step_of(model: str, **options: Any) -> Step:
-    """The step of a model that the options describe."""
-    from symroof.architectures.model import load_model
-    from symroof.architectures.options import Options
-
-    techniques = options.pop("techniques", ())
-    found = load_model(model)
-    step = found.step(Options(**options).with_widths(found.weight_bits))
-    if not techniques:
-        return step
-    from symroof.techniques.registry import chain
-
-    return step.apply(*chain(techniques))
+    return "calibrated"
 
 
 def variable_named(name: str, techniques: Iterable[str]) -> str:
@@ -127,29 +241,6 @@ def variable_named(name: str, techniques: Iterable[str]) -> str:
     return next(free, name)
 
 
-def step_over(ctx: click.Context, asked: Iterable[str], option: str, model: str, **options: Any) -> Step:
-    """The step that the options describe, in which nothing that the answer ranges over has a number.
-
-    Raises
-    ------
-    click.UsageError
-        An option or a technique gives it one; the message says what to leave out.
-    """
-    for name in asked:
-        if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            given = f"--{name.replace('_', '-')} is given as a number, but {option} {name} asks over it"
-            raise click.UsageError(f"{given}: leave one of the two out")
-    from symroof.symbols import VOCABULARY
-
-    step = step_of(model, **options)
-    numbers = {symbol: number for symbol, number in step.symbolic.definitions.items() if number.is_number}
-    by_name = {key: number for symbol, number in numbers.items() for key in (VOCABULARY[symbol].name, str(symbol))}
-    for name in asked:
-        if name in by_name:
-            raise click.UsageError(f"{option} {name}: --with gives it the number {by_name[name]}; name it there without a value")
-    return step
-
-
 class Variadic(click.Command):
     """A command whose repeatable options also take several values in a row: ``--for-all batch seq_len``."""
 
@@ -168,6 +259,6 @@ class Variadic(click.Command):
                 spread.append(current)
                 filled = True
             spread.append(argument)
-        if current and not filled:
+        if current and not filled and not ctx.resilient_parsing:  # a shell asks what may follow
             raise click.UsageError(f"Option {current!r} requires an argument.")
         return super().parse_args(ctx, spread)

@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from symroof.cli.options import CALIBRATION, CEILINGS, CONVENTIONS, SIZE, WIDTHS, WITH, Variadic, calibrated, with_options
+from symroof.cli import completion
+from symroof.cli.options import CALIBRATION, CEILINGS, CONVENTIONS, SIZE, WIDTHS, WITH, Variadic, calibrated_ceilings, with_options
 from symroof.cli.output import OutputFile, deliver
 from symroof.cli.values import Word, one_of, values_of
 
@@ -32,16 +33,28 @@ class MetricOption(click.Option):
 
 
 @click.command(cls=Variadic, short_help="Many steps at once, as a labelled file; the best, the Pareto front.")
-@click.argument("model", nargs=-1, required=True)
-@click.option("--hardware", multiple=True, metavar="DEVICE ...", help="Names of `symroof devices` or TOML files.")
-@click.option("--over", multiple=True, metavar="VARIABLE=VALUES ...", help="As batch=1:256, seq_len=512,2048, batch=1:1024*2.")
+@click.argument("model", nargs=-1, required=True, type=completion.MODEL)
+@click.option("--hardware", multiple=True, type=completion.DEVICE, metavar="DEVICE ...", help="Names of `symroof devices` or TOML files.")
+@click.option(
+    "--over",
+    multiple=True,
+    type=completion.ASSIGNMENT,
+    metavar="VARIABLE=VALUES ...",
+    help="As batch=1:256, seq_len=512,2048, batch=1:1024*2.",
+)
 @click.option("--points", is_flag=True, help="The values are those of points, one after the other, not of a grid.")
 @click.option("--phase", multiple=True, type=Word(PHASES), metavar="prefill|decode ...", show_default="decode", help="One or both.")
-@click.option("--metric", cls=MetricOption, multiple=True, metavar="NAME ...")
+@click.option("--metric", cls=MetricOption, multiple=True, type=completion.METRIC, metavar="NAME ...")
 @one_of("--per", ("total", "operator"), "The whole step, or every operator.")
-@click.option("--minimize", metavar="METRIC", help="Only the point where it is least.")
-@click.option("--maximize", metavar="METRIC", help="Only the point where it is largest.")
-@click.option("--pareto", nargs=2, metavar="METRIC METRIC", help="Only the points that none beats in one without losing in the other.")
+@click.option("--minimize", type=completion.METRIC, metavar="METRIC", help="Only the point where it is least.")
+@click.option("--maximize", type=completion.METRIC, metavar="METRIC", help="Only the point where it is largest.")
+@click.option(
+    "--pareto",
+    nargs=2,
+    type=completion.METRIC,
+    metavar="METRIC METRIC",
+    help="Only the points that none beats in one without losing in the other.",
+)
 @click.option("--where", default="", metavar="CONDITION", help="For these: as 'latency < 50 ms and memory <= 80 GB and batch >= 8'.")
 @with_options(*INPUTS, *CONVENTIONS, WITH)
 @with_options(CEILINGS, CALIBRATION)
@@ -80,7 +93,10 @@ def sweep(
     if calibration is not None:
         if len(hardware) != 1:
             raise click.UsageError("--calibration: constants are of one device; give one --hardware")
-        devices, options["ceilings"] = calibrated(ctx, hardware[0], options["ceilings"], calibration)
+        from symroof.hardware.loader import load_hardware
+
+        options["ceilings"] = calibrated_ceilings(ctx, hardware, options["ceilings"])
+        devices = load_hardware(hardware[0]).calibrated(calibration)
     common = {**options, "phase": phase or "decode", "metrics": metric or None, "progress": sys.stderr is not None and sys.stderr.isatty()}
     if not reduced:
         from symroof.sweeps.sweep import sweep as evaluate
