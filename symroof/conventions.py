@@ -1,4 +1,4 @@
-"""Conventions: what a count assumes, as a record with a key, and the sentence that tells a reader."""
+"""Conventions: the assumptions behind a count, as records with a key and a sentence for readers."""
 
 from __future__ import annotations
 
@@ -6,20 +6,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 BITS = 16
-"""Bits of a weight that is not published in fewer, of an activation and of an element of the KV cache, where numbers are asked
-for and none are given: on a device, from the command line and in a sweep. Without a device a width left out stays a symbol."""
+"""Default bits of weights (unless the checkpoint is quantized), activations and KV cache on a device, on the command line and in a
+sweep. Without a device an omitted width stays a symbol."""
 
 
 @dataclass(frozen=True)
 class Convention:
-    """One convention that the numbers follow.
+    """An assumption behind the numbers.
 
     Attributes
     ----------
-    key : what it is about; code looks at the key alone, a later convention of the same key takes the place of an earlier one
-        where that is asked for (`without`).
-    text : the sentence a reader sees.
-    source : where the convention comes from, if it is not the library's own.
+    key : the subject; code uses only the key, for example to replace an earlier convention (`without`).
+    text : the sentence shown to readers.
+    source : the source of the convention, if not the library's own.
 
     >>> Convention("lm-head", "LM head on the last token of each sequence").key
     'lm-head'
@@ -31,7 +30,7 @@ class Convention:
 
 
 def without(conventions: Iterable[Convention], *keys: str) -> tuple[Convention, ...]:
-    """The conventions but those of these keys.
+    """The conventions except those with these keys.
 
     >>> without((Convention("mask", "causal"), Convention("peak", "dense")), "mask")
     (Convention(key='peak', text='dense', source=''),)

@@ -1,7 +1,7 @@
-"""Scaled dot-product attention of grouped query heads: step by step, and fused (FlashAttention).
+"""Scaled dot-product attention of grouped query heads, unfused and fused (FlashAttention).
 
-``h = k g``: every one of ``k`` KV heads serves a group of ``g`` query heads; ``g = 1`` is
-multi-head, ``k = 1`` multi-query attention. The scale 1/sqrt(e) is the contraction's own factor.
+``h = k g``: each of ``k`` KV heads serves a group of ``g`` query heads; ``g = 1`` is multi-head and
+``k = 1`` multi-query attention. The scale 1/sqrt(e) is folded into the contraction.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ WEIGHTED_SUM = "b k g s t, b t k e -> b s k g e"
 def scores(q: Tensor, keys: Tensor) -> Operator:
     """``Q K^T``: reads Q once and the keys once per KV head, writes one score per pair and query head.
 
-    Without a mask; a causal one leaves ``s (2 t - s + 1) / 2`` of the ``s t`` pairs, in FLOPs and in scores.
+    Without a mask; a causal mask leaves ``s (2 t - s + 1) / 2`` of the ``s t`` pairs, in FLOPs and in scores.
 
     ========= ===================================================
     FLOPs     ``2 b h e s t``
@@ -58,15 +58,15 @@ def weighted_sum(probabilities: Tensor, values: Tensor) -> Operator:
 def attention(
     q: Tensor, keys: Tensor, values: Tensor, *, fused: bool, softcap: bool = False, sinks: bool = False, biased: bool = False
 ) -> tuple[Operator, ...]:
-    """Attention as operators that hand their scores through memory, or as one that does not.
+    """Attention as separate operators that pass scores through memory, or as one fused operator that does not.
 
-    The queries look at the context of the keys' space: all of it, or a window.
+    The queries attend to the context of the keys' space: all of it, or a window.
 
     Parameters
     ----------
-    softcap : whether ``c tanh(score / c)`` bounds the scores (Gemma 2), 3 FLOPs each.
-    sinks : whether each head has a learned score of its own in the softmax (GPT-OSS).
-    biased : whether a bias by distance is added to the scores (ALiBi), 1 FLOP each.
+    softcap : whether ``c tanh(score / c)`` bounds the scores (Gemma 2), 3 FLOPs per score.
+    sinks : whether each head adds a learned score to the softmax (GPT-OSS).
+    biased : whether a distance bias is added to the scores (ALiBi), 1 FLOP per score.
     """
     steps = [scores(q, keys)]
     if softcap:
@@ -78,12 +78,12 @@ def attention(
 
 
 def flash(q: Tensor, keys: Tensor, values: Tensor, steps: tuple[Operator, ...]) -> Operator:
-    """FlashAttention: the FLOPs of the three steps; Q, K, V read and the output written, no scores.
+    """FlashAttention: the FLOPs of the three operators; Q, K, V are read and the output is written, scores stay on chip.
 
-    Keys and values cross memory once for every pass of ``R`` query positions (`symroof.operators.query_blocks`), so ``n = ceil(s / R)``
-    passes read them ``n`` times; all s positions are one pass while a head's keys and values fit the last-level cache. Under a
-    causal mask a pass stops at its own last row: ``(t - s) n + R n (n - 1) / 2 + s`` rows of K and of V
-    instead of ``n t``; with a sliding window it starts at the first row its own first query sees. Without a mask:
+    Keys and values are read from memory once per pass of ``R`` query positions (`symroof.operators.query_blocks`), ``n = ceil(s / R)``
+    times; all s positions are one pass if a head's keys and values fit the last-level cache. Under a causal mask a pass stops
+    at its own last row: ``(t - s) n + R n (n - 1) / 2 + s`` rows of K and of V instead of ``n t``; with a sliding window it
+    starts at the first row in the window of its first query. Without a mask:
 
     ========= ===================================================
     FLOPs     ``4 b h e s t + 5 b h s t``
@@ -98,7 +98,7 @@ def flash(q: Tensor, keys: Tensor, values: Tensor, steps: tuple[Operator, ...]) 
 
 
 def as_one(steps: Sequence[Operator], reads: tuple[Access, ...]) -> Operator:
-    """The steps of attention as one operator that reads so, and their weights, and keeps its scores on chip; it answers to their names."""
+    """The operators of attention as one operator with these reads and their weights, and scores on chip; their names refer to it too."""
     work = tuple(work for step in steps for work in step.work)
     weights = tuple(access for step in steps for access in step.reads if access.tensor.storage is Storage.WEIGHT)
     names = frozenset({FUSED}).union(*(step.answers_to for step in steps))
@@ -107,13 +107,13 @@ def as_one(steps: Sequence[Operator], reads: tuple[Access, ...]) -> Operator:
 
 
 def as_flash_attention(steps: Sequence[Operator], group: Operator) -> Operator:
-    """The steps of attention, fused to one group, as FlashAttention: its rows of K and V are read once for every pass of queries.
+    """A fused group of attention operators as FlashAttention: rows of K and V are read once per pass of queries.
 
-    A block holds queries of the heads that share the keys; what further heads share beside them passes by once for each.
+    A block contains queries of heads that share keys; components shared by further heads are read once per head.
     """
     space = group.space
     passes = cache_passes(space)
-    one_head = space.sizes["s"] != 1 and not space.one_block and any("h" in (one.axes or one.tensor.axes) for one in _keys(steps[0]))
+    one_head = space.sizes["s"] != 1 and not space.one_block and any("h" in (key.axes or key.tensor.axes) for key in _keys(steps[0]))
 
     def again(access: Access) -> Access:
         axes = access.axes or access.tensor.axes
@@ -129,7 +129,7 @@ def as_flash_attention(steps: Sequence[Operator], group: Operator) -> Operator:
 
 
 def _keys(scores: Operator) -> tuple[Access, ...]:
-    return tuple(one for one in scores.reads if "t" in (one.axes or one.tensor.axes))
+    return tuple(access for access in scores.reads if "t" in (access.axes or access.tensor.axes))
 
 
 QUERY = axes_of("b s k g e")
@@ -141,7 +141,7 @@ FLOPS_PER_SCORE = 5
 
 
 def softmax(name: str, scores: Tensor, *, sinks: bool = False, biased: bool = False, role: Role = Role.SOFTMAX) -> Operator:
-    """Softmax of the scores: 5 FLOPs per score, one read and one write of each.
+    """Softmax of the scores: 5 FLOPs, one read and one write per score.
 
     Without a mask, as for `symroof.operators.attention.scores`.
 
@@ -152,9 +152,9 @@ def softmax(name: str, scores: Tensor, *, sinks: bool = False, biased: bool = Fa
 
     Parameters
     ----------
-    sinks : one learned score per head takes part too, and is dropped afterwards.
-    biased : a bias is added to each score first, 1 FLOP.
-    role : of attention, or of what chooses experts.
+    sinks : whether one learned score per head takes part and is dropped afterwards.
+    biased : whether a bias is added to each score first, 1 FLOP.
+    role : softmax of attention, or of a router.
     """
     space = scores.space
     out = Tensor(name, scores.axes, Storage.ACTIVATION, space)
@@ -172,7 +172,7 @@ FLOPS_PER_COMPONENT = 3
 
 
 def rotary(name: str, x: Tensor, table: Tensor, into: Tensor | None = None) -> Operator:
-    """Turn the first ``r`` components of every head; the others pass through.
+    """Rotary embedding of the first ``r`` components of every head; the others are copied.
 
     For queries; the cosines and sines of every position are read once.
 
@@ -184,7 +184,7 @@ def rotary(name: str, x: Tensor, table: Tensor, into: Tensor | None = None) -> O
     Parameters
     ----------
     table : cosines and sines, ``s r``.
-    into : a KV cache, whose new rows are written; else a new activation.
+    into : a KV cache, whose new rows are written; by default a new activation.
 
     Source: Su et al. (2021), arXiv:2104.09864.
     """

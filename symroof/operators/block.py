@@ -1,4 +1,4 @@
-"""Blocks of a step: operators in the order they run, and how often they do."""
+"""Blocks of a step: operators in execution order, repeated."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from symroof.symbolic import Symbolic
 
 @dataclass(frozen=True, eq=False)
 class Block(Symbolic):
-    """Operators in the order they run, and how often the model repeats them.
+    """Operators in execution order, and how often the model repeats them.
 
     Attributes
     ----------
-    count : how often a step runs them.
-    copies : how many of the block are in memory, where that is not how often it runs (a layer that a token leaves out).
-    role : what it is in the step: layers, an end of the model, a draft model's.
-    kind : the kind of layer it is of; layers that were set apart keep theirs.
-    apart : whether it was set apart from the other layers of its kind.
+    count : how often a step runs the block.
+    copies : how many copies of the block are in memory, if not *count* (layers that a token skips).
+    role : the block's role in the step: layers, an end of the model, or part of a draft model.
+    kind : the kind of layer; a split block keeps it.
+    split : whether the block was split off the other layers of its kind.
     """
 
     name: str
@@ -32,14 +32,14 @@ class Block(Symbolic):
     copies: Expr | None = None
     role: BlockRole = BlockRole.END
     kind: str = ""
-    apart: bool = False
+    split: bool = False
 
     @property
     def resident(self) -> Expr:
-        """Copies of its weights and its cache in memory."""
+        """The number of copies of its weights and cache in memory."""
         return self.count if self.copies is None else self.copies
 
     def tensors(self) -> Iterator[Tensor]:
-        """Every tensor the block touches, each once."""
+        """Every tensor that the block touches, once."""
         touched = (access.tensor for operator in self.operators for access in (*operator.reads, *operator.writes))
         return iter(dict.fromkeys(touched))

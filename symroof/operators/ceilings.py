@@ -1,4 +1,4 @@
-"""What stands between a roof and the work: factors on the ceilings, a launch, and whether they overlap."""
+"""Ceilings: factors on peak and bandwidths, launch overhead, and overlap; and the energy model."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from symroof.symbolic import Symbolic
 
 @dataclass(frozen=True)
 class Ceilings(Symbolic):
-    """How the times of an operator under its ceilings make up its time.
+    """How an operator's times under its ceilings combine.
 
-    ``time = max(F / (c P), B / (c_m BW), ...) + launch``, or with the sum in the place of the maximum.
+    ``time = max(F / (c P), B / (c_m BW), ...) + launch``, or the sum instead of the maximum without overlap.
 
     Attributes
     ----------
     compute : the factor c on the peak.
-    levels : the factor on the bandwidth of a level, where it is not 1.
-    launch : seconds every operator takes besides.
+    levels : the factor on the bandwidth of each level, if not 1.
+    launch : seconds added to every operator.
     overlap : whether an operator computes while it moves bytes.
-    ahead : whether weights and cache at the host are fetched ahead, under the work of other operators: a step then takes the
+    ahead : whether weights and cache in host memory are prefetched during the work of other operators. A step then takes the
         longer of all its work and all its transfers, ``max(sum of work, sum of B_host / BW_h)``.
     """
 
@@ -35,7 +35,7 @@ class Ceilings(Symbolic):
 
     @property
     def fetches_ahead(self) -> bool:
-        """Whether transfers from the host run under the work of other operators: not where nothing overlaps."""
+        """Whether transfers from the host overlap with other operators; never without overlap."""
         return self.ahead and self.overlap
 
     def factor(self, level: Level) -> Expr:
@@ -44,12 +44,12 @@ class Ceilings(Symbolic):
 
 
 IDEAL = Ceilings()
-"""The roofline as it is: two ceilings, perfect overlap, no overhead."""
+"""The plain roofline: no factors, perfect overlap, no overhead."""
 
 
 @dataclass(frozen=True)
 class Energy(Symbolic):
-    """Energy of a floating-point operation, of a byte of memory traffic, and the power drawn whatever runs.
+    """Energy per floating-point operation and per byte of memory traffic, and constant power.
 
     >>> from symroof.symbols import eps_B, eps_F, pi_0
     >>> from sympy import Integer
@@ -58,7 +58,7 @@ class Energy(Symbolic):
 
     Attributes
     ----------
-    flop, byte : joules.
+    flop, byte : joules per FLOP and per byte.
     constant : watts.
 
     Source: Choi, Bedard, Fowler, Vuduc (2013), doi:10.1109/IPDPS.2013.77.
@@ -69,5 +69,5 @@ class Energy(Symbolic):
     constant: Expr = S.Zero
 
     def joules(self, flops: Expr, traffic: Expr, seconds: Expr) -> Expr:
-        """``F eps_F + B eps_B + pi_0 T``, bare."""
+        """``F eps_F + B eps_B + pi_0 T`` in joules, as a bare expression."""
         return flops * self.flop + traffic * self.byte + seconds * self.constant

@@ -1,7 +1,7 @@
-"""Collectives: what devices that share a step send one another, per device and one way, inside a node and between nodes.
+"""Collectives: the data that devices of a step exchange, per device and one way, within a node and between nodes.
 
-Only links count: a collective's own reads and writes of memory are hidden behind them, and the additions of a reduction
-are no FLOPs of the step. What a device sends it receives as much of at the same time.
+Only links are counted: a collective's own memory traffic is taken to be hidden behind them, and the additions of a
+reduction are not FLOPs of the step. Links are full duplex: a device receives as much as it sends, at the same time.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ RING, TREE = "ring", "tree"
 ALGORITHMS = (RING, TREE)
 
 LARGEST = Integer(2) ** 20
-"""Devices up to which trees are told over their number; each doubling is a piece of its own."""
+"""The largest number of devices for which answers over the degree consider trees; each doubling is one piece."""
 
 
 def steps(devices: Expr, algorithm: str = RING) -> Expr:
-    """Steps in which data of every device gets to all: ``n - 1`` around a ring, ``ceil(log2 n)`` down a tree.
+    """Steps until every device's data has reached all devices: ``n - 1`` on a ring, ``ceil(log2 n)`` with a tree.
 
     >>> steps(Integer(8)), steps(Integer(8), TREE)
     (7, 3)
@@ -32,22 +32,22 @@ def steps(devices: Expr, algorithm: str = RING) -> Expr:
 
 @dataclass(frozen=True)
 class Group:
-    """n devices that take part in a collective: i of them in every node, in ``n / i`` nodes.
+    """n devices that take part in a collective: i devices per node, in ``n / i`` nodes.
 
     ============== ==============================================================================
-    latency        ``l_0 + r ((i - 1) t_l + (n / i - 1) t_n)``, r rounds; of one device none
+    latency        ``l_0 + r ((i - 1) t_l + (n / i - 1) t_n)`` for r rounds; zero for one device
     one node       ``i = n``: ``l_0 + r (n - 1) t_l``, affine in the number of devices
     ============== ==============================================================================
 
-    A round is a reduce-scatter or an all-gather: an all-reduce has two. With trees a round takes ``ceil(log2 i)`` steps inside
-    a node and ``ceil(log2 (n / i))`` between nodes.
+    A round is a reduce-scatter or an all-gather; an all-reduce has two rounds. With trees a round takes ``ceil(log2 i)`` steps
+    within a node and ``ceil(log2 (n / i))`` between nodes.
 
     Attributes
     ----------
     devices : n.
-    inside : i; None where all are in one node.
-    overhead : l_0, seconds that a collective takes however many devices and bytes there are.
-    step, network_step : t_l and t_n, seconds of a step inside a node and between nodes.
+    inside : i; None if all devices are in one node.
+    overhead : l_0, seconds per collective at any number of devices and bytes.
+    step, network_step : t_l and t_n, seconds per step within a node and between nodes.
     algorithm : "ring" or "tree".
 
     >>> from symroof.symbols import l_0, n_p, t_l
@@ -66,44 +66,43 @@ class Group:
 
     @property
     def local(self) -> Expr:
-        """Devices of one node."""
+        """The number of devices in one node."""
         return self.devices if self.inside is None else self.inside
 
     @property
     def started(self) -> Expr:
-        """The overhead, which one device alone has not: ``l_0 min(1, n - 1)``."""
+        """The overhead, zero for a single device: ``l_0 min(1, n - 1)``."""
         return self.overhead * Min(Integer(1), self.devices - 1)
 
     @property
     def leaves(self) -> Expr:
-        """1 where the devices are in several nodes, else 0: ``min(1, n - i)``."""
+        """1 if the devices span several nodes, otherwise 0: ``min(1, n - i)``."""
         return S.Zero if self.inside is None else Min(Integer(1), self.devices - self.inside)
 
     def latency(self, rounds: int) -> Expr:
-        """Seconds of so many rounds over all devices, besides the bytes."""
+        """Seconds of latency of *rounds* rounds over all devices, without the transfer of bytes."""
         inside = steps(self.local, self.algorithm) * self.step
         across = steps(self.devices / self.local, self.algorithm) * self.network_step if self.inside is not None else S.Zero
         return self.started + rounds * (inside + across)
 
     def wires(self, x: Tensor, times: Expr, inside: Expr, across: Expr) -> tuple[Access, ...]:
-        """A tensor on its way, so many times: a share of it over the link, and one over the network where there are nodes."""
+        """The transfer of a tensor, *times* times: a share *inside* over the link and, with several nodes, *across* over the network."""
         link = (over_link(x, times * inside),)
         return link if self.inside is None else (*link, over_network(x, times * across))
 
 
 def all_reduce(name: str, part: Access, into: Tensor, group: Group) -> Operator:
-    """The sum of what n devices have, on all of them.
+    """All-reduce: the sum of the tensors of n devices, on all of them.
 
     ============ ===========================================================================
     link         ``2 (n - 1) / n`` of the payload, one way
-    latency      ``l_0 + 2 (n - 1) t_l`` around a ring, ``l_0 + 2 ceil(log2 n) t_l`` with trees
-    with nodes   a reduce-scatter inside, an all-reduce of a device's part across nodes, an all-gather inside:
+    latency      ``l_0 + 2 (n - 1) t_l`` on a ring, ``l_0 + 2 ceil(log2 n) t_l`` with trees
+    with nodes   a reduce-scatter within nodes, an all-reduce of a device's part across, an all-gather within:
                  ``2 (i - 1) / i`` over the link, ``2 (n / i - 1) / (n / i) / i = 2 (n - i) / (n i)`` over the network
     ============ ===========================================================================
 
-    The three phases follow one another in chunks, so that link and network work side by side, as NCCL pipelines them. Two
-    trees that each carry half of the payload move as much on average as a ring. The payload is a tensor, as often as the
-    access says.
+    The three phases are pipelined in chunks, so link and network transfer concurrently, as in NCCL. Two trees that each
+    carry half of the payload transfer as much on average as a ring. The payload is the access *part*, with its repeats.
 
     >>> from symroof.operators.tensor import Space, axes_of
     >>> from symroof.symbols import a, b, d, n_p
@@ -122,29 +121,29 @@ def all_reduce(name: str, part: Access, into: Tensor, group: Group) -> Operator:
 
 
 def all_gather(name: str, part: Access, into: Tensor, group: Group) -> Operator:
-    """The parts of n devices, put together on all of them: ``(n - 1) / n`` of the whole, one way.
+    """All-gather: the parts of n devices, assembled on all of them; ``(n - 1) / n`` of the whole, one way.
 
-    With nodes, devices of one place in their nodes gather theirs across, ``(n - i) / (n i)`` of the whole, and those of a node
-    all of it inside, ``(i - 1) / i``.
+    With several nodes, devices of equal rank in their nodes gather across nodes, ``(n - i) / (n i)`` of the whole, then the
+    devices of a node gather within, ``(i - 1) / i``.
     """
     return _moved(name, part, into, group.wires(into, part.repeats, *_shares(group)), group, group.latency(rounds=1))
 
 
 def reduce_scatter(name: str, part: Access, into: Tensor, group: Group) -> Operator:
-    """The sum of what n devices have, a part of it on each: the bytes of an all-gather, the other way."""
+    """Reduce-scatter: the sum of the tensors of n devices, one part per device; the bytes of an all-gather, reversed."""
     return _moved(name, part, into, group.wires(part.tensor, part.repeats, *_shares(group)), group, group.latency(rounds=1))
 
 
 def all_to_all(name: str, rows: Access, into: Tensor, group: Group) -> Operator:
-    """Every device keeps its own part of its rows and sends the others theirs, to every one of them on its own.
+    """All-to-all: every device keeps its own part of its rows and sends each of the others its part.
 
     ============ ==============================================================
     link         ``(i - 1) / n`` of the rows
-    network      ``(n - i) / n`` of them
-    latency      ``l_x + (n - 1) t_x``, and ``t_n`` once where some are in other nodes
+    network      ``(n - i) / n`` of the rows
+    latency      ``l_x + (n - 1) t_x``, plus ``t_n`` once if the devices span several nodes
     ============ ==============================================================
 
-    What goes to one peer does not wait for what goes to another.
+    Transfers to different peers do not wait for each other.
     """
     n, i = group.devices, group.local
     late = group.started + (n - 1) * group.step + group.leaves * group.network_step
@@ -152,9 +151,9 @@ def all_to_all(name: str, rows: Access, into: Tensor, group: Group) -> Operator:
 
 
 def send(name: str, x: Tensor, times: Expr = S.One, group: Group | None = None, slots: Expr = S.One) -> Operator:
-    """A tensor sent to the next of n devices, and as much received from the one before; all wait for the slowest.
+    """Send a tensor to the next of n devices and receive as much from the previous one; all wait for the slowest.
 
-    Where the devices are in several nodes, the last of a node sends over the network. Latency is ``l_x + t_x``, and ``t_n`` there.
+    If the devices span several nodes, the last device of a node sends over the network. Latency is ``l_x + t_x``, plus ``t_n`` there.
 
     Parameters
     ----------
@@ -167,23 +166,23 @@ def send(name: str, x: Tensor, times: Expr = S.One, group: Group | None = None, 
 
 
 def neighbour(x: Tensor, times: Expr, group: Group) -> tuple[Access, ...]:
-    """A tensor on its way to the next device, so many times: over the link, and from the last device of a node over the network."""
+    """The transfer of a tensor to the next device, *times* times: over the link, and from a node's last device over the network."""
     link = (over_link(x, times),)
     return link if group.inside is None else (*link, over_network(x, times * group.leaves))
 
 
 def over_link(x: Tensor, times: Expr) -> Access:
-    """A tensor on its way over the link: its bytes count there and take no memory."""
+    """A tensor in transfer over the link: its bytes count there and take no memory."""
     return Access(replace(x, name=f"{x.name} over the link", storage=Storage.ACTIVATION, level=Level.LINK), repeats=times)
 
 
 def over_network(x: Tensor, times: Expr) -> Access:
-    """A tensor on its way to another node."""
+    """A tensor in transfer to another node."""
     return Access(replace(x, name=f"{x.name} over the network", storage=Storage.ACTIVATION, level=Level.NETWORK), repeats=times)
 
 
 def _shares(group: Group) -> tuple[Expr, Expr]:
-    """What one round moves of the whole: over the link, and over the network."""
+    """The shares of the payload that one round moves over the link and over the network."""
     n, i = group.devices, group.local
     return (i - 1) / i, (n - i) / (n * i)
 

@@ -18,7 +18,7 @@ ACTIVATION_FLOPS = {
     "relu2": 2,  # max(x, 0) squared
     "sigmoid": 4,  # 1 / (1 + exp(-x)): negate, exp, add, divide
 }
-"""FLOPs per element of an activation function, an exponential, tanh or erf taken as one."""
+"""FLOPs per element of an activation function; an exponential, tanh or erf counts as one."""
 
 
 def elementwise(
@@ -41,8 +41,8 @@ def elementwise(
 
     Parameters
     ----------
-    function : what it is of its operands, where the role does not say.
-    linear_in : how many of its first operands the result is a sum of, each times something that is not.
+    function : the function computed, if the role does not imply it.
+    linear_in : the result is linear in this many of the first operands.
     """
     reads = tuple(operand if isinstance(operand, Access) else Access(operand) for operand in operands)
     space = reads[0].tensor.space
@@ -64,7 +64,7 @@ def add(name: str, x: Tensor | Access, y: Tensor | Access, into: Tensor | None =
 
 
 def activation(name: str, function: str, x: Tensor, gate: Tensor | None = None) -> Operator:
-    """``act(x)``, or ``act(gate) * x`` of a gated MLP, at the size of its input.
+    """``act(x)``, or ``act(gate) * x`` in a gated MLP.
 
     For SiLU (4 FLOPs) with a gate (1):
 
@@ -93,7 +93,7 @@ def activation(name: str, function: str, x: Tensor, gate: Tensor | None = None) 
 
 
 class Norm(StrEnum):
-    """The two norms of the field."""
+    """LayerNorm and RMSNorm."""
 
     RMS = "rms"
     LAYER = "layer"
@@ -103,7 +103,7 @@ FLOPS_PER_ELEMENT = {
     Norm.RMS: {"square": 1, "sum": 1, "scale": 1},
     Norm.LAYER: {"mean": 1, "subtract": 1, "square": 1, "sum": 1, "scale": 1},
 }
-"""What every element costs before weight and bias, one operation each; per-row scalars are not counted."""
+"""FLOPs per element before weight and bias, which add one each; per-row scalars are not counted."""
 
 
 def norm(
@@ -120,10 +120,10 @@ def norm(
 
     Parameters
     ----------
-    x : the input, or a part of one.
-    weight, bias : whether the norm has them, one of each per component.
+    x : the input, or part of a tensor.
+    weight, bias : whether the norm has these parameters, one per component.
     over : the axes of weight and bias: the hidden size, or the components of a head.
-    into : where the result goes, when it is not a new activation.
+    into : the tensor to write, if not a new activation.
 
     Sources: Zhang and Sennrich (2019), arXiv:1910.07467; Ba et al. (2016), arXiv:1607.06450.
     """

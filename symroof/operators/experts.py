@@ -1,6 +1,6 @@
 """Mixture of experts: every token goes to ``K`` of ``E`` experts, and a step reads the weights of ``X`` of them.
 
-The weights of all ``E`` experts are kept; ``X`` of them cross the memory interface (`Routing`).
+The weights of all ``E`` experts are in memory; a step reads those of ``X`` experts (`Routing`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ROUTED = axes_of("b s K")
 
 
 def expert_linear(name: str, spec: str, x: Tensor, *, bias: bool = False) -> Operator:
-    """A linear layer of every token's ``K`` experts; each token's input is read once for each of them.
+    """A linear layer of every token's ``K`` experts; each token's input is read once per expert.
 
     For ``b s K d, E d f_e -> b s K f_e``:
 
@@ -33,14 +33,14 @@ def expert_linear(name: str, spec: str, x: Tensor, *, bias: bool = False) -> Ope
 
     Parameters
     ----------
-    spec : the einsum; the axis ``E`` of the weight is no axis of the work.
-    bias : whether each expert has one.
+    spec : the einsum; the axis ``E`` of the weight is not an axis of the work.
+    bias : whether each expert has a bias.
     """
     return linear(name, spec, x, bias=bias)
 
 
 def combine(name: str, outputs: Tensor, scores: Tensor) -> Operator:
-    """The sum of a token's ``K`` expert outputs, each times its routing weight.
+    """The sum of a token's ``K`` expert outputs, weighted by their routing weights.
 
     ========= ===========================================
     FLOPs     ``2 b s K d``
@@ -54,7 +54,7 @@ def combine(name: str, outputs: Tensor, scores: Tensor) -> Operator:
 
 
 UNIFORM = ((symbols.K / symbols.E, symbols.E),)
-"""Every expert is as likely as any other."""
+"""Uniform routing: all experts are equally likely."""
 
 
 @dataclass(frozen=True)
@@ -63,28 +63,28 @@ class Routing(Symbolic):
 
     ============ ================================================
     expected     ``X = sum_i 1 - (1 - pi_i)^T``; uniform ``X = E (1 - (1 - K/E)^T)``
-    at most      ``X = min(E, K T)``, as if no two tokens shared one
+    at most      ``X = min(E, K T)``, as if no two tokens shared an expert
     ============ ================================================
 
-    Expected is the mean over tokens that choose independently of one another, whatever the K choices of one token have to do with
-    each other. It is K for one token, at most ``min(E, K T)``, and uniform routing reads the most. Where a token is in a layer with
-    probability S it goes to an expert of it with ``S pi_i``; what a layer that runs reads is that over the probability that it does.
-    The tokens of one text, and real routers, are correlated: this is the mean of independent ones.
+    The expected value assumes tokens that choose independently of each other; the K choices of one token may be correlated.
+    It is K for one token and at most ``min(E, K T)``, and largest for uniform routing. If a token reaches a layer with
+    probability S, it goes to an expert there with ``S pi_i``; the number of experts read by a layer that runs is conditional
+    on the layer running. Tokens of one text, and real routers, are correlated, which this does not model.
 
     Attributes
     ----------
-    tokens : T, tokens that choose.
-    shares : pi_i, the probability that a token goes to an expert, with the number of experts of that share; none for the most
-        there can be.
-    reach : S, one for all layers or one for each; 1 but for early exits.
+    tokens : T, the tokens that are routed.
+    shares : pi_i, the probability that a token goes to an expert, with the number of experts of this probability; empty for
+        the upper bound.
+    reach : S, one value for all layers or one per layer; 1 without early exits.
     runs : the share of the layers that run.
 
     >>> from symroof.symbols import b
     >>> Routing(b, UNIFORM).touched, Routing(b).touched
     (E*(1 - (1 - K/E)**b), Min(E, K*b))
 
-    Source: Jiang et al. (2024), Mixtral, arXiv:2401.04088, for the layer; the mean is elementary: an expert is missed by all T tokens
-    with probability ``(1 - pi_i)^T``.
+    Source: Jiang et al. (2024), Mixtral, arXiv:2401.04088, for the layer; the expected value is elementary: all T tokens miss an
+    expert with probability ``(1 - pi_i)^T``.
     """
 
     tokens: Expr
@@ -94,7 +94,7 @@ class Routing(Symbolic):
 
     @property
     def touched(self) -> Expr:
-        """X, the experts whose weights a layer that runs reads."""
+        """X, the number of experts whose weights a layer that runs reads."""
         ran = len(self.reach) * self.runs
         if not self.shares:
             return cast(Expr, Min(symbols.E, symbols.K * self.tokens * Add(*self.reach) / ran, evaluate=False))

@@ -1,4 +1,4 @@
-"""What operators, weights and blocks *are*: facts that techniques and questions ask for, so that no name is taken apart."""
+"""Facts about operators, weights and blocks that techniques and questions use instead of parsing names."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Kind(StrEnum):
-    """What an operator computes. Every contraction of two tensors is a matmul, attention's included."""
+    """What an operator computes. Every contraction of two tensors is a matmul, including those of attention."""
 
     MATMUL = "matmul"
     FUSED_ATTENTION = "fused_attention"
@@ -23,14 +23,14 @@ class Kind(StrEnum):
 
 
 COMMUNICATION = frozenset({Kind.COLLECTIVE, Kind.TRANSFER})
-"""Kinds of operators that move bytes and compute nothing: no peak applies to them."""
+"""Kinds of operators that only move bytes: no peak applies to them."""
 
 CONTRACTIONS = frozenset({Kind.MATMUL, Kind.FUSED_ATTENTION})
 """Kinds of operators whose FLOPs are those of contractions."""
 
 
 class Role(StrEnum):
-    """What an operator is in the model."""
+    """The role of an operator in the model."""
 
     EMBEDDING = "embedding"
     NORM = "norm"
@@ -58,14 +58,14 @@ class Role(StrEnum):
 
 
 ATTENTION_STEPS = frozenset({Role.SCORES, Role.SCORE_CAP, Role.SOFTMAX, Role.WEIGHTED_SUM})
-"""Roles of the operators of attention that hands its scores through memory."""
+"""Roles of the operators of unfused attention."""
 
 ATTENTION_ROLES = ATTENTION_STEPS | {Role.ATTENTION, Role.MERGE}
-"""Roles of attention, in steps or as one operator, and of what merges the partial outputs of one that was split."""
+"""Roles of attention, unfused or fused, and of the operator that merges partial outputs of split attention."""
 
 
 class Parameter(StrEnum):
-    """What a weight is in its operator."""
+    """The function of a weight in its operator."""
 
     MATRIX = "matrix"
     ROUTER = "router"
@@ -79,14 +79,14 @@ class Parameter(StrEnum):
 
 
 MULTIPLIED = frozenset({Parameter.MATRIX, Parameter.ROUTER, Parameter.HEAD, Parameter.TABLE})
-"""Weights that a matrix product multiplies by; a table does so where the LM head is tied to the embedding."""
+"""Weights that a matrix product multiplies by; a table is one if the LM head is tied to the embedding."""
 
 NOT_AN_OPERAND = frozenset({Parameter.BIAS, Parameter.SINK})
-"""Weights that are no operand of a product: a bias is added to its sum, a sink takes part in a softmax."""
+"""Weights that are not an operand of a product: a bias is added to its sum, a sink takes part in a softmax."""
 
 
 class BlockRole(StrEnum):
-    """What a block is in the step."""
+    """The role of a block in the step."""
 
     LAYER = "layer"
     END = "end"
@@ -96,12 +96,12 @@ class BlockRole(StrEnum):
 
 
 class Resource(StrEnum):
-    """Something a machine provides at a rate; an operator is bound by the one that keeps it longest.
+    """A resource that a machine provides at a rate; an operator is bound by the resource with the longest time.
 
-    FLOPs of contractions are demand on COMPUTE, the matrix units; all other FLOPs on VECTOR. A machine that states no vector
-    peak does both on its matrix units. LINK is all links to other devices of a node together, PEER the one to a single device,
-    NETWORK what leads to other nodes. LATENCY is what dependent steps of a kernel take whatever the rates are; calibrated kernels
-    alone have it.
+    FLOPs of contractions are demand on COMPUTE, the matrix units; all other FLOPs on VECTOR. A machine without a stated
+    vector peak runs both on its matrix units. LINK is the total bandwidth to the other devices of a node, PEER the link to a
+    single device, NETWORK the connection to other nodes. LATENCY is the time of dependent steps of a kernel, independent of
+    rates; only calibrated kernels have it.
     """
 
     COMPUTE = "compute"
@@ -118,15 +118,15 @@ class Resource(StrEnum):
 
 
 BITS = {"fp64": 64, "fp32": 32, "tf32": 32, "fp16": 16, "bf16": 16, "fp8": 8, "int8": 8, "fp6": 6, "fp4": 4, "int4": 4}
-"""Bits an operand occupies in memory; tf32 reads operands of 32 bits and multiplies 19 of them."""
+"""Bits of an operand in memory; tf32 reads 32 bits per operand and multiplies 19 of them."""
 
 REDUCED = frozenset({"tf32"})
-"""Types that drop bits of what they read; never chosen unasked."""
+"""Types that drop bits of their operands; chosen only on request."""
 
 
 @functools.cache
 def wide_enough(bits: int | float) -> tuple[str, ...]:
-    """The data types that hold operands of so many bits without loss of width, narrowest first.
+    """The data types that represent operands of *bits* bits without loss, narrowest first.
 
     >>> wide_enough(16)
     ('fp16', 'bf16', 'fp32', 'fp64')

@@ -1,4 +1,4 @@
-"""Several operators taken as one: what they hand to one another leaves the traffic."""
+"""Fusion: several operators as one, without traffic for the tensors between them."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from symroof.operators.tensor import Access, Storage, Tensor
 def fuse(graph: Graph, names: Sequence[str]) -> tuple[Operator, Expr]:
     """The named operators of one block as one operator, and how often it occurs.
 
-    FLOPs are the sum. A tensor that one of them writes and only they read stays on chip; one that
-    several read is read once.
+    FLOPs add up. A tensor that only the group writes and reads stays on chip; a tensor that several of
+    its operators read is read once.
 
     Raises
     ------
     EinsumError
-        A name is unknown, or the operators are not of one block.
+        A name is unknown, or the operators are not in one block.
 
     >>> import symroof
     >>> graph = symroof.load_model("llama-2-7b").decode(symbolic=True).graph
@@ -33,9 +33,9 @@ def fuse(graph: Graph, names: Sequence[str]) -> tuple[Operator, Expr]:
     >>> print(group.traffic)
     (a*b*e*h + b*c*e*k*t)/4 byte
     """
-    together = "+".join(names)
+    group = "+".join(names)
     for operator, count in graph:
-        if operator.name == together:  # fused in the graph already
+        if operator.name == group:  # fused in the graph already
             return operator, count
     block, members = group_of(graph, names)
     if len(members) == 1:
@@ -44,12 +44,12 @@ def fuse(graph: Graph, names: Sequence[str]) -> tuple[Operator, Expr]:
 
 
 def group_of(graph: Graph, names: Sequence[str]) -> tuple[Block, list[Operator]]:
-    """The block and the operators of these names, in the order they run.
+    """The block and the operators with these names, in execution order.
 
     Raises
     ------
     EinsumError
-        A name is unknown, or the operators are not of one block.
+        A name is unknown, or the operators are not in one block.
     """
     first = next((operator for operator, _ in graph if operator.name in names), None) or graph[names[0]]
     block = next(block for block in graph.blocks if first in block.operators)
@@ -57,15 +57,15 @@ def group_of(graph: Graph, names: Sequence[str]) -> tuple[Block, list[Operator]]
     missing = [name for name in names if name not in {operator.name for operator in members}]
     if missing:
         known = [operator.name for operator in block.operators]
-        raise EinsumError(f"{quote(missing[0])} is not an operator beside {members[0].name}: {nearest(missing[0], known)}")
+        raise EinsumError(f"{quote(missing[0])} is not an operator of the block of {members[0].name}: {nearest(missing[0], known)}")
     return block, members
 
 
 def fused(graph: Graph, block: Block, members: Sequence[Operator]) -> Operator:
-    """Several operators of a block, in the order they run, as one.
+    """Several operators of a block, in execution order, as one operator.
 
-    A value that comes from outside, as the residual stream of the layer before, is read even if the group writes that
-    tensor later on; and written, if the next repetition reads it.
+    A value from outside the group, such as the residual stream of the previous layer, is read even if the group writes
+    that tensor later, and written if the next repetition of the block reads it.
     """
     inside = {*members}
     wanted = {access.tensor for operator, _ in graph if operator not in inside for access in operator.reads}
@@ -106,31 +106,31 @@ def _kind(members: Sequence[Operator]) -> Kind:
     return kinds.pop() if len(kinds) == 1 else Kind.ELEMENTWISE
 
 
-def apart(members: Sequence[Operator]) -> tuple[Operator, Operator] | None:
-    """Two of the operators between which no chain of shared tensors runs through the group; None where it is connected."""
-    touched = {one: {access.tensor for access in (*one.reads, *one.writes)} for one in members}
+def disconnected(members: Sequence[Operator]) -> tuple[Operator, Operator] | None:
+    """Two operators that no chain of shared tensors connects within the group; None if the group is connected."""
+    touched = {member: {access.tensor for access in (*member.reads, *member.writes)} for member in members}
     reached = edge = {members[0]}
     while edge:
-        met = set[Tensor]().union(*(touched[one] for one in edge))
-        edge = {one for one in members if one not in reached and touched[one] & met}
+        shared = set[Tensor]().union(*(touched[member] for member in edge))
+        edge = {member for member in members if member not in reached and touched[member] & shared}
         reached = reached | edge
-    return next(((members[0], one) for one in members if one not in reached), None)
+    return next(((members[0], member) for member in members if member not in reached), None)
 
 
 def depends(operators: Sequence[Operator]) -> dict[int, set[int]]:
-    """For every operator, by position, the earlier ones it must come after: it reads or overwrites what they touch."""
-    found: dict[int, set[int]] = {place: set() for place in range(len(operators))}
+    """For every position, the positions of earlier operators it depends on, because it reads or overwrites their tensors."""
+    needed: dict[int, set[int]] = {place: set() for place in range(len(operators))}
     for early, late in combinations(range(len(operators)), 2):
         first, second = operators[early], operators[late]
         given, taken = ({access.tensor for access in first.writes}, {access.tensor for access in first.reads})
         wrote, read = ({access.tensor for access in second.writes}, {access.tensor for access in second.reads})
         if given & (read | wrote) or taken & wrote:
-            found[late] |= {early} | found[early]
-    return found
+            needed[late] |= {early} | needed[early]
+    return needed
 
 
 def between(operators: Sequence[Operator], members: Sequence[Operator]) -> Operator | None:
-    """An operator outside the group that must run after one of it and before another; None where the group can be one."""
+    """An operator outside the group that must run between two of its members; None if the group can be fused."""
     inside = {place for place, operator in enumerate(operators) if operator in members}
     needs = depends(operators)
     for place, operator in enumerate(operators):
@@ -140,7 +140,7 @@ def between(operators: Sequence[Operator], members: Sequence[Operator]) -> Opera
 
 
 def replace_group(block: Block, members: Sequence[Operator], made: Sequence[Operator]) -> Block:
-    """The block with *made* in the place of a group, after all it needs and before all that needs it."""
+    """The block with *made* instead of the group, after all operators it depends on and before all that depend on it."""
     inside = {place for place, operator in enumerate(block.operators) if operator in members}
     needs = depends(block.operators)
     last = max(inside)
@@ -152,7 +152,7 @@ def replace_group(block: Block, members: Sequence[Operator], made: Sequence[Oper
 
 
 def _read_once(reads: list[Access], access: Access) -> None:
-    """Add an access unless a read of the same tensor covers it; a wider one takes the place of a narrower."""
+    """Add an access unless a read of the same tensor covers it; a wider read replaces a narrower one."""
     axes = set(access.axes or access.tensor.axes)
     for place, other in enumerate(reads):
         if other.tensor is access.tensor:

@@ -1,4 +1,4 @@
-"""The graph of one step: blocks of operators, each repeated, and what they add up to."""
+"""The graph of one step: repeated blocks of operators, and their totals."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from symroof.symbolic import Symbolic
 from symroof.symbols import Values, substitute
 
 KEPT = 4
-"""How many bound graphs a graph keeps: all questions about one step on one device bind it alike."""
+"""The number of bound graphs that a graph caches: questions about one step on one device bind it alike."""
 
 
 def of_name(operators: Iterable[Any], name: str) -> Any:
-    """The operator of that name, or what is told of it.
+    """The operator, or the result about an operator, of this name.
 
     Raises
     ------
     EinsumError
-        None has it.
+        There is no such operator.
     """
     named = {operator.name: operator for operator in operators}
     if name not in named:
@@ -48,21 +48,21 @@ class Graph(Symbolic):
 
     Attributes
     ----------
-    blocks : in the order they run.
-    definitions : symbols that stand for a longer formula (the query positions of a pass of FlashAttention).
-    conventions : what was assumed, a record each.
-    tokens : tokens of every sequence that the step generates, in expectation; prefill completes its prompt.
-    prompt_tokens : tokens of prompts that it works on besides, for every sequence that generates.
-    ceilings : factors on the roofs, launch overhead, overlap.
-    energy : what its work, its traffic and its time cost in joules, where that is asked for.
-    pass_tokens : tokens that share one read of a layer's weights; every union over tokens has them in its exponent.
-    routing : how many experts of a layer these tokens touch; None for a dense model.
-    tile : side of the tiles that products with weights are computed in; None where no on-chip traffic is counted.
-    query_blocks : the blocks of queries of fused attention; None where another accounting has its own.
-    devices : how many devices the step runs on; its figures are those of one of them.
-    linked : how many of them, in one node, share a link.
-    applied : the techniques it went through, in order.
-    decode : whether it generates over a context of t positions; else it reads prompts of s tokens.
+    blocks : the blocks, in execution order.
+    definitions : symbols that abbreviate a formula or have a value (R, the query positions of a FlashAttention pass).
+    conventions : the assumptions behind the counts.
+    tokens : expected number of tokens that the step completes per sequence; the whole prompt in prefill.
+    prompt_tokens : tokens of prompts that the step also processes, per decoding sequence.
+    ceilings : factors on the ceilings, launch overhead, overlap.
+    energy : energy per FLOP and byte and constant power, if modelled.
+    pass_tokens : tokens that share one read of a layer's weights, the exponent of every union over tokens.
+    routing : how these tokens choose experts; None for a dense model.
+    tile : side of the tiles of products with weights; None if on-chip traffic is not counted.
+    query_blocks : the query blocks of fused attention; None for accountings with their own count.
+    devices : the number of devices that the step runs on; all figures are per device.
+    linked : the number of devices in one node, which share a link.
+    applied : the techniques applied, in order.
+    decode : whether the step is decode, over a context of t positions; otherwise prefill, of s tokens.
 
     The order of the operators and the tensors they share *are* the data dependencies.
     """
@@ -85,24 +85,24 @@ class Graph(Symbolic):
 
     @property
     def statements(self) -> tuple[str, ...]:
-        """The conventions that were followed, one sentence each."""
+        """The conventions of the counts, one sentence each."""
         return tuple(convention.text for convention in self.conventions)
 
     def apply(self, *techniques: Callable[[Graph], Graph]) -> Graph:
-        """The graph after these techniques, one after the other."""
+        """The graph after these techniques, applied in order."""
         return functools.reduce(lambda graph, technique: technique(graph), techniques, self)
 
     def __iter__(self) -> Iterator[tuple[Operator, Expr]]:
-        """Every operator of the step, with the number of times it occurs."""
+        """Every operator of the step with its number of occurrences."""
         return ((operator, block.count) for block in self.blocks for operator in block.operators)
 
     def __getitem__(self, name: str) -> Operator:
-        """The operator of that name."""
+        """The operator of this name."""
         return of_name((operator for operator, _ in self), name)
 
     @property
     def token_count(self) -> Expr:
-        """Tokens that all sequences generate in a step on all devices, in b; in prefill those of their prompts, in b and s."""
+        """Tokens that a step completes for all sequences on all devices: a formula in b, in prefill in b and s."""
         return symbols.b * (S.One if self.decode else symbols.s) * self.tokens
 
     @property
@@ -112,7 +112,7 @@ class Graph(Symbolic):
 
     @property
     def contraction_flop_count(self) -> Expr:
-        """FLOPs of the contractions of the step alone, as the counters of frameworks count them."""
+        """FLOPs of the step's contractions only, as the counters of frameworks report them."""
         return Add(*(count * operator.contraction_flop_count for operator, count in self))
 
     def byte_count(self, storage: Storage | None = None, direction: Direction | None = None, level: Level = Level.MEMORY) -> Expr:
@@ -120,7 +120,7 @@ class Graph(Symbolic):
         return Add(*(count * operator.byte_count(storage, direction, level) for operator, count in self))
 
     def resident(self, storage: Storage) -> dict[Tensor, Expr]:
-        """Every tensor kept there, and how many copies of it the model has."""
+        """Every tensor of this storage that persists, with the number of its copies."""
         kept: dict[Tensor, Expr] = {}
         for block in self.blocks:
             for tensor in block.tensors():
@@ -129,41 +129,41 @@ class Graph(Symbolic):
         return kept
 
     def parameter_count(self) -> Expr:
-        """Elements of all weights, a shared one once."""
+        """Elements of all weights; shared weights count once."""
         return Add(*(count * tensor.elements for tensor, count in self.resident(Storage.WEIGHT).items()))
 
     def weight_memory(self) -> Expr:
-        """Bytes of all weights in the device's memory, a shared one once; what lives at the host or on chip is not in it."""
-        return self._held(Storage.WEIGHT, Level.MEMORY)
+        """Bytes of all weights in the device's memory, shared weights once; without weights in host memory or on chip."""
+        return self._stored_bytes(Storage.WEIGHT, Level.MEMORY)
 
     def kv_memory(self) -> Expr:
-        """Bytes of the KV cache of all layers at the end of the step, as far as it is in the device's memory."""
-        return self._held(Storage.KV_CACHE, Level.MEMORY)
+        """Bytes of the KV cache of all layers in the device's memory at the end of the step."""
+        return self._stored_bytes(Storage.KV_CACHE, Level.MEMORY)
 
     def memory(self) -> dict[str, Expr]:
-        """Bytes of weights, KV cache and activations, bare."""
+        """Bytes of weights, KV cache and activations, as bare expressions."""
         return {"weight": self.weight_memory(), "kv_cache": self.kv_memory(), "activation": self.activation_memory()}
 
     def host_memory(self) -> Expr:
-        """Bytes of weights and KV cache that live at the host."""
-        return Add(*(self._held(storage, Level.HOST) for storage in (Storage.WEIGHT, Storage.KV_CACHE)))
+        """Bytes of weights and KV cache in host memory."""
+        return Add(*(self._stored_bytes(storage, Level.HOST) for storage in (Storage.WEIGHT, Storage.KV_CACHE)))
 
-    def _held(self, storage: Storage, level: Level) -> Expr:
+    def _stored_bytes(self, storage: Storage, level: Level) -> Expr:
         return Add(*(count * tensor.byte_count for tensor, count in self.resident(storage).items() if tensor.level is level))
 
     def activation_memory(self) -> Expr:
-        """The most bytes of activations alive at once, from the data dependencies.
+        """The largest number of bytes of activations alive at once, from the data dependencies.
 
-        Each value lives from the operator that writes it to the last that reads it; nothing is
-        overwritten in place.
+        A value is alive from the operator that writes it to the last that reads it; no operator
+        works in place.
         """
         return largest(sizes_alive([(block.operators, block.count != 1) for block in self.blocks]))
 
     def data_types(self, operator: Operator) -> tuple[str, ...]:
-        """The data types the operator can run in: wide enough for every operand it reads.
+        """The data types that the operator can run in: wide enough for every operand it reads.
 
-        Weight-only quantization therefore keeps the 16-bit roof. What is not a contraction runs in
-        at least 16 bits.
+        Weight-only quantization therefore keeps the 16-bit peak. Operators other than contractions
+        run in at least 16 bits.
 
         Raises
         ------
@@ -181,14 +181,14 @@ class Graph(Symbolic):
         return float(max(widths))
 
     def bind(self, values: Values) -> Self:
-        """The same graph with numbers (or other expressions) for symbols; the last few are kept.
+        """The same graph with numbers (or other expressions) for symbols; recent results are cached.
 
-        A defined symbol takes the value of its definition once everything in it is known.
+        A defined symbol takes the value of its definition once that is a number.
         """
         key = frozenset(values.items())
         if key not in self._bound:
             known = dict(values)
-            for _ in self.definitions:  # one may need another
+            for _ in self.definitions:  # definitions may depend on each other
                 for symbol, definition in self.definitions.items():
                     value = substitute(definition, known)
                     if symbol not in known and value.is_number:
@@ -203,7 +203,7 @@ class Graph(Symbolic):
         return {}
 
     def replaced(self, values: Values) -> Self:
-        """The same graph with expressions in the place of letters; what a letter is defined as stays beside it.
+        """The same graph with expressions substituted for symbols; definitions are substituted too, and kept.
 
         >>> import symroof
         >>> from symroof.symbols import b
@@ -222,15 +222,15 @@ class Graph(Symbolic):
         operator: Callable[[Operator, Operator, Block], Operator | tuple[Operator, ...]] | None = None,
         blocks: Callable[[Block], bool] | None = None,
     ) -> Graph:
-        """The graph with each part replaced by what a function makes of it; what was shared before is shared after.
+        """The graph with functions applied to its parts; tensors that were shared stay shared.
 
         Parameters
         ----------
-        space : of every operator, and of every tensor unless *tensor* is given: what it changes is then its own affair.
-        tensor : each tensor once, so that two operators that share one go on sharing it.
-        access : from an access, the same over the new tensor, and its operator as it was, the new one or several.
-        operator : from an operator, what the others made of it, and its block, the new one or several in order.
-        blocks : whether a block is changed at all; every one without it.
+        space : maps the space of every operator, and of every tensor unless *tensor* is given.
+        tensor : maps a tensor; called once per tensor, so operators that share a tensor still share it.
+        access : maps (old access, access to the new tensor, old operator) to the new access or accesses.
+        operator : maps (old operator, operator after the other functions, block) to the new operator or operators in order.
+        blocks : selects the blocks to change; all by default.
 
         >>> import symroof
         >>> from sympy import Integer
@@ -250,9 +250,9 @@ class Graph(Symbolic):
 
         def side(accesses: tuple[Access, ...], old: Operator) -> tuple[Access, ...]:
             made: list[Access] = []
-            for one in accesses:
-                moved = replace(one, tensor=tensor_of(one.tensor))
-                new = moved if access is None else access(one, moved, old)
+            for before in accesses:
+                moved = replace(before, tensor=tensor_of(before.tensor))
+                new = moved if access is None else access(before, moved, old)
                 made += [new] if isinstance(new, Access) else new
             return tuple(made)
 
@@ -269,18 +269,18 @@ class Graph(Symbolic):
         return replace(self, blocks=tuple(map(block_of, self.blocks)))
 
     def with_pass_tokens(self, tokens: Expr, *, routed: bool = True) -> Graph:
-        """The graph whose layers run on other tokens at a time: every union over tokens, and the experts they touch, follow.
+        """The graph whose layers process *tokens* tokens per pass; unions over tokens and the touched experts follow.
 
         Parameters
         ----------
-        routed : whether the experts see these tokens too; devices that share out the others see those of all.
+        routed : whether experts see these tokens too; with expert parallelism they see those of all devices.
         """
         old = self.pass_tokens
 
         def unions(expression: Expr) -> Expr:
-            found = (one for one in expression.atoms(Untouched) if one.tokens.free_symbols & old.free_symbols)
-            ratios = {one: cancel(one.tokens / old) for one in found}
-            now = {one: Untouched(one.share, ratio * tokens) for one, ratio in ratios.items() if ratio.is_number}
+            untouched = (atom for atom in expression.atoms(Untouched) if atom.tokens.free_symbols & old.free_symbols)
+            ratios = {atom: cancel(atom.tokens / old) for atom in untouched}
+            now = {atom: Untouched(atom.share, ratio * tokens) for atom, ratio in ratios.items() if ratio.is_number}
             return cast(Expr, expression.xreplace(now))
 
         graph = replace(self.rewritten(unions, {}), pass_tokens=tokens)
@@ -291,7 +291,7 @@ class Graph(Symbolic):
         return graph.with_routing(replace(graph.routing, tokens=choosing))
 
     def completed(self) -> Graph:
-        """The graph with what follows from its operators as they are: its tile on each, and the blocks of fused attention."""
+        """The graph with everything derived from its final operators: tiles, and the query blocks of fused attention."""
         graph, tile = self, self.tile
         if tile is not None and any(operator.tile is None for operator, _ in graph):
             graph = graph.each(lambda operator, _: replace(operator, tile=tile))
@@ -304,19 +304,19 @@ class Graph(Symbolic):
         return replace(graph, definitions={symbols.R: blocks.positions_of(counting), **others})
 
     def with_routing(self, routing: Routing) -> Graph:
-        """The graph whose tokens choose their experts so."""
+        """The graph with this routing of tokens to experts."""
         return replace(self, routing=routing, definitions={**self.definitions, symbols.X: routing.touched})
 
-    def without_values(self, *letters: Symbol) -> Graph:
-        """The same graph with these letters free again: without the numbers that techniques were given for them."""
-        kept = {symbol: meaning for symbol, meaning in self.definitions.items() if symbol not in letters or not meaning.is_number}
+    def without_values(self, *free: Symbol) -> Graph:
+        """The same graph with these symbols free, without the numbers that techniques set for them."""
+        kept = {symbol: meaning for symbol, meaning in self.definitions.items() if symbol not in free or not meaning.is_number}
         if len(kept) == len(self.definitions):
             return self
-        return replace(self, definitions=kept, applied=tuple(technique.without_values(*letters) for technique in self.applied))
+        return replace(self, definitions=kept, applied=tuple(technique.without_values(*free) for technique in self.applied))
 
     @functools.cached_property
     def free_symbols(self) -> set[Symbol]:
-        """Every symbol of its formulas and definitions."""
+        """The symbols of its formulas and definitions."""
         parts = [part for op, count in self for part in (op.flop_count, count, op.latency, op.occupancy)]
         parts += [block.resident for block in self.blocks]
         parts += [op.byte_count(level=level) for op, _ in self for level in op.levels]
@@ -324,9 +324,8 @@ class Graph(Symbolic):
         factors = (self.ceilings.compute, self.ceilings.launch, *self.ceilings.levels.values())
         parts += [self.tokens, self.prompt_tokens, self.devices, *factors]
         parts += [self.energy.flop, self.energy.byte, self.energy.constant] if self.energy else []
-        found = set().union(*(part.free_symbols for part in (*parts, *self.definitions.values())), self.definitions)
-        return cast(set[Symbol], found)
+        return cast(set[Symbol], set().union(*(part.free_symbols for part in (*parts, *self.definitions.values())), self.definitions))
 
     def each(self, change: Callable[[Operator, Block], Operator | tuple[Operator, ...]]) -> Graph:
-        """The graph with every operator replaced by what *change* makes of it: one operator, or several in order."""
+        """The graph with *change* applied to every operator; it returns one operator or several in order."""
         return self.map(operator=lambda operator, _, block: change(operator, block))

@@ -1,6 +1,6 @@
 """Multi-head latent attention: keys and values of all heads from one compressed vector per token.
 
-The cache keeps ``r_kv`` compressed components and ``r`` rotary ones per token, for all heads together.
+The cache stores ``r_kv`` compressed and ``r`` rotary components per token, shared by all heads.
 *Decompressed*, every step expands the whole context to keys and values per head; *absorbed*, the two
 expansions are moved into the queries and the output, and attention runs on the compressed vectors, as
 multi-query attention with heads of ``r_kv + r`` components does.
@@ -57,7 +57,7 @@ def decompressed(q: Tensor, q_rotary: Tensor, keys: Tensor, keys_rotary: Tensor,
     if not fused:
         return steps
     passes = cache_passes(keys.space)
-    # A block of a prompt holds rows of one head: the rotary components, which all heads share, pass by once for each.
+    # A block of a prompt contains rows of one head, so the rotary components, which all heads share, are read once per head.
     shared = ROTATED if keys.space.sizes["s"] == 1 else axes_of("b t h r")
     cached = (Access(keys, repeats=passes), Access(keys_rotary, shared, passes), Access(values, repeats=passes))
     return (as_one(steps, (Access(q), Access(q_rotary), *cached)),)
@@ -66,7 +66,7 @@ def decompressed(q: Tensor, q_rotary: Tensor, keys: Tensor, keys_rotary: Tensor,
 def _steps(
     queries: tuple[Tensor, Tensor], keys: tuple[Access, Access], components: tuple[str, str], values: Access, out: str, width: str
 ) -> tuple[Operator, ...]:
-    """Scores over two kinds of components, their softmax, and the sum of values of so many components."""
+    """Scores over two kinds of components, their softmax, and the weighted sum of values of size *width*."""
     space = values.tensor.space
     scores = Access(Tensor("scores", PAIRS, Storage.ACTIVATION, space))
     of_keys, of_values = ([Work((*PAIRS, axis), 2, contraction=True) for axis in axes] for axes in (components, (width,)))

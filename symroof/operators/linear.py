@@ -11,12 +11,12 @@ from symroof.operators.operator import Operator, Work
 from symroof.operators.tensor import Access, Axes, Storage, Tensor, axes_of
 
 PARAMETER = {Role.ROUTER: Parameter.ROUTER, Role.HEAD: Parameter.HEAD}
-"""What the weight of a linear operator is, where that is not an ordinary matrix."""
+"""The parameter of a linear operator's weight by role, if it is not an ordinary matrix."""
 
 
 @cache
 def parse(spec: str) -> tuple[tuple[Axes, ...], Axes]:
-    """``"b s d, d f -> b s f"`` as the operands' axes and the result's.
+    """``"b s d, d f -> b s f"`` as the axes of the operands and of the result.
 
     >>> parse("b s d, d f -> b s f")
     ((('b', 's', 'd'), ('d', 'f')), ('b', 's', 'f'))
@@ -31,7 +31,7 @@ def parse(spec: str) -> tuple[tuple[Axes, ...], Axes]:
 
 
 def check(name: str, tensor: Tensor, axes: Axes) -> None:
-    """Raise unless *tensor* has exactly these axes, in any order.
+    """Raise an EinsumError unless *tensor* has exactly these axes, in any order.
 
     >>> from symroof.operators.tensor import Space
     >>> from symroof.symbols import b, s, d
@@ -39,19 +39,19 @@ def check(name: str, tensor: Tensor, axes: Axes) -> None:
     >>> check("q_proj", x, ("b", "s", "d"))
     Traceback (most recent call last):
         ...
-    symroof.errors.EinsumError: q_proj: its einsum wants 'b s d' where tensor 'x' has 'b s'
+    symroof.errors.EinsumError: q_proj: the einsum needs axes 'b s d', tensor 'x' has 'b s'
     """
     if set(axes) != set(tensor.axes):
         raise EinsumError(
-            f"{name}: its einsum wants {quote(' '.join(axes))} where tensor {quote(tensor.name)} has {quote(' '.join(tensor.axes))}"
+            f"{name}: the einsum needs axes {quote(' '.join(axes))}, tensor {quote(tensor.name)} has {quote(' '.join(tensor.axes))}"
         )
 
 
 def contraction(name: str, spec: str, reads: tuple[Access, Access], writes: Access, role: Role = Role.OTHER) -> Operator:
     """The contraction of two tensors: FLOPs = 2 x product of all axes.
 
-    The einsum names the index space; the operands say what is moved. Where the result has no axis ``E``, it counts experts, and
-    each row meets its own alone.
+    The einsum names the index space; the operands determine the traffic. If the result has no axis ``E``, that axis counts
+    experts, and each row is multiplied by its own experts only.
 
     >>> from symroof.operators import Space
     >>> from symroof.symbols import b, d, f
@@ -92,13 +92,13 @@ def linear(
     ----------
     name : name of the operator; its weight is called ``<name>.weight``.
     spec : the einsum, as ``"b s d, d f -> b s f"``.
-    x : the input. Where the einsum names axes it does not have (``b u d`` of a ``b s d``), those
-        rows alone are read.
+    x : the input. If the einsum names axes that it does not have (``b u d`` of a ``b s d``), only
+        those rows are read.
     bias : whether a bias is added.
     weight : a weight that other operators read too (a tied embedding).
-    into : where the result goes, when it is not a new activation: a KV cache, whose new rows alone
-        are written.
-    role : what it is in the model: a router's and a head's weights are kept by what compresses the others.
+    into : the tensor to write, if not a new activation: a KV cache, of which only the new rows are
+        written.
+    role : its role in the model; compression techniques leave routers and heads unchanged.
 
     Raises
     ------
@@ -127,7 +127,7 @@ def linear(
 
 
 def _touched(axes: Axes, result: Axes) -> Axes:
-    """Of the weights of E experts those of the X that a step touches, unless the result is one per expert."""
+    """The axes touched: of the weights of E experts those of the X that a step reads, unless the result has one row per expert."""
     return tuple("X" if axis == "E" and axis not in result else axis for axis in axes)
 
 
@@ -136,7 +136,7 @@ def _part(tensor: Tensor, axes: Axes) -> Access:
 
 
 def embedding(name: str, table: Tensor, rows: Axes) -> Operator:
-    """Read one row of *table* per index and write it; the indices (a few bytes a token) are not counted.
+    """Read one row of *table* per index and write it; the indices (a few bytes per token) are not counted.
 
     ========= =======================
     FLOPs     ``0``

@@ -1,4 +1,4 @@
-"""Which activations are alive while each operator runs, from the data dependencies alone."""
+"""Liveness: the activations alive while each operator runs, from the data dependencies."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from symroof.operators.tensor import Tensor
 
 
 def _lives(operators: Sequence[Operator], inputs: set[Tensor], outputs: set[Tensor]) -> list[tuple[Tensor, int, int]]:
-    """The values of every activation, each from the operator that writes it to the last that reads it.
+    """The lifetime of every value of an activation, from the operator that writes it to the last that reads it.
 
-    A tensor that is written again starts a new life: the residual stream does in every block. The inputs hold a value at the
-    start; the last value of an output outlives the sequence.
+    A tensor that is written again, such as the residual stream, has several lifetimes. Inputs are alive at the start; the
+    last value of an output outlives the sequence.
     """
     open_lives: dict[Tensor, tuple[int, int]] = dict.fromkeys(inputs, (0, 0))
     ended: list[tuple[Tensor, int, int]] = []
@@ -34,7 +34,7 @@ def _lives(operators: Sequence[Operator], inputs: set[Tensor], outputs: set[Tens
 
 
 def sizes_alive(blocks: Sequence[tuple[Sequence[Operator], bool]]) -> list[Expr]:
-    """Bytes of activations alive at each operator of a step, its operands and its result included.
+    """Bytes of activations alive at each operator of a step, operands and result included.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def sizes_alive(blocks: Sequence[tuple[Sequence[Operator], bool]]) -> list[Expr]
 
 
 def _needed(operators: Sequence[Operator]) -> set[Tensor]:
-    """The activations that the operators read before they write them."""
+    """The activations that the operators read before writing."""
     written: set[Tensor] = set()
     needed: set[Tensor] = set()
     for operator in operators:
@@ -64,7 +64,7 @@ def _needed(operators: Sequence[Operator]) -> set[Tensor]:
 
 
 def largest(candidates: Sequence[Expr]) -> Expr:
-    """The maximum of positive expressions, without those that another exceeds in every coefficient."""
+    """The maximum of positive expressions, without candidates that another exceeds in every coefficient."""
     distinct = list(dict.fromkeys(candidates))
     if not distinct:
         return Integer(0)
@@ -79,14 +79,14 @@ def largest(candidates: Sequence[Expr]) -> Expr:
 
 
 def _terms(candidate: Expr) -> Mapping[Expr, Expr] | None:
-    """Its monomials with their coefficients; None where some part of it is none, as a minimum."""
+    """The monomials and their coefficients; None if the expression is not a polynomial, for example a minimum."""
     parts = cast(set[Any], candidate.atoms(Pow, Application))
     plain = all(part.is_Pow and part.base.is_Symbol and part.exp.is_Integer for part in parts)
     return cast(Mapping[Expr, Expr], candidate.expand().as_coefficients_dict()) if plain else None
 
 
 def _dominates(larger: Expr, smaller: Expr, terms: Mapping[Expr, Mapping[Expr, Expr] | None]) -> bool:
-    """Every coefficient of the difference is positive, so it is for all positive symbols."""
+    """Whether every coefficient of the difference is positive, so that it is positive for all positive symbols."""
     more, less = terms[larger], terms[smaller]
     if more is not None and less is not None:
         return all(more.get(term, 0) >= less.get(term, 0) for term in {*more, *less})

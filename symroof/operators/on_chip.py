@@ -1,4 +1,4 @@
-"""What a tiled matrix product reads from on-chip memory: derived from the operator as it is, whatever techniques made of it."""
+"""On-chip reads of tiled matrix products, derived from the operators after all techniques."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 
 EXPERTS = frozenset({"E", "X"})
-"""Axes of a weight that count matrices: each token meets the matrices of its experts alone."""
+"""Axes of a weight that count matrices: each token multiplies by the matrices of its own experts only."""
 
 
 def operands(operator: Operator) -> tuple[Access, tuple[Access, ...]] | None:
-    """The activation and the weights of a product with a weight: they share the axes that are summed over.
+    """The activation and the weights of a product with a weight, which share the axes summed over; None for other operators.
 
-    The weights are several where parts of one live in several places. None for any other operator.
+    There are several weights if parts of a weight are stored in different places.
     """
     if operator.kind is not Kind.MATMUL:
         return None
@@ -39,34 +39,34 @@ def summed_axes(operator: Operator) -> set[str]:
 
 
 def on_chip_reads(operator: Operator) -> tuple[Access, ...]:
-    """The reads of both operands, tile by tile: every element of one once for every tile of the other.
+    """The tiled reads of both operands: every element of one operand once per tile of the other.
 
     The product of ``R x K`` and ``K x N`` in square tiles of side B_t reads the first operand ``N / min(N, B_t)`` times and
-    the second ``R / min(R, B_t)`` times, with R the rows of one pass; there is nothing where no tile is given.
+    the second ``R / min(R, B_t)`` times, with R the rows of one pass; empty if no tile is given.
     """
-    found = operands(operator)
-    if found is None or operator.tile is None:
+    pair = operands(operator)
+    if pair is None or operator.tile is None:
         return ()
-    x, weights = found
+    x, weights = pair
     return (_read(operator, x, weights[0]), *(_read(operator, weight, x) for weight in weights))
 
 
 def _read(operator: Operator, operand: Access, other: Access) -> Access:
-    """The reads of one operand: as often as the other has tiles, of each matrix where there are several (experts)."""
+    """The reads of one operand: once per tile of the other, for each matrix if there are several (experts)."""
     axes, sizes, own = _multiplied(operator), operator.space.sizes, set(operand.touched)
     extent = Mul(*(sizes[axis] for axis in dict.fromkeys(other.touched) if axis in axes - own))
     extent /= Mul(*(sizes[axis] for axis in own & EXPERTS - axes))
-    if operand.tensor.storage is Storage.WEIGHT:  # it is read anew in every pass, for the rows of that pass alone
+    if operand.tensor.storage is Storage.WEIGHT:  # every pass reads it again, for the rows of that pass only
         extent /= operator.passes
     tile = cast(Expr, operator.tile)
-    tiles = extent / Min(extent, tile, evaluate=extent.is_number and tile.is_number)  # in letters, which is less is asked for nothing
-    if (operand.level or operand.tensor.level) is Level.CHIP:  # it lives there, so that its first read is one of them
+    tiles = extent / Min(extent, tile, evaluate=extent.is_number and tile.is_number)  # symbols: no costly comparison
+    if (operand.level or operand.tensor.level) is Level.CHIP:  # it is stored there, so the first read is one of these
         tiles -= 1
     return replace(operand, repeats=operand.repeats * tiles, level=Level.CHIP)
 
 
 def _multiplied(operator: Operator) -> set[str]:
-    """The axes of the product; that of a share of the weights, which one operand alone has, is none."""
+    """The axes of the product, without the axis of a weight's share, which only one operand has."""
     axes = {axis for work in operator.work if work.contraction for axis in work.axes}
     sides = Counter(axis for access in (*operator.reads, operator.written) for axis in {*access.touched})
     return {axis for axis in axes if sides[axis] > 1}

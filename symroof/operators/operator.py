@@ -19,7 +19,7 @@ from symroof.units import BYTE, FLOP, INTENSITY, in_unit
 
 
 class Direction(StrEnum):
-    """Which way a byte crosses the memory interface."""
+    """Whether bytes are read or written."""
 
     READ = "read"
     WRITE = "write"
@@ -27,15 +27,15 @@ class Direction(StrEnum):
 
 @dataclass(frozen=True)
 class Work:
-    """So many floating-point operations at every point of an index space.
+    """A number of floating-point operations at every point of an index space.
 
-    A multiply-accumulate is two. A bias costs none beside a contraction: n products take n - 1
-    additions to sum, and the bias makes it n.
+    A multiply-accumulate counts as two. The bias of a contraction is free: n products take n - 1
+    additions to sum, and the bias is the n-th.
 
     Attributes
     ----------
     contraction : whether these are the multiply-accumulates of a contraction (a matmul, a convolution).
-    exponentials : exponentials among the operations of a point.
+    exponentials : exponentials among the operations per point.
     """
 
     axes: Axes
@@ -45,7 +45,7 @@ class Work:
 
 
 class Unit(Protocol):
-    """What can run an operator in the place of the step's device: a machine of its own."""
+    """A machine that runs an operator instead of the step's device."""
 
     @property
     def title(self) -> str:
@@ -57,23 +57,23 @@ class Unit(Protocol):
 class Operator(Answer, Symbolic):
     """One operator of a step: ``FLOPs = sum(work)``, ``traffic = sum(reads) + sum(writes)``.
 
-    Traffic is what crosses the memory interface; what crosses a link or stays on chip is asked for by its level.
+    Traffic is what crosses the memory interface; `byte_count` gives the bytes of other levels, links and on-chip memory.
 
     Attributes
     ----------
     sparse : whether it runs on the units for structured sparsity, under their peak.
-    unit : the device that runs it, where that is not the step's; what is at the host's level is in that unit's memory.
-    latency : seconds it takes besides its work and its bytes (the steps of a collective).
-    peers : how many devices it sends to at once, as much to each, of what crosses the link.
-    occupancy : the share of the device's processors that have work, and so of peak and memory bandwidth.
-    passes : how many passes its figures add up, each of which reads the weights anew (chunks of a prompt, micro-batches).
-    tile : side of the square tiles of a product with a weight; None where no on-chip traffic is counted.
-    cache_bytes : bytes read from the last-level cache, where blocks that run side by side read the same rows of memory.
-    role : what it is in the model.
-    function : what it computes, where kind and role leave a choice: silu, gelu_tanh, rms, layer.
-    linear_in : how many of its first activations its result is a sum of, each times something else; 0 where it is not linear.
-    prefix : what stands before its name where several kinds of layers have the same operators.
-    answers_to : the names a user may ask for it by, those of what it was made from included.
+    unit : the machine that runs it, if not the step's device; host memory is then that unit's own memory.
+    latency : seconds in addition to work and bytes (the steps of a collective).
+    peers : the number of devices that it sends to at once, equal shares of what crosses the link.
+    occupancy : the share of the device's processors that have work, and thus of peak and memory bandwidth.
+    passes : the number of passes that its figures sum up, each of which reads the weights again (chunks, micro-batches).
+    tile : side of the square tiles of a product with a weight; None if on-chip traffic is not counted.
+    cache_bytes : bytes read from the last-level cache by concurrent blocks that read the same rows of memory.
+    role : its role in the model.
+    function : the function computed, if kind and role leave a choice: silu, gelu_tanh, rms, layer.
+    linear_in : the result is linear in this many of its first activations; 0 if it is not linear.
+    prefix : the prefix of its name if several kinds of layers have the same operators.
+    answers_to : the names that refer to it, including those of the operators it was derived from.
     members : the operators it was fused from.
 
     ============ ========================================= ==========
@@ -125,31 +125,31 @@ class Operator(Answer, Symbolic):
             object.__setattr__(self, "answers_to", frozenset({self.name}))
 
     def named(self, name: str) -> Operator:
-        """The same operator under another name of its own; it goes on answering to those it had."""
+        """The same operator with a new name; its previous names still refer to it."""
         full = self.prefix + name
         return replace(self, name=full, answers_to=self.answers_to | {name, full})
 
     def made_from(self, *others: Operator) -> Operator:
-        """The same operator, answering to the names of those that it was made from or for."""
+        """The same operator; the names of the operators it was derived from also refer to it."""
         return replace(self, answers_to=self.answers_to.union(*(other.answers_to for other in others)))
 
     def suffixed(self, part: str) -> Operator:
-        """A part of what the operator was, named after it; it answers to the names of the whole, with the part and without."""
+        """A part of the operator, named ``<operator>.<part>``; the whole operator's names, with and without the suffix, refer to it."""
         return replace(self, name=f"{self.name}.{part}", answers_to=self.answers_to | {f"{name}.{part}" for name in self.answers_to})
 
     def prefixed(self, prefix: str) -> Operator:
-        """The same operator of a kind of layer (a draft's, say): its names with a prefix before them, and without."""
+        """The same operator with a prefix for its kind of layer or its draft model; names with and without prefix refer to it."""
         names = {prefix + name for name in self.answers_to}
         return replace(self, name=prefix + self.name, prefix=prefix + self.prefix, answers_to=self.answers_to | names)
 
     @property
     def result(self) -> Tensor:
-        """The tensor the operator produces (the first it writes); of a cache only `written` is new."""
+        """The tensor that the operator produces, the first it writes; of a cache only the rows `written` are new."""
         return self.writes[0].tensor
 
     @property
     def written(self) -> Access:
-        """The rows the operator writes of its result: what an operator behind it should read."""
+        """The rows of its result that the operator writes, which the next operator should read."""
         return self.writes[0]
 
     @functools.cached_property
@@ -159,12 +159,12 @@ class Operator(Answer, Symbolic):
 
     @functools.cached_property
     def contraction_flop_count(self) -> Expr:
-        """FLOPs of the contractions alone, as the counters of frameworks count them, as a bare expression."""
+        """FLOPs of contractions only, as the counters of frameworks report them, as a bare expression."""
         return Add(*(piece.flops_per_point * self.space.points(piece.axes) for piece in self.work if piece.contraction))
 
     @functools.cached_property
     def ledger(self) -> Mapping[tuple[Storage, Direction, Level], Expr]:
-        """Bytes moved, by where they live, which way they go and the level they cross; entries without traffic are absent."""
+        """Bytes moved by storage, direction and level; entries without traffic are absent."""
         booked: dict[tuple[Storage, Direction, Level], list[Expr]] = {}
         for access, way, level in self._crossings:
             if access.byte_count != 0:
@@ -180,7 +180,7 @@ class Operator(Answer, Symbolic):
 
     @functools.cached_property
     def demands(self) -> Mapping[Resource, Expr]:
-        """What the operator asks of every resource: FLOPs, exponentials, bytes; what it asks nothing of is absent."""
+        """The operator's demand on every resource: FLOPs, exponentials, bytes; resources without demand are absent."""
         amounts = {Resource.COMPUTE: self.contraction_flop_count, Resource.VECTOR: self.flop_count - self.contraction_flop_count}
         amounts[Resource.EXPONENTIAL] = Add(
             *(piece.exponentials * self.space.points(piece.axes) for piece in self.work if piece.exponentials)
@@ -188,8 +188,8 @@ class Operator(Answer, Symbolic):
         amounts |= {Resource(level): self.byte_count(level=level) for level in self.levels}
         amounts[Resource.CACHE] = self.cache_bytes
         if sent := amounts.get(Resource.LINK, S.Zero):
-            one = self.peers == 1
-            amounts[Resource.PEER] = sent if one else Min(S.One, self.peers) * cancel(sent / self.peers)  # none where no peer is
+            # zero without peers
+            amounts[Resource.PEER] = sent if self.peers == 1 else Min(S.One, self.peers) * cancel(sent / self.peers)
         return {resource: amount for resource, amount in amounts.items() if amount != 0}
 
     def byte_count(self, storage: Storage | None = None, direction: Direction | None = None, level: Level = Level.MEMORY) -> Expr:
@@ -209,25 +209,25 @@ class Operator(Answer, Symbolic):
     )
 
     def level_of(self, access: Access) -> Level:
-        """The level an access crosses, as this operator sees it: a unit of its own has the host's memory as its memory."""
+        """The level an access crosses; for an operator on a unit of its own, host memory is that unit's main memory."""
         level = access.level or access.tensor.level
         return Level.MEMORY if self.unit is not None and level is Level.HOST else level
 
     @functools.cached_property
     def levels(self) -> tuple[Level, ...]:
-        """The levels that its operands cross, be it with no byte."""
+        """The levels that its operands cross, even with zero bytes."""
         touched = {level for _, _, level in self._crossings}
         return tuple(level for level in Level if level in touched)
 
     @property
     def is_group(self) -> bool:
-        """Whether it is several operators fused."""
+        """Whether it is a fused group of operators."""
         return bool(self.members)
 
     @property
     def operand_bits(self) -> frozenset[Expr]:
-        """The widths of what the operator reads; its peak follows from the widest.
+        """The widths of the operands; the widest decides the peak.
 
-        A bias is added to the sum of the products, which is wider than they are, and a sink to a softmax: neither counts.
+        Biases and sinks do not count: a bias is added to a wider sum of products, a sink takes part in a softmax.
         """
         return frozenset(access.tensor.bits for access in self.reads if access.operand)

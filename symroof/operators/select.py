@@ -1,4 +1,4 @@
-"""Which operators are meant: match objects that combine with ``&``, ``|`` and ``~``.
+"""Selection of operators by match objects that combine with ``&``, ``|`` and ``~``.
 
 >>> import symroof
 >>> graph = symroof.load_model("mixtral-8x7b-v0.1").decode(symbolic=True).symbolic
@@ -22,12 +22,12 @@ AccessTest = Callable[[Access], bool]
 
 @dataclass(frozen=True)
 class Match:
-    """Whether an operator of a block is meant."""
+    """A condition on an operator and its block."""
 
     test: Callable[[Operator, Block], bool]
 
     def __call__(self, operator: Operator, block: Block) -> bool:
-        """Whether it is."""
+        """Whether the operator satisfies the condition."""
         return self.test(operator, block)
 
     def __and__(self, other: Match) -> Match:
@@ -41,12 +41,12 @@ class Match:
 
 
 def select(graph: Graph, match: Match) -> tuple[Operator, ...]:
-    """The operators of a graph that are meant, in the order they run."""
+    """The operators of a graph that match, in execution order."""
     return tuple(operator for block in graph.blocks for operator in block.operators if match(operator, block))
 
 
 def by_role(*roles: Role) -> Match:
-    """Operators of these roles; of a fused group, those all of whose members are of them."""
+    """Operators of these roles, and fused groups whose members all have these roles."""
     return Match(lambda operator, _: all(part.role in roles for part in operator.members or (operator,)))
 
 
@@ -56,9 +56,9 @@ def by_kind(*kinds: Kind) -> Match:
 
 
 def by_name(name: str) -> Match:
-    """Operators that answer to a name: the one of that name, what techniques made of it, groups with all members among them.
+    """Operators that a name refers to: the operator itself, those that techniques derived from it, groups of only such members.
 
-    Several names joined by + mean the operators of each, and a group that they make up.
+    Several names joined by + refer to the operators of each name, and to the group they form.
 
     >>> import symroof
     >>> step = symroof.load_model("llama-2-7b").decode(symbolic=True).apply(symroof.technique("low-rank"))
@@ -70,39 +70,39 @@ def by_name(name: str) -> Match:
 
 
 def containing(name: str) -> Match:
-    """Operators that answer to a name, and groups of which a member does."""
+    """Operators that a name refers to, and groups with such a member."""
     return Match(lambda operator, _: any(name in part.answers_to for part in (operator, *operator.members)))
 
 
 def in_blocks(*roles: BlockRole) -> Match:
-    """Operators of blocks of these roles."""
+    """Operators in blocks of these roles."""
     return Match(lambda _, block: block.role in roles)
 
 
 def reads(test: AccessTest) -> Match:
-    """Operators that read such an operand."""
+    """Operators that read an operand satisfying *test*."""
     return Match(lambda operator, _: any(test(access) for access in operator.reads))
 
 
 def writes(test: AccessTest) -> Match:
-    """Operators that write such a result."""
+    """Operators that write a result satisfying *test*."""
     return Match(lambda operator, _: any(test(access) for access in operator.writes))
 
 
 def routed(access: Access) -> bool:
-    """Whether the operand is the weights of the experts that a step touches."""
+    """Whether the operand is a weight of routed experts."""
     return access.tensor.storage is Storage.WEIGHT and "X" in access.axes
 
 
 def weight(*parameters: Parameter) -> AccessTest:
-    """Whether an operand is a weight of these parameters."""
+    """Whether an operand is a weight with one of these parameters."""
     return lambda access: access.tensor.parameter in parameters
 
 
 def at(level: Level) -> AccessTest:
-    """Whether an operand lives at a level."""
+    """Whether an operand is stored at this level."""
     return lambda access: access.tensor.level is level
 
 
 attention = by_role(*ATTENTION_ROLES)
-"""Attention, in steps or as one operator."""
+"""Attention, unfused or fused."""

@@ -1,8 +1,8 @@
 """Recurrences over the tokens: short causal convolutions, state-space scans, the gated delta rule.
 
-Each keeps a state per sequence whose size does not grow with the context; it is read and written once per
-step, in whatever number of tokens, and stays on chip in between. FLOPs are those of the recurrence, token by
-token; kernels that work on chunks of tokens do more.
+Each keeps a state per sequence whose size does not grow with the context. It is read and written once per step,
+for any number of tokens, and stays on chip in between. FLOPs are those of the token-by-token recurrence; kernels
+that process chunks of tokens do more.
 """
 
 from __future__ import annotations
@@ -16,16 +16,15 @@ from symroof.symbols import k_c
 
 
 def state(name: str, axes: Axes, like: Tensor) -> Tensor:
-    """A state kept between steps, at the width of the cache."""
+    """A state that persists between steps, at the width of the cache."""
     return Tensor(name, axes, Storage.KV_CACHE, like.space)
 
 
 def causal_convolution(name: str, x: Tensor, channels: str, *, bias: bool) -> Operator:
-    """A convolution of ``k_c`` taps along the tokens, of every channel by itself, with SiLU behind it.
+    """A depthwise convolution of ``k_c`` taps along the tokens, followed by SiLU.
 
-    For ``d_i`` channels with a bias; the last ``k_c`` inputs of each channel are kept for the next step. An
-    implementation that does not know the outputs it will throw away computes ``s_c`` of them, not s
-    (`convolved`).
+    For ``d_i`` channels with a bias; the last ``k_c`` inputs of each channel are stored for the next step. An
+    implementation that computes outputs which it discards computes ``s_c`` of them, not s (`convolved`).
 
     ========= ===================================================================
     FLOPs     ``2 b s d_i k_c + 4 b s d_i``
@@ -44,10 +43,10 @@ def causal_convolution(name: str, x: Tensor, channels: str, *, bias: bool) -> Op
 
 
 def convolved(queries: Expr, causal: bool) -> Expr:
-    """How many outputs of a causal convolution a step computes: ``s``, one per token.
+    """The number of outputs of a causal convolution that a step computes: ``s``, one per token.
 
-    Without regard to causality, as PyTorch does it, a prompt is padded at both ends and gives ``s + k_c - 1``;
-    one token behind its state of ``k_c`` inputs gives two.
+    Without exploiting causality, as in PyTorch, a prompt is padded at both ends and gives ``s + k_c - 1``
+    outputs; one token with its state of ``k_c`` inputs gives two.
 
     >>> from symroof.symbols import s
     >>> convolved(s, causal=False)
@@ -59,9 +58,9 @@ def convolved(queries: Expr, causal: bool) -> Expr:
 
 
 def selective_scan(name: str, x: Tensor, steps: Tensor, parameters: tuple[Access, Access], gate: Access) -> Operator:
-    """Mamba: ``H = exp(dt A) H + dt B x``, ``y = C H + D x``, times ``silu(z)``; each channel has its own steps.
+    """Mamba: ``H = exp(dt A) H + dt B x``, ``y = C H + D x``, times ``silu(z)``; each channel has its own step size.
 
-    Per channel and state an exponential, five products and sums, and the contraction with C (2); per channel
+    Per channel and state: an exponential, five products and sums, and the contraction with C (2); per channel:
     softplus (3), ``D x`` (2) and the gate (5).
 
     ========= ===============================================================================
@@ -87,10 +86,10 @@ def selective_scan(name: str, x: Tensor, steps: Tensor, parameters: tuple[Access
 
 
 def head_scan(name: str, x: Access, parameters: Access, steps: Access) -> Operator:
-    """Mamba-2: the same recurrence with one decay per head; B and C are shared by the heads of a group.
+    """Mamba-2: the same recurrence with one decay per head; the heads of a group share B and C.
 
-    Per channel and state three products and a sum (4) and the contraction with C (2); per channel ``D x`` (2);
-    per head softplus and the decay (6).
+    Per channel and state: three products and a sum (4) and the contraction with C (2); per channel: ``D x`` (2);
+    per head: softplus and the decay (6).
 
     ========= ======================================================================================================
     FLOPs     ``6 b s h_s e_s d_s + 2 b s h_s e_s + 6 b s h_s``
@@ -114,8 +113,8 @@ def head_scan(name: str, x: Access, parameters: Access, steps: Access) -> Operat
 def delta_rule(name: str, mixed: Tensor, gates: Tensor) -> Operator:
     """The gated delta rule: ``S = a S``, ``S = S + k (b (v - S^T k))^T``, ``o = S^T q``, per value head.
 
-    The decay is 1 FLOP per element of the state; ``S^T k``, the outer product's sum and ``S^T q`` are 2 each;
-    queries and keys are normed (4 each), the values corrected (2).
+    The decay takes 1 FLOP per element of the state; ``S^T k``, the outer product's sum and ``S^T q`` take 2 each;
+    queries and keys are normalized (4 each), the values corrected (2).
 
     ========= ==========================================================================================================
     FLOPs     ``7 b s h_l e_k e_l + 8 b s k_l e_k + 2 b s h_l e_l + 9 b s h_l``

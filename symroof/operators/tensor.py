@@ -1,4 +1,4 @@
-"""Tensors over named axes that know where they live and how wide their elements are."""
+"""Tensors over named axes, with their storage and the width of their elements."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Axes = tuple[str, ...]
 
 
 class Storage(StrEnum):
-    """Where a tensor lives; its traffic is booked under this name."""
+    """What a tensor holds: a weight, the KV cache, or an activation. Traffic is counted by storage."""
 
     WEIGHT = "weight"
     ACTIVATION = "activation"
@@ -27,7 +27,7 @@ class Storage(StrEnum):
 
 
 class Level(StrEnum):
-    """What a tensor's traffic crosses; each level has a bandwidth of its own."""
+    """The memory or link that a tensor's traffic crosses; each level has its own bandwidth."""
 
     MEMORY = "memory"
     HOST = "host"
@@ -41,12 +41,12 @@ DEFAULT_BITS = {Storage.WEIGHT: symbols.w, Storage.ACTIVATION: symbols.a, Storag
 
 @dataclass(frozen=True, eq=False)
 class Space(Symbolic):
-    """The sizes of the axes of one step, and whether queries may look ahead.
+    """The sizes of the axes of one step, and whether attention is causal.
 
-    Query positions ``s`` and context positions ``t`` are coupled under a causal mask: the last
-    ``s`` of ``t`` positions ask, and each sees itself and what came before, so the pairs are
+    Query positions ``s`` and context positions ``t`` are coupled under a causal mask: the queries are
+    the last ``s`` of ``t`` positions, and each attends to itself and all earlier ones, so the pairs are
     ``s (2 t - s + 1) / 2`` instead of ``s t``. With ``t = s`` that is ``s (s + 1) / 2``; one query
-    (``s = 1``, decode) sees all ``t``.
+    (``s = 1``, decode) attends to all ``t``.
 
     >>> from sympy import Integer
     >>> Space({"s": symbols.s, "t": symbols.s}, causal=True).points(("s", "t"))
@@ -54,13 +54,13 @@ class Space(Symbolic):
     >>> Space({"s": Integer(1), "t": symbols.t}, causal=True).points(("s", "t"))
     t
 
-    Where a query sees at most the latest ``band`` positions of its own sequence (a sliding window over a
-    prompt, ``t = s``), the pairs are ``band s - band (band - 1) / 2``; with ``band = s`` that is the same.
+    If a query attends to at most the latest ``band`` positions of its own sequence (a sliding window over a
+    prompt, ``t = s``), the pairs are ``band s - band (band - 1) / 2``, which agrees with the above for ``band = s``.
 
     >>> Space({"s": symbols.s, "t": symbols.s}, causal=True, band=symbols.W).points(("s", "t"))
     W*s - W*(W - 1)/2
 
-    The queries of a prompt pass by the context in blocks, those of a decode step, be they several, all at once (*one_block*).
+    FlashAttention processes the queries of a prompt in blocks, those of a decode step in a single block (*one_block*).
     """
 
     sizes: Mapping[str, Expr]
@@ -96,14 +96,14 @@ class Space(Symbolic):
         return [*factors, Rational(1, 2), queries, 2 * context - queries + 1]
 
     def resized(self, sizes: Mapping[str, Expr]) -> Space:
-        """The same space with other sizes of some of its axes."""
+        """The same space with new sizes for some axes."""
         return replace(self, sizes={**self.sizes, **{axis: size for axis, size in sizes.items() if axis in self.sizes}})
 
     def windowed(self, window: Expr) -> Space:
-        """The same step with a context of at most *window*: the latest positions alone are looked at and kept.
+        """The same step with a sliding window: only the latest *window* positions are attended to and cached.
 
-        One query looks at ``window`` positions; the queries of a prompt at a band of that width, while
-        the keys of the whole prompt (axis t) are read. Axis z is what stays in the cache.
+        One query attends to ``window`` positions; the queries of a prompt attend to a band of that width, while
+        the keys of the whole prompt (axis t) are read. Axis z counts the positions that remain in the cache.
         """
         if self.sizes["s"] == 1:
             return Space({**self.sizes, "t": window, "z": window}, self.causal)
@@ -112,13 +112,13 @@ class Space(Symbolic):
 
 @dataclass(frozen=True, eq=False)
 class Tensor(Symbolic):
-    """A tensor: its name, its axes, what it is, its bits per element, and the level it is moved over.
+    """A tensor: its name, axes, storage, bits per element, and the level that its traffic crosses.
 
-    The overhead is what is stored beside each element, on average: its share of a scale. The index is what says
-    where it stands, where some elements are left out. Both are moved with the element and no part of the width that
-    decides the peak.
+    The overhead is the mean number of additional bits per element, such as its share of a scale; the index is the number of
+    bits that locate an element of a sparse tensor. Both are moved with the element, and neither counts towards the width
+    that decides the peak.
 
-    A weight has a parameter: what it is in its operator. Two tensors are the same only if they are the same object: a tied
+    A weight's parameter is its function in the operator. Two tensors are the same only if they are the same object: a tied
     embedding is one tensor that two operators read.
 
     ========= ==========================================================
@@ -147,7 +147,7 @@ class Tensor(Symbolic):
         if repeated:
             raise EinsumError(f"tensor {quote(self.name)} has axis {quote(repeated[0])} twice")
         if not self.space.sizes.keys() >= set(self.axes):
-            self.space.points(self.axes)  # says which axis has no size
+            self.space.points(self.axes)  # raises if an axis has no size
         if self.bits == 0:
             object.__setattr__(self, "bits", DEFAULT_BITS[self.storage])
 
@@ -167,12 +167,12 @@ class Tensor(Symbolic):
 
     @functools.cached_property
     def stored_bits(self) -> Expr:
-        """Bits an element takes, with its share of what is stored beside it."""
+        """Bits stored per element, overhead and index included."""
         return self.bits + self.overhead + self.index
 
     @functools.cached_property
     def takes_memory(self) -> bool:
-        """Whether it is an activation in the device's memory, not one on chip, on a link or at the host."""
+        """Whether it is an activation in the device's memory, not on chip, on a link or in host memory."""
         return self.storage is Storage.ACTIVATION and self.level is Level.MEMORY
 
     size = in_unit(lambda tensor: tensor.byte_count, BYTE, "Size as a Quantity in bytes.")
@@ -180,16 +180,16 @@ class Tensor(Symbolic):
 
 @dataclass(frozen=True, eq=False)
 class Access(Symbolic):
-    """One operand of an operator: which part of a tensor it touches, and how often.
+    """One operand of an operator: the part of a tensor that it touches, and how often.
 
     Attributes
     ----------
     tensor : the tensor that is read or written.
-    axes : the axes touched, when that is not the whole tensor: a gather reads ``b s d`` of a
-        ``v d`` table, a decode step writes ``b s k e`` of a ``b t k e`` cache.
-    repeats : how often every element of them crosses the interface.
-    level : the level this access crosses, where that is not the tensor's own: what is read again from on-chip memory.
-    aside : whether it is read by no product of a fused group that has products, but by what works beside them.
+    axes : the axes touched, if not the whole tensor: a gather reads ``b s d`` of a ``v d`` table, a
+        decode step writes ``b s k e`` of a ``b t k e`` cache.
+    repeats : how often each of these elements crosses the interface.
+    level : the level this access crosses, if not the tensor's own, for example rereads from on-chip memory.
+    aside : in a fused group with products, whether only elementwise members read it.
     """
 
     tensor: Tensor
@@ -200,12 +200,12 @@ class Access(Symbolic):
 
     @property
     def touched(self) -> Axes:
-        """The axes it goes over: its own, else all of the tensor's."""
+        """The axes touched: its own, or all of the tensor's."""
         return self.axes or self.tensor.axes
 
     @property
     def operand(self) -> bool:
-        """Whether the width of what is read decides the peak: a bias is added to sums that are wider, a sink to a softmax."""
+        """Whether the width of the operand affects the peak; not for a bias, added to wider sums, or a sink, part of a softmax."""
         return not self.aside and self.tensor.parameter not in NOT_AN_OPERAND
 
     @functools.cached_property

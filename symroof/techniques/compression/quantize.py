@@ -226,7 +226,7 @@ class Quantize(Technique):
 
 def kind_of(graph: Graph, kind: str) -> Block:
     """The layer block of this kind, or the only kind if none is given; an InputError if there is none, or more than one."""
-    repeated = {block.kind: block for block in graph.blocks if block.role is BlockRole.LAYER and not block.apart}
+    repeated = {block.kind: block for block in graph.blocks if block.role is BlockRole.LAYER and not block.split}
     if kind in repeated:
         return repeated[kind]
     if kind:
@@ -251,7 +251,7 @@ def split_block(graph: Graph, kind: str, count: Expr) -> tuple[Graph, set[Tensor
     chosen = kind_of(graph, kind)
     if chosen.copies is not None:
         raise InputError(f"not every token runs through every {chosen.name}: apply keep_layers before layers are skipped")
-    if any(block.apart and block.kind == chosen.kind for block in graph.blocks):
+    if any(block.split and block.kind == chosen.kind for block in graph.blocks):
         raise InputError(f"layers of {chosen.name} are split already")
     shared = {tensor for block in graph.blocks if block is not chosen for tensor in block.tensors()}
     written = {access.tensor for operator in chosen.operators for access in operator.writes}
@@ -263,6 +263,6 @@ def split_block(graph: Graph, kind: str, count: Expr) -> tuple[Graph, set[Tensor
     )
     place = graph.blocks.index(chosen)
     copy = copied.blocks[place]
-    halves = replace(copy, name=f"{copy.name}.{KEPT}", count=count, apart=True), replace(chosen, count=chosen.count - count)
+    halves = replace(copy, name=f"{copy.name}.{KEPT}", count=count, split=True), replace(chosen, count=chosen.count - count)
     blocks = (*graph.blocks[:place], *halves, *graph.blocks[place + 1 :])
     return replace(graph, blocks=blocks), {*copy.tensors()} - shared

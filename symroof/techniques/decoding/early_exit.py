@@ -152,7 +152,7 @@ class EarlyExit(Technique):
             filling = tuple(operator.suffixed(SKIPPED) for operator in self._filling(old)) if old.role is BlockRole.LAYER else ()
             if filling:
                 name, count = f"{old.name}.{SKIPPED}", old.count * (1 - share)
-                blocks.append(replace(old, name=name, operators=filling, count=count, copies=Integer(0), apart=True))
+                blocks.append(replace(old, name=name, operators=filling, count=count, copies=Integer(0), split=True))
         return replace(ran, blocks=tuple(blocks))
 
     def _filling(self, block: Block) -> tuple[Operator, ...]:

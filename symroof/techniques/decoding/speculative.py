@@ -111,7 +111,7 @@ class Speculative(Technique):
         cost = given.get("draft_cost", Integer(0))
         if cost == 0:
             return after
-        drafting, definitions = _apart(
+        drafting, definitions = _renamed(
             graph, {symbol: meant for symbol, meant in graph.definitions.items() if after.definitions[symbol] != meant}, {}
         )
         own = tuple(replace(drafted(block, DRAFT), count=cost * length * block.count, copies=Integer(0)) for block in drafting.blocks)
@@ -124,7 +124,7 @@ class Speculative(Technique):
         length = self.parameters(step.symbolic)[0]["length"]
         own = model.step(replace(step.options, mla="auto")).symbolic
         later = {**model.dimensions, symbols.t: symbols.t + (length - 1) / 2}
-        graph, definitions = _apart(own, own.definitions, later)
+        graph, definitions = _renamed(own, own.definitions, later)
         blocks = tuple(replace(drafted(block, DRAFT), count=length * block.count, copies=block.resident) for block in graph.blocks)
         return blocks, definitions
 
@@ -149,7 +149,7 @@ class Speculative(Technique):
 OF_DRAFT = {symbols.X: symbols.X_d, symbols.t_w: symbols.t_d}
 
 
-def _apart(graph: Graph, definitions: Mapping[Symbol, Expr], values: Mapping[Symbol, Expr]) -> tuple[Graph, dict[Symbol, Expr]]:
+def _renamed(graph: Graph, definitions: Mapping[Symbol, Expr], values: Mapping[Symbol, Expr]) -> tuple[Graph, dict[Symbol, Expr]]:
     """The draft's graph with renamed symbols where the target defines the same symbol differently, and their definitions."""
     own = {symbol: substitute(meant, values) for symbol, meant in definitions.items()}
     named = {OF_DRAFT[symbol]: meant for symbol, meant in own.items() if symbol in OF_DRAFT}

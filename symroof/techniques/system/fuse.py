@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from symroof.errors import InputError, nearest, quote
 from symroof.operators import ATTENTION_STEPS, CONTRACTIONS, Block, BlockRole, Graph, Kind, Operator, Role, Tensor
-from symroof.operators.fusion import apart, between, fused, group_of, replace_group
+from symroof.operators.fusion import between, disconnected, fused, group_of, replace_group
 from symroof.techniques.system.flash_attention import FlashAttention
 from symroof.techniques.system.flash_decoding import FlashDecoding
 from symroof.techniques.technique import Example, Fact, Given, Technique, word
@@ -106,7 +106,7 @@ class Fuse(Technique):
 
 def fuse_group(graph: Graph, block: Block, members: Sequence[Operator]) -> Graph:
     """The graph with a group of operators of a block fused; an InputError if the group cannot be fused."""
-    if pair := apart(members):
+    if pair := disconnected(members):
         raise InputError(f"fuse: {pair[0].name} and {pair[1].name} share no tensor, and the group does not connect them")
     if missing := between(block.operators, members):
         raise InputError(
