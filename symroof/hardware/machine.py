@@ -21,7 +21,7 @@ CLASSIC, STATED, CALIBRATED = "classic", "stated", "calibrated"
 CEILINGS = (CLASSIC, STATED, CALIBRATED)
 """Which ceilings a machine has: matrix peak and memory bandwidth, every one that is stated, or these with fitted shares."""
 
-LETTERS = {
+RATE_SYMBOLS = {
     Resource.MEMORY: symbols.BW,
     Resource.HOST: symbols.BW_h,
     Resource.LINK: symbols.BW_l,
@@ -149,7 +149,7 @@ class Machine(Symbolic):
 
     def without_values(self, *letters: Symbol) -> Machine:
         """The same machine with these rates left letters: the peak P, bandwidths."""
-        named = {resource: letter for resource, letter in LETTERS.items() if letter in letters}
+        named = {resource: letter for resource, letter in RATE_SYMBOLS.items() if letter in letters}
         peaks, sparse = ({EVERY: symbols.P}, {EVERY: symbols.P}) if symbols.P in letters else (self.peaks, self.sparse_peaks)
         return replace(self, peaks=peaks, sparse_peaks=sparse, rates={**self.rates, **named}) if letters else self
 
@@ -169,10 +169,10 @@ class Machine(Symbolic):
         return replace(self, peaks=peaks, sparse_peaks=sparse, rates=rates, name="")
 
 
-def in_letters(stated: Iterable[Resource]) -> Machine:
+def in_symbols(stated: Iterable[Resource]) -> Machine:
     """A machine in letters: one peak, one bandwidth per level, and the rates of these further resources.
 
-    >>> in_letters([Resource.VECTOR]).rate(Resource.VECTOR)
+    >>> in_symbols([Resource.VECTOR]).rate(Resource.VECTOR)
     P_v
     """
     further = {resource: letter for resource, letter in UNITS.items() if resource in {*stated}}
@@ -187,12 +187,12 @@ MISSING = {
     Resource.MEMORY: "states no memory bandwidth",
 }
 
-SYMBOLIC = Machine("any machine", {EVERY: symbols.P}, LETTERS, {EVERY: symbols.P})
+SYMBOLIC = Machine("any machine", {EVERY: symbols.P}, RATE_SYMBOLS, {EVERY: symbols.P})
 """One peak P for all operators and one bandwidth per level."""
 
 SYMBOLIC_CALIBRATED = replace(
     SYMBOLIC,
-    rates={**LETTERS, Resource.EXPONENTIAL: symbols.P_x},
+    rates={**RATE_SYMBOLS, Resource.EXPONENTIAL: symbols.P_x},
     calibration=IN_LETTERS,
     processors=symbols.n_c,
     clock=symbols.f_c,

@@ -10,7 +10,7 @@ from sympy import Add, Expr, nan, oo
 from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.hardware.device import Device, Figure
-from symroof.hardware.machine import LATENCIES, LETTERS
+from symroof.hardware.machine import LATENCIES, RATE_SYMBOLS
 from symroof.notation import compact, latex, written
 from symroof.operators import Level, Operator, Resource
 from symroof.present.tabular import Column, Formula, Table, si
@@ -105,7 +105,7 @@ def _overheads(analysis: Analysis) -> Iterator[str]:
     """What the time has that a plain roofline has not, and tokens per step where it is not one."""
     letters, ceilings = analysis.step.symbolic, analysis.graph.ceilings
     for level in levels_beside(analysis):
-        bandwidth = substitute(LETTERS[Resource(level)], analysis.values)
+        bandwidth = substitute(RATE_SYMBOLS[Resource(level)], analysis.values)
         rate = f"{float(bandwidth) / 1e9:g} GB/s" if bandwidth.is_number else str(bandwidth)
         if level is Level.HOST and ceilings.fetches_ahead:
             step = "the step takes the longer of all work and all transfers"

@@ -12,7 +12,7 @@ from sympy import Add, Expr, Rational, oo
 
 from symroof.algebra.piecewise import Piecewise
 from symroof.errors import SymroofError
-from symroof.hardware.machine import LETTERS
+from symroof.hardware.machine import RATE_SYMBOLS
 from symroof.operators import Level, Resource
 from symroof.present.series import Series, named
 from symroof.present.style import COLORS, LINES, label, mark, new_figure
@@ -22,7 +22,7 @@ from symroof.questions.technique_effect import Effect, effect_of, fixed
 from symroof.roof.analysis import Analysis, analyze
 from symroof.roof.costs import TOTAL, costs_of
 from symroof.roof.energy import arch_line, effective_balance
-from symroof.roof.roofline import time_together
+from symroof.roof.roofline import total_time
 from symroof.symbols import lookup, option_name, substitute
 from symroof.techniques.registry import technique_class
 
@@ -176,13 +176,13 @@ def _roofline(name: str, analysis: Analysis, part: str) -> list[Series]:
     """The roof that applies to most of the part's work, and the part under it."""
     names = {one.operator.name for one in costs_of(analysis.step, part)}
     placed = [one for one in analysis if one.name in names]
-    seconds = time_together(placed)
+    seconds = total_time(placed)
     flops = Add(*(one.count * one.operator.flop_count for one in placed))
     main = max(placed, key=lambda one: one.count * one.operator.flop_count)
     ceilings = analysis.graph.ceilings
     peak, bandwidth = main.peak * ceilings.compute, main.bandwidth * ceilings.factor(Level.MEMORY)
     moved = {level: Add(*(one.count * one.operator.byte_count(level=level) for one in placed)) for level in Level}
-    rates = {level: LETTERS[Resource(level)] for level in Level if moved[level] != 0}
+    rates = {level: RATE_SYMBOLS[Resource(level)] for level in Level if moved[level] != 0}
     slopes = {level: substitute(rate, analysis.values) * ceilings.factor(level) for level, rate in rates.items()}
     if Level.MEMORY in slopes:
         slopes[Level.MEMORY] = bandwidth

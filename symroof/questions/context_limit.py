@@ -27,8 +27,8 @@ from symroof.errors import InputError
 from symroof.hardware.device import Device
 from symroof.hardware.machine import STATED
 from symroof.roof.costs import WEIGHTS_AND_KV, WIDTHS, branches_of, costs, on_branch, require_two_ceilings
+from symroof.roof.intervals import numeric_slack
 from symroof.roof.ledger import Cost, device_of, machine_of
-from symroof.roof.stretches import numeric_slack
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from symroof.algebra.tile_counting import counted_intervals
 from symroof.architectures.step import Step
 from symroof.errors import InputError
 from symroof.hardware.device import Device
-from symroof.hardware.machine import LETTERS, STATED, Machine
+from symroof.hardware.machine import RATE_SYMBOLS, STATED, Machine
 from symroof.notation import written
 from symroof.operators import Kind, Level, Resource, Storage
 from symroof.questions.crossover import Crossover, CrossoverBranch, crossover_of, slack_of
@@ -34,9 +34,9 @@ from symroof.roof.costs import (
     require,
     variable_of,
 )
+from symroof.roof.intervals import CostInterval, branches_over, cost_intervals, numeric_operator, seconds, without_counts
 from symroof.roof.kernel_forms import SHARES, constants_of
 from symroof.roof.ledger import WORK, Cost, device_of, machine_of, roof_of
-from symroof.roof.stretches import Stretch, bound_operator, seconds, spans_of, stretches, without_counts
 from symroof.symbols import Variable, replaced, substitute
 
 
@@ -115,7 +115,7 @@ def _crossover(
 ) -> Crossover:
     x = variable.symbol
     cost = grouped_costs(tuple(cost), x)
-    found = spans_of(step, cost, variable, values)
+    found = branches_over(step, cost, variable, values)
     blocks = [counts_blocks(on_branch(cost, span), x) for span in found]
     sizes = {symbol: value for symbol, value in values.items() if symbol in MODEL_SIZES} if len(cost) > 1 else {}
     slack, intervals, resources = _intervals(step, cost, variable, values, machine)
@@ -126,7 +126,7 @@ def _crossover(
     known = {letter: value for letter, value in shares.values() if letter != x}
     reached = {resource: letter for resource, (letter, _) in shares.items()}
     peak = symbols.P * reached.get(Resource.COMPUTE, S.One)
-    (flops, traffic), bandwidth = letters[chosen], LETTERS[Resource(level)] * reached.get(Resource(level), S.One)
+    (flops, traffic), bandwidth = letters[chosen], RATE_SYMBOLS[Resource(level)] * reached.get(Resource(level), S.One)
     others = tuple(_others(found, [flops * bandwidth - traffic * peak for flops, traffic in letters], x, chosen))
     where = None if found[chosen].where == true else found[chosen].where
     beside = next(iter(cost)).traffic
@@ -204,28 +204,28 @@ def _intervals(
 ) -> tuple[Piecewise | None, tuple[Piece, ...], tuple[Piece, ...]]:
     """Seconds of the slowest unit less those of the slowest level, the stretches with one bound each, and those with one resource.
 
-    There is no formula where blocks are counted, and nothing at all while a letter is left on a stretch.
+    There is no formula where blocks are counted, and nothing at all while a letter is left on a interval.
     """
     x = variable.symbol
     slack: list[Piece] | None = []
     bounds: list[Piece] = []
     resources: list[Piece] = []
-    for stretch in stretches(step, machine, variable, values, cost):
-        if not (stretch.low.is_number and stretch.high.is_number):
+    for interval in cost_intervals(step, machine, variable, values, cost):
+        if not (interval.low.is_number and interval.high.is_number):
             return None, (), ()
-        total = without_counts(seconds(stretch.graph, stretch.cost, values, machine), x, stretch.low, stretch.high)
+        total = without_counts(seconds(interval.graph, interval.cost, values, machine), x, interval.low, interval.high)
         if any(x in atom.free_symbols for taken in total.values() for atom in taken.atoms(ceiling)):
-            counted = _counted(stretch, total, x)
+            counted = _counted(interval, total, x)
             if counted is None:
                 return None, (), ()
             slack, bounds, resources = None, [*bounds, *counted], [*resources, *counted]
             continue
-        pieces = _slack(stretch, total, x)
+        pieces = _slack(interval, total, x)
         if pieces is None:
             return None, (), ()
         bounds += Piecewise(x, tuple(pieces)).signs().pieces
         if len(total) > 2 and all(taken.free_symbols <= {x} for taken in total.values()):
-            resources += envelope(x, stretch.low, stretch.high, total).pieces
+            resources += envelope(x, interval.low, interval.high, total).pieces
         else:
             resources += Piecewise(x, tuple(pieces)).signs().pieces
         slack = None if slack is None else [*slack, *pieces]
@@ -236,31 +236,31 @@ def _intervals(
     return whole, whole.signs().pieces, binding
 
 
-def _slack(stretch: Stretch, total: dict[Resource, Expr], x: Symbol) -> Sequence[Piece] | None:
-    """Seconds of the slowest unit less those of the slowest level, on a stretch; None while a letter decides."""
+def _slack(interval: CostInterval, total: dict[Resource, Expr], x: Symbol) -> Sequence[Piece] | None:
+    """Seconds of the slowest unit less those of the slowest level, on an interval; None while a letter decides."""
     work, moved = ({resource: taken for resource, taken in total.items() if (resource in WORK) is side} for side in (True, False))
     if {symbol for value in total.values() for symbol in value.free_symbols} - {x}:
         if len(work) > 1 or len(moved) > 1:
             return None
         sign = slack_of(Add(*work.values()) - Add(*moved.values()), x)  # a letter that both sides have in common drops out
-        return [Piece(stretch.low, stretch.high, sign.as_expr(), None)] if sign.is_bound else None
-    slowest, level = (envelope(x, stretch.low, stretch.high, entries) for entries in (work, moved))
+        return [Piece(interval.low, interval.high, sign.as_expr(), None)] if sign.is_bound else None
+    slowest, level = (envelope(x, interval.low, interval.high, entries) for entries in (work, moved))
     return (slowest - level).pieces
 
 
-def _counted(stretch: Stretch, total: dict[Resource, Expr], x: Symbol) -> Sequence[Piece] | None:
+def _counted(interval: CostInterval, total: dict[Resource, Expr], x: Symbol) -> Sequence[Piece] | None:
     """The stretches of whole numbers with one bound each; None while a letter is left."""
     if set().union(*(taken.free_symbols for taken in total.values())) != {x}:
         return None
     work, moved = ([taken for resource, taken in total.items() if (resource in WORK) is side] for side in (True, False))
-    return counted_intervals(x, stretch.low, stretch.high, work, moved)
+    return counted_intervals(x, interval.low, interval.high, work, moved)
 
 
 def _said(name: str, blocks: bool, device: Device | None, level: Level) -> list[str]:
     lines = []
     if level is not Level.MEMORY:
         lines.append(
-            f"the formula holds FLOPs against the bytes over the {level} ({LETTERS[Resource(level)]}); "
+            f"the formula holds FLOPs against the bytes over the {level} ({RATE_SYMBOLS[Resource(level)]}); "
             "the numbers take the slower of it and memory"
         )
     if blocks:
@@ -314,7 +314,7 @@ def token_budget(step: Step, operator: str = "total", *, hardware: Device | str 
     if device:
         graph = step.symbolic.bind(values)
         machine = machine_of(step.symbolic, device, ceilings)
-        peaks = {roof_of(graph, bound_operator(graph, one.operator.name), machine)[1] for one in linear}
+        peaks = {roof_of(graph, numeric_operator(graph, one.operator.name), machine)[1] for one in linear}
         if len(peaks) > 1:
             raise InputError("token budget: linear operators run under several peaks; ask for one of them")
         values[symbols.P] = peaks.pop()

@@ -31,8 +31,8 @@ from symroof.questions.capacity import Fit, fit_of
 from symroof.questions.regimes import regimes
 from symroof.roof.analysis import Analysis, analyze
 from symroof.roof.costs import TOTAL, costs, known_values, needed, occurs, on_branch
+from symroof.roof.intervals import branches_over
 from symroof.roof.ledger import require_device
-from symroof.roof.stretches import spans_of
 from symroof.symbols import VOCABULARY, substitute
 from symroof.techniques.technique import Technique
 
@@ -239,7 +239,7 @@ def _measured(analysis: Analysis, low: Expr, high: Expr) -> tuple[tuple[Generati
 def _traffic(decode: Step, device: Device, low: Expr, high: Expr) -> tuple[Expr, list[str]]:
     """Bytes of all tokens after the first in S and n: a sum over every branch that has some of their contexts, and where it holds."""
     whole, values, t = costs(decode, TOTAL), known_values(decode, device, symbols.t), VOCABULARY[symbols.t]
-    found = spans_of(decode, whole, t, values)
+    found = branches_over(decode, whole, t, values)
     moved = [(span, Add(*(cost.traffic for cost in on_branch(whole, span))) / decode.symbolic.tokens) for span in found]
     traffic = piecewise(t.symbol, [(span.low, span.high, substitute(moved, values), None) for span, moved in moved])
     sums = (

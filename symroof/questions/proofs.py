@@ -32,8 +32,8 @@ from symroof.roof.costs import (
     require_two_ceilings,
     variable_of,
 )
+from symroof.roof.intervals import seconds
 from symroof.roof.ledger import device_of, machine_of
-from symroof.roof.stretches import seconds
 from symroof.symbols import VOCABULARY, Variable, substitute
 
 CLAIMS = {"memory-bound": MEMORY, "compute-bound": COMPUTE}

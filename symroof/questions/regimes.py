@@ -30,8 +30,8 @@ from symroof.roof.costs import (
     require,
     variable_of,
 )
+from symroof.roof.intervals import CostInterval, cost_intervals, numeric_operator, without_counts
 from symroof.roof.ledger import Cost, machine_of, overhead, own, require_device, roof_of
-from symroof.roof.stretches import Stretch, bound_operator, stretches, without_counts
 from symroof.symbols import Variable, substitute
 
 WORK, LAUNCHES, TRANSFERS = "work", "launches", "transfers"
@@ -190,14 +190,14 @@ def timeline(step: Step, variable: Variable, device: Device, part: str = TOTAL, 
     cost = grouped_costs(costs_of(step, part, machine), variable.symbol)
     values = known_values(step, device, variable.symbol)
     pieces: list[Piece] = []
-    for stretch in stretches(step, machine, variable, values, cost):
-        if open_letters := (stretch.low + stretch.high).free_symbols:
+    for interval in cost_intervals(step, machine, variable, values, cost):
+        if open_letters := (interval.low + interval.high).free_symbols:
             raise InputError(f"{needed(open_letters)} to follow the time over {variable.name}")
-        parts = [(one.operator.name, *_time(stretch, one, values, machine, variable)) for one in stretch.cost]
+        parts = [(one.operator.name, *_time(interval, one, values, machine, variable)) for one in interval.cost]
         named = [(name, time) for name, time, _ in parts]
-        whole = total(named, Resource.COMPUTE) if parts else piecewise(variable.symbol, [(stretch.low, stretch.high, 0, frozenset())])
+        whole = total(named, Resource.COMPUTE) if parts else piecewise(variable.symbol, [(interval.low, interval.high, 0, frozenset())])
         transfers = Add(*(from_host for _, _, from_host in parts))
-        pieces += _beside(whole, transfers).pieces if stretch.graph.ceilings.fetches_ahead and transfers != 0 else whole.pieces
+        pieces += _beside(whole, transfers).pieces if interval.graph.ceilings.fetches_ahead and transfers != 0 else whole.pieces
     return Piecewise(variable.symbol, tuple(pieces)).merged(value=True, combine=and_)
 
 
@@ -210,16 +210,16 @@ def _beside(work: Piecewise, transfers: Expr) -> Piecewise:
     return Piecewise(work.x, tuple(pieces))
 
 
-def _time(stretch: Stretch, one: Cost, values: dict[Symbol, Expr], machine: Machine, variable: Variable) -> tuple[Piecewise, Expr]:
+def _time(interval: CostInterval, one: Cost, values: dict[Symbol, Expr], machine: Machine, variable: Variable) -> tuple[Piecewise, Expr]:
     """Seconds of an operator for every generated token, labelled by the resource that binds, and of its bytes from and to the host."""
-    graph, x = stretch.graph, variable.symbol
+    graph, x = interval.graph, variable.symbol
     tokens = substitute(graph.tokens, values)
-    bound = bound_operator(graph, one.operator.name)
+    bound = numeric_operator(graph, one.operator.name)
     numeric = replace(one.changed(lambda amount: substitute(amount, values)), operator=bound)
     seconds = numeric.seconds(machine, roof_of(graph, bound, machine)[1])
-    entries = without_counts({resource: taken / tokens for resource, taken in seconds.items()}, x, stretch.low, stretch.high)
+    entries = without_counts({resource: taken / tokens for resource, taken in seconds.items()}, x, interval.low, interval.high)
     from_host = entries.get(Resource.HOST, S.Zero)
-    late = substitute(one.count * overhead(one.operator, graph.ceilings, machine), stretch.active)
+    late = substitute(one.count * overhead(one.operator, graph.ceilings, machine), interval.active)
     beside = substitute(late, values) / tokens
     if left := {symbol for value in (*entries.values(), beside) for symbol in value.free_symbols} - {x}:
         raise InputError(f"{needed(left)} to follow the time over {variable.name}")
@@ -227,7 +227,7 @@ def _time(stretch: Stretch, one: Cost, values: dict[Symbol, Expr], machine: Mach
         what = f"{one.operator.name} counts blocks of rows over {variable.name}"
         raise InputError(f"{what}: no partition in closed form; leave FlashAttention out")
     work = own(one.operator, entries, graph.ceilings)
-    time = envelope(x, stretch.low, stretch.high, work if graph.ceilings.overlap else {"sum": Add(*work.values())})
+    time = envelope(x, interval.low, interval.high, work if graph.ceilings.overlap else {"sum": Add(*work.values())})
     return time if beside == 0 else time + beside, from_host
 
 

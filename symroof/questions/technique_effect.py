@@ -29,7 +29,7 @@ from symroof.questions.capacity import memory_of
 from symroof.questions.payoff import Payoff, counted, payoff
 from symroof.questions.technique_gain import PartCost, positive
 from symroof.roof.analysis import analyze
-from symroof.roof.costs import branches_of, capacity_values, costs_of, letters_of, on_branch, variable_of
+from symroof.roof.costs import branches_of, capacity_values, costs_of, on_branch, symbols_of, variable_of
 from symroof.roof.ledger import Cost
 from symroof.symbols import Values, lookup, option_name, substitute
 from symroof.techniques.registry import chain, with_number
@@ -103,7 +103,7 @@ class Effect:
         """The part's costs in letters, passes over keys and values counted as where the example's numbers are."""
         cost = costs_of(step, self.example.part)
         positions = step.symbolic.definitions.get(symbols.R)
-        if not isinstance(positions, Piecewise) or symbols.R not in letters_of(cost):
+        if not isinstance(positions, Piecewise) or symbols.R not in symbols_of(cost):
             return cost, None
         here = (
             one

@@ -19,7 +19,7 @@ from symroof.hardware.machine import STATED, SYMBOLIC, Machine
 from symroof.operators import Direction, Graph, Level, Storage, of_name
 from symroof.roof.costs import capacity_values, check_tiles, rate_values
 from symroof.roof.ledger import device_of, machine_of, roof_of
-from symroof.roof.roofline import RooflinePoint, time_together
+from symroof.roof.roofline import RooflinePoint, total_time
 from symroof.symbols import Values
 from symroof.units import BYTE, FLOP, SECOND, in_unit, quantity
 
@@ -56,7 +56,7 @@ class Total:
     @functools.cached_property
     def time_expr(self) -> Expr:
         """Seconds, bare: operators run one after the other; transfers under the work of others, where they are fetched ahead."""
-        return time_together(self.analysis)
+        return total_time(self.analysis)
 
     @property
     def overhead_limit_expr(self) -> Expr:

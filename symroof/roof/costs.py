@@ -13,7 +13,7 @@ from symroof.algebra.saturation import Branch, branches, formulas, minima, satur
 from symroof.architectures.step import Step
 from symroof.errors import EinsumError, InputError, nearest, quote
 from symroof.hardware.device import Device
-from symroof.hardware.machine import LATENCIES, LETTERS, SYMBOLIC, Machine
+from symroof.hardware.machine import LATENCIES, RATE_SYMBOLS, SYMBOLIC, Machine
 from symroof.operators import Ceilings, Direction, Kind, Level, Operator, Resource, Role, Storage
 from symroof.operators.fusion import fuse
 from symroof.operators.query_blocks import tile_bytes
@@ -122,7 +122,7 @@ def _large(operator: Operator, count: Expr, ceilings: Ceilings) -> Cost:
     return Cost(operator, {resource: amount for resource, amount in amounts.items() if amount != 0}, count)
 
 
-def letters_of(cost: Iterable[Cost]) -> set[Symbol]:
+def symbols_of(cost: Iterable[Cost]) -> set[Symbol]:
     """The letters of the formulas."""
     return set().union(*(cast(set[Symbol], part.free_symbols) for part in parts_of(cost)))
 
@@ -135,7 +135,7 @@ def parts_of(cost: Iterable[Cost]) -> list[Expr]:
 def branches_of(step: Step, cost: Sequence[Cost], free: Iterable[Symbol], values: Values | None = None) -> tuple[Branch, ...]:
     """The branches of the formulas over the free symbols: one, where none of their letters saturates over these."""
     definitions, parts = step.symbolic.definitions, [*parts_of(cost), *(one.operator.latency for one in cost)]
-    found = branches({**saturating(definitions, letters_of(cost)), **minima(parts)}, free, values)
+    found = branches({**saturating(definitions, symbols_of(cost)), **minima(parts)}, free, values)
     together = definitions.get(symbols.R)
     if not isinstance(together, Piecewise) or not any(symbols.R in one.active for one in found):
         return found
@@ -152,8 +152,8 @@ def on_branch(cost: Iterable[Cost], branch: Branch) -> tuple[Cost, ...]:
 
 def occurs(step: Step, cost: tuple[Cost, ...], x: Symbol) -> bool:
     """Whether the formulas mention the variable, or a symbol that follows from it."""
-    rates = {LETTERS[resource] for one in cost for resource in one.amounts if resource in LETTERS}
-    if x in letters_of(cost) | {symbols.P, symbols.BW} | rates:
+    rates = {RATE_SYMBOLS[resource] for one in cost for resource in one.amounts if resource in RATE_SYMBOLS}
+    if x in symbols_of(cost) | {symbols.P, symbols.BW} | rates:
         return True
     found = branches_of(step, cost, [x])
     return len(found) > 1 or any(x in part.free_symbols for one in found for part in one.active.values())
@@ -170,7 +170,7 @@ def require(step: Step, part: str, cost: tuple[Cost, ...], variable: Variable, t
     grouped = grouped_costs(cost, variable.symbol)
     if occurs(step, grouped, variable.symbol):
         return
-    names = [symbols.VOCABULARY[letter].name for letter in sorted(letters_of(cost), key=str)]
+    names = [symbols.VOCABULARY[letter].name for letter in sorted(symbols_of(cost), key=str)]
     hint = nearest("", [*names, "peak", "bandwidth"])
     raise InputError(f"{quote(str(typed))} ({variable.symbol}) does not occur in {part} of {step.model} in {step.options.phase}; {hint}")
 
@@ -185,7 +185,7 @@ def grouped_costs(cost: tuple[Cost, ...], x: Symbol) -> tuple[Cost, ...]:
     """
     if x != symbols.g:
         return cost
-    letters = letters_of(cost)
+    letters = symbols_of(cost)
     if symbols.h in letters and symbols.k not in letters and cost[0].operator.space.sizes.get("k") in (None, symbols.h):
         raise InputError("group_size does not occur: this family has one KV head per query head, h = k; ask a grouped family such as llama")
     heads = {symbols.h: symbols.g * symbols.k}
@@ -199,7 +199,7 @@ def rate_values(step: Step, machine: Machine, free: Iterable[Symbol] = ()) -> di
     """
     left = {*free, *step.symbolic.definitions}
     used = (Level.MEMORY, *levels_of(step.symbolic))
-    rates = {letter: machine.rate(Resource(level)) for level in used if (letter := LETTERS[Resource(level)]) not in left}
+    rates = {letter: machine.rate(Resource(level)) for level in used if (letter := RATE_SYMBOLS[Resource(level)]) not in left}
     late = (letter for letter in LATENCIES if letter in step.symbolic.free_symbols and letter not in left)
     return rates | {letter: machine.latencies.get(letter, S.Zero) for letter in late}
 

@@ -17,7 +17,7 @@ from sympy import Add, Expr, Max, S, Symbol
 from symroof.errors import DeviceError, EinsumError, InputError, member
 from symroof.hardware.device import Device
 from symroof.hardware.loader import load_hardware
-from symroof.hardware.machine import CALIBRATED, CEILINGS, CLASSIC, EVERY, LETTERS, STATED, SYMBOLIC, SYMBOLIC_CALIBRATED, Machine
+from symroof.hardware.machine import CALIBRATED, CEILINGS, CLASSIC, EVERY, RATE_SYMBOLS, STATED, SYMBOLIC, SYMBOLIC_CALIBRATED, Machine
 from symroof.operators import IDEAL, Ceilings, Graph, Level, Operator, Resource
 from symroof.operators.facts import COMMUNICATION
 from symroof.roof.kernel_forms import constants_of, joined, latency, overhead_of, share
@@ -77,9 +77,9 @@ def machine_of(
     member("ceilings", ceilings, CEILINGS)
     if device is None:
         letters = SYMBOLIC_CALIBRATED if ceilings == CALIBRATED else SYMBOLIC
-        return letters.bind({symbol: value for symbol, value in graph.definitions.items() if symbol in LETTERS.values()})
+        return letters.bind({symbol: value for symbol, value in graph.definitions.items() if symbol in RATE_SYMBOLS.values()})
     machine = device.machine.with_ceilings(ceilings if accounting == "exact" else CLASSIC)
-    defined = {symbol: graph.definitions[symbol] for symbol in LETTERS.values() if symbol in graph.definitions}
+    defined = {symbol: graph.definitions[symbol] for symbol in RATE_SYMBOLS.values() if symbol in graph.definitions}
     left = [symbol for symbol in free if symbol not in defined]
     if defined or left:
         machine = machine.without_values(*defined, *left).bind({symbol: value for symbol, value in defined.items() if symbol not in free})
@@ -141,7 +141,7 @@ def reached(operator: Operator, resource: Resource, ceilings: Ceilings) -> Expr:
     on_chip = resource in WORK or resource in (Resource.MEMORY, Resource.CACHE)
     if resource is Resource.PEER:
         resource = Resource.LINK
-    factor = ceilings.compute if resource in WORK else ceilings.factor(Level(resource)) if resource in LETTERS else S.One
+    factor = ceilings.compute if resource in WORK else ceilings.factor(Level(resource)) if resource in RATE_SYMBOLS else S.One
     return factor * operator.occupancy if on_chip else factor
 
 
@@ -274,7 +274,7 @@ class Cost:
     @property
     def further(self) -> tuple[Level, ...]:
         """The levels other than memory that it moves bytes over."""
-        return tuple(Level(resource) for resource in LETTERS if resource in self.amounts and resource is not Resource.MEMORY)
+        return tuple(Level(resource) for resource in RATE_SYMBOLS if resource in self.amounts and resource is not Resource.MEMORY)
 
     def changed(self, how: Callable[[Expr], Expr]) -> Cost:
         """The same with other formulas."""

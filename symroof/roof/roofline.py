@@ -150,7 +150,7 @@ class RooflinePoint:
     time = in_unit(lambda point: point.time_expr, SECOND, "Time of one occurrence, as a Quantity in seconds.")
 
 
-def time_together(points: Iterable[RooflinePoint]) -> Expr:
+def total_time(points: Iterable[RooflinePoint]) -> Expr:
     """Seconds of several operators of a step with all their occurrences, one after the other, bare.
 
     Where weights and cache are fetched ahead, the longer of all work and all transfers from and to the host.

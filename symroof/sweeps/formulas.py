@@ -14,7 +14,7 @@ from symroof.architectures.model import Model
 from symroof.architectures.options import WIDTHS, Options
 from symroof.errors import InputError, quote
 from symroof.hardware.device import Device
-from symroof.hardware.machine import LETTERS, SYMBOLIC, Machine
+from symroof.hardware.machine import RATE_SYMBOLS, SYMBOLIC, Machine
 from symroof.operators import Block, Operator
 from symroof.operators.facts import COMMUNICATION, CONTRACTIONS, Resource
 from symroof.roof.ledger import levels_of, roof_of
@@ -63,7 +63,8 @@ class StepFormulas:
         if symbols.g in open_letters:
             letters = letters.bind({symbols.h: symbols.g * symbols.k})
         graph = letters.bind({symbol: value for symbol, value in step.values.items() if symbol not in open_letters})
-        always = {symbols.P, symbols.BW, *options.inputs(), *WIDTHS.values()} | {LETTERS[Resource(level)] for level in levels_of(graph)}
+        bandwidths = {RATE_SYMBOLS[Resource(level)] for level in levels_of(graph)}
+        always = {symbols.P, symbols.BW, *options.inputs(), *WIDTHS.values()} | bandwidths
         for symbol in sorted(open_letters - graph.free_symbols - always, key=str):
             name = lookup(str(symbol)).name
             raise InputError(f"{quote(name)} ({symbol}) does not occur in {model.name} in {options.phase}: there is nothing to sweep over")

@@ -21,7 +21,7 @@ from symroof.conventions import BITS
 from symroof.errors import DeviceError, InputError, member, nearest, quote
 from symroof.hardware.device import Device
 from symroof.hardware.loader import load_hardware
-from symroof.hardware.machine import CALIBRATED, CEILINGS, CLASSIC, LATENCIES, LETTERS, ON_DEVICE, STATED, UNITS, Machine, in_letters
+from symroof.hardware.machine import CALIBRATED, CEILINGS, CLASSIC, LATENCIES, ON_DEVICE, RATE_SYMBOLS, STATED, UNITS, Machine, in_symbols
 from symroof.operators import Resource
 from symroof.roof import costs
 from symroof.roof.links import linked
@@ -104,7 +104,7 @@ class Plan:
 
     def _machine(self, device: Device | None) -> Machine:
         every = frozenset[Resource]() if self.ceilings == CLASSIC or device is None else ON_DEVICE
-        machine = _in_letters(frozenset(device.machine.rates) & every if device else every)
+        machine = _in_symbols(frozenset(device.machine.rates) & every if device else every)
         if self.ceilings != CALIBRATED:
             return machine
         if device is None:
@@ -228,7 +228,7 @@ class Plan:
         }
 
 
-_in_letters = functools.cache(in_letters)
+_in_symbols = functools.cache(in_symbols)
 """A machine in letters, one for every set of resources."""
 
 
@@ -255,7 +255,7 @@ def _figure(device: Device | None, machine: Machine | None, letter: str) -> floa
     DeviceError
         It does not state that.
     """
-    resource = next((resource for resource, known in {**LETTERS, **UNITS}.items() if str(known) == letter), None)
+    resource = next((resource for resource, known in {**RATE_SYMBOLS, **UNITS}.items() if str(known) == letter), None)
     if machine is not None and resource is not None:
         return float(UNLIMITED if resource is Resource.PEER and resource not in machine.rates else machine.rate(resource))
     if (late := next((known for known in LATENCIES if str(known) == letter), None)) is not None:
