@@ -265,7 +265,7 @@ def test_block_rows_on_published_chips() -> None:
 
 
 BROKEN = {
-    "q: its einsum wants 'b s d' where tensor 'x' has 'b s f'": lambda: linear.contraction(
+    "q: the einsum needs axes 'b s d', tensor 'x' has 'b s f'": lambda: linear.contraction(
         "q", "b s d, d f -> b s f", _access("b s f"), _access("b s f")[0]
     ),
     "'b s d, d f' is not an einsum: write it like 'b s d, d f -> b s f'": lambda: linear.parse("b s d, d f"),
