@@ -226,7 +226,7 @@ WRONG = {
     "[peak.fp16]\ndense = 312": "peak.fp16.dense is 312; expected text",
     "[peak.fp16]\ndense = '0 TFLOP/s'": "peak.fp16.dense is '0 TFLOP/s'; expected more than 0",
     "[peak.fp16]\ndens = '1 TFLOP/s'": "peak.fp16 has the unknown key 'dens'; did you mean dense",
-    "[peak.fp16]\nsource = 'x'\ndense = '1 TFLOP/s'": "peak.fp16.source is 'x'; no [source.x] says what that is",
+    "[peak.fp16]\nsource = 'x'\ndense = '1 TFLOP/s'": "peak.fp16.source is 'x'; there is no [source.x]",
     "[peak]": "table [peak] is empty; state at least one data type",
     "peak = 3": "peak is 3; expected a table",
     "": "table [peak] is missing",
@@ -242,7 +242,7 @@ WRONG = {
     + "[[link]]\nname = 'x'\nbandwidth = '1 GB/s'\ndirection = 'each'\nto = 'hosts'": "link.to is 'hosts'; known: host, device, network",
     PEAK + LINK + "peers = 0": "link.peers is 0; expected a whole number from 1",
     PEAK
-    + "[[link]]\nname = 'x'\nbandwidth = '1 GB/s'\ndirection = 'each'\nper_peer = '2 GB/s'": "per_peer '2 GB/s' is more than the whole",
+    + "[[link]]\nname = 'x'\nbandwidth = '1 GB/s'\ndirection = 'each'\nper_peer = '2 GB/s'": "per_peer '2 GB/s' is more than the total",
     PEAK + "[processors]\nname = 'SM'": "processors.count is None; expected a whole number from 1",
     PEAK + "[processors]\ncount = 2\nclock = '1410 W'": "processors.clock: '1410 W' is not in hertz; write it like '1410 MHz'",
     PEAK + "[exponential]\nper_clock = 16": "exponential.per_clock is per processor: processors.count and processors.clock are needed",
@@ -255,7 +255,7 @@ WRONG = {
     PEAK + CACHE_LEVEL + CACHE_LEVEL: "on_chip has the role 'cache' more than once; expected at most one",
     PEAK + CACHE_LEVEL + "[cache]\nbandwidth = '1 TB/s'": "[cache] and the on_chip level 'L2' are both the cache",
     PEAK + "half_accumulation = '0.5 TFLOP/s'": "half accumulation '0.5 TFLOP/s' is less than dense '1 TFLOP/s'; are they swapped?",
-    PEAK + "sparse = '2 TFLOP/s'\nsparse_source = 'x'": "peak.fp16.sparse_source is 'x'; no [source.x] says what that is",
+    PEAK + "sparse = '2 TFLOP/s'\nsparse_source = 'x'": "peak.fp16.sparse_source is 'x'; there is no [source.x]",
     "x = 1": "top level has the unknown key 'x'",
 }
 

@@ -1,4 +1,4 @@
-"""What measured kernels reach of a device's rates: constants per class of kernel, with their range, error, floor and source."""
+"""Calibration: the share of a device's rates that measured kernels reach, as constants per kernel class with range, error and source."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from symroof.units import SECOND, figure
 
 FOLDER = Path(__file__).parent / "constants"
 MOST_SECONDS = 1e-3
-"""No overhead and no work item takes as long."""
+"""Upper bound on fitted times: no overhead and no work item takes as long."""
 
 
 class Kernel(StrEnum):
-    """A class of kernels whose times one form describes."""
+    """A class of kernels whose times follow one form."""
 
     GEMM = "gemm"
     DECODE = "attention-decode"
@@ -33,12 +33,12 @@ class Kernel(StrEnum):
 
 
 class Trait(StrEnum):
-    """How a kernel goes about its work, where kernels of one class differ.
+    """Implementation choices in which kernels of a class differ.
 
     PACKED : in prefill, query heads that share keys share tiles of queries (FlashAttention 3).
-    GROUPED : splits the context only where query heads share keys, and copies Q and O there; in prefill, packs single queries
-        alone (FlashAttention 2).
-    OVERLAPPED : exponentials run beside matrix products, not after them.
+    GROUPED : splits the context only if query heads share keys, and copies Q and O then; in prefill, packs only single queries
+        (FlashAttention 2).
+    OVERLAPPED : exponentials overlap with matrix products.
     """
 
     PACKED = "packed"
@@ -48,7 +48,7 @@ class Trait(StrEnum):
 
 @dataclass(frozen=True)
 class Constant:
-    """A fitted constant: its letter, its range, where a fit starts, and what it is held at where rows cannot tell it."""
+    """A fitted constant: its symbol, range, starting value, and the fixed value used if the rows do not determine it."""
 
     symbol: Symbol
     low: float
@@ -58,12 +58,12 @@ class Constant:
 
     @property
     def name(self) -> str:
-        """Its name."""
+        """The constant's name."""
         return VOCABULARY[self.symbol].name
 
     @property
     def is_time(self) -> bool:
-        """Whether it is in seconds."""
+        """Whether the constant is in seconds."""
         return VOCABULARY[self.symbol].unit == "second"
 
 
@@ -102,14 +102,15 @@ CONSTANTS: Mapping[Kernel, tuple[Constant, ...]] = {
 }
 """The constants of every class. A share is at most 1, or a calibrated time could be less than the least time.
 
-What tau_g and p_g are held at fits A100 and H100 together; x_e lies between what rows of head dimensions 64 to 256 give for
-FlashAttention 3 on Hopper (0.72) and FlashAttention 2 on Ampere (1.0): rows of one head dimension cannot tell it from e_1p.
+The fixed values of tau_g and p_g fit A100 and H100 together; x_e lies between the values that rows of head dimensions 64 to
+256 give for FlashAttention 3 on Hopper (0.72) and FlashAttention 2 on Ampere (1.0): rows of a single head dimension do not
+separate it from e_1p.
 """
 
 
 @dataclass(frozen=True)
 class Errors:
-    """Relative errors of predictions, ``T / t - 1``, in percent: of their sizes the mean, median and 90th percentile, and the bias."""
+    """Relative errors of predictions, ``T / t - 1``, in percent: mean, median and 90th percentile of their magnitude, and bias."""
 
     rows: int
     mape: float
@@ -120,21 +121,21 @@ class Errors:
 
 @dataclass(frozen=True, eq=False)
 class KernelConstants:
-    """The constants of one kernel of a class.
+    """The fitted constants of one kernel of a class.
 
     Attributes
     ----------
     kernel : the class.
-    widths : bits of what it reads.
-    values : by letter; shares, seconds, factors.
-    traits : how it goes about its work.
-    name : of the kernel, with its release.
-    source : of the rows it was fitted to.
-    rows : how many.
-    error : on the half that was not fitted, by regime; "all" is all of it.
-    floor : MAPE of one collection of rows as the prediction of another, in percent, where that is known.
-    notes : constants at a bound of their range, or held.
-    loop : how a benchmark's loop stays in the last-level cache, where it does: share of the capacity, byte per clock and processor.
+    widths : the operands' widths in bits.
+    values : shares, seconds and factors, by symbol.
+    traits : implementation choices.
+    name : the kernel's name and release.
+    source : the source of the rows it was fitted to.
+    rows : the number of these rows.
+    error : errors on the half that was not fitted, by regime; "all" covers the whole half.
+    floor : MAPE in percent of one collection of rows as a prediction of another, if known.
+    notes : constants that are at a bound of their range, or fixed.
+    loop : for benchmark loops that stay in the last-level cache: share of its capacity, and bytes per clock and processor.
     """
 
     kernel: Kernel
@@ -150,23 +151,23 @@ class KernelConstants:
     loop: tuple[float, float] | None = None
 
     def __getitem__(self, symbol: Symbol) -> Expr:
-        """A constant."""
+        """The value of a constant."""
         return self.values[symbol]
 
     @property
     def key(self) -> str:
-        """Class and widths, as ``gemm:16`` or ``gemm:4/16``."""
+        """Class and widths, such as ``gemm:16`` or ``gemm:4/16``."""
         return f"{self.kernel}:{'/'.join(map(str, sorted(self.widths)))}"
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """The kernels that were measured on a device.
+    """The kernels measured on a device.
 
     Attributes
     ----------
-    kernels : of several with one class and the same widths the first counts.
-    any_width : whether widths do not matter: constants are letters.
+    kernels : the fitted kernels; of several with the same class and widths the first applies.
+    any_width : whether constants apply to every width, because they are symbols.
     """
 
     kernels: tuple[KernelConstants, ...]
@@ -175,27 +176,27 @@ class Calibration:
     any_width: bool = False
 
     def of(self, kernel: Kernel, widths: frozenset[Expr]) -> KernelConstants | None:
-        """The constants of a class of kernels that reads such widths; those of vector operators hold for all."""
+        """The constants of a kernel class for these widths; those of vector operators apply to all widths."""
         free = self.any_width or kernel is Kernel.VECTOR
-        return next((one for one in self.kernels if one.kernel is kernel and (free or one.widths == widths)), None)
+        return next((known for known in self.kernels if known.kernel is kernel and (free or known.widths == widths)), None)
 
 
 IN_LETTERS = Calibration(
     tuple(KernelConstants(kernel, frozenset(), {one.symbol: one.symbol for one in known}) for kernel, known in CONSTANTS.items()),
     any_width=True,
 )
-"""Every constant its own letter: formulas in which launch overheads and shares can be asked for."""
+"""Every constant as its own symbol, for formulas that are solved for launch overheads or shares."""
 
 
 @functools.cache
 def shipped(device: str) -> Calibration | None:
-    """The calibration of a device of the catalogue, if the library has one."""
+    """The shipped calibration of a catalogue device, if there is one."""
     path = FOLDER / f"{device}.toml"
     return load_calibration(path) if path.is_file() else None
 
 
 def with_constants() -> tuple[str, ...]:
-    """The devices that the library has a calibration of."""
+    """The devices with a shipped calibration."""
     return tuple(path.stem for path in sorted(FOLDER.glob("*.toml")))
 
 
@@ -205,7 +206,7 @@ def load_calibration(path: str | Path) -> Calibration:
     Raises
     ------
     DeviceError
-        The file cannot be read or is malformed, or a constant is outside its range; one line says which.
+        The file cannot be read or is malformed, or a constant is outside its range.
 
     >>> load_calibration("none.toml")
     Traceback (most recent call last):
@@ -227,7 +228,7 @@ OF_ERROR = {"rows", "mape", "median", "p90", "bias"}
 
 
 class _Reader(Checker):
-    """Reads one file of constants; every message names the file and the key."""
+    """Reads one file of constants; every error names the file and the key."""
 
     def __init__(self, path: str) -> None:
         super().__init__(f"constants {quote(path)}", DeviceError)
@@ -259,7 +260,7 @@ class _Reader(Checker):
         self.require(whole and (bool(widths) or kernel is Kernel.VECTOR), "kernel.widths", widths, "a list of bits")
         self.require(isinstance(notes, list) and all(isinstance(one, str) for one in notes), "kernel.notes", notes, "a list of texts")
         rows, floor, loop = table.get("rows", 0), table.get("floor"), table.get("loop")
-        self.require(type(rows) is int and rows >= 0, "kernel.rows", rows, "a whole number")
+        self.require(type(rows) is int and rows >= 0, "kernel.rows", rows, "a whole number from 0")
         self.require(floor is None or self.is_number(floor), "kernel.floor", floor, "a number of percent")
         if loop is not None:
             self.known("kernel.loop", loop, {"share", "bytes_per_clock"})
@@ -288,14 +289,14 @@ class _Reader(Checker):
         return float(value)  # pyright: ignore[reportArgumentType]
 
     def errors(self, table: Any) -> dict[str, Errors]:
-        self.require(isinstance(table, dict), "kernel.error", table, "a table for each regime")
-        found = {}
+        self.require(isinstance(table, dict), "kernel.error", table, "one table per regime")
+        by_regime = {}
         for regime, figures in table.items():
             where = f"kernel.error.{regime}"
             self.known(where, figures, OF_ERROR)
             rows, *rest = (self.number(where, figures, key) for key in ("rows", "mape", "median", "p90", "bias"))
-            found[regime] = Errors(int(rows), *rest)
-        return found
+            by_regime[regime] = Errors(int(rows), *rest)
+        return by_regime
 
     def values(self, kernel: Kernel, table: Any) -> dict[Symbol, Expr]:
         wanted = {one.name: one for one in CONSTANTS[kernel]}

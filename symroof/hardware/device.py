@@ -1,4 +1,4 @@
-"""A device: peaks per data type, memory, on-chip levels, links, power, each with its source."""
+"""A device: peaks per data type, memory, on-chip levels, links and power, each with its source."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from symroof.units import BANDWIDTH, BYTE, INTENSITY, RATE, WATT, in_unit, quant
 
 
 class Target(StrEnum):
-    """What a link leads to."""
+    """The other end of a link."""
 
     HOST = "host"
     DEVICE = "device"
@@ -27,15 +27,15 @@ class Target(StrEnum):
 
 
 ACCUMULATIONS = ("fp32", "fp16")
-"""What products of narrow types may be summed in."""
+"""The types in which products of narrow types may be accumulated."""
 
 BUFFER, CACHE = "buffer", "cache"
-"""Roles of on-chip memory: holds a kernel's tiles; is the last cache before memory."""
+"""Roles of on-chip memory: the buffer of a kernel's tiles; the last cache before memory."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """A document a figure comes from."""
+    """A document that states a figure."""
 
     title: str
     publisher: str
@@ -45,7 +45,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure: its exact value in canonical units, as printed, and where it stands."""
+    """One figure: its exact value in canonical units, its printed form, and its source."""
 
     value: Rational
     printed: str
@@ -55,13 +55,13 @@ class Figure:
 
 @dataclass(frozen=True)
 class Peak:
-    """Peak performance in one data type: the dense figure, and the structured-sparse one apart.
+    """Peak performance in one data type, FLOP/s: the dense figure and, separately, the one for structured sparsity.
 
     Attributes
     ----------
-    dense, sparse : products of 16 and 8 bits summed in FP32, or in INT32.
-    half_accumulation, half_accumulation_sparse : summed in FP16, where that is another rate.
-    clock : behind these figures, where it is not the device's.
+    dense, sparse : for accumulation in FP32, or in INT32.
+    half_accumulation, half_accumulation_sparse : for accumulation in FP16, if the rate differs.
+    clock : the clock of these figures, if not the device's.
     """
 
     dense: Figure
@@ -73,9 +73,9 @@ class Peak:
 
 @dataclass(frozen=True)
 class OnChip:
-    """On-chip memory: capacity and bandwidth of one instance, and how many the chip has.
+    """On-chip memory: capacity and bandwidth of one instance, and the number of instances.
 
-    As many instances as processors are private to one each; a single one is shared by all.
+    As many instances as processors are private, one per processor; a single instance is shared by all.
     """
 
     name: str
@@ -91,14 +91,14 @@ class Link:
 
     Attributes
     ----------
-    bandwidth : to all peers together.
-    direction : "each" way, or both ways together ("total"); for per_peer too.
-    to : what it leads to.
-    peers : how many devices it reaches.
-    per_peer : bandwidth to one of them, where that is not the whole.
-    passes_on : whether what goes to others passes through its peers, as in a torus: it joins more devices than it reaches.
-    overhead, latency : time of a collective besides its bytes and steps, and of every step.
-    exchange_overhead, exchange_latency : the same of a send or an all-to-all, and of every peer.
+    bandwidth : total bandwidth to all peers, byte/s.
+    direction : whether bandwidths are per direction ("each") or for both directions ("total").
+    to : the other end.
+    peers : the number of devices that it reaches directly.
+    per_peer : bandwidth to a single peer, if less than the total.
+    passes_on : whether peers forward traffic to further devices, as in a torus.
+    overhead, latency : seconds per collective, and per step of it.
+    exchange_overhead, exchange_latency : seconds per send or all-to-all, and per peer.
     """
 
     name: str
@@ -115,12 +115,12 @@ class Link:
 
     @property
     def one_way(self) -> Expr:
-        """Bandwidth one way to all peers together, in byte/s, bare."""
+        """Total bandwidth one way to all peers, in byte/s, bare."""
         return self.bandwidth.value / self._ways
 
     @property
     def one_way_per_peer(self) -> Expr:
-        """Bandwidth one way to one peer, in byte/s, bare."""
+        """Bandwidth one way to a single peer, in byte/s, bare."""
         return (self.per_peer or self.bandwidth).value / self._ways
 
     @property
@@ -134,18 +134,18 @@ class Device:
 
     Attributes
     ----------
-    name : as in `load_hardware`.
+    name : the name for `load_hardware`.
     title : the vendor's name.
-    peaks : per data type, FLOP/s; integer operations count as FLOP.
-    bandwidth_figure, capacity_figure : of the main memory; the capacity as the vendor prints it.
+    peaks : FLOP/s per data type; integer operations count as FLOP.
+    bandwidth_figure, capacity_figure : of the main memory; the capacity as the vendor states it.
     reported_figure : the capacity as the driver reports it.
-    on_chip : innermost level first; the one whose role is "buffer" holds a kernel's tiles, "cache" is the last before memory.
-    processors_figure : number of multiprocessors, compute units or cores, and what they are called.
-    clock : behind the peaks and all rates per clock, in Hz.
-    vector : FLOP/s of the vector units, on which all runs that is no contraction; on the matrix units where none is stated.
+    on_chip : on-chip levels, innermost first; role "buffer" stores a kernel's tiles, "cache" is the last level before memory.
+    processors_figure : number of multiprocessors, compute units or cores, and their name.
+    clock : the clock of the peaks and of all rates per clock, in Hz.
+    vector : FLOP/s of the vector units, which run all operators but contractions; without it the matrix units run them.
     exponential : exponentials per second.
     cache : byte/s of the last-level cache.
-    calibration : what kernels were measured to reach.
+    calibration : the constants of measured kernels.
 
     >>> from symroof.hardware.loader import load_hardware
     >>> device = load_hardware("a100-sxm-80gb")
@@ -177,12 +177,12 @@ class Device:
 
     @property
     def usable_figure(self) -> Figure | None:
-        """The capacity that a step has to fit: as the driver reports it, or as the vendor prints it where that is not known."""
+        """The capacity available to a step: as the driver reports it, otherwise as the vendor states it."""
         return self.reported_figure or self.capacity_figure
 
     @property
     def capacity(self):
-        """Memory capacity as the vendor prints it, as a Quantity in bytes.
+        """Memory capacity as the vendor states it, as a Quantity in bytes.
 
         Raises
         ------
@@ -195,7 +195,7 @@ class Device:
 
     @property
     def usable(self):
-        """Memory capacity that a step has to fit, as a Quantity in bytes.
+        """Memory capacity available to a step, as a Quantity in bytes.
 
         Raises
         ------
@@ -220,12 +220,12 @@ class Device:
 
     @property
     def buffer(self) -> Expr | None:
-        """Bytes of on-chip memory that hold one kernel's tiles, if the file states them."""
+        """Bytes of on-chip memory for one kernel's tiles, if the file states them."""
         return self._capacity_of(BUFFER)
 
     @property
     def cache_capacity(self) -> Expr | None:
-        """Bytes of the last-level cache, of one instance where it is split: what all read is kept in each."""
+        """Bytes of the last-level cache; of one instance if it is split, because each instance caches what all processors read."""
         return self._capacity_of(CACHE)
 
     def _capacity_of(self, role: str) -> Expr | None:
@@ -237,7 +237,7 @@ class Device:
         Raises
         ------
         DeviceError
-            The file states no peak for it.
+            The file states no peak for this type.
         """
         return quantity(self.fastest((data_type,))[1], RATE)
 
@@ -247,12 +247,12 @@ class Device:
         return self.bandwidth_figure.value
 
     def calibrated(self, constants: Calibration | str | Path) -> Device:
-        """The device with these constants of measured kernels, or those of a file that `symroof calibrate` wrote."""
+        """The device with these constants of measured kernels, or with those of a file written by `symroof calibrate`."""
         return replace(self, calibration=constants if isinstance(constants, Calibration) else load_calibration(constants))
 
     @functools.cached_property
     def machine(self) -> Machine:
-        """Every rate that is stated, for rooflines."""
+        """The machine with every stated rate."""
         stated = {Resource.VECTOR: self.vector, Resource.EXPONENTIAL: self.exponential, Resource.CACHE: self.cache}
         rates = {Resource.MEMORY: self.memory_bandwidth} | {resource: figure.value for resource, figure in stated.items() if figure}
         links = {
@@ -281,28 +281,25 @@ class Device:
         )
 
     def link(self, to: Target) -> Link | None:
-        """The first link that leads there; by way of the host where there is none of their own.
-
-        Devices without a link reach each other so, and those that a bridge does not join.
-        """
+        """The first link to this target; devices without a link to each other communicate through the host."""
         bridged = any(link.to is Target.DEVICE for link in self.links)
         by_way = (to, Target.HOST) if to is Target.DEVICE or (to is Target.NETWORK and bridged) else (to,)
         return next((link for target in by_way for link in self.links if link.to is target), None)
 
     def accumulating(self, data_type: str) -> Device:
-        """The same device with its peaks for products summed in "fp32", as they are stated, or in "fp16".
+        """The same device with its peaks for accumulation in "fp32", the default, or in "fp16".
 
-        Only where that is another rate (GeForce) does it change a figure. Frameworks sum in FP32. `load_hardware("rtx-3090@fp16")` is
-        the same, and so is ``--hardware rtx-3090@fp16``.
+        The peaks differ only on some devices (GeForce). Frameworks accumulate in FP32. `load_hardware("rtx-3090@fp16")` and
+        ``--hardware rtx-3090@fp16`` give the same device.
 
         Raises
         ------
         InputError
-            There is no such choice.
+            The type is neither.
 
         >>> from symroof.hardware.loader import load_hardware
         >>> device = load_hardware("rtx-3090")
-        >>> [round(float(one.peak("fp16").to("TFLOP/s").magnitude)) for one in (device, device.accumulating("fp16"))]
+        >>> [round(float(variant.peak("fp16").to("TFLOP/s").magnitude)) for variant in (device, device.accumulating("fp16"))]
         [71, 142]
         """
         member("accumulate", data_type, ACCUMULATIONS)
@@ -315,12 +312,12 @@ class Device:
         return replace(self, name=f"{self.name}@fp16", title=f"{self.title}, FP16 accumulation", peaks=half)
 
     def fastest(self, data_types: Iterable[str], *, sparse: bool = False) -> tuple[str, Expr]:
-        """The fastest of these data types that the device has (of equals the first), and its dense peak, or the sparse one.
+        """The fastest of these data types (the first of equals), and its dense or sparse peak in FLOP/s.
 
         Raises
         ------
         DeviceError
-            It has none of them.
+            The device has none of them.
         """
         return self.machine.fastest(data_types, sparse=sparse)
 

@@ -1,4 +1,4 @@
-"""Read a device from TOML: a name of the catalogue, an alias, or the path of a user's own file."""
+"""Read a device from TOML, by catalogue name, alias, or the path of a user's own file."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ FIGURES = {
     "link": {"bandwidth", "per_peer", "overhead", "latency", "exchange_overhead", "exchange_latency"},
     "power": {"tdp"},
 }
-"""Keys of the figures in every table; each may name its own source and note, as `capacity_source`."""
+"""The keys of figures in every table; each may have its own source and note, such as `capacity_source`."""
 
 FACTS = {
     "memory": {"kind"},
@@ -42,7 +42,7 @@ FACTS = {
     "on_chip": {"name", "instances", "role"},
     "link": {"name", "direction", "to", "peers", "topology"},
 }
-"""Keys of what is no figure."""
+"""The keys that are not figures."""
 
 KEYS = {
     table: {*keys, *(f"{key}_{what}" for key in keys for what in ("source", "note")), *FACTS.get(table, ()), "source", "note"}
@@ -52,24 +52,24 @@ KEYS["source"] = {"title", "publisher", "url", "date"}
 KEYS[""] = {*KEYS, "name", "vendor", "kind", "aliases", "note", "sparse_is_twice_dense"}
 
 DIRECT, TORUS = "direct", "torus"
-"""How a link reaches devices beyond its peers: not at all, or through them."""
+"""Whether a link reaches devices beyond its peers through them."""
 
 TABLES_OF_TABLES = ("source", "peak")
 
 
 @functools.cache
 def catalogue() -> dict[str, Path]:
-    """Every device of the library, and its file."""
+    """The devices of the catalogue and their files."""
     return {path.relative_to(FOLDER).with_suffix("").as_posix(): path for path in sorted(FOLDER.rglob("*.toml"))}
 
 
 def load_hardware(name_or_path: str | Path) -> Device:
-    """The device of that name, of that alias, or described by the TOML file at that path; NAME@fp16 with FP16 accumulation.
+    """The device with this name or alias, or described by the TOML file at this path; NAME@fp16 for FP16 accumulation.
 
     Raises
     ------
     DeviceError
-        There is no such device or file, or the file is malformed; one line says what is wrong.
+        There is no such device or file, or the file is malformed.
 
     >>> load_hardware("h100").name
     'h100-sxm'
@@ -99,7 +99,7 @@ def load_hardware(name_or_path: str | Path) -> Device:
 
 
 def constants_beside(path: Path) -> Path:
-    """Where the constants of a user's own device file stand: ``mine.constants.toml`` beside ``mine.toml``."""
+    """The file of constants of a user's own device: ``mine.constants.toml`` next to ``mine.toml``."""
     return path.with_suffix(".constants.toml")
 
 
@@ -115,19 +115,19 @@ def _named(name: str) -> Device:
 
 @functools.cache
 def _aliases() -> dict[str, str]:
-    """Aliases and the vendors' own names, lower case, with the name each stands for."""
+    """Aliases and the vendors' names in lower case, with the catalogue name of each."""
     contents = {name: _parse(path) for name, path in catalogue().items()}
     titles = {content["name"].lower(): name for name, content in contents.items() if "name" in content}
     return titles | {alias: name for name, content in contents.items() for alias in content.get("aliases", [])}
 
 
 def read_device(name: str, text: str) -> Device:
-    """The device of that name that a file's text describes.
+    """The device that a file's text describes, under this name.
 
     Raises
     ------
     DeviceError
-        The text is malformed; one line says what is wrong.
+        The text is malformed.
     """
     return _device(name, _toml(name, text))
 
@@ -148,11 +148,11 @@ def _toml(origin: str, text: str) -> dict[str, Any]:
     except RecursionError:
         raise DeviceError(f"{quote(origin)} is nested too deeply to be a device's file") from None
     except ValueError:
-        raise DeviceError(f"{quote(origin)} holds a number with too many digits") from None
+        raise DeviceError(f"{quote(origin)} contains a number with too many digits") from None
 
 
 class _Reader(Checker):
-    """Reads one device's tables; every message names the device and the key."""
+    """Reads one device's tables; every error names the device and the key."""
 
     def __init__(self, name: str, content: Mapping[str, Any]) -> None:
         super().__init__(f"device {quote(name)}", DeviceError)
@@ -211,7 +211,7 @@ class _Reader(Checker):
         named, noted = (f"{key}_{what}" if f"{key}_{what}" in table else what for what in ("source", "note"))
         source = table.get(named)
         if source is not None and source not in self.sources:
-            raise self.error(f"{where}.{named} is {quote(source)}; no [source.{source}] says what that is")
+            raise self.error(f"{where}.{named} is {quote(source)}; there is no [source.{source}]")
         return Figure(value, printed, self.sources[source] if source else None, self.text(where, table, noted, ""))
 
     def count(self, where: str, table: Mapping[str, Any], key: str, default: int | None = None) -> int:
@@ -291,7 +291,7 @@ def _processors(read: _Reader, table: Mapping[str, Any]) -> Figure:
 
 
 def _vector(read: _Reader, table: Mapping[str, Any], peaks: Mapping[str, Peak]) -> Figure:
-    """The peak of the vector units: its own figure, or the dense peak of the data type that runs on them."""
+    """The peak of the vector units: a figure of its own, or the dense peak of the data type that runs on them."""
     data_type = read.one_of("vector", table, "type", tuple(BITS), "fp32")
     if "peak" in table:
         return read.figure("vector", table, "peak", RATE)
@@ -324,7 +324,7 @@ def _on_chip(read: _Reader, table: Mapping[str, Any], clock: Figure | None) -> O
 
 
 def _cache(read: _Reader, content: Mapping[str, Any], levels: tuple[OnChip, ...]) -> Figure | None:
-    """The bandwidth of the last-level cache, all instances together; of [cache] where no level has that role."""
+    """The bandwidth of the last-level cache, all instances together; from [cache] if no level has that role."""
     level = next((level for level in levels if level.role == CACHE), None)
     if "cache" in content:
         if level:
@@ -339,7 +339,7 @@ def _cache(read: _Reader, content: Mapping[str, Any], levels: tuple[OnChip, ...]
 def _link(read: _Reader, table: Mapping[str, Any]) -> Link:
     bandwidth, per_peer = read.figure("link", table, "bandwidth", BANDWIDTH), read.optional("link", table, "per_peer", BANDWIDTH)
     if per_peer and per_peer.value > bandwidth.value:
-        raise read.error(f"link: per_peer {quote(per_peer.printed)} is more than the whole, {quote(bandwidth.printed)}")
+        raise read.error(f"link: per_peer {quote(per_peer.printed)} is more than the total, {quote(bandwidth.printed)}")
     direction = read.one_of("link", table, "direction", ("each", "total"))
     to = Target(read.one_of("link", table, "to", tuple(Target), Target.DEVICE))
     peers = read.count("link", table, "peers") if "peers" in table else None

@@ -1,4 +1,4 @@
-"""A machine: the rates at which a device, or a unit beside one, provides resources; in letters where they are not known."""
+"""A machine: the rates at which a device, or a unit attached to one, provides resources; symbols where they are not known."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from symroof.operators.facts import Resource
 from symroof.symbolic import Symbolic
 
 EVERY = ""
-"""The key of a peak that holds for every data type."""
+"""The key of a peak that applies to every data type."""
 
 CLASSIC, STATED, CALIBRATED = "classic", "stated", "calibrated"
 CEILINGS = (CLASSIC, STATED, CALIBRATED)
-"""Which ceilings a machine has: matrix peak and memory bandwidth, every one that is stated, or these with fitted shares."""
+"""The ceiling sets: matrix peak and memory bandwidth; every stated rate; or every stated rate with fitted shares."""
 
 RATE_SYMBOLS = {
     Resource.MEMORY: symbols.BW,
@@ -28,19 +28,19 @@ RATE_SYMBOLS = {
     Resource.NETWORK: symbols.BW_n,
     Resource.CHIP: symbols.BW_c,
 }
-"""The letter of the rate of every resource that has one; the matrix peak's is P."""
+"""The symbol of every resource's rate; the matrix peak is P."""
 
 UNITS = {Resource.VECTOR: symbols.P_v, Resource.EXPONENTIAL: symbols.P_x, Resource.CACHE: symbols.BW_L, Resource.PEER: symbols.BW_p}
-"""The letters of further rates, where formulas are told for devices that state them: a roof in letters has none of these."""
+"""The symbols of further rates, for formulas of devices that state them; the symbolic roofline has none of these."""
 
 LATENCIES = (symbols.l_0, symbols.t_l, symbols.l_x, symbols.t_x, symbols.t_n)
-"""The letters of what collectives take besides their bytes; a machine that does not state one has none of it."""
+"""The symbols of the latencies of collectives; a latency that a machine does not state is zero."""
 
 ON_DEVICE = frozenset(UNITS)
-"""Resources besides matrix units and memory that a classic roofline leaves out."""
+"""The resources that a classic roofline leaves out."""
 
 ON_UNIT = (ON_DEVICE | {Resource.MEMORY}) - {Resource.PEER}
-"""Resources that a unit beside a device has of its own."""
+"""The resources that an attached unit has of its own."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,16 +49,16 @@ class Machine(Symbolic):
 
     Attributes
     ----------
-    title : a name for people.
-    peaks : dense FLOP/s of the matrix units by data type, or one under `EVERY`.
+    title : the display name.
+    peaks : dense FLOP/s of the matrix units by data type, or a single one under `EVERY`.
     rates : byte/s of memory, links and caches, FLOP/s of the vector units, exponentials per second.
     sparse_peaks : FLOP/s with structured sparsity.
-    name : of the device, as errors quote it; empty for a unit beside one.
-    calibration : what measured kernels reach of the rates, where that was fitted.
-    processors : multiprocessors, compute units or cores that work side by side.
-    clock : behind the peaks, in Hz.
-    latencies : seconds of collectives besides their bytes, by letter.
-    joined : devices that its link joins, itself included; None where that is not stated.
+    name : the device's name, for errors; empty for an attached unit.
+    calibration : the constants of measured kernels, if fitted.
+    processors : the number of parallel multiprocessors, compute units or cores.
+    clock : the clock of the peaks, in Hz.
+    latencies : latencies of collectives in seconds, by symbol.
+    joined : the number of devices that its link connects, itself included; None if not stated.
 
     >>> from symroof.hardware.loader import load_hardware
     >>> cube = load_hardware("hbm-pim").machine
@@ -79,7 +79,7 @@ class Machine(Symbolic):
 
     @property
     def described(self) -> str:
-        """How errors name it."""
+        """The machine's name in errors."""
         return f"device {quote(self.name)}" if self.name else f"unit {quote(self.title)}"
 
     @property
@@ -88,12 +88,12 @@ class Machine(Symbolic):
         return self.rates[Resource.MEMORY]
 
     def fastest(self, data_types: Iterable[str], *, sparse: bool = False) -> tuple[str, Expr]:
-        """The fastest of these data types that it has (of equals the first), and its dense peak, or the sparse one.
+        """The fastest of these data types (the first of equals), and its dense or sparse peak in FLOP/s.
 
         Raises
         ------
         DeviceError
-            It has none of them.
+            The machine has none of them.
         """
         return self._choose(tuple(data_types), sparse)
 
@@ -118,7 +118,7 @@ class Machine(Symbolic):
         Raises
         ------
         DeviceError
-            None is stated.
+            The rate is not stated.
         """
         if resource in self.rates:
             return self.rates[resource]
@@ -130,7 +130,7 @@ class Machine(Symbolic):
         Raises
         ------
         DeviceError
-            It has no calibration and is asked for it.
+            The ceilings are calibrated, but the machine has no calibration.
         InputError
             There is no such set.
         """
@@ -142,24 +142,23 @@ class Machine(Symbolic):
             return replace(self, rates=kept, calibration=None, latencies={})
         if ceilings == CALIBRATED and self.calibration is None:
             raise DeviceError(
-                f"{self.described} has no calibration: no kernels measured on it were fitted; take ceilings stated or classic, "
-                "or constants of your own"
+                f"{self.described} has no calibration; use ceilings stated or classic, or fit your own constants with symroof calibrate"
             )
         return self if ceilings == CALIBRATED or self.calibration is None else replace(self, calibration=None)
 
-    def without_values(self, *letters: Symbol) -> Machine:
-        """The same machine with these rates left letters: the peak P, bandwidths."""
-        named = {resource: letter for resource, letter in RATE_SYMBOLS.items() if letter in letters}
-        peaks, sparse = ({EVERY: symbols.P}, {EVERY: symbols.P}) if symbols.P in letters else (self.peaks, self.sparse_peaks)
-        return replace(self, peaks=peaks, sparse_peaks=sparse, rates={**self.rates, **named}) if letters else self
+    def without_values(self, *free: Symbol) -> Machine:
+        """The same machine with these rates as symbols: the peak P, bandwidths."""
+        symbolic = {resource: symbol for resource, symbol in RATE_SYMBOLS.items() if symbol in free}
+        peaks, sparse = ({EVERY: symbols.P}, {EVERY: symbols.P}) if symbols.P in free else (self.peaks, self.sparse_peaks)
+        return replace(self, peaks=peaks, sparse_peaks=sparse, rates={**self.rates, **symbolic}) if free else self
 
     def beside(self, unit: Machine) -> Machine:
-        """A unit with the links of this machine: its own are those of a device that it would be the middle of."""
+        """The unit with the links of this machine instead of its own."""
         links = {resource: rate for resource, rate in self.rates.items() if resource not in ON_UNIT}
         return replace(unit, rates={**links, **{resource: rate for resource, rate in unit.rates.items() if resource in ON_UNIT}})
 
     def scaled(self, count: Expr = S.One, peak: Expr | None = None, bandwidth: Expr | None = None) -> Machine:
-        """So many of it taken as one, beside a device; with another peak (for every data type) or bandwidth where given."""
+        """*count* units as one machine attached to a device, optionally with another peak (for every data type) or bandwidth."""
         peaks, sparse = ({name: count * figure for name, figure in some.items()} for some in (self.peaks, self.sparse_peaks))
         if peak is not None:
             peaks, sparse = {EVERY: count * peak}, {}
@@ -170,7 +169,7 @@ class Machine(Symbolic):
 
 
 def in_symbols(stated: Iterable[Resource]) -> Machine:
-    """A machine in letters: one peak, one bandwidth per level, and the rates of these further resources.
+    """A symbolic machine: one peak, one bandwidth per level, and the rates of these further resources.
 
     >>> in_symbols([Resource.VECTOR]).rate(Resource.VECTOR)
     P_v
@@ -197,4 +196,4 @@ SYMBOLIC_CALIBRATED = replace(
     processors=symbols.n_c,
     clock=symbols.f_c,
 )
-"""The same with the constants of calibrated kernels as letters, and what their forms need of a device."""
+"""The same with symbols for the constants of calibrated kernels and for the device figures that their forms need."""

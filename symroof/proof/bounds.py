@@ -1,8 +1,8 @@
-"""Claims about slacks with ``y = (1 - share)^tokens`` in them, as experts read in expectation: by bounds on y that leave polynomials.
+"""Claims about slacks with terms ``y = (1 - share)^tokens``, such as expected experts: bounds on y reduce them to polynomials.
 
-Over the tokens T, y falls and is convex. So it is at most its chord between two numbers of tokens, and beyond the second at most
-what it is there; it is at least its tangent at 0, ``1 - share T`` (Bernoulli), and at least 0. A slack that is a line in y has
-its worst at such a bound, and what is proved there holds.
+Over the tokens T, y is decreasing and convex. So it is at most its chord between two numbers of tokens, and beyond the second
+at most its value there; it is at least its tangent at 0, ``1 - share T`` (Bernoulli), and at least 0. A slack that is linear in
+y has its extremes at such bounds, so a proof at the bounds holds throughout.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ from symroof.proof.provers import PROVED, Answer, by_shift, narrowed
 from symroof.symbols import VOCABULARY, substitute
 
 TRIED = (8, 32, 2)
-"""Where chords end, as multiples of the tokens that would touch all parts if no two touched one."""
+"""Ends of chords, as multiples of the tokens that would touch all parts if no two touched the same part."""
 PLACES = 20
-"""Binary places of what stands for y at the end of a chord, rounded up."""
+"""Binary digits of y at the end of a chord, rounded up."""
 
 Parts = list[tuple[Expr, tuple[Expr, ...], str]]
-"""What may stand for y on each part of the range, the margins of the part, and the bound in words."""
+"""A bound on y for each part of the range, the margins of the part, and the bound in words."""
 
 
 def in_lowest_terms(slack: Expr) -> Expr:
-    """A polynomial with the sign of the slack for all positive letters, in them and in what is left untouched."""
-    found = sorted(slack.atoms(Untouched), key=str)
-    letters = {cast(Any, one): Dummy("y", positive=True) for one in found}
-    plain = cast(Expr, slack.xreplace(letters))
+    """A polynomial in the symbols and the untouched shares that has the sign of the slack for all positive values."""
+    shares = sorted(slack.atoms(Untouched), key=str)
+    unknowns = {cast(Any, share): Dummy("y", positive=True) for share in shares}
+    plain = cast(Expr, slack.xreplace(unknowns))
     free = sorted(plain.free_symbols, key=str)
     if not free:
         return slack.as_numer_denom()[0]
     lowest = polynomial(plain, cast(Symbol, free[0])).as_expr().expand()
-    return cast(Expr, lowest.xreplace({letter: one for one, letter in letters.items()}))
+    return cast(Expr, lowest.xreplace({unknown: share for share, unknown in unknowns.items()}))
 
 
 def by_bounds(bound: str, slack: Expr, lows: Mapping[Symbol, Expr], margins: Sequence[Expr] = ()) -> Answer | None:
-    """Prove that a slack has one sign for all values of y between its bounds; None where they do not tell.
+    """Prove that a slack has one sign for all values of y between its bounds; None if the bounds do not decide.
 
     >>> from sympy import Integer
     >>> from symroof.symbols import b, t
@@ -50,10 +50,10 @@ def by_bounds(bound: str, slack: Expr, lows: Mapping[Symbol, Expr], margins: Seq
     >>> by_bounds("memory", b / 100 + 8 * y - 8 - b * t, {b: Integer(1), t: Integer(1)})[0]
     'proved'
     """
-    found = sorted(slack.atoms(Untouched), key=str)
-    if not found:
+    shares = sorted(slack.atoms(Untouched), key=str)
+    if not shares:
         return None
-    unit, y = found[0], Dummy("y", positive=True)
+    unit, y = shares[0], Dummy("y", positive=True)
     try:
         line = Poly(slack.xreplace({unit: y}), y)
     except PolynomialError:
@@ -68,7 +68,7 @@ def by_bounds(bound: str, slack: Expr, lows: Mapping[Symbol, Expr], margins: Seq
         proofs: list[str] = []
         for value, within, words in parts:
             if any(by_shift(MEMORY, margin, {x: low for x, low in lows.items() if x in margin.free_symbols}) for margin in within):
-                continue  # no point is on this part
+                continue  # this part is empty
             inside = in_lowest_terms(cast(Expr, together(slack.xreplace({unit: value}))))
             every = (*margins, *within)
             starts = {x: narrowed(x, low, every)[0] for x, low in lows.items()}
@@ -82,7 +82,7 @@ def by_bounds(bound: str, slack: Expr, lows: Mapping[Symbol, Expr], margins: Seq
 
 
 def _decided(bound: str, slack: Expr, lows: Mapping[Symbol, Expr], margins: Sequence[Expr]) -> Answer | None:
-    """A proof, by a shift, further bounds or z3; nothing that speaks against a bound speaks against the claim."""
+    """A proof by shift, further bounds or z3; a counterexample to a bound does not refute the claim."""
     if slack.has(Untouched):
         return by_bounds(bound, slack, lows, margins)
     answer = by_shift(bound, slack, lows)
@@ -93,7 +93,7 @@ def _decided(bound: str, slack: Expr, lows: Mapping[Symbol, Expr], margins: Sequ
 
 
 def _from_below(unit: Untouched) -> Iterator[Parts]:
-    """At least 0; or else, as far as that is more, at least the tangent at 0: the most parts that tokens can touch."""
+    """Lower bounds of y: 0; or the tangent at 0 while that is larger, which is the most parts that tokens can touch."""
     part, whole = unit.share.as_numer_denom()
     margin = whole - part * unit.tokens
     yield [(S.Zero, (), "y >= 0")]
@@ -101,7 +101,7 @@ def _from_below(unit: Untouched) -> Iterator[Parts]:
 
 
 def _from_above(unit: Untouched, lows: Mapping[Symbol, Expr]) -> Iterator[Parts]:
-    """At most the chord from the fewest tokens on, and beyond it what it is at its end; or what it is for the fewest."""
+    """Upper bounds of y: the chord from the fewest tokens and the value at its end beyond; or the value at the fewest tokens."""
     least = substitute(unit.tokens, lows)
     if not least.is_Rational:
         return
@@ -120,6 +120,6 @@ def _from_above(unit: Untouched, lows: Mapping[Symbol, Expr]) -> Iterator[Parts]
 
 
 def _rounded_up(share: Expr, tokens: Expr) -> Expr:
-    """A short rational that y is not above."""
-    value = untouched(*(Fraction(int(cast(Any, one).p), int(cast(Any, one).q)) for one in (share, tokens)))
+    """A short rational upper bound of y."""
+    value = untouched(*(Fraction(int(cast(Any, number).p), int(cast(Any, number).q)) for number in (share, tokens)))
     return Rational(int(value * 2**PLACES) + 1, 2**PLACES)

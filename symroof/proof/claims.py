@@ -1,13 +1,13 @@
 """Proofs of claims "memory-bound (or compute-bound) for all b >= 1, t >= 1, ...".
 
-A claim is a sign of the slack ``F BW - B P`` on a corner of the space. It is *proved* by a shift: with
-``x = low + y`` for every variable, if all coefficients of the expanded slack have one sign, the slack has it
-for all y >= 0, which a reader can check by eye. It is *refuted* by a point, checked by substitution. Where
-neither succeeds and the extra ``prove`` is installed, z3 is asked. What is left is *unknown*; nothing is
-ever concluded from samples.
+A claim is a sign of the slack ``F BW - B P`` where every variable is at least its lower bound. It is *proved* by a
+shift: substitute ``x = low + y`` for every variable; if all coefficients of the expanded slack have one sign, so has
+the slack for all y >= 0, which a reader can check by eye. It is *refuted* by a point, checked by substitution. If
+neither succeeds and the extra ``prove`` is installed, z3 decides. Otherwise the claim is *unknown*; nothing is ever
+concluded from samples.
 
-Where a symbol saturates (``X = min(E, K b)``) there is a slack on each branch; a claim is proved where it is on all
-of them, and a counterexample counts on its own branch alone.
+If a symbol saturates (``X = min(E, K b)``), there is one slack per branch; a claim is proved if it is proved on every
+branch, and a counterexample is valid only on its own branch.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ class Certificate(Answer):
 
     Attributes
     ----------
-    claim : in words.
+    claim : the claim in words.
     verdict : "proved", "refuted" or "unknown".
-    by : "shift", "roots", "bounds", "z3", or for a refutation "substitution"; None where unknown.
-    slack : the polynomial whose sign decides: negative is memory-bound.
-    certificate : the proof, or the value at the counterexample, in a line.
-    counterexample : the point at which the claim fails.
+    by : "shift", "roots", "bounds", "z3", or for a refutation "substitution"; None if unknown.
+    slack : the polynomial whose sign decides; negative means memory-bound.
+    certificate : the proof, or the value at the counterexample, in one line.
+    counterexample : a point at which the claim fails.
 
     >>> from sympy import Integer
     >>> from symroof.symbols import b, t
     >>> decide("b t > 5", "compute", b * t - 5, {b: Integer(3), t: Integer(2)}).certificate
-    'with b = 3 + y_b, t = 2 + y_t: y_b*y_t + 2*y_b + 3*y_t + 1 is zero or above term by term'
+    'with b = 3 + y_b, t = 2 + y_t: y_b*y_t + 2*y_b + 3*y_t + 1 is nonnegative term by term'
     """
 
     claim: str
@@ -55,18 +55,18 @@ class Certificate(Answer):
 
 
 NEAR = 1000
-"""Whole numbers that are tried where a bound of the slack is crossed and the slack is not."""
+"""The number of integers tried where a bound of the slack changes sign but the slack does not."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """The slack on one branch: its sign counts where the margins are zero or above.
+    """The slack on one branch, which is where all margins are nonnegative.
 
     Attributes
     ----------
-    where : the branch in letters; None where nothing saturates over what ranges.
-    slack : its sign decides; where blocks are counted, a polynomial that is nearer to refuting the claim.
-    exact : what the slack bounds, where it does: a counterexample has to be one of this.
+    where : the symbolic condition of the branch; None if nothing saturates over the variables.
+    slack : the polynomial whose sign decides; if blocks are counted, a bound that is closer to refuting the claim.
+    exact : the expression that the slack bounds, if it is a bound; a counterexample must refute this one.
     """
 
     where: Boolean | None
@@ -76,11 +76,11 @@ class Case:
 
     @property
     def free_symbols(self) -> set[Symbol]:
-        """What the slack and the margins depend on."""
+        """The symbols of the slack and the margins."""
         return set().union(*(cast(set[Symbol], part.free_symbols) for part in (self.slack, *self.margins)))
 
     def reached_from(self, lows: Mapping[Symbol, Expr]) -> bool:
-        """Whether no margin is seen to be below zero from the lows on."""
+        """Whether no margin is proved negative for all values from the lower bounds."""
         return not any(by_shift(MEMORY, margin, {x: lows[x] for x in lows if x in margin.free_symbols}) for margin in self.margins)
 
     def decide(self, words: str, bound: str, lows: Mapping[Symbol, Expr]) -> Certificate:
@@ -90,12 +90,12 @@ class Case:
         refuted = answer.counterexample
         if self.exact is None or refuted is None or holds(bound, self.exact, refuted) is False:
             return answer
-        if found := self._counterexample(bound, refuted):
-            return replace(answer, certificate=f"F BW - B P ~ {substitute(self.exact, found).evalf(4)}", counterexample=found)
+        if point := self._counterexample(bound, refuted):
+            return replace(answer, certificate=f"F BW - B P ~ {substitute(self.exact, point).evalf(4)}", counterexample=point)
         return replace(answer, verdict=UNKNOWN, by=None, certificate=None, counterexample=None)
 
     def _counterexample(self, bound: str, near: Mapping[Symbol, Expr]) -> dict[Symbol, Expr] | None:
-        """A point on the branch at which the exact slack refutes the claim, one variable moved on from where the other did."""
+        """A point on the branch at which the exact slack refutes the claim, near the point at which its bound does."""
         for symbol, start in near.items():
             for more in range(1, NEAR):
                 point = {**near, symbol: start + more}
@@ -104,32 +104,34 @@ class Case:
         return None
 
 
-def together(words: str, bound: str, cases: Sequence[Case], lows: Mapping[Symbol, Expr]) -> Certificate:
-    """Proved where every branch is, refuted where one is."""
+def merge_cases(words: str, bound: str, cases: Sequence[Case], lows: Mapping[Symbol, Expr]) -> Certificate:
+    """The answer over all branches: proved if every branch is, refuted if one is."""
     answers = [case.decide(words, bound, lows) for case in cases]
     if len(answers) == 1:
         return answers[0]
     slack = cast(Expr, Piecewise(*((case.slack, And(*(margin >= 0 for margin in case.margins))) for case in cases)))
-    told = [
+    located = [
         replace(answer, slack=slack, certificate=answer.certificate and f"where {case.where}: {answer.certificate}")
         for case, answer in zip(cases, answers, strict=True)
     ]
     for verdict in (REFUTED, UNKNOWN):
-        if found := [one for one in told if one.verdict == verdict]:
-            return found[0]
-    by, proofs = (dict.fromkeys(str(part) for part in parts) for parts in zip(*((one.by, one.certificate) for one in told), strict=True))
+        if deciding := [answer for answer in located if answer.verdict == verdict]:
+            return deciding[0]
+    by, proofs = (
+        dict.fromkeys(str(part) for part in parts) for parts in zip(*((answer.by, answer.certificate) for answer in located), strict=True)
+    )
     return Certificate(words, PROVED, ", ".join(by), slack, "; ".join(proofs), None)
 
 
 def decide(words: str, bound: str, slack: Expr, lows: Mapping[Symbol, Expr], margins: Sequence[Expr] = ()) -> Certificate:
-    """The answer to a claim about the sign of a polynomial where every symbol is at least its low, and no margin below zero.
+    """The answer to a claim about the sign of a polynomial, for symbols from their lower bounds and nonnegative margins.
 
     >>> from sympy import Integer
     >>> from symroof.symbols import b, t
     >>> decide("b t < b + t", "memory", b * t - b - t, {b: Integer(1), t: Integer(1)}).counterexample
     {b: 2, t: 2}
     """
-    found = (
+    answer = (
         by_shift(bound, slack, lows)
         or by_roots(bound, slack, lows, margins)
         or by_search(bound, slack, lows, margins)
@@ -137,7 +139,7 @@ def decide(words: str, bound: str, slack: Expr, lows: Mapping[Symbol, Expr], mar
         or smt.decide(bound, slack, lows, {symbol: VOCABULARY[symbol].domain == "integer" for symbol in lows}, margins)
         or (UNKNOWN, None, None, None)
     )
-    verdict, by, proof, point = found
+    verdict, by, proof, point = answer
     if point is not None and (holds(bound, slack, point) is not False or not inside(margins, point)):
-        raise AssertionError(f"{point} is no counterexample to {words}")
+        raise AssertionError(f"{point} is not a counterexample to {words}")
     return Certificate(words, verdict, by, slack, proof, point)

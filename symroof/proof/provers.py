@@ -1,6 +1,6 @@
 """The provers of a sign: the shift certificate, the roots in one variable, and a search for counterexamples.
 
-Each answers (verdict, by, proof in a line, counterexample), or None where it cannot tell.
+Each returns (verdict, by, proof in one line, counterexample), or None if it cannot decide.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ Answer = tuple[str, str | None, str | None, Mapping[Symbol, Expr] | None]
 
 
 def holds(bound: str, slack: Expr, point: Mapping[Symbol, Expr]) -> bool | None:
-    """Whether the claim holds at a point, exactly; None where a rounded power (`symroof.algebra.unions`) may decide."""
-    told = {bool(value < 0) if bound == MEMORY else bool(value >= 0) for value in _values(slack, point)}
-    return told.pop() if len(told) == 1 else None
+    """Whether the claim holds at a point, exactly; None if a rounded power (`symroof.algebra.unions`) leaves it open."""
+    verdicts = {bool(value < 0) if bound == MEMORY else bool(value >= 0) for value in _values(slack, point)}
+    return verdicts.pop() if len(verdicts) == 1 else None
 
 
 def _values(slack: Expr, point: Mapping[Symbol, Expr]) -> list[Expr]:
-    """The value at a point; where a power in it is rounded, those for both ends of what it lies between."""
+    """The value at a point; if a power is rounded, the values at both ends of its enclosure."""
     values = [slack]
-    for one in slack.atoms(Untouched):
-        ends = enclosed(*(substitute(part, point) for part in (one.share, one.tokens)))
-        values = [cast(Expr, value.xreplace({one: end})) for value in values for end in ends]
+    for atom in slack.atoms(Untouched):
+        ends = enclosed(*(substitute(part, point) for part in (atom.share, atom.tokens)))
+        values = [cast(Expr, value.xreplace({atom: end})) for value in values for end in ends]
     return [substitute(value, point) for value in values]
 
 
 def inside(margins: Sequence[Expr], point: Mapping[Symbol, Expr]) -> bool:
-    """Whether a point is one of the region where all margins are zero or above."""
+    """Whether all margins are nonnegative at a point."""
     return all(substitute(margin, point) >= 0 for margin in margins)
 
 
@@ -50,14 +50,14 @@ def by_shift(bound: str, slack: Expr, lows: Mapping[Symbol, Expr]) -> Answer | N
     numbers = [coefficient for _, coefficient in shifted.terms()]
     if bound == COMPUTE and not all(number >= 0 for number in numbers):
         return None
-    # Below zero also where every y that can be zero is: some term has none of these.
+    # Negative even if all y that can be zero are zero: some term contains none of these.
     closed = [place for place, low in enumerate(lows.values()) if low > 0]
     kept = any(number < 0 and not any(powers[place] for place in closed) for powers, number in shifted.terms())
     if bound == MEMORY and not (kept and all(number <= 0 for number in numbers)):
         return None
-    sense = "below zero" if bound == MEMORY else "zero or above"
+    sense = "negative" if bound == MEMORY else "nonnegative"
     shifts = ", ".join(f"{symbol} = {f'{low} + ' if low != 0 else ''}y_{symbol}" for symbol, low in lows.items())
-    start = f"with {shifts}: " if lows else "whatever the variables: "
+    start = f"with {shifts}: " if lows else "for all values: "
     return PROVED, SHIFT, f"{start}{shifted.as_expr()} is {sense} term by term", None
 
 
@@ -69,7 +69,7 @@ def shift(slack: Expr, lows: Mapping[Symbol, Expr]) -> Poly:
 
 
 def narrowed(x: Symbol, low: Expr, margins: Sequence[Expr]) -> tuple[Expr, Expr]:
-    """The whole numbers from *low* on between which the margins in this variable alone are zero or above.
+    """The integers from *low* between which all margins that depend only on this variable are nonnegative.
 
     >>> from sympy import Integer
     >>> from symroof.symbols import b
@@ -85,7 +85,7 @@ def narrowed(x: Symbol, low: Expr, margins: Sequence[Expr]) -> tuple[Expr, Expr]
 
 
 def by_roots(bound: str, slack: Expr, lows: Mapping[Symbol, Expr], margins: Sequence[Expr] = ()) -> Answer | None:
-    """In one variable the roots decide: a counterexample is a point of a stretch with the other bound."""
+    """In one variable the roots decide: a counterexample is a point of an interval with the other bound."""
     if len(lows) != 1:
         return None
     (x, low), *_ = lows.items()
@@ -105,12 +105,12 @@ def _member(interval: Piece, whole: bool, bound: str, slack: Expr, x: Symbol) ->
     candidates = [ceiling(interval.low), floor(interval.low) + 1] if whole else []
     if not whole:
         candidates = [interval.low, (interval.low + interval.high) / 2 if interval.high != oo else interval.low + 1]
-    members = [one for one in candidates if interval.low <= one <= interval.high and (one != 0)]
-    return next((one for one in members if holds(bound, slack, {x: one}) is False), None)
+    members = [candidate for candidate in candidates if interval.low <= candidate <= interval.high and (candidate != 0)]
+    return next((candidate for candidate in members if holds(bound, slack, {x: candidate}) is False), None)
 
 
 def by_search(bound: str, slack: Expr, lows: Mapping[Symbol, Expr], margins: Sequence[Expr] = ()) -> Answer | None:
-    """Look for a counterexample on corners far and near; what is found is checked exactly."""
+    """Search for a counterexample at near and far corners, checked exactly."""
     for point in _corners(lows):
         if inside(margins, point) and holds(bound, slack, point) is False:
             shown = ", ".join(f"{symbol} = {value}" for symbol, value in point.items())

@@ -1,4 +1,4 @@
-"""The second prover: z3, where the extra ``prove`` is installed. A claim becomes a question of real arithmetic."""
+"""The second prover: z3, if the extra ``prove`` is installed. A claim becomes a problem of real arithmetic."""
 
 from __future__ import annotations
 
@@ -16,44 +16,44 @@ TIMEOUT_MS = 2000
 def decide(
     bound: str, slack: Expr, lows: Mapping[Symbol, Expr], whole: Mapping[Symbol, bool], margins: Sequence[Expr] = ()
 ) -> tuple[str, str, str, Mapping[Symbol, Expr] | None] | None:
-    """Ask z3 for a point at which the claim fails; None where it is not installed or does not know.
+    """Search with z3 for a point at which the claim fails; None if z3 is not installed or does not decide.
 
-    A proof over the real numbers is one over the whole numbers; a real counterexample is no answer where
-    the variables count, so that case is asked again over the integers. The margins are zero or above at the point.
+    A proof over the reals implies one over the integers; a real counterexample does not refute a claim about
+    integers, so that case is decided again over the integers. Margins are nonnegative at the point.
     """
     if find_spec("z3") is None or not slack.free_symbols or slack.has(Untouched):
         return None
     import z3
 
     for integers in (False, True):
-        letters = {symbol: (z3.Int if integers and whole[symbol] else z3.Real)(str(symbol)) for symbol in lows}
+        variables = {symbol: (z3.Int if integers and whole[symbol] else z3.Real)(str(symbol)) for symbol in lows}
         solver = z3.Solver()
         solver.set("timeout", TIMEOUT_MS)
         for symbol, low in lows.items():
-            solver.add(letters[symbol] >= _number(low) if low > 0 else letters[symbol] > 0)
+            solver.add(variables[symbol] >= _number(low) if low > 0 else variables[symbol] > 0)
         for margin in margins:
-            solver.add(_polynomial(margin, letters) >= 0)
-        value = _polynomial(slack, letters)
+            solver.add(_polynomial(margin, variables) >= 0)
+        value = _polynomial(slack, variables)
         solver.add(value >= 0 if bound == "memory" else value < 0)
         answer = solver.check()
         if answer == z3.unsat:
             return "proved", "z3", f"z3 {z3.get_version_string()}: no point with F BW - B P {'>= 0' if bound == 'memory' else '< 0'}", None
         if answer == z3.unknown:
             return None
-        point = _point(solver.model(), letters)
+        point = _point(solver.model(), variables)
         if point is not None and all(value == ceiling(value) for symbol, value in point.items() if whole[symbol]):
             return "refuted", "z3", "F BW - B P has the other sign at the point", point
     return None
 
 
-def _polynomial(slack: Expr, letters: Mapping[Symbol, Any]) -> Any:
+def _polynomial(slack: Expr, variables: Mapping[Symbol, Any]) -> Any:
     total: Any = 0
-    gens = tuple(letters)
+    gens = tuple(variables)
     for powers, coefficient in Poly(slack, *gens).terms():
         term: Any = _number(coefficient)
         for symbol, power in zip(gens, powers, strict=True):
             for _ in range(power):
-                term = term * letters[symbol]
+                term = term * variables[symbol]
         total = total + term
     return total
 
@@ -65,13 +65,13 @@ def _number(value: Expr) -> Any:
     return z3.Q(int(numerator), int(denominator))
 
 
-def _point(model: Any, letters: Mapping[Symbol, Any]) -> dict[Symbol, Expr] | None:
+def _point(model: Any, variables: Mapping[Symbol, Any]) -> dict[Symbol, Expr] | None:
     """The model's point, if its coordinates are rational."""
     import z3
 
     point: dict[Symbol, Expr] = {}
-    for symbol, letter in letters.items():
-        value = model.eval(letter, model_completion=True)
+    for symbol, variable in variables.items():
+        value = model.eval(variable, model_completion=True)
         if z3.is_int_value(value):
             point[symbol] = Integer(value.as_long())
         elif z3.is_rational_value(value):

@@ -18,7 +18,7 @@ from symroof.hardware.device import Device
 from symroof.hardware.machine import STATED, Machine
 from symroof.operators.facts import Resource
 from symroof.proof.bounds import in_lowest_terms
-from symroof.proof.claims import Case, Certificate, together
+from symroof.proof.claims import Case, Certificate, merge_cases
 from symroof.roof.costs import (
     WIDTHS,
     branches_of,
@@ -92,7 +92,7 @@ def prove(
     words = f"{operator} of {step.model} in {step.options.phase} is {claim} for all {ranges}"
     if device:
         words += f" on {device.title}"
-    answer = together(words, CLAIMS[claim], [one for one in cases if one.reached_from(lows)], lows)
+    answer = merge_cases(words, CLAIMS[claim], [one for one in cases if one.reached_from(lows)], lows)
     if answer.counterexample is None:
         return answer
     anywhere = {one.symbol: lows[one.symbol] or Integer(1) for one in variables}  # the bound does not depend on these

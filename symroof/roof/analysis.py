@@ -1,4 +1,4 @@
-"""A whole step on a device: every operator under its roof, their sums, memory, and the tables that show them."""
+"""A step on a device: every operator under its roof, totals, and memory."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from symroof.units import BYTE, FLOP, SECOND, in_unit, quantity
 
 @dataclass(frozen=True)
 class Total:
-    """The whole step: the sum of count x value over its operators."""
+    """Totals of the step: the sum of count x value over its operators."""
 
     analysis: Analysis = field(repr=False)
 
@@ -37,7 +37,7 @@ class Total:
 
     @functools.cached_property
     def contraction_flop_count(self) -> Expr:
-        """FLOPs of the contractions alone, bare: what the counters of frameworks count."""
+        """FLOPs of contractions only, bare, as the counters of frameworks report them."""
         return self.analysis.graph.contraction_flop_count
 
     @functools.cached_property
@@ -55,12 +55,12 @@ class Total:
 
     @functools.cached_property
     def time_expr(self) -> Expr:
-        """Seconds, bare: operators run one after the other; transfers under the work of others, where they are fetched ahead."""
+        """Seconds, bare: operators run one after another; prefetched transfers overlap with other operators."""
         return total_time(self.analysis)
 
     @property
     def overhead_limit_expr(self) -> Expr:
-        """Seconds of overhead per operator above which launches take longer than all else together, bare."""
+        """The overhead per operator in seconds above which launches take longer than all else together, bare."""
         work = Add(*(placed.count * placed.overhead_limit_expr for placed in self.analysis))
         return work / Add(*(placed.count for placed in self.analysis))
 
@@ -112,26 +112,26 @@ class Analysis(Answer):
 
     @property
     def memory(self) -> dict[str, object]:
-        """Memory taken by weights, KV cache and activations, and their sum, as Quantities in bytes."""
+        """Memory of weights, KV cache and activations, and their sum, as Quantities in bytes."""
         return {name: quantity(value, BYTE) for name, value in self.memory_exprs.items()}
 
     @property
     def fits(self) -> bool | None:
-        """Whether the memory fits the device; None where the capacity or the size is not known."""
+        """Whether the memory fits the device; None if the capacity or the size is not known."""
         capacity = self.device.usable_figure if self.device else None
         needed = self.memory_exprs["total"]
         return bool(needed <= capacity.value) if capacity and needed.is_number else None
 
     @property
     def uncalibrated(self) -> tuple[str, ...]:
-        """The operators whose time no measured kernel stands behind; all of them where the ceilings are not calibrated."""
+        """The operators without a measured kernel; all operators if the ceilings are not calibrated."""
         return tuple(placed.name for placed in self if placed.constants is None or not placed.constants.error)
 
     @functools.cached_property
     def band_exprs(self) -> tuple[Expr, Expr]:
-        """Seconds of the step less and plus the mean errors of its kernels, each weighted by its time, bare.
+        """Seconds of the step minus and plus the mean errors of its kernels, each weighted by its time, bare.
 
-        Operators that no error is known for add none: the band is that of the others.
+        Operators without a known error add none: the band covers only the others.
         """
         known = [(placed, placed.constants.error["all"]) for placed in self if placed.constants and "all" in placed.constants.error]
         spread = Add(*(placed.count * placed.time_expr * Rational(str(error.mape)) / 100 for placed, error in known))
@@ -139,7 +139,7 @@ class Analysis(Answer):
 
     @property
     def band(self) -> dict[str, Any]:
-        """The least and the most time within the mean errors of its kernels, "low" and "high", as Quantities in seconds.
+        """The least and the longest time within the mean errors of the kernels, "low" and "high", as Quantities in seconds.
 
         >>> import symroof
         >>> step = symroof.load_model("llama-2-7b").decode(
@@ -152,25 +152,25 @@ class Analysis(Answer):
 
     @property
     def statements(self) -> tuple[str, ...]:
-        """The conventions the numbers follow, one sentence each."""
+        """The conventions of the numbers, one sentence each."""
         return view("analysis_statements")(self)
 
     @property
     def used_symbols(self) -> tuple[Symbol, ...]:
-        """The letters the formulas use, in alphabetical order."""
-        letters = self.step.symbolic
-        parts = (part for op, count in letters for part in (op.flop_count, *(op.byte_count(level=level) for level in op.levels), count))
-        used = set().union(*(part.free_symbols for part in (*parts, *letters.definitions.values())))
+        """The symbols of the formulas, in alphabetical order."""
+        graph = self.step.symbolic
+        parts = (part for op, count in graph for part in (op.flop_count, *(op.byte_count(level=level) for level in op.levels), count))
+        used = set().union(*(part.free_symbols for part in (*parts, *graph.definitions.values())))
         return tuple(sorted((symbol for symbol in used if isinstance(symbol, Symbol)), key=str))
 
     @property
     def symbol_values(self) -> dict[Symbol, Expr]:
-        """The number each letter stands for here, as far as it has one."""
+        """The value of each symbol that has one."""
         return {symbol: value for symbol in self.used_symbols if (value := self.values.get(symbol)) is not None}
 
     @property
     def legend(self) -> tuple[str, ...]:
-        """What each letter means, and its number here."""
+        """The meaning and the value of each symbol."""
         return view("legend")(self)
 
 
@@ -179,18 +179,18 @@ def analyze(step: Step, hardware: Device | str | Path | None = None, *, ceilings
 
     Parameters
     ----------
-    step : from `Model.prefill` or `Model.decode`; on a device widths left out are numbers (`Options.with_widths`).
+    step : from `Model.prefill` or `Model.decode`; on a device omitted widths have defaults (`Options.with_widths`).
     hardware : a `Device`, a name or a path; None keeps peak P and bandwidth BW as symbols.
-    ceilings : "classic" (matrix peak and memory bandwidth), "stated" (every rate the device states) or "calibrated" (what measured
-        kernels reach of them; `Analysis.band` and `Analysis.uncalibrated` say how far that goes). The accountings of other tools
-        are always classic.
+    ceilings : "classic" (matrix peak and memory bandwidth), "stated" (every rate the device states) or "calibrated" (the share
+        that measured kernels reach; see `Analysis.band` and `Analysis.uncalibrated`). The accountings of other tools are always
+        classic.
 
     Raises
     ------
     DeviceError
-        The device lacks a calibration that is asked for, a peak that is needed, or the buffer FlashAttention's blocks follow from.
+        The device lacks a calibration, a peak, or the on-chip buffer that determines FlashAttention's blocks.
     EinsumError
-        A width of a technique is left a symbol: which peak applies depends on it.
+        A technique leaves a width symbolic, and the peak depends on it.
 
     >>> import symroof
     >>> step = symroof.load_model("llama-2-7b").decode(symbolic=True)
@@ -204,13 +204,13 @@ def analyze(step: Step, hardware: Device | str | Path | None = None, *, ceilings
     if device:
         values |= rate_values(step, machine) | capacity_values(step, device)
     if device and device.buffer is None and symbols.R in symbolic.definitions and symbolic.definitions[symbols.R].has(symbols.M):
-        raise DeviceError(f"device {quote(device.name)} states no on-chip buffer; FlashAttention's block rows follow from it")
+        raise DeviceError(f"device {quote(device.name)} states no on-chip buffer, which determines FlashAttention's block rows")
     check_tiles(step, device, values)
     graph = symbolic.bind(values)
     values |= {symbol: value for symbol, value in graph.definitions.items() if value.is_number}
     bound = machine.bind(values) if any(rate.free_symbols for rate in machine.rates.values()) else machine
     points = tuple(
-        RooflinePoint(operator, letters, count, *roof_of(graph, operator, bound, accounting), graph.ceilings, bound)
-        for (operator, count), (letters, _) in zip(graph, symbolic, strict=True)
+        RooflinePoint(operator, formulas, count, *roof_of(graph, operator, bound, accounting), graph.ceilings, bound)
+        for (operator, count), (formulas, _) in zip(graph, symbolic, strict=True)
     )
     return Analysis(step, device, graph, points, values, machine)

@@ -1,4 +1,4 @@
-"""FLOPs, traffic and peak of a part of a step, in letters and in numbers; and whether its tiles fit on chip."""
+"""FLOPs, traffic and peak of an operator or of the step, symbolic and numeric; and whether tiles fit on chip."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ WIDTHS = (symbols.w, symbols.a, symbols.c, symbols.q_w, symbols.q_a, symbols.q_c
 
 
 def variable_of(step: Step, name: str | Symbol, *techniques: Any) -> Variable:
-    """The variable a user means: ``seq_len`` is the context length in decode; a technique's own name for its parameter is its symbol.
+    """The variable that a user names: ``seq_len`` is the context length in decode, and parameters of techniques have their own names.
 
     Raises
     ------
     InputError
-        No symbol has that name or letter.
+        There is no variable with this name or symbol.
     """
     own = {
-        each.name: each.metadata["symbol"]
-        for one in (*step.symbolic.applied, *techniques)
-        for each in fields(one)
-        if "symbol" in each.metadata
+        parameter.name: parameter.metadata["symbol"]
+        for technique in (*step.symbolic.applied, *techniques)
+        for parameter in fields(technique)
+        if "symbol" in parameter.metadata
     }
     try:
         known = lookup(name)
@@ -50,13 +50,13 @@ def variable_of(step: Step, name: str | Symbol, *techniques: Any) -> Variable:
 
 
 def costs(step: Step, part: str, machine: Machine = SYMBOLIC) -> tuple[Cost, ...]:
-    """The costs of a part of the step in letters.
+    """The symbolic costs of an operator or of the whole step.
 
     Parameters
     ----------
     part : an operator's name; several joined by "+", taken as fused; "total", all of them; or
-        "weights-and-kv", the contractions with the traffic of weights and KV cache alone.
-    machine : which resources there are; its rates do not matter.
+        "weights-and-kv", the contractions with only the traffic of weights and KV cache.
+    machine : the machine whose resources count; its rates do not matter.
 
     Raises
     ------
@@ -73,10 +73,10 @@ def costs(step: Step, part: str, machine: Machine = SYMBOLIC) -> tuple[Cost, ...
 
 
 def costs_of(step: Step, part: str, machine: Machine = SYMBOLIC) -> tuple[Cost, ...]:
-    """The costs of the whole step, or of an operator and of those a technique made of it: ``up_proj``, ``up_proj.first``.
+    """The costs of the whole step, or of an operator and those that techniques derived from it: ``up_proj``, ``up_proj.first``.
 
-    Several joined by + are told together, before a technique fuses them and after; "attention" is its steps, or the
-    one operator in their place.
+    Several operators joined by + are taken together, whether or not a technique has fused them; "attention" is all
+    operators of attention, or the fused one.
 
     Raises
     ------
@@ -93,12 +93,12 @@ def costs_of(step: Step, part: str, machine: Machine = SYMBOLIC) -> tuple[Cost, 
         return every
     chosen = {operator.name for operator in select(step.symbolic, of_attention if part == "attention" else by_name(part))}
     if not chosen:
-        raise EinsumError(f"{quote(part)} is no operator of this step, nor made from one of that name")
+        raise EinsumError(f"{quote(part)} is not an operator of this step, nor does one derive from it")
     return tuple(cost for cost in every if cost.operator.name in chosen)
 
 
 def in_full(expression: Expr, definitions: Values) -> Expr:
-    """With formulas in the place of the symbols that stand for one over its whole range, so that two steps can be held against each other.
+    """The expression with symbols replaced by their definitions where these are single formulas, so that two steps can be compared.
 
     >>> from symroof.algebra.unions import union
     >>> from symroof.symbols import E, K, X, b, d
@@ -113,7 +113,7 @@ def _cost(operator: Operator, count: Expr, ceilings: Ceilings, machine: Machine)
 
 
 def _large(operator: Operator, count: Expr, ceilings: Ceilings) -> Cost:
-    """What grows to the whole of a large model: contractions; weights and KV cache read."""
+    """The terms that dominate in a large model: FLOPs of contractions, reads of weights and KV cache."""
     read = operator.byte_count(Storage.WEIGHT, Direction.READ) + operator.byte_count(Storage.KV_CACHE, Direction.READ)
     amounts = {
         Resource.COMPUTE: count * operator.contraction_flop_count / ceilings.compute,
@@ -123,50 +123,45 @@ def _large(operator: Operator, count: Expr, ceilings: Ceilings) -> Cost:
 
 
 def symbols_of(cost: Iterable[Cost]) -> set[Symbol]:
-    """The letters of the formulas."""
+    """The symbols of the formulas."""
     return set().union(*(cast(set[Symbol], part.free_symbols) for part in parts_of(cost)))
 
 
 def parts_of(cost: Iterable[Cost]) -> list[Expr]:
     """Every formula of the costs."""
-    return [part for one in cost for part in (*one.amounts.values(), one.count)]
+    return [part for entry in cost for part in (*entry.amounts.values(), entry.count)]
 
 
 def branches_of(step: Step, cost: Sequence[Cost], free: Iterable[Symbol], values: Values | None = None) -> tuple[Branch, ...]:
-    """The branches of the formulas over the free symbols: one, where none of their letters saturates over these."""
-    definitions, parts = step.symbolic.definitions, [*parts_of(cost), *(one.operator.latency for one in cost)]
-    found = branches({**saturating(definitions, symbols_of(cost)), **minima(parts)}, free, values)
-    together = definitions.get(symbols.R)
-    if not isinstance(together, Piecewise) or not any(symbols.R in one.active for one in found):
-        return found
+    """The branches of the formulas over the free symbols; a single one if nothing saturates over these."""
+    definitions, parts = step.symbolic.definitions, [*parts_of(cost), *(entry.operator.latency for entry in cost)]
+    branched = branches({**saturating(definitions, symbols_of(cost)), **minima(parts)}, free, values)
+    positions = definitions.get(symbols.R)
+    if not isinstance(positions, Piecewise) or not any(symbols.R in branch.active for branch in branched):
+        return branched
     passes = {atom: Integer(1) for part in parts for atom in part.atoms(ceiling) if atom.has(symbols.R)}
     return tuple(
-        replace(one, active=passes | dict(one.active)) if one.active.get(symbols.R) == together.args[0].args[0] else one for one in found
+        replace(branch, active=passes | dict(branch.active)) if branch.active.get(symbols.R) == positions.args[0].args[0] else branch
+        for branch in branched
     )
 
 
 def on_branch(cost: Iterable[Cost], branch: Branch) -> tuple[Cost, ...]:
-    """The costs with what the saturating symbols stand for on a branch."""
-    return tuple(one.changed(lambda part: substitute(part, branch.active)) for one in cost)
+    """The costs on a branch, with the active argument of each minimum."""
+    return tuple(entry.changed(lambda part: substitute(part, branch.active)) for entry in cost)
 
 
 def occurs(step: Step, cost: tuple[Cost, ...], x: Symbol) -> bool:
-    """Whether the formulas mention the variable, or a symbol that follows from it."""
-    rates = {RATE_SYMBOLS[resource] for one in cost for resource in one.amounts if resource in RATE_SYMBOLS}
+    """Whether the formulas contain the variable, or a symbol that depends on it."""
+    rates = {RATE_SYMBOLS[resource] for entry in cost for resource in entry.amounts if resource in RATE_SYMBOLS}
     if x in symbols_of(cost) | {symbols.P, symbols.BW} | rates:
         return True
-    found = branches_of(step, cost, [x])
-    return len(found) > 1 or any(x in part.free_symbols for one in found for part in one.active.values())
+    branched = branches_of(step, cost, [x])
+    return len(branched) > 1 or any(x in part.free_symbols for branch in branched for part in branch.active.values())
 
 
 def require(step: Step, part: str, cost: tuple[Cost, ...], variable: Variable, typed: str | Symbol) -> None:
-    """Raise unless the variable occurs.
-
-    Raises
-    ------
-    InputError
-        It does not; the message names those that do.
-    """
+    """Raise an InputError if the variable does not occur; the message names the variables that do."""
     grouped = grouped_costs(cost, variable.symbol)
     if occurs(step, grouped, variable.symbol):
         return
@@ -176,26 +171,26 @@ def require(step: Step, part: str, cost: tuple[Cost, ...], variable: Variable, t
 
 
 def grouped_costs(cost: tuple[Cost, ...], x: Symbol) -> tuple[Cost, ...]:
-    """With ``h = g k`` in the place of the query heads, where the group size is the variable.
+    """The costs with ``h = g k`` query heads, if the group size is the variable.
 
     Raises
     ------
     InputError
-        The model has one KV head per query head: there are no groups to size.
+        The model has one KV head per query head, so there are no groups.
     """
     if x != symbols.g:
         return cost
-    letters = symbols_of(cost)
-    if symbols.h in letters and symbols.k not in letters and cost[0].operator.space.sizes.get("k") in (None, symbols.h):
+    used = symbols_of(cost)
+    if symbols.h in used and symbols.k not in used and cost[0].operator.space.sizes.get("k") in (None, symbols.h):
         raise InputError("group_size does not occur: this family has one KV head per query head, h = k; ask a grouped family such as llama")
     heads = {symbols.h: symbols.g * symbols.k}
-    return tuple(one.changed(lambda part: substitute(part, heads)) for one in cost)
+    return tuple(entry.changed(lambda part: substitute(part, heads)) for entry in cost)
 
 
 def rate_values(step: Step, machine: Machine, free: Iterable[Symbol] = ()) -> dict[Symbol, Expr]:
-    """The numbers of the rates' letters, of the levels that the step moves bytes over and no technique gives a rate for.
+    """The machine's rates, by symbol, for the levels that the step uses and for which no technique gives a rate.
 
-    And those of the latencies of its collectives: none where the machine states none.
+    Includes the latencies of its collectives, zero if the machine states none.
     """
     left = {*free, *step.symbolic.definitions}
     used = (Level.MEMORY, *levels_of(step.symbolic))
@@ -205,9 +200,9 @@ def rate_values(step: Step, machine: Machine, free: Iterable[Symbol] = ()) -> di
 
 
 def capacity_values(step: Step, device: Device) -> dict[Symbol, Expr]:
-    """What the device states of the memories that FlashAttention's blocks follow from, and how many processors share the last.
+    """The device's buffer, last-level cache and processors, which determine the traffic of FlashAttention.
 
-    A device that states no cache shared by so many processors leaves the least traffic there can be: one pass over memory.
+    If the device does not state them, the least possible traffic applies: one pass over memory.
     """
     left = step.symbolic.definitions
     known: dict[Symbol, Expr] = {symbols.M: device.buffer} if device.buffer else {}
@@ -220,7 +215,7 @@ def capacity_values(step: Step, device: Device) -> dict[Symbol, Expr]:
 
 
 def known_values(step: Step, device: Device | None, *free: Symbol) -> dict[Symbol, Expr]:
-    """The numbers that are known, without those of the free variables and of what saturates over them.
+    """The known values, without the free variables and the symbols that saturate over them.
 
     Raises
     ------
@@ -232,12 +227,12 @@ def known_values(step: Step, device: Device | None, *free: Symbol) -> dict[Symbo
         values[symbols.g] = values[symbols.h] / values[symbols.k]
     if device:
         values |= rate_values(step, machine_of(step.symbolic, device, free=free), free) | capacity_values(step, device)
-    told = saturating(step.symbolic.definitions, step.symbolic.definitions)
-    definitions = {symbol: told.get(symbol, meant) for symbol, meant in step.symbolic.definitions.items()}
+    formulas = saturating(step.symbolic.definitions, step.symbolic.definitions)
+    definitions = {symbol: formulas.get(symbol, meant) for symbol, meant in step.symbolic.definitions.items()}
     values |= {symbol: meant for symbol, meant in definitions.items() if meant.is_number}
     for symbol, definition in definitions.items():
-        if symbol in told:
-            if symbols.g in free and {symbols.h, symbols.k} & definition.free_symbols:  # decided by the condition alone
+        if symbol in formulas:
+            if symbols.g in free and {symbols.h, symbols.k} & definition.free_symbols:  # only the condition decides
                 groups = {symbols.h: symbols.g * symbols.k, symbols.g: symbols.g}
                 value = substitute(substitute(definition, groups), values | groups)
                 values[symbol] = value if symbols.g not in value.free_symbols else _refuse_blocks(definition, symbols.g)
@@ -259,43 +254,35 @@ def _refuse_blocks(definition: Expr, x: Symbol) -> NoReturn:
 
 
 def require_two_ceilings(step: Step, what: str) -> None:
-    """Raise where a technique gives the step other ceilings than compute and memory of one device.
-
-    Raises
-    ------
-    InputError
-        It does.
-    """
+    """Raise an InputError if techniques add ceilings other than compute and memory of one device."""
     plain = all(operator.unit is None and operator.latency == 0 and set(operator.levels) <= {Level.MEMORY} for operator, _ in step.symbolic)
     if not plain or step.symbolic.ceilings.launch != 0 or not step.symbolic.ceilings.overlap:
-        raise InputError(
-            f"{what} is told for compute and memory of one device; with {' and '.join(step.techniques)} there are other ceilings"
-        )
+        raise InputError(f"{what} supports only the compute and memory ceilings of one device; {' and '.join(step.techniques)} adds others")
 
 
-def needed(letters: Iterable[object]) -> str:
-    """The start of an error: which inputs must be given as numbers.
+def needed(missing: Iterable[object]) -> str:
+    """The beginning of an error message that lists the inputs to give as numbers.
 
     >>> needed([symbols.b, symbols.t])
     'batch and seq_len must be given as numbers'
     """
-    names = sorted({symbols.option_name(cast(Symbol, one)) for one in letters})
+    names = sorted({symbols.option_name(cast(Symbol, symbol)) for symbol in missing})
     listed = " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
     return f"{listed} must be given as {'numbers' if len(names) > 1 else 'a number'}"
 
 
 def counts_blocks(cost: Iterable[Cost], *variables: Symbol) -> bool:
-    """Whether a formula counts whole blocks of one of the variables."""
-    return any(not atom.free_symbols.isdisjoint(variables) for one in cost for atom in (one.flops + one.traffic).atoms(ceiling))
+    """Whether a formula rounds up a number of blocks that depends on one of the variables."""
+    return any(not atom.free_symbols.isdisjoint(variables) for entry in cost for atom in (entry.flops + entry.traffic).atoms(ceiling))
 
 
 def lowest(variable: Variable) -> Expr:
-    """Where the range of a variable starts: 1 where it counts, 0 (left out) where it measures."""
+    """The lower end of a variable's range: 1 for integers, 0 (exclusive) for reals."""
     return Integer(1) if variable.domain == "integer" else Integer(0)
 
 
 def on_chip(step: Step) -> dict[Operator, Expr]:
-    """Bytes of on-chip memory that the tiles of every fused attention take, in letters; none where no tile was given.
+    """Bytes of on-chip memory that the tiles of every fused attention take, symbolic; empty if no tile is given.
 
     >>> import symroof
     >>> step = symroof.load_model("llama-2-7b").prefill(symbolic=True).apply(symroof.technique("flash-attention:rows=128,keys=64"))
@@ -311,16 +298,10 @@ def on_chip(step: Step) -> dict[Operator, Expr]:
 
 
 def check_tiles(step: Step, device: Device | None, values: Values) -> None:
-    """Raise where the tiles take more than the device's on-chip memory, as far as the numbers are known.
-
-    Raises
-    ------
-    InputError
-        They do; the message says how much, and the most rows that fit.
-    """
+    """Raise an InputError if the tiles exceed the device's on-chip memory; the message says by how much, and which rows fit."""
     if device is None or device.buffer is None:
         return
-    known = {symbols.B_c: Integer(1), **step.symbolic.definitions, **values}  # a row of keys is the least there can be
+    known = {symbols.B_c: Integer(1), **step.symbolic.definitions, **values}  # at least one row of keys
     for operator, formula in on_chip(step).items():
         need = substitute(formula, known)
         if need.is_number and need > device.buffer:

@@ -1,4 +1,4 @@
-"""Energy of a step and of its operators, and the roofline of energy: balance points, FLOP per joule, power, greenup."""
+"""Energy of a step and of its operators, and the energy roofline: balance points, FLOP per joule, power, greenup."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class OperatorEnergy:
 
     Attributes
     ----------
-    name : the operator, or what it is the total of.
-    flop_count, byte_count, seconds, joules_expr : bare.
+    name : the operator, or the total.
+    flop_count, byte_count, seconds, joules_expr : bare expressions.
     """
 
     name: str
@@ -33,17 +33,17 @@ class OperatorEnergy:
     seconds: Expr
     joules_expr: Expr
 
-    joules = in_unit(lambda one: one.joules_expr, JOULE, "Energy, as a Quantity in joules.")
-    efficiency = in_unit(lambda one: one.flop_count / one.joules_expr, FLOP / JOULE, "FLOPs per joule, as a Quantity in FLOP/joule.")
-    power = in_unit(lambda one: one.joules_expr / one.seconds, WATT, "Energy over time, as a Quantity in watts.")
+    joules = in_unit(lambda spent: spent.joules_expr, JOULE, "Energy, as a Quantity in joules.")
+    efficiency = in_unit(lambda spent: spent.flop_count / spent.joules_expr, FLOP / JOULE, "FLOPs per joule, as a Quantity in FLOP/joule.")
+    power = in_unit(lambda spent: spent.joules_expr / spent.seconds, WATT, "Energy over time, as a Quantity in watts.")
 
     def of_all(self, devices: Expr) -> OperatorEnergy:
-        """The same on so many devices at once: as long, so many times the work, the bytes and the joules."""
+        """The same on *devices* devices at once: equal time, and that many times the work, bytes and energy."""
         every = (devices * self.flop_count, devices * self.byte_count, self.seconds, devices * self.joules_expr)
         return OperatorEnergy(self.name, *every)
 
     def per(self, tokens: Expr) -> OperatorEnergy:
-        """A token's share, of so many."""
+        """The share of one of *tokens* tokens."""
         return OperatorEnergy(
             self.name, *(amount / tokens for amount in (self.flop_count, self.byte_count, self.seconds, self.joules_expr))
         )
@@ -51,21 +51,21 @@ class OperatorEnergy:
 
 @dataclass(frozen=True)
 class StepEnergy(Answer):
-    """The energy of a step, by operator and in all, of one device and of all that share it, per step and per token.
+    """The energy of a step by operator and in total, per device and for all devices, per step and per token.
 
     ============== ============================ ==========================
-    energy of      one device                   all of them, the system
+    energy of      one device                   all devices
     a step         ``total``, and operators     ``system``, n times as much
     a token        ``token``                    ``system_token``
     ============== ============================ ==========================
 
-    The tokens of a step are those that all sequences generate, or in prefill those of their prompts.
+    The tokens of a step are those that all sequences generate; in prefill those of the prompts.
 
     >>> import symroof
     >>> step = symroof.load_model("llama-3-8b").decode(batch=8, seq_len=2048).with_widths()
     >>> chain = map(symroof.technique, ("tensor-parallel:degree=8,link=450GB/s", "energy:flop=1pJ,byte=30pJ,power=100W"))
     >>> spent = energy(step.apply(*chain), "h100-sxm")
-    >>> [round(float(one.joules_expr), 4) for one in (spent.total, spent.token, spent.system, spent.system_token)]
+    >>> [round(float(part.joules_expr), 4) for part in (spent.total, spent.token, spent.system, spent.system_token)]
     [0.1502, 0.0188, 1.2013, 0.1502]
     """
 
@@ -78,7 +78,7 @@ class StepEnergy(Answer):
 
     @property
     def devices(self) -> Expr:
-        """How many devices share the step."""
+        """The number of devices that share the step."""
         return self.analysis.graph.devices
 
     @property
@@ -88,14 +88,14 @@ class StepEnergy(Answer):
 
     @property
     def total(self) -> OperatorEnergy:
-        """The whole step; more than its operators where they wait for what is fetched ahead."""
-        flops, traffic = (Add(*(getattr(one, what) for one in self.operators)) for what in ("flop_count", "byte_count"))
+        """The whole step; more than the sum of its operators if they wait for prefetched transfers."""
+        flops, traffic = (Add(*(getattr(operator, what) for operator in self.operators)) for what in ("flop_count", "byte_count"))
         seconds = self.analysis.total.time_expr
         return OperatorEnergy("total", flops, traffic, seconds, self.model.joules(flops, traffic, seconds))
 
     @property
     def token(self) -> OperatorEnergy:
-        """A token of the step."""
+        """One token of the step."""
         return self.total.per(self.tokens)
 
     @property
@@ -105,12 +105,12 @@ class StepEnergy(Answer):
 
     @property
     def system_token(self) -> OperatorEnergy:
-        """A token of the step on all devices."""
+        """One token of the step on all devices."""
         return self.system.per(self.tokens)
 
 
 def energy(step: Step, hardware: Device | str | Path | None = None) -> StepEnergy:
-    """The energy of a step to which the technique "energy" was applied, in letters and in numbers.
+    """The energy of a step after the technique "energy", symbolic or numeric.
 
     Raises
     ------
@@ -129,7 +129,7 @@ def energy(step: Step, hardware: Device | str | Path | None = None) -> StepEnerg
 
 
 def energy_of(analysis: Analysis) -> StepEnergy:
-    """The same of a step that is analysed already.
+    """The energy of a step that is analyzed already.
 
     Raises
     ------
@@ -141,14 +141,14 @@ def energy_of(analysis: Analysis) -> StepEnergy:
         raise InputError("the step has no energy model; apply the technique energy, as energy:flop=1pJ,byte=30pJ,power=100W")
     spent: list[OperatorEnergy] = []
     for placed in analysis:
-        one = (placed.operator.flop_count, placed.operator.byte_count(), placed.time_expr)
-        flops, traffic, seconds = (placed.count * amount for amount in one)
+        occurrence = (placed.operator.flop_count, placed.operator.byte_count(), placed.time_expr)
+        flops, traffic, seconds = (placed.count * amount for amount in occurrence)
         spent.append(OperatorEnergy(placed.name, flops, traffic, seconds, model.joules(flops, traffic, seconds)))
     return StepEnergy(analysis, model, tuple(spent))
 
 
 def energy_balance(model: Energy) -> Expr:
-    """``B_eps = eps_B / eps_F``, the FLOP/byte at which work and traffic cost as much, constant power aside.
+    """``B_eps = eps_B / eps_F``, the FLOP/byte at which work and traffic take equal energy, without constant power.
 
     >>> from symroof.symbols import eps_B, eps_F
     >>> energy_balance(Energy(eps_F, eps_B))
@@ -160,7 +160,7 @@ def energy_balance(model: Energy) -> Expr:
 def effective_balance(model: Energy, peak: Expr, bandwidth: Expr) -> Expr:
     """The FLOP/byte at which a FLOP takes twice the least energy ``eps_F + pi_0 / P``: half of the best FLOP/J.
 
-    With ``eta = eps_F / (eps_F + pi_0 / P)`` it is ``eta B_eps`` where that is beyond the ridge ``B_tau``, else
+    With ``eta = eps_F / (eps_F + pi_0 / P)`` it is ``eta B_eps`` if that is beyond the ridge ``B_tau``, otherwise
     ``(eta B_eps + (1 - eta) B_tau) / (2 - eta)``.
 
     >>> from symroof.symbols import BW, P, eps_B, eps_F
@@ -183,7 +183,7 @@ def arch_line(intensity: Expr, peak: Expr, bandwidth: Expr, model: Energy) -> Ex
 
 
 def power_line(intensity: Expr, peak: Expr, bandwidth: Expr, model: Energy) -> Expr:
-    """Watts at an intensity: most at the ridge, where both work and traffic run at full speed.
+    """Watts at an intensity; the maximum is at the ridge, where work and traffic both run at full rate.
 
     >>> from symroof.symbols import BW, P, eps_B, eps_F
     >>> power_line(P / BW, P, BW, Energy(eps_F, eps_B)).expand()
@@ -194,17 +194,17 @@ def power_line(intensity: Expr, peak: Expr, bandwidth: Expr, model: Energy) -> E
 
 
 def greenup(before: OperatorEnergy, after: OperatorEnergy) -> Expr:
-    """Energy before over energy after, the analogue of a speed-up.
+    """Energy before over energy after, the analogue of speedup.
 
-    >>> one, half = (OperatorEnergy("total", Integer(1), Integer(1), Integer(1), Integer(joules)) for joules in (2, 1))
-    >>> greenup(one, half)
+    >>> before, after = (OperatorEnergy("total", Integer(1), Integer(1), Integer(1), Integer(joules)) for joules in (2, 1))
+    >>> greenup(before, after)
     2
     """
     return before.joules_expr / after.joules_expr
 
 
 def most_work(intensity: Expr, saved: Expr, model: Energy) -> Expr:
-    """How many times the work an algorithm may do that moves a *saved*-th of the bytes, and cost no more energy.
+    """The factor on work at which an algorithm that moves 1 / *saved* of the bytes takes equal energy.
 
     ``1 + (m - 1) / m B_eps / I``, without constant power; below it the change is a greenup.
 
@@ -216,9 +216,9 @@ def most_work(intensity: Expr, saved: Expr, model: Energy) -> Expr:
 
 
 def race_to_halt(model: Energy, peak: Expr, bandwidth: Expr) -> bool | None:
-    """Whether running as fast as possible also saves energy: the effective energy balance is not beyond the ridge.
+    """Whether running as fast as possible also saves energy: the effective energy balance is at or below the ridge.
 
-    None while that depends on a symbol.
+    None if that depends on a symbol.
 
     >>> race_to_halt(Energy(Integer(1), Integer(30)), Integer(100), Integer(1))
     True

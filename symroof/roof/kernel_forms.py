@@ -1,6 +1,6 @@
-"""The times of measured kernels as closed forms: what a roofline lacks, from facts of the operator.
+"""Closed forms for the times of measured kernels: the terms that a roofline lacks, from facts of the operator.
 
-Vendor figures: S processors, clock f, peak P, bandwidth BW, exponentials P_x per second; the other letters are fitted
+Vendor figures: S processors, clock f, peak P, bandwidth BW, exponentials P_x per second; the other constants are fitted
 (`symroof.hardware.calibration.CONSTANTS`). ``|x, y|_p = (x^p + y^p)^(1/p)``. F and B are the operator's FLOPs and bytes.
 
 =================== ====================================================================================================
@@ -35,7 +35,7 @@ TILE = Integer(128)
 """Query rows of a tile of attention in prefill, and the fewest keys of a split in decode."""
 
 IN_FLIGHT = Integer(15)
-"""Bytes per clock that one thread block streams, where a context is not split: what it can have in flight (FlashAttention 2)."""
+"""Bytes per clock that one thread block streams if a context is not split, limited by its bytes in flight (FlashAttention 2)."""
 
 SHARES: Mapping[Kernel, Mapping[Resource, Symbol]] = {
     Kernel.GEMM: {Resource.COMPUTE: symbols.e_1g, Resource.MEMORY: symbols.e_2g},
@@ -43,15 +43,15 @@ SHARES: Mapping[Kernel, Mapping[Resource, Symbol]] = {
     Kernel.PREFILL: {Resource.COMPUTE: symbols.e_1p, Resource.MEMORY: symbols.e_2p},
     Kernel.VECTOR: {Resource.MEMORY: symbols.e_2v},
 }
-"""The letters of the shares of rates that kernels of a class reach."""
+"""The symbols of the shares of rates that kernels of a class reach."""
 
 
 def kernel_of(operator: Operator) -> Kernel | None:
-    """The class of kernels that runs an operator; None for one whose like was not measured.
+    """The class of kernels that runs an operator; None if no such kernel was measured.
 
-    Measured are products of an activation with one whole matrix, and fused attention of queries over contexts of their own:
-    one query over a whole context, or a whole prompt under a causal mask. Fused products of one and the same activation are one
-    product, with what is fused behind it for free but for its bytes and FLOPs.
+    Measured are products of an activation with one whole matrix, and fused attention over separate contexts: one query
+    over a whole context, or a whole prompt under a causal mask. Fused products of the same activation count as one product;
+    operators fused after it add only their bytes and FLOPs.
 
     >>> import symroof
     >>> step = symroof.load_model("mixtral-8x7b-v0.1").decode(symbolic=True, flash_attention=True)
@@ -70,17 +70,17 @@ def kernel_of(operator: Operator) -> Kernel | None:
 
 def _products(operator: Operator) -> tuple[Operator, ...]:
     """The contractions of an operator, or of a fused group."""
-    return tuple(one for one in operator.members or (operator,) if one.contraction_flop_count != 0)
+    return tuple(member for member in operator.members or (operator,) if member.contraction_flop_count != 0)
 
 
 def _one_product(operator: Operator) -> bool:
     """Whether the contractions are products of one activation with whole matrices, not a batch of them (by head, by expert)."""
     inputs = set()
     for product in _products(operator):
-        found = operands(product)
-        if found is None or len(found[1]) != 1:
+        pair = operands(product)
+        if pair is None or len(pair[1]) != 1:
             return False
-        summed, (x, (weight,)) = summed_axes(product), found
+        summed, (x, (weight,)) = summed_axes(product), pair
         kept = set(weight.touched) - summed
         if not kept.isdisjoint(x.touched) or not kept <= set(product.written.touched):
             return False
@@ -89,7 +89,7 @@ def _one_product(operator: Operator) -> bool:
 
 
 def _attention(operator: Operator) -> Kernel | None:
-    """Which of the two classes of attention an operator is of: its keys and values are rows of a head of every sequence's own."""
+    """The class of attention of an operator whose keys and values are rows of one head, separate for every sequence."""
     space = operator.space
     cached = [access for access in operator.reads if access.tensor.storage is Storage.KV_CACHE]
     if len(cached) != 2 or any(set(access.touched) != {"b", "t", "k", "e"} for access in cached):
@@ -100,7 +100,7 @@ def _attention(operator: Operator) -> Kernel | None:
 
 
 def constants_of(operator: Operator, machine: Machine) -> KernelConstants | None:
-    """The constants of the kernel that runs an operator on a calibrated machine; None where none was fitted."""
+    """The constants of the kernel that runs an operator on a calibrated machine; None if none was fitted."""
     if machine.calibration is None:
         return None
     kernel = kernel_of(operator)
@@ -108,7 +108,7 @@ def constants_of(operator: Operator, machine: Machine) -> KernelConstants | None
 
 
 def share(constants: KernelConstants | None, resource: Resource) -> Expr:
-    """The share of a rate that a kernel reaches; 1 where none was fitted."""
+    """The share of a rate that a kernel reaches; 1 if none was fitted."""
     letter = SHARES[constants.kernel].get(resource) if constants else None
     return constants[letter] if constants and letter else S.One
 
@@ -136,7 +136,7 @@ def latency(operator: Operator, machine: Machine, constants: KernelConstants) ->
 
 
 def splits(operator: Operator, machine: Machine, constants: KernelConstants) -> Expr:
-    """How many parts attention in decode cuts a context into, to keep all processors busy."""
+    """The number of parts into which attention in decode splits a context, to keep all processors busy."""
     sizes = operator.space.sizes
     busy = floor(_stated(machine, machine.processors, "number of processors") / (sizes["b"] * sizes["k"]))
     most = Min(ceiling(sizes["t"] / TILE), Max(1, busy))
@@ -156,7 +156,7 @@ def tiles(operator: Operator, constants: KernelConstants) -> Expr:
 
 
 def overhead_of(operator: Operator, machine: Machine, constants: KernelConstants) -> Expr:
-    """Seconds besides work and latency: a launch, and a second kernel where there is one."""
+    """Seconds in addition to work and latency: a launch, and a second kernel if there is one."""
     sizes = operator.space.sizes
     if constants.kernel is Kernel.GEMM:
         return constants[symbols.t_0g]
@@ -172,7 +172,7 @@ def overhead_of(operator: Operator, machine: Machine, constants: KernelConstants
 
 
 def joined(operator: Operator, machine: Machine, constants: KernelConstants, seconds: Mapping[Resource, Expr]) -> Expr:
-    """The time of a kernel besides its overhead, from its seconds for every resource and its latency."""
+    """The time of a kernel without its overhead, from its seconds per resource and its latency."""
     if constants.kernel is Kernel.GEMM:
         return norm(constants[symbols.p_g], seconds.values())
     roofs = [taken for resource, taken in seconds.items() if resource is not Resource.LATENCY]
@@ -180,7 +180,7 @@ def joined(operator: Operator, machine: Machine, constants: KernelConstants, sec
         return largest(roofs)
     sizes, waiting = operator.space.sizes, seconds[Resource.LATENCY]
     if constants.kernel is Kernel.DECODE:
-        if Trait.GROUPED in constants.traits:  # one block streams a whole context where nothing splits it
+        if Trait.GROUPED in constants.traits:  # one block streams a whole context unless it is split
             blocks = sizes["b"] * sizes["k"] * IN_FLIGHT * _stated(machine, machine.clock, "clock")
             cached = Add(*(access.byte_count for access in operator.reads if access.tensor.storage is Storage.KV_CACHE))
             roofs.append((1 - _beyond_one(sizes["g"])) * cached / blocks)
@@ -194,12 +194,12 @@ def joined(operator: Operator, machine: Machine, constants: KernelConstants, sec
 
 
 def _pairs(operator: Operator) -> Expr:
-    """Pairs of a query and a key, of all heads."""
+    """Query-key pairs of all heads."""
     return operator.space.points(("b", "k", "g", "s", "t"))
 
 
 def _beyond_one(count: Expr) -> Expr:
-    """1 where a count is more than one, else 0."""
+    """1 if a count is more than one, otherwise 0."""
     return Min(1, count - 1)
 
 
@@ -210,7 +210,7 @@ def _stated(machine: Machine, figure: Expr | None, what: str) -> Expr:
 
 
 def largest(entries: Iterable[Expr]) -> Expr:
-    """The largest: a number where all are."""
+    """The largest entry; a number if all are numbers."""
     known = [*entries]
     numbers = all(entry.is_number for entry in known)
     return max(known) if numbers else Max(*known, evaluate=False)

@@ -1,7 +1,7 @@
-"""The ledger of an operator on a machine: seconds for each resource it demands, how they combine, and which one binds.
+"""The ledger of an operator on a machine: seconds per resource, how they combine, and which resource binds.
 
-``seconds = demand / (share x rate)`` for every resource; ``time = overhead + max(seconds)``: the roofline. Where nothing
-overlaps it is their sum, for a calibrated kernel the form of its class (`symroof.roof.kernel_forms`). Every question reads it.
+``seconds = demand / (share x rate)`` for every resource; ``time = overhead + max(seconds)``: the roofline. Without overlap
+the time is their sum, for a calibrated kernel the form of its class (`symroof.roof.kernel_forms`).
 """
 
 from __future__ import annotations
@@ -25,27 +25,27 @@ from symroof.roof.links import linked
 
 OVERHEAD = "overhead"
 WORK = (Resource.COMPUTE, Resource.VECTOR, Resource.EXPONENTIAL)
-"""Resources that compute; the others move bytes."""
+"""The resources that compute; the others move bytes."""
 
 UNSTATED = (Resource.EXPONENTIAL, Resource.CACHE, Resource.PEER)
-"""Resources that bind nothing on a machine that does not state their rate."""
+"""Resources that are ignored on a machine that does not state their rate."""
 
 Amounts = Mapping[Resource, Expr]
 
 
 def levels_of(graph: Graph) -> tuple[Level, ...]:
-    """The levels that some operator moves bytes over."""
+    """The levels over which operators move bytes."""
     touched = {level for operator, _ in graph for level in operator.levels}
     return tuple(level for level in Level if level in touched)
 
 
 def device_of(hardware: Device | str | Path | None) -> Device | None:
-    """The device, loaded if it is given by name or path."""
+    """The device, loaded if given by name or path."""
     return hardware if isinstance(hardware, Device) or hardware is None else load_hardware(hardware)
 
 
 def require_device(hardware: Device | str | Path | None, why: str) -> Device:
-    """The device; where there is none, an error that says why there has to be one."""
+    """The device; without one, an InputError that says why it is needed."""
     device = device_of(hardware)
     if device is None:
         raise InputError(f"give a device: {why}")
@@ -55,12 +55,12 @@ def require_device(hardware: Device | str | Path | None, why: str) -> Device:
 def machine_of(
     graph: Graph, device: Device | None, ceilings: str = STATED, free: Iterable[Symbol] = (), accounting: str = "exact"
 ) -> Machine:
-    """The machine that a graph in letters runs on: the device's rates, those of links that techniques give, letters without a device.
+    """The machine for a symbolic graph: the device's rates, link rates given by techniques, and symbols if there is no device.
 
     Parameters
     ----------
     ceilings : the ceiling set; the accountings of other tools are always classic.
-    free : letters of rates that are left to the question.
+    free : rates that remain symbols because the question asks for them.
 
     Raises
     ------
@@ -76,8 +76,8 @@ def machine_of(
     """
     member("ceilings", ceilings, CEILINGS)
     if device is None:
-        letters = SYMBOLIC_CALIBRATED if ceilings == CALIBRATED else SYMBOLIC
-        return letters.bind({symbol: value for symbol, value in graph.definitions.items() if symbol in RATE_SYMBOLS.values()})
+        symbolic = SYMBOLIC_CALIBRATED if ceilings == CALIBRATED else SYMBOLIC
+        return symbolic.bind({symbol: value for symbol, value in graph.definitions.items() if symbol in RATE_SYMBOLS.values()})
     machine = device.machine.with_ceilings(ceilings if accounting == "exact" else CLASSIC)
     defined = {symbol: graph.definitions[symbol] for symbol in RATE_SYMBOLS.values() if symbol in graph.definitions}
     left = [symbol for symbol in free if symbol not in defined]
@@ -90,21 +90,21 @@ def machine_of(
 
 @functools.lru_cache(maxsize=1024)
 def runs_on(operator: Operator, machine: Machine) -> Machine:
-    """The machine that runs an operator: its own unit, with the links of the step's, or the step's."""
+    """The machine that runs an operator: its own unit with the links of the step's machine, or the step's machine."""
     return machine if operator.unit is None else machine.beside(cast(Machine, operator.unit))
 
 
 def roof_of(graph: Graph, operator: Operator, machine: Machine, accounting: str = "exact") -> tuple[str, Expr]:
-    """The data type an operator of a bound graph runs in and its peak: the fastest type that is wide enough.
+    """The data type that an operator of a numeric graph runs in, and its peak: the fastest type that is wide enough.
 
-    Communication has none; a machine with one peak for all has no type.
+    Communication has no type; neither has a machine with a single peak.
 
     Raises
     ------
     DeviceError
         The machine has no such type.
     EinsumError
-        A width is a letter.
+        A width is a symbol.
     """
     if operator.kind in COMMUNICATION:
         return "", SYMBOLIC.peaks[EVERY]
@@ -115,7 +115,7 @@ def roof_of(graph: Graph, operator: Operator, machine: Machine, accounting: str 
     except EinsumError:
         if machine.name:
             raise
-        return "", machine.peaks[EVERY]  # nothing is said of a unit in numbers either
+        return "", machine.peaks[EVERY]  # numeric units with a single peak have no type either
     except DeviceError as error:
         if accounting == "exact":
             raise
@@ -123,7 +123,7 @@ def roof_of(graph: Graph, operator: Operator, machine: Machine, accounting: str 
 
 
 def charged(demands: Amounts, machine: Machine) -> dict[Resource, Expr]:
-    """Demands on the resources the machine states: without vector units the matrix units do their work.
+    """Demands on the resources that the machine states; without vector units the matrix units do their work.
 
     >>> from sympy import Integer
     >>> charged({Resource.COMPUTE: Integer(8), Resource.VECTOR: Integer(2), Resource.EXPONENTIAL: Integer(1)}, SYMBOLIC)
@@ -137,7 +137,7 @@ def charged(demands: Amounts, machine: Machine) -> dict[Resource, Expr]:
 
 
 def reached(operator: Operator, resource: Resource, ceilings: Ceilings) -> Expr:
-    """The share of a rate that an operator reaches; idle processors draw on memory as little as on the peak."""
+    """The share of a rate that an operator reaches; idle processors reduce memory bandwidth as much as the peak."""
     on_chip = resource in WORK or resource in (Resource.MEMORY, Resource.CACHE)
     if resource is Resource.PEER:
         resource = Resource.LINK
@@ -146,7 +146,7 @@ def reached(operator: Operator, resource: Resource, ceilings: Ceilings) -> Expr:
 
 
 def amounts_of(operator: Operator, machine: Machine, ceilings: Ceilings = IDEAL) -> dict[Resource, Expr]:
-    """What one occurrence demands, over the share of every rate that it reaches."""
+    """The demands of one occurrence, divided by the share of each rate that it reaches."""
     demands = charged(operator.demands, runs_on(operator, machine))
     if ceilings is IDEAL and operator.occupancy == 1:
         return demands
@@ -154,7 +154,7 @@ def amounts_of(operator: Operator, machine: Machine, ceilings: Ceilings = IDEAL)
 
 
 def rates_of(operator: Operator, machine: Machine, peak: Expr, resources: Iterable[Resource]) -> dict[Resource, Expr]:
-    """The rates that apply to an operator, the peak for the matrix units, as far as a calibrated kernel reaches them."""
+    """The rates that apply to an operator, with *peak* for the matrix units, times the shares of a calibrated kernel."""
     own = runs_on(operator, machine)
     rates = {resource: peak if resource is Resource.COMPUTE else own.rate(resource) for resource in resources}
     constants = constants_of(operator, own)
@@ -162,7 +162,7 @@ def rates_of(operator: Operator, machine: Machine, peak: Expr, resources: Iterab
 
 
 def seconds_of(operator: Operator, machine: Machine, peak: Expr, ceilings: Ceilings = IDEAL) -> dict[Resource, Expr]:
-    """Seconds of one occurrence for every resource it demands; of a calibrated kernel, its latency too.
+    """Seconds of one occurrence per resource; for a calibrated kernel including its latency.
 
     >>> import symroof
     >>> up = symroof.load_model("llama-2-7b").decode(symbolic=True)["up_proj"]
@@ -178,14 +178,14 @@ def seconds_of(operator: Operator, machine: Machine, peak: Expr, ceilings: Ceili
 
 
 def overhead(operator: Operator, ceilings: Ceilings, machine: Machine = SYMBOLIC) -> Expr:
-    """Seconds of one occurrence besides: its launch, the steps of a collective, what a calibrated kernel takes."""
+    """Overhead of one occurrence in seconds: its launch, the steps of a collective, the overhead of a calibrated kernel."""
     beside = ceilings.launch + operator.latency
     constants = constants_of(operator, machine)
     return beside if constants is None else beside + overhead_of(operator, machine, constants)
 
 
 def time_of(operator: Operator, seconds: Amounts, ceilings: Ceilings = IDEAL, machine: Machine = SYMBOLIC) -> Expr:
-    """Seconds of one occurrence from those for every resource: the roofline's, or those of the calibrated kernel that runs it.
+    """Seconds of one occurrence from its seconds per resource: by the roofline, or by the form of the calibrated kernel that runs it.
 
     >>> import symroof
     >>> up = symroof.load_model("llama-2-7b").decode(symbolic=True)["up_proj"]
@@ -201,16 +201,16 @@ def time_of(operator: Operator, seconds: Amounts, ceilings: Ceilings = IDEAL, ma
 
 
 def own(operator: Operator, seconds: Mapping[Resource, Expr], ceilings: Ceilings) -> dict[Resource, Expr]:
-    """The seconds of an operator that nothing but its own work hides: without those from the host, where they are fetched ahead.
+    """The seconds of an operator that overlap only with its own work: without prefetched transfers from the host.
 
-    What an operator sends to the host or receives from there, it does not fetch ahead.
+    Transfers that are operators themselves are not prefetched.
     """
     waits = not ceilings.fetches_ahead or operator.kind in COMMUNICATION
     return {resource: taken for resource, taken in seconds.items() if waits or resource is not Resource.HOST}
 
 
 def step_time(work: Expr, transfers: Expr, ceilings: Ceilings) -> Expr:
-    """The time of a step from that of its work, operator after operator, and that of all bytes from and to the host.
+    """The time of a step from the total time of its operators and that of all transfers from and to the host.
 
     >>> from sympy import Integer
     >>> step_time(Integer(3), Integer(4), IDEAL), step_time(Integer(3), Integer(4), Ceilings(ahead=True))
@@ -222,7 +222,7 @@ def step_time(work: Expr, transfers: Expr, ceilings: Ceilings) -> Expr:
 
 
 def combined(seconds: Iterable[Expr], ceilings: Ceilings = IDEAL, beside: Expr = S.Zero) -> Expr:
-    """The time of an operator under a roofline: the overhead and the largest of its seconds, or their sum.
+    """The time of an operator under a roofline: the overhead plus the largest of its seconds, or plus their sum.
 
     >>> from sympy import Integer
     >>> combined([Integer(3), Integer(4)]), combined([Integer(3), Integer(4)], Ceilings(overlap=False))
@@ -232,11 +232,11 @@ def combined(seconds: Iterable[Expr], ceilings: Ceilings = IDEAL, beside: Expr =
     if not entries or not ceilings.overlap:
         return beside + Add(*entries)
     numbers = all(entry.is_Rational for entry in entries)
-    return beside + (max(entries) if numbers else Max(*entries, evaluate=False))  # in letters, which is more is asked for nothing
+    return beside + (max(entries) if numbers else Max(*entries, evaluate=False))  # symbols: no costly comparison
 
 
 def binding(seconds: Mapping[Resource, Expr], beside: Expr = S.Zero) -> str | None:
-    """The resource whose seconds are most, or the overhead; of equals the first; None while that depends on a symbol."""
+    """The resource with the most seconds, or the overhead; the first of equals; None if that depends on a symbol."""
     if len(seconds) == 1 and beside == 0:
         return str(next(iter(seconds)))
     if not all(value.is_number for value in (*seconds.values(), beside)):
@@ -248,13 +248,13 @@ def binding(seconds: Mapping[Resource, Expr], beside: Expr = S.Zero) -> str | No
 
 @dataclass(frozen=True)
 class Cost:
-    """What one operator demands with all its occurrences, in letters, over the shares of the rates that it reaches.
+    """The symbolic demands of an operator with all its occurrences, divided by the shares of the rates that it reaches.
 
     Attributes
     ----------
-    operator : it decides the peak.
+    operator : the operator, which decides the peak.
     amounts : FLOPs, bytes and so on by resource.
-    count : how often it occurs.
+    count : the number of occurrences.
     """
 
     operator: Operator
@@ -273,14 +273,14 @@ class Cost:
 
     @property
     def further(self) -> tuple[Level, ...]:
-        """The levels other than memory that it moves bytes over."""
+        """The levels other than memory over which it moves bytes."""
         return tuple(Level(resource) for resource in RATE_SYMBOLS if resource in self.amounts and resource is not Resource.MEMORY)
 
     def changed(self, how: Callable[[Expr], Expr]) -> Cost:
-        """The same with other formulas."""
+        """The same cost with *how* applied to its formulas."""
         return Cost(self.operator, {resource: how(amount) for resource, amount in self.amounts.items()}, how(self.count))
 
     def seconds(self, machine: Machine, peak: Expr) -> dict[Resource, Expr]:
-        """Seconds for every resource."""
+        """Seconds per resource."""
         rates = rates_of(self.operator, machine, peak, self.amounts)
         return {resource: amount / rates[resource] for resource, amount in self.amounts.items()}

@@ -1,4 +1,4 @@
-"""Links of a machine under a graph: which of them it uses, how many devices they join, and where trees take a step more."""
+"""The links of a machine that a graph uses: how many devices they join, and where trees take another step."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from symroof.symbols import Values, substitute
 
 
 def linked(graph: Graph, machine: Machine, free: Iterable[Symbol] = (), largest: Values | None = None) -> Machine:
-    """The machine with its links as far as the graph uses them: not what it states of one in whose place another was given.
+    """The machine with the links that the graph uses, without figures that a technique replaces.
 
     Parameters
     ----------
-    free : letters that are left to the question.
-    largest : the largest values of letters, where that is known.
+    free : symbols that the question asks for.
+    largest : the largest values of symbols, if known.
 
     Raises
     ------
@@ -54,23 +54,23 @@ def linked(graph: Graph, machine: Machine, free: Iterable[Symbol] = (), largest:
 
 
 def sharing(graph: Graph, values: Values | None = None) -> Expr:
-    """The devices that share a link, in numbers as far as they are known."""
+    """The number of devices that share a link, numeric where known."""
     return _resolved(graph.linked, graph, values)
 
 
 def _resolved(formula: Expr, graph: Graph, values: Values | None = None) -> Expr:
-    """A formula with what its letters are defined as."""
+    """A formula with its symbols replaced by their definitions."""
     formula = substitute(formula, values or {})
     for _ in graph.definitions:
-        found = substitute(formula, graph.definitions)
-        if found == formula:
+        resolved = substitute(formula, graph.definitions)
+        if resolved == formula:
             break
-        formula = substitute(found, values or {})
+        formula = substitute(resolved, values or {})
     return formula
 
 
 def farthest(graph: Graph, machine: Machine, x: Symbol, latencies: Iterable[Expr]) -> Expr:
-    """How far a variable goes: to as many devices as the link joins, or for which trees are told; oo where neither ends it.
+    """The upper end of a variable: the devices that the link joins, or the largest tree considered; oo if there is neither.
 
     >>> import symroof
     >>> from symroof.symbols import n_p
@@ -97,14 +97,14 @@ def _trees(latencies: Iterable[Expr]) -> set[Expr]:
 
 
 def doublings(branch: Branch, latencies: Iterable[Expr], x: Symbol, end: Expr, values: Values) -> Iterator[Branch]:
-    """A branch cut where trees over the variable take a step more: at every doubling of the devices they go over.
+    """A branch split where trees over the variable take another step: at every doubling of the devices.
 
-    One device, where a range starts, has no steps: a point.
+    A single device, at the start of a range, takes no step: a point.
 
     >>> from sympy import Integer, true
     >>> from symroof.symbols import n_p
     >>> whole = Branch({}, true, Integer(1), oo)
-    >>> [(one.low, one.high, *one.active.values()) for one in doublings(whole, [ceiling(log(n_p, 2))], n_p, Integer(8), {})]
+    >>> [(part.low, part.high, *part.active.values()) for part in doublings(whole, [ceiling(log(n_p, 2))], n_p, Integer(8), {})]
     [(1, 1, 0), (1, 2, 1), (2, 4, 2), (4, 8, 3)]
     """
     trees = {tree: substitute(substitute(tree, branch.active), values) for tree in _trees(latencies)}
@@ -124,5 +124,5 @@ def doublings(branch: Branch, latencies: Iterable[Expr], x: Symbol, end: Expr, v
 
 
 def _devices(tree: Expr) -> Expr:
-    """What a tree's number of steps counts: n of ``ceil(log2 n)``."""
+    """The number of devices of a tree: n of ``ceil(log2 n)``."""
     return cast(Expr, next(iter(tree.atoms(log) - {log(S(2))})).args[0])

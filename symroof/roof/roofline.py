@@ -24,7 +24,7 @@ TRAFFIC = {
     "kv_read": (Storage.KV_CACHE, Direction.READ),
     "kv_write": (Storage.KV_CACHE, Direction.WRITE),
 }
-"""The kinds of traffic as outputs name them; together they are all of it."""
+"""The kinds of traffic by their names in outputs; they add up to the total."""
 
 
 def attainable(intensity: Expr, peak: Expr, bandwidth: Expr) -> Expr:
@@ -50,7 +50,7 @@ def time(flops: Expr, traffic: Expr, peak: Expr, bandwidth: Expr) -> Expr:
 
 
 def bound(flops: Expr, traffic: Expr, peak: Expr, bandwidth: Expr) -> str | None:
-    """Return "memory" where FLOPs / peak < bytes / bandwidth, else "compute"; None while that depends on a symbol."""
+    """Return "memory" if FLOPs / peak < bytes / bandwidth, otherwise "compute"; None if that depends on a symbol."""
     slack = flops * bandwidth - traffic * peak
     if not slack.is_number:
         return None
@@ -63,13 +63,13 @@ class RooflinePoint:
 
     Attributes
     ----------
-    operator : bound to the step's numbers.
-    symbolic : the same operator with every dimension a symbol.
-    count : how often the model repeats it.
-    data_type : what it runs in, which decides the peak; empty while the peak is a symbol.
-    peak : FLOP/s, bare; as stated.
+    operator : the operator with the step's numbers.
+    symbolic : the same operator with symbolic dimensions.
+    count : the number of its occurrences in the step.
+    data_type : the type it runs in, which decides the peak; empty if the peak is a symbol.
+    peak : the stated peak in FLOP/s, bare.
     ceilings : factors on the rates, launch overhead, overlap.
-    machine : the step's; the operator may have a unit of its own.
+    machine : the step's machine; the operator may have its own unit.
     """
 
     operator: Operator
@@ -87,44 +87,44 @@ class RooflinePoint:
 
     @functools.cached_property
     def bandwidth(self) -> Expr:
-        """Memory bandwidth in byte/s, bare; as stated."""
+        """The stated memory bandwidth in byte/s, bare."""
         return runs_on(self.operator, self.machine).memory_bandwidth
 
     @functools.cached_property
     def seconds(self) -> Mapping[Resource, Expr]:
-        """Seconds of one occurrence for every resource it demands, by the resource or its name, bare."""
+        """Seconds of one occurrence per resource, by the resource or its name, bare."""
         return seconds_of(self.operator, self.machine, self.peak, self.ceilings)
 
     @functools.cached_property
     def constants(self) -> KernelConstants | None:
-        """What was fitted to kernels of its class; None where none was, or the ceilings are not calibrated."""
+        """The constants fitted to kernels of its class; None if there are none, or the ceilings are not calibrated."""
         return constants_of(self.operator, self.machine)
 
     @functools.cached_property
     def overhead_expr(self) -> Expr:
-        """Seconds of one occurrence besides, bare: its launch, the steps of a collective."""
+        """Overhead of one occurrence in seconds, bare: its launch, the steps of a collective."""
         return overhead(self.operator, self.ceilings, self.machine)
 
     @property
     def overhead_limit_expr(self) -> Expr:
-        """Seconds of overhead above which it, and no resource, binds, bare: the most that any resource takes."""
+        """The overhead in seconds above which the overhead binds, bare: the largest of the seconds per resource."""
         return combined(self.seconds.values())
 
     @functools.cached_property
     def time_expr(self) -> Expr:
-        """Seconds of one occurrence by itself, bare."""
+        """Time of one occurrence by itself in seconds, bare."""
         return time_of(self.operator, self.seconds, self.ceilings, self.machine)
 
     @functools.cached_property
     def work_expr(self) -> Expr:
-        """Seconds of one occurrence without what is fetched ahead of it under the work of others, bare."""
+        """Time of one occurrence in seconds without prefetched transfers, bare."""
         if not self.ceilings.fetches_ahead:
             return self.time_expr
         return time_of(self.operator, own(self.operator, self.seconds, self.ceilings), self.ceilings, self.machine)
 
     @functools.cached_property
     def intensity_expr(self) -> Expr:
-        """FLOP/byte of memory traffic, bare; infinite, or not a number without FLOPs, where no byte crosses the memory interface."""
+        """FLOP per byte of memory traffic, bare; infinite without memory traffic, not a number without FLOPs either."""
         flops, traffic = self.operator.flop_count, self.operator.byte_count()
         if traffic == 0:
             return nan if flops == 0 else oo
@@ -132,12 +132,12 @@ class RooflinePoint:
 
     @property
     def performance_expr(self) -> Expr:
-        """Attainable FLOP/s, bare: FLOPs over the time."""
+        """Attainable FLOP/s, bare: FLOPs over time."""
         return self.operator.flop_count / self.time_expr
 
     @functools.cached_property
     def bound(self) -> str | None:
-        """The resource that binds: "memory", "compute", "link", "host", ..., or "overhead"; None while it depends on a symbol."""
+        """The resource that binds: "memory", "compute", "link", "host", ..., or "overhead"; None if it depends on a symbol."""
         return binding(self.seconds, self.overhead_expr)
 
     flops = in_unit(lambda point: point.operator.flop_count, FLOP, "FLOPs of one occurrence, as a Quantity in FLOP.")
@@ -151,11 +151,11 @@ class RooflinePoint:
 
 
 def total_time(points: Iterable[RooflinePoint]) -> Expr:
-    """Seconds of several operators of a step with all their occurrences, one after the other, bare.
+    """Total time in seconds of several operators of a step with all their occurrences, bare.
 
-    Where weights and cache are fetched ahead, the longer of all work and all transfers from and to the host.
+    If weights and cache are prefetched, the longer of all work and all transfers from and to the host.
     """
     every = [*points]
-    work = Add(*(one.count * one.work_expr for one in every))
-    transfers = Add(*(one.count * one.seconds.get(Resource.HOST, S.Zero) for one in every))
+    work = Add(*(point.count * point.work_expr for point in every))
+    transfers = Add(*(point.count * point.seconds.get(Resource.HOST, S.Zero) for point in every))
     return step_time(work, transfers, every[0].ceilings) if every else work

@@ -399,8 +399,8 @@ REFUSED = {
     "sparsify:operators=softmax": "'softmax' is not a linear operator of this step",
     "sparsify:density=3/2": "density 3/2: expected a number above 0, at most 1",
     "sparsify:operators=lm_head": "lm_head shares its weight with the embedding",
-    "prune-channels:share=1/5": "a share 1/5 of the intermediate size 3072 is not an integer: try 307/1536",
-    "prune-channels:share=1/8,of=heads": "a share 1/8 of the 12 KV heads is not an integer: try 1/12",
+    "prune-channels:share=1/5": "a share 1/5 of the intermediate size 3072 is not a whole number: try 307/1536",
+    "prune-channels:share=1/8,of=heads": "a share 1/8 of the 12 KV heads is not a whole number: try 1/12",
     "low-rank:rank=769": "rank 769 is above the 768 x 768 matrix of q_proj: expected at most 768",
     "low-rank:rank=8,operators=mlp_act": "'mlp_act' is not a linear operator of this step",
     "distill": "name the student, as model=",
@@ -503,7 +503,7 @@ def test_refusals_of_what_came_before() -> None:
     for of, has in (("mlp", "no MLP"), ("heads", "no attention heads")):
         with pytest.raises(InputError, match=has):
             numbers("mamba-130m").apply(PruneChannels(share=Fraction(1, 2), of=of))
-    with pytest.raises(InputError, match="1 KV heads is not an integer: nothing would be left"):
+    with pytest.raises(InputError, match="1 KV heads is not a whole number: nothing would be left"):
         numbers("falcon-7b").apply(PruneChannels(share=Fraction(1, 2), of="heads"))
 
 

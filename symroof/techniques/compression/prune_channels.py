@@ -59,7 +59,7 @@ class PruneChannels(Technique):
     >>> symroof.load_model("llama-2-7b").decode().apply(PruneChannels(share=0.3))
     Traceback (most recent call last):
         ...
-    symroof.errors.InputError: prune-channels: a share 3/10 of the intermediate size 11008 is not an integer: try 1651/5504
+    symroof.errors.InputError: prune-channels: a share 3/10 of the intermediate size 11008 is not a whole number: try 1651/5504
 
     Source: Ma et al. (2023), LLM-Pruner, arXiv:2305.11627.
     """
@@ -83,7 +83,7 @@ class PruneChannels(Technique):
             if kept.is_number and not kept.is_integer:
                 fits = floor(kept) / bound
                 hint = f"try {fits}" if fits > 0 else "nothing would be left"
-                raise self.refused(f"a share {self.share} of the {CALLED[axis].format(bound)} is not an integer: {hint}")
+                raise self.refused(f"a share {self.share} of the {CALLED[axis].format(bound)} is not a whole number: {hint}")
 
     def _sizes(self, graph: Graph) -> dict[str, Expr]:
         """The axes of this step that shrink, with their sizes."""
