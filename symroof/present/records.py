@@ -5,6 +5,7 @@ Scripts depend on the names; they are kept stable.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from sympy import Integer, nan, oo
@@ -13,8 +14,9 @@ from symroof import symbols
 from symroof.architectures.model import Model
 from symroof.errors import InputError
 from symroof.operators.tensor import Level
+from symroof.present.formats.sections import Lines, Section
 from symroof.present.report import Report
-from symroof.present.step_views import formula_table, memory_table
+from symroof.present.step_views import conventions_of, formula_table, headline
 from symroof.present.tabular import Column, Table, number
 from symroof.roof.analysis import Analysis, Total
 from symroof.roof.costs import needed
@@ -72,7 +74,7 @@ def analysis_record(analysis: Analysis) -> dict[str, Any]:
         "inputs": {name: getattr(options, name) for name in INPUTS},
         "units": UNITS,
         "symbols": _symbols(analysis),
-        "operators": [_operator(placed) for placed in analysis],
+        "operators": [_operator(placed) | {"share": number(analysis.total.share(placed))} for placed in analysis],
         "total": _total(analysis.total),
         "devices": number(analysis.graph.devices),
         "memory": {name: number(value) for name, value in analysis.memory_exprs.items()}
@@ -106,9 +108,15 @@ def _energy(analysis: Analysis) -> dict[str, Any]:
 def analysis_report(analysis: Analysis, *, formulas: bool = False) -> Report:
     """The roofline table, with *formulas* those and their letters, memory, and energy where a technique asks for it."""
 
-    def sections() -> tuple[Table, ...]:
-        energy = () if analysis.graph.energy is None else (energy_of(analysis).table(),)
-        return (analysis.table(), *((formula_table(analysis),) if formulas else ()), memory_table(analysis), *energy)
+    def sections() -> tuple[Section, ...]:
+        table = analysis.table()
+        return (
+            Lines(tuple(headline(analysis)), table.title),
+            replace(table, title="", notes=()),
+            *((formula_table(analysis),) if formulas else ()),
+            *(() if analysis.graph.energy is None else (energy_of(analysis).table(),)),
+            conventions_of(analysis.step, analysis.statements),
+        )
 
     return Report(
         sections,
@@ -180,6 +188,9 @@ def _total(total: Total) -> dict[str, Any]:
         "intensity": number(flops / traffic),
         "performance": number(flops / time),
         "time": number(time),
+        "bound": total.bound,
+        "seconds_by_bound": {name: number(taken) for name, taken in (total.seconds_by_bound or {}).items()},
+        "tokens_per_second": number(total.throughput_expr) if total.throughput_expr.is_number else None,
         "tokens_per_sequence": number(total.analysis.graph.tokens),
         "time_per_token": number(time / total.analysis.graph.tokens),
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import cast
 
-from sympy import Add, Expr, nan, oo
+from sympy import Add, Expr, Integer, nan, oo
 
 from symroof import symbols
 from symroof.architectures.step import Step
@@ -13,8 +13,9 @@ from symroof.hardware.device import Device, Figure
 from symroof.hardware.machine import LATENCIES, RATE_SYMBOLS
 from symroof.notation import compact, latex, written
 from symroof.operators import Level, Operator, Resource
-from symroof.present.tabular import Column, Formula, Table, si
-from symroof.roof.analysis import Analysis
+from symroof.present.formats.sections import Conventions
+from symroof.present.tabular import Column, Formula, Table, Words, amount, in_units, kind_of, si
+from symroof.roof.analysis import Analysis, Total
 from symroof.roof.energy import OperatorEnergy, StepEnergy, energy_balance
 from symroof.roof.roofline import RooflinePoint
 from symroof.symbols import substitute
@@ -33,18 +34,20 @@ COLUMNS = (
     Column("count", numeric=True, prefixed=False, rank=1),
     Column("flops", "FLOP", "FLOPs", numeric=True, rank=3),
     Column("bytes", "byte", "traffic", numeric=True),
-    Column("intensity", "FLOP/byte", numeric=True, prefixed=False, rank=2),
+    Column("intensity", "FLOP/B", numeric=True, prefixed=False, rank=2),
     Column("performance", "FLOP/s", numeric=True, rank=5),
     Column("bound", fixed=True),
     Column("time", "s", numeric=True),
+    Column("share", "%", numeric=True, prefixed=False, form="{:.1f}"),
 )
 
 
-def row_of(placed: RooflinePoint) -> tuple[object, ...]:
+def row_of(placed: RooflinePoint, total: Total) -> tuple[object, ...]:
     """An operator's cells under COLUMNS."""
     values = (placed.operator.flop_count, placed.operator.byte_count(), placed.intensity_expr, placed.performance_expr)
     told = (None if value in (oo, nan) else shown(value) for value in values)
-    return (placed.name, shown(placed.count), *told, placed.bound or "depends", shown(placed.time_expr))
+    share = 100 * total.share(placed) if total.time_expr.is_number else None
+    return (placed.name, shown(placed.count), *told, placed.bound or "depends", shown(placed.time_expr), share)
 
 
 def levels_beside(placed: Iterable[RooflinePoint]) -> tuple[Level, ...]:
@@ -183,7 +186,7 @@ def analysis_table(analysis: Analysis, *, formulas: bool = False) -> Table:
     levels = levels_beside(analysis)
     beside = tuple(Column(f"{level}_bytes", "byte", f"over the {level}", numeric=True, rank=4) for level in levels)
     rows = tuple(
-        row_of(placed)
+        row_of(placed, analysis.total)
         + tuple(shown(placed.operator.byte_count(level=level)) for level in levels)
         + (formulas_of(placed) if formulas else ())
         for placed in analysis
@@ -191,9 +194,80 @@ def analysis_table(analysis: Analysis, *, formulas: bool = False) -> Table:
     flops, traffic, seconds = analysis.total.flop_count, analysis.total.byte_count(), analysis.total.time_expr
     values = (flops, traffic, flops / traffic, flops / seconds)
     moved = (shown(Add(*(placed.count * placed.operator.byte_count(level=level) for placed in analysis))) for level in levels)
-    total = ("total", None, *map(shown, values), None, shown(seconds), *moved, *(None,) * len(extra))
-    title = f"{analysis.step.title} on {analysis.device.title if analysis.device else 'any device'}, {analysis.step.options.phase}"
-    return Table(title, COLUMNS + beside + extra, rows, analysis.statements, (total,))
+    bound, whole = analysis.total.bound or "depends", Integer(100) if seconds.is_number else None
+    total = ("total", None, *map(shown, values), bound, shown(seconds), whole, *moved, *(None,) * len(extra))
+    return Table(analysis_title(analysis), COLUMNS + beside + extra, rows, analysis.statements, (total,))
+
+
+def analysis_title(analysis: Analysis) -> str:
+    """Step, device, phase and inputs."""
+    options = analysis.step.options
+    sizes = {"batch": options.batch, "context" if options.decode else "prompt": options.seq_len}
+    given = "".join(f", {name} {size}" for name, size in sizes.items() if size is not None)
+    return f"{analysis.step.title} on {analysis.device.title if analysis.device else 'any device'}, {options.phase}{given}"
+
+
+def headline(analysis: Analysis) -> Iterator[str | Words]:
+    """The answer in a few lines: time per step and per token, throughput, what binds, whether it fits."""
+    total, graph = analysis.total, analysis.graph
+    if total.time_expr.is_number:
+        each = "token" if graph.decode else "prompt"
+        per_token = f", {in_units(total.time_expr / graph.tokens, 's', 4)} per {each}" if graph.decode else ""
+        rate = total.throughput_expr
+        share = f" ({amount(rate / graph.devices)} on each of {graph.devices} devices)" if graph.devices != 1 and rate.is_number else ""
+        rates = f", {amount(rate)} tokens/s{share}" if rate.is_number else ""
+        yield f"{in_units(total.time_expr, 's', 4)} per step{per_token}{rates}"
+    else:
+        free = ", ".join(sorted(map(str, total.time_expr.free_symbols)))
+        yield f"the time depends on {free}, which --with may give numbers; --formulas says what letters mean"
+    if seconds := total.seconds_by_bound:
+        parts = {name: 100 * float(taken / sum(seconds.values())) for name, taken in seconds.items()}
+        told = ", ".join(f"{name} {part:.1f} %" for name, part in parts.items() if part >= LEAST)
+        yield f"{total.bound}-bound: of the time {told}"
+    yield memory_line(analysis)
+
+
+LEAST = 0.05
+"""Percent of the time that are told of, at least."""
+
+HELD = {"weight": "weights", "kv_cache": "KV cache", "activation": "activations"}
+
+
+def memory_line(analysis: Analysis) -> str:
+    """What the step takes in memory, part by part, and whether that fits."""
+    *parts, (_, total) = analysis.memory_exprs.items()
+
+    def size(value: Expr) -> str:
+        return in_units(value, "B", 4) if value.is_number else kind_of(value)
+
+    held = ", ".join(f"{HELD.get(name, name)} {size(value)}" for name, value in parts)
+    each = " on each device" if analysis.graph.devices != 1 else ""
+    capacity = analysis.device.usable_figure if analysis.device else None
+    if analysis.device is None:
+        verdict = ""
+    elif capacity is None:
+        verdict = "; the device's capacity is not stated"
+    elif analysis.fits is None:
+        verdict = f"; whether that fits depends on {', '.join(sorted(map(str, total.free_symbols)))}"
+    else:
+        verdict = f"; {'fits' if analysis.fits else 'does not fit'} the {capacity_text(analysis.device)}"
+    return f"memory{each}: {size(total)} ({held}){verdict}"
+
+
+def conventions_of(step: Step, statements: Sequence[str]) -> Conventions:
+    """The conventions of a step, and the most important of them in a line."""
+    options = step.options
+    widths = {"weights": options.weight_bits, "activations": options.activation_bits, "KV cache": options.kv_bits}
+    bits = {value: [name for name, width in widths.items() if width == value] for value in widths.values() if value is not None}
+    before = " before techniques" if step.techniques and bits else ""
+    brief = [
+        f"{options.accounting} accounting",
+        "; ".join(f"{value}-bit {', '.join(names)}" for value, names in bits.items()) + before,
+        *([] if options.decode else ["causal" if options.causal else "no causal mask"]),
+        f"logits of {'the last token' if options.lm_head == 'last' else 'all tokens'}",
+        *([f"{options.experts.replace('-', ' ')} experts"] if symbols.E in step.symbolic.free_symbols else []),
+    ]
+    return Conventions(", ".join(filter(None, brief)), tuple(statements))
 
 
 def formula_table(analysis: Analysis) -> Table:
@@ -203,17 +277,6 @@ def formula_table(analysis: Analysis) -> Table:
         (placed.name, Formula(count), *formulas_of(placed)) for placed, (_, count) in zip(analysis, analysis.step.symbolic, strict=True)
     )
     return Table("formulas of one occurrence", columns, rows, legend(analysis))
-
-
-def memory_table(analysis: Analysis) -> Table:
-    """Weights, KV cache, activations, their sum, and whether that fits the device."""
-    columns = (Column("memory"), Column("bytes", "byte", "size", numeric=True))
-    rows = tuple((name.replace("_", " "), shown(value)) for name, value in analysis.memory_exprs.items())
-    capacity = analysis.device.usable_figure if analysis.device else None
-    if analysis.device is None or capacity is None or analysis.fits is None:
-        return Table("memory", columns, rows, ("the device's capacity is not stated",) if analysis.device else ())
-    verdict = "fits" if analysis.fits else "does not fit"
-    return Table("memory", columns, rows, (f"{verdict} the {capacity_text(analysis.device)}",))
 
 
 def capacity_text(device: Device) -> str:

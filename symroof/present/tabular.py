@@ -84,6 +84,7 @@ class Column:
     key : its name in data files.
     unit, title : of its heading.
     numeric, prefixed : whether it holds numbers, and whether these have SI prefixes.
+    form : how a number without a prefix is written.
     fixed : words that no line may break.
     rank : 0 where it is always shown; of the others the highest goes first where a terminal is too narrow.
     fold : characters of a formula above which a terminal shows what it is made of; 0 where it is always shown.
@@ -94,6 +95,7 @@ class Column:
     title: str = ""
     numeric: bool = False
     prefixed: bool = True
+    form: str = "{:.4g}"
     fixed: bool = False
     rank: int = 0
     fold: int = 0
@@ -116,6 +118,26 @@ def si(value: Any, digits: int = 4) -> str:
     """
     text, prefix = prefixed(float(value), "", f".{digits}")
     return f"{text} {prefix.replace('u', 'µ')}".rstrip()
+
+
+def in_units(value: Any, unit: str, digits: int = 3) -> str:
+    """A number with a prefix before its unit.
+
+    >>> in_units(0.0425, "s"), in_units(1.1699, "s"), in_units(3.1354e10, "B/s", 4)
+    ('42.5 ms', '1.17 s', '31.35 GB/s')
+    """
+    figure, _, prefix = si(value, digits).partition(" ")
+    return f"{figure} {prefix}{unit}"
+
+
+def amount(value: Any) -> str:
+    """A number without a prefix, thousands apart.
+
+    >>> amount(2279.4), amount(61.27), amount(1234567)
+    ('2,279', '61.27', '1,234,567')
+    """
+    plain = float(value)
+    return f"{plain:,.0f}" if plain >= 1000 else f"{plain:.4g}"
 
 
 def number(value: Any) -> int | float:
@@ -183,7 +205,7 @@ class Table:
             if fold and _folds(column, value):
                 return text(kind_of(value.expression))
             if column.numeric and value is not None and not isinstance(value, str | Formula | Words):
-                return text(si(value) if column.prefixed else f"{float(value):.4g}")
+                return text(si(value) if column.prefixed else column.form.format(float(value)))
             return spelled(value, text, math)
 
         return [[cell(column, value) for column, value in zip(self.columns, row, strict=True)] for row in rows]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sympy import Add, Expr, Rational, Symbol
+from sympy import Add, Expr, Rational, S, Symbol
 
 from symroof import symbols
 from symroof.answers import Answer, view
@@ -16,11 +16,11 @@ from symroof.architectures.step import Step
 from symroof.errors import DeviceError, quote
 from symroof.hardware.device import Device
 from symroof.hardware.machine import STATED, SYMBOLIC, Machine
-from symroof.operators import Direction, Graph, Level, Storage, of_name
+from symroof.operators import Direction, Graph, Level, Resource, Storage, of_name
 from symroof.roof.costs import capacity_values, check_tiles, rate_values
 from symroof.roof.ledger import device_of, machine_of, roof_of
 from symroof.roof.roofline import RooflinePoint, total_time
-from symroof.symbols import Values
+from symroof.symbols import Values, substitute
 from symroof.units import BYTE, FLOP, SECOND, in_unit, quantity
 
 
@@ -63,6 +63,42 @@ class Total:
         """The overhead per operator in seconds above which launches take longer than all else together, bare."""
         work = Add(*(placed.count * placed.overhead_limit_expr for placed in self.analysis))
         return work / Add(*(placed.count for placed in self.analysis))
+
+    @functools.cached_property
+    def seconds_by_bound(self) -> dict[str, Expr] | None:
+        """Seconds by what binds the operators that take them, most first, bare; None while a bound or a time depends on a symbol.
+
+        What is fetched ahead binds the step alone ("host"), where it takes longer than all work.
+        """
+        points, ceilings = self.analysis.operators, self.analysis.graph.ceilings
+        if not self.time_expr.is_number or any(point.work_bound is None for point in points):
+            return None
+        booked: dict[str, Expr] = {}
+        for point in points:
+            booked[str(point.work_bound)] = booked.get(str(point.work_bound), S.Zero) + point.count * point.work_expr
+        if ceilings.fetches_ahead and self.time_expr > Add(*booked.values()):
+            return {str(Resource.HOST): self.time_expr}
+        return dict(sorted(booked.items(), key=lambda entry: -entry[1]))
+
+    @property
+    def bound(self) -> str | None:
+        """What binds the step: the resource that most of its time goes to; None while that depends on a symbol.
+
+        >>> import symroof
+        >>> step = symroof.load_model("llama-2-7b").decode(batch=1, seq_len=2048, weight_bits=16, activation_bits=16, kv_bits=16)
+        >>> symroof.analyze(step, "a100-sxm-80gb").total.bound
+        'memory'
+        """
+        return next(iter(self.seconds_by_bound), None) if self.seconds_by_bound else None
+
+    @property
+    def throughput_expr(self) -> Expr:
+        """Tokens a second, of all sequences and on all devices, bare: generated ones, in prefill those of the prompts."""
+        return substitute(self.analysis.graph.token_count, self.analysis.values) / self.time_expr
+
+    def share(self, point: RooflinePoint) -> Expr:
+        """The part of the time that an operator takes with all its occurrences; of several at once, of the sum of their times."""
+        return point.count * point.work_expr / Add(*(each.count * each.work_expr for each in self.analysis))
 
     flops = in_unit(lambda total: total.flop_count, FLOP, "FLOPs, as a Quantity in FLOP.")
     traffic = in_unit(lambda total: total.byte_count(), BYTE, "Memory traffic, as a Quantity in bytes.")

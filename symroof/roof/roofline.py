@@ -122,6 +122,11 @@ class RooflinePoint:
             return self.time_expr
         return time_of(self.operator, own(self.operator, self.seconds, self.ceilings), self.ceilings, self.machine)
 
+    @property
+    def work_bound(self) -> str | None:
+        """What binds it without what is fetched ahead; as `bound`."""
+        return binding(own(self.operator, self.seconds, self.ceilings), self.overhead_expr)
+
     @functools.cached_property
     def intensity_expr(self) -> Expr:
         """FLOP per byte of memory traffic, bare; infinite without memory traffic, not a number without FLOPs either."""

@@ -15,7 +15,7 @@ from symroof.operators.facts import Role
 from symroof.present.formats.sections import Lines
 from symroof.present.measured.tables import calibration_record, error_table
 from symroof.present.report import Report
-from symroof.present.tabular import Column, Table, si
+from symroof.present.tabular import Column, Table, in_units
 
 
 def _number(key: str, unit: str = "", title: str = "", *, prefixed: bool = True) -> Column:
@@ -68,16 +68,6 @@ def machine_title(measured: Measured) -> str:
     system = measured.system
     used = f", {measured.threads} of {system.processors} cores" if system.kind == "cpu" else f", {system.processors} {system.processor}s"
     return f"{system.title}{used}, {measured.software}"
-
-
-def in_units(value: float, unit: str, digits: int = 3) -> str:
-    """A number with a prefix before its unit.
-
-    >>> in_units(0.0425, "s"), in_units(1.1699, "s"), in_units(3.135e10, "B/s")
-    ('42.5 ms', '1.17 s', '31.4 GB/s')
-    """
-    number, _, prefix = si(value, digits).partition(" ")
-    return f"{number} {prefix}{unit}"
 
 
 def binary(size: int) -> str:
