@@ -14,7 +14,7 @@ from symroof.hardware.machine import LATENCIES, RATE_SYMBOLS
 from symroof.notation import compact, latex, written
 from symroof.operators import Level, Operator, Resource
 from symroof.present.formats.sections import Conventions
-from symroof.present.tabular import Column, Formula, Table, Words, amount, in_units, kind_of, si
+from symroof.present.tabular import Column, Formula, Table, Words, amount, in_units, kind_of, listed, si
 from symroof.roof.analysis import Analysis, Total
 from symroof.roof.energy import OperatorEnergy, StepEnergy, energy_balance
 from symroof.roof.roofline import RooflinePoint
@@ -222,8 +222,8 @@ def headline(analysis: Analysis) -> Iterator[str | Words]:
         yield f"the time depends on {free}, which --with may give numbers; --formulas says what letters mean"
     if seconds := total.seconds_by_bound:
         parts = {name: 100 * float(taken / sum(seconds.values())) for name, taken in seconds.items()}
-        told = ", ".join(f"{name} {part:.1f} %" for name, part in parts.items() if part >= LEAST)
-        yield f"{total.bound}-bound: of the time {told}"
+        first, *others = [(name, f"{part:.1f} %") for name, part in parts.items() if part >= LEAST or name == total.bound]
+        yield f"{total.bound}-bound: {first[0]} takes {first[1]} of the time" + "".join(f", {name} {part}" for name, part in others)
     yield memory_line(analysis)
 
 
@@ -262,7 +262,7 @@ def conventions_of(step: Step, statements: Sequence[str]) -> Conventions:
     before = " before techniques" if step.techniques and bits else ""
     brief = [
         f"{options.accounting} accounting",
-        "; ".join(f"{value}-bit {', '.join(names)}" for value, names in bits.items()) + before,
+        ", ".join(f"{value}-bit {listed(names)}" for value, names in bits.items()) + before,
         *([] if options.decode else ["causal" if options.causal else "no causal mask"]),
         f"logits of {'the last token' if options.lm_head == 'last' else 'all tokens'}",
         *([f"{options.experts.replace('-', ' ')} experts"] if symbols.E in step.symbolic.free_symbols else []),

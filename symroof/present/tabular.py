@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -138,6 +138,15 @@ def amount(value: Any) -> str:
     """
     plain = float(value)
     return f"{plain:,.0f}" if plain >= 1000 else f"{plain:.4g}"
+
+
+def listed(words: Sequence[str]) -> str:
+    """Words in a row.
+
+    >>> listed(["weights", "activations", "KV cache"])
+    'weights, activations and KV cache'
+    """
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
 def number(value: Any) -> int | float:

@@ -35,7 +35,7 @@ def test_analyze_says_what_was_applied(run) -> None:
     assert up["bytes"] == int(wanted["up_proj"].operator.byte_count()) == 2 * 4096 + 2 * 11008 + 4096 * 11008 * (4 + 16 / 128) / 8
     assert up["data_type"] == "fp16", "weight-only quantization keeps the 16-bit roof"
     assert any(line.startswith("quantize:") for line in record["conventions"]["statements"])
-    table = run("analyze", "llama-2-7b", *DECODE, "--with", W4).out
+    table = run("analyze", "llama-2-7b", *DECODE, "--with", W4, "--conventions").out
     assert W4 in table
     assert "q_w = 4" in table
 
