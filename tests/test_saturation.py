@@ -171,8 +171,8 @@ def test_letters_alone_claim_nothing_of_all_branches_that_one_does_not_say() -> 
     sliding = symroof.crossover(step("mistral-7b-v0.1"), "qk_matmul", over="seq_len")
     assert (str(sliding.where), sliding.verdict, sliding.solution.verdict) == ("t >= W", "depends", "always-memory")
     assert [(str(one.where), one.solution.verdict) for one in sliding.others] == [("t <= W", "crosses")]
-    assert sliding.sentence.startswith("where t >= W, qk_matmul is memory-bound at every context_len if")
-    assert "; where t <= W, qk_matmul is memory-bound below context_len P*a*e*h/" in sliding.sentence
+    assert sliding.sentence.startswith("where t >= W, qk_matmul is memory-bound at every seq_len if")
+    assert "; where t <= W, qk_matmul is memory-bound below seq_len P*a*e*h/" in sliding.sentence
     experts = symroof.crossover(step("mixtral-8x7b-v0.1", experts="at-most"), "expert_up_proj", over="batch")
     assert (experts.verdict, str(experts.where)) == ("crosses", "K*b >= E")
     assert simplify(experts.large_layer - E * P * w / (16 * BW * K)) == 0

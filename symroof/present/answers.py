@@ -17,11 +17,11 @@ from symroof.algebra.piecewise import Piece
 from symroof.algebra.signs import Solution
 from symroof.architectures.step import Step
 from symroof.hardware.device import Device
-from symroof.present.crossover_views import formula_cell
+from symroof.present.crossover_views import crossover_words, formula_cell
 from symroof.present.formats.sections import Lines, Section
 from symroof.present.report import Report
-from symroof.present.step_views import band_statement
-from symroof.present.tabular import Column, Formula, Table, Words, number, si
+from symroof.present.step_views import band_statement, capacity_text, conventions_of, letters_used
+from symroof.present.tabular import SHORT, Column, Derivation, Formula, Table, Words, amount, in_units, number
 from symroof.questions.capacity import Largest
 from symroof.questions.context_limit import context_limit
 from symroof.questions.crossover import Crossover
@@ -158,14 +158,20 @@ def generation_record(found: Generation, model: str, device: str, batch: int) ->
     }
 
 
+LONG = 120
+"""Characters of a formula in a table of crossovers; `symroof crossover --operator` of one shows it in full."""
+
+
 def crossover_report(step: Step, answers: Sequence[Crossover], hardware: str | Path | None) -> Report:
     """A table of all; of a single one, the derivation line by line."""
-    over = answers[0].over
+    over, name = answers[0].over, symbols.option_name(answers[0].over.symbol)
     branched = any(answer.where is not None for answer in answers)
     unit = over.unit if over.unit != "dimensionless" else ""
     columns = (
-        *(Column("operator"), Column("verdict"), Column("formula", title=f"{over.symbol}* ({over.name})"), Column("condition")),
-        *((Column("where", title="formula holds where"),) if branched else ()),
+        *(Column("operator"), Column("verdict")),
+        Column("formula", title=f"{over.symbol}* ({name})", fold=LONG),
+        Column("condition", fold=LONG, rank=1),
+        *((Column("where", title="formula holds where", rank=2),) if branched else ()),
         Column("value", unit, numeric=True, prefixed=over.unit.endswith("second")),
         Column("first", title="first whole number"),
     )
@@ -174,16 +180,16 @@ def crossover_report(step: Step, answers: Sequence[Crossover], hardware: str | P
         told = (answer.condition, *((answer.where,) if branched else ()))
         cells = (formula_cell(answer.solution), *(Formula(one) if one is not None else "-" for one in told))
         rows.append((answer.operator, answer.verdict, *cells, answer.value, answer.first_integer))
-    notes = tuple(answer.sentence for answer in answers) if len(answers) == 1 else ()
-    title = f"{step.title}, {step.options.phase}: where the bound changes over {over.name}"
-    sections: list[Section] = [Table(title, columns, tuple(rows), (*notes, *answers[0].statements))]
+    table = Table("", columns, tuple(rows))
+    title = f"{step.title}, {step.options.phase}: where the bound changes over {name}"
+    sections: list[Section] = [Lines((), title), table]
     if len(answers) == 1:
-        lines = tuple((line.words, line.plain) for line in answers[0].reasoning())
-        sections += [Table("why", (Column("step"), Column("formula")), lines), *_limit(step, answers[0], hardware)]
-    return Report(
-        tuple(sections),
-        record=lambda: [crossover_record(answer) for answer in answers],
-    )
+        lines = tuple((line.words, line.plain if line.cell is None else line.cell) for line in answers[0].reasoning())
+        why = Derivation("why", (Column("step"), Column("formula")), lines, align=answers[0].latex())
+        sections = [Lines((crossover_words(answers[0]),), title), why, *_limit(step, answers[0], hardware)]
+    formulas = [part for answer in answers for part in (answer.flops, answer.traffic, answer.formula, answer.condition) if part is not None]
+    sections += [letters_used(formulas, answers[0].values), conventions_of(step, answers[0].statements)]
+    return Report(tuple(sections), record=lambda: [crossover_record(answer) for answer in answers], data=lambda: table)
 
 
 def _limit(step: Step, answer: Crossover, hardware: str | Path | None) -> list[Section]:
@@ -198,15 +204,16 @@ def _limit(step: Step, answer: Crossover, hardware: str | Path | None) -> list[S
 
 def certificate_report(answer: Certificate) -> Report:
     """The claim, the verdict, and the proof or the counterexample."""
-    lines = [f"claim: {answer.claim}", f"verdict: {answer.verdict}" + (f", by {answer.by}" if answer.by else "")]
+    lines: list[str | Words] = [f"{answer.verdict}{f', by {answer.by}' if answer.by else ''}: {answer.claim}"]
     if answer.counterexample is not None:
         point = ", ".join(f"{symbols.option_name(symbol)} = {value}" for symbol, value in answer.counterexample.items())
         lines.append(f"counterexample: {point}")
     if answer.certificate:
         lines.append(f"certificate: {answer.certificate}")
-    lines.append(f"slack: F BW - B P has the sign of {answer.slack}; below zero is memory-bound")
+    lines.append(Words(("slack: F BW - B P has the sign of ", Formula(answer.slack), "; below zero is memory-bound")))
     status = {"proved": 0, "refuted": 1}.get(answer.verdict, 3)
-    return Report((Lines(tuple(lines)),), record=lambda: certificate_record(answer), status=status)
+    sections = (Lines(tuple(lines)), letters_used([answer.slack]))
+    return Report(sections, record=lambda: certificate_record(answer), status=status)
 
 
 def capacity_report(step: Step, needed: Expr, device: Device) -> Report:
@@ -214,8 +221,9 @@ def capacity_report(step: Step, needed: Expr, device: Device) -> Report:
     capacity = device.usable_figure
     record = {"model": step.model, "hardware": device.name, "for": "capacity", "relation": ">=", "value": number(needed), "unit": "byte"}
     record["fits"] = None if capacity is None else bool(needed <= capacity.value)
-    lines = [f"capacity >= {si(needed)}B ({number(needed)} bytes)", *(f"· {line}" for line in step.statements)]
-    return Report((Lines(tuple(lines)),), record=lambda: record)
+    verdict = "" if capacity is None else f"; {'fits' if needed <= capacity.value else 'does not fit'} the {capacity_text(device)}"
+    line = f"capacity >= {in_units(needed, 'B', 4)} ({number(needed):,} bytes){verdict}"
+    return Report((Lines((line,)), conventions_of(step, step.statements)), record=lambda: record)
 
 
 def largest_report(step: Step, answer: Largest, hardware: str | None) -> Report:
@@ -245,39 +253,52 @@ def largest_report(step: Step, answer: Largest, hardware: str | None) -> Report:
     }
     given = ", ".join(f"{key} {value}" for key in ("batch", "seq_len") if key != name and (value := getattr(step.options, key)) is not None)
     title = f"{step.title}{f' on {hardware}' if hardware else ''}, {step.options.phase}, {given}"
-    return Report((Lines((fits,)), Table(title, columns, tuple(parts.items()), step.statements, totals)), record=lambda: record)
+    table = Table("", columns, tuple(parts.items()), totals=totals)
+    return Report((Lines((fits,), title), table, conventions_of(step, step.statements)), record=lambda: record)
 
 
 def requirement_report(step: Step, answer: Requirement, device: Device) -> Report:
     """What a resource must be, by time and by memory."""
-    unit = "" if answer.variable.unit == "dimensionless" else f" {answer.variable.unit}"
+    name = symbols.option_name(answer.variable.symbol)
     whole = "" if answer.integer is None or answer.fewest else f"; as a whole number {answer.integer}"
-    least = "" if answer.least is None else f"{float(answer.least):.6g}{unit} <= "
-    lines = [
-        *_both_limits(step, answer, unit),
-        f"by time: {least}{answer.variable.name} {answer.relation} {float(answer.value):.6g}{unit}{whole}",
+    least = "" if answer.least is None else f"{_in_unit(answer.least, answer)} <= "
+    exact = "" if answer.value.is_Integer else f", exactly {answer.value}"
+    by_time, both = f"{least}{name} {answer.relation} {_in_unit(answer.value, answer)}{whole}", _both_limits(step, answer)
+    alone = answer.by_memory is None and (answer.room is None or answer.room.fits)
+    lines: list[str | Words] = [
+        *((by_time, *both) if alone else (*both, f"by time: {by_time}")),
         *([f"but that does not fit: {answer.misfit}"] if answer.misfit else []),
-        f"exactly {answer.value}, where {'a token' if step.symbolic.tokens != 1 else 'the step'} takes {si(answer.time)}s",
+        f"{'a token' if step.symbolic.tokens != 1 else 'the step'} then takes {in_units(answer.time, 's', 4)}{exact}",
     ]
     if answer.formula is not None:
-        lines.append(f"in this regime {answer.variable.symbol} = {answer.formula}, T the target time in seconds")
-    lines += [f"· {line}" for line in step.statements]
-    return Report((Lines(tuple(lines)),), record=lambda: requirement_record(answer, step, device.name))
+        words = ("in this regime ", Formula(answer.formula, str(answer.variable.symbol)), ", T the target time in seconds")
+        lines.append(Words(words))
+    title = f"{step.title} on {device.title}, {step.options.phase}: {name} for a target"
+    sections = (Lines(tuple(lines), title), conventions_of(step, step.statements))
+    return Report(sections, record=lambda: requirement_record(answer, step, device.name))
 
 
-def _both_limits(step: Step, answer: Requirement, unit: str) -> list[str]:
+def _in_unit(value: Any, answer: Requirement) -> str:
+    """A value of the variable, with its unit where it has one."""
+    if isinstance(value, int) or answer.variable.unit == "dimensionless":
+        return str(value) if isinstance(value, int) else f"{float(value):.6g}"
+    short = SHORT.get(answer.variable.unit)
+    return in_units(value, short, 4) if short else f"{float(value):.6g} {answer.variable.unit}"
+
+
+def _both_limits(step: Step, answer: Requirement) -> list[str]:
     """What time and memory allow, side by side, and which is the limit."""
-    name, room = answer.variable.name, answer.room
+    name, room = symbols.option_name(answer.variable.symbol), answer.room
     if room is None:
         return []
-    memory = f"{si(room.capacity)}B usable{' on each device' if step.symbolic.devices != 1 else ''}"
+    memory = f"{in_units(room.capacity, 'B', 4)} usable{' on each device' if step.symbolic.devices != 1 else ''}"
     if not room.fits:
         return [f"{name}: the step fits {memory} at no value; memory is the limit"]
     if answer.by_memory is None:
         return [f"{name}: memory sets no limit, the step fits {memory}"]
 
     def told(value: Any, relation: str | None) -> str:
-        return ("at least " if relation == ">=" else "") + (str(value) if isinstance(value, int) else f"{float(value):.6g}{unit}")
+        return ("at least " if relation == ">=" else "") + _in_unit(value, answer)
 
     both = "no value meets both" if answer.allowed is None else told(answer.allowed, None)
     by_time = told(answer.by_time, ">=" if answer.fewest else answer.relation)
@@ -285,8 +306,8 @@ def _both_limits(step: Step, answer: Requirement, unit: str) -> list[str]:
     return [f"{name} {both}: {by_time} by time, {by_memory} by memory ({memory}); {answer.binding} is the limit"]
 
 
-def generation_report(found: Generation, model: str, techniques: Sequence[str], device: Device, batch: int) -> Report:
-    """A table of prefill and decode, and the regimes of decode."""
+def generation_report(found: Generation, step: Step, techniques: Sequence[str], device: Device, batch: int) -> Report:
+    """Time to first token, time per token, throughput; a table of prefill and decode; the regimes of decode."""
     needs = {phase: one.needed for phase, one in found.memory.items()}
     columns = (
         *(Column("part"), Column("time", "s", numeric=True), Column("traffic", "byte", numeric=True)),
@@ -296,31 +317,45 @@ def generation_report(found: Generation, model: str, techniques: Sequence[str], 
         (phase, *totals, *((needs.get(phase),) if needs else ()))
         for phase, *totals in (("prefill", found.prefill_time, found.prefill_traffic), ("decode", found.decode_time, found.decode_traffic))
     )
-    band = [band_statement(found.band)] if found.band else []
-    notes = (
-        f"decode traffic = {found.traffic_formula}, S tokens of prompt, n generated",
-        *found.statements,
-        *band,
-    )
-    title = f"{' + '.join((model, *techniques))} on {device.title}: {found.prompt} tokens of prompt, {found.tokens} generated"
+    inputs = f"{found.prompt} tokens of prompt, {found.tokens} generated, batch {batch}"
+    title = f"{' + '.join((step.model, *techniques))} on {device.title}: {inputs}"
     total = (("total", found.time, found.traffic, *((max(needs.values()),) if needs else ())),)
+    table = Table("", columns, rows, totals=total)
     parts = (Column("contexts"), Column("step_time", "s", "time of a step, t the context"), Column("time", "s", numeric=True))
     regimes = tuple((f"{part.first} to {part.last}", Formula(part.step_time), part.time) for part in found.parts)
+    traffic = Words((Formula(found.traffic_formula, "decode traffic"), " bytes, S tokens of prompt, n generated"))
+    lines = (*_speeds(found, batch), *([band_statement(found.band)] if found.band else []), *_fit_lines(found, batch))
     return Report(
-        (*_fit_lines(found, batch), Table(title, columns, rows, notes, total), Table("decode by regime", parts, regimes)),
-        record=lambda: generation_record(found, model, device.name, batch),
+        (
+            Lines(lines, title),
+            table,
+            Table("decode by regime", parts, regimes),
+            Lines((traffic,)),
+            conventions_of(step, found.statements),
+        ),
+        record=lambda: generation_record(found, step.model, device.name, batch),
+        data=lambda: table,
     )
 
 
-def _fit_lines(found: Generation, batch: int) -> list[Lines]:
+def _speeds(found: Generation, batch: int) -> list[str]:
+    """Time to the first token, time of each further one, and what all sequences generate in a second."""
+    first = f"time to first token {in_units(found.prefill_time, 's', 4)}"
+    if found.tokens == 1:
+        return [first]
+    each = found.decode_time / (found.tokens - 1)
+    return [f"{first}; then {in_units(each, 's', 4)} per token, {amount(batch / each)} tokens/s; {in_units(found.time, 's', 4)} in all"]
+
+
+def _fit_lines(found: Generation, batch: int) -> list[str]:
     """Whether the batch fits, and the largest that does, in prefill and in decode."""
     capacity = next((one.capacity for one in found.memory.values() if one.capacity is not None), None)
     if capacity is None:
         return []
-    line = f"batch {batch} {'fits' if found.fits else 'does not fit'} {si(capacity)}B usable"
+    line = f"batch {batch} {'fits' if found.fits else 'does not fit'} {in_units(capacity, 'B', 4)} usable"
     if found.largest_batch is None:
-        return [Lines((f"{line}; so does any other",))]
+        return [f"{line}; so does any other"]
     longest = found.prompt + found.tokens - 1
     stages = {"prefill": "prefill of all prompts at once", "decode": f"decode at the longest context of {longest} tokens"}
     each = (f"{stages[phase]} fits {one.largest_batch}" for phase, one in found.memory.items() if one.largest_batch is not None)
-    return [Lines((f"{line}; the largest that fits is {found.largest_batch}: {', '.join(each)}",))]
+    return [f"{line}; the largest that fits is {found.largest_batch}: {', '.join(each)}"]

@@ -7,31 +7,31 @@ from typing import Any
 
 from sympy import Expr
 
+from symroof.present.formats.sections import Lines
 from symroof.present.report import Report
+from symroof.present.step_views import analysis_title, conventions_of
 from symroof.present.tabular import Column, Table, number
 from symroof.questions.comparison import Variant
 from symroof.questions.payoff import Payoff
 
 
 def comparison_report(variants: Sequence[Variant], over: str) -> Report:
-    """Times, bytes, memory and payoff of every variant, by latency and per device; then the crossovers of all operators."""
+    """How much faster each variant is and where, in a line; times, bytes, memory; then the crossovers of all operators."""
     base = variants[0]
-    step, device, options = base.analysis.step, base.analysis.device, base.analysis.step.options
+    step, options = base.analysis.step, base.analysis.step.options
     several, carries = any(one.devices != 1 for one in variants), any(one.prompt_tokens != 0 for one in variants)
     columns = (
         Column("variant"),
-        Column("time", "s", "step", numeric=True),
+        Column("time", "s", "step", numeric=True, rank=2),
         Column("time_per_token", "s", "per generated token" if options.decode else "per prompt", numeric=True),
-        Column("speedup", title="speed-up by latency", numeric=True, prefixed=False),
-        *((Column("prompt_tokens", title="prompt tokens beside", numeric=True, prefixed=False),) if carries else ()),
+        Column("speedup", title="speed-up", numeric=True, prefixed=False, form=FACTOR),
+        *((Column("prompt_tokens", title="prompt tokens beside", numeric=True, prefixed=False, rank=3),) if carries else ()),
         *(_per_device() if several else ()),
-        Column("flops", "FLOP", "FLOPs", numeric=True),
-        Column("bytes", "byte", "traffic", numeric=True),
-        Column("memory", "byte", "memory", numeric=True),
-        Column("fits"),
-        Column("largest_batch", title="largest batch", numeric=True, prefixed=False),
-        Column("payoff", title=f"by latency, over {over}"),
-        *((Column("device_payoff", title=f"per device, over {over}"),) if several else ()),
+        Column("flops", "FLOP", "FLOPs", numeric=True, rank=5),
+        Column("bytes", "byte", "traffic", numeric=True, rank=4),
+        Column("memory", "byte", "memory", numeric=True, rank=1),
+        Column("fits", rank=1),
+        Column("largest_batch", title="largest batch", numeric=True, prefixed=False, form="{:,.0f}"),
     )
     rows = []
     for one in variants:
@@ -41,32 +41,43 @@ def comparison_report(variants: Sequence[Variant], over: str) -> Report:
             numbers += [one.devices, one.device_throughput, _ratio(one.device_throughput, base.device_throughput)]
         cells = (value if value is not None and value.is_number else "-" for value in (*numbers, *sizes))
         fits = {True: "yes", False: "no", None: "-"}[one.analysis.fits]
-        shares = (one.device_payoff.sentence.removeprefix("per device: ") if one.device_payoff else "-",) if several else ()
-        rows.append(
-            (
-                one.name,
-                *cells,
-                fits,
-                "-" if one.largest_batch is None else one.largest_batch,
-                one.payoff.sentence if one.payoff else "-",
-                *shares,
-            )
-        )
-    given = ", ".join(f"{name} {value}" for name in ("batch", "seq_len") if (value := getattr(options, name)) is not None)
-    reasons = [f"{one.name}: {reason}" for one in variants for reason in one.reasons]
+        rows.append((one.name, *cells, fits, "-" if one.largest_batch is None else one.largest_batch))
+    payoffs = (Column("payoff", title=f"by latency, over {over}"), Column("device_payoff", title=f"per device, over {over}"))
+    sentences = [tuple(gain.sentence if gain else "-" for gain in (one.payoff, one.device_payoff)) for one in variants]
+    data = Table("", (*columns, *payoffs), tuple((*row, *said) for row, said in zip(rows, sentences, strict=True)))
     said = [one.analysis.statements for one in variants]
     shared = [line for line in said[0] if all(line in lines for lines in said)]
-    own = [f"{one.name}: {line}" for one, lines in zip(variants, said, strict=True) for line in lines if line not in shared]
-    title = f"{step.model} on {device.title if device else 'any device'}, {options.phase}, {given}"
-    whole = Table(title, columns, tuple(rows), (*_measures(options.decode, several=several, carries=carries), *reasons, *shared, *own))
-    return Report((whole, *_crossover_table(variants, over)), record=lambda: comparison_record(variants, over))
+    own = ((one.name, tuple(line for line in lines if line not in shared)) for one, lines in zip(variants, said, strict=True))
+    notes = tuple(_measures(options.decode, several=several, carries=carries))
+    return Report(
+        (
+            Lines(tuple(line for one in variants[1:] for line in _answer(one, base, options.batch)), analysis_title(base.analysis)),
+            Table("", columns, tuple(rows), notes),
+            *_crossover_table(variants, over),
+            conventions_of(step, shared, tuple(own)),
+        ),
+        record=lambda: comparison_record(variants, over),
+        data=lambda: data,
+    )
+
+
+FACTOR = "{:.3g}x"
+
+
+def _answer(one: Variant, base: Variant, batch: int | None) -> Iterator[str]:
+    """How much faster a variant is, and where; or why that cannot be told."""
+    gain = _ratio(base.time_per_token, one.time_per_token)
+    parts = [FACTOR.format(float(gain)) + f" at batch {batch}"] if gain is not None and gain.is_number else []
+    parts += [found.sentence for found in (one.payoff, one.device_payoff) if found]
+    yield f"{one.name}: {'; '.join(parts) or 'no answer'}"
+    yield from (f"{one.name}: {reason}" for reason in one.reasons)
 
 
 def _per_device() -> tuple[Column, ...]:
     return (
         Column("devices", numeric=True, prefixed=False),
-        Column("device_throughput", "token/s", "per device", numeric=True),
-        Column("device_speedup", title="speed-up per device", numeric=True, prefixed=False),
+        Column("device_throughput", "token/s", "per device", numeric=True, rank=3),
+        Column("device_speedup", title="speed-up per device", numeric=True, prefixed=False, form=FACTOR),
     )
 
 
@@ -77,7 +88,7 @@ def _ratio(above: Expr | None, below: Expr | None) -> Expr | None:
 def _measures(decode: bool, *, several: bool, carries: bool) -> Iterator[str]:
     """What the speed-ups and payoffs are of."""
     what = "a sequence's generated token, which waits for its whole step" if decode else "a prompt"
-    yield f"by latency: seconds of {what}, unchanged over variant"
+    yield f"speed-up: by latency, seconds of {what}, unchanged over variant"
     yield f"largest batch: sequences that fit the memory{', of all devices together' if several else ''}"
     if carries:
         yield "prompt tokens beside: those that a step reads of the prompts it carries; no time is put down to them, and no speed-up"
@@ -108,7 +119,10 @@ def _crossover_table(variants: Sequence[Variant], over: str) -> list[Table]:
     operators = dict.fromkeys(answer.operator for answer in answers if answer.verdict.startswith(("crosses", "intervals")))
     if not operators:
         return []
-    headings = (Column(f"variant_{place}", title=one.name, numeric=True, prefixed=False) for place, one in enumerate(variants))
+    headings = (
+        Column(f"variant_{place}", title=one.name, numeric=True, prefixed=False, rank=max(place - 1, 0))
+        for place, one in enumerate(variants)
+    )
     rows = tuple((name, *(one.get(name, "-") for one in cells)) for name in operators)
     return [Table(f"where operators change their bound, over {over}", (Column("operator"), *headings), rows)]
 

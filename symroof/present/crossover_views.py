@@ -12,20 +12,22 @@ from symroof.algebra.lambert import of_the_line
 from symroof.algebra.piecewise import Piece
 from symroof.algebra.signs import Solution
 from symroof.notation import compact, latex
-from symroof.present.tabular import Formula, Words, aligned_lines, latex_text
+from symroof.present.tabular import SHORT, Formula, Words, aligned_lines, in_units, latex_text, spelled
 from symroof.proof.claims import Certificate
 from symroof.questions.crossover import Crossover
-from symroof.questions.payoff import Payoff
+from symroof.questions.payoff import LOSES, PAYS, SAME, Payoff
 from symroof.questions.sensitivity import Sensitivity
+from symroof.symbols import Variable, option_name
 
 
 @dataclass(frozen=True)
 class Line:
-    """One step of a derivation: what it is, as text and as LaTeX."""
+    """One step of a derivation: what it is, as text, as LaTeX, and as a cell of a table."""
 
     words: str
     plain: str
     latex: str
+    cell: object = None
 
 
 INEQUALITY = Line("memory-bound where", "F/P < B/BW, so F*BW - B*P < 0", r"\frac{F}{P} < \frac{B}{BW} \iff F\,\mathrm{{BW}} - B\,P < 0")
@@ -39,7 +41,7 @@ def reasoning(answer: Crossover) -> tuple[Line, ...]:
         _line("bytes", compact(answer.traffic), "B"),
         *([_line("where", answer.where)] if answer.where is not None else []),
         INEQUALITY,
-        *([_line(f"its sign, in {answer.over.name}", answer.slack.as_expr().expand().collect(x))] if answer.in_letters else []),
+        *([_line(f"its sign, in {option_name(x)}", answer.slack.as_expr().expand().collect(x))] if answer.in_letters else []),
     ]
     sides = f"{solution.below}-bound below, {solution.above}-bound above"
     if solution.shortened is not None:
@@ -65,11 +67,11 @@ def reasoning(answer: Crossover) -> tuple[Line, ...]:
 
 def _line(words: str, value: Basic, name: str = "") -> Line:
     equals = f"{name} = " if name else ""
-    return Line(words, f"{equals.replace('^', '')}{value}", f"{equals}{latex(value)}")
+    return Line(words, f"{equals.replace('^', '')}{value}", f"{equals}{latex(value)}", Formula(value, name))
 
 
-def _said(words: str, told: str) -> Line:
-    return Line(words, told, rf"\text{{{latex_text(told)}}}")
+def _said(words: str, told: object) -> Line:
+    return Line(words, str(told), spelled(told, lambda text: rf"\text{{{latex_text(text)}}}", Formula.latex), told)
 
 
 def _numbers(answer: Crossover) -> Line:
@@ -101,60 +103,73 @@ def crossover_sentence(answer: Crossover) -> str:
     >>> symroof.crossover(step, "qk_matmul", over="batch").sentence
     'qk_matmul is memory-bound at every batch if 16*BW*e*h*t < P*a*e*h + P*a*h*t + P*c*e*k*t, and else compute-bound'
     """
+    return str(crossover_words(answer))
+
+
+def crossover_words(answer: Crossover) -> Words:
+    """The answer in words and formulas."""
+    name = option_name(answer.over.symbol)
     if not answer.intervals:
         told = {answer.where: answer.solution} | {other.where: other.solution for other in answer.others}
-        wheres = (f"where {where}, " if where is not None else "" for where in told)
-        return "; ".join(where + _in_letters(solution, answer) for where, solution in zip(wheres, told.values(), strict=True))
-    name = answer.over.name
+        parts: list[object] = []
+        for where, solution in told.items():
+            parts += [*(["; "] if parts else []), *(["where ", Formula(where), ", "] if where is not None else [])]
+            parts += _in_letters(solution, answer).parts
+        return Words(tuple(parts))
     if answer.verdict == "intervals":
-        parts = [f"{one.bound}-bound from {_plain(one.low)} to {_plain(one.high)}" for one in answer.intervals]
-        return f"{answer.operator} over {name}: {', '.join(parts)}"
+        spans = [f"{one.bound}-bound from {_plain(one.low)} to {_plain(one.high)}" for one in answer.intervals]
+        return Words((f"{answer.operator} over {name}: {', '.join(spans)}",))
     if answer.value is None:
-        return f"{answer.operator} is {answer.verdict.removeprefix('always-')}-bound at every {name}"
-    unit = "" if answer.over.unit == "dimensionless" else f" {answer.over.unit}"
-    text = f"{answer.operator} is {answer.below}-bound below {name} {_plain(answer.value)}{unit} and {answer.above}-bound above it"
+        return Words((f"{answer.operator} is {answer.verdict.removeprefix('always-')}-bound at every {name}",))
+    value = _in_its_unit(answer.value, answer.over)
+    text = f"{answer.operator} is {answer.below}-bound below {name} {value} and {answer.above}-bound above it"
     first = answer.first_integer
-    return text if first is None else f"{text}; {first} is the first whole number there"
+    return Words((text if first is None else f"{text}; {first} is the first whole number there",))
 
 
-def _in_letters(solution: Solution, answer: Crossover) -> str:
-    """What a solution says, in words."""
-    operator, name = answer.operator, answer.over.name
+def _in_its_unit(value: Expr, variable: Variable) -> str:
+    unit = SHORT.get(variable.unit, variable.unit)
+    return _plain(value) if unit == "dimensionless" else in_units(value, unit, 6) if unit in SHORT.values() else f"{_plain(value)} {unit}"
+
+
+def _in_letters(solution: Solution, answer: Crossover) -> Words:
+    """What a solution says, in words and formulas."""
+    operator, name = answer.operator, option_name(answer.over.symbol)
     if solution.cases:
-        zero = f", with {answer.over.symbol}* = {formula_text(solution)}" if solution.verdict == "crosses" else ""
-        return f"{operator} over {name}{zero}: " + "; ".join(f"{case.verdict}, if {case.condition}" for case in solution.cases)
+        zero = (f", with {answer.over.symbol}* = ", *formula_parts(solution)) if solution.verdict == "crosses" else ()
+        cases = [part for case in solution.cases for part in ("; ", f"{case.verdict}, if ", Formula(case.condition))][1:]
+        return Words((f"{operator} over {name}", *zero, ": ", *cases))
     bound = solution.verdict.removeprefix("always-")
     otherwise = solution.otherwise or ""
     if solution.verdict == "crosses":
-        text = f"{operator} is {solution.below}-bound below {name} {formula_text(solution)} and {solution.above}-bound above it"
+        below = (f"{operator} is {solution.below}-bound below {name} ", *formula_parts(solution))
+        words = (*below, f" and {solution.above}-bound above it")
         otherwise = f", and else it is {otherwise.replace('-', ' ')}-bound" if otherwise else ""
     elif solution.verdict == "intervals":
-        text, otherwise = f"{operator} is {solution.below}-bound outside the two crossings in {name}", ""
+        words, otherwise = (f"{operator} is {solution.below}-bound outside the two crossings in {name}",), ""
     else:
-        text, otherwise = f"{operator} is {bound}-bound at every {name}", f", and else {otherwise.removeprefix('always-')}-bound"
-    return text if solution.condition is None else f"{text} if {solution.condition}{otherwise}"
+        words, otherwise = (f"{operator} is {bound}-bound at every {name}",), f", and else {otherwise.removeprefix('always-')}-bound"
+    return Words(words if solution.condition is None else (*words, " if ", Formula(solution.condition), otherwise))
 
 
-def formula_text(solution: Solution) -> str:
+def formula_parts(solution: Solution) -> tuple[object, ...]:
     """The crossover in letters; a long one with a letter for what it would be if every expert were read.
 
     >>> import symroof
     >>> answer = symroof.crossover(symroof.load_model("mixtral-8x7b-v0.1").decode(symbolic=True), "router+expert_up_proj", over="batch")
-    >>> formula_text(answer.solution).split(", ")[0]
-    'b_E - LambertW(...)'
+    >>> print(formula_parts(answer.solution)[0])
+    b_E - LambertW(...)
     """
     if solution.shortened is None:
-        return str(solution.formula)
+        return (Formula(solution.formula),) if solution.formula is not None else ("-",)
     shown, letter, meant = solution.shortened
-    return f"{shown}, {letter} = {meant}"
+    return Formula(shown), ", ", Formula(letter), " = ", Formula(meant)
 
 
 def formula_cell(solution: Solution) -> object:
     """The same as a cell of a table."""
-    if solution.shortened is None:
-        return Formula(solution.formula) if solution.formula is not None else "-"
-    shown, letter, meant = solution.shortened
-    return Words((Formula(shown), ", ", Formula(letter), " = ", Formula(meant)))
+    parts = formula_parts(solution)
+    return parts[0] if len(parts) == 1 else Words(parts)
 
 
 def _plain(value: Expr) -> str:
@@ -167,23 +182,37 @@ def aligned(answer: Crossover) -> str:
     return "$$\\begin{aligned}" + r" \\ ".join(lines) + "\\end{aligned}$$"
 
 
+EFFECTS = {PAYS: "faster", LOSES: "slower", SAME: "no effect"}
+
+
 def payoff_sentence(payoff: Payoff) -> str:
-    """Where a technique pays, in words; said to be per device where it is not by latency."""
-    name = symbols.option_name(payoff.over.symbol)
-    parts = [
-        f"{stretch.bound} {_range(stretch, name)}"
-        for stretch in payoff.intervals
-        if stretch.low != stretch.high or len(payoff.intervals) == 1
-    ]
-    measure = "per device: " if payoff.per_device else ""
+    """Where a technique is faster and where slower; per device what has more throughput and what less.
+
+    >>> import symroof
+    >>> step = symroof.load_model("llama-2-7b").decode(seq_len=1024, weight_bits=16, activation_bits=16, kv_bits=16)
+    >>> for technique in ("quantize:weights=4", "speculative:acceptance=0.8,length=4,draft_cost=0.1", "prune-channels:share=0.5"):
+    ...     after = step.apply(symroof.technique(technique))
+    ...     print(payoff_sentence(symroof.payoff(step, after, over="batch", hardware="a100-sxm-80gb")))
+    faster for batch < 165.4; no effect above
+    faster for batch < 123.5; slower above
+    faster at every batch
+    """
+    name = option_name(payoff.over.symbol)
+    spans = [one for one in payoff.intervals if one.low != one.high or len(payoff.intervals) == 1]
     last = payoff.intervals[-1].high
     tried = f" ({payoff.tried if payoff.tried < last else 'all'} of the whole numbers from 1 to {last} tried)" if payoff.tried else ""
-    return measure + "; ".join(parts) + tried
+    told = [_effect(one, place, len(spans), name) for place, one in enumerate(spans)]
+    return ("per device: " if payoff.per_device else "") + "; ".join(told) + tried
 
 
-def _range(stretch: Piece, name: str) -> str:
-    low, high = (f"{float(end):.6g}" if end.is_finite else "" for end in (stretch.low, stretch.high))
-    return f"for {name} from {low} to {high}" if high else f"for {name} from {low} on"
+def _effect(span: Piece, place: int, count: int, name: str) -> str:
+    """One stretch: below its end, between its ends, above the one before."""
+    effect, low, high = EFFECTS[span.bound], *(f"{float(end):.4g}" if end.is_finite else "" for end in (span.low, span.high))
+    if count == 1:
+        return f"{effect} at every {name}"
+    if place == 0:
+        return f"{effect} for {name} < {high}"
+    return f"{effect} above" if place == count - 1 else f"{effect} for {low} < {name} < {high}"
 
 
 def purchase_advice(answer: Sensitivity) -> str:

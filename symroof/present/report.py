@@ -76,12 +76,13 @@ class Report:
 
     def shown(self, layout: Layout) -> tuple[Section, ...]:
         """The sections that a layout shows: without conventions and notes where it is quiet."""
-        from symroof.present.formats.sections import Conventions
+        from symroof.present.formats.sections import Conventions, Lines
         from symroof.present.tabular import Table
 
+        sections = [section for section in self.laid_out if not isinstance(section, Lines) or section.title or section.lines]
         if not layout.quiet:
-            return self.laid_out
-        heard = (section for section in self.laid_out if not isinstance(section, Conventions))
+            return tuple(sections)
+        heard = (section for section in sections if not isinstance(section, Conventions) and not getattr(section, "note", False))
         return tuple(replace(section, notes=()) if isinstance(section, Table) else section for section in heard)
 
     def render(self, form: str, layout: Layout | None = None) -> str:

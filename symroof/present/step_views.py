@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from types import MappingProxyType
 from typing import cast
 
-from sympy import Add, Expr, Integer, nan, oo
+from sympy import Add, Basic, Expr, Integer, nan, oo
 
 from symroof import symbols
 from symroof.architectures.step import Step
@@ -13,12 +14,12 @@ from symroof.hardware.device import Device, Figure
 from symroof.hardware.machine import LATENCIES, RATE_SYMBOLS
 from symroof.notation import compact, latex, written
 from symroof.operators import Level, Operator, Resource
-from symroof.present.formats.sections import Conventions
-from symroof.present.tabular import Column, Formula, Table, Words, amount, in_units, kind_of, listed, si
+from symroof.present.formats.sections import Conventions, Lines
+from symroof.present.tabular import SHORT, Column, Formula, Table, Words, amount, in_units, kind_of, listed, si
 from symroof.roof.analysis import Analysis, Total
 from symroof.roof.energy import OperatorEnergy, StepEnergy, energy_balance
 from symroof.roof.roofline import RooflinePoint
-from symroof.symbols import substitute
+from symroof.symbols import Values, substitute
 
 
 def provenance(device: Device, data_types: Sequence[str]) -> Iterator[str]:
@@ -175,8 +176,20 @@ def legend(analysis: Analysis) -> tuple[str, ...]:
     )
 
 
-def _short(value: Expr) -> str:
-    """A number as it is, if that is short."""
+def letters_used(formulas: Iterable[Basic], values: Values = MappingProxyType({})) -> Lines:
+    """What the letters of formulas mean, and the numbers they stand for, in a line."""
+    free = set[Basic]().union(*(formula.free_symbols for formula in formulas))
+    parts: list[object] = []
+    for variable in sorted((symbols.VOCABULARY[symbol] for symbol in symbols.VOCABULARY if symbol in free), key=lambda one: one.name):
+        value = f" = {_short(values[variable.symbol], variable.unit)}" if variable.symbol in values else ""
+        parts += [*(["; "] if parts else []), Formula(variable.symbol), f": {variable.meaning}{value}"]
+    return Lines((Words(tuple(parts)),) if parts else (), note=True)
+
+
+def _short(value: Expr, unit: str = "") -> str:
+    """A number as it is, if that is short; a rate or a time with its unit."""
+    if unit in SHORT:
+        return in_units(value, SHORT[unit], 6)
     return str(value) if len(str(value)) < LONGEST_NUMBER else f"{float(value):.6g}"
 
 
@@ -254,7 +267,7 @@ def memory_line(analysis: Analysis) -> str:
     return f"memory{each}: {size(total)} ({held}){verdict}"
 
 
-def conventions_of(step: Step, statements: Sequence[str]) -> Conventions:
+def conventions_of(step: Step, statements: Sequence[str], own: tuple[tuple[str, tuple[str, ...]], ...] = ()) -> Conventions:
     """The conventions of a step, and the most important of them in a line."""
     options = step.options
     widths = {"weights": options.weight_bits, "activations": options.activation_bits, "KV cache": options.kv_bits}
@@ -267,7 +280,7 @@ def conventions_of(step: Step, statements: Sequence[str]) -> Conventions:
         f"logits of {'the last token' if options.lm_head == 'last' else 'all tokens'}",
         *([f"{options.experts.replace('-', ' ')} experts"] if symbols.E in step.symbolic.free_symbols else []),
     ]
-    return Conventions(", ".join(filter(None, brief)), tuple(statements))
+    return Conventions(", ".join(filter(None, brief)), tuple(statements), own)
 
 
 def formula_table(analysis: Analysis) -> Table:

@@ -47,16 +47,22 @@ def aligned_lines(lines: Iterable[str]) -> str:
 
 @dataclass(frozen=True)
 class Formula:
-    """A cell that holds an expression and is shown as one."""
+    """A cell that holds an expression and is shown as one, an equation with a *name* as LaTeX writes it."""
 
     expression: Basic
+    name: str = ""
+
+    @property
+    def equals(self) -> str:
+        """The left side of the equation, if it is one."""
+        return f"{self.name} = " if self.name else ""
 
     def latex(self) -> str:
         """The expression as LaTeX, without dollar signs."""
-        return latex(compact(self.expression))
+        return f"{self.equals}{latex(compact(self.expression))}"
 
     def __str__(self) -> str:
-        return str(compact(self.expression))
+        return f"{self.equals.replace('^', '')}{compact(self.expression)}"
 
 
 @dataclass(frozen=True)
@@ -108,6 +114,10 @@ class Column:
 
 FOLD = 24
 """Characters of a formula that a column of numbers shows in a terminal."""
+
+
+SHORT = {"byte/second": "B/s", "FLOP/second": "FLOP/s", "second": "s", "joule/FLOP": "J", "joule/byte": "J", "watt": "W", "byte": "B"}
+"""Units as people and the command line write them, behind a prefix."""
 
 
 def si(value: Any, digits: int = 4) -> str:
@@ -319,3 +329,14 @@ class Table:
         from symroof.present.report import Layout
 
         yield from self.text(Layout(width=options.max_width))
+
+
+@dataclass(frozen=True)
+class Derivation(Table):
+    """A derivation line by line; LaTeX has it as an *align* environment."""
+
+    align: str = ""
+
+    def latex(self) -> str:
+        """The lines one below the other (package amsmath)."""
+        return self.align

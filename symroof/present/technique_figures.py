@@ -134,15 +134,15 @@ def captions(effect: Effect) -> tuple[str, ...]:
     lines.append(f"it pays, memory-bound: {memory}; compute-bound: {compute}")
     lines += _crossovers(effect)
     if effect.memory_factor != 1 and effect.memory_factor.is_number:
-        lines.append(f"the step's memory per device: x {float(effect.memory_factor):.4g}")
+        lines.append(f"the step's memory per device: {float(effect.memory_factor):.3g}x")
     best, at = effect.best
-    told = f"at best x {float(best):.4g}, at {option_name(payoff.over.symbol)} {float(at):.4g}"
+    told = f"at best {float(best):.3g}x, at {option_name(payoff.over.symbol)} {float(at):.4g}"
     if effect.device_payoff is None:
         return (*lines, f"on the device: {payoff.sentence}; {told}")
     throughput = effect.device_payoff
     lines.append(f"by latency: {payoff.sentence}; {told}")
     lines.append(
-        f"by tokens per second and device: {throughput.sentence.removeprefix('per device: ')}; x {float(throughput.speedup(at)):.4g} there"
+        f"by tokens per second and device: {throughput.sentence.removeprefix('per device: ')}; {float(throughput.speedup(at)):.3g}x there"
     )
     return tuple(lines)
 

@@ -12,7 +12,7 @@ from sympy.logic.boolalg import Boolean
 from symroof.operators.tensor import Level
 from symroof.present.formats.sections import Lines
 from symroof.present.report import Report
-from symroof.present.tabular import Column, Formula, Table, Words, si
+from symroof.present.tabular import SHORT, Column, Formula, Table, Words, si
 from symroof.questions.technique_effect import Effect, effect_of
 from symroof.symbols import VOCABULARY, option_name, substitute
 from symroof.techniques.registry import family_of, names, technique_class
@@ -92,9 +92,9 @@ def effect_row(name: str) -> tuple[object, ...]:
     others = [*_ceilings(effect), *further]
     memory = effect.memory_factor
     best, at = effect.best
-    gain = f"x {float(best):.4g} at {option_name(effect.payoff.over.symbol)} {float(at):.4g}"
+    gain = f"{float(best):.3g}x at {option_name(effect.payoff.over.symbol)} {float(at):.4g}"
     if effect.at is not None and effect.at != at:  # what is drawn is not the best
-        gain += f"; x {float(effect.payoff.speedup(effect.at)):.4g} at {effect.point}"
+        gain += f"; {float(effect.payoff.speedup(effect.at)):.3g}x at {effect.point}"
     return (
         name,
         factor(effect, effect.flop_factor),
@@ -158,10 +158,6 @@ def memory_condition(effect: Effect) -> object:
     if effect.where is not None:
         beside += [", where ", Formula(effect.where)]
     return Words((told, *beside)) if beside else told
-
-
-SHORT = {"byte/second": "B/s", "FLOP/second": "FLOP/s", "second": "s", "joule/FLOP": "J", "joule/byte": "J", "watt": "W"}
-"""Units as the command line spells them."""
 
 
 def settings_of(kind: type[Technique]) -> str:

@@ -123,7 +123,7 @@ def compare(
     >>> found = compare(model.decode(batch=1, seq_len=2048, **widths), model.decode(seq_len=2048, **widths),
     ...     [chain(["quantize:weights=4"])], over="batch", hardware="a100-sxm-80gb")
     >>> [(one.name, one.payoff and one.payoff.sentence) for one in found]
-    [('unchanged', None), ('quantize:weights=4', 'pays for batch from 1 to 165.372; the same for batch from 165.372 on')]
+    [('unchanged', None), ('quantize:weights=4', 'faster for batch < 165.4; no effect above')]
     """
     device, variable = device_of(hardware), variable_of(free, over)
     if device is None:

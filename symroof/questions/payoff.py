@@ -127,7 +127,7 @@ def payoff(
     >>> asked = {"over": "batch", "hardware": "a100-sxm-80gb"}
     >>> latency, throughput = (symroof.payoff(step, eight, **asked, per_device=each) for each in (False, True))
     >>> latency.sentence, throughput.sentence, latency.speedup(1) == 8 * throughput.speedup(1)
-    ('pays for batch from 1 on', 'per device: loses for batch from 1 on', True)
+    ('faster at every batch', 'per device: slower at every batch', True)
     """
     variable, device = variable_of(before, over), device_of(hardware)
     if device is None:

@@ -126,7 +126,7 @@ def pays_at_all(
     >>> step = symroof.load_model("llama-2-7b").decode(seq_len=64, weight_bits=16, activation_bits=16, kv_bits=16)
     >>> found = pays_at_all(step, symroof.technique("speculative:acceptance=0.7,draft_cost=0.1"), "a100-sxm-80gb")
     >>> found.sentence
-    'pays for batch from 1 to 143.099; loses for batch from 143.099 on'
+    'faster for batch < 143.1; slower above'
     """
     _require_convex(step.apply(technique))
     return payoff(step, step.apply(replace(technique, length=1)), over=over, hardware=hardware, ceilings=ceilings)

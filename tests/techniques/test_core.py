@@ -653,7 +653,7 @@ def test_payoff_says_what_it_needs() -> None:
     with pytest.raises(InputError, match="must be given"):
         payoff(open_step, open_step, over="batch", hardware=A100)
     same = payoff(step, step, over="batch", hardware=A100)
-    assert same.sentence == "the same for batch from 1 on"
+    assert same.sentence == "no effect at every batch"
     assert same.edges == ()
     with pytest.raises(InputError, match="is outside"):
         same.speedup(0)

@@ -48,16 +48,17 @@ def _math(formula: Formula) -> str:
 
 @dataclass(frozen=True)
 class Lines:
-    """A title, and lines of words with formulas in them."""
+    """A title, and lines of words with formulas in them; a *note* stands back, and is left out where it is quiet."""
 
     lines: tuple[str | Words, ...]
     title: str = ""
+    note: bool = False
 
     def text(self, layout: Layout) -> Iterator[Any]:
         """As lines of text."""
         yield from _lines((self.title,) if self.title else (), layout, style="bold")
         yield from _lines(("",) if self.title and self.lines else (), layout)
-        yield from _lines(self.lines, layout)
+        yield from _lines(self.lines, layout, style="dim" if self.note else "")
 
     def _each(self, text: Callable[[str], str], math: Callable[[Formula], str]) -> list[str]:
         return [spelled(line, text, math) for line in self.lines]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from symroof.present.report import Layout
     from symroof.present.tabular import Column, Table
 
-BREAK = re.compile(r"(?<=[^\s+:,;/=_&|*.(-])(?:[+:,;/=_&|]|\*+|\.(?=\D)|-(?=[^\s\d]))(?=\S)")
+BREAK = re.compile(r"(?<=[^\s+:,;/_&|*.(-])(?:[+:,;_&|]|\*+|[/.](?=\D)|-(?=[^\s\d]))(?=\S)")
 """Where a word that is longer than its line may be continued on the next: after these."""
 
 COMFORTABLE = 22
@@ -29,7 +29,7 @@ def pieces(word: str) -> list[str]:
     """A word in pieces that a line may end with.
 
     >>> pieces("speculative:acceptance=0.8,length=4"), pieces("moe.shared_add"), pieces("0.9846")
-    (['speculative:', 'acceptance=', '0.8,', 'length=', '4'], ['moe.', 'shared_', 'add'], ['0.9846'])
+    (['speculative:', 'acceptance=0.8,', 'length=4'], ['moe.', 'shared_', 'add'], ['0.9846'])
     """
     ends = [match.end() for match in BREAK.finditer(word)]
     return [word[low:high] for low, high in zip([0, *ends], [*ends, len(word)], strict=True)]
