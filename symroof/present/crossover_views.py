@@ -190,11 +190,11 @@ def payoff_sentence(payoff: Payoff) -> str:
 
     >>> import symroof
     >>> step = symroof.load_model("llama-2-7b").decode(seq_len=1024, weight_bits=16, activation_bits=16, kv_bits=16)
-    >>> for technique in ("quantize:weights=4", "speculative:acceptance=0.8,length=4,draft_cost=0.1", "prune-channels:share=0.5"):
+    >>> for technique in ("quantize:weights=4", "speculative:acceptance=0.5,length=4,draft_cost=0.2", "prune-channels:share=0.5"):
     ...     after = step.apply(symroof.technique(technique))
     ...     print(payoff_sentence(symroof.payoff(step, after, over="batch", hardware="a100-sxm-80gb")))
     faster for batch < 165.4; no effect above
-    faster for batch < 123.5; slower above
+    faster for batch < 36.55; slower above
     faster at every batch
     """
     name = option_name(payoff.over.symbol)
