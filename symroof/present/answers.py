@@ -9,16 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sympy import Add, Basic, Expr, oo
+from sympy import Add, Expr
 
 from symroof import symbols
-from symroof.algebra.isolation import Root
-from symroof.algebra.piecewise import Piece
-from symroof.algebra.signs import Solution
 from symroof.architectures.step import Step
 from symroof.hardware.device import Device
 from symroof.present.crossover_views import crossover_words, formula_cell
 from symroof.present.formats.sections import Lines, Section
+from symroof.present.records import certificate_record, crossover_record, exact_text, text_of
 from symroof.present.report import Report
 from symroof.present.step_views import band_statement, capacity_text, conventions_of, letters_used
 from symroof.present.tabular import SHORT, Column, Derivation, Formula, Table, Words, amount, in_units, number
@@ -31,71 +29,6 @@ from symroof.questions.required import Requirement
 from symroof.roof.costs import WEIGHTS_AND_KV
 
 
-def crossover_record(answer: Crossover) -> dict[str, Any]:
-    """One entry of `symroof crossover --format json`; null where a field does not apply."""
-    solution = answer.solution
-    return {
-        "operator": answer.operator,
-        "over": symbols.option_name(answer.over.symbol),
-        "verdict": answer.verdict,
-        "below": answer.below,
-        "above": answer.above,
-        **_letters(solution),
-        "where": _text(answer.where),
-        "others": [{"where": str(other.where), "verdict": other.solution.verdict, **_letters(other.solution)} for other in answer.others]
-        or None,
-        "cases": [{"condition": str(case.condition), "verdict": case.verdict} for case in solution.cases] or None,
-        "large_layer": _text(answer.large_layer),
-        "latex": answer.latex(),
-        "value": None if answer.value is None else float(answer.value),
-        "exact": _exact(answer.value),
-        "first_integer": None if answer.first_integer is None else int(answer.first_integer),
-        "intervals": _stretches(answer.intervals),
-        "resources": _stretches(answer.resources),
-        "sentence": answer.sentence,
-        "statements": list(answer.statements),
-    }
-
-
-def _stretches(pieces: Sequence[Piece]) -> list[dict[str, Any]] | None:
-    return [
-        {
-            "low": float(one.low),
-            "high": None if one.high == oo else float(one.high),
-            "low_exact": str(one.low),
-            "high_exact": str(one.high),
-            "bound": str(one.bound),
-        }
-        for one in pieces
-    ] or None
-
-
-def _letters(solution: Solution) -> dict[str, Any]:
-    return {"formula": _text(solution.formula), "condition": _text(solution.condition), "otherwise": solution.otherwise}
-
-
-def _exact(value: Expr | None) -> str | None:
-    """The number, or a root's closed form; without one 15 digits of it."""
-    return _text((value.closed_form or value) if isinstance(value, Root) else value)
-
-
-def _text(value: Basic | None) -> str | None:
-    return None if value is None else str(value)
-
-
-def certificate_record(answer: Certificate) -> dict[str, Any]:
-    """The record of `symroof prove --format json`."""
-    point = answer.counterexample
-    return {
-        "claim": answer.claim,
-        "verdict": answer.verdict,
-        "by": answer.by,
-        "certificate": answer.certificate,
-        "counterexample": None if point is None else {symbols.option_name(symbol): number(value) for symbol, value in point.items()},
-        "slack": str(answer.slack),
-    }
-
-
 def requirement_record(answer: Requirement, step: Step, device: str) -> dict[str, Any]:
     """The record of `symroof solve --format json`."""
     return {
@@ -106,11 +39,11 @@ def requirement_record(answer: Requirement, step: Step, device: str) -> dict[str
         "for": symbols.option_name(answer.variable.symbol),
         "relation": answer.relation,
         "value": float(answer.value),
-        "exact": _exact(answer.value),
+        "exact": exact_text(answer.value),
         "least": None if answer.least is None else float(answer.least),
         "unit": answer.variable.unit,
         "integer": None if answer.integer is None else int(answer.integer),
-        "formula": _text(answer.formula),
+        "formula": text_of(answer.formula),
         "time": float(answer.time),
         "by_time": number(answer.by_time),
         "by_memory": None if answer.by_memory is None else number(answer.by_memory),
@@ -243,7 +176,7 @@ def largest_report(step: Step, answer: Largest, hardware: str | None) -> Report:
         "techniques": list(step.techniques),
         "for": name,
         "value": float(answer.value),
-        "exact": _exact(answer.value),
+        "exact": exact_text(answer.value),
         "integer": int(answer.integer),
         "capacity": number(answer.capacity),
         "memory": {part: number(size) for part, size in answer.memory.items()} | {"total": number(held)},

@@ -1,16 +1,20 @@
-"""Analyses and models as plain records for JSON: bytes, FLOPs, seconds, plain numbers.
+"""Analyses, crossovers, proofs and models as plain records for JSON: bytes, FLOPs, seconds, plain numbers.
 
 Scripts depend on the names; they are kept stable.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from sympy import Integer, nan, oo
+from sympy import Basic, Expr, Integer, nan, oo
 
 from symroof import symbols
+from symroof.algebra.isolation import Root
+from symroof.algebra.piecewise import Piece
+from symroof.algebra.signs import Solution
 from symroof.architectures.model import Model
 from symroof.errors import InputError
 from symroof.operators.tensor import Level
@@ -18,6 +22,8 @@ from symroof.present.formats.sections import Lines, Section
 from symroof.present.report import Report
 from symroof.present.step_views import conventions_of, formula_table, headline
 from symroof.present.tabular import Column, Table, number
+from symroof.questions.crossover import Crossover
+from symroof.questions.proofs import Certificate
 from symroof.roof.analysis import Analysis, Total
 from symroof.roof.costs import needed
 from symroof.roof.energy import energy_of
@@ -219,4 +225,70 @@ def model_record(model: Model, weight_bits: int | None, kv_bits: int) -> dict[st
         "formulas": {"weight_bytes": str(weights), "kv_bytes_per_token": str(model.kv_formula.magnitude)},
         "units": {"weight_bytes": "byte", "kv_bytes_per_token": "byte"},
         "notes": list(model.notes),
+    }
+
+
+def crossover_record(answer: Crossover) -> dict[str, Any]:
+    """One entry of `symroof crossover --format json`; null where a field does not apply."""
+    solution = answer.solution
+    return {
+        "operator": answer.operator,
+        "over": symbols.option_name(answer.over.symbol),
+        "verdict": answer.verdict,
+        "below": answer.below,
+        "above": answer.above,
+        **_letters(solution),
+        "where": text_of(answer.where),
+        "others": [{"where": str(other.where), "verdict": other.solution.verdict, **_letters(other.solution)} for other in answer.others]
+        or None,
+        "cases": [{"condition": str(case.condition), "verdict": case.verdict} for case in solution.cases] or None,
+        "large_layer": text_of(answer.large_layer),
+        "latex": answer.latex(),
+        "value": None if answer.value is None else float(answer.value),
+        "exact": exact_text(answer.value),
+        "first_integer": None if answer.first_integer is None else int(answer.first_integer),
+        "intervals": _stretches(answer.intervals),
+        "resources": _stretches(answer.resources),
+        "sentence": answer.sentence,
+        "statements": list(answer.statements),
+    }
+
+
+def _stretches(pieces: Sequence[Piece]) -> list[dict[str, Any]] | None:
+    return [
+        {
+            "low": float(one.low),
+            "high": None if one.high == oo else float(one.high),
+            "low_exact": str(one.low),
+            "high_exact": str(one.high),
+            "bound": str(one.bound),
+        }
+        for one in pieces
+    ] or None
+
+
+def _letters(solution: Solution) -> dict[str, Any]:
+    return {"formula": text_of(solution.formula), "condition": text_of(solution.condition), "otherwise": solution.otherwise}
+
+
+def exact_text(value: Expr | None) -> str | None:
+    """The number, or a root's closed form; without one 15 digits of it."""
+    return text_of((value.closed_form or value) if isinstance(value, Root) else value)
+
+
+def text_of(value: Basic | None) -> str | None:
+    """As text; None where there is nothing."""
+    return None if value is None else str(value)
+
+
+def certificate_record(answer: Certificate) -> dict[str, Any]:
+    """The record of `symroof prove --format json`."""
+    point = answer.counterexample
+    return {
+        "claim": answer.claim,
+        "verdict": answer.verdict,
+        "by": answer.by,
+        "certificate": answer.certificate,
+        "counterexample": None if point is None else {symbols.option_name(symbol): number(value) for symbol, value in point.items()},
+        "slack": str(answer.slack),
     }
