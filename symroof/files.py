@@ -161,3 +161,10 @@ def check_writable(path: Path, what: str = "file", *, replaces_folder: bool = Fa
         raise InputError(f"{shown}: there is no folder {quote(str(folder))}")
     if not os.access(folder, os.W_OK) or (exists and not os.access(path, os.W_OK)):
         raise InputError(f"{shown}: no permission to write there")
+
+
+def installation(extra: str) -> str:
+    """How to install an extra: from the checkout that this is, else beside the installed package; no index need have it."""
+    checkout = Path(__file__).parent.parent
+    there = (checkout / "pyproject.toml").is_file()
+    return f"pip install -e '{checkout}[{extra}]'" if there else f"pip install 'symroof[{extra}]'"

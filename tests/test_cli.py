@@ -425,6 +425,7 @@ EVERY_COMMAND = {
     "generate": ("opt-125m", "--hardware", "t4", "--prompt", "8", "--tokens", "4"),
     "largest": ("opt-125m", "--hardware", "t4", "--seq-len", "64"),
     "compare": (*DECODED, "--seq-len", "64", "--with", "quantize:weights=4"),
+    "sweep": ("opt-125m", "--hardware", "t4", "--seq-len", "8", "--over", "batch=1:3"),
     "models": ("opt-125m",),
     "devices": ("t4",),
     "describe": ("opt-125m",),

@@ -619,7 +619,7 @@ def test_errors_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="processor time is that of one thread, not of 2"):
         Planted().limited(None, cpu_time=True)
     monkeypatch.setattr(torch_backend.importlib, "import_module", _missing)
-    with pytest.raises(InputError, match=r"torch is not installed; pip install 'symroof\[measure\]'"):
+    with pytest.raises(InputError, match=r"torch is not installed; pip install -e '.*\[measure\]'"):
         open_backend("torch")
 
 

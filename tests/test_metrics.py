@@ -53,11 +53,11 @@ def test_energy_of_all_devices_and_of_a_token() -> None:
 )
 def test_throughput_counts_generated_tokens_of_all_devices(texts: list[str], per_sequence: int, devices: int) -> None:
     techniques = [symroof.technique(text) for text in texts]
-    metrics = ["time", "throughput", "device_throughput"]
+    metrics = ["time", "throughput", "throughput_per_device"]
     rates = sweep("llama-2-7b", "h100-sxm", {"batch": [8, 32]}, seq_len=2048, metrics=metrics, techniques=techniques)
     generated = per_sequence / rates.time * rates.batch
     assert np.allclose(rates.throughput, generated, rtol=1e-13)
-    assert np.allclose(rates.device_throughput, generated / devices, rtol=1e-13)
+    assert np.allclose(rates.throughput_per_device, generated / devices, rtol=1e-13)
 
 
 def test_a_metric_of_one_s_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -339,7 +339,7 @@ def test_what_makes_no_sense_is_refused_before_any_work(change: dict[str, object
 
 def test_an_extra_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("symroof.sweeps.dataset.find_spec", lambda name: None)
-    with pytest.raises(symroof.SymroofError, match=r"xarray is not installed; pip install 'symroof\[sweep\]'"):
+    with pytest.raises(symroof.SymroofError, match=r"xarray is not installed; pip install -e '.*\[sweep\]'"):
         sweep("llama-2-7b", "l4", {"batch": [1]}, seq_len=1)
 
 
@@ -376,7 +376,7 @@ def test_the_command(run, tmp_path) -> None:
         (["--over", "batch=1", "--where", "batch > 1"], "needs --minimize, --maximize or --pareto"),
         (["--over", "batch=1", "--minimize", "time", "--maximize", "time"], "give one of them"),
         (["--over", "batch=1", "--resume"], "name the output"),
-        (["--over", "batch=1", "-o", "x.json"], "names no format"),
+        (["--over", "batch=1", "-o", "x.xlsx"], "names no format"),
         (["--over", "batch=1", "--engine", "jax"], "known: auto, numpy, numba"),
         (["--over", "batch=1", "--minimize", "time", "--where", "batch > 1"], "none of 1 points satisfies"),
     ],

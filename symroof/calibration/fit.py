@@ -17,6 +17,7 @@ from symroof import symbols
 from symroof.calibration.prediction import REGIMES, Least, Prediction, least
 from symroof.calibration.rows import Rows
 from symroof.errors import InputError, member, quote
+from symroof.files import installation
 from symroof.hardware.calibration import CONSTANTS, Calibration, Errors, Kernel, KernelConstants, Trait
 from symroof.hardware.device import Device
 
@@ -265,7 +266,7 @@ def _scipy() -> Any:
     try:
         from scipy import optimize
     except ImportError:
-        raise InputError("calibrate: scipy is not installed; pip install 'symroof[calibrate]'") from None
+        raise InputError(f"calibrate: scipy is not installed; {installation('calibrate')}") from None
     return optimize
 
 

@@ -6,7 +6,8 @@ import functools
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -56,24 +57,72 @@ def chosen_format(wanted: str | None, path: Path | None) -> str:
     raise InputError(f"output {quote(str(path))}: {ending}; known: {endings}; or give --format")
 
 
+def output_options(where: str = "Write there instead of to the terminal.") -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The options of output, the same for every command; the command is called with them as an `Output`."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @FORMAT
+        @click.option("-o", "--output", "path", type=OutputFile(), metavar="FILE", help=where)
+        @click.option("--wide", is_flag=True, help="Every column and every formula in full, however narrow the terminal.")
+        @click.option("--conventions", is_flag=True, help="List the conventions that the numbers follow.")
+        @click.option("--quiet", is_flag=True, help="Neither conventions nor notes.")
+        @functools.wraps(command)
+        def answered(*arguments: Any, wanted: str | None, path: Path | None, **options: Any) -> Any:
+            if options["conventions"] and options["quiet"]:
+                raise click.UsageError("--conventions and --quiet: give one of them")
+            shown = {name: options.pop(name) for name in ("wide", "conventions", "quiet")}
+            return command(*arguments, output=Output(wanted, path, shown), **options)
+
+        return answered
+
+    return decorate
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where an answer goes, and how it looks there.
+
+    Attributes
+    ----------
+    wanted : the format asked for, if one is.
+    path : the file; None is standard output.
+    shown : what of its layout is asked for.
+    """
+
+    wanted: str | None
+    path: Path | None
+    shown: Mapping[str, bool]
+
+    @property
+    def form(self) -> str:
+        """The format, by the file's ending where none is asked for."""
+        return chosen_format(self.wanted, self.path)
+
+    def deliver(self, report: Report, form: str | None = None) -> int:
+        """Write a report; its exit status."""
+        return deliver(report, form or self.form, self.path, **self.shown)
+
+    def stream(self, pieces: Iterable[str]) -> None:
+        """Write text as it is made; a file appears once it is whole."""
+        if self.path is None:
+            for piece in pieces:
+                click.echo(piece, nl=False)
+            return
+        check_writable(self.path)
+        with writing(self.path) as path, path.open("w", encoding="utf-8", newline="") as stream:
+            stream.writelines(pieces)
+
+
 def reports(command: Callable[..., Report]) -> Callable[..., int]:
     """The options of output; the report that the command returns is rendered and written."""
 
-    @FORMAT
-    @click.option("-o", "--output", type=OutputFile(), metavar="FILE", help="Write there instead of to the terminal.")
-    @click.option("--wide", is_flag=True, help="Every column and every formula in full, however narrow the terminal.")
-    @click.option("--conventions", is_flag=True, help="List the conventions that the numbers follow.")
-    @click.option("--quiet", is_flag=True, help="Neither conventions nor notes.")
+    @output_options()
     @functools.wraps(command)
-    def answered(
-        *arguments: Any, wanted: str | None, output: Path | None, wide: bool, conventions: bool, quiet: bool, **options: Any
-    ) -> int:
-        if conventions and quiet:
-            raise click.UsageError("--conventions and --quiet: give one of them")
-        if output is not None:
-            check_writable(output)
-        form = chosen_format(wanted, output)
-        return deliver(command(*arguments, **options), form, output, wide=wide, conventions=conventions, quiet=quiet)
+    def answered(*arguments: Any, output: Output, **options: Any) -> int:
+        if output.path is not None:
+            check_writable(output.path)
+        form = output.form
+        return output.deliver(command(*arguments, **options), form)
 
     return answered
 

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import math
 import sys
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from symroof.cli import completion
 from symroof.cli.options import CALIBRATION, CEILINGS, CONVENTIONS, SIZE, WIDTHS, WITH, Variadic, calibrated_ceilings, with_options
-from symroof.cli.output import OutputFile, deliver
+from symroof.cli.output import SUFFIXES, Output, output_options
 from symroof.cli.values import Word, one_of, values_of
+from symroof.errors import InputError, quote
+from symroof.present.report import TEXT
+
+if TYPE_CHECKING:
+    from symroof.present.points import Columns, Notes
+    from symroof.sweeps.grid import Sweep
+
+STREAMED, MOST_ROWS = ("csv", "json"), 10_000
+"""Formats that are written as points come, and the points that others take."""
+
+LONG, ASKED = 10**8, 10**10
+"""Points from which a sweep says how long it takes, and beyond which it asks before it starts."""
 
 PHASES = ("prefill", "decode")
 INPUTS = (
@@ -60,8 +73,9 @@ class MetricOption(click.Option):
 @with_options(CEILINGS, CALIBRATION)
 @one_of("--engine", ("auto", "numpy", "numba"), "numba needs the extra `fast`.")
 @click.option("--scheduler", metavar="WHERE", help="threads, processes, or the address of a Dask scheduler (tcp://...).")
-@click.option("-o", "--output", type=OutputFile(), metavar="FILE", help="Write .nc, .zarr, .parquet or .csv.")
 @click.option("--resume", is_flag=True, help="Finish an interrupted sweep: compute only the chunks that are not whole.")
+@click.option("--yes", is_flag=True, help="Start however long it takes: beyond 1e10 points there is a question else.")
+@output_options("Write .nc, .zarr, .parquet or .csv, chunk by chunk; or .json, .md, .html, .tex, .txt.")
 @click.pass_context
 def sweep(
     ctx: click.Context,
@@ -74,21 +88,24 @@ def sweep(
     maximize: str | None,
     pareto: tuple[str, str] | None,
     where: str,
-    output: Path | None,
+    scheduler: str | None,
+    output: Output,
     resume: bool,
+    yes: bool,
     calibration: str | None,
     **options: Any,
-) -> None:
-    """Time, bound, throughput, memory and more of steps of MODEL... over all values of some variables."""
+) -> int | None:
+    """Time, bound, throughput, memory and more of steps of MODEL... over all values of some variables.
+
+    A table of the first points, or all of them as --format csv or json, which are written as they are computed.
+    """
     reduced = [name for name, given in (("--minimize", minimize), ("--maximize", maximize), ("--pareto", pareto)) if given]
-    _refuse(reduced, where, output, resume, options["per"])
+    stored = _stored(output)
+    _refuse(reduced, where, output, resume, stored=stored, per=options["per"])
     values = values_of(over)
     from symroof.techniques.registry import chain
 
     options["techniques"] = chain(options["techniques"])
-    from symroof.present.points import points_table
-    from symroof.present.report import TEXT, Report
-
     devices: Any = hardware or None
     if calibration is not None:
         if len(hardware) != 1:
@@ -97,35 +114,121 @@ def sweep(
 
         options["ceilings"] = calibrated_ceilings(ctx, hardware, options["ceilings"])
         devices = load_hardware(hardware[0]).calibrated(calibration)
-    common = {**options, "phase": phase or "decode", "metrics": metric or None, "progress": sys.stderr is not None and sys.stderr.isatty()}
+    asked = (model, devices, values)
+    options["phase"] = phase or "decode"
+    running = {"scheduler": scheduler, "progress": sys.stderr is not None and sys.stderr.isatty()}
     if not reduced:
-        from symroof.sweeps.sweep import sweep as evaluate
+        from symroof.sweeps.plan import Plan
 
-        points = evaluate(model, devices, values, output=output, resume=resume, **common)
+        return _whole(Plan(*asked, **options).sweep(metric or None), output, resume=resume, stored=stored, yes=yes, **running)
+    from symroof.sweeps import reduce
+    from symroof.sweeps.dataset import form_of, write_points
+
+    if stored and output.path is not None:
+        form_of(output.path)
+    form = "" if stored else output.form
+    options |= {"metrics": metric or None, "where": where, "before": lambda planned: _announce(planned, scheduler, yes=yes), **running}
+    if pareto:
+        points = reduce.pareto(*asked, pareto, **options)
     else:
-        from symroof.sweeps import reduce
-        from symroof.sweeps.dataset import form_of, write_points
-
-        if output is not None:
-            form_of(output)
-        if pareto:
-            points = reduce.pareto(model, devices, values, pareto, where=where, **common)
-        else:
-            points = reduce.best(model, devices, values, minimize=minimize or "", maximize=maximize or "", where=where, **common)
-        if output is not None:
-            write_points(points, output)
-    if output is None:
-        deliver(Report((points_table(points),)), TEXT, None)
+        points = reduce.best(*asked, minimize=minimize or "", maximize=maximize or "", **options)
+    if stored and output.path is not None:
+        write_points(points, output.path)
+        return None
+    columns = {str(name): points[name].values for name in (*points.coords, *points.data_vars)}
+    notes = {str(name): points[name].attrs for name in (*points.coords, *points.data_vars) if "units" in points[name].attrs}
+    return _written([columns], [str(name) for name in points.data_vars], notes, points.attrs, points.sizes["point"], output, form)
 
 
-def _refuse(reduced: list[str], where: str, output: Path | None, resume: bool, per: str) -> None:
+def _whole(planned: Sweep, output: Output, *, resume: bool, stored: bool, yes: bool, **running: Any) -> int | None:
+    """Every point: into a file chunk by chunk, or as text; of a table the first ones alone are computed."""
+    from symroof.present.points import SHOWN
+    from symroof.sweeps import stream
+    from symroof.sweeps.dataset import notes_of
+
+    if stored and output.path is not None:
+        from symroof.sweeps.store import write
+
+        _announce(planned, running["scheduler"], yes=yes)
+        write(planned, output.path, resume=resume, **running)
+        return None
+    form, rows = output.form, planned.size * math.prod(planned.tail)
+    if form == TEXT:
+        blocks = [stream.first(planned, SHOWN)]
+    elif form in STREAMED or rows <= MOST_ROWS:
+        _announce(planned, running["scheduler"], yes=yes)
+        blocks = stream.blocks(planned, **running)
+    else:
+        raise click.UsageError(f"--format {form}: {rows} points are more than {MOST_ROWS} for a page; csv and json take any number")
+    return _written(blocks, planned.metrics, notes_of(planned), planned.attributes, rows, output, form)
+
+
+def _written(
+    blocks: Iterable[Columns], metrics: Sequence[str], notes: Notes, attributes: Mapping[str, str], size: int, output: Output, form: str
+) -> int | None:
+    """Points in a format: CSV and JSON as they come, others as a report."""
+    from symroof.present.points import SHOWN, csv_pieces, json_pieces, points_report
+
+    if form == "csv":
+        output.stream(csv_pieces(blocks))
+    elif form == "json":
+        output.stream(json_pieces(blocks, notes, attributes, size))
+    else:
+        import numpy as np
+
+        every = [*blocks]
+        columns = {name: np.concatenate([block[name] for block in every]) for name in every[0]}
+        shown = {name: values[:SHOWN] for name, values in columns.items()} if form == TEXT else columns
+        return output.deliver(points_report(shown, metrics, notes, attributes, size), form)
+    return None
+
+
+def _announce(planned: Sweep, scheduler: str | None, *, yes: bool) -> None:
+    """How many points, and about how long, before a long sweep starts; beyond `ASKED` points only if that is wanted.
+
+    Raises
+    ------
+    click.UsageError
+        There are so many, nobody is there to ask, and --yes is not given.
+    """
+    if planned.size < LONG:
+        return
+    from symroof.present.points import duration
+    from symroof.sweeps.stream import seconds
+
+    line = f"{planned.size:.3g} points, about {duration(seconds(planned, scheduler))} to compute"
+    if planned.size <= ASKED or yes:
+        click.echo(line, err=True)
+        return
+    if not (sys.stdin is not None and sys.stdin.isatty() and sys.stderr is not None and sys.stderr.isatty()):
+        raise click.UsageError(f"{line}: add --yes to start, or take fewer values")
+    click.confirm(f"{line}; start?", err=True, abort=True)
+
+
+def _stored(output: Output) -> bool:
+    """Whether the file is one that sweeps are kept in chunk by chunk."""
+    from symroof.sweeps.dataset import FORMS
+
+    kept = output.path is not None and output.path.suffix.lower() in FORMS
+    if kept and output.wanted not in (None, "csv"):
+        assert output.path is not None
+        raise click.UsageError(f"--format {output.wanted}: {output.path.name} is written as its ending says; leave one of the two out")
+    if output.path is not None and not kept and output.wanted is None and output.path.suffix.lower() not in SUFFIXES:
+        known = ", ".join([*FORMS, *(ending for ending in SUFFIXES if ending and ending not in FORMS)])
+        raise InputError(f"output {quote(str(output.path))}: the ending {quote(output.path.suffix)} names no format; known: {known}")
+    return kept
+
+
+def _refuse(reduced: list[str], where: str, output: Output, resume: bool, *, stored: bool, per: str) -> None:
     if len(reduced) > 1:
         raise click.UsageError(f"{' and '.join(reduced)}: give one of them")
     if where and not reduced:
         raise click.UsageError("--where: a condition needs --minimize, --maximize or --pareto")
     if resume and reduced:
         raise click.UsageError(f"--resume: {reduced[0]} keeps nothing to resume; it is one pass")
-    if resume and output is None:
+    if resume and output.path is None:
         raise click.UsageError("--resume: name the output that was being written by -o")
+    if resume and not stored:
+        raise click.UsageError("--resume: only files that are written chunk by chunk are taken up again, such as .zarr")
     if reduced and per != "total":
         raise click.UsageError(f"--per operator: {reduced[0]} is over whole steps")

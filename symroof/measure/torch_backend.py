@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from symroof.errors import InputError
+from symroof.files import installation
 from symroof.measure.backend import Array, Backend, Stopwatch, software
 from symroof.measure.system import CacheLevel, System, keep_freed_memory, load, this_cpu
 from symroof.measure.timing import Call
 
 TYPES = {"fp32": "float32", "fp64": "float64", "bf16": "bfloat16", "fp16": "float16"}
-INSTALL = "torch is not installed; pip install 'symroof[measure]'"
+INSTALL = f"torch is not installed; {installation('measure')}"
 
 
 def library() -> Any:

@@ -1,54 +1,113 @@
-"""A sweep on the terminal: its points as a table, all of a few or the first of many, and the bar that a long one shows."""
+"""The points of a sweep: a table of some, CSV and JSON of all as they come; the bar that a long sweep shows, and its time in words."""
 
 from __future__ import annotations
 
 import contextlib
+import csv
+import io
+import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from symroof.present.formats.sections import Conventions
+from symroof.present.report import Report
 from symroof.present.tabular import Column, Table
 
 SHOWN = 20
+"""Points of a table on the terminal."""
+
+Columns = Mapping[str, np.ndarray]
+Notes = Mapping[str, Mapping[str, Any]]
+"""Unit, meaning and words of columns, as `symroof.sweeps.dataset.notes_of` has them."""
 
 
-def points_table(dataset: Any) -> Table:
-    """The table of a Dataset that `symroof.sweeps` made."""
-    dims = list(next(iter(dataset.data_vars.values())).dims)
-    shape = [dataset.sizes[name] for name in dims]
-    size = int(np.prod(shape))
-    places = np.unravel_index(np.arange(min(size, SHOWN)), shape)
-    at = dict(zip(dims, places, strict=True))
+def points_report(columns: Columns, metrics: Sequence[str], notes: Notes, attributes: Mapping[str, str], size: int) -> Report:
+    """A table of the first of *size* points; *metrics* are the columns that are no coordinates."""
     cells: dict[Column, list[Any]] = {}
-    for name, coordinate in dataset.coords.items():
-        values = coordinate.values[at[coordinate.dims[0]]].tolist()
-        unit = coordinate.attrs.get("units", "1")
-        large = unit in ("FLOP/second", "byte/second")
-        column = Column(name, "" if unit == "1" else unit, numeric=not isinstance(values[0], str), prefixed=large, fixed=True)
-        cells[column] = [value if large else f"{value:g}" if isinstance(value, float) else str(value) for value in values]
-    for name, variable in dataset.data_vars.items():
-        values = variable.values[tuple(places)].tolist()
-        unit = variable.attrs.get("units", "1")
-        words = variable.attrs.get("flag_meanings", "").split()
-        if words:
-            cells[Column(name, fixed=True, rank=len(cells))] = ["-" if value != value else words[int(value)] for value in values]  # noqa: PLR0124
-        else:
-            numbers = [None if value != value else value for value in values]  # noqa: PLR0124
-            cells[Column(name, unit, numeric=True, prefixed=unit != "FLOP/byte", rank=len(cells))] = numbers
+    for name, values in columns.items():
+        about, metric = notes.get(name, {}), name in metrics
+        unit = about.get("units", "1")
+        words = about.get("flag_meanings", "").split()
+        shown: list[Any] = [None if value is None else words[int(value)] if words else value for value in _plain(values)]
+        rounded = not metric and values.dtype.kind in "iuf" and unit not in ("FLOP/second", "byte/second")
+        shown = [f"{value:g}" for value in shown] if rounded else shown  # 2048, not 2.048 k
+        settings: dict[str, Any] = {"numeric": values.dtype.kind in "iuf" and not words, "prefixed": unit != "FLOP/byte", "fixed": True}
+        cells[Column(name, "" if unit == "1" else unit, rank=len(cells) if metric else 0, **settings)] = shown
     rows = tuple(zip(*cells.values(), strict=True))
-    more = (f"the first {SHOWN} of {size} points; -o FILE writes them all",) if size > SHOWN else ()
-    conventions = dataset.attrs.get("conventions", "").splitlines()
-    return Table("sweep", tuple(cells), rows, (*more, *conventions, f"inputs: {dataset.attrs.get('inputs', '')}"))
+    count = len(rows)
+    more = (f"the first {count} of {size} points; --format csv or json, or -o FILE, write them all",) if size > count else ()
+    texts = tuple(attributes.get("conventions", "").splitlines())
+    table = Table("sweep", tuple(cells), rows, (*more, f"inputs: {attributes.get('inputs', '')}"))
+    return Report((table, Conventions("conventions of every step", texts)))
+
+
+def csv_pieces(blocks: Iterable[Columns]) -> Iterator[str]:
+    """All points as CSV, a row each, in base units; the heading first."""
+    heading = True
+    for columns in blocks:
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        if heading:
+            writer.writerow(columns)
+            heading = False
+        plain = ([str(value).lower() if isinstance(value, bool) else value for value in _plain(values)] for values in columns.values())
+        writer.writerows(zip(*plain, strict=True))
+        yield text.getvalue()
+
+
+def json_pieces(blocks: Iterable[Columns], notes: Notes, attributes: Mapping[str, str], size: int) -> Iterator[str]:
+    """All points as JSON, a record and a line each, under what they follow from."""
+    head = {
+        "units": {name: about["units"] for name, about in notes.items()},
+        **{name: text.splitlines() if name in ("conventions", "sources") else text for name, text in attributes.items()},
+        "size": size,
+    }
+    yield json.dumps(head, indent=2, ensure_ascii=False)[:-2] + ',\n  "points": ['
+    comma = "\n"
+    for columns in blocks:
+        spelled = [_spelled(values, notes.get(name, {})) for name, values in columns.items()]
+        records = (dict(zip(columns, row, strict=True)) for row in zip(*spelled, strict=True))
+        yield comma + ",\n".join(f"    {json.dumps(record, allow_nan=False)}" for record in records)
+        comma = ",\n"
+    yield "\n  ]\n}\n"
+
+
+def _plain(values: np.ndarray) -> list[Any]:
+    """A column as Python's own values; None where it is not a number."""
+    return [None if value != value else value for value in values.tolist()]  # noqa: PLR0124
+
+
+def _spelled(values: np.ndarray, about: Mapping[str, Any]) -> list[Any]:
+    """The same, with the words that numbers stand for; truth values stay."""
+    words = about.get("flag_meanings", "").split()
+    if not words or values.dtype.kind == "b":
+        return _plain(values)
+    return [None if value is None else words[int(value)] for value in _plain(values)]
+
+
+def duration(seconds: float) -> str:
+    """A time as one would say it.
+
+    >>> duration(0.2), duration(42), duration(150), duration(9000), duration(400_000)
+    ('less than a second', '42 s', '2.5 min', '2.5 h', '4.6 days')
+    """
+    for length, unit in ((86_400, "days"), (3_600, "h"), (60, "min")):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.2g} {unit}"
+    return f"{seconds:.0f} s" if seconds >= 1 else "less than a second"
 
 
 @contextlib.contextmanager
 def progress_bar(points: int) -> Iterator[Callable[[int], None]]:
     """A bar over so many points on standard error; what it yields moves it on."""
-    columns = (BarColumn(), TextColumn("{task.percentage:>3.0f}% of {task.total:.3g} points"), TimeRemainingColumn())
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    counted = TextColumn("{task.percentage:>3.0f}% of {task.total:.3g} points")
+    columns = (BarColumn(), counted, TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
     with Progress(*columns, console=Console(file=sys.stderr), transient=True) as bar:
         task = bar.add_task("", total=points)
         yield lambda done: bar.advance(task, done)

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from symroof.errors import InputError, quote
-from symroof.files import check_writable, is_readable, replacing, writing
-from symroof.sweeps.grid import OUTER, Sweep
+from symroof.files import check_writable, installation, is_readable, replacing, writing
+from symroof.sweeps.grid import OUTER, Chunk, Sweep
 from symroof.sweeps.metrics import METRICS
 
 POINT = "point"
@@ -33,7 +33,7 @@ def need(module: str, extra: str = "sweep") -> None:
         It names the extra to install.
     """
     if find_spec(module) is None:
-        raise InputError(f"{module} is not installed; pip install 'symroof[{extra}]'")
+        raise InputError(f"{module} is not installed; {installation(extra)}")
 
 
 def dtype(sweep: Sweep, name: str) -> np.dtype:
@@ -131,13 +131,22 @@ def _tables(sweep: Sweep, load: Load) -> Iterator[Any]:
 
     schema = _schema(sweep)
     for chunk in sweep.chunks():
-        metrics = load(chunk.number)
-        shape = metrics[sweep.metrics[0]].shape
-        columns: dict[str, Any] = {name: getattr(chunk.scenario, name) for name in OUTER}
-        columns |= {name: array[..., None] if sweep.tail else array for name, array in chunk.values.items()}
-        columns |= {"operator": sweep.labels["operator"]} if sweep.tail else {}
-        columns |= {name: metrics[name].astype(dtype(sweep, name)) for name in sweep.metrics}
-        yield pyarrow.table({name: np.broadcast_to(column, shape).reshape(-1) for name, column in columns.items()}, schema=schema)
+        yield pyarrow.table(columns_of(sweep, chunk, load(chunk.number)), schema=schema)
+
+
+def columns_of(sweep: Sweep, chunk: Chunk, metrics: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The points of a chunk as columns: a row a point (and operator), coordinates in front, metrics behind."""
+    shape = metrics[sweep.metrics[0]].shape
+    columns: dict[str, Any] = {name: getattr(chunk.scenario, name) for name in OUTER}
+    columns |= {name: array[..., None] if sweep.tail else array for name, array in chunk.values.items()}
+    columns |= {"operator": sweep.labels["operator"]} if sweep.tail else {}
+    columns |= {name: metrics[name].astype(dtype(sweep, name)) for name in sweep.metrics}
+    return {name: np.broadcast_to(column, shape).reshape(-1) for name, column in columns.items()}
+
+
+def notes_of(sweep: Sweep) -> dict[str, dict[str, Any]]:
+    """Unit and meaning of every column that has some."""
+    return {axis.name: axis.notes for axis in sweep.axes} | {name: described(sweep, name) for name in sweep.metrics}
 
 
 def _schema(sweep: Sweep) -> Any:

@@ -16,6 +16,7 @@ import numpy as np
 
 from symroof.algebra.unions import untouched
 from symroof.errors import InputError, member, quote
+from symroof.files import installation
 
 if TYPE_CHECKING:
     from symroof.sweeps.compile import Program
@@ -55,7 +56,7 @@ def engine_for(engine: str, points: int) -> str:
     """
     member("engine", engine, ENGINES)
     if engine == "numba" and not has_numba():
-        raise InputError("engine 'numba': numba is not installed; pip install 'symroof[fast]', or take engine 'numpy'")
+        raise InputError(f"engine 'numba': numba is not installed; {installation('fast')}, or take engine 'numpy'")
     if engine != "auto":
         return engine
     return "numba" if points >= WORTH_COMPILING and has_numba() else "numpy"

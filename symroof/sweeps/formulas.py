@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -79,7 +80,9 @@ class StepFormulas:
                 self.shares.setdefault(letter, operator.name)
             groups.append((operator, count, symbols.P if one_peak else Symbol(letter, positive=True)))
         named = [(one[0].name, (one,)) for one in groups] if each else [(TOTAL, tuple(groups))]
-        self.parts = tuple(Part(name, graph, not options.decode, several, machine) for name, several in named)
+        known = {symbol: value for symbol, value in step.values.items() if symbol not in (*open_letters, symbols.b)}
+        open_batch = functools.cache(lambda: letters.bind(known))
+        self.parts = tuple(Part(name, graph, not options.decode, several, machine, open_batch) for name, several in named)
         self.graph = graph
         self._sharing = replace(graph, blocks=(Block("", tuple(graph[name] for name in dict.fromkeys(self.shares.values()))),))
         self.statements = step.statements

@@ -6,15 +6,19 @@ import functools
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
-from sympy import Add, Expr, S, Symbol
+from sympy import Add, Expr, Max, Min, S, Symbol, floor
 
+from symroof import symbols
 from symroof.errors import InputError, member
 from symroof.hardware.machine import SYMBOLIC, Machine
 from symroof.operators import Graph, Operator, Resource
+from symroof.questions.capacity import memory_parts
 from symroof.roof.ledger import own, seconds_of, step_time, time_of
+from symroof.sweeps.compile import inlined
+from symroof.symbols import substitute
 
 TOTAL = "total"
 BINDING = (Resource.MEMORY, *(resource for resource in Resource if resource is not Resource.MEMORY))
@@ -34,6 +38,7 @@ class Part:
     graph : of the step, which is that of one device; `prefill` says its phase.
     operators : each with how often it occurs and the letter of its peak.
     machine : in letters, with the resources that the device states, and the constants of its kernels where ceilings are calibrated.
+    open_batch : makes the same graph with the batch a symbol.
     """
 
     name: str
@@ -41,6 +46,7 @@ class Part:
     prefill: bool
     operators: tuple[tuple[Operator, Expr, Symbol], ...] = field(repr=False)
     machine: Machine = field(default=SYMBOLIC, repr=False)
+    open_batch: Callable[[], Graph] | None = field(default=None, repr=False)
 
     def total(self, value: Callable[[Operator], Expr]) -> Expr:
         """The sum of count x value over the operators."""
@@ -88,6 +94,27 @@ def memory(part: Part) -> Expr:
 def capacity(part: Part) -> Expr:
     """Bytes of the device's memory."""
     return CAPACITY
+
+
+def largest_batch(part: Part) -> Expr:
+    """The most sequences that fit each device's memory: ``floor((capacity - what is kept) / what a sequence takes)``, 0 where none does.
+
+    Raises
+    ------
+    InputError
+        Memory is no line in the batch.
+    """
+    graph = part.graph if part.open_batch is None else part.open_batch()
+    weights, cache, activations = memory_parts(graph)
+    states = activations.args if isinstance(activations, Max) else (activations,)
+    limits = []
+    for state in states:
+        needed = inlined(cast(Expr, weights + cache + state), graph.definitions).expand()
+        sequence, kept = needed.diff(symbols.b), substitute(needed, {symbols.b: S.Zero})
+        if symbols.b in sequence.free_symbols:
+            raise InputError("metric 'largest_batch': the memory of this step is no line in the batch; `symroof largest` follows it")
+        limits += [(CAPACITY - kept) / sequence] if sequence != 0 else []
+    return floor(Max(S.Zero, Min(*limits)))
 
 
 def tokens(part: Part) -> Expr:
@@ -171,13 +198,18 @@ METRICS = {
             by_operator=False,
         ),
         Metric(
-            *("device_throughput", "token/s", "throughput over the number of devices"),
+            *("throughput_per_device", "token/s", "tokens per second of one device: throughput over the number of devices"),
             *((tokens, time, devices), lambda tokens, time, devices: tokens / time / devices, "max"),
             by_operator=False,
         ),
         Metric("memory", "byte", "weights, KV cache and live activations", (memory,), better="min", by_operator=False),
         Metric(
             *("fits", "1", "whether the memory is within the device's capacity", (capacity, memory), operator.ge, "", ("no", "yes")),
+            by_operator=False,
+        ),
+        Metric(
+            *("largest_batch", "1", "largest batch that fits the memory of each device, of all devices together", (largest_batch,)),
+            better="max",
             by_operator=False,
         ),
         Metric("flops", "FLOP", "floating-point operations of one step", (flops,), better="min"),
@@ -195,11 +227,11 @@ METRICS = {
 }
 
 ALIASES = {"latency": "time"}
-DEFAULT = ("time", "bound", "intensity", "throughput", "memory", "fits")
+DEFAULT = ("time", "bound", "intensity", "throughput", "throughput_per_device", "memory", "fits")
 
 
-def chosen(names: Sequence[str] | None, each: bool, capacities: bool) -> tuple[str, ...]:
-    """The metrics asked for, or all usual ones that can be told, of the whole step or of *each* operator.
+def chosen(names: Sequence[str] | None, each: bool, capacities: bool, several: bool = False) -> tuple[str, ...]:
+    """The metrics asked for, or all usual ones that can be told, of the whole step or of *each* operator, on *several* devices or one.
 
     Raises
     ------
@@ -210,7 +242,7 @@ def chosen(names: Sequence[str] | None, each: bool, capacities: bool) -> tuple[s
     ('time', 'bound', 'intensity')
     """
     if names is None:
-        names = [name for name in DEFAULT if capacities or name != "fits"]
+        names = [name for name in DEFAULT if (capacities or name != "fits") and (several or name != "throughput_per_device")]
         return tuple(name for name in names if METRICS[name].by_operator or not each)
     names = [ALIASES.get(name, name) for name in ([names] if isinstance(names, str) else names)]
     if not names:
@@ -219,8 +251,9 @@ def chosen(names: Sequence[str] | None, each: bool, capacities: bool) -> tuple[s
         member("metric", name, tuple(METRICS))
         if each and not METRICS[name].by_operator:
             raise InputError(f"metric {name!r} is one of the whole step, not of an operator")
-    if "fits" in names and not capacities:
-        raise InputError("metric 'fits': a device here states no memory capacity; leave it out, or compare 'memory' yourself")
+    for name in names:
+        if not capacities and {capacity, largest_batch} & {*METRICS[name].formulas}:
+            raise InputError(f"metric {name!r}: a device here states no memory capacity; leave it out, or compare 'memory' yourself")
     return tuple(dict.fromkeys(names))
 
 

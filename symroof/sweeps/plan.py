@@ -136,12 +136,12 @@ class Plan:
         SymroofError
             There is no such metric, or a device does not state what the formulas need.
         """
-        metrics = chosen(metrics, self.each, self.capacities)
         for model, phase in itertools.product(self.models, self.phases):
             for machine in dict.fromkeys(self.machines):
                 if (model.name, phase, machine) not in self.steps:
                     self.steps[model.name, phase, machine] = self._step(model, phase, machine)
             self._check_values(model, phase)
+        metrics = self.metrics(metrics)
         programs = {key: step.programs(metrics) for key, step in self.steps.items()}
         operators = tuple(dict.fromkeys(name for known in programs.values() for name in known)) if self.each else None
         scenarios = tuple(
@@ -156,6 +156,11 @@ class Plan:
         compiled = Sweep(self.axes, self.points, scenarios, metrics, "numpy", self._attributes(), formulas)
         engine = "numpy" if self.engine == "auto" and self.each else self.engine
         return replace(compiled, engine=engine_for(engine, compiled.size))
+
+    def metrics(self, names: Sequence[str] | None) -> tuple[str, ...]:
+        """The metrics asked for, or the usual ones; throughput per device among them where steps are on several."""
+        several = any(step.graph.devices != 1 for step in self.steps.values())
+        return chosen(names, self.each, self.capacities, several)
 
     def _step(self, model: Model, phase: str, machine: Machine) -> StepFormulas:
         """The formulas with the fixed inputs in them; statements are those of the largest inputs."""

@@ -12,7 +12,7 @@ from symroof.errors import InputError, member, quote
 from symroof.sweeps.dataset import OUTER, POINT, described, dtype, need
 from symroof.sweeps.filter import Condition
 from symroof.sweeps.grid import Chunk, Sweep
-from symroof.sweeps.metrics import ALIASES, METRICS, chosen
+from symroof.sweeps.metrics import ALIASES, METRICS
 from symroof.sweeps.plan import Plan
 from symroof.sweeps.run import evaluated
 
@@ -88,7 +88,7 @@ def best(
     minimize, maximize : one metric; give one of the two. Of equal points the first in the order of the grid.
     where : a condition such as ``"latency < 50 ms and memory <= 80 GB and batch >= 8"``, or ``"fits"``.
     options : as in `symroof.sweeps.sweep.sweep`: phase, metrics, points, engine, scheduler, progress, fixed
-        inputs and conventions.
+        inputs and conventions. `before` is called with the planned sweep before anything is computed.
 
     Returns
     -------
@@ -146,6 +146,7 @@ def _reduced(
     """The best points; an objective without a sign is wanted as it is better."""
     need("xarray")
     scheduler, progress, shown = options.pop("scheduler", None), options.pop("progress", False), options.pop("metrics", None)
+    before = options.pop("before", None)
     if options.pop("per", "total") != "total":
         raise InputError("per 'operator': a reduction is over whole steps")
     signs = {}
@@ -162,6 +163,8 @@ def _reduced(
     mentioned = goal.condition.names if goal.condition else frozenset()
     least = tuple(dict.fromkeys([*signs, *(name for name in METRICS if name in mentioned)]))
     reduction = planned.sweep(least)
+    if before is not None:
+        before(reduction)
     kept = [np.array([], dtype=np.int64), *(np.array([]) for _ in signs)]
     for _, candidates in evaluated(reduction.chunks(), reduction.size, goal, scheduler=scheduler, progress=progress):
         arrays = [np.concatenate(pair) for pair in zip(kept, candidates, strict=True)]
@@ -169,7 +172,7 @@ def _reduced(
         kept = [array[ahead] for array in arrays]
     if not kept[0].size:
         raise InputError(f"none of {reduction.size} points satisfies {quote(where)}")
-    wanted = tuple(dict.fromkeys([*chosen(shown, False, planned.capacities), *least]))
+    wanted = tuple(dict.fromkeys([*planned.metrics(shown), *least]))
     return _labelled(reduction if wanted == least else planned.sweep(wanted), kept[0])
 
 
