@@ -11,11 +11,12 @@ from matplotlib.figure import Figure
 from sympy import Integer, Rational, factor, simplify, symbols
 
 import symroof
-from symroof.roof.roofline import attainable, bound, time
-from symroof.symbols import BW, P
+from symroof import attainable
+
+BW, P = symroof.symbols.named("BW P")
 
 F, B, u = symbols("F B u", positive=True)
-print("time =", time(F, B, P, BW))
+print("time =", symroof.roofline.time(F, B, P, BW))
 print("attainable performance =", attainable(F / B, P, BW))
 
 # %% [markdown]
@@ -36,11 +37,11 @@ for difference, positive in ((F / P - B / BW, P * BW), (F / B - P / BW, B * BW),
 
 # A kernel below the ridge, I = ridge / (1 + u), one above it, I = ridge (1 + u), and one on it.
 below, above, on = (B * P / BW / (1 + u), B * P / BW * (1 + u), B * P / BW)
-assert simplify(time(below, B, P, BW) - B / BW) == 0
-assert simplify(time(above, B, P, BW) - above / P) == 0
-assert time(on, B, P, BW) == B / BW
+assert simplify(symroof.roofline.time(below, B, P, BW) - B / BW) == 0
+assert simplify(symroof.roofline.time(above, B, P, BW) - above / P) == 0
+assert symroof.roofline.time(on, B, P, BW) == B / BW
 for flops in (below, above, on):
-    assert simplify(flops / time(flops, B, P, BW) - attainable(flops / B, P, BW)) == 0
+    assert simplify(flops / symroof.roofline.time(flops, B, P, BW) - attainable(flops / B, P, BW)) == 0
 
 # %% [markdown]
 # Two devices, from their data sheets: the H100's peak grew more than its bandwidth, so its ridge is higher.
@@ -85,7 +86,7 @@ for peak, bandwidth in roofs:
         flops, traffic = Integer(megaflops * 10**6), Integer(10**6)
         slower = "memory" if flops / peak < traffic / bandwidth else "compute"
         by_ridge = "memory" if flops / traffic < peak / bandwidth else "compute"
-        assert bound(flops, traffic, peak, bandwidth) == slower == by_ridge
+        assert symroof.roofline.bound(flops, traffic, peak, bandwidth) == slower == by_ridge
 
 llama = symroof.load_model("llama-2-7b")
 full = {"batch": 1, "seq_len": 2048, "weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
@@ -112,7 +113,7 @@ for device, (peak, bandwidth), color, line in zip(devices, roofs, ("#0072B2", "#
     axes.axvline(float(peak / bandwidth), color=color, linestyle=":", label=f"its ridge, {float(peak / bandwidth):.1f}")
 axes.set(xscale="log", yscale="log", xlabel="arithmetic intensity [FLOP/byte]", ylabel="attainable [TFLOP/s]")
 axes.legend(loc="upper left", fontsize=8)
-figure
+symroof.show(figure)
 
 # %% [markdown]
 # **What it means.** Compare a kernel's intensity with the ridge before tuning it: below, only fewer bytes

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from sympy import Integer, Poly, Rational, ceiling, expand, simplify
 
 import symroof
-from symroof.symbols import BW, P, a, b, d, f, s, w
+
+BW, P, a, b, d, f, s, w = symroof.symbols.named("BW P a b d f s w")
 
 llama = symroof.load_model("llama-2-7b")
 layer = llama.decode(symbolic=True)["up_proj"]
@@ -114,7 +115,7 @@ for bits, color, line in zip((16, 8, 4), ("#0072B2", "#D55E00", "#009E73"), ("-"
     axes.axhline(float(large.xreplace(known | {w: Integer(bits)})), color=color, linestyle=":", linewidth=0.9)
 axes.set(xscale="log", yscale="log", xlabel="width of a square layer, d = f", ylabel="b* on the H100 [tokens]")
 axes.legend(title="dotted: the limit", fontsize=8, title_fontsize=8)
-figure
+symroof.show(figure)
 
 # %% [markdown]
 # **What it means.** Quantizing weights to 4 bits pays in full only up to about a quarter of the 16-bit crossover:

@@ -11,16 +11,9 @@ from dataclasses import replace
 from sympy import Integer, Rational, Symbol, ceiling, diff, simplify
 
 import symroof
-from symroof.algebra.signs import intensity_supremum
-from symroof.architectures.options import Options
-from symroof.architectures.step import Step
-from symroof.hardware.loader import catalogue
-from symroof.operators.block import Block
-from symroof.operators.fusion import fuse
-from symroof.operators.graph import Graph
-from symroof.operators.linear import contraction
-from symroof.operators.tensor import Access, Space, Storage, Tensor, axes_of
-from symroof.symbols import b, c, e, h, k, r, t
+from symroof import Access, Block, Graph, Options, Space, Step, Storage, Tensor, contraction, fuse, intensity_supremum
+
+b, c, e, h, k, r, t = symroof.symbols.named("b c e h k r t")
 
 steps = symroof.load_model("llama-2-70b").decode(symbolic=True)
 fused, _ = fuse(steps.graph, ["qk_matmul", "softmax", "sv_matmul"])
@@ -58,7 +51,7 @@ for device in devices:
     proof = symroof.prove(mha, "memory-bound", fused.name, for_all=free, hardware=device)
     assert (proof.verdict, proof.by) == ("proved", "shift")
     print(device.name, "--", proof.certificate)
-for name in catalogue():  # at head dimension 128, on every device whose ridge is above it; processing in memory is built not to be
+for name in symroof.devices():  # at head dimension 128, on every device whose ridge is above it; processing in memory is built not to be
     device = symroof.load_hardware(name)
     if sixteen := [kind for kind in ("fp16", "bf16", "fp32", "fp64") if kind in device.peaks]:
         ridge = device.fastest(sixteen)[1] / device.memory_bandwidth
@@ -97,10 +90,10 @@ for device in devices:
 # %%
 l = Symbol("l", positive=True)
 space = Space({"b": b, "s": Integer(1), "t": t, "h": h, "l": l, "r": r})
-latent, key = (Access(Tensor(f"cache {x}", axes_of(f"b t {x}"), Storage.KV_CACHE, space)) for x in "lr")
-query, turned = (Access(Tensor(f"query {x}", axes_of(f"b s h {x}"), Storage.ACTIVATION, space)) for x in "lr")
-scores = Access(Tensor("scores", axes_of("b h s t"), Storage.ACTIVATION, space))
-out = Access(Tensor("context", axes_of("b s h l"), Storage.ACTIVATION, space))
+latent, key = (Access(Tensor(f"cache {x}", symroof.operators.axes_of(f"b t {x}"), Storage.KV_CACHE, space)) for x in "lr")
+query, turned = (Access(Tensor(f"query {x}", symroof.operators.axes_of(f"b s h {x}"), Storage.ACTIVATION, space)) for x in "lr")
+scores = Access(Tensor("scores", symroof.operators.axes_of("b h s t"), Storage.ACTIVATION, space))
+out = Access(Tensor("context", symroof.operators.axes_of("b s h l"), Storage.ACTIVATION, space))
 parts = (
     contraction("qk_latent", "b s h l, b t l -> b h s t", (query, latent), scores),
     contraction("qk_rotary", "b s h r, b t r -> b h s t", (turned, key), scores),

@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from sympy import Integer, ceiling, diff, oo, simplify
 
 import symroof
-from symroof.algebra.signs import intensity_supremum
-from symroof.operators.fusion import fuse
-from symroof.symbols import BW, P, R, a, b, c, e, h, k, s
+from symroof import fuse, intensity_supremum
+
+BW, P, R, a, b, c, e, h, k, s = symroof.symbols.named("BW P R a b c e h k s")
 
 llama = symroof.load_model("llama-2-7b")
 full, causal = (llama.prefill(symbolic=True, causal=mask) for mask in (False, True))
@@ -160,7 +160,7 @@ for device, name in zip(devices, ("A100", "H100"), strict=True):
     axes.annotate(f"ridge of the {name}", (8, ridge), xytext=(0, 3), textcoords="offset points", fontsize=8)
 axes.set(xscale="log", yscale="log", xlabel="prompt [tokens]", ylabel="intensity [FLOP/byte]", ylim=(3, 3000))
 axes.legend(loc="lower right", fontsize=8)
-figure
+symroof.show(figure)
 
 # %% [markdown]
 # **What it means.** At head dimension 128 no prompt is long enough to make unfused attention compute-bound:

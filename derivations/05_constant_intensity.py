@@ -9,13 +9,12 @@
 from sympy import Integer, diff, limit, oo, simplify
 
 import symroof
-from symroof.architectures.config import catalogue as models
-from symroof.hardware.loader import catalogue as devices
-from symroof.operators.fusion import fuse
-from symroof.symbols import BW, P, a, b, c, e, r, w
+from symroof import fuse
+
+BW, P, a, b, c, e, r, w = symroof.symbols.named("BW P a b c e r w")
 
 families = ("llama", "opt", "gptj", "chatglm")
-language = [name for name in models() if symroof.load_model(name).architecture.family in families]
+language = [name for name in symroof.models() if symroof.load_model(name).architecture.family in families]
 OTHERS = ("elementwise", "softmax", "norm", "rotary")
 
 
@@ -83,7 +82,7 @@ assert highest == 36 / a, "2.25 FLOP/byte at 16 bits: GELU by tanh is the top of
 # %%
 WIDTHS = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
 ridges = {}
-for name in devices():
+for name in symroof.devices():
     device = symroof.load_hardware(name)
     if device.kind == "pim":  # memory that computes: built to have a ridge below one
         continue
@@ -123,7 +122,7 @@ print("compute-bound there in gpt-j-6b:", *turned)
 # does 3.9e12 exponentials per second (arXiv:2407.08608); a softmax at full bandwidth, one per 4 bytes, asks 0.84e12.
 
 # %%
-vector = {name: symroof.load_hardware(name) for name in devices()}
+vector = {name: symroof.load_hardware(name) for name in symroof.devices()}
 vector = {name: device.ridge("fp32").magnitude for name, device in vector.items() if "fp32" in device.peaks}
 print("least FP32 ridge:", min(vector, key=vector.get), float(min(vector.values())), "FLOP/byte")
 assert min(vector.values()) > highest.subs(a, 16)

@@ -14,12 +14,9 @@ from matplotlib.figure import Figure
 from sympy import Integer, Rational, Symbol, ceiling, expand, factor, floor, limit, oo, simplify, summation
 
 import symroof
-from symroof.algebra.signs import intensity_supremum
-from symroof.hardware.loader import catalogue
-from symroof.notation import written
-from symroof.operators import CONTRACTIONS, Resource
-from symroof.questions.crossover import crossover_of
-from symroof.symbols import BW, M_L, B_r, M, P, R, a, b, c, e, g, h, k, n_c, s
+from symroof import Resource, crossover_of, intensity_supremum
+
+BW, M_L, B_r, M, P, R, a, b, c, e, g, h, k, n_c, s = symroof.symbols.named("BW M_L B_r M P R a b c e g h k n_c s")
 
 WIDTHS = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
 model = symroof.load_model("llama-3-8b")
@@ -28,7 +25,7 @@ flash = letters["fused_attention"]
 F, B = flash.flop_count, flash.byte_count()
 print("F =", factor(F), "FLOP")
 print("B =", B, "byte")
-print("R =", written(letters.symbolic.definitions[R]))
+print("R =", symroof.notation.written(letters.symbolic.definitions[R]))
 
 # %% [markdown]
 # ## Passes
@@ -264,7 +261,7 @@ print(f"A100, 32768 tokens, one layer: {', '.join(f'{name} {float(taken) * 1e3:.
 # %%
 dao = model.prefill(symbolic=True).apply(symroof.technique("flash-attention:reread=memory"))
 assert simplify(dao["fused_attention"].byte_count() - B) == 0, "the same formula"
-print("R =", written(dao.symbolic.definitions[R]))
+print("R =", symroof.notation.written(dao.symbolic.definitions[R]))
 assert dao["fused_attention"].cache_bytes == 0
 apart = model.prefill(symbolic=True)
 apart = sum(apart[name].byte_count() for name in ("qk_matmul", "softmax", "sv_matmul"))
@@ -281,7 +278,7 @@ big = symroof.load_model("llama-2-70b")
 alone = big.prefill(batch=1, **WIDTHS).apply(symroof.technique("flash-attention:reread=memory"))
 known = dict(alone.values) | {g: alone.values[h] / alone.values[k]}
 can = {}
-for name in catalogue():
+for name in symroof.devices():
     device = symroof.load_hardware(name)
     if device.buffer is None or device.kind == "pim":  # no tiles
         continue
@@ -342,7 +339,7 @@ whole_prompt = [float(seconds(32768, f"flash-attention:reread={where}")) for whe
 prompt = model.prefill(batch=1, seq_len=32768, flash_attention=True, **WIDTHS)
 calibrated = symroof.analyze(prompt, "h100-sxm", ceilings="calibrated")
 fitted = float(calibrated.total.time_expr)
-products = float(sum(one.count * one.time_expr for one in calibrated if one.operator.kind in CONTRACTIONS))
+products = float(sum(one.count * one.time_expr for one in calibrated if one.operator.kind in symroof.operators.CONTRACTIONS))
 tool = model.prefill(batch=1, seq_len=32768, flash_attention=True, accounting="llm-viewer", **WIDTHS)
 tool = float(symroof.analyze(tool, "survey/nvidia_H100_SXM").total.time_expr)
 print(
@@ -390,7 +387,7 @@ axes.axvline(edge, color="0.6", linewidth=0.8)
 axes.text(edge * 0.9, 22, "K and V of a head\nfill its cache", fontsize=8, ha="right", color="0.35")
 axes.set_xlim(64, 2**21)
 axes.legend(loc="upper left", fontsize=7.5)
-figure
+symroof.show(figure)
 
 # %% [markdown]
 # **What it means.** Count who shares a read. At 16 bits the intensity against any level is the number of query rows that share

@@ -11,7 +11,8 @@ from sympy import Add, Integer, ceiling, expand, factor, floor, simplify, solve
 from sympy import sign as sympy_sign
 
 import symroof
-from symroof.symbols import BW, M, P, R, a, b, c, d, e, f, g, h, k, s, t
+
+BW, M, P, R, a, b, c, d, e, f, g, h, k, s, t = symroof.symbols.named("BW M P R a b c d e f g h k s t")
 
 MODELS = ("llama-2-7b", "llama-3.1-8b", "llama-2-70b")
 ATTENTION = ("qk_matmul", "sv_matmul")
@@ -144,7 +145,7 @@ for name, colour, style in zip(MODELS, ("#0072B2", "#D55E00", "#009E73"), ("-", 
 axes.axhline(0.5, color="black", linewidth=0.8, linestyle=":")
 axes.set_ylim(0, 1)
 axes.legend(title="equal in decode at", loc="upper left", fontsize=8, title_fontsize=8)
-figure
+symroof.show(figure)
 
 # %% [markdown]
 # **What it means.** Up to a few thousand tokens a transformer is its linear layers, and `2 x parameters` FLOPs per

@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 from sympy import Integer, factor, floor, simplify
 
 import symroof
-from symroof.questions.capacity import cache_passes_weights, hyperbola
-from symroof.symbols import L, a, b, c, d, e, g, h, k, t, v, w
+from symroof import cache_passes_weights, hyperbola
+
+L, a, b, c, d, e, g, h, k, t, v, w = symroof.symbols.named("L a b c d e g h k t v w")
 
 MODELS = ("llama-2-7b", "llama-2-13b", "llama-2-70b", "llama-3.1-8b")
 WIDTHS = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
@@ -110,7 +111,7 @@ for name, colour, marker in looks:
     star = memory_star.xreplace(symroof.load_model(name).dimensions | {w: Integer(16), c: Integer(16)})
     axes.plot(batches, [float(star.subs(b, one)) for one in batches], marker=marker, color=colour, label=name)
 axes.legend(title="cache = weights", fontsize=8, title_fontsize=8)
-figure
+symroof.show(figure)
 
 # %% [markdown]
 # **What it means.** Below the line a decode step is spent on weights and more batch is nearly free; above it on the

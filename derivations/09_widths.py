@@ -9,7 +9,8 @@
 from sympy import diff, expand, factor, floor, simplify, solve
 
 import symroof
-from symroof.symbols import BW, L, P, a, b, c, d, e, f, k, t, v, w
+
+BW, L, P, a, b, c, d, e, f, k, t, v, w = symroof.symbols.named("BW L P a b c d e f k t v w")
 
 model = symroof.load_model("llama-2-7b")
 step = model.decode(symbolic=True)

@@ -11,11 +11,9 @@ from numpy import linspace
 from sympy import Integer, Poly, Rational, Symbol, diff, expand, simplify
 
 import symroof
-from symroof.operators.facts import Kind
-from symroof.operators.operator import Direction
-from symroof.operators.tensor import Storage
-from symroof.questions.capacity import hyperbola
-from symroof.symbols import BW, P, b, t, w
+from symroof import Direction, Kind, Storage, hyperbola
+
+BW, P, b, t, w = symroof.symbols.named("BW P b t w")
 
 SIXTEEN = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
 letters = symroof.crossover(symroof.load_model("llama-2-7b").decode(symbolic=True), "weights-and-kv", over="batch")
@@ -137,7 +135,7 @@ for name, device, colour, line in (
     axes.axvline(float(limit), color=colour, linestyle=":", linewidth=1)
     axes.plot(float(meets), float(pairs / meets), "s", color=colour)
 axes.legend(loc="upper left", bbox_to_anchor=(0, 1.13), ncols=2, frameon=False, fontsize="small")
-figure
+symroof.show(figure)
 
 # %% [markdown]
 # **What it means.** "Batch more to become compute-bound" holds only for short contexts: 165 tokens for multi-head

@@ -11,7 +11,8 @@ from dataclasses import replace
 from sympy import Add, Rational, cancel, diff
 
 import symroof
-from symroof.symbols import BW, L, P, a, b, c, t, w
+
+BW, L, P, a, b, c, t, w = symroof.symbols.named("BW L P a b c t w")
 
 SIXTEEN = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
 model = symroof.load_model("llama-3.1-8b")

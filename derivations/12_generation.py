@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 from sympy import Add, Integer, Symbol, bernoulli, diff, expand, factor, simplify
 
 import symroof
-from symroof.algebra.univariate import sum_over
-from symroof.symbols import S, n, t
+from symroof import sum_over
+
+S, n, t = symroof.symbols.named("S n t")
 
 SIXTEEN = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
 model = symroof.load_model("llama-2-7b")
@@ -135,7 +136,7 @@ for line, ends, style, label in (
     axes.plot([float(x) for x in ends], [1000 * float(line.subs(t, x)) for x in ends], label=label, **style)
 axes.plot(float(knee), 1000 * float(before.subs(t, knee)), "o", color="black", label="knee")
 axes.legend(loc="upper left", frameon=False)
-figure
+symroof.show(figure)
 
 # %% [markdown]
 # **What it means.** On a data-centre GPU decode stays on one regime, so "m steps at the mean context" is exact. The

@@ -13,8 +13,9 @@ from numpy import geomspace
 from sympy import Integer, Poly, Rational, ceiling, floor
 
 import symroof
-from symroof.questions.capacity import hyperbola, memory_of, memory_parts
-from symroof.symbols import b, t
+from symroof import hyperbola, memory_of, memory_parts
+
+b, t = symroof.symbols.named("b t")
 
 SIXTEEN = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
 DEVICES = ("a100-sxm-80gb", "h100-sxm")
@@ -147,7 +148,7 @@ for device, colour, line in zip(DEVICES, ("#0072B2", "#D55E00"), ("-", "--"), st
         axes.plot(points, [float(x / found.time(x)) for x in points], marker, color=colour, markersize=size)
 axes.axvline(most, color="black", linewidth=1)
 axes.legend(loc="upper left", frameon=False)
-figure
+symroof.show(figure)
 
 # %% [markdown]
 # Llama-3.1-8b at context 4096: knees (dots), asymptotes (dotted), 90 % of them (stars), and the batch at which memory

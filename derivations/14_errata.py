@@ -10,17 +10,15 @@ from matplotlib.figure import Figure
 from sympy import Integer, Rational, ceiling, expand, factor, fraction, limit, oo, simplify
 
 import symroof
-from symroof.operators.operator import Direction
-from symroof.operators.tensor import Storage
-from symroof.present.survey import A6000, step
-from symroof.questions.capacity import cache_passes_weights, largest
-from symroof.symbols import L, R, a, b, c, d, e, f, h, k, replaced, s, t, w
+from symroof import Direction, Storage, cache_passes_weights, largest, survey
+
+L, R, a, b, c, d, e, f, h, k, s, t, w = symroof.symbols.named("L R a b c d e f h k s t w")
 
 HOW, ENDS = ("survey", "llm-viewer", "exact"), ("survey", "exact")
 ATTENTION, ELEMENTWISE = ("qk_matmul", "softmax", "sv_matmul"), ("mlp_act", "attn_add", "mlp_add")
 KV_READ, OUT = (Storage.KV_CACHE, Direction.READ), (Storage.ACTIVATION, Direction.WRITE)
 MULTI_HEAD = {k: h}  # Llama-2 7b and 13b, the survey's models
-NUMBERS = dict(step("decode", "exact").values)  # Llama-2-13b, 16 bits
+NUMBERS = dict(survey.step("decode", "exact").values)  # Llama-2-13b, 16 bits
 POINTS = ((1, 1000), (1, 10000), (1, 100000), (16, 1000), (64, 1000))  # Figure 16's batch and length
 
 
@@ -31,7 +29,7 @@ def graph(phase, how, model="llama-2-13b", **options):
 def moved(graph, names, *kind):
     """Bytes of some operators; blocks are whole."""
     total = sum(graph[name].byte_count(*kind) for name in names)
-    return expand(replaced(total, ceiling, lambda inner: inner).subs(d, h * e))
+    return expand(symroof.symbols.replaced(total, ceiling, lambda inner: inner).subs(d, h * e))
 
 
 def compare(what, counted, right):
@@ -41,7 +39,7 @@ def compare(what, counted, right):
 
 
 def total(phase, how, widths="FP16", **inputs):
-    return symroof.analyze(step(phase, how, widths, **inputs), A6000).total
+    return symroof.analyze(survey.step(phase, how, widths, **inputs), survey.A6000).total
 
 
 def shift(phase, names, widths="FP16", **inputs):
@@ -161,12 +159,12 @@ assert (shift("prefill", ATTENTION, batch=1, seq_len=1023), shift("prefill", ["l
 peak = max(right.activation_memory().args, key=lambda state: state.xreplace(NUMBERS | {b: Integer(1)}).subs(s, 10**9))
 assert limit(compare("6. activations, long prompts", counted.activation_memory(), peak), s, oo) == 2
 for batch, length, times in ((1, 1024, 3.33), (1, 4096, 2.37), (16, 1024, 3.34)):
-    one, other = (step("prefill", how, batch=batch, seq_len=length).graph.activation_memory() for how in ENDS)
+    one, other = (survey.step("prefill", how, batch=batch, seq_len=length).graph.activation_memory() for how in ENDS)
     assert round(float(one / other), 2) == times, "Figure 7, prefill: published over right activations"
 ratio = compare("6. weights", *(one.weight_memory().subs(d, h * e) for one in (counted, right)))
 assert round(float(ratio.xreplace(NUMBERS)), 4) == 0.9748, "Figures 7 and 11"
 assert limit(ratio, L, oo).subs(k, h) == (2 * e * h * 2 + 3 * f) / (4 * e * h + 3 * f + 2)
-assert [round(float(cache_passes_weights(step("decode", how, batch=1)))) for how in ENDS] == [30976, 31777], "Figure 11: t*"
+assert [round(float(cache_passes_weights(survey.step("decode", how, batch=1)))) for how in ENDS] == [30976, 31777], "Figure 11: t*"
 
 # %% [markdown]
 # ## 7. Captions of Figures 19 and 20
@@ -177,9 +175,9 @@ assert [round(float(cache_passes_weights(step("decode", how, batch=1)))) for how
 narrow, wide = (graph("decode", "exact").byte_count().subs(dict.fromkeys((w, a, c), bits)) for bits in (8, 16))
 assert expand(wide - 2 * narrow) == 0
 for widths, fits in (("W8A8", [336, 168, 84, 42]), ("FP16", [107, 53, 26, 13])):
-    steps = [step("decode", "survey", widths, seq_len=length) for length in (256, 512, 1024, 2048)]
+    steps = [survey.step("decode", "survey", widths, seq_len=length) for length in (256, 512, 1024, 2048)]
     assert [largest(one, capacity=Integer(48 * 10**9)).integer for one in steps] == fits, "largest batch within 48 GB"
-knee = min(symroof.regimes(step("decode", "survey", batch=1, seq_len=1024), over="bandwidth", hardware=A6000).knees)
+knee = min(symroof.regimes(survey.step("decode", "survey", batch=1, seq_len=1024), over="bandwidth", hardware=survey.A6000).knees)
 assert knee > 88 * 10**12, "Figure 20 ends at 4 TB/s"
 
 # %%
@@ -194,7 +192,7 @@ rho, t_0 = limit(part, t, oo), under.coeff(t, 0) / under.coeff(t)
 assert (simplify(part - rho * t / (t + t_0)), rho) == (0, Rational(1, 65))
 print(f"exact: {rho} t / (t + {float(t_0):.0f})")
 axes.legend(fontsize=8)
-figure
+symroof.show(figure)
 
 # %% [markdown]
 # **What it means.** In decode FlashAttention saves a percent, not a third: over the context $\rho\,t / (t + t_0)$ of the bytes,

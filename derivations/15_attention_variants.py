@@ -13,14 +13,11 @@ from matplotlib.figure import Figure
 from sympy import Add, Integer, LambertW, Min, Poly, Rational, diff, expand, factor, floor, limit, log, oo, simplify, solve, sqrt
 
 import symroof
-from symroof.algebra import univariate
-from symroof.algebra.signs import intensity_supremum
-from symroof.architectures.config import catalogue
-from symroof.architectures.options import Options
-from symroof.operators.graph import Graph
-from symroof.operators.operator import Direction
-from symroof.operators.tensor import Storage
-from symroof.symbols import BW, E, K, P, W, X, a, b, c, d_i, d_s, e, e_k, e_l, e_n, e_v, f, f_e, h, h_l, k, k_c, k_l, r, r_kv, s, t, t_w, w
+from symroof import Direction, Graph, Options, Storage, intensity_supremum
+
+BW, E, K, P, W, X, a, b, c, d_i, d_s, e, e_k, e_l, e_n, e_v, f, f_e, h, h_l, k, k_c, k_l, r, r_kv, s, t, t_w, w = symroof.symbols.named(
+    "BW E K P W X a b c d_i d_s e e_k e_l e_n e_v f f_e h h_l k k_c k_l r r_kv s t t_w w"
+)
 
 SIXTEEN = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
 IN_BITS = {w: Integer(16), a: Integer(16), c: Integer(16)}
@@ -100,7 +97,7 @@ axes.axhline(80e9, color="black", linewidth=0.8, linestyle=(0, (1, 3)))
 axes.text(20, 95e9, "80 GB", fontsize="small")
 axes.grid(visible=True, which="major", linewidth=0.3)
 figure.legend(loc="outside right upper", frameon=False, fontsize="small")
-figure
+symroof.show(figure)
 
 # %% [markdown]
 # ## Intensity in decode
@@ -164,7 +161,7 @@ assert contractions == Rational(2176, 9), "about 242, as in derivation 3"
 # %%
 sink = FUSED["gpt-oss-20b"]["full.fused_attention"]
 assert simplify(sink.byte_count().coeff(b, 0) - 2 * h) == 0, "one weight of 16 bits per head"
-assert simplify(univariate.limit(sink.flop_count / sink.byte_count(), t) - GQA) == 0
+assert simplify(symroof.limit(sink.flop_count / sink.byte_count(), t) - GQA) == 0
 for name, scan, states, leading in (
     ("mamba-2.8b", "selective_scan", d_i * d_s, 32 / c),
     ("qwen3-next-80b-a3b-instruct", "linear.delta_rule", h_l * e_k * e_l, 28 / c),
@@ -263,7 +260,7 @@ for device, one_sequence in (("h100-sxm", "proved"), ("h200-sxm", "refuted"), ("
 kimi = MLA.xreplace(symroof.load_model("kimi-k2-instruct").dimensions | IN_BITS)
 print(f"Kimi K2, 64 heads: below {kimi} = {float(kimi):.2f} FLOP/byte, memory-bound on all three")
 assert kimi < symroof.load_hardware("a100-sxm-80gb").ridge("fp16").magnitude
-every = {name: symroof.load_model(name).dimensions for name in catalogue()}
+every = {name: symroof.load_model(name).dimensions for name in symroof.models()}
 groups = {name: sizes[h] / sizes[k] for name, sizes in every.items() if k in sizes}
 largest = sorted(groups, key=lambda name: groups[name])[-4:]
 print("largest groups in models/:", ", ".join(f"{groups[name]} ({name})" for name in largest))

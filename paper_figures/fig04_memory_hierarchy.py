@@ -12,9 +12,7 @@ from matplotlib.patches import Rectangle
 from sympy import Expr
 
 import symroof
-from symroof.present.series import Number, Series
-from symroof.present.style import COLORS, new_figure
-from symroof.present.tabular import si
+from symroof import figures
 
 TITLE = "Figures 4 and 17: the memory hierarchy"
 ACCOUNTINGS = ("exact",)
@@ -41,7 +39,7 @@ PATHS = {
     "disk": (19, (MIDDLE, 27), (MIDDLE, 11), "disk link"),
 }
 """Height, both ends of the arrow, name."""
-ARROW = {"arrowstyle": "<->", "color": COLORS[0], "linewidth": 1.2, "shrinkA": 0, "shrinkB": 0}
+ARROW = {"arrowstyle": "<->", "color": figures.COLORS[0], "linewidth": 1.2, "shrinkA": 0, "shrinkB": 0}
 
 
 def catalogue() -> tuple[dict[str, Expr], dict[str, Expr], dict[str, Expr]]:
@@ -58,7 +56,7 @@ def catalogue() -> tuple[dict[str, Expr], dict[str, Expr], dict[str, Expr]]:
     return capacities, bandwidths, needed
 
 
-def data(accounting: str = "exact") -> tuple[Series, ...]:
+def data(accounting: str = "exact") -> tuple[figures.Series, ...]:
     """Capacities and bandwidths of the catalogue, with the survey's ranges."""
     capacities, bandwidths, needed = catalogue()
     found = []
@@ -69,16 +67,19 @@ def data(accounting: str = "exact") -> tuple[Series, ...]:
             "Figure 17, to": {k: v[1] for k, v in printed.items()},
         }
         for name, column in columns.items():
-            found.append(Series("hierarchy", name, "part", "", quantity, unit, tuple(column), tuple(column.values())))
-    return (*found, Series("hierarchy", "device files", "part", "", "intensity needed", "FLOP/byte", tuple(needed), tuple(needed.values())))
+            found.append(figures.Series("hierarchy", name, "part", "", quantity, unit, tuple(column), tuple(column.values())))
+    return (
+        *found,
+        figures.Series("hierarchy", "device files", "part", "", "intensity needed", "FLOP/byte", tuple(needed), tuple(needed.values())),
+    )
 
 
 def draw(accounting: str = "exact") -> Figure:
     """Memories as boxes that widen downwards, paths as arrows, and the figures of both in columns beside them."""
-    figure, (axes,) = new_figure(height=4.6)
+    figure, (axes,) = figures.new_figure(height=4.6)
     axes.axis("off")
     axes.set(xlim=(0, 100), ylim=(-4, 104))
-    for (name, (y, width, words)), color in zip(BOXES.items(), COLORS, strict=False):
+    for (name, (y, width, words)), color in zip(BOXES.items(), figures.COLORS, strict=False):
         low = y - (10 if name == "CPU memory" else 6)
         box = Rectangle((MIDDLE - width / 2, low), width, y + 6 - low, facecolor=color, alpha=0.25, edgecolor="0.2", gid=f"box-{name}")
         axes.add_patch(box)
@@ -86,7 +87,7 @@ def draw(accounting: str = "exact") -> Figure:
     for y, start, end, words in PATHS.values():
         axes.annotate("", end, start, arrowprops=ARROW)
         place = (MIDDLE + 1, y) if start[0] == MIDDLE else (start[0], y + 3)
-        axes.text(place[0], place[1], words, fontsize=7.5, color=COLORS[0], va="center")
+        axes.text(place[0], place[1], words, fontsize=7.5, color=figures.COLORS[0], va="center")
     axes.annotate("", (23, 91), (8, 91), arrowprops=ARROW)
     for y, words in ((91, "GPU\ncores"), (30, "CPU\ncores")):
         axes.text(4, y, words, fontsize=8, ha="center", va="center")
@@ -95,7 +96,7 @@ def draw(accounting: str = "exact") -> Figure:
     for quantity, rows in (("capacity", BOXES), ("bandwidth", PATHS)):
         for name, (y, *_) in rows.items():
             for x, words in zip(EDGES, _cells(quantity, name), strict=True):
-                axes.text(x, y, words, fontsize=8, ha="right", va="center", color="0.15" if quantity == "capacity" else COLORS[0])
+                axes.text(x, y, words, fontsize=8, ha="right", va="center", color="0.15" if quantity == "capacity" else figures.COLORS[0])
     devices = " and ".join(symroof.load_hardware(name).title for name in (GPU, HOST))
     axes.set_title(f"Memory hierarchy: {devices}", fontsize=9.5)
     return figure
@@ -112,10 +113,10 @@ def _cells(quantity: str, part: str) -> tuple[str, str, str]:
     return _shown(quantity, own), words, "" if needed is None else f"{float(needed):,.0f}"
 
 
-def _shown(quantity: str, value: Number | None) -> str:
+def _shown(quantity: str, value: figures.Number | None) -> str:
     if value is None:
         return "not stated"
-    return f"{si(value, 3)}B" if quantity == "capacity" else f"{float(value) / 1e9:.4g} GB/s"
+    return f"{figures.si(value, 3)}B" if quantity == "capacity" else f"{float(value) / 1e9:.4g} GB/s"
 
 
 def formula() -> tuple[str, ...]:

@@ -10,10 +10,7 @@ from matplotlib.figure import Figure
 from sympy import Expr
 
 import symroof
-from symroof.present.series import Series
-from symroof.present.style import COLORS, LINES, label, mark, new_figure
-from symroof.present.survey import A6000
-from symroof.roof.roofline import attainable
+from symroof import attainable, figures, survey
 
 TITLE = "Figure 6: rooflines at FP16 and INT8"
 INT8_OVER_FP16 = 2
@@ -25,19 +22,19 @@ TERA = 1e12
 
 def roofs(accounting: str) -> tuple[dict[str, Expr], Expr]:
     """The peak of each data type in FLOP/s, and the bandwidth in byte/s."""
-    device = symroof.load_hardware(A6000)
+    device = symroof.load_hardware(survey.A6000)
     half = device.fastest(("fp16",))[1]
     integer = INT8_OVER_FP16 * half if accounting == "survey" else device.fastest(("int8",))[1]
     return {"FP16": half, "INT8": integer}, device.bandwidth_figure.value
 
 
-def data(accounting: str = "survey") -> tuple[Series, ...]:
+def data(accounting: str = "survey") -> tuple[figures.Series, ...]:
     """The corners of both roofs, and the two ridge points."""
     peaks, bandwidth = roofs(accounting)
     ridges = {name: peak / bandwidth for name, peak in peaks.items()}
     end = SPAN * ridges["INT8"]
     lines = tuple(
-        Series(
+        figures.Series(
             "roofline",
             name,
             "intensity",
@@ -50,25 +47,28 @@ def data(accounting: str = "survey") -> tuple[Series, ...]:
         for name, peak in peaks.items()
         for corners in [(0 * end, ridges[name], end)]
     )
-    return (*lines, Series("roofline", "ridge points", "data type", "", "intensity", "FLOP/byte", tuple(ridges), tuple(ridges.values())))
+    return (
+        *lines,
+        figures.Series("roofline", "ridge points", "data type", "", "intensity", "FLOP/byte", tuple(ridges), tuple(ridges.values())),
+    )
 
 
 def draw(accounting: str = "survey") -> Figure:
     """Both roofs; the ridge points as vertical lines."""
     found = data(accounting)
-    figure, (axes,) = new_figure()
+    figure, (axes,) = figures.new_figure()
     *roofs_drawn, ridges = found
     end, top = float(roofs_drawn[-1].points[-1][0]), max(series.values[-1] for series in roofs_drawn) / TERA
-    for roof, ridge, color, line in zip(roofs_drawn, ridges.values, COLORS, LINES, strict=False):
+    for roof, ridge, color, line in zip(roofs_drawn, ridges.values, figures.COLORS, figures.LINES, strict=False):
         peak = roof.values[-1] / TERA
         axes.plot(
             [float(x) for x in roof.x], [value / TERA for value in roof.values], color=color, linestyle=line, label=roof.name, gid=roof.name
         )
         axes.plot([ridge, ridge], [0, peak], color=color, linestyle=":", linewidth=0.9, gid=f"ridge-{roof.name}")
-        mark(axes, ridge, peak, color, gid=f"knee-{roof.name}")
+        figures.mark(axes, ridge, peak, color, gid=f"knee-{roof.name}")
         words = f"{roof.name}: {peak:.2f} TFLOP/s from {ridge:.2f} FLOP/byte"
         axes.text(0.98 * end, peak + 0.02 * top, words, fontsize=8, color=color, ha="right")
-    label(axes, "arithmetic intensity [FLOP/byte]", "attainable performance [TFLOP/s]", f"NVIDIA A6000 ({accounting})")
+    figures.label(axes, "arithmetic intensity [FLOP/byte]", "attainable performance [TFLOP/s]", f"NVIDIA A6000 ({accounting})")
     axes.set(xlim=(0, end), ylim=(0, 1.15 * top))
     axes.legend(fontsize=8, frameon=False, loc="lower right")
     return figure

@@ -10,10 +10,7 @@ from __future__ import annotations
 from matplotlib.figure import Figure
 from sympy import Expr
 
-from symroof.operators.graph import Graph
-from symroof.present.series import Series
-from symroof.present.style import label, new_figure, stacked
-from symroof.present.survey import step
+from symroof import Graph, figures, survey
 
 TITLE = "Figure 7: relative memory consumption, by widths"
 PHASES = ("decode", "prefill")
@@ -28,15 +25,15 @@ def sizes(graph: Graph) -> tuple[Expr, Expr, Expr]:
     return graph.weight_memory(), graph.kv_memory(), graph.activation_memory()
 
 
-def data(accounting: str = "survey") -> tuple[Series, ...]:
+def data(accounting: str = "survey") -> tuple[figures.Series, ...]:
     """Bytes of every part, one series per phase, widths and part."""
     names = tuple(f"batch={batch} seqlen={length}" for batch, length in POINTS)
-    found: list[Series] = []
+    found: list[figures.Series] = []
     for phase in PHASES:
         for widths in WIDTHS:
-            rows = [sizes(step(phase, accounting, widths, batch=batch, seq_len=length).graph) for batch, length in POINTS]
+            rows = [sizes(survey.step(phase, accounting, widths, batch=batch, seq_len=length).graph) for batch, length in POINTS]
             found += [
-                Series(phase, widths, "batch and sequence length", "", part, "byte", names, values)
+                figures.Series(phase, widths, "batch and sequence length", "", part, "byte", names, values)
                 for part, values in zip(PARTS, zip(*rows, strict=True), strict=True)
             ]
     return tuple(found)
@@ -44,7 +41,7 @@ def data(accounting: str = "survey") -> tuple[Series, ...]:
 
 def draw(accounting: str = "survey") -> Figure:
     """Stacked bars, three groups of four; the height of FP16 is 1."""
-    figure, panels = new_figure(2, height=3.4, sharey=True)
+    figure, panels = figures.new_figure(2, height=3.4, sharey=True)
     everything = data(accounting)
     for axes, phase in zip(panels, PHASES, strict=True):
         chosen = {(one.name, one.quantity): one.values for one in everything if one.panel == phase}
@@ -53,8 +50,8 @@ def draw(accounting: str = "survey") -> Figure:
             part: (words, [chosen[widths, part][group] / whole[group] for group in range(len(POINTS)) for widths in WIDTHS])
             for part, words in PARTS.items()
         }
-        stacked(axes, [f"b={batch}\ns={length}" for batch, length in POINTS], list(WIDTHS), heights)
-        label(axes, "widths", "", f"{phase} ({accounting})")
+        figures.stacked(axes, [f"b={batch}\ns={length}" for batch, length in POINTS], list(WIDTHS), heights)
+        figures.label(axes, "widths", "", f"{phase} ({accounting})")
     panels[0].set_ylim(0, 1.05)
     panels[0].set_ylabel("memory, FP16 = 1", fontsize=9)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8, frameon=False)

@@ -7,10 +7,7 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
-from symroof.present.series import Series
-from symroof.present.style import COLORS, LINES, label, mark, new_figure
-from symroof.present.survey import A6000, step
-from symroof.questions.regimes import Regimes, regimes
+from symroof import Regimes, figures, regimes, survey
 
 TITLE = "Figure 8: decode time over batch, by weight width"
 BATCHES = range(1, 64)
@@ -19,14 +16,14 @@ WIDTHS = {"W16": "FP16", "W8": "W8", "W4": "W4", "W2": "W2", "W1": "W1"}
 
 def curve(width: str, accounting: str) -> Regimes:
     """The closed form of one curve: piecewise linear in the batch."""
-    return regimes(step("decode", accounting, WIDTHS[width], seq_len=1024), over="batch", hardware=A6000)
+    return regimes(survey.step("decode", accounting, WIDTHS[width], seq_len=1024), over="batch", hardware=survey.A6000)
 
 
-def data(accounting: str = "survey") -> tuple[Series, ...]:
+def data(accounting: str = "survey") -> tuple[figures.Series, ...]:
     """Seconds of one decode step."""
     curves = {width: curve(width, accounting) for width in WIDTHS}
     return tuple(
-        Series("decode", width, "batch", "", "time", "s", tuple(BATCHES), tuple(found.time(batch) for batch in BATCHES))
+        figures.Series("decode", width, "batch", "", "time", "s", tuple(BATCHES), tuple(found.time(batch) for batch in BATCHES))
         for width, found in curves.items()
     )
 
@@ -38,14 +35,14 @@ def knees(width: str, accounting: str) -> list[float]:
 
 def draw(accounting: str = "survey") -> Figure:
     """Time over batch, the crossovers of the linear layers on top."""
-    figure, (axes,) = new_figure()
-    for series, color, line in zip(data(accounting), COLORS, LINES, strict=False):
+    figure, (axes,) = figures.new_figure()
+    for series, color, line in zip(data(accounting), figures.COLORS, figures.LINES, strict=False):
         axes.plot(list(BATCHES), [1e3 * value for value in series.values], color=color, linestyle=line, label=series.name, gid=series.name)
         found = curve(series.name, accounting)
         for place, knee in enumerate(knee for knee in found.knees if BATCHES[0] < knee < BATCHES[-1]):
             seconds = 1e3 * float(found.time(knee))
-            mark(axes, float(knee), seconds, color, f"b*={float(knee):.1f}" if place == 0 else "", gid=f"knee-{series.name}")
-    label(axes, "batch", "time of a decode step [ms]", f"Llama-2-13b on the A6000, context 1024 ({accounting})")
+            figures.mark(axes, float(knee), seconds, color, f"b*={float(knee):.1f}" if place == 0 else "", gid=f"knee-{series.name}")
+    figures.label(axes, "batch", "time of a decode step [ms]", f"Llama-2-13b on the A6000, context 1024 ({accounting})")
     axes.set_ylim(bottom=0)
     axes.legend(fontsize=8, frameon=False, title="weight bits", title_fontsize=8)
     return figure

@@ -13,10 +13,7 @@ from typing import cast
 from matplotlib.figure import Figure
 from sympy import Expr, Poly
 
-from symroof.present.series import Series
-from symroof.present.style import COLORS, LINES, label, mark, new_figure
-from symroof.present.survey import A6000, step
-from symroof.questions.regimes import Regimes, regimes
+from symroof import Regimes, figures, regimes, survey
 
 TITLE = "Figure 9: prefill time over sequence length, by weight width"
 LENGTHS = range(16, 1024)
@@ -26,7 +23,7 @@ BATCH = 1
 
 def curve(width: str, accounting: str) -> Regimes:
     """The closed form of one curve: piecewise quadratic in the length."""
-    return regimes(step("prefill", accounting, WIDTHS[width], batch=BATCH), over="seq_len", hardware=A6000)
+    return regimes(survey.step("prefill", accounting, WIDTHS[width], batch=BATCH), over="seq_len", hardware=survey.A6000)
 
 
 def values(polynomial: Poly, lengths: range) -> list[Expr]:
@@ -41,27 +38,27 @@ def seconds(found: Regimes) -> tuple[Expr, ...]:
     return tuple(value for low, high, regime in stretches for value in values(Poly(regime.time, found.over.symbol), range(low, high)))
 
 
-def data(accounting: str = "survey") -> tuple[Series, ...]:
+def data(accounting: str = "survey") -> tuple[figures.Series, ...]:
     """Seconds of one prefill."""
     return tuple(
-        Series("prefill", width, "sequence length", "token", "time", "s", tuple(LENGTHS), seconds(curve(width, accounting)))
+        figures.Series("prefill", width, "sequence length", "token", "time", "s", tuple(LENGTHS), seconds(curve(width, accounting)))
         for width in WIDTHS
     )
 
 
 def draw(accounting: str = "survey") -> Figure:
     """Time over length; rings where linear layers turn compute-bound, and the form that all curves tend to."""
-    figure, (axes,) = new_figure()
-    for series, color, line in zip(data(accounting), COLORS, LINES, strict=False):
+    figure, (axes,) = figures.new_figure()
+    for series, color, line in zip(data(accounting), figures.COLORS, figures.LINES, strict=False):
         found = curve(series.name, accounting)
         text = f"{series.name}: S* = {', '.join(f'{float(knee):.1f}' for knee in found.knees)}"
         axes.plot(list(LENGTHS), [1e3 * value for value in series.values], color=color, linestyle=line, label=text, gid=series.name)
         for knee in (knee for knee in found.knees if LENGTHS[0] < knee < LENGTHS[-1]):
-            mark(axes, float(knee), 1e3 * float(found.time(knee)), color, gid=f"knee-{series.name}")
+            figures.mark(axes, float(knee), 1e3 * float(found.time(knee)), color, gid=f"knee-{series.name}")
     widest = curve("W16", accounting)
     heights = [1e3 * float(value) for value in values(Poly(widest.regimes[-1].time, widest.over.symbol), LENGTHS)]
     axes.plot(list(LENGTHS), heights, color="0.1", linewidth=0.7, label="linear layers compute-bound", gid="asymptote-W16")
-    label(axes, "sequence length [token]", "time of a prefill [ms]", f"Llama-2-13b on the A6000, batch {BATCH} ({accounting})")
+    figures.label(axes, "sequence length [token]", "time of a prefill [ms]", f"Llama-2-13b on the A6000, batch {BATCH} ({accounting})")
     axes.set_xscale("log", base=2)
     axes.set_xlim(LENGTHS.start, LENGTHS.stop)
     axes.xaxis.set_major_formatter("{x:.0f}")

@@ -12,11 +12,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 from sympy import Expr, Integer
 
-from symroof.present.series import Series, named
-from symroof.present.style import COLORS, LINES, label, mark, new_figure, stacked
-from symroof.present.survey import step
-from symroof.questions.capacity import cache_passes_weights, memory_parts
-from symroof.symbols import substitute, t
+import symroof
+from symroof import cache_passes_weights, figures, memory_parts, survey
+
+t = symroof.symbols.t
 
 TITLE = "Figure 11: memory of decode at long contexts"
 CONTEXTS = (10_000, 50_000, 200_000)
@@ -28,14 +27,23 @@ CURVE = (1_000, 1_000_000)
 
 def parts(widths: str, accounting: str) -> tuple[Expr, Expr, Expr]:
     """Bytes of weights, KV cache and activations as functions of the context t, at batch 1."""
-    return memory_parts(step("decode", accounting, widths, batch=1).graph)
+    return memory_parts(survey.step("decode", accounting, widths, batch=1).graph)
 
 
-def data(accounting: str = "survey") -> tuple[Series, ...]:
+def data(accounting: str = "survey") -> tuple[figures.Series, ...]:
     """Bytes of every part, one series per widths and part."""
     names = tuple(f"seqlen={context}" for context in CONTEXTS)
     return tuple(
-        Series("decode", widths, "context", "token", part, "byte", names, tuple(substitute(size, {t: Integer(x)}) for x in CONTEXTS))
+        figures.Series(
+            "decode",
+            widths,
+            "context",
+            "token",
+            part,
+            "byte",
+            names,
+            tuple(symroof.symbols.substitute(size, {t: Integer(x)}) for x in CONTEXTS),
+        )
         for widths in WIDTHS
         for part, size in zip(PARTS, parts(widths, accounting), strict=True)
     )
@@ -43,30 +51,33 @@ def data(accounting: str = "survey") -> tuple[Series, ...]:
 
 def passes(widths: str, accounting: str) -> Expr:
     """The context from which the KV cache takes more memory than the weights."""
-    return cache_passes_weights(step("decode", accounting, widths, batch=1))
+    return cache_passes_weights(survey.step("decode", accounting, widths, batch=1))
 
 
 def draw(accounting: str = "survey") -> Figure:
     """Stacked bars as published; beside them weight + KV cache over the context, log-log."""
-    figure, (bars, curves) = new_figure(2, height=3.4)
+    figure, (bars, curves) = figures.new_figure(2, height=3.4)
     found = data(accounting)
     heights = {
-        part: (words, [named(found, "decode", widths, part).values[group] / 1e9 for group in range(len(CONTEXTS)) for widths in WIDTHS])
+        part: (
+            words,
+            [figures.named(found, "decode", widths, part).values[group] / 1e9 for group in range(len(CONTEXTS)) for widths in WIDTHS],
+        )
         for part, words in zip(PARTS[:2], ("weight", "KV cache"), strict=True)
     }
-    stacked(bars, [f"t = {context // 1000}k" for context in CONTEXTS], list(WIDTHS), heights)
-    label(bars, "widths", "memory [GB]", f"Llama-2-13b, batch 1, decode ({accounting})")
+    figures.stacked(bars, [f"t = {context // 1000}k" for context in CONTEXTS], list(WIDTHS), heights)
+    figures.label(bars, "widths", "memory [GB]", f"Llama-2-13b, batch 1, decode ({accounting})")
     bars.legend(fontsize=8, frameon=False, loc="upper left")
-    for widths, color, line in zip(WIDTHS, COLORS, LINES, strict=False):
+    for widths, color, line in zip(WIDTHS, figures.COLORS, figures.LINES, strict=False):
         weight, cache, _ = parts(widths, accounting)
         contexts = [CURVE[0] * (CURVE[1] / CURVE[0]) ** (place / 60) for place in range(61)]
-        per_token, star = float(substitute(cache, {t: Integer(1)})), float(passes(widths, accounting))
+        per_token, star = float(symroof.symbols.substitute(cache, {t: Integer(1)})), float(passes(widths, accounting))
         heights = [(float(weight) + per_token * context) / 1e9 for context in contexts]
         curves.plot(contexts, heights, color=color, linestyle=line, label=f"{widths}: t* = {star / 1e3:.1f}k", gid=widths)
-        mark(curves, star, 2 * float(weight) / 1e9, color, gid=f"knee-{widths}")
+        figures.mark(curves, star, 2 * float(weight) / 1e9, color, gid=f"knee-{widths}")
     curves.set(xscale="log", yscale="log", xlim=CURVE)
     curves.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    label(curves, "context [tokens]", "weight + KV cache [GB]", "KV cache = weights at the ring, t*")
+    figures.label(curves, "context [tokens]", "weight + KV cache [GB]", "KV cache = weights at the ring, t*")
     curves.legend(fontsize=8, frameon=False, loc="upper left")
     return figure
 

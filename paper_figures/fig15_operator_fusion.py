@@ -13,11 +13,7 @@ from matplotlib.figure import Figure
 from sympy import Add, Expr, Integer
 
 import symroof
-from symroof.operators.fusion import fuse
-from symroof.present.series import Series, named
-from symroof.present.style import COLORS, COMPUTE_COLOR, MARKERS, MEMORY_COLOR, label, new_figure
-from symroof.present.survey import A6000, step
-from symroof.roof.roofline import attainable
+from symroof import attainable, figures, fuse, survey
 
 TITLE = "Figure 15: operator fusion on the roofline"
 CASES = {"memory-bound case": (50, 180), "compute-bound case": (250, 500)}
@@ -33,20 +29,20 @@ SHORT = {"memory-bound case": "attention", "compute-bound case": "q, k, v projec
 def intensities(panel: str) -> tuple[Expr, Expr]:
     """FLOP/byte of the example's operators one by one, and fused."""
     names = EXAMPLES[panel]
-    graph = step("prefill", "exact", batch=1, seq_len=PROMPTS[panel]).graph
+    graph = survey.step("prefill", "exact", batch=1, seq_len=PROMPTS[panel]).graph
     alone = [next(operator for operator, _ in graph if operator.name == name) for name in names]
     fused = fuse(graph, names)[0]
     flops = Add(*(operator.flop_count for operator in alone))
     return flops / Add(*(operator.byte_count() for operator in alone)), flops / fused.byte_count()
 
 
-def data(accounting: str = "survey") -> tuple[Series, ...]:
+def data(accounting: str = "survey") -> tuple[figures.Series, ...]:
     """Per panel: the corners of the roof, and what is attained before and after."""
-    device = symroof.load_hardware(A6000)
+    device = symroof.load_hardware(survey.A6000)
     peak, bandwidth = device.fastest(("fp16",))[1], device.bandwidth_figure.value
 
-    def under_the_roof(panel: str, name: str, x: tuple[Expr, ...]) -> Series:
-        return Series(
+    def under_the_roof(panel: str, name: str, x: tuple[Expr, ...]) -> figures.Series:
+        return figures.Series(
             panel, name, "intensity", "FLOP/byte", "performance", "FLOP/s", x, tuple(attainable(one, peak, bandwidth) for one in x)
         )
 
@@ -62,25 +58,25 @@ def data(accounting: str = "survey") -> tuple[Series, ...]:
 def draw(accounting: str = "survey") -> Figure:
     """The two cases side by side; an arrow from before to after, with the gain."""
     found = data(accounting)
-    figure, axes = new_figure(2, sharey=True, height=3.5)
+    figure, axes = figures.new_figure(2, sharey=True, height=3.5)
     for panel, one in zip(CASES, axes, strict=True):
-        (_, (ridge, peak), (end, _)) = ((float(x), float(y) / 1e12) for x, y in named(found, panel, "roof").points)
-        one.fill([0, ridge, ridge], [0, peak, 0], color=MEMORY_COLOR, alpha=0.12, linewidth=0, gid="region-memory")
-        one.fill([ridge, end, end, ridge], [peak, peak, 0, 0], color=COMPUTE_COLOR, alpha=0.12, linewidth=0, gid="region-compute")
+        (_, (ridge, peak), (end, _)) = ((float(x), float(y) / 1e12) for x, y in figures.named(found, panel, "roof").points)
+        one.fill([0, ridge, ridge], [0, peak, 0], color=figures.MEMORY_COLOR, alpha=0.12, linewidth=0, gid="region-memory")
+        one.fill([ridge, end, end, ridge], [peak, peak, 0, 0], color=figures.COMPUTE_COLOR, alpha=0.12, linewidth=0, gid="region-compute")
         one.plot([0, ridge, end], [0, peak, peak], color="0.25", gid="roof")
         one.plot([ridge, ridge], [0, peak], color="0.5", linestyle=":", linewidth=0.9, gid="ridge-fp16")
-        label(one, "arithmetic intensity [FLOP/byte]", "", f"{panel} ({accounting})")
+        figures.label(one, "arithmetic intensity [FLOP/byte]", "", f"{panel} ({accounting})")
         one.set(xlim=(0, end), ylim=(0, 1.25 * peak))
         pairs = [series for series in found if series.panel == panel and series.name != "roof"]
-        for place, (pair, color) in enumerate(zip(pairs, (COLORS[0], COLORS[3]), strict=False)):
-            arrow(one, pair, color, peak * (0.06 + 0.12 * place), marker=MARKERS[place])
+        for place, (pair, color) in enumerate(zip(pairs, (figures.COLORS[0], figures.COLORS[3]), strict=False)):
+            arrow(one, pair, color, peak * (0.06 + 0.12 * place), marker=figures.MARKERS[place])
         one.legend(fontsize=7, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.17), handletextpad=0.3)
         one.text(ridge, 1.02 * peak, f"ridge {ridge:.1f}", fontsize=7, ha="right", va="bottom")
     axes[0].set_ylabel("attainable performance [TFLOP/s]", fontsize=9)
     return figure
 
 
-def arrow(axes: Axes, pair: Series, color: str, height: float, marker: str) -> None:
+def arrow(axes: Axes, pair: figures.Series, color: str, height: float, marker: str) -> None:
     """Before and after as points on the roof, and between them the gain in performance."""
     (before, low), (after, high) = ((float(x), float(y) / 1e12) for x, y in pair.points)
     words = f"{pair.name} {before:.4g} to {after:.4g} FLOP/byte: gain {high / low:.2f}"

@@ -14,12 +14,9 @@ from matplotlib.figure import Figure
 from sympy import Expr, ceiling
 
 import symroof
-from symroof.algebra import univariate
-from symroof.present.series import Series, named
-from symroof.present.style import COLORS, HATCHES, label, new_figure
-from symroof.present.survey import A6000, step
-from symroof.roof.analysis import Total
-from symroof.symbols import replaced, s, substitute, t
+from symroof import Total, figures, survey
+
+s, t = symroof.symbols.named("s t")
 
 TITLE = "Figure 16: what FlashAttention saves of memory access and time"
 PHASES = {"decode": t, "prefill": s}
@@ -31,7 +28,9 @@ SERIES = ("memory access", "inference time")
 
 def totals(phase: str, accounting: str, **inputs: Any) -> tuple[Total, Total]:
     """A whole step without FlashAttention and with it."""
-    plain, fused = (symroof.analyze(step(phase, accounting, flash_attention=flash, **inputs), A6000).total for flash in (False, True))
+    plain, fused = (
+        symroof.analyze(survey.step(phase, accounting, flash_attention=flash, **inputs), survey.A6000).total for flash in (False, True)
+    )
     return plain, fused
 
 
@@ -43,19 +42,19 @@ def reductions(phase: str, accounting: str, batch: int, length: int) -> tuple[Ex
 
 def limit(phase: str, accounting: str) -> Expr:
     """Percent of the bytes saved as the context grows, whole blocks; of time too where all of attention is memory-bound."""
-    moved = (substitute(one.byte_count(), one.analysis.graph.definitions) for one in totals(phase, accounting, batch=1))
-    plain, fused = (replaced(one, ceiling, lambda inner: inner) for one in moved)
-    return 100 * (1 - univariate.limit(fused / plain, PHASES[phase]))
+    moved = (symroof.symbols.substitute(one.byte_count(), one.analysis.graph.definitions) for one in totals(phase, accounting, batch=1))
+    plain, fused = (symroof.symbols.replaced(one, ceiling, lambda inner: inner) for one in moved)
+    return 100 * (1 - symroof.limit(fused / plain, PHASES[phase]))
 
 
-def data(accounting: str = "survey") -> tuple[Series, ...]:
+def data(accounting: str = "survey") -> tuple[figures.Series, ...]:
     """Percent saved, one series per phase and quantity."""
     names = tuple(f"batch={batch} seqlen={length}" for batch, length in POINTS)
     found = []
     for phase in PHASES:
         saved = zip(*(reductions(phase, accounting, *point) for point in POINTS), strict=True)
         found += [
-            Series(phase, name, "batch and sequence length", "", "reduction", "percent", names, values)
+            figures.Series(phase, name, "batch and sequence length", "", "reduction", "percent", names, values)
             for name, values in zip(SERIES, saved, strict=True)
         ]
     return tuple(found)
@@ -63,19 +62,26 @@ def data(accounting: str = "survey") -> tuple[Series, ...]:
 
 def draw(accounting: str = "survey") -> Figure:
     """Two bars a point; a thin line is the limit of long contexts, diamonds beside published bars are exact."""
-    figure, panels = new_figure(2, height=3.3)
+    figure, panels = figures.new_figure(2, height=3.3)
     shown = data(accounting)
     beside = data("exact") if accounting == "survey" else ()
     for axes, phase in zip(panels, PHASES, strict=True):
-        for place, (name, color, hatch) in enumerate(zip(SERIES, COLORS, HATCHES, strict=False)):
+        for place, (name, color, hatch) in enumerate(zip(SERIES, figures.COLORS, figures.HATCHES, strict=False)):
             places = [group + 0.4 * place - 0.2 for group in range(len(POINTS))]
             bars = axes.bar(
-                places, named(shown, phase, name).values, 0.4, label=name, color=color, hatch=hatch, edgecolor="white", linewidth=0.5
+                places,
+                figures.named(shown, phase, name).values,
+                0.4,
+                label=name,
+                color=color,
+                hatch=hatch,
+                edgecolor="white",
+                linewidth=0.5,
             )
             for bar in bars:
                 bar.set_gid(name)
             if beside:
-                heights = named(beside, phase, name).values
+                heights = figures.named(beside, phase, name).values
                 words = "exact" if place == 0 else None
                 axes.plot(
                     places, heights, "D", color="0.1", markerfacecolor="white", markersize=4.5, label=words, gid=f"exact-{name}", zorder=5
@@ -84,7 +90,7 @@ def draw(accounting: str = "survey") -> Figure:
         _asymptote(axes, float(limit(phase, accounting)), highest)
         axes.set_xticks(range(len(POINTS)), [f"b={batch}\n{length // 1000}k" for batch, length in POINTS])
         axes.grid(visible=False, axis="x")
-        label(axes, "batch b, sequence length [1000 tokens]", "saved [percent]", f"{phase} ({accounting})")
+        figures.label(axes, "batch b, sequence length [1000 tokens]", "saved [percent]", f"{phase} ({accounting})")
     figure.suptitle("Llama-2-13b on the A6000, FP16: saved by FlashAttention", fontsize=9.5)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8, frameon=False)
     return figure

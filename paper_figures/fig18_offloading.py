@@ -12,10 +12,7 @@ from matplotlib.figure import Figure
 from sympy import Expr, Integer
 
 import symroof
-from symroof.present.series import Series, named
-from symroof.present.style import COLORS, LINES, label, mark, new_figure
-from symroof.present.survey import A6000
-from symroof.roof.roofline import attainable
+from symroof import attainable, figures, survey
 
 TITLE = "Figure 18: offloading on the roofline"
 CPU = "survey/intel_13900k"
@@ -34,7 +31,7 @@ def one_way(device: str) -> Expr:
 
 def roofs(accounting: str) -> dict[str, tuple[Expr, Expr]]:
     """Peak in FLOP/s and bandwidth in byte/s of each roof."""
-    gpu, cpu = symroof.load_hardware(A6000), symroof.load_hardware(CPU)
+    gpu, cpu = symroof.load_hardware(survey.A6000), symroof.load_hardware(CPU)
     fast, slow = (device.fastest(("fp16",))[1] for device in (gpu, cpu))
     ddr = cpu.bandwidth_figure.value
     found: dict[str, tuple[Expr, Expr]] = {
@@ -51,34 +48,38 @@ def worth_sending() -> Expr:
     return found["DDR access, CPU compute"][0] / found[LINKED_ROOF][1]
 
 
-def data(accounting: str = "survey") -> tuple[Series, ...]:
+def data(accounting: str = "survey") -> tuple[figures.Series, ...]:
     """The corners of every roof, and the ridge points."""
     found = roofs(accounting)
     lines = tuple(
-        Series("roofline", name, "intensity", "FLOP/byte", "performance", "FLOP/s", corners, tuple(attainable(x, *roof) for x in corners))
+        figures.Series(
+            "roofline", name, "intensity", "FLOP/byte", "performance", "FLOP/s", corners, tuple(attainable(x, *roof) for x in corners)
+        )
         for name, roof in found.items()
         for corners in [(LEFT, roof[0] / roof[1], RIGHT)]
     )
     ridges = tuple(peak / bandwidth for peak, bandwidth in found.values())
-    return (*lines, Series("roofline", "ridge points", "roof", "", "intensity", "FLOP/byte", tuple(found), ridges))
+    return (*lines, figures.Series("roofline", "ridge points", "roof", "", "intensity", "FLOP/byte", tuple(found), ridges))
 
 
 def draw(accounting: str = "survey") -> Figure:
     """The roofs, log-log, with the ridge points as vertical lines."""
     found = data(accounting)
-    figure, (axes,) = new_figure(height=4.0)
+    figure, (axes,) = figures.new_figure(height=4.0)
     bottom = 2e-2
-    for (name, ridge), color, line in zip(named(found, "roofline", "ridge points").points, COLORS, LINES, strict=False):
-        roof = named(found, "roofline", str(name))
+    for (name, ridge), color, line in zip(
+        figures.named(found, "roofline", "ridge points").points, figures.COLORS, figures.LINES, strict=False
+    ):
+        roof = figures.named(found, "roofline", str(name))
         teras = [value / 1e12 for value in roof.values]
         words = f"{name}: ridge {float(ridge):.1f}"
         axes.plot([float(x) for x, _ in roof.points], teras, color=color, linestyle=line, label=words, gid=str(name))
         axes.plot([float(ridge)] * 2, [bottom, teras[1]], color=color, linestyle=":", linewidth=0.9, gid=f"ridge-{name}")
-        mark(axes, float(ridge), teras[1], color, f"{float(ridge):.1f}", gid=f"knee-{name}", offset=(-24, 7))
+        figures.mark(axes, float(ridge), teras[1], color, f"{float(ridge):.1f}", gid=f"knee-{name}", offset=(-24, 7))
     if accounting == "exact":
-        at, top = float(worth_sending()), named(found, "roofline", "DDR access, CPU compute").values[-1] / 1e12
-        mark(axes, at, top, "0.2", f"GPU over PCIe\nfaster from {at:.1f}", gid="crossover-cpu-gpu", offset=(3, -24))
-    label(axes, "arithmetic intensity [FLOP/byte]", "attainable performance [TFLOP/s]", f"A6000 and 13900K, FP16 ({accounting})")
+        at, top = float(worth_sending()), figures.named(found, "roofline", "DDR access, CPU compute").values[-1] / 1e12
+        figures.mark(axes, at, top, "0.2", f"GPU over PCIe\nfaster from {at:.1f}", gid="crossover-cpu-gpu", offset=(3, -24))
+    figures.label(axes, "arithmetic intensity [FLOP/byte]", "attainable performance [TFLOP/s]", f"A6000 and 13900K, FP16 ({accounting})")
     axes.set(xscale="log", yscale="log", xlim=(float(LEFT), float(RIGHT)), ylim=(bottom, 6e3))
     axes.legend(fontsize=8, frameon=False, loc="upper left")
     return figure

@@ -13,13 +13,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sympy import Expr, Integer
 
-from symroof.architectures.step import Step
-from symroof.present.series import Series, named
-from symroof.present.style import COLORS, LINES, label, mark, new_figure
-from symroof.present.survey import A6000, step
-from symroof.questions.capacity import largest, memory_of
-from symroof.questions.regimes import Regimes, regimes
-from symroof.symbols import b, substitute
+import symroof
+from symroof import Regimes, Step, figures, largest, memory_of, regimes, survey
+
+b = symroof.symbols.b
 
 TITLE = "Figure 19: throughput, latency and memory over batch, by sequence length"
 BATCHES = range(1, 128)
@@ -38,13 +35,13 @@ BESIDE = {"textcoords": "offset points", "ha": "left", "va": "center", "fontsize
 
 def serving(length: int, accounting: str) -> Step:
     """A decode step of any batch, 8 bits throughout."""
-    return step("decode", accounting, "W8A8", seq_len=length)
+    return survey.step("decode", accounting, "W8A8", seq_len=length)
 
 
 @cache
 def curve(length: int, accounting: str) -> Regimes:
     """The closed form of the latency: piecewise linear in the batch."""
-    return regimes(serving(length, accounting), over="batch", hardware=A6000)
+    return regimes(serving(length, accounting), over="batch", hardware=survey.A6000)
 
 
 @cache
@@ -56,16 +53,16 @@ def memory(length: int, accounting: str) -> Expr:
 def value(panel: str, length: int, accounting: str, batch: Expr) -> Expr:
     """What a panel shows, at one batch."""
     if panel == "memory":
-        return substitute(memory(length, accounting), {b: batch})
+        return symroof.symbols.substitute(memory(length, accounting), {b: batch})
     time = curve(length, accounting).time(batch)
     return time if panel == "latency" else batch / time
 
 
-def data(accounting: str = "survey") -> tuple[Series, ...]:
+def data(accounting: str = "survey") -> tuple[figures.Series, ...]:
     """Tokens per second, seconds and bytes of one decode step."""
     batches = tuple(Integer(batch) for batch in BATCHES)
     return tuple(
-        Series(
+        figures.Series(
             panel, f"seqlen={length}", "batch", "", quantity, unit, tuple(BATCHES),
             tuple(value(panel, length, accounting, batch) for batch in batches),
         )
@@ -76,20 +73,20 @@ def data(accounting: str = "survey") -> tuple[Series, ...]:
 
 def draw(accounting: str = "survey") -> Figure:
     """Three panels; a ring is the largest batch that fits, a thin line the throughput that no batch passes."""
-    figure, panels = new_figure(3, height=2.9)
+    figure, panels = figures.new_figure(3, height=2.9)
     series = data(accounting)
-    for length, color, line in zip(LENGTHS, COLORS, LINES, strict=False):
+    for length, color, line in zip(LENGTHS, figures.COLORS, figures.LINES, strict=False):
         name, room = f"seqlen={length}", largest(serving(length, accounting), capacity=CAPACITY)
         for axes, (panel, (*_, scale)) in zip(panels, PANELS.items(), strict=True):
-            heights = [scale * height for height in named(series, panel, name).values]
+            heights = [scale * height for height in figures.named(series, panel, name).values]
             axes.plot(list(BATCHES), heights, color=color, linestyle=line, label=f"S = {length}: {room.integer} fit", gid=name)
             if room.value < BATCHES.stop:
                 text = str(room.integer) if panel == "memory" else ""
                 place = scale * float(value(panel, length, accounting, room.value))
-                mark(axes, float(room.value), place, color, text, gid=f"knee-{name}", offset=(-12, 6))
+                figures.mark(axes, float(room.value), place, color, text, gid=f"knee-{name}", offset=(-12, 6))
         _asymptote(panels[0], float(curve(length, accounting).asymptote), color, name)
     for axes, (panel, (*_, name, _)) in zip(panels, PANELS.items(), strict=True):
-        label(axes, "batch", name, panel)
+        figures.label(axes, "batch", name, panel)
         axes.set_xlim(0, BATCHES.stop)
         axes.set_ylim(bottom=0)
     panels[2].axhline(float(CAPACITY) / 1e9, color="0.1", linewidth=1, linestyle="--", gid="capacity")

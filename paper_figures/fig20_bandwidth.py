@@ -13,18 +13,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sympy import Integer
 
-from symroof.algebra.univariate import limit
-from symroof.hardware.device import Device, OnChip, Peak
-from symroof.hardware.device import Figure as Stated
-from symroof.hardware.loader import load_hardware
-from symroof.present.series import Series, named
-from symroof.present.style import COLORS, LINES, label, mark, new_figure
-from symroof.present.survey import A6000, step
-from symroof.questions.regimes import Regimes, regimes
-from symroof.roof.roofline import attainable
-from symroof.symbols import substitute
-from symroof.units import BYTE, RATE
-from symroof.units import figure as parsed
+import symroof
+from symroof import Device, OnChip, Peak, Regimes, attainable, figures, limit, load_hardware, regimes, survey
+from symroof import Figure as Stated
 
 TITLE = "Figure 20: the roofline at three times the bandwidth, and decode time over bandwidth"
 TIMES = (1, 3)
@@ -40,43 +31,47 @@ SETTING = f"batch={BATCH} seqlen={CONTEXT}"
 
 def faster(times: int) -> Device:
     """The A6000 with a multiple of its bandwidth."""
-    device = load_hardware(A6000)
+    device = load_hardware(survey.A6000)
     return replace(device, bandwidth_figure=replace(device.bandwidth_figure, value=times * device.bandwidth_figure.value))
 
 
-def roof(times: int) -> Series:
+def roof(times: int) -> figures.Series:
     """The roofline at a multiple of the bandwidth: its ends, the marked intensity and the ridge."""
     device = faster(times)
     peak, bandwidth = device.fastest(["fp16"])[1], device.bandwidth_figure.value
     corners = tuple(sorted((LEAST, INTENSITY, peak / bandwidth, MOST)))
     heights = tuple(attainable(corner, peak, bandwidth) for corner in corners)
-    return Series("roofline", f"{times}x bandwidth", "arithmetic intensity", "FLOP/byte", "performance", "FLOP/s", corners, heights)
+    return figures.Series("roofline", f"{times}x bandwidth", "arithmetic intensity", "FLOP/byte", "performance", "FLOP/s", corners, heights)
 
 
 def curve(accounting: str) -> Regimes:
     """The closed form on the right: constants over the bandwidth, regime by regime."""
-    level = OnChip("buffer", Stated(parsed(BUFFER, BYTE), BUFFER, None), role="buffer")
-    device = replace(load_hardware(A6000), peaks={"fp16": Peak(Stated(parsed(PEAK, RATE), PEAK, None))}, on_chip=(level,))
-    return regimes(step("decode", accounting, batch=BATCH, seq_len=CONTEXT), over="bandwidth", hardware=device)
+    level = OnChip("buffer", Stated(symroof.units.figure(BUFFER, symroof.units.BYTE), BUFFER, None), role="buffer")
+    device = replace(
+        load_hardware(survey.A6000),
+        peaks={"fp16": Peak(Stated(symroof.units.figure(PEAK, symroof.units.RATE), PEAK, None))},
+        on_chip=(level,),
+    )
+    return regimes(survey.step("decode", accounting, batch=BATCH, seq_len=CONTEXT), over="bandwidth", hardware=device)
 
 
-def data(accounting: str = "survey") -> tuple[Series, ...]:
+def data(accounting: str = "survey") -> tuple[figures.Series, ...]:
     """Attainable FLOP/s over the intensity; seconds of one decode step over the bandwidth."""
     found = curve(accounting)
     seconds = tuple(found.time(bandwidth) for bandwidth in BANDWIDTHS)
-    return (*map(roof, TIMES), Series("decode time", SETTING, "bandwidth", "byte/s", "time", "s", BANDWIDTHS, seconds))
+    return (*map(roof, TIMES), figures.Series("decode time", SETTING, "bandwidth", "byte/s", "time", "s", BANDWIDTHS, seconds))
 
 
 def draw(accounting: str = "survey") -> Figure:
     """The two rooflines, and time over bandwidth with its knee and asymptote in an inset."""
-    figure, (left, right) = new_figure(2)
+    figure, (left, right) = figures.new_figure(2)
     _rooflines(left)
-    found, series = curve(accounting), named(data(accounting), "decode time", SETTING)
+    found, series = curve(accounting), figures.named(data(accounting), "decode time", SETTING)
     bandwidths = [float(bandwidth) / 1e12 for bandwidth in BANDWIDTHS]
-    right.plot(bandwidths, [1e3 * value for value in series.values], color=COLORS[0], marker=".", gid=SETTING)
-    label(right, "memory bandwidth [TB/s]", "time of a decode step [ms]", f"Llama-2-13b decode ({accounting})")
+    right.plot(bandwidths, [1e3 * value for value in series.values], color=figures.COLORS[0], marker=".", gid=SETTING)
+    figures.label(right, "memory bandwidth [TB/s]", "time of a decode step [ms]", f"Llama-2-13b decode ({accounting})")
     right.set_ylim(bottom=0)
-    moved = substitute(found.regimes[0].time, {found.over.symbol: Integer(1)})
+    moved = symroof.symbols.substitute(found.regimes[0].time, {found.over.symbol: Integer(1)})
     right.text(0.42, 0.27, f"B / BW, B = {float(moved) / 1e9:.2f} GB", transform=right.transAxes, fontsize=8)
     _inset(right.inset_axes((0.42, 0.42, 0.56, 0.54)), found)
     return figure
@@ -86,17 +81,17 @@ def _rooflines(axes: Axes) -> None:
     """Rings at the ridges; diamonds at what the marked intensity attains."""
     # where labels go, in points, so that they cross no line: of the ridge, of the diamond
     places = (((0, 6), (7, -9)), ((-46, 6), (-28, 3)))
-    for times, color, line, (above, beside) in zip(TIMES, COLORS, LINES, places, strict=False):
+    for times, color, line, (above, beside) in zip(TIMES, figures.COLORS, figures.LINES, places, strict=False):
         series, ridge = roof(times), faster(times).ridge("fp16").magnitude
         heights = {x: float(y) / 1e12 for x, y in series.points}
         axes.plot([float(x) for x in series.x], list(heights.values()), color=color, linestyle=line, label=series.name, gid=series.name)
-        mark(axes, float(ridge), heights[ridge], color, f"I* = {float(ridge):.1f}", gid=f"knee-{series.name}", offset=above)
+        figures.mark(axes, float(ridge), heights[ridge], color, f"I* = {float(ridge):.1f}", gid=f"knee-{series.name}", offset=above)
         point = (float(INTENSITY), heights[INTENSITY])
         axes.plot(*([one] for one in point), marker="D", markersize=5, color=color, linestyle="none", gid=f"marked-{series.name}")
         axes.annotate(f"{point[1]:.1f}", point, xytext=beside, textcoords="offset points", fontsize=7)
     axes.axvline(float(INTENSITY), color="0.4", linewidth=0.8, linestyle=":", gid="intensity")
     axes.set(xscale="log", yscale="log", xlim=(float(LEAST), float(MOST)), ylim=(0.6, 600))
-    label(axes, "arithmetic intensity [FLOP/byte]", "performance [TFLOP/s]", "A6000, FP16")
+    figures.label(axes, "arithmetic intensity [FLOP/byte]", "performance [TFLOP/s]", "A6000, FP16")
     axes.xaxis.set_major_formatter("{x:.0f}")
     axes.yaxis.set_major_formatter("{x:.0f}")
     axes.legend(fontsize=8, frameon=False, loc="lower right")
@@ -108,11 +103,14 @@ def _inset(axes: Axes, found: Regimes) -> None:
     assert knee is not None
     places = sorted({BANDWIDTHS[0], *found.knees, 10 * found.knees[-1]})
     axes.plot(
-        [float(place) / 1e12 for place in places], [1e3 * float(found.time(place)) for place in places], color=COLORS[0], gid="beyond"
+        [float(place) / 1e12 for place in places],
+        [1e3 * float(found.time(place)) for place in places],
+        color=figures.COLORS[0],
+        gid="beyond",
     )
     axes.axhline(1e3 * float(least), color="0.1", linewidth=0.7, gid=f"asymptote-{SETTING}")
     place = (float(knee) / 1e12, 1e3 * float(found.time(knee)))
-    mark(axes, *place, COLORS[0], f"{place[0]:.0f} TB/s", gid=f"knee-{SETTING}", offset=(2, 7))
+    figures.mark(axes, *place, figures.COLORS[0], f"{place[0]:.0f} TB/s", gid=f"knee-{SETTING}", offset=(2, 7))
     start = (float(BANDWIDTHS[0]) / 1e12, 1e3 * float(least))
     axes.annotate(f"{start[1]:.3f} ms", start, xytext=(2, 3), textcoords="offset points", fontsize=7)
     axes.set(xscale="log", yscale="log")

@@ -11,13 +11,7 @@ from typing import TYPE_CHECKING
 from matplotlib.figure import Figure
 
 import symroof
-from symroof.present.roofline_plot import BINDS
-from symroof.present.series import Number, Series
-from symroof.present.style import new_figure
-from symroof.present.survey import A6000, step
-from symroof.present.tabular import Column, Table, si
-from symroof.roof.analysis import Analysis
-from symroof.roof.roofline import RooflinePoint
+from symroof import Analysis, RooflinePoint, figures, survey
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,28 +36,28 @@ EDGES = (0.29, 0.45, 0.65, 0.81)
 
 def analysis(phase: str, accounting: str = "survey") -> Analysis:
     """One half of the table."""
-    return symroof.analyze(step(phase, accounting, model="llama-2-7b", batch=BATCH, seq_len=LENGTH), A6000)
+    return symroof.analyze(survey.step(phase, accounting, model="llama-2-7b", batch=BATCH, seq_len=LENGTH), survey.A6000)
 
 
-def costs(placed: RooflinePoint) -> tuple[Number, Number, Number, Number]:
+def costs(placed: RooflinePoint) -> tuple[figures.Number, figures.Number, figures.Number, figures.Number]:
     """The four numbers of one row."""
     return placed.operator.flop_count, placed.operator.byte_count(), placed.intensity_expr, placed.performance_expr
 
 
-def data(accounting: str = "survey") -> tuple[Series, ...]:
+def data(accounting: str = "survey") -> tuple[figures.Series, ...]:
     """A series per phase and quantity, over the operators. The bound is "compute" where the intensity reaches the ridge point."""
     found = []
     for phase in PHASES:
         half = analysis(phase, accounting)
         columns = zip(*(costs(half[name]) for name in ROWS), strict=True)
         for (heading, (kind, unit)), column in zip(QUANTITIES.items(), columns, strict=True):
-            found.append(Series(phase, heading, "operator", "", kind, unit, ROWS, column))
+            found.append(figures.Series(phase, heading, "operator", "", kind, unit, ROWS, column))
     return tuple(found)
 
 
 def draw(accounting: str = "survey") -> Figure:
     """Both halves as one picture; in "exact" what the published table has otherwise is bold."""
-    figure, axes = new_figure(rows=2, height=7.4)
+    figure, axes = figures.new_figure(rows=2, height=7.4)
     for phase, one in zip(PHASES, axes, strict=True):
         _half(one, phase, accounting)
     if accounting == "exact":
@@ -85,33 +79,33 @@ def _half(axes: Axes, phase: str, accounting: str) -> None:
         row, y = found[name], place + 0.55
         axes.text(0, y, name, fontsize=7.5, va="center", family="monospace")
         for edge, value, before, heading in zip(EDGES, costs(row), costs(published[name]), QUANTITIES, strict=True):
-            shown = f"{float(value):.4g}" if heading == "arithmetic intensity" else si(value)
+            shown = f"{float(value):.4g}" if heading == "arithmetic intensity" else figures.si(value)
             weight = "bold" if value != before else "normal"
             axes.text(edge, y, shown, fontsize=7.5, ha="right", va="center", family="monospace", weight=weight)
-        color, marker = BINDS[str(row.bound)]
+        color, marker = figures.BINDS[str(row.bound)]
         axes.plot([0.85], [y], marker=marker, color=color, markersize=4.5, linestyle="none", gid=f"{phase}-{name}")
         axes.text(1, y, f"{row.bound}-bound", fontsize=7.5, ha="right", va="center", color=color)
 
 
-def tables(phase: str) -> Table:
+def tables(phase: str) -> figures.Table:
     """As published, with the exact accounting in the last three columns."""
     published, exact = analysis(phase), analysis(phase, "exact")
     columns = (
-        Column("operator"),
-        Column("flops", "FLOP", "OPs", numeric=True),
-        Column("bytes", "byte", "memory access", numeric=True),
-        Column("intensity", "FLOP/byte", numeric=True, prefixed=False),
-        Column("performance", "FLOP/s", "max performance", numeric=True),
-        Column("bound"),
-        Column("exact_flops", "FLOP", "exact: FLOPs", numeric=True),
-        Column("exact_bytes", "byte", "exact: traffic", numeric=True),
-        Column("exact_bound", title="exact: bound"),
+        figures.Column("operator"),
+        figures.Column("flops", "FLOP", "OPs", numeric=True),
+        figures.Column("bytes", "byte", "memory access", numeric=True),
+        figures.Column("intensity", "FLOP/byte", numeric=True, prefixed=False),
+        figures.Column("performance", "FLOP/s", "max performance", numeric=True),
+        figures.Column("bound"),
+        figures.Column("exact_flops", "FLOP", "exact: FLOPs", numeric=True),
+        figures.Column("exact_bytes", "byte", "exact: traffic", numeric=True),
+        figures.Column("exact_bound", title="exact: bound"),
     )
     rows = []
     for name in ROWS:
         sic, right = published[name], exact[name]
         rows.append((name, *costs(sic), sic.bound, *costs(right)[:2], right.bound))
-    return Table(f"Table 1 of arXiv 2402.16363, {phase}", columns, tuple(rows), published.statements)
+    return figures.Table(f"Table 1 of arXiv 2402.16363, {phase}", columns, tuple(rows), published.statements)
 
 
 def formula() -> tuple[str, ...]:

@@ -9,30 +9,13 @@
 2*d*e*h/(a*d/8 + a*e*h/8 + d*e*h*w/8) FLOP/byte
 """
 
-import re as _re
-from importlib import import_module as _import_module
 from pathlib import Path as _Path
+
+from symroof.lazy import attach as _attach
 
 __version__ = "0.2.0"
 
-_HOMES = {
-    public: (home, name)
-    for home, name, public in _re.findall(r"^from (\S+) import (\w+) as (\w+)$", (_Path(__file__).with_suffix(".pyi")).read_text(), _re.M)
-}
-"""The public names, each with its module and its name there, as `symroof/__init__.pyi` tells them to type checkers and editors."""
-
-__all__ = sorted(_HOMES)  # noqa: PLE0605  # pyright: ignore[reportUnsupportedDunderAll]
-
-
-def __getattr__(name: str):
-    """Load a public name when it is first asked for: `symroof --help` need not wait for sympy."""
-    if name not in _HOMES:
-        raise AttributeError(f"module 'symroof' has no attribute {name!r}")
-    home, known = _HOMES[name]
-    members = vars(_import_module(home))
-    found = members[known] if known in members else _import_module(f"{home}.{known}")
-    globals()[name] = found
-    return found
+__getattr__, __all__ = _attach("symroof", _Path(__file__).with_suffix(".pyi"))  # `symroof --help` need not wait for sympy
 
 
 def __dir__() -> list[str]:

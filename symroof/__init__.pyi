@@ -2,8 +2,10 @@
 
 from symroof import algebra as algebra
 from symroof import figures as figures
+from symroof import notation as notation
 from symroof import operators as operators
 from symroof import symbols as symbols
+from symroof import techniques as techniques
 from symroof import units as units
 from symroof.algebra.piecewise import Piece as Piece
 from symroof.algebra.piecewise import Piecewise as Piecewise

@@ -8,14 +8,14 @@
 from sympy import Integer, Rational, ceiling, expand, factor, limit, oo, simplify
 
 import symroof
-from symroof.symbols import BW, P, R, a, b, c, d, e, f, h, k, s, s_k, w
-from symroof.techniques.registry import technique
-from symroof.techniques.system.chunked_prefill import ChunkedPrefill
+from symroof import technique
+
+BW, P, R, a, b, c, d, e, f, h, k, s, s_k, w = symroof.symbols.named("BW P R a b c d e f h k s s_k w")
 
 SIXTEEN = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
 model = symroof.load_model("llama-2-7b")
 whole = model.prefill(symbolic=True)
-chunked = whole.apply(ChunkedPrefill())
+chunked = whole.apply(symroof.techniques.ChunkedPrefill())
 n = s / s_k
 assert simplify(whole.graph.flop_count - chunked.graph.flop_count) == 0
 
@@ -38,7 +38,9 @@ print(more)
 
 # %%
 fused = model.prefill(symbolic=True, flash_attention=True)
-in_chunks = fused.apply(ChunkedPrefill())["fused_attention"].byte_count().xreplace({ceiling(s_k / R): Integer(1)})  # R = s_k
+in_chunks = (
+    fused.apply(symroof.techniques.ChunkedPrefill())["fused_attention"].byte_count().xreplace({ceiling(s_k / R): Integer(1)})
+)  # R = s_k
 extra = in_chunks - fused["fused_attention"].byte_count().xreplace({ceiling(s / R): Integer(1)})
 assert simplify(extra - more["qk_matmul"] * 2) == 0, "K and V"
 dao = whole.apply(technique("flash-attention:reread=memory"))["fused_attention"].byte_count()
@@ -49,7 +51,7 @@ for name, group in (("llama-2-7b", 1), ("llama-3-8b", 4)):
         found = {}
         for how in ("cache", "memory"):
             plain = step.apply(technique(f"flash-attention:rows=128,reread={how}"))
-            steps = (plain, plain.apply(ChunkedPrefill(chunk=chunk)))
+            steps = (plain, plain.apply(symroof.techniques.ChunkedPrefill(chunk=chunk)))
             old, new = (symroof.analyze(one, "a100-sxm-80gb")["fused_attention"].operator for one in steps)
             found[how] = (new.byte_count() - old.byte_count(), new.cache_bytes - old.cache_bytes)
         cached = 2 * symroof.load_model(name).cache.growth.xreplace({c: Integer(16)}) / 32 * length  # both sequences, one layer
@@ -74,12 +76,17 @@ edge = symroof.crossover(chunked, "up_proj", over="chunk").formula
 assert simplify(edge - budget / b) == 0
 for batch in (1, 4):
     step = model.prefill(batch=batch, seq_len=2048, **SIXTEEN)
-    found = symroof.payoff(step, step.apply(ChunkedPrefill()), over="chunk", hardware="a100-sxm-80gb", operator="up_proj")
+    found = symroof.payoff(
+        step, step.apply(symroof.techniques.ChunkedPrefill()), over="chunk", hardware="a100-sxm-80gb", operator="up_proj"
+    )
     print(f"batch {batch}: up_proj {found.sentence}")
     for chunk in (2**power for power in range(12)):
-        seconds = [symroof.analyze(one, "a100-sxm-80gb")["up_proj"].time_expr for one in (step, step.apply(ChunkedPrefill(chunk=chunk)))]
+        seconds = [
+            symroof.analyze(one, "a100-sxm-80gb")["up_proj"].time_expr
+            for one in (step, step.apply(symroof.techniques.ChunkedPrefill(chunk=chunk)))
+        ]
         assert (seconds[0] == seconds[1]) == (chunk >= found.edges[0])
-least = symroof.crossover(fused.apply(ChunkedPrefill()), "fused_attention", over="chunk").formula
+least = symroof.crossover(fused.apply(symroof.techniques.ChunkedPrefill()), "fused_attention", over="chunk").formula
 assert simplify(limit(least, s, oo) - P * c * e * k / (4 * BW * h * (4 * e + 5))) == 0
 print("s_k* of FlashAttention =", least, "->", limit(least, s, oo))
 for name in ("llama-2-7b", "llama-3-8b"):
@@ -87,11 +94,14 @@ for name in ("llama-2-7b", "llama-3-8b"):
         step = symroof.load_model(name).prefill(batch=1, seq_len=16384, flash_attention=True, **SIXTEEN)
         asked = {"over": "chunk", "hardware": on, "ceilings": "classic"}
         first = {
-            part: symroof.crossover(step.apply(ChunkedPrefill()), part, **asked).first_integer for part in ("fused_attention", "up_proj")
+            part: symroof.crossover(step.apply(symroof.techniques.ChunkedPrefill()), part, **asked).first_integer
+            for part in ("fused_attention", "up_proj")
         }
         at_once = symroof.analyze(step, on, ceilings="classic")["fused_attention"].time_expr
         for chunk in (2**power for power in range(4, 15)):
-            cut = symroof.analyze(step.apply(ChunkedPrefill(chunk=chunk)), on, ceilings="classic")["fused_attention"].time_expr
+            cut = symroof.analyze(step.apply(symroof.techniques.ChunkedPrefill(chunk=chunk)), on, ceilings="classic")[
+                "fused_attention"
+            ].time_expr
             assert (cut == at_once) == (chunk >= first["fused_attention"])
         print(f"{name}, 16384 tokens on {on}: chunks are free from", *(f"{least} tokens on for {part}" for part, least in first.items()))
 
@@ -101,7 +111,7 @@ for name in ("llama-2-7b", "llama-3-8b"):
 
 # %%
 step = model.prefill(batch=1, seq_len=2048, flash_attention=True, **SIXTEEN)
-part = step.apply(ChunkedPrefill(chunk=512)).graph.activation_memory() / step.graph.activation_memory()
+part = step.apply(symroof.techniques.ChunkedPrefill(chunk=512)).graph.activation_memory() / step.graph.activation_memory()
 assert part == Rational(1, 4)
 print("activations of a quarter of the prompt:", part, "of", step.graph.activation_memory())
 print("pairs, chunk by chunk:", expand(chunked["qk_matmul"].flop_count / (2 * b * h * e)))

@@ -7,7 +7,8 @@
 from sympy import Rational, log, simplify
 
 import symroof
-from symroof.symbols import a, b, d, delta, f, rho, w
+
+a, b, d, delta, f, rho, w = symroof.symbols.named("a b d delta f rho w")
 
 WIDTHS = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16, "seq_len": 64}
 letters = symroof.load_model("llama-2-7b").decode(symbolic=True)

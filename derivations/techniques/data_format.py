@@ -8,13 +8,13 @@
 from sympy import Rational, limit, oo, simplify, solve
 
 import symroof
-from symroof.symbols import BW, G, P, P_f, a, b, d, f, q_f, q_s, w
-from symroof.techniques.hardware.data_format import DataFormat
+
+BW, G, P, P_f, a, b, d, f, q_f, q_s, w = symroof.symbols.named("BW G P P_f a b d f q_f q_s w")
 
 SIXTEEN = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
 model = symroof.load_model("llama-2-7b")
 plain = model.decode(symbolic=True)
-narrow = plain.apply(DataFormat(group=G, scale=q_s))
+narrow = plain.apply(symroof.techniques.DataFormat(group=G, scale=q_s))
 q = q_f + q_s / G
 F, B = narrow["up_proj"].flop_count, narrow["up_proj"].byte_count()
 assert simplify(B - (b * d + b * f + d * f) * q / 8) == 0
@@ -46,7 +46,7 @@ print("critical batch, new over old:", moves)
 device = "a100-sxm-80gb"
 step = model.decode(seq_len=1024, **SIXTEEN)
 for peak in (1248, 312, 100):
-    after = step.apply(DataFormat(bits=4, group=32, peak=peak * 10**12))
+    after = step.apply(symroof.techniques.DataFormat(bits=4, group=32, peak=peak * 10**12))
     found = symroof.payoff(step, after, over="batch", hardware=device, operator="up_proj")
     print(
         f"P_f = {peak} TFLOP/s: {found.sentence}; at most {float(found.speedup(1)):.3f} times, in the end {float(found.speedup(10**6)):.3f}"
@@ -56,7 +56,7 @@ for peak in (1248, 312, 100):
     for batch in (1, 16, 64, 128, 256, 1024):
         times = [symroof.analyze(one, device)["up_proj"].time_expr for one in (
             model.decode(batch=batch, seq_len=1024, **SIXTEEN),
-            model.decode(batch=batch, seq_len=1024, **SIXTEEN).apply(DataFormat(bits=4, group=32, peak=peak * 10**12)),
+            model.decode(batch=batch, seq_len=1024, **SIXTEEN).apply(symroof.techniques.DataFormat(bits=4, group=32, peak=peak * 10**12)),
         )]  # fmt: skip
         assert times[0] / times[1] == found.speedup(batch)
 
@@ -69,7 +69,7 @@ for operands, own in (
     ("weights+activations", {"q_proj", "k_proj", "v_proj", "out_proj", "gate_proj", "up_proj", "down_proj"}),
     ("all", None),
 ):
-    after = step.apply(DataFormat(bits=4, group=32, peak=1248 * 10**12, operands=operands))
+    after = step.apply(symroof.techniques.DataFormat(bits=4, group=32, peak=1248 * 10**12, operands=operands))
     found = {one.name for one, _ in after.graph if one.unit is not None}
     print(operands, "->", len(found), "operators at the new peak")
     assert found == own or (operands == "all" and {"qk_matmul", "sv_matmul"} < found)

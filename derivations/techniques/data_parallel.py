@@ -7,10 +7,10 @@
 from sympy import simplify, symbols
 
 import symroof
-from symroof.questions.scaling import over_degree, weak_scaling
-from symroof.symbols import d, f, w
-from symroof.symbols import n_p as n
-from symroof.techniques.registry import technique
+from symroof import over_degree, technique, weak_scaling
+
+d, f, w = symroof.symbols.named("d f w")
+n = symroof.symbols.n_p
 
 WIDTHS = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
 step = symroof.load_model("llama-2-7b").decode(symbolic=True)

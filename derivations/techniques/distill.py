@@ -8,13 +8,12 @@
 from sympy import Rational
 
 import symroof
-from symroof.questions.payoff import payoff
-from symroof.techniques.compression.distill import Distill
+from symroof import payoff
 
 SIXTEEN = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
 DEVICE = "a100-sxm-80gb"
 teacher, student = (symroof.load_model(name) for name in ("llama-3.1-8b", "llama-3.2-1b"))
-distilled = Distill(model="llama-3.2-1b")
+distilled = symroof.techniques.Distill(model="llama-3.2-1b")
 
 
 def sizes(batch, context, **more):

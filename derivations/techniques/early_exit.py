@@ -7,10 +7,10 @@
 from sympy import Rational, log, simplify
 
 import symroof
-from symroof.operators.facts import Role
-from symroof.operators.tensor import Storage
-from symroof.symbols import L_x, a, b, d, f, lambda_x, w
-from symroof.techniques.decoding.early_exit import EarlyExit
+from symroof import Role, Storage
+
+L_x, a, b, d, f, w = symroof.symbols.named("L_x a b d f w")
+lambda_x = symroof.symbols.lambda_x
 
 WIDTHS = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16, "seq_len": 256}
 model = symroof.load_model("llama-2-7b")
@@ -47,7 +47,11 @@ for batch in (1, 2, 4, 16):
     seconds = symroof.analyze(step, "a100-sxm-80gb").total.time_expr
     gains = [
         seconds / symroof.analyze(step.apply(exits), "a100-sxm-80gb").total.time_expr
-        for exits in (EarlyExit(depth=depth), EarlyExit(exit=leave, exits="geometric"), EarlyExit(depth=depth, exits="independent"))
+        for exits in (
+            symroof.techniques.EarlyExit(depth=depth),
+            symroof.techniques.EarlyExit(exit=leave, exits="geometric"),
+            symroof.techniques.EarlyExit(depth=depth, exits="independent"),
+        )
     ]
     assert 1 / depth > gains[0] >= gains[1] >= gains[2] > 1
     shares, told = (" <= ".join(f"{float(x):.3f}" for x in (depth, runs, most)), ", ".join(f"{float(x):.2f}" for x in gains))
@@ -65,7 +69,7 @@ for batch in (1, 2, 4, 16):
 for name, kv, width in (("llama-2-7b", 4096, 11008), ("llama-3-8b", 1024, 14336)):
     share = Rational(2 * 4096 * kv, 2 * 4096 * kv + 2 * 4096**2 + 3 * 4096 * width)
     step = symroof.load_model(name).decode(batch=1, **WIDTHS)
-    exits = [step.apply(EarlyExit(depth=Rational(1, 2), skipped_kv=how)) for how in ("computed", "none")]
+    exits = [step.apply(symroof.techniques.EarlyExit(depth=Rational(1, 2), skipped_kv=how)) for how in ("computed", "none")]
     read = [sum(n * op.byte_count(Storage.WEIGHT) for op, n in one.graph if op.role is Role.PROJECTION) for one in (step, *exits)]
     assert read[1] / read[0] == (1 + share) / 2
     assert read[2] / read[0] == Rational(1, 2)

@@ -14,9 +14,9 @@
 from sympy import Rational, simplify
 
 import symroof
-from symroof.questions.payoff import payoff
-from symroof.symbols import BW, P, eta_BW, eta_P
-from symroof.techniques.registry import technique
+from symroof import payoff, technique
+
+BW, P, eta_BW, eta_P = symroof.symbols.named("BW P eta_BW eta_P")
 
 model = symroof.load_model("llama-2-7b")
 step = model.decode(symbolic=True)

@@ -21,10 +21,9 @@
 from sympy import Max, Rational, Symbol, simplify
 
 import symroof
-from symroof.operators.ceilings import Energy
-from symroof.roof.energy import arch_line, effective_balance, energy, energy_balance, greenup, most_work, power_line, race_to_halt
-from symroof.symbols import BW, P, eps_B, eps_F, pi_0
-from symroof.techniques.registry import technique
+from symroof import Energy, arch_line, effective_balance, energy, energy_balance, greenup, most_work, power_line, race_to_halt, technique
+
+BW, P, eps_B, eps_F, pi_0 = symroof.symbols.named("BW P eps_B eps_F pi_0")
 
 model, intensity = Energy(eps_F, eps_B, pi_0), Symbol("I", positive=True)
 best = eps_F + pi_0 / P

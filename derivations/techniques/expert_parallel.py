@@ -7,9 +7,9 @@
 from sympy import Integer, simplify, solve
 
 import symroof
-from symroof.operators.tensor import Level
-from symroof.symbols import BW, BW_l, E, K, X, a, b, d, f_e, n_p, w
-from symroof.techniques.registry import technique
+from symroof import Level, technique
+
+BW, BW_l, E, K, X, a, b, d, f_e, n_p, w = symroof.symbols.named("BW BW_l E K X a b d f_e n_p w")
 
 n = n_p
 EXPERTS = ("expert_gate_proj", "expert_up_proj", "expert_down_proj")

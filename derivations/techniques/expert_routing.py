@@ -8,7 +8,8 @@
 from sympy import Rational, exp, simplify
 
 import symroof
-from symroof.symbols import E, K, X, b
+
+E, K, X, b = symroof.symbols.named("E K X b")
 
 WIDTHS = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16, "seq_len": 64}
 mixtral = symroof.load_model("mixtral-8x7b-v0.1")

@@ -8,8 +8,9 @@
 from sympy import Integer, Rational, Symbol, ceiling, limit, oo, simplify, solve
 
 import symroof
-from symroof.roof.costs import costs_of, on_chip
-from symroof.symbols import B_c, B_r, M, R, a, b, c, e, h, k, n_c, s
+from symroof import costs_of, on_chip
+
+B_c, B_r, M, R, a, b, c, e, h, k, n_c, s = symroof.symbols.named("B_c B_r M R a b c e h k n_c s")
 
 plain = symroof.load_model("llama-2-7b").prefill(symbolic=True, causal=False)
 shared, alone, tiled = (plain.apply(symroof.technique(f"flash-attention:{how}")) for how in ("rows", "reread=memory", "rows,reread=memory"))

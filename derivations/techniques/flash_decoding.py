@@ -8,10 +8,9 @@
 from sympy import Integer, floor, simplify, solve, sqrt
 
 import symroof
-from symroof.questions.payoff import payoff
-from symroof.roof.costs import costs_of
-from symroof.roof.ledger import Cost
-from symroof.symbols import L, U, a, b, c, e, h, k, n_c, n_s, t
+from symroof import Cost, costs_of, payoff
+
+L, U, a, b, c, e, h, k, n_c, n_s, t = symroof.symbols.named("L U a b c e h k n_c n_s t")
 
 model = symroof.load_model("llama-3-8b")
 split = model.decode(symbolic=True).apply(symroof.technique("flash-decoding:splits,processors"))

@@ -8,8 +8,9 @@
 from sympy import Integer, limit, oo, simplify
 
 import symroof
-from symroof.questions.payoff import payoff
-from symroof.symbols import BW, P, a, b, d, f, w
+from symroof import payoff
+
+BW, P, a, b, d, f, w = symroof.symbols.named("BW P a b d f w")
 
 GROUP = "gate_proj+up_proj+mlp_act"
 step = symroof.load_model("llama-2-7b").decode(symbolic=True)

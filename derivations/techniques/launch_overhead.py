@@ -14,9 +14,9 @@
 from sympy import Integer, Rational, solve
 
 import symroof
-from symroof.questions.regimes import work_exceeds
-from symroof.symbols import BW, P, a, b, d, f, t_0, w
-from symroof.techniques.registry import technique
+from symroof import technique, work_exceeds
+
+BW, P, a, b, d, f, t_0, w = symroof.symbols.named("BW P a b d f t_0 w")
 
 up = symroof.load_model("llama-2-7b").decode(symbolic=True)["up_proj"]
 (by_work,), (by_bytes,) = solve(up.flop_count / P - t_0, b), solve(up.byte_count() / BW - t_0, b)

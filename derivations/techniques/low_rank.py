@@ -8,15 +8,15 @@
 from sympy import cancel, diff, limit, oo, simplify
 
 import symroof
-from symroof.questions.payoff import break_even, payoff
-from symroof.symbols import a, b, d, f, rho, s, w
-from symroof.techniques.compression.low_rank import LowRank
+from symroof import break_even, payoff
+
+a, b, d, f, rho, s, w = symroof.symbols.named("a b d f rho s w")
 
 SIXTEEN = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
 DEVICE = "a100-sxm-80gb"
 model = symroof.load_model("llama-2-7b")
 step = model.decode(symbolic=True)
-thin = step.apply(LowRank())
+thin = step.apply(symroof.techniques.LowRank())
 whole, parts = step["up_proj"], [thin[f"up_proj.{half}"] for half in ("first", "second")]
 flops, moved = sum(one.flop_count for one in parts), sum(one.byte_count() for one in parts)
 print("FLOPs:", flops, "; bytes:", simplify(moved))
@@ -38,7 +38,7 @@ found = break_even(step, thin, over="rank", operator="up_proj")
 assert simplify(found.flops - rho_f) == 0 == simplify(found.traffic - rho_b)
 assert simplify(limit(rho_b, b, 0) - rho_f) == 0
 prompt = model.prefill(symbolic=True)
-prefill = break_even(prompt, prompt.apply(LowRank()), over="rank", operator="up_proj")
+prefill = break_even(prompt, prompt.apply(symroof.techniques.LowRank()), over="rank", operator="up_proj")
 assert simplify(prefill.traffic - rho_b.subs(b, b * s)) == 0
 print("rho_F =", found.flops, "; rho_B =", found.traffic)
 
@@ -67,7 +67,7 @@ assert simplify(parts[0].flop_count / parts[0].byte_count() - intensity.subs(f, 
 # %%
 for phase, sizes in (("decode", {"batch": 1}), ("decode", {"batch": 128}), ("decode", {"batch": 1024}), ("prefill", {"batch": 1})):
     here = getattr(model, phase)(seq_len=2048, **SIXTEEN, **sizes)
-    over = payoff(here, here.apply(LowRank()), over="rank", hardware=DEVICE, operator="up_proj")
+    over = payoff(here, here.apply(symroof.techniques.LowRank()), over="rank", hardware=DEVICE, operator="up_proj")
     assert [one.bound for one in over.intervals] == ["pays", "loses"]
     rows = sizes["batch"] * (2048 if phase == "prefill" else 1)
     least, most = (float(one.subs({b: rows, w: 16, a: 16}).subs({d: 4096, f: 11008})) for one in (rho_b, rho_f))

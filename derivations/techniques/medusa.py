@@ -7,8 +7,9 @@
 from sympy import Rational, simplify
 
 import symroof
-from symroof.operators.tensor import Storage
-from symroof.symbols import b, d, h_m, n_t, v, w
+from symroof import Storage
+
+b, d, h_m, n_t, v, w = symroof.symbols.named("b d h_m n_t v w")
 
 WIDTHS = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
 DEVICE = "a100-sxm-80gb"

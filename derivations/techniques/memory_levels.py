@@ -15,10 +15,9 @@
 from sympy import Min, Rational, simplify
 
 import symroof
-from symroof.operators.tensor import Level
-from symroof.questions.payoff import payoff
-from symroof.symbols import B_t, BW_c, P, a, b, s, w
-from symroof.techniques.registry import technique
+from symroof import Level, payoff, technique
+
+B_t, BW_c, P, a, b, s, w = symroof.symbols.named("B_t BW_c P a b s w")
 
 step = symroof.load_model("llama-2-7b").prefill(symbolic=True).apply(technique("memory-levels"))
 for name in ("q_proj", "up_proj"):

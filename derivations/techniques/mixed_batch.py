@@ -8,14 +8,14 @@
 from sympy import simplify
 
 import symroof
-from symroof.questions.crossovers import token_budget
-from symroof.symbols import BW, P, S, a, b, b_p, d, f, s_k, w
-from symroof.techniques.system.mixed_batch import MixedBatch
+from symroof import token_budget
+
+BW, P, S, a, b, b_p, d, f, s_k, w = symroof.symbols.named("BW P S a b b_p d f s_k w")
 
 SIXTEEN = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
 model = symroof.load_model("llama-2-7b")
 plain = model.decode(symbolic=True)
-mixed = plain.apply(MixedBatch(prompts=b_p, prompt=S))
+mixed = plain.apply(symroof.techniques.MixedBatch(prompts=b_p, prompt=S))
 F, B = mixed["up_proj"].flop_count, mixed["up_proj"].byte_count()
 tokens = b + b_p * s_k
 assert simplify(F - 2 * tokens * d * f) == 0
@@ -57,7 +57,7 @@ for batch in (1, 16, 100, 300):
     for chunk in (1, 32, 128, 512):
         decode = model.decode(batch=batch, seq_len=1024, **SIXTEEN)
         prefill = model.prefill(batch=1, seq_len=chunk, **SIXTEEN)
-        both = decode.apply(MixedBatch(chunk=chunk))
+        both = decode.apply(symroof.techniques.MixedBatch(chunk=chunk))
         apart, together = seconds(decode, LINEAR) + seconds(prefill, LINEAR), seconds(both, LINEAR)
         assert both.graph.flop_count == decode.graph.flop_count + prefill.graph.flop_count
         assert together <= apart <= 2 * together

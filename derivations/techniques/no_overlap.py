@@ -13,9 +13,9 @@
 from sympy import Rational, limit, oo, simplify
 
 import symroof
-from symroof.questions.payoff import payoff
-from symroof.symbols import BW, P, a, b, d, f
-from symroof.techniques.registry import technique
+from symroof import payoff, technique
+
+BW, P, a, b, d, f = symroof.symbols.named("BW P a b d f")
 
 up = symroof.load_model("llama-2-7b").decode(symbolic=True)["up_proj"]
 compute, memory = up.flop_count / P, up.byte_count() / BW

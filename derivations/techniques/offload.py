@@ -8,9 +8,9 @@
 from sympy import Integer, Rational, simplify, solve
 
 import symroof
-from symroof.operators.tensor import Level
-from symroof.questions.payoff import payoff
-from symroof.symbols import BW, BW_h, P, a, b, d, f, omega, w
+from symroof import Level, payoff
+
+BW, BW_h, P, a, b, d, f, omega, w = symroof.symbols.named("BW BW_h P a b d f omega w")
 
 model = symroof.load_model("llama-2-13b")
 up = model.decode(symbolic=True).apply(symroof.technique("offload")).symbolic["up_proj"]

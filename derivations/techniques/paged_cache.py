@@ -8,8 +8,9 @@
 from sympy import Integer, Rational, Symbol, limit, oo, simplify, solve, summation
 
 import symroof
-from symroof.operators.tensor import Storage
-from symroof.symbols import L, b, c, e, k, l_max, p_b, t
+from symroof import Storage
+
+L, b, c, e, k, l_max, p_b, t = symroof.symbols.named("L b c e k l_max p_b t")
 
 model = symroof.load_model("llama-2-7b")
 plain = model.decode(symbolic=True)

@@ -10,8 +10,7 @@ from itertools import product
 from sympy import Integer, Max, Rational
 
 import symroof
-from symroof.questions.placement import best_split
-from symroof.techniques.hardware.pim import Pim
+from symroof import best_split
 
 SIXTEEN = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
 cube = symroof.load_hardware("hbm-pim")
@@ -71,7 +70,7 @@ places = [
 ]
 choices = [sum(pair) for pair in product(*((place.on_device, place.on_unit) for place in places))]
 assert min(choices) == sum(place.time for place in places)
-moved = step.apply(Pim(units=5, operators="+".join(split.operators)))
+moved = step.apply(symroof.techniques.Pim(units=5, operators="+".join(split.operators)))
 assert symroof.analyze(moved, "a100-sxm-80gb").total.time_expr == split.time
 
 # %% [markdown]

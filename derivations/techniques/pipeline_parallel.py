@@ -8,9 +8,10 @@
 from sympy import Integer, limit, oo, simplify, symbols
 
 import symroof
-from symroof.symbols import m_p as m
-from symroof.symbols import n_p as n
-from symroof.techniques.registry import technique
+from symroof import technique
+
+m = symroof.symbols.m_p
+n = symroof.symbols.n_p
 
 WIDTHS = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
 step = symroof.load_model("llama-2-7b").prefill(symbolic=True)

@@ -8,13 +8,13 @@
 from sympy import Integer, Rational, cancel, ceiling, limit, oo, simplify, solve
 
 import symroof
-from symroof.symbols import BW, P, a, b, c, e, g, h, k, s, t, x_p
-from symroof.techniques.system.prefix_cache import PrefixCache
+
+BW, P, a, b, c, e, g, h, k, s, t, x_p = symroof.symbols.named("BW P a b c e g h k s t x_p")
 
 SIXTEEN = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
 model = symroof.load_model("llama-3-8b")
 plain = model.decode(symbolic=True, flash_attention=True)
-once, each = (plain.apply(PrefixCache(read=how)) for how in ("once", "each"))
+once, each = (plain.apply(symroof.techniques.PrefixCache(read=how)) for how in ("once", "each"))
 kept = (b * (1 - x_p) + x_p) / b
 for step in (once, each):
     assert simplify(step.graph.kv_memory() / plain.graph.kv_memory() - kept) == 0
@@ -36,7 +36,7 @@ assert simplify(edge.subs(h, g * k) - 3 * b * g * a / (2 * (b - 1) * c)) == 0
 print("pays from a prefix of", cancel(edge), "tokens on")
 for batch in (2, 3, 16):
     step = model.decode(batch=batch, seq_len=1024, flash_attention=True, **SIXTEEN)
-    found = symroof.payoff(step, step.apply(PrefixCache()), over="prefix_share", hardware="a100-sxm-80gb")
+    found = symroof.payoff(step, step.apply(symroof.techniques.PrefixCache()), over="prefix_share", hardware="a100-sxm-80gb")
     assert [one * 1024 for one in found.edges] == [edge.subs(model.dimensions | {b: batch, a: 16, c: 16})]
     print(f"batch {batch}: {found.sentence}; at three quarters {float(found.speedup(Rational(3, 4))):.3f} times as fast")
 
@@ -58,7 +58,7 @@ assert simplify(limit(limit(gain, t, oo), b, oo) - 1 / (1 - x_p)) == 0
 
 # %%
 prompt = model.prefill(symbolic=True)
-rest = prompt.apply(PrefixCache())
+rest = prompt.apply(symroof.techniques.PrefixCache())
 assert simplify(rest["up_proj"].flop_count / prompt["up_proj"].flop_count - (1 - x_p)) == 0
 pairs = (rest["qk_matmul.prefix"].flop_count + rest["qk_matmul.suffix"].flop_count) / prompt["qk_matmul"].flop_count
 assert simplify(limit(pairs, s, oo) - (1 - x_p**2)) == 0
@@ -69,12 +69,14 @@ print("prefill, pairs left:", limit(pairs, s, oo))
 # it crosses memory once for the batch, and $b\,g\,(1 - x_p)\,s$ rows of queries share the read (derivation 6).
 
 # %%
-one_pass = model.prefill(symbolic=True, flash_attention=True).apply(PrefixCache())["fused_attention.prefix"]
+one_pass = model.prefill(symbolic=True, flash_attention=True).apply(symroof.techniques.PrefixCache())["fused_attention.prefix"]
 crossed = one_pass.byte_count("kv_cache", "read").replace(ceiling, lambda _: Integer(1))
 assert simplify(crossed - 2 * x_p * s * k * e * c / 8) == 0
 assert simplify(one_pass.flop_count / (4 * e + 5) / h - b * (1 - x_p) * s * x_p * s) == 0
 for batch in (2, 16):
-    step = model.prefill(batch=batch, seq_len=4096, flash_attention=True, **SIXTEEN).apply(PrefixCache(share=Rational(3, 4)))
+    step = model.prefill(batch=batch, seq_len=4096, flash_attention=True, **SIXTEEN).apply(
+        symroof.techniques.PrefixCache(share=Rational(3, 4))
+    )
     placed = symroof.analyze(step, "a100-sxm-80gb", ceilings="classic")["fused_attention.prefix"]
     assert placed.operator.byte_count("kv_cache", "read") == 2 * 3072 * 8 * 128 * 2
     assert placed.bound == "compute"

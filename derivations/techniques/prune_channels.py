@@ -7,16 +7,15 @@
 from sympy import cancel, factor, limit, oo, simplify
 
 import symroof
-from symroof.questions.payoff import payoff
-from symroof.symbols import a, b, chi, d, f, w
-from symroof.techniques.compression.prune_channels import PruneChannels
-from symroof.techniques.registry import technique
+from symroof import payoff, technique
+
+a, b, chi, d, f, w = symroof.symbols.named("a b chi d f w")
 
 SIXTEEN = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
 DEVICE = "a100-sxm-80gb"
 model = symroof.load_model("llama-2-7b")
 step = model.decode(symbolic=True)
-old, new = (one["up_proj"] for one in (step, step.apply(PruneChannels())))
+old, new = (one["up_proj"] for one in (step, step.apply(symroof.techniques.PruneChannels())))
 print("FLOPs:", new.flop_count, "; bytes:", factor(new.byte_count()))
 
 # %% [markdown]

@@ -7,16 +7,15 @@
 from sympy import Integer, Rational, cancel, simplify
 
 import symroof
-from symroof.questions.payoff import break_even, payoff
-from symroof.symbols import G, a, b, c, d, f, q_a, q_c, q_s, q_w, q_z, w
-from symroof.techniques.compression.quantize import Quantize
-from symroof.techniques.registry import technique
+from symroof import break_even, payoff, technique
+
+G, a, b, c, d, f, q_a, q_c, q_s, q_w, q_z, w = symroof.symbols.named("G a b c d f q_a q_c q_s q_w q_z w")
 
 SIXTEEN = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
 DEVICE = "a100-sxm-80gb"
 model = symroof.load_model("llama-2-7b")
 step = model.decode(symbolic=True)
-grouped = step.apply(Quantize(weights=q_w, group=G, scale=q_s, zero=q_z))
+grouped = step.apply(symroof.techniques.Quantize(weights=q_w, group=G, scale=q_s, zero=q_z))
 old, new = (one["up_proj"] for one in (step, grouped))
 print("bytes saved by a linear layer:", simplify(old.byte_count() - new.byte_count()))
 
@@ -66,7 +65,7 @@ print("W4A16 against W8A8:", against.sentence)
 # the roof, from the batch on at which products are compute-bound; below, it loses the passes.
 
 # %%
-narrow = step.apply(Quantize(activations=q_a)).symbolic
+narrow = step.apply(symroof.techniques.Quantize(activations=q_a)).symbolic
 saved = sum(old.byte_count() - narrow[old.name].byte_count() for old in (step[name] for name in ("gate_proj", "up_proj")))
 assert simplify(saved - narrow["mlp_norm.quantize"].byte_count() - (2 * (a - q_a) - (a + q_a)) * b * d / 8) == 0
 engine = step.apply(*map(technique, ("quantize:weights=8,activations", "fuse:operators=mlp_norm+mlp_norm.quantize"))).symbolic
@@ -81,7 +80,9 @@ print("W8A8 against W8A16, the whole step:", gain.sentence)
 # context length, linear in $1/b$: what the weights save over what a token of the cache saves, less the one that is written.
 
 # %%
-even = break_even(step.apply(Quantize(weights=q_w)), step.apply(Quantize(kv=q_c)), over="context_len").traffic
+even = break_even(
+    step.apply(symroof.techniques.Quantize(weights=q_w)), step.apply(symroof.techniques.Quantize(kv=q_c)), over="context_len"
+).traffic
 line = cancel(even.xreplace({**model.dimensions, w: Integer(16), c: Integer(16), q_w: Integer(4), q_c: Integer(4)}))
 assert cancel(line - (Rational(4 * 4096**2 + 3 * 4096 * 11008, 2 * 4096) / b - 1)) == 0
 print("KV4 saves more bytes than W4 in Llama-2-7b beyond t =", line)

@@ -10,8 +10,8 @@ from fractions import Fraction
 from sympy import Rational, expand, factor, limit, oo, simplify
 
 import symroof
-from symroof.symbols import b, c_v, e, h, mu, s, t
-from symroof.techniques.system.ragged_batch import RaggedBatch
+
+b, c_v, e, h, mu, s, t = symroof.symbols.named("b c_v e h mu s t")
 
 SIXTEEN = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
 model = symroof.load_model("llama-2-7b")
@@ -22,7 +22,7 @@ model = symroof.load_model("llama-2-7b")
 
 # %%
 decode = model.decode(symbolic=True)
-ragged = decode.apply(RaggedBatch())
+ragged = decode.apply(symroof.techniques.RaggedBatch())
 assert simplify(ragged.graph.kv_memory() / decode.graph.kv_memory()) == mu
 assert simplify(ragged["qk_matmul"].flop_count / decode["qk_matmul"].flop_count) == mu
 assert ragged["up_proj"].byte_count() == decode["up_proj"].byte_count()
@@ -34,7 +34,7 @@ assert c_v not in ragged.graph.flop_count.free_symbols | ragged.graph.byte_count
 
 # %%
 prefill = model.prefill(symbolic=True)
-shorter = prefill.apply(RaggedBatch())
+shorter = prefill.apply(symroof.techniques.RaggedBatch())
 pairs = expand(shorter["qk_matmul"].flop_count / (2 * b * h * e))
 assert simplify(pairs - (mu**2 * s**2 * (1 + c_v**2) + mu * s) / 2) == 0
 assert simplify(shorter["up_proj"].flop_count / prefill["up_proj"].flop_count) == mu
@@ -53,7 +53,9 @@ for lengths in ((2048, 2048), (2048, 512, 512, 64), (100, 1, 1, 1), (1000, 999, 
     assert mean / most * (1 + variation) <= 1, "no lengths vary by more"
     counted = pairs.subs({c_v: variation ** Rational(1, 2), mu: mean / most, s: most})
     assert counted * len(lengths) == sum(one * (one + 1) // 2 for one in lengths)
-    step = model.decode(batch=len(lengths), seq_len=most, **SIXTEEN).apply(RaggedBatch(mean=Fraction(int(mean.p), int(mean.q) * most)))
+    step = model.decode(batch=len(lengths), seq_len=most, **SIXTEEN).apply(
+        symroof.techniques.RaggedBatch(mean=Fraction(int(mean.p), int(mean.q) * most))
+    )
     assert step["qk_matmul"].flop_count == sum(model.decode(batch=1, seq_len=one, **SIXTEEN)["qk_matmul"].flop_count for one in lengths)
     print(lengths, "mean share", mean / most, "c_v^2 =", variation)
 
@@ -65,7 +67,7 @@ for lengths in ((2048, 2048), (2048, 512, 512, 64), (100, 1, 1, 1), (1000, 999, 
 # %%
 assert simplify(share.subs(c_v, ((1 - mu) / mu) ** Rational(1, 2)) - mu) == 0
 step = model.decode(batch=16, seq_len=4096, **SIXTEEN)
-found = symroof.payoff(step, step.apply(RaggedBatch()), over="mean_share", hardware="a100-sxm-80gb")
+found = symroof.payoff(step, step.apply(symroof.techniques.RaggedBatch()), over="mean_share", hardware="a100-sxm-80gb")
 print(found.sentence, {mean: round(float(found.speedup(Rational(mean))), 2) for mean in ("1/4", "1/2", "3/4", "1")})
 assert found.speedup(Rational(1)) == 1
 print("cache:", factor(ragged.graph.kv_memory()), t)

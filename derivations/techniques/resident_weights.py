@@ -7,14 +7,14 @@
 from sympy import ceiling, limit, oo, simplify, solve
 
 import symroof
-from symroof.operators.tensor import Level
-from symroof.symbols import BW, BW_c, P, a, b, d, f, w
-from symroof.techniques.hardware.resident_weights import ResidentWeights
+from symroof import Level
+
+BW, BW_c, P, a, b, d, f, w = symroof.symbols.named("BW BW_c P a b d f w")
 
 SIXTEEN = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
 model = symroof.load_model("llama-2-7b")
 plain = model.decode(symbolic=True)
-resident = plain.apply(ResidentWeights())
+resident = plain.apply(symroof.techniques.ResidentWeights())
 up = resident["up_proj"]
 F, A, W = up.flop_count, up.byte_count(), up.byte_count(level=Level.CHIP)
 assert simplify(A - b * (d + f) * a / 8) == 0
@@ -42,19 +42,22 @@ print("FLOP/byte of memory:", simplify(intensity), "; weights on chip decide up 
 
 # %%
 step = model.decode(seq_len=1024, **SIXTEEN)
-after = step.apply(ResidentWeights(bandwidth=80 * 10**12))
+after = step.apply(symroof.techniques.ResidentWeights(bandwidth=80 * 10**12))
 found = symroof.payoff(step, after, over="batch", hardware="a100-sxm-80gb", operator="up_proj")
 print(found.sentence, {batch: round(float(found.speedup(batch)), 2) for batch in (1, 16, 64, 161)})
 assert found.edges == (symroof.crossover(step, "up_proj", over="batch", hardware="a100-sxm-80gb").value,)
 one = model.decode(batch=1, seq_len=1024, **SIXTEEN)
-over = symroof.payoff(one, one.apply(ResidentWeights()), over="chip_bandwidth", hardware="a100-sxm-80gb", operator="up_proj")
+over = symroof.payoff(
+    one, one.apply(symroof.techniques.ResidentWeights()), over="chip_bandwidth", hardware="a100-sxm-80gb", operator="up_proj"
+)
 wanted = (BW * W / (W + A)).subs(model.dimensions | {b: 1, a: 16, w: 16, BW: 2039 * 10**9})
 assert over.edges == (wanted,)
 print("on-chip bandwidth:", over.sentence)
 for batch in (1, 2, 8, 32, 128, 512):
     at = model.decode(batch=batch, seq_len=1024, **SIXTEEN)
     times = [
-        symroof.analyze(which, "a100-sxm-80gb")["up_proj"].time_expr for which in (at, at.apply(ResidentWeights(bandwidth=80 * 10**12)))
+        symroof.analyze(which, "a100-sxm-80gb")["up_proj"].time_expr
+        for which in (at, at.apply(symroof.techniques.ResidentWeights(bandwidth=80 * 10**12)))
     ]
     assert times[0] / times[1] == found.speedup(batch)
     assert times[0] / times[1] <= 1 + (W / A).subs(model.dimensions | {b: batch, a: 16, w: 16})
@@ -66,7 +69,7 @@ for batch in (1, 2, 8, 32, 128, 512):
 # %%
 for name, bits in (("llama-2-7b", 16), ("llama-2-70b", 16), ("llama-2-70b", 8)):
     whole = symroof.load_model(name).decode(weight_bits=bits)
-    chips = ResidentWeights(capacity=230 * 10**6).chips_for(whole)
+    chips = symroof.techniques.ResidentWeights(capacity=230 * 10**6).chips_for(whole)
     assert chips == ceiling(whole.graph.weight_memory() / (230 * 10**6))
     assert (chips - 1) * 230 * 10**6 < whole.graph.weight_memory() <= chips * 230 * 10**6
     print(f"{name} at {bits} bits: {chips} chips of 230 MB")

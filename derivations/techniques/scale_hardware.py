@@ -7,14 +7,14 @@
 from sympy import Rational, limit, oo, simplify
 
 import symroof
-from symroof.symbols import BW, M, P, R, d, f, f_BW, f_M, f_P
-from symroof.techniques.hardware.scale_hardware import ScaleHardware
-from symroof.techniques.registry import technique
+from symroof import technique
+
+BW, M, P, R, d, f, f_BW, f_M, f_P = symroof.symbols.named("BW M P R d f f_BW f_M f_P")
 
 SIXTEEN = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
 model = symroof.load_model("llama-2-13b")
 plain = model.decode(symbolic=True)
-scaled = plain.apply(ScaleHardware(peak=f_P, bandwidth=f_BW, buffer=f_M))
+scaled = plain.apply(symroof.techniques.ScaleHardware(peak=f_P, bandwidth=f_BW, buffer=f_M))
 
 # %% [markdown]
 # **Theorem 1 (crossovers).** Every crossover is that of the ridge $(f_P / f_{BW}) P / BW$ in the place of $P / BW$. The critical
@@ -40,9 +40,9 @@ base = symroof.analyze(step, A6000)["up_proj"]
 ridge = base.peak / base.bandwidth
 edge = ridge / base.intensity_expr
 for factor in (1, 2, 3, 8, 12, 13, 20, 100):
-    faster = symroof.analyze(step.apply(ScaleHardware(bandwidth=factor)), A6000)["up_proj"]
+    faster = symroof.analyze(step.apply(symroof.techniques.ScaleHardware(bandwidth=factor)), A6000)["up_proj"]
     assert base.time_expr / faster.time_expr == min(factor, edge)
-    assert symroof.analyze(step.apply(ScaleHardware(peak=factor)), A6000)["up_proj"].time_expr == base.time_expr
+    assert symroof.analyze(step.apply(symroof.techniques.ScaleHardware(peak=factor)), A6000)["up_proj"].time_expr == base.time_expr
 print(f"up_proj at batch 16: bandwidth pays up to {float(edge):.2f} times")
 
 # %% [markdown]
@@ -52,11 +52,12 @@ print(f"up_proj at batch 16: bandwidth pays up to {float(edge):.2f} times")
 # %%
 assert [f"{float(one):.1f}" for one in (ridge, ridge / 3)] == ["201.6", "67.2"]
 assert 3 * 50 * base.bandwidth <= base.peak
-over = symroof.payoff(step, step.apply(ScaleHardware(bandwidth=f_BW)), over="bandwidth_factor", hardware=A6000)
+over = symroof.payoff(step, step.apply(symroof.techniques.ScaleHardware(bandwidth=f_BW)), over="bandwidth_factor", hardware=A6000)
 print("the whole step:", over.sentence, "; three times:", round(float(over.speedup(Rational(3))), 3))
 batch = model.decode(seq_len=1024, **SIXTEEN)
 moved = {
-    factor: symroof.crossover(batch.apply(ScaleHardware(bandwidth=factor)), "up_proj", over="batch", hardware=A6000) for factor in (1, 3)
+    factor: symroof.crossover(batch.apply(symroof.techniques.ScaleHardware(bandwidth=factor)), "up_proj", over="batch", hardware=A6000)
+    for factor in (1, 3)
 }
 print("critical batch of up_proj:", {factor: one.first_integer for factor, one in moved.items()})
 assert moved[1].value / moved[3].value > 3
@@ -68,13 +69,13 @@ assert moved[1].value / moved[3].value > 3
 
 # %%
 prompt = model.prefill(symbolic=True).apply(technique("flash-attention:reread=memory"))
-assert {M, f_M} <= prompt.apply(ScaleHardware(buffer=f_M)).symbolic.definitions[R].free_symbols
-shared = model.prefill(flash_attention=True, symbolic=True).apply(ScaleHardware(buffer=f_M)).symbolic
+assert {M, f_M} <= prompt.apply(symroof.techniques.ScaleHardware(buffer=f_M)).symbolic.definitions[R].free_symbols
+shared = model.prefill(flash_attention=True, symbolic=True).apply(symroof.techniques.ScaleHardware(buffer=f_M)).symbolic
 assert not {M, f_M} & (shared.free_symbols | shared.definitions[R].free_symbols)
 at = model.prefill(batch=1, seq_len=4096, **SIXTEEN).apply(technique("flash-attention:reread=memory"))
 moves = []
 for factor in ("1/16", "1/4", "1", "4"):
-    small = symroof.analyze(at.apply(ScaleHardware(buffer=Rational(factor) * Rational(1, 100))), A6000)
+    small = symroof.analyze(at.apply(symroof.techniques.ScaleHardware(buffer=Rational(factor) * Rational(1, 100))), A6000)
     moves.append(small["fused_attention"].operator.byte_count())
     print(f"{factor} of 215 kB: {small.values[R]} rows, {float(moves[-1]) / 1e9:.2f} GB")
 assert moves == sorted(moves, reverse=True)

@@ -7,9 +7,9 @@
 from sympy import Integer, Max, floor, simplify, solve
 
 import symroof
-from symroof.operators.tensor import Level
-from symroof.symbols import BW, BW_l, P, a, b, c, e, h, k, n_p, s
-from symroof.techniques.registry import technique
+from symroof import Level, technique
+
+BW, BW_l, P, a, b, c, e, h, k, n_p, s = symroof.symbols.named("BW BW_l P a b c e h k n_p s")
 
 n = n_p
 WIDTHS = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}

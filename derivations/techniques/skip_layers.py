@@ -7,7 +7,6 @@
 from sympy import Rational, Symbol, simplify
 
 import symroof
-from symroof.symbols import LAYERS
 
 model = symroof.load_model("llama-3-8b")
 WIDTHS = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
@@ -27,7 +26,7 @@ assert simplify(gain - 1 / (share + ends * (1 - share))) == 0
 for batch in (1, 64, 1024):
     step = model.decode(batch=batch, seq_len=512, **WIDTHS)
     whole = symroof.analyze(step, "h100-sxm")
-    inside = {operator.name for block in step.graph.blocks if block.name in LAYERS for operator in block.operators}
+    inside = {operator.name for block in step.graph.blocks if block.name in symroof.symbols.LAYERS for operator in block.operators}
     outside = sum(placed.count * placed.time_expr for placed in whole if placed.name not in inside) / whole.total.time_expr
     for kept in (Rational(3, 4), Rational(1, 2)):
         after = symroof.analyze(step.apply(symroof.technique(f"skip-layers:depth={kept}")), "h100-sxm")

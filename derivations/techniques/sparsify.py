@@ -7,16 +7,15 @@
 from sympy import Rational, cancel, limit, oo, simplify
 
 import symroof
-from symroof.questions.payoff import break_even, payoff
-from symroof.symbols import P, b, d, f, q_i, sigma, w
-from symroof.techniques.compression.sparsify import Sparsify
-from symroof.techniques.registry import technique
+from symroof import break_even, payoff, technique
+
+P, b, d, f, q_i, sigma, w = symroof.symbols.named("P b d f q_i sigma w")
 
 SIXTEEN = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
 DEVICE = "a100-sxm-80gb"
 model = symroof.load_model("llama-2-7b")
 step = model.decode(symbolic=True)
-dense, sparse = step["up_proj"], step.apply(Sparsify(index=q_i))["up_proj"]
+dense, sparse = step["up_proj"], step.apply(symroof.techniques.Sparsify(index=q_i))["up_proj"]
 print("bytes of a sparse layer:", sparse.byte_count())
 
 # %% [markdown]
@@ -29,7 +28,7 @@ print("bytes of a sparse layer:", sparse.byte_count())
 # %%
 assert simplify(dense.byte_count() - sparse.byte_count() - d * f * (w - sigma * (w + q_i)) / 8) == 0
 assert sparse.flop_count == dense.flop_count
-even = break_even(step, step.apply(Sparsify(index=q_i)), over="density", operator="up_proj").traffic
+even = break_even(step, step.apply(symroof.techniques.Sparsify(index=q_i)), over="density", operator="up_proj").traffic
 assert simplify(even - w / (w + q_i)) == 0
 print("breaks even at sigma =", even, "; 16-bit weights:", {bits: even.subs({w: 16, q_i: bits}) for bits in (0, 2, 5, 16)})
 numbers = model.decode(seq_len=1024, **SIXTEEN)
@@ -42,7 +41,7 @@ print(f"density 1/5 with 16-bit indices on {DEVICE}: {found.sentence}; at batch 
 # $\sigma < 1$, by $1 / \sigma$; memory-bound the condition stays. Intensity falls where $q_i > 0$.
 
 # %%
-skipped = step.apply(Sparsify(index=q_i, zeros="skipped"))["up_proj"]
+skipped = step.apply(symroof.techniques.Sparsify(index=q_i, zeros="skipped"))["up_proj"]
 ratio = (skipped.flop_count / skipped.byte_count()) / (dense.flop_count / dense.byte_count())
 assert cancel(skipped.flop_count - sigma * dense.flop_count) == 0 == simplify(limit(ratio, b, 0) - w / (w + q_i))
 
@@ -53,7 +52,7 @@ assert cancel(skipped.flop_count - sigma * dense.flop_count) == 0 == simplify(li
 # compute-bound.
 
 # %%
-layer = step.apply(Sparsify(pattern="2:4"))["up_proj"]
+layer = step.apply(symroof.techniques.Sparsify(pattern="2:4"))["up_proj"]
 assert (layer.sparse, layer.flop_count) == (True, dense.flop_count)
 best = simplify(limit(dense.byte_count() / layer.byte_count(), b, 0))
 assert cancel(best - 2 * w / (w + 2)) == 0

@@ -10,9 +10,9 @@ from itertools import pairwise
 from sympy import Rational, cancel, simplify
 
 import symroof
-from symroof.operators.tensor import Storage
-from symroof.questions.speculation import best_length, least_acceptance, pays_at_all
-from symroof.symbols import alpha, gamma, kappa_d
+from symroof import Storage, best_length, least_acceptance, pays_at_all
+
+alpha, gamma, kappa_d = symroof.symbols.named("alpha gamma kappa_d")
 
 WIDTHS = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
 DEVICE = "a100-sxm-80gb"

@@ -8,19 +8,20 @@
 from sympy import Add, Integer, Rational, ceiling, oo, simplify, solve, sqrt, symbols
 
 import symroof
-from symroof.operators.tensor import Level
-from symroof.questions.payoff import payoff
-from symroof.questions.scaling import (
+from symroof import (
+    Level,
     balanced_degree,
     best_degree,
     over_degree,
     paying_degrees,
+    payoff,
     strong_scaling,
+    technique,
     useful_degree,
     useful_doubling,
 )
-from symroof.symbols import BW, BW_l, P, a, b, d, f, n_d, n_i, n_p, w
-from symroof.techniques.registry import technique
+
+BW, BW_l, P, a, b, d, f, n_d, n_i, n_p, w = symroof.symbols.named("BW BW_l P a b d f n_d n_i n_p w")
 
 n = n_p
 WIDTHS = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}

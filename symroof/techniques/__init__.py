@@ -7,19 +7,12 @@
 (a*b*d + a*b*f + d*f*q_w)/8 byte
 """
 
-from __future__ import annotations
+from pathlib import Path as _Path
 
-from typing import Any
+from symroof.lazy import attach as _attach
+
+__getattr__, __all__ = _attach("symroof.techniques", _Path(__file__).with_suffix(".pyi"))
 
 
-def __getattr__(name: str) -> Any:
-    """A technique's class, imported on first access."""
-    if name[:1].isupper():
-        from symroof.techniques.registry import names, technique_class
-
-        # the module usually has the name of the class
-        likely = [text for text in names() if text.replace("-", "") == name.lower()]
-        for text in (*likely, *names()):
-            if (kind := technique_class(text)).__name__ == name:
-                return kind
-    raise AttributeError(f"module 'symroof.techniques' has no attribute {name!r}")
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,36 @@
+"""The classes of the techniques, each of a module of its own."""
+
+from symroof.techniques.ceilings.efficiency import Efficiency as Efficiency
+from symroof.techniques.ceilings.energy import EnergyModel as EnergyModel
+from symroof.techniques.ceilings.launch_overhead import LaunchOverhead as LaunchOverhead
+from symroof.techniques.ceilings.memory_levels import MemoryLevels as MemoryLevels
+from symroof.techniques.ceilings.no_overlap import NoOverlap as NoOverlap
+from symroof.techniques.compression.distill import Distill as Distill
+from symroof.techniques.compression.low_rank import LowRank as LowRank
+from symroof.techniques.compression.prune_channels import PruneChannels as PruneChannels
+from symroof.techniques.compression.quantize import Quantize as Quantize
+from symroof.techniques.compression.sparsify import Sparsify as Sparsify
+from symroof.techniques.decoding.contextual_sparsity import ContextualSparsity as ContextualSparsity
+from symroof.techniques.decoding.early_exit import EarlyExit as EarlyExit
+from symroof.techniques.decoding.expert_routing import ExpertRouting as ExpertRouting
+from symroof.techniques.decoding.medusa import Medusa as Medusa
+from symroof.techniques.decoding.skip_layers import SkipLayers as SkipLayers
+from symroof.techniques.decoding.speculative import Speculative as Speculative
+from symroof.techniques.hardware.data_format import DataFormat as DataFormat
+from symroof.techniques.hardware.pim import Pim as Pim
+from symroof.techniques.hardware.resident_weights import ResidentWeights as ResidentWeights
+from symroof.techniques.hardware.scale_hardware import ScaleHardware as ScaleHardware
+from symroof.techniques.system.chunked_prefill import ChunkedPrefill as ChunkedPrefill
+from symroof.techniques.system.data_parallel import DataParallel as DataParallel
+from symroof.techniques.system.expert_parallel import ExpertParallel as ExpertParallel
+from symroof.techniques.system.flash_attention import FlashAttention as FlashAttention
+from symroof.techniques.system.flash_decoding import FlashDecoding as FlashDecoding
+from symroof.techniques.system.fuse import Fuse as Fuse
+from symroof.techniques.system.mixed_batch import MixedBatch as MixedBatch
+from symroof.techniques.system.offload import Offload as Offload
+from symroof.techniques.system.paged_cache import PagedCache as PagedCache
+from symroof.techniques.system.pipeline_parallel import PipelineParallel as PipelineParallel
+from symroof.techniques.system.prefix_cache import PrefixCache as PrefixCache
+from symroof.techniques.system.ragged_batch import RaggedBatch as RaggedBatch
+from symroof.techniques.system.sequence_parallel import SequenceParallel as SequenceParallel
+from symroof.techniques.system.tensor_parallel import TensorParallel as TensorParallel
