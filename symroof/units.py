@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from fractions import Fraction
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, Self, cast, overload
 
 import pint
 from sympy import Expr, Float, Rational, nsimplify
@@ -51,7 +51,10 @@ dollar = [currency] = USD
 ureg: Any = Registry(cast(Any, DEFINITIONS.splitlines()), non_int_type=cast(Any, Fraction))
 """The registry every Quantity of the library belongs to."""
 
-Quantity: Any = ureg.Quantity
+if TYPE_CHECKING:
+    from symroof.quantities import Quantity
+else:
+    Quantity = ureg.Quantity
 
 FLOP = ureg.Unit("FLOP")
 BYTE = ureg.Unit("byte")
@@ -127,7 +130,7 @@ def number(value: object, unit: pint.Unit, what: str) -> Expr:
     return exact
 
 
-def quantity(value: Any, unit: pint.Unit) -> Any:
+def quantity(value: Any, unit: pint.Unit) -> Quantity:
     """A bare expression or number in canonical units, as the Quantity that a user sees.
 
     >>> print(quantity(Rational(19780, 67), INTENSITY))
@@ -143,7 +146,19 @@ def quantity(value: Any, unit: pint.Unit) -> Any:
     return ureg.Quantity(value if isinstance(value, Expr) else _number(value), unit)
 
 
-def in_unit(bare: Callable[[Any], Any], unit: pint.Unit, meaning: str) -> Any:
+class InUnit(property):
+    """A property that is a Quantity."""
+
+    if TYPE_CHECKING:  # what type checkers make of it: the properties they know hand out what their getter does
+
+        @overload
+        def __get__(self, instance: None, owner: type, /) -> Self: ...
+        @overload
+        def __get__(self, instance: Any, owner: type | None = None, /) -> Quantity: ...
+        def __get__(self, instance: Any, owner: type | None = None, /) -> Self | Quantity: ...
+
+
+def in_unit(bare: Callable[[Any], Any], unit: pint.Unit, meaning: str) -> InUnit:
     """A property that hands out a bare expression of its object as a Quantity.
 
     >>> class Wire:
@@ -151,7 +166,9 @@ def in_unit(bare: Callable[[Any], Any], unit: pint.Unit, meaning: str) -> Any:
     >>> print(Wire().length)
     3 B
     """
-    return property(lambda self: quantity(bare(self), unit), doc=meaning)
+    made = InUnit(lambda self: quantity(bare(self), unit))
+    made.__doc__ = meaning
+    return made
 
 
 def _number(value: int | float | Fraction) -> Expr:

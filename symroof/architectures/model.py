@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from sympy import Add, Expr, Integer, Symbol
 
@@ -15,7 +15,7 @@ from symroof.architectures.architecture import Architecture
 from symroof.architectures.config import catalogue, locate, parse
 from symroof.architectures.families import MODEL_TYPES, Family, family_of, multimodal
 from symroof.architectures.fields import Fields, listing
-from symroof.architectures.options import Options
+from symroof.architectures.options import Options, StepInputs
 from symroof.architectures.quantization import Quantization, read_quantization
 from symroof.architectures.step import Step
 from symroof.conventions import BITS
@@ -23,7 +23,7 @@ from symroof.errors import ConfigError, nearest, quote
 from symroof.files import is_folder, is_readable
 from symroof.operators import Graph, Parameter, Role, Storage, Tensor
 from symroof.symbols import substitute
-from symroof.units import BYTE, in_unit, quantity
+from symroof.units import BYTE, Quantity, in_unit, quantity
 
 OPERATORS_OWN = frozenset({Parameter.MATRIX, Parameter.ROUTER, Parameter.HEAD, Parameter.NORM, Parameter.BIAS, Parameter.FILTER})
 """Weights that go by the name of their operator; others have names of their own."""
@@ -116,20 +116,25 @@ class Model:
         """Bits of the weights: those of the config's quantization, else `BITS`."""
         return self.quantization.bits if self.quantization else BITS
 
-    def prefill(self, *, symbolic: bool = False, **options: Any) -> Step:
+    def prefill(self, *, symbolic: bool = False, **options: Unpack[StepInputs]) -> Step:
         """The step that reads a prompt of ``seq_len`` tokens per sequence.
 
         Parameters
         ----------
         symbolic : keep every dimension of the model a letter.
-        options : any of `Options` but the phase; a number left out stays a symbol.
+        options : any of `Options` but the phase; a number left out stays a symbol, but a width on a device (`Options.with_widths`).
+
+        Raises
+        ------
+        InputError
+            There is no such option, or a value makes no sense.
 
         >>> print(load_model("llama-2-7b").prefill(symbolic=True)["up_proj"].flops)
         2*b*d*f*s FLOP
         """
-        return self.step(Options("prefill", **options), symbolic=symbolic)
+        return self.step(Options.of("prefill", options), symbolic=symbolic)
 
-    def decode(self, *, symbolic: bool = False, **options: Any) -> Step:
+    def decode(self, *, symbolic: bool = False, **options: Unpack[StepInputs]) -> Step:
         """The step that generates one token per sequence; ``seq_len`` is the context length.
 
         Parameters are those of `prefill`.
@@ -137,7 +142,7 @@ class Model:
         >>> print(load_model("llama-2-7b").decode()["qk_matmul"].flops)
         8192*b*t FLOP
         """
-        return self.step(Options("decode", **options), symbolic=symbolic)
+        return self.step(Options.of("decode", options), symbolic=symbolic)
 
     @functools.cached_property
     def _reference(self) -> Graph:
@@ -215,7 +220,7 @@ class Model:
     )
 
     @property
-    def kv_formula(self):
+    def kv_formula(self) -> Quantity:
         """The same with every dimension a letter."""
         return quantity(Cache(self._exact(Options("decode")), self.architecture.generative).growth, BYTE)
 

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, Self, SupportsIndex, TypedDict, cast
 
 from sympy import Expr, Integer, Symbol
 
 from symroof import symbols
 from symroof.conventions import BITS
-from symroof.errors import InputError, member, quote
+from symroof.errors import InputError, member, nearest, quote
+from symroof.units import Quantity
+
+Size = SupportsIndex | Quantity
+"""A whole number: Python's, numpy's or sympy's, or a Quantity of one."""
 
 PHASES = ("prefill", "decode")
 LM_HEADS = ("last", "all")
@@ -18,6 +25,24 @@ EXPERTS = ("expected", "at-most")
 LARGEST = 10**12
 WIDEST = 64
 WIDTHS = {"weight_bits": symbols.w, "activation_bits": symbols.a, "kv_bits": symbols.c}
+UNITS = {"batch": "request", "seq_len": "token"} | dict.fromkeys(WIDTHS, "bit")
+"""What the numbers count; a Quantity of that unit, or of none, is one of them."""
+
+
+class StepInputs(TypedDict, total=False):
+    """The inputs and conventions of a step by name, as `Options` explains them: what editors complete and type checkers check."""
+
+    batch: Size | None
+    seq_len: Size | None
+    weight_bits: Size | None
+    activation_bits: Size | None
+    kv_bits: Size | None
+    accounting: Literal["exact", "llm-viewer", "survey"]
+    flash_attention: bool
+    causal: bool
+    lm_head: Literal["last", "all"]
+    mla: Literal["auto", "absorbed", "decompressed"]
+    experts: Literal["expected", "at-most"]
 
 
 @dataclass(frozen=True)
@@ -68,16 +93,32 @@ class Options:
         member("lm_head", self.lm_head, LM_HEADS)
         member("mla", self.mla, MLA_FORMS)
         member("experts", self.experts, EXPERTS)
-        for name in ("batch", "seq_len", *WIDTHS):
-            value, high = getattr(self, name), WIDEST if name in WIDTHS else LARGEST
-            if isinstance(value, Integer):  # an exact answer of the library may come back in
-                value = int(value)
-                object.__setattr__(self, name, value)
-            if value is not None and not (type(value) is int and 1 <= value <= high):
-                raise InputError(f"{name} {quote(value)}: expected a whole number from 1 to {'1e12' if high == LARGEST else high}")
+        for name, unit in UNITS.items():
+            if (value := getattr(self, name)) is not None:
+                object.__setattr__(self, name, whole(name, value, unit, WIDEST if name in WIDTHS else LARGEST))
         for field in fields(self):
             if field.type == "bool" and not isinstance(getattr(self, field.name), bool):
                 raise InputError(f"{field.name} {quote(getattr(self, field.name))}: expected True or False")
+
+    @classmethod
+    def of(cls, phase: str, inputs: Mapping[str, Any]) -> Self:
+        """The options of a phase with these inputs by name.
+
+        Raises
+        ------
+        InputError
+            There is no such input; the message names the nearest.
+
+        >>> Options.of("decode", {"bacth": 8})
+        Traceback (most recent call last):
+            ...
+        symroof.errors.InputError: 'bacth' is not an input of a step: did you mean batch?
+        """
+        known = [field.name for field in fields(cls) if field.name != "phase"]
+        for name in inputs:
+            if name not in known:
+                raise InputError(f"{quote(name)} is not an input of a step: {nearest(name, known)}")
+        return cls(phase, **inputs)
 
     @property
     def decode(self) -> bool:
@@ -110,3 +151,25 @@ class Options:
         given = {symbols.b: self.batch, symbols.t if self.decode else symbols.s: self.seq_len}
         given |= {symbol: getattr(self, name) for name, symbol in WIDTHS.items()}
         return {symbol: Integer(value) for symbol, value in given.items() if value is not None}
+
+
+def whole(name: str, value: object, unit: str, highest: int = LARGEST) -> int:
+    """An input that counts, as an int: Python's, numpy's or sympy's whole number, or a Quantity of this unit or of none.
+
+    >>> whole("batch", Quantity(8, "sequence"), "request")
+    8
+
+    Raises
+    ------
+    InputError
+        It is none of these, or out of range.
+    """
+    number = value
+    if isinstance(value, Quantity):
+        fitting = (value.to(one) for one in (unit, "") if value.is_compatible_with(one))
+        exact = next((one.exact for one in fitting), None)
+        number = int(exact) if exact is not None and exact.is_Integer else None
+    if isinstance(number, bool) or not hasattr(number, "__index__") or not 1 <= operator.index(cast(int, number)) <= highest:
+        shown = quote(str(value) if isinstance(value, Quantity) else value)
+        raise InputError(f"{name} {shown}: expected a whole number from 1 to {'1e12' if highest == LARGEST else highest}")
+    return operator.index(cast(int, number))

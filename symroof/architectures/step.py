@@ -16,7 +16,7 @@ from symroof.architectures.options import WIDTHS, Options
 from symroof.conventions import BITS
 from symroof.operators import Graph, Operator
 from symroof.symbols import b, lookup, s, t
-from symroof.units import BYTE, FLOP, in_unit, quantity
+from symroof.units import BYTE, FLOP, Quantity, in_unit, quantity
 
 if TYPE_CHECKING:
     from symroof.architectures.model import Model
@@ -158,6 +158,6 @@ class Step(Answer):
     traffic = in_unit(lambda step: step.graph.byte_count(), BYTE, "Memory traffic of the whole step, as a Quantity in bytes.")
 
     @property
-    def memory(self) -> dict[str, object]:
+    def memory(self) -> dict[str, Quantity]:
         """Weights, KV cache and peak activations, as Quantities in bytes."""
         return {name: quantity(size, BYTE) for name, size in self.graph.memory().items()}

@@ -22,6 +22,7 @@ from symroof.roof.ledger import device_of, require_device
 from symroof.roof.roofline import RooflinePoint
 from symroof.techniques.registry import techniques_of
 from symroof.techniques.technique import Technique
+from symroof.units import Quantity
 
 Given = str | Technique | Callable[[Step], Step]
 """A technique as one may give it."""
@@ -91,12 +92,12 @@ class Core:
         return self.analysis.total
 
     @property
-    def time(self) -> Any:
+    def time(self) -> Quantity:
         """Time of the whole step, as a Quantity in seconds."""
         return self.total.time
 
     @property
-    def memory(self) -> dict[str, Any]:
+    def memory(self) -> dict[str, Quantity]:
         """Memory taken by weights, KV cache and activations, and their sum, as Quantities in bytes."""
         return self.analysis.memory
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from symroof.architectures.options import StepInputs
 from symroof.deployment.core import Core
 from symroof.questions import generation, required
 from symroof.questions.capacity import Largest, cache_passes_weights, hyperbola, largest
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
     import xarray
     from sympy import Symbol
+
+    from symroof.architectures.options import Size
 
 NUMBERS = "this is told in numbers"
 
@@ -65,7 +68,7 @@ class Resources(Core):
         """The context length from which the KV cache takes more memory than the weights; see `symroof.cache_passes_weights`."""
         return cache_passes_weights(self._open("seq_len").with_widths())
 
-    def generation(self, *, prompt: int, tokens: int) -> Generation:
+    def generation(self, *, prompt: Size, tokens: Size) -> Generation:
         """Time and traffic of a prompt and of tokens after it, with the step's batch, techniques and conventions.
 
         Prefill and decode are made anew from the model; see `symroof.generation`.
@@ -82,7 +85,7 @@ class Resources(Core):
             hardware=self._given(NUMBERS),
             techniques=self.step.symbolic.applied,
             ceilings=self.ceilings,
-            **self._inputs("seq_len"),
+            **cast(StepInputs, self._inputs("seq_len")),
         )
 
     def energy(self) -> StepEnergy:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 from sympy import Add, Expr, Float, Integer, S, oo
@@ -21,10 +22,10 @@ from symroof.algebra.piecewise import Piecewise, piecewise
 from symroof.algebra.univariate import sum_over
 from symroof.answers import view
 from symroof.architectures.model import Model
-from symroof.architectures.options import LARGEST, PHASES, Options
+from symroof.architectures.options import PHASES, Options, Size, StepInputs, whole
 from symroof.architectures.step import Step
 from symroof.calibration.prediction import evaluated
-from symroof.errors import InputError, quote
+from symroof.errors import InputError
 from symroof.hardware.device import Device
 from symroof.hardware.machine import CALIBRATED, STATED
 from symroof.questions.capacity import Fit, fit_of
@@ -34,6 +35,7 @@ from symroof.roof.costs import TOTAL, costs, known_values, needed, occurs, on_br
 from symroof.roof.intervals import branches_over
 from symroof.roof.ledger import require_device
 from symroof.symbols import VOCABULARY, substitute
+from symroof.techniques.registry import techniques_of
 from symroof.techniques.technique import Technique
 
 
@@ -111,12 +113,12 @@ class Generation:
 def generation(
     model: Model,
     *,
-    prompt: int,
-    tokens: int,
+    prompt: Size,
+    tokens: Size,
     hardware: Device | str | Path,
-    techniques: Sequence[Technique] = (),
+    techniques: Sequence[str | Technique] = (),
     ceilings: str = STATED,
-    **inputs: object,
+    **inputs: Unpack[StepInputs],
 ) -> Generation:
     """Time and traffic of a prompt and n generated tokens, in closed form: prefill and n - 1 decode steps.
 
@@ -140,14 +142,15 @@ def generation(
     >>> round(float(found.decode_time), 4), len(found.parts)
     (0.8429, 1)
     """
-    for name, value in (("prompt", prompt), ("tokens", tokens)):
-        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= LARGEST:
-            raise InputError(f"{name} {quote(value)}: expected a whole number from 1 to 1e12")
+    prompt, tokens = whole("prompt", prompt, "token"), whole("tokens", tokens, "token")
+    techniques = techniques_of(techniques)
+    if inputs.get("seq_len") is not None:
+        raise InputError("seq_len of a generation follows from prompt and tokens: leave it out")
     device = require_device(hardware, "the sums are told in numbers")
     if not model.architecture.generative:
         raise InputError(f"{model.name} generates no tokens: it is no language model")
     of_phase = {phase: [one for one in techniques if phase in one.phases] for phase in PHASES}
-    prefill = model.step(Options("prefill", seq_len=prompt, **inputs))  # pyright: ignore[reportArgumentType]
+    prefill = model.step(Options.of("prefill", {**inputs, "seq_len": prompt}))
     before = analyze(prefill.apply(*of_phase["prefill"]), device, ceilings=ceilings)
     drafts = [
         step.apply(*(later for later in techniques[place:] if "prefill" in later.phases))
@@ -155,7 +158,7 @@ def generation(
         for step in technique.prefills(prefill)
     ]
     beside = [analyze(step, device, ceilings=ceilings).total for step in drafts]
-    decode = model.step(Options("decode", **inputs)).apply(*of_phase["decode"])  # pyright: ignore[reportArgumentType]
+    decode = model.step(Options.of("decode", inputs)).apply(*of_phase["decode"])
     low, high = Integer(prompt + 1), Integer(prompt + tokens - 1)
     said, band = [], None
     if before.machine.calibration is not None:
