@@ -89,7 +89,7 @@ for peak, bandwidth in roofs:
         assert symroof.roofline.bound(flops, traffic, peak, bandwidth) == slower == by_ridge
 
 llama = symroof.load_model("llama-2-7b")
-full = {"batch": 1, "seq_len": 2048, "weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
+full = {"batch": 1, "seq_len": 2048}
 for device in devices:
     for step in (llama.decode(**full), llama.prefill(**full)):
         placed = list(symroof.analyze(step, device))

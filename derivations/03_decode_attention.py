@@ -44,8 +44,7 @@ for flops, bound in ((F, (16 + 20 / e) * (h / k) / c), (contractions, 16 * (h / 
 
 # %%
 devices = [symroof.load_hardware(name) for name in ("a100-sxm-80gb", "h100-sxm")]
-widths = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
-mha = symroof.load_model("llama-2-7b").decode(**widths)
+mha = symroof.load_model("llama-2-7b").decode()
 for device in devices:
     free = ["batch", "seq_len", "head_dim"]
     proof = symroof.prove(mha, "memory-bound", fused.name, for_all=free, hardware=device)
@@ -58,7 +57,7 @@ for name in symroof.devices():  # at head dimension 128, on every device whose r
         proof = symroof.prove(mha, "memory-bound", fused.name, for_all=["batch", "seq_len"], hardware=device)
         assert (proof.verdict == "proved") == (ridge >= 1 + Rational(5, 4 * 128)), name
 for batch, context in ((1, 1), (1, 10**6), (10**6, 1), (10**6, 10**6)):
-    flash = symroof.load_model("llama-2-7b").decode(batch=batch, seq_len=context, flash_attention=True, **widths)
+    flash = symroof.load_model("llama-2-7b").decode(batch=batch, seq_len=context, flash_attention=True)
     assert {symroof.analyze(flash, device)["fused_attention"].bound for device in devices} == {"memory"}
 
 # %% [markdown]
@@ -69,7 +68,7 @@ for batch, context in ((1, 1), (1, 10**6), (10**6, 1), (10**6, 10**6)):
 # %%
 in_letters = symroof.crossover(steps, fused.name, over="group_size")
 print("g* =", in_letters.formula, "->", in_letters.tends_to(t))
-gqa = symroof.load_model("llama-2-70b").decode(batch=1, seq_len=32768, flash_attention=True, **widths)
+gqa = symroof.load_model("llama-2-70b").decode(batch=1, seq_len=32768, flash_attention=True)
 for device in devices:
     answer = symroof.crossover(gqa, "fused_attention", over="group_size", hardware=device)
     assert simplify(answer.formula - in_letters.formula) == 0

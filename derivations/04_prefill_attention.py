@@ -57,17 +57,16 @@ for one, other in ((fused, fused_causal), *((full[name], causal[name]) for name 
 
 # %%
 devices = [symroof.load_hardware(name) for name in ("a100-sxm-80gb", "h100-sxm")]
-widths = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
 letters = symroof.crossover(full, "qk_matmul", over="seq_len")
 assert simplify(letters.formula - P * e * (a * h + c * k) / (h * (16 * BW * e - P * a))) == 0
 assert symroof.crossover(full, "qk_matmul", over="head_dim").tends_to(s) == P * a / (16 * BW)
 for device in devices:
     for mask in (False, True):
         for name in parts:
-            step, free = llama.prefill(causal=mask, **widths), ["batch", "seq_len"]
+            step, free = llama.prefill(causal=mask).with_widths(), ["batch", "seq_len"]
             assert symroof.prove(step, "memory-bound", name, for_all=free, hardware=device, ceilings="classic").verdict == "proved"
         for length in (1, 2048, 131072, 10**9):
-            placed = symroof.analyze(llama.prefill(batch=1, seq_len=length, causal=mask, **widths), device, ceilings="classic")
+            placed = symroof.analyze(llama.prefill(batch=1, seq_len=length, causal=mask).with_widths(), device, ceilings="classic")
             assert {placed[name].bound for name in parts} == {"memory"}
     print(device.name, "Llama-2-7b: memory-bound at every prompt; ridge", device.ridge("fp16").magnitude)
 
@@ -89,7 +88,7 @@ for device, model, name in ((devices[0], gptj, "qk_matmul"), *((device, llama, "
     peak, bandwidth = device.peak("fp16").magnitude, device.bandwidth.magnitude
     values = []
     for mask in (False, True):
-        step = model.prefill(batch=1, causal=mask, **widths)
+        step = model.prefill(batch=1, causal=mask).with_widths()
         answer = symroof.crossover(step, name, over="seq_len", hardware=device, ceilings="classic")
         values.append(answer.value)
         group, _ = fuse(step.graph, name.split("+"))
@@ -99,7 +98,7 @@ for device, model, name in ((devices[0], gptj, "qk_matmul"), *((device, llama, "
             assert (flops / peak >= traffic / bandwidth) == (length >= first)
     assert values[1] == 2 * values[0] - 1
     print(device.name, model.name, name, "s* =", *values, "=", *map(float, values))
-never = symroof.crossover(gptj.prefill(**widths), "qk_matmul", over="seq_len", hardware=devices[1], ceilings="classic")
+never = symroof.crossover(gptj.prefill().with_widths(), "qk_matmul", over="seq_len", hardware=devices[1], ceilings="classic")
 assert never.verdict == "always-memory"
 
 # %% [markdown]
@@ -127,8 +126,8 @@ assert simplify(limit - (16 + 20 / e) * (h / k) * R / c) == 0
 for device in devices:
     found = {}
     for mask in (False, True):
-        step = llama.prefill(batch=1, causal=mask, **widths)
-        shared = llama.prefill(batch=1, causal=mask, flash_attention=True, **widths)
+        step = llama.prefill(batch=1, causal=mask).with_widths()
+        shared = llama.prefill(batch=1, causal=mask, flash_attention=True).with_widths()
         found[mask] = symroof.crossover(shared, "fused_attention", over="seq_len", hardware=device, ceilings="classic")
         assert found[mask].value == symroof.crossover(step, "+".join(parts), over="seq_len", hardware=device, ceilings="classic").value
         apart = symroof.crossover(step.apply(alone), "fused_attention", over="seq_len", hardware=device, ceilings="classic")
@@ -136,7 +135,7 @@ for device in devices:
     highest = limit.xreplace({h: k, e: Integer(128), c: Integer(16), R: apart.values[R]})
     assert highest < device.ridge("fp16").magnitude
     for length, mask in product((1, 128, 129, 10**4, 10**6), (False, True)):
-        step = llama.prefill(batch=1, seq_len=length, causal=mask, **widths)
+        step = llama.prefill(batch=1, seq_len=length, causal=mask).with_widths()
         both = [step.apply(one) for one in (symroof.technique("flash-attention"), alone)]
         bounds = [symroof.analyze(one, device, ceilings="classic")["fused_attention"].bound for one in both]
         assert bounds == [found[mask].bound_at(length), "memory"]

@@ -94,7 +94,7 @@ for name in ("a100-sxm-80gb", "h100-sxm"):
     share = highest.subs(a, 16) / ridges[name]
     softmax = Integer(20) / 16 / ridges[name]
     print(f"{name}: softmax reaches {softmax} = {float(softmax):.2%} of the peak, the highest {float(share):.2%}")
-    step = symroof.load_model("llama-2-7b").prefill(**WIDTHS)
+    step = symroof.load_model("llama-2-7b").prefill()
     for part in ("attn_norm", "softmax", "mlp_act", "attn_add", "q_rotary"):
         proof = symroof.prove(step, "memory-bound", part, for_all=["batch", "seq_len"], hardware=name)
         assert proof.verdict == "proved", part
@@ -108,7 +108,7 @@ for name in ("llama-2-7b", "gpt-j-6b"):
     model = symroof.load_model(name)
     for size in ({"batch": 1, "seq_len": 1}, {"batch": 37, "seq_len": 4095}, {"batch": 1024, "seq_len": 10**6}):
         for device in (least, "a100-sxm-80gb", "h100-sxm"):
-            for one in symroof.analyze(model.prefill(**size, **WIDTHS), device):
+            for one in symroof.analyze(model.prefill(**size), device):
                 assert one.operator.kind not in OTHERS or one.bound == "memory", (one.name, size, device)
 eight = [intensity.subs(a, 8) for intensity in [*suprema, *(8 * q / (m * a) for q, m in constants)]]
 print("below the greatest intensity at 8 bits:", *[name for name, ridge in ridges.items() if ridge <= max(eight)])

@@ -18,7 +18,6 @@ from symroof import Resource, crossover_of, intensity_supremum
 
 BW, M_L, B_r, M, P, R, a, b, c, e, g, h, k, n_c, s = symroof.symbols.named("BW M_L B_r M P R a b c e g h k n_c s")
 
-WIDTHS = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
 model = symroof.load_model("llama-3-8b")
 letters = model.prefill(symbolic=True).apply(symroof.technique("flash-attention:rows"))  # B_r is a letter, 128 without it
 flash = letters["fused_attention"]
@@ -149,7 +148,7 @@ open_mask = model.prefill(symbolic=True, causal=False).apply(symroof.technique("
 assert simplify(2 * symroof.crossover(open_mask, "fused_attention", over="seq_len").formula - (star.subs(g, h / k) + 1)) == 0
 print("s* =", answer.formula, "where", answer.where)
 for name in ("llama-2-7b", "llama-3-8b", "llama-2-70b"):
-    step = symroof.load_model(name).prefill(batch=1, flash_attention=True, **WIDTHS)
+    step = symroof.load_model(name).prefill(batch=1, flash_attention=True).with_widths()
     group = step.values[h] / step.values[k]
     for on in ("a100-sxm-80gb", "h100-sxm"):
         device = symroof.load_hardware(on)
@@ -157,7 +156,7 @@ for name in ("llama-2-7b", "llama-3-8b", "llama-2-70b"):
         here = symroof.crossover(step, "fused_attention", over="seq_len", hardware=on, ceilings="classic")
         assert here.value == star.xreplace(dict(step.values) | {g: group, P: ridge, BW: Integer(1)})
         for length in (here.first_integer - 1, here.first_integer):
-            at = symroof.load_model(name).prefill(batch=3, seq_len=int(length), flash_attention=True, **WIDTHS)
+            at = symroof.load_model(name).prefill(batch=3, seq_len=int(length), flash_attention=True).with_widths()
             assert symroof.analyze(at, on, ceilings="classic")["fused_attention"].bound == here.bound_at(length)
         rule = float(2 * (1 + 1 / group) * ridge)
         print(f"{name} ({group} heads per KV head) on {on}: s* = {float(here.value):.1f}, by rule {rule:.0f}; from", here.first_integer)
@@ -180,7 +179,7 @@ beyond = (P * e * (a + 3 * c / (2 * g)) / BW - 2 * (4 * e + 5)) / (2 * (4 * e + 
 slack = expand((F.subs(h, g * k) * BW - above * P) / (b * s))
 assert simplify(slack.subs(s, beyond)) == 0
 assert simplify(slack.diff(s) * 4 / (g * k * BW) - (2 * (4 * e + 5) - P * c * e / (2 * BW * n_c * B_r))) == 0
-step = model.prefill(batch=1, flash_attention=True, **WIDTHS)
+step = model.prefill(batch=1, flash_attention=True).with_widths()
 sizes = dict(step.values) | {g: Integer(4), B_r: Integer(128)}
 
 
@@ -201,7 +200,7 @@ for on in ("a100-sxm-80gb", "h100-sxm"):
     print(f"{on}: {edge} tokens fit; {float(needed):.1f} rows have to share, {known[n_c] * 128} do; s** = {float(from_there):.1f}")
     assert from_there < edge, "so the edge of the cache changes the bytes, and not the bound"
     for length in (int(edge), int(edge) + 1, 10**6):
-        placed = symroof.analyze(model.prefill(batch=1, seq_len=length, flash_attention=True, **WIDTHS), on, ceilings="classic")
+        placed = symroof.analyze(model.prefill(batch=1, seq_len=length, flash_attention=True).with_widths(), on, ceilings="classic")
         operator = placed["fused_attention"].operator
         assert (operator.byte_count(), operator.cache_bytes) == moved(length, device)
         assert placed["fused_attention"].bound == "compute"
@@ -239,7 +238,7 @@ for on in ("a100-sxm-80gb", "h100-sxm"):
     print(f"{on}: at its matrix peak attention reads {float(least) / 1e12:.2f} TB/s from the cache; {stated}")
     assert device.cache is None or device.cache.value > least
 device = symroof.load_hardware("a100-sxm-80gb")
-point = symroof.analyze(model.prefill(batch=1, seq_len=32768, flash_attention=True, **WIDTHS), device)["fused_attention"]
+point = symroof.analyze(model.prefill(batch=1, seq_len=32768, flash_attention=True).with_widths(), device)["fused_attention"]
 assert point.seconds[Resource.CACHE] == Integer(moved(32768, device)[1]) / device.cache.value
 print(f"A100, 32768 tokens, one layer: {', '.join(f'{name} {float(taken) * 1e3:.2f} ms' for name, taken in point.seconds.items())}")
 
@@ -275,7 +274,7 @@ print("R* =", needed.formula, "; apart over fused, at most", gain)
 
 # %%
 big = symroof.load_model("llama-2-70b")
-alone = big.prefill(batch=1, **WIDTHS).apply(symroof.technique("flash-attention:reread=memory"))
+alone = big.prefill(batch=1).with_widths().apply(symroof.technique("flash-attention:reread=memory"))
 known = dict(alone.values) | {g: alone.values[h] / alone.values[k]}
 can = {}
 for name in symroof.devices():
@@ -325,7 +324,7 @@ MEASURED = Rational(33, 10**4)  # seconds, FlashAttention-3 in vLLM 0.24.0 on an
 
 def seconds(length, technique, part=None):
     """Least time on an H100 with a technique, of the whole prompt or of one layer's attention."""
-    after = model.prefill(batch=1, seq_len=length, **WIDTHS).apply(symroof.technique(technique))
+    after = model.prefill(batch=1, seq_len=length).with_widths().apply(symroof.technique(technique))
     placed = symroof.analyze(after, "h100-sxm", ceilings="classic")
     return placed[part].time_expr if part else placed.total.time_expr
 
@@ -336,11 +335,11 @@ print(f"16384 tokens, one layer: {float(once) * 1e3:.2f} ms, measured {float(MEA
 print(f"  the kernel comes to {float(once / MEASURED):.0%} of the bound, and draws", end=" ")
 print(f"{float(moved(16384, symroof.load_hardware('h100-sxm'))[1] / MEASURED) / 1e12:.1f} TB/s from the cache, in blocks of 128 rows")
 whole_prompt = [float(seconds(32768, f"flash-attention:reread={where}")) for where in ("cache", "memory")]
-prompt = model.prefill(batch=1, seq_len=32768, flash_attention=True, **WIDTHS)
+prompt = model.prefill(batch=1, seq_len=32768, flash_attention=True).with_widths()
 calibrated = symroof.analyze(prompt, "h100-sxm", ceilings="calibrated")
 fitted = float(calibrated.total.time_expr)
 products = float(sum(one.count * one.time_expr for one in calibrated if one.operator.kind in symroof.operators.CONTRACTIONS))
-tool = model.prefill(batch=1, seq_len=32768, flash_attention=True, accounting="llm-viewer", **WIDTHS)
+tool = model.prefill(batch=1, seq_len=32768, flash_attention=True, accounting="llm-viewer").with_widths()
 tool = float(symroof.analyze(tool, "survey/nvidia_H100_SXM").total.time_expr)
 print(
     f"32768 tokens, whole prompt: {whole_prompt[0]:.3f} s; calibrated {fitted:.2f}, {products:.2f} of it products and attention;", end=" "

@@ -83,13 +83,12 @@ for name in MODELS:
 # every such device, whatever its ridge, and beyond its cache too. Held against the engine, token by token:
 
 # %%
-WIDTHS = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
 EDGES = {}
 
 
 def times(name, length, device, technique="flash-attention"):
     """Seconds of the linear layers of one layer, and of its FlashAttention; what binds them."""
-    step = symroof.load_model(name).prefill(batch=1, seq_len=int(length), **WIDTHS)
+    step = symroof.load_model(name).prefill(batch=1, seq_len=int(length))
     placed = symroof.analyze(step.apply(symroof.technique(technique)), device, ceilings="classic")
     linear = [one for one in placed if one.operator.kind == "matmul" and one.name != "lm_head"]
     bounds = {one.bound for one in (*linear, placed["fused_attention"])}

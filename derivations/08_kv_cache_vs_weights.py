@@ -15,7 +15,6 @@ from symroof import cache_passes_weights, hyperbola
 L, a, b, c, d, e, g, h, k, t, v, w = symroof.symbols.named("L a b c d e g h k t v w")
 
 MODELS = ("llama-2-7b", "llama-2-13b", "llama-2-70b", "llama-3.1-8b")
-WIDTHS = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
 step = symroof.load_model("llama-2-7b").decode(symbolic=True)
 weights, cache = step.graph.weight_memory(), step.graph.kv_memory()
 print("weights:", factor(weights), "byte")
@@ -78,7 +77,7 @@ for name in MODELS:
         print(f"b = {batch}: {float(star):.1f} (traffic {float(moved):.1f})", end="; " if batch < 64 else "\n")
         assert star == total / batch > moved
         for length in {floor(star), floor(star) + 1, floor(moved), floor(moved) + 1} - {0}:
-            at = model.decode(batch=batch, seq_len=int(length), **WIDTHS)
+            at = model.decode(batch=batch, seq_len=int(length)).with_widths()
             assert (at.graph.kv_memory() > at.graph.weight_memory()) == (length > star)
             assert (at.graph.byte_count("kv_cache", "read") > at.graph.byte_count("weight", "read")) == (length > moved)
     per_token, weight_bytes, tokens = 2 * int((L * k * e).xreplace(here)) * 2, 2 * model.parameters, 0
@@ -92,7 +91,7 @@ for name in MODELS:
 
 # %%
 for name in MODELS:
-    step = symroof.load_model(name).decode(**WIDTHS)
+    step = symroof.load_model(name).decode().with_widths()
     passes = cache_passes_weights(step) * b
     for device in map(symroof.load_hardware, ("a100-sxm-80gb", "h100-sxm", "h200-sxm")):
         fits = hyperbola(step, hardware=device)

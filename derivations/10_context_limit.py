@@ -64,7 +64,7 @@ print("dS_max/dw = 0; the batch needed is in proportion to w")
 limits, knees = {}, {}
 for name, device in (("llama-2-7b", "a100-sxm-80gb"), ("llama-3.1-8b", "h100-sxm")):
     model, roof = symroof.load_model(name), symroof.load_hardware(device)
-    step = model.decode(**SIXTEEN)
+    step = model.decode().with_widths()
     values = step.values | {P: roof.peak("fp16").magnitude, BW: roof.bandwidth.magnitude}
     limits[name], knees[name] = S_max.xreplace(values), b_0.xreplace(values)
     assert symroof.context_limit(step, roof).value == limits[name]
@@ -80,7 +80,7 @@ assert limits == {"llama-2-7b": Rational(51390956, 309961), "llama-3.1-8b": Rati
 # exact limit on; at 165 tokens a batch refutes it.
 
 # %%
-step = symroof.load_model("llama-2-7b").decode(**SIXTEEN)
+step = symroof.load_model("llama-2-7b").decode().with_widths()
 for start, verdict in ((166, "proved"), (limits["llama-2-7b"], "proved"), (165, "refuted")):
     claim = {"for_all": ["batch", "seq_len"], "at_least": {"seq_len": start}, "hardware": "a100-sxm-80gb"}
     answer = symroof.prove(step, "memory-bound", "weights-and-kv", **claim)
@@ -95,7 +95,7 @@ for start, verdict in ((166, "proved"), (limits["llama-2-7b"], "proved"), (165, 
 # %%
 def compute_bound(name, device, context, batch):
     """Whether the contractions take at least as long as weights and KV cache, added operator by operator."""
-    here = symroof.load_model(name).decode(batch=batch, seq_len=context, **SIXTEEN)
+    here = symroof.load_model(name).decode(batch=batch, seq_len=context).with_widths()
     compute = memory = Integer(0)
     for placed in symroof.analyze(here, device):
         read = [placed.operator.byte_count(kind, Direction.READ) for kind in (Storage.WEIGHT, Storage.KV_CACHE)]
@@ -126,7 +126,7 @@ for name, device, colour, line in (
     ("llama-3.1-8b", "h100-sxm", "#D55E00", "--"),
 ):
     limit, knee = limits[name], knees[name]
-    pairs = hyperbola(symroof.load_model(name).decode(**SIXTEEN), hardware=device)
+    pairs = hyperbola(symroof.load_model(name).decode().with_widths(), hardware=device)
     meets = pairs / (knee + pairs / limit)
     assert pairs / meets == knee / (1 - meets / limit)
     print(f"{name} on {device}: compute-bound and within memory up to context {float(meets):.1f}")

@@ -14,7 +14,6 @@ import symroof
 
 BW, L, P, a, b, c, t, w = symroof.symbols.named("BW L P a b c t w")
 
-SIXTEEN = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
 model = symroof.load_model("llama-3.1-8b")
 DEVICES = ("a100-sxm-80gb", "h100-sxm")
 operators = [(one.flop_count, one.byte_count()) for one, _ in model.decode(symbolic=True)]
@@ -50,7 +49,7 @@ print("checked on every operator: degree -1 in (P, BW), bytes of degree 1 in (w,
 # the share of the layers, $t$ that of what is read or written once per position of the context.
 
 # %%
-steps = {(n, length): model.decode(batch=n, seq_len=length, **SIXTEEN) for n, length in ((1, 2048), (512, 512))}
+steps = {(n, length): model.decode(batch=n, seq_len=length) for n, length in ((1, 2048), (512, 512))}
 found = {(size, device): symroof.sensitivity(step, device) for size, step in steps.items() for device in DEVICES}
 mixed = found[(512, 512), "a100-sxm-80gb"]
 assert {one.bound for one in mixed.analysis} == {"memory", "compute"}

@@ -17,7 +17,6 @@ from symroof import hyperbola, memory_of, memory_parts
 
 b, t = symroof.symbols.named("b t")
 
-SIXTEEN = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
 DEVICES = ("a100-sxm-80gb", "h100-sxm")
 model = symroof.load_model("llama-3.1-8b")
 weights, cache, activations = memory_parts(model.decode(symbolic=True).symbolic)
@@ -37,15 +36,15 @@ print("weights:", weights, "\ncache:", cache, "\nactivations: the largest of", l
 # %%
 for device in DEVICES:
     capacity = symroof.load_hardware(device).usable.magnitude
-    pairs = hyperbola(model.decode(**SIXTEEN), hardware=device)
+    pairs = hyperbola(model.decode().with_widths(), hardware=device)
     print(f"{device}: batch x context < {pairs} = {float(pairs)}; with activations, by context:", end=" ")
     for context in (256, 4096):
-        step = model.decode(seq_len=context, **SIXTEEN)
+        step = model.decode(seq_len=context).with_widths()
         most = symroof.largest(step, hardware=device)
         assert memory_of(step).subs(b, most.value) == capacity, "full to the last byte"
         assert most.value * context < pairs
         for batch, fits in ((int(most.integer), True), (int(most.integer) + 1, False)):
-            here = model.decode(batch=batch, seq_len=context, **SIXTEEN)
+            here = model.decode(batch=batch, seq_len=context).with_widths()
             assert symroof.analyze(here, device).fits == fits
         print(context, "->", most.integer, end="  ")
     print()
@@ -81,12 +80,12 @@ assert found == {"survey": [42, 84, 168, 336], "exact": [41, 83, 166, 333]}
 # %%
 def over_batch(model, context, device):
     """Time over the batch in closed form."""
-    return symroof.regimes(model.decode(seq_len=context, **SIXTEEN), over="batch", hardware=device)
+    return symroof.regimes(model.decode(seq_len=context).with_widths(), over="batch", hardware=device)
 
 
 def at(model, batch, context, device):
     """Seconds of a step, from the sum over its operators."""
-    return symroof.analyze(model.decode(batch=batch, seq_len=context, **SIXTEEN), device).total.time_expr
+    return symroof.analyze(model.decode(batch=batch, seq_len=context).with_widths(), device).total.time_expr
 
 
 NINETY = Rational(9, 10)
@@ -116,7 +115,7 @@ for device in DEVICES:
 # %%
 def roofline_first(model, context, device):
     """Whether a batch that reaches 90 % of the asymptote fits."""
-    fits = symroof.largest(model.decode(seq_len=context, **SIXTEEN), hardware=device).value
+    fits = symroof.largest(model.decode(seq_len=context).with_widths(), hardware=device).value
     return fits >= over_batch(model, context, device).batch_reaching(NINETY)
 
 
@@ -136,7 +135,7 @@ assert list(borders.values()) == [2507, 8190, 4013]
 # %%
 figure = Figure(figsize=(6, 3.6), layout="constrained")
 axes = figure.add_subplot(xlabel="batch", ylabel="tokens per second", xscale="log", xlim=(1, 2000), ylim=(0, 6400))
-most = float(symroof.largest(model.decode(seq_len=4096, **SIXTEEN), hardware=DEVICES[0]).value)
+most = float(symroof.largest(model.decode(seq_len=4096).with_widths(), hardware=DEVICES[0]).value)
 for device, colour, line in zip(DEVICES, ("#0072B2", "#D55E00"), ("-", "--"), strict=True):
     found = over_batch(model, 4096, device)
     batches = [*geomspace(1, most, 100), *geomspace(most, 2000, 100)]

@@ -12,7 +12,6 @@ from symroof import technique
 
 BW, P, R, a, b, c, d, e, f, h, k, s, s_k, w = symroof.symbols.named("BW P R a b c d e f h k s s_k w")
 
-SIXTEEN = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
 model = symroof.load_model("llama-2-7b")
 whole = model.prefill(symbolic=True)
 chunked = whole.apply(symroof.techniques.ChunkedPrefill())
@@ -47,7 +46,7 @@ dao = whole.apply(technique("flash-attention:reread=memory"))["fused_attention"]
 assert simplify(in_chunks - dao.xreplace({ceiling(s / R): s / R}).subs(R, s_k)) == 0
 for name, group in (("llama-2-7b", 1), ("llama-3-8b", 4)):
     for length, chunk in ((2048, 128), (2048, 512), (4096, 1024), (2048, 64), (96, 24)):
-        step = symroof.load_model(name).prefill(batch=2, seq_len=length, **SIXTEEN)
+        step = symroof.load_model(name).prefill(batch=2, seq_len=length).with_widths()
         found = {}
         for how in ("cache", "memory"):
             plain = step.apply(technique(f"flash-attention:rows=128,reread={how}"))
@@ -75,7 +74,7 @@ budget = P * w * d * f / (16 * BW * d * f - P * a * (d + f))
 edge = symroof.crossover(chunked, "up_proj", over="chunk").formula
 assert simplify(edge - budget / b) == 0
 for batch in (1, 4):
-    step = model.prefill(batch=batch, seq_len=2048, **SIXTEEN)
+    step = model.prefill(batch=batch, seq_len=2048).with_widths()
     found = symroof.payoff(
         step, step.apply(symroof.techniques.ChunkedPrefill()), over="chunk", hardware="a100-sxm-80gb", operator="up_proj"
     )
@@ -91,7 +90,7 @@ assert simplify(limit(least, s, oo) - P * c * e * k / (4 * BW * h * (4 * e + 5))
 print("s_k* of FlashAttention =", least, "->", limit(least, s, oo))
 for name in ("llama-2-7b", "llama-3-8b"):
     for on in ("a100-sxm-80gb", "h100-sxm"):
-        step = symroof.load_model(name).prefill(batch=1, seq_len=16384, flash_attention=True, **SIXTEEN)
+        step = symroof.load_model(name).prefill(batch=1, seq_len=16384, flash_attention=True).with_widths()
         asked = {"over": "chunk", "hardware": on, "ceilings": "classic"}
         first = {
             part: symroof.crossover(step.apply(symroof.techniques.ChunkedPrefill()), part, **asked).first_integer
@@ -110,7 +109,7 @@ for name in ("llama-2-7b", "llama-3-8b"):
 # $1 / n$ of the prompt's.
 
 # %%
-step = model.prefill(batch=1, seq_len=2048, flash_attention=True, **SIXTEEN)
+step = model.prefill(batch=1, seq_len=2048, flash_attention=True).with_widths()
 part = step.apply(symroof.techniques.ChunkedPrefill(chunk=512)).graph.activation_memory() / step.graph.activation_memory()
 assert part == Rational(1, 4)
 print("activations of a quarter of the prompt:", part, "of", step.graph.activation_memory())

@@ -10,7 +10,7 @@ import symroof
 
 a, b, d, delta, f, rho, w = symroof.symbols.named("a b d delta f rho w")
 
-WIDTHS = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16, "seq_len": 64}
+WIDTHS = {"seq_len": 64}
 letters = symroof.load_model("llama-2-7b").decode(symbolic=True)
 after = letters.apply(symroof.technique("contextual-sparsity:predictor"))
 

@@ -11,7 +11,6 @@ import symroof
 
 BW, G, P, P_f, a, b, d, f, q_f, q_s, w = symroof.symbols.named("BW G P P_f a b d f q_f q_s w")
 
-SIXTEEN = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
 model = symroof.load_model("llama-2-7b")
 plain = model.decode(symbolic=True)
 narrow = plain.apply(symroof.techniques.DataFormat(group=G, scale=q_s))
@@ -44,7 +43,7 @@ print("critical batch, new over old:", moves)
 
 # %%
 device = "a100-sxm-80gb"
-step = model.decode(seq_len=1024, **SIXTEEN)
+step = model.decode(seq_len=1024)
 for peak in (1248, 312, 100):
     after = step.apply(symroof.techniques.DataFormat(bits=4, group=32, peak=peak * 10**12))
     found = symroof.payoff(step, after, over="batch", hardware=device, operator="up_proj")
@@ -55,8 +54,8 @@ for peak in (1248, 312, 100):
     assert found.speedup(10**6) == Rational(peak, 312)
     for batch in (1, 16, 64, 128, 256, 1024):
         times = [symroof.analyze(one, device)["up_proj"].time_expr for one in (
-            model.decode(batch=batch, seq_len=1024, **SIXTEEN),
-            model.decode(batch=batch, seq_len=1024, **SIXTEEN).apply(symroof.techniques.DataFormat(bits=4, group=32, peak=peak * 10**12)),
+            model.decode(batch=batch, seq_len=1024),
+            model.decode(batch=batch, seq_len=1024).apply(symroof.techniques.DataFormat(bits=4, group=32, peak=peak * 10**12)),
         )]  # fmt: skip
         assert times[0] / times[1] == found.speedup(batch)
 

@@ -12,7 +12,6 @@ from symroof import over_degree, technique, weak_scaling
 d, f, w = symroof.symbols.named("d f w")
 n = symroof.symbols.n_p
 
-WIDTHS = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
 step = symroof.load_model("llama-2-7b").decode(symbolic=True)
 copies = step.apply(technique("data-parallel"))
 
@@ -38,7 +37,7 @@ assert simplify(copies.symbolic.kv_memory() - step.symbolic.kv_memory() / n) == 
 # %%
 weights, rest = symbols("B_w B_r", positive=True)
 assert ((weights + rest) / weights - (1 + rest / weights)).equals(0)
-numbers = symroof.load_model("llama-2-7b").decode(batch=16, seq_len=2048, **WIDTHS)
+numbers = symroof.load_model("llama-2-7b").decode(batch=16, seq_len=2048)
 spread = numbers.apply(technique("data-parallel"))
 weak = weak_scaling(numbers, spread, hardware="a100-sxm-80gb")
 assert {weak(k) for k in (1, 2, 7, 100)} == {1}

@@ -10,7 +10,6 @@ from sympy import Rational
 import symroof
 from symroof import payoff
 
-SIXTEEN = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
 DEVICE = "a100-sxm-80gb"
 teacher, student = (symroof.load_model(name) for name in ("llama-3.1-8b", "llama-3.2-1b"))
 distilled = symroof.techniques.Distill(model="llama-3.2-1b")
@@ -18,7 +17,7 @@ distilled = symroof.techniques.Distill(model="llama-3.2-1b")
 
 def sizes(batch, context, **more):
     """The step before and after."""
-    before = teacher.decode(batch=batch, seq_len=context, **SIXTEEN, **more)
+    before = teacher.decode(batch=batch, seq_len=context, **more).with_widths()
     return before, before.apply(distilled)
 
 
@@ -66,7 +65,7 @@ print(f"as the context grows it tends to the ratio of the caches, {caches}")
 # partition says so. It stops nowhere on the roofline: what bounds it, accuracy, is no part of this model.
 
 # %%
-open_batch = teacher.decode(seq_len=1024, **SIXTEEN)
+open_batch = teacher.decode(seq_len=1024).with_widths()
 found = payoff(open_batch, open_batch.apply(distilled), over="batch", hardware=DEVICE)
 assert [one.bound for one in found.intervals] == ["pays"]
 print(

@@ -12,7 +12,7 @@ from symroof import Role, Storage
 L_x, a, b, d, f, w = symroof.symbols.named("L_x a b d f w")
 lambda_x = symroof.symbols.lambda_x
 
-WIDTHS = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16, "seq_len": 256}
+WIDTHS = {"seq_len": 256}
 model = symroof.load_model("llama-2-7b")
 
 # %% [markdown]

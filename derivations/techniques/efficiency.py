@@ -30,8 +30,7 @@ print("crossover in the batch:", real)
 # **In numbers.** On an A100 at 70 % of the peak and 90 % of the bandwidth, where and by how much decode slows down.
 
 # %%
-widths = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
-before = model.decode(seq_len=2048, **widths)
+before = model.decode(seq_len=2048)
 after = before.apply(technique("efficiency:compute=0.7,memory=0.9"))
 found = payoff(before, after, over="batch", hardware="a100-sxm-80gb", operator="up_proj")
 print("up_proj", found.sentence)

@@ -39,11 +39,10 @@ print("half of the best at", effective_balance(model, P, BW), "FLOP/byte")
 # **In numbers**, with figures of round size to show the formulas (1 pJ per FLOP, 30 pJ per byte, 100 W) and not of a device.
 
 # %%
-widths = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
 text = "energy:flop=1pJ,byte=30pJ,power=100W"
 peak, bandwidth = 312 * 10**12, 2039 * 10**9
 for batch in (1, 64, 1024):
-    plain = symroof.load_model("llama-2-7b").decode(batch=batch, seq_len=1024, **widths)
+    plain = symroof.load_model("llama-2-7b").decode(batch=batch, seq_len=1024)
     fewer = plain.apply(technique("quantize:weights=4,group=128"))
     before, after = (energy(step.apply(technique(text)), "a100-sxm-80gb") for step in (plain, fewer))
     faster = float(before.total.seconds / after.total.seconds)
@@ -66,7 +65,7 @@ assert most_work(Rational(1), Rational(2), numbers) == 16
 # $T(n) \ge T(1) / n$. Speculation does, where its step takes less than $N$ times the energy of a plain one.
 
 # %%
-plain = symroof.load_model("llama-3-8b").decode(batch=8, seq_len=2048, **widths)
+plain = symroof.load_model("llama-3-8b").decode(batch=8, seq_len=2048)
 alone = energy(plain.apply(technique(text)), "h100-sxm")
 for degree in (2, 4, 8):
     spread = energy(plain.apply(technique(f"tensor-parallel:degree={degree},link=450GB/s"), technique(text)), "h100-sxm")

@@ -13,7 +13,6 @@ BW, BW_l, E, K, X, a, b, d, f_e, n_p, w = symroof.symbols.named("BW BW_l E K X a
 
 n = n_p
 EXPERTS = ("expert_gate_proj", "expert_up_proj", "expert_down_proj")
-WIDTHS = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
 step = symroof.load_model("mixtral-8x7b-v0.1").decode(symbolic=True)
 spread = step.apply(technique("expert-parallel"))
 
@@ -53,7 +52,7 @@ here = model.dimensions | dict.fromkeys((w, a), Integer(16)) | {n: Integer(2), B
 edge = limit.xreplace({**here, X: here[E]})
 print(f"Mixtral on two devices over 1 GB/s: for b < {float(edge):.2f}")
 for batch in (4, 20, int(edge) // 2 * 2, int(edge) // 2 * 2 + 2, 120):
-    before = model.decode(batch=batch, seq_len=64, **WIDTHS)
+    before = model.decode(batch=batch, seq_len=64)
     old, new = (symroof.analyze(one, device) for one in (before, before.apply(technique("expert-parallel:degree=2,link=1GB/s"))))
     after = sum(new[op.name].time_expr for op in new if op.name.startswith(EXPERTS))
     assert (after < sum(old[name].time_expr for name in EXPERTS)) == (batch < edge)

@@ -11,7 +11,7 @@ import symroof
 
 E, K, X, b = symroof.symbols.named("E K X b")
 
-WIDTHS = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16, "seq_len": 64}
+WIDTHS = {"seq_len": 64}
 mixtral = symroof.load_model("mixtral-8x7b-v0.1")
 uniform = mixtral.decode(symbolic=True).symbolic.definitions[X]
 print("X =", uniform)

@@ -34,11 +34,10 @@ assert R_meant.args[1].args[0] == n_c * B_r * k / h
 once = shared.symbolic["fused_attention"].byte_count().xreplace({R: s})
 assert once.xreplace(ONE) == 4 * s * e
 assert simplify(apart.xreplace(ONE) / once.xreplace(ONE) - (1 + s / e)) == 0
-WIDTHS = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
 STEPS = ("qk_matmul", "softmax", "sv_matmul")
 model = symroof.load_model("llama-2-7b")
 for length in (1, 128, 4096, 32768):
-    step = model.prefill(batch=1, seq_len=length, causal=False, **WIDTHS)
+    step = model.prefill(batch=1, seq_len=length, causal=False)
     after = step.apply(symroof.technique("flash-attention"))
     before, fast = (symroof.analyze(one, "a100-sxm-80gb", ceilings="classic") for one in (step, after))
     moved = sum(before[name].operator.byte_count() for name in STEPS) / fast["fused_attention"].operator.byte_count()
@@ -86,7 +85,7 @@ for rows in (1, 16, 48):
         gain = (apart - fused).xreplace(HEAD | {R: Integer(rows), s: Integer(rows * blocks)})
         assert (gain > 0) == (rows * blocks < edge), (rows, blocks)
     for blocks in {1, max(1, int(edge) // rows), int(edge) // rows + 1}:
-        step = model.prefill(batch=1, seq_len=rows * blocks, causal=False, **WIDTHS)
+        step = model.prefill(batch=1, seq_len=rows * blocks, causal=False)
         after = step.apply(symroof.technique(f"flash-attention:rows={rows},reread=memory"))
         before, fast = (symroof.analyze(one, "a100-sxm-80gb", ceilings="classic") for one in (step, after))
         saved = sum(before[name].time_expr for name in STEPS) - fast["fused_attention"].time_expr

@@ -49,10 +49,9 @@ assert simplify(total.subs({U: n_c, n_s: n_c / (b * k)}) - T.subs(n_s, n_c / (b 
 # Against brute force over every number of parts, on an A100 (108 processors):
 
 # %%
-WIDTHS = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
 PROCESSORS = 108
 for context, batch in ((256, 1), (256, 4), (32768, 1), (32768, 13)):
-    step = model.decode(batch=batch, seq_len=context, **WIDTHS)
+    step = model.decode(batch=batch, seq_len=context).with_widths()
     known = dict(step.values) | {n_c: Integer(PROCESSORS), b: Integer(batch), t: Integer(context)}
     root, filled = sqrt(A * n_c / (b * k * part)).xreplace(known), (n_c / (b * k)).xreplace(known)
     least = min(root, filled)
@@ -66,7 +65,7 @@ for context, batch in ((256, 1), (256, 4), (32768, 1), (32768, 13)):
     print(f"context {context}, batch {batch}: {found} parts are best; n* = {float(root):.1f}, filled from {float(filled):.2f}")
 
 # %%
-one = model.decode(seq_len=32768, **WIDTHS).apply(symroof.technique(f"flash-decoding:splits=1,processors={PROCESSORS}"))
+one = model.decode(seq_len=32768).with_widths().apply(symroof.technique(f"flash-decoding:splits=1,processors={PROCESSORS}"))
 many = one.apply(symroof.technique(f"flash-decoding:splits=16,processors={PROCESSORS}"))
 told = payoff(one, many, over="batch", hardware="a100-sxm-80gb", operator="attention")
 assert told.speedup(1) < Integer(PROCESSORS) / 8

@@ -47,8 +47,7 @@ print("memory-bound:", gain, "; compute-bound products:", steady)
 # On an A100, at 16 bits: the exact payoff agrees on both sides of the group's crossover.
 
 # %%
-WIDTHS = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
-numbers = symroof.load_model("llama-2-7b").decode(seq_len=128, **WIDTHS)
+numbers = symroof.load_model("llama-2-7b").decode(seq_len=128)
 fused = numbers.apply(symroof.technique(f"fuse:operators={GROUP}"))
 found = payoff(numbers, fused, over="batch", hardware="a100-sxm-80gb", operator=GROUP, ceilings="classic")
 device = symroof.load_hardware("a100-sxm-80gb")

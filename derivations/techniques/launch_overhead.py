@@ -27,19 +27,18 @@ assert (by_work, (by_bytes - (8 * t_0 * BW - d * f * w) / (a * (d + f))).simplif
 # **In numbers**, with 5 µs per launch on an A100: the operator alone, and whole steps, exactly.
 
 # %%
-widths = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
 launch = technique("launch-overhead:launch=5us")
 for name in ("opt-125m", "llama-2-7b"):
-    step = symroof.load_model(name).decode(seq_len=512, **widths).apply(launch)
+    step = symroof.load_model(name).decode(seq_len=512).apply(launch)
     found = work_exceeds(step, over="batch", hardware="a100-sxm-80gb")
     print(name, *(f"{one.bound} from batch {float(one.low):.4g}" for one in found), sep="; ")
     for one in found[:-1]:
         for batch, wanted in ((int(one.high), one.bound), (int(one.high) + 1, found[1].bound)):
-            at = symroof.load_model(name).decode(batch=batch, seq_len=512, **widths)
+            at = symroof.load_model(name).decode(batch=batch, seq_len=512)
             spent = symroof.analyze(at, "a100-sxm-80gb").total.time_expr
             count = sum(count for _, count in at.graph)
             assert (wanted == "work") == (spent > count * Rational(5, 10**6))
-small = symroof.load_model("opt-125m").decode(seq_len=512, **widths).apply(launch)
+small = symroof.load_model("opt-125m").decode(seq_len=512).apply(launch)
 (edge,) = {one.high for one in work_exceeds(small, over="batch", hardware="a100-sxm-80gb", operator="up_proj")[:-1]}
 numbers = {d: 768, f: 3072, w: 16, a: 16, t_0: Rational(5, 10**6), P: 312 * 10**12, BW: 2039 * 10**9}
 print("up_proj of opt-125m: work takes longer from batch", float(edge))
@@ -50,9 +49,7 @@ assert abs(edge / min(by_work.subs(numbers), by_bytes.subs(numbers)) - 1) < Rati
 # operators at once and is a smaller $t_0$; at $t_0 = 0$ the step is as before.
 
 # %%
-counts = [
-    sum(n for _, n in symroof.load_model("opt-125m").prefill(seq_len=512, flash_attention=on, **widths).graph) for on in (False, True)
-]
+counts = [sum(n for _, n in symroof.load_model("opt-125m").prefill(seq_len=512, flash_attention=on).graph) for on in (False, True)]
 assert counts[0] - counts[1] == 2 * Integer(12)
 print("launches of a prefill of opt-125m:", *counts)
 

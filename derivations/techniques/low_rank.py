@@ -12,7 +12,6 @@ from symroof import break_even, payoff
 
 a, b, d, f, rho, s, w = symroof.symbols.named("a b d f rho s w")
 
-SIXTEEN = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
 DEVICE = "a100-sxm-80gb"
 model = symroof.load_model("llama-2-7b")
 step = model.decode(symbolic=True)
@@ -66,7 +65,7 @@ assert simplify(parts[0].flop_count / parts[0].byte_count() - intensity.subs(f, 
 
 # %%
 for phase, sizes in (("decode", {"batch": 1}), ("decode", {"batch": 128}), ("decode", {"batch": 1024}), ("prefill", {"batch": 1})):
-    here = getattr(model, phase)(seq_len=2048, **SIXTEEN, **sizes)
+    here = getattr(model, phase)(seq_len=2048, **sizes)
     over = payoff(here, here.apply(symroof.techniques.LowRank()), over="rank", hardware=DEVICE, operator="up_proj")
     assert [one.bound for one in over.intervals] == ["pays", "loses"]
     rows = sizes["batch"] * (2048 if phase == "prefill" else 1)

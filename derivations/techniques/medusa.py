@@ -11,7 +11,6 @@ from symroof import Storage
 
 b, d, h_m, n_t, v, w = symroof.symbols.named("b d h_m n_t v w")
 
-WIDTHS = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
 DEVICE = "a100-sxm-80gb"
 model = symroof.load_model("llama-2-7b")
 before = model.decode(symbolic=True)
@@ -33,15 +32,15 @@ print("weights more:", more, "byte")
 # that is free.
 
 # %%
-plain = symroof.crossover(model.decode(seq_len=64, **WIDTHS), "up_proj", over="batch", hardware=DEVICE)
-step = model.decode(seq_len=64, **WIDTHS)
+plain = symroof.crossover(model.decode(seq_len=64), "up_proj", over="batch", hardware=DEVICE)
+step = model.decode(seq_len=64)
 for nodes in (4, 20, 63):
     tree = symroof.crossover(step.apply(symroof.technique(f"medusa:heads=4,nodes={nodes}")), "up_proj", over="batch", hardware=DEVICE)
     assert tree.value == plain.value / (nodes + 1)
     print(f"{nodes} nodes: up_proj is memory-bound below batch {float(tree.value):.2f}")
 
 # %%
-one = model.decode(batch=1, seq_len=64, **WIDTHS)
+one = model.decode(batch=1, seq_len=64)
 base = symroof.analyze(one, DEVICE).total.time_expr
 extra = Rational(4096**2 + 4096 * 32000, 6607343616)
 for heads in (1, 3, 5):
@@ -63,7 +62,7 @@ for name in ("medusa.linear", "medusa.lm_head"):
     assert simplify(after[name].flop_count / last[name].flop_count) == n_t + 1
     assert after[name].byte_count(Storage.WEIGHT) == last[name].byte_count(Storage.WEIGHT)
 for batch in (1, 32):
-    here = model.decode(batch=batch, seq_len=1024, **WIDTHS)
+    here = model.decode(batch=batch, seq_len=1024)
     texts = (f"medusa:heads=4,nodes=63,acceptance=0.6,rows={rows}" for rows in ("all", "last"))
     every, one = (float(symroof.analyze(here.apply(symroof.technique(text)), "h100-sxm").total.time_expr) for text in texts)
     print(f"batch {batch}, 63 nodes on an H100: {1e3 * every:.2f} ms with the heads on all tokens, {1e3 * one:.2f} ms on the last")

@@ -37,8 +37,7 @@ assert simplify(thin - step["up_proj"].byte_count("weight")) == 0, "one tile of 
 # text and not of the device's file: $B_t^* = 32$ at 16 bits, and 4-bit weights lower it to 20. Held against the engine.
 
 # %%
-widths = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
-before = symroof.load_model("llama-2-7b").prefill(batch=1, seq_len=2048, **widths)
+before = symroof.load_model("llama-2-7b").prefill(batch=1, seq_len=2048)
 chip = technique("memory-levels:bandwidth=19.5TB/s")
 for also, wanted in (((), 32), ((technique("quantize:weights=4"),), 20)):
     plain = before.apply(*also)

@@ -12,7 +12,6 @@ from symroof import token_budget
 
 BW, P, S, a, b, b_p, d, f, s_k, w = symroof.symbols.named("BW P S a b b_p d f s_k w")
 
-SIXTEEN = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
 model = symroof.load_model("llama-2-7b")
 plain = model.decode(symbolic=True)
 mixed = plain.apply(symroof.techniques.MixedBatch(prompts=b_p, prompt=S))
@@ -35,7 +34,7 @@ ride = symroof.crossover(mixed, "up_proj", over="chunk").formula
 assert simplify(ride - (budget - b) / b_p) == 0
 print("token budget:", budget)
 for device in ("a100-sxm-80gb", "h100-sxm"):
-    step = model.decode(seq_len=1024, **SIXTEEN)
+    step = model.decode(seq_len=1024)
     print(device, {part: token_budget(step, part, hardware=device).first_integer for part in ("q_proj", "up_proj", "lm_head", "total")})
 
 # %% [markdown]
@@ -55,8 +54,8 @@ def seconds(step, names):
 LINEAR = ("q_proj", "up_proj", "down_proj")
 for batch in (1, 16, 100, 300):
     for chunk in (1, 32, 128, 512):
-        decode = model.decode(batch=batch, seq_len=1024, **SIXTEEN)
-        prefill = model.prefill(batch=1, seq_len=chunk, **SIXTEEN)
+        decode = model.decode(batch=batch, seq_len=1024)
+        prefill = model.prefill(batch=1, seq_len=chunk)
         both = decode.apply(symroof.techniques.MixedBatch(chunk=chunk))
         apart, together = seconds(decode, LINEAR) + seconds(prefill, LINEAR), seconds(both, LINEAR)
         assert both.graph.flop_count == decode.graph.flop_count + prefill.graph.flop_count

@@ -31,8 +31,7 @@ print("slowdown while memory-bound:", simplify(slowdown), "; it tends to", far, 
 # **In numbers**: the exact slowdown of one operator and of the step over the batch, on an A100.
 
 # %%
-widths = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
-step = symroof.load_model("llama-2-7b").decode(seq_len=1024, **widths)
+step = symroof.load_model("llama-2-7b").decode(seq_len=1024)
 for part in ("up_proj", "total"):
     found = payoff(step, step.apply(technique("no-overlap")), over="batch", hardware="a100-sxm-80gb", operator=part)
     assert found.sentence == "slower at every batch"

@@ -44,8 +44,7 @@ gpu, cpu = symroof.load_hardware("survey/nvidia_A6000"), symroof.load_hardware("
 peak, host = gpu.fastest(("fp16",))[1], Integer(896) * 10**8
 knees = [peak / gpu.memory_bandwidth, peak / host, cpu.fastest(("fp16",))[1] / cpu.memory_bandwidth]
 assert [round(float(knee), 1) for knee in knees] == [201.6, 1728.1, 15.4]
-WIDTHS = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
-step = model.decode(seq_len=1024, **WIDTHS)
+step = model.decode(seq_len=1024).with_widths()
 over_link = step.apply(symroof.technique("offload:share=1,link=89.6GB/s"))
 told = payoff(step, over_link, over="batch", hardware=gpu, operator="up_proj")
 assert told.edges == (knees[1],)
@@ -60,7 +59,7 @@ for share, link in ((Rational(1), 25), (Rational(1, 2), 25), (Rational(1, 2), 70
     known = sizes | {omega: share, BW_h: Integer(link) * 10**9}
     least = min(max(one.xreplace(known), Integer(0)) for one in (compute, memory))
     for batch in {1, 2, *(int(least) + more for more in (0, 1)), 5000} - {0}:
-        here = model.decode(batch=batch, seq_len=1024, **WIDTHS).apply(symroof.technique(f"offload:share={share},link={link}GB/s"))
+        here = model.decode(batch=batch, seq_len=1024).with_widths().apply(symroof.technique(f"offload:share={share},link={link}GB/s"))
         bound = symroof.analyze(here, gpu)["up_proj"].bound
         assert (bound == "host") == (batch < least), (share, link, batch, bound)
     print(f"share {share}, link {link} GB/s: hidden from batch {float(least):.5g}")
@@ -75,12 +74,12 @@ for share, link in ((Rational(1), 25), (Rational(1, 2), 25), (Rational(1, 2), 70
 # %%
 DEVICE, HALF = "h100-sxm", "offload:share=1/2,link=64GB/s"
 llama = symroof.load_model("llama-3-8b")
-free = llama.decode(seq_len=4096, **WIDTHS)
+free = llama.decode(seq_len=4096).with_widths()
 layers, alone = (free.apply(symroof.technique(f"{HALF},overlap={how}")) for how in ("layers", "operator"))
 across, apart = (symroof.regimes(one, over="batch", hardware=DEVICE) for one in (layers, alone))
 transfers = layers.graph.byte_count(level=Level.HOST) / Integer(64 * 10**9)
 for batch in (1, 64, 256, 1024):
-    placed = symroof.analyze(llama.decode(batch=batch, seq_len=4096, **WIDTHS).apply(symroof.technique(HALF)), DEVICE)
+    placed = symroof.analyze(llama.decode(batch=batch, seq_len=4096).with_widths().apply(symroof.technique(HALF)), DEVICE)
     assert across.time(batch) == max(sum(one.count * one.work_expr for one in placed), transfers) <= apart.time(batch)
     print(f"Llama-3-8B, half at the host, batch {batch}: {1e3 * float(across.time(batch)):.1f} ms across layers", end=", ")
     print(f"{1e3 * float(apart.time(batch)):.1f} ms operator by operator")

@@ -51,8 +51,7 @@ print("largest batch x", factor, "; least memory at p_b =", best, "=", float(bes
 # vLLM's default is 16 tokens: fragmentation, not the table, decides. Brute force over page sizes and the largest batches on an A100:
 
 # %%
-WIDTHS = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
-free = model.decode(seq_len=500, **WIDTHS)
+free = model.decode(seq_len=500).with_widths()
 sizes = {}
 for page in (1, 2, 16, 64, 256):
     sizes[page] = free.apply(symroof.technique(f"paged-cache:page={page}")).graph.kv_memory().coeff(b)

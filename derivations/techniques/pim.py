@@ -12,7 +12,6 @@ from sympy import Integer, Max, Rational
 import symroof
 from symroof import best_split
 
-SIXTEEN = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
 cube = symroof.load_hardware("hbm-pim")
 P_u, BW_u, interface = cube.fastest(("fp16",))[1], cube.memory_bandwidth, Integer(307 * 10**9)
 
@@ -51,7 +50,7 @@ edge = five.fastest(("fp16",))[1] / symroof.load_hardware("a100-sxm-80gb").memor
 for name in ("llama-2-7b", "llama-3-8b"):
     model = symroof.load_model(name)
     for batch in (1, 2, 4, 16):
-        step = model.decode(batch=batch, seq_len=1024, **SIXTEEN)
+        step = model.decode(batch=batch, seq_len=1024)
         split = best_split(step, "a100-sxm-80gb", five)
         analysis = symroof.analyze(step, "a100-sxm-80gb")
         for placed in analysis:
@@ -63,7 +62,7 @@ for name in ("llama-2-7b", "llama-3-8b"):
 # **Best split.** Operators run one after the other: the least sum has each where it is faster, as trying all choices shows.
 
 # %%
-step = symroof.load_model("llama-2-7b").decode(batch=3, seq_len=1024, **SIXTEEN)
+step = symroof.load_model("llama-2-7b").decode(batch=3, seq_len=1024)
 split = best_split(step, "a100-sxm-80gb", five)
 places = [
     place for place in split.places if place.name in ("q_proj", "k_proj", "qk_matmul", "sv_matmul", "out_proj", "up_proj", "down_proj")

@@ -13,7 +13,6 @@ from symroof import technique
 m = symroof.symbols.m_p
 n = symroof.symbols.n_p
 
-WIDTHS = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
 step = symroof.load_model("llama-2-7b").prefill(symbolic=True)
 staged = step.apply(technique("pipeline-parallel"))
 
@@ -57,7 +56,7 @@ assert simplify((m + n - 1) / n * B - B - (m - 1) / n * B) == 0
 
 # %%
 device = "a100-sxm-80gb"
-prompt = symroof.load_model("llama-2-7b").prefill(batch=16, seq_len=2048, **WIDTHS)
+prompt = symroof.load_model("llama-2-7b").prefill(batch=16, seq_len=2048)
 alone = symroof.analyze(prompt, device).total.time_expr
 previous = Integer(0)
 for pieces in (1, 2, 4, 8, 16):
@@ -68,7 +67,7 @@ for pieces in (1, 2, 4, 8, 16):
     assert (gain > 1) == (pieces > 1)
     previous = gain
     print(f"prefill, 4 stages, {pieces} micro-batches: {float(gain):.3f} times as fast, at most {float(bound):.3f}")
-decode = symroof.load_model("llama-2-7b").decode(batch=1, seq_len=128, **WIDTHS)
+decode = symroof.load_model("llama-2-7b").decode(batch=1, seq_len=128)
 staged = decode.apply(technique("pipeline-parallel:degree=4,micro_batches=1"))
 assert symroof.analyze(staged, device).total.time_expr > symroof.analyze(decode, device).total.time_expr
 

@@ -11,7 +11,6 @@ import symroof
 
 BW, P, a, b, c, e, g, h, k, s, t, x_p = symroof.symbols.named("BW P a b c e g h k s t x_p")
 
-SIXTEEN = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
 model = symroof.load_model("llama-3-8b")
 plain = model.decode(symbolic=True, flash_attention=True)
 once, each = (plain.apply(symroof.techniques.PrefixCache(read=how)) for how in ("once", "each"))
@@ -35,7 +34,7 @@ edge = solve(saved, x_p)[0] * t
 assert simplify(edge.subs(h, g * k) - 3 * b * g * a / (2 * (b - 1) * c)) == 0
 print("pays from a prefix of", cancel(edge), "tokens on")
 for batch in (2, 3, 16):
-    step = model.decode(batch=batch, seq_len=1024, flash_attention=True, **SIXTEEN)
+    step = model.decode(batch=batch, seq_len=1024, flash_attention=True)
     found = symroof.payoff(step, step.apply(symroof.techniques.PrefixCache()), over="prefix_share", hardware="a100-sxm-80gb")
     assert [one * 1024 for one in found.edges] == [edge.subs(model.dimensions | {b: batch, a: 16, c: 16})]
     print(f"batch {batch}: {found.sentence}; at three quarters {float(found.speedup(Rational(3, 4))):.3f} times as fast")
@@ -74,9 +73,7 @@ crossed = one_pass.byte_count("kv_cache", "read").replace(ceiling, lambda _: Int
 assert simplify(crossed - 2 * x_p * s * k * e * c / 8) == 0
 assert simplify(one_pass.flop_count / (4 * e + 5) / h - b * (1 - x_p) * s * x_p * s) == 0
 for batch in (2, 16):
-    step = model.prefill(batch=batch, seq_len=4096, flash_attention=True, **SIXTEEN).apply(
-        symroof.techniques.PrefixCache(share=Rational(3, 4))
-    )
+    step = model.prefill(batch=batch, seq_len=4096, flash_attention=True).apply(symroof.techniques.PrefixCache(share=Rational(3, 4)))
     placed = symroof.analyze(step, "a100-sxm-80gb", ceilings="classic")["fused_attention.prefix"]
     assert placed.operator.byte_count("kv_cache", "read") == 2 * 3072 * 8 * 128 * 2
     assert placed.bound == "compute"

@@ -11,7 +11,6 @@ from symroof import payoff, technique
 
 a, b, chi, d, f, w = symroof.symbols.named("a b chi d f w")
 
-SIXTEEN = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
 DEVICE = "a100-sxm-80gb"
 model = symroof.load_model("llama-2-7b")
 step = model.decode(symbolic=True)
@@ -31,7 +30,7 @@ assert simplify(old.byte_count() - new.byte_count() - (1 - chi) * f * (d * w + b
 assert simplify(chi * old.byte_count() - new.byte_count() + (1 - chi) * b * d * a / 8) == 0
 assert limit(old.byte_count() / new.byte_count(), b, 0) == 1 / chi
 print("memory-bound speed-up: from 1/chi at small batches towards", cancel(limit(old.byte_count() / new.byte_count(), b, oo)))
-numbers = model.decode(seq_len=1024, **SIXTEEN)
+numbers = model.decode(seq_len=1024)
 half = payoff(numbers, numbers.apply(technique("prune-channels:share=1/2")), over="batch", hardware=DEVICE, operator="up_proj")
 assert [one.bound for one in half.intervals] == ["pays"]
 assert half.speedup(1) < 2 == half.speedup(10**4)
@@ -53,7 +52,7 @@ def seconds(one, names=()):
 MLP = ("gate_proj", "up_proj", "mlp_act", "down_proj")
 ATTENTION = ("q_proj", "k_proj", "v_proj", "q_rotary", "k_rotary", "qk_matmul", "softmax", "sv_matmul", "out_proj")
 for batch, context in ((1, 1024), (64, 1024), (16, 32768)):
-    here = model.decode(batch=batch, seq_len=context, **SIXTEEN)
+    here = model.decode(batch=batch, seq_len=context)
     for of, names in (("mlp", MLP), ("heads", ATTENTION)):
         pruned = here.apply(technique(f"prune-channels:share=1/2,of={of}"))
         share = seconds(here, names) / seconds(here)

@@ -11,7 +11,6 @@ from symroof import break_even, payoff, technique
 
 G, a, b, c, d, f, q_a, q_c, q_s, q_w, q_z, w = symroof.symbols.named("G a b c d f q_a q_c q_s q_w q_z w")
 
-SIXTEEN = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
 DEVICE = "a100-sxm-80gb"
 model = symroof.load_model("llama-2-7b")
 step = model.decode(symbolic=True)
@@ -30,7 +29,7 @@ print("bytes saved by a linear layer:", simplify(old.byte_count() - new.byte_cou
 q = q_w + (q_s + q_z) / G
 assert simplify(old.byte_count() - new.byte_count() - d * f * (w - q) / 8) == 0
 assert old.flop_count == new.flop_count
-numbers = model.decode(seq_len=1024, **SIXTEEN)
+numbers = model.decode(seq_len=1024)
 w4, w8 = technique("quantize:weights=4,group=128"), technique("quantize:weights=8,activations=8,kv=8")
 found = payoff(numbers, numbers.apply(w4), over="batch", hardware=DEVICE, operator="up_proj")
 assert found.edges == (symroof.crossover(numbers, "up_proj", over="batch", hardware=DEVICE).value,)
@@ -50,7 +49,7 @@ ROOFS = {
     "weights=8,activations=8,kv=8,scope=all": "int8 int8",
 }
 for text, told in ROOFS.items():
-    roofs = symroof.analyze(model.decode(batch=1, seq_len=1024, **SIXTEEN).apply(technique(f"quantize:{text}")), DEVICE)
+    roofs = symroof.analyze(model.decode(batch=1, seq_len=1024).apply(technique(f"quantize:{text}")), DEVICE)
     assert f"{roofs['up_proj'].data_type} {roofs['qk_matmul'].data_type}" == told
     print(f"{text}: linear layers and attention in {told}")
 against = payoff(numbers.apply(w8), numbers.apply(w4), over="batch", hardware=DEVICE, operator="up_proj")

@@ -13,7 +13,6 @@ import symroof
 
 b, c_v, e, h, mu, s, t = symroof.symbols.named("b c_v e h mu s t")
 
-SIXTEEN = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
 model = symroof.load_model("llama-2-7b")
 
 # %% [markdown]
@@ -53,10 +52,10 @@ for lengths in ((2048, 2048), (2048, 512, 512, 64), (100, 1, 1, 1), (1000, 999, 
     assert mean / most * (1 + variation) <= 1, "no lengths vary by more"
     counted = pairs.subs({c_v: variation ** Rational(1, 2), mu: mean / most, s: most})
     assert counted * len(lengths) == sum(one * (one + 1) // 2 for one in lengths)
-    step = model.decode(batch=len(lengths), seq_len=most, **SIXTEEN).apply(
+    step = model.decode(batch=len(lengths), seq_len=most).apply(
         symroof.techniques.RaggedBatch(mean=Fraction(int(mean.p), int(mean.q) * most))
     )
-    assert step["qk_matmul"].flop_count == sum(model.decode(batch=1, seq_len=one, **SIXTEEN)["qk_matmul"].flop_count for one in lengths)
+    assert step["qk_matmul"].flop_count == sum(model.decode(batch=1, seq_len=one)["qk_matmul"].flop_count for one in lengths)
     print(lengths, "mean share", mean / most, "c_v^2 =", variation)
 
 # %% [markdown]
@@ -66,7 +65,7 @@ for lengths in ((2048, 2048), (2048, 512, 512, 64), (100, 1, 1, 1), (1000, 999, 
 
 # %%
 assert simplify(share.subs(c_v, ((1 - mu) / mu) ** Rational(1, 2)) - mu) == 0
-step = model.decode(batch=16, seq_len=4096, **SIXTEEN)
+step = model.decode(batch=16, seq_len=4096)
 found = symroof.payoff(step, step.apply(symroof.techniques.RaggedBatch()), over="mean_share", hardware="a100-sxm-80gb")
 print(found.sentence, {mean: round(float(found.speedup(Rational(mean))), 2) for mean in ("1/4", "1/2", "3/4", "1")})
 assert found.speedup(Rational(1)) == 1

@@ -11,7 +11,6 @@ from symroof import Level
 
 BW, BW_c, P, a, b, d, f, w = symroof.symbols.named("BW BW_c P a b d f w")
 
-SIXTEEN = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
 model = symroof.load_model("llama-2-7b")
 plain = model.decode(symbolic=True)
 resident = plain.apply(symroof.techniques.ResidentWeights())
@@ -41,12 +40,12 @@ print("FLOP/byte of memory:", simplify(intensity), "; weights on chip decide up 
 # critical batch, from which on both are compute-bound.
 
 # %%
-step = model.decode(seq_len=1024, **SIXTEEN)
+step = model.decode(seq_len=1024)
 after = step.apply(symroof.techniques.ResidentWeights(bandwidth=80 * 10**12))
 found = symroof.payoff(step, after, over="batch", hardware="a100-sxm-80gb", operator="up_proj")
 print(found.sentence, {batch: round(float(found.speedup(batch)), 2) for batch in (1, 16, 64, 161)})
 assert found.edges == (symroof.crossover(step, "up_proj", over="batch", hardware="a100-sxm-80gb").value,)
-one = model.decode(batch=1, seq_len=1024, **SIXTEEN)
+one = model.decode(batch=1, seq_len=1024)
 over = symroof.payoff(
     one, one.apply(symroof.techniques.ResidentWeights()), over="chip_bandwidth", hardware="a100-sxm-80gb", operator="up_proj"
 )
@@ -54,7 +53,7 @@ wanted = (BW * W / (W + A)).subs(model.dimensions | {b: 1, a: 16, w: 16, BW: 203
 assert over.edges == (wanted,)
 print("on-chip bandwidth:", over.sentence)
 for batch in (1, 2, 8, 32, 128, 512):
-    at = model.decode(batch=batch, seq_len=1024, **SIXTEEN)
+    at = model.decode(batch=batch, seq_len=1024)
     times = [
         symroof.analyze(which, "a100-sxm-80gb")["up_proj"].time_expr
         for which in (at, at.apply(symroof.techniques.ResidentWeights(bandwidth=80 * 10**12)))

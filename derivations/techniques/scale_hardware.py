@@ -11,7 +11,6 @@ from symroof import technique
 
 BW, M, P, R, d, f, f_BW, f_M, f_P = symroof.symbols.named("BW M P R d f f_BW f_M f_P")
 
-SIXTEEN = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
 model = symroof.load_model("llama-2-13b")
 plain = model.decode(symbolic=True)
 scaled = plain.apply(symroof.techniques.ScaleHardware(peak=f_P, bandwidth=f_BW, buffer=f_M))
@@ -34,7 +33,7 @@ print("b* =", after, "->", large[1])
 # A peak of $f_P$ gains the like above the ridge. So a step gains at most what its memory-bound operators take.
 
 # %%
-step = model.decode(batch=16, seq_len=1024, **SIXTEEN)
+step = model.decode(batch=16, seq_len=1024)
 A6000 = "survey/nvidia_A6000"
 base = symroof.analyze(step, A6000)["up_proj"]
 ridge = base.peak / base.bandwidth
@@ -54,7 +53,7 @@ assert [f"{float(one):.1f}" for one in (ridge, ridge / 3)] == ["201.6", "67.2"]
 assert 3 * 50 * base.bandwidth <= base.peak
 over = symroof.payoff(step, step.apply(symroof.techniques.ScaleHardware(bandwidth=f_BW)), over="bandwidth_factor", hardware=A6000)
 print("the whole step:", over.sentence, "; three times:", round(float(over.speedup(Rational(3))), 3))
-batch = model.decode(seq_len=1024, **SIXTEEN)
+batch = model.decode(seq_len=1024)
 moved = {
     factor: symroof.crossover(batch.apply(symroof.techniques.ScaleHardware(bandwidth=factor)), "up_proj", over="batch", hardware=A6000)
     for factor in (1, 3)
@@ -72,7 +71,7 @@ prompt = model.prefill(symbolic=True).apply(technique("flash-attention:reread=me
 assert {M, f_M} <= prompt.apply(symroof.techniques.ScaleHardware(buffer=f_M)).symbolic.definitions[R].free_symbols
 shared = model.prefill(flash_attention=True, symbolic=True).apply(symroof.techniques.ScaleHardware(buffer=f_M)).symbolic
 assert not {M, f_M} & (shared.free_symbols | shared.definitions[R].free_symbols)
-at = model.prefill(batch=1, seq_len=4096, **SIXTEEN).apply(technique("flash-attention:reread=memory"))
+at = model.prefill(batch=1, seq_len=4096).apply(technique("flash-attention:reread=memory"))
 moves = []
 for factor in ("1/16", "1/4", "1", "4"):
     small = symroof.analyze(at.apply(symroof.techniques.ScaleHardware(buffer=Rational(factor) * Rational(1, 100))), A6000)

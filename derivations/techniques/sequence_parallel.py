@@ -12,7 +12,6 @@ from symroof import Level, technique
 BW, BW_l, P, a, b, c, e, h, k, n_p, s = symroof.symbols.named("BW BW_l P a b c e h k n_p s")
 
 n = n_p
-WIDTHS = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
 step = symroof.load_model("llama-2-7b").prefill(symbolic=True, flash_attention=True)
 cut = step.apply(technique("sequence-parallel"))
 attention = cut["fused_attention"]
@@ -54,7 +53,7 @@ assert simplify(block.subs({c: 16, k: h}) - (n - 1) / n * P / BW_l) == 0
 here = symroof.load_model("llama-2-7b").dimensions | {n: Integer(4), c: Integer(16), P: Integer(312) * 10**12, BW_l: Integer(10) ** 9}
 at = floor(edge.xreplace(here))
 for length in (int(at) // 4 * 4 - 40000, int(at) // 4 * 4 + 4):
-    prompt = symroof.load_model("llama-2-7b").prefill(batch=1, seq_len=length, flash_attention=True, **WIDTHS)
+    prompt = symroof.load_model("llama-2-7b").prefill(batch=1, seq_len=length, flash_attention=True)
     times = symroof.analyze(prompt.apply(technique("sequence-parallel:degree=4,link=1GB/s")), "a100-sxm-80gb")["fused_attention"].seconds
     assert (times["link"] < times["compute"]) == (length > at)
 print("Llama-2-7b, 4 devices, 1 GB/s: the ring is hidden from", at + 1, "tokens on")
@@ -79,7 +78,7 @@ for degree in (1, 2, 8):
     rates = {P: device.peak("fp16").magnitude, BW: device.bandwidth.magnitude}
     first = star.xreplace(model.dimensions | rates | {n: Integer(degree), a: Integer(16), c: Integer(16)})
     for length in (floor(first) // degree * degree, (floor(first) // degree + 1) * degree):
-        prompt = model.prefill(batch=1, seq_len=int(length), flash_attention=True, **WIDTHS)
+        prompt = model.prefill(batch=1, seq_len=int(length), flash_attention=True)
         split = prompt.apply(technique(f"sequence-parallel:degree={degree}")) if degree > 1 else prompt
         taken = symroof.analyze(split, device, ceilings="classic")["fused_attention"].seconds
         assert (taken["compute"] >= taken["memory"]) == (length >= first)

@@ -9,7 +9,6 @@ from sympy import Rational, Symbol, simplify
 import symroof
 
 model = symroof.load_model("llama-3-8b")
-WIDTHS = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
 
 # %% [markdown]
 # **Theorem.** With a share $\lambda$ of the layers kept, FLOPs, bytes and time of the layers go to $\lambda$ of what they
@@ -24,7 +23,7 @@ share, ends = Symbol("lambda", positive=True), Symbol("epsilon", positive=True)
 gain = 1 / (share * (1 - ends) + ends)
 assert simplify(gain - 1 / (share + ends * (1 - share))) == 0
 for batch in (1, 64, 1024):
-    step = model.decode(batch=batch, seq_len=512, **WIDTHS)
+    step = model.decode(batch=batch, seq_len=512)
     whole = symroof.analyze(step, "h100-sxm")
     inside = {operator.name for block in step.graph.blocks if block.name in symroof.symbols.LAYERS for operator in block.operators}
     outside = sum(placed.count * placed.time_expr for placed in whole if placed.name not in inside) / whole.total.time_expr

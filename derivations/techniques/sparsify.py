@@ -11,7 +11,6 @@ from symroof import break_even, payoff, technique
 
 P, b, d, f, q_i, sigma, w = symroof.symbols.named("P b d f q_i sigma w")
 
-SIXTEEN = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
 DEVICE = "a100-sxm-80gb"
 model = symroof.load_model("llama-2-7b")
 step = model.decode(symbolic=True)
@@ -31,7 +30,7 @@ assert sparse.flop_count == dense.flop_count
 even = break_even(step, step.apply(symroof.techniques.Sparsify(index=q_i)), over="density", operator="up_proj").traffic
 assert simplify(even - w / (w + q_i)) == 0
 print("breaks even at sigma =", even, "; 16-bit weights:", {bits: even.subs({w: 16, q_i: bits}) for bits in (0, 2, 5, 16)})
-numbers = model.decode(seq_len=1024, **SIXTEEN)
+numbers = model.decode(seq_len=1024)
 found = payoff(numbers, numbers.apply(technique("sparsify:density=1/5")), over="batch", hardware=DEVICE, operator="up_proj")
 assert found.edges == (symroof.crossover(numbers, "up_proj", over="batch", hardware=DEVICE).value,)
 print(f"density 1/5 with 16-bit indices on {DEVICE}: {found.sentence}; at batch 1 by {float(found.speedup(1)):.2f}")

@@ -14,7 +14,6 @@ from symroof import Storage, best_length, least_acceptance, pays_at_all
 
 alpha, gamma, kappa_d = symroof.symbols.named("alpha gamma kappa_d")
 
-WIDTHS = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
 DEVICE = "a100-sxm-80gb"
 model = symroof.load_model("llama-2-7b")
 before = model.decode(symbolic=True)
@@ -44,7 +43,7 @@ print("faster by at most", leviathan, "(Leviathan et al., theorem 3.8)")
 
 # %%
 for batch in (1, 96):
-    step = model.decode(batch=batch, seq_len=64, **WIDTHS)
+    step = model.decode(batch=batch, seq_len=64)
     told = best_length(step, symroof.technique("speculative:acceptance=0.8,draft_cost=0.05"), DEVICE)
     times = []
     for length in range(1, told.length + 4):
@@ -54,7 +53,7 @@ for batch in (1, 96):
     assert [left > right for left, right in pairwise(times)] == [n < told.length for n in range(1, len(times))]
     least = least_acceptance(step, symroof.technique("speculative:draft_cost=0.05"), DEVICE)
     print(f"batch {batch}: best length {told.length}, faster by {float(told.speedup):.3f}; pays from acceptance {float(least):.4f}")
-found = pays_at_all(model.decode(seq_len=64, **WIDTHS), symroof.technique("speculative:acceptance=0.7,draft_cost=0.1"), DEVICE)
+found = pays_at_all(model.decode(seq_len=64), symroof.technique("speculative:acceptance=0.7,draft_cost=0.1"), DEVICE)
 print("context 64, acceptance 0.7, draft cost 0.1: some length", found.sentence)
 
 # %% [markdown]
@@ -67,7 +66,7 @@ tokens, cost = sum(Rational(4, 5) ** i for i in range(5)), Rational(1, 5)
 linear, cached = Rational(2 * 6607077376, 312 * 10**12), Rational(524288, 2039 * 10**9)  # FLOPs of the layers; 2 L k e elements a token
 border = (5 + cost - tokens) * linear / ((tokens - 1 - cost) * cached)
 for context, ends in ((int(border / 2), "loses"), (int(border * 2), "pays")):
-    step = model.decode(seq_len=context, **WIDTHS)
+    step = model.decode(seq_len=context)
     payoff = symroof.payoff(
         step, step.apply(symroof.technique("speculative:acceptance=0.8,length=4,draft_cost=0.05")), over="batch", hardware=DEVICE
     )

@@ -24,7 +24,6 @@ from symroof import (
 BW, BW_l, P, a, b, d, f, n_d, n_i, n_p, w = symroof.symbols.named("BW BW_l P a b d f n_d n_i n_p w")
 
 n = n_p
-WIDTHS = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
 opt = symroof.load_model("opt-6.7b").decode(symbolic=True)
 cut = opt.apply(technique("tensor-parallel"))
 
@@ -89,7 +88,7 @@ for shared, crossing, latency, overhead in ((900, 4, 3, 100), (50, 1, 7, 20), (4
     assert min(trees, key=lambda k: trees[k]) == useful_doubling(Integer(shared), Integer(crossing), Integer(latency))
 
 # in numbers: an exact partition over the degree, its coefficients, and whole steps one by one
-step = symroof.load_model("llama-2-7b").decode(batch=64, seq_len=2048, **WIDTHS)
+step = symroof.load_model("llama-2-7b").decode(batch=64, seq_len=2048)
 after = step.apply(technique("tensor-parallel:latency=5us"))
 best = best_degree(after, hardware="a100-sxm-80gb")
 regime = over_degree(after, "a100-sxm-80gb").at(best.value)
