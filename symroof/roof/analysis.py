@@ -19,13 +19,8 @@ from symroof.operators import Direction, Graph, Level, Resource, Storage, of_nam
 from symroof.roof.costs import capacity_values, check_tiles, rate_values
 from symroof.roof.ledger import device_of, machine_of, roof_of
 from symroof.roof.roofline import RooflinePoint, total_time
-<<<<<<< HEAD
 from symroof.symbols import Values, substitute
-from symroof.units import BYTE, FLOP, SECOND, in_unit, quantity
-=======
-from symroof.symbols import Values
 from symroof.units import BYTE, FLOP, SECOND, Quantity, in_unit, quantity
->>>>>>> 566dab7 (Inputs of a step are typed: completed by editors, misspelt ones caught before and at run time; numpy's whole numbers and quantities are sizes; a user's script under a strict type checker)
 
 
 @dataclass(frozen=True)
@@ -151,13 +146,8 @@ class Analysis(Answer):
         return parts | {"total": Add(*parts.values())}
 
     @property
-<<<<<<< HEAD
-    def memory(self) -> dict[str, object]:
-        """Memory of weights, KV cache and activations, and their sum, as Quantities in bytes."""
-=======
     def memory(self) -> dict[str, Quantity]:
-        """Memory taken by weights, KV cache and activations, and their sum, as Quantities in bytes."""
->>>>>>> 566dab7 (Inputs of a step are typed: completed by editors, misspelt ones caught before and at run time; numpy's whole numbers and quantities are sizes; a user's script under a strict type checker)
+        """Memory of weights, KV cache and activations, and their sum, as Quantities in bytes."""
         return {name: quantity(value, BYTE) for name, value in self.memory_exprs.items()}
 
     @property
@@ -183,13 +173,8 @@ class Analysis(Answer):
         return self.total.time_expr - spread, self.total.time_expr + spread
 
     @property
-<<<<<<< HEAD
-    def band(self) -> dict[str, Any]:
-        """The least and the longest time within the mean errors of the kernels, "low" and "high", as Quantities in seconds.
-=======
     def band(self) -> dict[str, Quantity]:
-        """The least and the most time within the mean errors of its kernels, "low" and "high", as Quantities in seconds.
->>>>>>> 566dab7 (Inputs of a step are typed: completed by editors, misspelt ones caught before and at run time; numpy's whole numbers and quantities are sizes; a user's script under a strict type checker)
+        """The least and the longest time within the mean errors of the kernels, "low" and "high", as Quantities in seconds.
 
         >>> import symroof
         >>> step = symroof.load_model("llama-2-7b").decode(
