@@ -141,7 +141,7 @@ def test_the_command_says_both(run) -> None:
         "--target-time",
         "50ms",
     )
-    assert run(*asked).out.splitlines()[0] == "batch 18: 82 by time, 18 by memory (85.52 GB usable); memory is the limit"
+    assert run(*asked).out.splitlines()[2] == "batch 18: 82 by time, 18 by memory (85.52 GB usable); memory is the limit"
     record = json.loads(run(*asked, "--format", "json").out)
     new = ("by_time", "by_memory", "memory_relation", "binding", "allowed", "capacity")
     assert [record[name] for name in new] == [82, 18, "<=", "memory", 18, int(USABLE)]
@@ -185,7 +185,7 @@ def test_a_prompt_with_one_token_has_no_decode_to_fit() -> None:
 
 def test_the_command_generate_says_whether_the_batch_fits(run) -> None:
     asked = ("generate", "qwen3-32b", "--prompt", "4096", "--tokens", "512", "--hardware", "h100-sxm", "--batch", "64")
-    said = next(line for line in run(*asked).out.splitlines() if "batch 64" in line)
+    said = next(line for line in run(*asked).out.splitlines() if line.startswith("batch 64"))
     assert "does not fit 85.52 GB usable; the largest that fits is 6: prefill of all prompts at once fits 6" in said
     record = json.loads(run(*asked, "--format", "json").out)
     assert (record["fits"], record["largest_batch"], record["capacity"]) == (False, 6, int(USABLE))
@@ -213,10 +213,10 @@ def test_the_command_largest_against_steps_one_by_one(run, phase: str, technique
 def test_largest_says_what_the_memory_holds_and_who_shares_it(run) -> None:
     asked = ("largest", "qwen3-32b", "--seq-len", 4096, "--hardware", "h100-sxm")
     lines = run(*asked, "--with", "tensor-parallel:degree=2").out.splitlines()
-    assert lines[0] == "batch 98 is the largest that fits on 2 devices together"
+    assert lines[2] == "batch 98 is the largest that fits on 2 devices together"
     assert "of one device" in run(*asked, "--with", "tensor-parallel:degree=2").out
-    assert run("largest", "llama-3-70b", "--seq-len", 9, "--hardware", "h100-sxm").out.startswith("not even batch 1 fits")
-    assert run("largest", "llama-3-8b", "--for", "seq_len", "--capacity", "24GB").out.startswith("seq_len ")
+    assert run("largest", "llama-3-70b", "--seq-len", 9, "--hardware", "h100-sxm").out.splitlines()[2].startswith("not even batch 1 fits")
+    assert run("largest", "llama-3-8b", "--for", "seq_len", "--capacity", "24GB").out.splitlines()[2].startswith("seq_len ")
 
 
 WRONG = {

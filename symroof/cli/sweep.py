@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,7 +18,7 @@ from symroof.present.report import TEXT
 
 if TYPE_CHECKING:
     from symroof.present.points import Columns, Notes
-    from symroof.sweeps.grid import Sweep
+    from symroof.sweeps.grid import Chunk, Sweep
 
 STREAMED, MOST_ROWS = ("csv", "json"), 10_000
 """Formats that are written as points come, and the points that others take."""
@@ -127,7 +127,12 @@ def sweep(
     if stored and output.path is not None:
         form_of(output.path)
     form = "" if stored else output.form
-    options |= {"metrics": metric or None, "where": where, "before": lambda planned: _announce(planned, scheduler, yes=yes), **running}
+    options |= {
+        "metrics": metric or None,
+        "where": where,
+        "before": lambda planned, work: _announce(planned, scheduler, work, yes=yes),
+        **running,
+    }
     if pareto:
         points = reduce.pareto(*asked, pareto, **options)
     else:
@@ -183,7 +188,7 @@ def _written(
     return None
 
 
-def _announce(planned: Sweep, scheduler: str | None, *, yes: bool) -> None:
+def _announce(planned: Sweep, scheduler: str | None, *work: Callable[[Chunk], Any], yes: bool) -> None:
     """How many points, and about how long, before a long sweep starts; beyond `ASKED` points only if that is wanted.
 
     Raises
@@ -196,7 +201,7 @@ def _announce(planned: Sweep, scheduler: str | None, *, yes: bool) -> None:
     from symroof.present.points import duration
     from symroof.sweeps.stream import seconds
 
-    line = f"{planned.size:.3g} points, about {duration(seconds(planned, scheduler))} to compute"
+    line = f"{planned.size:.3g} points, about {duration(seconds(planned, scheduler, *work))} to compute"
     if planned.size <= ASKED or yes:
         click.echo(line, err=True)
         return

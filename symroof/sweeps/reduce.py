@@ -88,7 +88,8 @@ def best(
     minimize, maximize : one metric; give one of the two. Of equal points the first in the order of the grid.
     where : a condition such as ``"latency < 50 ms and memory <= 80 GB and batch >= 8"``, or ``"fits"``.
     options : as in `symroof.sweeps.sweep.sweep`: phase, metrics, points, engine, scheduler, progress, fixed
-        inputs and conventions. `before` is called with the planned sweep before anything is computed.
+        inputs and conventions. `before` is called with the planned sweep, and what is done with each
+        chunk, before anything is computed.
 
     Returns
     -------
@@ -164,7 +165,7 @@ def _reduced(
     least = tuple(dict.fromkeys([*signs, *(name for name in METRICS if name in mentioned)]))
     reduction = planned.sweep(least)
     if before is not None:
-        before(reduction)
+        before(reduction, goal)
     kept = [np.array([], dtype=np.int64), *(np.array([]) for _ in signs)]
     for _, candidates in evaluated(reduction.chunks(), reduction.size, goal, scheduler=scheduler, progress=progress):
         arrays = [np.concatenate(pair) for pair in zip(kept, candidates, strict=True)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 from symroof.sweeps import run
 from symroof.sweeps.dataset import columns_of
 from symroof.sweeps.engines import cores
-from symroof.sweeps.grid import Sweep
+from symroof.sweeps.grid import Chunk, Sweep
 
 ROWS = 1 << 16
 """Rows of a block, at most."""
@@ -48,12 +48,12 @@ def first(sweep: Sweep, rows: int) -> Columns:
     return {name: np.concatenate([one[name] for one in taken])[:rows] for name in taken[0]}
 
 
-def seconds(sweep: Sweep, scheduler: Any = None) -> float:
-    """Seconds that the points take to compute, about: a block is timed, after one that compiles what is compiled."""
+def seconds(sweep: Sweep, scheduler: Any = None, work: Callable[[Chunk], Any] = run.evaluate_chunk) -> float:
+    """Seconds that *work* on all points takes, about: a block is timed, after one that compiles what is compiled."""
     block = sweep.chunk(0)
-    block.evaluate()
+    work(block)
     started = time.perf_counter()
-    block.evaluate()
+    work(block)
     taken = time.perf_counter() - started
     workers = cores() if scheduler in ("threads", "processes") else 1
     return taken * sweep.size / float(np.prod(block.shape)) / workers

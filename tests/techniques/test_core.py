@@ -645,7 +645,7 @@ def test_payoff_says_what_it_needs() -> None:
     step = step_of()
     with pytest.raises(InputError, match="give a device"):
         payoff(step, step, over="batch", hardware=None)
-    with pytest.raises(EinsumError, match="no operator of this step"):
+    with pytest.raises(EinsumError, match="is not an operator of this step"):
         payoff(step, step, over="batch", hardware=A100, operator="nothing")
     with pytest.raises(InputError, match="is not a symbol"):
         payoff(step, step, over="bacth", hardware=A100)
