@@ -16,7 +16,7 @@ from sympy import Expr, Integer, Rational, Symbol, oo, simplify, sqrt
 import symroof
 from symroof.algebra.piecewise import Piece, piecewise
 from symroof.algebra.polynomial import Polynomial, polynomial
-from symroof.algebra.signs import Solution, intensity_supremum, solve_letters
+from symroof.algebra.signs import Solution, intensity_supremum, solve_symbolic
 from symroof.architectures.config import catalogue
 from symroof.architectures.llm_viewer import FAMILIES
 from symroof.architectures.step import Step
@@ -193,7 +193,7 @@ LETTERS = {
 @pytest.mark.parametrize("case", LETTERS)
 def test_signs_in_letters(case: str) -> None:
     expression, verdict, below = LETTERS[case]
-    answer = solve_letters(polynomial(expression, b))
+    answer = solve_symbolic(polynomial(expression, b))
     assert (answer.verdict, answer.below) == (verdict, below)
     if answer.formula is not None:
         assert simplify(expression.subs(b, answer.formula)) == 0
@@ -309,7 +309,7 @@ WRONG = {
     ("up_proj", "bacth"): "'bacth' is not a symbol of the library: did you mean batch?",
     ("up_proj", "seq_len"): "'seq_len' (t) does not occur in up_proj of llama-2-7b in decode; known: activation_bits, batch",
     ("up_prj", "batch"): "'up_prj' is not an operator of this step: did you mean up_proj",
-    ("up_proj+qk_matmull", "batch"): "'qk_matmull' is not an operator beside up_proj: did you mean qk_matmul",
+    ("up_proj+qk_matmull", "batch"): "'qk_matmull' is not an operator of the block of up_proj: did you mean qk_matmul",
     ("up_proj", "__import__('os')"): "is not a symbol of the library",
 }
 
@@ -403,7 +403,7 @@ def test_every_pattern_of_signs(pattern: str) -> None:
         low_to_high.append(PARTS[sign_of].subs({P: first, BW: second, d: third}, simultaneous=True))
     while len(low_to_high) > 1 and low_to_high[-1] == 0:
         low_to_high.pop()
-    solution = solve_letters(Polynomial(b, tuple(low_to_high)))
+    solution = solve_symbolic(Polynomial(b, tuple(low_to_high)))
     draw = random.Random(pattern)
     for _ in range(25):
         values = {symbol: Integer(draw.choice([1, 1, 2, 5, 12, 40])) for group in letters for symbol in group}

@@ -1,1 +1,1 @@
-"""Exact algebra of one variable: polynomials, signs, roots, limits, branches; it knows sympy alone."""
+"""Exact algebra of one variable: polynomials, signs, roots, limits, branches; depends only on sympy."""

@@ -1,6 +1,6 @@
-"""Proved enclosures of real numbers in whole-number arithmetic: every result lies between two dyadic rationals.
+"""Interval arithmetic with integers: proved enclosures of real numbers between two dyadic rationals.
 
-``(low, high, exponent)`` stands for the stretch from ``low 2^exponent`` to ``high 2^exponent``; every operation rounds outwards.
+``(low, high, exponent)`` is the interval from ``low 2^exponent`` to ``high 2^exponent``; every operation rounds outwards.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 
 class Enclosure(NamedTuple):
-    """A stretch that a real number is proved to lie in.
+    """An interval that is proved to contain a real number.
 
     >>> low, high = power(Fraction(1, 2), Fraction(1, 2), 64).fractions
     >>> low**2 < Fraction(1, 2) < high**2
@@ -25,7 +25,7 @@ class Enclosure(NamedTuple):
 
     @property
     def sign(self) -> int | None:
-        """-1, 0 or 1; None where zero and another number are inside."""
+        """-1, 0 or 1; None if the interval contains zero and other numbers."""
         if self.low > 0:
             return 1
         if self.high < 0:
@@ -43,7 +43,7 @@ ZERO = Enclosure(0, 0, 0)
 
 
 def rounded(low: int, high: int, exponent: int, bits: int) -> Enclosure:
-    """The stretch with ends of so many bits, rounded outwards."""
+    """The interval with ends rounded outwards to this many bits."""
     excess = max(low.bit_length(), high.bit_length()) - bits
     if excess <= 0:
         return Enclosure(low, high, exponent)
@@ -51,7 +51,7 @@ def rounded(low: int, high: int, exponent: int, bits: int) -> Enclosure:
 
 
 def enclose(low: Fraction, high: Fraction, bits: int) -> Enclosure:
-    """The stretch between two rationals.
+    """The interval between two rationals.
 
     >>> enclose(Fraction(1, 2), Fraction(3, 4), 8).fractions
     (Fraction(1, 2), Fraction(3, 4))
@@ -80,7 +80,7 @@ def multiply(left: Enclosure, right: Enclosure, bits: int) -> Enclosure:
 
 
 def horner(coefficients: Sequence[int], x: Enclosure, bits: int) -> Enclosure:
-    """A polynomial, lowest power first, over a stretch."""
+    """A polynomial, lowest power first, over an interval."""
     total = ZERO
     for coefficient in reversed(coefficients):
         total = add(multiply(total, x, bits), Enclosure(coefficient, coefficient, 0), bits)
@@ -120,9 +120,9 @@ def _artanh(number: Fraction, bits: int) -> Enclosure:
 
 
 def _artanh_series(number: Fraction, width: int) -> tuple[int, int]:
-    """Bounds of ``sum z^(2 i + 1) / (2 i + 1)`` with *width* binary places, for a z from 0 to 1/3.
+    """Bounds of ``sum z^(2 i + 1) / (2 i + 1)`` with *width* binary digits, for z from 0 to 1/3.
 
-    A power is at most 2 units too small, so that a term is less than 3; what is left out is less than 4.
+    A power is at most 2 units too small, so a term is too small by less than 3 units; the remainder is less than 4 units.
     """
     power = (number.numerator << width) // number.denominator
     square = (power * power) >> width
@@ -135,12 +135,12 @@ def _artanh_series(number: Fraction, width: int) -> tuple[int, int]:
 
 
 def exponential(value: Enclosure, bits: int) -> Enclosure:
-    """``e^value = 2^k e^rest`` with ``rest = value - k ln 2``, by its series, from below at the low end and from above at the high."""
+    """``e^value = 2^k e^rest`` with ``rest = value - k ln 2``, by its series, rounded down at the low end and up at the high end."""
     return spanned(_exponential(value.low, value.exponent, bits), _exponential(value.high, value.exponent, bits), bits)
 
 
 def spanned(left: Enclosure, right: Enclosure, bits: int) -> Enclosure:
-    """From the low end of one to the high end of another."""
+    """The interval from the low end of *left* to the high end of *right*."""
     exponent = max(left.exponent, right.exponent) - 2 * bits
     low = _shifted(left.low, left.exponent - exponent)
     high = -_shifted(-right.high, right.exponent - exponent)
@@ -169,7 +169,7 @@ def _exponential(mantissa: int, exponent: int, bits: int) -> Enclosure:
 
 
 def _series(value: int, width: int, *, upwards: bool) -> int:
-    """``e^v`` for a v from 0 to 2 with *width* binary places, a bound from below or from above."""
+    """A lower or upper bound of ``e^v`` with *width* binary digits, for v from 0 to 2."""
     term, total, place = 1 << width, 1 << width, 0
     while term > 1:
         place += 1

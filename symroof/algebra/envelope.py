@@ -1,4 +1,4 @@
-"""The largest of several formulas, and the sum of many functions on pieces: how one step's time is made of its operators'."""
+"""The maximum of several formulas and the sum of piecewise functions: an operator's time, and the step's."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from symroof.errors import InputError, quote
 
 
 def envelope(x: Symbol, low: object, high: object, entries: Mapping[Any, Expr]) -> Piecewise:
-    """``max(entries)`` from *low* to *high*, labelled by the one that is largest; where several are, by the first in order.
+    """``max(entries)`` from *low* to *high*, labelled by the largest entry, by the first of equals.
 
-    With two entries a point where the first only reaches the second is a piece of its own. Nothing to choose from is 0,
-    labelled "".
+    With two entries, a point at which the first only touches the second is a piece of its own. Without entries the value
+    is 0, labelled "".
 
     Raises
     ------
     InputError
-        What decides between two entries is neither a rational function of x nor a sum of exponentials.
+        The difference of two entries is neither a rational function of x nor a sum of exponentials.
 
     >>> from sympy import oo
     >>> from sympy.abc import x
@@ -51,14 +51,14 @@ def envelope(x: Symbol, low: object, high: object, entries: Mapping[Any, Expr]) 
 
 
 def total(parts: Sequence[tuple[Hashable, Piecewise]], binding: Hashable = COMPUTE) -> Piecewise:
-    """The sum of many functions on a common range; labelled by the names of those whose own label is *binding*.
+    """The sum of functions on a common range, labelled by the names of those whose own label is *binding*.
 
-    Pieces with one and the same sum are one, labelled by those that bind on all of it.
+    Pieces with the same sum are merged, labelled by the names that apply on all of them.
 
     Raises
     ------
     InputError
-        There are none, or their ranges differ.
+        There are no functions, or their ranges differ.
 
     >>> from sympy import oo
     >>> from sympy.abc import x
@@ -71,7 +71,7 @@ def total(parts: Sequence[tuple[Hashable, Piecewise]], binding: Hashable = COMPU
     first = parts[0][1]
     for name, part in parts:
         if (part.low, part.high) != (first.low, first.high):
-            raise InputError(f"{quote(name)} is told from {part.low} to {part.high}, another from {first.low} to {first.high}")
+            raise InputError(f"{quote(name)} is defined from {part.low} to {part.high}, another function from {first.low} to {first.high}")
     changes: dict[Expr, dict[int, Piece]] = {}
     for place, (_, part) in enumerate(parts):
         for piece in part.pieces:
@@ -87,7 +87,7 @@ def total(parts: Sequence[tuple[Hashable, Piecewise]], binding: Hashable = COMPU
 
 
 def counted(x: Symbol, numbers: Iterable[int], function: Callable[[int], tuple[object, Hashable]]) -> Piecewise:
-    """A function known on whole numbers alone: a point for every number, with the value and the label it has there.
+    """A function known only on whole numbers: a point per number, with its value and label.
 
     >>> from sympy.abc import x
     >>> counted(x, range(1, 10), lambda n: (-(-n // 4), "even" if n % 4 == 0 else "ragged")).merged().edges

@@ -1,8 +1,8 @@
 """Sums of polynomials times exponentials, ``sum p_i(x) q_i^(k_i x + c_i)`` with rational numbers: sign and roots, proved.
 
-Expected experts ``E (1 - (1 - K/E)^x)``, unions of sparsity and exits are such. A sign at a rational is told by enclosures
-that are narrowed until they leave zero out; that it is zero is told by algebra: positive radicals of rationals whose ratios are
-irrational are linearly independent over the rationals (Besicovitch). Roots are those of the irreducible factors.
+Expected experts ``E (1 - (1 - K/E)^x)`` and unions of sparsity and exits have this form. The sign at a rational is determined by
+enclosures that are narrowed until they exclude zero, and zero itself by algebra: positive radicals of rationals with irrational
+ratios are linearly independent over the rationals (Besicovitch). Roots are those of the irreducible factors.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from symroof.algebra.univariate import Powers, signed_powers
 from symroof.errors import InputError
 
 NARROWEST = 2**16
-"""Bits of an enclosure after which a sign is given up."""
+"""Bits of an enclosure after which a sign is left undecided."""
 
 
 class Key(NamedTuple):
-    """``(base^(scale x) shift)^(1 / root) prod(ln(q)^n)``, for the ``(q, n)`` of *logs*: what a polynomial of a sum stands before."""
+    """The factor of a term other than its polynomial: ``(base^(scale x) shift)^(1 / root) prod(ln(q)^n)`` for the ``(q, n)`` of *logs*."""
 
     base: Fraction
     shift: Fraction = Fraction(1)
@@ -37,27 +37,27 @@ class Key(NamedTuple):
 
 
 Grouped = dict[Key, Powers]
-"""Polynomials by what they stand before."""
+"""Polynomials by the other factor of their term."""
 
 
 class Term(NamedTuple):
-    """A polynomial's coefficients, lowest power first, and what it stands before; scale and root are the sum's."""
+    """A polynomial's coefficients, lowest power first, and the other factor; scale and root are common to the sum."""
 
     key: Key
     coefficients: tuple[int, ...]
 
 
 def constant_expression(key: Key, root: int) -> Expr:
-    """What a key has besides its exponential, ``shift^(1 / root) prod(ln(q)^n)``."""
+    """The constant part of a key, ``shift^(1 / root) prod(ln(q)^n)``."""
     return cast(Expr, exact(key.shift) ** Rational(1, root) * prod(log(exact(base)) ** times for base, times in key.logs))
 
 
 class Enclosed(ABC):
-    """A function of one variable whose values and slopes are enclosed, and of which algebra tells where it is zero at a rational."""
+    """A function of one variable with enclosures of values and slopes, and an algebraic test for zeros at rationals."""
 
     x: Symbol
     least: Fraction | float = -inf
-    """From where on it is told."""
+    """The low end of its domain."""
 
     is_zero = False
 
@@ -67,7 +67,7 @@ class Enclosed(ABC):
 
     @abstractmethod
     def at(self, point: Fraction, bits: int) -> Enclosure:
-        """An enclosure of the value at a rational, with polynomials exact: where they vanish, what is nothing beside them is left."""
+        """An enclosure of the value at a rational; polynomials are exact, so that small terms decide where they vanish."""
 
     @abstractmethod
     def roots(self, low: Expr, high: Expr) -> list[Expr]:
@@ -76,12 +76,12 @@ class Enclosed(ABC):
         Raises
         ------
         InputError
-            They cannot be told apart.
+            Two roots are too close to separate.
         """
 
     @abstractmethod
     def reach(self) -> Fraction:
-        """A number from which on there is no root."""
+        """A number beyond which there is no root."""
 
     @abstractmethod
     def last(self) -> int:
@@ -89,10 +89,10 @@ class Enclosed(ABC):
 
     @abstractmethod
     def vanishes(self, point: Fraction) -> bool:
-        """Whether it is zero at a rational, by algebra; where that cannot tell, not."""
+        """Whether algebra proves that it is zero at a rational."""
 
     def sign(self, point: Expr) -> int:
-        """Its sign at a point, at oo that of all large values; exactly at rationals and at roots of such sums."""
+        """Its sign at a point, at oo that of all large values; exact at rationals and at roots of such sums."""
         if point == oo:
             return self.last()
         if point.is_Rational:
@@ -111,7 +111,7 @@ class Enclosed(ABC):
         Raises
         ------
         InputError
-            Too many digits decide.
+            The sign is open after `NARROWEST` binary digits.
         """
         bits = 64
         while bits <= NARROWEST:
@@ -126,7 +126,7 @@ class Enclosed(ABC):
 
 @dataclass(frozen=True)
 class Exponential(Enclosed):
-    """A sum of polynomials times exponentials, but for a positive factor; terms by base, the largest, 1, first.
+    """A sum of polynomials times exponentials, up to a positive factor; terms by descending base, the largest being 1.
 
     >>> from sympy.abc import x
     >>> from symroof.algebra.exponents import exponential
@@ -142,7 +142,7 @@ class Exponential(Enclosed):
 
     @property
     def rate(self) -> Fraction:
-        """By how much the exponents grow per unit of x."""
+        """The growth of the exponents per unit of x."""
         return Fraction(self.scale, self.root)
 
     def last(self) -> int:
@@ -153,11 +153,11 @@ class Exponential(Enclosed):
         return sign_of(cast(Expr, sum(parts, start=Integer(0))))
 
     def reach(self) -> Fraction:
-        """A number from which on there is no root; see `symroof.algebra.isolation.bound`."""
+        """A number beyond which there is no root; see `symroof.algebra.isolation.bound`."""
         return bound(self)
 
     def constant(self, key: Key, bits: int) -> Enclosure:
-        """An enclosure of what does not depend on x in a term: ``shift^(1 / root) prod(ln(q)^n)``."""
+        """An enclosure of the constant factor of a term: ``shift^(1 / root) prod(ln(q)^n)``."""
         logs = (logarithm(base, bits) for base, times in key.logs for _ in range(times))
         return reduce(lambda product, factor: multiply(product, factor, bits), logs, power(key.shift, Fraction(1, self.root), bits))
 
@@ -185,9 +185,9 @@ class Exponential(Enclosed):
         return value
 
     def vanishes(self, point: Fraction) -> bool:
-        """Whether it is zero: terms whose radicals have a rational ratio must cancel, those of every other radical for themselves.
+        """Whether it is zero: terms whose radicals have rational ratios must cancel, separately for each class of radicals.
 
-        Logarithms count as independent: where they were not, no sign would be told, and none wrongly.
+        Logarithms are taken as independent; if they were not, a sign would stay undecided but never be wrong.
         """
         groups: list[tuple[Key, list[Fraction]]] = []
         for key, coefficients in self.terms:
@@ -201,7 +201,7 @@ class Exponential(Enclosed):
         return not any(sum(numbers) for _, numbers in groups)
 
     def _ratio(self, key: Key, other: Key, point: Fraction) -> Fraction | None:
-        """The ratio of what two polynomials stand before, where it is rational."""
+        """The ratio of two terms' other factors, if it is rational."""
         if key.logs != other.logs:
             return None
         base, shift = key.base / other.base, key.shift / other.shift
@@ -216,7 +216,7 @@ class Exponential(Enclosed):
 
     @cached_property
     def factors(self) -> tuple[Signed, ...]:
-        """The irreducible factors as a polynomial in x and in one letter for every independent exponential and logarithm."""
+        """The irreducible factors of the sum as a polynomial in x and one symbol per independent exponential and logarithm."""
         if any(key.shift != 1 for key, _ in self.terms):
             return (self,)
         waves = {key.base: primitive_root(key.base) for key, _ in self.terms if key.base != 1}
@@ -233,11 +233,11 @@ class Exponential(Enclosed):
 
 
 Signed = Polynomial | Enclosed
-"""What has the sign of an expression: its `sign` at a point, its `roots` on a range."""
+"""A function with the sign of an expression, which gives its `sign` at a point and its `roots` on a range."""
 
 
 def _roots_of(factor: Signed, low: Expr, high: Expr) -> list[Expr]:
-    """Those of a function and of its negative are the same numbers: they are told of the one whose leading coefficient is positive."""
+    """The roots of a factor, computed for the sign with a positive leading coefficient, so that equal roots are equal objects."""
     if not isinstance(factor, Exponential):
         return factor.roots(low, high)
     turn = 1 if factor.terms[0].coefficients[-1] > 0 else -1
@@ -246,29 +246,29 @@ def _roots_of(factor: Signed, low: Expr, high: Expr) -> list[Expr]:
 
 
 def _irreducible(whole: Poly) -> list[Poly]:
-    """The factors, each once; what is a line in a letter has none but those that its two parts have in common."""
-    for place, letter in enumerate(whole.gens[1:], 1):
-        if whole.degree(cast(Any, letter)) == 1:
+    """The distinct factors; a polynomial linear in a symbol has only the common factors of its two coefficients."""
+    for place, generator in enumerate(whole.gens[1:], 1):
+        if whole.degree(cast(Any, generator)) == 1:
             parts = ({powers: number for powers, number in whole.terms() if powers[place] == degree} for degree in (0, 1))
             constant, slope = (Poly.from_dict(part, *whole.gens) for part in parts)
-            common = constant.gcd(slope.quo(Poly(letter, *whole.gens)))
+            common = constant.gcd(slope.quo(Poly(generator, *whole.gens)))
             return [whole] if common.is_ground else [*_irreducible(common), whole.quo(common)]
     factors = factor_list(whole)[1]
     return [whole] if len(factors) == 1 and factors[0][1] == 1 else [factor for factor, _ in factors]
 
 
 def _assembled(factor: Poly, whole: Exponential, bases: Sequence[Fraction], logs: Sequence[Fraction]) -> Signed:
-    """A factor as a sum of exponentials again."""
+    """A factor as a sum of exponentials."""
     grouped: Grouped = {}
     for (place, *exponents), number in factor.terms():
-        base = prod((one**exponent for one, exponent in zip(bases, exponents, strict=False)), start=Fraction(1))
-        powers = tuple((one, times) for one, times in zip(logs, exponents[len(bases) :], strict=True) if times)
+        base = prod((part**exponent for part, exponent in zip(bases, exponents, strict=False)), start=Fraction(1))
+        powers = tuple((part, times) for part, times in zip(logs, exponents[len(bases) :], strict=True) if times)
         grouped.setdefault(Key(base, logs=powers), {})[place] = Fraction(int(cast(Any, number).p), int(cast(Any, number).q))
     return normalized(grouped, whole.x, whole.root, whole.scale)
 
 
 def normalized(grouped: Grouped, x: Symbol, root: int, scale: int = 1) -> Signed:
-    """The sum divided by what is positive: its slowest exponential, powers of x, numbers; a polynomial where none is left."""
+    """The sum divided by positive factors: its slowest exponential, powers of x, numbers; a polynomial if no exponential is left."""
     if not grouped:
         return Polynomial(x, (0,))
     largest = max(key.base for key in grouped)
@@ -296,7 +296,7 @@ def normalized(grouped: Grouped, x: Symbol, root: int, scale: int = 1) -> Signed
 
 
 def _radical(number: Fraction, degree: int) -> Fraction:
-    """The root of a power of that degree."""
+    """The root of this degree of a perfect power."""
     if degree == 1:
         return number
     base, exponent = primitive_root(number)

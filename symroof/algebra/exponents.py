@@ -1,4 +1,4 @@
-"""Expressions with the variable in an exponent, read as sums of polynomials times exponentials."""
+"""Parsing of expressions with the variable in exponents into sums of polynomials times exponentials."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ Wave = tuple[Fraction, Fraction] | tuple[Fraction, Fraction, Fraction]
 
 
 def exponential(expression: Expr, x: Symbol) -> Signed:
-    """What has the sign of an expression in which *x* stands in exponents, for all positive x.
+    """A function with the sign, for all positive x, of an expression with *x* in exponents.
 
-    What stands under the line has one sign for all positive x.
+    The denominator must have one sign for all positive x.
 
     Raises
     ------
     InputError
-        It is not a rational function of x and of ``q^(k x + c)`` with a positive rational q and rational k and c.
+        The expression is not a rational function of x and ``q^(k x + c)`` with positive rational q and rational k and c.
     """
     root, scale, (over, under) = _read(expression, x)
     turn = normalized(under, x, root, scale).sign(Integer(1))
@@ -49,7 +49,7 @@ def exponential_limit(expression: Expr, x: Symbol) -> Expr:
 
 
 def _leading(grouped: Grouped, root: int) -> tuple[Fraction, int, Expr]:
-    """The largest base, the highest power that stands before it, and its coefficient."""
+    """The largest base, the highest power multiplied by it, and its coefficient."""
     base = max((key.base for key in grouped), default=Fraction(0))
     parts = {key: terms for key, terms in grouped.items() if key.base == base}
     degree = max((place for terms in parts.values() for place in terms), default=0)
@@ -58,13 +58,13 @@ def _leading(grouped: Grouped, root: int) -> tuple[Fraction, int, Expr]:
 
 
 def _read(expression: Expr, x: Symbol) -> tuple[int, int, tuple[Grouped, Grouped]]:
-    """Numerator and denominator, with the one root of all their bases and the scale of all exponents: with a letter for every
-    power that has *x* in its exponent, and for every logarithm, they are polynomials.
+    """The common root of all bases, the common scale of all exponents, and numerator and denominator, parsed as polynomials in x
+    and one symbol per power with *x* in its exponent and per logarithm.
     """
     atoms = [atom for atom in expression.atoms(Pow, Untouched) if x in atom.args[1].free_symbols] + [*expression.atoms(log)]
-    letters: dict[Any, Symbol] = {atom: Dummy("y", positive=True) for atom in sorted(atoms, key=str)}
-    over, under = fraction(together(cast(Expr, expression.xreplace(letters))))
-    waves = {letter: _wave(atom, x) for atom, letter in letters.items()}
+    unknowns: dict[Any, Symbol] = {atom: Dummy("y", positive=True) for atom in sorted(atoms, key=str)}
+    over, under = fraction(together(cast(Expr, expression.xreplace(unknowns))))
+    waves = {unknown: _wave(atom, x) for atom, unknown in unknowns.items()}
     root = lcm(*(number.denominator for wave in waves.values() for number in wave[1:]))
     scale = gcd(*(int(wave[1] * root) for wave in waves.values() if len(wave) == 3)) or 1
     return root, scale, (_grouped(over, x, waves, root, scale), _grouped(under, x, waves, root, scale))
@@ -82,13 +82,13 @@ def _wave(atom: Any, x: Symbol) -> Wave:
         return base, Fraction(times)
     line = Poly(exponent, x) if exponent.is_polynomial(x) else None
     if line is None or line.degree() != 1 or not all(number.is_Rational for number in line.all_coeffs()):
-        raise InputError(f"{x} is an exponent, in {atom}, and not as a line with rational numbers: no closed form over it")
+        raise InputError(f"{x} is in the exponent of {atom}, which is not linear with rational coefficients: no closed form over it")
     slope, constant = (times * Fraction(part.p, part.q) for part in cast(Any, line.all_coeffs()))
     return base, slope, constant
 
 
 def _grouped(part: Expr, x: Symbol, waves: dict[Symbol, Wave], root: int, scale: int) -> Grouped:
-    """The terms of a polynomial in x and the letters of waves, by what they stand before."""
+    """The terms of a polynomial in x and the symbols of exponentials, by the other factor of each term."""
     try:
         terms = Poly(part, x, *waves).terms()
     except PolynomialError:
@@ -103,7 +103,7 @@ def _grouped(part: Expr, x: Symbol, waves: dict[Symbol, Wave], root: int, scale:
                 logs[base] = logs.get(base, 0) + times
                 factor *= line[0] ** times
             elif times:
-                lines[base] = [total + times * one for total, one in zip(lines.get(base, (0, 0)), line, strict=True)]
+                lines[base] = [total + times * step for total, step in zip(lines.get(base, (0, 0)), line, strict=True)]
         base, shift = Fraction(1), Fraction(1)
         for primitive, (slope, constant) in lines.items():
             base *= bounded_power(primitive, int(slope * root) // scale)

@@ -1,8 +1,8 @@
-"""Roots of sums of exponentials, each proved to be the only one in its bracket, and none left out.
+"""Isolation of all roots of sums of exponentials, each proved to be the only root in its bracket.
 
-A stretch is divided until on every part the values leave zero out, or the slopes do and the signs at its ends tell whether there
-is a root. Beyond a bound the polynomial of the largest base outweighs the rest. That dividing ends for an irreducible sum follows
-from Schanuel's conjecture; what is returned is proved without it.
+An interval is bisected until on every part the values exclude zero, or the slopes do and the signs at its ends show whether
+there is a root. Beyond a bound the polynomial of the largest base dominates. That bisection terminates for an irreducible sum
+follows from Schanuel's conjecture; the results are proved without it.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ if TYPE_CHECKING:
 PRECISION = 101
 """Binary digits of a root's enclosure: ``2^-101 < 1e-30``."""
 PARTS = 20_000
-"""Parts into which a range is divided before roots are given up."""
+"""The largest number of parts into which a range is divided."""
 DENOMINATORS = 64
-"""Denominators up to which a root is tried for being rational."""
+"""The largest denominator for which a root is tested for being rational."""
 Bracket = tuple[Fraction, Fraction]
 
 
 class Root(NumberSymbol):
-    """An irrational root of an exponential sum: a real number with a proved enclosure, in exact order with rationals and its like.
+    """An irrational root of an exponential sum: a real number with a proved enclosure, ordered exactly with rationals and other roots.
 
-    The enclosure, from *low* to *high*, is less than 1e-30 of the root wide.
+    The enclosure, from *low* to *high*, is narrower than 1e-30 of the root.
 
     >>> from sympy.abc import x
     >>> from symroof.algebra.exponents import exponential
@@ -55,7 +55,7 @@ class Root(NumberSymbol):
     _bracket: Bracket
 
     def __new__(cls, function: Enclosed, low: Fraction, high: Fraction, bracket: Bracket) -> Root:
-        """The one root in a bracket, whose neighbours on the grid of `PRECISION` are *low* and *high*."""
+        """The only root in a bracket, with neighbours *low* and *high* on the grid of `PRECISION`."""
         root = cast(Root, AtomicExpr.__new__(cls))
         root.function, root.low, root.high, root._bracket = function, low, high, bracket
         return root
@@ -73,13 +73,13 @@ class Root(NumberSymbol):
 
     @property
     def closed_form(self) -> Expr | None:
-        """The root by logarithms or Lambert's W, where it has such a form."""
+        """The root in terms of logarithms or Lambert's W, if it has such a form."""
         from symroof.algebra.lambert import closed_form
 
         return closed_form(self)
 
     def refined(self, bits: int) -> Bracket:
-        """An enclosure of that many binary digits."""
+        """An enclosure of this many binary digits."""
         self._bracket = narrowed(self.function, *self._bracket, bits)
         return self._bracket
 
@@ -94,10 +94,10 @@ class Root(NumberSymbol):
         return cast(Any, exact((low + high) / 2))._as_mpf_val(prec)
 
     def approximation_interval(self, number_cls: Any) -> tuple[Expr, Expr] | None:
-        """The whole numbers on both sides: what sympy's floor and ceiling ask for."""
+        """The integers on both sides, for sympy's floor and ceiling."""
         if number_cls is not Integer:
             return None
-        below = floor(self.low)  # whole numbers are on the grid, so none is inside
+        below = floor(self.low)  # integers are on the grid, so none is inside
         return Integer(below), Integer(below + 1)
 
     def _sympystr(self, printer: Any) -> str:
@@ -117,7 +117,7 @@ def _order(left: Root, right: Root) -> int:
         if theirs[1] <= mine[0]:
             return 1
         bits *= 2
-    raise InputError(f"the roots {left} and {right} cannot be told apart")
+    raise InputError(f"the roots {left} and {right} are too close to separate")
 
 
 def _eval_is_ge(left: Any, right: Any) -> bool:
@@ -129,17 +129,17 @@ def _eval_is_ge(left: Any, right: Any) -> bool:
     return _side(right.function, low, high, Fraction(left.p, left.q)) <= 0
 
 
-for kinds in ((Root, Rational), (Rational, Root), (Root, Root)):  # sympy's own name of the relation is what is registered
+for kinds in ((Root, Rational), (Rational, Root), (Root, Root)):  # sympy dispatches on its own name of the relation
     dispatch(*kinds)(_eval_is_ge)
 
 
 def isolated(function: Enclosed, low: Expr, high: Expr) -> list[Expr]:
-    """The roots from *low* to *high*, and perhaps some within 1 of its ends, in no order.
+    """The roots from *low* to *high*, possibly with some within 1 of the ends, in no particular order.
 
     Raises
     ------
     InputError
-        The range begins at -oo, or the roots cannot be told apart.
+        The range begins at -oo, or roots are too close to separate.
     """
     if not low.is_finite:
         raise InputError(f"roots from {quote(low)} on: expected a finite number")
@@ -152,7 +152,7 @@ def isolated(function: Enclosed, low: Expr, high: Expr) -> list[Expr]:
         left, right = waiting.pop()
         parts += 1
         if parts > PARTS:
-            raise InputError(f"the roots in {function.x} from {left} on cannot be told apart")
+            raise InputError(f"the roots in {function.x} from {left} are too close to separate")
         narrow = (right - left).denominator.bit_length() - (right - left).numerator.bit_length()
         values, slopes = function.over(left, right, 64 + 2 * max(narrow, 0))
         if values.sign:
@@ -172,28 +172,28 @@ def isolated(function: Enclosed, low: Expr, high: Expr) -> list[Expr]:
 
 
 def _middle(left: Fraction, right: Fraction) -> Fraction:
-    """Where to divide: half way, or at the geometric mean of far ends."""
+    """The point of bisection: the midpoint, or the geometric mean of distant ends."""
     if left >= 0 and right > 4 * max(left, 1):
         return Fraction(isqrt(floor(max(left, Fraction(1)) * right)))
     return (left + right) / 2
 
 
 def bound(function: Exponential) -> Fraction:
-    """A number from which on there is no root.
+    """A number beyond which there is no root.
 
-    From twice the sum of its other coefficients over the leading one, a, on, the polynomial of base 1 of degree n is beyond
-    ``|a| x^n / 2``. What comes besides is at most ``S x^k base^x``, S the sum of its coefficients, which falls from
-    ``(k - n) / -ln base`` on when divided by ``x^n``.
+    Beyond twice the sum of its other coefficients over the leading coefficient a, the polynomial of base 1 of degree n exceeds
+    ``|a| x^n / 2``. The remaining terms are at most ``S x^k base^x`` with S the sum of their coefficients; divided by ``x^n``,
+    this decreases beyond ``(k - n) / -ln base``.
 
     Raises
     ------
     InputError
-        Several radicals stand before the leading power, and whether they cancel is open.
+        The leading coefficient contains several radicals, and whether they cancel is open.
     """
     degree = max(len(numbers) for key, numbers in function.terms if key.base == 1) - 1
     totals = [_coefficient(function, place) for place in range(degree + 1)]
     if not totals[-1].sign:
-        raise InputError(f"the leading coefficient in {function.x} is not told from zero: no bound of the roots")
+        raise InputError(f"the leading coefficient in {function.x} could not be separated from zero: no bound on the roots")
     lead = min(abs(end) for end in totals[-1].fractions)
     far = max(Fraction(1), 2 * sum((_size(total) for total in totals[:-1]), start=Fraction(0)) / lead)
     sizes: list[tuple[Fraction, int, Fraction]] = []
@@ -211,7 +211,7 @@ def bound(function: Exponential) -> Fraction:
 
 
 def _coefficient(function: Exponential, place: int) -> Enclosure:
-    """Of that power of x in the terms of base 1."""
+    """The coefficient of this power of x in the terms of base 1."""
     total = ZERO
     for key, numbers in function.terms:
         if key.base == 1 and place < len(numbers):
@@ -220,15 +220,15 @@ def _coefficient(function: Exponential, place: int) -> Enclosure:
 
 
 def _size(value: Enclosure) -> Fraction:
-    """A rational at least as large as its absolute value, and not too long."""
+    """A short rational upper bound of the absolute value."""
     if value.exponent < -4000:
         return Fraction(1, 2**2000)
     return max(abs(end) for end in value.fractions)
 
 
 def _root(function: Enclosed, bracket: Bracket) -> Expr:
-    """The root between two points where the signs differ and no slope is zero: a rational where it is one."""
-    low, high = cell(function, *bracket, PRECISION)
+    """The root between two points with different signs and no zero slope; a rational if the root is rational."""
+    low, high = grid_bracket(function, *bracket, PRECISION)
     near = ((low + high) / 2).limit_denominator(DENOMINATORS)
     if low <= near <= high and bracket[0] < near < bracket[1] and function.sign_at(near) == 0:
         return exact(near)
@@ -238,7 +238,7 @@ def _root(function: Enclosed, bracket: Bracket) -> Expr:
 
 
 def _side(function: Enclosed, low: Fraction, high: Fraction, point: Fraction) -> int:
-    """1 where the one root between two points is above a third, 0 where it is there, -1 where it is below."""
+    """1 if the only root between two points is above a third point, 0 if it is at that point, -1 if it is below."""
     if point <= low:
         return 1
     if point >= high:
@@ -248,7 +248,7 @@ def _side(function: Enclosed, low: Fraction, high: Fraction, point: Fraction) ->
 
 
 def narrowed(function: Enclosed, low: Fraction, high: Fraction, bits: int) -> Bracket:
-    """A bracket of one root to so many of its binary digits, both ends included: by Newton's method on stretches, else by halves."""
+    """A bracket of one root to this many binary digits, both ends included: by Newton's method on intervals, or by bisection."""
     first, last, wide = low, high, bits + 32
     while (high - low) * 2**bits > max(abs(low), abs(high)):
         middle = Fraction(0) if low < 0 < high else (low + high) / 2
@@ -263,13 +263,13 @@ def narrowed(function: Enclosed, low: Fraction, high: Fraction, bits: int) -> Br
     return low, high
 
 
-def cell(function: Enclosed, first: Fraction, last: Fraction, bits: int) -> Bracket:
-    """The neighbours of the one root in a bracket on the grid of that many binary digits; the root twice where it is on the grid."""
+def grid_bracket(function: Enclosed, first: Fraction, last: Fraction, bits: int) -> Bracket:
+    """The grid points of this many binary digits next to the only root in a bracket; the root twice if it is a grid point."""
     low, high = narrowed(function, first, last, bits + 8)
     if not high:
         return low, high
     step = _step(min(abs(low), abs(high)), bits)
-    point = floor(high / step) * step  # there is no other one from low on
+    point = floor(high / step) * step  # there is no other grid point above low
     if point >= low:
         side = _side(function, first, last, point)
         if side == 0:
@@ -281,7 +281,7 @@ def cell(function: Enclosed, first: Fraction, last: Fraction, bits: int) -> Brac
 
 
 def _step(number: Fraction, bits: int) -> Fraction:
-    """The last of so many binary digits of a number."""
+    """The unit of the last of this many binary digits of a number."""
     size = abs(number)
     exponent = size.numerator.bit_length() - size.denominator.bit_length()
     return Fraction(2) ** (exponent - (size < Fraction(2) ** exponent) - bits)

@@ -16,13 +16,13 @@ from symroof.algebra.unions import Untouched, left_untouched
 from symroof.errors import InputError
 
 DIGITS = 40
-"""Decimals in which a form is told from that of another root."""
+"""Decimals that separate a closed form from that of another root."""
 LONGEST = 10**5
-"""Bits of a power that is still written out."""
+"""The largest number of bits of a power in a closed form."""
 
 
 def closed_form(root: Root) -> Expr | None:
-    """The root's closed form; None where there is none, or its numbers are too long to be read.
+    """The root's closed form; None if there is none, or its numbers are too long to read.
 
     With ``A x + a + c q^x`` it is ``-a / A - W(z) / ln q`` where ``z = (c ln q / A) q^(-a / A)``; the slack
     ``A T - C (1 - q^T)`` of expected experts has ``T = C / A - W((C ln q / A) q^(C / A)) / ln q``.
@@ -45,13 +45,13 @@ def closed_form(root: Root) -> Expr | None:
     base, steep = Pow(exact(fast), rate), rate * log(exact(fast))
     if abs(a / A) * function.rate * max(fast.numerator.bit_length(), fast.denominator.bit_length()) > LONGEST:
         return None
-    value = -(exact((root.low + root.high) / 2) + a / A) * steep  # W of the root: from -1 on on the main branch, else below
+    value = -(exact((root.low + root.high) / 2) + a / A) * steep  # W at the root: at least -1 on the main branch
     branch = 0 if value.evalf(DIGITS) > -1 else -1
     return -a / A - cast(Expr, LambertW(c * steep / A * Pow(base, -a / A), branch)) / steep
 
 
 def _line_and_wave(root: Root) -> tuple[Exponential, Fraction, int, list[Expr]] | None:
-    """The function, its base, 1 or -1, and a, A and c, where the root is one of ``A x + a + c q^x`` or of ``A x + a + c q^-x``."""
+    """The function, its base, 1 or -1, and a, A and c, if the root is a root of ``A x + a + c q^x`` or ``A x + a + c q^-x``."""
     function = root.function
     if not isinstance(function, Exponential) or len(function.terms) != 2:
         return None
@@ -64,7 +64,7 @@ def _line_and_wave(root: Root) -> tuple[Exponential, Fraction, int, list[Expr]] 
 
 
 def of_the_line(root: Root) -> tuple[Expr, int] | None:
-    """For a root of ``A x + a + c q^x`` that of the line, ``-a / A``, and a power of ten that it is less off: ``|c / A| q^x`` at that x.
+    """For a root of ``A x + a + c q^x``: the root ``-a / A`` of the line, and a power of ten above its error, ``|c / A| q^x`` at that x.
 
     >>> from sympy import Rational, oo
     >>> from sympy.abc import x
@@ -81,7 +81,7 @@ def of_the_line(root: Root) -> tuple[Expr, int] | None:
 
 
 def _logarithm(root: Root) -> Expr | None:
-    """Of a polynomial in powers of one base the logarithm of the root it has as a polynomial."""
+    """For a polynomial in powers of one base: the logarithm of the polynomial's root."""
     function, y = cast(Exponential, root.function), Dummy("y", positive=True)
     primitive = [primitive_root(key.base) if key.base != 1 else (Fraction(1), 0) for key, _ in function.terms]
     if len({base for base, _ in primitive} - {Fraction(1)}) != 1 or any(key.shift != 1 or key.logs for key, _ in function.terms):
@@ -94,11 +94,11 @@ def _logarithm(root: Root) -> Expr | None:
 
 @dataclass(frozen=True)
 class LineAndWave:
-    """``slope x + constant + factor (1 - share)^(rate x)`` in letters: the slack of a layer whose experts are read in expectation.
+    """``slope x + constant + factor (1 - share)^(rate x)``, symbolic: the slack of a layer with the expected number of experts.
 
-    There the constant is ``-C``, with the bytes of all experts, and the factor C. Where the slope is positive its last root is
-    ``T - W(z) / L`` with ``T = -constant / slope``, what it would be if every expert were read, ``L = rate ln(1 - share)`` and
-    ``z = factor L / slope (1 - share)^(rate T)``. It is below T by less than ``T (1 - share)^(rate x)``, its own x.
+    Its constant is ``-C`` with the bytes of all experts, and its factor C. If the slope is positive, the last root is
+    ``T - W(z) / L`` with the root ``T = -constant / slope`` for reads of all experts, ``L = rate ln(1 - share)`` and
+    ``z = factor L / slope (1 - share)^(rate T)``. The root x is below T by less than ``T (1 - share)^(rate x)``.
 
     >>> from symroof.algebra.unions import union
     >>> from symroof.symbols import b, d, E, K, P, BW
@@ -118,7 +118,7 @@ class LineAndWave:
 
     @property
     def is_bound(self) -> bool:
-        """Whether all but x is a number."""
+        """Whether all symbols except x have numbers."""
         return all(part.is_number for part in (self.slope, self.constant, self.factor, self.share, self.rate))
 
     @property
@@ -128,7 +128,7 @@ class LineAndWave:
 
     @property
     def decay(self) -> Expr:
-        """L, by which the logarithm of the exponential falls per unit of x: below zero."""
+        """L, the slope of the exponential's logarithm over x; negative."""
         return self.rate * log(1 - self.share)
 
     @property
@@ -138,35 +138,36 @@ class LineAndWave:
 
     @property
     def quotients(self) -> tuple[Expr, Expr]:
-        """What the root is a function of: minus the constant and the factor, each over the slope."""
+        """The arguments of the root: minus the constant, and the factor, each over the slope."""
         return quotient(self.constant, self.slope), quotient(-self.factor, self.slope)
 
     @property
     def shortened(self) -> tuple[Expr, Symbol, Expr]:
-        """The root with a letter for what it would be if every expert were read, that letter, and what it stands for."""
+        """The root with an abbreviation for the root with all experts read, its symbol, and its definition."""
         line, wave = self.quotients
-        letter = Symbol(f"{self.x}_E", positive=True)
-        return self.root_at(letter, letter if wave == line else wave), letter, line
+        abbreviation = Symbol(f"{self.x}_E", positive=True)
+        return self.root_at(abbreviation, abbreviation if wave == line else wave), abbreviation, line
 
     def root_at(self, line: Expr, wave: Expr) -> Expr:
-        """The root for other such quotients, as those that they tend to."""
+        """The root for other quotients, such as their limits."""
         return line - LambertW(wave * self.decay * left_untouched(self.share, self.rate * line)) / self.decay
 
     def as_expr(self) -> Expr:
-        """As an expression."""
+        """The slack as an expression."""
         return self.slope * self.x + self.constant + self.factor * left_untouched(self.share, self.rate * self.x)
 
 
 def line_and_wave(expression: Expr, x: Symbol) -> LineAndWave:
-    """What has the sign of an expression in which *x* is the number of tokens of one `Untouched`, for all positive symbols.
+    """A slack with the sign of an expression in which *x* is the number of tokens of one `Untouched`, for positive symbols.
 
     Raises
     ------
     InputError
-        It is not of that form, and has no closed form in letters.
+        The expression has another form, and no symbolic closed form.
     """
-    waves = sorted((one for one in expression.atoms(Untouched) if x in one.free_symbols), key=str)
-    refused = InputError(f"{x} is an exponent, in {', '.join(map(str, waves))}: no formula over it in letters; give numbers for the others")
+    waves = sorted((atom for atom in expression.atoms(Untouched) if x in atom.free_symbols), key=str)
+    powers = ", ".join(map(str, waves))
+    refused = InputError(f"{x} is an exponent, in {powers}: no symbolic formula over it; give numbers for the other symbols")
     if len(waves) != 1 or x in waves[0].share.free_symbols or not waves[0].tokens.is_polynomial(x):
         raise refused
     wave, y = waves[0], Dummy("y", positive=True)

@@ -1,7 +1,7 @@
-"""A function of one variable given on pieces, each with a label: time over the batch, labelled by what binds.
+"""A function of one variable on labelled pieces, such as time over the batch, labelled by the binding resource.
 
-Crossovers are where the label changes, regimes are the pieces, a comparison is the sign of a difference, inverse design
-the stretches within a target. Neighbours share their ends. Where x counts, pieces may be whole numbers with gaps between.
+A crossover is where the label changes, regimes are the pieces, a comparison is the sign of a difference, inverse design
+the intervals within a target. Neighbouring pieces share an end. For integer x, pieces may be whole numbers with gaps.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ MEMORY, COMPUTE = "memory", "compute"
 
 @dataclass(frozen=True)
 class Piece:
-    """A stretch of the variable, ends included, with the formula and the label that hold on it.
+    """An interval of the variable, ends included, with the formula and the label that apply on it.
 
-    The value is ``nan`` where pieces with several formulas were joined by their label alone.
+    The value is ``nan`` if pieces with different formulas were merged because their labels agree.
     """
 
     low: Expr
@@ -40,12 +40,12 @@ class Piece:
 
     @property
     def bound(self) -> Any:
-        """The label, where that is what binds."""
+        """The label, if it is the binding resource."""
         return self.label
 
     @property
     def is_point(self) -> bool:
-        """Whether it is one point alone."""
+        """Whether it is a single point."""
         return self.low == self.high
 
 
@@ -64,12 +64,12 @@ class Piecewise:
 
     @property
     def low(self) -> Expr:
-        """Where the first piece begins."""
+        """The low end of the first piece."""
         return self.pieces[0].low
 
     @property
     def high(self) -> Expr:
-        """Where the last piece ends."""
+        """The high end of the last piece."""
         return self.pieces[-1].high
 
     @property
@@ -79,11 +79,11 @@ class Piecewise:
 
     @property
     def edges(self) -> tuple[Expr, ...]:
-        """Where a piece begins that is not the first."""
+        """The points at which pieces meet."""
         return tuple(piece.low for piece in self.pieces[1:])
 
     def at(self, point: object) -> Piece:
-        """The piece a point lies in: a piece that is this point alone, else the first.
+        """The piece that contains a point: the piece that is just this point if there is one, otherwise the first.
 
         Raises
         ------
@@ -101,26 +101,26 @@ class Piecewise:
         Raises
         ------
         InputError
-            The point is outside the range, or pieces with several formulas were joined there.
+            The point is outside the range, or pieces with different formulas were merged there.
         """
         return self._value(self.at(point), exact(point))
 
     def _value(self, piece: Piece, point: Expr) -> Expr:
         if piece.value is nan:
-            raise InputError(f"{self.x} {quote(point)}: the pieces from {piece.low} to {piece.high} were joined by their label alone")
+            raise InputError(f"{self.x} {quote(point)}: the pieces from {piece.low} to {piece.high} were merged by label and have no value")
         return limit(piece.value, self.x) if point == oo else cast(Expr, piece.value.xreplace({self.x: point}))
 
     def map(self, how: Callable[[Expr], Expr]) -> Piecewise:
-        """The same pieces with *how* of every formula."""
+        """The same pieces with *how* applied to every formula."""
         return Piecewise(self.x, tuple(replace(piece, value=how(piece.value)) for piece in self.pieces))
 
     def overlay(self, other: Piecewise, value: Callable[[Expr, Expr], Expr]) -> Piecewise:
-        """Both functions on their common refinement, formulas put together by the given function; the labels are this one's.
+        """Both functions on their common refinement, with formulas combined by *value*; the labels are those of this function.
 
         Raises
         ------
         InputError
-            They are functions of different variables, or have no stretch in common.
+            They are functions of different variables, or their ranges are disjoint.
         """
         if self.x != other.x:
             raise InputError(f"a function of {self.x} and one of {other.x} have no common range")
@@ -133,13 +133,13 @@ class Piecewise:
             high = left.high if ends <= 0 else right.high
             width, point = order(low, high), left.is_point or right.is_point
             if width < 0 and touching and pieces[-1].high == low:
-                pieces.pop()  # what only touches is part of what goes on from there
+                pieces.pop()  # a single shared point belongs to the piece that continues from it
             if width < 0 or (width == 0 and (point or not pieces or order(pieces[-1].high, low) < 0)):
                 pieces.append(Piece(low, high, value(left.value, right.value), left.label))
                 touching = width == 0 and not point
             mine, theirs = mine + (ends <= 0), theirs + (ends >= 0)
         if not pieces:
-            raise InputError(f"{self.x} from {self.low} to {self.high} and from {other.low} to {other.high} have no stretch in common")
+            raise InputError(f"{self.x} from {self.low} to {self.high} and from {other.low} to {other.high} have no interval in common")
         return Piecewise(self.x, tuple(pieces))
 
     def __add__(self, constant: Expr) -> Piecewise:
@@ -151,12 +151,12 @@ class Piecewise:
         return self + -exact(other)
 
     def merged(self, *, value: bool = False, combine: Callable[[Any, Any], Hashable] | None = None) -> Piecewise:
-        """Neighbours that agree are one piece.
+        """The function with neighbouring pieces merged if they agree.
 
         Parameters
         ----------
-        value : whether formulas have to agree; one that need not and does not becomes ``nan``.
-        combine : the label of pieces that are one; without it, labels have to agree.
+        value : whether formulas must agree; otherwise merged pieces with different formulas have the value ``nan``.
+        combine : makes the label of merged pieces; without it, labels must agree.
         """
         pieces: list[Piece] = []
         for piece in self.pieces:
@@ -169,10 +169,10 @@ class Piecewise:
         return Piecewise(self.x, tuple(pieces))
 
     def signs(self, below: Hashable = MEMORY, above: Hashable = COMPUTE, zero: Hashable = None) -> Piecewise:
-        """The stretches on which the value has one sign, labelled by it.
+        """The intervals on which the value has one sign, labelled by the sign.
 
-        Without *zero* a root belongs to what is above: between two stretches below it is a piece of its own, a point.
-        With *zero*, that is the label of stretches on which the value is zero throughout, and roots are edges alone.
+        Without *zero* a root counts as *above*: between two intervals below, it is a piece of its own, a point.
+        *zero* labels intervals on which the value is zero throughout; isolated roots are then only edges.
 
         >>> from sympy.abc import x
         >>> touching = piecewise(x, [(1, 9, -((x - 3) ** 2), None)])
@@ -199,36 +199,36 @@ class Piecewise:
                     add(low, low, value, 0)
                 add(low, high, value, decider.sign(between(low, high)))
             if zero is None and piece.high != oo and (decider.is_zero or (roots and roots[-1] == piece.high)):
-                add(piece.high, piece.high, value, 0)  # an end two pieces share is the left one's
+                add(piece.high, piece.high, value, 0)  # a shared end belongs to the left piece
         return Piecewise(self.x, tuple(pieces)).merged()
 
     def compare(self, other: Piecewise, labels: tuple[Hashable, Hashable, Hashable] = ("pays", "loses", "the same")) -> Piecewise:
-        """Where the other is less, more and the same, on the common range: the first, second and third label."""
+        """The common range labelled by whether the other function is less, greater or equal: the first, second and third label."""
         more, less, same = labels
         return self.overlay(other, operator.sub).signs(below=less, above=more, zero=same)
 
     def within(self, target: object) -> tuple[Piecewise, ...]:
-        """The stretches on which the value is at most the target, touched points included, in order.
+        """The intervals on which the value is at most the target, single points included, in order.
 
-        A stretch is the part of this function on it, so that its first and last piece say what holds at its ends.
+        Each is this function restricted to the interval, so its first and last piece give the labels at its ends.
 
         >>> from sympy.abc import x
         >>> falling = piecewise(x, [(0, oo, 12 / x, "bytes")])
         >>> [(part.low, part.high) for part in falling.within(3)]
         [(4, oo)]
         """
-        stretches: list[list[Piece]] = []
+        intervals: list[list[Piece]] = []
         for piece in self.pieces:
             room = Piecewise(self.x, (replace(piece, value=exact(target) - piece.value),))
             for fitting in room.signs(below=False, above=True).pieces:
-                if fitting.label and stretches and stretches[-1][-1].high == fitting.low:
-                    stretches[-1].append(replace(piece, low=fitting.low, high=fitting.high))
+                if fitting.label and intervals and intervals[-1][-1].high == fitting.low:
+                    intervals[-1].append(replace(piece, low=fitting.low, high=fitting.high))
                 elif fitting.label:
-                    stretches.append([replace(piece, low=fitting.low, high=fitting.high)])
-        return tuple(Piecewise(self.x, tuple(parts)).merged(value=True) for parts in stretches)
+                    intervals.append([replace(piece, low=fitting.low, high=fitting.high)])
+        return tuple(Piecewise(self.x, tuple(parts)).merged(value=True) for parts in intervals)
 
     def minimum(self, *, whole: bool = False) -> tuple[Expr, Expr]:
-        """The least value and where it is first: at an end of a piece, where the slope is zero, or in the limit at oo.
+        """The minimum and the first point at which it is reached: an end of a piece, a zero of the slope, or the limit at oo.
 
         Parameters
         ----------
@@ -253,7 +253,7 @@ class Piecewise:
         return reduce(lambda best, other: other if order(other[0], best[0]) < 0 else best, finite)
 
     def counts(self, low: object, high: object) -> Iterable[tuple[Piece, Expr, Expr]]:
-        """Every piece with the first and the last whole number from *low* to *high* on it, where it has any."""
+        """Every piece that contains whole numbers from *low* to *high*, with the first and the last of them."""
         first, end = ceiling(exact(low)), floor(exact(high))
         for piece in self.pieces:
             begin = cast(Expr, max(first, ceiling(piece.low)))

@@ -23,7 +23,7 @@ from symroof.symbols import substitute
 
 OPAQUE = (ceiling, floor, Max, Min)
 HIGHEST = 15
-"""Degree up to which roots are looked for."""
+"""The highest degree for which roots are computed."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Polynomial:
 
     @property
     def degree(self) -> int:
-        """The highest power that occurs."""
+        """The highest power."""
         return len(self.coefficients) - 1
 
     @cached_property
@@ -65,7 +65,7 @@ class Polynomial:
         return total
 
     def as_expr(self) -> Expr:
-        """As an expression, from the highest power down."""
+        """The polynomial as an expression, highest power first."""
         return self(self.x)
 
     def sign(self, point: Expr) -> int:
@@ -80,7 +80,7 @@ class Polynomial:
         Raises
         ------
         InputError
-            The degree is higher than is looked for.
+            The degree exceeds `HIGHEST`.
         """
         return inside(self._roots, low, high)
 
@@ -103,16 +103,16 @@ def polynomial(expression: Expr, x: Symbol) -> Polynomial:
     Raises
     ------
     InputError
-        The expression is not a rational function of x (blocks are counted by a ceiling, say).
+        The expression is not a rational function of x, for example because it counts blocks with a ceiling.
     """
-    terms, letters, opaque = _numerator(expression, x)
-    whole = Poly.from_dict(terms, *letters)
-    coefficients = (whole.eject(*letters[1:]) if letters[1:] else whole).all_coeffs()
+    terms, generators, opaque = _numerator(expression, x)
+    whole = Poly.from_dict(terms, *generators)
+    coefficients = (whole.eject(*generators[1:]) if generators[1:] else whole).all_coeffs()
     return Polynomial(x, tuple(substitute(coefficient, opaque) for coefficient in reversed(coefficients)))
 
 
 def open_factors(expression: Expr, x: Symbol) -> tuple[int, tuple[tuple[Expr, int], ...]]:
-    """The factors of `polynomial` whose sign depends on the letters, with their powers; before them the sign of all others.
+    """The sign of all factors of `polynomial` with a fixed sign, and the factors whose sign depends on the symbols, with powers.
 
     Raises
     ------
@@ -123,10 +123,10 @@ def open_factors(expression: Expr, x: Symbol) -> tuple[int, tuple[tuple[Expr, in
     >>> open_factors((b + d) * (1 - n_p) ** 2 / d, b), open_factors(b - b, b), open_factors(b * n_p - d * n_p, b)
     ((1, ((n_p - 1, 2),)), (0, ()), (1, ((b - d, 1),)))
     """
-    terms, letters, opaque = _numerator(expression, x)
+    terms, generators, opaque = _numerator(expression, x)
     if not terms:
         return 0, ()
-    space = ring(letters, ZZ)[0]
+    space = ring(generators, ZZ)[0]
     known, left = 1, list[tuple[Expr, int]]()
     for factor, power in _factors(space.from_dict(terms)):
         signs = {number > 0 for number in factor.values()}
@@ -138,9 +138,9 @@ def open_factors(expression: Expr, x: Symbol) -> tuple[int, tuple[tuple[Expr, in
 
 
 def ratio(over: Expr, under: Expr) -> Expr:
-    """``over / under`` in lowest terms, common letters of numerator and denominator before their sums.
+    """``over / under`` in lowest terms, with common symbols factored out of sums.
 
-    What is no rational function of the letters, as a power with a letter above, counts as a letter of its own.
+    Terms that are not rational functions of the symbols, such as powers with symbolic exponents, count as symbols.
 
     >>> from symroof.symbols import a, b, d, w
     >>> ratio((a * b * d + a * b) / w, a * b * d - a * b * w * d)
@@ -150,18 +150,18 @@ def ratio(over: Expr, under: Expr) -> Expr:
     generators = sorted((part for part in parts if not (part.is_Pow and part.exp.is_Integer)), key=str)
     (first, below_first), (second, below_second) = (_quotient(side, generators) for side in (over, under))
     numerator, denominator = _product(below_second - below_first, first).cancel(_product(below_first - below_second, second))
-    return _apart(numerator) / _apart(denominator)
+    return _content_factored(numerator) / _content_factored(denominator)
 
 
-def _apart(element: Any) -> Expr:
-    """A polynomial as its number and the letters common to all terms, times the rest."""
+def _content_factored(element: Any) -> Expr:
+    """A polynomial as the product of its content, the symbols common to all terms, and the rest."""
     number, rest = element.primitive()
     common = rest.ring.from_dict({tuple(map(min, zip(*rest, strict=True))): rest.ring.domain.one}) if rest else rest.ring.one
     return (number * common).as_expr() * rest.quo(common).as_expr()
 
 
 def _factors(whole: Any) -> list[tuple[Any, int]]:
-    """Factors of a polynomial that no letter divides: one that is linear in a letter has none but common ones of its two parts."""
+    """Factors of a polynomial without common symbols; one linear in a symbol has only the common factors of its two coefficients."""
     parts: list[tuple[dict[Any, Any], dict[Any, Any]]] = []
     for place, degree in enumerate(whole.degrees()):
         if degree == 1:
@@ -176,26 +176,26 @@ def _factors(whole: Any) -> list[tuple[Any, int]]:
 
 
 def _numerator(expression: Expr, x: Symbol) -> tuple[dict[tuple[int, ...], int], list[Expr], dict[Symbol, Expr]]:
-    """The terms of the polynomial, the letters their powers are of, *x* the first, and what stands for what is opaque."""
+    """The terms of the polynomial, its generators with *x* first, and the symbols that replace opaque expressions."""
     expression, opaque = _without_opaque(expression, x)
-    letters = [x, *sorted(expression.free_symbols - {x}, key=str)]
+    variables = [x, *sorted(expression.free_symbols - {x}, key=str)]
     irrational = sorted((part for part in expression.atoms(Pow, Function) if part.is_number), key=str)
-    terms = _lowest(_quotient(expression, [*letters, *irrational])[0], len(letters))
-    return terms, [*letters, *irrational], opaque
+    terms = _lowest(_quotient(expression, [*variables, *irrational])[0], len(variables))
+    return terms, [*variables, *irrational], opaque
 
 
 def _quotient(expression: Expr, generators: Sequence[Expr]) -> tuple[Any, Counter[Any]]:
-    """The expression as a polynomial of a ring over powers of others: ``{base: power}``.
+    """The expression as a polynomial of a ring over a product of powers: ``{base: power}``.
 
-    A base is what stands under a line somewhere, and positive as it stands there: a least common multiple of them takes each
-    to its highest power, and looks for no common divisors, which would not keep the sign.
+    A base is a denominator of the expression, and positive. Their common multiple takes each base to its highest power
+    and does not search for common divisors, which would not preserve the sign.
     """
     space, *elements = ring(generators, QQ)
-    letters = dict(zip(generators, elements, strict=True))
+    known = dict(zip(generators, elements, strict=True))
 
     def of(part: Any) -> tuple[Any, Counter[Any]]:
-        if part in letters:
-            return letters[part], Counter()
+        if part in known:
+            return known[part], Counter()
         if part.is_Rational:
             return space.ground_new(QQ(part.p, part.q)), Counter()
         if part.is_Mul:
@@ -214,7 +214,7 @@ def _quotient(expression: Expr, generators: Sequence[Expr]) -> tuple[Any, Counte
             return _product(under, space.one) ** -power * number**power, Counter({over: -power})
         if powers := [power for power in expression.atoms(Pow) if generators[0] in power.exp.free_symbols]:
             what = f"{generators[0]} is an exponent, in {min(powers, key=str)}"
-            raise InputError(f"{what}: no formula over it in letters; give numbers for the others")
+            raise InputError(f"{what}: no symbolic formula over it; give numbers for the other symbols")
         raise InputError(f"{expression} is not a polynomial in {generators[0]}")
 
     return of(expression)
@@ -224,14 +224,14 @@ def _product(bases: Counter[Any], start: Any) -> Any:
     return prod((base**power for base, power in bases.items()), start=start)
 
 
-def _lowest(element: Any, letters: int) -> dict[tuple[int, ...], int]:
-    """The terms of a polynomial in whole numbers, without the letters and the positive number that they have in common.
+def _lowest(element: Any, positive: int) -> dict[tuple[int, ...], int]:
+    """The terms of a polynomial with integer coefficients, divided by their common symbols and positive content.
 
-    The first generators are letters; the others are irrational numbers, which may be negative.
+    The first *positive* generators are symbols; the others are irrational numbers, which may be negative.
     """
     if not element:
         return {}
-    lowest = [min(powers) if place < letters else 0 for place, powers in enumerate(zip(*element, strict=True))]
+    lowest = [min(powers) if place < positive else 0 for place, powers in enumerate(zip(*element, strict=True))]
     scale = lcm(*(int(number.denominator) for number in element.values()))
     whole = {powers: int(number * scale) for powers, number in element.items()}
     common = gcd(*whole.values())
@@ -239,18 +239,18 @@ def _lowest(element: Any, letters: int) -> dict[tuple[int, ...], int]:
 
 
 def _without_opaque(expression: Expr, x: Symbol) -> tuple[Expr, dict[Symbol, Expr]]:
-    """Put a positive letter for every ceiling and the like that does not depend on x."""
-    found = sorted(expression.atoms(*OPAQUE), key=lambda atom: -atom.count_ops())
-    letters: dict[Any, Expr] = {}
-    for atom in found:
+    """Replace every ceiling and other opaque term that does not depend on x by a positive symbol."""
+    opaque = sorted(expression.atoms(*OPAQUE), key=lambda atom: -atom.count_ops())
+    unknowns: dict[Any, Expr] = {}
+    for atom in opaque:
         if x in atom.free_symbols:
             raise InputError(f"the formula counts blocks, {atom}: it is not a polynomial in {x}")
-        letters[atom] = Dummy("n", positive=True)
-    return substitute(expression, letters), {cast(Symbol, letter): atom for atom, letter in letters.items()}
+        unknowns[atom] = Dummy("n", positive=True)
+    return substitute(expression, unknowns), {cast(Symbol, unknown): atom for atom, unknown in unknowns.items()}
 
 
 def split(expression: Expr) -> tuple[Expr, Expr]:
-    """The positive terms of a polynomial and, turned positive, the negative ones.
+    """The positive terms of a polynomial, and the negated negative terms.
 
     >>> from symroof.symbols import b, d, P, BW
     >>> split(16 * BW * d - P * b)
@@ -262,7 +262,7 @@ def split(expression: Expr) -> tuple[Expr, Expr]:
 
 
 def sign(expression: Expr) -> int | None:
-    """The sign for all positive symbols, where every term agrees; None where that cannot be said.
+    """The sign for all positive symbols if all terms have the same sign; otherwise None.
 
     >>> from symroof.symbols import b, d
     >>> sign(b + d), sign(-b * d), sign(b - d), sign(b - b)
@@ -277,7 +277,7 @@ def sign(expression: Expr) -> int | None:
 
 
 def reduced(*expressions: Expr) -> tuple[Expr, ...]:
-    """Polynomials divided by the monomial and the number they have in common, all of them positive.
+    """Polynomials divided by their common monomial and content, for positive symbols.
 
     >>> from symroof.symbols import b, d, P, BW
     >>> reduced(4 * b * d * BW, 2 * b * P)
@@ -296,7 +296,7 @@ def reduced(*expressions: Expr) -> tuple[Expr, ...]:
 
 
 def quotient(constant: Expr, slope: Expr) -> Expr:
-    """``-constant / slope`` with as few minus signs as there can be.
+    """``-constant / slope`` with as few minus signs as possible.
 
     >>> from symroof.symbols import b, d, P, BW
     >>> quotient(-b * P, 16 * BW * d - P * d)

@@ -1,4 +1,4 @@
-"""The order of exact real numbers: rationals, radicals, roots of polynomials and of sums of exponentials; when radicals are rational."""
+"""The order of exact real numbers: rationals, radicals, roots of polynomials and of sums of exponentials; rational radicals."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from sympy.polys.polyerrors import NotAlgebraic
 from symroof.errors import InputError, quote
 
 NEAR = 17
-"""Decimals of the numbers that are compared first."""
+"""Decimals of the first comparison."""
 DIGITS = 300
-"""Decimals to which two numbers must agree before they are taken for equal, where no algebra can tell."""
+"""Decimals to which two numbers must agree to be taken as equal if algebra cannot decide."""
 LONGEST = 10**6
-"""Bits of a power that is still multiplied out."""
+"""The largest number of bits of a power that is computed."""
 
 
 def exact(value: object) -> Expr:
-    """A number as sympy has it, a float as it is written.
+    """A number as an exact sympy number; floats by their decimal representation.
 
     Raises
     ------
     InputError
-        It is no number.
+        The value is not a number.
 
     >>> exact(3), exact(Fraction(1, 3)), exact(0.1)
     (3, 1/3, 1/10)
@@ -43,9 +43,9 @@ def exact(value: object) -> Expr:
 
 
 def sign_of(number: Expr) -> int:
-    """The sign of a real number: -1, 0 or 1. Whether an algebraic one is zero is told by its minimal polynomial.
+    """The sign of a real number: -1, 0 or 1. The minimal polynomial decides whether an algebraic number is zero.
 
-    Two numbers that are not algebraic count as equal when they agree to `DIGITS` decimals.
+    A number that is not algebraic counts as zero if it vanishes to `DIGITS` decimals.
 
     >>> from sympy import sqrt
     >>> sign_of(sqrt(2) + sqrt(3) - sqrt(5 + 2 * sqrt(6))), sign_of(sqrt(2) - Rational(7, 5))
@@ -80,7 +80,7 @@ def _is_zero(number: Expr) -> bool:
 
 @lru_cache(maxsize=4096)
 def _nearby(number: Expr) -> Fraction | None:
-    """A rational that agrees with a number to `NEAR` decimals; None where sympy does not warrant them."""
+    """A rational that agrees with a number to `NEAR` decimals; None if sympy does not guarantee them."""
     if isinstance(number, ComplexRootOf) and number.is_real:
         near = cast(Any, number).eval_rational(n=NEAR)
         return Fraction(int(near.p), int(near.q))
@@ -104,7 +104,7 @@ def value_at(coefficients: Sequence[int], point: Fraction) -> Fraction:
 
 
 def order(left: Expr, right: Expr) -> int:
-    """-1 where the first number is the less, 0 where they are equal, 1 where it is the greater.
+    """-1 if the first number is less, 0 if they are equal, 1 if it is greater.
 
     >>> from sympy import sqrt
     >>> order(sqrt(2), Rational(3, 2)), order(oo, Integer(3)), order((1 + sqrt(3)) ** 2, 4 + 2 * sqrt(3))
@@ -121,7 +121,7 @@ def order(left: Expr, right: Expr) -> int:
     near, other = _nearby(left), _nearby(right)
     if near is not None and other is not None and abs(near - other) * 10 ** (NEAR - 4) >= max(abs(near), abs(other)):
         return 1 if near > other else -1  # they differ in their first decimals
-    if left.is_NumberSymbol or right.is_NumberSymbol:  # a root of an exponential sum has an order of its own
+    if left.is_NumberSymbol or right.is_NumberSymbol:  # roots of exponential sums define their own order
         less = left < right
         if less in (True, False):
             return -1 if less else 1
@@ -129,7 +129,7 @@ def order(left: Expr, right: Expr) -> int:
 
 
 def ascending(numbers: Iterable[Expr]) -> list[Expr]:
-    """The numbers in ascending order, each once.
+    """The distinct numbers in ascending order.
 
     >>> ascending([Integer(2), Rational(3, 2), oo, Integer(1), Integer(2)])
     [1, 3/2, 2, oo]
@@ -142,7 +142,7 @@ def ascending(numbers: Iterable[Expr]) -> list[Expr]:
 
 
 def inside(numbers: Iterable[Expr], low: Expr, high: Expr) -> list[Expr]:
-    """Those from *low* to *high*, both included; one that equals an end is written as the end is.
+    """The numbers from *low* to *high*, both included; a number equal to an end is replaced by the end.
 
     >>> from sympy import sqrt
     >>> inside([Integer(1), sqrt(2) + sqrt(3), Integer(4)], Integer(2), sqrt(5 + 2 * sqrt(6)))
@@ -181,19 +181,19 @@ def bounded_power(base: Fraction, exponent: int) -> Fraction:
     Raises
     ------
     InputError
-        It has more than `LONGEST` bits.
+        The power has more than `LONGEST` bits.
 
     >>> bounded_power(Fraction(2, 3), -2)
     Fraction(9, 4)
     """
     if abs(exponent) * max(base.numerator.bit_length(), base.denominator.bit_length()) > LONGEST:
-        raise InputError(f"{base} to the power of {exponent} is too long a number")
+        raise InputError(f"{base} to the power of {exponent} has too many digits")
     return base**exponent
 
 
 @lru_cache(maxsize=1024)
 def primitive_root(number: Fraction) -> tuple[Fraction, int]:
-    """``number = base^exponent`` with the greatest exponent, of a base below 1.
+    """``number = base^exponent`` with the greatest exponent and a base below 1.
 
     >>> primitive_root(Fraction(9, 4)), primitive_root(Fraction(3, 4))
     ((Fraction(2, 3), -2), (Fraction(3, 4), 1))
@@ -211,7 +211,7 @@ def primitive_root(number: Fraction) -> tuple[Fraction, int]:
 
 
 def coprime_base(numbers: Iterable[int]) -> list[int]:
-    """Whole numbers without a common divisor, none of them a power, whose powers make up the given ones.
+    """Pairwise coprime whole numbers, none of them a power, whose powers factor the given numbers.
 
     >>> sorted(coprime_base([12, 18, 25]))
     [2, 3, 5]
@@ -232,13 +232,13 @@ def coprime_base(numbers: Iterable[int]) -> list[int]:
 
 
 def rational_radical(factors: dict[Fraction, int], degree: int) -> Fraction | None:
-    """``prod(q^n)^(1 / degree)`` for positive rationals q and whole n, where it is rational: where the exponents of a
-    coprime base are multiples of the degree.
+    """``prod(q^n)^(1 / degree)`` for positive rationals q and integers n if it is rational, which is when the exponents
+    over a coprime base are multiples of the degree; otherwise None.
 
     Raises
     ------
     InputError
-        It has more than `LONGEST` bits.
+        The result has more than `LONGEST` bits.
 
     >>> rational_radical({Fraction(1, 2): 1, Fraction(9, 2): 1}, 2), rational_radical({Fraction(1, 4): 10**30 + 1}, 4)
     (Fraction(3, 2), None)
@@ -253,7 +253,7 @@ def rational_radical(factors: dict[Fraction, int], degree: int) -> Fraction | No
 
 
 def _valuation(number: Fraction, prime: int) -> int:
-    """How often a number that is all or nothing of every power of it divides."""
+    """The exponent of an element of the coprime base in a number."""
     count = 0
     for part, sign in ((number.numerator, 1), (number.denominator, -1)):
         rest = part

@@ -1,6 +1,6 @@
-"""Sums of polynomials times powers ``(1 - share)^T`` whose shares move: ``k/x`` over the number of experts, ``x/e`` over those of a token.
+"""Sums of polynomials times powers ``(1 - share)^T`` with variable shares: ``k/x`` over experts, ``x/e`` over experts per token.
 
-Their sign and roots are proved as those of exponential sums are, by enclosures; at infinity by the expansion in ``1/x``.
+Signs and roots are proved by enclosures, like those of exponential sums; at infinity by the expansion in ``1/x``.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from symroof.errors import InputError
 Times = tuple[int, ...]
 """The exponents of all shares."""
 Terms = tuple[tuple[Times, tuple[int, ...]], ...]
-"""For all exponents the coefficients of their polynomial, lowest power first."""
+"""The coefficients of the polynomial of each tuple of exponents, lowest power first."""
 
 
 @dataclass(frozen=True)
 class Shares(Enclosed):
-    """``sum p(x) prod (1 - share)^n`` but for a positive factor, where shares are at most 1; with ``share = part / x`` or ``part x``.
+    """``sum p(x) prod (1 - share)^n`` up to a positive factor, for shares of at most 1; ``share = part / x`` or ``part x``.
 
     >>> from sympy.abc import x
     >>> slack = shares(100 - x * (1 - Untouched(2 / x, Integer(64))), x)  # how many experts until 64 tokens touch 100 of them
@@ -52,9 +52,9 @@ class Shares(Enclosed):
         return [min(part / point if self.below else part * point, Fraction(1)) for part in self.parts]
 
     def vanishes(self, point: Fraction) -> bool:
-        """Whether it is zero at a rational."""
-        found = self.shares(point)
-        left = ((numbers, [untouched(share, Fraction(n)) for share, n in zip(found, times, strict=True)]) for times, numbers in self.terms)
+        """Whether algebra proves that it is zero at a rational."""
+        shares = self.shares(point)
+        left = ((numbers, [untouched(share, Fraction(n)) for share, n in zip(shares, times, strict=True)]) for times, numbers in self.terms)
         return sum((value_at(numbers, point) * prod(powers) for numbers, powers in left), start=Fraction(0)) == 0
 
     def over(self, low: Fraction, high: Fraction, bits: int) -> tuple[Enclosure, Enclosure]:
@@ -95,14 +95,14 @@ class Shares(Enclosed):
         return self._leading[1]
 
     def reach(self) -> Fraction:
-        """A number from which on there is no root.
+        """A number beyond which there is no root.
 
-        In ``v = 1/x`` the function is one of the same kind, and has one sign from 0 on, but for 0 itself.
+        In ``v = 1/x`` the function has the same form, and one sign close to 0.
 
         Raises
         ------
         InputError
-            It vanishes there to an order that is not told.
+            The order to which it vanishes at infinity is too high to decide.
         """
         if not self.below:
             return 1 / max(self.parts)
@@ -110,7 +110,7 @@ class Shares(Enclosed):
         turned = tuple((times, tuple(reversed((*numbers, *[0] * (degree + 1 - len(numbers)))))) for times, numbers in self.terms)
         mirrored, far = Shares(self.x, self.parts, False, turned), max(2 * max(self.parts), Fraction(1))
         if order > 1:
-            raise InputError(f"how the formula in {self.x} behaves at infinity is not told")
+            raise InputError(f"the behaviour of the formula in {self.x} at infinity is undecided")
         while not mirrored.over(Fraction(0), 1 / far, 64)[order].sign:
             far *= 2
         return far
@@ -121,13 +121,13 @@ class Shares(Enclosed):
 
     @property
     def growth(self) -> tuple[int, Fraction]:
-        """The power of x with which it grows at infinity, and the number before it."""
+        """The power of x with which it grows at infinity, and the coefficient."""
         order, _ = self._leading
         return self._degree - order, self._expansion(order)
 
     @cached_property
     def _leading(self) -> tuple[int, int]:
-        """The order of the first term of the expansion in 1/x that is not zero, below the highest power; and its sign."""
+        """The order, below the highest power, of the first nonzero term of the expansion in 1/x, and its sign."""
         if not self.below:
             raise InputError(f"{self.x} ends at {1 / max(self.parts)}, where a share of it is 1")
         for order in range(self._degree + max(sum(times) for times, _ in self.terms) + 1):
@@ -136,13 +136,13 @@ class Shares(Enclosed):
         raise InputError(f"the formula in {self.x} vanishes")
 
     def _expansion(self, order: int) -> Fraction:
-        """The number before ``x^(degree - order)`` in powers of 1/x."""
+        """The coefficient of ``x^(degree - order)`` in the expansion in 1/x."""
         total = Fraction(0)
         for times, numbers in self.terms:
             powers = [Fraction(1)]  # of 1/x, in the product of the powers of all bases
             for part, n in zip(self.parts, times, strict=True):
-                one = [comb(n, step) * (-part) ** step for step in range(order + 1)]
-                powers = [sum(map(mul, powers[: step + 1], reversed(one[: step + 1]))) for step in range(order + 1)] if n else powers
+                binomials = [comb(n, step) * (-part) ** step for step in range(order + 1)]
+                powers = [sum(map(mul, powers[: step + 1], reversed(binomials[: step + 1]))) for step in range(order + 1)] if n else powers
                 powers += [Fraction(0)] * (order + 1 - len(powers))
             steps = ((order - self._degree + place, number) for place, number in enumerate(numbers))
             total += sum((number * powers[step] for step, number in steps if step >= 0), start=Fraction(0))
@@ -150,7 +150,7 @@ class Shares(Enclosed):
 
 
 def _spread(bases: Sequence[Sequence[Fraction]], times: Times, bits: int) -> Enclosure:
-    """All values of a product of powers for bases between two each, of which the lower may be 0."""
+    """An enclosure of a product of powers whose bases lie in intervals, with low ends that may be 0."""
     product = Enclosure(1, 1, 0)
     for (least, most), n in zip(bases, times, strict=True):
         if n:
@@ -160,12 +160,12 @@ def _spread(bases: Sequence[Sequence[Fraction]], times: Times, bits: int) -> Enc
 
 
 def shares(expression: Expr, x: Symbol) -> Shares | Polynomial:
-    """What has the sign of an expression in which *x* moves shares of one kind, where these are at most 1.
+    """A function with the sign of an expression in which *x* changes shares of one kind, for shares of at most 1.
 
     Raises
     ------
     InputError
-        It is not of that form.
+        The expression has another form.
     """
     parts, below, over, _ = _read(expression, x)
     return _normalized(over, x, parts, below)
@@ -188,24 +188,24 @@ def _growth(function: Shares | Polynomial) -> tuple[int, Fraction]:
 
 
 Grouped = dict[Times, dict[int, Fraction]]
-"""Polynomials, as ``{power: number}``, by the exponents of what they stand before."""
+"""Polynomials, as ``{power: number}``, by the exponents of the other factor."""
 
 
 def _read(expression: Expr, x: Symbol) -> tuple[tuple[Fraction, ...], bool, Grouped, Grouped]:
-    """The parts of the shares, whether x is below them, numerator and denominator; the denominator is turned positive."""
-    found = sorted(expression.atoms(Untouched), key=str)
-    refused = InputError(f"{x} is in {', '.join(map(str, found))}: no closed form over it; sweep over it instead")
-    letters = {one: Dummy("y", positive=True) for one in found}
-    shown = list(dict.fromkeys(one.share for one in found))
-    below = cast(Any, shown[0] * x).is_Rational
-    sizes = [cast(Any, share * x if below else share / x) for share in shown]
-    fitting = all(size.is_Rational for size in sizes) and all(one.tokens.is_Integer for one in found)
+    """The parts of the shares, whether x divides them, numerator and denominator; the denominator is made positive."""
+    atoms = sorted(expression.atoms(Untouched), key=str)
+    refused = InputError(f"{x} is in {', '.join(map(str, atoms))}: no closed form over it; sweep over it instead")
+    unknowns = {atom: Dummy("y", positive=True) for atom in atoms}
+    moving = list(dict.fromkeys(atom.share for atom in atoms))
+    below = cast(Any, moving[0] * x).is_Rational
+    sizes = [cast(Any, share * x if below else share / x) for share in moving]
+    fitting = all(size.is_Rational for size in sizes) and all(atom.tokens.is_Integer for atom in atoms)
     if not fitting or expression.free_symbols != {x}:
         raise refused
-    over, under = fraction(together(cast(Expr, expression.xreplace(cast(Any, letters)))))
-    powers = [(shown.index(one.share), int(cast(Any, one.tokens))) for one in letters]
+    over, under = fraction(together(cast(Expr, expression.xreplace(cast(Any, unknowns)))))
+    powers = [(moving.index(atom.share), int(cast(Any, atom.tokens))) for atom in unknowns]
     try:
-        grouped = [_grouped(Poly(side, x, *letters.values()), powers, len(shown)) for side in (over, under)]
+        grouped = [_grouped(Poly(side, x, *unknowns.values()), powers, len(moving)) for side in (over, under)]
     except PolynomialError:
         raise refused from None
     parts = tuple(Fraction(int(size.p), int(size.q)) for size in sizes)
@@ -217,7 +217,7 @@ def _read(expression: Expr, x: Symbol) -> tuple[tuple[Fraction, ...], bool, Grou
 
 
 def _grouped(side: Poly, powers: Sequence[tuple[int, int]], shares: int) -> Grouped:
-    """The terms of a polynomial in x and the letters of powers, by the exponents of the shares."""
+    """The terms of a polynomial in x and the symbols of powers, by the exponents of the shares."""
     grouped: Grouped = {}
     for (place, *exponents), number in side.terms():
         if not number.is_Rational:
@@ -232,7 +232,7 @@ def _grouped(side: Poly, powers: Sequence[tuple[int, int]], shares: int) -> Grou
 
 
 def _normalized(grouped: Grouped, x: Symbol, parts: tuple[Fraction, ...], below: bool, *, scaled: bool = True) -> Shares | Polynomial:
-    """Divided by what is positive: powers of x and numbers; a polynomial where no power of the share is left."""
+    """The sum divided by positive factors: powers of x and numbers; a polynomial if no power of a share is left."""
     if not grouped:
         return Polynomial(x, (0,))
     fewest = [min(times) for times in zip(*grouped, strict=True)]

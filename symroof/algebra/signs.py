@@ -1,4 +1,4 @@
-"""What formulas in letters decide: the crossover and when there is one, the least upper bound of an intensity."""
+"""Symbolic signs: the crossover with the condition under which it exists, and the least upper bound of an intensity."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from symroof.errors import InputError
 
 CROSSES, ALWAYS_MEMORY, ALWAYS_COMPUTE, INTERVALS = "crosses", "always-memory", "always-compute", "intervals"
 DEPENDS = "depends"
-"""Not one answer: it depends on the branch, where a symbol saturates."""
+"""The verdict differs between the branches of a saturating symbol."""
 ALWAYS = {MEMORY: ALWAYS_MEMORY, COMPUTE: ALWAYS_COMPUTE}
 
 
 @dataclass(frozen=True)
 class Case:
-    """What holds under one condition."""
+    """The verdict under one condition."""
 
     condition: Boolean
     verdict: str
@@ -31,18 +31,18 @@ class Case:
 
 @dataclass(frozen=True)
 class Solution:
-    """What can be said of the sign of a slack in letters.
+    """The sign of a symbolic slack.
 
     Attributes
     ----------
     verdict : "crosses", "always-memory", "always-compute" or "intervals".
-    formula : the crossover, or the upper of two; None where there is none.
+    formula : the crossover, or the upper of two; None if there is none.
     lower : the lower of two crossovers.
     below, above : the bound on either side of the formula.
-    condition : when the verdict holds; None where it always does.
-    otherwise : what holds where the condition fails; None where that needs the cases.
-    cases : where the signs of several terms are open, all that can happen; else empty.
-    shortened : a long formula with a letter in it, the letter, and what that stands for; None where it is short.
+    condition : the condition of the verdict; None if it always holds.
+    otherwise : the verdict if the condition fails; None if that needs the cases.
+    cases : all possible cases if the signs of several terms are open; otherwise empty.
+    shortened : a long formula with an abbreviation, its symbol, and its definition; None for short formulas.
     """
 
     verdict: str
@@ -56,24 +56,24 @@ class Solution:
     shortened: tuple[Expr, Symbol, Expr] | None = None
 
 
-def solve_letters(slack: Polynomial | LineAndWave) -> Solution:
-    """The crossover in letters, for all positive values of the others.
+def solve_symbolic(slack: Polynomial | LineAndWave) -> Solution:
+    """The symbolic crossover, for all positive values of the other symbols.
 
     >>> from symroof.algebra.polynomial import polynomial
     >>> from symroof.symbols import b, d, P, BW
-    >>> answer = solve_letters(polynomial(2 * b * d * BW - (b * d / 8 + d) * P, b))
+    >>> answer = solve_symbolic(polynomial(2 * b * d * BW - (b * d / 8 + d) * P, b))
     >>> answer.formula, answer.condition, answer.otherwise
     (8*P/(16*BW - P), 16*BW > P, 'always-memory')
 
     Raises
     ------
     InputError
-        The slack is of a degree with no closed form worth reading.
+        The degree of the slack is too high for a readable closed form.
     """
     if isinstance(slack, LineAndWave):
         return _line_and_wave(slack)
     common: Expr = S.One if slack.degree == 0 else cast(Expr, gcd(slack.coefficients))
-    if sign(common) is None:  # one factor decides the sign wherever the rest has only one
+    if sign(common) is None:  # one factor decides if the rest has a fixed sign
         rest = {sign(cast(Expr, cancel(coefficient / common))) for coefficient in slack.coefficients if coefficient != 0}
         if len(rest) == 1 and None not in rest:
             return _constant(common * rest.pop())
@@ -83,7 +83,7 @@ def solve_letters(slack: Polynomial | LineAndWave) -> Solution:
         return _line(*slack.coefficients)
     if slack.degree == 2:
         return _parabola(*slack.coefficients)
-    raise InputError(f"the slack has degree {slack.degree} in {slack.x}: give numbers for the other letters")
+    raise InputError(f"the slack has degree {slack.degree} in {slack.x}: give numbers for the other symbols")
 
 
 def _constant(value: Expr) -> Solution:
@@ -144,13 +144,14 @@ def _parabola(constant: Expr, linear: Expr, leading: Expr) -> Solution:
 
 
 def _line_and_wave(slack: LineAndWave) -> Solution:
-    """The factor is positive, as bytes that are not read: the slack is convex, and falls first if it ever does.
+    """The factor is positive (bytes that are not read), so the slack is convex and can only fall before it rises.
 
-    From below zero it crosses once, if it rises in the end. From zero it crosses where it falls first and rises in the end.
+    A slack that starts negative crosses once if it rises eventually; one that starts at zero crosses if it falls first and
+    rises eventually.
     """
     start, rise, sides = sign(slack.start), sign(slack.slope), (_side(-1), _side(1))
     if sign(slack.factor) != 1 or start in (1, None):
-        raise InputError(f"the slack starts above zero, or bends down, over {slack.x}: give numbers for the other letters")
+        raise InputError(f"the slack over {slack.x} starts positive or is concave: give numbers for the other symbols")
     if rise in (-1, 0):
         return _constant(S.NegativeOne)
     if start == -1:
@@ -180,7 +181,7 @@ def less(expression: Expr) -> Relational:
 
 
 def intensity_supremum(flops: Expr, traffic: Expr, x: Symbol) -> Expr:
-    """The least upper bound of the intensity over all positive *x*, where the intensity is monotone in it.
+    """The least upper bound of the intensity over all positive *x*, if the intensity is monotone in *x*.
 
     >>> from symroof.symbols import t, h, e, k, c
     >>> intensity_supremum(4 * h * e * t, (2 * h * e + 2 * t * k * e * c) / 8, t)
@@ -189,7 +190,7 @@ def intensity_supremum(flops: Expr, traffic: Expr, x: Symbol) -> Expr:
     Raises
     ------
     InputError
-        It is not clear from the signs of the terms that the intensity rises or falls.
+        The signs of the terms do not show whether the intensity rises or falls.
     """
     intensity = cast(Expr, together(flops / traffic))
     over, under = fraction(intensity)
@@ -199,4 +200,4 @@ def intensity_supremum(flops: Expr, traffic: Expr, x: Symbol) -> Expr:
         return cast(Expr, factor(limit(intensity, x)))
     if signs <= {-1}:
         return cast(Expr, factor(Limit(intensity, x, 0).doit()))
-    raise InputError(f"the intensity {intensity} is not seen to be monotone in {x} for all positive letters")
+    raise InputError(f"the intensity {intensity} could not be shown to be monotone in {x} for all positive symbols")

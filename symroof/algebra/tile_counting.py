@@ -1,7 +1,7 @@
-"""Formulas that count whole blocks of the variable, as FlashAttention does: decided on whole numbers, exactly.
+"""Formulas that count whole blocks of the variable, as in FlashAttention: decided exactly on whole numbers.
 
-``y <= ceil(y) < y + 1``, so that a formula which grows with each count lies between two without any. Where these agree on
-what binds, it is decided for all numbers at once; in between, whole number by whole number.
+``y <= ceil(y) < y + 1``, so a formula that grows with each count lies between two formulas without ceilings. Where both
+have the same bound, it applies to all numbers at once; in between, every whole number is decided separately.
 """
 
 from __future__ import annotations
@@ -20,47 +20,47 @@ from symroof.errors import InputError
 from symroof.symbols import substitute
 
 LONGEST = 500_000
-"""Whole numbers that are looked at one by one."""
+"""The largest number of whole numbers that are decided one by one."""
 
 
 def counted_intervals(x: Symbol, low: Expr, high: Expr, work: Sequence[Expr], moved: Sequence[Expr]) -> tuple[Piece, ...]:
-    """The stretches of whole numbers with one bound each, the largest of work or of what is moved; there is no formula on them.
+    """The intervals of whole numbers with one bound each, by the larger of *work* and *moved*; the pieces have no formula.
 
     >>> from sympy import Integer
     >>> from symroof.symbols import s
-    >>> found = counted_intervals(s, Integer(1), oo, [2 * s], [5 * ceiling(s / 4)])
-    >>> [(piece.low, piece.high, piece.bound) for piece in found]
+    >>> pieces = counted_intervals(s, Integer(1), oo, [2 * s], [5 * ceiling(s / 4)])
+    >>> [(piece.low, piece.high, piece.bound) for piece in pieces]
     [(1, 2, 'memory'), (3, oo, 'compute')]
 
     Raises
     ------
     InputError
-        The bound is still open beyond half a million numbers.
+        The bound is still open after `LONGEST` numbers.
     """
     first, last = ceiling(low), floor(high)
     slowest = envelope(x, first, last, dict(enumerate(work)))
-    sides = [[without_ceilings(one, {x: first}, above=above) for one in moved] for above in (True, False)]
-    bounds = [[one for one in side if one is not None] for side in sides]
+    sides = [[without_ceilings(formula, {x: first}, above=above) for formula in moved] for above in (True, False)]
+    bounds = [[formula for formula in side if formula is not None] for side in sides]
     decided: list[tuple[Expr, Expr, str]] = []
     for label, complete, side in ((COMPUTE, None not in sides[0], bounds[0]), (MEMORY, True, bounds[1])):
         if complete and side:
             slack = slowest - envelope(x, first, last, dict(enumerate(side)))
-            for one in slack.signs().pieces:
-                if one.label == label:
-                    start, end = ceiling(one.low), floor(one.high)
-                    if label == MEMORY:  # where both take equally long is no part of it
+            for piece in slack.signs().pieces:
+                if piece.label == label:
+                    start, end = ceiling(piece.low), floor(piece.high)
+                    if label == MEMORY:  # equal times do not count as memory-bound
                         start, end = start + int(slack(start) == 0), end - int(end != oo and slack(end) == 0)
                     decided.append((start, end, label))
-    decided = [one for one in sorted(decided, key=lambda one: one[0]) if one[0] <= one[1]]
+    decided = [interval for interval in sorted(decided, key=lambda interval: interval[0]) if interval[0] <= interval[1]]
     pieces: list[Piece] = []
 
     def look(start: Expr, end: Expr) -> None:
-        """Every whole number, from the first that is not decided."""
+        """Decide every whole number from *start* to *end*."""
         if end - start > LONGEST:
             raise InputError(f"the bound is still open beyond {LONGEST} numbers of {x}, from {start} on")
-        above, below = ([_on_numbers(one, x) for one in side] for side in (work, moved))
+        above, below = ([_on_numbers(formula, x) for formula in side] for side in (work, moved))
         for number in range(int(start), int(end) + 1):
-            slack = max(one(number) for one in above) - max(one(number) for one in below)
+            slack = max(function(number) for function in above) - max(function(number) for function in below)
             pieces.append(Piece(Integer(number), Integer(number), nan, MEMORY if slack < 0 else COMPUTE))
 
     reached = first
@@ -76,9 +76,9 @@ def counted_intervals(x: Symbol, low: Expr, high: Expr, work: Sequence[Expr], mo
 
 
 def _on_numbers(formula: Expr, x: Symbol) -> Callable[[int], Fraction]:
-    """The formula as a function of whole numbers, in fractions: long powers rounded as `symroof.algebra.unions` says."""
-    found = sorted(formula.atoms(Untouched), key=str)
-    waves: dict[Any, Expr] = {atom: Dummy() for atom in found if x in atom.tokens.free_symbols}
+    """The formula as a function of whole numbers in exact fractions, with long powers rounded as in `symroof.algebra.unions`."""
+    atoms = sorted(formula.atoms(Untouched), key=str)
+    waves: dict[Any, Expr] = {atom: Dummy() for atom in atoms if x in atom.tokens.free_symbols}
     formula = substitute(formula, waves)
     counts: dict[Any, Expr] = {atom: Dummy() for atom in formula.atoms(ceiling)}
     arguments = [Poly(atom.args[0], x).all_coeffs() for atom in counts]
@@ -99,16 +99,16 @@ def _on_numbers(formula: Expr, x: Symbol) -> Callable[[int], Fraction]:
 
 def _fraction(number: Any) -> Fraction:
     if not number.is_Rational:
-        raise InputError(f"{number} is no number: what tokens leave untouched is not told beside blocks that are counted")
+        raise InputError(f"{number} is not a number: experts in expectation are not supported in formulas that count blocks")
     return Fraction(int(number.p), int(number.q))
 
 
 def without_ceilings(formula: Expr, lows: Mapping[Symbol, Expr], *, above: bool) -> Expr | None:
-    """The formula with ``y + 1``, or with ``y``, in the place of each ``ceil(y)``: nowhere below it, or nowhere above, from these lows on.
+    """An upper bound of the formula with ``y + 1``, or a lower bound with ``y``, for each ``ceil(y)``; valid from *lows*.
 
-    None where that is not proved. It is where the formula grows with a count: where its derivative by a count of at least 1 has
-    no negative coefficient in what lies beyond 1 and beyond the lows. From above also where it is convex in a count and as large
-    at y as at y + 1 (the first block behind a window).
+    None if the bound is not proved. The proof: the formula grows with a count, because its derivative by the count has no
+    negative coefficient after shifting the count by 1 and the variables by their lows. An upper bound is also proved if the
+    formula is convex in a count and as large at y as at y + 1 (the first block beyond a window).
 
     >>> from sympy import Integer
     >>> from symroof.symbols import s
@@ -133,7 +133,7 @@ def without_ceilings(formula: Expr, lows: Mapping[Symbol, Expr], *, above: bool)
 
 
 def _is_nonnegative(formula: Expr) -> bool:
-    """Whether no coefficient of the numerator is negative, all letters being positive."""
+    """Whether no coefficient of the numerator is negative; symbols are positive."""
     over = formula.as_numer_denom()[0]
-    letters = sorted(over.free_symbols, key=str)
-    return all(number.is_nonnegative for number in (Poly(over, *letters).coeffs() if letters else [over]))
+    used = sorted(over.free_symbols, key=str)
+    return all(number.is_nonnegative for number in (Poly(over, *used).coeffs() if used else [over]))

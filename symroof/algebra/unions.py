@@ -1,7 +1,7 @@
-"""What several tokens touch together when each touches a share of the parts by itself: of experts, of neurons, of layers.
+"""Unions over tokens: the expected share of experts, neurons or layers that at least one of several tokens touches.
 
-A part that a token touches with probability p is left untouched by T tokens with probability ``(1 - p)^T``. In letters that
-is a function of its own, `Untouched`; in numbers it is exact as long as that is short, and else rounded with a proved error.
+A part that each token touches with probability p stays untouched by T tokens with probability ``(1 - p)^T``. As a formula
+this is the function `Untouched`; as a number it is exact while short, otherwise rounded with a proved error.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from sympy.printing.precedence import PRECEDENCE
 from symroof.algebra.enclosure import power
 
 EXACT = 4096
-"""Bits of a power ``(1 - share)^tokens`` up to which it is multiplied out."""
+"""The largest number of bits of a power ``(1 - share)^tokens`` that is computed exactly."""
 ROUNDED = 256
-"""Binary places of a longer one: it is rounded down, by less than ``2^-ROUNDED``, which is below 1e-77."""
+"""Binary digits of longer powers, which are rounded down by less than ``2^-ROUNDED``, below 1e-77."""
 
 
 class Untouched(Function):
-    """``(1 - share)^tokens``: the probability that none of so many tokens touches a part that each touches with probability *share*.
+    """``(1 - share)^tokens``: the probability that none of the tokens touches a part that each touches with probability *share*.
 
-    With numbers it is a rational: exact up to `EXACT` bits, else rounded down by less than ``2^-ROUNDED``. Analyses, formulas and
-    sweeps in fractions all take it from here, so that they agree to the last digit. A share of 1 or more leaves nothing untouched.
+    For numbers it is a rational: exact up to `EXACT` bits, otherwise rounded down by less than ``2^-ROUNDED``. Analyses, formulas
+    and sweeps in fractions all use this function, so they agree to the last digit. A share of 1 or more leaves nothing untouched.
 
     >>> from sympy import Integer
     >>> from symroof.symbols import E, K, b
@@ -41,7 +41,7 @@ class Untouched(Function):
 
     @classmethod
     def eval(cls, share: Any, tokens: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """The number, where there is one."""
+        """The number, if both arguments are numbers."""
         if share == 0 or tokens == 0:
             return S.One
         if share.is_number and share >= 1:
@@ -60,12 +60,12 @@ class Untouched(Function):
 
     @property
     def tokens(self) -> Expr:
-        """How many there are."""
+        """The number of tokens."""
         return cast(Expr, self.args[1])
 
     @property
     def power(self) -> Expr:
-        """As a plain power of sympy's, which `doit` makes of it too."""
+        """The plain sympy power, as from `doit`."""
         return (1 - self.share) ** self.tokens
 
     def doit(self, **hints: Any) -> Expr:
@@ -76,7 +76,7 @@ class Untouched(Function):
         return self.power
 
     def fdiff(self, argindex: int = 1) -> Expr:
-        """The slope over the share or over the tokens."""
+        """The derivative by the share or by the tokens."""
         return -self.tokens / (1 - self.share) * self if argindex == 1 else log(1 - self.share) * self
 
     def _eval_evalf(self, prec: int) -> Expr:
@@ -87,17 +87,17 @@ class Untouched(Function):
         return f"{base}**{exponent}"
 
     def _latex(self, printer: Any, exp: str = "") -> str:
-        told = rf"{printer.parenthesize(1 - self.share, PRECEDENCE['Pow'])}^{{{printer.doprint(self.tokens)}}}"
-        return rf"\left({told}\right)^{{{exp}}}" if exp else told
+        body = rf"{printer.parenthesize(1 - self.share, PRECEDENCE['Pow'])}^{{{printer.doprint(self.tokens)}}}"
+        return rf"\left({body}\right)^{{{exp}}}" if exp else body
 
 
 def left_untouched(share: Expr, tokens: Expr) -> Expr:
-    """`Untouched`, or what it is in numbers."""
+    """`Untouched`, or its value for numbers."""
     return cast(Any, Untouched)(share, tokens)
 
 
 def untouched(share: Fraction, tokens: Fraction) -> Fraction:
-    """``(1 - share)^tokens`` of numbers, as `Untouched` has it.
+    """``(1 - share)^tokens`` for numbers, rounded like `Untouched`.
 
     >>> untouched(Fraction(1, 4), Fraction(3)), untouched(Fraction(1, 32), Fraction(10**4))
     (Fraction(27, 64), Fraction(0, 1))
@@ -113,7 +113,7 @@ def untouched(share: Fraction, tokens: Fraction) -> Fraction:
 
 
 def enclosed(share: Expr, tokens: Expr) -> tuple[Expr, ...]:
-    """``(1 - share)^tokens`` of numbers where it is exact, else two numbers that it lies between.
+    """``(1 - share)^tokens`` for numbers if exact, otherwise a lower and an upper bound.
 
     >>> from sympy import Integer
     >>> enclosed(Rational(1, 4), Integer(2)), enclosed(Rational(1, 4), Integer(10**9))[0]
@@ -130,7 +130,7 @@ def _is_short(denominator: int, tokens: int) -> bool:
 
 
 def union(share: Expr, tokens: Expr) -> Expr:
-    """Expected share that at least one of the tokens touches, each touching its share independently: ``1 - (1 - share)^tokens``.
+    """The expected share that at least one token touches, if tokens choose independently: ``1 - (1 - share)^tokens``.
 
     >>> from symroof.symbols import b, delta
     >>> union(delta, b), union(delta, S.One), union(S.One, b)

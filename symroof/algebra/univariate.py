@@ -1,7 +1,7 @@
-"""Where an expression in one variable is negative, zero and positive, exactly: what decides between two formulas.
+"""The exact sign of an expression in one variable, which decides between two formulas.
 
-A rational function is decided by the polynomial of its numerator: the variable is positive, and so is what stands under
-the line. Where the variable is an exponent, `symroof.algebra.exponential` decides.
+The sign of a rational function is that of its numerator, because the variable and the denominator are positive. If the
+variable is an exponent, `symroof.algebra.exponential` applies.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from symroof.algebra.exponential import Signed
 
 Powers = dict[int, Fraction]
-"""A sum of numbers times whole powers of the variable: ``{power: number}``."""
+"""A sum of numbers times integer powers of the variable: ``{power: number}``."""
 
 
 @lru_cache(maxsize=4096)
 def powers(expression: Expr, x: Symbol) -> Powers | None:
-    """The expression as numbers times powers of *x*; None where it is of another form. Not to be changed by the caller.
+    """The expression as a sum of numbers times powers of *x*; None for other forms. Cached: callers must not modify it.
 
     >>> from sympy.abc import x
     >>> powers(3 * x + 2 / x, x), powers(1 / (1 + x), x)
@@ -68,20 +68,20 @@ def signed_powers(terms: Powers, x: Symbol) -> Polynomial:
 
 @lru_cache(maxsize=4096)
 def signed(expression: Expr, x: Symbol) -> Signed:
-    """What has the sign of *expression* for all positive *x*.
+    """A function with the sign of *expression* for all positive *x*.
 
     Raises
     ------
     InputError
-        Another letter occurs, or it is neither a rational function of x nor a sum of exponentials.
+        Another symbol occurs, or it is neither a rational function of x nor a sum of exponentials.
 
     >>> from sympy.abc import x
     >>> decider = signed((x**2 - 2) / (x + 1), x)
     >>> decider.roots(Integer(0), oo), decider.sign(Integer(1))
     ([sqrt(2)], -1)
     """
-    if letters := expression.free_symbols - {x}:
-        raise InputError(f"{', '.join(sorted(map(str, letters)))} must be a number to follow the sign over {x}")
+    if others := expression.free_symbols - {x}:
+        raise InputError(f"{', '.join(sorted(map(str, others)))} must be a number to follow the sign over {x}")
     terms = powers(expression, x)
     if terms is not None:
         return signed_powers(terms, x)
@@ -98,13 +98,13 @@ def signed(expression: Expr, x: Symbol) -> Signed:
 
 
 def is_exponential(expression: Expr, x: Symbol) -> bool:
-    """Whether *x* stands in an exponent."""
+    """Whether *x* occurs in an exponent."""
     return any(x in power.args[1].free_symbols for power in expression.atoms(Pow, Untouched))
 
 
 def is_shares(expression: Expr, x: Symbol) -> bool:
-    """Whether *x* moves the share of what tokens leave untouched."""
-    return any(x in one.share.free_symbols for one in expression.atoms(Untouched))
+    """Whether *x* occurs in the share of an `Untouched`."""
+    return any(x in atom.share.free_symbols for atom in expression.atoms(Untouched))
 
 
 def limit(expression: Expr, x: Symbol) -> Expr:
@@ -132,14 +132,14 @@ def limit(expression: Expr, x: Symbol) -> Expr:
 
 
 def sum_over(expression: Expr, x: Symbol, low: Expr, high: Expr) -> Expr:
-    """The sum of a polynomial over the whole numbers from *low* to *high*, both included, which may be letters (Faulhaber).
+    """The sum of a polynomial over the integers from *low* to *high*, both included, which may be symbols (Faulhaber).
 
     ``sum x^k = (B_(k + 1)(high + 1) - B_(k + 1)(low)) / (k + 1)`` with Bernoulli's polynomials.
 
     Raises
     ------
     InputError
-        It is not a polynomial.
+        The expression is not a polynomial.
 
     >>> from sympy import Integer
     >>> from sympy.abc import n, x
@@ -149,6 +149,6 @@ def sum_over(expression: Expr, x: Symbol, low: Expr, high: Expr) -> Expr:
     try:
         coefficients = Poly(expression, x).all_coeffs()[::-1]
     except PolynomialError:
-        raise InputError(f"{expression} is no polynomial in {x}: no closed form of its sum") from None
+        raise InputError(f"{expression} is not a polynomial in {x}: its sum has no closed form") from None
     terms = (number * (bernoulli(power, high + 1) - bernoulli(power, low)) / power for power, number in enumerate(coefficients, 1))
     return cast(Expr, Add(*terms).expand())

@@ -20,7 +20,7 @@ from symroof import symbols
 from symroof.algebra.piecewise import MEMORY, Piece, Piecewise
 from symroof.algebra.polynomial import polynomial, sign
 from symroof.algebra.saturation import Branch, spans
-from symroof.algebra.signs import greater, less, solve_letters
+from symroof.algebra.signs import greater, less, solve_symbolic
 from symroof.algebra.univariate import limit
 from symroof.architectures.step import Step
 from symroof.errors import InputError
@@ -85,7 +85,7 @@ def _in_letters(cost: Sequence[Cost], branch: Branch) -> ContextLimit | None:
     flops, traffic = (Add(*parts) for parts in zip(*((one.flops, one.traffic) for one in cost), strict=True))
     per_sequence = [limit(part / symbols.b, symbols.b) for part in (flops, traffic)]
     slack = polynomial(per_sequence[0] * symbols.BW - per_sequence[1] * symbols.P, symbols.t)
-    formula = solve_letters(slack).formula
+    formula = solve_symbolic(slack).formula
     if formula is None:
         return None
     constant, slope = slack.coefficients

@@ -18,7 +18,7 @@ from symroof import symbols
 from symroof.algebra.lambert import LineAndWave, line_and_wave
 from symroof.algebra.piecewise import COMPUTE, MEMORY, Piece, Piecewise, piecewise
 from symroof.algebra.polynomial import Polynomial, polynomial
-from symroof.algebra.signs import ALWAYS, CROSSES, DEPENDS, INTERVALS, Solution, solve_letters
+from symroof.algebra.signs import ALWAYS, CROSSES, DEPENDS, INTERVALS, Solution, solve_symbolic
 from symroof.algebra.univariate import is_exponential, is_shares, limit
 from symroof.answers import Answer, view
 from symroof.errors import InputError
@@ -43,7 +43,7 @@ class CrossoverBranch:
     @cached_property
     def solution(self) -> Solution:
         """The answer in letters, as far as the condition holds."""
-        return solve_letters(self.slack)
+        return solve_symbolic(self.slack)
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class Crossover(Answer):
             There is none, and there are no numbers either.
         """
         try:
-            return bool(solve_letters(self.slack))
+            return bool(solve_symbolic(self.slack))
         except InputError:
             if not self.intervals:
                 raise
@@ -112,7 +112,7 @@ class Crossover(Answer):
     @cached_property
     def solution(self) -> Solution:
         """The answer in letters; without a formula where there is none in them."""
-        return solve_letters(self.slack) if self.in_letters else Solution(self.verdict, below=self.below, above=self.above)
+        return solve_symbolic(self.slack) if self.in_letters else Solution(self.verdict, below=self.below, above=self.above)
 
     @property
     def formula(self) -> Expr | None:

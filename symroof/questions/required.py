@@ -12,7 +12,7 @@ from symroof import symbols
 from symroof.algebra.piecewise import Piece
 from symroof.algebra.polynomial import polynomial
 from symroof.algebra.reals import order
-from symroof.algebra.signs import solve_letters
+from symroof.algebra.signs import solve_symbolic
 from symroof.algebra.univariate import is_exponential
 from symroof.architectures.step import Step
 from symroof.errors import InputError, SymroofError
@@ -235,7 +235,7 @@ def _answer(whole: Regimes, regime: Piece, value: Expr, relation: str, target: E
     formula = None
     if not is_exponential(regime.value, x):
         excess = polynomial(regime.value - symbols.T, x)
-        formula = solve_letters(excess).formula if excess.degree in (1, 2) else None
+        formula = solve_symbolic(excess).formula if excess.degree in (1, 2) else None
     if formula is None or substitute(formula, {symbols.T: target}) != value:
         formula = None  # the answer is an edge of the regime, where the peak or the range ends
     whole_number = None

@@ -153,7 +153,7 @@ def test_arithmetic_is_that_of_the_values() -> None:
     both = STEPS - other
     assert both.edges == (4, 5, 6)
     assert (both.low, both.high, both.labels) == (2, 8, ("memory", "compute", "compute", "compute"))
-    with pytest.raises(InputError, match="no stretch in common"):
+    with pytest.raises(InputError, match="no interval in common"):
         STEPS - piecewise(x, [(-3, Rational(1, 2), 0, None)])
     with pytest.raises(InputError, match="no common range"):
         STEPS - Piecewise(Symbol("y"), other.pieces)
@@ -172,7 +172,7 @@ def test_merging() -> None:
     assert function.merged().pieces[0].value is nan
     assert ends(function.merged(value=True)) == [("1", "3", "a"), ("3", "4", "a"), ("4", "5", "b")]
     assert ends(function.merged(value=True, combine=lambda a, b: a + b)) == [("1", "3", "aa"), ("3", "5", "ab")]
-    with pytest.raises(InputError, match="joined by their label alone"):
+    with pytest.raises(InputError, match="merged by label"):
         function.merged()(2)
 
 
@@ -235,7 +235,7 @@ def test_sums_in_closed_form() -> None:
     assert summed(STEPS, 2, 7) == 8 + 8 + 8 + 10 + 12 + 25
     assert [(first, last) for _, first, last in STEPS.counts(2, 7)] == [(2, 4), (5, 6), (7, 7)]
     for expression in (1 / x, 2**x):
-        with pytest.raises(InputError, match="no polynomial in x"):
+        with pytest.raises(InputError, match="not a polynomial in x"):
             sum_over(expression, x, Integer(1), Integer(3))
 
 
@@ -278,7 +278,7 @@ def test_a_total_tells_who_is_bound() -> None:
     whole = total([*parts.items()])
     assert [(str(piece.low), sorted(piece.label)) for piece in whole.pieces] == [("1", []), ("2", ["k"]), ("4", ["k", "q"])]
     assert all(whole(point) == sum(part(point) for part in parts.values()) for point in (1, 2, 3, 4, 50))
-    with pytest.raises(InputError, match="'k' is told from 2 to oo"):
+    with pytest.raises(InputError, match="'k' is defined from 2 to oo"):
         total([("q", parts["q"]), ("k", parts["k"] - piecewise(x, [(2, oo, 0, None)]))])
 
 

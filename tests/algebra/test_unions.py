@@ -15,7 +15,7 @@ from symroof.algebra.lambert import LineAndWave, line_and_wave, of_the_line
 from symroof.algebra.piecewise import piecewise
 from symroof.algebra.reals import order
 from symroof.algebra.shares import Shares, shares
-from symroof.algebra.signs import solve_letters
+from symroof.algebra.signs import solve_symbolic
 from symroof.algebra.unions import EXACT, ROUNDED, Untouched, enclosed, union, untouched
 from symroof.algebra.univariate import limit, signed
 from symroof.errors import InputError
@@ -105,7 +105,7 @@ def test_cases_in_letters_are_what_a_scan_of_numbers_says(beside: int) -> None:
     letters = 2 * K * b * d * BW - P * (E * d * w * union(K / E, b) + b * w + beside * d) / 8
     slack = line_and_wave(letters, b)
     assert isinstance(slack, LineAndWave)
-    solution = solve_letters(slack)
+    solution = solve_symbolic(slack)
     seen = set()
     for _ in range(60):
         numbers = {E: draw.choice([8, 64, 256]), K: draw.choice([1, 2, 4]), d: draw.choice([3, 40, 900]), w: draw.choice([4, 16])}
