@@ -14,8 +14,8 @@ from symroof.symbols import VOCABULARY
 
 
 @functools.cache
-def _latex_names() -> dict[Symbol, str]:
-    """Every symbol in LaTeX: words and abbreviations upright, in the name and in its index."""
+def _latex_names(symbols: int) -> dict[Symbol, str]:
+    """Every symbol in LaTeX, of so many that there are: words and abbreviations upright, in the name and in its index."""
     plain = {symbol: sympy.latex(Symbol(symbol.name.replace("eps_", "epsilon_"))) for symbol in VOCABULARY}
     word = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}(?: [a-z]+)*")
     return {symbol: word.sub(lambda run: rf"\mathrm{{{run[0]}}}".replace(" ", r"\ "), name) for symbol, name in plain.items()}
@@ -28,7 +28,7 @@ def latex(expression: Basic) -> str:
     >>> print(latex(b / BW), latex(eps_B * eta_BW**2))
     \frac{b}{\mathrm{BW}} \epsilon_{B} \eta_{\mathrm{BW}}^{2}
     """
-    return sympy.latex(expression, symbol_names=_latex_names())
+    return sympy.latex(expression, symbol_names=_latex_names(len(VOCABULARY)))
 
 
 def written(formula: Expr) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from fractions import Fraction
 from typing import Any, cast
@@ -166,6 +167,4 @@ class Registry(pint.UnitRegistry):
 
 def _restored(magnitude: object, unit: str) -> Any:
     """A quantity from a pickle, in the library's registry."""
-    from symroof import units
-
-    return units.Quantity(magnitude, unit)
+    return importlib.import_module("symroof.units").Quantity(magnitude, unit)  # of the floor above, loaded by now

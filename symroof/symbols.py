@@ -324,8 +324,8 @@ def declare(letter: str, name: str, meaning: str, unit: str = "dimensionless", d
     InputError
         The letter or the name is taken, or something is not of these.
 
-    >>> nu = declare("nu", "reuse", "times that a weight is read from on-chip memory")
-    >>> lookup("reuse").symbol is nu is declare("nu", "reuse", "times that a weight is read from on-chip memory")
+    >>> xi = declare("xi", "reuse", "times that a weight is read from on-chip memory")
+    >>> lookup("reuse").symbol is xi is declare("xi", "reuse", "times that a weight is read from on-chip memory")
     True
     >>> declare("b", "beam", "beams of a search")
     Traceback (most recent call last):

@@ -1,4 +1,4 @@
-"""The classes of the techniques, each of a module of its own."""
+"""The classes of the techniques, each of a module of its own, and what one writes another with."""
 
 from symroof.techniques.ceilings.efficiency import Efficiency as Efficiency
 from symroof.techniques.ceilings.energy import EnergyModel as EnergyModel
@@ -34,3 +34,8 @@ from symroof.techniques.system.prefix_cache import PrefixCache as PrefixCache
 from symroof.techniques.system.ragged_batch import RaggedBatch as RaggedBatch
 from symroof.techniques.system.sequence_parallel import SequenceParallel as SequenceParallel
 from symroof.techniques.system.tensor_parallel import TensorParallel as TensorParallel
+from symroof.techniques.technique import Fact as Fact
+from symroof.techniques.technique import Number as Number
+from symroof.techniques.technique import Technique as Technique
+from symroof.techniques.technique import number as number
+from symroof.techniques.technique import word as word

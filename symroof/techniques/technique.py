@@ -40,6 +40,8 @@ def number(symbol: Symbol, default: Number = None, *, zero: bool = False, option
     zero : whether 0 is allowed, as for an overhead.
     optional : whether an omitted parameter is None instead of a symbol.
     """
+    if symbol not in VOCABULARY:
+        raise InputError(f"{quote(str(symbol))} is not a symbol of the library: make it with symroof.symbols.declare")
     return field(default=default, metadata={"symbol": symbol, "zero": zero, "optional": optional})
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from symroof.architectures.families import multimodal
 from symroof.architectures.families.dense import GATED_MLP
 from symroof.architectures.families.family import DecoderFamily
 from symroof.architectures.families.gpt import PLAIN_MLP
 from symroof.architectures.families.images import DiT, VisionTransformer
 from symroof.architectures.families.recurrent import RECURRENT
 from symroof.architectures.families.sparse import SPARSE
+
+__all__ = ["FAMILIES", "MODEL_TYPES", "MODEL_TYPES_OF", "DecoderFamily", "Family", "family_of", "multimodal"]
 
 Family = DecoderFamily | type[VisionTransformer | DiT]
 FAMILIES: tuple[Family, ...] = (*GATED_MLP, *PLAIN_MLP, *SPARSE, *RECURRENT, VisionTransformer, DiT)
