@@ -105,12 +105,12 @@ def test_a_long_sweep_says_how_long_and_asks(run, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("symroof.cli.sweep.ASKED", 25)
     where = ("-o", tmp_path / f"out.{ending}") if ending else ("--maximize", "throughput")
     short = run(*ASKED, *where)
-    assert (short.status, short.err) == (0, "24 points, about less than a second to compute\n")
+    assert (short.status, short.err) == (0, "24 points, about 1 s\n")
     more = (*ASKED[:-2], "batch=1:16*2", "seq_len=512,2048")
     there = ("-o", tmp_path / f"more.{ending}") if ending else where
     refused = run(*more, *there)
     assert (refused.status, refused.out) == (2, "")
-    assert refused.err == "symroof: 40 points, about less than a second to compute: add --yes to start, or take fewer values\n"
+    assert refused.err == "symroof: 40 points, about 1 s: add --yes to start, or take fewer values\n"
     assert not (tmp_path / f"more.{ending}").exists()
     assert run(*more, *there, "--yes").status == 0
 

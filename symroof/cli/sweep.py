@@ -147,9 +147,9 @@ def sweep(
 
 def _whole(planned: Sweep, output: Output, *, resume: bool, stored: bool, yes: bool, **running: Any) -> int | None:
     """Every point: into a file chunk by chunk, or as text; of a table the first ones alone are computed."""
-    from symroof.present.points import SHOWN
+    from symroof.present.points import SHOWN, points_report
     from symroof.sweeps import stream
-    from symroof.sweeps.dataset import notes_of
+    from symroof.sweeps.dataset import columns_of, notes_of
 
     if stored and output.path is not None:
         from symroof.sweeps.store import write
@@ -157,35 +157,43 @@ def _whole(planned: Sweep, output: Output, *, resume: bool, stored: bool, yes: b
         _announce(planned, running["scheduler"], yes=yes)
         write(planned, output.path, resume=resume, **running)
         return None
-    form, rows = output.form, planned.size * math.prod(planned.tail)
+    form, rows, notes = output.form, planned.size * math.prod(planned.tail), notes_of(planned)
     if form == TEXT:
-        blocks = [stream.first(planned, SHOWN)]
-    elif form in STREAMED or rows <= MOST_ROWS:
-        _announce(planned, running["scheduler"], yes=yes)
-        blocks = stream.blocks(planned, **running)
-    else:
+        first = points_report(stream.first(planned, SHOWN), planned.metrics, notes, planned.attributes, rows)
+        return output.deliver(first, form)
+    if form not in STREAMED and rows > MOST_ROWS:
         raise click.UsageError(f"--format {form}: {rows} points are more than {MOST_ROWS} for a page; csv and json take any number")
-    return _written(blocks, planned.metrics, notes_of(planned), planned.attributes, rows, output, form)
+
+    def written(chunk: Chunk) -> int:
+        block = columns_of(planned, chunk, chunk.evaluate())
+        return sum(map(len, _pieces([block], notes, planned.attributes, rows, form)))
+
+    _announce(stream.in_blocks(planned), running["scheduler"], *([written] if form in STREAMED else ()), yes=yes)
+    return _written(stream.blocks(planned, **running), planned.metrics, notes, planned.attributes, rows, output, form)
+
+
+def _pieces(blocks: Iterable[Columns], notes: Notes, attributes: Mapping[str, str], size: int, form: str) -> Iterable[str]:
+    """Points as text, piece by piece."""
+    from symroof.present.points import csv_pieces, json_pieces
+
+    return csv_pieces(blocks) if form == "csv" else json_pieces(blocks, notes, attributes, size)
 
 
 def _written(
     blocks: Iterable[Columns], metrics: Sequence[str], notes: Notes, attributes: Mapping[str, str], size: int, output: Output, form: str
-) -> int | None:
+) -> int:
     """Points in a format: CSV and JSON as they come, others as a report."""
-    from symroof.present.points import SHOWN, csv_pieces, json_pieces, points_report
+    import numpy as np
 
-    if form == "csv":
-        output.stream(csv_pieces(blocks))
-    elif form == "json":
-        output.stream(json_pieces(blocks, notes, attributes, size))
-    else:
-        import numpy as np
+    from symroof.present.points import SHOWN, points_report
 
-        every = [*blocks]
-        columns = {name: np.concatenate([block[name] for block in every]) for name in every[0]}
-        shown = {name: values[:SHOWN] for name, values in columns.items()} if form == TEXT else columns
-        return output.deliver(points_report(shown, metrics, notes, attributes, size), form)
-    return None
+    if form in STREAMED:
+        output.stream(_pieces(blocks, notes, attributes, size, form))
+        return 0
+    every = [*blocks]
+    columns = {name: np.concatenate([block[name] for block in every]) for name in every[0]}
+    shown = {name: values[:SHOWN] for name, values in columns.items()} if form == TEXT else columns
+    return output.deliver(points_report(shown, metrics, notes, attributes, size), form)
 
 
 def _announce(planned: Sweep, scheduler: str | None, *work: Callable[[Chunk], Any], yes: bool) -> None:
@@ -201,7 +209,7 @@ def _announce(planned: Sweep, scheduler: str | None, *work: Callable[[Chunk], An
     from symroof.present.points import duration
     from symroof.sweeps.stream import seconds
 
-    line = f"{planned.size:.3g} points, about {duration(seconds(planned, scheduler, *work))} to compute"
+    line = f"{planned.size:.3g} points, about {duration(seconds(planned, scheduler, *work))}"
     if planned.size <= ASKED or yes:
         click.echo(line, err=True)
         return

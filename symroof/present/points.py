@@ -92,12 +92,12 @@ def duration(seconds: float) -> str:
     """A time as one would say it.
 
     >>> duration(0.2), duration(42), duration(150), duration(9000), duration(400_000)
-    ('less than a second', '42 s', '2.5 min', '2.5 h', '4.6 days')
+    ('1 s', '42 s', '2.5 min', '2.5 h', '4.6 days')
     """
     for length, unit in ((86_400, "days"), (3_600, "h"), (60, "min")):
         if seconds >= 2 * length:
             return f"{seconds / length:.2g} {unit}"
-    return f"{seconds:.0f} s" if seconds >= 1 else "less than a second"
+    return f"{max(seconds, 1):.0f} s"
 
 
 @contextlib.contextmanager

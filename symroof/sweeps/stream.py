@@ -33,9 +33,14 @@ def blocks(sweep: Sweep, *, rows: int = ROWS, scheduler: Any = None, progress: b
     >>> [block["batch"].tolist() for block in blocks(sweep, rows=3)]
     [[1, 2, 3], [4, 5, 6], [7, 8]]
     """
-    small = replace(sweep, chunk_points=min(rows, sweep.chunk_points))
+    small = in_blocks(sweep, rows)
     for chunk, metrics in run.evaluated(small.chunks(), small.size, run.evaluate_chunk, scheduler=scheduler, progress=progress):
         yield columns_of(small, chunk, metrics)
+
+
+def in_blocks(sweep: Sweep, rows: int = ROWS) -> Sweep:
+    """The same sweep in chunks of so many rows."""
+    return replace(sweep, chunk_points=min(rows, sweep.chunk_points))
 
 
 def first(sweep: Sweep, rows: int) -> Columns:
