@@ -219,3 +219,11 @@ def test_points_that_are_blocks_of_a_grid_are_all_of_it_once() -> None:
         assert [*zip(every["model"], every["hardware"], every["batch"], every["seq_len"], strict=True)] == [
             (model, hardware, batch, length) for model in GRID[0] for hardware in GRID[1] for batch in (1, 4, 16) for length in (512, 2048)
         ]
+
+
+@pytest.mark.parametrize("count", [1, 5, 13, 24, 100])
+def test_the_first_points_are_the_first_of_all(count: int) -> None:
+    planned = Plan(*GRID).sweep(["time"])
+    first, (every,) = stream.first(planned, count), (symroof.sweep(*GRID, metrics=["time"]).time.values.reshape(-1),)
+    assert first["time"].tolist() == every[:count].tolist()
+    assert len(first["model"]) == min(count, 24)
