@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Iterable
 from math import floor, isfinite, log10
 from typing import Any, cast
 
@@ -99,3 +100,35 @@ def prefixed(number: float, *style: str, powers: tuple[int, int] = (-4, 6)) -> t
         power += 1
         text = rounded(number / 1000.0**power, *style)
     return text, PREFIXES[power]
+
+
+class Sentence(str):
+    """Words with formulas in them: text as it is, and parts for who typesets it.
+
+    Attributes
+    ----------
+    parts : words and expressions, in order; a sentence within it by its own parts.
+
+    >>> from symroof.symbols import b
+    >>> said = Sentence("at ", b >= 2, " and above")
+    >>> said, said.parts, Sentence("so ", said).parts
+    ('at b >= 2 and above', ('at ', b >= 2, ' and above'), ('so ', 'at ', b >= 2, ' and above'))
+    """
+
+    parts: tuple[str | Basic, ...]
+
+    def __new__(cls, *parts: str | Basic) -> Sentence:
+        """The words and formulas joined."""
+        sentence = super().__new__(cls, "".join(map(str, parts)))
+        sentence.parts = tuple(inner for part in parts for inner in (part.parts if isinstance(part, Sentence) else (part,)))
+        return sentence
+
+    @classmethod
+    def listed(cls, parts: Iterable[str | Basic], between: str = ", ") -> Sentence:
+        """Parts with something between them.
+
+        >>> from symroof.symbols import b, t
+        >>> Sentence.listed([b >= 1, t >= 2])
+        'b >= 1, t >= 2'
+        """
+        return cls(*[part for each in parts for part in (between, each)][1:])

@@ -11,11 +11,12 @@ from symroof.algebra.isolation import Root
 from symroof.algebra.lambert import of_the_line
 from symroof.algebra.piecewise import Piece
 from symroof.algebra.signs import Solution
-from symroof.notation import compact, latex
-from symroof.present.tabular import SHORT, Formula, Words, aligned_lines, in_units, latex_text, spelled
+from symroof.notation import Sentence, compact, latex
+from symroof.present.tabular import SHORT, Column, Formula, Table, Words, aligned_lines, in_units, latex_text, spelled, words_of
 from symroof.proof.claims import Certificate
 from symroof.questions.crossover import Crossover
 from symroof.questions.payoff import LOSES, PAYS, SAME, Payoff
+from symroof.questions.regimes import Regimes
 from symroof.questions.sensitivity import Sensitivity
 from symroof.symbols import Variable, option_name
 
@@ -222,10 +223,37 @@ def purchase_advice(answer: Sensitivity) -> str:
 
 
 def certificate_latex(answer: Certificate) -> str:
-    """The claim, the polynomial and the certificate as a LaTeX align environment."""
-    lines = [
-        rf"& \text{{{latex_text(answer.claim)}: {answer.verdict}}}",
-        rf"& F\,\mathrm{{BW}} - B\,P \ \text{{has the sign of}}\ {latex(answer.slack)}",
-        *([rf"& \text{{{latex_text(answer.certificate)}}}"] if answer.certificate else []),
-    ]
-    return "% needs \\usepackage{amsmath}\n" + aligned_lines(lines)
+    """The claim, the polynomial and the certificate as LaTeX, one below the other (package amsmath)."""
+
+    def typeset(sentence: str) -> str:
+        return spelled(words_of(sentence), latex_text, lambda formula: f"${formula.latex()}$")
+
+    claim = typeset(Sentence(answer.claim, f": {answer.verdict}"))
+    slack = rf"\[ F\,\mathrm{{BW}} - B\,P \ \text{{has the sign of}}\ {latex(answer.slack)} \]"
+    return "\n".join([rf"\noindent {claim}.", slack, *([rf"\noindent {typeset(answer.certificate)}."] if answer.certificate else [])])
+
+
+def payoff_table(payoff: Payoff) -> Table:
+    """Stretch by stretch, whether a technique is faster; the seconds on both sides where these are one formula."""
+    name = option_name(payoff.over.symbol)
+    rows = tuple((_plain(one.low), _plain(one.high), EFFECTS[one.bound]) for one in payoff.intervals)
+    title = f"{payoff.part}, {'per device' if payoff.per_device else 'by latency'}"
+    return Table(title, (Column("low", title=f"{name} from"), Column("high", title="to"), Column("effect")), rows)
+
+
+def regimes_table(answer: Regimes) -> Table:
+    """The time on each regime, and what is compute-bound there."""
+    name, symbol = option_name(answer.over.symbol), answer.over.symbol
+    columns = (Column("low", title=f"{name} from"), Column("high", title="to"), Column("time", "s"), Column("bound", title="compute-bound"))
+    rows = tuple(
+        (_plain(one.low), _plain(one.high), Formula(one.time), ", ".join(sorted(one.compute_bound)) or "-") for one in answer.regimes
+    )
+    title = f"{answer.step.title} on {answer.device.title}, {answer.step.options.phase}: time over {name}"
+    return Table(title, columns, rows, (f"{symbol}: {answer.over.meaning}",))
+
+
+def sensitivity_table(answer: Sensitivity) -> Table:
+    """Percent of time that one percent more of each variable adds."""
+    rows = tuple((option_name(symbol), Formula(formula), answer.values.get(symbol)) for symbol, formula in answer.formulas.items())
+    columns = (Column("variable"), Column("elasticity"), Column("value", numeric=True, prefixed=False))
+    return Table("elasticity of the time", columns, rows, (purchase_advice(answer),))

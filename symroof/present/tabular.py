@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from sympy import Add, Basic, Max
 
-from symroof.notation import compact, latex, prefixed
+from symroof.notation import Sentence, compact, latex, prefixed
 
 if TYPE_CHECKING:
     from symroof.present.report import Layout
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _LATEX = str.maketrans(
     {"_": r"\_", "&": r"\&", "%": r"\%", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}"}
     | {"^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "µ": r"$\mu$", "<": "$<$", ">": "$>$", "|": "$|$", "`": r"\textasciigrave{}"}
+    | {"[": "{[}", "≤": r"$\le$", "≥": r"$\ge$", "→": r"$\to$", "×": r"$\times$", "·": r"$\cdot$", "ε": r"$\epsilon$"}
 )
 
 
@@ -37,7 +38,7 @@ def markdown_text(value: str) -> str:
 
 def latex_text(value: str) -> str:
     """Text with LaTeX's own characters escaped."""
-    return value.translate(_LATEX)
+    return value.replace("<=", "≤").replace(">=", "≥").translate(_LATEX)
 
 
 def aligned_lines(lines: Iterable[str]) -> str:
@@ -79,6 +80,12 @@ class Words:
 
     def __str__(self) -> str:
         return "".join(map(str, self.parts))
+
+
+def words_of(sentence: str) -> Words:
+    """A sentence as a cell, its formulas as formulas."""
+    parts = sentence.parts if isinstance(sentence, Sentence) else (sentence,)
+    return Words(tuple(Formula(part) if isinstance(part, Basic) else part for part in parts))
 
 
 @dataclass(frozen=True)
@@ -251,28 +258,11 @@ class Table:
         parts = [f"**{markdown_text(self.title)}**", "", line([column.heading for column in self.columns]), line(rule), *map(line, cells)]
         return "\n".join([*parts, "", *(f"- {markdown_text(note)}" for note in self.notes)]).rstrip()
 
-    def latex(self) -> str:
-        """As a LaTeX table (package booktabs)."""
-        cells = self.cells(self.rows + self.totals, latex_text, lambda formula: f"${formula.latex()}$")
-        spec = "".join("r" if column.numeric else "l" for column in self.columns)
-        body = [" & ".join(row) + r" \\" for row in cells]
-        if self.totals:
-            body.insert(len(self.rows), r"\midrule")
-        lines = [
-            "% needs \\usepackage{booktabs}",
-            r"\begin{table}",
-            rf"\caption{{{latex_text(self.title)}}}",
-            rf"\begin{{tabular}}{{{spec}}}",
-            r"\toprule",
-            " & ".join(latex_text(column.heading) for column in self.columns) + r" \\",
-            r"\midrule",
-            *body,
-            r"\bottomrule",
-            r"\end{tabular}",
-            *([r"\par\footnotesize " + " ".join(latex_text(note) + "." for note in self.notes)] if self.notes else []),
-            r"\end{table}",
-        ]
-        return "\n".join(lines)
+    def latex(self, width: int | None = None) -> str:
+        """As LaTeX; of a *width* in characters with the columns that fit."""
+        from symroof.present.formats.latex import latex_table
+
+        return latex_table(self, width)
 
     def html(self, *, page: bool = False) -> str:
         """As an HTML fragment whose formulas are LaTeX between dollar signs, which notebooks typeset.
@@ -337,6 +327,6 @@ class Derivation(Table):
 
     align: str = ""
 
-    def latex(self) -> str:
+    def latex(self, width: int | None = None) -> str:
         """The lines one below the other (package amsmath)."""
         return self.align

@@ -17,6 +17,7 @@ from symroof.present.tabular import Table
 from symroof.proof.claims import Certificate
 from symroof.questions.crossover import Crossover
 from symroof.questions.payoff import Payoff
+from symroof.questions.regimes import Regimes
 from symroof.questions.sensitivity import Sensitivity
 from symroof.roof.analysis import Analysis
 from symroof.roof.energy import StepEnergy
@@ -62,6 +63,9 @@ def terminal(answer: object) -> object:
 table.register(Step, step_views.step_table)
 table.register(Analysis, step_views.analysis_table)
 table.register(StepEnergy, step_views.energy_table)
+table.register(Payoff, crossover_views.payoff_table)
+table.register(Regimes, crossover_views.regimes_table)
+table.register(Sensitivity, crossover_views.sensitivity_table)
 notebook_html.register(Analysis, lambda analysis: table(analysis, formulas=True).html())
 notebook_latex.register(Analysis, lambda analysis: table(analysis, formulas=True).latex())
 notebook_latex.register(Operator, step_views.operator_latex)

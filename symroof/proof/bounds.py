@@ -16,6 +16,7 @@ from sympy import Dummy, Expr, Poly, PolynomialError, Rational, S, Symbol, ceili
 from symroof.algebra.piecewise import COMPUTE, MEMORY
 from symroof.algebra.polynomial import polynomial, sign
 from symroof.algebra.unions import Untouched, left_untouched, untouched
+from symroof.notation import Sentence
 from symroof.proof import smt
 from symroof.proof.provers import PROVED, Answer, by_shift, narrowed
 from symroof.symbols import VOCABULARY, substitute
@@ -75,9 +76,9 @@ def by_bounds(bound: str, slack: Expr, lows: Mapping[Symbol, Expr], margins: Seq
             answer = _decided(bound, inside, {x: low for x, low in starts.items() if x in inside.free_symbols}, every)
             if answer is None:
                 break
-            proofs.append(f"{words}: {answer[2]}")
+            proofs.append(Sentence(words, ": ", answer[2] or "None"))
         else:
-            return PROVED, "bounds", f"with y = {unit}, {'; '.join(proofs)}", None
+            return PROVED, "bounds", Sentence("with y = ", unit, ", ", Sentence.listed(proofs, "; ")), None
     return None
 
 

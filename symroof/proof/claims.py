@@ -21,6 +21,7 @@ from sympy.logic.boolalg import Boolean
 
 from symroof.algebra.piecewise import MEMORY
 from symroof.answers import Answer
+from symroof.notation import Sentence
 from symroof.proof import smt
 from symroof.proof.bounds import by_bounds
 from symroof.proof.provers import PROVED, REFUTED, UNKNOWN, by_roots, by_search, by_shift, holds, inside, narrowed
@@ -91,7 +92,7 @@ class Case:
         if self.exact is None or refuted is None or holds(bound, self.exact, refuted) is False:
             return answer
         if point := self._counterexample(bound, refuted):
-            return replace(answer, certificate=f"F BW - B P ~ {substitute(self.exact, point).evalf(4)}", counterexample=point)
+            return replace(answer, certificate=Sentence("F BW - B P ~ ", substitute(self.exact, point).evalf(4)), counterexample=point)
         return replace(answer, verdict=UNKNOWN, by=None, certificate=None, counterexample=None)
 
     def _counterexample(self, bound: str, near: Mapping[Symbol, Expr]) -> dict[Symbol, Expr] | None:
@@ -111,16 +112,15 @@ def merge_cases(words: str, bound: str, cases: Sequence[Case], lows: Mapping[Sym
         return answers[0]
     slack = cast(Expr, Piecewise(*((case.slack, And(*(margin >= 0 for margin in case.margins))) for case in cases)))
     located = [
-        replace(answer, slack=slack, certificate=answer.certificate and f"where {case.where}: {answer.certificate}")
+        replace(answer, slack=slack, certificate=answer.certificate and Sentence("where ", str(case.where) if case.where is None else case.where, ": ", answer.certificate))
         for case, answer in zip(cases, answers, strict=True)
     ]
     for verdict in (REFUTED, UNKNOWN):
         if deciding := [answer for answer in located if answer.verdict == verdict]:
             return deciding[0]
-    by, proofs = (
-        dict.fromkeys(str(part) for part in parts) for parts in zip(*((answer.by, answer.certificate) for answer in located), strict=True)
-    )
-    return Certificate(words, PROVED, ", ".join(by), slack, "; ".join(proofs), None)
+    by = dict.fromkeys(str(answer.by) for answer in located)
+    proofs = dict.fromkeys(answer.certificate for answer in located if answer.certificate)
+    return Certificate(words, PROVED, ", ".join(by), slack, Sentence.listed(proofs, "; "), None)
 
 
 def decide(words: str, bound: str, slack: Expr, lows: Mapping[Symbol, Expr], margins: Sequence[Expr] = ()) -> Certificate:

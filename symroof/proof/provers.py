@@ -14,6 +14,7 @@ from sympy import Expr, Poly, Symbol, ceiling, floor, oo
 from symroof.algebra.piecewise import COMPUTE, MEMORY, Piece, piecewise
 from symroof.algebra.saturation import within
 from symroof.algebra.unions import Untouched, enclosed
+from symroof.notation import Sentence
 from symroof.symbols import VOCABULARY, substitute
 
 PROVED, REFUTED, UNKNOWN = "proved", "refuted", "unknown"
@@ -56,9 +57,11 @@ def by_shift(bound: str, slack: Expr, lows: Mapping[Symbol, Expr]) -> Answer | N
     if bound == MEMORY and not (kept and all(number <= 0 for number in numbers)):
         return None
     sense = "negative" if bound == MEMORY else "nonnegative"
-    shifts = ", ".join(f"{symbol} = {f'{low} + ' if low != 0 else ''}y_{symbol}" for symbol, low in lows.items())
-    start = f"with {shifts}: " if lows else "for all values: "
-    return PROVED, SHIFT, f"{start}{shifted.as_expr()} is {sense} term by term", None
+    shifts = Sentence.listed(
+        Sentence(symbol, f" = {f'{low} + ' if low != 0 else ''}", Symbol(f"y_{symbol}")) for symbol, low in lows.items()
+    )
+    start = Sentence("with ", shifts, ": ") if lows else "for all values: "
+    return PROVED, SHIFT, Sentence(start, shifted.as_expr(), f" is {sense} term by term"), None
 
 
 def shift(slack: Expr, lows: Mapping[Symbol, Expr]) -> Poly:
@@ -96,9 +99,15 @@ def by_roots(bound: str, slack: Expr, lows: Mapping[Symbol, Expr], margins: Sequ
         if interval.bound != bound:
             member = _member(interval, whole, bound, slack, x)
             if member is not None:
-                return REFUTED, SUBSTITUTION, f"F BW - B P ~ {substitute(slack, {x: member})} at {x} = {member}", {x: member}
+                return REFUTED, SUBSTITUTION, _value(slack, {x: member}), {x: member}
     range_of = f"from {low}" if high == oo else f"from {low} to {high}"
-    return PROVED, ROOTS, f"the roots leave no {'whole number' if whole else 'value'} of {x} {range_of} with the other bound", None
+    words = f"the roots leave no {'whole number' if whole else 'value'} of "
+    return PROVED, ROOTS, Sentence(words, x, f" {range_of} with the other bound"), None
+
+
+def _value(slack: Expr, point: Mapping[Symbol, Expr]) -> Sentence:
+    shown = Sentence.listed(Sentence(symbol, " = ", value) for symbol, value in point.items())
+    return Sentence("F BW - B P ~ ", substitute(slack, point), " at ", shown)
 
 
 def _member(interval: Piece, whole: bool, bound: str, slack: Expr, x: Symbol) -> Expr | None:
@@ -113,8 +122,7 @@ def by_search(bound: str, slack: Expr, lows: Mapping[Symbol, Expr], margins: Seq
     """Search for a counterexample at near and far corners, checked exactly."""
     for point in _corners(lows):
         if inside(margins, point) and holds(bound, slack, point) is False:
-            shown = ", ".join(f"{symbol} = {value}" for symbol, value in point.items())
-            return REFUTED, SUBSTITUTION, f"F BW - B P ~ {substitute(slack, point)} at {shown}", point
+            return REFUTED, SUBSTITUTION, _value(slack, point), point
     return None
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sympy import Expr, Integer, Rational, S, Symbol, ceiling
+from sympy import Expr, Ge, Gt, Integer, Rational, S, Symbol, ceiling
 
 from symroof import symbols
 from symroof.algebra.piecewise import COMPUTE, MEMORY
@@ -16,6 +16,7 @@ from symroof.architectures.step import Step
 from symroof.errors import InputError, nearest, quote
 from symroof.hardware.device import Device
 from symroof.hardware.machine import STATED, Machine
+from symroof.notation import Sentence
 from symroof.operators.facts import Resource
 from symroof.proof.bounds import in_lowest_terms
 from symroof.proof.claims import Case, Certificate, merge_cases
@@ -88,10 +89,10 @@ def prove(
     if device is None:
         variables += tuple(VOCABULARY[symbol] for symbol in (symbols.P, symbols.BW) if VOCABULARY[symbol] not in variables)
         lows = {symbols.P: Integer(0), symbols.BW: Integer(0)} | lows
-    ranges = ", ".join(f"{x} {'>' if lows[x] == 0 else '>='} {lows[x]}" for x in (one.symbol for one in variables))
-    words = f"{operator} of {step.model} in {step.options.phase} is {claim} for all {ranges}"
+    ranges = Sentence.listed((Gt if lows[x] == 0 else Ge)(x, lows[x], evaluate=False) for x in (one.symbol for one in variables))
+    words = Sentence(f"{operator} of {step.model} in {step.options.phase} is {claim} for all ", ranges)
     if device:
-        words += f" on {device.title}"
+        words = Sentence(words, f" on {device.title}")
     answer = merge_cases(words, CLAIMS[claim], [one for one in cases if one.reached_from(lows)], lows)
     if answer.counterexample is None:
         return answer

@@ -15,6 +15,7 @@ from symroof import symbols
 from symroof.algebra.envelope import envelope, total
 from symroof.algebra.piecewise import Piece, Piecewise, piecewise
 from symroof.algebra.univariate import limit
+from symroof.answers import Answer
 from symroof.architectures.step import Step
 from symroof.errors import InputError, quote
 from symroof.hardware.device import Device
@@ -60,7 +61,7 @@ def _regime(piece: Piece) -> Regime:
 
 
 @dataclass(frozen=True)
-class Regimes:
+class Regimes(Answer):
     """The time of a step as a function of one variable, in closed form.
 
     >>> import symroof

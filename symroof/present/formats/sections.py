@@ -22,7 +22,7 @@ class Section(Protocol):
         """As Markdown."""
         ...
 
-    def latex(self) -> str:
+    def latex(self, width: int | None = None) -> str:
         """As LaTeX."""
         ...
 
@@ -67,9 +67,9 @@ class Lines:
         """As Markdown."""
         return "\n\n".join([*([f"**{markdown_text(self.title)}**"] if self.title else []), *self._each(markdown_text, _math)])
 
-    def latex(self) -> str:
+    def latex(self, width: int | None = None) -> str:
         """As LaTeX."""
-        title = [rf"\noindent\textbf{{{latex_text(self.title)}}}\par"] if self.title else []
+        title = [rf"\par\noindent\textbf{{{latex_text(self.title)}}}\par"] if self.title else []
         return "\n".join([*title, *(rf"\noindent {line}\par" for line in self._each(latex_text, _math))])
 
     def html(self, *, page: bool = False) -> str:
@@ -113,7 +113,7 @@ class Conventions:
         """As a list in Markdown."""
         return "\n".join(["**conventions**", "", *(f"- {markdown_text(text)}" for text in self._all)])
 
-    def latex(self) -> str:
+    def latex(self, width: int | None = None) -> str:
         """As a paragraph of LaTeX."""
         return "{\\footnotesize\\noindent Conventions: " + "; ".join(map(latex_text, self._all)) + ".\\par}"
 
@@ -138,7 +138,7 @@ class Source:
         """As a block of code."""
         return f"{markdown_text(self.words)}\n\n```latex\n{self.source}\n```"
 
-    def latex(self) -> str:
+    def latex(self, width: int | None = None) -> str:
         """As it is."""
         return f"\\noindent {latex_text(self.words)}\n{self.source}"
 

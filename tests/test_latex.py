@@ -1,0 +1,111 @@
+"""LaTeX of answers compiles in a fresh article: sixty of them, in letters and in numbers, of several models."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import symroof
+from symroof.roof.energy import energy_of
+
+PREAMBLE = r"""\documentclass{article}
+\usepackage{amsmath,array,booktabs,longtable}
+\begin{document}
+"""
+H100 = ("--hardware", "h100-sxm")
+DECODE, PREFILL = ("--phase", "decode"), ("--phase", "prefill")
+CHAIN = ("--with", "quantize:weights=4,group=128", "--with", "tensor-parallel:degree=8", "--with", "flash-attention")
+SPECULATIVE = "speculative:acceptance=0.8,length=4,draft_cost=0.05"
+SIZED = ("--seq-len", "4096")
+
+COMMANDS = [
+    *(("analyze", model, *H100, *phase, *SIZED) for model in ("llama-3-8b", "gemma-2-9b", "mamba2-130m") for phase in (DECODE, PREFILL)),
+    ("analyze", "deepseek-v3", *H100, *DECODE, *SIZED, "--batch", "32", *CHAIN),
+    ("analyze", "opt-125m", *H100, *DECODE, *SIZED, "--formulas"),
+    ("analyze", "mixtral-8x7b-v0.1", *H100, *PREFILL, *SIZED, "--formulas", "--quiet"),
+    ("analyze", "opt-125m", *H100, *DECODE, *SIZED, "--with", "speculative"),
+    ("analyze", "opt-125m", *H100, *DECODE, *SIZED, "--with", "tensor-parallel", "--wide"),
+    ("analyze", "opt-125m", *H100, *DECODE, *SIZED, "--with", "energy", "--conventions"),
+    *(("crossover", "llama-3-8b", *phase, "--operator", "up_proj", "--over", "batch") for phase in (DECODE, PREFILL)),
+    *(("crossover", "llama-3-8b", *DECODE, "--operator", name, "--over", "batch", *H100) for name in ("up_proj", "qk_matmul", "all")),
+    *(("crossover", "mixtral-8x7b-v0.1", *DECODE, "--operator", "weights-and-kv", "--over", over) for over in ("seq_len", "batch")),
+    ("crossover", "mixtral-8x7b-v0.1", *DECODE, "--operator", "router+expert_up_proj", "--over", "batch", *H100),
+    ("crossover", "mistral-7b-v0.1", *DECODE, "--operator", "qk_matmul", "--over", "seq_len"),
+    ("crossover", "llama-3-8b", *DECODE, "--operator", "up_proj", "--over", "group", "--with", "quantize:weights=4,group,scale"),
+    ("prove", "memory-bound", "llama-3-8b", *DECODE, "--operator", "qk_matmul", "--for-all", "batch", "seq_len", *H100),
+    ("prove", "memory-bound", "llama-3-8b", *DECODE, "--operator", "up_proj", "--for-all", "batch", *H100),
+    ("prove", "compute-bound", "mistral-7b-v0.1", *DECODE, "--operator", "qk_matmul", "--for-all", "batch", "seq_len", *H100),
+    ("prove", "memory-bound", "mixtral-8x7b-v0.1", *DECODE, "--operator", "q_proj", "--for-all", "batch", "bandwidth", "peak"),
+    *(
+        ("solve", "qwen3-32b", *DECODE, *SIZED, *H100, "--for", over, "--target-time", "50ms", *given)
+        for over, given in (("batch", ()), ("bandwidth", ("--batch", "8")), ("peak", ("--batch", "8")), ("weight_bits", ("--batch", "1")))
+    ),
+    ("solve", "qwen3-32b", *DECODE, *SIZED, *H100, "--for", "capacity", "--batch", "8"),
+    *(("generate", model, "--prompt", "512", "--tokens", "128", *H100) for model in ("llama-3-8b", "gemma-2-9b")),
+    ("generate", "llama-3-8b", "--prompt", "512", "--tokens", "16", *H100, "--with", SPECULATIVE),
+    ("compare", "llama-3-8b", *H100, *DECODE, *SIZED, "--with", CHAIN[1], "--with", SPECULATIVE),
+    ("compare", "llama-3-8b", *H100, *DECODE, *SIZED, "--with", CHAIN[1], "--with", "tensor-parallel:degree=4", "--conventions"),
+    ("techniques",),
+    *(("techniques", name) for name in ("quantize", "speculative", "tensor-parallel", "flash-attention", "offload")),
+    *(("devices", *name) for name in ((), ("h100-sxm",), ("survey",))),
+    *(("models", name) for name in ("llama", "qwen3")),
+    *(("describe", name) for name in ("deepseek-v3", "opt-125m")),
+    ("validate",),
+]
+
+
+def _answers() -> list[str]:
+    """Answers of Python alone."""
+    step = symroof.load_model("llama-2-7b").decode(seq_len=1024, weight_bits=16, activation_bits=16, kv_bits=16)
+    speculative = step.apply(symroof.technique(SPECULATIVE))
+    spent = step.apply(symroof.technique("energy"))
+    asked = {"over": "batch", "hardware": "a100-sxm-80gb"}
+    full = symroof.load_model("llama-2-7b").decode(batch=4, seq_len=1024, weight_bits=16, activation_bits=16, kv_bits=16)
+    return [
+        symroof.regimes(step, **asked).latex(),
+        symroof.payoff(step, speculative, **asked).latex(),
+        symroof.crossover(step, "up_proj", **asked).latex(),
+        symroof.crossover(step, "qk_matmul", over="batch").latex(),
+        symroof.prove(step, "memory-bound", "qk_matmul", for_all="batch", hardware="a100-sxm-80gb").latex(),
+        symroof.prove(step, "memory-bound", "up_proj", for_all="batch", hardware="a100-sxm-80gb").latex(),
+        symroof.sensitivity(full, "a100-sxm-80gb").latex(),
+        energy_of(symroof.analyze(full.apply(symroof.technique("energy")), "a100-sxm-80gb")).latex(),
+        symroof.analyze(full, "a100-sxm-80gb").latex(),
+        spent.latex(),
+    ]
+
+
+def document(run: Callable) -> str:
+    """All answers one after the other, each on a page of its own."""
+    parts = []
+    for command in COMMANDS:
+        result = run(*command, "--format", "latex")
+        assert result.err == "", (command, result.err)
+        parts.append(f"% {' '.join(command)}\n{result.out}")
+    return PREAMBLE + "\n\\clearpage\n".join([*parts, *_answers()]) + "\n\\end{document}\n"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+def test_sixty_answers_compile(run, tmp_path: Path) -> None:
+    assert len(COMMANDS) + len(_answers()) >= 60
+    (tmp_path / "answers.tex").write_text(document(run), encoding="utf-8")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "answers.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, errors="replace")
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert "LaTeX Warning: Float too large" not in done.stdout
+    assert not re.findall(r"Missing character.*", (tmp_path / "answers.log").read_text(errors="replace"))
+
+
+def test_words_are_words_and_formulas_are_formulas(run) -> None:
+    """No operator of Python's in a formula, no sign of a comparison in words."""
+    for command in (c for c in COMMANDS if c[0] in ("prove", "crossover") and "--hardware" not in c):
+        out = run(*command, "--format", "latex").out
+        assert "letters" not in out or r"\mathrm{BW}" in out, command
+        words = re.sub(r"\\begin\{align\*\}.*?\\end\{align\*\}|\$[^$]*\$|\\\[.*?\\\]", "", out, flags=re.DOTALL)
+        assert not re.search(r"\w\*\w|>=|<=", words), (command, re.search(r".{30}(\w\*\w|>=|<=).{30}", words))
