@@ -90,8 +90,8 @@ def _short(value: Expr) -> str:
 
 
 def align(answer: Crossover) -> str:
-    """The derivation as an align environment, words beside every line."""
-    return aligned_lines(rf"& {line.latex} && \text{{{latex_text(line.words)}}}" for line in reasoning(answer))
+    """The derivation as an align environment, words above every line."""
+    return aligned_lines(rf"& \text{{{latex_text(line.words)}:}} \\ & \qquad {line.latex}" for line in reasoning(answer))
 
 
 def crossover_sentence(answer: Crossover) -> str:

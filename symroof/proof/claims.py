@@ -112,7 +112,7 @@ def merge_cases(words: str, bound: str, cases: Sequence[Case], lows: Mapping[Sym
         return answers[0]
     slack = cast(Expr, Piecewise(*((case.slack, And(*(margin >= 0 for margin in case.margins))) for case in cases)))
     located = [
-        replace(answer, slack=slack, certificate=answer.certificate and Sentence("where ", str(case.where) if case.where is None else case.where, ": ", answer.certificate))
+        replace(answer, slack=slack, certificate=answer.certificate and Sentence("where ", _branch(case), ": ", answer.certificate))
         for case, answer in zip(cases, answers, strict=True)
     ]
     for verdict in (REFUTED, UNKNOWN):
@@ -121,6 +121,10 @@ def merge_cases(words: str, bound: str, cases: Sequence[Case], lows: Mapping[Sym
     by = dict.fromkeys(str(answer.by) for answer in located)
     proofs = dict.fromkeys(answer.certificate for answer in located if answer.certificate)
     return Certificate(words, PROVED, ", ".join(by), slack, Sentence.listed(proofs, "; "), None)
+
+
+def _branch(case: Case) -> str | Boolean:
+    return "nothing saturates" if case.where is None else case.where
 
 
 def decide(words: str, bound: str, slack: Expr, lows: Mapping[Symbol, Expr], margins: Sequence[Expr] = ()) -> Certificate:
