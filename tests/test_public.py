@@ -162,6 +162,7 @@ def test_a_sweep_of_a_deployment_is_that_of_its_step() -> None:
     found = ON.apply("quantize:weights=4").sweep({"batch": [1, 8]}, metrics=["time"])
     assert float(found["time"].sel(batch=8).squeeze()) == pytest.approx(float(ON.apply("quantize:weights=4").total.time_expr), rel=1e-12)
     best = ON.best({"batch": range(1, 129)}, maximize="throughput", where="fits")
+    assert float(found["time"].sel(batch=8).item()) == float(ON.apply("quantize:weights=4").sweep({symbols.b: [8]})["time"].item())
     assert int(best.batch.item()) == ON.largest("batch").integer
 
 

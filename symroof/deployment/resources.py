@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
+from sympy import Symbol
+
 from symroof.architectures.options import StepInputs
 from symroof.deployment.core import Core
 from symroof.questions import generation, required
@@ -14,14 +16,15 @@ from symroof.questions.generation import Generation
 from symroof.questions.required import Requirement
 from symroof.roof import energy
 from symroof.roof.energy import StepEnergy
+from symroof.symbols import option_name
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import xarray
-    from sympy import Symbol
 
     from symroof.architectures.options import Size
+    from symroof.sweeps.arguments import Over
 
 NUMBERS = "this is told in numbers"
 
@@ -104,7 +107,7 @@ class Resources(Core):
         point = self[operator]
         return energy.race_to_halt(self.energy().model, point.peak, point.bandwidth)
 
-    def sweep(self, over: Mapping[str, Any], **options: Any) -> xarray.Dataset | Path:
+    def sweep(self, over: Over, **options: Any) -> xarray.Dataset | Path:
         """All metrics over all values of some variables; see `symroof.sweep`.
 
         >>> import symroof
@@ -114,24 +117,24 @@ class Resources(Core):
         """
         from symroof.sweeps.sweep import sweep
 
-        return sweep(self._model(), self.device, over, **self._swept(over), **options)
+        return sweep(self._model(), self.device, over, **self._swept(over, options))
 
-    def best(self, over: Mapping[str, Any], *, minimize: str = "", maximize: str = "", where: str = "", **options: Any) -> xarray.Dataset:
+    def best(self, over: Over, *, minimize: str = "", maximize: str = "", where: str = "", **options: Any) -> xarray.Dataset:
         """The point with the least or largest metric among those that satisfy a condition; see `symroof.best`."""
         from symroof.sweeps.reduce import best
 
         goal = {"minimize": minimize, "maximize": maximize, "where": where}
-        return best(self._model(), self.device, over, **goal, **self._swept(over), **options)
+        return best(self._model(), self.device, over, **goal, **self._swept(over, options))
 
     def pareto(
-        self, over: Mapping[str, Any], objectives: Sequence[str] = ("latency", "throughput"), *, where: str = "", **options: Any
+        self, over: Over, objectives: Sequence[str] = ("latency", "throughput"), *, where: str = "", **options: Any
     ) -> xarray.Dataset:
         """The points that no other beats in one metric without losing in the other; see `symroof.pareto`."""
         from symroof.sweeps.reduce import pareto
 
-        return pareto(self._model(), self.device, over, objectives, where=where, **self._swept(over), **options)
+        return pareto(self._model(), self.device, over, objectives, where=where, **self._swept(over, options))
 
-    def _swept(self, over: Mapping[str, Any]) -> dict[str, Any]:
-        """What stays fixed in a sweep."""
+    def _swept(self, over: Mapping[Any, Any], options: Mapping[str, Any]) -> Any:
+        """What stays fixed in a sweep, and its other options."""
         fixed = {"phase": self.step.options.phase, "ceilings": self.ceilings, "techniques": self.step.symbolic.applied}
-        return fixed | self._inputs(*over)
+        return fixed | self._inputs(*(option_name(name) if isinstance(name, Symbol) else name for name in over)) | dict(options)

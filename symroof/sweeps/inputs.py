@@ -13,7 +13,7 @@ from sympy import Rational, Symbol, oo
 from symroof import symbols
 from symroof.architectures.options import LARGEST, WIDEST
 from symroof.errors import InputError, quote
-from symroof.symbols import VOCABULARY, lookup, s, t
+from symroof.symbols import VOCABULARY, lookup, option_name, s, t
 
 MOST_VALUES = 10**8
 """Values of one variable; a longer list is a slip."""
@@ -162,7 +162,7 @@ def axis(name: str, values: Any, *, distinct: bool = True) -> Axis:
     return Axis(shown, unit, meaning, array)
 
 
-def axes(over: Mapping[str, Any], points: bool) -> tuple[Axis, ...]:
+def axes(over: Mapping[Any, Any], points: bool) -> tuple[Axis, ...]:
     """All variables of a sweep; as a list of points, of equal lengths.
 
     Raises
@@ -172,7 +172,8 @@ def axes(over: Mapping[str, Any], points: bool) -> tuple[Axis, ...]:
     """
     if not isinstance(over, Mapping):
         raise InputError(f"over {quote(over)}: expected values by name, such as {{'batch': [1, 2, 4]}}")
-    found = tuple(axis(name, values, distinct=not points) for name, values in over.items())
+    named = {option_name(name) if isinstance(name, Symbol) else name: values for name, values in over.items()}
+    found = tuple(axis(name, values, distinct=not points) for name, values in named.items())
     names = [one.name for one in found]
     for name in names:
         if names.count(name) > 1:

@@ -31,7 +31,7 @@ from symroof.sweeps.formulas import StepFormulas
 from symroof.sweeps.grid import Scenario, Sweep
 from symroof.sweeps.inputs import Axis, axes, axis, symbol_of
 from symroof.sweeps.metrics import CAPACITY, TOTAL, chosen
-from symroof.techniques.registry import with_number
+from symroof.techniques.registry import techniques_of, with_number
 from symroof.techniques.technique import Technique
 
 SIZES, RATES = ("batch", "seq_len"), ("peak", "bandwidth")
@@ -62,13 +62,13 @@ class Plan:
         self,
         models: Any,
         hardware: Any,
-        over: Mapping[str, Any],
+        over: Mapping[Any, Any],
         *,
         phase: str | Sequence[str] = "decode",
         per: str = TOTAL,
         points: bool = False,
         engine: str = "auto",
-        techniques: Sequence[Technique] = (),
+        techniques: Sequence[str | Technique] = (),
         ceilings: str = STATED,
         **fixed: Any,
     ) -> None:
@@ -79,7 +79,7 @@ class Plan:
         self.phases = _several(phase, "phase", str, str)
         for name in self.phases:
             member("phase", name, PHASES)
-        self.points, self.engine, self.techniques, self.each = points, engine, techniques, per != TOTAL
+        self.points, self.engine, self.techniques, self.each = points, engine, techniques_of(techniques), per != TOTAL
         self.axes = axes(over, points)
         self.names = tuple(axis.name for axis in self.axes)
         self.conventions = {name: value for name, value in fixed.items() if name in CONVENTIONS}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
 from symroof.errors import InputError, member, quote
+from symroof.sweeps.arguments import Devices, Models, Over, Reducing
 from symroof.sweeps.dataset import OUTER, POINT, described, dtype, need
 from symroof.sweeps.filter import Condition
 from symroof.sweeps.grid import Chunk, Sweep
@@ -79,7 +80,14 @@ def _front(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def best(
-    models: Any, hardware: Any, over: Mapping[str, Any], *, minimize: str = "", maximize: str = "", where: str = "", **options: Any
+    models: Models,
+    hardware: Devices,
+    over: Over,
+    *,
+    minimize: str = "",
+    maximize: str = "",
+    where: str = "",
+    **options: Unpack[Reducing],
 ) -> xarray.Dataset:
     """The point of a sweep with the least or largest metric among those that satisfy a condition.
 
@@ -112,13 +120,13 @@ def best(
 
 
 def pareto(
-    models: Any,
-    hardware: Any,
-    over: Mapping[str, Any],
+    models: Models,
+    hardware: Devices,
+    over: Over,
     objectives: Sequence[str] = ("latency", "throughput"),
     *,
     where: str = "",
-    **options: Any,
+    **options: Unpack[Reducing],
 ) -> xarray.Dataset:
     """The Pareto front of two metrics: the points that none beats in one without losing in the other.
 
@@ -141,11 +149,10 @@ def pareto(
     return _reduced(models, hardware, over, dict.fromkeys(names, 0), where, options)
 
 
-def _reduced(
-    models: Any, hardware: Any, over: Mapping[str, Any], objectives: Mapping[str, int], where: str, options: dict[str, Any]
-) -> xarray.Dataset:
+def _reduced(models: Models, hardware: Devices, over: Over, objectives: Mapping[str, int], where: str, given: Reducing) -> xarray.Dataset:
     """The best points; an objective without a sign is wanted as it is better."""
     need("xarray")
+    options: dict[str, Any] = {**given}
     scheduler, progress, shown = options.pop("scheduler", None), options.pop("progress", False), options.pop("metrics", None)
     before = options.pop("before", None)
     if options.pop("per", "total") != "total":

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
 from symroof.errors import InputError
 from symroof.sweeps import run
+from symroof.sweeps.arguments import Devices, Fixed, Models, Over
 from symroof.sweeps.dataset import dataset, dtype, lazily, need
 from symroof.sweeps.plan import Plan
 
@@ -21,9 +22,9 @@ MEMORY_LIMIT = 4 * 10**9
 
 
 def sweep(
-    models: Any,
-    hardware: Any,
-    over: Mapping[str, Any],
+    models: Models,
+    hardware: Devices,
+    over: Over,
     *,
     phase: str | Sequence[str] = "decode",
     metrics: Sequence[str] | None = None,
@@ -36,7 +37,7 @@ def sweep(
     resume: bool = False,
     progress: bool = False,
     memory_limit: int = MEMORY_LIMIT,
-    **fixed: Any,
+    **fixed: Unpack[Fixed],
 ) -> xarray.Dataset | Path:
     """Evaluate steps of models on devices over all values of some variables.
 
@@ -44,7 +45,7 @@ def sweep(
     ----------
     models, hardware : one or several: names, paths or objects. Without hardware (None), peak and bandwidth
         must be given.
-    over : values by name: batch, seq_len, a width, peak [FLOP/s] or bandwidth [byte/s] in the place of the
+    over : values by name or symbol: batch, seq_len, a width, peak [FLOP/s] or bandwidth [byte/s] in the place of the
         device's, or a dimension of the model such as hidden_size.
     phase : "decode", "prefill", or both.
     metrics : of `symroof.sweeps.metrics.METRICS`: time, bound, intensity, throughput, memory, fits unless others are asked for.

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from fractions import Fraction
-from typing import Any, ClassVar, Self, cast, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast, overload
 
 from sympy import Expr, Rational, Symbol, oo
 
@@ -19,7 +19,16 @@ from symroof.errors import InputError, nearest, quote
 from symroof.operators import Graph
 from symroof.symbols import VOCABULARY
 
-Number = Any
+if TYPE_CHECKING:
+
+    class Number:
+        """What a parameter takes, and what it is once it is checked."""
+
+        def __get__(self, instance: object, owner: type | None = None, /) -> Expr: ...
+        def __set__(self, instance: object, value: int | float | Fraction | Expr | None, /) -> None: ...
+
+else:
+    Number = Any
 """A user gives a number; the technique stores it as an exact `Expr`. An omitted parameter without a default stays its own symbol, an
 omitted optional parameter is None."""
 
@@ -31,7 +40,7 @@ BANDWIDTHS = (symbols.BW_l, symbols.BW_n, symbols.BW_h, symbols.BW_c)
 """Bandwidths of a memory or link level, of which a step has one value each, whichever techniques set it."""
 
 
-def number(symbol: Symbol, default: Number = None, *, zero: bool = False, optional: bool = False) -> Any:
+def number(symbol: Symbol, default: Any = None, *, zero: bool = False, optional: bool = False) -> Any:
     """A parameter that is a number, with its symbol.
 
     Parameters
@@ -109,7 +118,7 @@ class Example:
     settings: Mapping[str, Any] = field(default_factory=dict)
     inputs: Mapping[str, Any] = field(default_factory=dict)
     hardware: str = "a100-sxm-80gb"
-    at: Number = None
+    at: Any = None
     before: str = ""
     against: str = ""
 
