@@ -616,7 +616,7 @@ def test_errors_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
         open_backend("toch")
     with pytest.raises(InputError, match="expected 1 to 2, the cores that this process may use"):
         Planted().limited(3, cpu_time=False)
-    with pytest.raises(InputError, match="processor time is that of one thread, not of 2"):
+    with pytest.raises(InputError, match="processor time covers one thread, not 2"):
         Planted().limited(None, cpu_time=True)
     monkeypatch.setattr(torch_backend.importlib, "import_module", _missing)
     with pytest.raises(InputError, match=r"torch is not installed; pip install -e '.*\[measure\]'"):
@@ -742,7 +742,7 @@ def test_a_gpu_is_timed_by_events_and_waited_for() -> None:
     assert waited == [1]
     backend.clock()
     assert waited == [1, 1]
-    with pytest.raises(InputError, match="threads and processor time are of a CPU"):
+    with pytest.raises(InputError, match="threads and processor time apply to a CPU"):
         backend.limited(2, cpu_time=False)
 
 

@@ -1,1 +1,1 @@
-"""Calibration: measured kernels read, forms fitted to them, predictions held against what was measured."""
+"""Calibration: reads measured kernels, fits forms to them, and validates predictions against measurements."""

@@ -1,4 +1,4 @@
-"""Constants of a kernel's form from measured rows: the least mean of ``|T / t - 1|``, on one half of the rows; the other judges.
+"""Fits of kernel constants to measured rows: the least mean of ``|T / t - 1|`` on one half of the rows, tested on the other half.
 
 Needs scipy, the extra ``calibrate``.
 """
@@ -22,16 +22,16 @@ from symroof.hardware.calibration import CONSTANTS, Calibration, Errors, Kernel,
 from symroof.hardware.device import Device
 
 FEWEST = 60
-"""Rows of one kernel below which nothing is fitted."""
+"""The fewest rows of a kernel to fit."""
 
 NONSENSE = 0.3
-"""Mean error on the unseen half beyond which a form does not describe the rows."""
+"""The largest mean error on the unseen half for which a form describes the rows."""
 
 UNKNOWN = 0.5
-"""Standard error of a constant, over its size, beyond which rows do not tell it."""
+"""The largest relative standard error of a constant that the rows determine."""
 
 IMPOSSIBLE = 0.01
-"""Share of rows faster than the least time, without a cache to explain it, that is put down to noise and left out."""
+"""The largest share of rows faster than the least time, without a cache as explanation, that is treated as noise and left out."""
 
 VARIANTS: Mapping[Kernel, tuple[frozenset[Trait], ...]] = {
     Kernel.GEMM: (frozenset(),),
@@ -48,10 +48,10 @@ VARIANTS: Mapping[Kernel, tuple[frozenset[Trait], ...]] = {
         )
     ),
 }
-"""How kernels of a class may go about their work: the fit takes what describes its half best."""
+"""The variants of a kernel class; the fit takes the one that describes its half best."""
 
 BETTER = 0.98
-"""A further trait, or a loop, is taken where it lowers the error to this share."""
+"""An additional trait, or a loop, is taken if it lowers the error to this share."""
 
 
 def errors(predicted: np.ndarray, measured: np.ndarray) -> Errors:
@@ -63,26 +63,26 @@ def errors(predicted: np.ndarray, measured: np.ndarray) -> Errors:
     relative = predicted / measured - 1
     size = np.abs(relative)
     figures = (np.mean(size), np.median(size), np.quantile(size, 0.9), np.mean(relative))
-    return Errors(len(measured), *(round(100 * float(one), 4) for one in figures))
+    return Errors(len(measured), *(round(100 * float(figure), 4) for figure in figures))
 
 
 def by_regime(predicted: np.ndarray, measured: np.ndarray, regime: np.ndarray) -> dict[str, Errors]:
     """The errors of all rows, and of those of each regime."""
-    found = {"all": errors(predicted, measured)}
+    regimes = {"all": errors(predicted, measured)}
     for name in REGIMES:
         chosen = regime == name
         if chosen.any():
-            found[name] = errors(predicted[chosen], measured[chosen])
-    return found
+            regimes[name] = errors(predicted[chosen], measured[chosen])
+    return regimes
 
 
 def plausible(rows: Rows, device: Device) -> tuple[Rows, Least]:
-    """The rows without those that are faster than any kernel can be, and their least times.
+    """The rows that are not faster than the device's least time, and their least times.
 
     Raises
     ------
     InputError
-        Too many are: the times have another unit, or another device made them.
+        Too many rows are faster, so the times are in another unit or from another device.
     """
     bound = least(rows, device)
     beyond = (rows.seconds < bound.seconds) & ~bound.resident
@@ -100,7 +100,7 @@ def plausible(rows: Rows, device: Device) -> tuple[Rows, Least]:
 
 
 def halves(count: int, seed: int) -> np.ndarray:
-    """Which rows a fit sees: every second of a shuffled order."""
+    """A mask of the rows that a fit uses: every second one in a shuffled order."""
     return np.random.default_rng(seed).permutation(count) % 2 == 0
 
 
@@ -117,16 +117,16 @@ def fit(rows: Rows, device: Device, *, seed: int = 0, held: Mapping[str, float] 
 
     Parameters
     ----------
-    rows : its measurements.
-    seed : of the halves.
-    held : constants that are not fitted, by name.
-    source : where the rows come from.
+    rows : the kernel's measurements.
+    seed : the seed of the halves.
+    held : fixed values of constants, by name.
+    source : the source of the rows.
 
     Raises
     ------
     InputError
-        There are too few rows, they are faster than the device can be, or the form does not describe them; a constant that is
-        held is not one of the kernel's, or outside its range.
+        There are too few rows, they are faster than the device's least time, or the form does not describe them; a fixed
+        constant is not one of the kernel's, or outside its range.
     DeviceError
         The device states no processors or no clock.
     """
@@ -142,16 +142,16 @@ def fit(rows: Rows, device: Device, *, seed: int = 0, held: Mapping[str, float] 
     if unknown:
         fixed |= unknown
         best = _best(rows.only(seen), device, fixed, (best.traits,))
-    values = {one.symbol: _rounded(value) for one, value in zip(CONSTANTS[rows.kernel], best.values, strict=True)}
+    values = {constant.symbol: _rounded(value) for constant, value in zip(CONSTANTS[rows.kernel], best.values, strict=True)}
     made = KernelConstants(rows.kernel, rows.widths, values, best.traits, rows.name, source, len(rows), loop=best.loop)
     unseen = rows.only(~seen)
-    found = by_regime(Prediction(unseen, device, best.traits).of(made), unseen.seconds, bound.regime[~seen])
-    if found["all"].mape > 100 * NONSENSE:
+    regimes = by_regime(Prediction(unseen, device, best.traits).of(made), unseen.seconds, bound.regime[~seen])
+    if regimes["all"].mape > 100 * NONSENSE:
         raise InputError(
-            f"{rows.name or rows.kernel}: the form of {rows.kernel} misses these rows by {found['all'].mape:.0f} % on average, so nothing "
-            "is fitted; are the times in another unit, of another device, or of several kernels?"
+            f"{rows.name or rows.kernel}: the form of {rows.kernel} misses these rows by {regimes['all'].mape:.0f} % on average, so "
+            "nothing is fitted; are the times in another unit, of another device, or of several kernels?"
         )
-    return replace(made, error=found, notes=tuple(_notes(rows.kernel, best.values, fixed, unknown)))
+    return replace(made, error=regimes, notes=tuple(_notes(rows.kernel, best.values, fixed, unknown)))
 
 
 def calibrate(
@@ -164,29 +164,29 @@ def calibrate(
     source: str = "",
     date: str = "",
 ) -> Calibration:
-    """The constants of all kernels that were measured on a device.
+    """The constants of all kernels measured on a device.
 
-    Operators without a contraction are given a GEMM's overhead and memory share, with no error: none of them was measured.
+    Operators without a contraction get a GEMM's overhead and memory share, without an error, because none was measured.
 
     Parameters
     ----------
-    floors : MAPE of one collection of rows as the prediction of another, in percent, where it is known, by `KernelConstants.key`.
-    held : constants that are not fitted, by name.
+    floors : MAPE in percent of one collection of rows as a prediction of another, if known, by `KernelConstants.key`.
+    held : fixed values of constants, by name.
 
     Raises
     ------
     InputError
-        As for `fit`, or a name in *held* is no constant.
+        As for `fit`, or a name in *held* is not a constant.
     """
-    names = [one.name for known in CONSTANTS.values() for one in known]
+    names = [kernel.name for known in CONSTANTS.values() for kernel in known]
     for name in held or {}:
         member("constant", name, names)
     fitted = [fit(rows, device, seed=seed, held=held, source=source) for rows in measured]
-    keys = [one.key for one in fitted]
+    keys = [kernel.key for kernel in fitted]
     for key in floors or {}:
         member("floor of", key, keys)
-    kernels = [replace(one, floor=(floors or {}).get(one.key)) for one in fitted]
-    product = next((one for one in kernels if one.kernel is Kernel.GEMM), None)
+    kernels = [replace(kernel, floor=(floors or {}).get(kernel.key)) for kernel in fitted]
+    product = next((kernel for kernel in kernels if kernel.kernel is Kernel.GEMM), None)
     if product is not None:
         values = {symbols.t_0v: product[symbols.t_0g], symbols.e_2v: product[symbols.e_2g]}
         kernels.append(KernelConstants(Kernel.VECTOR, frozenset(), values, name="not measured: a GEMM's overhead and memory share"))
@@ -194,24 +194,24 @@ def calibrate(
 
 
 def _rounded(value: float) -> Expr:
-    """Four digits, as files have them."""
+    """The value to four digits, as in files."""
     return Rational(f"{value:.4g}")
 
 
 def _held(rows: Rows, held: Mapping[str, float]) -> dict[int, float]:
-    places = {one.name: place for place, one in enumerate(CONSTANTS[rows.kernel])}
-    found = {}
+    places = {constant.name: place for place, constant in enumerate(CONSTANTS[rows.kernel])}
+    fixed = {}
     for name, value in held.items():
         if name in places:
-            one = CONSTANTS[rows.kernel][places[name]]
-            if not one.low <= value <= one.high:
-                raise InputError(f"{name} {quote(value)}: expected {one.low:g} to {one.high:g}")
-            found[places[name]] = value
-    return found
+            constant = CONSTANTS[rows.kernel][places[name]]
+            if not constant.low <= value <= constant.high:
+                raise InputError(f"{name} {quote(value)}: expected {constant.low:g} to {constant.high:g}")
+            fixed[places[name]] = value
+    return fixed
 
 
 def _best(rows: Rows, device: Device, fixed: Mapping[int, float], variants: Sequence[frozenset[Trait]] | None = None) -> _Candidate:
-    """The variant that describes the rows best: of nearly equal ones the first, and without a loop."""
+    """The variant with the least error; among nearly equal variants the first, and without a loop."""
     loops = (False, True) if device.cache_capacity and rows.kernel is not Kernel.PREFILL else (False,)
     chosen: _Search | None = None
     for loop, traits in itertools.product(loops, variants or VARIANTS[rows.kernel]):
@@ -220,19 +220,19 @@ def _best(rows: Rows, device: Device, fixed: Mapping[int, float], variants: Sequ
         if chosen is None or search.loss < BETTER * chosen.loss:
             chosen = search
     assert chosen is not None
-    chosen.descend(rounds=2)  # a simplex that has shrunk onto a ridge starts anew
+    chosen.descend(rounds=2)  # restart a simplex that has collapsed
     return _Candidate(chosen.prediction.traits, *chosen.spread(chosen.point), chosen.loss)
 
 
 LOOP = ((0.05, 4.0, 1.0), (1.0, 200.0, 10.0))
-"""Range and start of the share of the cache that a loop fills, and of the bytes per clock and processor that come from it."""
+"""Range and starting value of the share of the cache that a loop fills, and of its bytes per clock and processor."""
 
 LONGEST = 20
-"""Times its start that a time may become in a fit."""
+"""The largest factor on a time's starting value in a fit."""
 
 
 class _Search:
-    """The constants of least mean ``|T / t - 1|`` within their ranges, by Nelder and Mead's simplex."""
+    """A search for the constants of least mean ``|T / t - 1|`` within their ranges, by the Nelder-Mead simplex method."""
 
     def __init__(self, prediction: Prediction, fixed: Mapping[int, float], loop: bool) -> None:
         known = CONSTANTS[prediction.rows.kernel]
@@ -246,7 +246,7 @@ class _Search:
         self.loss = float("inf")
 
     def spread(self, point: np.ndarray) -> tuple[np.ndarray, tuple[float, float] | None]:
-        """All constants, and those of a loop, at a point of the search: ``low + (high - low) (1 + sin x) / 2``."""
+        """All constants, including those of a loop, at a search point: ``low + (high - low) (1 + sin x) / 2``."""
         within = self.low + self.width * (1 + np.sin(point)) / 2
         values = self.whole.copy()
         values[self.free] = within[: len(self.free)]
@@ -258,8 +258,8 @@ class _Search:
     def descend(self, rounds: int = 1) -> None:
         options: dict[str, Any] = {"maxiter": 400 * len(self.point), "xatol": 1e-4, "fatol": 1e-6, "adaptive": True}
         for _ in range(rounds):
-            found = _scipy().minimize(self._error, self.point, method="Nelder-Mead", options=options)
-            self.point, self.loss = found.x, float(found.fun)
+            optimum = _scipy().minimize(self._error, self.point, method="Nelder-Mead", options=options)
+            self.point, self.loss = optimum.x, float(optimum.fun)
 
 
 def _scipy() -> Any:
@@ -271,7 +271,7 @@ def _scipy() -> Any:
 
 
 def _unknown(rows: Rows, device: Device, best: _Candidate, fixed: Mapping[int, float]) -> dict[int, float]:
-    """Constants that the rows do not tell, with what they are held at: their standard error, from the slopes, is too large."""
+    """Constants that the rows do not determine (by their standard error, from the slopes), with their fixed values."""
     known, prediction = CONSTANTS[rows.kernel], Prediction(rows, device, best.traits)
     free = [place for place in range(len(known)) if place not in fixed]
     size = np.array([max(abs(best.values[place]), 0.1 * known[place].start) for place in free])
@@ -286,14 +286,14 @@ def _unknown(rows: Rows, device: Device, best: _Candidate, fixed: Mapping[int, f
 
 
 def _notes(kernel: Kernel, values: np.ndarray, fixed: Mapping[int, float], unknown: Mapping[int, float]) -> list[str]:
-    """What to know about the constants: those at an end of their range, and those that were held."""
-    found = []
-    for place, (one, value) in enumerate(zip(CONSTANTS[kernel], values, strict=True)):
+    """Notes on the constants: those at an end of their range, and those that are fixed."""
+    notes = []
+    for place, (constant, value) in enumerate(zip(CONSTANTS[kernel], values, strict=True)):
         if place in fixed:
             why = "these rows do not tell it" if place in unknown else "as asked"
-            found.append(f"{one.name} held at {fixed[place]:g}: {why}")
-        elif value > one.low + 0.995 * (one.high - one.low) and not one.is_time:
-            found.append(f"{one.name} at {one.high:g}, the end of its range")
-        elif value < one.low + 0.002 * (one.high - one.low) and not one.is_time:
-            found.append(f"{one.name} at {one.low:g}, the end of its range")
-    return found
+            notes.append(f"{constant.name} held at {fixed[place]:g}: {why}")
+        elif value > constant.low + 0.995 * (constant.high - constant.low) and not constant.is_time:
+            notes.append(f"{constant.name} at {constant.high:g}, the end of its range")
+        elif value < constant.low + 0.002 * (constant.high - constant.low) and not constant.is_time:
+            notes.append(f"{constant.name} at {constant.low:g}, the end of its range")
+    return notes

@@ -1,4 +1,4 @@
-"""The least and the calibrated times of measured kernels: each row's operator is symroof's own, its times those of the ledger."""
+"""Least and calibrated times of measured kernels, from the operator of each row and the ledger."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sympy import Expr, Integer, Symbol, lambdify, oo
 from symroof import symbols
 from symroof.calibration.rows import Rows
 from symroof.errors import InputError
-from symroof.hardware.calibration import CONSTANTS, IN_LETTERS, Calibration, Kernel, KernelConstants, Trait
+from symroof.hardware.calibration import CONSTANTS, SYMBOLIC_CONSTANTS, Calibration, Kernel, KernelConstants, Trait
 from symroof.hardware.device import Device
 from symroof.hardware.machine import STATED, Machine
 from symroof.operators import Operator, Resource, Storage
@@ -29,21 +29,21 @@ from symroof.symbols import substitute
 LAUNCH, MEMORY, COMPUTE = "launch", "memory", "compute"
 REGIMES = (LAUNCH, MEMORY, COMPUTE)
 SHORT = 3e-6
-"""Seconds of least time below which a launch decides."""
+"""The least time in seconds below which a launch dominates."""
 
 RESIDENT = 2
-"""Times the last-level cache that a loop's working set may be, for the cache still to serve part of it."""
+"""The largest working set of a loop, in units of the last-level cache, that the cache still serves in part."""
 
 
 def operator_of(kernel: Kernel, widths: frozenset[int], device: Device | None = None, *, cache_write: bool = False) -> Operator:
-    """The operator that a row of measurements is of, its dimensions letters.
+    """The operator of a row of measurements, with symbolic dimensions.
 
     Parameters
     ----------
-    widths : bits of both operands; what a GEMM or attention writes has at least 16.
-    device : its last-level cache and processors say how often attention reads keys and values of a prompt from memory; without
-        one these stay letters.
-    cache_write : with the kernel that writes keys and values of a prompt into the cache beside it.
+    widths : bits of both operands; results of GEMMs and attention have at least 16.
+    device : its last-level cache and processors determine how often attention reads keys and values of a prompt from memory;
+        without a device these are symbols.
+    cache_write : whether the kernel also writes keys and values of a prompt to the cache.
 
     >>> operator_of(Kernel.GEMM, frozenset({16})).flop_count, operator_of(Kernel.DECODE, frozenset({16})).byte_count()
     (2*d*f*s, 4*b*e*g*k + 4*b*e*k*t)
@@ -70,7 +70,7 @@ def operator_of(kernel: Kernel, widths: frozenset[int], device: Device | None = 
 
 
 def _passing(fused: Operator, device: Device | None) -> Operator:
-    """Attention with what its blocks of queries read, as a step on the device has it."""
+    """Attention with the reads of its query blocks, as in a step on the device."""
     blocks = QueryBlocks()
     held = blocks.positions_of([fused])
     if device is not None:
@@ -85,18 +85,18 @@ def _passing(fused: Operator, device: Device | None) -> Operator:
 
 
 def dimensions(rows: Rows) -> dict[Symbol, np.ndarray]:
-    """The letters of the operator, one entry a row.
+    """The values of the operator's symbols, one entry per row.
 
     Raises
     ------
     InputError
-        Query heads are no multiple of KV heads.
+        Query heads are not a multiple of KV heads.
     """
     column = rows.columns
     if rows.kernel is Kernel.GEMM:
         return {symbols.s: column["m"], symbols.d: column["k"], symbols.f: column["n"]}
     if np.any(column["heads"] % column["kv_heads"]):
-        raise InputError(f"{rows.name or rows.kernel}: heads are no multiple of kv_heads in some row")
+        raise InputError(f"{rows.name or rows.kernel}: heads are not a multiple of kv_heads in some row")
     length = symbols.t if rows.kernel is Kernel.DECODE else symbols.s
     name = "kv_len" if rows.kernel is Kernel.DECODE else "seq"
     grouped = column["heads"] / column["kv_heads"]
@@ -111,13 +111,13 @@ def dimensions(rows: Rows) -> dict[Symbol, np.ndarray]:
 
 @dataclass(frozen=True)
 class Least:
-    """The least times of rows, and what they follow from.
+    """The least times of rows, with their regimes.
 
     Attributes
     ----------
-    seconds : the roofline's, each operand moved once.
-    regime : "launch", "memory" or "compute" of each.
-    flops, traffic : FLOPs and bytes of memory.
+    seconds : least times by the roofline, with each operand moved once.
+    regime : "launch", "memory" or "compute" for each row.
+    flops, traffic : FLOPs and bytes of memory traffic.
     resident : whether a loop over the row's operands stays in the last-level cache, wholly or in part.
     """
 
@@ -129,7 +129,7 @@ class Least:
 
 
 def least(rows: Rows, device: Device) -> Least:
-    """The least times of rows on a device, under every ceiling it states."""
+    """The least times of rows on a device, under every stated ceiling."""
     operator, values = operator_of(rows.kernel, rows.widths, device), dimensions(rows)
     machine, peak = device.machine.with_ceilings(STATED), device.fastest(wide_enough(max(rows.widths)))[1]
     seconds = seconds_of(operator, machine, peak)
@@ -145,9 +145,9 @@ def least(rows: Rows, device: Device) -> Least:
 
 
 def evaluated(expression: Expr, values: Mapping[Symbol, np.ndarray], count: int) -> np.ndarray:
-    """A formula at every row."""
-    letters: list[Any] = sorted(expression.free_symbols, key=str)
-    return np.broadcast_to(lambdify(letters, expression, "numpy")(*(values[letter] for letter in letters)), (count,)).astype(float)
+    """The value of a formula for every row."""
+    used: list[Any] = sorted(expression.free_symbols, key=str)
+    return np.broadcast_to(lambdify(used, expression, "numpy")(*(values[symbol] for symbol in used)), (count,)).astype(float)
 
 
 def working_set(rows: Rows, device: Device) -> np.ndarray:
@@ -167,7 +167,7 @@ def working_set(rows: Rows, device: Device) -> np.ndarray:
 
 
 def surviving(working: np.ndarray, capacity: float) -> np.ndarray:
-    """The share of a loop's working set that a cache still holds when its turn comes, under random replacement.
+    """The share of a loop's working set that is still in a cache at its next use, under random replacement.
 
     ``h = exp(-(1 - h) r)`` with ``r = working set / capacity``: 1 for r <= 1, else ``-LambertW(-r exp(-r)) / r``.
 
@@ -182,14 +182,14 @@ def surviving(working: np.ndarray, capacity: float) -> np.ndarray:
     return np.where(working <= capacity, 1.0, np.clip(share, 0.0, 1.0))
 
 
-def lettered(machine: Machine, traits: frozenset[Trait]) -> Machine:
-    """A machine with the constants of its kernels as letters."""
-    kernels = tuple(replace(one, traits=traits) for one in IN_LETTERS.kernels)
+def symbolic_constants(machine: Machine, traits: frozenset[Trait]) -> Machine:
+    """A machine with symbols for the constants of its kernels."""
+    kernels = tuple(replace(kernel, traits=traits) for kernel in SYMBOLIC_CONSTANTS.kernels)
     return replace(machine, calibration=Calibration(kernels, any_width=True))
 
 
 _KNOWN: dict[tuple[Machine, Kernel, frozenset[int], frozenset[Trait]], tuple[list[Any], Callable[..., Any]]] = {}
-"""Forms as functions, by what they follow from; a machine is equal to itself alone."""
+"""Compiled forms by kernel, widths, device and traits."""
 
 
 def _compiled(kernel: Kernel, widths: frozenset[int], device: Device, traits: frozenset[Trait]) -> tuple[list[Any], Callable[..., Any]]:
@@ -206,17 +206,17 @@ MOST_FORMS = 64
 
 def _compile(kernel: Kernel, widths: frozenset[int], device: Device, traits: frozenset[Trait]) -> tuple[list[Any], Callable[..., Any]]:
     operator = operator_of(kernel, widths, device, cache_write=kernel is Kernel.PREFILL)
-    machine = lettered(device.machine, traits)
+    machine = symbolic_constants(device.machine, traits)
     peak = device.fastest(wide_enough(max(widths)))[1]
     time = time_of(operator, seconds_of(operator, machine, peak), machine=machine)
-    constants = [one.symbol for one in CONSTANTS[kernel]]
-    letters = sorted(time.free_symbols - set(constants), key=str)
-    return letters, lambdify([*letters, *constants], time, "numpy", cse=True)
+    constants = [constant.symbol for constant in CONSTANTS[kernel]]
+    used = sorted(time.free_symbols - set(constants), key=str)
+    return used, lambdify([*used, *constants], time, "numpy", cse=True)
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """The times of rows as a function of a kernel's constants, in the order of `CONSTANTS`; the form is the ledger's own."""
+    """The times of rows as a function of a kernel's constants, in the order of `CONSTANTS`, by the ledger."""
 
     rows: Rows
     device: Device
@@ -224,10 +224,10 @@ class Prediction:
 
     @functools.cached_property
     def _given(self) -> tuple[Callable[..., Any], list[np.ndarray]]:
-        """The form as a function, and its letters of every row."""
+        """The form as a function, and the values of its symbols for every row."""
         values = dimensions(self.rows)
-        letters, function = _compiled(self.rows.kernel, self.rows.widths, self.device, self.traits)
-        return function, [values[letter] for letter in letters]
+        used, function = _compiled(self.rows.kernel, self.rows.widths, self.device, self.traits)
+        return function, [values[symbol] for symbol in used]
 
     @functools.cached_property
     def _working(self) -> np.ndarray:
@@ -238,14 +238,14 @@ class Prediction:
 
         Parameters
         ----------
-        loop : share of the cache that a loop fills, and byte per clock and processor that come from it; without it, nothing
-            is read from the cache, as in a step that streams a whole model.
+        loop : share of the cache that a loop fills, and bytes per clock and processor read from it; by default nothing is
+            read from the cache, as in a step that streams a whole model.
         """
         kernel, device = self.rows.kernel, self.device
         function, values = self._given
         given: list[Any] = list(constants)
         if loop is not None:
-            at = [one.symbol for one in CONSTANTS[kernel]].index(SHARES[kernel][Resource.MEMORY])
+            at = [constant.symbol for constant in CONSTANTS[kernel]].index(SHARES[kernel][Resource.MEMORY])
             held = surviving(self._working, loop[0] * float(device.cache_capacity or 0))
             rate = loop[1] * float(device.machine.clock or 0) * float(device.machine.processors or 0) / float(device.memory_bandwidth)
             given[at] = 1 / ((1 - held) / given[at] + held / rate)
@@ -253,5 +253,5 @@ class Prediction:
             return function(*values, *given)
 
     def of(self, constants: KernelConstants) -> np.ndarray:
-        """Seconds of every row with fitted constants, the loop that timed it included."""
-        return self([float(constants[one.symbol]) for one in CONSTANTS[constants.kernel]], constants.loop)
+        """Seconds of every row with fitted constants, including the effect of the timing loop."""
+        return self([float(constants[constant.symbol]) for constant in CONSTANTS[constants.kernel]], constants.loop)

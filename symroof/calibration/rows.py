@@ -1,6 +1,6 @@
-"""Measured kernels from CSV files: columns by their names, times by the unit in their name, one clear line for a bad file.
+"""Measured kernels from CSV files: columns by name, times by the unit in the column's name.
 
-A file is told by its columns. One row is one kernel, timed in a loop of its own:
+The columns determine the kind of file. One row is one kernel, timed in its own loop:
 
 =================== =======================================================================
 GEMM                ``m, n, k``: ``[m, k] x [k, n]``; ``dtype``; ``copies`` of the matrix in turn
@@ -30,7 +30,7 @@ DIMENSIONS = {
     Kernel.DECODE: ("batch", "kv_len", "heads", "kv_heads", "head_dim"),
     Kernel.PREFILL: ("batch", "seq", "heads", "kv_heads", "head_dim"),
 }
-"""The columns that say what a kernel computes."""
+"""The columns that give the dimensions of a kernel."""
 
 UNITS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0}
 TIME = "latency"
@@ -40,17 +40,17 @@ WIDTHS = {
     "fp8": (8,), "fp8_block": (8,), "int8": (8,), "sq": (8,), "int8_wo": (8, 16),
     "fp4": (4,), "nvfp4": (4,), "mxfp4": (4,), "int4_wo": (4, 16),
 }  # fmt: skip
-"""Bits of both operands by the name of a data type; wo is weight-only, sq SmoothQuant, block and the last FP4 have shared scales."""
+"""Bits of both operands by data type; wo is weight-only, sq SmoothQuant, block and the last FP4 have shared scales."""
 
 NAMED = ("framework", "version", "kernel")
 DEVICE = ("gpu", "device")
 
 MOST_ROWS = 20_000
-"""Rows of one kernel that are kept; of more, a uniform sample."""
+"""The most rows kept per kernel; of more, a uniform sample."""
 
 LARGEST = 10**9
 LONGEST = 3600.0
-"""Seconds: no kernel takes an hour."""
+"""Upper bound in seconds: no kernel takes an hour."""
 
 
 @dataclass(frozen=True)
@@ -59,12 +59,12 @@ class Rows:
 
     Attributes
     ----------
-    kernel : its class.
-    widths : bits of what it reads.
-    name : framework, version and kernel, as the file names them.
-    columns : dimensions by column, one entry a row; "copies" where the file says so.
+    kernel : the kernel class.
+    widths : the operands' widths in bits.
+    name : framework, version and kernel, as in the file.
+    columns : dimensions by column, one entry per row; "copies" if the file has it.
     seconds : measured times.
-    total : rows there were, before a sample was taken.
+    total : the number of rows before sampling.
     """
 
     kernel: Kernel
@@ -84,18 +84,17 @@ class Rows:
 
 
 def read_rows(path: str | Path, device: str = "", where: Mapping[str, str] | None = None) -> tuple[Rows, ...]:
-    """The measurements in a file, one entry for every kernel and width; the file is streamed.
+    """The measurements in a file, one entry per kernel and width; the file is streamed.
 
     Parameters
     ----------
-    device : take the rows whose device this name begins with, ``-`` for ``_``, or whose device begins with it.
-    where : take the rows with these texts in these columns.
+    device : selects rows whose device is a prefix of this name, with ``-`` for ``_``, or the other way round.
+    where : selects rows with these texts in these columns.
 
     Raises
     ------
     InputError
-        The file cannot be read, lacks a column, has a number that is none or a time that is not above 0 and below an hour,
-        or has no such rows; one line says where.
+        The file cannot be read, lacks a column, has an invalid number or a time outside 0 to one hour, or has no such rows.
     """
     place, origin = Path(path), quote(str(path))
     where = dict(where or {})
@@ -122,7 +121,7 @@ def read_rows(path: str | Path, device: str = "", where: Mapping[str, str] | Non
 
 def _kind(origin: str, header: Sequence[str]) -> Kernel:
     lacking = {kernel: [name for name in needed if name not in header] for kernel, needed in DIMENSIONS.items()}
-    kernel = min(lacking, key=lambda one: len(lacking[one]) / len(DIMENSIONS[one]))
+    kernel = min(lacking, key=lambda kind: len(lacking[kind]) / len(DIMENSIONS[kind]))
     if lacking[kernel]:
         missing = ", ".join(lacking[kernel])
         raise InputError(f"{origin}: no column {missing}; a file of {kernel} has {', '.join(DIMENSIONS[kernel])}, dtype, latency_us")
@@ -130,15 +129,15 @@ def _kind(origin: str, header: Sequence[str]) -> Kernel:
 
 
 def _unit(origin: str, header: Sequence[str]) -> str:
-    found = [name for name in header if name == TIME or name.startswith(f"{TIME}_")]
-    if len(found) != 1:
+    times = [name for name in header if name == TIME or name.startswith(f"{TIME}_")]
+    if len(times) != 1:
         raise InputError(
-            f"{origin}: expected one column of times, latency_us, latency_ms, latency_s or latency_ns; found {found or 'none'}"
+            f"{origin}: expected one column of times, latency_us, latency_ms, latency_s or latency_ns; found {times or 'none'}"
         )
-    unit = found[0].removeprefix(TIME).removeprefix("_")
+    unit = times[0].removeprefix(TIME).removeprefix("_")
     if unit not in UNITS:
         raise InputError(
-            f"{origin}: column {quote(found[0])} states no unit known here; name it latency_us, latency_ms, latency_s or latency_ns"
+            f"{origin}: column {quote(times[0])} states no unit known here; name it latency_us, latency_ms, latency_s or latency_ns"
         )
     return unit
 
@@ -149,7 +148,7 @@ Row = tuple[float, ...]
 def _grouped(
     origin: str, header: list[str], table: Iterator[list[str]], kernel: Kernel, device: str, where: Mapping[str, str]
 ) -> dict[tuple[str, str], tuple[list[Row], int]]:
-    """The rows that are meant by name and data type: time, dimensions, copies; and how many there were."""
+    """The selected rows by name and data type: time, dimensions, copies; and their number before sampling."""
     at = {name: place for place, name in enumerate(header)}
     for name in where:
         if name not in at:
@@ -161,7 +160,7 @@ def _grouped(
     factor = UNITS[_unit(origin, header)]
     groups: dict[tuple[str, str], tuple[list[Row], int]] = {}
     seen: set[str] = set()
-    chance = random.Random(0)  # noqa: S311 - a sample that is the same every time
+    chance = random.Random(0)  # noqa: S311 - a reproducible sample
     for line, row in enumerate(table, 2):
         if not row:
             continue
@@ -194,7 +193,7 @@ def _grouped(
 
 
 def _names(text: str, device: str) -> bool:
-    """Whether a device's name begins with what a file calls it, or the other way round: a100_sxm, b200_sxm.
+    """Whether a device's name begins with its name in a file, or the other way round: a100_sxm, b200_sxm.
 
     >>> _names("a100_sxm", "a100-sxm-80gb"), _names("b200_sxm", "b200"), _names("l40s", "l40")
     (True, True, False)
@@ -204,14 +203,14 @@ def _names(text: str, device: str) -> bool:
 
 
 def _numbers(origin: str, line: int, header: Sequence[str], row: Sequence[str], places: Sequence[int], factor: float) -> Row:
-    """The time and the whole numbers of a row; a copy count is 0 where none is said."""
-    found = []
+    """The time and the whole numbers of a row; the number of copies is 0 if not given."""
+    numbers = []
     for place in places:
         try:
-            found.append(float(row[place]))
+            numbers.append(float(row[place]))
         except ValueError:
             raise InputError(f"{origin} line {line}: {header[place]} {quote(row[place])} is not a number") from None
-    time, sizes = found[0], found[1:]
+    time, sizes = numbers[0], numbers[1:]
     if not 0 < time * factor < LONGEST:
         why = "a time above 0" if not time * factor >= LONGEST else "a time below an hour"
         raise InputError(f"{origin} line {line}: {header[places[0]]} {quote(row[places[0]])}: expected {why}")

@@ -1,6 +1,6 @@
-"""Whole steps that others measured, held against the bound and against the sum of calibrated kernels; nothing is fitted to a step.
+"""Published measurements of whole steps, compared with the bound and with the sum of calibrated kernels; nothing is fitted to a step.
 
-A file has one published measurement a row: ``model, device, devices, precision, engine, phase, batch, prompt, context_or_output,
+A file has one published measurement per row: ``model, device, devices, precision, engine, phase, batch, prompt, context_or_output,
 metric, value, unit, source``, with the bits of weights, activations and cache as precision.
 """
 
@@ -40,10 +40,10 @@ class Point:
 
     Attributes
     ----------
-    devices : how many share the step; half of one is one die of two.
-    bits : of weights, activations and cache.
-    prompt, output : tokens; of decode those generated after it, so that the context is in the middle of them.
-    seconds : of a prompt, of a step that gives every sequence a token, or of both, as the phase says.
+    devices : the number of devices that share the step; 1/2 for one die of two.
+    bits : widths of weights, activations and cache.
+    prompt, output : tokens; in decode, output tokens are generated after the prompt, and the mean context is in their middle.
+    seconds : of a prefill, of a decode step, or of both, depending on the phase.
     """
 
     model: str
@@ -60,24 +60,24 @@ class Point:
 
     @property
     def context(self) -> int:
-        """Tokens that a decode step looks at, in the middle of what is generated."""
+        """The context of a decode step in the middle of the generated tokens."""
         return self.prompt + max(1, self.output // 2)
 
     @property
     def sixteen(self) -> bool:
-        """Whether all is at 16 bits."""
+        """Whether all widths are 16 bits."""
         return self.bits == ("16", "16", "16")
 
 
 @dataclass(frozen=True)
 class StepValidation:
-    """A published measurement, and what was told of it.
+    """A published measurement with its bound and prediction.
 
     Attributes
     ----------
-    bound : least seconds with everything fused that engines fuse (``fuse:preset=engine``), shared equally by the devices.
-    predicted : the sum of calibrated kernels, as engines fuse them; None where the device, or the widths, have none.
-    missing : why there is none.
+    bound : least seconds with ``fuse:preset=engine``, divided evenly between the devices.
+    predicted : the sum of calibrated kernels, fused as in engines; None if the device, or a width, has no constants.
+    missing : why there is no prediction.
     """
 
     point: Point
@@ -92,12 +92,12 @@ class StepValidation:
 
 
 def is_steps(path: str | Path) -> bool:
-    """Whether a file is of whole steps: it names their phase and engine."""
+    """Whether a file has measurements of whole steps, by its columns phase and engine."""
     try:
         with reading(Path(path)) as stream:
             return {"phase", "engine"} <= set(next(csv.reader(stream), []))
     except (InputError, csv.Error):
-        return False  # who reads it says what is wrong
+        return False  # the reader reports the error
 
 
 def read_points(path: str | Path) -> tuple[Point, ...]:
@@ -106,7 +106,7 @@ def read_points(path: str | Path) -> tuple[Point, ...]:
     Raises
     ------
     InputError
-        The file cannot be read, lacks a column, or has a value that makes no sense; one line says where.
+        The file cannot be read, lacks a column, or has an invalid value.
     """
     origin = quote(str(path))
     try:
@@ -143,15 +143,15 @@ def _point(where: str, row: dict[str, str]) -> Point | None:
 
 
 def as_engines_fuse(step: Step) -> Step:
-    """The step with the kernels of today's engines: projections of one activation as one product, a residual addition with the
-    norm behind it, the rotary embeddings of queries and keys together.
+    """The step with the kernels of current engines: projections of one activation fused, a residual addition fused with the next
+    norm, and the rotary embeddings of queries and keys fused.
 
     >>> import symroof
     >>> step = as_engines_fuse(symroof.load_model("llama-3-8b").decode(symbolic=True, flash_attention=True))
     >>> [operator.name for operator in step.symbolic.blocks[1].operators if operator.is_group]
     ['q_proj+k_proj+v_proj', 'q_rotary+k_rotary', 'attn_add+mlp_norm', 'gate_proj+up_proj']
     """
-    names = ("+".join(one.name for one in group) for block in step.symbolic.blocks for group in _groups(list(block.operators)))
+    names = ("+".join(operator.name for operator in group) for block in step.symbolic.blocks for group in _groups(list(block.operators)))
     return step.apply(*(technique(f"fuse:operators={name}") for name in names))
 
 
@@ -182,38 +182,38 @@ def _input(operator: Operator) -> Tensor:
 
 
 def validate_step(point: Point) -> StepValidation:
-    """Hold what is told of a step against its measurement.
+    """Compare the bound and the prediction of a step with its measurement.
 
     Raises
     ------
     SymroofError
-        The model or the device is not known, or the step cannot be told.
+        The model or the device is unknown, or the step is not supported.
     """
     device = load_hardware(point.device)
     fused = technique("fuse:preset=engine")  # element-wise operators through memory would be no bound for engines that fuse them
     bound = sum(count * _seconds(step.apply(fused), device, STATED) for step, count in _steps(point)) / point.devices
-    found = StepValidation(point, bound)
+    validation = StepValidation(point, bound)
     if device.calibration is None:
-        return replace(found, missing="no kernels of the device were measured")
+        return replace(validation, missing="no kernels of the device were measured")
     if point.devices != 1:
-        return replace(found, missing="links between devices are not calibrated")
+        return replace(validation, missing="links between devices are not calibrated")
     own = replace(device, calibration=_split_everywhere(device.calibration))
     try:
         steps = [(as_engines_fuse(step), count) for step, count in _steps(point)]
         analyses = [(analyze(step, own, ceilings=CALIBRATED), count) for step, count in steps]
     except DeviceError as error:
-        return replace(found, missing=str(error))
-    alone = {one.name for analysis, _ in analyses for one in analysis if one.constants is None}
+        return replace(validation, missing=str(error))
+    alone = {operator.name for analysis, _ in analyses for operator in analysis if operator.constants is None}
     if alone:
-        return replace(found, missing=f"not calibrated: {', '.join(sorted(alone))}")
-    return replace(found, predicted=sum(count * float(analysis.total.time_expr) for analysis, count in analyses))
+        return replace(validation, missing=f"not calibrated: {', '.join(sorted(alone))}")
+    return replace(validation, predicted=sum(count * float(analysis.total.time_expr) for analysis, count in analyses))
 
 
 def _split_everywhere(calibration: Calibration) -> Calibration:
-    """The constants without what is peculiar to how the measured kernels were called: FlashAttention 2 that splits no context of
-    heads without a group, and copies queries of others.
+    """The constants without effects of how the measured kernels were called: FlashAttention 2 did not split contexts of heads
+    without a group, and copied queries of others.
     """
-    return replace(calibration, kernels=tuple(replace(one, traits=one.traits - {Trait.GROUPED}) for one in calibration.kernels))
+    return replace(calibration, kernels=tuple(replace(kernel, traits=kernel.traits - {Trait.GROUPED}) for kernel in calibration.kernels))
 
 
 def _seconds(step: Step, device: object, ceilings: str) -> float:
@@ -221,7 +221,7 @@ def _seconds(step: Step, device: object, ceilings: str) -> float:
 
 
 def _steps(point: Point) -> Iterator[tuple[Step, int]]:
-    """The steps of a measurement, and how often each occurs; a prompt gives the first token."""
+    """The steps of a measurement with their counts; prefill yields the first token."""
     model = load_model(point.model)
     weights, activations, cache = point.bits
     whole = weights.isdigit()
@@ -236,12 +236,12 @@ def _steps(point: Point) -> Iterator[tuple[Step, int]]:
 
 @dataclass(frozen=True)
 class StepClass:
-    """Measurements of one kind, together.
+    """Measurements grouped by phase, device and widths.
 
     Attributes
     ----------
     reached : least over measured time of each.
-    errors : of the calibrated times, where there are some.
+    errors : errors of the calibrated times, if any.
     """
 
     phase: str
@@ -252,28 +252,29 @@ class StepClass:
     errors: Errors | None
 
 
-def classes(found: list[StepValidation]) -> tuple[StepClass, ...]:
+def classes(validations: list[StepValidation]) -> tuple[StepClass, ...]:
     """Measurements by phase, device and widths, in this order."""
     grouped: dict[tuple[str, str, str], list[StepValidation]] = {}
-    for one in found:
-        several = f"{one.point.devices:g} x " if one.point.devices != 1 else ""
-        width = "/".join(one.point.bits) if one.point.bits[0].isdigit() and float(one.point.bits[0]) > 5 else "<= 5 bit weights"
-        grouped.setdefault((one.point.phase, several + one.point.device, width), []).append(one)
+    for member in validations:
+        several = f"{member.point.devices:g} x " if member.point.devices != 1 else ""
+        width = "/".join(member.point.bits) if member.point.bits[0].isdigit() and float(member.point.bits[0]) > 5 else "<= 5 bit weights"
+        grouped.setdefault((member.point.phase, several + member.point.device, width), []).append(member)
     made = []
     for (phase, device, bits), members in sorted(grouped.items(), key=lambda item: (PHASES.index(item[0][0]), item[0])):
-        told = [one for one in members if one.predicted is not None]
-        error = errors(np.array([one.predicted for one in told]), np.array([one.point.seconds for one in told])) if told else None
-        engines = tuple(sorted({one.point.engine for one in members}))
-        made.append(StepClass(phase, device, bits, engines, np.array([one.reached for one in members]), error))
+        predicted = [member for member in members if member.predicted is not None]
+        times = np.array([(member.predicted, member.point.seconds) for member in predicted])
+        error = errors(times[:, 0], times[:, 1]) if predicted else None
+        engines = tuple(sorted({member.point.engine for member in members}))
+        made.append(StepClass(phase, device, bits, engines, np.array([member.reached for member in members]), error))
     return tuple(made)
 
 
 def validate_steps(path: str | Path) -> tuple[list[StepValidation], list[tuple[Point, str]]]:
-    """Every measurement of a file that can be told of, and the others with the reason."""
-    told, left = [], []
+    """Every measurement of a file that is supported, and the others with the reason."""
+    validated, left = [], []
     for point in read_points(path):
         try:
-            told.append(validate_step(point))
+            validated.append(validate_step(point))
         except SymroofError as error:
             left.append((point, str(error)))
-    return told, left
+    return validated, left

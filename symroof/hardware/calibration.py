@@ -181,7 +181,7 @@ class Calibration:
         return next((known for known in self.kernels if known.kernel is kernel and (free or known.widths == widths)), None)
 
 
-IN_LETTERS = Calibration(
+SYMBOLIC_CONSTANTS = Calibration(
     tuple(KernelConstants(kernel, frozenset(), {one.symbol: one.symbol for one in known}) for kernel, known in CONSTANTS.items()),
     any_width=True,
 )

@@ -10,7 +10,7 @@ from sympy import Expr, S, Symbol
 
 from symroof import symbols
 from symroof.errors import DeviceError, member, quote
-from symroof.hardware.calibration import IN_LETTERS, Calibration
+from symroof.hardware.calibration import SYMBOLIC_CONSTANTS, Calibration
 from symroof.operators.facts import Resource
 from symroof.symbolic import Symbolic
 
@@ -192,7 +192,7 @@ SYMBOLIC = Machine("any machine", {EVERY: symbols.P}, RATE_SYMBOLS, {EVERY: symb
 SYMBOLIC_CALIBRATED = replace(
     SYMBOLIC,
     rates={**RATE_SYMBOLS, Resource.EXPONENTIAL: symbols.P_x},
-    calibration=IN_LETTERS,
+    calibration=SYMBOLIC_CONSTANTS,
     processors=symbols.n_c,
     clock=symbols.f_c,
 )

@@ -1,1 +1,1 @@
-"""The machine at hand as a device: micro-benchmarks, the operators of a step at their real sizes, and what both reach."""
+"""The local machine as a device: micro-benchmarks, and the operators of a step at their real sizes."""

@@ -1,4 +1,4 @@
-"""What runs micro-benchmarks and operators: arrays, the functions that operators compute of them, and a clock."""
+"""Backends that run micro-benchmarks and operators: arrays, functions on them, and a clock."""
 
 from __future__ import annotations
 
@@ -30,23 +30,23 @@ class Stopwatch:
         self.marks.append(self.clock())
 
     def seconds(self) -> list[float]:
-        """Between each mark and the next."""
+        """The seconds between consecutive marks."""
         return [after - before for before, after in zip(self.marks, self.marks[1:], strict=False)]
 
 
 class Backend(ABC):
-    """A library of arrays on one processor.
+    """An array library on one processor.
 
     Attributes
     ----------
-    name : of the library.
+    name : the name of the library.
     system : the processor.
-    software : releases of all that takes part.
-    clock : the time, once all that was asked for is done.
-    timed_by : what it is a clock of.
+    software : releases of the software involved.
+    clock : the time after all submitted work is done.
+    timed_by : the kind of clock.
     types : the data types it multiplies.
-    threads : that a stream over memory may use; 1 where the processor shares work out by itself.
-    streams : the passes over memory that it knows (`symroof.measure.streams`).
+    threads : the number of threads for streams over memory; 1 if the processor distributes work itself.
+    streams : the supported passes over memory (`symroof.measure.streams`).
     elementwise : functions of one array by name (`Operator.function`).
     """
 
@@ -63,55 +63,49 @@ class Backend(ABC):
         self.timed_by = WALL
 
     def stopwatch(self) -> Stopwatch:
-        """A stopwatch that does not make the processor wait."""
+        """A stopwatch whose marks do not block the processor."""
         return Stopwatch(self.clock)
 
     def limited(self, threads: int | None, cpu_time: bool) -> None:
-        """Use so many threads of a CPU, and its own time in the place of the clock on the wall.
+        """Use this many threads of a CPU, and optionally processor time instead of wall-clock time.
 
         Raises
         ------
         InputError
-            There are not so many cores, it is a GPU, or several threads would share one time.
+            There are fewer cores, the processor is a GPU, or processor time is requested for several threads.
         """
         system = self.system
         if (threads or cpu_time) and system.kind != "cpu":
-            raise InputError("threads and processor time are of a CPU; take --on cpu")
+            raise InputError("threads and processor time apply to a CPU; use --on cpu")
         if threads is not None:
             if not 1 <= threads <= system.processors:
                 raise InputError(f"threads {quote(threads)}: expected 1 to {system.processors}, the cores that this process may use")
             self.threads = threads
         if cpu_time:
             if self.threads != 1:
-                raise InputError(f"processor time is that of one thread, not of {self.threads}; take --threads 1")
+                raise InputError(f"processor time covers one thread, not {self.threads}; use --threads 1")
             self.clock, self.timed_by = time.process_time, PROCESSOR
 
     def require(self, data_type: str) -> None:
-        """Raise unless it multiplies this data type.
-
-        Raises
-        ------
-        InputError
-            It does not.
-        """
+        """Raise an InputError unless the backend multiplies this data type."""
         if data_type not in self.types:
             raise InputError(f"type {quote(data_type)}: {self.name} on this {self.system.kind} measures {', '.join(self.types)}")
 
     @abstractmethod
     def stream(self, function: str, data_type: str, elements: int, passes: int, threads: int) -> Call:
-        """A call that passes so often over arrays of so many elements each."""
+        """A call of *passes* passes over arrays of *elements* elements each."""
 
     @abstractmethod
     def product(self, data_type: str, size: int) -> Call:
-        """A call that multiplies two square matrices of that size."""
+        """A call that multiplies two square matrices of this size."""
 
     @abstractmethod
     def launch(self) -> Call:
-        """A call of the least work: the sum of two numbers."""
+        """A call with minimal work: the sum of two numbers."""
 
     @abstractmethod
     def filled(self, shape: Sequence[int], data_type: str) -> Array:
-        """An array of small numbers, each page of it written."""
+        """An array of small numbers with every page written."""
 
     @abstractmethod
     def indices(self, shape: Sequence[int], highest: int) -> Array:
@@ -119,7 +113,7 @@ class Backend(ABC):
 
     @abstractmethod
     def mask(self, queries: int, context: int, band: int, data_type: str) -> Array:
-        """0 where the last *queries* of *context* positions see another, at most *band* back, else minus infinity."""
+        """0 where the last *queries* of *context* positions attend to a position, at most *band* back; elsewhere minus infinity."""
 
     @abstractmethod
     def permuted(self, x: Array, order: Sequence[int]) -> Array:
@@ -131,19 +125,19 @@ class Backend(ABC):
 
     @abstractmethod
     def matmul(self, x: Array, y: Array) -> Array:
-        """Products of the last two axes, for every index of those before."""
+        """Matrix products over the last two axes, for every index of the others."""
 
     @abstractmethod
     def softmax(self, x: Array) -> Array:
-        """Over the last axis."""
+        """Softmax over the last axis."""
 
     @abstractmethod
     def norm(self, function: str, x: Array, over: int, weight: Array | None, bias: Array | None) -> Array:
-        """LayerNorm ("layer") or RMSNorm ("rms") over the last axes, so many."""
+        """LayerNorm ("layer") or RMSNorm ("rms") over the last *over* axes."""
 
     @abstractmethod
     def joined(self, parts: Sequence[Array]) -> Array:
-        """Arrays one behind the other along the last axis."""
+        """Arrays concatenated along the last axis."""
 
     @abstractmethod
     def attention(self, queries: Array, keys: Array, values: Array, causal: bool) -> Array:
@@ -152,7 +146,7 @@ class Backend(ABC):
         Raises
         ------
         NotImplementedError
-            The library has none.
+            The library has no fused attention.
         """
 
 
@@ -161,14 +155,14 @@ def open_backend(name: str, on: str = "", *, threads: int | None = None, cpu_tim
 
     Parameters
     ----------
-    on : "cpu" or "gpu"; without it the GPU where torch sees one.
-    threads : of a CPU; without it, all cores that this process may use.
-    cpu_time : whether to time by what the processor spends on this process, which other processes do not lengthen.
+    on : "cpu" or "gpu"; default the GPU if torch finds one.
+    threads : threads of a CPU; default all cores that this process may use.
+    cpu_time : whether to measure processor time of this process, which other processes do not affect.
 
     Raises
     ------
     InputError
-        There is none of that name, it is not installed, there is no GPU, or it has not so many threads.
+        The backend is unknown or not installed, there is no GPU, or there are fewer cores than threads.
     """
     member("backend", name, BACKENDS)
     if on:
@@ -176,7 +170,7 @@ def open_backend(name: str, on: str = "", *, threads: int | None = None, cpu_tim
     backend: Backend
     if name == "numpy":
         if on == "gpu":
-            raise InputError("on 'gpu': numpy runs on the CPU; take --backend torch")
+            raise InputError("on 'gpu': numpy runs on the CPU; use --backend torch")
         from symroof.measure.numpy_backend import NumpyBackend
 
         backend = NumpyBackend()
@@ -189,6 +183,6 @@ def open_backend(name: str, on: str = "", *, threads: int | None = None, cpu_tim
 
 
 def software(**releases: str) -> str:
-    """Releases of libraries, Python's behind them."""
+    """Releases of libraries and of Python."""
     named = (f"{name} {release}" for name, release in releases.items())
     return ", ".join((*named, f"{platform.python_implementation()} {platform.python_version()}"))

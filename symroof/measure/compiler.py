@@ -1,6 +1,6 @@
-"""Operators as functions of arrays, each with the shapes that the graph says.
+"""Operators as functions of arrays with the shapes of the graph.
 
-What a library does otherwise than the formulas count, it does here too: attention in steps computes all pairs and masks some.
+Where libraries do more than the formulas count, so does this code: unfused attention computes all pairs and masks some.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from symroof.operators.facts import Parameter
 from symroof.operators.tensor import Axes
 
 Run = Callable[[int], None]
-"""One occurrence of an operator; the argument counts them, and with them the copies of weights and cache."""
+"""Runs one occurrence of an operator; the argument is its index, which selects the copy of weights and cache."""
 
 
 class NotRun(Exception):  # noqa: N818 - not an error: the reason why an operator has no time
-    """Why an operator is not run."""
+    """The reason why an operator is not run."""
 
 
 @dataclass(frozen=True)
 class Instruction:
-    """An operator, and what runs it; or why nothing does."""
+    """An operator with the function that runs it, or the reason why there is none."""
 
     operator: Operator
     run: Run | None
@@ -33,7 +33,7 @@ class Instruction:
 
 @dataclass(frozen=True)
 class Cells:
-    """The arrays of tensors: one each, or one for every copy that is held of a layer."""
+    """The arrays of tensors: one per tensor, or one per copy of a layer in memory."""
 
     backend: Backend
     data_type: str
@@ -41,11 +41,11 @@ class Cells:
     take: Callable[[Sequence[int]], Array] | None = None
 
     def allocate(self, operator: Operator, kept: int, read: int = 1) -> None:
-        """Arrays for the tensors of an operator that have none.
+        """Allocate arrays for the tensors of an operator that have none.
 
         Parameters
         ----------
-        kept, read : how many of each weight and cache, and of each activation that nothing wrote. A result needs none.
+        kept, read : the number of copies of each weight and cache, and of each activation that no operator wrote.
         """
         for access in (*operator.reads, *operator.writes):
             tensor, activation = access.tensor, access.tensor.storage is Storage.ACTIVATION
@@ -54,7 +54,7 @@ class Cells:
                 self.arrays[tensor] = [None] if result else self._filled(tensor, operator, read if activation else kept)
 
     def fill(self, operator: Operator) -> None:
-        """Arrays in the place of what an operator that is not run would write."""
+        """Allocate arrays for the results of an operator that is not run."""
         for access in operator.writes:
             if self.arrays[access.tensor][0] is None:
                 self.arrays[access.tensor][:] = self._filled(access.tensor, operator, 1)
@@ -67,14 +67,14 @@ class Cells:
         return [self.backend.permuted(take(shape), back) for _ in range(count)]
 
     def get(self, access: Access) -> Callable[[int], Array]:
-        """The part of an array that an access touches: where it names other axes, the last rows of those that it replaces."""
+        """A getter of the part of an array that an access touches; for differing axes, the last rows."""
         arrays, part = self.arrays[access.tensor], part_of(access)
         if part is None:
             return lambda turn: arrays[turn % len(arrays)]
         return lambda turn: arrays[turn % len(arrays)][part]
 
     def put(self, access: Access) -> Callable[[int, Array], None]:
-        """What writes a result: in the place of an activation, or to the last rows of a cache."""
+        """A setter of a result: it replaces an activation, or writes the last rows of a cache."""
         arrays, part = self.arrays[access.tensor], part_of(access)
         if access.tensor.storage is Storage.ACTIVATION and part is None:
 
@@ -91,7 +91,7 @@ class Cells:
 
 
 def shape_of(tensor: Tensor, axes: Axes | None = None) -> tuple[int, ...]:
-    """The sizes of a tensor's axes, or of others of its space."""
+    """The sizes of a tensor's axes, or of other axes of its space."""
     return tuple(int(tensor.space.sizes[axis]) for axis in (tensor.axes if axes is None else axes))
 
 
@@ -101,7 +101,7 @@ def part_of(access: Access) -> tuple[slice, ...] | None:
     Raises
     ------
     NotRun
-        It touches what is no part of that kind.
+        The access touches other parts.
     """
     tensor = access.tensor
     whole, wanted = shape_of(tensor), shape_of(tensor, access.touched)
@@ -114,7 +114,7 @@ def part_of(access: Access) -> tuple[slice, ...] | None:
 
 @dataclass(frozen=True)
 class Contraction:
-    """How an einsum of two operands is a product of matrices: its axes by where they stand."""
+    """The axes of an einsum of two operands, classified as in a batched matrix product."""
 
     batch: Axes
     left: Axes
@@ -140,7 +140,7 @@ class Contraction:
 
 
 class Compiler:
-    """Makes instructions of a bound graph's operators."""
+    """Makes instructions from a numeric graph's operators."""
 
     def __init__(self, cells: Cells) -> None:
         self.cells, self.backend = cells, cells.backend
@@ -155,7 +155,7 @@ class Compiler:
         }
 
     def instruction(self, operator: Operator) -> Instruction:
-        """What runs an operator; or why nothing does."""
+        """The instruction of an operator, or the reason why there is none."""
         try:
             if operator.is_group or operator.kind not in self.by_kind or operator.unit is not None:
                 raise NotRun(f"{'groups of operators' if operator.is_group else f'a {operator.kind}'} is not run here")
@@ -164,7 +164,7 @@ class Compiler:
             return Instruction(operator, None, str(reason))
 
     def _product(self, operator: Operator) -> Run:
-        """A contraction as one product of matrices, or of a batch of them; scores are scaled, as attention has it."""
+        """A contraction as one matrix product, possibly batched; attention scores are scaled."""
         x, y, *rest = operator.reads
         if len(rest) > 1 or (rest and rest[0].tensor.parameter is not Parameter.BIAS):
             raise NotRun("a product of more than two operands")
@@ -197,7 +197,7 @@ class Compiler:
         return lambda turn: get(turn).reshape(-1)
 
     def _matrix(self, access: Access, batch: Axes, rows: Axes, columns: Axes) -> Callable[[Array], Array]:
-        """What makes matrices of an operand: its axes in order, rows and columns joined."""
+        """A function that reshapes an operand to matrices: axes in order, rows and columns merged."""
         axes, backend = access.touched, self.backend
         order = [axes.index(axis) for axis in (*batch, *rows, *columns)]
         size = {axis: int(access.tensor.space.sizes[axis]) for axis in axes}
@@ -207,7 +207,7 @@ class Compiler:
         return lambda array: backend.permuted(array, order).reshape(shape)
 
     def _softmax(self, operator: Operator) -> Run:
-        """Of attention: what a causal mask or a window hides is set to minus infinity before."""
+        """Softmax of attention; masked scores are set to minus infinity first."""
         scores, *sinks = operator.reads
         if sinks or operator.role is not Role.SOFTMAX:
             raise NotRun("a softmax with sinks, or of routing")
@@ -221,7 +221,7 @@ class Compiler:
         return lambda turn: put(turn, backend.softmax(get(turn) + mask))
 
     def _norm(self, operator: Operator) -> Run:
-        """Over the last axes, as many as its weight has."""
+        """A norm over as many of the last axes as its weight has."""
         x, *learned = operator.reads
         get, put, backend = self.cells.get(x), self.cells.put(operator.written), self.backend
         over = len(learned[0].touched) if learned else 1
@@ -232,12 +232,12 @@ class Compiler:
         return lambda turn: put(turn, backend.norm(operator.function, get(turn), over, weight(turn), bias(turn)))
 
     def _rotary(self, operator: Operator) -> Run:
-        """The first half of what is turned against the second; the table has cosines, then sines."""
+        """Rotary embedding of the first half of the components against the second; the table has cosines, then sines."""
         x, table = (self.cells.get(access) for access in operator.reads)
         put, backend = self.cells.put(operator.written), self.backend
         axes, turned = operator.reads[0].touched, int(operator.space.sizes["r"])
         if axes[-1] != "e" or operator.reads[1].touched != ("s", "r"):
-            raise NotRun("rotated components that do not stand last")
+            raise NotRun("rotated components that are not last")
         half, rows, between = turned // 2, int(operator.space.sizes["s"]), axes[axes.index("s") + 1 : -1]
 
         def run(turn: int) -> None:
@@ -250,7 +250,7 @@ class Compiler:
         return run
 
     def _elementwise(self, operator: Operator) -> Run:
-        """A sum, or a function of the first operand, times the second where there is one."""
+        """A sum, or a function of the first operand times the second if there is one."""
         gets, put = [self.cells.get(access) for access in operator.reads], self.cells.put(operator.written)
         if operator.role is Role.ADD and len(gets) == 2:
             return lambda turn: put(turn, gets[0](turn) + gets[1](turn))
@@ -263,7 +263,7 @@ class Compiler:
         return lambda turn: put(turn, function(gets[0](turn)) * gets[1](turn))
 
     def _embedding(self, operator: Operator) -> Run:
-        """Rows of a table at random."""
+        """Random rows of a table."""
         table, put = operator.reads[0], self.cells.put(operator.written)
         arrays = self.cells.arrays[table.tensor]
         rows = shape_of(table.tensor, table.touched[:-1])
@@ -271,7 +271,7 @@ class Compiler:
         return lambda turn: put(turn, arrays[turn % len(arrays)][chosen])
 
     def _attention(self, operator: Operator) -> Run:
-        """Fused; keys and values that come with it are stored before."""
+        """Fused attention; new keys and values are stored first."""
         if len(operator.reads) != len(operator.writes) + 2 or operator.reads[0].touched != tuple("bskge"):
             raise NotRun("fused attention of other operands than queries, keys and values of heads")
         queries, keys, values = (self.cells.get(access) for access in operator.reads[:3])
@@ -302,7 +302,7 @@ def _nothing(turn: int) -> None:
 
 
 def physical(tensor: Tensor, operator: Operator) -> Sequence[int]:
-    """The order of a tensor's axes in memory: a weight's outputs before what is summed, a cache's heads before its rows.
+    """The order of a tensor's axes in memory: a weight's outputs before its inputs, a cache's heads before its rows.
 
     >>> import symroof
     >>> graph = symroof.load_model("gpt2").decode(batch=1, seq_len=8).graph

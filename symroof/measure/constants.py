@@ -1,4 +1,4 @@
-"""Constants of the measured kernels: the forms of `symroof.roof.kernel_forms`, fitted on one half and judged on the other."""
+"""Constants of the measured kernels: the forms of `symroof.roof.kernel_forms`, fitted on one half and tested on the other."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from symroof.measure.kernels import Kernels
 from symroof.measure.machine import Measured, Rate
 
 SHARES = 400
-"""Steps of the share of bandwidth, in equal ratios, that are tried for kernels without contraction."""
+"""The number of shares of bandwidth tried for kernels without contraction, in geometric steps."""
 
 
 def calibrate(measured: Measured, device: Device, kernels: Sequence[Kernels], source: str) -> tuple[Calibration | None, tuple[str, ...]]:
-    """The constants of all classes that were measured, and why others have none.
+    """The constants of all measured classes, and why other classes have none.
 
     Parameters
     ----------
     device : the measured machine, with the peak of the data type that ran.
-    source : how they were measured.
+    source : how the kernels were measured.
     """
     fitted, reasons = [], []
     for one in kernels:
@@ -48,11 +48,11 @@ def _fit(measured: Measured, device: Device, one: Kernels, source: str) -> Kerne
         )
     waves = measured.system.kind == "gpu" and measured.system.clock is not None
     held = {} if waves or one.kernel is not Kernel.GEMM else {"gemm_step_clocks": 0.0}  # a CPU has no waves of tiles
-    return fit(one.rows, replace(device, on_chip=()), held=held, source=source)  # no cache holds what they read
+    return fit(one.rows, replace(device, on_chip=()), held=held, source=source)  # operands exceed every cache
 
 
 def fit_vector(rates: Sequence[Rate], bandwidth: float) -> KernelConstants:
-    """``T = t_0v + B / (e_2v BW)``: the least mean of ``|T / t - 1|``, exact in t_0v for every share that is tried.
+    """The fit of ``T = t_0v + B / (e_2v BW)`` with the least mean of ``|T / t - 1|``, exact in t_0v for every share tried.
 
     >>> from symroof.measure.timing import Spread
     >>> rates = [Rate("", "fp32", 1, 0, size, 0, Spread.of([1e-6 + size / 5e9])) for size in range(1000, 90000, 1000)]

@@ -1,4 +1,4 @@
-"""What was measured as the file of a device: rates are the best reached, with their spread beside them as notes."""
+"""The device file of a measured machine: the best rates, with their spread in notes."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from symroof.measure.machine import Measured, Rate, is_private
 from symroof.measure.timing import NOISY, Spread
 
 MEASURED, SYSTEM = "measured", "system"
-"""Keys of the two sources: what ran here, and what the operating system or the driver says."""
+"""Keys of the two sources: benchmarks, and the operating system or driver."""
 
 
 def name_of(measured: Measured) -> str:
-    """What a measured machine is called."""
+    """The name of a measured machine."""
     system, used = measured.system, processors_of(measured)
     of = "" if used == system.processors else f" of {system.processors}"
     return f"{system.title}, {used}{of} {system.processor}{'s' if system.processors > 1 else ''}, measured with {measured.backend}"
 
 
 def processors_of(measured: Measured) -> int:
-    """Cores that the benchmarks ran on, or all multiprocessors: what the device is."""
+    """The processors of the device: cores that the benchmarks ran on, or all multiprocessors."""
     return measured.threads if measured.system.kind == "cpu" else measured.system.processors
 
 
@@ -31,7 +31,7 @@ def device_text(measured: Measured, command: str) -> str:
 
     Parameters
     ----------
-    command : that measured it.
+    command : the command that measured it.
     """
     return "\n".join(_lines(measured, command)) + "\n"
 
@@ -77,12 +77,12 @@ def _private(measured: Measured) -> list[object]:
 
 
 def _shared(rate: Spread, instances: int) -> Spread:
-    """The rate of one of several instances."""
+    """The rate of one of *instances* instances."""
     return Spread(rate.best / instances, rate.lower / instances, rate.median / instances, rate.upper / instances, rate.runs)
 
 
 def _vector(measured: Measured) -> Iterator[str]:
-    """What vector units reach in the type that norms and activation functions compute in."""
+    """The rate of the vector units in the type of norms and activation functions."""
     rates = measured.vectors
     if rates:
         yield "\n[vector]"
@@ -100,7 +100,7 @@ def _rate(key: str, rate: Rate, reached: Spread, unit: str) -> Iterator[str]:
 
 
 def _conditions(measured: Measured) -> str:
-    """What else to know: how often each was timed, what ran beside, the least time of a call."""
+    """Conditions of the measurement: repeats, load, and the least time of a call."""
     told = [
         f"Each rate is the best of {measured.repeat} timings by {measured.timed_by}",
         f"a call takes at least {measured.launch.median * 1e6:.3g} us",

@@ -1,4 +1,4 @@
-"""Kernels of every class that constants are fitted to: over a range of sizes, each with operands that no cache holds."""
+"""Measurement of kernels of every class, over a range of sizes and with operands that exceed every cache."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from symroof.operators.facts import BITS
 from symroof.operators.tensor import Space, Tensor, axes_of
 
 MOST_COPIES = 1024
-"""Operands that take turns: small ones stay in a cache nevertheless, where their bytes take no time beside a call."""
+"""The most copies of operands used in turn. Small operands may stay in a cache, but their bytes take little time compared with a call."""
 
 SIDES = {
     "cpu": ((256, 256), (640, 640), (1024, 1024), (640, 2560), (2560, 640), (1536, 1536), (1024, 4096), (4096, 1024), (2560, 2560)),
@@ -48,7 +48,7 @@ ELEMENTS = {"cpu": 2**23, "gpu": 2**28}
 """Sizes of the kernels: both sides of a matrix and rows of activations; heads, KV heads and head dimension; elements of a result."""
 
 MOST_SIZES = 80
-"""Of more sizes of attention, some between the others are left out."""
+"""The most sizes of attention; of more, intermediate ones are left out."""
 
 Heads = tuple[int, int, int]
 """Query heads, KV heads and head dimension."""
@@ -60,8 +60,8 @@ class Kernels:
 
     Attributes
     ----------
-    rows : as files of measurements hold them, the medians; of kernels without contraction none, whose operators differ.
-    rates : what each reached.
+    rows : the medians as rows of measurements; None for kernels without contraction, whose operators differ.
+    rates : the rate of each kernel.
     reason : why there are none.
     """
 
@@ -72,7 +72,7 @@ class Kernels:
 
 
 Timer = Callable[[Operator, int], Spread]
-"""Seconds of an operator with so many operands in turn."""
+"""Times an operator with a number of copies of its operands in turn."""
 
 
 def measure_kernels(
@@ -88,9 +88,9 @@ def measure_kernels(
 
     Parameters
     ----------
-    measured : the machine: kernels that would take longer than a product may are left out.
-    heads : of attention: a library has other kernels for other head dimensions and groups, and one form tells few of them at once.
-    timer : what times them, where the backend does not.
+    measured : the machine; kernels that would take longer than the longest product are left out.
+    heads : the heads of attention; libraries have different kernels for different head dimensions and groups.
+    timer : times the kernels instead of the backend.
     """
     timer = timer or Stand(backend, measured, effort, data_type)
     peak = measured.peaks[data_type].performance.best
@@ -99,7 +99,7 @@ def measure_kernels(
 
 
 class Stand:
-    """Times one operator after the other; their operands are parts of one array that exceeds the last-level cache."""
+    """Times operators in succession; their operands are parts of one array that exceeds the last-level cache."""
 
     def __init__(self, backend: Backend, measured: Measured, effort: Effort, data_type: str) -> None:
         self.backend, self.effort, self.data_type = backend, effort, data_type
@@ -134,7 +134,7 @@ def _of_class(
     operators: Sequence[Operator],
     columns: Mapping[str, np.ndarray] | None,
 ) -> Kernels:
-    """Time the operators of a class, but those that take too long or do not leave room for others in turn."""
+    """Time the operators of a class, except those that take too long or leave no room for copies."""
     most_bytes = pool_bytes(measured) // 2
     kept = [place for place, one in enumerate(operators) if int(one.flop_count) <= most_flops and working_set(one) <= most_bytes]
     rates, copies = [], []
@@ -155,7 +155,7 @@ def _of_class(
 
 
 def _name(measured: Measured, columns: Mapping[str, np.ndarray]) -> str:
-    """What was measured: the library, the machine, and the heads of attention where they are all alike."""
+    """The name of the measured kernels: the library, the machine, and the heads of attention if they are all equal."""
     shapes = [columns[name].tolist() for name in ("heads", "kv_heads", "head_dim") if name in columns]
     found = {tuple(map(int, one)) for one in zip(*shapes, strict=True)}
     alike = ", {} heads on {} of {}".format(*next(iter(found))) if len(found) == 1 else ""
@@ -163,7 +163,7 @@ def _name(measured: Measured, columns: Mapping[str, np.ndarray]) -> str:
 
 
 def _rate(operator: Operator, name: str, data_type: str, measured: Measured, seconds: Spread, copies: int) -> Rate:
-    """What a kernel reached: of a contraction with operands that no cache holds, their bytes a second; a result may stay in one."""
+    """The rate of a kernel; of a contraction with operands beyond every cache, their bytes per second without those of the result."""
     read = int(operator.byte_count(direction=Direction.READ))
     contracts = operator.contraction_flop_count != 0
     cold = contracts and copies * read >= COLD * measured.system.last_cache

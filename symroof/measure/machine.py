@@ -22,24 +22,24 @@ SMALLEST = 16 * 2**10
 """Bytes of the smallest working set."""
 
 EXCEEDS, COLD = 4, 3
-"""Times the last-level cache that working sets in memory are, and that they are at least: under random replacement it holds 6 percent."""
+"""Working sets in memory in units of the last-level cache, usual and smallest; under random replacement it still serves 6 percent."""
 
 ABOVE = 2
-"""Times the cache before it that a working set in a cache is, and the share of the cache that it leaves free."""
+"""The working set in a cache level, in units of the preceding level, and the share of the level that it leaves free."""
 
 FIRST_PRODUCT = 128
 TRIES = 4
-"""Calls of a product, besides its first, that say how long a larger one would take."""
+"""The number of calls of a product, after its first, that predict the time of a larger one."""
 
 ROUND = 512
-"""Size of a product from which on one of twice the size takes eight times as long."""
+"""The size of a product beyond which doubling it takes eight times as long."""
 
 LARGEST_PRODUCT = {"cpu": 4096, "gpu": 16384}
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How much is measured: repeats, seconds that one timing lasts at least, and that one product lasts at most."""
+    """The extent of the measurement: repeats, least seconds per timing, and most seconds per product."""
 
     repeat: int
     least: float
@@ -51,15 +51,15 @@ QUICK, FULL = Effort(3, 1e-3, 0.05), Effort(10, 5e-3, 0.5)
 
 @dataclass(frozen=True)
 class Rate:
-    """What one benchmark reached.
+    """The rate of one benchmark.
 
     Attributes
     ----------
-    name : of the benchmark.
+    name : the benchmark's name.
     working_set : bytes that it touches.
-    traffic, flops : of one call.
-    seconds : of one call.
-    cold : whether its operands do not fit the last-level cache.
+    traffic, flops : bytes and FLOPs per call.
+    seconds : seconds per call.
+    cold : whether its operands exceed the last-level cache.
     contracts : whether its FLOPs are those of a contraction.
 
     >>> Rate("copy", "fp32", 1, 2048, 8192, 0, Spread.of([1e-6, 2e-6])).bandwidth.best
@@ -89,19 +89,19 @@ class Rate:
 
 @dataclass(frozen=True)
 class Measured:
-    """A machine, and what everything that ran on it reached.
+    """A machine and the rates measured on it.
 
     Attributes
     ----------
     streams : passes over memory, by function, working set and threads.
-    products : of square matrices.
-    launch : seconds of the least call.
-    kernels : measured operators that constants are fitted to.
-    repeat : how often each was timed.
-    busy : cores that the largest product kept busy; None on a GPU.
-    loads : processes that ran on average over the last minute, before and after.
-    timed_by : the wall clock, or what the processor spent on this process.
-    date : of the measurement.
+    products : products of square matrices.
+    launch : seconds of a call with minimal work.
+    kernels : measured operators to which constants are fitted.
+    repeat : the number of timings of each benchmark.
+    busy : the number of cores that the largest product kept busy; None on a GPU.
+    loads : load averages over the last minute, before and after.
+    timed_by : wall clock, or processor time of this process.
+    date : the date of the measurement.
     """
 
     system: System
@@ -120,39 +120,39 @@ class Measured:
 
     @property
     def memory(self) -> Rate:
-        """What reached most of the memory's bandwidth."""
+        """The benchmark with the highest memory bandwidth."""
         return most_bandwidth(one for one in (*self.streams, *self.kernels) if one.cold)
 
     @property
     def peaks(self) -> dict[str, Rate]:
-        """What reached most FLOP/s in each data type: products, and measured operators that contract."""
+        """The benchmark with the most FLOP/s per data type: products, and measured contractions."""
         return most_performance(one for one in (*self.products, *self.kernels) if one.contracts)
 
     @property
     def vectors(self) -> dict[str, Rate]:
-        """What reached most FLOP/s in each data type without a contraction: streams, norms, activation functions."""
+        """The benchmark with the most FLOP/s per data type without contraction: streams, norms, activation functions."""
         return most_performance(one for one in (*self.streams, *self.kernels) if not one.contracts)
 
     def cache(self, place: int) -> Rate | None:
-        """What reached most of the bandwidth of a level of cache; None where no working set falls into it."""
+        """The benchmark with the highest bandwidth of a cache level; None if no working set falls into it."""
         threads, low, high = window(self.system, place, self.threads)
         inside = [one for one in self.streams if one.threads == threads and low <= one.working_set <= high]
         return most_bandwidth(inside) if inside else None
 
     @property
     def noisy(self) -> tuple[Rate, ...]:
-        """The benchmarks behind stated rates whose quartiles lie far apart."""
+        """The benchmarks of stated rates with a wide spread between quartiles."""
         behind = [self.memory, *self.peaks.values(), *filter(None, map(self.cache, range(len(self.system.caches))))]
         return tuple(dict.fromkeys(one for one in behind if one.seconds.noise > NOISY))
 
 
 def most_bandwidth(rates: Iterable[Rate]) -> Rate:
-    """The rate with most byte/s, at its best."""
+    """The rate with the most byte/s in its best run."""
     return max(rates, key=lambda one: one.bandwidth.best)
 
 
 def most_performance(rates: Iterable[Rate]) -> dict[str, Rate]:
-    """The rate with most FLOP/s of every data type, at its best."""
+    """The rate with the most FLOP/s per data type in its best run."""
     found: dict[str, Rate] = {}
     for one in rates:
         best = found.get(one.data_type)
@@ -162,12 +162,12 @@ def most_performance(rates: Iterable[Rate]) -> dict[str, Rate]:
 
 
 def is_private(level: CacheLevel, system: System) -> bool:
-    """Whether each core has one of its own."""
+    """Whether each core has its own cache of this level."""
     return level.instances == system.processors
 
 
 def window(system: System, place: int, threads: int) -> tuple[int, float, float]:
-    """Threads that show a level of cache, and the working sets that lie in it: beyond the caches before it, with room left.
+    """The number of threads and the range of working sets that measure a cache level: beyond the preceding levels, with room left.
 
     >>> caches = (CacheLevel("L1", 2**15, 2), CacheLevel("L2", 2**20, 2), CacheLevel("L3", 2**25))
     >>> system = System("", "cpu", 2, caches=caches)
@@ -182,7 +182,7 @@ def window(system: System, place: int, threads: int) -> tuple[int, float, float]
 
 
 def working_sets(system: System, largest: int) -> list[int]:
-    """Bytes, by powers of two, with the middle of every level, up to *largest*."""
+    """Working sets in bytes up to *largest*: powers of two, and the middle of every level."""
     powers = [SMALLEST << place for place in range((largest // SMALLEST).bit_length())]
     middles = [level.capacity * count // ABOVE for level in system.caches for count in (1, level.instances)]
     return sorted({size for size in (*powers, *middles, largest) if SMALLEST <= size <= largest})
@@ -198,7 +198,7 @@ def measure(backend: Backend, effort: Effort, types: Sequence[str]) -> Measured:
     Raises
     ------
     InputError
-        There is too little memory, or the backend does not know a data type.
+        There is too little memory, or the backend does not support a data type.
     """
     for data_type in types:
         backend.require(data_type)
@@ -248,12 +248,12 @@ class _Stream:
 
 
 def largest_set(system: System) -> int:
-    """Bytes of the largest working set: some times the last-level cache.
+    """Bytes of the largest working set, a multiple of the last-level cache.
 
     Raises
     ------
     InputError
-        There is too little memory for that.
+        There is too little memory.
     """
     wanted = max(EXCEEDS * system.last_cache, 2**26)
     if system.available is not None and 4 * wanted > system.available:
@@ -280,7 +280,7 @@ def _streams(backend: Backend, largest: int, types: Sequence[str]) -> Iterable[t
 
 
 def _products(backend: Backend, data_type: str, longest: float) -> list[tuple[int, Call]]:
-    """Products of growing size, while one more would take neither too long nor too much memory."""
+    """Products of growing size, until the next one would take too long or too much memory."""
     found: list[tuple[int, Call]] = []
     size, free = FIRST_PRODUCT, backend.system.available
     while size <= LARGEST_PRODUCT[backend.system.kind]:
@@ -303,12 +303,12 @@ def _product_rate(data_type: str, size: int, threads: int, seconds: Spread) -> R
 
 
 def _busy(call: Call) -> float:
-    """Cores that a call keeps busy: time of the processor over time that passes."""
+    """The number of cores that a call keeps busy: processor time over wall-clock time."""
     start, used = time.perf_counter(), time.process_time()
     call()
     return (time.process_time() - used) / (time.perf_counter() - start)
 
 
 def with_kernels(measured: Measured, kernels: Iterable[Rate]) -> Measured:
-    """The machine with measured operators beside its benchmarks: a rate that one of them reached is a rate that it has."""
+    """The machine with measured operators in addition to its benchmarks; their rates count as rates of the machine."""
     return replace(measured, kernels=tuple(kernels))

@@ -1,4 +1,4 @@
-"""numpy: ufuncs over memory, shared out to threads; BLAS for products."""
+"""numpy: ufuncs over memory, distributed over threads; BLAS for products."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from symroof.measure.timing import Call
 
 TYPES = {"fp32": np.float32, "fp64": np.float64}
 BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
-"""What limits the threads of the libraries that numpy may be linked with."""
+"""Environment variables that limit the threads of BLAS libraries."""
 
 BLOCK = 2**20
-"""Random numbers that arrays are filled with, over and over."""
+"""The number of random numbers that fill arrays repeatedly."""
 
 
 def _sigmoid(x: Array) -> Array:
@@ -66,7 +66,7 @@ class NumpyBackend(Backend):
             raise InputError(f"threads {threads}: this numpy's BLAS takes no limit from here; set one of {', '.join(BLAS_THREADS)}")
 
     def _part(self, place: str, data_type: str, elements: int) -> Array:
-        """The first elements of an array that streams share: none reads what another writes."""
+        """The first elements of an array that streams share; no stream reads what another one writes."""
         if (place, data_type) not in self._memory or len(self._memory[place, data_type]) < elements:
             self._memory[place, data_type] = self.filled((elements,), data_type)
         return self._memory[place, data_type][:elements]
@@ -121,7 +121,7 @@ class NumpyBackend(Backend):
         return np.concatenate(parts, axis=-1)
 
     def attention(self, queries: Array, keys: Array, values: Array, causal: bool) -> Array:
-        raise NotImplementedError("numpy has no fused attention: leave --flash-attention out, or take --backend torch")
+        raise NotImplementedError("numpy has no fused attention: omit --flash-attention, or use --backend torch")
 
 
 def _called(call: Call) -> object:
@@ -129,7 +129,7 @@ def _called(call: Call) -> object:
 
 
 def _pass(function: str, arrays: Sequence[Array], passes: int) -> Call:
-    """A call that makes passes over arrays: a ufunc over views that repeat the same memory; copies one after the other."""
+    """A call of several passes over arrays: a ufunc over views that repeat the same memory; copies in succession."""
     source, _, target = arrays
     x, y, into = [as_strided(one, (passes, len(one)), (0, one.itemsize)) for one in arrays]
     factor, largest = x.dtype.type(1), np.empty(passes, x.dtype)
@@ -148,10 +148,10 @@ def _pass(function: str, arrays: Sequence[Array], passes: int) -> Call:
 
 
 def limit_blas(threads: int) -> bool:
-    """Let numpy's own BLAS use so many threads; whether it does now."""
+    """Limit numpy's BLAS to this many threads; returns whether the limit took effect."""
     package = Path(np.__file__).parent
     for path in (*package.parent.glob("numpy.libs/*openblas*"), *package.glob(".dylibs/*openblas*")):
-        library = ctypes.CDLL(str(path))  # loaded already: this is a handle to it
+        library = ctypes.CDLL(str(path))  # already loaded: this is a handle
         for name in ("scipy_openblas_set_num_threads64_", "openblas_set_num_threads64_", "openblas_set_num_threads"):
             if hasattr(library, name):
                 getattr(library, name)(threads)

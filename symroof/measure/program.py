@@ -1,7 +1,7 @@
-"""A graph as a program: its tensors are arrays, its operators functions of them.
+"""A graph as an executable program: tensors become arrays, operators functions on them.
 
-The order of the operators and the tensors they share are the data dependencies, so what runs is the step itself: the logits of GPT-2
-come out.
+The order of the operators and the tensors they share are the data dependencies, so the program computes the step itself, for
+example the logits of GPT-2.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from symroof.operators.facts import BITS
 
 @dataclass(frozen=True)
 class Program:
-    """Blocks of instructions, each run so often in one pass.
+    """Blocks of instructions with their number of repetitions per pass.
 
     Attributes
     ----------
-    held : copies of a layer's weights and cache that are in memory; more layers than these take turns.
+    held : the number of copies of a layer's weights and cache in memory; further layers reuse them in turn.
     """
 
     blocks: tuple[tuple[tuple[Instruction, ...], int], ...]
@@ -49,7 +49,7 @@ class Program:
                     mark()
 
     def order(self) -> Iterable[int]:
-        """Which of the instructions that are run each mark but the first follows."""
+        """The index of the instruction before each mark except the first."""
         first = 0
         for instructions, count in self.blocks:
             ran = sum(one.run is not None for one in instructions)
@@ -63,17 +63,17 @@ def _no_mark() -> None:
 
 
 def compiled(graph: Graph, backend: Backend, data_type: str, *, most_bytes: float = math.inf) -> Program:
-    """A bound graph as a program.
+    """A numeric graph as a program.
 
     Parameters
     ----------
-    data_type : of all arrays.
-    most_bytes : that its arrays may take.
+    data_type : the type of all arrays.
+    most_bytes : the memory available for its arrays.
 
     Raises
     ------
     InputError
-        The graph has letters left, or even one copy of each layer takes more memory.
+        The graph has symbols left, or one copy of each layer exceeds the memory.
     """
     counts = [_number(block.count) for block in graph.blocks]
     bits = BITS[data_type]
@@ -98,7 +98,7 @@ def compiled(graph: Graph, backend: Backend, data_type: str, *, most_bytes: floa
 
 
 def alone(operator: Operator, backend: Backend, data_type: str, copies: int, take: Callable[[Sequence[int]], Array]) -> Call:
-    """A call of one bound operator that finds other operands each time, so many in turn.
+    """A call of one numeric operator with *copies* sets of operands in turn.
 
     Parameters
     ----------
@@ -120,7 +120,7 @@ def alone(operator: Operator, backend: Backend, data_type: str, copies: int, tak
 
 def _number(count: Any) -> int:
     if not count.is_number:
-        raise InputError(f"a step with letters left is not run: give {', '.join(map(str, count.free_symbols))} as a number")
+        raise InputError(f"a step with symbols cannot run: give {', '.join(map(str, count.free_symbols))} as a number")
     return int(count)
 
 

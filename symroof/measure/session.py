@@ -1,4 +1,4 @@
-"""One measurement of a machine: benchmarks, kernels of every class, the device and the constants that follow."""
+"""A measurement of a machine: benchmarks, kernels of every class, and the resulting device and constants."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from symroof.measure.kernels import HEADS, Heads, Timer, measure_kernels
 from symroof.measure.machine import Effort, Measured, measure, with_kernels
 
 BRIEFLY = (Kernel.GEMM, Kernel.VECTOR)
-"""The classes of kernels that are measured in a hurry."""
+"""The kernel classes of a quick measurement."""
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,9 @@ class Session:
 
     Attributes
     ----------
-    text : of the device's file.
-    device : the same read back, with its constants.
-    reasons : why some classes of kernels have no constants.
+    text : the text of the device file.
+    device : the device of this file, with its constants.
+    reasons : why some kernel classes have no constants.
     """
 
     measured: Measured
@@ -53,19 +53,19 @@ def measure_machine(
     Parameters
     ----------
     types : the data types of peaks.
-    data_type : the one of the kernels that constants are fitted to.
-    classes : of kernels that are measured; without any there are no constants.
-    command : that was given, for the record.
-    timer : what times an operator, where the backend does not.
-    heads : of the attention that is measured.
+    data_type : the type of the kernels to which constants are fitted.
+    classes : the kernel classes to measure; without any there are no constants.
+    command : the command line, for the record.
+    timer : times operators instead of the backend.
+    heads : the heads of the measured attention.
 
     Raises
     ------
     InputError
-        There is too little memory, or the backend does not know a data type.
+        There is too little memory, or the backend does not support a data type.
     """
     if data_type not in types:
-        raise InputError(f"type {data_type}: expected one of those that are measured, {', '.join(types)}")
+        raise InputError(f"type {data_type}: expected one of the measured types, {', '.join(types)}")
     alone = measure(backend, effort, types)
     kernels = measure_kernels(backend, alone, effort, data_type, classes, timer, heads)
     measured = with_kernels(alone, (rate for one in kernels for rate in one.rates))

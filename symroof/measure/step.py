@@ -1,4 +1,4 @@
-"""The operators of a step at their real sizes on this machine, beside what its measured rates predict of them."""
+"""The operators of a step measured at their real sizes on this machine, next to the predictions from its measured rates."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from symroof.roof.roofline import RooflinePoint
 FROM_CACHE, BEYOND = "from the cache", "beyond the measured rates"
 
 SHARE_OF_MEMORY = 0.7
-"""Of the free memory, what the arrays of a step may take."""
+"""The share of free memory that the arrays of a step may take."""
 
 
 @dataclass(frozen=True)
 class Times:
-    """What running a step took.
+    """The measured times of a step.
 
     Attributes
     ----------
     operators : seconds of one occurrence by name, over all occurrences of all passes.
     total : seconds of one pass: the sum of its operators.
-    passes : seconds of one pass that nothing marks.
+    passes : seconds of one pass without marks between operators.
     reasons : why some operators were not run, by name.
-    held : layers whose weights and caches are in memory; more take turns.
-    loads : processes that ran on average over the last minute, before and after.
+    held : the number of layers with weights and caches of their own in memory; further layers reuse them in turn.
+    loads : load averages over the last minute, before and after.
     """
 
     operators: dict[str, Spread]
@@ -57,11 +57,11 @@ class OperatorTime:
 
     Attributes
     ----------
-    point : under the measured rates: the roofline.
-    calibrated : under those that measured kernels of its class reach; None without constants for it.
-    seconds : of one occurrence; None where it was not run.
-    reason : why it was not.
-    in_cache : whether it could find its activations, or all it reads, in the last-level cache, where its bytes cross no memory.
+    point : the roofline under the measured rates.
+    calibrated : the prediction with the constants of its kernel class; None without constants.
+    seconds : measured seconds of one occurrence; None if it was not run.
+    reason : why it was not run.
+    in_cache : whether its activations, or all its reads, may come from the last-level cache instead of memory.
     """
 
     point: RooflinePoint
@@ -77,12 +77,12 @@ class OperatorTime:
 
     @property
     def prediction(self) -> float | None:
-        """Seconds as kernels of its class take."""
+        """Predicted seconds of one occurrence from the constants of its kernel class."""
         return None if self.calibrated is None else float(self.calibrated.time_expr)
 
     @property
     def excess(self) -> str:
-        """Why it is faster than its roofline, if it is: its bytes crossed no memory, or it passed a rate that was measured."""
+        """Why it is faster than its roofline, if it is: reads from a cache, or a rate above the measured one."""
         if self.seconds is None or self.seconds.median >= self.roofline:
             return ""
         besides = [float(taken) for resource, taken in self.point.seconds.items() if resource is not Resource.MEMORY]
@@ -110,7 +110,7 @@ class StepTime:
 
     @cached_property
     def ran(self) -> tuple[OperatorTime, ...]:
-        """The operators that were run: sums are over these."""
+        """The operators that were run; sums are over these."""
         return tuple(one for one in self.operators if one.seconds is not None)
 
     @property
@@ -120,7 +120,7 @@ class StepTime:
 
     @property
     def prediction(self) -> float | None:
-        """The same as measured kernels take; the roofline's for those without constants."""
+        """The same from the constants of measured kernels; by the roofline for operators without constants."""
         if self.calibrated is None:
             return None
         return sum(float(one.point.count) * (one.roofline if one.prediction is None else one.prediction) for one in self.ran)
@@ -132,7 +132,7 @@ class StepTime:
 
 
 def heads_of(step: Step) -> tuple[Heads, ...]:
-    """Query heads, KV heads and head dimension of a step's attention, each kind once.
+    """The distinct combinations of query heads, KV heads and head dimension of a step's attention.
 
     >>> import symroof
     >>> heads_of(symroof.load_model("qwen3-8b").decode(batch=1, seq_len=8))
@@ -143,21 +143,21 @@ def heads_of(step: Step) -> tuple[Heads, ...]:
 
 
 def measure_step(step: Step, device: Device, backend: Backend, data_type: str, repeat: int, runner: Runner | None = None) -> StepTime:
-    """Run a step and set it beside the prediction of a device.
+    """Run a step and compare it with the prediction for a device.
 
     Parameters
     ----------
-    step : with numbers for its sizes, all widths those of *data_type*.
-    device : the measured machine; its peak for that type is the one that counts.
-    repeat : passes that are timed.
-    runner : what runs the graph, where the backend does not.
+    step : a numeric step, with all widths those of *data_type*.
+    device : the measured machine; its peak for that type applies.
+    repeat : the number of timed passes.
+    runner : runs the graph instead of the backend.
 
     Raises
     ------
     DeviceError
         The device states no peak for the data type.
     InputError
-        The step has letters left, or does not fit the memory.
+        The step has symbols left, or does not fit the memory.
     """
     backend.require(data_type)
     if data_type not in device.peaks:
@@ -180,7 +180,7 @@ def measure_step(step: Step, device: Device, backend: Backend, data_type: str, r
 
 
 def run(graph: Graph, backend: Backend, data_type: str, repeat: int) -> Times:
-    """Run a graph: passes with a mark after every operator, and in turn passes without."""
+    """Run a graph, alternating passes with a mark after every operator and passes without."""
     free = backend.system.available or backend.system.memory
     program = compiled(graph, backend, data_type, **({"most_bytes": SHARE_OF_MEMORY * free} if free else {}))
     before = load()
@@ -198,7 +198,7 @@ def run(graph: Graph, backend: Backend, data_type: str, repeat: int) -> Times:
 
 
 def gathered(program: Program, laps: list[list[float]], passes: list[float]) -> Times:
-    """The times of a program's operators from those between its marks."""
+    """The times of a program's operators from the times between marks."""
     names = [one.operator.name for one in program if one.run is not None]
     order = [names[place] for place in program.order()]
     by_name: dict[str, list[float]] = {name: [] for name in names}

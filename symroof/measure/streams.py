@@ -1,4 +1,4 @@
-"""Passes over memory, in the manner of STREAM, as operators: their bytes and FLOPs follow from their tensors.
+"""STREAM-like passes over memory as operators, with bytes and FLOPs derived from their tensors.
 
 ========= =============== ================ ==========
 copy      ``a = b``       1 read, 1 write  0 FLOP
@@ -8,7 +8,7 @@ triad     ``a = b + c d`` 2 read, 1 write  2 FLOP
 read      ``max(b)``      1 read           1 FLOP
 ========= =============== ================ ==========
 
-per element. What a cache reads before it writes is not counted, as STREAM does not.
+per element. Write-allocate reads are not counted, as in STREAM.
 
 Source: McCalpin (1995), "Memory bandwidth and machine balance in current high performance computers", IEEE TCCA Newsletter.
 """
@@ -28,7 +28,7 @@ ARRAYS = {"copy": (1, 1, 0), "scale": (1, 1, 1), "add": (2, 1, 1), "triad": (2, 
 
 
 def stream(function: str, elements: int, bits: int, passes: int = 1) -> Operator:
-    """Passes over arrays of so many elements.
+    """An operator of *passes* passes over arrays of *elements* elements.
 
     >>> triad = stream("triad", 1000, 32)
     >>> triad.flop_count, triad.byte_count()
@@ -46,13 +46,13 @@ def stream(function: str, elements: int, bits: int, passes: int = 1) -> Operator
 
 
 def working_set(operator: Operator) -> int:
-    """Bytes of all tensors that an operator touches, each once."""
+    """Bytes of all tensors that an operator touches, each counted once."""
     tensors = dict.fromkeys(access.tensor for access in (*operator.reads, *operator.writes))
     return int(sum(tensor.byte_count for tensor in tensors))
 
 
 def elements_for(function: str, bytes_: int, bits: int) -> int:
-    """Elements of each array, so that all arrays take at most so many bytes."""
+    """Elements per array such that all arrays together take at most *bytes_* bytes."""
     reads, writes, _ = ARRAYS[function]
     return max(1, (8 * bytes_ // bits - (writes == 0)) // (reads + writes))
 

@@ -1,4 +1,4 @@
-"""What the operating system says of the machine: name, cores, caches, memory, clock. Nothing here needs privileges."""
+"""The machine as the operating system reports it: name, cores, caches, memory, clock. Needs no privileges."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 CPU = Path("/sys/devices/system/cpu")
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
-"""malloc.h's names of two parameters: what may stay free at the top of the heap, and how many blocks are mapped apart from it."""
+"""Two parameters of malloc.h: the free space kept at the top of the heap, and the number of separately mapped blocks."""
 
 PREFIXES = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
 
@@ -35,14 +35,14 @@ class System:
     ----------
     title : its name.
     kind : "cpu" or "gpu".
-    processors : cores that this process may use, or multiprocessors.
-    processor : what one is called.
+    processors : the number of cores that this process may use, or of multiprocessors.
+    processor : the name of one of them.
     caches : innermost first.
-    memory : bytes, where known.
-    available : bytes of it that are free.
-    clock : Hz, where known.
-    load : processes that ran on average over the last minute, this one included, where known.
-    platform : operating system and its release.
+    memory : bytes, if known.
+    available : free bytes.
+    clock : Hz, if known.
+    load : load average over the last minute, this process included, if known.
+    platform : operating system and release.
     """
 
     title: str
@@ -58,7 +58,7 @@ class System:
 
     @property
     def last_cache(self) -> int:
-        """Bytes of the last level, all instances; 32 MiB where no cache is known, so that what must exceed it does."""
+        """Bytes of the last level, all instances; 32 MiB if no cache is known, so that working sets in memory exceed it."""
         return self.caches[-1].capacity * self.caches[-1].instances if self.caches else 32 * 2**20
 
 
@@ -80,7 +80,7 @@ def this_cpu() -> System:
 
 
 def keep_freed_memory() -> None:
-    """Let malloc keep what is freed, as the allocators that inference on CPUs is run with do: results else cost page faults each time."""
+    """Let malloc keep freed memory, like the allocators used for inference on CPUs; otherwise every result causes page faults."""
     with contextlib.suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL("libc.so.6").mallopt  # glibc
         mallopt(M_MMAP_MAX, 0)
@@ -88,7 +88,7 @@ def keep_freed_memory() -> None:
 
 
 def load() -> float | None:
-    """Processes that ran on average over the last minute."""
+    """The load average over the last minute."""
     with contextlib.suppress(OSError, AttributeError):
         return os.getloadavg()[0]
     return None
@@ -108,7 +108,7 @@ def _read(path: str | Path) -> str:
 
 
 def _sysctl(name: str) -> str:
-    """What macOS says under a name."""
+    """The value of a macOS sysctl."""
     if platform.system() != "Darwin":
         return ""
     with contextlib.suppress(OSError, subprocess.SubprocessError):
@@ -122,7 +122,7 @@ def _title() -> str:
 
 
 def _clock() -> float | None:
-    """The largest clock that the system states, else the one it reports now."""
+    """The maximum clock that the system states, otherwise the current one."""
     fastest = _read(CPU / "cpu0/cpufreq/cpuinfo_max_freq").strip()
     if fastest.isdigit():
         return 1e3 * int(fastest)
@@ -131,7 +131,7 @@ def _clock() -> float | None:
 
 
 def _memory() -> tuple[int | None, int | None]:
-    """Bytes of memory, and those that are free or can be freed."""
+    """Bytes of memory, and of free or reclaimable memory."""
     sizes = dict(re.findall(r"^(MemTotal|MemAvailable):\s*([0-9]+) kB$", _read("/proc/meminfo"), re.MULTILINE))
     if sizes:
         total = 1024 * int(sizes["MemTotal"])
@@ -142,7 +142,7 @@ def _memory() -> tuple[int | None, int | None]:
 
 
 def _linux_caches(cores: list[int]) -> tuple[CacheLevel, ...]:
-    """The data caches of the cores; those that share one are listed in its files."""
+    """The data caches of the cores; each cache lists the cores that share it."""
     found: dict[int, tuple[int, set[str]]] = {}
     for core in cores:
         for index in sorted((CPU / f"cpu{core}/cache").glob("index*")):

@@ -1,4 +1,4 @@
-"""How a call is timed, and how what was measured spreads over repeats."""
+"""Timing of calls, and the spread of measurements over repeats."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Call = Callable[[], object]
 Clock = Callable[[], float]
 
 NOISY = 0.1
-"""Distance of the quartiles, over the median, beyond which what was measured is called noisy."""
+"""The interquartile range over the median beyond which a measurement is noisy."""
 
 MOST_CALLS = 1_000_000
 
@@ -23,8 +23,8 @@ class Spread:
 
     Attributes
     ----------
-    best : the least time, or the largest rate.
-    runs : how many repeats.
+    best : the least time, or the highest rate.
+    runs : the number of repeats.
 
     >>> Spread.of([2.0, 1.0, 3.0]).rate(6.0)
     Spread(best=6.0, lower=2.4, median=3.0, upper=4.0, runs=3)
@@ -43,17 +43,17 @@ class Spread:
         return cls(float(min(times)), lower, median, upper, len(times))
 
     def rate(self, amount: float) -> Spread:
-        """The spread of so much of something, over these times."""
+        """The spread of the rate *amount* over these times."""
         return Spread(amount / self.best, amount / self.upper, amount / self.median, amount / self.lower, self.runs)
 
     @property
     def noise(self) -> float:
-        """Distance of the quartiles over the median."""
+        """The interquartile range over the median."""
         return (self.upper - self.lower) / self.median
 
 
 def calls_for(run: Call, clock: Clock, least: float) -> int:
-    """How many calls take at least so many seconds together; the first call of all is not counted, it warms up."""
+    """The number of calls that take at least *least* seconds together; the first call is a warm-up."""
     run()
     count = 1
     while True:
@@ -65,7 +65,7 @@ def calls_for(run: Call, clock: Clock, least: float) -> int:
 
 
 def elapsed(run: Call, clock: Clock, count: int) -> float:
-    """Seconds of so many calls, one after the other."""
+    """Seconds of *count* calls in succession."""
     start = clock()
     for _ in range(count):
         run()
@@ -73,11 +73,11 @@ def elapsed(run: Call, clock: Clock, count: int) -> float:
 
 
 def timed(calls: Mapping[Hashable, Call], clock: Clock, repeat: int, least: float) -> dict[Hashable, Spread]:
-    """Seconds of one call of each, *repeat* times: in rounds over all of them, so that what changes slowly meets them alike.
+    """Seconds per call of each, timed *repeat* times in rounds over all calls, so that slow drift affects all alike.
 
     Parameters
     ----------
-    least : seconds that one timing lasts; short calls are repeated within it.
+    least : least seconds per timing; short calls are repeated within it.
 
     >>> now = iter(range(100))
     >>> timed({"call": lambda: None}, lambda: next(now), repeat=2, least=1)["call"].median

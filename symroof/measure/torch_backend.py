@@ -33,7 +33,7 @@ def library() -> Any:
 
 
 class TorchBackend(Backend):
-    """torch on the processor asked for, else on the GPU where it sees one."""
+    """torch on the requested processor, by default on a GPU if torch finds one."""
 
     name = "torch"
     types = tuple(TYPES)
@@ -44,7 +44,7 @@ class TorchBackend(Backend):
         self._torch = torch = module or library()
         self._gpu = on == "gpu" or (not on and torch.cuda.is_available())
         if self._gpu and not torch.cuda.is_available():
-            raise InputError("on 'gpu': torch sees no GPU here; take --on cpu")
+            raise InputError("on 'gpu': torch finds no GPU; use --on cpu")
         self._device = "cuda" if self._gpu else "cpu"
         self.system = _gpu(torch) if self._gpu else this_cpu()
         self.threads = 1 if self._gpu else torch.get_num_threads()
@@ -66,7 +66,7 @@ class TorchBackend(Backend):
             self.clock = self._finished
 
     def _finished(self) -> float:
-        """The time once the GPU has done all that it was asked for."""
+        """The time after the GPU has finished all submitted work."""
         self._torch.cuda.synchronize()
         return time.perf_counter()
 
@@ -82,7 +82,7 @@ class TorchBackend(Backend):
         return getattr(self._torch, TYPES[data_type])
 
     def _part(self, place: str, data_type: str, elements: int) -> Array:
-        """The first elements of a tensor that streams share: none reads what another writes."""
+        """The first elements of a tensor that streams share; no stream reads what another one writes."""
         if (place, data_type) not in self._memory or len(self._memory[place, data_type]) < elements:
             self._memory[place, data_type] = self.filled((elements,), data_type)
         return self._memory[place, data_type][:elements]
@@ -159,7 +159,7 @@ class TorchBackend(Backend):
 
 
 class Events(Stopwatch):
-    """Marks in the stream of a GPU: the processor does not wait for them."""
+    """Marks in the stream of a GPU, which do not block the processor."""
 
     def __init__(self, torch: Any) -> None:
         super().__init__()
@@ -177,7 +177,7 @@ class Events(Stopwatch):
 
 
 def _gpu(torch: Any) -> System:
-    """What the driver says of the first GPU."""
+    """The first GPU as its driver reports it."""
     facts = torch.cuda.get_device_properties(0)
     free, total = torch.cuda.mem_get_info()
     cache = getattr(facts, "L2_cache_size", 0)
