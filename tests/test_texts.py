@@ -103,3 +103,17 @@ def test_table_1_shows_published_and_exact(phase: str) -> None:
 def test_no_module_needs_scrolling() -> None:
     for path in (ROOT / "symroof").rglob("*.py"):
         assert len(path.read_text().splitlines()) <= 420, path
+
+
+CONSOLES = re.findall(r"```console\n\$ symroof (.*)\n((?:.*\n)*?)```", (ROOT / "README.md").read_text())
+
+
+@pytest.mark.parametrize(("command", "shown"), CONSOLES, ids=[command.split()[0] for command, _ in CONSOLES])
+def test_the_readme_s_answers_are_the_command_s(command: str, shown: str, run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is between the dots stands in the output as it is printed, in this order."""
+    monkeypatch.setenv("COLUMNS", "80")
+    printed = run(*command.split()).out
+    place = 0
+    for part in (part.strip("\n") for part in shown.split("...\n")):
+        place = printed.find(part, place)
+        assert place >= 0, part
