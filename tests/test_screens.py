@@ -1,0 +1,156 @@
+"""Every screen fits a terminal: no line is longer than it, no letter is cut, what is left out is said."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+
+from symroof.present.formats.terminal import fit, folded, longest
+from symroof.present.report import TEXT, Layout, Report
+from symroof.present.tabular import Column, Table
+
+H100 = ("--hardware", "h100-sxm")
+CHAIN = ("--with", "quantize:weights=4,group=128", "--with", "tensor-parallel:degree=8", "--with", "flash-attention")
+OPEN = ("--with", "quantize:weights,group,scale", "--with", "tensor-parallel", "--with", "speculative")
+SIZED = ("--seq-len", "4096", "--batch", "32")
+DECODE, PREFILL = ("--phase", "decode"), ("--phase", "prefill")
+
+SCREENS = [
+    *(("analyze", "deepseek-v3", *H100, *phase, *SIZED, *CHAIN) for phase in (DECODE, PREFILL)),
+    ("analyze", "llama-3-8b", *H100, *DECODE, *SIZED, "--with", "quantize:weights=4", "--with", "tensor-parallel", "--with", "speculative"),
+    ("analyze", "mixtral-8x7b-v0.1", *H100, *PREFILL, *SIZED, "--formulas", "--conventions"),
+    ("crossover", "deepseek-v3", *H100, *DECODE, "--operator", "all", "--over", "batch"),
+    ("crossover", "mixtral-8x7b-v0.1", *DECODE, "--operator", "weights-and-kv", "--over", "seq_len"),
+    ("crossover", "mixtral-8x7b-v0.1", *PREFILL, "--operator", "router+expert_up_proj", "--over", "seq_len"),
+    ("prove", "memory-bound", "deepseek-v3", *H100, *DECODE, "--operator", "lm_head", "--for-all", "batch"),
+    ("prove", "memory-bound", "mixtral-8x7b-v0.1", *DECODE, "--operator", "weights-and-kv", "--for-all", "batch", "seq_len", "bandwidth"),
+    ("solve", "qwen3-32b", *H100, *DECODE, "--seq-len", "4096", "--for", "batch", "--target-time", "50ms", *CHAIN),
+    ("solve", "qwen3-32b", *H100, *DECODE, *SIZED, "--for", "capacity"),
+    ("largest", "deepseek-v3", *H100, *DECODE, "--seq-len", "4096", *CHAIN),
+    ("generate", "gemma-2-9b", *H100, "--prompt", "4000", "--tokens", "1000", "--batch", "8", *CHAIN),
+    ("compare", "deepseek-v3", *H100, *DECODE, *SIZED, "--with", " ".join(CHAIN[1::2]), "--with", CHAIN[3], "--with", CHAIN[5]),
+    ("compare", "llama-3-8b", *H100, *PREFILL, *SIZED, "--with", "prune-channels:share=0.5", "--with", "quantize:weights=8,activations=8"),
+    ("models",),
+    ("devices",),
+    ("devices", "h100-sxm"),
+    ("techniques",),
+    ("techniques", "speculative"),
+    ("describe", "deepseek-v3"),
+    ("validate",),
+]
+
+
+@pytest.fixture
+def report(run, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Report]:
+    """The report of a command."""
+
+    def call(*arguments: str) -> Report:
+        caught: list[Report] = []
+        monkeypatch.setattr("symroof.cli.output.deliver", lambda made, *_, **__: caught.append(made) or made.status)
+        result = run(*arguments)
+        assert result.err == "", result.err
+        return caught[0]
+
+    return call
+
+
+def letters(text: str) -> Counter[str]:
+    return Counter("".join(text.split()).replace("─", ""))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", SCREENS, ids=lambda command: " ".join(command)[:60])
+def test_no_line_is_longer_than_the_terminal_and_no_letter_is_cut(report, command: tuple[str, ...]) -> None:
+    made = report(*command)
+    whole = made.render(TEXT, Layout(wide=True))
+    for width in (80, 100, 120):
+        lines = made.render(TEXT, Layout(width)).splitlines()
+        assert max(map(len, lines)) <= width, (width, max(lines, key=len))
+        assert not any("…" in line or "..." in line for line in lines if line not in whole and "=..." not in line), width
+    for table in made.tables:
+        for width in (80, 100, 120, None):
+            assert_whole(table, width)
+
+
+def assert_whole(table: Table, width: int | None) -> None:
+    """The screen has the letters of the columns it shows, neither more nor fewer; what it does not show is named."""
+    text = Report((table,)).render(TEXT, Layout(width, quiet=True))
+    cells = table.cells(table.rows + table.totals, str, str, fold=True)
+    fitted = fit(table, cells, width)
+    if fitted is None:  # blocks have no headings of their own, and everything
+        assert not letters("".join(cell for row in cells for cell in row[:1])) - letters(text)
+        return
+    kept, widths = fitted
+    for row in cells:
+        for place, wide in zip(kept, widths, strict=True):
+            assert all(len(line) <= wide for line in folded(row[place], wide)), (row[place], wide)
+    shown = table.title + "".join(table.columns[place].heading + "".join(row[place] for row in cells) for place in kept)
+    hidden = [column.title or column.key for place, column in enumerate(table.columns) if place not in kept]
+    extra = letters(text) - letters(shown)
+    assert not letters(shown) - letters(text), (letters(shown) - letters(text), width)
+    said = text.partition("not shown: ")[2].partition("; --wide")[0]
+    assert letters(said) == letters(", ".join(hidden))
+    assert (len(hidden) > 0) == ("not shown: " in text)
+    assert bool(extra) == (bool(hidden) or table.folds)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", SCREENS[:2], ids=("decode", "prefill"))
+def test_the_total_is_the_sum_of_what_is_shown(report, command: tuple[str, ...]) -> None:
+    (table,) = report(*command).tables
+    keys = [column.key for column in table.columns]
+    rows = [dict(zip(keys, row, strict=True)) for row in table.rows]
+    (total,) = (dict(zip(keys, row, strict=True)) for row in table.totals)
+    for key in ("flops", "bytes", "time", "link_bytes"):
+        assert sum(row["count"] * row[key] for row in rows) == total[key], key
+    assert sum(row["share"] for row in rows) == total["share"] == 100
+    spent = Counter[str]()
+    for row in rows:
+        spent[row["bound"]] += row["count"] * row["time"]
+    assert total["bound"] == spent.most_common(1)[0][0]
+
+
+def test_columns_go_in_the_order_of_their_ranks() -> None:
+    columns = (Column("name"), *(Column(f"column_{rank}", rank=rank, fixed=True) for rank in (3, 1, 2)))
+    table = Table("", columns, (("x", "a" * 10, "b" * 10, "c" * 10),))
+    cells = table.cells(table.rows, str, str)
+    kept = {width: fit(table, cells, width)[0] for width in (50, 30, 20, 12)}
+    assert kept == {50: [0, 1, 2, 3], 30: [0, 2, 3], 20: [0, 2], 12: [0]}
+
+
+def test_words_are_broken_between_words_and_at_marks_alone() -> None:
+    text = "deepseek-v3 + speculative:acceptance=0.8,length=4,draft_cost=0.05 on NVIDIA H100 SXM5 80 GB"
+    for width in range(longest(text), 100):
+        lines = folded(text, width)
+        assert all(len(line) <= width for line in lines)
+        assert letters("".join(lines)) == letters(text)
+        assert "".join("".join(lines).split()) == "".join(text.split())
+    assert folded("a" * 30, 10) == ["a" * 30], "a word without marks is whole, however long"
+
+
+@pytest.mark.parametrize("columns", ["80", "100"])
+def test_a_pipe_is_folded_where_columns_are_given_and_not_elsewhere(run, monkeypatch: pytest.MonkeyPatch, columns: str) -> None:
+    asked = ("models", "llama")
+    unfolded = run(*asked).out
+    assert max(map(len, unfolded.splitlines())) > 120
+    monkeypatch.setenv("COLUMNS", columns)
+    out = run(*asked).out
+    assert 60 < max(map(len, out.splitlines())) <= int(columns)
+    assert "columns not shown: " in out
+    assert run(*asked, "--wide").out == unfolded
+    quiet = run(*asked, "--quiet").out
+    assert "KV per token: growth" in out
+    assert "KV per token: growth" not in quiet
+
+
+def test_conventions_are_a_line_or_a_list_or_nothing(run) -> None:
+    asked = ("analyze", "llama-2-7b", "--hardware", "a100", *DECODE, "--seq-len", "2048")
+    line, listed, quiet = (run(*asked, *option).out for option in ((), ("--conventions",), ("--quiet",)))
+    assert "exact accounting, 16-bit weights, activations and KV cache, logits of the last token; --conventions lists all " in line
+    count = int(line.partition("lists all ")[2].split()[0])
+    assert listed.count("\n· ") == count
+    assert "conventions" not in quiet
+    assert quiet.splitlines() == line.splitlines()[: len(quiet.splitlines())]
+    assert run(*asked, "--quiet", "--conventions").status == 2
