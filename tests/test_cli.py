@@ -433,6 +433,16 @@ EVERY_COMMAND = {
 }
 
 
+def test_every_command_that_answers_has_the_same_options_of_output() -> None:
+    """Figures are pictures, and a script for a shell is text: these two are no reports."""
+    from symroof.cli.main import cli
+
+    shared = {"--format", "-o", "--wide", "--conventions", "--quiet"}
+    for name, command in cli.commands.items():
+        options = {text for param in command.params for text in param.opts}
+        assert shared <= options or name in ("figures", "completion"), name
+
+
 @pytest.mark.parametrize("command", EVERY_COMMAND)
 def test_every_command_writes_every_format(run, command: str) -> None:
     """One table of formats for all commands: none leaves one out, none writes something malformed."""

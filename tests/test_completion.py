@@ -73,6 +73,12 @@ CASES = {
         ("analyze", "x", "--with", "tensor-parallel:collective="),
         {"tensor-parallel:collective=ring", "tensor-parallel:collective=tree"},
     ),
+    "a further value": (
+        ("sweep", "llama-2-7b", "--hardware", "a100-sxm-80gb", "h100-s"),
+        {name for name in devices() if name.startswith("h100-s")},
+    ),
+    "a further variable": (("prove", "memory-bound", "llama-2-7b", "--for-all", "batch", "seq_"), {"seq_len"}),
+    "an option after values": (("sweep", "llama-2-7b", "--hardware", "t4", "--pare"), {"--pareto"}),
     "nothing": (("analyze", "llama-2-7b", "--with", "quantize:weights=4,x"), set()),
 }
 

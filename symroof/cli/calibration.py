@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from symroof.cli.output import FORMAT, OutputFile, chosen_format, deliver, reports
+from symroof.cli.output import Output, output_options, reports
 from symroof.cli.values import exact
 from symroof.errors import quote
 
@@ -65,8 +66,7 @@ def _rows(files: Sequence[str], device: str, where: Sequence[str]) -> list[Rows]
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Which half of the rows is fitted; the other judges.")
 @click.option("--source", default="", metavar="TEXT", help="Where the rows come from; kept with the constants.")
-@FORMAT
-@click.option("-o", "--output", type=OutputFile(), metavar="FILE", help="Write the constants there, as TOML that --calibration reads.")
+@output_options("Write the constants there, as TOML that --calibration reads.")
 def calibrate(
     files: tuple[str, ...],
     device: str,
@@ -75,8 +75,7 @@ def calibrate(
     floor: tuple[str, ...],
     seed: int,
     source: str,
-    wanted: str | None,
-    output: Path | None,
+    output: Output,
 ) -> int:
     """Fit the forms of GEMM and attention to measured kernels: one half of the rows is fitted, the other says how far it is off."""
     import datetime
@@ -88,8 +87,8 @@ def calibrate(
     from symroof.hardware.loader import load_hardware
     from symroof.present.measured.tables import calibration_report
 
-    if output is not None:
-        check_writable(output)
+    if output.path is not None:
+        check_writable(output.path)
     measured = load_hardware(device)
     found = fit_all(
         _rows(files, measured.name, where),
@@ -100,10 +99,10 @@ def calibrate(
         source=source,
         date=datetime.datetime.now(datetime.UTC).date().isoformat(),
     )
-    if output is not None:
-        with writing(output) as path:
+    if output.path is not None:
+        with writing(output.path) as path:
             path.write_text(written(found, f"symroof {__version__}"), encoding="utf-8")
-    return deliver(calibration_report(found), chosen_format(wanted, None), None)
+    return replace(output, path=None).deliver(calibration_report(found))
 
 
 @click.command(short_help="Hold predictions against measured times.")

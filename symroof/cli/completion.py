@@ -26,6 +26,16 @@ VARIABLE = "_SYMROOF_COMPLETE"
 """The variable of the environment through which shells ask, as click names it."""
 
 
+FOLLOWED = f"{__name__}.followed"
+"""Where a command keeps the option whose further values the last words are: ``--hardware a100 h100``."""
+
+
+def further(ctx: click.Context, incomplete: str) -> list[CompletionItem] | None:
+    """The further values of that option; None where there is none."""
+    option = ctx.meta.get(FOLLOWED)
+    return option.shell_complete(ctx, incomplete) if option is not None and not incomplete.startswith("-") else None
+
+
 class Known(click.ParamType):
     """Text of which the known values complete; what is right is decided by whoever reads it.
 
@@ -41,6 +51,8 @@ class Known(click.ParamType):
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """The known values that begin so; files where none does."""
+        if isinstance(param, click.Argument) and (more := further(ctx, incomplete)) is not None:
+            return more
         found = [CompletionItem(value) for value in self.values() if value.startswith(incomplete)]
         return found or [CompletionItem(incomplete, type="file")] * self.file
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ import click
 
 from symroof.cli import completion
 from symroof.cli.options import SIZE, with_options
-from symroof.cli.output import FORMAT, OutputFile, chosen_format, deliver
+from symroof.cli.output import Output, output_options
 from symroof.cli.values import Whole, Word, one_of
 
 if TYPE_CHECKING:
@@ -34,10 +35,7 @@ SIZES = (
 
 @click.command(short_help="This machine as a device; steps that run on it.")
 @click.argument("model", required=False, type=completion.MODEL)
-@click.option(
-    "-o", "--output", type=OutputFile(), metavar="FILE", help="Write the device there (.toml, its constants beside it), or the report."
-)
-@FORMAT
+@output_options("Write the device there (.toml, its constants beside it), or the report.")
 @click.option("--device-file", metavar="FILE", help="The device that was measured before, in the place of a new measurement.")
 @one_of("--backend", ("numpy", "torch"), "What runs; torch needs the extra `measure`.")
 @click.option("--on", type=Word(("cpu", "gpu")), show_default="the GPU where torch sees one", help="Which processor.")
@@ -50,8 +48,7 @@ SIZES = (
 @click.option("--figures", "folder", metavar="DIR", help="Draw the measured roofline, and bandwidth by working set, there.")
 def measure(
     model: str | None,
-    output: Path | None,
-    wanted: str | None,
+    output: Output,
     device_file: str | None,
     backend: str,
     on: str | None,
@@ -68,11 +65,13 @@ def measure(
     """
     if device_file is not None and model is None:
         raise click.UsageError("--device-file: name the MODEL to run; without one the machine is measured anew")
-    to_device = output is not None and output.suffix.lower() == DEVICE_FILE
+    file = output.path
+    to_device = file is not None and file.suffix.lower() == DEVICE_FILE
     if to_device and device_file is not None:
         raise click.UsageError("-o: a device that was measured before is not written anew; leave --device-file out, or name a report")
-    form = chosen_format(wanted, None if to_device else output)
-    _check(output, to_device)
+    report_to = replace(output, path=None) if to_device else output
+    form = report_to.form
+    _check(file, to_device)
     from symroof.measure.backend import open_backend
 
     runs = open_backend(backend, on or "", threads=threads, cpu_time=cpu_time)
@@ -80,11 +79,11 @@ def measure(
     runs.require(chosen)
     steps = [] if model is None else _steps(model, chosen, **options)
     session = None if device_file else _session(runs, chosen, repeat, quick, steps)
-    if session is not None and to_device and output is not None:
-        _write(session, output)
+    if session is not None and to_device and file is not None:
+        _write(session, file)
     if session is not None and not steps:
         _draw(folder, session, [])
-        return deliver(_machine_report(session), form, None if to_device else output)
+        return report_to.deliver(_machine_report(session), form)
     from symroof.hardware.loader import load_hardware
     from symroof.measure.step import measure_step
     from symroof.present.measured.machine import step_report
@@ -92,7 +91,7 @@ def measure(
     device = load_hardware(device_file or "") if session is None else session.device
     times = [measure_step(step, device, runs, chosen, repeat or (3 if quick else 10)) for step in steps]
     _draw(folder, session, times)
-    return deliver(step_report(times, session, _command()), form, None if to_device else output)
+    return report_to.deliver(step_report(times, session, _command()), form)
 
 
 def _check(output: Path | None, to_device: bool) -> None:
@@ -107,8 +106,6 @@ def _check(output: Path | None, to_device: bool) -> None:
 
 def _session(runs: Backend, data_type: str, repeat: int | None, quick: bool, steps: list[Step]) -> Session:
     """Measure the machine; attention with the heads of the steps, where there are some."""
-    from dataclasses import replace
-
     from symroof.hardware.calibration import Kernel
     from symroof.measure.kernels import HEADS
     from symroof.measure.machine import FULL, QUICK

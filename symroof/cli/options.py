@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
+from click.shell_completion import CompletionItem
 
 from symroof.cli import completion
 from symroof.cli.values import Whole, Word, one_of
@@ -244,6 +245,11 @@ def variable_named(name: str, techniques: Iterable[str]) -> str:
 class Variadic(click.Command):
     """A command whose repeatable options also take several values in a row: ``--for-all batch seq_len``."""
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """What may follow: a further value of the last option, too."""
+        further = completion.further(ctx, incomplete)
+        return super().shell_complete(ctx, incomplete) if further is None else further
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Repeat the option in front of every value that follows it."""
         repeatable = {name for param in self.params if isinstance(param, click.Option) and param.multiple for name in param.opts}
@@ -259,6 +265,8 @@ class Variadic(click.Command):
                 spread.append(current)
                 filled = True
             spread.append(argument)
-        if current and not filled and not ctx.resilient_parsing:  # a shell asks what may follow
+        if current and ctx.resilient_parsing:  # a shell asks what may follow
+            ctx.meta[completion.FOLLOWED] = next(param for param in self.params if current in param.opts)
+        elif current and not filled:
             raise click.UsageError(f"Option {current!r} requires an argument.")
         return super().parse_args(ctx, spread)
