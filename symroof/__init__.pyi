@@ -93,6 +93,7 @@ from symroof.questions.required import required_capacity as required_capacity
 from symroof.questions.scaling import BestDegree as BestDegree
 from symroof.questions.scaling import balanced_degree as balanced_degree
 from symroof.questions.scaling import best_degree as best_degree
+from symroof.questions.scaling import communication_degree as communication_degree
 from symroof.questions.scaling import over_degree as over_degree
 from symroof.questions.scaling import paying_degrees as paying_degrees
 from symroof.questions.scaling import strong_scaling as strong_scaling

@@ -110,6 +110,18 @@ def test_a_number_that_is_left_aside_is_said() -> None:
     assert parallel.best_degree((1, 2, 4, 8)) == ON.apply("tensor-parallel").best_degree((1, 2, 4, 8))
 
 
+def test_communication_passes_work_where_whole_steps_say_so() -> None:
+    on = symroof.load_model("llama-3-70b").decode(batch=8, seq_len=2048).on(A100)
+    degree = on.apply("tensor-parallel:latency=5us").communication_degree()
+    assert 4 < degree < 8
+    for devices in (2, 4, 8):
+        points = on.apply(f"tensor-parallel:latency=5us,degree={devices}").analysis
+        sends = [point.operator.role is symroof.Role.COMMUNICATION for point in points]
+        times = [point.count * point.time_expr for point in points]
+        communication = sum(time for time, is_sent in zip(times, sends, strict=True) if is_sent)
+        assert (2 * communication >= sum(times)) is (devices >= degree)
+
+
 def test_techniques_are_texts_or_objects() -> None:
     four, fused = symroof.techniques.Quantize(weights=4), "fuse:preset=engine"
     steps = [STEP.apply(four, fused), STEP.apply("quantize:weights=4", fused), STEP.apply(f"quantize:weights=4 {fused}")]

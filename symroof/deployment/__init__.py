@@ -23,7 +23,7 @@ class Deployment(Bounds, Resources, Changes):
     what a target takes             `required`, `required_capacity`, `largest`, `hyperbola`, `cache_passes_weights`
     whole generations               `generation`
     what a change brings            `apply`, `payoff`, `compare`, `break_even`, `work_exceeds`
-    several devices, or a unit      `best_degree`, `over_degree`, `strong_scaling`, `weak_scaling`, `best_split`
+    several devices, or a unit      `best_degree`, `communication_degree`, `strong_scaling`, `weak_scaling`, `best_split`
     drafting                        `best_length`, `least_acceptance`, `pays_at_all`
     energy                          `energy`, `greenup`, `race_to_halt`
     many points                     `sweep`, `best`, `pareto`

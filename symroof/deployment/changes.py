@@ -90,6 +90,10 @@ class Changes(Core):
         """
         return scaling.best_degree(self._open("degree"), hardware=self._given(NUMBERS), among=among, ceilings=self.ceilings)
 
+    def communication_degree(self) -> Expr:
+        """The degree from which communication takes as long as everything else; see `symroof.communication_degree`."""
+        return scaling.communication_degree(self._open("degree"), hardware=self._given(NUMBERS), ceilings=self.ceilings)
+
     def over_degree(self) -> Piecewise:
         """The time of the step over the degree of parallelism; see `symroof.over_degree`."""
         return scaling.over_degree(self._open("degree"), self._given(NUMBERS), ceilings=self.ceilings)

@@ -25,6 +25,7 @@ from symroof.architectures.step import Step
 from symroof.errors import InputError
 from symroof.hardware.device import Device
 from symroof.hardware.machine import STATED
+from symroof.operators.facts import COMMUNICATION
 from symroof.questions.regimes import timeline
 from symroof.roof.ledger import require_device
 from symroof.symbols import VOCABULARY
@@ -200,3 +201,32 @@ def weak_scaling(before: Step, after: Step, *, hardware: Device | str | Path, ce
     grown = replace(after, symbolic=after.symbolic.bind({symbols.b: batch * n}), values=values)
     alone = over_degree(before, hardware, ceilings=ceilings)(1)
     return over_degree(grown, hardware, ceilings=ceilings).map(lambda time: alone / time)
+
+
+def communication_degree(step: Step, *, hardware: Device | str | Path, ceilings: str = STATED) -> Expr:
+    """The degree from which communication takes as long as everything else in a step, exactly.
+
+    oo if it never does, up to the number of devices that the link joins. `balanced_degree` is the formula for one ring.
+
+    Raises
+    ------
+    InputError
+        As for `best_degree`.
+
+    >>> import symroof
+    >>> step = symroof.load_model("llama-3-70b").decode(batch=8, seq_len=2048).apply("tensor-parallel:latency=5us")
+    >>> round(float(communication_degree(step, hardware="a100-sxm-80gb")), 2)
+    7.15
+    """
+    communication, work = (over_degree(_part(step, sends), hardware, ceilings=ceilings) for sends in (True, False))
+    pieces = (communication - work).signs(below="work", above="communication", zero="communication").pieces
+    return next((piece.low for piece in pieces if piece.label == "communication"), cast(Expr, oo))
+
+
+def _part(step: Step, sends: bool) -> Step:
+    """The step with its communication alone, or without."""
+    blocks = (
+        replace(block, operators=tuple(operator for operator in block.operators if (operator.kind in COMMUNICATION) is sends))
+        for block in step.symbolic.blocks
+    )
+    return replace(step, symbolic=replace(step.symbolic, blocks=tuple(block for block in blocks if block.operators)))
