@@ -180,7 +180,9 @@ def letters_used(formulas: Iterable[Basic], values: Values = MappingProxyType({}
     """What the letters of formulas mean, and the numbers they stand for, in a line."""
     free = set[Basic]().union(*(formula.free_symbols for formula in formulas))
     parts: list[object] = []
-    for variable in sorted((symbols.VOCABULARY[symbol] for symbol in symbols.VOCABULARY if symbol in free), key=lambda one: one.name):
+    for variable in sorted(
+        (symbols.VOCABULARY[symbol] for symbol in symbols.VOCABULARY if symbol in free), key=lambda one: str(one.symbol).lower()
+    ):
         value = f" = {_short(values[variable.symbol], variable.unit)}" if variable.symbol in values else ""
         parts += [*(["; "] if parts else []), Formula(variable.symbol), f": {variable.meaning}{value}"]
     return Lines((Words(tuple(parts)),) if parts else (), note=True)
@@ -198,18 +200,19 @@ def analysis_table(analysis: Analysis, *, formulas: bool = False) -> Table:
     extra = (Column("formula_flops", "FLOP", "FLOPs"), Column("formula_bytes", "byte", "traffic")) if formulas else ()
     levels = levels_beside(analysis)
     beside = tuple(Column(f"{level}_bytes", "byte", f"over the {level}", numeric=True, rank=4) for level in levels)
+    flops, traffic, seconds = analysis.total.flop_count, analysis.total.byte_count(), analysis.total.time_expr
+    columns = COLUMNS if seconds.is_number else COLUMNS[:-1]  # without shares, which letters have none of
     rows = tuple(
-        row_of(placed, analysis.total)
+        row_of(placed, analysis.total)[: len(columns)]
         + tuple(shown(placed.operator.byte_count(level=level)) for level in levels)
         + (formulas_of(placed) if formulas else ())
         for placed in analysis
     )
-    flops, traffic, seconds = analysis.total.flop_count, analysis.total.byte_count(), analysis.total.time_expr
     values = (flops, traffic, flops / traffic, flops / seconds)
     moved = (shown(Add(*(placed.count * placed.operator.byte_count(level=level) for placed in analysis))) for level in levels)
-    bound, whole = analysis.total.bound or "depends", Integer(100) if seconds.is_number else None
-    total = ("total", None, *map(shown, values), bound, shown(seconds), whole, *moved, *(None,) * len(extra))
-    return Table(analysis_title(analysis), COLUMNS + beside + extra, rows, analysis.statements, (total,))
+    sums = ("total", None, *map(shown, values), analysis.total.bound or "depends", shown(seconds), Integer(100))
+    total = (*sums[: len(columns)], *moved, *(None,) * len(extra))
+    return Table(analysis_title(analysis), columns + beside + extra, rows, analysis.statements, (total,))
 
 
 def analysis_title(analysis: Analysis) -> str:

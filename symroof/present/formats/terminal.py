@@ -25,13 +25,17 @@ GAP = 2
 """Blanks between columns."""
 
 
-def pieces(word: str) -> list[str]:
+ENDS = re.compile(r"(?<=[^\s+:,;/|*.(-])(?:[+:,;|]|/(?=\D))(?=\S)")
+"""Those of them that end a part of a name or a setting: the others only where such a part is longer than its line."""
+
+
+def pieces(word: str, marks: re.Pattern[str] = BREAK) -> list[str]:
     """A word in pieces that a line may end with.
 
     >>> pieces("speculative:acceptance=0.8,length=4"), pieces("moe.shared_add"), pieces("0.9846")
     (['speculative:', 'acceptance=0.8,', 'length=4'], ['moe.', 'shared_', 'add'], ['0.9846'])
     """
-    ends = [match.end() for match in BREAK.finditer(word)]
+    ends = [match.end() for match in marks.finditer(word)]
     return [word[low:high] for low, high in zip([0, *ends], [*ends, len(word)], strict=True)]
 
 
@@ -50,7 +54,7 @@ def folded(text: str, width: int) -> list[str]:
                 line += gap + word
                 continue
             if len(word) > width and len(pieces(word)) > 1:
-                for piece in pieces(word):
+                for piece in (part for whole in pieces(word, ENDS) for part in ([whole] if len(whole) <= width else pieces(whole))):
                     if len(line) + len(gap) + len(piece) > width and line:
                         lines.append(line)
                         line, gap = "", ""
@@ -74,6 +78,7 @@ def fit(table: Table, cells: Sequence[Sequence[str]], width: int | None) -> tupl
     Columns go in descending order of their rank, the rightmost of equal rank first; those of rank 0 stay.
     """
     kept = [*range(len(table.columns))]
+    amounts = [sum(len(row[place]) for row in cells) for place in kept]
     heads = [_heading(column) for column in table.columns]
     most = [max(*map(len, heads[place].split("\n")), *(len(row[place]) for row in cells), 0) for place in kept]
     if width is None:
@@ -99,7 +104,7 @@ def fit(table: Table, cells: Sequence[Sequence[str]], width: int | None) -> tupl
     for _ in range(room(widths)):
         if not (narrow := [place for place in kept if widths[place] < most[place]]):
             break
-        widths[min(narrow, key=lambda place: widths[place])] += 1
+        widths[max(narrow, key=lambda place: amounts[place] / widths[place] ** 2)] += 1  # where it saves most lines
     return kept, [widths[place] for place in kept]
 
 
