@@ -19,6 +19,7 @@ h1{{font-size:1.15em}} div{{overflow-x:auto}}
 table{{border-collapse:collapse;margin:1em 0;font-variant-numeric:tabular-nums}}
 caption{{text-align:left;font-weight:600;padding:.4em 0}}
 th{{border-bottom:1px solid var(--soft);font-weight:600;vertical-align:bottom}} td,th{{padding:.25em .8em}}
+td[style*=right],tbody td:first-child{{white-space:nowrap}}
 tbody tr:nth-child(even){{background:var(--stripe)}} tfoot td{{border-top:1px solid var(--soft);font-weight:600}}
 ul,details{{color:var(--soft);font-size:.9em}} pre{{background:var(--stripe);padding:.8em;overflow-x:auto}}
 </style></head>
