@@ -113,6 +113,13 @@ def test_the_command_prints_what_sets_a_shell_up(shell: str, run) -> None:
     assert (refused.status, refused.out, refused.err.count("\n")) == (2, "", 1)
 
 
+def test_the_scripts_are_clicks_own_but_for_what_was_changed_in_them(run) -> None:
+    """A later click with other scripts would leave the changes out without a word."""
+    assert "compopt -o nospace" in run("completion", "bash").out
+    assert '-S "$' in run("completion", "zsh").out
+    assert "string split --max 1" in run("completion", "fish").out
+
+
 @pytest.mark.skipif(shutil.which("bash") is None, reason="no bash here")
 def test_bash_itself_completes_through_the_script(run, tmp_path: Path) -> None:
     """The function that the script defines, on the words that bash makes of `symroof analyze x --with quantize:weights=4,gr`."""

@@ -155,13 +155,22 @@ class Bash(BashComplete):
         return f"{item.type},{item.value[self._shown :]}"
 
 
+class Zsh(ZshComplete):
+    """zsh; a value goes on after ``=`` without a space."""
+
+    source_template = ZshComplete.source_template.replace(
+        "compadd -U -V unsorted -a completions",
+        'compadd -U -V unsorted -S "${${completions[1]:#*=}:+ }" -a completions',
+    )
+
+
 class Fish(FishComplete):
     """fish; values may have commas."""
 
     source_template = FishComplete.source_template.replace('string split ","', 'string split --max 1 ","')
 
 
-SHELLS = {shell.name: shell for shell in (Bash, ZshComplete, Fish)}
+SHELLS = {shell.name: shell for shell in (Bash, Zsh, Fish)}
 for _shell in SHELLS.values():
     add_completion_class(_shell)
 
