@@ -227,3 +227,13 @@ def test_the_first_points_are_the_first_of_all(count: int) -> None:
     first, (every,) = stream.first(planned, count), (symroof.sweep(*GRID, metrics=["time"]).time.values.reshape(-1),)
     assert first["time"].tolist() == every[:count].tolist()
     assert len(first["model"]) == min(count, 24)
+
+
+def test_what_all_points_share_is_in_the_title_and_what_fits_stays_on_a_narrow_screen(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = ("sweep", "llama-3-70b", "--hardware", "h100-sxm", "--with", "tensor-parallel", "--over", "degree=1,2,4,8", "--seq-len", "4096")
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = run(*asked).out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[0] == "llama-3-70b + tensor-parallel:degree on h100-sxm, decode"
+    assert "  no" in next(line for line in lines if line.lstrip().startswith("1 ")), "142 GB on one device"
+    assert "llama-3-70b" not in "\n".join(lines[1:])

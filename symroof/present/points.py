@@ -25,9 +25,13 @@ Notes = Mapping[str, Mapping[str, Any]]
 
 
 def points_report(columns: Columns, metrics: Sequence[str], notes: Notes, attributes: Mapping[str, str], size: int) -> Report:
-    """A table of the first of *size* points; *metrics* are the columns that are no coordinates."""
+    """A table of the first of *size* points; *metrics* are the columns that are no coordinates.
+
+    A model, device or phase that all of these points share stands in the title.
+    """
     cells: dict[Column, list[Any]] = {}
-    for name, values in columns.items():
+    shared = {name: str(columns[name][0]) for name in ("model", "hardware", "phase") if len({*columns[name].tolist()}) == 1}
+    for name, values in ((name, values) for name, values in columns.items() if name not in shared):
         about, metric = notes.get(name, {}), name in metrics
         unit = about.get("units", "1")
         words = about.get("flag_meanings", "").split()
@@ -35,12 +39,17 @@ def points_report(columns: Columns, metrics: Sequence[str], notes: Notes, attrib
         rounded = not metric and values.dtype.kind in "iuf" and unit not in ("FLOP/second", "byte/second")
         shown = [f"{value:g}" for value in shown] if rounded else shown  # 2048, not 2.048 k
         settings: dict[str, Any] = {"numeric": values.dtype.kind in "iuf" and not words, "prefixed": unit != "FLOP/byte", "fixed": True}
-        cells[Column(name, "" if unit == "1" else unit, rank=len(cells) if metric else 0, **settings)] = shown
+        cells[Column(name, "" if unit == "1" else unit, rank=(1 if words else 1 + len(cells)) if metric else 0, **settings)] = shown
     rows = tuple(zip(*cells.values(), strict=True))
     count = len(rows)
     more = (f"the first {count} of {size} points; --format csv or json, or -o FILE, write them all",) if size > count else ()
     texts = tuple(attributes.get("conventions", "").splitlines())
-    table = Table("sweep", tuple(cells), rows, (*more, f"inputs: {attributes.get('inputs', '')}"))
+    techniques = attributes.get("title", "").partition(" + ")[2]
+    title = " + ".join(filter(None, (shared.get("model", "sweep"), techniques)))
+    title += f" on {shared['hardware']}" if "hardware" in shared else ""
+    table = Table(
+        ", ".join(filter(None, (title, shared.get("phase")))), tuple(cells), rows, (*more, f"inputs: {attributes.get('inputs', '')}")
+    )
     return Report((table, Conventions("conventions of every step", texts)))
 
 
