@@ -15,7 +15,7 @@ from symroof.errors import DeviceError, member
 from symroof.hardware.calibration import Calibration, load_calibration
 from symroof.hardware.machine import Machine
 from symroof.operators.facts import Resource
-from symroof.units import BANDWIDTH, BYTE, INTENSITY, RATE, WATT, in_unit, quantity
+from symroof.units import BANDWIDTH, BYTE, INTENSITY, RATE, WATT, Quantity, in_unit, quantity
 
 
 class Target(StrEnum):
@@ -181,7 +181,7 @@ class Device:
         return self.reported_figure or self.capacity_figure
 
     @property
-    def capacity(self):
+    def capacity(self) -> Quantity:
         """Memory capacity as the vendor states it, as a Quantity in bytes.
 
         Raises
@@ -194,7 +194,7 @@ class Device:
         return quantity(self.capacity_figure.value, BYTE)
 
     @property
-    def usable(self):
+    def usable(self) -> Quantity:
         """Memory capacity available to a step, as a Quantity in bytes.
 
         Raises
@@ -212,7 +212,7 @@ class Device:
         return int(self.processors_figure.value) if self.processors_figure else None
 
     @property
-    def power(self):
+    def power(self) -> Quantity:
         """Thermal design power, as a Quantity in watts."""
         if self.tdp is None:
             raise DeviceError(f"{self.name}: no power is stated")
@@ -231,7 +231,7 @@ class Device:
     def _capacity_of(self, role: str) -> Expr | None:
         return next((level.capacity.value for level in self.on_chip if level.role == role), None)
 
-    def peak(self, data_type: str):
+    def peak(self, data_type: str) -> Quantity:
         """Dense peak performance in one data type, as a Quantity in FLOP/s.
 
         Raises
@@ -321,6 +321,6 @@ class Device:
         """
         return self.machine.fastest(data_types, sparse=sparse)
 
-    def ridge(self, data_type: str):
+    def ridge(self, data_type: str) -> Quantity:
         """Ridge point, peak / bandwidth, as a Quantity in FLOP/byte."""
         return quantity(self.fastest((data_type,))[1] / self.bandwidth_figure.value, INTENSITY)
