@@ -382,16 +382,16 @@ WRONG = {
     "no device": (lambda: symroof.largest(model().decode(seq_len=1, **WIDTHS)), "give a device or a capacity in bytes"),
     "letters left": (
         lambda: symroof.largest(model().decode(**WIDTHS), hardware="t4"),
-        "seq_len must be given as a number to tell what fits",
+        "seq_len must be given as a number to compute what fits",
     ),
     "open regimes": (
         lambda: symroof.regimes(model().decode(**WIDTHS), over="batch", hardware="t4"),
         "seq_len must be given as a number to follow the time over batch",
     ),
-    "prefill": (lambda: symroof.context_limit(model().prefill(**WIDTHS), "t4"), "the context limit is one of decode"),
+    "prefill": (lambda: symroof.context_limit(model().prefill(**WIDTHS), "t4"), "the context limit applies to decode"),
     "open elasticity": (
         lambda: symroof.sensitivity(model().decode(**WIDTHS), "t4"),
-        "batch and seq_len must be given as numbers to tell the elasticities",
+        "batch and seq_len must be given as numbers for the elasticities",
     ),
     "blocks": (
         lambda: symroof.regimes(

@@ -59,9 +59,9 @@ def test_a_wrong_field_is_named_and_quoted(tmp_path: Path, case: str) -> None:
 
 GARBAGE = {
     "truncated": (b'{"model_type": "llama"', "is not JSON"),
-    "list": (b"[1]", "holds [1]; expected one JSON object of fields"),
+    "list": (b"[1]", "contains [1]; expected one JSON object of fields"),
     "not text": (b"\xff\xfe{}", "is not UTF-8 text (byte 0)"),
-    "digits": (b'{"hidden_size": ' + b"9" * 10**6 + b"}", "holds a number with too many digits"),
+    "digits": (b'{"hidden_size": ' + b"9" * 10**6 + b"}", "contains a number with too many digits"),
     "deep": (b"[" * 10**5, "is nested too deeply"),
     "twice": (b'{"model_type": "llama", "model_type": "opt"}', "field 'model_type' occurs twice"),
     "large": (b" " * 5_000_000, "is larger than 4000000 bytes: not a config.json"),

@@ -1,4 +1,4 @@
-"""What a config describes: layers of one or several kinds, made of parts, between the two ends of the model."""
+"""Architectures: layers of one or several kinds, made of parts, between embedding and LM head."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from symroof.operators.linear import embedding, linear
 from symroof.operators.state_space import convolved
 
 READ = {
-    "expected": "a step of T tokens reads the weights of X = E (1 - (1 - K/E)^T) experts of a layer, the mean where tokens choose "
-    "independently and uniformly; real routers are correlated, and X = min(E, K T) is the most there can be (experts at-most)",
-    "at-most": "a step of T tokens reads the weights of X = min(E, K T) experts of a layer, the most there can be; tokens that choose "
-    "independently and uniformly read E (1 - (1 - K/E)^T) (experts expected)",
+    "expected": "a step of T tokens reads the weights of X = E (1 - (1 - K/E)^T) experts per layer, the expected value for independent "
+    "uniform routing; real routers are correlated, and X = min(E, K T) is an upper bound (experts at-most)",
+    "at-most": "a step of T tokens reads the weights of X = min(E, K T) experts per layer, an upper bound; independent uniform routing "
+    "reads E (1 - (1 - K/E)^T) in expectation (experts expected)",
 }
-"""What the step says of the experts that it reads."""
+"""The convention on the experts that a step reads."""
 
 FINAL_SOFTCAP_FLOPS = 3
 """Divide, tanh, multiply."""
@@ -34,13 +34,13 @@ FINAL_SOFTCAP_FLOPS = 3
 
 @dataclass(frozen=True)
 class Layer:
-    """One kind of layer: what mixes the tokens, the MLP behind it, and how far the attention looks.
+    """One kind of layer: its token mixer, its MLP, and whether attention has a window.
 
     Attributes
     ----------
     kind : a key of `symroof.symbols.LAYERS`.
-    mixer, mlp : None where the layer has only the other.
-    window : whether attention looks at the latest ``W`` tokens alone.
+    mixer, mlp : the two halves; None if the layer has only the other.
+    window : whether attention is limited to the latest ``W`` tokens.
     """
 
     kind: str
@@ -50,20 +50,20 @@ class Layer:
 
     @property
     def halves(self) -> tuple[tuple[str, Part], ...]:
-        """The parts that it has, and what their norms and sums are named after."""
+        """The parts of the layer, with the name prefix of their norms and residual additions."""
         mixing = "attn" if isinstance(self.mixer, Attention | LatentAttention) else "mixer"
         return tuple((name, part) for name, part in ((mixing, self.mixer), ("mlp", self.mlp)) if part is not None)
 
 
 @dataclass(frozen=True)
 class Norms:
-    """The norms of a layer, and which of its ends have one.
+    """The norms of a layer and their positions.
 
     Attributes
     ----------
-    style, weight, bias : of every norm, the final one included.
-    before, after : whether a norm stands before each half of a layer, and on what the half gives.
-    behind : whether one stands on the sum of the half and its input.
+    style, weight, bias : properties of every norm, the final one included.
+    before, after : whether a norm precedes each half of a layer, and whether one follows the half before the residual addition.
+    behind : whether a norm follows the residual addition.
     """
 
     style: Norm
@@ -74,27 +74,27 @@ class Norms:
     behind: bool = False
 
     def __call__(self, name: str, x: Tensor) -> Operator:
-        """The norm of that name."""
+        """The norm with this name."""
         return norm(name, x, self.style, weight=self.weight, bias=self.bias)
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """``x = x + mixer(norm(x))``, then ``x = x + mlp(norm(x))``; or both side by side on one ``x``. The ends are those of a decoder.
+    """A decoder: ``x = x + mixer(norm(x))``, then ``x = x + mlp(norm(x))``, or both in parallel on the same ``x``.
 
     Attributes
     ----------
-    dimensions : the number every dimension symbol stands for in this model.
-    max_positions : the longest sequence it was published for, if the config says.
+    dimensions : the value of every dimension symbol in this model.
+    max_positions : the longest sequence it was published for, if the config states it.
     family : the name of the family, as in `symroof.architectures.families`.
     generative : whether the model predicts the next token of a vocabulary, under a causal mask.
-    layers : every kind of layer; the symbol of its kind says how many there are.
-    norms : what norms the layers have.
-    tied : whether the LM head is the embedding table.
+    layers : every kind of layer; the symbol of its kind counts the layers.
+    norms : the norms of the layers.
+    tied : whether the LM head uses the embedding table.
     head_bias : whether the LM head has a bias.
-    parallel : whether the two halves of a layer run side by side, and `shared_norm` whether one norm feeds both.
+    parallel : whether the two halves of a layer run in parallel, and `shared_norm` whether they share a norm.
     embedding_norm : whether a norm follows the embedding.
-    scaled : where a multiplier stands: "embedding", "residual", "logits".
+    scaled : the positions of multipliers: "embedding", "residual", "logits".
     final_softcap : whether ``c tanh(logit / c)`` bounds the logits.
     final_norm : whether a norm follows the layers.
     """
@@ -137,7 +137,7 @@ class Architecture:
         return Space(sizes | ({"s_c": convolved(sizes["s"], causal)} if "k_c" in sizes else {}), causal=causal)
 
     def definitions(self, options: Options) -> dict[Symbol, Expr]:
-        """The symbols of a step that stand for a longer formula."""
+        """The definitions of a step's derived symbols."""
         sizes = options.token_sizes()
         defined: dict[Symbol, Expr] = {}
         if any(layer.window for layer in self.layers):
@@ -221,10 +221,10 @@ class Architecture:
         return any(isinstance(part, Experts) for part in self.parts)
 
     def conventions(self, options: Options) -> tuple[Convention, ...]:
-        """What a reader should know of how this family is counted."""
+        """The conventions of this family's counts."""
         texts: dict[str, str] = {}
         if any(layer.window for layer in self.layers):
-            texts["window"] = "sliding window: the latest W tokens alone are looked at, and kept in the cache"
+            texts["window"] = "sliding window: only the latest W tokens are attended to and cached"
         if self.routed:
             texts["routing"] = f"mixture of experts: {READ[options.experts]}; every expert reads its tokens' inputs"
         if any(isinstance(part, LatentAttention) for part in self.parts):
@@ -232,8 +232,8 @@ class Architecture:
             texts["latent-attention"] = f"latent attention, {how}"
         if any(isinstance(part, Mamba | Mamba2 | GatedDelta) for part in self.parts):
             counted = "FLOPs of the recurrence, token by token; the state is read and written once per step"
-            bound = "a scan runs at the matrix peak here, so its compute time is a lower bound"
+            bound = "a scan runs at the matrix peak, so its compute time is a lower bound"
             texts["recurrence"] = f"recurrent layers: {counted}; {bound}"
             if not options.causal:
-                texts["padding"] = "no causal discount: a convolution computes the outputs of its padding too"
+                texts["padding"] = "no causal discount: a convolution also computes the outputs of its padding"
         return tuple(Convention(key, text) for key, text in texts.items())

@@ -13,18 +13,18 @@ from symroof.errors import ConfigError, nearest, quote
 from symroof.files import is_folder, is_readable, read_text
 
 MOST_DIGITS = 1000
-"""Longer numbers are not read; Python would take long over them, or refuse."""
+"""The most digits of a number; Python would be slow with longer ones, or refuse them."""
 
 TOO_LONG = object()
-"""Stands for a number that was not read."""
+"""Replaces a number that was too long to read."""
 
 DEEPEST = 20
-"""Lists and objects inside one another; published configs have five."""
+"""The deepest nesting of lists and objects; published configs have five levels."""
 
 
 @functools.cache
 def catalogue() -> dict[str, Path]:
-    """Every name in models/, which is in the wheel, or beside the package in a checkout; and its file."""
+    """The models of models/ with their files; the folder is in the wheel, or next to the package in a checkout."""
     installed = Path(str(files("symroof"))) / "models"
     folder = installed if installed.is_dir() else installed.parent.parent / "models"
     return {path.stem: path for path in sorted(folder.glob("*.json"))}
@@ -93,7 +93,7 @@ def parse(path: Path) -> dict[str, Any]:
         if fault:
             raise ConfigError(f"{quote(origin)}: {quote(name)} {fault}" if name else f"{quote(origin)} {fault}")
     if not isinstance(content, dict):
-        raise ConfigError(f"{quote(origin)} holds {quote(content)}; expected one JSON object of fields")
+        raise ConfigError(f"{quote(origin)} contains {quote(content)}; expected one JSON object of fields")
     return content
 
 
@@ -102,11 +102,11 @@ def _whole(digits: str) -> Any:
 
 
 def _fault(value: Any) -> str | None:
-    """What no field of a config holds: a number too long to be read, lists in lists in lists."""
+    """The fault of a value that no config field may have: too many digits, or nested too deeply."""
     level = [value]
     for depth in range(DEEPEST + 1):
         if TOO_LONG in level:
-            return "holds a number with too many digits"
+            return "contains a number with too many digits"
         if depth == DEEPEST and any(isinstance(inner, dict | list) for inner in level):
             return "is nested too deeply"
         level = [

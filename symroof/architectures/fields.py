@@ -1,4 +1,4 @@
-"""Read a config's fields with their types checked; what was not read can be told afterwards."""
+"""Type-checked access to a config's fields, which keeps track of unread fields."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Any, TypeVar
 from symroof.errors import Checker, ConfigError, SymroofError, nearest, quote
 
 LARGEST = 10**12
-"""No dimension of a model is larger; a size beyond it is a slip."""
+"""Upper bound on every dimension; a larger size is an error."""
 
 MOST_LAYERS = 10_000
-"""No model has more layers."""
+"""Upper bound on the number of layers."""
 
 LONGEST_NAME = 60
-"""Names of fields beyond it are shown shortened."""
+"""Longer lists of field names are shortened."""
 
 ABSENT_FEATURES = {"is_encoder_decoder": False, "add_cross_attention": False, "cross_attention_hidden_size": None}
-"""Fields that stand in many configs and, set otherwise, would mean another structure."""
+"""Fields of many configs that would change the structure if set otherwise."""
 
 IGNORED = (
     *("model_type", "architectures", "auto_map", "torch_dtype", "dtype", "transformers_version", "tokenizer_class", "use_cache"),
@@ -43,7 +43,7 @@ IGNORED = (
     *("router_jitter_noise", "router_z_loss_coef", "input_jitter_noise", "aux_loss_alpha", "seq_aux", "norm_topk_prob", "scoring_func"),
     *("topk_method", "n_group", "topk_group", "routed_scaling_factor", "ep_size"),
 )
-"""Fields of every family's configs that leave FLOPs and bytes alone."""
+"""Fields of every family's configs that do not affect FLOPs and bytes."""
 
 SHOWN = 8
 NUMBERS = (int, float)
@@ -63,7 +63,7 @@ def listing(names: Sequence[str]) -> str:
 
 
 class Fields(Checker):
-    """The fields of one config.json, each asked for by name and type.
+    """The fields of one config.json, read by name and type.
 
     >>> fields = Fields({"hidden_size": 4096, "rope_theta": 1e4, "mystery": 1}, "config.json")
     >>> fields.size("hidden_size")
@@ -107,7 +107,7 @@ class Fields(Checker):
         return value
 
     def size(self, name: str, default: Default = _REQUIRED, low: int = 1, high: int = LARGEST, *, null: Any = _REQUIRED) -> int | Default:
-        """A whole number; absent gives the default, and null does too, or *null* where that means something else."""
+        """A whole number; the default if absent, and if null unless *null* is given."""
         expected = f"a whole number from {low} to {'1e12' if high == LARGEST else high}"
         default = null if null is not _REQUIRED and name in self._content else default
         return self._checked(name, default, expected, lambda value: type(value) is int and low <= value <= high)
@@ -117,12 +117,12 @@ class Fields(Checker):
         return self.size(name, high=MOST_LAYERS)
 
     def named(self, *names: str) -> str:
-        """Which of several spellings the config uses: the first that is there, else the first.
+        """The spelling that the config uses, of several; by default the first.
 
         Raises
         ------
         ConfigError
-            Two spellings are there and disagree.
+            Two spellings are present and disagree.
         """
         there = [name for name in names if name in self]
         for other in there[1:]:
@@ -133,7 +133,7 @@ class Fields(Checker):
         return there[0] if there else names[0]
 
     def share(self, name: str, default: str) -> Fraction:
-        """A share above 0 and at most 1, exactly as it is written."""
+        """A share above 0 and at most 1, exactly as written."""
         value = self._checked(name, default, "a number above 0, at most 1", lambda value: type(value) in NUMBERS and 0 < value <= 1)
         return Fraction(str(value))
 
@@ -150,14 +150,14 @@ class Fields(Checker):
         return self._checked(name, default, "true or false", lambda value: isinstance(value, bool))
 
     def measured(self, name: str, absent: bool) -> bool:
-        """Whether there is a number above 0 (a cap, a multiplier); null means there is none."""
+        """Whether there is a number above 0 (a cap, a multiplier); null means no."""
         if name not in self._content:
             return absent
         value = self._checked(name, None, "a number above 0, or null", lambda value: type(value) in NUMBERS and 0 < value < inf)
         return value is not None
 
     def choice(self, name: str, known: Mapping[str, Default], default: str | None = None) -> Default:
-        """One of the known words, as what it stands for."""
+        """The meaning of one of the known words."""
         expected = f"one of {', '.join(known)}"
         value = self._get(name, _REQUIRED if default is None else default, expected)
         if not isinstance(value, str) or value not in known:
@@ -166,7 +166,7 @@ class Fields(Checker):
         return known[value]
 
     def words(self, name: str, known: Mapping[str, str], count: int) -> list[str] | None:
-        """One known word per layer, as what each stands for; None where the field is absent or null."""
+        """The meanings of one known word per layer; None if the field is absent or null."""
         expected = f"a list of {count} words, one per layer, of {', '.join(known)}"
         value = self._get(name, None, expected)
         if value is None:
@@ -180,7 +180,7 @@ class Fields(Checker):
         return [known[word] for word in value]
 
     def indices(self, name: str, count: int) -> frozenset[int] | None:
-        """Numbers of layers, counted from 0; None where the field is absent or null."""
+        """Indices of layers from 0; None if the field is absent or null."""
 
         def inside(value: Any) -> bool:
             return isinstance(value, list) and all(type(number) is int and 0 <= number < count for number in value)
@@ -189,7 +189,7 @@ class Fields(Checker):
         return None if value is None else frozenset(value)
 
     def switches(self, name: str, count: int) -> list[bool] | None:
-        """A 0 or 1 per layer; None where the field is absent, null or empty."""
+        """A 0 or 1 per layer; None if the field is absent, null or empty."""
         expected = f"a list of {count} numbers, 0 or 1, one per layer"
         value = self._get(name, None, expected)
         if value is None or value == []:
@@ -199,14 +199,14 @@ class Fields(Checker):
         return [bool(on) for on in value]
 
     def says(self, name: str, word: str) -> bool:
-        """Whether the field holds that word ("auto", say), whatever else it may hold."""
+        """Whether the field is this word, for example "auto"; any other value is allowed."""
         if self._content.get(name) != word:
             return False
         self._asked.add(name)
         return True
 
     def text(self, name: str) -> str | None:
-        """Any text; None where the field is absent or null."""
+        """Any text; None if the field is absent or null."""
         return self._checked(name, None, "text", lambda value: isinstance(value, str))
 
     def sides(self, name: str, default: int) -> tuple[int, int]:
@@ -221,25 +221,25 @@ class Fields(Checker):
         return value[0], value[1]
 
     def pattern(self, name: str, known: Mapping[str, str]) -> list[str] | None:
-        """A pattern, one known letter per layer, as what each stands for; None where the field is absent or null."""
+        """The meanings of a pattern with one known letter per layer; None if the field is absent or null."""
 
-        def spelled(value: Any) -> bool:
+        def is_pattern(value: Any) -> bool:
             return isinstance(value, str) and 1 <= len(value) <= MOST_LAYERS and set(value) <= set(known)
 
-        value = self._checked(name, None, f"letters of {', '.join(known)}, one per layer", spelled)
+        value = self._checked(name, None, f"letters of {', '.join(known)}, one per layer", is_pattern)
         return None if value is None else [known[letter] for letter in value]
 
     def peek(self, name: str) -> Any:
-        """The field as it stands, without taking it for understood."""
+        """The raw field, without marking it as read."""
         return self._content.get(name)
 
     def nested(self, name: str, defaults: Mapping[str, Any] | None = None) -> Fields:
-        """The fields of an object inside the config; *defaults* are what absent ones of it mean, and flags that are null.
+        """The fields of an object inside the config; *defaults* replace absent fields and flags that are null.
 
         Raises
         ------
         ConfigError
-            It is missing, or not an object.
+            The object is missing, or is not an object.
         """
         value = self._checked(name, _REQUIRED, "an object of fields", lambda value: isinstance(value, dict))
         known = defaults or {}
@@ -247,24 +247,24 @@ class Fields(Checker):
         return Fields({**known, **stated}, self.origin, f"{self._inside}{name}.")
 
     def fixed(self, name: str, only: Any, why: str) -> None:
-        """A field that may be absent, and if present must have the one value that is understood."""
+        """Check a field that may be absent, and otherwise must have the only supported value."""
         value = self._get(name, only, repr(only))
         if value != only or isinstance(value, bool) != isinstance(only, bool):
             raise self.error(f"{name} is {quote(value)}; only {only!r} is understood ({why})")
 
     def divides(self, larger: str, whole: int, smaller: str, part: int) -> int:
-        """*whole* / *part*, which must come out even."""
+        """*whole* / *part*, which must be an integer."""
         if whole % part:
             raise self.error(f"{larger} {whole} is not divisible by {smaller} {part}")
         return whole // part
 
     def plain(self) -> None:
-        """Refuse what would make of a decoder something else: cross-attention, an encoder."""
+        """Refuse configs that are not plain decoders: cross-attention, an encoder."""
         for name, only in ABSENT_FEATURES.items():
             self.fixed(name, only, "no cross-attention")
 
     def unread(self, ignored_fields: Iterable[str]) -> list[str]:
-        """Fields that nobody asked for and that are not known to leave the structure alone."""
+        """Fields that were not read and are not known to be irrelevant to the structure."""
         known = self._asked | set(ignored_fields)
         return sorted(
             self._inside + (name if name.isprintable() and len(name) <= LONGEST_NAME else quote(name))

@@ -1,4 +1,4 @@
-"""The scales that a quantized checkpoint stores beside its weights: how wide they are, and for how many weights each."""
+"""The scales of a quantized checkpoint: their widths and group sizes."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ HALF, SINGLE, BYTE = Integer(16), Integer(32), Integer(8)
 
 @dataclass(frozen=True)
 class GroupScales:
-    """A scale, and where there is one a zero point, for every group of weights.
+    """A scale, and optionally a zero point, for every group of weights.
 
     Attributes
     ----------
-    group : weights that share them.
-    scale, zero : bits of each.
+    group : the number of weights in a group.
+    scale, zero : bits of a scale and of a zero point.
 
     >>> awq = GroupScales(Integer(128), Integer(16), Integer(4))
     >>> awq.per_weight, awq.described
@@ -34,7 +34,7 @@ class GroupScales:
 
     @property
     def per_weight(self) -> Expr:
-        """Bits of them for each weight: ``(q_s + q_z) / G``."""
+        """Bits of scale and zero point per weight: ``(q_s + q_z) / G``."""
         return (self.scale + self.zero) / self.group
 
     @property
@@ -59,7 +59,7 @@ DOUBLE_QUANTIZED = BYTE + SINGLE / 256
 section 3."""
 
 AWQ_GROUP = 128
-"""Of modelopt's AWQ formats, where the config does not say: its INT4_AWQ_CFG."""
+"""The group size of modelopt's AWQ formats if the config does not state it: its INT4_AWQ_CFG."""
 
 DTYPES = {
     **dict.fromkeys(("float8_e4m3fn", "float8_e8m0fnu", "uint8"), BYTE),
@@ -70,18 +70,18 @@ DTYPES = {
 
 
 def read_scales(fields: Fields, method: str, bits: int) -> GroupScales | None:
-    """The scales that a config's quantization implies; None where one scale serves a row or a tensor, or it is not said.
+    """The scales that a config's quantization implies; None for one scale per row or tensor, or if not stated.
 
     Parameters
     ----------
-    fields : of the ``quantization_config``.
-    method : as it is named there, one whose width is known.
-    bits : of a weight.
+    fields : the fields of ``quantization_config``.
+    method : the method's name, one with known widths.
+    bits : bits of a weight.
 
     Raises
     ------
     ConfigError
-        The size of a group makes no sense.
+        The group size is invalid.
     """
     if method in FORMATS:
         return FORMATS[method]
@@ -105,7 +105,7 @@ def _fp8(fields: Fields, _: int) -> GroupScales | None:
 
 
 def _has_zeros(fields: Fields, method: str) -> bool:
-    """Whether groups have a zero point: unless they are said to be symmetric; AWQ's have one unless they are said to have none."""
+    """Whether groups have a zero point: yes unless the config says symmetric, or for AWQ that there is none."""
     return fields.peek("zero_point") is not False if "awq" in method else fields.peek("sym") is False
 
 
@@ -162,7 +162,7 @@ READERS = {
 
 
 def stored_bits(bits: int, scales: GroupScales | None) -> Expr:
-    """Bits that a weight takes with its share of the scales.
+    """Bits per weight, with its share of the scales.
 
     >>> stored_bits(4, MXFP4), stored_bits(4, NVFP4), stored_bits(8, None)
     (17/4, 9/2, 8)

@@ -66,7 +66,7 @@ class ViewerGraph(Graph):
         return Add(*(block.count * op.byte_count(Storage.WEIGHT) for block in self._layers for op in block.operators))
 
     def kv_memory(self) -> Expr:
-        """What prefill of the whole context writes to the cache."""
+        """Bytes that prefill of the whole context writes to the cache."""
         return Add(*(block.count * self.cache for block in self._layers))
 
     def activation_memory(self) -> Expr:
@@ -75,7 +75,7 @@ class ViewerGraph(Graph):
         return Add(*written)
 
     def data_types(self, operator: Operator) -> tuple[str, ...]:
-        """INT8 when all three widths are 8 bits or less, FP16 otherwise, whatever the operator reads (sic)."""
+        """INT8 if all three widths are 8 bits or less, otherwise FP16, for all operators (sic)."""
         return ("int8",) if self._widest("llm-viewer", list(self.widths)) <= 8 else ("fp16",)
 
 
@@ -85,7 +85,7 @@ def graph(architecture: Architecture, options: Options, name: str) -> ViewerGrap
     Raises
     ------
     InputError
-        The model is of a family that LLM-Viewer does not know, or `survey` is asked for a model other than
+        LLM-Viewer does not support the model's family, or `survey` is requested for a model other than
         Llama-2-7b or 13b.
     """
     if architecture.family not in FAMILIES:

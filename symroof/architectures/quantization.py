@@ -1,4 +1,4 @@
-"""The ``quantization_config`` of a checkpoint: how wide its weights are, and which of them are left as they were."""
+"""The ``quantization_config`` of a checkpoint: the width of its weights, and the modules that are not quantized."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from symroof.operators.select import Match, by_role, in_blocks, select
 from symroof.symbols import w
 
 UNQUANTIZED_BITS = 16
-"""Bits of the weights that a quantized checkpoint leaves as they were."""
+"""Bits of the weights that a quantized checkpoint does not quantize."""
 
 WIDTHS = {"fp8": 8, "fbgemm_fp8": 8, "finegrained_fp8": 8, "eetq": 8, "mxfp4": 4, "nvfp4": 4}
-"""Methods whose name says the width."""
+"""Methods whose name determines the width."""
 
 STATED = ("gptq", "awq", "auto-round", "autoround", "intel/auto-round", "marlin", "gptq_marlin", "awq_marlin")
-"""Methods whose config says the width, as ``bits``, ``w_bit`` or ``nbits``."""
+"""Methods whose config states the width, as ``bits``, ``w_bit`` or ``nbits``."""
 
 BITSANDBYTES = ("bitsandbytes", "bitsandbytes_4bit", "bitsandbytes_8bit")
 """The method where none is named, and its other names; it says whether it loads in 4 or 8 bits."""
@@ -33,10 +33,10 @@ ALGORITHMS = {"FP8": 8, "INT8_SQ": 8, "NVFP4": 4, "W4A16_AWQ": 4, "W4A8_AWQ": 4}
 """Of modelopt."""
 
 NOT_CONVERTED = ("modules_to_not_convert", "ignore", "exclude_modules", "ignored_layers", "llm_int8_skip_modules")
-"""Where methods list the modules that they leave as they were."""
+"""Fields in which methods list modules that are not quantized."""
 
 SINGLE_MODULES = ("dynamic", "extra_config")
-"""Where methods give single modules a width of their own."""
+"""Fields in which methods give individual modules their own width."""
 
 
 ALWAYS_KEPT = ("router", "shared_router")
@@ -67,10 +67,10 @@ OPERATORS = {
     "in_proj_qkvz": ("in_proj",),
     "in_proj_ba": ("gates_proj",),
 }
-"""The last word of a module's name, and the operators it means."""
+"""The operators that the last word of a module's name refers to."""
 
 NO_OPERATOR = re.compile(r".*norm|lm_head|embed.*|wte|wpe|conv1d|rotary_emb|sinks|A_log|dt_bias|D")
-"""Modules whose weights are at 16 bits anyway."""
+"""Modules whose weights have 16 bits anyway."""
 
 ELSEWHERE = re.compile(r"visual|vision|multi_modal|mm_projector|image|audio|\bmtp\b|eh_proj")
 """Parts of a checkpoint that are not part of a decoder's step."""
@@ -81,14 +81,14 @@ _PLACES = ("model", "language_model", "transformer", "backbone", "decoder", "lay
 
 @dataclass(frozen=True)
 class UnquantizedModules:
-    """The modules that a quantized checkpoint leaves as they were.
+    """The modules that a quantized checkpoint does not quantize.
 
     Attributes
     ----------
-    operators : those that are left in every layer.
-    named : what the config calls them.
-    passed_over : names that mean single layers, or nothing that is known here.
-    elsewhere : whether modules beside the decoder (a vision encoder) are among them.
+    operators : operators that are unquantized in every layer.
+    named : their names in the config.
+    passed_over : names that refer to single layers, or are unknown.
+    elsewhere : whether modules outside the decoder (a vision encoder) are among them.
     """
 
     operators: frozenset[str]
@@ -98,10 +98,10 @@ class UnquantizedModules:
 
 
 def kept(modules: Iterable[str], layers: int) -> UnquantizedModules:
-    """What a list of modules means for a model of so many layers.
+    """The unquantized modules of a list of names, for a model of *layers* layers.
 
-    >>> found = kept(["model.layers.*.self_attn", "lm_head", "model.layers.0.mlp.down_proj"], 32)
-    >>> "q_proj" in found.operators, found.named, found.passed_over
+    >>> modules = kept(["model.layers.*.self_attn", "lm_head", "model.layers.0.mlp.down_proj"], 32)
+    >>> "q_proj" in modules.operators, modules.named, modules.passed_over
     (True, ('model.layers.*.self_attn',), ('model.layers.0.mlp.down_proj',))
     """
     everywhere: dict[str, list[str]] = {}
@@ -128,7 +128,7 @@ def kept(modules: Iterable[str], layers: int) -> UnquantizedModules:
 
 
 def _called(module: str) -> tuple[str, ...] | None:
-    """What the operators of a module are called here; None where that is not known."""
+    """The names of a module's operators; None if unknown."""
     plain = re.sub(r"^re:|[\^$\\]", "", module).replace(".*", ".").replace("*", "")
     words = [word for word in plain.split(".") if word and not word.isdigit() and word not in _PLACES]
     if not words or not all(re.fullmatch(r"\w+", word, re.ASCII) for word in words):
@@ -144,7 +144,7 @@ def _called(module: str) -> tuple[str, ...] | None:
 
 
 def strings(value: Any) -> list[str] | None:
-    """A list of printable texts; None where it is something else."""
+    """A list of printable texts; None for anything else."""
     if not isinstance(value, list) or not all(isinstance(one, str) and one.isprintable() for one in value):
         return None
     return value
@@ -152,15 +152,15 @@ def strings(value: Any) -> list[str] | None:
 
 @dataclass(frozen=True)
 class Quantization:
-    """The weights of the layers' linear operators at so many bits, all others at 16.
+    """The weights of the layers' linear operators at *bits* bits, all others at 16.
 
     Attributes
     ----------
-    method : as the config names it.
+    method : the method's name in the config.
     bits : nominal width, which decides the peak.
-    kept : the modules that are left as they were.
-    remarks : what else the config says.
-    scales : what is stored and read beside groups of weights; None where a row or a tensor has one scale, which is not counted.
+    kept : the modules that are not quantized.
+    remarks : further information in the config.
+    scales : the scales of groups of weights; None for one scale per row or tensor, which is not counted.
     """
 
     method: str
@@ -171,16 +171,16 @@ class Quantization:
 
     @property
     def stored_bits(self) -> Expr:
-        """Bits that a quantized weight takes as published, with its share of the scales: 4.25 in MXFP4."""
+        """Bits per quantized weight as published, with its share of the scales: 4.25 in MXFP4."""
         return stored_bits(self.bits, self.scales)
 
     def apply(self, graph: Graph, width: int | None = None, *, swept: bool = False) -> Graph:
-        """The graph with every weight that is not quantized at 16 bits; ``w`` is the width of the quantized ones.
+        """The graph with unquantized weights at 16 bits; ``w`` is the width of the quantized weights.
 
         Parameters
         ----------
-        width : of the quantized ones, as it was asked for: the published scales belong to the published width.
-        swept : whether w ranges over whole numbers, of which one may be the published one.
+        width : the requested width of quantized weights; the published scales apply only to the published width.
+        swept : whether w ranges over whole numbers, which may include the published width.
         """
         published = swept or width in (None, self.bits)
         beside = self.scales.per_weight if self.scales and published else Integer(0)
@@ -208,34 +208,34 @@ class Quantization:
         return not names & self.kept.operators
 
     def conventions(self, *, published: bool = True) -> tuple[Convention, ...]:
-        """What a reader should know."""
-        beside = "scales of rows or tensors not counted"
+        """The conventions of a quantized checkpoint."""
+        beside = "per-row and per-tensor scales not counted"
         if self.scales:
-            counted = f"beside them {self.scales.described}, {float(self.stored_bits):.6g} bits a weight"
-            beside = counted if published else f"scales counted at {self.bits} bits alone"
+            counted = f"plus {self.scales.described}, {float(self.stored_bits):.6g} bits per weight"
+            beside = counted if published else f"scales counted only at {self.bits} bits"
         also = f" and {listing(tuple(name[:60] for name in self.kept.named))}" if self.kept.named else ""
         main = (
             f"quantization_config ({self.method}, {self.bits} bits): w is the width of the linear weights of the layers, {beside}; "
             f"{UNQUANTIZED_BITS} bits for embedding, norms, biases, router, LM head{also}"
         )
         missed = listing(tuple(name[:60] for name in self.kept.passed_over))
-        single = f"counted as quantized, though the config leaves them (single layers, or names not known here): {missed}"
+        single = f"counted as quantized, though the config excludes them (single layers, or unknown names): {missed}"
         lines = (main, *([single] if self.kept.passed_over else []), *self.remarks)
         return tuple(Convention("quantization", line) for line in lines)
 
 
 def read_quantization(fields: Fields, layers: int, *, vision: bool = False) -> Quantization | None:
-    """The config's quantization; None where there is none, or it is not understood (the field is then unread).
+    """The config's quantization; None if there is none, or it is not supported (the field then stays unread).
 
     Parameters
     ----------
-    layers : of the model.
-    vision : whether the model is the vision encoder of a larger one, which methods as a rule leave alone.
+    layers : the number of layers of the model.
+    vision : whether the model is the vision encoder of a larger model, which methods usually do not quantize.
 
     Raises
     ------
     ConfigError
-        The method is known, and its width is missing or makes no sense.
+        The method is supported, but its width is missing or invalid.
     """
     if "quantization_config" not in fields:
         return None
@@ -258,7 +258,7 @@ def read_quantization(fields: Fields, layers: int, *, vision: bool = False) -> Q
 
 
 def _remarks(inner: Mapping[str, Any]) -> Iterator[str]:
-    """What the config says beside the weights, for the user to give."""
+    """Information of the config on cache and activations, which the user has to give."""
     scheme = inner.get("kv_cache_scheme")
     if isinstance(scheme, Mapping) and isinstance(scheme.get("num_bits"), int):
         yield f"the config keeps the KV cache at {scheme['num_bits']} bits: give kv_bits"
@@ -266,11 +266,11 @@ def _remarks(inner: Mapping[str, Any]) -> Iterator[str]:
         yield "the config quantizes activations too: give activation_bits"
     single = [name for name in (*SINGLE_MODULES, "lm_head") if inner.get(name)]
     if single:
-        yield f"not taken into account of quantization_config: {', '.join(single)}"
+        yield f"ignored fields of quantization_config: {', '.join(single)}"
 
 
 def _bits(fields: Fields, method: str, inner: Mapping[str, Any]) -> int | None:
-    """The width; None where the method is not known."""
+    """The width; None if the method is not supported."""
     if method in WIDTHS:
         return WIDTHS[method]
     if method in BITSANDBYTES and (inner.get("load_in_4bit") is True or inner.get("load_in_8bit") is True):
@@ -287,7 +287,7 @@ def _bits(fields: Fields, method: str, inner: Mapping[str, Any]) -> int | None:
 
 
 def _of_groups(inner: Mapping[str, Any], what: str) -> list[int]:
-    """The widths that the groups of compressed-tensors give to weights or to activations."""
+    """The widths of weights or activations in the groups of compressed-tensors."""
     groups = inner.get("config_groups")
     schemes = [group.get(what) for group in groups.values() if isinstance(group, dict)] if isinstance(groups, dict) else []
     widths = [scheme.get("num_bits") for scheme in schemes if isinstance(scheme, dict)]

@@ -1,4 +1,4 @@
-"""What fits: the largest batch, the context at which the KV cache passes the weights, and all pairs of the two."""
+"""Capacity: the largest batch that fits, the context at which the KV cache exceeds the weights, and their trade-off."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from symroof.units import BYTE, number
 
 @dataclass(frozen=True)
 class Largest:
-    """The most of a variable that fits.
+    """The largest value of a variable that fits.
 
     Attributes
     ----------
-    variable : what was asked for.
-    value : the largest real value, exactly; 0 where nothing fits.
-    integer : the largest whole number; 0 where not even one fits.
-    capacity : bytes of the memory of one device.
-    memory : bytes of weights, KV cache and activations on one device at the whole number, or at 1 where not even that fits.
-    devices : how many devices share the step; batch and context are those of all of them together.
+    variable : the variable.
+    value : the largest real value, exact; 0 if nothing fits.
+    integer : the largest whole number; 0 if not even 1 fits.
+    capacity : memory of one device in bytes.
+    memory : bytes of weights, KV cache and activations on one device at the whole number, or at 1 if that does not fit.
+    devices : the number of devices that share the step; batch and context are totals over them.
     """
 
     variable: Variable
@@ -48,13 +48,13 @@ class Largest:
 
 @dataclass(frozen=True)
 class Room:
-    """The values of a variable at which a step is within the memory of a device.
+    """The values of a variable at which a step fits the memory of a device.
 
     Attributes
     ----------
-    capacity : bytes of the memory of one device.
-    least, most : the limits that memory sets; None where it sets none on that side.
-    fits : whether any value is within it.
+    capacity : memory of one device in bytes.
+    least, most : the limits set by memory; None without a limit on that side.
+    fits : whether any value fits.
     """
 
     capacity: Expr
@@ -74,7 +74,7 @@ def memory_parts(graph: Graph) -> tuple[Expr, Expr, Expr]:
 
 
 def memory_of(step: Step) -> Expr:
-    """Bytes the step needs: weights, KV cache and activations.
+    """Bytes that the step needs for weights, KV cache and activations.
 
     >>> import symroof
     >>> step = symroof.load_model("llama-2-7b").decode(batch=1, seq_len=2048)
@@ -85,16 +85,16 @@ def memory_of(step: Step) -> Expr:
 
 
 def memory_over(step: Step, variable: Variable) -> Piecewise:
-    """Bytes of one device's memory that a step needs over a variable, be it batch, context, a width or the number of devices.
+    """Bytes of one device's memory that a step needs, as a function of batch, context, a width or the number of devices.
 
     Parameters
     ----------
-    step : with every other input given as a number; a width left out is one (`Options.with_widths`).
+    step : a step with numbers for all other inputs; omitted widths have defaults (`Options.with_widths`).
 
     Raises
     ------
     InputError
-        Other letters are left, or memory counts blocks of the variable.
+        Other symbols are left, or memory counts blocks of the variable.
     """
     x = variable.symbol
     graph = _bound(step, x)
@@ -102,7 +102,7 @@ def memory_over(step: Step, variable: Variable) -> Piecewise:
     states = activations.args if isinstance(activations, Max) else (activations,)
     needs = [cast(Expr, weights + cache + state) for state in states]
     if letters := Add(*needs).free_symbols - {x, *graph.definitions}:
-        raise InputError(f"{needed(letters)} to tell what fits")
+        raise InputError(f"{needed(letters)} to compute what fits")
     pieces = [
         piece
         for span in _spans(graph, Add(*needs), x)
@@ -114,7 +114,7 @@ def memory_over(step: Step, variable: Variable) -> Piecewise:
 
 
 def room_over(step: Step, variable: Variable, capacity: Expr) -> Room:
-    """The values of a variable at which a step is within so many bytes of each device's memory.
+    """The values of a variable at which a step fits *capacity* bytes of each device's memory.
 
     Raises
     ------
@@ -132,7 +132,7 @@ def room_over(step: Step, variable: Variable, capacity: Expr) -> Room:
 
 
 def room_within(memory: Piecewise, capacity: Expr) -> Room:
-    """The same of bytes over a variable; of several stretches that fit, the last."""
+    """The same for bytes over a variable; if several intervals fit, the last one."""
     within = memory.within(capacity)
     if not within:
         return Room(capacity, fits=False)
@@ -146,9 +146,9 @@ class Fit:
 
     Attributes
     ----------
-    needed : bytes of one device's memory at the step's own batch.
-    capacity : bytes of it; None where the device states none.
-    largest_batch : of all devices that share the step together; None without a capacity, or where every batch fits.
+    needed : bytes of one device's memory at the step's batch.
+    capacity : memory of one device in bytes; None if the device states none.
+    largest_batch : the largest total batch over all devices that share the step; None without a capacity, or if every batch fits.
     """
 
     needed: Expr
@@ -166,8 +166,8 @@ def fit_of(step: Step, device: Device, beside: Iterable[Step] = ()) -> Fit:
 
     Parameters
     ----------
-    step : with every input given as a number, the batch too.
-    beside : steps whose weights and KV cache are in the same memory, as those of a draft model.
+    step : a step with numbers for all inputs, including the batch.
+    beside : steps whose weights and KV cache share the memory, such as those of a draft model.
 
     Raises
     ------
@@ -181,7 +181,7 @@ def fit_of(step: Step, device: Device, beside: Iterable[Step] = ()) -> Fit:
     """
     batch = VOCABULARY[symbols.b]
     if batch.symbol not in step.values:
-        raise InputError("batch must be given as a number to tell what fits")
+        raise InputError("batch must be given as a number to compute what fits")
     shared = Add(*(part for one in beside for part in memory_parts(_bound(one, batch.symbol))[:2]))
     memory = memory_over(step, batch) + shared
     needed = memory(step.values[batch.symbol])
@@ -196,13 +196,13 @@ def largest(step: Step, *, over: str | Symbol = "batch", hardware: Device | str 
 
     Parameters
     ----------
-    step : with every other input given as a number; a width left out is one (`Options.with_widths`).
+    step : a step with numbers for all other inputs; omitted widths have defaults (`Options.with_widths`).
     over : "batch", "seq_len", or another variable that memory grows with.
 
     Raises
     ------
     InputError
-        Other letters are left, or memory does not grow with the variable.
+        Other symbols are left, or memory does not grow with the variable.
     DeviceError
         The device states no capacity.
 
@@ -231,13 +231,13 @@ def largest(step: Step, *, over: str | Symbol = "batch", hardware: Device | str 
 
 
 def _bound(step: Step, x: Symbol) -> Graph:
-    """The graph of a step with numbers for all but one symbol, that one free even where a technique gave it a number."""
+    """The graph of a step with numbers for all symbols except one, which is free even if a technique set it."""
     step = step.with_widths(x)
     return step.symbolic.without_values(x).bind({symbol: value for symbol, value in step.values.items() if symbol != x})
 
 
 def usable_capacity(device: Device) -> Expr:
-    """Bytes of a device's memory that a step has to fit.
+    """Bytes of a device's memory available to a step.
 
     Raises
     ------
@@ -259,25 +259,25 @@ def _room(hardware: Device | str | Path | None, capacity: Any) -> Expr:
 
 
 def _spans(graph: Graph, expression: Expr, x: Symbol) -> tuple[Branch, ...]:
-    """The branches of an expression of a bound graph (of a cache with windows, two) over a variable that counts."""
+    """The branches of an expression of a numeric graph over an integer variable; two for a cache with windows."""
     return spans(branches(saturating(graph.definitions, expression.free_symbols), [x]), x, Integer(0), {})
 
 
 def cache_passes_weights(step: Step) -> Expr:
-    """The context length from which the KV cache takes more memory than the weights, with the letters that are left.
+    """The context length beyond which the KV cache takes more memory than the weights, possibly with symbols.
 
     >>> import symroof
     >>> widths = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
     >>> print(cache_passes_weights(symroof.load_model("llama-2-7b").decode(**widths)))
     1645121/(64*b)
 
-    With a sliding window and the batch a letter there are cases, one on each side of W. Zero or below: a state that
-    does not grow with the context takes more than the weights from the start.
+    With a sliding window and a symbolic batch there is one case on each side of W. Zero or less: a state that does not
+    grow with the context exceeds the weights at any context.
 
     Raises
     ------
     InputError
-        No cache grows with the context, or not so far.
+        No cache grows with the context, or it stops growing before it exceeds the weights.
     """
     length = variable_of(step, "seq_len").symbol
     graph = step.symbolic.bind({symbol: value for symbol, value in step.values.items() if symbol != length})
@@ -294,19 +294,19 @@ def cache_passes_weights(step: Step) -> Expr:
 
 
 def _passes(weights: Expr, cache: Expr, length: Symbol) -> Expr:
-    """Where a cache that is a line in the length, from a state on, takes what the weights do."""
+    """The length at which a cache, linear in the length plus a state, equals the weights."""
     per_token = cache.diff(length)
     kept = substitute(cache, {length: Integer(0)})
     return cast(Expr, oo if per_token == 0 else factor((weights - kept) / per_token))
 
 
 def _depends(graph: Graph, expression: Expr, x: Symbol) -> bool:
-    """Whether an expression of a bound graph depends on a variable, itself or through a symbol that saturates."""
+    """Whether an expression of a numeric graph depends on a variable, directly or through a saturating symbol."""
     return any(x in substitute(expression, span.active).free_symbols for span in _spans(graph, expression, x))
 
 
 def hyperbola(step: Step, *, hardware: Device | str | Path | None = None, capacity: Any = None) -> Expr:
-    """The largest batch x context that fits beside the weights, activations left out: ``(C - W) / cache per token``, or 0.
+    """The largest batch x context that fits in addition to the weights, without activations: ``(C - W) / cache per token``, or 0.
 
     >>> import symroof
     >>> widths = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
@@ -317,8 +317,8 @@ def hyperbola(step: Step, *, hardware: Device | str | Path | None = None, capaci
     Raises
     ------
     InputError
-        Widths of a technique are left as letters, nothing is cached, or the cache is not so many bytes for each pair: with a sliding
-        window it stops growing, and a recurrent layer keeps a state of its own.
+        A technique leaves widths symbolic, nothing is cached, or the cache is not proportional to batch x context because of
+        sliding windows or recurrent states.
     """
     length, step = variable_of(step, "seq_len").symbol, step.with_widths()
     graph = step.symbolic.bind({symbol: value for symbol, value in step.values.items() if symbol not in (length, symbols.b)})
@@ -333,5 +333,5 @@ def hyperbola(step: Step, *, hardware: Device | str | Path | None = None, capaci
         )
     pairs = (_room(hardware, capacity) - weights) / per_pair
     if not pairs.is_number:
-        raise InputError(f"{needed(pairs.free_symbols)} to tell what fits")
+        raise InputError(f"{needed(pairs.free_symbols)} to compute what fits")
     return max(pairs, Integer(0))

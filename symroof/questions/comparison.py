@@ -1,4 +1,4 @@
-"""Several ways to run one step, side by side: times, bytes, memory, and where each turns compute-bound or stops paying."""
+"""Comparison of several variants of a step: times, bytes, memory, crossovers, and where each variant is faster."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ UNCHANGED = "unchanged"
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to run the step.
+    """One variant of the step.
 
     Attributes
     ----------
     name : the techniques as typed, or "unchanged".
-    analysis : at the numbers given.
-    payoff : where it takes less time per token than the unchanged step; None for that one, or where it cannot be told.
-    device_payoff : where a device has more throughput than on the unchanged step; None where both are on one device.
-    crossovers : of its operators over the variable; none where they cannot be told.
-    reasons : why something cannot be told.
+    analysis : the roofline at the given numbers.
+    payoff : where it takes less time per token than the unchanged step; None for that one, or if undetermined.
+    device_payoff : where throughput per device exceeds that of the unchanged step; None if both run on one device.
+    crossovers : the crossovers of its operators over the variable; empty if undetermined.
+    reasons : why something is undetermined.
     """
 
     name: str
@@ -51,24 +51,24 @@ class Variant:
 
     @functools.cached_property
     def time(self) -> Expr | None:
-        """Seconds of the step; None while a letter is left in them, such as a parameter of a technique."""
+        """Seconds of the step; None if a symbol is left, such as a parameter of a technique."""
         placed = self.analysis.operators
         parts = (part for one in placed for part in (*one.seconds.values(), one.overhead_expr, one.count))
         return self.analysis.total.time_expr if all(part.is_number for part in parts) else None
 
     @property
     def time_per_token(self) -> Expr | None:
-        """Seconds for every token of a sequence that a step completes; None where the time is."""
+        """Seconds per completed token of a sequence; None if the time is."""
         return self.time / self.analysis.graph.tokens if self.time is not None else None
 
     @property
     def devices(self) -> Expr:
-        """How many devices share the step."""
+        """The number of devices that share the step."""
         return self.analysis.graph.devices
 
     @property
     def throughput(self) -> Expr | None:
-        """Tokens per second that all sequences generate on all devices, or in prefill those of their prompts; None where the time is."""
+        """Tokens per second of all sequences on all devices, in prefill of their prompts; None if the time is."""
         tokens = substitute(self.analysis.graph.token_count, self.analysis.values)
         return tokens / self.time if self.time is not None and tokens.is_number else None
 
@@ -79,7 +79,7 @@ class Variant:
 
     @functools.cached_property
     def largest_batch(self) -> int | None:
-        """The largest batch that fits, on all its devices together; None where that is not known, or every batch fits."""
+        """The largest total batch over all its devices that fits; None if unknown, or if every batch fits."""
         device = self.analysis.device
         try:
             return fit_of(self.analysis.step, device).largest_batch if device else None
@@ -88,7 +88,7 @@ class Variant:
 
     @property
     def prompt_tokens(self) -> Expr:
-        """Tokens of prompts that a decode step reads besides, of all sequences."""
+        """Tokens of prompts that a decode step also processes, for all sequences."""
         return substitute(symbols.b * self.analysis.graph.prompt_tokens, self.analysis.values)
 
 
@@ -105,11 +105,11 @@ def compare(
 
     Parameters
     ----------
-    step : every input a number.
-    free : the same step with the variable left out.
-    techniques : a chain for every variant.
+    step : a step with numbers for all inputs.
+    free : the same step with the variable as a symbol.
+    techniques : one chain per variant.
     ceilings : the ceiling set, as in `symroof.analyze`.
-    over : the variable whose range is asked for where each pays and where operators turn compute-bound.
+    over : the variable for payoffs and crossovers.
 
     Raises
     ------
@@ -127,11 +127,11 @@ def compare(
     """
     device, variable = device_of(hardware), variable_of(free, over)
     if device is None:
-        raise InputError("give a device: variants are held against each other in numbers")
+        raise InputError("give a device: variants are compared in numbers")
     unchanged = functools.cache(lambda: timeline(free, variable, device, ceilings=ceilings))
 
     def payoff(after: Step) -> Payoff:
-        """Where it pays: in closed form, or where there is none, by going through whole numbers."""
+        """The payoff in closed form, or by trying whole numbers if there is none."""
         try:
             return Payoff.between(variable, TOTAL, unchanged(), timeline(after, variable, device, ceilings=ceilings))
         except InputError:

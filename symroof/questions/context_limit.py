@@ -1,9 +1,9 @@
-"""The aggregate condition of decode: with weights and KV cache summed, when can any batch be compute-bound?
+"""The context limit of decode: with weights and KV cache summed, the context up to which some batch is compute-bound.
 
-As the batch grows the weights are shared by ever more sequences, but each sequence brings its own cache.
-Per sequence and step there are ``F_0 + F_1 t`` FLOPs and ``K t`` bytes of cache, so a large enough batch is
-compute-bound only where ``(F_0 + F_1 t) BW > K t P``: below ``S_max = F_0 / (K P / BW - F_1)``. Experts are weights,
-shared too once all are touched. With a sliding window there is a formula on each side of W.
+A growing batch amortizes the weights over more sequences, but every sequence adds its own cache. A sequence takes
+``F_0 + F_1 t`` FLOPs and ``K t`` bytes of cache per step, so a large enough batch is compute-bound only if
+``(F_0 + F_1 t) BW > K t P``: below ``S_max = F_0 / (K P / BW - F_1)``. Experts are amortized too once all are touched.
+With a sliding window there is a formula on each side of W.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ class ContextLimit:
 
     Attributes
     ----------
-    formula : S_max in letters; with a sliding window on the side of W that the value lies on, else beyond it where
-        the cache still grows there.
-    condition : when that is the limit; without windows, where it fails, a large enough batch always does it.
-    value : S_max in tokens, exactly; None without a device, or where there is no limit.
+    formula : symbolic S_max; with a sliding window on the side of W of the value, otherwise beyond W if the cache still
+        grows there.
+    condition : when this is the limit; without windows, if it fails, a large enough batch is always compute-bound.
+    value : S_max in tokens, exact; None without a device, or if there is no limit.
     """
 
     formula: Expr
@@ -49,10 +49,10 @@ class ContextLimit:
 
 
 def context_limit(step: Step, hardware: Device | str | Path | None = None, *, ceilings: str = STATED) -> ContextLimit:
-    """S_max of a decode step, the embedding table not counted.
+    """S_max of a decode step, without the embedding table.
 
-    It does not move with the weight width, as long as the width does not change the peak: at a large batch
-    the weights no longer count.
+    It does not depend on the weight width unless the width changes the peak, because at large batch the weights are
+    fully amortized.
 
     Raises
     ------
@@ -66,7 +66,7 @@ def context_limit(step: Step, hardware: Device | str | Path | None = None, *, ce
     165.8
     """
     if not step.options.decode:
-        raise InputError("phase 'prefill': the context limit is one of decode, where every sequence brings its own KV cache")
+        raise InputError("phase 'prefill': the context limit applies to decode, where every sequence has its own KV cache")
     require_two_ceilings(step, "the context limit")
     device = device_of(hardware)
     step = step.with_widths() if device else step
@@ -81,7 +81,7 @@ def context_limit(step: Step, hardware: Device | str | Path | None = None, *, ce
 
 
 def _in_letters(cost: Sequence[Cost], branch: Branch) -> ContextLimit | None:
-    """The limit on a branch, if the cache grows on it: the slack per sequence falls from above zero to below."""
+    """The limit on a branch, if the cache grows on it: the slack per sequence changes from positive to negative."""
     flops, traffic = (Add(*parts) for parts in zip(*((one.flops, one.traffic) for one in cost), strict=True))
     per_sequence = [limit(part / symbols.b, symbols.b) for part in (flops, traffic)]
     slack = polynomial(per_sequence[0] * symbols.BW - per_sequence[1] * symbols.P, symbols.t)
@@ -95,13 +95,13 @@ def _in_letters(cost: Sequence[Cost], branch: Branch) -> ContextLimit | None:
 
 
 def _value(step: Step, cost: Sequence[Cost], found: Sequence[Branch], device: Device, ceilings: str) -> Expr | None:
-    """S_max in numbers, every contraction under its own peak: where the last stretch starts, if that is memory-bound."""
+    """Numeric S_max with every contraction under its own peak: the start of the last interval, if that is memory-bound."""
     defined = {symbol: value for symbol, value in step.symbolic.definitions.items() if value.is_number}
     known = {symbol: value for symbol, value in {**defined, **step.values}.items() if symbol not in (symbols.b, symbols.t)}
     used = {tensor.bits for block in step.symbolic.blocks for tensor in block.tensors()} | {symbols.w, symbols.a, symbols.c}
     open_widths = [symbols.VOCABULARY[width].name for width in WIDTHS if width in used and width not in known]
     if open_widths:
-        raise InputError(f"{', '.join(open_widths)} must be numbers to tell the context limit on a device")
+        raise InputError(f"{', '.join(open_widths)} must be numbers for the context limit on a device")
     machine = machine_of(step.symbolic, device, ceilings)
     slacks = ((span, numeric_slack(step.graph, on_branch(cost, span), known, machine)) for span in found)
     pieces = [Piece(span.low, span.high, limit(slack / symbols.b, symbols.b), None) for span, slack in slacks]

@@ -1,7 +1,7 @@
-"""Where the bound of an operator changes in one variable, whether it ever does, and why.
+"""Crossovers: where the bound of an operator changes in one variable, whether it does, and why.
 
-An operator is memory-bound where ``F / P < B / BW``, that is where ``F BW - B P`` is negative. That
-slack is a polynomial of low degree in any one symbol; its roots are the crossovers.
+An operator is memory-bound if ``F / P < B / BW``, that is if ``F BW - B P`` is negative. This slack
+is a polynomial of low degree in any one symbol; its roots are the crossovers.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from symroof.symbols import VOCABULARY, Variable, substitute
 
 @dataclass(frozen=True)
 class CrossoverBranch:
-    """Another branch of the formulas, on which a symbol that saturates stands for something else.
+    """Another branch of the formulas, with other active arguments of their minima.
 
     Attributes
     ----------
-    where : the condition for being on it.
-    slack : ``F BW - B P`` there, in letters.
+    where : the condition of the branch.
+    slack : the symbolic slack ``F BW - B P`` on it.
     """
 
     where: Boolean
@@ -42,7 +42,7 @@ class CrossoverBranch:
 
     @cached_property
     def solution(self) -> Solution:
-        """The answer in letters, as far as the condition holds."""
+        """The symbolic answer under the condition."""
         return solve_symbolic(self.slack)
 
 
@@ -52,16 +52,16 @@ class Crossover(Answer):
 
     Attributes
     ----------
-    operator : what it is the crossover of.
+    operator : the operator, group, or "total".
     over : the variable.
-    flops, traffic, peak, bandwidth : in letters; `values` has the numbers.
-    values : what the other letters stand for; empty for a symbolic answer.
-    seconds : seconds of work less those of bytes, in numbers, over the variable; None while it has letters, or counts blocks.
-    intervals : the stretches with one bound each, in numbers; of whole numbers where formulas count blocks, empty while letters are left.
-    resources : the stretches by the resource that binds: where a device states more rates than two, "vector", "cache" and so on too.
-    where : what the letters hold for, where a symbol saturates over the variable (a sliding window's context, the
-        experts touched): the branch on which the numbers cross, else the one a large value is on.
-    others : the other branches in letters; the numbers cover them all.
+    flops, traffic, peak, bandwidth : symbolic; `values` has the numbers.
+    values : the values of the other symbols; empty for a symbolic answer.
+    seconds : numeric seconds of work minus those of bytes, over the variable; None if symbols are left or blocks are counted.
+    intervals : numeric intervals with one bound each; of whole numbers if formulas count blocks, empty if symbols are left.
+    resources : the intervals by binding resource, including "vector", "cache" and others that a device states.
+    where : the condition of the symbolic answer if a symbol saturates over the variable (a sliding window's context, the
+        experts touched): the branch that contains the numeric crossover, otherwise that of large values.
+    others : the other branches, symbolic; the numbers cover all branches.
 
     >>> import symroof
     >>> step = symroof.load_model("llama-2-7b").decode(weight_bits=16, activation_bits=16, kv_bits=16)
@@ -90,17 +90,17 @@ class Crossover(Answer):
 
     @cached_property
     def slack(self) -> Polynomial | LineAndWave:
-        """``F BW - B P`` in lowest terms, in letters."""
+        """The symbolic slack ``F BW - B P`` in lowest terms."""
         return slack_of(self.flops * self.bandwidth - self.traffic * self.peak, self.over.symbol)
 
     @cached_property
     def in_letters(self) -> bool:
-        """Whether there is an answer in letters: not where the variable stands in several exponents, which numbers alone decide.
+        """Whether there is a symbolic answer; not if the variable occurs in several exponents, which only numbers decide.
 
         Raises
         ------
         InputError
-            There is none, and there are no numbers either.
+            There is neither a symbolic nor a numeric answer.
         """
         try:
             return bool(solve_symbolic(self.slack))
@@ -111,25 +111,25 @@ class Crossover(Answer):
 
     @cached_property
     def solution(self) -> Solution:
-        """The answer in letters; without a formula where there is none in them."""
+        """The symbolic answer; without a formula if there is none."""
         return solve_symbolic(self.slack) if self.in_letters else Solution(self.verdict, below=self.below, above=self.above)
 
     @property
     def formula(self) -> Expr | None:
-        """The crossover in letters, if there can be one."""
+        """The symbolic crossover, if there can be one."""
         return self.solution.formula
 
     @property
     def condition(self) -> Boolean | None:
-        """When the formula is a crossover; None where it always is, or where there is none."""
+        """The condition under which the formula is a crossover; None if it always is, or if there is none."""
         return self.solution.condition
 
     @property
     def verdict(self) -> str:
-        """One of "crosses", "always-memory", "always-compute" or "intervals": in numbers where there are, else in letters.
+        """One of "crosses", "always-memory", "always-compute" or "intervals": numeric if there are numbers, otherwise symbolic.
 
-        Where the letters have branches, "crosses" is said of the one in `where`, "always" only where all agree; else
-        it "depends" on the branch.
+        With symbolic branches, "crosses" refers to the branch in `where`, and "always" requires that all branches agree;
+        otherwise the verdict "depends" on the branch.
         """
         bounds = [interval.bound for interval in self.intervals]
         if not bounds:
@@ -154,16 +154,16 @@ class Crossover(Answer):
 
     @property
     def first_integer(self) -> Expr | None:
-        """The first whole number on the far side, for a variable that counts things or bits."""
+        """The first whole number beyond the crossover, for integer variables."""
         if self.value is None or self.over.unit not in COUNTED:
             return None
-        if self.seconds is None:  # whole numbers alone
+        if self.seconds is None:  # intervals of whole numbers
             return self.value + 1
         first = ceiling(self.value) if self.above == COMPUTE else floor(self.value) + 1
         return first if self.bound_at(first) == self.above else first + 1  # where the peak changes, the edge is the lower side's
 
     def resource_at(self, value: int | Expr) -> str | None:
-        """The resource that binds at one value of the variable, of equals the first that computes; None outside its range."""
+        """The resource that binds at a value of the variable, of equals the first that computes; None outside its range."""
         at = S(value) if isinstance(value, int) else value
         here = {str(piece.label) for piece in self.resources if at in piece}
         return next((str(resource) for resource in Resource if str(resource) in here), None)
@@ -173,7 +173,7 @@ class Crossover(Answer):
         return view("reasoning")(self)
 
     def bound_at(self, value: int | Expr) -> str | None:
-        """The bound at one value of the variable, from the sign of the slack; None outside its range."""
+        """The bound at a value of the variable, from the sign of the slack; None outside its range."""
         at = S(value) if isinstance(value, int) else value
         if self.seconds is None:
             return next((interval.bound for interval in self.intervals if at in interval), None)
@@ -183,7 +183,7 @@ class Crossover(Answer):
 
     @property
     def large_layer(self) -> Expr | None:
-        """What the formula tends to as the layer's sizes grow together; None where it has none, or no limit."""
+        """The limit of the formula as the layer's sizes grow together; None without a formula or a limit."""
         formula = self.formula
         sizes = [] if formula is None else [symbol for symbol in LAYER_SIZES if symbol in formula.free_symbols]
         if formula is None or not sizes or (isinstance(self.slack, Polynomial) and not formula.is_rational_function(*sizes)):
@@ -192,7 +192,7 @@ class Crossover(Answer):
         return None if tends_to in (oo, 0) else tends_to
 
     def tends_to(self, *grown: Symbol) -> Expr | None:
-        """What the formula tends to as these sizes grow together.
+        """The limit of the formula as these sizes grow together.
 
         For a linear layer whose hidden and intermediate sizes grow, ridge x weight bits / 16.
         """
@@ -206,21 +206,21 @@ class Crossover(Answer):
 
 
 def slack_of(expression: Expr, x: Symbol) -> Polynomial | LineAndWave:
-    """A slack in letters: a polynomial, or where the variable is the tokens that choose experts, a line and an exponential.
+    """A symbolic slack: a polynomial, or over the tokens that choose experts, a line plus an exponential.
 
     Raises
     ------
     InputError
-        It is neither.
+        The slack has neither form.
     """
     if is_shares(expression, x):
-        raise InputError(f"tokens choose experts with a probability that depends on {x}: no formula over it; give numbers for the others")
+        raise InputError(f"tokens choose experts with a probability that depends on {x}: no formula over it; give numbers for all others")
     return line_and_wave(expression, x) if is_exponential(expression, x) else polynomial(expression, x)
 
 
 LAYER_SIZES = (symbols.d, symbols.f, symbols.h, symbols.e, symbols.v, symbols.f_e)
 COUNTED = ("dimensionless", "bit")
-"""Units of variables that take whole numbers."""
+"""Units of integer variables."""
 
 
 def crossover_of(
@@ -230,7 +230,7 @@ def crossover_of(
     values: Mapping[Symbol, Expr] | None = None,
     low: Expr | None = None,
 ) -> Crossover:
-    """The crossover of any FLOPs, traffic, peak and bandwidth (a link's, say), given as *costs* in that order.
+    """The crossover for any FLOPs, traffic, peak and bandwidth (for example a link's), given as *costs* in this order.
 
     >>> from sympy import Integer
     >>> from symroof.symbols import b, d, f, P, BW
@@ -243,7 +243,7 @@ def crossover_of(
     known = {symbol: value for symbol, value in (values or {}).items() if symbol != over}
     slack = substitute(flops * bandwidth - traffic * peak, known)
     if slack.free_symbols - {over}:
-        lowest_terms = slack_of(slack, over)  # letters that both sides have go out
+        lowest_terms = slack_of(slack, over)  # common symbols cancel
         slack = lowest_terms.as_expr() if lowest_terms.is_bound else None
     start = low if low is not None else lowest(variable)
     seconds = None if slack is None else piecewise(over, [(start, oo, slack, "")])

@@ -1,4 +1,4 @@
-"""The crossover of an operator, a fused group or a whole step in one variable, on a device or in letters."""
+"""The crossover of an operator, a fused group or a whole step in one variable, on a device or symbolic."""
 
 from __future__ import annotations
 
@@ -43,20 +43,20 @@ from symroof.symbols import Variable, replaced, substitute
 def crossover(
     step: Step, operator: str, *, over: str | Symbol, hardware: Device | str | Path | None = None, ceilings: str = STATED
 ) -> Crossover:
-    """Where the bound of a part of the step changes in one variable.
+    """Where the bound of an operator, a group or the step changes in one variable.
 
     Parameters
     ----------
-    step : from `Model.prefill` or `Model.decode`; its numbers bind the other variables.
+    step : from `Model.prefill` or `Model.decode`, with the values of the other variables.
     operator : a name; names joined by "+", taken as one fused operator; "total", the whole step's
-        FLOPs against its bytes; "weights-and-kv", the contractions against weights and KV cache alone.
-    over : the variable's name or letter; ``seq_len`` is the context length in decode.
-    hardware : peak and bandwidth; None leaves them P and BW.
+        FLOPs against its bytes; "weights-and-kv", the contractions against only weights and KV cache.
+    over : the variable, by name or symbol; ``seq_len`` is the context length in decode.
+    hardware : the device; None leaves the peak P and the bandwidth BW symbolic.
     ceilings : the ceiling set, as in `symroof.analyze`.
 
     Returns
     -------
-    The formula in letters, and where all else is bound, exact numbers.
+    The symbolic formula, and exact numbers if all other variables have values.
 
     Raises
     ------
@@ -83,7 +83,7 @@ def crossover(
 def crossovers(
     step: Step, *, over: str | Symbol, hardware: Device | str | Path | None = None, ceilings: str = STATED
 ) -> tuple[Crossover, ...]:
-    """The crossover of every operator of the step; one whose bound does not depend on the variable is "always".
+    """The crossover of every operator of the step; "always" for operators whose bound does not depend on the variable.
 
     >>> import symroof
     >>> answers = symroof.crossovers(symroof.load_model("llama-2-7b").decode(), over="batch")
@@ -141,16 +141,16 @@ def _crossover(
 
 
 def _shares(cost: Sequence[Cost], values: dict[Symbol, Expr], machine: Machine) -> dict[Resource, tuple[Symbol, Expr]]:
-    """The letters of the shares of rates that a calibrated kernel reaches, and their numbers; of one operator alone.
+    """The symbols and values of the shares of rates that a calibrated kernel reaches; for a single operator.
 
-    What joins its times does not matter: roofs meet where they meet, under a maximum or a norm.
+    How its times combine does not matter: ceilings cross at the same point under a maximum or a norm.
     """
     constants = constants_of(cost[0].operator.bind(values), machine) if len(cost) == 1 and machine.calibration else None
     return {} if constants is None else {resource: (letter, constants[letter]) for resource, letter in SHARES[constants.kernel].items()}
 
 
 def _others(found: Sequence[Branch], slacks: Sequence[Expr], x: Symbol, chosen: int) -> Iterator[CrossoverBranch]:
-    """The branches but the chosen one that have an answer in letters."""
+    """The branches other than the chosen one that have a symbolic answer."""
     for place, (branch, slack) in enumerate(zip(found, slacks, strict=True)):
         if place != chosen:
             with suppress(InputError):
@@ -158,9 +158,9 @@ def _others(found: Sequence[Branch], slacks: Sequence[Expr], x: Symbol, chosen: 
 
 
 def _decisive(found: Sequence[Branch], intervals: Sequence[Piece]) -> int:
-    """The branch on which the bound changes in numbers (last, if it does so more than once).
+    """The branch that contains the last numeric crossover.
 
-    Where it does not, the one a large value is on; of FlashAttention's that on which keys and values fit the cache.
+    Without a crossover, the branch of large values; for FlashAttention the branch on which keys and values fit the cache.
     """
     if len(intervals) < 2:
         return 0 if symbols.R in found[0].active else len(found) - 1
@@ -168,13 +168,13 @@ def _decisive(found: Sequence[Branch], intervals: Sequence[Piece]) -> int:
 
 
 def _level(cost: Sequence[Cost]) -> Level:
-    """The level the formula is told for: one that only this operator crosses, else memory."""
+    """The level of the formula: one that only this operator crosses, otherwise memory."""
     further = [level for one in cost for level in one.further]
     return further[0] if len(cost) == 1 and further else Level.MEMORY
 
 
 def _in_letters(cost: Sequence[Cost], level: Level, blocks: bool, sizes: dict[Symbol, Expr]) -> tuple[Expr, Expr]:
-    """FLOPs and the bytes of a level as the formula has them, blocks full: ``ceil(s / R) = s / R``."""
+    """FLOPs and bytes of a level for the formula, with whole blocks: ``ceil(s / R) = s / R``."""
     flops, traffic = Add(*(one.flops for one in cost)), Add(*(one.amounts.get(Resource(level), S.Zero) for one in cost))
     if blocks:
         flops, traffic = (replaced(part, ceiling, lambda inner: inner) for part in (flops, traffic))
@@ -196,15 +196,15 @@ INPUTS = (
     symbols.R,
 )
 MODEL_SIZES = frozenset(symbols.VOCABULARY) - frozenset(INPUTS)
-"""What a model fixes; in a whole step these are put in as numbers, or nobody could read the formula."""
+"""Dimensions fixed by the model; in a formula of the whole step these are numbers, to keep it readable."""
 
 
 def _intervals(
     step: Step, cost: Sequence[Cost], variable: Variable, values: dict[Symbol, Expr], machine: Machine
 ) -> tuple[Piecewise | None, tuple[Piece, ...], tuple[Piece, ...]]:
-    """Seconds of the slowest unit less those of the slowest level, the stretches with one bound each, and those with one resource.
+    """Seconds of the slowest unit minus those of the slowest level, the intervals by bound, and the intervals by resource.
 
-    There is no formula where blocks are counted, and nothing at all while a letter is left on a interval.
+    There is no formula if blocks are counted, and nothing if a symbol is left on an interval.
     """
     x = variable.symbol
     slack: list[Piece] | None = []
@@ -237,19 +237,19 @@ def _intervals(
 
 
 def _slack(interval: CostInterval, total: dict[Resource, Expr], x: Symbol) -> Sequence[Piece] | None:
-    """Seconds of the slowest unit less those of the slowest level, on an interval; None while a letter decides."""
+    """Seconds of the slowest unit minus those of the slowest level, on an interval; None if it depends on a symbol."""
     work, moved = ({resource: taken for resource, taken in total.items() if (resource in WORK) is side} for side in (True, False))
     if {symbol for value in total.values() for symbol in value.free_symbols} - {x}:
         if len(work) > 1 or len(moved) > 1:
             return None
-        sign = slack_of(Add(*work.values()) - Add(*moved.values()), x)  # a letter that both sides have in common drops out
+        sign = slack_of(Add(*work.values()) - Add(*moved.values()), x)  # common symbols cancel
         return [Piece(interval.low, interval.high, sign.as_expr(), None)] if sign.is_bound else None
     slowest, level = (envelope(x, interval.low, interval.high, entries) for entries in (work, moved))
     return (slowest - level).pieces
 
 
 def _counted(interval: CostInterval, total: dict[Resource, Expr], x: Symbol) -> Sequence[Piece] | None:
-    """The stretches of whole numbers with one bound each; None while a letter is left."""
+    """The intervals of whole numbers with one bound each; None if a symbol is left."""
     if set().union(*(taken.free_symbols for taken in total.values())) != {x}:
         return None
     work, moved = ([taken for resource, taken in total.items() if (resource in WORK) is side] for side in (True, False))
@@ -260,35 +260,35 @@ def _said(name: str, blocks: bool, device: Device | None, level: Level) -> list[
     lines = []
     if level is not Level.MEMORY:
         lines.append(
-            f"the formula holds FLOPs against the bytes over the {level} ({RATE_SYMBOLS[Resource(level)]}); "
-            "the numbers take the slower of it and memory"
+            f"the formula compares FLOPs with the bytes over the {level} ({RATE_SYMBOLS[Resource(level)]}); "
+            "the numbers use the slower of it and memory"
         )
     if blocks:
-        lines.append("the formula is for whole blocks, s a multiple of R; the numbers count blocks exactly, on whole s")
+        lines.append("the formula is for whole blocks, s a multiple of R; the numbers count blocks exactly, for whole s")
     if name == TOTAL:
-        lines.append("total: the step's FLOPs at the peak against all its bytes, as if they overlapped; the formula has one peak P")
+        lines.append("total: the step's FLOPs at the peak against all its bytes, with perfect overlap; the formula has a single peak P")
     if name == WEIGHTS_AND_KV:
-        lines.append("weights and KV cache read, the embedding table left out, against the contractions")
+        lines.append("weights-and-kv: reads of weights and KV cache, without the embedding table, against the contractions")
     if device is None:
         lines.append("one peak P and bandwidth BW for all operators")
     return lines
 
 
 def token_budget(step: Step, operator: str = "total", *, hardware: Device | str | Path | None = None, ceilings: str = STATED) -> Crossover:
-    """The tokens b* at which a linear operator, or all of a decode step together, turn compute-bound.
+    """The number of tokens per step b* at which linear layers become compute-bound, regardless of which sequences they come from.
 
-    A decode step of b sequences has b tokens, a mixed one ``b + b_p s_k``: linear operators do not see the difference, so
-    that a chunk of ``(b* - b) / b_p`` tokens makes a step of b sequences compute-bound.
+    A decode step of b sequences has b tokens, a mixed step ``b + b_p s_k``. Linear operators do not distinguish them, so a
+    chunk of ``(b* - b) / b_p`` tokens makes a step of b sequences compute-bound.
 
     Parameters
     ----------
-    step : a decode step; its batch is left aside.
-    operator : a linear one; "total" takes the contractions with weights together, in the numbers of the model.
+    step : a decode step; its batch is ignored.
+    operator : a linear operator; "total" takes all contractions with weights together, with the model's dimensions.
 
     Raises
     ------
     InputError
-        The step is no decode step, or the part reads no weights.
+        The step is not a decode step, or the operator reads no weights.
 
     >>> import symroof
     >>> step = symroof.load_model("llama-2-7b").decode(seq_len=1024, weight_bits=16, activation_bits=16, kv_bits=16)
@@ -298,10 +298,10 @@ def token_budget(step: Step, operator: str = "total", *, hardware: Device | str 
     163
     """
     if not step.options.decode:
-        raise InputError("token budget: ask for a decode step, whose tokens are its batch")
+        raise InputError("token budget: expected a decode step, whose tokens are its batch")
     linear = [one for one in costs(step, "total") if _linear(one) and operator in ("total", one.operator.name)]
     if not linear:
-        raise InputError(f"token budget: {operator} is no contraction with a weight")
+        raise InputError(f"token budget: {operator} is not a contraction with a weight")
     found = branches_of(step, linear, [symbols.b])
     linear = [*on_branch(linear, found[0])] if len(found) == 1 else linear  # experts that are expected follow from the tokens
     device = device_of(hardware)
@@ -316,7 +316,7 @@ def token_budget(step: Step, operator: str = "total", *, hardware: Device | str 
         machine = machine_of(step.symbolic, device, ceilings)
         peaks = {roof_of(graph, numeric_operator(graph, one.operator.name), machine)[1] for one in linear}
         if len(peaks) > 1:
-            raise InputError("token budget: linear operators run under several peaks; ask for one of them")
+            raise InputError("token budget: linear operators run under several peaks; choose one operator")
         values[symbols.P] = peaks.pop()
     return crossover_of(operator, symbols.b, (flops, traffic, peak, symbols.BW), values, low=Integer(1))
 

@@ -1,10 +1,10 @@
-"""Sums over generation: a prompt of S tokens, then the tokens after it, in closed form.
+"""Generation: total time and traffic of a prompt of S tokens and n generated tokens, in closed form.
 
-Prefill reads the prompt and gives the first token; decode step i has a context of ``S + i`` tokens, the one it reads
-included, for i = 1 ... n - 1. A step that completes several tokens of a sequence, as speculative decoding does, counts for
-each of them by its share. Every cost of a decode step is a polynomial in the context on each of its regimes (a window
-that fills up ends one), and a sum of a polynomial over whole numbers has a closed form (Faulhaber). Times of calibrated
-kernels are no polynomials: they are summed step by step.
+Prefill reads the prompt and yields the first token; decode step i has a context of ``S + i`` tokens, including the one it
+reads, for i = 1 ... n - 1. A step that completes several tokens of a sequence, as in speculative decoding, counts for each
+of them by its share. Every cost of a decode step is a polynomial in the context on each regime (a regime ends where a
+window is full), and a sum of a polynomial over integers has a closed form (Faulhaber). Times of calibrated kernels are
+not polynomials and are summed step by step.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ from symroof.techniques.technique import Technique
 
 @dataclass(frozen=True)
 class GenerationPart:
-    """The decode steps whose contexts lie on one regime.
+    """The decode steps in one regime.
 
     Attributes
     ----------
-    first, last : context lengths of the first and last token on it.
-    step_time : seconds of a generated token, a polynomial in t.
-    time : seconds of all of them.
+    first, last : context lengths of the first and last token in it.
+    step_time : seconds per generated token, a polynomial in t.
+    time : seconds of all these tokens.
     """
 
     first: Expr
@@ -58,18 +58,18 @@ class GenerationPart:
 
 @dataclass(frozen=True)
 class Generation:
-    """Time and traffic of a prompt and the tokens after it.
+    """Time and traffic of a prompt and its generated tokens.
 
     Attributes
     ----------
     prompt, tokens : S and n.
-    prefill_time, prefill_traffic : of reading the prompt, by a draft model too, and generating the first token.
-    parts : the tokens after it by regime.
+    prefill_time, prefill_traffic : of reading the prompt, also by a draft model, and generating the first token.
+    parts : the remaining tokens by regime.
     decode_traffic : bytes of all decode steps.
-    band : seconds of prefill and decode within the mean errors of calibrated kernels; None of other ceilings.
-    traffic_formula : the same in letters S and n; with a sliding window, for contexts on the sides of W that these lie on.
-    memory : what prefill and decode need of one device's memory, decode at its longest context, and the largest batch that fits each;
-        empty where formulas count blocks of the batch.
+    band : seconds of prefill and decode within the mean errors of calibrated kernels; None for other ceilings.
+    traffic_formula : symbolic decode traffic in S and n; with a sliding window, for the side of W of these contexts.
+    memory : memory of one device for prefill, and for decode at its longest context, with the largest batch that fits each;
+        empty if formulas count blocks of the batch.
     """
 
     prompt: int
@@ -85,13 +85,13 @@ class Generation:
 
     @property
     def fits(self) -> bool | None:
-        """Whether prefill, and decode at its longest context, fit the memory of each device; None where its capacity is not known."""
+        """Whether prefill, and decode at its longest context, fit the memory of each device; None if the capacity is unknown."""
         known = [one.fits for one in self.memory.values() if one.fits is not None]
         return all(known) if known else None
 
     @property
     def largest_batch(self) -> int | None:
-        """The largest batch at which both fit, on all devices together; None where that is not known, or every batch fits."""
+        """The largest total batch over all devices at which both fit; None if unknown, or if every batch fits."""
         return min((one.largest_batch for one in self.memory.values() if one.largest_batch is not None), default=None)
 
     @property
@@ -122,12 +122,12 @@ def generation(
 ) -> Generation:
     """Time and traffic of a prompt and n generated tokens, in closed form: prefill and n - 1 decode steps.
 
-    What a technique needs a prompt for besides, as a draft model of its own does, is part of prefill.
+    Additional prefill that a technique needs, such as that of a draft model, is part of prefill.
 
     Parameters
     ----------
     prompt, tokens : S and n.
-    techniques : applied to both phases, each where it is of that phase.
+    techniques : applied to both phases, each where it supports the phase.
     ceilings : the ceiling set, as in `symroof.analyze`; times of calibrated kernels are summed step by step, in floats.
     inputs : batch, widths and conventions, as for `Model.decode`.
 
@@ -145,10 +145,10 @@ def generation(
     prompt, tokens = whole("prompt", prompt, "token"), whole("tokens", tokens, "token")
     techniques = techniques_of(techniques)
     if inputs.get("seq_len") is not None:
-        raise InputError("seq_len of a generation follows from prompt and tokens: leave it out")
-    device = require_device(hardware, "the sums are told in numbers")
+        raise InputError("seq_len of a generation follows from prompt and tokens: omit it")
+    device = require_device(hardware, "the sums are numeric")
     if not model.architecture.generative:
-        raise InputError(f"{model.name} generates no tokens: it is no language model")
+        raise InputError(f"{model.name} generates no tokens: it is not a language model")
     of_phase = {phase: [one for one in techniques if phase in one.phases] for phase in PHASES}
     prefill = model.step(Options.of("prefill", {**inputs, "seq_len": prompt}))
     before = analyze(prefill.apply(*of_phase["prefill"]), device, ceilings=ceilings)
@@ -186,7 +186,7 @@ def generation(
         in_letters,
         (
             *_both(before.step, decode),
-            "prefill reads the S tokens of the prompt and gives the first; decode step i of n - 1 has a context of S + i tokens",
+            "prefill reads the S tokens of the prompt and yields the first token; decode step i of n - 1 has a context of S + i tokens",
             *where,
             *said,
         ),
@@ -196,7 +196,7 @@ def generation(
 
 
 def _memory(prefill: Step, drafts: Sequence[Step], decode: Step, last: int, device: Device) -> dict[str, Fit]:
-    """What both phases need of a device's memory; a draft model is in it with its weights and its cache."""
+    """The memory of a device that both phases need, including weights and cache of a draft model."""
     phases = {"prefill": (prefill, drafts)}
     if last > int(prefill.values[symbols.s]):
         phases["decode"] = (replace(decode, values={**decode.values, symbols.t: Integer(last)}), [])
@@ -207,7 +207,7 @@ def _memory(prefill: Step, drafts: Sequence[Step], decode: Step, last: int, devi
 
 
 def _both(prefill: Step, decode: Step) -> Iterator[str]:
-    """The statements of both phases; what holds for one says which, but for the convention that is the phase's own."""
+    """The statements of both phases; statements of a single phase are prefixed with it, except the convention of the phase."""
     said = {one.text for one in (*prefill.symbolic.conventions, *decode.symbolic.conventions) if one.key == "phase"}
     for line in dict.fromkeys((*prefill.statements, *decode.statements)):
         shared = line in said or (line in prefill.statements and line in decode.statements)
@@ -216,7 +216,7 @@ def _both(prefill: Step, decode: Step) -> Iterator[str]:
 
 
 def _times(model: Model, decode: Step, device: Device, techniques: Sequence[Technique], ceilings: str) -> Piecewise:
-    """The time of a generated token over the context; the same at every context where only a state is kept."""
+    """The time of a generated token over the context; constant if only recurrent states are stored."""
     if occurs(decode, costs(decode, TOTAL), symbols.t):
         return regimes(decode, over="seq_len", hardware=device, ceilings=ceilings).times
     step = model.step(replace(decode.options, seq_len=1)).apply(*techniques)
@@ -225,7 +225,7 @@ def _times(model: Model, decode: Step, device: Device, techniques: Sequence[Tech
 
 
 def _measured(analysis: Analysis, low: Expr, high: Expr) -> tuple[tuple[GenerationPart, ...], tuple[Expr, Expr]]:
-    """The decode steps of calibrated kernels and their band: no closed form sums norms and counted work items, so all are evaluated."""
+    """The decode steps of calibrated kernels and their band; every step is evaluated, because their times have no closed-form sum."""
     if high < low:
         return (), (S.Zero, S.Zero)
     contexts = np.arange(int(low), int(high) + 1, dtype=float)
@@ -240,7 +240,7 @@ def _measured(analysis: Analysis, low: Expr, high: Expr) -> tuple[tuple[Generati
 
 
 def _traffic(decode: Step, device: Device, low: Expr, high: Expr) -> tuple[Expr, list[str]]:
-    """Bytes of all tokens after the first in S and n: a sum over every branch that has some of their contexts, and where it holds."""
+    """Bytes of all tokens after the first as a formula in S and n, summed over the branches of their contexts, and its conditions."""
     whole, values, t = costs(decode, TOTAL), known_values(decode, device, symbols.t), VOCABULARY[symbols.t]
     found = branches_over(decode, whole, t, values)
     moved = [(span, Add(*(cost.traffic for cost in on_branch(whole, span))) / decode.symbolic.tokens) for span in found]

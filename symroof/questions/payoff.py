@@ -1,9 +1,8 @@
-"""Where a technique pays: the stretches of a variable on which a step is faster after it than before, exactly.
+"""Payoff: the intervals of a variable on which a step is faster after a technique than before, exact.
 
-What is compared is time per completed token of a sequence, ``time / tokens``, so that a step that completes several
-(speculative decoding) and one that completes one are held against each other fairly: the latency. Of steps on several
-devices there is another measure, device-seconds per token, ``devices x time / tokens``: at one batch it is less exactly where
-a device has more throughput, in tokens per second and device.
+The comparison is by latency, the time per completed token of a sequence, ``time / tokens``, so that steps that complete
+several tokens (speculative decoding) compare fairly. Steps on several devices can also be compared by device-seconds per
+token, ``devices x time / tokens``, which at a given batch is lower exactly if throughput per device is higher.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from symroof.symbols import Variable, substitute
 
 PAYS, LOSES, SAME = "pays", "loses", "the same"
 EACH = 64
-"""Whole numbers that are all tried where no formula decides."""
+"""The number of whole numbers that are all tried if no formula decides."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +42,9 @@ class Payoff(Answer):
     Attributes
     ----------
     sides : seconds saved per token, labelled "pays", "loses" or "the same".
-    before, after : seconds per token, for `speedup`; device-seconds where it is told per device.
-    per_device : whether what is compared is throughput per device, and not latency.
-    tried : how many whole numbers were tried one by one where no formula decides; nothing is said beyond the last.
+    before, after : seconds per token, for `speedup`; device-seconds if compared per device.
+    per_device : whether throughput per device is compared instead of latency.
+    tried : the number of whole numbers tried one by one if no formula decides; nothing is known beyond the last.
     """
 
     over: Variable
@@ -58,11 +57,11 @@ class Payoff(Answer):
 
     @classmethod
     def between(cls, over: Variable, part: str, before: Piecewise, after: Piecewise, *, tried: int = 0, per_device: bool = False) -> Self:
-        """From the seconds per token before and after, or the device-seconds."""
+        """The payoff from seconds, or device-seconds, per token before and after."""
         return cls(over, part, before.compare(after, (PAYS, LOSES, SAME)), before, after, tried, per_device)
 
     def of_devices(self, before: Step, after: Step) -> Self:
-        """The same by throughput per device: seconds times the devices that share a step, be they the variable."""
+        """The same by throughput per device: seconds times the devices that share a step, which may be the variable."""
 
         def device_seconds(times: Piecewise, step: Step) -> Piecewise:
             known = {**step.symbolic.definitions, **step.values}
@@ -73,7 +72,7 @@ class Payoff(Answer):
         return self.between(self.over, self.part, old, new, tried=self.tried, per_device=True)
 
     def speedup(self, value: int | Expr) -> Expr:
-        """Time before over time after, at a value, exactly; per device, throughput of one after over that before.
+        """Time before over time after at a value, exact; per device, throughput after over throughput before.
 
         Raises
         ------
@@ -84,12 +83,12 @@ class Payoff(Answer):
 
     @property
     def intervals(self) -> tuple[Piece, ...]:
-        """The stretches in order; where both take equally long belongs to neither side."""
+        """The intervals in order; points with equal times belong to neither side."""
         return self.sides.pieces
 
     @property
     def edges(self) -> tuple[Expr, ...]:
-        """Where paying begins or ends."""
+        """The values at which the verdict changes."""
         return self.sides.edges
 
 
@@ -103,15 +102,15 @@ def payoff(
     ceilings: str = STATED,
     per_device: bool = False,
 ) -> Payoff:
-    """Where the step is faster after a technique than before, per completed token, or a device has more throughput.
+    """Where a step is faster after a technique than before, per completed token, or has more throughput per device.
 
     Parameters
     ----------
-    before, after : the step and the same step after techniques, every other input a number in both.
-    over : any variable, one of the technique's own included.
-    operator : the whole step, or one operator with what the technique made of it.
+    before, after : the step and the same step after techniques, with numbers for all other inputs.
+    over : any variable, including parameters of the technique.
+    operator : "total", or one operator including those that the technique derived from it.
     ceilings : the ceiling set, as in `symroof.analyze`.
-    per_device : compare tokens per second and device, and not time per token: what devices that share a step cost.
+    per_device : compare tokens per second and device instead of time per token.
 
     Raises
     ------
@@ -131,7 +130,7 @@ def payoff(
     """
     variable, device = variable_of(before, over), device_of(hardware)
     if device is None:
-        raise InputError("give a device: whether a technique pays is told in numbers")
+        raise InputError("give a device: payoffs are numeric")
     old, new = (timeline(step, variable, device, operator, ceilings) for step in (before, after))
     found = Payoff.between(variable, operator, old, new)
     return found.of_devices(before, after) if per_device else found
@@ -148,18 +147,18 @@ def counted(
     ceilings: str = STATED,
     per_device: bool = False,
 ) -> Payoff:
-    """The same over whole numbers from 1 to *last*, one by one: for formulas that count blocks.
+    """The payoff over whole numbers from 1 to *last*, for formulas that count blocks.
 
-    Up to 64 each is tried; beyond, numbers 9 % apart, and by halving where the verdicts of two neighbours differ.
+    All numbers up to 64 are tried; beyond, numbers in steps of 9 %, with bisection between neighbours of different verdict.
 
     Raises
     ------
     InputError
-        The variable does not count, or another input is a symbol.
+        The variable is not an integer, or another input is a symbol.
     """
     variable, device = variable_of(before, over), device_of(hardware)
     if device is None or variable.domain != "integer":
-        raise InputError(f"{quote(str(over))}: whole numbers one by one need a device, and a variable that counts")
+        raise InputError(f"{quote(str(over))}: trying whole numbers needs a device, and an integer variable")
     old, new = (_at_each(_alone(step, operator), variable, device, operator, ceilings) for step in (before, after))
     numbers = _tried(last, lambda number: order(old(number)[0], new(number)[0]))
     times = (pointwise(variable.symbol, numbers, at) for at in (old, new))
@@ -168,7 +167,7 @@ def counted(
 
 
 def _tried(last: int, sign: Callable[[int], int]) -> list[int]:
-    """The numbers to try: all of few, then evenly by ratio, then both sides of every change of sign that these show."""
+    """The numbers to try: all small ones, then geometric steps, then both sides of every change of sign."""
     numbers = [*range(1, min(last, EACH) + 1)]
     while numbers[-1] < last:
         numbers.append(min(last, numbers[-1] * 12 // 11))
@@ -183,14 +182,14 @@ def _tried(last: int, sign: Callable[[int], int]) -> list[int]:
 
 
 def _alone(step: Step, part: str) -> Step:
-    """The step with no operators but those of the part."""
+    """The step with only the operators of the part."""
     names = {one.operator.name for one in costs_of(step, part)}
     blocks = [replace(block, operators=tuple(one for one in block.operators if one.name in names)) for block in step.symbolic.blocks]
     return replace(step, symbolic=replace(step.symbolic, blocks=tuple(block for block in blocks if block.operators)))
 
 
 def _at_each(step: Step, variable: Variable, device: Device, part: str, ceilings: str) -> Callable[[int], tuple[Expr, frozenset[str]]]:
-    """The time at a whole number, and what is compute-bound there."""
+    """A function for the time at a whole number and the compute-bound operators there."""
 
     @functools.cache
     def at(value: int) -> tuple[Expr, frozenset[str]]:
@@ -204,12 +203,12 @@ def _at_each(step: Step, variable: Variable, device: Device, part: str, ceilings
 
 @dataclass(frozen=True)
 class BreakEven:
-    """The value of a variable at which two steps cost the same per completed token; None where it does not decide.
+    """The value of a variable at which two steps cost the same per completed token; None if it does not depend on it.
 
     Attributes
     ----------
-    flops : where FLOPs are equal: what decides where both are compute-bound under one peak.
-    traffic : where bytes of memory traffic are: what decides where both are memory-bound.
+    flops : the value of equal FLOPs, which decides if both are compute-bound under the same peak.
+    traffic : the value of equal memory traffic, which decides if both are memory-bound.
     """
 
     over: Variable
@@ -218,13 +217,13 @@ class BreakEven:
 
 
 def break_even(before: Step, after: Step, *, over: str | Symbol, operator: str = TOTAL) -> BreakEven:
-    """Where *after* costs as much as *before*, in letters: the largest rank that helps, the density, the context.
+    """The symbolic value at which *after* costs as much as *before*, such as the largest rank or density that helps.
 
     Parameters
     ----------
-    before, after : a step and the same after techniques, or after two different ones.
+    before, after : a step before and after techniques, or after two different techniques.
     over : a variable.
-    operator : the whole step, or one with what techniques made of it.
+    operator : "total", or one operator including those that techniques derived from it.
 
     Raises
     ------
@@ -253,6 +252,6 @@ def _equal(before: Expr, after: Expr, variable: Variable) -> Expr | None:
     if gain is None or gain.degree < 1:
         return None
     if gain.degree > 1:
-        raise InputError(f"{variable.name}: the difference is of degree {gain.degree} in it, no one value breaks even")
+        raise InputError(f"{variable.name}: the difference has degree {gain.degree} in it, so there is no single break-even value")
     rest, slope = gain.coefficients
     return factor_terms(-rest / slope)

@@ -1,4 +1,4 @@
-"""The best split of a step between a device and a unit beside it: every operator where it is faster."""
+"""The best split of a step between a device and an attached unit: every operator where it is faster."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from symroof.roof.roofline import RooflinePoint
 
 @dataclass(frozen=True)
 class Place:
-    """An operator with its time on the device and on the unit, in seconds of all its occurrences; None where it cannot run."""
+    """An operator with its seconds on the device and on the unit, over all occurrences; None if the unit cannot run it."""
 
     name: str
     on_device: Expr
@@ -33,13 +33,13 @@ class Place:
 
     @property
     def time(self) -> Expr:
-        """Seconds where it is faster."""
+        """Seconds on the faster of the two."""
         return self.on_unit if self.on_unit is not None and self.moves else self.on_device
 
 
 @dataclass(frozen=True)
 class Split:
-    """Every operator where it is faster.
+    """A split of a step with every operator where it is faster.
 
     >>> import symroof
     >>> step = symroof.load_model("llama-2-7b").decode(batch=1, seq_len=1024, weight_bits=16, activation_bits=16, kv_bits=16)
@@ -58,19 +58,19 @@ class Split:
 
     @property
     def time(self) -> Expr:
-        """Seconds of the step, its operators one after the other."""
+        """Seconds of the step, with its operators in succession."""
         return Add(*(place.time for place in self.places))
 
     @property
     def speedup(self) -> Expr:
-        """The time on the device alone over that of the split."""
+        """The time on only the device over that of the split."""
         return Add(*(place.on_device for place in self.places)) / self.time
 
 
 def best_split(step: Step, hardware: Device | str | Path, unit: Machine | Device | str | Path, *, ceilings: str = STATED) -> Split:
-    """Every operator of a step where it is faster: least in sum, as operators run one after the other.
+    """The split with every operator where it is faster, which minimizes the step's time because operators run in succession.
 
-    Handing operands over is not counted, nor whether weights and cache fit the unit.
+    Moving operands is not counted, and the capacity of the unit is not checked.
 
     Raises
     ------
@@ -84,7 +84,7 @@ def best_split(step: Step, hardware: Device | str | Path, unit: Machine | Device
     >>> "qk_matmul" in best_split(step, "a100-sxm-80gb", symroof.load_hardware("hbm-pim").machine.scaled(5)).operators
     True
     """
-    analysis = analyze(step, require_device(hardware, "where an operator is faster is told in numbers"), ceilings=ceilings)
+    analysis = analyze(step, require_device(hardware, "splits are numeric"), ceilings=ceilings)
     machine = unit if isinstance(unit, Machine) else require_device(unit, "a unit, by its name or as a device").machine
     return Split(tuple(_place(analysis.graph, placed, machine) for placed in analysis))
 
@@ -92,7 +92,7 @@ def best_split(step: Step, hardware: Device | str | Path, unit: Machine | Device
 def _place(graph: Graph, placed: RooflinePoint, unit: Machine) -> Place:
     here = placed.count * placed.time_expr
     if not here.is_number:
-        raise InputError(f"best split: the time of {quote(placed.name)} has {', '.join(sorted(map(str, here.free_symbols)))} left")
+        raise InputError(f"best split: the time of {quote(placed.name)} depends on {', '.join(sorted(map(str, here.free_symbols)))}")
     if placed.operator.kind in COMMUNICATION:
         return Place(placed.name, here, None)
     moved = replace(placed.operator, unit=unit)

@@ -56,15 +56,15 @@ def prove(
     ----------
     claim : "memory-bound" or "compute-bound".
     operator : as for `crossover`.
-    for_all : the variables that range; every other one must be a number.
-    at_least : where each starts; 1 where it counts, 0 (left out) where it measures.
+    for_all : the variables that range; all others must be numbers.
+    at_least : lower limits of variables; default 1 for integers, 0 (exclusive) for reals.
     hardware : the device; without one, peak and bandwidth are variables.
     ceilings : the ceiling set, as in `symroof.analyze`.
 
     Raises
     ------
     InputError
-        The claim or a variable is unknown, does not occur, or a letter is left over.
+        The claim or a variable is unknown, a variable does not occur, or another symbol is left.
 
     >>> import symroof
     >>> step = symroof.load_model("llama-2-7b").decode(weight_bits=16, activation_bits=16, kv_bits=16)
@@ -153,18 +153,18 @@ def _cases(
 
 
 def _slacks(total: Mapping[Resource, Expr], bound: Resource) -> list[Expr]:
-    """The seconds of every other resource against those of the one that shall bind: below zero where memory does, else above."""
+    """The slacks of every other resource against the claimed one: negative for memory, positive for compute."""
     bounding = total.get(bound, S.Zero)
     others = {resource: taken for resource, taken in total.items() if resource is not bound} or {Resource.COMPUTE: S.Zero}
     return [bounding - other if bound is Resource.COMPUTE else other - bounding for other in others.values()]
 
 
 def _bounded(operator: str, total: dict[Resource, Expr], lows: Mapping[Symbol, Expr], bound: Resource) -> dict[Resource, Expr]:
-    """The seconds with bounds for those that count blocks: from below for the resource that shall bind, from above for the others."""
+    """The seconds with bounds instead of counted blocks: lower bounds for the claimed resource, upper bounds for the others."""
     bounded: dict[Resource, Expr] = {}
     for resource, taken in total.items():
         found = without_ceilings(taken, lows, above=resource is not bound) if taken.has(ceiling) else taken
         if found is None or found.has(ceiling):
-            raise InputError(f"{operator} counts blocks of R rows of the prompt: no proof over these variables; leave FlashAttention out")
+            raise InputError(f"{operator} counts blocks of R rows of the prompt: no proof over these variables; omit FlashAttention")
         bounded[resource] = found
     return bounded

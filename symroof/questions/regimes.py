@@ -1,4 +1,4 @@
-"""A whole step over one variable: the exact partition of its range, and the time on each part of it."""
+"""Regimes: the exact partition of a variable's range by the bounds of all operators, and the step's time on each part."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ WORK, LAUNCHES, TRANSFERS = "work", "launches", "transfers"
 
 @dataclass(frozen=True)
 class Regime(Piece):
-    """A stretch of the variable on which no operator changes its bound, and no window fills up or last expert is touched.
+    """An interval of the variable on which no operator changes its bound, no window becomes full and no last expert is touched.
 
-    Neighbours share their ends, and time agrees there.
+    Neighbouring regimes share an end, and their times agree there.
     """
 
     @property
     def time(self) -> Expr:
-        """Seconds of the whole step for every token it generates, a function of the variable."""
+        """Seconds of the step per generated token, as a function of the variable."""
         return self.value
 
     @property
     def compute_bound(self) -> frozenset[str]:
-        """The operators that are compute-bound on it."""
+        """The operators that are compute-bound in this regime."""
         return cast(frozenset[str], self.label)
 
 
@@ -83,7 +83,7 @@ class Regimes(Answer):
         return tuple(map(_regime, self.times.pieces))
 
     def at(self, value: int | Expr) -> Regime:
-        """The regime a value lies in.
+        """The regime that contains a value.
 
         Raises
         ------
@@ -103,12 +103,12 @@ class Regimes(Answer):
 
     @property
     def knees(self) -> tuple[Expr, ...]:
-        """Where one operator or more changes its bound, or stops growing, and with it the slope of time changes."""
+        """The values at which operators change their bound or stop growing, and the slope of the time changes."""
         return self.times.edges
 
     @cached_property
     def knee(self) -> Expr | None:
-        """The knee: where the slope of time changes most; None where it never does."""
+        """The knee: where the slope of the time changes most; None if it never does."""
         x = self.over.symbol
         bends = {
             right.low: abs(substitute(right.time.diff(x) - left.time.diff(x), {x: right.low})) for left, right in pairwise(self.regimes)
@@ -117,7 +117,7 @@ class Regimes(Answer):
 
     @cached_property
     def asymptote(self) -> Expr:
-        """What throughput tends to as the batch grows, in tokens (decode) or sequences (prefill) per second.
+        """The limit of throughput as the batch grows, in tokens (decode) or sequences (prefill) per second.
 
         Raises
         ------
@@ -125,11 +125,11 @@ class Regimes(Answer):
             The variable is not the batch.
         """
         if self.over.symbol != symbols.b:
-            raise InputError(f"throughput has its asymptote over batch, not over {self.over.name}")
+            raise InputError(f"throughput has an asymptote over batch, not over {self.over.name}")
         return limit(symbols.b / self.times.pieces[-1].value, symbols.b)
 
     def batch_reaching(self, share: Expr) -> Expr:
-        """The smallest batch, a real number, whose throughput is that share of the asymptote, exactly.
+        """The smallest real batch whose throughput is this share of the asymptote, exact.
 
         Raises
         ------
@@ -156,8 +156,8 @@ def regimes(step: Step, *, over: str | Symbol, hardware: Device | str | Path, ce
 
     Parameters
     ----------
-    step : with every other input given as a number.
-    over : the free variable.
+    step : a step with numbers for all other inputs.
+    over : the variable.
     hardware : the device.
     ceilings : the ceiling set, as in `symroof.analyze`.
 
@@ -166,16 +166,16 @@ def regimes(step: Step, *, over: str | Symbol, hardware: Device | str | Path, ce
     InputError
         The variable is unknown or does not occur, another input is still a symbol, or blocks are counted.
     """
-    variable, device = variable_of(step, over), require_device(hardware, "the time over one variable is told in numbers")
+    variable, device = variable_of(step, over), require_device(hardware, "the time over a variable is numeric")
     cost = costs(step, TOTAL)
-    if variable.symbol not in step.symbolic.free_symbols:  # a launch or the tokens of a step have letters that no cost has
+    if variable.symbol not in step.symbolic.free_symbols:  # launches and tokens have symbols that no cost has
         require(step, TOTAL, cost, variable, over)
     cost = grouped_costs(cost, variable.symbol)
     return Regimes(step, device, variable, timeline(step, variable, device, ceilings=ceilings))
 
 
 def timeline(step: Step, variable: Variable, device: Device, part: str = TOTAL, ceilings: str = STATED) -> Piecewise:
-    """The time of a part of a step over a variable, whether it occurs in it or not; labelled by what is compute-bound.
+    """The time of an operator or of the step over a variable, which need not occur in it; labelled by compute-bound operators.
 
     Raises
     ------
@@ -186,7 +186,7 @@ def timeline(step: Step, variable: Variable, device: Device, part: str = TOTAL, 
     if machine.calibration is not None:
         raise InputError(
             f"times of calibrated kernels have no closed form in pieces over {variable.name}: they are norms of ceilings and count work "
-            "items; take ceilings stated or classic"
+            "items; use ceilings stated or classic"
         )
     cost = grouped_costs(costs_of(step, part, machine), variable.symbol)
     values = known_values(step, device, variable.symbol)
@@ -203,7 +203,7 @@ def timeline(step: Step, variable: Variable, device: Device, part: str = TOTAL, 
 
 
 def _beside(work: Piecewise, transfers: Expr) -> Piecewise:
-    """The longer of the work and of the transfers that run under it; where these are longer, no operator is compute-bound."""
+    """The longer of work and overlapped transfers; where transfers are longer, no operator is compute-bound."""
     pieces: list[Piece] = []
     for piece in work.pieces:
         longer = envelope(work.x, piece.low, piece.high, {piece.label: piece.value, TRANSFERS: transfers})
@@ -212,7 +212,7 @@ def _beside(work: Piecewise, transfers: Expr) -> Piecewise:
 
 
 def _time(interval: CostInterval, one: Cost, values: dict[Symbol, Expr], machine: Machine, variable: Variable) -> tuple[Piecewise, Expr]:
-    """Seconds of an operator for every generated token, labelled by the resource that binds, and of its bytes from and to the host."""
+    """Seconds of an operator per generated token, labelled by the binding resource, and seconds of its transfers from and to the host."""
     graph, x = interval.graph, variable.symbol
     tokens = substitute(graph.tokens, values)
     bound = numeric_operator(graph, one.operator.name)
@@ -226,7 +226,7 @@ def _time(interval: CostInterval, one: Cost, values: dict[Symbol, Expr], machine
         raise InputError(f"{needed(left)} to follow the time over {variable.name}")
     if any(x in atom.free_symbols for taken in entries.values() for atom in taken.atoms(ceiling)):
         what = f"{one.operator.name} counts blocks of rows over {variable.name}"
-        raise InputError(f"{what}: no partition in closed form; leave FlashAttention out")
+        raise InputError(f"{what}: no partition in closed form; omit FlashAttention")
     work = own(one.operator, entries, graph.ceilings)
     time = envelope(x, interval.low, interval.high, work if graph.ceilings.overlap else {"sum": Add(*work.values())})
     return time if beside == 0 else time + beside, from_host
@@ -235,14 +235,14 @@ def _time(interval: CostInterval, one: Cost, values: dict[Symbol, Expr], machine
 def work_exceeds(
     step: Step, *, over: str | Symbol, hardware: Device | str | Path, operator: str = TOTAL, ceilings: str = STATED
 ) -> tuple[Piece, ...]:
-    """The stretches of a variable on which work takes longer ("work") or launches do ("launches"), exactly.
+    """The intervals of a variable on which work ("work") or launches ("launches") take longer, exact.
 
-    Latencies of collectives count as launches. Where both take equally long belongs to neither side.
+    Latencies of collectives count as launches. Points with equal times belong to neither side.
 
     Raises
     ------
     InputError
-        No launch overhead was asked for, or another input is a symbol.
+        The step has no launch overhead, or another input is a symbol.
 
     >>> import symroof
     >>> from symroof.techniques.registry import technique
@@ -251,7 +251,7 @@ def work_exceeds(
     >>> [one.bound for one in found], round(float(found[0].high), 1)
     (['launches', 'work'], 257.0)
     """
-    variable, device = variable_of(step, over), require_device(hardware, "whether work takes longer than launches is told in numbers")
+    variable, device = variable_of(step, over), require_device(hardware, "work and launches are compared in numbers")
     cost = costs_of(step, operator)
     values = known_values(step, device, variable.symbol)
     tokens = substitute(step.symbolic.tokens, values)

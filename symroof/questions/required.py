@@ -1,4 +1,4 @@
-"""Inverse design: what a resource or an input must be for a step to reach a target."""
+"""Inverse design: the value of a resource or an input at which a step reaches a target."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from symroof.techniques.registry import with_number
 from symroof.units import PER_SECOND, SECOND, number
 
 TRIED = 1024
-"""Numbers of devices that are tried for the fewest that the techniques take."""
+"""The largest number of devices tried to find the fewest that the techniques support."""
 
 RESOURCES = {symbols.BW: ("compute", "bandwidth", "raise the peak"), symbols.P: ("memory traffic", "peak", "raise the bandwidth")}
-"""What takes time whatever the resource, the resource, and what to do about it."""
+"""For each resource: the time that it does not affect, its name, and advice."""
 
 
 class ImpossibleError(InputError):
@@ -44,22 +44,22 @@ class ImpossibleError(InputError):
 
 @dataclass(frozen=True)
 class Requirement:
-    """What the variable must be, by time and by memory.
+    """The required value of a variable, by time and by memory.
 
     Attributes
     ----------
-    variable : what was solved for.
-    formula : the answer as a function of the target time T, on the regime it lies in; None where it is the
-        regime's edge, or for a rate over the batch.
+    variable : the variable solved for.
+    formula : the answer as a function of the target time T, in its regime; None if it is an end of the regime, or for a
+        rate over the batch.
     value : the exact number by time: the least that suffices, or for an input the most that is allowed.
-    relation : ">=" where more of the variable helps, "<=" where less does.
+    relation : ">=" if more of the variable helps, "<=" if less does.
     time : seconds of the step at the value.
-    integer : the value rounded to the whole number on the right side; of devices, the fewest that suffice and that the techniques take;
-        None for a measured quantity.
-    least : where too little of the variable is too slow as well, the least that suffices.
+    integer : the value rounded to a whole number within the target; for devices, the fewest that suffice and that the techniques
+        support; None for a real variable.
+    least : the least value that suffices, if too little of the variable is too slow as well.
     fewest : whether the variable counts devices, of which the fewest are wanted.
-    room : what the memory of each device leaves; None where the device states no capacity, or the formulas count blocks.
-    misfit : why a technique does not take the whole number; empty where it does.
+    room : the limits set by memory; None if the device states no capacity, or the formulas count blocks.
+    misfit : why a technique does not support the whole number; empty if it does.
     """
 
     variable: Variable
@@ -75,14 +75,14 @@ class Requirement:
 
     @property
     def by_time(self) -> int | Expr:
-        """What the target time allows: the most, or the least that suffices; a whole number where the variable counts."""
+        """The limit by target time: the most allowed, or the least that suffices; a whole number for integer variables."""
         if self.fewest and self.relation == "<=":
             return int(ceiling(self.least if self.least is not None else Integer(1)))
         return self._whole(self.value)
 
     @property
     def by_memory(self) -> int | Expr | None:
-        """What memory allows, rounded as `by_time` is: the most, or the least that suffices; 0 where nothing fits, None without a limit."""
+        """The limit by memory, rounded like `by_time`; 0 if nothing fits, None without a limit."""
         if self.room is None or (self.room.fits and self.memory_relation is None):
             return None
         limit = self.room.least if self.memory_relation == ">=" else self.room.most
@@ -90,7 +90,7 @@ class Requirement:
 
     @property
     def memory_relation(self) -> str | None:
-        """On which side memory sets its limit; None where it sets none."""
+        """The side on which memory sets a limit; None without a limit."""
         if self.room is None:
             return None
         sides = {"<=": self.room.most, ">=": self.room.least}
@@ -99,7 +99,7 @@ class Requirement:
 
     @property
     def binding(self) -> str | None:
-        """What decides, "time" or "memory"; None where it is not known what fits."""
+        """The stricter limit, "time" or "memory"; None if the capacity is unknown."""
         if self.room is None:
             return None
         limit = self.by_memory
@@ -110,7 +110,7 @@ class Requirement:
 
     @property
     def allowed(self) -> int | Expr | None:
-        """What both time and memory allow; None where no value does, or where it is not known what fits."""
+        """The limit by time and memory together; None if no value satisfies both, or the capacity is unknown."""
         if self.room is None or not self.room.fits or self.misfit:
             return None
         chosen = self.by_memory if self.binding == "memory" else self.by_time
@@ -141,18 +141,17 @@ def required(
 
     Parameters
     ----------
-    step : with every other input given as a number.
+    step : a step with numbers for all other inputs.
     over : the variable to solve for: "bandwidth", "peak", "batch", "seq_len", "weight_bits", ...
-    hardware : the device whose other figures are kept.
-    target_time : what the step may take for every token of a sequence that it generates, one but for speculation: seconds, a
-        Quantity, or text such as "5 ms".
-    target_rate : instead, generated tokens (decode) or sequences (prefill) per second to be reached.
+    hardware : the device, whose other figures are unchanged.
+    target_time : the time allowed per generated token of a sequence: seconds, a Quantity, or text such as "5 ms".
+    target_rate : alternatively, the generated tokens (decode) or sequences (prefill) per second to reach.
     ceilings : the ceiling set, as in `symroof.analyze`.
 
     Raises
     ------
     ImpossibleError
-        No value reaches the target; the message says what stands in the way.
+        No value reaches the target; the message says why.
     InputError
         Not exactly one target is given, or it is not positive.
 
@@ -175,7 +174,7 @@ def required(
 
 
 def _room_of(whole: Regimes) -> Room | None:
-    """What memory leaves; None where the device states no capacity, or the formulas count blocks."""
+    """The limits set by memory; None if the device states no capacity, or the formulas count blocks."""
     try:
         return room_over(whole.step, whole.over, usable_capacity(whole.device))
     except SymroofError:
@@ -183,7 +182,7 @@ def _room_of(whole: Regimes) -> Room | None:
 
 
 def _fitted(whole: Regimes, answer: Requirement) -> Requirement:
-    """The answer with a whole number that the techniques take: of devices the fewest within time and memory, else as it is, or why not."""
+    """The answer with a whole number that the techniques support, for devices the fewest within time and memory; or why there is none."""
     step, variable = whole.step, whole.over
     if answer.integer is None or step.unchanged is None:
         return answer
@@ -201,7 +200,7 @@ def _fitted(whole: Regimes, answer: Requirement) -> Requirement:
 
 
 def _refusal(step: Step, variable: Variable, value: Expr) -> str:
-    """Why the techniques of a step do not take a whole number; empty where they do."""
+    """Why the techniques of a step do not support a whole number; empty if they do."""
     unchanged = cast(Step, step.unchanged)
     name = option_name(variable.symbol)
     if hasattr(unchanged.options, name):
@@ -215,7 +214,7 @@ def _refusal(step: Step, variable: Variable, value: Expr) -> str:
 
 
 def _for_time(whole: Regimes, target: Expr) -> Requirement:
-    """The last stretch within the target: its end if it has one, else its beginning."""
+    """The answer from the last interval within the target: its end if it has one, otherwise its beginning."""
     times, within = whole.times, whole.times.within(target)
     if not within:
         raise ImpossibleError(_why(whole, target))
@@ -237,7 +236,7 @@ def _answer(whole: Regimes, regime: Piece, value: Expr, relation: str, target: E
         excess = polynomial(regime.value - symbols.T, x)
         formula = solve_symbolic(excess).formula if excess.degree in (1, 2) else None
     if formula is None or substitute(formula, {symbols.T: target}) != value:
-        formula = None  # the answer is an edge of the regime, where the peak or the range ends
+        formula = None  # the answer is an end of the regime, where the peak changes or the range ends
     whole_number = None
     if whole.over.domain == "integer" or whole.over.unit == "bit":
         whole_number = floor(value) if relation == "<=" else ceiling(value)
@@ -268,7 +267,7 @@ def _why(whole: Regimes, target: Expr) -> str:
 
 
 def _for_rate(whole: Regimes, rate: Expr) -> Requirement:
-    """Rate = batch / time: over the batch the least that reaches it, else the time it allows."""
+    """The answer for a rate, batch / time: over the batch the least that reaches it, otherwise by the time it allows."""
     if whole.over.symbol != symbols.b:
         return _for_time(whole, whole.step.values[symbols.b] / rate)
     if rate >= whole.asymptote:
@@ -279,7 +278,7 @@ def _for_rate(whole: Regimes, rate: Expr) -> Requirement:
 
 
 def required_capacity(step: Step) -> Expr:
-    """Bytes of memory the step needs, exactly.
+    """Bytes of memory that the step needs, exact.
 
     >>> import symroof
     >>> step = symroof.load_model("opt-125m").decode(batch=1, seq_len=1, weight_bits=16, activation_bits=16, kv_bits=16)
@@ -288,5 +287,5 @@ def required_capacity(step: Step) -> Expr:
     """
     total = memory_of(step.with_widths())
     if not total.is_number:
-        raise InputError(f"{needed(total.free_symbols)} to tell the capacity")
+        raise InputError(f"{needed(total.free_symbols)} for the required capacity")
     return total

@@ -1,13 +1,13 @@
-"""How far parallelism pays: the degree with the shortest step, and how well more devices are used.
+"""Scaling of parallelism: the degree with the shortest step, and the efficiency of more devices.
 
-On a stretch where no operator changes its bound, tensor parallelism over a ring takes
+On an interval where no operator changes its bound, tensor parallelism over a ring takes
 
 ``T(n) = A / n + R + C (n - 1) / n + O + H (n - 1)`` for n > 1, and ``T(1) = A + R``
 
-A: seconds of what is shared out, R: of what every device does in full, C: of all payloads crossing the link once
-around (``2 S / BW_l`` for all-reduces of S bytes), O: overheads (``l_0`` of each collective), H: latency of a round of steps
-(``2 t_l`` each). Beyond a node of i devices a round takes ``(n / i - 1) t_n`` more, and the payload crosses the network
-``2 (n - i) / (n i)`` times, beside ``2 (i - 1) / i`` over the link: of the same form in n, so that every answer stays exact.
+A: seconds of divided work, R: of replicated work, C: of all payloads crossing the link once around (``2 S / BW_l`` for
+all-reduces of S bytes), O: overheads (``l_0`` per collective), H: latency of a round of steps (``2 t_l`` each). Beyond a node
+of i devices a round takes ``(n / i - 1) t_n`` more, and the payload crosses the network ``2 (n - i) / (n i)`` times, in
+addition to ``2 (i - 1) / i`` over the link: the same form in n, so every answer stays exact.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ n = symbols.n_p
 
 
 def useful_degree(shared: Expr, crossing: Expr, latency: Expr) -> Expr:
-    """The least n from which one more device no longer shortens a step: ``n (n + 1) >= (A - C) / H``.
+    """The least n at which one more device no longer shortens a step: ``n (n + 1) >= (A - C) / H``.
 
-    Without latency every further device helps where ``A > C``, and none where not.
+    Without latency every further device helps if ``A > C``, otherwise none does.
 
     >>> useful_degree(Integer(100), Integer(4), Integer(1)), useful_degree(Integer(100), Integer(4), Integer(0))
     (10, oo)
@@ -48,10 +48,10 @@ def useful_degree(shared: Expr, crossing: Expr, latency: Expr) -> Expr:
 
 
 def useful_doubling(shared: Expr, crossing: Expr, latency: Expr) -> Expr:
-    """The least power of two from which twice the devices no longer shorten a step over trees: ``2 n >= (A - C) / H``.
+    """The least power of two at which twice the devices no longer shorten a step with trees: ``2 n >= (A - C) / H``.
 
-    There T is ``A / n + R + C (n - 1) / n + O + H ceil(log2 n)``: between two powers of two it falls, at each it rises by H. The
-    degree is the best of all from 2 on.
+    With trees T is ``A / n + R + C (n - 1) / n + O + H ceil(log2 n)``, which falls between two powers of two and rises by H at
+    each. The degree is the best of all from 2.
 
     >>> useful_doubling(Integer(100), Integer(4), Integer(1)), useful_doubling(Integer(100), Integer(4), Integer(0))
     (64, oo)
@@ -63,9 +63,9 @@ def useful_doubling(shared: Expr, crossing: Expr, latency: Expr) -> Expr:
 
 
 def paying_degrees(shared: Expr, crossing: Expr, latency: Expr, overhead: Expr) -> tuple[Expr, Expr] | None:
-    """Between which degrees n devices are faster than one: ``(A - C) (n - 1) / n > O + H (n - 1)``; None where they never are.
+    """The range of degrees at which n devices are faster than one: ``(A - C) (n - 1) / n > O + H (n - 1)``; None if there is none.
 
-    The roots of ``H n^2 + (O - H - D) n + D`` with ``D = A - C``; without an overhead 1 and ``D / H``.
+    The ends are the roots of ``H n^2 + (O - H - D) n + D`` with ``D = A - C``; without overhead 1 and ``D / H``.
 
     >>> paying_degrees(Integer(100), Integer(4), Integer(1), Integer(0)), paying_degrees(Integer(90), Integer(0), Integer(0), Integer(30))
     ((1, 96), (3/2, oo))
@@ -81,7 +81,7 @@ def paying_degrees(shared: Expr, crossing: Expr, latency: Expr, overhead: Expr) 
 
 
 def balanced_degree(shared: Expr, crossing: Expr, latency: Expr) -> Expr:
-    """The degree at which communication takes as long as the shared work: ``A = (n - 1) (C + H n)``.
+    """The degree at which communication takes as long as the divided work: ``A = (n - 1) (C + H n)``.
 
     >>> from sympy import symbols
     >>> A, C = symbols("A C", positive=True)
@@ -99,9 +99,9 @@ class BestDegree:
 
     Attributes
     ----------
-    value : among the real numbers, exactly; oo where every further device helps.
-    integer : among the whole numbers, or among those that were asked for.
-    time : seconds of the step at the integer; what it tends to where that is oo.
+    value : the best real degree, exact; oo if every further device helps.
+    integer : the best whole number, or the best of the given degrees.
+    time : seconds of the step at the integer; the limit if that is oo.
     """
 
     value: Expr
@@ -114,8 +114,8 @@ def best_degree(step: Step, *, hardware: Device | str | Path, among: Iterable[in
 
     Parameters
     ----------
-    step : after a technique whose degree is left a letter; every other input a number.
-    among : the degrees to choose from, such as those that divide the heads, and are multiples of a node.
+    step : a step after a technique with a symbolic degree, and with numbers for all other inputs.
+    among : the degrees to choose from, such as divisors of the heads or multiples of a node.
 
     Raises
     ------
@@ -136,7 +136,7 @@ def best_degree(step: Step, *, hardware: Device | str | Path, among: Iterable[in
     among, times = [*among], over_degree(step, hardware, ceilings=ceilings)
     for degree in among:
         if degree > times.high:
-            raise InputError(f"degree {degree}: the device's link joins {times.high}; with more, say how many are in a node, as node=8")
+            raise InputError(f"degree {degree}: the device's link joins {times.high}; for more, give the devices per node, as node=8")
     _, value = times.minimum()
     least, integer = min(((times(degree), Integer(degree)) for degree in among), default=None) or times.minimum(whole=True)
     return BestDegree(value, integer, least)
@@ -156,16 +156,16 @@ def over_degree(step: Step, hardware: Device | str | Path, *, ceilings: str = ST
     >>> times(8) < times(1)
     True
     """
-    device = require_device(hardware, "times are told in numbers")
+    device = require_device(hardware, "times are numeric")
     if n in step.symbolic.definitions:
-        raise InputError(f"the degree is {step.symbolic.definitions[n]}; leave it out to ask over it")
+        raise InputError(f"the degree is {step.symbolic.definitions[n]}; omit it to make it the variable")
     return timeline(step, VOCABULARY[n], device, ceilings=ceilings)
 
 
 def strong_scaling(before: Step, after: Step, *, hardware: Device | str | Path, ceilings: str = STATED) -> Piecewise:
-    """``T(1) / (n T(n))``, how well n devices are used on the same step: 1 where they take an n-th of the time.
+    """Strong-scaling efficiency ``T(1) / (n T(n))`` of n devices on the same step; 1 if they take an n-th of the time.
 
-    On a stretch it is ``(A + R) / (A + n R + C (n - 1) + O n + H n (n - 1))``.
+    On an interval without changes of bounds it is ``(A + R) / (A + n R + C (n - 1) + O n + H n (n - 1))``.
 
     Raises
     ------
@@ -182,7 +182,7 @@ def strong_scaling(before: Step, after: Step, *, hardware: Device | str | Path, 
 
 
 def weak_scaling(before: Step, after: Step, *, hardware: Device | str | Path, ceilings: str = STATED) -> Piecewise:
-    """``T(1, b) / T(n, n b)``, how well n devices are used on n times the batch: 1 where they take the same time.
+    """Weak-scaling efficiency ``T(1, b) / T(n, n b)`` of n devices on n times the batch; 1 if they take equal time.
 
     Raises
     ------
@@ -196,7 +196,7 @@ def weak_scaling(before: Step, after: Step, *, hardware: Device | str | Path, ce
     """
     batch = before.values.get(symbols.b)
     if batch is None:
-        raise InputError("batch must be given as a number: it is what every device has")
+        raise InputError("batch must be given as a number: it is the batch per device")
     values = {symbol: value for symbol, value in after.values.items() if symbol != symbols.b}
     grown = replace(after, symbolic=after.symbolic.bind({symbols.b: batch * n}), values=values)
     alone = over_degree(before, hardware, ceilings=ceilings)(1)

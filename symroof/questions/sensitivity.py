@@ -1,4 +1,4 @@
-"""Elasticities of a step's time: by how many percent it changes when something changes by one percent.
+"""Elasticities of a step's time: the percentage by which it changes if a variable changes by one percent.
 
 On one regime ``time = sum over compute-bound (F / P) + sum over memory-bound (B / BW)``, so the elasticity to
 the peak is minus the share of time spent compute-bound, that to the bandwidth minus the share spent
@@ -33,9 +33,9 @@ class Sensitivity(Answer):
 
     Attributes
     ----------
-    formulas : the elasticity to every variable, in letters, on the regime the step is in. With several
-        peaks, P is the peak of the operators it stands for in turn.
-    values : the same as exact numbers.
+    formulas : the symbolic elasticity to every variable, in the regime of the step. With several peaks, P is the peak
+        of the respective operator.
+    values : the elasticities as exact numbers.
     memory_boundness : the share of time that is memory-bound: minus the elasticity to the bandwidth.
     """
 
@@ -45,7 +45,7 @@ class Sensitivity(Answer):
 
     @property
     def memory_boundness(self) -> Expr:
-        """The share of time spent memory-bound, exactly."""
+        """The share of time spent memory-bound, exact."""
         return -self.values[symbols.BW]
 
     @property
@@ -74,12 +74,12 @@ def sensitivity(step: Step, hardware: Device | str | Path, *, ceilings: str = ST
     >>> found.values[symbols.P] + found.values[symbols.BW], found.buy
     (-1, 'bandwidth')
     """
-    require_two_ceilings(step, "an elasticity")
+    require_two_ceilings(step, "sensitivity")
     if step.symbolic.ceilings != IDEAL:
-        raise InputError(f"an elasticity is told for whole roofs; {' and '.join(step.techniques)} puts factors on them")
+        raise InputError(f"sensitivity does not support factors on ceilings; {' and '.join(step.techniques)} adds some")
     analysis = analyze(step, hardware, ceilings=ceilings)
     if analysis.total.time_expr.free_symbols:
-        raise InputError(f"{needed(analysis.total.time_expr.free_symbols)} to tell the elasticities")
+        raise InputError(f"{needed(analysis.total.time_expr.free_symbols)} for the elasticities")
     active, counts = _active(analysis), (count for _, count in analysis.step.symbolic)
     parts = [(placed, substitute(_seconds(placed, count), active)) for placed, count in zip(analysis, counts, strict=True)]
     time = Add(*(part for _, part in parts))
@@ -95,14 +95,14 @@ def sensitivity(step: Step, hardware: Device | str | Path, *, ceilings: str = ST
 
 
 def _active(analysis: Analysis) -> Values:
-    """What every symbol that saturates with batch or length stands for at the numbers; where both sides hold, its limit."""
+    """The active argument of every saturating symbol at the given numbers; where both arguments are equal, its limit."""
     definitions = analysis.step.symbolic.definitions
     found = branches(saturating(definitions, definitions), [symbols.b, symbols.s, symbols.t])
     return next(one.active for one in reversed(found) if one.where.xreplace(dict(analysis.values)))
 
 
 def _seconds(placed: RooflinePoint, count: Expr) -> Expr:
-    """Its time in letters, under the ceiling it is under."""
+    """The symbolic time of an operator under its binding ceiling."""
     if placed.bound == MEMORY:
         return count * placed.symbolic.byte_count() / symbols.BW
     return count * placed.symbolic.flop_count / symbols.P

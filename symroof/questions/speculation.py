@@ -1,4 +1,4 @@
-"""How far ahead to draft: the best whole length of speculative decoding, and where no length pays."""
+"""Speculative decoding: the best draft length, and where no length is faster."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class BestLength:
 
     Attributes
     ----------
-    length : in whole tokens; 0 where plain decoding is at least as fast as any.
-    time, plain : seconds per token with it, and of plain decoding.
-    proof : why no longer one is better.
+    length : the best length in tokens; 0 if plain decoding is at least as fast as any.
+    time, plain : seconds per token with this length, and of plain decoding.
+    proof : why no longer length is better.
     """
 
     length: int
@@ -40,21 +40,21 @@ class BestLength:
 
     @property
     def speedup(self) -> Expr:
-        """Time of plain decoding over time with this length, exactly."""
+        """Time of plain decoding over time with this length, exact."""
         return self.plain / self.time
 
 
 def best_length(step: Step, technique: Speculative, hardware: Device | str | Path, *, ceilings: str = STATED) -> BestLength:
-    """The whole draft length with the least time per completed token, by exact search.
+    """The draft length with the least time per completed token, by exact search.
 
-    A step that drafts gamma tokens takes T(gamma), which does not fall with gamma, and completes ``N < 1 / (1 - alpha)``.
-    So no length from gamma on is better than the best so far once ``(1 - alpha) T(gamma)`` is no less. With every token
-    accepted, where T is convex (no experts) and N is a line, ``T / N`` that has risen once never falls again.
+    A step that drafts gamma tokens takes T(gamma), which does not fall with gamma, and completes ``N < 1 / (1 - alpha)``
+    tokens. So lengths from gamma are no better than the best so far once ``(1 - alpha) T(gamma)`` is at least its time per
+    token. If every token is accepted, T is convex (no experts) and N linear, so ``T / N`` never falls again after it has risen.
 
     Parameters
     ----------
-    step : a decode step in numbers.
-    technique : with its acceptance in numbers and its length left out.
+    step : a numeric decode step.
+    technique : speculative decoding with a numeric acceptance and without a length.
 
     Raises
     ------
@@ -68,7 +68,7 @@ def best_length(step: Step, technique: Speculative, hardware: Device | str | Pat
     (8, 3.07)
     """
     if technique.length != symbols.gamma:
-        raise InputError(f"speculative: length {technique.length} is given; leave it out to ask for the best")
+        raise InputError(f"speculative: length {technique.length} is given; omit it to find the best")
     if not isinstance(technique.acceptance, Rational):
         raise InputError("speculative: the best length needs acceptance as a number")
     accepted = Rational(technique.acceptance)
@@ -84,7 +84,7 @@ def best_length(step: Step, technique: Speculative, hardware: Device | str | Pat
             best, at = per_token, length
         if (1 - accepted) * whole >= best:
             return BestLength(
-                at, best, plain, "from there on a step takes longer than 1/(1 - alpha) tokens at the best, and completes fewer"
+                at, best, plain, "longer lengths take more time than 1/(1 - alpha) tokens at the best length, and complete fewer"
             )
         if accepted == 1 and convex and per_token > before:
             return BestLength(at, best, plain, "its time is convex in the length, and its time per token has risen")
@@ -93,14 +93,14 @@ def best_length(step: Step, technique: Speculative, hardware: Device | str | Pat
 
 
 def least_acceptance(step: Step, technique: Speculative, hardware: Device | str | Path, *, ceilings: str = STATED) -> Expr:
-    """The acceptance above which some length pays: ``T(1) / T(0) - 1``; 1 or more where none does.
+    """The acceptance above which some length is faster: ``T(1) / T(0) - 1``; 1 or more if none is.
 
     T is convex in gamma and N concave, so ``T / N`` falls first if it ever falls below its value at 0.
 
     Raises
     ------
     InputError
-        The model has experts, or the draft a window: their number saturates, and T is not convex.
+        The model has experts, or the draft a window, so T is not convex.
 
     >>> import symroof
     >>> step = symroof.load_model("llama-2-7b").decode(batch=16, seq_len=1024, weight_bits=16, activation_bits=16, kv_bits=16)
@@ -115,12 +115,12 @@ def least_acceptance(step: Step, technique: Speculative, hardware: Device | str 
 def pays_at_all(
     step: Step, technique: Speculative, hardware: Device | str | Path, *, over: str | Symbol = "batch", ceilings: str = STATED
 ) -> Payoff:
-    """Where some draft length pays, over a variable: where a length of one does; see `least_acceptance`.
+    """Where some draft length is faster, over a variable; equivalent to a length of 1, see `least_acceptance`.
 
     Raises
     ------
     InputError
-        What a step touches saturates with the length, as with experts.
+        The number of experts or the window saturates with the length.
 
     >>> import symroof
     >>> step = symroof.load_model("llama-2-7b").decode(seq_len=64, weight_bits=16, activation_bits=16, kv_bits=16)
@@ -133,26 +133,26 @@ def pays_at_all(
 
 
 def _seconds(step: Step, technique: Speculative, hardware: Device | str | Path, ceilings: str) -> tuple[Callable[[Expr], Expr], bool]:
-    """Seconds of a whole step by draft length, and whether they are convex in it."""
+    """A function for the seconds of a step by draft length, and whether it is convex."""
     after = step.apply(technique)
     whole = replace(after, symbolic=replace(after.symbolic, tokens=Integer(1)))
     return _timed(whole, hardware, ceilings), _is_convex(after)
 
 
 def _is_convex(step: Step) -> bool:
-    """Whether nothing saturates over the length: then every FLOP and byte count is a convex polynomial in it, and so is their maximum."""
+    """Whether nothing saturates over the length; then every FLOP and byte count is a convex polynomial in it, and the maximum is convex."""
     return not any(symbols.gamma in meant.free_symbols for meant in step.symbolic.definitions.values())
 
 
 def _require_convex(step: Step) -> None:
     if not _is_convex(step):
         raise InputError(
-            "speculative: what a step touches saturates with the length: a longer draft may pay where a shorter does not; give a length"
+            "speculative: experts or windows saturate with the length: longer drafts may be faster when shorter ones are not; set length"
         )
 
 
 def _timed(step: Step, hardware: Device | str | Path, ceilings: str) -> Callable[[Expr], Expr]:
-    device = require_device(hardware, "the best length is told in numbers")
+    device = require_device(hardware, "the best length is numeric")
     try:
         return timeline(step, VOCABULARY[symbols.gamma], device, ceilings=ceilings)
     except InputError:
@@ -160,7 +160,7 @@ def _timed(step: Step, hardware: Device | str | Path, ceilings: str) -> Callable
             raise
 
     def at(length: Expr) -> Expr:
-        """It counts blocks: every length for itself."""
+        """The time at one length, for steps that count blocks."""
         drafted = {symbols.gamma: length}
         return _timed(replace(step, symbolic=step.symbolic.bind(drafted), values={**step.values, **drafted}), device, ceilings)(length)
 

@@ -1,9 +1,9 @@
-"""What a technique does to FLOPs, bytes and ceilings, when it pays and by how much at most: derived from its rewrite.
+"""The effect of a technique on FLOPs, bytes and ceilings, when it is faster and by how much at most, derived from its rewrite.
 
-Everything follows from one part of a step before and after the technique, in letters: with both memory-bound the
-technique pays where it moves fewer bytes per completed token, and by ``B / B'``; with both compute-bound where it does
-fewer operations, and by ``(F / P) / (F' / P')``. Between the two, and where other ceilings bind, the exact answer on a
-device is that of `symroof.questions.payoff`.
+Everything follows from the symbolic costs of one operator, or of the step, before and after the technique. If both are
+memory-bound, the technique is faster if it moves fewer bytes per completed token, by ``B / B'``; if both are compute-bound,
+if it takes fewer operations, by ``(F / P) / (F' / P')``. In between, and with other ceilings, `symroof.questions.payoff`
+gives the exact answer on a device.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ from symroof.techniques.technique import Example, Technique
 
 SIZES = {"batch": 1, "seq_len": 2048}
 FARTHEST = 128
-"""How far from the best whole number one that fits is looked for."""
+"""The largest distance from the best whole number to one that fits."""
 
 WHOLE = 256
-"""Whole numbers that are gone through where the formulas count blocks of the variable."""
+"""The number of whole numbers tried if the formulas count blocks of the variable."""
 
 
 @functools.cache
 def effect_of(kind: type[Technique]) -> Effect:
-    """The effect of a technique on its example; what it derives is derived once."""
+    """The effect of a technique on its example, cached."""
     return Effect(kind)
 
 
@@ -62,11 +62,11 @@ class Effect:
 
     @property
     def example(self) -> Example:
-        """On what it is told."""
+        """The technique's example."""
         return self.kind.example
 
     def technique(self, *, symbolic: bool) -> Technique:
-        """The technique with the example's settings; in letters, with every number of them a symbol again."""
+        """The technique with the example's settings; symbolic with all their numbers as symbols."""
         settings: dict[str, Any] = dict(self.example.settings)
         if symbolic:
             known = {name: one.metadata.get("symbol") for name, one in self.kind.__dataclass_fields__.items()}
@@ -75,7 +75,7 @@ class Effect:
 
     @functools.cache  # noqa: B019 - an effect lives as long as the process
     def step(self, *, over: bool) -> Step:
-        """The example's step in numbers; with the variable left out where it is one of the step's own."""
+        """The example's numeric step; without a number for the variable if it is an input of the step."""
         inputs = {**SIZES, **self.example.inputs}
         if over:
             inputs.pop(self.example.over, None)
@@ -84,23 +84,23 @@ class Effect:
 
     @functools.cache  # noqa: B019 - the same
     def pair(self, *, over: bool, symbolic: bool = False) -> tuple[Step, Step]:
-        """What is compared: the example's step, or what it is held against, and the step after the technique."""
+        """The compared steps: the example's step or its baseline, and the step after the technique."""
         step = self.step(over=over)
         return step.apply(*chain([self.example.against])), step.apply(self.technique(symbolic=symbolic))
 
     @cached_property
     def sides(self) -> tuple[PartCost, PartCost]:
-        """Before and after, in letters."""
+        """The symbolic costs before and after."""
         before, after = self.pair(over=True, symbolic=True)
         return PartCost(self._cost_of(before)[0], before.symbolic), PartCost(self._cost_of(after)[0], after.symbolic)
 
     @property
     def where(self) -> Boolean | None:
-        """What the letters hold for: that keys and values fit the cache, or not, as the example's do; None where they hold throughout."""
+        """The condition of the symbolic costs: whether keys and values fit the cache, as in the example; None if always valid."""
         return self._cost_of(self.pair(over=True, symbolic=True)[1])[1]
 
     def _cost_of(self, step: Step) -> tuple[tuple[Cost, ...], Boolean | None]:
-        """The part's costs in letters, passes over keys and values counted as where the example's numbers are."""
+        """The symbolic costs, on the branch of the example for passes over keys and values."""
         cost = costs_of(step, self.example.part)
         positions = step.symbolic.definitions.get(symbols.R)
         if not isinstance(positions, Piecewise) or symbols.R not in symbols_of(cost):
@@ -115,45 +115,45 @@ class Effect:
 
     @property
     def flop_factor(self) -> Expr:
-        """FLOPs after over FLOPs before, in letters."""
+        """FLOPs after over FLOPs before, symbolic."""
         return _ratio(*(side.over(Resource.COMPUTE) for side in self.sides))
 
     @property
     def byte_factor(self) -> Expr:
-        """Bytes after over bytes before, in letters."""
+        """Bytes after over bytes before, symbolic."""
         return _ratio(*(side.over(Resource.MEMORY) for side in self.sides))
 
     @property
     def further(self) -> dict[Level, Expr]:
-        """Bytes that cross other levels after it, in letters."""
+        """Bytes that cross other levels after the technique, symbolic."""
         moved = {level: self.sides[1].over(Resource(level)) for level in Level if level is not Level.MEMORY}
         return {level: factor_terms(value) for level, value in moved.items() if value != 0}
 
     @cached_property
     def memory_gain(self) -> Expr:
-        """Bytes saved per token, in letters, as the ceilings see them: above zero it pays where both sides are memory-bound."""
+        """Bytes saved per token with factors on ceilings, symbolic; if positive, it is faster when both sides are memory-bound."""
         before, after = self.sides
         return before.seconds(Resource.MEMORY) - after.seconds(Resource.MEMORY)
 
     @cached_property
     def compute_gain(self) -> Expr:
-        """FLOPs saved per token, in letters, as the ceilings see them."""
+        """FLOPs saved per token with factors on ceilings, symbolic."""
         before, after = self.sides
         return before.seconds(Resource.COMPUTE) - after.seconds(Resource.COMPUTE)
 
     @property
     def memory_bound(self) -> Boolean | bool | None:
-        """When it moves fewer bytes per token, in letters; None where that is no polynomial condition."""
+        """The symbolic condition of fewer bytes per token; None if that is not a polynomial condition."""
         return positive(self.memory_gain)
 
     @property
     def compute_bound(self) -> Boolean | bool | None:
-        """When it does fewer operations per token, in letters; None where that is no polynomial condition."""
+        """The symbolic condition of fewer operations per token; None if that is not a polynomial condition."""
         return positive(self.compute_gain)
 
     @cached_property
     def payoff(self) -> Payoff:
-        """Where it pays on the example's device, over its variable."""
+        """The payoff on the example's device, over its variable."""
         before, after = self.pair(over=True)
         asked: dict[str, Any] = {"over": self.example.over, "hardware": self.example.hardware, "operator": self.example.part}
         try:
@@ -165,14 +165,14 @@ class Effect:
 
     @cached_property
     def device_payoff(self) -> Payoff | None:
-        """Where a device has more throughput; None where both sides are on one device."""
+        """The payoff by throughput per device; None if both sides run on one device."""
         before, after = self.pair(over=True)
         return None if before.symbolic.devices == after.symbolic.devices == 1 else self.payoff.of_devices(before, after)
 
     @cached_property
     def best(self) -> tuple[Expr, Expr]:
-        """The largest speed-up over the range, and where: at an end of a stretch or where its slope is zero; on whole numbers
-        where the variable counts.
+        """The largest speedup over the range and its position: an end of an interval or a zero of the slope; a whole number for
+        integer variables.
         """
         found, whole = self.payoff, self.payoff.over.domain == "integer"
         x = found.before.x
@@ -186,7 +186,7 @@ class Effect:
         return max(((found.speedup(point), point) for point in sorted(inside) or [Integer(1)]), key=lambda one: one[0])
 
     def _fitting(self, point: Expr, low: Expr, high: Expr) -> list[Expr]:
-        """The nearest whole numbers on either side that the technique does not refuse."""
+        """The nearest whole numbers on either side that the technique accepts."""
         found: list[Expr] = []
         for way in (-1, 1):
             near = (point + way * step for step in range(FARTHEST))
@@ -206,13 +206,13 @@ class Effect:
 
     @cached_property
     def memory_factor(self) -> Expr:
-        """Bytes of weights, KV cache and activations the step needs after the technique over those before, in numbers."""
+        """Bytes of weights, KV cache and activations after the technique over those before, numeric."""
         sizes = [substitute(memory_of(one), self.numbers) for one in self.pair(over=False)]
         return sizes[1] / sizes[0]
 
     @cached_property
     def roofs(self) -> tuple[str, str]:
-        """The data types the part computes in before and after, with the peak's factor where it is not 1."""
+        """The data types of the operators before and after, with the factor on the peak if it is not 1."""
         told = []
         pair = self.pair(over=False)
         for one in pair if self.at is None else (fixed(one, self.example.over, self.at) for one in pair):
@@ -229,19 +229,19 @@ class Effect:
 
     @property
     def own(self) -> bool:
-        """Whether the variable is one of the technique's, and none of the step's."""
+        """Whether the variable is a parameter of the technique, not an input of the step."""
         return lookup(self.example.over).symbol not in (symbols.b, symbols.s, symbols.t)
 
     @property
     def at(self) -> Expr | None:
-        """The value of the technique's own variable for a picture: the example's, else where it pays best."""
+        """The value of the technique's own variable for figures: the example's, otherwise that of the largest speedup."""
         if not self.own:
             return None
         return self.best[1] if self.example.at is None else Rational(cast(Any, self.example.at))
 
     @cached_property
     def numbers(self) -> Values:
-        """What the letters stand for in the example, its variable included."""
+        """The values of the symbols in the example, including its variable."""
         _, after = self.pair(over=False)
         known = {symbol: value for symbol, value in after.symbolic.definitions.items() if value.is_number} | dict(after.values)
         known |= dict(self.step(over=False).values)
@@ -251,14 +251,14 @@ class Effect:
 
     @property
     def point(self) -> str:
-        """Where the numbers are told: the variable and its value."""
+        """The variable and the value at which numbers are evaluated."""
         symbol = variable_of(self.step(over=False), self.example.over).symbol
         value = self.numbers[symbol]
         return f"{option_name(symbol)} {value if value.is_integer else f'{float(value):.4g}'}"
 
 
 def _turns(piece: Piece, x: Symbol) -> list[Expr]:
-    """Where what the piece has for a value, a slope, is zero inside it."""
+    """The zeros of a slope inside a piece."""
     return [] if piece.is_point else signed(piece.value, x).roots(piece.low, piece.high)
 
 

@@ -1,4 +1,4 @@
-"""One part of a step before and after a technique, in letters, and the sign of what it saves."""
+"""Symbolic costs of an operator or step before and after a technique, and the sign of the savings."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from symroof.symbols import VOCABULARY
 
 @dataclass(frozen=True)
 class PartCost:
-    """What the part demands per generated token, on one side of the technique, in letters."""
+    """The symbolic demands per generated token before or after the technique."""
 
     cost: tuple[Cost, ...]
     graph: Graph
 
     def over(self, *resources: Resource) -> Expr:
-        """What it demands of these resources together: FLOPs, or the bytes of a level."""
+        """The total demand on these resources: FLOPs, or the bytes of a level."""
         demands = (one.count * charged(one.operator.demands, SYMBOLIC).get(resource, S.Zero) for one in self.cost for resource in resources)
         return in_full(Add(*demands), self.graph.definitions) / self.graph.tokens
 
     def seconds(self, resource: Resource) -> Expr:
-        """Seconds at the device's rate times that rate: demands as the ceilings see them, a unit's under its own rate."""
+        """Seconds times the device's rate: demands divided by the factors on ceilings, those of a unit at the unit's own rate."""
         taken = (
             one.amounts.get(resource, S.Zero) * (_rate(SYMBOLIC, resource) / _rate(runs_on(one.operator, SYMBOLIC), resource))
             for one in self.cost
@@ -42,7 +42,7 @@ class PartCost:
 
 
 def _rate(machine: Machine, resource: Resource) -> Expr:
-    """The letter of a rate of a machine; of a unit that has numbers for it the letters of units."""
+    """The symbol of a machine's rate; for a unit with numeric rates the symbols of units."""
     if resource is not Resource.COMPUTE:
         rate = machine.rate(resource)
         return rate if isinstance(rate, Symbol) else symbols.BW_u
@@ -50,7 +50,7 @@ def _rate(machine: Machine, resource: Resource) -> Expr:
 
 
 def positive(gain: Expr) -> Boolean | bool | None:
-    """Whether a gain is above zero for all positive letters, or when; of what tokens touch it is known that it is above zero."""
+    """Whether a gain is positive for all positive symbols, or the condition; untouched shares are known to be positive."""
     if unions := {one: 1 - Dummy("y", positive=True) for one in gain.atoms(Untouched)}:
         told = positive(cast(Expr, gain.xreplace(unions)))
         return None if isinstance(told, Basic) and told.has(Dummy) else told
@@ -72,7 +72,7 @@ def positive(gain: Expr) -> Boolean | bool | None:
 
 
 def _sign_within(product: Expr) -> int | None:
-    """Its sign for every value of its one letter that has a highest; None where that depends, or there are others."""
+    """The sign for every value of its only symbol, which has an upper bound; None if it varies, or there are other symbols."""
     letters = product.free_symbols
     if len(letters) != 1:
         return None

@@ -352,7 +352,7 @@ def test_scales_of_groups_are_moved_and_kept(tmp_path: Path, case: str) -> None:
     assert {access.tensor.bits for access in step["up_proj"].reads if access.tensor.storage == "weight"} == {model.weight_bits}
     wide = model.decode(batch=1, seq_len=64, weight_bits=16).with_widths()
     assert wide.graph.weight_memory() == 2 * model.parameters, "another width has no published scales"
-    assert any("scales of rows or tensors" in line for line in step.statements) == (stored == model.weight_bits)
+    assert any("per-row and per-tensor scales" in line for line in step.statements) == (stored == model.weight_bits)
 
 
 def test_a_group_that_makes_no_sense_is_told(tmp_path: Path) -> None:

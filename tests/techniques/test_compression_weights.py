@@ -518,5 +518,5 @@ def test_letters_stay_free() -> None:
 
 def test_a_difference_of_higher_degree_has_no_one_break_even() -> None:
     prompt = symroof.load_model("llama-2-7b").prefill(symbolic=True)
-    with pytest.raises(InputError, match="of degree 2 in it, no one value breaks even"):
+    with pytest.raises(InputError, match="degree 2 in it, so there is no single break-even value"):
         break_even(prompt, prompt.apply(PruneChannels(share=Rational(1, 2), of="both")), over="seq_len", operator="total")

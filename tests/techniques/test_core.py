@@ -626,7 +626,7 @@ def test_counting_agrees_with_the_closed_form(texts: str) -> None:
         assert told[0] in {one.bound for one in closed.intervals if batch in one}
         assert one_by_one.speedup(batch) == closed.speedup(batch)
     for wrong in ("weight_bits", "bandwidth"):
-        with pytest.raises(InputError, match="a variable that counts"):
+        with pytest.raises(InputError, match="an integer variable"):
             counted(before, after, over=wrong, hardware=A100, last=3)
 
 

@@ -243,7 +243,7 @@ def test_the_best_split_is_the_best_of_all(name: str) -> None:
         assert split.speedup >= 1
     alone = best_split(step(name, batch=1, seq_len=512), A100, "upmem")
     assert (alone.operators, alone.speedup) == ((), 1)  # integers alone
-    with pytest.raises(InputError, match="has b left"):
+    with pytest.raises(InputError, match="depends on b"):
         best_split(step(name, seq_len=512), A100, five)
 
 

@@ -1,4 +1,4 @@
-"""The families of models: a table of decoders by their parts, and a class where the blocks are others."""
+"""The families of models: a table of decoders by their parts, and classes for other architectures."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ MODEL_TYPES_OF = {
     "vit": ("vit", "clip_vision_model", "siglip_vision_model"),
     "dit": ("DiTTransformer2DModel", "Transformer2DModel"),
 }
-"""The model_types of the families that are not called by their own name."""
+"""The model_types that differ from the family's name."""
 
 _BY_MODEL_TYPE = {kind: family for family in FAMILIES for kind in MODEL_TYPES_OF.get(family.family, (family.family,))}
 MODEL_TYPES = tuple(_BY_MODEL_TYPE)
 
 
 def family_of(model_type: str) -> Family:
-    """The family of a model_type that is known.
+    """The family of a known model_type.
 
     >>> family_of("qwen2").family
     'qwen2'

@@ -1,4 +1,4 @@
-"""What a family of decoders is: which parts its layers have, in which order, and what its ends look like."""
+"""Families of decoders: the parts of their layers, the order of layers, and the ends of the model."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ LayerRule = Callable[[Fields, int], Sequence[str]]
 
 
 PositionRule = Callable[[Fields], tuple[int | None, int | None]]
-"""From a config to the longest sequence, and to the rows of the embedding of positions; None where it does not say or has none."""
+"""From a config to the longest sequence and the rows of the position embedding; None if not stated or absent."""
 
 
 def at_most(*names: str) -> PositionRule:
-    """The longest sequence, under one of these names, if there are any."""
+    """The longest sequence, in one of these fields, if present."""
     return lambda fields: (fields.size(fields.named(*names), None) if names else None, None)
 
 
 def learned(*names: str, absent: int | None = None, beside: int = 0) -> PositionRule:
-    """A row per position, and so many beside."""
+    """A position embedding with one row per position and *beside* additional rows."""
 
     def rule(fields: Fields) -> tuple[int, int]:
         name = fields.named(*names)
@@ -62,17 +62,17 @@ class DecoderFamily:
     Attributes
     ----------
     family : its name.
-    source : where the block and the fields of the config are described.
-    parts : for every name that `mixers` and `mlps` give, what reads that part; "sliding" may be left out where it is "full" again.
-    mixers, mlps : which part every layer has. A mixer "sliding" looks at a window, ``sliding_window`` tokens.
-    norms : of the layers and behind the last.
-    attributes : of `Architecture`, beside those above.
-    ignored : fields that leave FLOPs and bytes alone, beside the common ones.
-    only_understood : fields that may have one value alone, and why.
-    window : what an absent ``sliding_window`` means; None where no layer has one unless the config says how wide.
-    hidden, layers, vocabulary : the spellings of these sizes.
-    embedded : the field of the width of the token embedding, where it may be another than the hidden size.
-    positions : the longest sequence, and the rows of the embedding of positions, if there is one.
+    source : the description of the block and of the config's fields.
+    parts : the reader of each part that `mixers` and `mlps` name; "sliding" may be omitted if it equals "full".
+    mixers, mlps : the part of every layer. A mixer "sliding" has a window of ``sliding_window`` tokens.
+    norms : the norms of the layers and of the end.
+    attributes : further attributes of `Architecture`.
+    ignored : fields that do not affect FLOPs and bytes, in addition to the common ones.
+    only_understood : fields with a single supported value, and the reason.
+    window : the default of an absent ``sliding_window``; None for no window unless the config states its width.
+    hidden, layers, vocabulary : the fields of these sizes.
+    embedded : the field of the token embedding's width, if it may differ from the hidden size.
+    positions : the longest sequence, and the rows of the position embedding, if any.
     """
 
     family: str
@@ -95,7 +95,7 @@ class DecoderFamily:
 
     @property
     def ignored_fields(self) -> tuple[str, ...]:
-        """All fields that leave FLOPs and bytes alone."""
+        """All fields that do not affect FLOPs and bytes."""
         return (*IGNORED, *self.ignored)
 
     def read(self, fields: Fields) -> Architecture:
@@ -104,7 +104,7 @@ class DecoderFamily:
         Raises
         ------
         ConfigError
-            A field is missing, makes no sense, or would mean another structure; the message quotes it.
+            A field is missing or invalid, or would change the structure; the message quotes it.
         """
         fields.plain()
         for name, (value, reason) in self.only_understood.items():
@@ -122,7 +122,7 @@ class DecoderFamily:
                 sizes |= of_part
             sizes |= more
         for name in self.parts.keys() - parts.keys():
-            with suppress(ConfigError):  # no layer has the part: its fields are understood, whatever they say
+            with suppress(ConfigError):  # no layer has the part: its fields do not matter
                 self.parts[name](fields, hidden)
         longest, rows = self.positions(fields)
         counts, layers = stack(mixers, mlps, parts)
@@ -141,13 +141,13 @@ class DecoderFamily:
 
 
 def stack(mixers: Sequence[str], mlps: Sequence[str], parts: Mapping[str, Part]) -> tuple[Mapping[Symbol, int], tuple[Layer, ...]]:
-    """How many layers there are of each kind, and what each kind is made of.
+    """The number of layers of each kind, and the parts of each kind.
 
-    Kinds are told apart by what differs between them: the mixer, the MLP, or both.
+    Kinds are named after what distinguishes them: the mixer, the MLP, or both.
 
     Parameters
     ----------
-    mixers, mlps : of every layer, names in *parts*, or "" for none; a mixer "sliding" looks at a window.
+    mixers, mlps : one per layer, names in *parts*, or "" for none; a mixer "sliding" has a window.
 
     >>> from symroof.architectures.parts.mlp import Mlp
     >>> stack(["sliding", "full"], ["dense", "dense"], {"sliding": Mlp("silu"), "full": Mlp("silu"), "dense": Mlp("silu")})[0]

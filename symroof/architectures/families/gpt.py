@@ -28,11 +28,11 @@ GPT_IGNORED = ("scale_attn_weights", "scale_attn_by_inverse_layer_idx", "reorder
 def gpt_attention(
     *, hidden_size: tuple[str, ...] = HIDDEN, heads: tuple[str, ...] = HEADS, kv_heads: Any = None, **recipe: Any
 ) -> PartReader:
-    """Heads that fill the hidden size, under any of the spellings.
+    """Heads that together have the hidden size, with any of the fields' spellings.
 
     Parameters
     ----------
-    kv_heads : a function of the config's fields and the number of heads; where it gives None, or there is none, there are as many.
+    kv_heads : the number of KV heads as a function of the config's fields and the number of heads; by default as many as heads.
     """
 
     def read(fields: Fields, hidden: int) -> tuple[Part, dict[Symbol, int]]:

@@ -1,1 +1,1 @@
-"""The parts that layers are made of: mixers of tokens and MLPs, each a few einsums, shared by all families."""
+"""The parts of layers: token mixers and MLPs, each a few einsums, shared by all families."""

@@ -1,4 +1,4 @@
-"""Self-attention: of grouped query heads, in all the variants that published models have, and multi-head latent attention."""
+"""Self-attention: grouped query heads in the variants of published models, and multi-head latent attention."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ PER_COMPONENT, PER_HEAD_AND_COMPONENT = ("e",), ("k", "g", "e")
 class Attention:
     """Projections, norms, rotary embedding, attention over the context, output projection.
 
-    The new keys and values are written to the cache, where attention reads the whole context, the
-    new rows included. Projections that an implementation fuses are counted apart.
+    New keys and values are written to the cache, from which attention reads the whole context, new
+    rows included. Projections that implementations fuse are counted separately.
 
     Attributes
     ----------
-    bias, out_bias : whether the q, k, v projections, and the output projection, have one.
+    bias, out_bias : whether the q, k, v projections, and the output projection, have a bias.
     rotary : whether queries and keys get a rotary embedding.
-    qk_norm : the norm of queries and keys, if there is one, and `qk_weights` the axes of its weights.
+    qk_norm : the norm of queries and keys, if any, and `qk_weights` the axes of its weights.
     qk_bias : whether that norm has a bias.
-    gated : whether a sigmoid gate, projected beside the queries, scales the output.
+    gated : whether a sigmoid gate, projected along with the queries, scales the output.
     softcap, sinks, biased : as for `symroof.operators.attention.attention`.
-    grouped : False where the family has as many KV heads as query heads.
-    cached : False keeps keys and values of a prompt as activations (nothing is generated from them).
+    grouped : False if the family has as many KV heads as query heads.
+    cached : False stores keys and values of a prompt as activations (for models that generate nothing).
     """
 
     bias: bool = False
@@ -86,12 +86,12 @@ class Attention:
 
 @dataclass(frozen=True)
 class LatentAttention:
-    """Queries and keys-values through low ranks; the cache keeps ``r_kv + r`` components per token.
+    """Low-rank queries and keys-values; the cache stores ``r_kv + r`` components per token.
 
     Attributes
     ----------
-    compressed_queries : whether the queries go through a rank of their own, ``r_q``.
-    bias : whether the two compressing projections and the output projection have one.
+    compressed_queries : whether queries are low-rank too, of rank ``r_q``.
+    bias : whether the two compressing projections and the output projection have a bias.
 
     Source: DeepSeek-AI (2024), arXiv:2405.04434; Transformers' DeepseekV3Attention.
     """

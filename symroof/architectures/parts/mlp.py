@@ -24,7 +24,7 @@ class Mlp:
     ----------
     activation : a name of `symroof.operators.elementwise.ACTIVATION_FLOPS`.
     width : the axis of the intermediate size.
-    name : put before the operators' names.
+    name : the prefix of the operators' names.
     """
 
     activation: str
@@ -46,14 +46,14 @@ class Mlp:
 
 @dataclass(frozen=True)
 class Experts:
-    """A router, the ``K`` experts of each token, their weighted sum, and what the shared experts add.
+    """A router, the ``K`` experts of each token, their weighted sum, and the shared experts.
 
     Attributes
     ----------
     bias, router_bias : whether the experts, and the router, have biases.
-    correction : whether the router keeps a bias per expert for balance, outside the weights of the sum.
-    shared : the experts that all tokens share, as one MLP.
-    shared_gate : whether a sigmoid of one logit scales what they give.
+    correction : whether the router has a load-balancing bias per expert, which does not enter the weighted sum.
+    shared : the shared experts, as one MLP.
+    shared_gate : whether a sigmoid of one logit scales the output of the shared experts.
     """
 
     activation: str

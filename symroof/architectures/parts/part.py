@@ -1,4 +1,4 @@
-"""What every part of a layer provides: its axes, and its operators from an input to an output, collected in a block."""
+"""The interface of a layer's parts: their axes, and their operators from an input to an output, collected in a block."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ ACTIVATIONS = {
     "gelu_fast": "gelu_tanh",
     "quick_gelu": "quick_gelu",
 }
-"""Names that configs give to activation functions, and what they are called here."""
+"""The names of activation functions by their names in configs."""
 
 
 class BlockBuilder:
-    """Collects the operators of a block in the order they run; a call hands back the result.
+    """Collects the operators of a block in execution order; a call returns the operator's result.
 
-    With a *prefix* the operators' names get it in front, where several kinds of layers have the same operators.
+    *prefix* is put before the operators' names if several kinds of layers have the same operators.
 
     >>> from symroof.operators.elementwise import Norm, norm
     >>> space = Space({"b": symbols.b, "s": symbols.s, "d": symbols.d})
@@ -44,34 +44,34 @@ class BlockBuilder:
         self.prefix = prefix
 
     def __call__(self, operator: Operator) -> Tensor:
-        """Record the operator and hand back the tensor it produces."""
+        """Record the operator and return its result."""
         self.operators.append(operator.prefixed(self.prefix) if self.prefix else operator)
         return operator.result
 
     def block(self, name: str, into: Tensor | None = None) -> Block:
-        """What was recorded, as an end of the model; the last operator writes *into* a tensor that is there."""
+        """The recorded operators as an end of the model; the last one writes to the existing tensor *into*."""
         if into is not None:
             last = self.operators.pop()
             self.operators.append(replace(last, writes=(replace(last.written, tensor=into),)))
         return Block(name, tuple(self.operators))
 
     def layers(self, kind: str = "layer", into: Tensor | None = None) -> Block:
-        """What was recorded, as the layers of a kind."""
+        """The recorded operators as the layers of a kind."""
         return replace(self.block(kind, into), count=symbols.LAYERS[kind], role=BlockRole.LAYER, kind=kind)
 
 
 class Part(Protocol):
-    """A part of a layer: ``part(record, x, space, options)`` records its operators and hands back their result."""
+    """A part of a layer: ``part(record, x, space, options)`` records its operators and returns their result."""
 
     def axes(self) -> dict[str, Expr]:
-        """The sizes of the axes it uses beside tokens and hidden size."""
+        """The sizes of its axes other than tokens and hidden size."""
         ...
 
     def __call__(self, record: BlockBuilder, x: Tensor, space: Space, options: Options) -> Tensor:
-        """Record the operators; *space* is the context that the layer looks at."""
+        """Record the operators; *space* is the context of the layer."""
         ...
 
 
 def residual_stream(space: Space) -> Tensor:
-    """The activations that run through all blocks."""
+    """The residual stream, the activations that pass through all blocks."""
     return Tensor("hidden", axes_of("b s d"), Storage.ACTIVATION, space)

@@ -1,4 +1,4 @@
-"""Mixers with a state in the place of a cache that grows: Mamba, Mamba-2, the gated delta rule."""
+"""Mixers with a fixed-size state instead of a growing cache: Mamba, Mamba-2, the gated delta rule."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Mamba:
 
     Attributes
     ----------
-    bias, conv_bias : whether the two outer projections, and the convolution, have one.
-    inner_norms : norms over the time steps, B and C; None where there are none, else whether they have weights.
+    bias, conv_bias : whether the two outer projections, and the convolution, have a bias.
+    inner_norms : norms over the time steps, B and C: None for none, otherwise whether they have weights.
 
     Source: Gu and Dao (2023), arXiv:2312.00752; Transformers' MambaMixer, JambaMambaMixer.
     """
