@@ -98,15 +98,15 @@ def test_a_variable_is_a_name_a_letter_or_a_symbol(over: str | Symbol) -> None:
     assert symroof.prove(OPEN, "memory-bound", "qk_matmul", for_all=[over], at_least={over: 2}, hardware=A100).verdict == "proved"
 
 
-def test_a_number_that_is_left_aside_is_said() -> None:
-    said = "asked over batch: the number given, 8, is left aside"
+def test_an_answer_says_which_number_it_ignores() -> None:
+    said = "over batch: the given batch 8 is ignored"
     assert said in ON.crossover("up_proj", over="batch").statements
     assert said in symroof.crossover(STEP, "up_proj", over="batch", hardware=A100).statements
     assert said in ON.regimes("batch").step.statements
     assert all(said not in answer.statements for answer in symroof.crossovers(OPEN, over="batch", hardware=A100))
     assert said not in ON.crossover("up_proj", over="bandwidth").statements
     parallel = ON.apply("tensor-parallel:degree=4")
-    assert "asked over degree: the number given, 4, is left aside" in parallel.crossover("up_proj", over="degree").statements
+    assert "over degree: the given degree 4 is ignored" in parallel.crossover("up_proj", over="degree").statements
     assert parallel.best_degree((1, 2, 4, 8)) == ON.apply("tensor-parallel").best_degree((1, 2, 4, 8))
 
 
@@ -146,7 +146,7 @@ def test_without_a_device_questions_of_numbers_say_so() -> None:
     on = OPEN.on()
     assert on.crossover("up_proj", over="batch").formula is not None
     assert repr(on) == "<Deployment: llama-2-7b, decode, seq_len 2048, on no device>"
-    with pytest.raises(symroof.SymroofError, match="numeric"):
+    with pytest.raises(symroof.SymroofError, match="give a device: the answer is numeric"):
         on.regimes("batch")
 
 

@@ -76,18 +76,19 @@ class Step(Answer):
         return step
 
     def without(self, *over: str | Symbol) -> Step:
-        """The step with these variables left open: without the numbers that it or a technique has for them; a note says so.
+        """The step with these variables free: without the numbers that it or a technique has for them; a note says so.
 
         >>> import symroof
         >>> step = symroof.load_model("llama-2-7b").decode(batch=8, seq_len=2048).without("batch")
         >>> step.options.batch, step.notes
-        (None, ('asked over batch: the number given, 8, is left aside',))
+        (None, ('over batch: the given batch 8 is ignored',))
         """
         step = self
         for variable in map(lookup, over):
             symbol = t if self.options.decode and variable.symbol == s else variable.symbol
             number = step.values.get(symbol, step.symbolic.definitions.get(symbol))
             option = next((name for name, known in INPUTS.items() if symbol in known), None)
+            name = option or variable.name
             if number is None or not number.is_number or (symbol in step.values and option is None):
                 continue
             step = replace(
@@ -96,7 +97,7 @@ class Step(Answer):
                 symbolic=step.symbolic.without_values(symbol),
                 unchanged=step.unchanged and step.unchanged.without(symbol),
                 values={known: value for known, value in step.values.items() if known != symbol},
-                notes=(*step.notes, f"asked over {option or variable.name}: the number given, {number}, is left aside"),
+                notes=(*step.notes, f"over {name}: the given {name} {number} is ignored"),
             )
         return step
 

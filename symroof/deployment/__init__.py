@@ -11,11 +11,11 @@ from symroof.deployment.resources import Resources
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Deployment(Bounds, Resources, Changes):
-    """A step on a device under a ceiling set: made once, by `Step.on`, and asked as often as one likes.
+    """A step on a device under a ceiling set: made once, by `Step.on`; every question is a method.
 
     The device is loaded and the step analysed once. ``over=`` is a variable's name, its letter or its symbol of `symroof.symbols`;
     ``operator=`` an operator's name or "total"; techniques are objects or texts. A question over a variable for which the step
-    has a number leaves that number aside, and its answer says so among its conventions.
+    has a number ignores that number, and its answer says so among its conventions.
 
     =============================== ===================================================================================
     the roofline                    `analysis`, ``on["up_proj"]``, `time`, `memory`, `fits`, `table`, `sensitivity`

@@ -16,7 +16,7 @@ from symroof.questions.crossover import Crossover
 from symroof.questions.regimes import Regimes
 from symroof.questions.sensitivity import Sensitivity
 
-NUMBERS = "this is told in numbers"
+NUMBERS = "the answer is numeric"
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -30,7 +30,7 @@ class Bounds(Core):
         >>> on = symroof.load_model("llama-2-7b").decode(batch=1, seq_len=2048).on("a100-sxm-80gb")
         >>> answer = on.crossover("up_proj", over="batch")
         >>> answer.first_integer, answer.statements[-1]
-        (162, 'asked over batch: the number given, 1, is left aside')
+        (162, 'over batch: the given batch 1 is ignored')
         """
         return crossovers.crossover(self._open(over), operator, over=over, hardware=self.device, ceilings=self.ceilings)
 

@@ -23,7 +23,7 @@ from symroof.roof import energy
 from symroof.techniques.decoding.speculative import Speculative
 from symroof.techniques.technique import Technique
 
-NUMBERS = "this is told in numbers"
+NUMBERS = "the answer is numeric"
 
 
 @dataclass(frozen=True, repr=False, eq=False)

@@ -25,7 +25,7 @@ from symroof.techniques.technique import Technique
 from symroof.units import Quantity
 
 Given = str | Technique | Callable[[Step], Step]
-"""A technique as one may give it."""
+"""A technique as a user may give it."""
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -121,7 +121,7 @@ class Core:
         return type(self)(self.step.apply(*techniques), self.device, self.ceilings)
 
     def without(self, *over: str | Symbol) -> Self:
-        """The same deployment with these variables left open; see `Step.without`."""
+        """The same deployment with these variables free; see `Step.without`."""
         return type(self)(self._open(*over), self.device, self.ceilings)
 
     def _variable(self, name: str | Symbol, *techniques: Technique) -> Symbol:

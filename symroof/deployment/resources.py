@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from symroof.architectures.options import Size
     from symroof.sweeps.arguments import Over
 
-NUMBERS = "this is told in numbers"
+NUMBERS = "the answer is numeric"
 
 
 @dataclass(frozen=True, repr=False, eq=False)
