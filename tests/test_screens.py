@@ -13,7 +13,6 @@ from symroof.present.tabular import Column, Table
 
 H100 = ("--hardware", "h100-sxm")
 CHAIN = ("--with", "quantize:weights=4,group=128", "--with", "tensor-parallel:degree=8", "--with", "flash-attention")
-OPEN = ("--with", "quantize:weights,group,scale", "--with", "tensor-parallel", "--with", "speculative")
 SIZED = ("--seq-len", "4096", "--batch", "32")
 DECODE, PREFILL = ("--phase", "decode"), ("--phase", "prefill")
 

@@ -10,7 +10,7 @@ from sympy import Expr
 from symroof.present.formats.sections import Lines
 from symroof.present.report import Report
 from symroof.present.step_views import analysis_title, conventions_of
-from symroof.present.tabular import Column, Table, number
+from symroof.present.tabular import Column, Table, number, times
 from symroof.questions.comparison import Variant
 from symroof.questions.payoff import Payoff
 
@@ -67,7 +67,7 @@ FACTOR = "{:.3g}x"
 def _answer(one: Variant, base: Variant, batch: int | None) -> Iterator[str]:
     """How much faster a variant is, and where; or why that cannot be told."""
     gain = _ratio(base.time_per_token, one.time_per_token)
-    parts = [FACTOR.format(float(gain)) + f" at batch {batch}"] if gain is not None and gain.is_number else []
+    parts = [f"{times(gain)} at batch {batch}"] if gain is not None and gain.is_number else []
     parts += [found.sentence for found in (one.payoff, one.device_payoff) if found]
     yield f"{one.name}: {'; '.join(parts) or 'no answer'}"
     yield from (f"{one.name}: {reason}" for reason in one.reasons)

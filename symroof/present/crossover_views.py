@@ -234,11 +234,12 @@ def certificate_latex(answer: Certificate) -> str:
 
 
 def payoff_table(payoff: Payoff) -> Table:
-    """Stretch by stretch, whether a technique is faster; the seconds on both sides where these are one formula."""
+    """Stretch by stretch, whether a technique is faster."""
     name = option_name(payoff.over.symbol)
     rows = tuple((_plain(one.low), _plain(one.high), EFFECTS[one.bound]) for one in payoff.intervals)
     title = f"{payoff.part}, {'per device' if payoff.per_device else 'by latency'}"
-    return Table(title, (Column("low", title=f"{name} from"), Column("high", title="to"), Column("effect")), rows)
+    columns = (Column("low", title=f"{name} from"), Column("high", title="to"), Column("effect"))
+    return Table(title, columns, rows, (f"{name}: {payoff.over.meaning}",))
 
 
 def regimes_table(answer: Regimes) -> Table:

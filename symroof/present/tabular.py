@@ -157,6 +157,16 @@ def amount(value: Any) -> str:
     return f"{plain:,.0f}" if plain >= 1000 else f"{plain:.4g}"
 
 
+def times(value: Any) -> str:
+    """A factor.
+
+    >>> times(2.9799), times(1493.2)
+    ('2.98x', '1,493x')
+    """
+    factor = float(value)
+    return f"{factor:,.0f}x" if factor >= 1000 else f"{factor:.3g}x"
+
+
 def listed(words: Sequence[str]) -> str:
     """Words in a row.
 

@@ -16,6 +16,7 @@ from symroof.hardware.machine import RATE_SYMBOLS
 from symroof.operators import Level, Resource
 from symroof.present.series import Series, named
 from symroof.present.style import COLORS, LINES, label, mark, new_figure
+from symroof.present.tabular import times
 from symroof.present.techniques import condition, factor, memory_condition, settings_of
 from symroof.questions.crossovers import crossover
 from symroof.questions.technique_effect import Effect, effect_of, fixed
@@ -134,15 +135,15 @@ def captions(effect: Effect) -> tuple[str, ...]:
     lines.append(f"it pays, memory-bound: {memory}; compute-bound: {compute}")
     lines += _crossovers(effect)
     if effect.memory_factor != 1 and effect.memory_factor.is_number:
-        lines.append(f"the step's memory per device: {float(effect.memory_factor):.3g}x")
+        lines.append(f"the step's memory per device: {times(effect.memory_factor)}")
     best, at = effect.best
-    told = f"at best {float(best):.3g}x, at {option_name(payoff.over.symbol)} {float(at):.4g}"
+    told = f"at best {times(best)}, at {option_name(payoff.over.symbol)} {float(at):.4g}"
     if effect.device_payoff is None:
         return (*lines, f"on the device: {payoff.sentence}; {told}")
     throughput = effect.device_payoff
     lines.append(f"by latency: {payoff.sentence}; {told}")
     lines.append(
-        f"by tokens per second and device: {throughput.sentence.removeprefix('per device: ')}; {float(throughput.speedup(at)):.3g}x there"
+        f"by tokens per second and device: {throughput.sentence.removeprefix('per device: ')}; {times(throughput.speedup(at))} there"
     )
     return tuple(lines)
 

@@ -12,7 +12,7 @@ from sympy.logic.boolalg import Boolean
 from symroof.operators.tensor import Level
 from symroof.present.formats.sections import Lines
 from symroof.present.report import Report
-from symroof.present.tabular import SHORT, Column, Formula, Table, Words, si
+from symroof.present.tabular import SHORT, Column, Formula, Table, Words, si, times
 from symroof.questions.technique_effect import Effect, effect_of
 from symroof.symbols import VOCABULARY, option_name, substitute
 from symroof.techniques.registry import family_of, names, technique_class
@@ -92,9 +92,9 @@ def effect_row(name: str) -> tuple[object, ...]:
     others = [*_ceilings(effect), *further]
     memory = effect.memory_factor
     best, at = effect.best
-    gain = f"{float(best):.3g}x at {option_name(effect.payoff.over.symbol)} {float(at):.4g}"
+    gain = f"{times(best)} at {option_name(effect.payoff.over.symbol)} {float(at):.4g}"
     if effect.at is not None and effect.at != at:  # what is drawn is not the best
-        gain += f"; {float(effect.payoff.speedup(effect.at)):.3g}x at {effect.point}"
+        gain += f"; {times(effect.payoff.speedup(effect.at))} at {effect.point}"
     return (
         name,
         factor(effect, effect.flop_factor),

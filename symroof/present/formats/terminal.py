@@ -172,11 +172,11 @@ def _blocks(table: Table, rows: list[list[str]], width: int) -> Iterator[Text]:
     def told(column: Column, cell: str) -> str:
         number, _, prefix = cell.partition(" ")
         amount = f"{number} {prefix}{column.unit}".rstrip() if column.numeric and column.unit else cell
-        return f"{column.title or column.key} {amount}"
+        return f"{column.title or column.key}: {amount}"
 
     for row in rows:
         yield from (Text(line, style="bold") for line in folded(row[0], width))
-        values = "; ".join(told(column, cell) for column, cell in zip(table.columns[1:], row[1:], strict=True) if cell)
+        values = "; ".join(told(column, cell) for column, cell in zip(table.columns[1:], row[1:], strict=True) if cell not in ("", "-"))
         yield from (Text(f"  {line}") for line in folded(values, width - 2))
 
 
