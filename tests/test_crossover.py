@@ -328,7 +328,7 @@ def test_the_derivation_is_told_line_by_line() -> None:
     words = [line.words for line in answer.reasoning()]
     assert words[:4] == ["FLOPs", "bytes", "memory-bound where", "its sign, in batch"]
     assert words[-1] == "in numbers"
-    assert answer.latex().startswith("\\begin{align*}\n& F = 2 b d f")
+    assert answer.latex().startswith("\\begin{align*}\n& \\text{FLOPs:} \\\\ & \\qquad F = 2 b d f")
     assert answer.latex().count("{") == answer.latex().count("}")
     assert answer._repr_latex_().startswith("$$\\begin{aligned}")
 
