@@ -127,8 +127,8 @@ class Fields(Checker):
         there = [name for name in names if name in self]
         for other in there[1:]:
             if self._content[other] != self._content[there[0]]:
-                told = " and ".join(f"{name} is {quote(self._content[name])}" for name in (there[0], other))
-                raise self.error(f"{told}, but they mean the same")
+                stated = " and ".join(f"{name} is {quote(self._content[name])}" for name in (there[0], other))
+                raise self.error(f"{stated}, but they mean the same")
         self._asked.update(there)
         return there[0] if there else names[0]
 
@@ -172,8 +172,8 @@ class Fields(Checker):
         if value is None:
             return None
         if not isinstance(value, list) or len(value) != count:
-            told = f"a list of {len(value)}" if isinstance(value, list) else quote(value)
-            raise self.error(f"{name} is {told}; expected {expected}")
+            stated = f"a list of {len(value)}" if isinstance(value, list) else quote(value)
+            raise self.error(f"{name} is {stated}; expected {expected}")
         for word in value:
             if not isinstance(word, str) or word not in known:
                 raise self.error(f"{name} holds {quote(word)}; {nearest(str(word), known)}")

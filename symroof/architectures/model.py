@@ -26,7 +26,7 @@ from symroof.symbols import substitute
 from symroof.units import BYTE, Quantity, in_unit, quantity
 
 OPERATORS_OWN = frozenset({Parameter.MATRIX, Parameter.ROUTER, Parameter.HEAD, Parameter.NORM, Parameter.BIAS, Parameter.FILTER})
-"""Weights that go by the name of their operator; others have names of their own."""
+"""Weights that are named after their operator; others have their own names."""
 
 
 @dataclass(frozen=True)
@@ -46,27 +46,27 @@ class Cache:
 
     @property
     def bytes(self) -> Expr:
-        """All of it, in c, t and t_w."""
+        """The total, in c, t and t_w."""
         return substitute(self.graph.kv_memory(), {symbols.b: Integer(1)}) if self.generative else Integer(0)
 
     @property
     def growth(self) -> Expr:
-        """Per token of context, while the context is within every window."""
+        """Bytes per token of context, while the context is within every window."""
         return substitute(self.bytes, {symbols.t_w: symbols.t}).diff(symbols.t)
 
     @property
     def beyond(self) -> Expr:
-        """Per token of context, once it is longer than the window."""
+        """Bytes per token of context beyond the window."""
         return self.bytes.diff(symbols.t)
 
     @property
     def state(self) -> Expr:
-        """What does not grow: states of recurrent layers."""
+        """Bytes that do not grow with the context: states of recurrent layers."""
         return substitute(self.bytes, {symbols.t_w: Integer(0), symbols.t: Integer(0)})
 
     @property
     def window(self) -> Expr:
-        """The most the windowed layers keep."""
+        """The largest cache of layers with a window, in bytes."""
         return self.bytes.diff(symbols.t_w) * symbols.W
 
 
@@ -90,7 +90,7 @@ class Model:
 
     @property
     def dimensions(self) -> dict[Symbol, Expr]:
-        """The number every dimension symbol stands for in this model."""
+        """The value of every dimension symbol in this model."""
         return {symbol: Integer(value) for symbol, value in self.architecture.dimensions.items()}
 
     @property
@@ -113,7 +113,7 @@ class Model:
 
     @property
     def weight_bits(self) -> int:
-        """Bits of the weights: those of the config's quantization, else `BITS`."""
+        """Bits of the weights: those of the config's quantization, otherwise `BITS`."""
         return self.quantization.bits if self.quantization else BITS
 
     def prefill(self, *, symbolic: bool = False, **options: Unpack[StepInputs]) -> Step:
@@ -121,7 +121,7 @@ class Model:
 
         Parameters
         ----------
-        symbolic : keep every dimension of the model a letter.
+        symbolic : keep every dimension of the model symbolic.
         options : any of `Options` but the phase; a number left out stays a symbol, but a width on a device (`Options.with_widths`).
 
         Raises
@@ -151,12 +151,12 @@ class Model:
 
     @functools.cached_property
     def parameters(self) -> int:
-        """Number of parameters, a tied tensor once."""
+        """Number of parameters; tied tensors count once."""
         return int(self._reference.parameter_count())
 
     @functools.cached_property
     def active_parameters(self) -> int:
-        """Parameters that one token meets: all, but of the routed experts those it goes to.
+        """Parameters that one token uses: all, but of the routed experts only those it is routed to.
 
         The embedding table counts in full. Publishers differ in that; see `active_parameters_without_embedding`.
         """
@@ -199,7 +199,7 @@ class Model:
 
     @functools.cached_property
     def cache(self) -> Cache:
-        """What is kept for each sequence, as formulas in c and t."""
+        """The cache of each sequence, as formulas in c and t."""
         return Cache(self._reference, self.architecture.generative)
 
     def weight_memory(self, bits: int | None = None) -> Expr:
@@ -221,7 +221,7 @@ class Model:
 
     @property
     def kv_formula(self) -> Quantity:
-        """The same with every dimension a letter."""
+        """The same with symbolic dimensions."""
         return quantity(Cache(self._exact(Options("decode")), self.architecture.generative).growth, BYTE)
 
     def catalogue_name(self) -> str:
@@ -232,7 +232,7 @@ class Model:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a reader should know of this config."""
+        """Remarks on this config."""
         return (*self._read, *(line.text for line in (self.quantization.conventions() if self.quantization else ())))
 
     @property
@@ -251,7 +251,7 @@ PART_MARK, PARTS = "@", ("text", "vision")
 
 
 def load_model(name_or_path: str | Path) -> Model:
-    """The model of that name in models/, of that hub name, or of the config.json at that path.
+    """The model with this name in models/, with this hub name, or of the config.json at this path.
 
     Of a config that nests several models, the text decoder; with ``@vision`` behind the name, the encoder. A model of the
     catalogue is read once and shared; nothing about it can be changed.

@@ -1,4 +1,4 @@
-"""One step of one model: its graph in letters, and the same graph with the numbers it was given."""
+"""One step of one model: its symbolic graph, and the same graph with the given numbers."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ def _registry() -> Any:
 
 @dataclass(frozen=True)
 class Step(Answer):
-    """A step: ``step["q_proj"].flops`` is a Quantity, in numbers as far as they were given.
+    """A step: ``step["q_proj"].flops`` is a Quantity, numeric where numbers are given.
 
     Attributes
     ----------
     model : the model's name.
     options : phase, inputs and conventions.
     symbolic : the graph with every dimension a symbol.
-    values : what the symbols stand for.
-    notes : what a reader should know about these inputs.
+    values : the values of the symbols.
+    notes : remarks on these inputs.
     weight_bits : of the weights as published.
     unchanged : the step before the techniques; None where there are none.
     source : the model that takes the step.

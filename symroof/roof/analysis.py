@@ -67,7 +67,7 @@ class Total:
     def seconds_by_bound(self) -> dict[str, Expr] | None:
         """Seconds by what binds the operators that take them, most first, bare; None while a bound or a time depends on a symbol.
 
-        What is fetched ahead binds the step alone ("host"), where it takes longer than all work.
+        Prefetched transfers bind only the whole step ("host"), if they take longer than all work.
         """
         points, ceilings = self.analysis.operators, self.analysis.graph.ceilings
         if not self.time_expr.is_number or any(point.work_bound is None for point in points):

@@ -307,9 +307,9 @@ class Technique(ABC):
         own = ((parameter.metadata.get("symbol"), getattr(self, parameter.name)) for parameter in fields(self))
         return tuple(symbol for symbol, value in own if symbol is not None and value == symbol)
 
-    def without_values(self, *letters: Symbol) -> Self:
-        """The same technique with these letters for its parameters, and no numbers."""
-        names = {each.name: symbol for each in fields(self) if (symbol := each.metadata.get("symbol")) in letters}
+    def without_values(self, *free: Symbol) -> Self:
+        """The same technique with these parameters as symbols, without numbers."""
+        names = {own.name: symbol for own in fields(self) if (symbol := own.metadata.get("symbol")) in free}
         return replace(self, **{name: symbol for name, symbol in names.items() if getattr(self, name) is not None})
 
     @property

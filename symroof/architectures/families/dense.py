@@ -1,4 +1,4 @@
-"""Decoders with one dense MLP in every layer, most of them gated: Llama and what came of it, Gemma, GLM, OLMo, Command-R, Phi."""
+"""Decoders with one dense MLP in every layer, most of them gated: Llama and its descendants, Gemma, GLM, OLMo, Command-R, Phi."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NO_BIAS = Norms(Norm.LAYER)
 NO_PARAMETERS = Norms(Norm.LAYER, weight=False)
 
 ALL_NORMED: dict[str, Any] = {**WITH_BIAS, "qk_norm": Norm.RMS, "qk_weights": PER_HEAD_AND_COMPONENT}
-"""Attention of OLMo 2 and later: all queries and all keys of a token normed together."""
+"""Attention of OLMo 2 and later: all queries, and all keys, of a token share a norm."""
 
 HIDDEN_ACTIVATION = activation("gelu_pytorch_tanh", "hidden_activation")
 SIDE_BY_SIDE = {"parallel": True, "shared_norm": True}
@@ -32,12 +32,12 @@ MULTIPLIERS = {"embedding_multiplier": "embedding", "residual_multiplier": "resi
 
 
 def granite_multipliers(fields: Fields) -> frozenset[str]:
-    """Where a multiplier stands."""
+    """The positions of multipliers."""
     return frozenset(place for name, place in MULTIPLIERS.items() if fields.measured(name, absent=False))
 
 
 def smollm_layers(fields: Fields, count: int) -> list[str]:
-    """Every so many layers without rotary embedding ("nope"); windows, where they are used, in the others."""
+    """Layers without rotary embedding ("nope") at a regular interval; windows, if used, in the others."""
     period, window = fields.size("no_rope_layer_interval", 4), fields.size("sliding_window", None)
     turning = fields.switches("no_rope_layers", count) or [(number + 1) % period != 0 for number in range(count)]
     used = window is not None and fields.flag("use_sliding_window", False)
@@ -50,7 +50,7 @@ def _smollm_turned_in_windows(fields: Fields) -> bool:
 
 
 def chatglm_attention(fields: Fields, hidden: int) -> tuple[Part, dict[Symbol, int]]:
-    """Groups of queries and the dimension of a head under names of its own; half of each head is turned."""
+    """Attention with ChatGLM's fields for groups and head dimension; half of each head is rotated."""
     heads, head_dim = fields.size("num_attention_heads"), fields.size("kv_channels", 128)
     groups = fields.size("multi_query_group_num", 1) if fields.flag("multi_query_attention", False) else heads
     fields.divides("num_attention_heads", heads, "multi_query_group_num", groups)
@@ -76,7 +76,7 @@ GATED_MLP = (
     ),
     DecoderFamily(
         "phi3",
-        "Abdin et al. (2024), arXiv:2404.14219; Transformers' Phi3Config, whose fused q, k, v and gate, up are counted apart here",
+        "Abdin et al. (2024), arXiv:2404.14219; Transformers' Phi3Config, whose fused q, k, v and gate, up are counted separately",
         {"full": attention(), "dense": mlp()},
         mixers=windowed(),
         only_understood=dict.fromkeys(("mlp_bias", "lm_head_bias"), (False, "Transformers' class has no such bias")),
@@ -241,7 +241,7 @@ GATED_MLP = (
     ),
     DecoderFamily(
         "chatglm",
-        "THUDM/chatglm3-6b, modeling_chatglm.py and config.json on the hub; fused q, k, v and gate, up are counted apart here",
+        "THUDM/chatglm3-6b, modeling_chatglm.py and config.json on the hub; fused q, k, v and gate, up are counted separately",
         {"full": chatglm_attention, "dense": mlp(width="ffn_hidden_size", activation="silu", bias=flag("add_bias_linear", False))},
         layers=("num_layers",),
         vocabulary="padded_vocab_size",

@@ -151,7 +151,7 @@ class VisionTransformer(Architecture):
 
 
 def unmasked(model: str, decoding: str, options: Options) -> tuple[Convention, ...]:
-    """What a reader should know of a model that looks at all its tokens at once, and of what decoding means there."""
+    """The conventions of a model that attends to all tokens at once, and the meaning of decode for it."""
     no_mask = f"{model} has no causal mask and no LM head: --causal and --lm-head change nothing"
     phase = decoding if options.decode else "keys and values are activations: nothing is cached"
     return Convention("mask", no_mask), Convention("phase", phase)
@@ -162,7 +162,7 @@ def _as_context(x: Tensor) -> Tensor:
 
 
 def _head(fields: Fields, kind: str) -> tuple[str, int | None]:
-    """What follows the last norm, and the number of classes of a classifier."""
+    """The part after the last norm, and the number of classes of a classifier."""
     named: Any = fields.peek("architectures")
     if kind == "siglip_vision_model":
         return ("attention" if fields.flag("vision_use_head", True) else ""), None
@@ -200,7 +200,7 @@ def _modulate(name: str, x: Tensor, modulation: Tensor) -> Operator:
 
 @dataclass(frozen=True)
 class DiT(Architecture):
-    """Attention and MLP, each behind a norm that the timestep and the class modulate.
+    """Attention and MLP, each after a norm that timestep and class modulate.
 
     All tokens are denoised at once, without a mask. A "decode" step is one token against the
     keys and values of the others kept from before; it exists here because LLM-Viewer counts it.

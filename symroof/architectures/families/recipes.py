@@ -19,11 +19,11 @@ Recipe = Mapping[str, Any]
 """Attributes of a part: constants, or functions of the config's fields."""
 
 PartReader = Callable[[Fields, int], tuple[Part, dict[Symbol, int]]]
-"""From a config's fields and its hidden size to a part and its sizes; asked only where a layer has the part."""
+"""From a config's fields and its hidden size to a part and its sizes; called only if a layer has the part."""
 
 
 def resolved(fields: Fields, recipe: Recipe) -> dict[str, Any]:
-    """The recipe with the config's word in the place of every function."""
+    """The recipe with every function replaced by the config's value."""
     return {name: value(fields) if callable(value) else value for name, value in recipe.items()}
 
 
@@ -33,7 +33,7 @@ def flag(name: str, absent: bool) -> Callable[[Fields], bool]:
 
 
 def when(name: str, value: Any) -> Callable[[Fields], Any]:
-    """That value where the flag of this name is set, else None."""
+    """The value if the flag of this name is set, otherwise None."""
     return lambda fields: value if fields.flag(name, False) else None
 
 
@@ -43,12 +43,12 @@ def activation(absent: str = "silu", name: str = "hidden_act", known: Mapping[st
 
 
 def capped(name: str, absent: bool) -> Callable[[Fields], bool]:
-    """Whether a cap or a multiplier is there."""
+    """Whether there is a cap or a multiplier."""
     return lambda fields: fields.measured(name, absent)
 
 
 def biased(name: str, absent: bool) -> dict[str, Any]:
-    """Biases of all four projections, or of none, as one field says."""
+    """Biases of all four projections or of none, by a single field."""
     return {"bias": flag(name, absent), "out_bias": flag(name, absent)}
 
 
@@ -60,7 +60,7 @@ TIED = flag("tie_word_embeddings", True)
 def attention(
     *, kv_heads: int | None = None, head_dim: int | None = None, turned: str = "1", filled: Any = False, **recipe: Any
 ) -> PartReader:
-    """Attention whose sizes have the common names.
+    """Attention with sizes from the common fields.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ def attention(
 
 
 def turned_components(fields: Fields, head_dim: int, default: str) -> int:
-    """Components of a head that the rotary embedding turns: a share of them, under any of its names."""
+    """Components of a head that the rotary embedding rotates: a share, from any of its fields."""
     sources = [fields, *([fields.nested("rope_parameters")] if "rope_parameters" in fields else [])]
     named = [(source, source.named("partial_rotary_factor", "rotary_pct", "rope_pct")) for source in sources]
     shares = [source.share(name, default) for source, name in named if name in source] or [Fraction(default)]
@@ -132,17 +132,17 @@ def mlp(*, width: str = "intermediate_size", absent: int | None = None, times: i
 
 
 plain_mlp = functools.partial(mlp, gated=False, bias=True)
-"""One without a gate, with biases."""
+"""A dense MLP without a gate, with biases."""
 
 EXPERT_COUNTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
 EXPERTS_PER_TOKEN = ("num_experts_per_tok", "num_experts_per_token", "experts_per_token", "moe_k", "moe_topk")
 
 SharedWidth = Callable[[Fields, int], int]
-"""From a config's fields and the intermediate size of one expert to that of the shared ones together; 0 where there are none."""
+"""From a config's fields and one expert's intermediate size to that of all shared experts together; 0 if there are none."""
 
 
 def shared_experts(name: str, absent: int, **null: int) -> SharedWidth:
-    """So many shared experts, each as wide as a routed one."""
+    """Shared experts in the number of a field, each as wide as a routed expert."""
     return lambda fields, width: fields.size(name, absent, low=0, **null) * width
 
 

@@ -1,4 +1,4 @@
-"""Decoders with recurrent mixers, alone or among layers of attention: Mamba, Jamba, Granite 4, Nemotron-H, Qwen3-Next."""
+"""Decoders with recurrent mixers, with or without attention layers: Mamba, Jamba, Granite 4, Nemotron-H, Qwen3-Next."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MAMBA_IGNORED = (
 
 
 def mamba(*, prefix: str = "", bias: str = "use_bias", inner_norms: bool | None = None) -> PartReader:
-    """The selective scan, its sizes under Mamba's names, or under Jamba's with a *prefix*."""
+    """The selective scan, with sizes from Mamba's fields, or from Jamba's with a *prefix*."""
     names = ("mamba_expand", "mamba_d_state", "mamba_d_conv", "mamba_dt_rank", "mamba_conv_bias")
     expand, states, taps, rank, conv_bias = names if prefix else ("expand", "state_size", "conv_kernel", "time_step_rank", "use_conv_bias")
 
@@ -47,7 +47,7 @@ def mamba(*, prefix: str = "", bias: str = "use_bias", inner_norms: bool | None 
 
 
 def mamba2(fields: Fields, hidden: int) -> Reading:
-    """Heads with one decay each, under the names of Mamba2Config."""
+    """Heads with one decay each, from the fields of Mamba2Config."""
     inner, heads = fields.multiple("expand", 2, of=hidden), fields.size("num_heads", 128)
     width, groups = fields.size("head_dim", 64), fields.size("n_groups", 8)
     if heads * width != inner:
@@ -58,7 +58,7 @@ def mamba2(fields: Fields, hidden: int) -> Reading:
 
 
 def granite_mamba(fields: Fields, hidden: int) -> Reading:
-    """The same under the names of GraniteMoeHybridConfig; the heads divide the inner size."""
+    """The same from the fields of GraniteMoeHybridConfig; the heads divide the inner size."""
     inner, heads = fields.multiple("mamba_expand", 2, of=hidden), fields.size("mamba_n_heads", 128)
     width = fields.divides("mamba_expand x hidden_size", inner, "mamba_n_heads", heads)
     if not fields.says("mamba_d_head", "auto"):
@@ -72,7 +72,7 @@ def granite_mamba(fields: Fields, hidden: int) -> Reading:
 
 
 def nemotron_mamba(fields: Fields, hidden: int) -> Reading:
-    """The same under the names of NemotronHConfig; the heads need not fill a multiple of the hidden size."""
+    """The same from the fields of NemotronHConfig; the heads may have any total size."""
     heads, groups = fields.size("mamba_num_heads", 128), fields.size(fields.named("n_groups", "mamba_n_groups"), 8)
     fields.divides("mamba_num_heads", heads, "n_groups", groups)
     conv_bias = fields.flag(fields.named("use_conv_bias", "mamba_conv_bias"), True)
@@ -86,7 +86,7 @@ def _scan_sizes(heads: int, width: int, groups: int, states: int, taps: int) -> 
 
 
 def gated_delta(fields: Fields, hidden: int) -> Reading:
-    """The gated delta rule, under the names of Qwen3NextConfig."""
+    """The gated delta rule, from the fields of Qwen3NextConfig."""
     keys, values = fields.size("linear_num_key_heads", 16), fields.size("linear_num_value_heads", 32)
     fields.divides("linear_num_value_heads", values, "linear_num_key_heads", keys)
     return recurrent.GatedDelta(), {
@@ -99,14 +99,14 @@ def gated_delta(fields: Fields, hidden: int) -> Reading:
 
 
 def jamba_mlps(fields: Fields, count: int) -> list[str]:
-    """Experts in every other layer, unless there is one expert alone."""
+    """Experts in every other layer, unless there is only one expert."""
     listed = periodic("expert_layer", 2, 1, "moe", "dense")(fields, count)
     single = fields.size(fields.named("num_experts", *EXPERT_COUNTS), 16) == 1
     return ["dense"] * count if single else list(listed)
 
 
 def granite_mixers(fields: Fields, count: int) -> list[str]:
-    """What the list of layers says, else Mamba-2 in all."""
+    """The mixers of the list of layers, otherwise Mamba-2 in all."""
     words = {"mamba": "mamba", "attention": "full", "linear_attention": "mamba", "full_attention": "full"}
     return fields.words(fields.named("layer_types", "layers_block_type"), words, count) or ["mamba"] * count
 
@@ -116,7 +116,7 @@ def _granite_shared(fields: Fields, width: int) -> int:
 
 
 def granite_mlp(fields: Fields, hidden: int) -> Reading:
-    """A shared MLP with experts beside it, or alone."""
+    """A shared MLP with or without experts."""
     if fields.size("num_local_experts", 8, low=0):
         return experts(count=8, chosen=2, shared=_granite_shared)(fields, hidden)
     return Mlp(activation()(fields), width="f_s"), {symbols.f_s: _granite_shared(fields, hidden)}

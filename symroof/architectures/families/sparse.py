@@ -32,17 +32,17 @@ DEEPSEEK: dict[str, Any] = {
 
 
 def deepseek_experts(shared: int, **recipe: Any) -> PartReader:
-    """Routed and shared experts under DeepSeek's names; *shared* is what an absent number of those means."""
+    """Routed and shared experts from DeepSeek's fields; *shared* is the default number of shared experts."""
     return experts(width=MOE_WIDTH, named="n_routed_experts", shared=shared_experts("n_shared_experts", shared, null=0), **recipe)
 
 
 def qwen_shared(fields: Fields, width: int) -> int:
-    """The shared expert of Qwen has a width of its own."""
+    """The intermediate size of Qwen's shared expert, which has its own field."""
     return fields.size("shared_expert_intermediate_size")
 
 
 def ernie_layers(fields: Fields, count: int) -> list[str]:
-    """Experts in every so many layers from one to another."""
+    """Experts at a regular interval of layers within a range."""
     period, first = fields.size("moe_layer_interval", 1), fields.size("moe_layer_start_index", 1, low=0)
     last = fields.size("moe_layer_end_index", -1, low=-1)
     final = count - 1 if last == -1 else last

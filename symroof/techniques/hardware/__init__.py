@@ -1,4 +1,4 @@
-"""Hardware: another device, or a unit beside it."""
+"""Hardware: another device, or an attached unit."""
 
 ORDER = ("scale-hardware", "data-format", "pim", "resident-weights")
 """The order of the techniques in lists; techniques not named here come last."""

@@ -47,7 +47,7 @@ class Pim(Technique):
     """
 
     name = "pim"
-    summary = "processing in memory: some operators on units beside the memory banks"
+    summary = "processing in memory: some operators on units in the memory banks"
     survey = "6.2"
     source = "doi:10.1109/ISSCC42613.2021.9365862"
     example = Example(part="up_proj", settings={"units": 5, "operators": "up_proj"}, inputs={"seq_len": 1024})
