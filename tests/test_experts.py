@@ -369,7 +369,7 @@ def test_huge_numbers_of_tokens_touch_every_expert(name: str) -> None:
 
 def test_the_convention_is_in_every_answer() -> None:
     free = step("mixtral-8x7b-v0.1", seq_len=64)
-    expected = "X = E (1 - (1 - K/E)^T) experts of a layer"
+    expected = "X = E (1 - (1 - K/E)^T) experts per layer"
     for statements in (
         at("mixtral-8x7b-v0.1", batch=2, seq_len=64).statements,
         symroof.crossover(free, "expert_up_proj", over="batch", hardware=H100).statements,
@@ -377,8 +377,8 @@ def test_the_convention_is_in_every_answer() -> None:
     ):
         (line,) = (one for one in statements if "mixture of experts" in one)
         assert expected in line
-        assert "independently and uniformly" in line
-        assert "min(E, K T) is the most" in line
+        assert "independent uniform routing" in line
+        assert "min(E, K T) is an upper bound" in line
 
 
 ASKED = ["--phase", "decode", "--hardware", "h100-sxm", "--seq-len", "64"]

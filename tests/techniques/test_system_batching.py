@@ -347,7 +347,7 @@ def test_a_chunk_is_carried_once_and_other_accountings_are_refused() -> None:
         step("llama-2-7b", batch=2, seq_len=64, accounting="survey").apply(technique("mixed-batch:chunk=8"))
     with pytest.raises(InputError, match="decode step"):
         token_budget(step("llama-2-7b", "prefill"))
-    with pytest.raises(InputError, match="no contraction with a weight"):
+    with pytest.raises(InputError, match="is not a contraction with a weight"):
         token_budget(step("llama-2-7b"), "softmax")
 
 
