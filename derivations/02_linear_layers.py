@@ -75,17 +75,17 @@ for device in devices:
         widths = {"weight_bits": bits, "activation_bits": 16, "kv_bits": 16}
         here = symroof.crossover(llama.decode(**widths), "up_proj", over="batch", hardware=device)
         known = {P: device.peak("fp16").magnitude, BW: device.bandwidth.magnitude, w: Integer(bits), a: Integer(16)}
-        assert here.value == claimed.xreplace(known | llama.dimensions)
-        assert isinstance(here.value, Rational)
-        assert here.value > large.xreplace(known) == device.ridge("fp16").magnitude * bits / 16
-        first = int(ceiling(here.value))
+        assert here.value_expr == claimed.xreplace(known | llama.dimensions)
+        assert isinstance(here.value_expr, Rational)
+        assert here.value_expr > large.xreplace(known) == device.ridge("fp16").magnitude * bits / 16
+        first = int(ceiling(here.value_expr))
         assert here.first_integer == first
         for tokens, bound in ((first - 1, "memory"), (first, "compute")):
             steps = [llama.decode(batch=tokens, seq_len=1, **widths), llama.prefill(batch=1, seq_len=tokens, **widths)]
             for step in steps:
                 placed = symroof.analyze(step, device)["up_proj"]
                 assert (placed.bound, placed.data_type) == (bound, "fp16")
-        print(f"{device.name} W{bits}: b* = {here.value} = {float(here.value):.3f}, first batch {first}")
+        print(f"{device.name} W{bits}: b* = {here.value_expr} = {float(here.value_expr):.3f}, first batch {first}")
 
 # %% [markdown]
 # The condition can fail. It says that $\frac{d f}{d + f} > \frac{P}{BW} \cdot \frac{a}{16}$: at 16 bits, a square layer

@@ -73,12 +73,12 @@ for device in devices:
     answer = symroof.crossover(gqa, "fused_attention", over="group_size", hardware=device)
     assert simplify(answer.formula - in_letters.formula) == 0
     lowest = device.ridge("fp16").magnitude * 16 / (16 + Integer(20) / 128)
-    first = ceiling(answer.value)
+    first = ceiling(answer.value_expr)
     for group, bound in ((8, "memory"), (first - 1, "memory"), (first, "compute")):
         heads = replace(gqa, values={**gqa.values, h: group * gqa.values[k]})
         assert symroof.analyze(heads, device)["fused_attention"].bound == bound
-    assert lowest < answer.value
-    print(device.name, "g* =", answer.value, "=", float(answer.value), "at 32768 tokens, and tends to", lowest)
+    assert lowest < answer.value_expr
+    print(device.name, "g* =", answer.value_expr, "=", float(answer.value_expr), "at 32768 tokens, and tends to", lowest)
 
 # %% [markdown]
 # **Multi-head latent attention** shares further. In DeepSeek-V2, with its up-projections absorbed into the
@@ -124,7 +124,7 @@ for device, bits, first in zip(devices * 2, (16, 16, 8, 8), (417, None, 224, 759
     for context in (1, 416, 417, 223, 224, 758, 759, 10**9):
         here = symroof.analyze(replace(step, values={**step.values, b: Integer(3), t: Integer(context)}), device)
         assert here["mla"].bound == ("memory" if first is None or context < first else "compute")
-    print(f"{device.name}, {bits}-bit cache, sup {highest}: {answer.verdict}, t* = {answer.value}")
+    print(f"{device.name}, {bits}-bit cache, sup {highest}: {answer.verdict}, t* = {answer.value_expr}")
 
 # %% [markdown]
 # **What it means.** In decode, batch attention for the sake of the linear layers, not for its own: per sequence

@@ -90,7 +90,7 @@ for device, model, name in ((devices[0], gptj, "qk_matmul"), *((device, llama, "
     for mask in (False, True):
         step = model.prefill(batch=1, causal=mask).with_widths()
         answer = symroof.crossover(step, name, over="seq_len", hardware=device, ceilings="classic")
-        values.append(answer.value)
+        values.append(answer.value_expr)
         group, _ = fuse(step.graph, name.split("+"))
         first = int(answer.first_integer)
         for length in (1, first // 2, *range(first - 20, first + 20), 2 * first, 10**9):  # by the two times alone
@@ -129,7 +129,10 @@ for device in devices:
         step = llama.prefill(batch=1, causal=mask).with_widths()
         shared = llama.prefill(batch=1, causal=mask, flash_attention=True).with_widths()
         found[mask] = symroof.crossover(shared, "fused_attention", over="seq_len", hardware=device, ceilings="classic")
-        assert found[mask].value == symroof.crossover(step, "+".join(parts), over="seq_len", hardware=device, ceilings="classic").value
+        assert (
+            found[mask].value_expr
+            == symroof.crossover(step, "+".join(parts), over="seq_len", hardware=device, ceilings="classic").value_expr
+        )
         apart = symroof.crossover(step.apply(alone), "fused_attention", over="seq_len", hardware=device, ceilings="classic")
         assert apart.verdict == "always-memory"
     highest = limit.xreplace({h: k, e: Integer(128), c: Integer(16), R: apart.values[R]})

@@ -154,12 +154,14 @@ for name in ("llama-2-7b", "llama-3-8b", "llama-2-70b"):
         device = symroof.load_hardware(on)
         ridge = device.ridge("fp16").magnitude
         here = symroof.crossover(step, "fused_attention", over="seq_len", hardware=on, ceilings="classic")
-        assert here.value == star.xreplace(dict(step.values) | {g: group, P: ridge, BW: Integer(1)})
+        assert here.value_expr == star.xreplace(dict(step.values) | {g: group, P: ridge, BW: Integer(1)})
         for length in (here.first_integer - 1, here.first_integer):
             at = symroof.load_model(name).prefill(batch=3, seq_len=int(length), flash_attention=True).with_widths()
             assert symroof.analyze(at, on, ceilings="classic")["fused_attention"].bound == here.bound_at(length)
         rule = float(2 * (1 + 1 / group) * ridge)
-        print(f"{name} ({group} heads per KV head) on {on}: s* = {float(here.value):.1f}, by rule {rule:.0f}; from", here.first_integer)
+        print(
+            f"{name} ({group} heads per KV head) on {on}: s* = {float(here.value_expr):.1f}, by rule {rule:.0f}; from", here.first_integer
+        )
 
 # %% [markdown]
 # ## Beyond the cache
@@ -239,8 +241,8 @@ for on in ("a100-sxm-80gb", "h100-sxm"):
     assert device.cache is None or device.cache.value > least
 device = symroof.load_hardware("a100-sxm-80gb")
 point = symroof.analyze(model.prefill(batch=1, seq_len=32768, flash_attention=True).with_widths(), device)["fused_attention"]
-assert point.seconds[Resource.CACHE] == Integer(moved(32768, device)[1]) / device.cache.value
-print(f"A100, 32768 tokens, one layer: {', '.join(f'{name} {float(taken) * 1e3:.2f} ms' for name, taken in point.seconds.items())}")
+assert point.seconds_exprs[Resource.CACHE] == Integer(moved(32768, device)[1]) / device.cache.value
+print(f"A100, 32768 tokens, one layer: {', '.join(f'{name} {float(taken) * 1e3:.2f} ms' for name, taken in point.seconds_exprs.items())}")
 
 # %% [markdown]
 # ## Dao's machine

@@ -32,7 +32,7 @@ print("KV cache:", factor(cache), "byte")
 N = step.graph.parameter_count()
 assert simplify(weights - N * w / 8) == 0
 assert simplify(cache - 2 * L * b * t * k * e * c / 8) == 0
-memory_star = cache_passes_weights(step)
+memory_star = cache_passes_weights(step).exact
 assert simplify(memory_star - N * w / (2 * L * b * k * e * c)) == 0
 pairs = factor(memory_star * b)
 assert not {b, t} & pairs.free_symbols
@@ -92,9 +92,9 @@ for name in MODELS:
 # %%
 for name in MODELS:
     step = symroof.load_model(name).decode().with_widths()
-    passes = cache_passes_weights(step) * b
+    passes = cache_passes_weights(step).exact * b
     for device in map(symroof.load_hardware, ("a100-sxm-80gb", "h100-sxm", "h200-sxm")):
-        fits = hyperbola(step, hardware=device)
+        fits = hyperbola(step, hardware=device).exact
         weight_bytes = step.graph.weight_memory()
         assert (fits > passes) == (device.usable.magnitude > 2 * weight_bytes)
         words = "the cache can pass the weights" if fits > passes else "memory is full before"

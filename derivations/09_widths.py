@@ -56,7 +56,7 @@ exact = {}
 for device in DEVICES:
     for bits in (16, 4):
         at = model.decode(seq_len=1, weight_bits=bits, activation_bits=16, kv_bits=16)
-        exact[device.name, bits] = symroof.crossover(at, "up_proj", over="batch", hardware=device).value
+        exact[device.name, bits] = symroof.crossover(at, "up_proj", over="batch", hardware=device).value_expr
     last = int(exact[device.name, 16])
     print(f"{device.name}: b*(16) = {exact[device.name, 16]} = {float(exact[device.name, 16]):.2f},", end=" ")
     print(f"W4A16 gains nothing from batch {last + 1}; b*(4) = {float(exact[device.name, 4]):.2f}")
@@ -126,12 +126,12 @@ for device in DEVICES:
         sizes = {"batch": batch, "activation_bits": 16, "flash_attention": True}
         steps = [model.decode(**sizes, weight_bits=x, kv_bits=20 - x) for x in (4, 16)]
         w4, kv4 = (symroof.regimes(one, over="seq_len", hardware=device) for one in steps)
-        positive = solve(w4.regimes[-1].time - kv4.regimes[-1].time, t)
+        positive = solve(w4.regimes[-1].time_expr - kv4.regimes[-1].time_expr, t)
         first = floor(positive[0]) + 1 if positive else 1
         print(f"{device.name}, batch {batch}: KV4 is faster than W4 from {first} tokens", end="; ")
         print(f"less traffic from {floor(even.xreplace(model.dimensions).subs(b, batch)) + 1}")
-        assert kv4.time(first) < w4.time(first)
-        assert first == 1 or kv4.time(first - 1) >= w4.time(first - 1)
+        assert kv4.time_expr(first) < w4.time_expr(first)
+        assert first == 1 or kv4.time_expr(first - 1) >= w4.time_expr(first - 1)
     big = symroof.load_model("llama-2-70b").decode(weight_bits=16, activation_bits=16, kv_bits=4, flash_attention=True)
     claim = {"for_all": ["batch", "seq_len"], "hardware": device}
     assert symroof.prove(big, "memory-bound", "fused_attention", **claim).verdict == "proved"

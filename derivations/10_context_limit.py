@@ -17,7 +17,7 @@ BW, P, b, t, w = symroof.symbols.named("BW P b t w")
 
 SIXTEEN = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
 letters = symroof.crossover(symroof.load_model("llama-2-7b").decode(symbolic=True), "weights-and-kv", over="batch")
-F, B = letters.flops, letters.traffic
+F, B = letters.flops_expr, letters.traffic_expr
 print("F =", F, "FLOP (all contractions of the step)")
 print("B =", B, "byte (weights and KV cache, read once; the embedding table is not)")
 
@@ -67,10 +67,10 @@ for name, device in (("llama-2-7b", "a100-sxm-80gb"), ("llama-3.1-8b", "h100-sxm
     step = model.decode().with_widths()
     values = step.values | {P: roof.peak("fp16").magnitude, BW: roof.bandwidth.magnitude}
     limits[name], knees[name] = S_max.xreplace(values), b_0.xreplace(values)
-    assert symroof.context_limit(step, roof).value == limits[name]
+    assert symroof.context_limit(step, roof).value_expr == limits[name]
     print(f"{name} on {device}: S_max = {limits[name]} = {float(limits[name]):.4f}, b_0 = {float(knees[name]):.2f}")
     for bits in (4, 8):  # activations of 16 bits keep the 16-bit peak
-        assert symroof.context_limit(model.decode(**SIXTEEN | {"weight_bits": bits}), roof).value == limits[name]
+        assert symroof.context_limit(model.decode(**SIXTEEN | {"weight_bits": bits}), roof).value_expr == limits[name]
 rounded = S_max.xreplace(values | {P: Integer(989 * 10**12)})
 print("with 989 TFLOP/s:", rounded, "=", float(rounded))
 assert limits == {"llama-2-7b": Rational(51390956, 309961), "llama-3.1-8b": Rational(479519, 1220)}
@@ -100,9 +100,9 @@ def compute_bound(name, device, context, batch):
     for placed in symroof.analyze(here, device):
         read = [placed.operator.byte_count(kind, Direction.READ) for kind in (Storage.WEIGHT, Storage.KV_CACHE)]
         if placed.operator.kind is not Kind.EMBEDDING:
-            memory += placed.count * sum(read) / placed.bandwidth
+            memory += placed.count_expr * sum(read) / placed.bandwidth_expr
         if placed.operator.kind is Kind.MATMUL:
-            compute += placed.count * placed.operator.flop_count / placed.peak
+            compute += placed.count_expr * placed.operator.flop_count / placed.peak_expr
     return compute >= memory
 
 
@@ -126,7 +126,7 @@ for name, device, colour, line in (
     ("llama-3.1-8b", "h100-sxm", "#D55E00", "--"),
 ):
     limit, knee = limits[name], knees[name]
-    pairs = hyperbola(symroof.load_model(name).decode().with_widths(), hardware=device)
+    pairs = hyperbola(symroof.load_model(name).decode().with_widths(), hardware=device).exact
     meets = pairs / (knee + pairs / limit)
     assert pairs / meets == knee / (1 - meets / limit)
     print(f"{name} on {device}: compute-bound and within memory up to context {float(meets):.1f}")

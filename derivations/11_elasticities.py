@@ -59,11 +59,11 @@ for (size, device), answer in found.items():
     values, layers = answer.values, ("embedding", "final_norm", "lm_head")
     whole = answer.analysis.total.time_expr
     assert values[P] + values[BW] == -1
-    assert values[w] + values[a] + values[c] == answer.memory_boundness
+    assert values[w] + values[a] + values[c] == answer.memory_boundness_expr
     assert values[L] == 1 - sum(one.count * one.time_expr for one in answer.analysis if one.name in layers) / whole
     print(f"batch {size[0]}, context {size[1]}, {device}: {answer.advice}")
     shown = ", ".join(f"{x} {float(values[x]):.3f}" for x in (w, a, c, b, t, L))
-    print(f"  memory-boundness {answer.memory_boundness} = {float(answer.memory_boundness):.4f}; {shown}")
+    print(f"  memory-boundness {answer.memory_boundness_expr} = {float(answer.memory_boundness_expr):.4f}; {shown}")
 
 # %% [markdown]
 # Checked against the engine's own times, without derivatives. Time is a line in every letter while no bound changes,
@@ -114,7 +114,7 @@ for device in DEVICES:
     print(f"{device}: intensity of the total / ridge = {float(ratio):.3f}, buy {found[(512, 512), device].buy}")
     assert ratio < 1
 assert [found[(512, 512), device].buy for device in DEVICES] == ["peak", "bandwidth"]
-assert [found[(1, 2048), device].memory_boundness for device in DEVICES] == [1, 1]
+assert [found[(1, 2048), device].memory_boundness_expr for device in DEVICES] == [1, 1]
 
 # %% [markdown]
 # **What it means.** At batch 1 buy bandwidth, or narrow the weights: a percent of either is about a percent of time,

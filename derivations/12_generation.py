@@ -72,14 +72,14 @@ def added(model, prompt, tokens, device, **inputs):
 
 for device in ("a100-sxm-80gb", "h100-sxm"):
     found = symroof.generation(model, prompt=512, tokens=33, hardware=device, batch=1, **SIXTEEN)
-    assert (found.decode_time, found.decode_traffic) == added(model, 512, 33, device, batch=1, **SIXTEEN)
+    assert (found.decode_time_expr, found.decode_traffic_expr) == added(model, 512, 33, device, batch=1, **SIXTEEN)
     assert simplify(found.traffic_formula - traffic.xreplace(model.decode(batch=1, **SIXTEEN).values)) == 0
     prefill = symroof.analyze(model.prefill(batch=1, seq_len=512, **SIXTEEN), device).total
-    assert (found.prefill_time, found.prefill_traffic) == (prefill.time_expr, prefill.byte_count())
+    assert (found.prefill_time_expr, found.prefill_traffic_expr) == (prefill.time_expr, prefill.byte_count())
     (only,) = found.parts
-    assert found.decode_time == 32 * only.step_time.subs(t, 512 + Integer(33) / 2)
-    print(f"{device}: prefill {float(found.prefill_time):.5f} s, decode {found.decode_time} s", end=" ")
-    print(f"= {float(found.decode_time):.5f} s, {found.decode_traffic} bytes")
+    assert found.decode_time_expr == 32 * only.step_time_expr.subs(t, 512 + Integer(33) / 2)
+    print(f"{device}: prefill {float(found.prefill_time_expr):.5f} s, decode {found.decode_time_expr} s", end=" ")
+    print(f"= {float(found.decode_time_expr):.5f} s, {found.decode_traffic_expr} bytes")
 
 # %% [markdown]
 # A bound that does change: ChatGLM3-6b shares each KV head among 16 query heads. With FlashAttention and a cache of 4
@@ -91,11 +91,11 @@ glm, cpu = symroof.load_model("chatglm3-6b"), "epyc-9654"
 plain = {"batch": 64, "weight_bits": 16, "activation_bits": 16, "kv_bits": 4}
 flash = plain | {"flash_attention": True}
 over_context = symroof.regimes(glm.decode(**flash), over="seq_len", hardware=cpu)
-before, after = (regime.time for regime in over_context.regimes)
+before, after = (regime.time_expr for regime in over_context.regimes)
 assert over_context.regimes[1].compute_bound - over_context.regimes[0].compute_bound == {"fused_attention"}
-print("knee at", *over_context.knees, "=", float(over_context.knees[0]), "tokens")
+print("knee at", *over_context.knees_expr, "=", float(over_context.knees_expr[0]), "tokens")
 print("slopes:", diff(before, t), "and", diff(after, t), "s per token; ratio", float(diff(after, t) / diff(before, t)))
-assert symroof.regimes(glm.decode(**plain), over="seq_len", hardware=cpu).knees == (128,)
+assert symroof.regimes(glm.decode(**plain), over="seq_len", hardware=cpu).knees_expr == (128,)
 
 for inputs, prompt, tokens, parts in (
     (flash, 50, 25, 2),  # 62 is the last context before the knee, 63 the first after it
@@ -106,7 +106,7 @@ for inputs, prompt, tokens, parts in (
     (plain, 128, 2, 1),
 ):
     found = symroof.generation(glm, prompt=prompt, tokens=tokens, hardware=cpu, **inputs)
-    assert (found.decode_time, found.decode_traffic) == added(glm, prompt, tokens, cpu, **inputs)
+    assert (found.decode_time_expr, found.decode_traffic_expr) == added(glm, prompt, tokens, cpu, **inputs)
     assert len(found.parts) == parts
     assert sum(part.last - part.first + 1 for part in found.parts) == tokens - 1
     print(prompt, "+", tokens, "tokens: contexts", *(f"{part.first}-{part.last}" for part in found.parts), "agree")
@@ -117,17 +117,17 @@ for inputs, prompt, tokens, parts in (
 
 # %%
 found = symroof.generation(glm, prompt=32, tokens=4001, hardware=cpu, **flash)
-assert found.decode_time == sum(max(before.subs(t, i), after.subs(t, i)) for i in range(33, 4033))
-at_mean = 4000 * over_context.time(32 + Integer(4001) / 2)
+assert found.decode_time_expr == sum(max(before.subs(t, i), after.subs(t, i)) for i in range(33, 4033))
+at_mean = 4000 * over_context.time_expr(32 + Integer(4001) / 2)
 carried_on = sum_over(before, t, Integer(33), Integer(4032))
-assert carried_on < at_mean < found.decode_time
-for words, seconds in (("exact", found.decode_time), ("mean context", at_mean), ("first regime", carried_on)):
+assert carried_on < at_mean < found.decode_time_expr
+for words, seconds in (("exact", found.decode_time_expr), ("mean context", at_mean), ("first regime", carried_on)):
     print(f"{words}: {seconds} s = {float(seconds):.6f} s")
 
 # %%
 figure = Figure(figsize=(6, 3.6), layout="constrained")
 axes = figure.add_subplot(xlabel="context (tokens)", ylabel="time of a decode step (ms)", xlim=(1, 256))
-knee, end = over_context.knees[0], Integer(256)
+knee, end = over_context.knees_expr[0], Integer(256)
 for line, ends, style, label in (
     (before, (1, knee), {"color": "#0072B2"}, "attention memory-bound"),
     (after, (knee, end), {"color": "#D55E00", "linewidth": 2.5}, "attention compute-bound"),

@@ -36,13 +36,13 @@ print("weights:", weights, "\ncache:", cache, "\nactivations: the largest of", l
 # %%
 for device in DEVICES:
     capacity = symroof.load_hardware(device).usable.magnitude
-    pairs = hyperbola(model.decode().with_widths(), hardware=device)
+    pairs = hyperbola(model.decode().with_widths(), hardware=device).exact
     print(f"{device}: batch x context < {pairs} = {float(pairs)}; with activations, by context:", end=" ")
     for context in (256, 4096):
         step = model.decode(seq_len=context).with_widths()
         most = symroof.largest(step, hardware=device)
-        assert memory_of(step).subs(b, most.value) == capacity, "full to the last byte"
-        assert most.value * context < pairs
+        assert memory_of(step).subs(b, most.value_expr) == capacity, "full to the last byte"
+        assert most.value_expr * context < pairs
         for batch, fits in ((int(most.integer), True), (int(most.integer) + 1, False)):
             here = model.decode(batch=batch, seq_len=context).with_widths()
             assert symroof.analyze(here, device).fits == fits
@@ -91,21 +91,21 @@ def at(model, batch, context, device):
 NINETY = Rational(9, 10)
 for device in DEVICES:
     found = over_batch(model, 4096, device)
-    lines = [tuple(reversed(Poly(regime.time, b).all_coeffs())) for regime in found.regimes]
+    lines = [tuple(reversed(Poly(regime.time_expr, b).all_coeffs())) for regime in found.regimes]
     assert all(alpha >= 0 and beta > 0 for alpha, beta in lines)
     assert all(one[0] > two[0] and one[1] < two[1] for one, two in pairwise(lines))
-    assert found.asymptote == 1 / lines[-1][1]
+    assert found.asymptote_expr == 1 / lines[-1][1]
     for left, right in pairwise(found.regimes):
-        assert (left.time - right.time).subs(b, right.low) == 0, "no jump at a knee"
-        for batch in (floor(right.low), ceiling(right.low)):
-            assert at(model, int(batch), 4096, device) == found.time(batch)
-    reached = found.batch_reaching(NINETY)
-    alpha, beta = next(line for line, regime in zip(lines, found.regimes, strict=True) if regime.high >= reached)
+        assert (left.time_expr - right.time_expr).subs(b, right.low_expr) == 0, "no jump at a knee"
+        for batch in (floor(right.low_expr), ceiling(right.low_expr)):
+            assert at(model, int(batch), 4096, device) == found.time_expr(batch)
+    reached = found.batch_reaching_expr(NINETY)
+    alpha, beta = next(line for line, regime in zip(lines, found.regimes, strict=True) if regime.high_expr >= reached)
     assert reached == NINETY * alpha / (lines[-1][1] - NINETY * beta)
     low, high = (batch / at(model, int(batch), 4096, device) for batch in (floor(reached), ceiling(reached)))
-    assert low < NINETY * found.asymptote <= high
-    print(f"{device}: knees {', '.join(f'{float(knee):.2f}' for knee in found.knees)}; asymptote", end=" ")
-    print(f"{float(found.asymptote):.1f} tokens/s; 90 % from batch {reached} = {float(reached):.3f}")
+    assert low < NINETY * found.asymptote_expr <= high
+    print(f"{device}: knees {', '.join(f'{float(knee):.2f}' for knee in found.knees_expr)}; asymptote", end=" ")
+    print(f"{float(found.asymptote_expr):.1f} tokens/s; 90 % from batch {reached} = {float(reached):.3f}")
 
 # %% [markdown]
 # **Which is first?** Memory, if the largest batch that fits stays below 90 % of the asymptote. The border is found by
@@ -115,8 +115,8 @@ for device in DEVICES:
 # %%
 def roofline_first(model, context, device):
     """Whether a batch that reaches 90 % of the asymptote fits."""
-    fits = symroof.largest(model.decode(seq_len=context).with_widths(), hardware=device).value
-    return fits >= over_batch(model, context, device).batch_reaching(NINETY)
+    fits = symroof.largest(model.decode(seq_len=context).with_widths(), hardware=device).value_expr
+    return fits >= over_batch(model, context, device).batch_reaching_expr(NINETY)
 
 
 borders = {}
@@ -135,16 +135,16 @@ assert list(borders.values()) == [2507, 8190, 4013]
 # %%
 figure = Figure(figsize=(6, 3.6), layout="constrained")
 axes = figure.add_subplot(xlabel="batch", ylabel="tokens per second", xscale="log", xlim=(1, 2000), ylim=(0, 6400))
-most = float(symroof.largest(model.decode(seq_len=4096).with_widths(), hardware=DEVICES[0]).value)
+most = float(symroof.largest(model.decode(seq_len=4096).with_widths(), hardware=DEVICES[0]).value_expr)
 for device, colour, line in zip(DEVICES, ("#0072B2", "#D55E00"), ("-", "--"), strict=True):
     found = over_batch(model, 4096, device)
     batches = [*geomspace(1, most, 100), *geomspace(most, 2000, 100)]
-    rates = [x / max(float(regime.time.subs(b, x)) for regime in found.regimes) for x in batches]
+    rates = [x / max(float(regime.time_expr.subs(b, x)) for regime in found.regimes) for x in batches]
     axes.plot(batches[:100], rates[:100], line, color=colour, linewidth=2, label=device)
     axes.plot(batches[100:], rates[100:], line, color=colour, linewidth=0.8)
-    axes.axhline(float(found.asymptote), color=colour, linestyle=":", linewidth=1)
-    for marker, size, points in (("o", 4, found.knees), ("*", 10, [found.batch_reaching(NINETY)])):
-        axes.plot(points, [float(x / found.time(x)) for x in points], marker, color=colour, markersize=size)
+    axes.axhline(float(found.asymptote_expr), color=colour, linestyle=":", linewidth=1)
+    for marker, size, points in (("o", 4, found.knees_expr), ("*", 10, [found.batch_reaching_expr(NINETY)])):
+        axes.plot(points, [float(x / found.time_expr(x)) for x in points], marker, color=colour, markersize=size)
 axes.axvline(most, color="black", linewidth=1)
 axes.legend(loc="upper left", frameon=False)
 symroof.show(figure)

@@ -44,7 +44,7 @@ def total(phase, how, widths="FP16", **inputs):
 
 def shift(phase, names, widths="FP16", **inputs):
     """Percent by which the published time moves when these operators, and nothing else, are counted right."""
-    published, exact = ({one.name: one.count * one.time_expr for one in total(phase, how, widths, **inputs).analysis} for how in ENDS)
+    published, exact = ({one.name: one.count_expr * one.time_expr for one in total(phase, how, widths, **inputs).analysis} for how in ENDS)
     return round(float(100 * sum(exact[name] - published[name] for name in names) / sum(published.values())), 2)
 
 
@@ -164,7 +164,7 @@ for batch, length, times in ((1, 1024, 3.33), (1, 4096, 2.37), (16, 1024, 3.34))
 ratio = compare("6. weights", *(one.weight_memory().subs(d, h * e) for one in (counted, right)))
 assert round(float(ratio.xreplace(NUMBERS)), 4) == 0.9748, "Figures 7 and 11"
 assert limit(ratio, L, oo).subs(k, h) == (2 * e * h * 2 + 3 * f) / (4 * e * h + 3 * f + 2)
-assert [round(float(cache_passes_weights(survey.step("decode", how, batch=1)))) for how in ENDS] == [30976, 31777], "Figure 11: t*"
+assert [round(float(cache_passes_weights(survey.step("decode", how, batch=1)).exact)) for how in ENDS] == [30976, 31777], "Figure 11: t*"
 
 # %% [markdown]
 # ## 7. Captions of Figures 19 and 20
@@ -177,7 +177,7 @@ assert expand(wide - 2 * narrow) == 0
 for widths, fits in (("W8A8", [336, 168, 84, 42]), ("FP16", [107, 53, 26, 13])):
     steps = [survey.step("decode", "survey", widths, seq_len=length) for length in (256, 512, 1024, 2048)]
     assert [largest(one, capacity=Integer(48 * 10**9)).integer for one in steps] == fits, "largest batch within 48 GB"
-knee = min(symroof.regimes(survey.step("decode", "survey", batch=1, seq_len=1024), over="bandwidth", hardware=survey.A6000).knees)
+knee = min(symroof.regimes(survey.step("decode", "survey", batch=1, seq_len=1024), over="bandwidth", hardware=survey.A6000).knees_expr)
 assert knee > 88 * 10**12, "Figure 20 ends at 4 TB/s"
 
 # %%

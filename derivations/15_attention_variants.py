@@ -223,8 +223,8 @@ for device in DEVICES:
     placed = symroof.analyze(replace(gqa, values=gqa.values | {b: Integer(1), t: Integer(1)}), device, ceilings="classic")[
         "fused_attention"
     ]
-    rho = placed.peak / placed.bandwidth
-    on_device = {P: placed.peak, BW: placed.bandwidth}
+    rho = placed.peak_expr / placed.bandwidth_expr
+    on_device = {P: placed.peak_expr, BW: placed.bandwidth_expr}
     group, heads = (floor(most.xreplace(MODELS[name].dimensions | IN_BITS | on_device)) + 1 for name, most in MOST.items())
     first[device] = (group, heads)
     crossing = [name for name, bound in bounds.items() if bound > rho]
@@ -251,12 +251,12 @@ for device, one_sequence in (("h100-sxm", "proved"), ("h200-sxm", "refuted"), ("
     proof = symroof.prove(single, "memory-bound", "moe.fused_attention", for_all=["seq_len"], hardware=device, ceilings="classic")
     assert proof.verdict == one_sequence
     answer = symroof.crossover(single, "moe.fused_attention", over="seq_len", hardware=device, ceilings="classic")
-    print(f"{device}: {answer.verdict}, t* = {answer.value}, first whole context {answer.first_integer}")
+    print(f"{device}: {answer.verdict}, t* = {answer.value_expr}, first whole context {answer.first_integer}")
     for batch in (1, 1000):
-        around = (answer.first_integer - 1, answer.first_integer) if answer.value else (1, 10**9)
+        around = (answer.first_integer - 1, answer.first_integer) if answer.value_expr else (1, 10**9)
         steps = [MODELS["deepseek-v3"].decode(batch=batch, seq_len=int(at), flash_attention=True, **SIXTEEN) for at in around]
         found = [symroof.analyze(step, device, ceilings="classic")["moe.fused_attention"].bound for step in steps]
-        assert found == ["memory", "compute" if answer.value else "memory"]
+        assert found == ["memory", "compute" if answer.value_expr else "memory"]
 kimi = MLA.xreplace(symroof.load_model("kimi-k2-instruct").dimensions | IN_BITS)
 print(f"Kimi K2, 64 heads: below {kimi} = {float(kimi):.2f} FLOP/byte, memory-bound on all three")
 assert kimi < symroof.load_hardware("a100-sxm-80gb").ridge("fp16").magnitude
@@ -448,8 +448,8 @@ for name in ("mixtral-8x7b-v0.1", "qwen3-30b-a3b", "deepseek-v3", "gpt-oss-120b"
     answer = symroof.crossover(model.decode(seq_len=1, **bits), called, over="batch", hardware=H100, ceilings="classic")
     base = 1 - 1 / spread
     closed = root - LambertW(root * log(base) * base**root) / log(base)
-    assert abs((closed - answer.value).evalf(30, maxn=400)) < Rational(1, 10**30)
-    assert 0 < (root - answer.value).evalf(30, maxn=400) < root * base ** int(answer.value)
+    assert abs((closed - answer.value_expr).evalf(30, maxn=400)) < Rational(1, 10**30)
+    assert 0 < (root - answer.value_expr).evalf(30, maxn=400) < root * base ** int(answer.value_expr)
     batch = answer.first_integer
     found = [
         symroof.analyze(model.decode(batch=int(n), seq_len=1, **bits), H100, ceilings="classic")[called].bound

@@ -23,14 +23,14 @@ def data(accounting: str = "survey") -> tuple[figures.Series, ...]:
     """Seconds of one decode step."""
     curves = {width: curve(width, accounting) for width in WIDTHS}
     return tuple(
-        figures.Series("decode", width, "batch", "", "time", "s", tuple(BATCHES), tuple(found.time(batch) for batch in BATCHES))
+        figures.Series("decode", width, "batch", "", "time", "s", tuple(BATCHES), tuple(found.time_expr(batch) for batch in BATCHES))
         for width, found in curves.items()
     )
 
 
 def knees(width: str, accounting: str) -> list[float]:
     """Batches in the figure's range at which an operator turns compute-bound: its crossover, drawn as a ring."""
-    return [float(knee) for knee in curve(width, accounting).knees if BATCHES[0] < knee < BATCHES[-1]]
+    return [float(knee) for knee in curve(width, accounting).knees_expr if BATCHES[0] < knee < BATCHES[-1]]
 
 
 def draw(accounting: str = "survey") -> Figure:
@@ -39,8 +39,8 @@ def draw(accounting: str = "survey") -> Figure:
     for series, color, line in zip(data(accounting), figures.COLORS, figures.LINES, strict=False):
         axes.plot(list(BATCHES), [1e3 * value for value in series.values], color=color, linestyle=line, label=series.name, gid=series.name)
         found = curve(series.name, accounting)
-        for place, knee in enumerate(knee for knee in found.knees if BATCHES[0] < knee < BATCHES[-1]):
-            seconds = 1e3 * float(found.time(knee))
+        for place, knee in enumerate(knee for knee in found.knees_expr if BATCHES[0] < knee < BATCHES[-1]):
+            seconds = 1e3 * float(found.time_expr(knee))
             figures.mark(axes, float(knee), seconds, color, f"b*={float(knee):.1f}" if place == 0 else "", gid=f"knee-{series.name}")
     figures.label(axes, "batch", "time of a decode step [ms]", f"Llama-2-13b on the A6000, context 1024 ({accounting})")
     axes.set_ylim(bottom=0)

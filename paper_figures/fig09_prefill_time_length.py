@@ -33,9 +33,9 @@ def values(polynomial: Poly, lengths: range) -> list[Expr]:
 
 def seconds(found: Regimes) -> tuple[Expr, ...]:
     """The time at every length, regime by regime, so that each one's polynomial is built once."""
-    ends = [max(LENGTHS.start, min(LENGTHS.stop, ceil(knee))) for knee in found.knees]
+    ends = [max(LENGTHS.start, min(LENGTHS.stop, ceil(knee))) for knee in found.knees_expr]
     stretches = zip([LENGTHS.start, *ends], [*ends, LENGTHS.stop], found.regimes, strict=True)
-    return tuple(value for low, high, regime in stretches for value in values(Poly(regime.time, found.over.symbol), range(low, high)))
+    return tuple(value for low, high, regime in stretches for value in values(Poly(regime.time_expr, found.over.symbol), range(low, high)))
 
 
 def data(accounting: str = "survey") -> tuple[figures.Series, ...]:
@@ -51,12 +51,12 @@ def draw(accounting: str = "survey") -> Figure:
     figure, (axes,) = figures.new_figure()
     for series, color, line in zip(data(accounting), figures.COLORS, figures.LINES, strict=False):
         found = curve(series.name, accounting)
-        text = f"{series.name}: S* = {', '.join(f'{float(knee):.1f}' for knee in found.knees)}"
+        text = f"{series.name}: S* = {', '.join(f'{float(knee):.1f}' for knee in found.knees_expr)}"
         axes.plot(list(LENGTHS), [1e3 * value for value in series.values], color=color, linestyle=line, label=text, gid=series.name)
-        for knee in (knee for knee in found.knees if LENGTHS[0] < knee < LENGTHS[-1]):
-            figures.mark(axes, float(knee), 1e3 * float(found.time(knee)), color, gid=f"knee-{series.name}")
+        for knee in (knee for knee in found.knees_expr if LENGTHS[0] < knee < LENGTHS[-1]):
+            figures.mark(axes, float(knee), 1e3 * float(found.time_expr(knee)), color, gid=f"knee-{series.name}")
     widest = curve("W16", accounting)
-    heights = [1e3 * float(value) for value in values(Poly(widest.regimes[-1].time, widest.over.symbol), LENGTHS)]
+    heights = [1e3 * float(value) for value in values(Poly(widest.regimes[-1].time_expr, widest.over.symbol), LENGTHS)]
     axes.plot(list(LENGTHS), heights, color="0.1", linewidth=0.7, label="linear layers compute-bound", gid="asymptote-W16")
     figures.label(axes, "sequence length [token]", "time of a prefill [ms]", f"Llama-2-13b on the A6000, batch {BATCH} ({accounting})")
     axes.set_xscale("log", base=2)

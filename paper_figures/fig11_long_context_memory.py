@@ -51,7 +51,7 @@ def data(accounting: str = "survey") -> tuple[figures.Series, ...]:
 
 def passes(widths: str, accounting: str) -> Expr:
     """The context from which the KV cache takes more memory than the weights."""
-    return cache_passes_weights(survey.step("decode", accounting, widths, batch=1))
+    return cache_passes_weights(survey.step("decode", accounting, widths, batch=1)).exact
 
 
 def draw(accounting: str = "survey") -> Figure:

@@ -54,7 +54,7 @@ def value(panel: str, length: int, accounting: str, batch: Expr) -> Expr:
     """What a panel shows, at one batch."""
     if panel == "memory":
         return symroof.symbols.substitute(memory(length, accounting), {b: batch})
-    time = curve(length, accounting).time(batch)
+    time = curve(length, accounting).time_expr(batch)
     return time if panel == "latency" else batch / time
 
 
@@ -80,11 +80,11 @@ def draw(accounting: str = "survey") -> Figure:
         for axes, (panel, (*_, scale)) in zip(panels, PANELS.items(), strict=True):
             heights = [scale * height for height in figures.named(series, panel, name).values]
             axes.plot(list(BATCHES), heights, color=color, linestyle=line, label=f"S = {length}: {room.integer} fit", gid=name)
-            if room.value < BATCHES.stop:
+            if room.value_expr < BATCHES.stop:
                 text = str(room.integer) if panel == "memory" else ""
-                place = scale * float(value(panel, length, accounting, room.value))
-                figures.mark(axes, float(room.value), place, color, text, gid=f"knee-{name}", offset=(-12, 6))
-        _asymptote(panels[0], float(curve(length, accounting).asymptote), color, name)
+                place = scale * float(value(panel, length, accounting, room.value_expr))
+                figures.mark(axes, float(room.value_expr), place, color, text, gid=f"knee-{name}", offset=(-12, 6))
+        _asymptote(panels[0], float(curve(length, accounting).asymptote_expr), color, name)
     for axes, (panel, (*_, name, _)) in zip(panels, PANELS.items(), strict=True):
         figures.label(axes, "batch", name, panel)
         axes.set_xlim(0, BATCHES.stop)

@@ -58,7 +58,7 @@ def curve(accounting: str) -> Regimes:
 def data(accounting: str = "survey") -> tuple[figures.Series, ...]:
     """Attainable FLOP/s over the intensity; seconds of one decode step over the bandwidth."""
     found = curve(accounting)
-    seconds = tuple(found.time(bandwidth) for bandwidth in BANDWIDTHS)
+    seconds = tuple(found.time_expr(bandwidth) for bandwidth in BANDWIDTHS)
     return (*map(roof, TIMES), figures.Series("decode time", SETTING, "bandwidth", "byte/s", "time", "s", BANDWIDTHS, seconds))
 
 
@@ -71,7 +71,7 @@ def draw(accounting: str = "survey") -> Figure:
     right.plot(bandwidths, [1e3 * value for value in series.values], color=figures.COLORS[0], marker=".", gid=SETTING)
     figures.label(right, "memory bandwidth [TB/s]", "time of a decode step [ms]", f"Llama-2-13b decode ({accounting})")
     right.set_ylim(bottom=0)
-    moved = symroof.symbols.substitute(found.regimes[0].time, {found.over.symbol: Integer(1)})
+    moved = symroof.symbols.substitute(found.regimes[0].time_expr, {found.over.symbol: Integer(1)})
     right.text(0.42, 0.27, f"B / BW, B = {float(moved) / 1e9:.2f} GB", transform=right.transAxes, fontsize=8)
     _inset(right.inset_axes((0.42, 0.42, 0.56, 0.54)), found)
     return figure
@@ -99,17 +99,17 @@ def _rooflines(axes: Axes) -> None:
 
 def _inset(axes: Axes, found: Regimes) -> None:
     """The closed form far beyond the survey's range: where it bends, and what no bandwidth passes."""
-    least, knee = limit(found.regimes[-1].time, found.over.symbol), found.knee
+    least, knee = limit(found.regimes[-1].time_expr, found.over.symbol), found.knee_expr
     assert knee is not None
-    places = sorted({BANDWIDTHS[0], *found.knees, 10 * found.knees[-1]})
+    places = sorted({BANDWIDTHS[0], *found.knees_expr, 10 * found.knees_expr[-1]})
     axes.plot(
         [float(place) / 1e12 for place in places],
-        [1e3 * float(found.time(place)) for place in places],
+        [1e3 * float(found.time_expr(place)) for place in places],
         color=figures.COLORS[0],
         gid="beyond",
     )
     axes.axhline(1e3 * float(least), color="0.1", linewidth=0.7, gid=f"asymptote-{SETTING}")
-    place = (float(knee) / 1e12, 1e3 * float(found.time(knee)))
+    place = (float(knee) / 1e12, 1e3 * float(found.time_expr(knee)))
     figures.mark(axes, *place, figures.COLORS[0], f"{place[0]:.0f} TB/s", gid=f"knee-{SETTING}", offset=(2, 7))
     start = (float(BANDWIDTHS[0]) / 1e12, 1e3 * float(least))
     axes.annotate(f"{start[1]:.3f} ms", start, xytext=(2, 3), textcoords="offset points", fontsize=7)

@@ -12,6 +12,7 @@ from symroof.algebra.piecewise import Piecewise as Piecewise
 from symroof.algebra.signs import intensity_supremum as intensity_supremum
 from symroof.algebra.univariate import limit as limit
 from symroof.algebra.univariate import sum_over as sum_over
+from symroof.answers import Interval as Interval
 from symroof.architectures import families as families
 from symroof.architectures.model import Cache as Cache
 from symroof.architectures.model import Model as Model

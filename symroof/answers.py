@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import functools
 import importlib
+from dataclasses import dataclass
 from typing import Any
+
+from sympy import Expr
+
+from symroof.symbols import Variable
+from symroof.units import in_unit, number_of, unit_of
 
 
 @functools.cache
@@ -40,3 +46,36 @@ class Answer:
 
     def __rich__(self) -> Any:
         return view("terminal")(self)
+
+
+@dataclass(frozen=True)
+class Interval(Answer):
+    """A stretch of a variable, ends included, with what holds on it.
+
+    Attributes
+    ----------
+    over : the variable.
+    low_expr, high_expr : where it begins and ends, bare; oo where it does not end.
+    label : what holds on it: what binds, or whether a technique pays.
+    """
+
+    over: Variable
+    low_expr: Expr
+    high_expr: Expr
+    label: Any
+
+    low = in_unit(lambda interval: interval.low_expr, lambda interval: unit_of(interval.over), "Where it begins, as a Quantity.")
+    high = in_unit(lambda interval: interval.high_expr, lambda interval: unit_of(interval.over), "Where it ends, as a Quantity.")
+
+    def __contains__(self, value: object) -> bool:
+        return bool(self.low_expr <= number_of(value, self.over) <= self.high_expr)
+
+    @property
+    def bound(self) -> Any:
+        """The label, where that is what binds."""
+        return self.label
+
+
+def intervals(over: Variable, pieces: Any) -> tuple[Interval, ...]:
+    """The pieces of a function of a variable, as a user sees them."""
+    return tuple(Interval(over, piece.low, piece.high, piece.label) for piece in pieces)

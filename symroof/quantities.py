@@ -29,8 +29,8 @@ _OF_PINT = re.compile(r"[~#]|[PLHCD]x?$")
 class Quantity(PintQuantity):
     """A magnitude and its unit.
 
-    It prints with four significant digits, an SI prefix and the unit as people write it, and formats as a float does:
-    ``f"{time:.3g}"``. One with symbols prints as its formula and the unit. `exact` is the magnitude as it is, a rational or a
+    It prints with four significant digits, a count with a decimal at least, and the unit with an SI prefix; it formats as a float
+    does: ``f"{time:.3g}"``. One with symbols prints as its formula and the unit. `exact` is the magnitude as it is, a rational or a
     formula, in `units`; ``to("ms")`` converts exactly, and prints in that unit. A count is dimensionless, and prints as a number.
 
     >>> from symroof.units import Quantity
@@ -61,14 +61,16 @@ class Quantity(PintQuantity):
         return not isinstance(self.magnitude, Expr) or bool(self.magnitude.is_number)
 
     def subs(self, *arguments: Any) -> Quantity:
-        """``q.subs({b: 16})`` or ``q.subs(b, 16)``: symbols of the library by numbers or expressions, exactly."""
+        """``q.subs({b: 16})`` or ``q.subs(b, 16)``: symbols of the library by numbers, quantities or expressions, exactly."""
         # Without this, the look-up would reach the magnitude's own subs and come back without the unit.
         pairs = dict(arguments[0]) if len(arguments) == 1 else {arguments[0]: arguments[1]}
         for old, new in pairs.items():
             if not isinstance(old, Symbol) or old not in VOCABULARY:
                 raise InputError(f"subs of {quote(old)}: expected a symbol of symroof.symbols, not text or a symbol of another making")
-            if not isinstance(new, int | float | Fraction | Expr):
-                raise InputError(f"subs of {old} by {quote(new)}: expected a number or an expression; text is not evaluated")
+            if isinstance(new, Quantity):
+                pairs[old] = new.to(VOCABULARY[old].unit).exact
+            elif not isinstance(new, int | float | Fraction | Expr):
+                raise InputError(f"subs of {old} by {quote(new)}: expected a number, a quantity or an expression; text is not evaluated")
         return type(self)(self.exact.subs(pairs), self.units)
 
     def compare(self, other: Any, op: Any) -> Any:
@@ -118,8 +120,8 @@ class Quantity(PintQuantity):
             raise ValueError(f"{self} as a whole number: it is none")
         style = (flags, precision or ("" if kind else ".4"), kind or "g")
         if powers is None or kind in ("e", "E", "%"):
-            many = not precision and not kind and 10**4 <= abs(value) < 10**15
-            return format(value, f"{flags}.0f") if many else rounded(value, *style), self._unit(short=True)
+            many, decimals = not precision and not kind and 10**3 <= abs(value) < 10**15, 0 if self._units else 1
+            return format(value, f"{flags}.{decimals}f") if many else rounded(value, *style), self._unit(short=True)
         number, prefix = prefixed(value, *style, powers=powers)
         return number, self._unit(prefix, short=True)
 

@@ -7,9 +7,12 @@ and figures are read as fractions: a ridge point is ``19780/67 FLOP/byte``, not 
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from fractions import Fraction
+from numbers import Rational as RationalNumber
+from numbers import Real
 from typing import TYPE_CHECKING, Any, Self, cast, overload
 
 import pint
@@ -17,6 +20,7 @@ from sympy import Expr, Float, Rational, nsimplify
 
 from symroof.errors import InputError, quote
 from symroof.quantities import Registry
+from symroof.symbols import Variable
 
 DEFINITIONS = """
 kilo- = 1e3 = k-
@@ -56,6 +60,7 @@ if TYPE_CHECKING:
 else:
     Quantity = ureg.Quantity
 
+COUNT = ureg.Unit("dimensionless")
 FLOP = ureg.Unit("FLOP")
 BYTE = ureg.Unit("byte")
 BIT = ureg.Unit("bit")
@@ -69,7 +74,18 @@ WATT = ureg.Unit("watt")
 JOULE = ureg.Unit("joule")
 
 
-_FIGURE = re.compile(r"\s*([0-9]{1,30}(?:\.[0-9]{1,30})?(?:[eE][+-]?[0-9]{1,2})?)\s*([A-Za-zµ]{1,12}(?:/[A-Za-z]{1,12})?)\s*")
+_DIGITS = r"[0-9]{1,60}(?:\.[0-9]{1,60})?(?:[eE][+-]?[0-9]{1,2})?"
+_TYPED = re.compile(rf"\s*({_DIGITS})(?:/([1-9][0-9]{{0,59}}))?\s*([A-Za-zµ]{{1,12}}(?:/[A-Za-z]{{1,12}})?)?\s*", re.ASCII)
+
+
+def parsed(text: object) -> tuple[Fraction, str] | None:
+    """A number as it was typed, a decimal or a fraction, and the unit behind it, if any; None if it is none.
+
+    >>> parsed("2.5"), parsed("1/3"), parsed("20 ms"), parsed("1e3x y")
+    ((Fraction(5, 2), ''), (Fraction(1, 3), ''), (Fraction(20, 1), 'ms'), None)
+    """
+    match = _TYPED.fullmatch(text) if isinstance(text, str) else None
+    return None if match is None else (Fraction(match[1]) / int(match[2] or 1), match[3] or "")
 
 
 EXAMPLES = {RATE: "'312 TFLOP/s'", BYTE: "'80 GB'", BANDWIDTH: "'2039 GB/s'", WATT: "'400 W'", HERTZ: "'1410 MHz'"}
@@ -91,20 +107,20 @@ def figure(text: object, unit: pint.Unit) -> Rational:
         The text is not a number and a unit, or the unit measures something else.
     """
     example = EXAMPLES.get(unit, f"'1 {unit}'")
-    match = _FIGURE.fullmatch(text) if isinstance(text, str) else None
-    if match is None:
+    typed = parsed(text)
+    if typed is None or not typed[1]:
         raise InputError(f"{quote(text)} is not a number and a unit such as {example}")
     try:
-        scale = ureg.Quantity(Fraction(1), ureg.parse_units(match[2])).to(unit).magnitude
+        scale = ureg.Quantity(Fraction(1), ureg.parse_units(typed[1])).to(unit).magnitude
     except pint.UndefinedUnitError:
-        raise InputError(f"{quote(text)}: {match[2]!r} is not a unit known here; write it like {example}") from None
+        raise InputError(f"{quote(text)}: {typed[1]!r} is not a unit known here; write it like {example}") from None
     except pint.DimensionalityError:
         raise InputError(f"{quote(text)} is not in {unit}; write it like {example}") from None
-    return cast(Rational, Rational(Fraction(match[1]) * scale))
+    return cast(Rational, Rational(typed[0] * scale))
 
 
-def number(value: object, unit: pint.Unit, what: str) -> Expr:
-    """An input as an exact number of *unit*: a number of it, a Quantity, or text with a unit.
+def number(value: object, unit: pint.Unit, what: str, *, zero: bool = False) -> Expr:
+    """An input as an exact number of *unit*: a number of it (numpy's too), a Quantity, or text with a unit; a float as it is written.
 
     >>> number("5 ms", SECOND, "target"), number(2, SECOND, "target"), number(Quantity(80, "GB"), BYTE, "capacity")
     (1/200, 2, 80000000000)
@@ -112,22 +128,35 @@ def number(value: object, unit: pint.Unit, what: str) -> Expr:
     Raises
     ------
     InputError
-        It is none of these, measures something else, or is not above 0.
+        It is none of these, measures something else, or is not above 0, nor 0 where *zero* says that it may be.
     """
     if isinstance(value, str):
-        exact: Expr = figure(value, unit)
+        typed = parsed(value)
+        exact: Expr = Rational(typed[0]) if typed and not typed[1] and unit == COUNT else figure(value, unit)
     elif isinstance(value, Quantity):
         try:
-            exact = number(cast(Any, value).to(unit).magnitude, unit, what)
+            exact = number(cast(Any, value).to(unit).magnitude, unit, what, zero=zero)
         except pint.DimensionalityError:
             raise InputError(f"{what} {quote(str(value))}: expected a quantity in {unit}") from None
-    elif isinstance(value, bool) or not isinstance(value, int | float | Fraction | Expr):
+    elif isinstance(value, bool) or not isinstance(value, Real | Expr):
         raise InputError(f"{what} {quote(value)}: expected a number, in {unit}, a quantity or text with a unit")
     else:
-        exact = nsimplify(value if isinstance(value, Expr) else _number(value), rational=True)
-    if exact.is_number and exact.is_positive is not True:
-        raise InputError(f"{what} {quote(str(exact))}: expected a number above 0")
-    return exact
+        exact = value if isinstance(value, Expr) else _number(value)
+    if exact.has(Float):
+        exact = nsimplify(exact, rational=True)
+    if exact.is_number and exact.is_positive is not True and not (zero and exact == 0):
+        raise InputError(f"{what} {quote(str(exact))}: expected a number above 0" + (", or 0" if zero else ""))
+    return cast(Expr, exact)
+
+
+def number_of(value: object, variable: Variable) -> Expr:
+    """A value of a variable as `number` reads it, 0 included.
+
+    >>> from symroof.symbols import lookup
+    >>> number_of("2 TB/s", lookup("bandwidth")), number_of(0, lookup("batch"))
+    (2000000000000, 0)
+    """
+    return number(value, unit_of(variable), variable.name, zero=True)
 
 
 def quantity(value: Any, unit: pint.Unit) -> Quantity:
@@ -158,19 +187,58 @@ class InUnit(property):
         def __get__(self, instance: Any, owner: type | None = None, /) -> Self | Quantity: ...
 
 
-def in_unit(bare: Callable[[Any], Any], unit: pint.Unit, meaning: str) -> InUnit:
-    """A property that hands out a bare expression of its object as a Quantity.
+def measured(value: Any, unit: pint.Unit | None) -> Any:
+    """Bare expressions as Quantities: one, several, or by name; None stays None, and everything without a unit as it is.
+
+    >>> measured((Rational(1, 1000), None), SECOND)
+    (<Quantity 1 ms>, None)
+    """
+    if isinstance(value, Mapping):
+        return {name: measured(part, unit) for name, part in value.items()}
+    if isinstance(value, tuple):
+        return tuple(measured(part, unit) for part in value)
+    return value if value is None or unit is None else quantity(value, unit)
+
+
+@functools.cache
+def unit_of(variable: Variable) -> pint.Unit:
+    """The unit of a variable."""
+    return ureg.Unit(variable.unit)
+
+
+def in_unit(bare: Callable[[Any], Any], unit: Any, meaning: str) -> InUnit:
+    """A property that hands out what is bare in its object as Quantities: an expression, several, or None.
+
+    The unit may be a function of the object: a crossover has that of its variable.
 
     >>> class Wire:
     ...     length = in_unit(lambda wire: 3, BYTE, "How much fits, as a Quantity in bytes.")
     >>> print(Wire().length)
     3 B
     """
-    made = InUnit(lambda self: quantity(bare(self), unit))
+    made = InUnit(lambda self: measured(bare(self), unit if isinstance(unit, pint.Unit) else unit(self)))
     made.__doc__ = meaning
     return made
 
 
-def _number(value: int | float | Fraction) -> Expr:
-    """A number as sympy's, exact where it is."""
-    return Float(value) if isinstance(value, float) else Rational(value)
+def _number(value: Real) -> Expr:
+    """A number as sympy's, exact where it is; numpy's too."""
+    if isinstance(value, RationalNumber):
+        return Rational(int(value.numerator), int(value.denominator))
+    return Float(float(value))
+
+
+def counted(bare: Callable[[Any], Expr], meaning: str) -> Any:
+    """A property that hands out a count of its object: an int where it is a whole number, else a Quantity without a unit.
+
+    >>> class Wire:
+    ...     devices = counted(lambda wire: Rational(8), "How many there are.")
+    >>> Wire().devices
+    8
+    """
+
+    def count(self: Any) -> Any:
+        value = bare(self)
+        return int(value) if value.is_Integer else quantity(value, COUNT)
+
+    return property(count, doc=meaning)

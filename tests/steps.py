@@ -76,7 +76,7 @@ def traffic(graph: Graph) -> dict[Level, Expr]:
 def seconds(made: Step, prefix: str = "", device: str = A100) -> Expr:
     """Seconds per completed token, of the operators whose names begin so."""
     found = symroof.analyze(made, device)
-    return Add(*(point.count * point.time_expr for point in found if point.name.startswith(prefix))) / found.graph.tokens
+    return Add(*(point.count_expr * point.time_expr for point in found if point.name.startswith(prefix))) / found.graph.tokens
 
 
 def memory(made: Step) -> tuple[Expr, Expr, Expr]:

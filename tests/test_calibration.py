@@ -173,9 +173,9 @@ def test_letters_of_constants_tell_when_a_launch_decides() -> None:
     step = symroof.load_model("llama-2-7b").decode(batch=1, symbolic=True)
     point = symroof.analyze(step, ceilings="calibrated")["up_proj"]
     assert {symbols.t_0g, symbols.e_1g, symbols.e_2g, symbols.tau_g, symbols.p_g, symbols.f_c} <= point.time_expr.free_symbols
-    assert point.seconds[Resource.MEMORY] == point.operator.byte_count() / (symbols.e_2g * symbols.BW)
+    assert point.seconds_exprs[Resource.MEMORY] == point.operator.byte_count() / (symbols.e_2g * symbols.BW)
     assert point.overhead_expr == symbols.t_0g
-    assert point.overhead_limit_expr.has(point.seconds[Resource.MEMORY])
+    assert point.overhead_limit_expr.has(point.seconds_exprs[Resource.MEMORY])
 
 
 def test_a_launch_decides_above_its_limit() -> None:
@@ -183,7 +183,7 @@ def test_a_launch_decides_above_its_limit() -> None:
     step = symroof.load_model("llama-2-7b").decode(batch=1, seq_len=500, flash_attention=True, **SIXTEEN)
     found = symroof.analyze(step, "a100-sxm-80gb", ceilings="calibrated")
     limit = found["up_proj"].overhead_limit_expr
-    assert limit == found["up_proj"].seconds[Resource.MEMORY]
+    assert limit == found["up_proj"].seconds_exprs[Resource.MEMORY]
     known = shipped("a100-sxm-80gb")
     assert known is not None
     for factor, wanted in ((Rational(99, 100), "memory"), (Rational(101, 100), "overhead")):
@@ -192,8 +192,8 @@ def test_a_launch_decides_above_its_limit() -> None:
         ]
         own = replace(symroof.load_hardware("a100-sxm-80gb"), calibration=replace(known, kernels=tuple(changed)))
         assert symroof.analyze(step, own, ceilings="calibrated")["up_proj"].bound == wanted
-    work = sum(float(one.count) * max(map(float, one.seconds.values())) for one in found)
-    assert float(found.total.overhead_limit.magnitude) == pytest.approx(work / sum(float(one.count) for one in found))
+    work = sum(float(one.count_expr) * max(map(float, one.seconds_exprs.values())) for one in found)
+    assert float(found.total.overhead_limit.magnitude) == pytest.approx(work / sum(float(one.count_expr) for one in found))
     letters = symroof.analyze(symroof.load_model("llama-2-7b").decode(symbolic=True))["up_proj"]
     assert str(letters.overhead_limit.units) == "second"
 
@@ -508,21 +508,21 @@ def test_a_generation_of_calibrated_kernels_is_the_sum_of_its_steps() -> None:
     found = symroof.generation(model, prompt=250, tokens=12, hardware="h100-sxm", ceilings="calibrated", **options)
     steps = [model.decode(seq_len=length, **options) for length in range(251, 262)]
     wanted = sum(float(symroof.analyze(step, "h100-sxm", ceilings="calibrated").total.time_expr) for step in steps)
-    assert float(found.decode_time) == pytest.approx(wanted, rel=1e-9)
+    assert float(found.decode_time_expr) == pytest.approx(wanted, rel=1e-9)
     before = symroof.analyze(model.prefill(seq_len=250, **options), "h100-sxm", ceilings="calibrated")
-    assert float(found.prefill_time) == pytest.approx(float(before.total.time_expr), rel=1e-9)
-    assert found.traffic == symroof.generation(model, prompt=250, tokens=12, hardware="h100-sxm", **options).traffic
-    low, high = map(float, found.band)  # type: ignore[arg-type]
-    assert low < float(found.time) < high
-    assert (low + high) / 2 == pytest.approx(float(found.time))
+    assert float(found.prefill_time_expr) == pytest.approx(float(before.total.time_expr), rel=1e-9)
+    assert found.traffic_expr == symroof.generation(model, prompt=250, tokens=12, hardware="h100-sxm", **options).traffic_expr
+    low, high = map(float, found.band_exprs)  # type: ignore[arg-type]
+    assert low < float(found.time_expr) < high
+    assert (low + high) / 2 == pytest.approx(float(found.time_expr))
     drafted = symroof.technique("speculative:acceptance=0.8,length=3,draft=tinyllama-1.1b-chat-v1.0")
     seven = symroof.load_model("llama-2-7b")
     with_draft = symroof.generation(
         seven, prompt=250, tokens=12, hardware="h100-sxm", ceilings="calibrated", techniques=[drafted], **options
     )
-    assert sum(map(float, with_draft.band)) / 2 == pytest.approx(float(with_draft.time))  # type: ignore[arg-type]
+    assert sum(map(float, with_draft.band_exprs)) / 2 == pytest.approx(float(with_draft.time_expr))  # type: ignore[arg-type]
     once = symroof.generation(model, prompt=250, tokens=1, hardware="h100-sxm", ceilings="calibrated", **options)
-    assert once.decode_time == 0
+    assert once.decode_time_expr == 0
 
 
 @pytest.mark.parametrize(
@@ -534,24 +534,24 @@ def test_crossovers_lie_where_the_reached_roofs_meet(phase: str, name: str, over
     step = getattr(symroof.load_model("llama-3-8b"), phase)(flash_attention=True, **sizes, **SIXTEEN)
     known = symroof.load_hardware("a100-sxm-80gb")
     answer = symroof.crossover(step, name, over=over, hardware=known, ceilings="calibrated")
-    if answer.value is None:
+    if answer.value_expr is None:
         assert answer.verdict in ("always-memory", "always-compute")
         return
     at = {"seq_len": 512, "batch": 4} | {over: 1}
     sides = []
-    for place in (int(answer.value), int(answer.value) + 1):
+    for place in (int(answer.value_expr), int(answer.value_expr) + 1):
         numbers = getattr(symroof.load_model("llama-3-8b"), phase)(flash_attention=True, **{**at, over: place}, **SIXTEEN)
-        seconds = symroof.analyze(numbers, known, ceilings="calibrated")[name].seconds
+        seconds = symroof.analyze(numbers, known, ceilings="calibrated")[name].seconds_exprs
         work = max(value for resource, value in seconds.items() if resource in (Resource.COMPUTE, Resource.VECTOR, Resource.EXPONENTIAL))
         moved = max(value for resource, value in seconds.items() if resource in (Resource.MEMORY, Resource.CACHE))
         sides.append(work >= moved)
     assert sides == [False, True]
     if name != "mlp_act":
         formula = answer.formula.subs(dict(answer.values)).subs(symbols.P, 312 * 10**12)
-        assert formula.subs(symbols.BW, 2039 * 10**9) == answer.value
+        assert formula.subs(symbols.BW, 2039 * 10**9) == answer.value_expr
         assert {symbols.e_1g, symbols.e_2g} <= answer.formula.free_symbols
         plain_ = symroof.crossover(step, name, over=over, hardware=known)
-        assert answer.value > plain_.value
+        assert answer.value_expr > plain_.value
 
 
 def test_times_that_follow_no_form_are_not_fitted(tmp_path: Path) -> None:

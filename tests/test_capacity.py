@@ -161,7 +161,7 @@ def test_generation_says_the_largest_batch_of_prefill_and_of_decode_at_its_longe
         "decode": lambda batch: model.decode(batch=batch, seq_len=prompt + tokens - 1).with_widths().apply(*chain),
     }
     for phase, step_at in phases.items():
-        assert found.memory[phase].needed == memory_of(step_at(9))
+        assert found.memory[phase].needed_expr == memory_of(step_at(9))
         assert found.memory[phase].largest_batch == largest_by_trying(step_at) > 0
     assert found.largest_batch == min(one.largest_batch for one in found.memory.values())
     assert found.fits is (found.largest_batch >= 9)
@@ -172,7 +172,7 @@ def test_a_draft_models_weights_and_cache_are_in_the_memory_of_the_prompt() -> N
     chain = [symroof.technique("speculative:draft=llama-3.2-1b,length=4,acceptance=0.8")]
     found = symroof.generation(model, prompt=1000, tokens=10, hardware="h100-sxm", techniques=chain, batch=2)
     alone, beside = (one.prefill(batch=2, seq_len=1000).with_widths() for one in (model, draft))
-    assert found.memory["prefill"].needed == memory_of(alone) + beside.graph.weight_memory() + beside.graph.kv_memory()
+    assert found.memory["prefill"].needed_expr == memory_of(alone) + beside.graph.weight_memory() + beside.graph.kv_memory()
 
 
 def test_a_prompt_with_one_token_has_no_decode_to_fit() -> None:

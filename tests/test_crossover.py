@@ -211,10 +211,10 @@ def test_letters_and_numbers_agree(numbers: tuple[int, ...]) -> None:
     holds = bool(answer.condition.xreplace(values))
     assert answer.verdict == (answer.solution.verdict if holds else answer.solution.otherwise)
     if holds:
-        assert answer.value == answer.formula.xreplace(values)
+        assert answer.value_expr == answer.formula.xreplace(values)
         slack = (flops * BW - traffic * P).xreplace(values)
-        assert slack.subs(b, answer.value) == 0
-        assert slack.subs(b, answer.value / 2) < 0 < slack.subs(b, answer.value * 2)
+        assert slack.subs(b, answer.value_expr) == 0
+        assert slack.subs(b, answer.value_expr / 2) < 0 < slack.subs(b, answer.value_expr * 2)
 
 
 def test_what_a_linear_layer_tends_to() -> None:
@@ -254,7 +254,7 @@ def test_two_chips_of_the_scaling_book() -> None:
     """ "Rooflines", network communication: T_math = B D F / 1.97e14, T_comms = 2 B F / 4.5e10; D > 8755."""
     answer = crossover_of("two chips", d, (b * d * f, 2 * b * f, P, BW), {P: BF16, BW: ICI})
     assert answer.verdict == "crosses"
-    assert int(answer.value) == 8755
+    assert int(answer.value_expr) == 8755
     assert (answer.below, answer.above) == ("memory", "compute")
 
 
@@ -267,8 +267,8 @@ def test_prefill_attention_of_the_scaling_book() -> None:
     from symroof.symbols import s
 
     answer = crossover_of("attention", s, (contractions, group.byte_count(), P, BW), values)
-    assert answer.value == 2 * BF16 / HBM
-    assert round(float(answer.value)) == 480
+    assert answer.value_expr == 2 * BF16 / HBM
+    assert round(float(answer.value_expr)) == 480
 
 
 def test_group_size_and_fused_groups() -> None:
@@ -277,7 +277,7 @@ def test_group_size_and_fused_groups() -> None:
     peak, bandwidth, context = 312 * 10**12, 2039 * 10**9, 10**6
     # per KV head: 4 e g t FLOPs on the matrix units, the softmax's beside them; 2 t e elements of K and V, 2 g e of queries and
     # results, e = 128, 2 bytes each
-    assert answer.value == Rational(peak * 4 * context * 128, bandwidth * 512 * context - peak * 4 * 128)
+    assert answer.value_expr == Rational(peak * 4 * context * 128, bandwidth * 512 * context - peak * 4 * 128)
     assert answer.verdict == "crosses"
 
 
@@ -368,10 +368,10 @@ def test_what_letters_say_is_true_of_numbers(seed: int) -> None:
         return
     if (
         part == "total"
-        and len({symroof.analyze(model.decode(batch=1, seq_len=1, **widths), device)[name].peak for name in ("q_proj", "softmax")}) > 1
+        and len({symroof.analyze(model.decode(batch=1, seq_len=1, **widths), device)[name].peak_expr for name in ("q_proj", "softmax")}) > 1
     ):
         return  # the formula has one peak
-    values = dict(numbers.values) | {P: symroof.analyze(model.decode(batch=1, seq_len=1, **widths), device)["q_proj"].peak}
+    values = dict(numbers.values) | {P: symroof.analyze(model.decode(batch=1, seq_len=1, **widths), device)["q_proj"].peak_expr}
     _agrees(letters.solution, list(letters.slack.coefficients), values)
 
 

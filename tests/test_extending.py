@@ -78,7 +78,7 @@ def test_every_question_takes_it() -> None:
     over_batch = symroof.regimes(step, over="batch", hardware="a100-sxm-80gb")
     for batch in (1, 7, 300):
         whole = symroof.analyze(shifted().decode(batch=batch, seq_len=1024, **WIDTHS), "a100-sxm-80gb").total
-        assert whole.time_expr == over_batch.time(batch)
+        assert whole.time_expr == over_batch.time_expr(batch)
 
 
 @pytest.mark.parametrize(
@@ -114,5 +114,5 @@ def test_chains_of_techniques_hold_their_invariants() -> None:
             continue
         after = symroof.analyze(step.apply(technique(first), technique(second)), "a100-sxm-80gb")
         point = after["token_shift"]
-        assert point.operator.byte_count() <= point.bandwidth * point.time_expr
+        assert point.operator.byte_count() <= point.bandwidth_expr * point.time_expr
         assert after.total.byte_count() == sum(one.count * one.operator.byte_count() for one in after)

@@ -97,7 +97,7 @@ def test_re_reads_are_demand_on_the_cache_where_its_rate_is_stated(
     point = symroof.analyze(prefill(model, 1000), device)["fused_attention"]
     assert point.bound == bound
     if bandwidth:
-        assert point.seconds[Resource.CACHE] == point.operator.cache_bytes / Integer(10**11) == point.time_expr
+        assert point.seconds_exprs[Resource.CACHE] == point.operator.cache_bytes / Integer(10**11) == point.time_expr
 
 
 def test_llama_3_8b_reads_32768_tokens_on_an_h100_at_its_matrix_peak() -> None:
@@ -142,7 +142,9 @@ def test_a_whole_step_over_the_prompt_against_every_length(model: symroof.Model,
     answer = symroof.crossover(prefill(model, None), "total", over="seq_len", hardware=device)
     for length in (*range(1, 140), 300, 2000):
         parts = symroof.analyze(prefill(model, length), device)
-        slack = sum(one.count * (one.operator.flop_count / one.peak - one.operator.byte_count() / one.bandwidth) for one in parts)
+        slack = sum(
+            one.count_expr * (one.operator.flop_count / one.peak_expr - one.operator.byte_count() / one.bandwidth_expr) for one in parts
+        )
         assert answer.bound_at(length) == ("memory" if slack < 0 else "compute"), length
 
 
@@ -150,7 +152,7 @@ def test_regimes_over_the_prompt_are_the_time_at_every_length() -> None:
     """Beyond the cache passes are counted, and do not matter: compute takes longer, which is proved before it is used."""
     over = symroof.regimes(prefill(symroof.load_model("llama-3-8b"), None), over="seq_len", hardware="h100-sxm")
     for length in (1, 730, 731, 102400, 102401, 131072):
-        assert over.time(length) == symroof.analyze(prefill(symroof.load_model("llama-3-8b"), length), "h100-sxm").total.time_expr
+        assert over.time_expr(length) == symroof.analyze(prefill(symroof.load_model("llama-3-8b"), length), "h100-sxm").total.time_expr
 
 
 def test_regimes_refuse_passes_that_bind(model: symroof.Model, tmp_path: Path) -> None:

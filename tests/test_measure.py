@@ -500,7 +500,7 @@ def planted_times(factors: dict[str, float], reasons: dict[str, str] | None = No
         step = symroof.load_model("gpt2").decode(batch=1, seq_len=512, **THIRTY_TWO)
         points = {point.name: point for point in analyze(step, planted_device()) if point.name not in (reasons or {})}
         taken = {name: factors.get(name, 1.0) * float(point.time_expr) for name, point in points.items()}
-        total = sum(float(points[name].count) * one for name, one in taken.items())
+        total = sum(float(points[name].count_expr) * one for name, one in taken.items())
         return Times({name: Spread.of([one]) for name, one in taken.items()}, Spread.of([total]), Spread.of([total]), reasons or {})
 
     return runner

@@ -53,7 +53,8 @@ def test_every_point_is_that_of_the_analysis() -> None:
         assert at.throughput.item() == pytest.approx(tokens / float(total.time_expr), rel=1e-12)
         assert at.fits.item() is analysis.fits
         seconds = {
-            name: sum(one.count * one.seconds.get(name, 0) for one in analysis) for name in found.bound.attrs["flag_meanings"].split()
+            name: sum(one.count_expr * one.seconds_exprs.get(name, 0) for one in analysis)
+            for name in found.bound.attrs["flag_meanings"].split()
         }
         assert [*seconds][int(at.bound.item())] == max(seconds, key=seconds.__getitem__)
 

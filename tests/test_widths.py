@@ -50,7 +50,7 @@ PYTHON: dict[str, Callable[[Model, Widths], object]] = {
     "analyze.options": lambda model, widths: symroof.analyze(at(model, widths), DEVICE).step.options,
     "energy": lambda model, widths: energy(at(model, widths).apply(ENERGY), DEVICE).total.joules_expr,
     "sensitivity": lambda model, widths: symroof.sensitivity(at(model, widths), DEVICE).values,
-    "crossover": lambda model, widths: symroof.crossover(over_batch(model, widths), "lm_head", over="batch", hardware=DEVICE).value,
+    "crossover": lambda model, widths: symroof.crossover(over_batch(model, widths), "lm_head", over="batch", hardware=DEVICE).value_expr,
     "crossovers": lambda model, widths: [
         answer.intervals for answer in symroof.crossovers(over_batch(model, widths), over="batch", hardware=DEVICE)
     ],
@@ -68,16 +68,16 @@ PYTHON: dict[str, Callable[[Model, Widths], object]] = {
     ),
     "work_exceeds": lambda model, widths: work_exceeds(over_batch(model, widths).apply(LAUNCH), over="batch", hardware=DEVICE),
     "required": lambda model, widths: (
-        symroof.required(at(model, widths), over="bandwidth", hardware=DEVICE, target_time=Rational(1, 2)).value
+        symroof.required(at(model, widths), over="bandwidth", hardware=DEVICE, target_time=Rational(1, 2)).value_expr
     ),
-    "required_capacity": lambda model, widths: required_capacity(at(model, widths)),
-    "largest": lambda model, widths: symroof.largest(over_batch(model, widths), capacity=10**13).value,
-    "context_limit": lambda model, widths: symroof.context_limit(model.decode(**widths), DEVICE).value,
+    "required_capacity": lambda model, widths: required_capacity(at(model, widths)).exact,
+    "largest": lambda model, widths: symroof.largest(over_batch(model, widths), capacity=10**13).value_expr,
+    "context_limit": lambda model, widths: symroof.context_limit(model.decode(**widths), DEVICE).value_expr,
     "generation": lambda model, widths: symroof.generation(model, prompt=64, tokens=9, hardware=DEVICE, batch=2, **widths).time,
     "prove": lambda model, widths: (
         symroof.prove(over_batch(model, widths), "memory-bound", "lm_head", for_all="batch", hardware=DEVICE).counterexample
     ),
-    "token_budget": lambda model, widths: token_budget(over_batch(model, widths), "lm_head", hardware=DEVICE).value,
+    "token_budget": lambda model, widths: token_budget(over_batch(model, widths), "lm_head", hardware=DEVICE).value_expr,
     "best_split": lambda model, widths: best_split(at(model, widths), hardware=DEVICE, unit="a100-sxm-80gb").places,
     "compare": lambda model, widths: [
         (one.analysis.total.time_expr, one.payoff and one.payoff.intervals)

@@ -84,7 +84,7 @@ for batch in (1, 4):
             symroof.analyze(one, "a100-sxm-80gb")["up_proj"].time_expr
             for one in (step, step.apply(symroof.techniques.ChunkedPrefill(chunk=chunk)))
         ]
-        assert (seconds[0] == seconds[1]) == (chunk >= found.edges[0])
+        assert (seconds[0] == seconds[1]) == (chunk >= found.edges_expr[0])
 least = symroof.crossover(fused.apply(symroof.techniques.ChunkedPrefill()), "fused_attention", over="chunk").formula
 assert simplify(limit(least, s, oo) - P * c * e * k / (4 * BW * h * (4 * e + 5))) == 0
 print("s_k* of FlashAttention =", least, "->", limit(least, s, oo))

@@ -69,7 +69,10 @@ open_batch = teacher.decode(seq_len=1024).with_widths()
 found = payoff(open_batch, open_batch.apply(distilled), over="batch", hardware=DEVICE)
 assert [one.bound for one in found.intervals] == ["pays"]
 print(
-    "Llama-3.1-8B to 3.2-1B:", found.sentence, "; by batch:", {batch: round(float(found.speedup(batch)), 2) for batch in (1, 16, 256, 4096)}
+    "Llama-3.1-8B to 3.2-1B:",
+    found.sentence,
+    "; by batch:",
+    {batch: round(float(found.speedup_expr(batch)), 2) for batch in (1, 16, 256, 4096)},
 )
 
 # %% [markdown]

@@ -34,11 +34,11 @@ before = model.decode(seq_len=2048)
 after = before.apply(technique("efficiency:compute=0.7,memory=0.9"))
 found = payoff(before, after, over="batch", hardware="a100-sxm-80gb", operator="up_proj")
 print("up_proj", found.sentence)
-memory, compute = 1 / found.speedup(1), 1 / found.speedup(10**6)
+memory, compute = 1 / found.speedup_expr(1), 1 / found.speedup_expr(10**6)
 assert (memory, compute) == (Rational(10, 9), Rational(10, 7))
 print(f"{float(memory):.3f} times as slow while memory-bound, {float(compute):.3f} times when compute-bound")
 for batch in (1, 40, 100, 160, 162, 200, 5000):
-    assert memory <= 1 / found.speedup(batch) <= compute
+    assert memory <= 1 / found.speedup_expr(batch) <= compute
 
 # %% [markdown]
 # **Where it stops.** At shares of 1 nothing changes. It says nothing of why a share is lost; measured shares differ by

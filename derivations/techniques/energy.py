@@ -45,7 +45,7 @@ for batch in (1, 64, 1024):
     plain = symroof.load_model("llama-2-7b").decode(batch=batch, seq_len=1024)
     fewer = plain.apply(technique("quantize:weights=4,group=128"))
     before, after = (energy(step.apply(technique(text)), "a100-sxm-80gb") for step in (plain, fewer))
-    faster = float(before.total.seconds / after.total.seconds)
+    faster = float(before.total.seconds_expr / after.total.seconds_expr)
     power = float(before.total.power.magnitude)
     print(f"batch {batch}: {float(before.total.joules_expr) / batch:.3g} J per token at {power:.0f} W; W4:", end=" ")
     print(f"greenup {float(greenup(before.total, after.total)):.2f}, speed-up {faster:.2f}")

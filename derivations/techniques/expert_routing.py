@@ -58,9 +58,9 @@ for text in ("", "expert-routing:skew=1", "expert-routing:skew=2"):
         first = batch if first is None and placed.bound == "compute" else first
     assert intensities == sorted(intensities)
     assert first == critical.first_integer
-    below = (most.value - critical.value).evalf(5, maxn=200)
+    below = (most.value_expr - critical.value_expr).evalf(5, maxn=200)
     assert below > 0
-    assert text or below < most.value * Rational(3, 4) ** int(critical.value)
+    assert text or below < most.value_expr * Rational(3, 4) ** int(critical.value_expr)
     print(f"{text or 'uniform'}: compute-bound at batch {first}, by {float(below):.1e} below that of X = E")
 
 # %% [markdown]

@@ -53,10 +53,10 @@ found = payoff(numbers, fused, over="batch", hardware="a100-sxm-80gb", operator=
 device = symroof.load_hardware("a100-sxm-80gb")
 known = {d: Integer(4096), f: Integer(11008), w: Integer(16), a: Integer(16)}
 known |= {P: device.fastest(("fp16",))[1], BW: device.bandwidth_figure.value}
-assert found.speedup(1) == gain.xreplace(known | {b: Integer(1)})
-assert found.speedup(10_000) == steady.xreplace(known)
+assert found.speedup_expr(1) == gain.xreplace(known | {b: Integer(1)})
+assert found.speedup_expr(10_000) == steady.xreplace(known)
 assert [each.bound for each in found.intervals] == ["pays"]
-print(f"A100: x {float(found.speedup(1)):.6f} at batch 1, x {float(found.speedup(10_000)):.4f} from the crossover on")
+print(f"A100: x {float(found.speedup_expr(1)):.6f} at batch 1, x {float(found.speedup_expr(10_000)):.4f} from the crossover on")
 
 # %% [markdown]
 # **Where it stops.** What has to stay on chip must fit there, which the model does not check; tiles of real kernels do.

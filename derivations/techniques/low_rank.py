@@ -34,12 +34,12 @@ rho_b = d * f * w / ((d + f) * w + 2 * b * a)
 assert simplify(flops - whole.flop_count - 2 * b * (rho * (d + f) - d * f)) == 0
 assert simplify(moved - whole.byte_count() - (rho * ((d + f) * w + 2 * b * a) - d * f * w) / 8) == 0
 found = break_even(step, thin, over="rank", operator="up_proj")
-assert simplify(found.flops - rho_f) == 0 == simplify(found.traffic - rho_b)
+assert simplify(found.flops_expr - rho_f) == 0 == simplify(found.traffic_expr - rho_b)
 assert simplify(limit(rho_b, b, 0) - rho_f) == 0
 prompt = model.prefill(symbolic=True)
 prefill = break_even(prompt, prompt.apply(symroof.techniques.LowRank()), over="rank", operator="up_proj")
-assert simplify(prefill.traffic - rho_b.subs(b, b * s)) == 0
-print("rho_F =", found.flops, "; rho_B =", found.traffic)
+assert simplify(prefill.traffic_expr - rho_b.subs(b, b * s)) == 0
+print("rho_F =", found.flops_expr, "; rho_B =", found.traffic_expr)
 
 # %% [markdown]
 # For a square matrix $\rho_F = d / 2$; for a wide one it tends to the narrower side.
@@ -70,8 +70,8 @@ for phase, sizes in (("decode", {"batch": 1}), ("decode", {"batch": 128}), ("dec
     assert [one.bound for one in over.intervals] == ["pays", "loses"]
     rows = sizes["batch"] * (2048 if phase == "prefill" else 1)
     least, most = (float(one.subs({b: rows, w: 16, a: 16}).subs({d: 4096, f: 11008})) for one in (rho_b, rho_f))
-    print(f"{phase}, {rows} rows: largest rank {float(over.edges[0]):.1f}; rho_B {least:.1f}, rho_F {most:.1f}")
-    assert least - 1e-9 <= float(over.edges[0]) <= most + 1e-9
+    print(f"{phase}, {rows} rows: largest rank {float(over.edges_expr[0]):.1f}; rho_B {least:.1f}, rho_F {most:.1f}")
+    assert least - 1e-9 <= float(over.edges_expr[0]) <= most + 1e-9
 
 # %% [markdown]
 # Hsu et al. (2022), arXiv:2207.00112 (FWSVD). LoRD: Kaushal et al. (2023), arXiv:2309.14021. ASVD: Yuan et al. (2023), arXiv:2312.05821.

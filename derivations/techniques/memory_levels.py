@@ -43,11 +43,11 @@ for also, wanted in (((), 32), ((technique("quantize:weights=4"),), 20)):
     plain = before.apply(*also)
     found = payoff(plain, plain.apply(chip), over="tile", hardware="a100-sxm-80gb", operator="up_proj")
     print("with", *(one.text for one in (*also, chip)), ":", found.sentence)
-    assert found.edges == (wanted,)
+    assert found.edges_expr == (wanted,)
     for side in (1, 8, wanted - 1, wanted, wanted + 1, 128, 5000):
         tiled = plain.apply(technique(f"memory-levels:tile={side},bandwidth=19.5TB/s"))
         times = [symroof.analyze(one, "a100-sxm-80gb")["up_proj"].time_expr for one in (plain, tiled)]
-        assert times[0] / times[1] == found.speedup(side)
+        assert times[0] / times[1] == found.speedup_expr(side)
         assert (times[1] > times[0]) == (side < wanted)
 assert Rational(312 * 32 * 10, 16 * 195) == 32
 

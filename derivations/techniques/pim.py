@@ -70,7 +70,7 @@ places = [
 choices = [sum(pair) for pair in product(*((place.on_device, place.on_unit) for place in places))]
 assert min(choices) == sum(place.time for place in places)
 moved = step.apply(symroof.techniques.Pim(units=5, operators="+".join(split.operators)))
-assert symroof.analyze(moved, "a100-sxm-80gb").total.time_expr == split.time
+assert symroof.analyze(moved, "a100-sxm-80gb").total.time_expr == split.time_expr
 
 # %% [markdown]
 # Grouped queries, batches, prompts: all raise the intensity and end it. Handing operands over is not counted.

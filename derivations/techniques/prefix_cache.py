@@ -36,8 +36,8 @@ print("pays from a prefix of", cancel(edge), "tokens on")
 for batch in (2, 3, 16):
     step = model.decode(batch=batch, seq_len=1024, flash_attention=True)
     found = symroof.payoff(step, step.apply(symroof.techniques.PrefixCache()), over="prefix_share", hardware="a100-sxm-80gb")
-    assert [one * 1024 for one in found.edges] == [edge.subs(model.dimensions | {b: batch, a: 16, c: 16})]
-    print(f"batch {batch}: {found.sentence}; at three quarters {float(found.speedup(Rational(3, 4))):.3f} times as fast")
+    assert [one * 1024 for one in found.edges_expr] == [edge.subs(model.dimensions | {b: batch, a: 16, c: 16})]
+    print(f"batch {batch}: {found.sentence}; at three quarters {float(found.speedup_expr(Rational(3, 4))):.3f} times as fast")
 
 # %% [markdown]
 # **Theorem 2 (how much at most).** The prefix's part has $b g$ queries per key: its intensity grows with the batch like a

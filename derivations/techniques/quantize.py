@@ -32,9 +32,9 @@ assert old.flop_count == new.flop_count
 numbers = model.decode(seq_len=1024)
 w4, w8 = technique("quantize:weights=4,group=128"), technique("quantize:weights=8,activations=8,kv=8")
 found = payoff(numbers, numbers.apply(w4), over="batch", hardware=DEVICE, operator="up_proj")
-assert found.edges == (symroof.crossover(numbers, "up_proj", over="batch", hardware=DEVICE).value,)
-assert found.speedup(1) < 16 / (4 + Rational(16, 128)) == Rational(128, 33)
-print(f"W4 in groups of 128, up_proj on {DEVICE}: {found.sentence}; at batch 1 by {float(found.speedup(1)):.2f}")
+assert found.edges_expr == (symroof.crossover(numbers, "up_proj", over="batch", hardware=DEVICE).value_expr,)
+assert found.speedup_expr(1) < 16 / (4 + Rational(16, 128)) == Rational(128, 33)
+print(f"W4 in groups of 128, up_proj on {DEVICE}: {found.sentence}; at batch 1 by {float(found.speedup_expr(1)):.2f}")
 
 # %% [markdown]
 # **Theorem 2 (which ceiling).** A product runs under the roof of its widest operand: weights alone keep the 16-bit roof;

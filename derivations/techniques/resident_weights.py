@@ -43,14 +43,14 @@ print("FLOP/byte of memory:", simplify(intensity), "; weights on chip decide up 
 step = model.decode(seq_len=1024)
 after = step.apply(symroof.techniques.ResidentWeights(bandwidth=80 * 10**12))
 found = symroof.payoff(step, after, over="batch", hardware="a100-sxm-80gb", operator="up_proj")
-print(found.sentence, {batch: round(float(found.speedup(batch)), 2) for batch in (1, 16, 64, 161)})
-assert found.edges == (symroof.crossover(step, "up_proj", over="batch", hardware="a100-sxm-80gb").value,)
+print(found.sentence, {batch: round(float(found.speedup_expr(batch)), 2) for batch in (1, 16, 64, 161)})
+assert found.edges_expr == (symroof.crossover(step, "up_proj", over="batch", hardware="a100-sxm-80gb").value_expr,)
 one = model.decode(batch=1, seq_len=1024)
 over = symroof.payoff(
     one, one.apply(symroof.techniques.ResidentWeights()), over="chip_bandwidth", hardware="a100-sxm-80gb", operator="up_proj"
 )
 wanted = (BW * W / (W + A)).subs(model.dimensions | {b: 1, a: 16, w: 16, BW: 2039 * 10**9})
-assert over.edges == (wanted,)
+assert over.edges_expr == (wanted,)
 print("on-chip bandwidth:", over.sentence)
 for batch in (1, 2, 8, 32, 128, 512):
     at = model.decode(batch=batch, seq_len=1024)
@@ -58,7 +58,7 @@ for batch in (1, 2, 8, 32, 128, 512):
         symroof.analyze(which, "a100-sxm-80gb")["up_proj"].time_expr
         for which in (at, at.apply(symroof.techniques.ResidentWeights(bandwidth=80 * 10**12)))
     ]
-    assert times[0] / times[1] == found.speedup(batch)
+    assert times[0] / times[1] == found.speedup_expr(batch)
     assert times[0] / times[1] <= 1 + (W / A).subs(model.dimensions | {b: batch, a: 16, w: 16})
 
 # %% [markdown]

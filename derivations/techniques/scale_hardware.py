@@ -36,7 +36,7 @@ print("b* =", after, "->", large[1])
 step = model.decode(batch=16, seq_len=1024)
 A6000 = "survey/nvidia_A6000"
 base = symroof.analyze(step, A6000)["up_proj"]
-ridge = base.peak / base.bandwidth
+ridge = base.peak_expr / base.bandwidth_expr
 edge = ridge / base.intensity_expr
 for factor in (1, 2, 3, 8, 12, 13, 20, 100):
     faster = symroof.analyze(step.apply(symroof.techniques.ScaleHardware(bandwidth=factor)), A6000)["up_proj"]
@@ -50,16 +50,16 @@ print(f"up_proj at batch 16: bandwidth pays up to {float(edge):.2f} times")
 
 # %%
 assert [f"{float(one):.1f}" for one in (ridge, ridge / 3)] == ["201.6", "67.2"]
-assert 3 * 50 * base.bandwidth <= base.peak
+assert 3 * 50 * base.bandwidth_expr <= base.peak_expr
 over = symroof.payoff(step, step.apply(symroof.techniques.ScaleHardware(bandwidth=f_BW)), over="bandwidth_factor", hardware=A6000)
-print("the whole step:", over.sentence, "; three times:", round(float(over.speedup(Rational(3))), 3))
+print("the whole step:", over.sentence, "; three times:", round(float(over.speedup_expr(Rational(3))), 3))
 batch = model.decode(seq_len=1024)
 moved = {
     factor: symroof.crossover(batch.apply(symroof.techniques.ScaleHardware(bandwidth=factor)), "up_proj", over="batch", hardware=A6000)
     for factor in (1, 3)
 }
 print("critical batch of up_proj:", {factor: one.first_integer for factor, one in moved.items()})
-assert moved[1].value / moved[3].value > 3
+assert moved[1].value_expr / moved[3].value_expr > 3
 
 # %% [markdown]
 # **Theorem 3 (buffer).** The buffer is in one place alone: the rows of Algorithm 1's blocks, $R \propto M$ up to $e$ rows, where

@@ -54,7 +54,9 @@ here = symroof.load_model("llama-2-7b").dimensions | {n: Integer(4), c: Integer(
 at = floor(edge.xreplace(here))
 for length in (int(at) // 4 * 4 - 40000, int(at) // 4 * 4 + 4):
     prompt = symroof.load_model("llama-2-7b").prefill(batch=1, seq_len=length, flash_attention=True)
-    times = symroof.analyze(prompt.apply(technique("sequence-parallel:degree=4,link=1GB/s")), "a100-sxm-80gb")["fused_attention"].seconds
+    times = symroof.analyze(prompt.apply(technique("sequence-parallel:degree=4,link=1GB/s")), "a100-sxm-80gb")[
+        "fused_attention"
+    ].seconds_exprs
     assert (times["link"] < times["compute"]) == (length > at)
 print("Llama-2-7b, 4 devices, 1 GB/s: the ring is hidden from", at + 1, "tokens on")
 
@@ -80,7 +82,7 @@ for degree in (1, 2, 8):
     for length in (floor(first) // degree * degree, (floor(first) // degree + 1) * degree):
         prompt = model.prefill(batch=1, seq_len=int(length), flash_attention=True)
         split = prompt.apply(technique(f"sequence-parallel:degree={degree}")) if degree > 1 else prompt
-        taken = symroof.analyze(split, device, ceilings="classic")["fused_attention"].seconds
+        taken = symroof.analyze(split, device, ceilings="classic")["fused_attention"].seconds_exprs
         assert (taken["compute"] >= taken["memory"]) == (length >= first)
     print(f"Llama-3-8b on {degree} x H100: attention is bound by compute rather than memory from {floor(first) + 1} tokens on")
 

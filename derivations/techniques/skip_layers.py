@@ -26,7 +26,7 @@ for batch in (1, 64, 1024):
     step = model.decode(batch=batch, seq_len=512)
     whole = symroof.analyze(step, "h100-sxm")
     inside = {operator.name for block in step.graph.blocks if block.name in symroof.symbols.LAYERS for operator in block.operators}
-    outside = sum(placed.count * placed.time_expr for placed in whole if placed.name not in inside) / whole.total.time_expr
+    outside = sum(placed.count_expr * placed.time_expr for placed in whole if placed.name not in inside) / whole.total.time_expr
     for kept in (Rational(3, 4), Rational(1, 2)):
         after = symroof.analyze(step.apply(symroof.technique(f"skip-layers:depth={kept}")), "h100-sxm")
         found = whole.total.time_expr / after.total.time_expr

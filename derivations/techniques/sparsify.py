@@ -27,13 +27,13 @@ print("bytes of a sparse layer:", sparse.byte_count())
 # %%
 assert simplify(dense.byte_count() - sparse.byte_count() - d * f * (w - sigma * (w + q_i)) / 8) == 0
 assert sparse.flop_count == dense.flop_count
-even = break_even(step, step.apply(symroof.techniques.Sparsify(index=q_i)), over="density", operator="up_proj").traffic
+even = break_even(step, step.apply(symroof.techniques.Sparsify(index=q_i)), over="density", operator="up_proj").traffic_expr
 assert simplify(even - w / (w + q_i)) == 0
 print("breaks even at sigma =", even, "; 16-bit weights:", {bits: even.subs({w: 16, q_i: bits}) for bits in (0, 2, 5, 16)})
 numbers = model.decode(seq_len=1024)
 found = payoff(numbers, numbers.apply(technique("sparsify:density=1/5")), over="batch", hardware=DEVICE, operator="up_proj")
-assert found.edges == (symroof.crossover(numbers, "up_proj", over="batch", hardware=DEVICE).value,)
-print(f"density 1/5 with 16-bit indices on {DEVICE}: {found.sentence}; at batch 1 by {float(found.speedup(1)):.2f}")
+assert found.edges_expr == (symroof.crossover(numbers, "up_proj", over="batch", hardware=DEVICE).value_expr,)
+print(f"density 1/5 with 16-bit indices on {DEVICE}: {found.sentence}; at batch 1 by {float(found.speedup_expr(1)):.2f}")
 
 # %% [markdown]
 # **Theorem 2 (zeros skipped).** Hardware that skips them does $\sigma F$ operations: compute-bound it pays for every
@@ -59,7 +59,7 @@ print("2:4 gains at most", best, {bits: best.subs(w, bits) for bits in (16, 8, 4
 two_of_four = numbers.apply(technique("sparsify:pattern=2:4"))
 ends = payoff(numbers, two_of_four, over="batch", hardware=DEVICE, operator="up_proj")
 assert [one.bound for one in ends.intervals] == ["pays"]
-assert ends.speedup(1) < Rational(16, 9) < ends.speedup(10**6) == 2
+assert ends.speedup_expr(1) < Rational(16, 9) < ends.speedup_expr(10**6) == 2
 
 # %% [markdown]
 # Its crossover lies higher: the ridge doubles while the bytes fall by less than half, $b^*_{2:4} / b^*$ tending to
@@ -69,7 +69,7 @@ assert ends.speedup(1) < Rational(16, 9) < ends.speedup(10**6) == 2
 star = symroof.crossover(step, "up_proj", over="batch").formula
 raised = star.subs({w: (w + 2) / 2, P: 2 * P}, simultaneous=True)
 assert cancel(limit((raised / star).subs({d: f}), f, oo) - (w + 2) / w) == 0
-edges = [symroof.crossover(one, "up_proj", over="batch", hardware=DEVICE).value for one in (numbers, two_of_four)]
+edges = [symroof.crossover(one, "up_proj", over="batch", hardware=DEVICE).value_expr for one in (numbers, two_of_four)]
 print("crossovers on the device:", [round(float(edge), 1) for edge in edges])
 
 # %% [markdown]

@@ -91,14 +91,14 @@ for shared, crossing, latency, overhead in ((900, 4, 3, 100), (50, 1, 7, 20), (4
 step = symroof.load_model("llama-2-7b").decode(batch=64, seq_len=2048)
 after = step.apply(technique("tensor-parallel:latency=5us"))
 best = best_degree(after, hardware="a100-sxm-80gb")
-regime = over_degree(after, "a100-sxm-80gb").at(best.value)
+regime = over_degree(after, "a100-sxm-80gb").at(best.value_expr)
 inverse, slope = regime.value.coeff(n, -1), regime.value.coeff(n, 1)
-assert best.value == sqrt(inverse / slope)
+assert best.value_expr == sqrt(inverse / slope)
 assert best.integer == ceiling((sqrt(1 + 4 * inverse / slope) - 1) / 2)
 times = {k: symroof.analyze(step.apply(technique(f"tensor-parallel:degree={k},latency=5us")), "a100-sxm-80gb") for k in (2, 4, 8)}
 assert min(times, key=lambda k: times[k].total.time_expr) == 8 == best.integer
 efficiency = strong_scaling(step, after, hardware="a100-sxm-80gb")
-print(f"Llama-2-7b, batch 64, 5 us a step: best at {float(best.value):.2f}, efficiency there {float(efficiency(8)):.2f}")
+print(f"Llama-2-7b, batch 64, 5 us a step: best at {float(best.value_expr):.2f}, efficiency there {float(efficiency(8)):.2f}")
 
 # %% [markdown]
 # **Per device.** Throughput per device is $b / (n T(n))$, so against one device it changes by $T(1) / (n T(n))$, the strong-scaling
@@ -108,8 +108,8 @@ print(f"Llama-2-7b, batch 64, 5 us a step: best at {float(best.value):.2f}, effi
 # %%
 latency, throughput = (payoff(step, after, over="degree", hardware="a100-sxm-80gb", per_device=each) for each in (False, True))
 for degree in (1, 2, 8):
-    assert throughput.speedup(degree) == efficiency(degree) == latency.speedup(degree) / degree <= 1
-print(f"eight devices: {float(latency.speedup(8)):.2f} times as fast, {float(throughput.speedup(8)):.2f} of the tokens a second and device")
+    assert throughput.speedup_expr(degree) == efficiency(degree) == latency.speedup_expr(degree) / degree <= 1
+print(f"eight devices: {latency.speedup_expr(8):.2f} times as fast, {throughput.speedup_expr(8):.2f} of the tokens a second and device")
 
 # %% [markdown]
 # **Two tiers.** With $i = \min(n, n_d)$ devices in a node an all-reduce is scattered inside, reduced across and gathered inside:
@@ -138,7 +138,7 @@ best = best_degree(nodes, hardware="a100-sxm-80gb", among=(1, 2, 4, 8, 16, 32))
 inside = best_degree(step.apply(technique("tensor-parallel")), hardware="a100-sxm-80gb")
 assert inside.integer == 8 == over_degree(step.apply(technique("tensor-parallel")), "a100-sxm-80gb").high, "the link joins no more"
 for what, told in (("nodes of 8", best), ("one node", inside)):
-    print(f"A100, {what}: best at {told.integer}, {float(told.time) * 1e3:.2f} ms")
+    print(f"A100, {what}: best at {told.integer}, {float(told.time_expr) * 1e3:.2f} ms")
 overheads = Add(*(count for operator, count in nodes.graph if operator.name.endswith(("all_reduce", "all_gather"))))
 print(f"{overheads} collectives a step: {float(overheads) * 7.87:.0f} us before a byte or a step")
 

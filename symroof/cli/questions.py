@@ -99,7 +99,7 @@ def solve(request: Request, over: str, target_time: object, target_rate: object)
     assert device is not None
     step = request.step_over([over], "--for")
     if over == "capacity":
-        return capacity_report(step, required_capacity(step), device)
+        return capacity_report(step, required_capacity(step).exact, device)
     answer = required(step, over=over, hardware=device, target_time=target_time, target_rate=target_rate, ceilings=request.ceilings)
     return requirement_report(step, answer, device)
 

@@ -70,23 +70,18 @@ class Exact(click.ParamType):
         return number
 
 
-_NUMBER = re.compile(r"\s*([0-9]{1,30}(?:\.[0-9]{1,30})?(?:[eE][+-]?[0-9]{1,2})?)\s*([A-Za-zµ]{1,12}(?:/[A-Za-z]{1,12})?)?\s*")
-
-
 def exact(typed: str, unit: str = "") -> Fraction | None:
     """A number as it was typed, in *unit* if one of that kind stands behind it; None if it is none.
 
     >>> exact("2.5"), exact("20 ms", "second"), exact("1e3x")
     (Fraction(5, 2), Fraction(1, 50), None)
     """
-    match = _NUMBER.fullmatch(typed)
-    if match is None or (match[2] and not unit):
-        return None
-    if not match[2]:
-        return Fraction(match[1])
-    from symroof.units import figure, ureg
+    from symroof.units import figure, parsed, ureg
 
-    return Fraction(str(figure(typed, ureg.Unit(unit))))
+    number = parsed(typed)
+    if number is None or (number[1] and not unit):
+        return None
+    return Fraction(str(figure(typed, ureg.Unit(unit)))) if number[1] else number[0]
 
 
 def bounds_of(texts: Sequence[str]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sympy import Rational, Symbol
 
-from symroof.algebra.piecewise import Piece
+from symroof.answers import Interval
 from symroof.deployment.core import Core
 from symroof.proof.claims import Certificate
 from symroof.questions import context_limit, crossovers, proofs, regimes, sensitivity
@@ -90,7 +90,7 @@ class Bounds(Core):
         """
         return sensitivity.sensitivity(self.step, self._given(NUMBERS), ceilings=self.ceilings)
 
-    def work_exceeds(self, over: str | Symbol, operator: str = "total") -> tuple[Piece, ...]:
+    def work_exceeds(self, over: str | Symbol, operator: str = "total") -> tuple[Interval, ...]:
         """Where work takes longer than launches, and where launches do; see `symroof.work_exceeds`.
 
         >>> import symroof

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from sympy import Expr, Symbol
+from sympy import Symbol
 
 from symroof.algebra.piecewise import Piecewise
 from symroof.deployment.core import Core, Given
@@ -22,6 +22,7 @@ from symroof.questions.speculation import BestLength
 from symroof.roof import energy
 from symroof.techniques.decoding.speculative import Speculative
 from symroof.techniques.technique import Technique
+from symroof.units import Quantity
 
 NUMBERS = "the answer is numeric"
 
@@ -63,14 +64,14 @@ class Changes(Core):
 
         >>> import symroof
         >>> on = symroof.load_model("llama-2-7b").decode(symbolic=True).on()
-        >>> on.break_even("low-rank", over="rank", operator="up_proj").flops
+        >>> print(on.break_even("low-rank", over="rank", operator="up_proj").flops)
         d*f/(d + f)
         """
         after = self.apply(*techniques)
         over = after._variable(over)
         return payoff.break_even(self._open(over), after._open(over), over=over, operator=operator)
 
-    def greenup(self, *techniques: Given) -> Expr:
+    def greenup(self, *techniques: Given) -> Quantity:
         """Energy of a token before techniques over that after them, of all devices that share the step; see `symroof.greenup`.
 
         >>> import symroof
@@ -90,7 +91,7 @@ class Changes(Core):
         """
         return scaling.best_degree(self._open("degree"), hardware=self._given(NUMBERS), among=among, ceilings=self.ceilings)
 
-    def communication_degree(self) -> Expr:
+    def communication_degree(self) -> Quantity:
         """The degree from which communication takes as long as everything else; see `symroof.communication_degree`."""
         return scaling.communication_degree(self._open("degree"), hardware=self._given(NUMBERS), ceilings=self.ceilings)
 
@@ -135,7 +136,7 @@ class Changes(Core):
         """
         return speculation.best_length(self.step, self._drafting(technique), self._given(NUMBERS), ceilings=self.ceilings)
 
-    def least_acceptance(self, technique: str | Technique) -> Expr:
+    def least_acceptance(self, technique: str | Technique) -> Quantity:
         """The acceptance above which some draft length pays; see `symroof.least_acceptance`."""
         return speculation.least_acceptance(self.step, self._drafting(technique), self._given(NUMBERS), ceilings=self.ceilings)
 

@@ -105,7 +105,7 @@ class Resources(Core):
     def race_to_halt(self, operator: str) -> bool | None:
         """Whether running as fast as possible also saves energy, under the peak that applies to an operator; see `symroof.race_to_halt`."""
         point = self[operator]
-        return energy.race_to_halt(self.energy().model, point.peak, point.bandwidth)
+        return energy.race_to_halt(self.energy().model, point.peak_expr, point.bandwidth_expr)
 
     def sweep(self, over: Over, **options: Any) -> xarray.Dataset | Path:
         """All metrics over all values of some variables; see `symroof.sweep`.

@@ -85,7 +85,7 @@ class OperatorTime:
         """Why it is faster than its roofline, if it is: reads from a cache, or a rate above the measured one."""
         if self.seconds is None or self.seconds.median >= self.roofline:
             return ""
-        besides = [float(taken) for resource, taken in self.point.seconds.items() if resource is not Resource.MEMORY]
+        besides = [float(taken) for resource, taken in self.point.seconds_exprs.items() if resource is not Resource.MEMORY]
         return FROM_CACHE if self.in_cache and self.seconds.median >= max(besides, default=0.0) else BEYOND
 
     @property
@@ -116,14 +116,14 @@ class StepTime:
     @property
     def roofline(self) -> float:
         """Predicted seconds of all operators that were run."""
-        return sum(float(one.point.count) * one.roofline for one in self.ran)
+        return sum(float(one.point.count_expr) * one.roofline for one in self.ran)
 
     @property
     def prediction(self) -> float | None:
         """The same from the constants of measured kernels; by the roofline for operators without constants."""
         if self.calibrated is None:
             return None
-        return sum(float(one.point.count) * (one.roofline if one.prediction is None else one.prediction) for one in self.ran)
+        return sum(float(one.point.count_expr) * (one.roofline if one.prediction is None else one.prediction) for one in self.ran)
 
     @property
     def error(self) -> float | None:

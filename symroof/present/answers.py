@@ -39,19 +39,19 @@ def requirement_record(answer: Requirement, step: Step, device: str) -> dict[str
         "techniques": list(step.techniques),
         "for": symbols.option_name(answer.variable.symbol),
         "relation": answer.relation,
-        "value": float(answer.value),
-        "exact": exact_text(answer.value),
-        "least": None if answer.least is None else float(answer.least),
+        "value": float(answer.value_expr),
+        "exact": exact_text(answer.value_expr),
+        "least": None if answer.least_expr is None else float(answer.least_expr),
         "unit": answer.variable.unit,
-        "integer": None if answer.integer is None else int(answer.integer),
+        "integer": answer.integer,
         "formula": text_of(answer.formula),
-        "time": float(answer.time),
-        "by_time": number(answer.by_time),
-        "by_memory": None if answer.by_memory is None else number(answer.by_memory),
+        "time": float(answer.time_expr),
+        "by_time": number(answer.by_time_expr),
+        "by_memory": None if answer.by_memory_expr is None else number(answer.by_memory_expr),
         "memory_relation": answer.memory_relation,
         "binding": answer.binding,
-        "allowed": None if answer.allowed is None else number(answer.allowed),
-        "capacity": None if answer.room is None else number(answer.room.capacity),
+        "allowed": None if answer.allowed_expr is None else number(answer.allowed_expr),
+        "capacity": None if answer.room is None else number(answer.room.capacity_expr),
         "devices": str(step.symbolic.devices),
         **({"misfit": answer.misfit} if answer.misfit else {}),
         "statements": list(step.statements),
@@ -66,27 +66,27 @@ def generation_record(found: Generation, model: str, device: str, batch: int) ->
         "batch": batch,
         "prompt": found.prompt,
         "tokens": found.tokens,
-        "prefill": {"time": float(found.prefill_time), "bytes": number(found.prefill_traffic)},
+        "prefill": {"time": float(found.prefill_time_expr), "bytes": number(found.prefill_traffic_expr)},
         "decode": {
-            "time": float(found.decode_time),
-            "bytes": number(found.decode_traffic),
+            "time": float(found.decode_time_expr),
+            "bytes": number(found.decode_traffic_expr),
             "regimes": [
-                {"first": int(part.first), "last": int(part.last), "step_time": str(part.step_time), "time": float(part.time)}
+                {"first": part.first, "last": part.last, "step_time": str(part.step_time_expr), "time": float(part.time_expr)}
                 for part in found.parts
             ],
         },
-        "total": {"time": float(found.time), "exact": str(found.time), "bytes": number(found.traffic)},
-        "time_per_token": float(found.decode_time / (found.tokens - 1)) if found.tokens > 1 else None,
-        "tokens_per_second": float(batch * (found.tokens - 1) / found.decode_time) if found.tokens > 1 else None,
+        "total": {"time": float(found.time_expr), "exact": str(found.time_expr), "bytes": number(found.traffic_expr)},
+        "time_per_token": float(found.decode_time_expr / (found.tokens - 1)) if found.tokens > 1 else None,
+        "tokens_per_second": float(batch * (found.tokens - 1) / found.decode_time_expr) if found.tokens > 1 else None,
         "formulas": {"decode_bytes": str(found.traffic_formula)},
         "units": {"time": "s", "bytes": "byte", "step_time": "s, t the context length"},
         "statements": list(found.statements),
-        **({"band": [float(end) for end in found.band]} if found.band else {}),
+        **({"band": [float(end) for end in found.band_exprs]} if found.band_exprs else {}),
         "memory": {
-            phase: {"bytes": number(one.needed), "fits": one.fits, "largest_batch": one.largest_batch}
+            phase: {"bytes": number(one.needed_expr), "fits": one.fits, "largest_batch": one.largest_batch}
             for phase, one in found.memory.items()
         },
-        "capacity": next((number(one.capacity) for one in found.memory.values() if one.capacity is not None), None),
+        "capacity": next((number(one.capacity_expr) for one in found.memory.values() if one.capacity_expr is not None), None),
         "fits": found.fits,
         "largest_batch": found.largest_batch,
     }
@@ -113,7 +113,7 @@ def crossover_report(step: Step, answers: Sequence[Crossover], hardware: str | P
     for answer in answers:
         told = (answer.condition, *((answer.where,) if branched else ()))
         cells = (formula_cell(answer.solution), *(Formula(one) if one is not None else "-" for one in told))
-        rows.append((answer.operator, answer.verdict, *cells, answer.value, answer.first_integer))
+        rows.append((answer.operator, answer.verdict, *cells, answer.value_expr, answer.first_integer))
     table = Table("", columns, tuple(rows))
     title = f"{step.title}, {step.options.phase}: where the bound changes over {name}"
     sections: list[Section] = [Lines((), title), table]
@@ -121,7 +121,12 @@ def crossover_report(step: Step, answers: Sequence[Crossover], hardware: str | P
         lines = tuple((line.words, line.plain if line.cell is None else line.cell) for line in answers[0].reasoning())
         why = Derivation("why", (Column("step"), Column("formula")), lines, align=answers[0].latex())
         sections = [Lines((crossover_words(answers[0]),), title), why, *_limit(step, answers[0], hardware)]
-    formulas = [part for answer in answers for part in (answer.flops, answer.traffic, answer.formula, answer.condition) if part is not None]
+    formulas = [
+        part
+        for answer in answers
+        for part in (answer.flops_expr, answer.traffic_expr, answer.formula, answer.condition)
+        if part is not None
+    ]
     sections += [letters_used(formulas, answers[0].values), conventions_of(step, answers[0].statements)]
     return Report(tuple(sections), record=lambda: [crossover_record(answer) for answer in answers], data=lambda: table)
 
@@ -130,7 +135,7 @@ def _limit(step: Step, answer: Crossover, hardware: str | Path | None) -> list[S
     if answer.operator != WEIGHTS_AND_KV or not step.options.decode:
         return []
     found = context_limit(step, hardware)
-    value = "" if found.value is None else f" = {float(found.value):.1f} tokens"
+    value = "" if found.value_expr is None else f" = {float(found.value_expr):.1f} tokens"
     words = ("any batch is compute-bound only below a context of S_max = ", Formula(found.formula), value)
     condition = () if found.condition is None else (", if ", Formula(found.condition))
     return [Lines((Words((*words, *condition)),))]
@@ -165,11 +170,15 @@ def largest_report(step: Step, answer: Largest, hardware: str | None) -> Report:
     """The most of a variable that fits, and what the memory of a device holds there."""
     name, several = symbols.option_name(answer.variable.symbol), answer.devices != 1
     share = f" on {answer.devices} devices together" if several else ""
-    at = max(int(answer.integer), 1)
-    held = Add(*answer.memory.values())
-    parts = {"weights": answer.memory["weight"], "KV cache": answer.memory["kv_cache"], "activations": answer.memory["activation"]}
+    at = max(answer.integer, 1)
+    held = Add(*answer.memory_exprs.values())
+    parts = {
+        "weights": answer.memory_exprs["weight"],
+        "KV cache": answer.memory_exprs["kv_cache"],
+        "activations": answer.memory_exprs["activation"],
+    }
     columns = (Column("part"), Column("memory", "byte", f"memory at {name} {at}{', of one device' if several else ''}", numeric=True))
-    totals = (("total", held), ("usable", answer.capacity), ("free", answer.capacity - held))
+    totals = (("total", held), ("usable", answer.capacity_expr), ("free", answer.capacity_expr - held))
     fits = f"{name} {answer.integer} is the largest that fits{share}" if answer.integer >= 1 else f"not even {name} 1 fits{share}"
     record = {
         "model": step.model,
@@ -177,12 +186,12 @@ def largest_report(step: Step, answer: Largest, hardware: str | None) -> Report:
         "phase": step.options.phase,
         "techniques": list(step.techniques),
         "for": name,
-        "value": float(answer.value),
-        "exact": exact_text(answer.value),
-        "integer": int(answer.integer),
-        "capacity": number(answer.capacity),
-        "memory": {part: number(size) for part, size in answer.memory.items()} | {"total": number(held)},
-        "devices": number(answer.devices),
+        "value": float(answer.value_expr),
+        "exact": exact_text(answer.value_expr),
+        "integer": answer.integer,
+        "capacity": number(answer.capacity_expr),
+        "memory": {part: number(size) for part, size in answer.memory_exprs.items()} | {"total": number(held)},
+        "devices": answer.devices,
         "units": {"capacity": "byte", "memory": "byte"},
         "statements": list(step.statements),
     }
@@ -196,14 +205,14 @@ def requirement_report(step: Step, answer: Requirement, device: Device) -> Repor
     """What a resource must be, by time and by memory."""
     name = symbols.option_name(answer.variable.symbol)
     whole = "" if answer.integer is None or answer.fewest else f"; as a whole number {answer.integer}"
-    least = "" if answer.least is None else f"{_in_unit(answer.least, answer)} <= "
-    exact = "" if answer.value.is_Integer else f", exactly {answer.value}"
-    by_time, both = f"{least}{name} {answer.relation} {_in_unit(answer.value, answer)}{whole}", _both_limits(step, answer)
-    alone = answer.by_memory is None and (answer.room is None or answer.room.fits)
+    least = "" if answer.least_expr is None else f"{_in_unit(answer.least_expr, answer)} <= "
+    exact = "" if answer.value_expr.is_Integer else f", exactly {answer.value_expr}"
+    by_time, both = f"{least}{name} {answer.relation} {_in_unit(answer.value_expr, answer)}{whole}", _both_limits(step, answer)
+    alone = answer.by_memory_expr is None and (answer.room is None or answer.room.fits)
     lines: list[str | Words] = [
         *((by_time, *both) if alone else (*both, f"by time: {by_time}")),
         *([f"but that does not fit: {answer.misfit}"] if answer.misfit else []),
-        f"{'a token' if step.symbolic.tokens != 1 else 'the step'} then takes {in_units(answer.time, 's', 4)}{exact}",
+        f"{'a token' if step.symbolic.tokens != 1 else 'the step'} then takes {in_units(answer.time_expr, 's', 4)}{exact}",
     ]
     if answer.formula is not None:
         words = ("in this regime ", Formula(answer.formula, str(answer.variable.symbol)), ", T the target time in seconds")
@@ -226,40 +235,43 @@ def _both_limits(step: Step, answer: Requirement) -> list[str]:
     name, room = symbols.option_name(answer.variable.symbol), answer.room
     if room is None:
         return []
-    memory = f"{in_units(room.capacity, 'B', 4)} usable{' on each device' if step.symbolic.devices != 1 else ''}"
+    memory = f"{in_units(room.capacity_expr, 'B', 4)} usable{' on each device' if step.symbolic.devices != 1 else ''}"
     if not room.fits:
         return [f"{name}: the step fits {memory} at no value; memory is the limit"]
-    if answer.by_memory is None:
+    if answer.by_memory_expr is None:
         return [f"{name}: memory sets no limit, the step fits {memory}"]
 
     def told(value: Any, relation: str | None) -> str:
         return ("at least " if relation == ">=" else "") + _in_unit(value, answer)
 
-    both = "no value meets both" if answer.allowed is None else told(answer.allowed, None)
-    by_time = told(answer.by_time, ">=" if answer.fewest else answer.relation)
-    by_memory = told(answer.by_memory, answer.memory_relation)
+    both = "no value meets both" if answer.allowed_expr is None else told(answer.allowed_expr, None)
+    by_time = told(answer.by_time_expr, ">=" if answer.fewest else answer.relation)
+    by_memory = told(answer.by_memory_expr, answer.memory_relation)
     return [f"{name} {both}: {by_time} by time, {by_memory} by memory ({memory}); {answer.binding} is the limit"]
 
 
 def generation_report(found: Generation, step: Step, techniques: Sequence[str], device: Device, batch: int) -> Report:
     """Time to first token, time per token, throughput; a table of prefill and decode; the regimes of decode."""
-    needs = {phase: one.needed for phase, one in found.memory.items()}
+    needs = {phase: one.needed_expr for phase, one in found.memory.items()}
     columns = (
         *(Column("part"), Column("time", "s", numeric=True), Column("traffic", "byte", numeric=True)),
         *((Column("memory", "byte", "memory of a device", numeric=True),) if needs else ()),
     )
     rows = tuple(
         (phase, *totals, *((needs.get(phase),) if needs else ()))
-        for phase, *totals in (("prefill", found.prefill_time, found.prefill_traffic), ("decode", found.decode_time, found.decode_traffic))
+        for phase, *totals in (
+            ("prefill", found.prefill_time_expr, found.prefill_traffic_expr),
+            ("decode", found.decode_time_expr, found.decode_traffic_expr),
+        )
     )
     inputs = f"{found.prompt} tokens of prompt, {found.tokens} generated, batch {batch}"
     title = f"{' + '.join((step.model, *techniques))} on {device.title}: {inputs}"
-    total = (("total", found.time, found.traffic, *((max(needs.values()),) if needs else ())),)
+    total = (("total", found.time_expr, found.traffic_expr, *((max(needs.values()),) if needs else ())),)
     table = Table("", columns, rows, totals=total)
     parts = (Column("contexts"), Column("step_time", "s", "time of a step, t the context"), Column("time", "s", numeric=True))
-    regimes = tuple((f"{part.first} to {part.last}", Formula(part.step_time), part.time) for part in found.parts)
+    regimes = tuple((f"{part.first} to {part.last}", Formula(part.step_time_expr), part.time_expr) for part in found.parts)
     traffic = Words((Formula(found.traffic_formula, "decode traffic"), " bytes, S tokens of prompt, n generated"))
-    lines = (*_speeds(found, batch), *([band_statement(found.band)] if found.band else []), *_fit_lines(found, batch))
+    lines = (*_speeds(found, batch), *([band_statement(found.band_exprs)] if found.band_exprs else []), *_fit_lines(found, batch))
     return Report(
         (
             Lines(lines, title),
@@ -275,16 +287,17 @@ def generation_report(found: Generation, step: Step, techniques: Sequence[str], 
 
 def _speeds(found: Generation, batch: int) -> list[str]:
     """Time to the first token, time of each further one, and what all sequences generate in a second."""
-    first = f"time to first token {in_units(found.prefill_time, 's', 4)}"
+    first = f"time to first token {in_units(found.prefill_time_expr, 's', 4)}"
     if found.tokens == 1:
         return [first]
-    each = found.decode_time / (found.tokens - 1)
-    return [f"{first}; then {in_units(each, 's', 4)} per token, {amount(batch / each)} tokens/s; {in_units(found.time, 's', 4)} in all"]
+    each = found.decode_time_expr / (found.tokens - 1)
+    whole = in_units(found.time_expr, "s", 4)
+    return [f"{first}; then {in_units(each, 's', 4)} per token, {amount(batch / each)} tokens/s; {whole} in all"]
 
 
 def _fit_lines(found: Generation, batch: int) -> list[str]:
     """Whether the batch fits, and the largest that does, in prefill and in decode."""
-    capacity = next((one.capacity for one in found.memory.values() if one.capacity is not None), None)
+    capacity = next((one.capacity_expr for one in found.memory.values() if one.capacity_expr is not None), None)
     if capacity is None:
         return []
     line = f"batch {batch} {'fits' if found.fits else 'does not fit'} {in_units(capacity, 'B', 4)} usable"

@@ -19,7 +19,7 @@ def comparison_report(variants: Sequence[Variant], over: str) -> Report:
     """How much faster each variant is and where, in a line; times, bytes, memory; then the crossovers of all operators."""
     base = variants[0]
     step, options = base.analysis.step, base.analysis.step.options
-    several, carries = any(one.devices != 1 for one in variants), any(one.prompt_tokens != 0 for one in variants)
+    several, carries = any(one.devices_expr != 1 for one in variants), any(one.prompt_tokens_expr != 0 for one in variants)
     columns = (
         Column("variant"),
         Column("time", "s", "step", numeric=True, rank=2),
@@ -36,9 +36,9 @@ def comparison_report(variants: Sequence[Variant], over: str) -> Report:
     rows = []
     for one in variants:
         time, per_token, *sizes = (_numbers(one)[name] for name in ("time", "time_per_token", "flops", "bytes", "memory"))
-        numbers = [time, per_token, _ratio(base.time_per_token, per_token), *([one.prompt_tokens] if carries else [])]
+        numbers = [time, per_token, _ratio(base.time_per_token_expr, per_token), *([one.prompt_tokens_expr] if carries else [])]
         if several:
-            numbers += [one.devices, one.device_throughput, _ratio(one.device_throughput, base.device_throughput)]
+            numbers += [one.devices_expr, one.device_throughput_expr, _ratio(one.device_throughput_expr, base.device_throughput_expr)]
         cells = (value if value is not None and value.is_number else "-" for value in (*numbers, *sizes))
         fits = {True: "yes", False: "no", None: "-"}[one.analysis.fits]
         rows.append((one.name, *cells, fits, "-" if one.largest_batch is None else one.largest_batch))
@@ -66,7 +66,7 @@ FACTOR = "{:.3g}x"
 
 def _answer(one: Variant, base: Variant, batch: int | None) -> Iterator[str]:
     """How much faster a variant is, and where; or why that cannot be told."""
-    gain = _ratio(base.time_per_token, one.time_per_token)
+    gain = _ratio(base.time_per_token_expr, one.time_per_token_expr)
     parts = [f"{times(gain)} at batch {batch}"] if gain is not None and gain.is_number else []
     parts += [found.sentence for found in (one.payoff, one.device_payoff) if found]
     yield f"{one.name}: {'; '.join(parts) or 'no answer'}"
@@ -102,19 +102,22 @@ def _numbers(one: Variant) -> dict[str, Expr | None]:
     """What a variant takes, by the names in the record."""
     total = one.analysis.total
     sizes = {"flops": total.flop_count, "bytes": total.byte_count(), "memory": one.analysis.memory_exprs["total"]}
-    rates = {"throughput": one.throughput, "device_throughput": one.device_throughput}
+    rates = {"throughput": one.throughput_expr, "device_throughput": one.device_throughput_expr}
     return {
-        "time": one.time,
-        "time_per_token": one.time_per_token,
+        "time": one.time_expr,
+        "time_per_token": one.time_per_token_expr,
         **sizes,
         **rates,
-        "devices": one.devices,
-        "prompt_tokens": one.prompt_tokens,
+        "devices": one.devices_expr,
+        "prompt_tokens": one.prompt_tokens_expr,
     }
 
 
 def _crossover_table(variants: Sequence[Variant], over: str) -> list[Table]:
-    cells = [{answer.operator: answer.verdict if answer.value is None else answer.value for answer in one.crossovers} for one in variants]
+    cells = [
+        {answer.operator: answer.verdict if answer.value_expr is None else answer.value_expr for answer in one.crossovers}
+        for one in variants
+    ]
     answers = [answer for one in variants for answer in one.crossovers]
     operators = dict.fromkeys(answer.operator for answer in answers if answer.verdict.startswith(("crosses", "intervals")))
     if not operators:
@@ -139,7 +142,9 @@ def comparison_record(variants: Sequence[Variant], over: str) -> dict[str, Any]:
                 "largest_batch": variant.largest_batch,
                 "payoff": _stretches(variant.payoff),
                 "payoff_per_device": _stretches(variant.device_payoff) if variant.device_payoff else None,
-                "crossovers": {answer.operator: None if answer.value is None else float(answer.value) for answer in variant.crossovers},
+                "crossovers": {
+                    answer.operator: None if answer.value_expr is None else float(answer.value_expr) for answer in variant.crossovers
+                },
                 "statements": list(variant.analysis.statements),
                 "reasons": list(variant.reasons),
             }
@@ -157,5 +162,5 @@ def comparison_record(variants: Sequence[Variant], over: str) -> dict[str, Any]:
 def _stretches(payoff: Payoff | None) -> list[dict[str, Any]]:
     return [
         {"low": float(one.low), "high": float(one.high) if one.high.is_finite else None, "verdict": one.bound}
-        for one in (payoff.intervals if payoff else ())
+        for one in (payoff.pieces if payoff else ())
     ]

@@ -38,8 +38,8 @@ def reasoning(answer: Crossover) -> tuple[Line, ...]:
     """Every step: F, B, the inequality, the polynomial, the root, the condition, the numbers."""
     x, solution = answer.over.symbol, answer.solution
     steps = [
-        _line("FLOPs", compact(answer.flops), "F"),
-        _line("bytes", compact(answer.traffic), "B"),
+        _line("FLOPs", compact(answer.flops_expr), "F"),
+        _line("bytes", compact(answer.traffic_expr), "B"),
         *([_line("where", answer.where)] if answer.where is not None else []),
         INEQUALITY,
         *([_line(f"its sign, in {option_name(x)}", answer.slack.as_expr().expand().collect(x))] if answer.in_letters else []),
@@ -63,7 +63,7 @@ def reasoning(answer: Crossover) -> tuple[Line, ...]:
     if answer.large_layer is not None:
         steps.append(_line("as the layer grows it tends to", answer.large_layer, f"{x}^*"))
     steps += [_said(f"and where {other.where}", _in_letters(other.solution, answer)) for other in answer.others]
-    return (*steps, _numbers(answer)) if answer.intervals else tuple(steps)
+    return (*steps, _numbers(answer)) if answer.pieces else tuple(steps)
 
 
 def _line(words: str, value: Basic, name: str = "") -> Line:
@@ -77,9 +77,9 @@ def _said(words: str, told: object) -> Line:
 
 def _numbers(answer: Crossover) -> Line:
     x = answer.over.symbol
-    pieces = answer.resources or answer.intervals
+    pieces = answer.resource_pieces or answer.pieces
     plain = [f"{_plain(one.low)} <= {x} <= {_plain(one.high)}: {one.bound}" for one in pieces]
-    if isinstance(answer.value, Root) and (line := of_the_line(answer.value)) is not None:
+    if isinstance(answer.value_expr, Root) and (line := of_the_line(answer.value_expr)) is not None:
         plain.append(f"{x}* is within 1e{line[1]} of {line[0]}, where every part would be touched")
     shown = [rf"{_short(one.low)} \le {latex(x)} \le {_short(one.high)}:\ \text{{{one.bound}}}" for one in pieces]
     return Line("in numbers", ", ".join(plain), r",\quad ".join(shown))
@@ -110,7 +110,7 @@ def crossover_sentence(answer: Crossover) -> str:
 def crossover_words(answer: Crossover) -> Words:
     """The answer in words and formulas."""
     name = option_name(answer.over.symbol)
-    if not answer.intervals:
+    if not answer.pieces:
         told = {answer.where: answer.solution} | {other.where: other.solution for other in answer.others}
         parts: list[object] = []
         for where, solution in told.items():
@@ -118,11 +118,11 @@ def crossover_words(answer: Crossover) -> Words:
             parts += _in_letters(solution, answer).parts
         return Words(tuple(parts))
     if answer.verdict == "intervals":
-        spans = [f"{one.bound}-bound from {_plain(one.low)} to {_plain(one.high)}" for one in answer.intervals]
+        spans = [f"{one.bound}-bound from {_plain(one.low)} to {_plain(one.high)}" for one in answer.pieces]
         return Words((f"{answer.operator} over {name}: {', '.join(spans)}",))
-    if answer.value is None:
+    if answer.value_expr is None:
         return Words((f"{answer.operator} is {answer.verdict.removeprefix('always-')}-bound at every {name}",))
-    value = _in_its_unit(answer.value, answer.over)
+    value = _in_its_unit(answer.value_expr, answer.over)
     text = f"{answer.operator} is {answer.below}-bound below {name} {value} and {answer.above}-bound above it"
     first = answer.first_integer
     return Words((text if first is None else f"{text}; {first} is the first whole number there",))
@@ -199,8 +199,8 @@ def payoff_sentence(payoff: Payoff) -> str:
     faster at every batch
     """
     name = option_name(payoff.over.symbol)
-    spans = [one for one in payoff.intervals if one.low != one.high or len(payoff.intervals) == 1]
-    last = payoff.intervals[-1].high
+    spans = [one for one in payoff.pieces if one.low != one.high or len(payoff.pieces) == 1]
+    last = payoff.pieces[-1].high
     tried = f" ({payoff.tried if payoff.tried < last else 'all'} of the whole numbers from 1 to {last} tried)" if payoff.tried else ""
     told = [_effect(one, place, len(spans), name) for place, one in enumerate(spans)]
     return ("per device: " if payoff.per_device else "") + "; ".join(told) + tried
@@ -218,7 +218,7 @@ def _effect(span: Piece, place: int, count: int, name: str) -> str:
 
 def purchase_advice(answer: Sensitivity) -> str:
     """What to buy, in words."""
-    bandwidth, peak = (float(-answer.values[symbol]) for symbol in (symbols.BW, symbols.P))
+    bandwidth, peak = (float(-answer.values_expr[symbol]) for symbol in (symbols.BW, symbols.P))
     return f"one percent more bandwidth saves {bandwidth:.3f} percent of the time, one percent more peak {peak:.3f}: buy {answer.buy}"
 
 
@@ -236,7 +236,7 @@ def certificate_latex(answer: Certificate) -> str:
 def payoff_table(payoff: Payoff) -> Table:
     """Stretch by stretch, whether a technique is faster."""
     name = option_name(payoff.over.symbol)
-    rows = tuple((_plain(one.low), _plain(one.high), EFFECTS[one.bound]) for one in payoff.intervals)
+    rows = tuple((_plain(one.low), _plain(one.high), EFFECTS[one.bound]) for one in payoff.pieces)
     title = f"{payoff.part}, {'per device' if payoff.per_device else 'by latency'}"
     columns = (Column("low", title=f"{name} from"), Column("high", title="to"), Column("effect"))
     return Table(title, columns, rows, (f"{name}: {payoff.over.meaning}",))
@@ -247,7 +247,8 @@ def regimes_table(answer: Regimes) -> Table:
     name, symbol = option_name(answer.over.symbol), answer.over.symbol
     columns = (Column("low", title=f"{name} from"), Column("high", title="to"), Column("time", "s"), Column("bound", title="compute-bound"))
     rows = tuple(
-        (_plain(one.low), _plain(one.high), Formula(one.time), ", ".join(sorted(one.compute_bound)) or "-") for one in answer.regimes
+        (_plain(one.low_expr), _plain(one.high_expr), Formula(one.time_expr), ", ".join(sorted(one.compute_bound)) or "-")
+        for one in answer.regimes
     )
     title = f"{answer.step.title} on {answer.device.title}, {answer.step.options.phase}: time over {name}"
     return Table(title, columns, rows, (f"{symbol}: {answer.over.meaning}",))

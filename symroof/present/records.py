@@ -106,8 +106,8 @@ def _energy(analysis: Analysis) -> dict[str, Any]:
     joules = {one.name: number(one.joules_expr) for one in (*spent.operators, spent.total)}
     sides = {"per_step": (spent.total, spent.system), "per_token": (spent.token, spent.system_token)}
     told = {name: {"device": number(one.joules_expr), "system": number(every.joules_expr)} for name, (one, every) in sides.items()}
-    power = {name: number(one.joules_expr / one.seconds) for name, one in (("power", spent.total), ("system_power", spent.system))}
-    counts = {"devices": number(spent.devices), "tokens": number(spent.tokens)}
+    power = {name: number(one.joules_expr / one.seconds_expr) for name, one in (("power", spent.total), ("system_power", spent.system))}
+    counts = {"devices": number(spent.devices_expr), "tokens": number(spent.tokens_expr)}
     return {"energy": {"joules": joules, **told, **power, **counts, "units": {"joules": "J", "power": "W"}}}
 
 
@@ -166,7 +166,7 @@ def _operator(placed: RooflinePoint) -> dict[str, Any]:
     return {
         "name": placed.name,
         "kind": str(placed.operator.kind),
-        "count": number(placed.count),
+        "count": number(placed.count_expr),
         "flops": number(placed.operator.flop_count),
         "bytes": number(placed.operator.byte_count()),
         **_traffic(placed),
@@ -174,11 +174,11 @@ def _operator(placed: RooflinePoint) -> dict[str, Any]:
         **({"cache_bytes": number(placed.operator.cache_bytes)} if placed.operator.cache_bytes != 0 else {}),
         "intensity": None if placed.intensity_expr in (oo, nan) else number(placed.intensity_expr),
         "data_type": placed.data_type,
-        "peak": number(placed.peak) if placed.peak.is_number else None,  # none bounds what computes nothing
+        "peak": number(placed.peak_expr) if placed.peak_expr.is_number else None,  # none bounds what computes nothing
         "performance": number(placed.performance_expr),
         "bound": placed.bound,
         "time": number(placed.time_expr),
-        "seconds": {str(resource): number(taken) for resource, taken in placed.seconds.items()},
+        "seconds": {str(resource): number(taken) for resource, taken in placed.seconds_exprs.items()},
         "contraction_flops": number(placed.operator.contraction_flop_count),
         "formulas": {"flops": str(placed.symbolic.flop_count), "bytes": str(placed.symbolic.byte_count())},
     }
@@ -244,11 +244,11 @@ def crossover_record(answer: Crossover) -> dict[str, Any]:
         "cases": [{"condition": str(case.condition), "verdict": case.verdict} for case in solution.cases] or None,
         "large_layer": text_of(answer.large_layer),
         "latex": answer.latex(),
-        "value": None if answer.value is None else float(answer.value),
-        "exact": exact_text(answer.value),
-        "first_integer": None if answer.first_integer is None else int(answer.first_integer),
-        "intervals": _stretches(answer.intervals),
-        "resources": _stretches(answer.resources),
+        "value": None if answer.value_expr is None else float(answer.value_expr),
+        "exact": exact_text(answer.value_expr),
+        "first_integer": answer.first_integer,
+        "intervals": _stretches(answer.pieces),
+        "resources": _stretches(answer.resource_pieces),
         "sentence": answer.sentence,
         "statements": list(answer.statements),
     }

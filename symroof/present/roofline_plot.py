@@ -71,8 +71,8 @@ def roofline_figure(analysis: Analysis, *, title: str | None = None) -> Figure:
 def _draw_roofs(axes: Axes, analysis: Analysis, placed: Sequence[RooflinePoint]) -> None:
     rates = analysis.machine.rates
     on_matrix = [one for one in placed if Resource.VECTOR not in rates or one.operator.contraction_flop_count != 0] or placed
-    roofs = dict.fromkeys((operator.data_type, float(operator.peak)) for operator in on_matrix)
-    bandwidth = float(placed[0].bandwidth)
+    roofs = dict.fromkeys((operator.data_type, float(operator.peak_expr)) for operator in on_matrix)
+    bandwidth = float(placed[0].bandwidth_expr)
     intensities = [float(operator.intensity_expr) for operator in placed]
     ridges = [peak / bandwidth for _, peak in roofs]
     left, right = min(*intensities, *ridges) / 3, max(*intensities, *ridges) * 8
@@ -88,7 +88,7 @@ def _draw_roofs(axes: Axes, analysis: Analysis, placed: Sequence[RooflinePoint])
         axes.plot([vector / bandwidth, right], [vector, vector], gid="roof-vector", **further)
         axes.annotate(f"vector units: {vector / 1e12:.4g} TFLOP/s", (right, vector), xytext=(-4, 3), **beside)
     side: dict[str, Any] = {"xytext": (-6, 4)}
-    if any(Resource.CACHE in one.seconds for one in placed):
+    if any(Resource.CACHE in one.seconds_exprs for one in placed):
         cache = float(rates[Resource.CACHE])
         axes.plot([left, top / cache], [left * cache, top], gid="roof-cache", **further)
         shown = top / cache / 3
@@ -106,8 +106,8 @@ def _draw_reached(axes: Axes, placed: Sequence[RooflinePoint], left: float, righ
     """What calibrated kernels of every class reach of the matrix units and of memory."""
     fitted = {operator.constants: operator for operator in placed if operator.constants and operator.constants.error}
     for (constants, one), dashes in zip(fitted.items(), LINES[2:], strict=False):
-        peak = float(one.peak) * float(share(constants, Resource.COMPUTE))
-        bandwidth = float(one.bandwidth) * float(share(constants, Resource.MEMORY))
+        peak = float(one.peak_expr) * float(share(constants, Resource.COMPUTE))
+        bandwidth = float(one.bandwidth_expr) * float(share(constants, Resource.MEMORY))
         line = {"linewidth": 0.9, "linestyle": dashes, "color": "0.45", "zorder": 1, "label": f"reached by {constants.kernel}"}
         axes.plot([left, peak / bandwidth, right], [left * bandwidth, peak, peak], **line)
 
@@ -120,9 +120,9 @@ def _draw_operators(axes: Axes, placed: Sequence[RooflinePoint]) -> None:
             x, y = zip(*points, strict=True)
             axes.scatter(x, y, color=color, marker=marker, s=26, label=f"{bound}-bound", zorder=3, edgecolors="white", linewidths=0.5)
     above = 0
-    ridge = max(float(operator.peak / operator.bandwidth) for operator in placed)
+    ridge = max(float(operator.peak_expr / operator.bandwidth_expr) for operator in placed)
     for (intensity, performance), names in _merged(placed).items():
-        roof = min(float(placed[0].peak), intensity * float(placed[0].bandwidth))
+        roof = min(float(placed[0].peak_expr), intensity * float(placed[0].bandwidth_expr))
         style = BELOW if intensity < ridge / 8 or performance < roof / 2 else LEFT if intensity < ridge else ABOVE
         words = "\n".join(", ".join(names[start : start + 3]) for start in range(0, len(names), 3))
         if style is ABOVE:  # one over the other, as they are wider than the points are apart

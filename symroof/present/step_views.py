@@ -48,7 +48,7 @@ def row_of(placed: RooflinePoint, total: Total) -> tuple[object, ...]:
     values = (placed.operator.flop_count, placed.operator.byte_count(), placed.intensity_expr, placed.performance_expr)
     told = (None if value in (oo, nan) else shown(value) for value in values)
     share = 100 * total.share(placed) if total.time_expr.is_number else None
-    return (placed.name, shown(placed.count), *told, placed.bound or "depends", shown(placed.time_expr), share)
+    return (placed.name, shown(placed.count_expr), *told, placed.bound or "depends", shown(placed.time_expr), share)
 
 
 def levels_beside(placed: Iterable[RooflinePoint]) -> tuple[Level, ...]:
@@ -93,7 +93,7 @@ def analysis_statements(analysis: Analysis) -> tuple[str, ...]:
     lines = list(analysis.step.statements)
     if analysis.device:
         roofs = dict.fromkeys(
-            (placed.data_type, placed.peak) for placed in analysis.operators if placed.data_type and placed.operator.unit is None
+            (placed.data_type, placed.peak_expr) for placed in analysis.operators if placed.data_type and placed.operator.unit is None
         )
         peaks = ", ".join(f"{name} {float(peak) / 1e12:g} TFLOP/s" for name, peak in roofs)
         bandwidth = float(analysis.device.bandwidth_figure.value) / 1e9
@@ -209,7 +209,7 @@ def analysis_table(analysis: Analysis, *, formulas: bool = False) -> Table:
         for placed in analysis
     )
     values = (flops, traffic, flops / traffic, flops / seconds)
-    moved = (shown(Add(*(placed.count * placed.operator.byte_count(level=level) for placed in analysis))) for level in levels)
+    moved = (shown(Add(*(placed.count_expr * placed.operator.byte_count(level=level) for placed in analysis))) for level in levels)
     sums = ("total", None, *map(shown, values), analysis.total.bound or "depends", shown(seconds), Integer(100))
     total = (*sums[: len(columns)], *moved, *(None,) * len(extra))
     return Table(analysis_title(analysis), columns + beside + extra, rows, analysis.statements, (total,))
@@ -317,16 +317,16 @@ def energy_table(energy: StepEnergy) -> Table:
     )
 
     def row(name: str, entry: OperatorEnergy) -> tuple[object, ...]:
-        return name, shown(entry.joules_expr), shown(entry.flop_count / entry.joules_expr), shown(entry.joules_expr / entry.seconds)
+        return name, shown(entry.joules_expr), shown(entry.flop_count / entry.joules_expr), shown(entry.joules_expr / entry.seconds_expr)
 
     token, made = ("generated token", "generate") if energy.analysis.graph.decode else ("token of the prompts", "are prompted with")
-    several = energy.devices != 1
-    one, every = (", one device", f", all {_number(energy.devices)} devices") if several else ("", "")
+    several = energy.devices_expr != 1
+    one, every = (", one device", f", all {_number(energy.devices_expr)} devices") if several else ("", "")
     totals = [(f"total of a step{one}", energy.total), (f"total of a {token}{one}", energy.token)]
     totals += [(f"total of a step{every}", energy.system), (f"total of a {token}{every}", energy.system_token)] if several else []
     notes = [
         f"energy balance: {energy_balance(energy.model)} FLOP/byte, where work and traffic cost as much",
-        f"operators: all occurrences in one step{', of one device' if several else ''}; {_number(energy.tokens)} tokens are what all "
+        f"operators: all occurrences in one step{', of one device' if several else ''}; {_number(energy.tokens_expr)} tokens are what all "
         f"sequences {made} in a step",
     ]
     rows = tuple(row(entry.name, entry) for entry in energy.operators)

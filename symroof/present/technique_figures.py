@@ -96,18 +96,18 @@ def _arch_line(analysis: Analysis) -> list[Series]:
     model = analysis.graph.energy
     if model is None:
         return []
-    main = max(analysis, key=lambda one: one.count * one.operator.flop_count)
-    ridge = main.peak / main.bandwidth
+    main = max(analysis, key=lambda one: one.count_expr * one.operator.flop_count)
+    ridge = main.peak_expr / main.bandwidth_expr
     places = [ridge * Rational(2) ** (step // 4) for step in range(-40, 25, 4)]
 
     def line(name: str, x: Sequence[Expr]) -> Series:
-        y = tuple(arch_line(one, main.peak, main.bandwidth, model) for one in x)
+        y = tuple(arch_line(one, main.peak_expr, main.bandwidth_expr, model) for one in x)
         return Series(ENERGY, name, "intensity", "FLOP/byte", "efficiency", "FLOP/J", tuple(x), y)
 
     return [
         line("arch line", places),
         line("ridge of time", [ridge]),
-        line("half of the best", [effective_balance(model, main.peak, main.bandwidth)]),
+        line("half of the best", [effective_balance(model, main.peak_expr, main.bandwidth_expr)]),
     ]
 
 
@@ -159,9 +159,9 @@ def _crossovers(effect: Effect) -> list[str]:
         except SymroofError:
             continue
         x = answer.over.symbol
-        if answer.value is not None:
+        if answer.value_expr is not None:
             letters = f"{_short(answer.formula)} = " if answer.formula is not None else ""
-            told = f"{x}* = {letters}{float(answer.value):.5g}"
+            told = f"{x}* = {letters}{float(answer.value_expr):.5g}"
             found.append(f"{when}, it turns from {answer.below}- to {answer.above}-bound at {told}")
         elif answer.verdict.startswith("always"):
             found.append(f"{when}, it is {answer.verdict.replace('-', ' ')}-bound over {x}")
@@ -206,7 +206,7 @@ def _times(effect: Effect) -> list[Series]:
     payoff = effect.payoff
     over = option_name(payoff.over.symbol)
     unit = "" if payoff.over.unit == "dimensionless" else payoff.over.unit
-    low, high = payoff.sides.low, _end(payoff.over.highest, payoff.edges)
+    low, high = payoff.sides.low, _end(payoff.over.highest, payoff.edges_expr)
     sampled = _sampled(payoff.over.domain == "integer", low, min(high, payoff.sides.high))
 
     def series(name: str, x: Sequence[Expr], times: Piecewise) -> Series:

@@ -21,7 +21,7 @@ from symroof.operators.graph import Graph
 from symroof.roof.costs import needed, variable_of
 from symroof.roof.ledger import device_of
 from symroof.symbols import VOCABULARY, Variable, option_name, substitute
-from symroof.units import BYTE, number
+from symroof.units import BYTE, COUNT, Quantity, in_unit, number, quantity, unit_of
 
 
 @dataclass(frozen=True)
@@ -30,20 +30,24 @@ class Largest:
 
     Attributes
     ----------
-    variable : the variable.
-    value : the largest real value, exact; 0 if nothing fits.
-    integer : the largest whole number; 0 if not even 1 fits.
-    capacity : memory of one device in bytes.
-    memory : bytes of weights, KV cache and activations on one device at the whole number, or at 1 if that does not fit.
-    devices : the number of devices that share the step; batch and context are totals over them.
+    variable : what was asked for.
+    value_expr : the largest real value, exactly, bare; 0 where nothing fits.
+    integer : the largest whole number; 0 where not even one fits.
+    capacity_expr : bytes of the memory of one device, bare.
+    memory_exprs : bytes of weights, KV cache and activations on one device at the whole number, or at 1 where not even that fits, bare.
+    devices : how many devices share the step; batch and context are those of all of them together.
     """
 
     variable: Variable
-    value: Expr
-    integer: Expr
-    capacity: Expr
-    memory: Mapping[str, Expr]
-    devices: Expr
+    value_expr: Expr
+    integer: int
+    capacity_expr: Expr
+    memory_exprs: Mapping[str, Expr]
+    devices: int
+
+    value = in_unit(lambda answer: answer.value_expr, lambda answer: unit_of(answer.variable), "The largest real value, as a Quantity.")
+    capacity = in_unit(lambda answer: answer.capacity_expr, BYTE, "Memory of one device, as a Quantity in bytes.")
+    memory = in_unit(lambda answer: answer.memory_exprs, BYTE, "Weights, KV cache, activations at the whole number, Quantities.")
 
 
 @dataclass(frozen=True)
@@ -52,15 +56,21 @@ class Room:
 
     Attributes
     ----------
-    capacity : memory of one device in bytes.
-    least, most : the limits set by memory; None without a limit on that side.
-    fits : whether any value fits.
+    over : the variable.
+    capacity_expr : bytes of the memory of one device, bare.
+    least_expr, most_expr : the limits that memory sets, bare; None where it sets none on that side.
+    fits : whether any value is within it.
     """
 
-    capacity: Expr
-    least: Expr | None = None
-    most: Expr | None = None
+    over: Variable
+    capacity_expr: Expr
+    least_expr: Expr | None = None
+    most_expr: Expr | None = None
     fits: bool = True
+
+    capacity = in_unit(lambda room: room.capacity_expr, BYTE, "Memory of one device, as a Quantity in bytes.")
+    least = in_unit(lambda room: room.least_expr, lambda room: unit_of(room.over), "The least that fits, as a Quantity, or None.")
+    most = in_unit(lambda room: room.most_expr, lambda room: unit_of(room.over), "The most that fits, as a Quantity, or None.")
 
 
 def memory_parts(graph: Graph) -> tuple[Expr, Expr, Expr]:
@@ -125,19 +135,19 @@ def room_over(step: Step, variable: Variable, capacity: Expr) -> Room:
     >>> from symroof.symbols import lookup
     >>> step = symroof.load_model("llama-3-70b").decode(batch=8, seq_len=4096).apply(symroof.technique("tensor-parallel"))
     >>> room = room_over(step, lookup("degree"), Integer(80 * 10**9))
-    >>> round(float(room.least), 3), room.most
-    (1.898, None)
+    >>> print(room.least, room.most)
+    1.898 None
     """
-    return room_within(memory_over(step, variable), capacity)
+    return room_within(variable, memory_over(step, variable), capacity)
 
 
-def room_within(memory: Piecewise, capacity: Expr) -> Room:
-    """The same for bytes over a variable; if several intervals fit, the last one."""
+def room_within(variable: Variable, memory: Piecewise, capacity: Expr) -> Room:
+    """The same of bytes over a variable; of several stretches that fit, the last."""
     within = memory.within(capacity)
     if not within:
-        return Room(capacity, fits=False)
+        return Room(variable, capacity, fits=False)
     last = within[-1]
-    return Room(capacity, last.low if last.low > memory.low else None, last.high if last.high < memory.high else None)
+    return Room(variable, capacity, last.low if last.low > memory.low else None, last.high if last.high < memory.high else None)
 
 
 @dataclass(frozen=True)
@@ -146,19 +156,22 @@ class Fit:
 
     Attributes
     ----------
-    needed : bytes of one device's memory at the step's batch.
-    capacity : memory of one device in bytes; None if the device states none.
-    largest_batch : the largest total batch over all devices that share the step; None without a capacity, or if every batch fits.
+    needed_expr : bytes of one device's memory at the step's own batch, bare.
+    capacity_expr : bytes of it, bare; None where the device states none.
+    largest_batch : of all devices that share the step together; None without a capacity, or where every batch fits.
     """
 
-    needed: Expr
-    capacity: Expr | None = None
+    needed_expr: Expr
+    capacity_expr: Expr | None = None
     largest_batch: int | None = None
+
+    needed = in_unit(lambda fit: fit.needed_expr, BYTE, "Memory of one device that the step needs, as a Quantity in bytes.")
+    capacity = in_unit(lambda fit: fit.capacity_expr, BYTE, "Memory of one device, as a Quantity in bytes, or None.")
 
     @property
     def fits(self) -> bool | None:
         """Whether the step fits; None without a capacity."""
-        return None if self.capacity is None else bool(self.needed <= self.capacity)
+        return None if self.capacity_expr is None else bool(self.needed_expr <= self.capacity_expr)
 
 
 def fit_of(step: Step, device: Device, beside: Iterable[Step] = ()) -> Fit:
@@ -187,8 +200,8 @@ def fit_of(step: Step, device: Device, beside: Iterable[Step] = ()) -> Fit:
     needed = memory(step.values[batch.symbol])
     if device.usable_figure is None:
         return Fit(needed)
-    room = room_within(memory, usable_capacity(device))
-    return Fit(needed, room.capacity, None if room.fits and room.most is None else int(floor(room.most or 0)))
+    room = room_within(batch, memory, usable_capacity(device))
+    return Fit(needed, room.capacity_expr, None if room.fits and room.most_expr is None else int(floor(room.most_expr or 0)))
 
 
 def largest(step: Step, *, over: str | Symbol = "batch", hardware: Device | str | Path | None = None, capacity: Any = None) -> Largest:
@@ -219,15 +232,15 @@ def largest(step: Step, *, over: str | Symbol = "batch", hardware: Device | str 
     if not _depends(graph, Add(*memory_parts(graph)), x):
         raise InputError(f"memory does not depend on {name}")
     room = room_over(step, variable, available)
-    if room.least is not None:
-        raise InputError(f"memory falls as {name} grows: every {name} from {float(room.least):.6g} on fits")
-    if room.fits and room.most is None:
+    if room.least_expr is not None:
+        raise InputError(f"memory falls as {name} grows: every {name} from {float(room.least_expr):.6g} on fits")
+    if room.fits and room.most_expr is None:
         full = memory_over(step, variable).pieces[-1]
         raise InputError(f"any {name} fits: from {full.low} on memory does not grow with it")
-    value = room.most if room.most is not None else Integer(0)
-    whole = floor(value)
-    parts = graph.bind({x: max(whole, Integer(1))}).memory()
-    return Largest(variable, value, whole, available, parts, substitute(graph.devices, graph.definitions))
+    value = room.most_expr if room.most_expr is not None else Integer(0)
+    whole = int(floor(value))
+    parts = graph.bind({x: Integer(max(whole, 1))}).memory()
+    return Largest(variable, value, whole, available, parts, int(substitute(graph.devices, graph.definitions)))
 
 
 def _bound(step: Step, x: Symbol) -> Graph:
@@ -263,8 +276,8 @@ def _spans(graph: Graph, expression: Expr, x: Symbol) -> tuple[Branch, ...]:
     return spans(branches(saturating(graph.definitions, expression.free_symbols), [x]), x, Integer(0), {})
 
 
-def cache_passes_weights(step: Step) -> Expr:
-    """The context length beyond which the KV cache takes more memory than the weights, possibly with symbols.
+def cache_passes_weights(step: Step) -> Quantity:
+    """The context length from which the KV cache takes more memory than the weights, with the letters that are left.
 
     >>> import symroof
     >>> widths = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
@@ -290,7 +303,7 @@ def cache_passes_weights(step: Step) -> Expr:
     answer = Cases(*((value, place == last or value <= span.high) for place, (value, span) in enumerate(zip(passes, found, strict=True))))
     if answer == oo:
         raise InputError(f"the KV cache of {step.model} stops growing at a context of {found[-1].low}, before it passes the weights")
-    return cast(Expr, answer)
+    return quantity(answer, COUNT)
 
 
 def _passes(weights: Expr, cache: Expr, length: Symbol) -> Expr:
@@ -305,8 +318,8 @@ def _depends(graph: Graph, expression: Expr, x: Symbol) -> bool:
     return any(x in substitute(expression, span.active).free_symbols for span in _spans(graph, expression, x))
 
 
-def hyperbola(step: Step, *, hardware: Device | str | Path | None = None, capacity: Any = None) -> Expr:
-    """The largest batch x context that fits in addition to the weights, without activations: ``(C - W) / cache per token``, or 0.
+def hyperbola(step: Step, *, hardware: Device | str | Path | None = None, capacity: Any = None) -> Quantity:
+    """The largest batch x context that fits beside the weights, activations left out: ``(C - W) / cache per token``, or 0.
 
     >>> import symroof
     >>> widths = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
@@ -334,4 +347,4 @@ def hyperbola(step: Step, *, hardware: Device | str | Path | None = None, capaci
     pairs = (_room(hardware, capacity) - weights) / per_pair
     if not pairs.is_number:
         raise InputError(f"{needed(pairs.free_symbols)} to compute what fits")
-    return max(pairs, Integer(0))
+    return quantity(max(pairs, Integer(0)), COUNT)

@@ -17,13 +17,15 @@ from symroof.hardware.machine import STATED
 from symroof.questions.capacity import fit_of
 from symroof.questions.crossover import Crossover
 from symroof.questions.crossovers import crossovers
-from symroof.questions.payoff import EACH, Payoff, counted
+from symroof.questions.payoff import EACH, Payoff
+from symroof.questions.payoff import counted as one_by_one
 from symroof.questions.regimes import timeline
 from symroof.roof.analysis import Analysis, analyze
 from symroof.roof.costs import TOTAL, variable_of
 from symroof.roof.ledger import device_of
 from symroof.symbols import substitute
 from symroof.techniques.technique import Technique
+from symroof.units import PER_SECOND, SECOND, counted, in_unit
 
 UNCHANGED = "unchanged"
 
@@ -49,33 +51,41 @@ class Variant:
     reasons: tuple[str, ...] = ()
     device_payoff: Payoff | None = None
 
+    time = in_unit(lambda variant: variant.time_expr, SECOND, "`time_expr`, as a Quantity in seconds, or None.")
+    time_per_token = in_unit(lambda variant: variant.time_per_token_expr, SECOND, "`time_per_token_expr`, the same.")
+    throughput = in_unit(lambda variant: variant.throughput_expr, PER_SECOND, "`throughput_expr`, as a Quantity in 1/second, or None.")
+    devices = counted(lambda variant: variant.devices_expr, "How many devices share the step.")
+    prompt_tokens = counted(lambda variant: variant.prompt_tokens_expr, "Tokens of prompts that a decode step reads besides.")
+    device_throughput = in_unit(lambda variant: variant.device_throughput_expr, PER_SECOND, "`device_throughput_expr`, the same.")
+
     @functools.cached_property
-    def time(self) -> Expr | None:
-        """Seconds of the step; None if a symbol is left, such as a parameter of a technique."""
+    def time_expr(self) -> Expr | None:
+        """Seconds of the step, bare; None while a letter is left in them, such as a parameter of a technique."""
         placed = self.analysis.operators
-        parts = (part for one in placed for part in (*one.seconds.values(), one.overhead_expr, one.count))
+        parts = (part for one in placed for part in (*one.seconds_exprs.values(), one.overhead_expr, one.count_expr))
         return self.analysis.total.time_expr if all(part.is_number for part in parts) else None
 
     @property
-    def time_per_token(self) -> Expr | None:
-        """Seconds per completed token of a sequence; None if the time is."""
-        return self.time / self.analysis.graph.tokens if self.time is not None else None
+    def time_per_token_expr(self) -> Expr | None:
+        """Seconds, bare, for every token of a sequence that a step completes; None where the time is."""
+        return self.time_expr / self.analysis.graph.tokens if self.time_expr is not None else None
 
     @property
-    def devices(self) -> Expr:
-        """The number of devices that share the step."""
+    def devices_expr(self) -> Expr:
+        """How many devices share the step, bare."""
         return self.analysis.graph.devices
 
     @property
-    def throughput(self) -> Expr | None:
-        """Tokens per second of all sequences on all devices, in prefill of their prompts; None if the time is."""
+    def throughput_expr(self) -> Expr | None:
+        """Tokens per second, bare, that all sequences generate on all devices, or of prompts in prefill; None where the time is."""
         tokens = substitute(self.analysis.graph.token_count, self.analysis.values)
-        return tokens / self.time if self.time is not None and tokens.is_number else None
+        return tokens / self.time_expr if self.time_expr is not None and tokens.is_number else None
 
     @property
-    def device_throughput(self) -> Expr | None:
+    def device_throughput_expr(self) -> Expr | None:
         """The same per device."""
-        return self.throughput / self.devices if self.throughput is not None and self.devices.is_number else None
+        devices = self.devices_expr
+        return self.throughput_expr / devices if self.throughput_expr is not None and devices.is_number else None
 
     @functools.cached_property
     def largest_batch(self) -> int | None:
@@ -87,8 +97,8 @@ class Variant:
             return None
 
     @property
-    def prompt_tokens(self) -> Expr:
-        """Tokens of prompts that a decode step also processes, for all sequences."""
+    def prompt_tokens_expr(self) -> Expr:
+        """Tokens of prompts that a decode step reads besides, of all sequences, bare."""
         return substitute(symbols.b * self.analysis.graph.prompt_tokens, self.analysis.values)
 
 
@@ -138,7 +148,7 @@ def compare(
             if variable.domain != "integer":
                 raise
             asked = step.values.get(variable.symbol, Integer(1))
-            return counted(free, after, over=over, hardware=device, last=max(EACH, int(asked)), ceilings=ceilings)
+            return one_by_one(free, after, over=over, hardware=device, last=max(EACH, int(asked)), ceilings=ceilings)
 
     found = []
     for chain in ((), *techniques):

@@ -29,6 +29,7 @@ from symroof.hardware.machine import STATED
 from symroof.roof.costs import WEIGHTS_AND_KV, WIDTHS, branches_of, costs, on_branch, require_two_ceilings
 from symroof.roof.intervals import numeric_slack
 from symroof.roof.ledger import Cost, device_of, machine_of
+from symroof.units import COUNT, in_unit
 
 
 @dataclass(frozen=True)
@@ -37,15 +38,17 @@ class ContextLimit:
 
     Attributes
     ----------
-    formula : symbolic S_max; with a sliding window on the side of W of the value, otherwise beyond W if the cache still
-        grows there.
-    condition : when this is the limit; without windows, if it fails, a large enough batch is always compute-bound.
-    value : S_max in tokens, exact; None without a device, or if there is no limit.
+    formula : S_max in letters; with a sliding window on the side of W that the value lies on, else beyond it where
+        the cache still grows there.
+    condition : when that is the limit; without windows, where it fails, a large enough batch always does it.
+    value_expr : S_max in tokens, exactly, bare; None without a device, or where there is no limit.
     """
 
     formula: Expr
     condition: Boolean | None
-    value: Expr | None
+    value_expr: Expr | None
+
+    value = in_unit(lambda answer: answer.value_expr, COUNT, "S_max in tokens, as a Quantity without a unit, or None.")
 
 
 def context_limit(step: Step, hardware: Device | str | Path | None = None, *, ceilings: str = STATED) -> ContextLimit:
@@ -62,7 +65,7 @@ def context_limit(step: Step, hardware: Device | str | Path | None = None, *, ce
     >>> import symroof
     >>> widths = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
     >>> limit = symroof.context_limit(symroof.load_model("llama-2-7b").decode(**widths), "a100-sxm-80gb")
-    >>> round(float(limit.value), 1)
+    >>> print(limit.value)
     165.8
     """
     if not step.options.decode:
@@ -77,7 +80,7 @@ def context_limit(step: Step, hardware: Device | str | Path | None = None, *, ce
         raise InputError(f"{step.model} has no context limit: its KV cache does not grow with the context")
     value = None if device is None else _value(step, cost, found, device, ceilings)
     on_it = [told for span, told in letters if value is not None and span.low <= value <= span.high]
-    return replace((on_it or [told for _, told in letters])[-1], value=value)
+    return replace((on_it or [told for _, told in letters])[-1], value_expr=value)
 
 
 def _in_letters(cost: Sequence[Cost], branch: Branch) -> ContextLimit | None:

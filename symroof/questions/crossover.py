@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from sympy import Expr, S, Symbol, ceiling, floor, oo
+from sympy import Expr, Symbol, ceiling, floor, oo
 from sympy.logic.boolalg import Boolean
 
 from symroof import symbols
@@ -20,11 +20,12 @@ from symroof.algebra.piecewise import COMPUTE, MEMORY, Piece, Piecewise, piecewi
 from symroof.algebra.polynomial import Polynomial, polynomial
 from symroof.algebra.signs import ALWAYS, CROSSES, DEPENDS, INTERVALS, Solution, solve_symbolic
 from symroof.algebra.univariate import is_exponential, is_shares, limit
-from symroof.answers import Answer, view
+from symroof.answers import Answer, Interval, intervals, view
 from symroof.errors import InputError
 from symroof.operators.facts import Resource
 from symroof.roof.costs import lowest
 from symroof.symbols import VOCABULARY, Variable, substitute
+from symroof.units import BANDWIDTH, BYTE, FLOP, RATE, in_unit, number_of, unit_of
 
 
 @dataclass(frozen=True)
@@ -54,20 +55,20 @@ class Crossover(Answer):
     ----------
     operator : the operator, group, or "total".
     over : the variable.
-    flops, traffic, peak, bandwidth : symbolic; `values` has the numbers.
-    values : the values of the other symbols; empty for a symbolic answer.
-    seconds : numeric seconds of work minus those of bytes, over the variable; None if symbols are left or blocks are counted.
-    intervals : numeric intervals with one bound each; of whole numbers if formulas count blocks, empty if symbols are left.
-    resources : the intervals by binding resource, including "vector", "cache" and others that a device states.
-    where : the condition of the symbolic answer if a symbol saturates over the variable (a sliding window's context, the
-        experts touched): the branch that contains the numeric crossover, otherwise that of large values.
-    others : the other branches, symbolic; the numbers cover all branches.
+    flops_expr, traffic_expr, peak_expr, bandwidth_expr : in letters, bare; `values` has the numbers.
+    values : what the other letters stand for; empty for a symbolic answer.
+    seconds : seconds of work less those of bytes, in numbers, over the variable; None while it has letters, or counts blocks.
+    pieces : the stretches with one bound each, in numbers, bare; of whole numbers where formulas count blocks, none with letters.
+    resource_pieces : the stretches by the resource that binds: where a device states more rates than two, "vector", "cache" and so on too.
+    where : what the letters hold for, where a symbol saturates over the variable (a sliding window's context, the
+        experts touched): the branch on which the numbers cross, else the one a large value is on.
+    others : the other branches in letters; the numbers cover them all.
 
     >>> import symroof
     >>> step = symroof.load_model("llama-2-7b").decode(weight_bits=16, activation_bits=16, kv_bits=16)
     >>> answer = symroof.crossover(step, "up_proj", over="batch", hardware="a100-sxm-80gb")
-    >>> answer.verdict, answer.value, answer.first_integer
-    ('crosses', 858624000/5323703, 162)
+    >>> print(answer.verdict, answer.value, answer.first_integer, answer.value.exact)
+    crosses 161.3 162 858624000/5323703
     >>> print(answer.formula)
     P*d*f*w/(16*BW*d*f - P*a*d - P*a*f)
     >>> print(answer.condition)
@@ -76,22 +77,40 @@ class Crossover(Answer):
 
     operator: str
     over: Variable
-    flops: Expr
-    traffic: Expr
-    peak: Expr
-    bandwidth: Expr
+    flops_expr: Expr
+    traffic_expr: Expr
+    peak_expr: Expr
+    bandwidth_expr: Expr
     values: Mapping[Symbol, Expr]
     seconds: Piecewise | None = None
-    intervals: tuple[Piece, ...] = ()
+    pieces: tuple[Piece, ...] = ()
     statements: tuple[str, ...] = ()
-    resources: tuple[Piece, ...] = ()
+    resource_pieces: tuple[Piece, ...] = ()
     where: Boolean | None = None
     others: tuple[CrossoverBranch, ...] = ()
 
+    flops = in_unit(lambda answer: answer.flops_expr, FLOP, "FLOPs, as a Quantity.")
+    traffic = in_unit(lambda answer: answer.traffic_expr, BYTE, "Memory traffic, as a Quantity in bytes.")
+    peak = in_unit(lambda answer: answer.peak_expr, RATE, "Peak performance, as a Quantity in FLOP/second.")
+    bandwidth = in_unit(lambda answer: answer.bandwidth_expr, BANDWIDTH, "Bandwidth, as a Quantity in byte/second.")
+    value = in_unit(
+        lambda answer: answer.value_expr, lambda answer: unit_of(answer.over), "The crossover, as a Quantity; None without one."
+    )
+
+    @cached_property
+    def intervals(self) -> tuple[Interval, ...]:
+        """The stretches with one bound each."""
+        return intervals(self.over, self.pieces)
+
+    @cached_property
+    def resources(self) -> tuple[Interval, ...]:
+        """The stretches by the resource that binds."""
+        return intervals(self.over, self.resource_pieces)
+
     @cached_property
     def slack(self) -> Polynomial | LineAndWave:
-        """The symbolic slack ``F BW - B P`` in lowest terms."""
-        return slack_of(self.flops * self.bandwidth - self.traffic * self.peak, self.over.symbol)
+        """``F BW - B P`` in lowest terms, in letters."""
+        return slack_of(self.flops_expr * self.bandwidth_expr - self.traffic_expr * self.peak_expr, self.over.symbol)
 
     @cached_property
     def in_letters(self) -> bool:
@@ -105,7 +124,7 @@ class Crossover(Answer):
         try:
             return bool(solve_symbolic(self.slack))
         except InputError:
-            if not self.intervals:
+            if not self.pieces:
                 raise
             return False
 
@@ -131,7 +150,7 @@ class Crossover(Answer):
         With symbolic branches, "crosses" refers to the branch in `where`, and "always" requires that all branches agree;
         otherwise the verdict "depends" on the branch.
         """
-        bounds = [interval.bound for interval in self.intervals]
+        bounds = [piece.bound for piece in self.pieces]
         if not bounds:
             told = {(one.verdict, one.condition) for one in (self.solution, *(other.solution for other in self.others))}
             return self.solution.verdict if len(told) == 1 or self.solution.verdict == CROSSES else DEPENDS
@@ -140,43 +159,44 @@ class Crossover(Answer):
     @property
     def below(self) -> str | None:
         """The bound below the crossover."""
-        return self.intervals[0].bound if self.intervals else self.solution.below
+        return self.pieces[0].bound if self.pieces else self.solution.below
 
     @property
     def above(self) -> str | None:
         """The bound above the crossover."""
-        return self.intervals[-1].bound if self.intervals else self.solution.above
+        return self.pieces[-1].bound if self.pieces else self.solution.above
 
     @property
-    def value(self) -> Expr | None:
-        """The crossover as an exact number."""
-        return self.intervals[0].high if self.verdict == CROSSES and self.intervals else None
+    def value_expr(self) -> Expr | None:
+        """The crossover as an exact number, bare."""
+        return self.pieces[0].high if self.verdict == CROSSES and self.pieces else None
 
     @property
-    def first_integer(self) -> Expr | None:
-        """The first whole number beyond the crossover, for integer variables."""
-        if self.value is None or self.over.unit not in COUNTED:
+    def first_integer(self) -> int | None:
+        """The first whole number on the far side, for a variable that counts things or bits."""
+        edge = self.value_expr
+        if edge is None or self.over.unit not in COUNTED:
             return None
-        if self.seconds is None:  # intervals of whole numbers
-            return self.value + 1
-        first = ceiling(self.value) if self.above == COMPUTE else floor(self.value) + 1
+        if self.seconds is None:  # whole numbers alone
+            return int(edge) + 1
+        first = int(ceiling(edge) if self.above == COMPUTE else floor(edge) + 1)
         return first if self.bound_at(first) == self.above else first + 1  # where the peak changes, the edge is the lower side's
 
-    def resource_at(self, value: int | Expr) -> str | None:
-        """The resource that binds at a value of the variable, of equals the first that computes; None outside its range."""
-        at = S(value) if isinstance(value, int) else value
-        here = {str(piece.label) for piece in self.resources if at in piece}
+    def resource_at(self, value: Any) -> str | None:
+        """The resource that binds at one value of the variable, of equals the first that computes; None outside its range."""
+        at = number_of(value, self.over)
+        here = {str(piece.label) for piece in self.resource_pieces if at in piece}
         return next((str(resource) for resource in Resource if str(resource) in here), None)
 
     def reasoning(self) -> tuple[Any, ...]:
         """The derivation, step by step: lines with `words`, `plain` text and `latex`."""
         return view("reasoning")(self)
 
-    def bound_at(self, value: int | Expr) -> str | None:
-        """The bound at a value of the variable, from the sign of the slack; None outside its range."""
-        at = S(value) if isinstance(value, int) else value
+    def bound_at(self, value: Any) -> str | None:
+        """The bound at one value of the variable, from the sign of the slack; None outside its range."""
+        at = number_of(value, self.over)
         if self.seconds is None:
-            return next((interval.bound for interval in self.intervals if at in interval), None)
+            return next((piece.bound for piece in self.pieces if at in piece), None)
         if not self.seconds.low <= at <= self.seconds.high:
             return None
         return MEMORY if self.seconds(at) < 0 else COMPUTE  # an edge where the peak changes is the lower side's
@@ -235,8 +255,8 @@ def crossover_of(
     >>> from sympy import Integer
     >>> from symroof.symbols import b, d, f, P, BW
     >>> answer = crossover_of("two chips", d, (b * d * f, 2 * b * f, P, BW), {P: Integer(197 * 10**12), BW: Integer(45 * 10**9)})
-    >>> answer.value, answer.first_integer
-    (78800/9, 8756)
+    >>> print(answer.value, answer.first_integer)
+    8755.6 8756
     """
     flops, traffic, peak, bandwidth = costs
     variable = VOCABULARY[over]
@@ -247,5 +267,5 @@ def crossover_of(
         slack = lowest_terms.as_expr() if lowest_terms.is_bound else None
     start = low if low is not None else lowest(variable)
     seconds = None if slack is None else piecewise(over, [(start, oo, slack, "")])
-    intervals = seconds.signs().pieces if seconds else ()
-    return Crossover(operator, variable, flops, traffic, peak, bandwidth, known, seconds, intervals)
+    pieces = seconds.signs().pieces if seconds else ()
+    return Crossover(operator, variable, flops, traffic, peak, bandwidth, known, seconds, pieces)

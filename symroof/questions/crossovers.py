@@ -135,7 +135,7 @@ def _crossover(
         where = cast(Boolean, slower if where is None else And(where, slower))
     defined = [f"{symbol} = {written(meant)}" for symbol, meant in step.symbolic.definitions.items() if (flops + traffic).has(symbol)]
     statements = (*step.statements, *defined, *_said(name, blocks[chosen], device, level))
-    numbers = {"seconds": slack, "intervals": intervals, "resources": resources}
+    numbers = {"seconds": slack, "pieces": intervals, "resource_pieces": resources}
     branch = {"where": where, "others": others}
     return Crossover(name, variable, flops, traffic, peak, bandwidth, {**values, **known}, statements=statements, **numbers, **branch)
 

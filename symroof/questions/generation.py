@@ -37,6 +37,7 @@ from symroof.roof.ledger import require_device
 from symroof.symbols import VOCABULARY, substitute
 from symroof.techniques.registry import techniques_of
 from symroof.techniques.technique import Technique
+from symroof.units import BYTE, SECOND, in_unit
 
 
 @dataclass(frozen=True)
@@ -45,15 +46,18 @@ class GenerationPart:
 
     Attributes
     ----------
-    first, last : context lengths of the first and last token in it.
-    step_time : seconds per generated token, a polynomial in t.
-    time : seconds of all these tokens.
+    first, last : context lengths of the first and last token on it.
+    step_time_expr : seconds of a generated token, a polynomial in t, bare.
+    time_expr : seconds of all of them, bare.
     """
 
-    first: Expr
-    last: Expr
-    step_time: Expr
-    time: Expr
+    first: int
+    last: int
+    step_time_expr: Expr
+    time_expr: Expr
+
+    step_time = in_unit(lambda part: part.step_time_expr, SECOND, "Time of a generated token, as a Quantity in seconds, t the context.")
+    time = in_unit(lambda part: part.time_expr, SECOND, "Time of all of them, as a Quantity in seconds.")
 
 
 @dataclass(frozen=True)
@@ -63,25 +67,34 @@ class Generation:
     Attributes
     ----------
     prompt, tokens : S and n.
-    prefill_time, prefill_traffic : of reading the prompt, also by a draft model, and generating the first token.
-    parts : the remaining tokens by regime.
-    decode_traffic : bytes of all decode steps.
-    band : seconds of prefill and decode within the mean errors of calibrated kernels; None for other ceilings.
-    traffic_formula : symbolic decode traffic in S and n; with a sliding window, for the side of W of these contexts.
-    memory : memory of one device for prefill, and for decode at its longest context, with the largest batch that fits each;
-        empty if formulas count blocks of the batch.
+    prefill_time_expr, prefill_traffic_expr : seconds and bytes of reading the prompt, by a draft model too, and generating the first
+        token, bare.
+    parts : the tokens after it by regime.
+    decode_traffic_expr : bytes of all decode steps, bare.
+    band_exprs : seconds of prefill and decode within the mean errors of calibrated kernels, bare; None of other ceilings.
+    traffic_formula : the same in letters S and n; with a sliding window, for contexts on the sides of W that these lie on.
+    memory : what prefill and decode need of one device's memory, decode at its longest context, and the largest batch that fits each;
+        empty where formulas count blocks of the batch.
     """
 
     prompt: int
     tokens: int
-    prefill_time: Expr
-    prefill_traffic: Expr
+    prefill_time_expr: Expr
+    prefill_traffic_expr: Expr
     parts: tuple[GenerationPart, ...]
-    decode_traffic: Expr
+    decode_traffic_expr: Expr
     traffic_formula: Expr
     statements: tuple[str, ...]
-    band: tuple[Expr, Expr] | None = None
+    band_exprs: tuple[Expr, Expr] | None = None
     memory: Mapping[str, Fit] = field(default_factory=dict)
+
+    prefill_time = in_unit(lambda answer: answer.prefill_time_expr, SECOND, "Time of prefill, as a Quantity in seconds.")
+    prefill_traffic = in_unit(lambda answer: answer.prefill_traffic_expr, BYTE, "Memory traffic of prefill, as a Quantity in bytes.")
+    decode_time = in_unit(lambda answer: answer.decode_time_expr, SECOND, "Time of all decode steps, as a Quantity in seconds.")
+    decode_traffic = in_unit(lambda answer: answer.decode_traffic_expr, BYTE, "Memory traffic of all decode steps, as a Quantity in bytes.")
+    time = in_unit(lambda answer: answer.time_expr, SECOND, "Time of prefill and decode, as a Quantity in seconds.")
+    traffic = in_unit(lambda answer: answer.traffic_expr, BYTE, "Memory traffic of prefill and decode, as a Quantity in bytes.")
+    band = in_unit(lambda answer: answer.band_exprs, SECOND, "`band_exprs`, as Quantities in seconds, or None.")
 
     @property
     def fits(self) -> bool | None:
@@ -95,19 +108,19 @@ class Generation:
         return min((one.largest_batch for one in self.memory.values() if one.largest_batch is not None), default=None)
 
     @property
-    def decode_time(self) -> Expr:
-        """Seconds of all decode steps, exactly."""
-        return Add(*(part.time for part in self.parts))
+    def decode_time_expr(self) -> Expr:
+        """Seconds of all decode steps, exactly, bare."""
+        return Add(*(part.time_expr for part in self.parts))
 
     @property
-    def time(self) -> Expr:
-        """Seconds of prefill and decode, exactly."""
-        return self.prefill_time + self.decode_time
+    def time_expr(self) -> Expr:
+        """Seconds of prefill and decode, exactly, bare."""
+        return self.prefill_time_expr + self.decode_time_expr
 
     @property
-    def traffic(self) -> Expr:
-        """Bytes of prefill and decode, exactly."""
-        return self.prefill_traffic + self.decode_traffic
+    def traffic_expr(self) -> Expr:
+        """Bytes of prefill and decode, exactly, bare."""
+        return self.prefill_traffic_expr + self.decode_traffic_expr
 
 
 def generation(
@@ -139,8 +152,8 @@ def generation(
     >>> import symroof
     >>> found = symroof.generation(symroof.load_model("llama-2-7b"), prompt=512, tokens=128, hardware="a100-sxm-80gb",
     ...     batch=1, weight_bits=16, activation_bits=16, kv_bits=16)
-    >>> round(float(found.decode_time), 4), len(found.parts)
-    (0.8429, 1)
+    >>> print(found.decode_time, len(found.parts))
+    842.9 ms 1
     """
     prompt, tokens = whole("prompt", prompt, "token"), whole("tokens", tokens, "token")
     techniques = techniques_of(techniques)
@@ -170,7 +183,7 @@ def generation(
     else:
         times = _times(model, decode, device, of_phase["decode"], ceilings)
         parts = tuple(
-            GenerationPart(first, last, piece.value, sum_over(piece.value, times.x, first, last))
+            GenerationPart(int(first), int(last), piece.value, sum_over(piece.value, times.x, first, last))
             for piece, first, last in times.counts(low, high)
         )
     in_letters, where = _traffic(decode, device, low, high)
@@ -236,7 +249,7 @@ def _measured(analysis: Analysis, low: Expr, high: Expr) -> tuple[tuple[Generati
         return Float(float(np.sum(evaluated(formula, {symbols.t: contexts}, len(contexts)))))
 
     time, *ends = (one / analysis.graph.tokens for one in (analysis.total.time_expr, *analysis.band_exprs))
-    return (GenerationPart(low, high, time, summed(time)),), (summed(ends[0]), summed(ends[1]))
+    return (GenerationPart(int(low), int(high), time, summed(time)),), (summed(ends[0]), summed(ends[1]))
 
 
 def _traffic(decode: Step, device: Device, low: Expr, high: Expr) -> tuple[Expr, list[str]]:

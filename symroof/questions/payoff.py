@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Self, cast
+from typing import Any, Self, cast
 
 from sympy import Add, Expr, Integer, Symbol, factor_terms
 
@@ -20,7 +20,7 @@ from symroof.algebra.envelope import counted as pointwise
 from symroof.algebra.piecewise import Piece, Piecewise
 from symroof.algebra.polynomial import polynomial
 from symroof.algebra.reals import order
-from symroof.answers import Answer
+from symroof.answers import Answer, Interval, intervals
 from symroof.architectures.step import Step
 from symroof.errors import InputError, quote
 from symroof.hardware.device import Device
@@ -29,6 +29,7 @@ from symroof.questions.regimes import timeline
 from symroof.roof.costs import TOTAL, costs_of, in_full, variable_of
 from symroof.roof.ledger import device_of
 from symroof.symbols import Variable, substitute
+from symroof.units import COUNT, in_unit, number_of, quantity, unit_of
 
 PAYS, LOSES, SAME = "pays", "loses", "the same"
 EACH = 64
@@ -71,8 +72,12 @@ class Payoff(Answer):
         old, new = device_seconds(self.before, before), device_seconds(self.after, after)
         return self.between(self.over, self.part, old, new, tried=self.tried, per_device=True)
 
-    def speedup(self, value: int | Expr) -> Expr:
-        """Time before over time after at a value, exact; per device, throughput after over throughput before.
+    def speedup(self, value: Any) -> Any:
+        """`speedup_expr`, as a Quantity without a unit; the value a number, a Quantity or text with a unit."""
+        return quantity(self.speedup_expr(number_of(value, self.over)), COUNT)
+
+    def speedup_expr(self, value: int | Expr) -> Expr:
+        """Time before over time after, at a value, exactly; per device, throughput of one after over that before.
 
         Raises
         ------
@@ -81,14 +86,21 @@ class Payoff(Answer):
         """
         return self.before(value) / self.after(value)
 
+    edges = in_unit(lambda answer: answer.edges_expr, lambda answer: unit_of(answer.over), "Where paying begins or ends, as Quantities.")
+
+    @functools.cached_property
+    def intervals(self) -> tuple[Interval, ...]:
+        """The stretches in order; where both take equally long belongs to neither side."""
+        return intervals(self.over, self.pieces)
+
     @property
-    def intervals(self) -> tuple[Piece, ...]:
-        """The intervals in order; points with equal times belong to neither side."""
+    def pieces(self) -> tuple[Piece, ...]:
+        """The same, with bare ends."""
         return self.sides.pieces
 
     @property
-    def edges(self) -> tuple[Expr, ...]:
-        """The values at which the verdict changes."""
+    def edges_expr(self) -> tuple[Expr, ...]:
+        """Where paying begins or ends, bare."""
         return self.sides.edges
 
 
@@ -207,13 +219,16 @@ class BreakEven:
 
     Attributes
     ----------
-    flops : the value of equal FLOPs, which decides if both are compute-bound under the same peak.
-    traffic : the value of equal memory traffic, which decides if both are memory-bound.
+    flops_expr : where FLOPs are equal, bare: what decides where both are compute-bound under one peak.
+    traffic_expr : where bytes of memory traffic are, bare: what decides where both are memory-bound.
     """
 
     over: Variable
-    flops: Expr | None
-    traffic: Expr | None
+    flops_expr: Expr | None
+    traffic_expr: Expr | None
+
+    flops = in_unit(lambda answer: answer.flops_expr, lambda answer: unit_of(answer.over), "Where FLOPs are equal, as a Quantity, or None.")
+    traffic = in_unit(lambda answer: answer.traffic_expr, lambda answer: unit_of(answer.over), "Where traffic is, as a Quantity, or None.")
 
 
 def break_even(before: Step, after: Step, *, over: str | Symbol, operator: str = TOTAL) -> BreakEven:

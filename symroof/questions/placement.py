@@ -16,25 +16,30 @@ from symroof.operators.graph import Graph
 from symroof.roof.analysis import analyze
 from symroof.roof.ledger import require_device, roof_of
 from symroof.roof.roofline import RooflinePoint
+from symroof.units import COUNT, SECOND, in_unit
 
 
 @dataclass(frozen=True)
 class Place:
-    """An operator with its seconds on the device and on the unit, over all occurrences; None if the unit cannot run it."""
+    """An operator with its time on the device and on the unit, in seconds of all its occurrences, bare; None where it cannot run."""
 
     name: str
-    on_device: Expr
-    on_unit: Expr | None
+    on_device_expr: Expr
+    on_unit_expr: Expr | None
+
+    on_device = in_unit(lambda place: place.on_device_expr, SECOND, "Time on the device, as a Quantity in seconds.")
+    on_unit = in_unit(lambda place: place.on_unit_expr, SECOND, "Time on the unit, as a Quantity in seconds, or None.")
+    time = in_unit(lambda place: place.time_expr, SECOND, "Time where it is faster, as a Quantity in seconds.")
 
     @property
     def moves(self) -> bool:
         """Whether it is faster on the unit."""
-        return self.on_unit is not None and bool(self.on_unit < self.on_device)
+        return self.on_unit_expr is not None and bool(self.on_unit_expr < self.on_device_expr)
 
     @property
-    def time(self) -> Expr:
-        """Seconds on the faster of the two."""
-        return self.on_unit if self.on_unit is not None and self.moves else self.on_device
+    def time_expr(self) -> Expr:
+        """Seconds where it is faster, bare."""
+        return self.on_unit_expr if self.on_unit_expr is not None and self.moves else self.on_device_expr
 
 
 @dataclass(frozen=True)
@@ -45,11 +50,14 @@ class Split:
     >>> step = symroof.load_model("llama-2-7b").decode(batch=1, seq_len=1024, weight_bits=16, activation_bits=16, kv_bits=16)
     >>> five = symroof.load_hardware("hbm-pim").machine.scaled(5)
     >>> split = best_split(step, "a100-sxm-80gb", five)
-    >>> "qk_matmul" in split.operators, round(float(split.speedup), 2)
-    (True, 2.94)
+    >>> "qk_matmul" in split.operators, f"{split.speedup:.3g}"
+    (True, '2.94')
     """
 
     places: tuple[Place, ...]
+
+    time = in_unit(lambda split: split.time_expr, SECOND, "Time of the step, its operators one after the other, as a Quantity in seconds.")
+    speedup = in_unit(lambda split: split.speedup_expr, COUNT, "The time on the device alone over that of the split, as a Quantity.")
 
     @property
     def operators(self) -> tuple[str, ...]:
@@ -57,14 +65,14 @@ class Split:
         return tuple(place.name for place in self.places if place.moves)
 
     @property
-    def time(self) -> Expr:
-        """Seconds of the step, with its operators in succession."""
-        return Add(*(place.time for place in self.places))
+    def time_expr(self) -> Expr:
+        """Seconds of the step, its operators one after the other, bare."""
+        return Add(*(place.time_expr for place in self.places))
 
     @property
-    def speedup(self) -> Expr:
-        """The time on only the device over that of the split."""
-        return Add(*(place.on_device for place in self.places)) / self.time
+    def speedup_expr(self) -> Expr:
+        """The time on the device alone over that of the split, bare."""
+        return Add(*(place.on_device_expr for place in self.places)) / self.time_expr
 
 
 def best_split(step: Step, hardware: Device | str | Path, unit: Machine | Device | str | Path, *, ceilings: str = STATED) -> Split:
@@ -90,14 +98,14 @@ def best_split(step: Step, hardware: Device | str | Path, unit: Machine | Device
 
 
 def _place(graph: Graph, placed: RooflinePoint, unit: Machine) -> Place:
-    here = placed.count * placed.time_expr
+    here = placed.count_expr * placed.time_expr
     if not here.is_number:
         raise InputError(f"best split: the time of {quote(placed.name)} depends on {', '.join(sorted(map(str, here.free_symbols)))}")
     if placed.operator.kind in COMMUNICATION:
         return Place(placed.name, here, None)
     moved = replace(placed.operator, unit=unit)
     try:
-        there = replace(placed, operator=moved, peak=roof_of(graph, moved, placed.machine)[1])
+        there = replace(placed, operator=moved, peak_expr=roof_of(graph, moved, placed.machine)[1])
     except DeviceError:  # it has no data type as wide as the operands
         return Place(placed.name, here, None)
-    return Place(placed.name, here, placed.count * there.time_expr)
+    return Place(placed.name, here, placed.count_expr * there.time_expr)

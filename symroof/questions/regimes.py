@@ -7,7 +7,7 @@ from functools import cached_property
 from itertools import pairwise
 from operator import and_
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from sympy import Add, Expr, S, Symbol, ceiling
 
@@ -15,7 +15,7 @@ from symroof import symbols
 from symroof.algebra.envelope import envelope, total
 from symroof.algebra.piecewise import Piece, Piecewise, piecewise
 from symroof.algebra.univariate import limit
-from symroof.answers import Answer
+from symroof.answers import Answer, Interval, intervals
 from symroof.architectures.step import Step
 from symroof.errors import InputError, quote
 from symroof.hardware.device import Device
@@ -34,21 +34,21 @@ from symroof.roof.costs import (
 from symroof.roof.intervals import CostInterval, cost_intervals, numeric_operator, without_counts
 from symroof.roof.ledger import Cost, machine_of, overhead, own, require_device, roof_of
 from symroof.symbols import Variable, substitute
+from symroof.units import COUNT, PER_SECOND, SECOND, in_unit, number, number_of, quantity, unit_of
 
 WORK, LAUNCHES, TRANSFERS = "work", "launches", "transfers"
 
 
 @dataclass(frozen=True)
-class Regime(Piece):
-    """An interval of the variable on which no operator changes its bound, no window becomes full and no last expert is touched.
+class Regime(Interval):
+    """A stretch of the variable on which no operator changes its bound, and no window fills up or last expert is touched.
 
     Neighbouring regimes share an end, and their times agree there.
     """
 
-    @property
-    def time(self) -> Expr:
-        """Seconds of the step per generated token, as a function of the variable."""
-        return self.value
+    time_expr: Expr = S.Zero
+
+    time = in_unit(lambda regime: regime.time_expr, SECOND, "Time of the step for every token it generates, a function of the variable.")
 
     @property
     def compute_bound(self) -> frozenset[str]:
@@ -56,8 +56,8 @@ class Regime(Piece):
         return cast(frozenset[str], self.label)
 
 
-def _regime(piece: Piece) -> Regime:
-    return Regime(piece.low, piece.high, piece.value, piece.label)
+def _regime(over: Variable, piece: Piece) -> Regime:
+    return Regime(over, piece.low, piece.high, piece.label, piece.value)
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,8 @@ class Regimes(Answer):
     >>> step = symroof.load_model("llama-2-13b").decode(
     ...     seq_len=1024, weight_bits=16, activation_bits=16, kv_bits=16, accounting="survey")
     >>> over_batch = symroof.regimes(step, over="batch", hardware="survey/nvidia_A6000")
-    >>> [round(float(knee), 2) for knee in over_batch.knees], sorted(over_batch.regimes[1].compute_bound)
-    ([201.7, 213.11, 218.85], ['lm_head'])
+    >>> [f"{knee:.2f}" for knee in over_batch.knees], sorted(over_batch.regimes[1].compute_bound)
+    (['201.70', '213.11', '218.85'], ['lm_head'])
     """
 
     step: Step
@@ -77,47 +77,57 @@ class Regimes(Answer):
     over: Variable
     times: Piecewise
 
+    knees = in_unit(lambda answer: answer.knees_expr, lambda answer: unit_of(answer.over), "`knees_expr`, as Quantities.")
+    knee = in_unit(lambda answer: answer.knee_expr, lambda answer: unit_of(answer.over), "`knee_expr`, as a Quantity, or None.")
+    asymptote = in_unit(lambda answer: answer.asymptote_expr, PER_SECOND, "`asymptote_expr`, as a Quantity in 1/second.")
+
     @cached_property
     def regimes(self) -> tuple[Regime, ...]:
         """The regimes in order."""
-        return tuple(map(_regime, self.times.pieces))
+        return tuple(_regime(self.over, piece) for piece in self.times.pieces)
 
-    def at(self, value: int | Expr) -> Regime:
-        """The regime that contains a value.
+    def at(self, value: Any) -> Regime:
+        """The regime a value lies in.
 
         Raises
         ------
         InputError
             The value is outside the range.
         """
-        return _regime(self.times.at(self._inside(value)))
+        return _regime(self.over, self.times.at(self._inside(value)))
 
-    def time(self, value: int | Expr) -> Expr:
-        """Seconds at a value, exactly."""
+    def time(self, value: Any) -> Any:
+        """Time at a value, a number, a Quantity or text with a unit, as a Quantity in seconds."""
+        return quantity(self.time_expr(value), SECOND)
+
+    def time_expr(self, value: Any) -> Expr:
+        """Seconds at a value, exactly, bare."""
         return self.times(self._inside(value))
 
-    def _inside(self, value: int | Expr) -> int | Expr:
-        if not self.times.low <= value <= self.times.high:
+    def _inside(self, value: Any) -> Expr:
+        number = number_of(value, self.over)
+        if not self.times.low <= number <= self.times.high:
             raise InputError(f"{self.over.name} {quote(value)} is outside {self.times.low} to {self.times.high}")
-        return value
+        return number
 
     @property
-    def knees(self) -> tuple[Expr, ...]:
-        """The values at which operators change their bound or stop growing, and the slope of the time changes."""
+    def knees_expr(self) -> tuple[Expr, ...]:
+        """Where one operator or more changes its bound, or stops growing, and with it the slope of time changes."""
         return self.times.edges
 
     @cached_property
-    def knee(self) -> Expr | None:
-        """The knee: where the slope of the time changes most; None if it never does."""
+    def knee_expr(self) -> Expr | None:
+        """The knee: where the slope of time changes most; None where it never does."""
         x = self.over.symbol
         bends = {
-            right.low: abs(substitute(right.time.diff(x) - left.time.diff(x), {x: right.low})) for left, right in pairwise(self.regimes)
+            right.low: abs(substitute(right.value.diff(x) - left.value.diff(x), {x: right.low}))
+            for left, right in pairwise(self.times.pieces)
         }
         return max(bends, key=lambda knee: bends[knee]) if bends else None
 
     @cached_property
-    def asymptote(self) -> Expr:
-        """The limit of throughput as the batch grows, in tokens (decode) or sequences (prefill) per second.
+    def asymptote_expr(self) -> Expr:
+        """What throughput tends to as the batch grows, in tokens (decode) or sequences (prefill) per second.
 
         Raises
         ------
@@ -128,8 +138,12 @@ class Regimes(Answer):
             raise InputError(f"throughput has an asymptote over batch, not over {self.over.name}")
         return limit(symbols.b / self.times.pieces[-1].value, symbols.b)
 
-    def batch_reaching(self, share: Expr) -> Expr:
-        """The smallest real batch whose throughput is this share of the asymptote, exact.
+    def batch_reaching(self, share: Any) -> Any:
+        """`batch_reaching_expr`, as a Quantity without a unit."""
+        return quantity(self.batch_reaching_expr(number(share, COUNT, "share")), COUNT)
+
+    def batch_reaching_expr(self, share: Expr) -> Expr:
+        """The smallest batch, a real number, whose throughput is that share of the asymptote, exactly, bare.
 
         Raises
         ------
@@ -138,7 +152,7 @@ class Regimes(Answer):
         """
         if not 0 < share < 1:
             raise InputError(f"share {quote(str(share))}: expected a number between 0 and 1")
-        wanted = share * self.asymptote
+        wanted = share * self.asymptote_expr
         behind = self.times.map(lambda time: symbols.b - wanted * time).signs(below="less", above="enough")
         reached = [piece.low for piece in behind.pieces if piece.label == "enough"]
         if not reached:
@@ -152,7 +166,7 @@ def regimes(step: Step, *, over: str | Symbol, hardware: Device | str | Path, ce
     >>> import symroof
     >>> step = symroof.load_model("opt-125m").decode(seq_len=64, weight_bits=16, activation_bits=16, kv_bits=16)
     >>> print(regimes(step, over="batch", hardware="t4").regimes[0].time)
-    50771*b/5000000000 + 241533/312500000
+    (50771*b + 3864528)/5000000000 s
 
     Parameters
     ----------
@@ -234,8 +248,8 @@ def _time(interval: CostInterval, one: Cost, values: dict[Symbol, Expr], machine
 
 def work_exceeds(
     step: Step, *, over: str | Symbol, hardware: Device | str | Path, operator: str = TOTAL, ceilings: str = STATED
-) -> tuple[Piece, ...]:
-    """The intervals of a variable on which work ("work") or launches ("launches") take longer, exact.
+) -> tuple[Interval, ...]:
+    """The stretches of a variable on which work takes longer ("work") or launches do ("launches"), exactly.
 
     Latencies of collectives count as launches. Points with equal times belong to neither side.
 
@@ -259,4 +273,4 @@ def work_exceeds(
     if launches == 0:
         raise InputError("no operator has a launch overhead; apply the technique launch-overhead, as launch-overhead:launch=5us")
     beyond = timeline(step, variable, device, operator, ceilings) - 2 * launches  # the time is work and launches
-    return beyond.signs(below=LAUNCHES, above=WORK, zero=LAUNCHES).pieces
+    return intervals(variable, beyond.signs(below=LAUNCHES, above=WORK, zero=LAUNCHES).pieces)

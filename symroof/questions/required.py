@@ -23,7 +23,7 @@ from symroof.questions.regimes import Regimes, regimes
 from symroof.roof.costs import needed
 from symroof.symbols import Variable, option_name, substitute
 from symroof.techniques.registry import with_number
-from symroof.units import PER_SECOND, SECOND, number
+from symroof.units import BYTE, PER_SECOND, SECOND, Quantity, in_unit, number, quantity, unit_of
 
 TRIED = 1024
 """The largest number of devices tried to find the fewest that the techniques support."""
@@ -48,15 +48,15 @@ class Requirement:
 
     Attributes
     ----------
-    variable : the variable solved for.
-    formula : the answer as a function of the target time T, in its regime; None if it is an end of the regime, or for a
-        rate over the batch.
-    value : the exact number by time: the least that suffices, or for an input the most that is allowed.
-    relation : ">=" if more of the variable helps, "<=" if less does.
-    time : seconds of the step at the value.
-    integer : the value rounded to a whole number within the target; for devices, the fewest that suffice and that the techniques
-        support; None for a real variable.
-    least : the least value that suffices, if too little of the variable is too slow as well.
+    variable : what was solved for.
+    formula : the answer as a function of the target time T, on the regime it lies in; None where it is the
+        regime's edge, or for a rate over the batch.
+    value_expr : the exact number by time, bare: the least that suffices, or for an input the most that is allowed.
+    relation : ">=" where more of the variable helps, "<=" where less does.
+    time_expr : seconds of the step at the value, bare.
+    integer : the value rounded to the whole number on the right side; of devices, the fewest that suffice and that the techniques take;
+        None for a measured quantity.
+    least_expr : where too little of the variable is too slow as well, the least that suffices, bare.
     fewest : whether the variable counts devices, of which the fewest are wanted.
     room : the limits set by memory; None if the device states no capacity, or the formulas count blocks.
     misfit : why a technique does not support the whole number; empty if it does.
@@ -64,28 +64,40 @@ class Requirement:
 
     variable: Variable
     formula: Expr | None
-    value: Expr
+    value_expr: Expr
     relation: str
-    time: Expr
-    integer: Expr | None
-    least: Expr | None = None
+    time_expr: Expr
+    integer: int | None
+    least_expr: Expr | None = None
     fewest: bool = False
     room: Room | None = None
     misfit: str = ""
 
-    @property
-    def by_time(self) -> int | Expr:
-        """The limit by target time: the most allowed, or the least that suffices; a whole number for integer variables."""
-        if self.fewest and self.relation == "<=":
-            return int(ceiling(self.least if self.least is not None else Integer(1)))
-        return self._whole(self.value)
+    value = in_unit(lambda answer: answer.value_expr, lambda answer: unit_of(answer.variable), "What time asks for, as a Quantity.")
+    time = in_unit(lambda answer: answer.time_expr, SECOND, "Time of the step at the value, as a Quantity in seconds.")
+    least = in_unit(lambda answer: answer.least_expr, lambda answer: unit_of(answer.variable), "The least that suffices, or None.")
+    by_time = in_unit(lambda answer: answer.by_time_expr, lambda answer: answer.limit_unit, "`by_time_expr`, as a Quantity or an int.")
+    by_memory = in_unit(lambda answer: answer.by_memory_expr, lambda answer: answer.limit_unit, "`by_memory_expr`, the same.")
+    allowed = in_unit(lambda answer: answer.allowed_expr, lambda answer: answer.limit_unit, "`allowed_expr`, the same.")
 
     @property
-    def by_memory(self) -> int | Expr | None:
-        """The limit by memory, rounded like `by_time`; 0 if nothing fits, None without a limit."""
+    def limit_unit(self) -> Any:
+        """The unit of the limits; None where they are whole numbers."""
+        return None if self._counts else unit_of(self.variable)
+
+    @property
+    def by_time_expr(self) -> int | Expr:
+        """What the target time allows: the most, or the least that suffices; a whole number where the variable counts."""
+        if self.fewest and self.relation == "<=":
+            return int(ceiling(self.least_expr if self.least_expr is not None else Integer(1)))
+        return self._whole(self.value_expr)
+
+    @property
+    def by_memory_expr(self) -> int | Expr | None:
+        """What memory allows, rounded as `by_time` is: the most, or the least that suffices; 0 where nothing fits, None without a limit."""
         if self.room is None or (self.room.fits and self.memory_relation is None):
             return None
-        limit = self.room.least if self.memory_relation == ">=" else self.room.most
+        limit = self.room.least_expr if self.memory_relation == ">=" else self.room.most_expr
         return 0 if not self.room.fits or limit is None else self._whole(limit, self.memory_relation)
 
     @property
@@ -93,7 +105,7 @@ class Requirement:
         """The side on which memory sets a limit; None without a limit."""
         if self.room is None:
             return None
-        sides = {"<=": self.room.most, ">=": self.room.least}
+        sides = {"<=": self.room.most_expr, ">=": self.room.least_expr}
         own = ">=" if self.fewest else self.relation
         return next((side for side in (own, *sides) if sides[side] is not None), None)
 
@@ -102,28 +114,32 @@ class Requirement:
         """The stricter limit, "time" or "memory"; None if the capacity is unknown."""
         if self.room is None:
             return None
-        limit = self.by_memory
+        limit = self.by_memory_expr
         if limit is None:
             return "time"
-        tighter = limit > self.by_time if self.memory_relation == ">=" else limit < self.by_time
+        tighter = limit > self.by_time_expr if self.memory_relation == ">=" else limit < self.by_time_expr
         return "memory" if tighter or not self.room.fits else "time"
 
     @property
-    def allowed(self) -> int | Expr | None:
-        """The limit by time and memory together; None if no value satisfies both, or the capacity is unknown."""
+    def allowed_expr(self) -> int | Expr | None:
+        """What both time and memory allow; None where no value does, or where it is not known what fits."""
         if self.room is None or not self.room.fits or self.misfit:
             return None
-        chosen = self.by_memory if self.binding == "memory" else self.by_time
+        chosen = self.by_memory_expr if self.binding == "memory" else self.by_time_expr
         if self.fewest and self.integer is not None:
-            chosen = int(self.integer)
-        least, most = (self.least, self.value) if self.relation == "<=" else (self.value, None)
-        lows = [low for low in (least, self.room.least) if low is not None]
-        highs = [high for high in (most, self.room.most) if high is not None]
+            chosen = self.integer
+        least, most = (self.least_expr, self.value_expr) if self.relation == "<=" else (self.value_expr, None)
+        lows = [low for low in (least, self.room.least_expr) if low is not None]
+        highs = [high for high in (most, self.room.most_expr) if high is not None]
         within = chosen and all(low <= chosen for low in lows) and all(chosen <= high for high in highs)
         return chosen if within else None
 
+    @property
+    def _counts(self) -> bool:
+        return self.variable.domain == "integer" or self.variable.unit == "bit"
+
     def _whole(self, value: Expr, relation: str | None = None) -> int | Expr:
-        if self.variable.domain != "integer" and self.variable.unit != "bit":
+        if not self._counts:
             return value
         return int(floor(value) if (relation or self.relation) == "<=" else ceiling(value))
 
@@ -160,8 +176,8 @@ def required(
     >>> step = symroof.load_model("llama-2-7b").decode(
     ...     batch=1, seq_len=2048, weight_bits=16, activation_bits=16, kv_bits=16)
     >>> answer = required(step, over="bandwidth", hardware="a100-sxm-80gb", target_time=Rational(5, 1000))
-    >>> round(float(answer.value) / 1e9), answer.relation
-    (2863, '>=')
+    >>> print(answer.relation, answer.value)
+    >= 2.863 TB/s
     """
     if (target_time is None) == (target_rate is None):
         raise InputError("give one target: a time or a rate")
@@ -187,16 +203,16 @@ def _fitted(whole: Regimes, answer: Requirement) -> Requirement:
     if answer.integer is None or step.unchanged is None:
         return answer
     if not answer.fewest:
-        return replace(answer, misfit=_refusal(step, variable, answer.integer))
+        return replace(answer, misfit=_refusal(step, variable, Integer(answer.integer)))
     room = answer.room
-    low = max(answer.by_time, ceiling(room.least) if room is not None and room.least is not None else 1)
-    high = min(answer.value if answer.relation == "<=" else whole.times.high, low + TRIED)
+    low = max(answer.by_time_expr, ceiling(room.least_expr) if room is not None and room.least_expr is not None else 1)
+    high = min(answer.value_expr if answer.relation == "<=" else whole.times.high, low + TRIED)
     several = range(int(low), int(floor(high)) + 1)
     taken = next((number for number in several if not _refusal(step, variable, Integer(number))), None)
     if taken is None:
-        first = Integer(answer.by_time)
-        return replace(answer, integer=first, misfit=_refusal(step, variable, first))
-    return replace(answer, integer=Integer(taken))
+        first = int(answer.by_time_expr)
+        return replace(answer, integer=first, misfit=_refusal(step, variable, Integer(first)))
+    return replace(answer, integer=taken)
 
 
 def _refusal(step: Step, variable: Variable, value: Expr) -> str:
@@ -239,7 +255,7 @@ def _answer(whole: Regimes, regime: Piece, value: Expr, relation: str, target: E
         formula = None  # the answer is an end of the regime, where the peak changes or the range ends
     whole_number = None
     if whole.over.domain == "integer" or whole.over.unit == "bit":
-        whole_number = floor(value) if relation == "<=" else ceiling(value)
+        whole_number = int(floor(value) if relation == "<=" else ceiling(value))
         if whole_number < (least or value) and relation == "<=" and least is not None:
             raise ImpossibleError(
                 f"impossible: no whole number lies from {float(least):.6g} to {float(value):.6g}, where the step is within the target"
@@ -256,7 +272,7 @@ def _why(whole: Regimes, target: Expr) -> str:
         what, name, advice = RESOURCES[x]
         return f"impossible: {what} alone takes {float(whole.times(oo)):.6g} s, {wanted}, at any {name}; {advice}"
     least, at = whole.times.minimum()
-    name, low = option_name(x), whole.regimes[0].low
+    name, low = option_name(x), whole.times.low
     if at == oo:
         where = f"even as {name} grows"
     elif at == low:
@@ -270,22 +286,22 @@ def _for_rate(whole: Regimes, rate: Expr) -> Requirement:
     """The answer for a rate, batch / time: over the batch the least that reaches it, otherwise by the time it allows."""
     if whole.over.symbol != symbols.b:
         return _for_time(whole, whole.step.values[symbols.b] / rate)
-    if rate >= whole.asymptote:
-        most = f"{float(whole.asymptote):.6g} per second"
+    if rate >= whole.asymptote_expr:
+        most = f"{float(whole.asymptote_expr):.6g} per second"
         raise ImpossibleError(f"impossible: throughput stays below {most} at any batch, less than the target {float(rate):.6g}")
-    value = whole.batch_reaching(rate / whole.asymptote)
-    return Requirement(whole.over, None, value, ">=", whole.time(value), ceiling(value))
+    value = whole.batch_reaching_expr(rate / whole.asymptote_expr)
+    return Requirement(whole.over, None, value, ">=", whole.times(value), int(ceiling(value)))
 
 
-def required_capacity(step: Step) -> Expr:
-    """Bytes of memory that the step needs, exact.
+def required_capacity(step: Step) -> Quantity:
+    """Memory that the step needs, as a Quantity in bytes.
 
     >>> import symroof
     >>> step = symroof.load_model("opt-125m").decode(batch=1, seq_len=1, weight_bits=16, activation_bits=16, kv_bits=16)
-    >>> required_capacity(step) > 2 * 125239296
-    True
+    >>> print(required_capacity(step))
+    250.6 MB
     """
     total = memory_of(step.with_widths())
     if not total.is_number:
         raise InputError(f"{needed(total.free_symbols)} for the required capacity")
-    return total
+    return quantity(total, BYTE)

@@ -29,6 +29,7 @@ from symroof.operators.facts import COMMUNICATION
 from symroof.questions.regimes import timeline
 from symroof.roof.ledger import require_device
 from symroof.symbols import VOCABULARY
+from symroof.units import COUNT, SECOND, Quantity, in_unit, quantity
 
 n = symbols.n_p
 
@@ -99,14 +100,17 @@ class BestDegree:
 
     Attributes
     ----------
-    value : the best real degree, exact; oo if every further device helps.
-    integer : the best whole number, or the best of the given degrees.
-    time : seconds of the step at the integer; the limit if that is oo.
+    value_expr : among the real numbers, exactly, bare; oo where every further device helps.
+    integer : among the whole numbers, or among those that were asked for; None where every further device helps.
+    time_expr : seconds of the step at the integer, bare; what it tends to without one.
     """
 
-    value: Expr
-    integer: Expr
-    time: Expr
+    value_expr: Expr
+    integer: int | None
+    time_expr: Expr
+
+    value = in_unit(lambda best: best.value_expr, COUNT, "Among the real numbers, as a Quantity without a unit.")
+    time = in_unit(lambda best: best.time_expr, SECOND, "Time of the step at the integer, as a Quantity in seconds.")
 
 
 def best_degree(step: Step, *, hardware: Device | str | Path, among: Iterable[int] = (), ceilings: str = STATED) -> BestDegree:
@@ -139,7 +143,7 @@ def best_degree(step: Step, *, hardware: Device | str | Path, among: Iterable[in
             raise InputError(f"degree {degree}: the device's link joins {times.high}; for more, give the devices per node, as node=8")
     _, value = times.minimum()
     least, integer = min(((times(degree), Integer(degree)) for degree in among), default=None) or times.minimum(whole=True)
-    return BestDegree(value, integer, least)
+    return BestDegree(value, None if integer == oo else int(integer), least)
 
 
 def over_degree(step: Step, hardware: Device | str | Path, *, ceilings: str = STATED) -> Piecewise:
@@ -203,10 +207,10 @@ def weak_scaling(before: Step, after: Step, *, hardware: Device | str | Path, ce
     return over_degree(grown, hardware, ceilings=ceilings).map(lambda time: alone / time)
 
 
-def communication_degree(step: Step, *, hardware: Device | str | Path, ceilings: str = STATED) -> Expr:
-    """The degree from which communication takes as long as everything else in a step, exactly.
+def communication_degree(step: Step, *, hardware: Device | str | Path, ceilings: str = STATED) -> Quantity:
+    """The degree from which communication takes as long as everything else in a step, as a Quantity without a unit.
 
-    oo if it never does, up to the number of devices that the link joins. `balanced_degree` is the formula for one ring.
+    inf if it never does, up to the number of devices that the link joins. `balanced_degree` is the formula for one ring.
 
     Raises
     ------
@@ -215,12 +219,12 @@ def communication_degree(step: Step, *, hardware: Device | str | Path, ceilings:
 
     >>> import symroof
     >>> step = symroof.load_model("llama-3-70b").decode(batch=8, seq_len=2048).apply("tensor-parallel:latency=5us")
-    >>> round(float(communication_degree(step, hardware="a100-sxm-80gb")), 2)
+    >>> print(communication_degree(step, hardware="a100-sxm-80gb"))
     7.15
     """
     communication, work = (over_degree(_part(step, sends), hardware, ceilings=ceilings) for sends in (True, False))
     pieces = (communication - work).signs(below="work", above="communication", zero="communication").pieces
-    return next((piece.low for piece in pieces if piece.label == "communication"), cast(Expr, oo))
+    return quantity(next((piece.low for piece in pieces if piece.label == "communication"), oo), COUNT)
 
 
 def _part(step: Step, sends: bool) -> Step:

@@ -25,6 +25,7 @@ from symroof.roof.analysis import Analysis, analyze
 from symroof.roof.costs import needed, require_two_ceilings
 from symroof.roof.roofline import MEMORY, RooflinePoint
 from symroof.symbols import VOCABULARY, Values, substitute
+from symroof.units import COUNT, in_unit
 
 
 @dataclass(frozen=True)
@@ -33,25 +34,28 @@ class Sensitivity(Answer):
 
     Attributes
     ----------
-    formulas : the symbolic elasticity to every variable, in the regime of the step. With several peaks, P is the peak
-        of the respective operator.
-    values : the elasticities as exact numbers.
+    formulas : the elasticity to every variable, in letters, on the regime the step is in. With several
+        peaks, P is the peak of the operators it stands for in turn.
+    values_expr : the same as exact numbers, bare.
     memory_boundness : the share of time that is memory-bound: minus the elasticity to the bandwidth.
     """
 
     analysis: Analysis
     formulas: Mapping[Symbol, Expr]
-    values: Mapping[Symbol, Expr]
+    values_expr: Mapping[Symbol, Expr]
+
+    values = in_unit(lambda answer: answer.values_expr, COUNT, "The elasticities, as Quantities without a unit.")
+    memory_boundness = in_unit(lambda answer: answer.memory_boundness_expr, COUNT, "The share of time spent memory-bound, as a Quantity.")
 
     @property
-    def memory_boundness(self) -> Expr:
-        """The share of time spent memory-bound, exact."""
-        return -self.values[symbols.BW]
+    def memory_boundness_expr(self) -> Expr:
+        """The share of time spent memory-bound, exactly, bare."""
+        return -self.values_expr[symbols.BW]
 
     @property
     def buy(self) -> str:
         """The resource of which one percent more saves more time."""
-        return "bandwidth" if 2 * self.memory_boundness > 1 else "peak"
+        return "bandwidth" if 2 * self.memory_boundness_expr > 1 else "peak"
 
     @property
     def advice(self) -> str:
@@ -71,8 +75,8 @@ def sensitivity(step: Step, hardware: Device | str | Path, *, ceilings: str = ST
     >>> step = symroof.load_model("llama-2-7b").decode(
     ...     batch=1, seq_len=2048, weight_bits=16, activation_bits=16, kv_bits=16)
     >>> found = symroof.sensitivity(step, "a100-sxm-80gb")
-    >>> found.values[symbols.P] + found.values[symbols.BW], found.buy
-    (-1, 'bandwidth')
+    >>> print(found.values[symbols.P] + found.values[symbols.BW], found.buy)
+    -1 bandwidth
     """
     require_two_ceilings(step, "sensitivity")
     if step.symbolic.ceilings != IDEAL:
@@ -86,7 +90,7 @@ def sensitivity(step: Step, hardware: Device | str | Path, *, ceilings: str = ST
     stepped = set().union(*(atom.free_symbols for atom in time.atoms(ceiling)))
     letters = [x for x in sorted(time.free_symbols - stepped, key=str) if isinstance(x, Symbol) and x in VOCABULARY]
     formulas = {symbols.P: S.Zero, symbols.BW: S.Zero} | {x: x * time.diff(x) / time for x in letters}
-    numbers = [{**analysis.values, symbols.P: placed.peak, symbols.BW: placed.bandwidth} for placed in analysis]
+    numbers = [{**analysis.values, symbols.P: placed.peak_expr, symbols.BW: placed.bandwidth_expr} for placed in analysis]
     values = {
         x: Add(*(substitute(x * part.diff(x), own) for (_, part), own in zip(parts, numbers, strict=True))) / analysis.total.time_expr
         for x in dict.fromkeys((*letters, symbols.P, symbols.BW))

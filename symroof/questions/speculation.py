@@ -18,6 +18,7 @@ from symroof.questions.regimes import timeline
 from symroof.roof.ledger import require_device
 from symroof.symbols import VOCABULARY
 from symroof.techniques.decoding.speculative import Speculative
+from symroof.units import COUNT, SECOND, Quantity, in_unit, quantity
 
 LONGEST = 1024
 
@@ -28,20 +29,24 @@ class BestLength:
 
     Attributes
     ----------
-    length : the best length in tokens; 0 if plain decoding is at least as fast as any.
-    time, plain : seconds per token with this length, and of plain decoding.
-    proof : why no longer length is better.
+    length : in whole tokens; 0 where plain decoding is at least as fast as any.
+    time_expr, plain_expr : seconds per token with it, and of plain decoding, bare.
+    proof : why no longer one is better.
     """
 
     length: int
-    time: Expr
-    plain: Expr
+    time_expr: Expr
+    plain_expr: Expr
     proof: str
 
+    time = in_unit(lambda best: best.time_expr, SECOND, "Time per token with it, as a Quantity in seconds.")
+    plain = in_unit(lambda best: best.plain_expr, SECOND, "Time per token of plain decoding, as a Quantity in seconds.")
+    speedup = in_unit(lambda best: best.speedup_expr, COUNT, "`speedup_expr`, as a Quantity without a unit.")
+
     @property
-    def speedup(self) -> Expr:
-        """Time of plain decoding over time with this length, exact."""
-        return self.plain / self.time
+    def speedup_expr(self) -> Expr:
+        """Time of plain decoding over time with this length, exactly, bare."""
+        return self.plain_expr / self.time_expr
 
 
 def best_length(step: Step, technique: Speculative, hardware: Device | str | Path, *, ceilings: str = STATED) -> BestLength:
@@ -64,8 +69,8 @@ def best_length(step: Step, technique: Speculative, hardware: Device | str | Pat
     >>> import symroof
     >>> step = symroof.load_model("llama-2-7b").decode(batch=1, seq_len=1024, weight_bits=16, activation_bits=16, kv_bits=16)
     >>> best = best_length(step, symroof.technique("speculative:acceptance=0.8,draft_cost=0.05"), "a100-sxm-80gb")
-    >>> best.length, round(float(best.speedup), 2)
-    (8, 3.07)
+    >>> best.length, f"{best.speedup:.3g}"
+    (8, '3.07')
     """
     if technique.length != symbols.gamma:
         raise InputError(f"speculative: length {technique.length} is given; omit it to find the best")
@@ -92,8 +97,8 @@ def best_length(step: Step, technique: Speculative, hardware: Device | str | Pat
     raise InputError(f"speculative: no length up to {LONGEST} is proved best with acceptance {accepted}")
 
 
-def least_acceptance(step: Step, technique: Speculative, hardware: Device | str | Path, *, ceilings: str = STATED) -> Expr:
-    """The acceptance above which some length is faster: ``T(1) / T(0) - 1``; 1 or more if none is.
+def least_acceptance(step: Step, technique: Speculative, hardware: Device | str | Path, *, ceilings: str = STATED) -> Quantity:
+    """The acceptance above which some length pays: ``T(1) / T(0) - 1``; 1 or more where none does.
 
     T is convex in gamma and N concave, so ``T / N`` falls first if it ever falls below its value at 0.
 
@@ -104,12 +109,12 @@ def least_acceptance(step: Step, technique: Speculative, hardware: Device | str 
 
     >>> import symroof
     >>> step = symroof.load_model("llama-2-7b").decode(batch=16, seq_len=1024, weight_bits=16, activation_bits=16, kv_bits=16)
-    >>> round(float(least_acceptance(step, symroof.technique("speculative:draft_cost=0.05"), "a100-sxm-80gb")), 4)
-    0.0647
+    >>> print(least_acceptance(step, symroof.technique("speculative:draft_cost=0.05"), "a100-sxm-80gb"))
+    0.06471
     """
     seconds, _ = _seconds(step, technique, hardware, ceilings)
     _require_convex(step.apply(technique))
-    return seconds(Integer(1)) / _timed(step, hardware, ceilings)(Integer(1)) - 1
+    return quantity(seconds(Integer(1)) / _timed(step, hardware, ceilings)(Integer(1)) - 1, COUNT)
 
 
 def pays_at_all(

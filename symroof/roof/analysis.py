@@ -45,7 +45,7 @@ class Total:
         for placed in self.analysis:
             for (storage, direction, level), amount in placed.operator.ledger.items():
                 if level is Level.MEMORY:
-                    booked.setdefault((storage, direction), []).append(placed.count * amount)
+                    booked.setdefault((storage, direction), []).append(placed.count_expr * amount)
         return {kind: Add(*amounts) for kind, amounts in booked.items()}
 
     def byte_count(self, storage: Storage | None = None, direction: Direction | None = None) -> Expr:
@@ -60,8 +60,8 @@ class Total:
     @property
     def overhead_limit_expr(self) -> Expr:
         """The overhead per operator in seconds above which launches take longer than all else together, bare."""
-        work = Add(*(placed.count * placed.overhead_limit_expr for placed in self.analysis))
-        return work / Add(*(placed.count for placed in self.analysis))
+        work = Add(*(placed.count_expr * placed.overhead_limit_expr for placed in self.analysis))
+        return work / Add(*(placed.count_expr for placed in self.analysis))
 
     @functools.cached_property
     def seconds_by_bound(self) -> dict[str, Expr] | None:
@@ -169,7 +169,7 @@ class Analysis(Answer):
         Operators without a known error add none: the band covers only the others.
         """
         known = [(placed, placed.constants.error["all"]) for placed in self if placed.constants and "all" in placed.constants.error]
-        spread = Add(*(placed.count * placed.time_expr * Rational(str(error.mape)) / 100 for placed, error in known))
+        spread = Add(*(placed.count_expr * placed.time_expr * Rational(str(error.mape)) / 100 for placed, error in known))
         return self.total.time_expr - spread, self.total.time_expr + spread
 
     @property

@@ -14,7 +14,7 @@ from symroof.hardware.device import Device
 from symroof.operators import Energy, of_name
 from symroof.roof.analysis import Analysis, analyze
 from symroof.symbols import substitute
-from symroof.units import FLOP, JOULE, WATT, in_unit
+from symroof.units import COUNT, FLOP, JOULE, WATT, Quantity, counted, in_unit, quantity
 
 
 @dataclass(frozen=True)
@@ -24,28 +24,28 @@ class OperatorEnergy:
     Attributes
     ----------
     name : the operator, or the total.
-    flop_count, byte_count, seconds, joules_expr : bare expressions.
+    flop_count, byte_count, seconds_expr, joules_expr : bare expressions.
     """
 
     name: str
     flop_count: Expr
     byte_count: Expr
-    seconds: Expr
+    seconds_expr: Expr
     joules_expr: Expr
 
     joules = in_unit(lambda spent: spent.joules_expr, JOULE, "Energy, as a Quantity in joules.")
     efficiency = in_unit(lambda spent: spent.flop_count / spent.joules_expr, FLOP / JOULE, "FLOPs per joule, as a Quantity in FLOP/joule.")
-    power = in_unit(lambda spent: spent.joules_expr / spent.seconds, WATT, "Energy over time, as a Quantity in watts.")
+    power = in_unit(lambda spent: spent.joules_expr / spent.seconds_expr, WATT, "Energy over time, as a Quantity in watts.")
 
     def of_all(self, devices: Expr) -> OperatorEnergy:
         """The same on *devices* devices at once: equal time, and that many times the work, bytes and energy."""
-        every = (devices * self.flop_count, devices * self.byte_count, self.seconds, devices * self.joules_expr)
+        every = (devices * self.flop_count, devices * self.byte_count, self.seconds_expr, devices * self.joules_expr)
         return OperatorEnergy(self.name, *every)
 
     def per(self, tokens: Expr) -> OperatorEnergy:
         """The share of one of *tokens* tokens."""
         return OperatorEnergy(
-            self.name, *(amount / tokens for amount in (self.flop_count, self.byte_count, self.seconds, self.joules_expr))
+            self.name, *(amount / tokens for amount in (self.flop_count, self.byte_count, self.seconds_expr, self.joules_expr))
         )
 
 
@@ -76,14 +76,17 @@ class StepEnergy(Answer):
     def __getitem__(self, name: str) -> OperatorEnergy:
         return of_name(self.operators, name)
 
+    devices = counted(lambda spent: spent.devices_expr, "How many devices share the step.")
+    tokens = counted(lambda spent: spent.tokens_expr, "Tokens of the step, of all sequences on all devices.")
+
     @property
-    def devices(self) -> Expr:
-        """The number of devices that share the step."""
+    def devices_expr(self) -> Expr:
+        """The number of devices that share the step, bare."""
         return self.analysis.graph.devices
 
     @property
-    def tokens(self) -> Expr:
-        """Tokens of the step, of all sequences on all devices."""
+    def tokens_expr(self) -> Expr:
+        """Tokens of the step, of all sequences on all devices, bare."""
         return substitute(self.analysis.graph.token_count, self.analysis.values)
 
     @property
@@ -96,17 +99,17 @@ class StepEnergy(Answer):
     @property
     def token(self) -> OperatorEnergy:
         """One token of the step."""
-        return self.total.per(self.tokens)
+        return self.total.per(self.tokens_expr)
 
     @property
     def system(self) -> OperatorEnergy:
         """The whole step on all devices."""
-        return self.total.of_all(self.devices)
+        return self.total.of_all(self.devices_expr)
 
     @property
     def system_token(self) -> OperatorEnergy:
         """One token of the step on all devices."""
-        return self.system.per(self.tokens)
+        return self.system.per(self.tokens_expr)
 
 
 def energy(step: Step, hardware: Device | str | Path | None = None) -> StepEnergy:
@@ -142,7 +145,7 @@ def energy_of(analysis: Analysis) -> StepEnergy:
     spent: list[OperatorEnergy] = []
     for placed in analysis:
         occurrence = (placed.operator.flop_count, placed.operator.byte_count(), placed.time_expr)
-        flops, traffic, seconds = (placed.count * amount for amount in occurrence)
+        flops, traffic, seconds = (placed.count_expr * amount for amount in occurrence)
         spent.append(OperatorEnergy(placed.name, flops, traffic, seconds, model.joules(flops, traffic, seconds)))
     return StepEnergy(analysis, model, tuple(spent))
 
@@ -193,14 +196,14 @@ def power_line(intensity: Expr, peak: Expr, bandwidth: Expr, model: Energy) -> E
     return model.joules(Integer(1), 1 / intensity, seconds) / seconds
 
 
-def greenup(before: OperatorEnergy, after: OperatorEnergy) -> Expr:
+def greenup(before: OperatorEnergy, after: OperatorEnergy) -> Quantity:
     """Energy before over energy after, the analogue of speedup.
 
     >>> before, after = (OperatorEnergy("total", Integer(1), Integer(1), Integer(1), Integer(joules)) for joules in (2, 1))
-    >>> greenup(before, after)
+    >>> print(greenup(before, after))
     2
     """
-    return before.joules_expr / after.joules_expr
+    return quantity(before.joules_expr / after.joules_expr, COUNT)
 
 
 def most_work(intensity: Expr, saved: Expr, model: Energy) -> Expr:

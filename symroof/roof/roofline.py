@@ -13,7 +13,7 @@ from symroof.hardware.machine import SYMBOLIC, Machine
 from symroof.operators import IDEAL, Ceilings, Direction, Operator, Resource, Storage
 from symroof.roof.kernel_forms import constants_of
 from symroof.roof.ledger import binding, combined, overhead, own, runs_on, seconds_of, step_time, time_of
-from symroof.units import BYTE, FLOP, INTENSITY, RATE, SECOND, in_unit
+from symroof.units import BANDWIDTH, BYTE, FLOP, INTENSITY, RATE, SECOND, counted, in_unit
 
 MEMORY, COMPUTE = "memory", "compute"
 
@@ -65,18 +65,18 @@ class RooflinePoint:
     ----------
     operator : the operator with the step's numbers.
     symbolic : the same operator with symbolic dimensions.
-    count : the number of its occurrences in the step.
+    count_expr : the number of its occurrences in the step.
     data_type : the type it runs in, which decides the peak; empty if the peak is a symbol.
-    peak : the stated peak in FLOP/s, bare.
+    peak_expr : the stated peak in FLOP/s, bare.
     ceilings : factors on the rates, launch overhead, overlap.
     machine : the step's machine; the operator may have its own unit.
     """
 
     operator: Operator
     symbolic: Operator = field(repr=False)
-    count: Expr
+    count_expr: Expr
     data_type: str
-    peak: Expr
+    peak_expr: Expr
     ceilings: Ceilings = field(default=IDEAL, repr=False)
     machine: Machine = field(default=SYMBOLIC, repr=False)
 
@@ -86,14 +86,14 @@ class RooflinePoint:
         return self.operator.name
 
     @functools.cached_property
-    def bandwidth(self) -> Expr:
+    def bandwidth_expr(self) -> Expr:
         """The stated memory bandwidth in byte/s, bare."""
         return runs_on(self.operator, self.machine).memory_bandwidth
 
     @functools.cached_property
-    def seconds(self) -> Mapping[Resource, Expr]:
+    def seconds_exprs(self) -> Mapping[Resource, Expr]:
         """Seconds of one occurrence per resource, by the resource or its name, bare."""
-        return seconds_of(self.operator, self.machine, self.peak, self.ceilings)
+        return seconds_of(self.operator, self.machine, self.peak_expr, self.ceilings)
 
     @functools.cached_property
     def constants(self) -> KernelConstants | None:
@@ -108,24 +108,24 @@ class RooflinePoint:
     @property
     def overhead_limit_expr(self) -> Expr:
         """The overhead in seconds above which the overhead binds, bare: the largest of the seconds per resource."""
-        return combined(self.seconds.values())
+        return combined(self.seconds_exprs.values())
 
     @functools.cached_property
     def time_expr(self) -> Expr:
         """Time of one occurrence by itself in seconds, bare."""
-        return time_of(self.operator, self.seconds, self.ceilings, self.machine)
+        return time_of(self.operator, self.seconds_exprs, self.ceilings, self.machine)
 
     @functools.cached_property
     def work_expr(self) -> Expr:
         """Time of one occurrence in seconds without prefetched transfers, bare."""
         if not self.ceilings.fetches_ahead:
             return self.time_expr
-        return time_of(self.operator, own(self.operator, self.seconds, self.ceilings), self.ceilings, self.machine)
+        return time_of(self.operator, own(self.operator, self.seconds_exprs, self.ceilings), self.ceilings, self.machine)
 
     @property
     def work_bound(self) -> str | None:
         """What binds it without what is fetched ahead; as `bound`."""
-        return binding(own(self.operator, self.seconds, self.ceilings), self.overhead_expr)
+        return binding(own(self.operator, self.seconds_exprs, self.ceilings), self.overhead_expr)
 
     @functools.cached_property
     def intensity_expr(self) -> Expr:
@@ -143,8 +143,13 @@ class RooflinePoint:
     @functools.cached_property
     def bound(self) -> str | None:
         """The resource that binds: "memory", "compute", "link", "host", ..., or "overhead"; None if it depends on a symbol."""
-        return binding(self.seconds, self.overhead_expr)
+        return binding(self.seconds_exprs, self.overhead_expr)
 
+    count = counted(lambda point: point.count_expr, "How often the model repeats it.")
+    peak = in_unit(lambda point: point.peak_expr, RATE, "Peak performance that applies, as stated, as a Quantity in FLOP/second.")
+    bandwidth = in_unit(lambda point: point.bandwidth_expr, BANDWIDTH, "Memory bandwidth, as stated, as a Quantity in byte/second.")
+    seconds = in_unit(lambda point: dict(point.seconds_exprs), SECOND, "`seconds_exprs`, as Quantities in seconds.")
+    overhead = in_unit(lambda point: point.overhead_expr, SECOND, "`overhead_expr`, as a Quantity in seconds.")
     flops = in_unit(lambda point: point.operator.flop_count, FLOP, "FLOPs of one occurrence, as a Quantity in FLOP.")
     traffic = in_unit(lambda point: point.operator.byte_count(), BYTE, "Bytes moved by one occurrence, as a Quantity in bytes.")
     intensity = in_unit(lambda point: point.intensity_expr, INTENSITY, "Arithmetic intensity, as a Quantity in FLOP/byte.")
@@ -161,6 +166,6 @@ def total_time(points: Iterable[RooflinePoint]) -> Expr:
     If weights and cache are prefetched, the longer of all work and all transfers from and to the host.
     """
     every = [*points]
-    work = Add(*(point.count * point.work_expr for point in every))
-    transfers = Add(*(point.count * point.seconds.get(Resource.HOST, S.Zero) for point in every))
+    work = Add(*(point.count_expr * point.work_expr for point in every))
+    transfers = Add(*(point.count_expr * point.seconds_exprs.get(Resource.HOST, S.Zero) for point in every))
     return step_time(work, transfers, every[0].ceilings) if every else work

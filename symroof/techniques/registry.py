@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import pkgutil
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
 from importlib import import_module
@@ -15,26 +14,16 @@ from symroof.errors import InputError, nearest, quote
 from symroof.symbols import VOCABULARY
 from symroof.techniques import ceilings, compression, decoding, hardware, system
 from symroof.techniques.technique import Technique
+from symroof.units import figure, parsed, ureg
 
 FAMILIES = (compression, decoding, system, hardware, ceilings)
 """The packages of techniques; a module is imported when its technique is asked for."""
 
-_NUMBER = re.compile(r"([0-9]{1,60}(?:\.[0-9]{1,60})?(?:[eE][+-]?[0-9]{1,2})?)(?:/([1-9][0-9]{0,59}))?\s*([A-Za-zµ/]*)", re.ASCII)
-DECIMAL = {"": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "m": -3, "u": -6, "µ": -6, "n": -9, "p": -12}
-BINARY = {"Ki": 10, "Mi": 20, "Gi": 30, "Ti": 40}
-BASES = {
-    "B/s": ("byte/second",),
-    "B": ("byte",),
-    "FLOP/s": ("FLOP/second",),
-    "s": ("second",),
-    "J": ("joule/FLOP", "joule/byte"),
-    "W": ("watt",),
-}
-UNITS = {f"{scale}{base}": (Rational(10) ** power, units) for base, units in BASES.items() for scale, power in DECIMAL.items()}
-UNITS |= {f"{scale}{base}": (Rational(2) ** power, BASES[base]) for base in ("B/s", "B") for scale, power in BINARY.items()}
-"""The factor of every unit that a text may contain, and the units it may denote: 25GB/s is 25 * 10**9, 25GiB/s is 25 * 2**30."""
-
-USUAL = {"B/s": "25GB/s", "B": "192KiB", "FLOP/s": "312TFLOP/s", "s": "5us", "J": "0.5pJ", "W": "100W"}
+USUAL = {"byte/second": "25GB/s", "byte": "192KiB", "FLOP/second": "312TFLOP/s", "second": "5us", "watt": "100W"}
+USUAL |= {"joule/FLOP": "0.5pJ", "joule/byte": "30pJ"}
+"""An example for every unit a parameter can have besides counts."""
+JOULES = {"joule/FLOP": "joule", "joule/byte": "joule"}
+"""Energies that a text gives without what they are of: it is of one FLOP, or of one byte."""
 LONGEST, DIGITS = 2000, 60
 
 
@@ -127,14 +116,15 @@ def _own(text: str, key: str, metadata) -> object:
 def _value(text: str, key: str, value: str, metadata) -> object:
     if "symbol" not in metadata:
         return value
-    match = _NUMBER.fullmatch(value)
     unit = VOCABULARY[metadata["symbol"]].unit
-    scale, fitting = UNITS.get(match[3], (None, ())) if match and match[3] else (Rational(1), (unit,))
-    if match is None or scale is None or unit not in fitting:
-        bases = [base for base, units in BASES.items() if unit in units]
-        also = f" or one such as {USUAL[bases[0]]}" if bases else ""
+    typed = parsed(value)
+    try:
+        number = None if typed is None else figure(value, ureg.Unit(JOULES.get(unit, unit))) if typed[1] else Rational(typed[0])
+    except InputError:
+        number = None
+    if number is None:
+        also = f" or one such as {USUAL[unit]}" if unit in USUAL else ""
         raise InputError(f"{quote(text)}: {key} {quote(value)}: expected a number{also}")
-    number = Rational(match[1]) * scale / (Rational(match[2]) if match[2] else 1)
     if max(abs(part) for part in number.as_numer_denom()) >= 10**DIGITS:
         raise InputError(f"{quote(text)}: {key} {quote(value)}: a number of more than {DIGITS} digits")
     return int(number) if number.is_integer and number < 10**30 else number

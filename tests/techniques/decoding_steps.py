@@ -39,7 +39,7 @@ def seconds(step: Step, part: str = "") -> Expr:
     """Seconds per completed token, operator by operator."""
     analysis = symroof.analyze(step, DEVICE)
     chosen = (placed for placed in analysis if placed.name.startswith(part))
-    return sum(placed.count * placed.time_expr for placed in chosen) / analysis.graph.tokens
+    return sum(placed.count_expr * placed.time_expr for placed in chosen) / analysis.graph.tokens
 
 
 def memory(step: Step) -> tuple[Expr, Expr, Expr]:

@@ -62,7 +62,7 @@ def test_a_parameter_left_out_is_solved_for(run) -> None:
     )
     assert answer.sentence in out
     assert [one.bound for one in answer.intervals] == ["compute", "memory", "compute"], "beyond 16 bits the FP32 roof applies"
-    edge = int(answer.intervals[0].high)
+    edge = int(answer.intervals[0].high_expr)
     for bits, bound in ((edge, "compute"), (edge + 1, "memory"), (17, "compute")):
         placed = symroof.analyze(step.apply(technique(f"quantize:weights={bits},group=128")), "a100-sxm-80gb")["up_proj"]
         assert placed.bound == bound

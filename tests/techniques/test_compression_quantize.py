@@ -244,20 +244,20 @@ def test_w4_gains_nothing_from_the_crossover_of_sixteen_bits_on(name: str, devic
     step = symroof.load_model(name).decode(seq_len=64, **SIXTEEN)
     four = technique("quantize:weights=4,group=64")
     found = payoff(step, step.apply(four), over="batch", hardware=device, operator="up_proj")
-    assert found.edges == (symroof.crossover(step, "up_proj", over="batch", hardware=device).value,)
+    assert found.edges_expr == (symroof.crossover(step, "up_proj", over="batch", hardware=device).value_expr,)
     assert [one.bound for one in found.intervals] == ["pays", "the same"]
-    edge = int(found.edges[0])
+    edge = int(found.edges_expr[0])
     for batch in (1, 2, 17, edge - 1, edge, edge + 1, edge + 2, 2 * edge):
         at = numbers(name, batch=batch)
         old, new = (symroof.analyze(one, device)["up_proj"].time_expr for one in (at, at.apply(four)))
-        assert (new < old) == (batch < found.edges[0])
+        assert (new < old) == (batch < found.edges_expr[0])
 
 
 @pytest.mark.parametrize("name", ["llama-2-7b", "llama-3-8b", "opt-125m"])
 def test_where_a_narrow_cache_saves_more_than_narrow_weights(name: str) -> None:
     step = symroof.load_model(name).decode(**SIXTEEN)
     w4, kv4 = (step.apply(technique(text)) for text in ("quantize:weights=4,group=64", "quantize:kv=4"))
-    even = break_even(w4, kv4, over="context_len").traffic
+    even = break_even(w4, kv4, over="context_len").traffic_expr
     assert even is not None
     for batch in (1, 7, 64):
         value = even.xreplace(
@@ -277,11 +277,11 @@ def test_w8a8_against_w4a16_by_batch(name: str) -> None:
     part = "expert_up_proj" if name.startswith("mixtral") else "up_proj"
     found = payoff(step.apply(w8), step.apply(w4), over="batch", hardware=DEVICE, operator=part)
     assert [one.bound for one in found.intervals] == ["pays", "loses"]
-    edge = int(found.edges[0])
+    edge = int(found.edges_expr[0])
     for batch in (1, edge // 2, edge, edge + 1, 3 * edge):
         at = numbers(name, batch=batch)
         first, second = (symroof.analyze(at.apply(one), DEVICE)[part].time_expr for one in (w4, w8))
-        assert (first < second) == (batch < found.edges[0])
+        assert (first < second) == (batch < found.edges_expr[0])
 
 
 REFUSED = {

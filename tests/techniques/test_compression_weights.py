@@ -116,7 +116,7 @@ def test_two_of_four_runs_under_the_sparse_peak_in_half_the_time() -> None:
     step = numbers("llama-2-7b", "prefill", seq_len=4096)
     after = step.apply(Sparsify(pattern="2:4"))
     placed = symroof.analyze(after, DEVICE)["up_proj"]
-    assert placed.peak == 624 * 10**12
+    assert placed.peak_expr == 624 * 10**12
     assert time(step, "up_proj") / time(after, "up_proj") == 2
     assert step["up_proj"].flop_count == after["up_proj"].flop_count
 
@@ -124,9 +124,9 @@ def test_two_of_four_runs_under_the_sparse_peak_in_half_the_time() -> None:
 def test_break_even_density_in_letters() -> None:
     after = UP.apply(Sparsify(index=q_i))
     even = break_even(UP, after, over="density", operator="up_proj")
-    assert even.flops is None
-    assert simplify(even.traffic - w / (w + q_i)) == 0
-    assert break_even(UP, UP.apply(Sparsify(index=q_i, zeros="skipped")), over="density", operator="up_proj").flops == 1
+    assert even.flops_expr is None
+    assert simplify(even.traffic_expr - w / (w + q_i)) == 0
+    assert break_even(UP, UP.apply(Sparsify(index=q_i, zeros="skipped")), over="density", operator="up_proj").flops_expr == 1
 
 
 @pytest.mark.slow
@@ -138,7 +138,7 @@ def test_break_even_density_against_a_grid(name: str, index: int) -> None:
     even = Rational(16, 16 + index)
     found = payoff(step, step.apply(Sparsify(index=index)), over="density", hardware=DEVICE, operator=part)
     assert [one.bound for one in found.intervals] == (["pays", "loses"] if index else ["pays"])
-    assert found.edges == ((even,) if index else ())
+    assert found.edges_expr == ((even,) if index else ())
     for parts in range(1, 33):
         density = Rational(parts, 32)
         new, old = time(step.apply(Sparsify(density=density, index=index)), part), time(step, part)
@@ -265,12 +265,12 @@ def test_full_rank_costs_the_known_formula() -> None:
 
 def test_largest_rank_in_letters() -> None:
     decode = break_even(UP, UP.apply(LowRank()), over="rank", operator="up_proj")
-    assert simplify(decode.flops - d * f / (d + f)) == 0
-    assert simplify(decode.traffic - d * f * w / ((d + f) * w + 2 * a * b)) == 0
+    assert simplify(decode.flops_expr - d * f / (d + f)) == 0
+    assert simplify(decode.traffic_expr - d * f * w / ((d + f) * w + 2 * a * b)) == 0
     prompt = symroof.load_model("llama-2-7b").prefill(symbolic=True)
     prefill = break_even(prompt, prompt.apply(LowRank()), over="rank", operator="up_proj")
-    assert prefill.flops == decode.flops
-    assert simplify(prefill.traffic - d * f * w / ((d + f) * w + 2 * a * b * symbols.s)) == 0
+    assert prefill.flops_expr == decode.flops_expr
+    assert simplify(prefill.traffic_expr - d * f * w / ((d + f) * w + 2 * a * b * symbols.s)) == 0
 
 
 @pytest.mark.slow
@@ -315,7 +315,7 @@ def test_students_pay_at_every_batch() -> None:
     assert [one.bound for one in found.intervals] == ["pays"]
     for batch in (1, 8, 200, 1000):
         old, new = (symroof.analyze(numbers(one, batch=batch), DEVICE).total.time_expr for one in ("llama-3.1-8b", "llama-3.2-1b"))
-        assert found.speedup(batch) == old / new
+        assert found.speedup_expr(batch) == old / new
 
 
 def test_a_student_goes_on_through_the_chain() -> None:

@@ -118,14 +118,14 @@ def test_pays_where_tokens_share():
     assert [(one.low, one.bound) for one in found.intervals] == [(1, "the same"), (2, "pays")]
     for batch in (2, 4, 11):
         one = decode("mixtral-8x7b-v0.1", batch=batch, seq_len=64, experts="at-most")
-        assert found.speedup(batch) == seconds(one, "expert_up_proj") / seconds(apply(one, "expert-routing"), "expert_up_proj")
+        assert found.speedup_expr(batch) == seconds(one, "expert_up_proj") / seconds(apply(one, "expert-routing"), "expert_up_proj")
 
 
 def test_over_another_letter_it_is_a_polynomial():
     """Over K with four tokens: E (1 - (1 - K/E)^4)."""
     step = apply(decode("mixtral-8x7b-v0.1", batch=4, seq_len=64), "expert-routing")
     found = symroof.regimes(step, over="experts_per_token", hardware=DEVICE)
-    assert found.time(Integer(2)) == seconds(step)
+    assert found.time_expr(Integer(2)) == seconds(step)
 
 
 @pytest.mark.parametrize("over", ["batch"])
@@ -134,7 +134,7 @@ def test_time_over_a_batch_in_an_exponent_is_exact(over):
     step = apply(plain, "expert-routing")
     found = symroof.regimes(step, over=over, hardware=DEVICE)
     for batch in (1, 2, 7, 300, 642, 643, 1000):
-        assert found.time(batch) == seconds(apply(decode("mixtral-8x7b-v0.1", batch=batch, seq_len=64), "expert-routing"))
+        assert found.time_expr(batch) == seconds(apply(decode("mixtral-8x7b-v0.1", batch=batch, seq_len=64), "expert-routing"))
     gain = symroof.payoff(plain, step, over=over, hardware=DEVICE, operator="expert_up_proj")
     (knee,) = gain.edges
     assert [one.bound for one in gain.intervals] == ["pays", "the same"]
@@ -148,8 +148,8 @@ def test_time_over_a_batch_in_an_exponent_is_exact(over):
         ]
         assert (times[0] > times[1]) == faster
     assert (
-        symroof.crossover(step, "q_proj", over=over, hardware=DEVICE).value
-        == symroof.crossover(decode("mixtral-8x7b-v0.1", seq_len=64, experts="at-most"), "q_proj", over=over, hardware=DEVICE).value
+        symroof.crossover(step, "q_proj", over=over, hardware=DEVICE).value_expr
+        == symroof.crossover(decode("mixtral-8x7b-v0.1", seq_len=64, experts="at-most"), "q_proj", over=over, hardware=DEVICE).value_expr
     )
 
 

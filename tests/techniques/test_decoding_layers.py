@@ -237,7 +237,7 @@ def test_over_the_batch():
     answer = symroof.crossover(sparse, "up_proj", over="batch", hardware="a100-sxm-80gb")
     assert answer.verdict == "crosses"
     formula = answer.formula.xreplace({**answer.values, P: Integer(312) * 10**12})
-    assert abs((formula - answer.value).evalf(20, maxn=60)) < 1e-20
+    assert abs((formula - answer.value_expr).evalf(20, maxn=60)) < 1e-20
     for batch, bound in ((answer.first_integer - 1, "memory"), (answer.first_integer, "compute")):
         number = apply(decode("opt-125m", batch=int(batch), seq_len=64), "contextual-sparsity:share=1/10")
         assert symroof.analyze(number, "a100-sxm-80gb")["up_proj"].bound == bound
@@ -250,7 +250,7 @@ def test_over_the_batch():
                 apply(decode("opt-125m", batch=batch, seq_len=64), "contextual-sparsity:share=1/10"),
             )
         )
-        assert found.speedup(batch) == before / after
+        assert found.speedup_expr(batch) == before / after
     whole = decode("opt-125m", batch=10**6, seq_len=64)  # (9/10)^(10^6) is no number to write out: every neuron is touched
     assert apply(whole, "contextual-sparsity:share=1/10")["up_proj"].byte_count("weight") == whole["up_proj"].byte_count("weight")
     symbolic = symroof.load_model("opt-125m").decode(symbolic=True)
@@ -266,7 +266,7 @@ def test_a_parameter_may_be_asked_for():
     found = symroof.payoff(step, free, over="depth", hardware="a100-sxm-80gb")
     assert [one.bound for one in found.intervals] == ["pays"]
     for depth in (Rational(1, 4), Rational(1, 2), Rational(9, 10)):
-        assert found.speedup(depth) == seconds(step) / seconds(apply(step, f"early-exit:depth={depth},exits=independent"))
+        assert found.speedup_expr(depth) == seconds(step) / seconds(apply(step, f"early-exit:depth={depth},exits=independent"))
 
 
 @pytest.mark.slow

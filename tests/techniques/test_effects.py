@@ -68,7 +68,7 @@ def where_it_pays_agrees_with_the_analysis(name: str) -> None:
         seconds = []
         for step in (before, after):
             analysis = symroof.analyze(fixed(step, over, at), effect.example.hardware)
-            time = sum(point.count * point.time_expr for point in analysis if is_of(point.name, effect.example.part))
+            time = sum(point.count_expr * point.time_expr for point in analysis if is_of(point.name, effect.example.part))
             assert time > 0
             seconds.append(time / analysis.graph.tokens)
         gain = seconds[0] - seconds[1]

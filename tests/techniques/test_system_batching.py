@@ -102,14 +102,14 @@ def test_a_later_chunk_attends_to_the_prompt_before_it() -> None:
 def test_the_token_budget_is_where_a_mixed_step_turns_compute_bound(name: str) -> None:
     decode = step(name, batch=16, seq_len=256)
     for part in ("q_proj", "down_proj"):
-        edge = token_budget(step(name, seq_len=256), part, hardware=A100).value
+        edge = token_budget(step(name, seq_len=256), part, hardware=A100).value_expr
         for tokens in range(150, 190, 3):
             placed = symroof.analyze(decode.apply(technique(f"mixed-batch:chunk={tokens - 16}")), A100)[part]
             assert (placed.bound == "compute") == (tokens >= edge), (part, tokens)
         letters = symroof.crossover(decode.apply(technique("mixed-batch:prompts=2")), part, over="chunk", hardware=A100)
         assert letters.value == (edge - 16) / 2
-    total = token_budget(step(name, seq_len=256), hardware=A100).value
-    parts = [token_budget(step(name, seq_len=256), part, hardware=A100).value for part in ("q_proj", "lm_head", "down_proj")]
+    total = token_budget(step(name, seq_len=256), hardware=A100).value_expr
+    parts = [token_budget(step(name, seq_len=256), part, hardware=A100).value_expr for part in ("q_proj", "lm_head", "down_proj")]
     assert min(parts) < total < max(parts)
 
 
@@ -160,10 +160,10 @@ def test_chunks_are_free_from_the_token_budget_on() -> None:
     for batch in (1, 3):
         whole = step("llama-2-7b", "prefill", batch=batch, seq_len=1024)
         found = symroof.payoff(whole, whole.apply(technique("chunked-prefill")), over="chunk", hardware=A100, operator="up_proj")
-        assert found.edges == (token_budget(step("llama-2-7b", seq_len=1), "up_proj", hardware=A100).value / batch,)
+        assert found.edges_expr == (token_budget(step("llama-2-7b", seq_len=1), "up_proj", hardware=A100).value_expr / batch,)
         for chunk in (2**power for power in range(11)):
             after = symroof.analyze(whole.apply(technique(f"chunked-prefill:chunk={chunk}")), A100)["up_proj"].time_expr
-            assert (after > symroof.analyze(whole, A100)["up_proj"].time_expr) == (chunk < found.edges[0])
+            assert (after > symroof.analyze(whole, A100)["up_proj"].time_expr) == (chunk < found.edges_expr[0])
 
 
 def test_latent_attention_expands_the_prefix_again_for_every_chunk() -> None:
@@ -304,7 +304,7 @@ def test_the_prefix_pays_from_the_length_the_formula_says() -> None:
         group = 1 if name == "llama-2-7b" else 4
         edge = Rational(3 * batch * group, 2 * (batch - 1) * 2048)
         found = symroof.payoff(plain, plain.apply(technique("prefix-cache")), over="prefix_share", hardware=A100)
-        assert found.edges == (edge,)
+        assert found.edges_expr == (edge,)
         for share in (edge / 2, edge, edge * 2, Rational(1, 2)):
             after = symroof.analyze(plain.apply(technique(f"prefix-cache:share={share}")), A100).total.time_expr
             had = symroof.analyze(plain, A100).total.time_expr

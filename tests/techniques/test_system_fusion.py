@@ -207,7 +207,7 @@ def test_where_fusion_pays_against_brute_force() -> None:
             symroof.analyze(numbers("llama-2-7b", batch=batch).apply(*made), A100) for made in ((), (technique(f"fuse:operators={GATED}"),))
         )
         ratio = sum(one[name].time_expr for name in GATED.split("+")) / two[GATED].time_expr
-        assert found.speedup(batch) == ratio > 1
+        assert found.speedup_expr(batch) == ratio > 1
     first = symroof.crossover(after, GATED, over="batch", hardware=A100).first_integer
     bounds = [
         symroof.analyze(step_at.apply(technique(f"fuse:operators={GATED}")), A100)[GATED].bound
@@ -414,12 +414,12 @@ def test_occupancy_by_hand_and_over_the_batch() -> None:
 
             old = (cache + 2 * row) / (busy(1) * bandwidth)
             new = (cache + row + partial) / (busy(parts) * bandwidth) + (partial + row) / bandwidth
-            assert found.speedup(batch) == old / new, (parts, batch)
+            assert found.speedup_expr(batch) == old / new, (parts, batch)
             assert (old > new) == any(one.bound == "pays" and one.low <= batch <= one.high for one in found.intervals)
             step = model.decode(batch=batch, seq_len=context, **SIXTEEN).apply(technique(text))
             placed = symroof.analyze(step, A100)
             assert placed["fused_attention"].time_expr + placed["fused_attention.combine"].time_expr == new
-    assert found.edges[0] < Rational(108, 8)
+    assert found.edges_expr[0] < Rational(108, 8)
 
 
 def test_the_number_of_parts_may_stay_a_letter() -> None:
@@ -429,7 +429,7 @@ def test_the_number_of_parts_may_stay_a_letter() -> None:
     free = numbers("llama-3-8b", batch=1, seq_len=32768).apply(technique("flash-decoding:processors=108"))
     base = numbers("llama-3-8b", batch=1, seq_len=32768).apply(technique("flash-decoding:splits=1,processors=108"))
     found = payoff(base, free, over="splits", hardware=A100, operator="attention")
-    times = {parts: found.speedup(parts) for parts in range(1, 60)}
+    times = {parts: found.speedup_expr(parts) for parts in range(1, 60)}
     assert max(times, key=times.__getitem__) == 14, "108 / 8 = 13.5 parts fill the device"
 
 

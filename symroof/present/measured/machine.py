@@ -214,7 +214,7 @@ def step_table(one: StepTime) -> Table:
 
 
 def _operator_row(one: OperatorTime) -> tuple[Any, ...]:
-    count, told = one.point.count, one.prediction
+    count, told = one.point.count_expr, one.prediction
     if one.seconds is None:
         return (one.point.name, count, one.point.bound, one.roofline, told, None, None, None, None, None, f"not run: {one.reason}")
     error = None if told is None else 100 * (told / one.seconds.median - 1)
@@ -233,7 +233,7 @@ def step_notes(one: StepTime) -> Iterator[str]:
         yield f"noisy: the quartiles of a pass lie {100 * total.noise:.0f} % of its median apart"
     if any(other.excess == FROM_CACHE for other in one.ran):
         yield "from the cache: its activations, just written, cross no memory, where the roofline has every operand cross it"
-    count = max(int(other.point.count) for other in one.operators)
+    count = max(int(other.point.count_expr) for other in one.operators)
     if one.times.held < count:
         yield f"{one.times.held} of {count} layers' weights fit the memory: they take turns"
     if one.times.reasons:
@@ -287,7 +287,7 @@ def step_record(one: StepTime) -> dict[str, Any]:
 def _operator_record(one: OperatorTime) -> dict[str, Any]:
     return {
         "name": one.point.name,
-        "count": int(one.point.count),
+        "count": int(one.point.count_expr),
         "flops": int(one.point.operator.flop_count),
         "bytes": int(one.point.operator.byte_count()),
         "bound": one.point.bound,

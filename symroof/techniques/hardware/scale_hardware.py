@@ -24,7 +24,7 @@ class ScaleHardware(Technique):
     >>> import symroof
     >>> step = symroof.load_model("llama-2-13b").decode(batch=1, seq_len=1024, weight_bits=16, activation_bits=16, kv_bits=16)
     >>> scaled = step.apply(ScaleHardware(bandwidth=3))
-    >>> [symroof.analyze(variant, "survey/nvidia_A6000")["up_proj"].seconds["memory"] for variant in (step, scaled)]
+    >>> [symroof.analyze(variant, "survey/nvidia_A6000")["up_proj"].seconds_exprs["memory"] for variant in (step, scaled)]
     [138277/750000000, 138277/2250000000]
 
     Source: Williams, Waterman, Patterson (2009), doi:10.1145/1498765.1498785; the survey's Figure 20 (three times the bandwidth).
