@@ -30,12 +30,12 @@ class Largest:
 
     Attributes
     ----------
-    variable : what was asked for.
-    value_expr : the largest real value, exactly, bare; 0 where nothing fits.
-    integer : the largest whole number; 0 where not even one fits.
-    capacity_expr : bytes of the memory of one device, bare.
-    memory_exprs : bytes of weights, KV cache and activations on one device at the whole number, or at 1 where not even that fits, bare.
-    devices : how many devices share the step; batch and context are those of all of them together.
+    variable : the variable.
+    value_expr : the largest real value, exact and bare; 0 if nothing fits.
+    integer : the largest whole number; 0 if not even 1 fits.
+    capacity_expr : memory of one device in bytes, bare.
+    memory_exprs : bytes of weights, KV cache and activations on one device at the whole number, or at 1 if that does not fit, bare.
+    devices : the number of devices that share the step; batch and context are totals over them.
     """
 
     variable: Variable
@@ -57,9 +57,9 @@ class Room:
     Attributes
     ----------
     over : the variable.
-    capacity_expr : bytes of the memory of one device, bare.
-    least_expr, most_expr : the limits that memory sets, bare; None where it sets none on that side.
-    fits : whether any value is within it.
+    capacity_expr : memory of one device in bytes, bare.
+    least_expr, most_expr : the limits set by memory, bare; None without a limit on that side.
+    fits : whether any value fits.
     """
 
     over: Variable
@@ -142,7 +142,7 @@ def room_over(step: Step, variable: Variable, capacity: Expr) -> Room:
 
 
 def room_within(variable: Variable, memory: Piecewise, capacity: Expr) -> Room:
-    """The same of bytes over a variable; of several stretches that fit, the last."""
+    """The same for bytes over a variable; if several intervals fit, the last one."""
     within = memory.within(capacity)
     if not within:
         return Room(variable, capacity, fits=False)
@@ -156,9 +156,9 @@ class Fit:
 
     Attributes
     ----------
-    needed_expr : bytes of one device's memory at the step's own batch, bare.
-    capacity_expr : bytes of it, bare; None where the device states none.
-    largest_batch : of all devices that share the step together; None without a capacity, or where every batch fits.
+    needed_expr : bytes of one device's memory at the step's batch, bare.
+    capacity_expr : memory of one device in bytes, bare; None if the device states none.
+    largest_batch : the largest total batch over all devices that share the step; None without a capacity, or if every batch fits.
     """
 
     needed_expr: Expr
@@ -277,7 +277,7 @@ def _spans(graph: Graph, expression: Expr, x: Symbol) -> tuple[Branch, ...]:
 
 
 def cache_passes_weights(step: Step) -> Quantity:
-    """The context length from which the KV cache takes more memory than the weights, with the letters that are left.
+    """The context length beyond which the KV cache takes more memory than the weights, possibly with symbols.
 
     >>> import symroof
     >>> widths = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
@@ -319,7 +319,7 @@ def _depends(graph: Graph, expression: Expr, x: Symbol) -> bool:
 
 
 def hyperbola(step: Step, *, hardware: Device | str | Path | None = None, capacity: Any = None) -> Quantity:
-    """The largest batch x context that fits beside the weights, activations left out: ``(C - W) / cache per token``, or 0.
+    """The largest batch x context that fits in addition to the weights, without activations: ``(C - W) / cache per token``, or 0.
 
     >>> import symroof
     >>> widths = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}

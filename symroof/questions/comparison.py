@@ -60,24 +60,24 @@ class Variant:
 
     @functools.cached_property
     def time_expr(self) -> Expr | None:
-        """Seconds of the step, bare; None while a letter is left in them, such as a parameter of a technique."""
+        """Seconds of the step, bare; None if a symbol is left, such as a parameter of a technique."""
         placed = self.analysis.operators
         parts = (part for one in placed for part in (*one.seconds_exprs.values(), one.overhead_expr, one.count_expr))
         return self.analysis.total.time_expr if all(part.is_number for part in parts) else None
 
     @property
     def time_per_token_expr(self) -> Expr | None:
-        """Seconds, bare, for every token of a sequence that a step completes; None where the time is."""
+        """Seconds per completed token of a sequence, bare; None if the time is."""
         return self.time_expr / self.analysis.graph.tokens if self.time_expr is not None else None
 
     @property
     def devices_expr(self) -> Expr:
-        """How many devices share the step, bare."""
+        """The number of devices that share the step, bare."""
         return self.analysis.graph.devices
 
     @property
     def throughput_expr(self) -> Expr | None:
-        """Tokens per second, bare, that all sequences generate on all devices, or of prompts in prefill; None where the time is."""
+        """Tokens per second of all sequences on all devices, in prefill of their prompts, bare; None if the time is."""
         tokens = substitute(self.analysis.graph.token_count, self.analysis.values)
         return tokens / self.time_expr if self.time_expr is not None and tokens.is_number else None
 
@@ -98,7 +98,7 @@ class Variant:
 
     @property
     def prompt_tokens_expr(self) -> Expr:
-        """Tokens of prompts that a decode step reads besides, of all sequences, bare."""
+        """Tokens of prompts that a decode step also processes, for all sequences, bare."""
         return substitute(symbols.b * self.analysis.graph.prompt_tokens, self.analysis.values)
 
 

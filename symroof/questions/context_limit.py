@@ -38,10 +38,10 @@ class ContextLimit:
 
     Attributes
     ----------
-    formula : S_max in letters; with a sliding window on the side of W that the value lies on, else beyond it where
-        the cache still grows there.
-    condition : when that is the limit; without windows, where it fails, a large enough batch always does it.
-    value_expr : S_max in tokens, exactly, bare; None without a device, or where there is no limit.
+    formula : symbolic S_max; with a sliding window on the side of W of the value, otherwise beyond W if the cache still
+        grows there.
+    condition : when this is the limit; without windows, if it fails, a large enough batch is always compute-bound.
+    value_expr : S_max in tokens, exact and bare; None without a device, or if there is no limit.
     """
 
     formula: Expr

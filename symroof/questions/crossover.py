@@ -55,14 +55,14 @@ class Crossover(Answer):
     ----------
     operator : the operator, group, or "total".
     over : the variable.
-    flops_expr, traffic_expr, peak_expr, bandwidth_expr : in letters, bare; `values` has the numbers.
-    values : what the other letters stand for; empty for a symbolic answer.
-    seconds : seconds of work less those of bytes, in numbers, over the variable; None while it has letters, or counts blocks.
-    pieces : the stretches with one bound each, in numbers, bare; of whole numbers where formulas count blocks, none with letters.
-    resource_pieces : the stretches by the resource that binds: where a device states more rates than two, "vector", "cache" and so on too.
-    where : what the letters hold for, where a symbol saturates over the variable (a sliding window's context, the
-        experts touched): the branch on which the numbers cross, else the one a large value is on.
-    others : the other branches in letters; the numbers cover them all.
+    flops_expr, traffic_expr, peak_expr, bandwidth_expr : symbolic, bare; `values` has the numbers.
+    values : the values of the other symbols; empty for a symbolic answer.
+    seconds : numeric seconds of work minus those of bytes, over the variable; None if symbols are left or blocks are counted.
+    pieces : numeric intervals with one bound each, bare; of whole numbers if formulas count blocks, empty if symbols are left.
+    resource_pieces : the intervals by binding resource, including "vector", "cache" and others that a device states.
+    where : the condition of the symbolic answer if a symbol saturates over the variable (a sliding window's context, the
+        experts touched): the branch that contains the numeric crossover, otherwise that of large values.
+    others : the other branches, symbolic; the numbers cover all branches.
 
     >>> import symroof
     >>> step = symroof.load_model("llama-2-7b").decode(weight_bits=16, activation_bits=16, kv_bits=16)
@@ -109,7 +109,7 @@ class Crossover(Answer):
 
     @cached_property
     def slack(self) -> Polynomial | LineAndWave:
-        """``F BW - B P`` in lowest terms, in letters."""
+        """The symbolic slack ``F BW - B P`` in lowest terms."""
         return slack_of(self.flops_expr * self.bandwidth_expr - self.traffic_expr * self.peak_expr, self.over.symbol)
 
     @cached_property
@@ -173,17 +173,17 @@ class Crossover(Answer):
 
     @property
     def first_integer(self) -> int | None:
-        """The first whole number on the far side, for a variable that counts things or bits."""
+        """The first whole number beyond the crossover, for integer variables."""
         edge = self.value_expr
         if edge is None or self.over.unit not in COUNTED:
             return None
-        if self.seconds is None:  # whole numbers alone
+        if self.seconds is None:  # intervals of whole numbers
             return int(edge) + 1
         first = int(ceiling(edge) if self.above == COMPUTE else floor(edge) + 1)
         return first if self.bound_at(first) == self.above else first + 1  # where the peak changes, the edge is the lower side's
 
     def resource_at(self, value: Any) -> str | None:
-        """The resource that binds at one value of the variable, of equals the first that computes; None outside its range."""
+        """The resource that binds at a value of the variable, of equals the first that computes; None outside its range."""
         at = number_of(value, self.over)
         here = {str(piece.label) for piece in self.resource_pieces if at in piece}
         return next((str(resource) for resource in Resource if str(resource) in here), None)
@@ -193,7 +193,7 @@ class Crossover(Answer):
         return view("reasoning")(self)
 
     def bound_at(self, value: Any) -> str | None:
-        """The bound at one value of the variable, from the sign of the slack; None outside its range."""
+        """The bound at a value of the variable, from the sign of the slack; None outside its range."""
         at = number_of(value, self.over)
         if self.seconds is None:
             return next((piece.bound for piece in self.pieces if at in piece), None)

@@ -46,9 +46,9 @@ class GenerationPart:
 
     Attributes
     ----------
-    first, last : context lengths of the first and last token on it.
-    step_time_expr : seconds of a generated token, a polynomial in t, bare.
-    time_expr : seconds of all of them, bare.
+    first, last : context lengths of the first and last token in it.
+    step_time_expr : seconds per generated token, a polynomial in t, bare.
+    time_expr : seconds of all these tokens, bare.
     """
 
     first: int
@@ -67,14 +67,14 @@ class Generation:
     Attributes
     ----------
     prompt, tokens : S and n.
-    prefill_time_expr, prefill_traffic_expr : seconds and bytes of reading the prompt, by a draft model too, and generating the first
-        token, bare.
-    parts : the tokens after it by regime.
+    prefill_time_expr, prefill_traffic_expr : seconds and bytes of reading the prompt, also by a draft model, and generating the
+        first token, bare.
+    parts : the remaining tokens by regime.
     decode_traffic_expr : bytes of all decode steps, bare.
-    band_exprs : seconds of prefill and decode within the mean errors of calibrated kernels, bare; None of other ceilings.
-    traffic_formula : the same in letters S and n; with a sliding window, for contexts on the sides of W that these lie on.
-    memory : what prefill and decode need of one device's memory, decode at its longest context, and the largest batch that fits each;
-        empty where formulas count blocks of the batch.
+    band_exprs : seconds of prefill and decode within the mean errors of calibrated kernels, bare; None for other ceilings.
+    traffic_formula : symbolic decode traffic in S and n; with a sliding window, for the side of W of these contexts.
+    memory : memory of one device for prefill, and for decode at its longest context, with the largest batch that fits each;
+        empty if formulas count blocks of the batch.
     """
 
     prompt: int

@@ -77,7 +77,7 @@ class Payoff(Answer):
         return quantity(self.speedup_expr(number_of(value, self.over)), COUNT)
 
     def speedup_expr(self, value: int | Expr) -> Expr:
-        """Time before over time after, at a value, exactly; per device, throughput of one after over that before.
+        """Time before over time after at a value, exact; per device, throughput after over throughput before.
 
         Raises
         ------
@@ -86,11 +86,11 @@ class Payoff(Answer):
         """
         return self.before(value) / self.after(value)
 
-    edges = in_unit(lambda answer: answer.edges_expr, lambda answer: unit_of(answer.over), "Where paying begins or ends, as Quantities.")
+    edges = in_unit(lambda answer: answer.edges_expr, lambda answer: unit_of(answer.over), "Where the verdict changes, as Quantities.")
 
     @functools.cached_property
     def intervals(self) -> tuple[Interval, ...]:
-        """The stretches in order; where both take equally long belongs to neither side."""
+        """The intervals in order; points with equal times belong to neither side."""
         return intervals(self.over, self.pieces)
 
     @property
@@ -100,7 +100,7 @@ class Payoff(Answer):
 
     @property
     def edges_expr(self) -> tuple[Expr, ...]:
-        """Where paying begins or ends, bare."""
+        """The values at which the verdict changes, bare."""
         return self.sides.edges
 
 
@@ -219,8 +219,8 @@ class BreakEven:
 
     Attributes
     ----------
-    flops_expr : where FLOPs are equal, bare: what decides where both are compute-bound under one peak.
-    traffic_expr : where bytes of memory traffic are, bare: what decides where both are memory-bound.
+    flops_expr : the value of equal FLOPs, which decides if both are compute-bound under the same peak, bare.
+    traffic_expr : the value of equal memory traffic, which decides if both are memory-bound, bare.
     """
 
     over: Variable

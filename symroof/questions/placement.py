@@ -21,7 +21,7 @@ from symroof.units import COUNT, SECOND, in_unit
 
 @dataclass(frozen=True)
 class Place:
-    """An operator with its time on the device and on the unit, in seconds of all its occurrences, bare; None where it cannot run."""
+    """An operator with its seconds on the device and on the unit, over all occurrences, bare; None if the unit cannot run it."""
 
     name: str
     on_device_expr: Expr
@@ -38,7 +38,7 @@ class Place:
 
     @property
     def time_expr(self) -> Expr:
-        """Seconds where it is faster, bare."""
+        """Seconds on the faster of the two, bare."""
         return self.on_unit_expr if self.on_unit_expr is not None and self.moves else self.on_device_expr
 
 
@@ -66,12 +66,12 @@ class Split:
 
     @property
     def time_expr(self) -> Expr:
-        """Seconds of the step, its operators one after the other, bare."""
+        """Seconds of the step, with its operators in succession, bare."""
         return Add(*(place.time_expr for place in self.places))
 
     @property
     def speedup_expr(self) -> Expr:
-        """The time on the device alone over that of the split, bare."""
+        """The time on only the device over that of the split, bare."""
         return Add(*(place.on_device_expr for place in self.places)) / self.time_expr
 
 

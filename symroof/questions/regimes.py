@@ -41,14 +41,14 @@ WORK, LAUNCHES, TRANSFERS = "work", "launches", "transfers"
 
 @dataclass(frozen=True)
 class Regime(Interval):
-    """A stretch of the variable on which no operator changes its bound, and no window fills up or last expert is touched.
+    """An interval of the variable on which no operator changes its bound, no window becomes full and no last expert is touched.
 
     Neighbouring regimes share an end, and their times agree there.
     """
 
     time_expr: Expr = S.Zero
 
-    time = in_unit(lambda regime: regime.time_expr, SECOND, "Time of the step for every token it generates, a function of the variable.")
+    time = in_unit(lambda regime: regime.time_expr, SECOND, "Time of the step per generated token, as a function of the variable.")
 
     @property
     def compute_bound(self) -> frozenset[str]:
@@ -87,7 +87,7 @@ class Regimes(Answer):
         return tuple(_regime(self.over, piece) for piece in self.times.pieces)
 
     def at(self, value: Any) -> Regime:
-        """The regime a value lies in.
+        """The regime that contains a value.
 
         Raises
         ------
@@ -112,12 +112,12 @@ class Regimes(Answer):
 
     @property
     def knees_expr(self) -> tuple[Expr, ...]:
-        """Where one operator or more changes its bound, or stops growing, and with it the slope of time changes."""
+        """The values at which operators change their bound or stop growing, and the slope of the time changes, bare."""
         return self.times.edges
 
     @cached_property
     def knee_expr(self) -> Expr | None:
-        """The knee: where the slope of time changes most; None where it never does."""
+        """The knee, bare: where the slope of the time changes most; None if it never does."""
         x = self.over.symbol
         bends = {
             right.low: abs(substitute(right.value.diff(x) - left.value.diff(x), {x: right.low}))
@@ -127,7 +127,7 @@ class Regimes(Answer):
 
     @cached_property
     def asymptote_expr(self) -> Expr:
-        """What throughput tends to as the batch grows, in tokens (decode) or sequences (prefill) per second.
+        """The limit of throughput as the batch grows, in tokens (decode) or sequences (prefill) per second, bare.
 
         Raises
         ------
@@ -143,7 +143,7 @@ class Regimes(Answer):
         return quantity(self.batch_reaching_expr(number(share, COUNT, "share")), COUNT)
 
     def batch_reaching_expr(self, share: Expr) -> Expr:
-        """The smallest batch, a real number, whose throughput is that share of the asymptote, exactly, bare.
+        """The smallest real batch whose throughput is this share of the asymptote, exact and bare.
 
         Raises
         ------
@@ -249,7 +249,7 @@ def _time(interval: CostInterval, one: Cost, values: dict[Symbol, Expr], machine
 def work_exceeds(
     step: Step, *, over: str | Symbol, hardware: Device | str | Path, operator: str = TOTAL, ceilings: str = STATED
 ) -> tuple[Interval, ...]:
-    """The stretches of a variable on which work takes longer ("work") or launches do ("launches"), exactly.
+    """The intervals of a variable on which work ("work") or launches ("launches") take longer, exact.
 
     Latencies of collectives count as launches. Points with equal times belong to neither side.
 

@@ -48,15 +48,15 @@ class Requirement:
 
     Attributes
     ----------
-    variable : what was solved for.
-    formula : the answer as a function of the target time T, on the regime it lies in; None where it is the
-        regime's edge, or for a rate over the batch.
+    variable : the variable solved for.
+    formula : the answer as a function of the target time T, in its regime; None if it is an end of the regime, or for a
+        rate over the batch.
     value_expr : the exact number by time, bare: the least that suffices, or for an input the most that is allowed.
-    relation : ">=" where more of the variable helps, "<=" where less does.
+    relation : ">=" if more of the variable helps, "<=" if less does.
     time_expr : seconds of the step at the value, bare.
-    integer : the value rounded to the whole number on the right side; of devices, the fewest that suffice and that the techniques take;
-        None for a measured quantity.
-    least_expr : where too little of the variable is too slow as well, the least that suffices, bare.
+    integer : the value rounded to a whole number within the target; for devices, the fewest that suffice and that the techniques
+        support; None for a real variable.
+    least_expr : the least value that suffices, if too little of the variable is too slow as well, bare.
     fewest : whether the variable counts devices, of which the fewest are wanted.
     room : the limits set by memory; None if the device states no capacity, or the formulas count blocks.
     misfit : why a technique does not support the whole number; empty if it does.
@@ -87,14 +87,14 @@ class Requirement:
 
     @property
     def by_time_expr(self) -> int | Expr:
-        """What the target time allows: the most, or the least that suffices; a whole number where the variable counts."""
+        """The limit by target time: the most allowed, or the least that suffices; a whole number for integer variables."""
         if self.fewest and self.relation == "<=":
             return int(ceiling(self.least_expr if self.least_expr is not None else Integer(1)))
         return self._whole(self.value_expr)
 
     @property
     def by_memory_expr(self) -> int | Expr | None:
-        """What memory allows, rounded as `by_time` is: the most, or the least that suffices; 0 where nothing fits, None without a limit."""
+        """The limit by memory, rounded like `by_time`; 0 if nothing fits, None without a limit."""
         if self.room is None or (self.room.fits and self.memory_relation is None):
             return None
         limit = self.room.least_expr if self.memory_relation == ">=" else self.room.most_expr
@@ -122,7 +122,7 @@ class Requirement:
 
     @property
     def allowed_expr(self) -> int | Expr | None:
-        """What both time and memory allow; None where no value does, or where it is not known what fits."""
+        """The limit by time and memory together; None if no value satisfies both, or the capacity is unknown."""
         if self.room is None or not self.room.fits or self.misfit:
             return None
         chosen = self.by_memory_expr if self.binding == "memory" else self.by_time_expr
@@ -294,7 +294,7 @@ def _for_rate(whole: Regimes, rate: Expr) -> Requirement:
 
 
 def required_capacity(step: Step) -> Quantity:
-    """Memory that the step needs, as a Quantity in bytes.
+    """Memory that the step needs, exact, as a Quantity in bytes.
 
     >>> import symroof
     >>> step = symroof.load_model("opt-125m").decode(batch=1, seq_len=1, weight_bits=16, activation_bits=16, kv_bits=16)

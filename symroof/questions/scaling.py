@@ -100,9 +100,9 @@ class BestDegree:
 
     Attributes
     ----------
-    value_expr : among the real numbers, exactly, bare; oo where every further device helps.
-    integer : among the whole numbers, or among those that were asked for; None where every further device helps.
-    time_expr : seconds of the step at the integer, bare; what it tends to without one.
+    value_expr : the best real degree, exact and bare; oo if every further device helps.
+    integer : the best whole number, or the best of the given degrees; None if every further device helps.
+    time_expr : seconds of the step at the integer, bare; the limit if there is none.
     """
 
     value_expr: Expr

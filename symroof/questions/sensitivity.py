@@ -34,9 +34,9 @@ class Sensitivity(Answer):
 
     Attributes
     ----------
-    formulas : the elasticity to every variable, in letters, on the regime the step is in. With several
-        peaks, P is the peak of the operators it stands for in turn.
-    values_expr : the same as exact numbers, bare.
+    formulas : the symbolic elasticity to every variable, in the regime of the step. With several peaks, P is the peak
+        of the respective operator.
+    values_expr : the elasticities as exact numbers, bare.
     memory_boundness : the share of time that is memory-bound: minus the elasticity to the bandwidth.
     """
 
@@ -49,7 +49,7 @@ class Sensitivity(Answer):
 
     @property
     def memory_boundness_expr(self) -> Expr:
-        """The share of time spent memory-bound, exactly, bare."""
+        """The share of time spent memory-bound, exact and bare."""
         return -self.values_expr[symbols.BW]
 
     @property

@@ -29,9 +29,9 @@ class BestLength:
 
     Attributes
     ----------
-    length : in whole tokens; 0 where plain decoding is at least as fast as any.
-    time_expr, plain_expr : seconds per token with it, and of plain decoding, bare.
-    proof : why no longer one is better.
+    length : the best length in tokens; 0 if plain decoding is at least as fast as any.
+    time_expr, plain_expr : seconds per token with this length, and of plain decoding, bare.
+    proof : why no longer length is better.
     """
 
     length: int
@@ -45,7 +45,7 @@ class BestLength:
 
     @property
     def speedup_expr(self) -> Expr:
-        """Time of plain decoding over time with this length, exactly, bare."""
+        """Time of plain decoding over time with this length, exact and bare."""
         return self.plain_expr / self.time_expr
 
 
@@ -98,7 +98,7 @@ def best_length(step: Step, technique: Speculative, hardware: Device | str | Pat
 
 
 def least_acceptance(step: Step, technique: Speculative, hardware: Device | str | Path, *, ceilings: str = STATED) -> Quantity:
-    """The acceptance above which some length pays: ``T(1) / T(0) - 1``; 1 or more where none does.
+    """The acceptance above which some length is faster: ``T(1) / T(0) - 1``; 1 or more if none is.
 
     T is convex in gamma and N concave, so ``T / N`` falls first if it ever falls below its value at 0.
 
