@@ -140,7 +140,7 @@ def _plain(name: str, unit: str = "", title: str = "", *, prefixed: bool = True)
 
 
 def _noise(machine: dict[str, Any], *steps: dict[str, Any]) -> str:
-    """What ran beside, and how far repeats lie apart."""
+    """What else ran, and the spread of repeats."""
     loads = [one["load_average"][when] for one in (machine, *steps) for when in ("before", "after")]
     known = [one for one in loads if one is not None]
     spread = max(
@@ -148,7 +148,7 @@ def _noise(machine: dict[str, Any], *steps: dict[str, Any]) -> str:
     )
     beside = f"load average {min(known):.1f} to {max(known):.1f} on {machine['system']['processors']} cores" if known else "load unknown"
     busy = "; other work ran beside it" if known and max(known) > machine["threads"] + BUSY else ""
-    return f"{beside}{busy}; the quartiles of a step's passes lie at most {100 * spread:.1f} % of their median apart"
+    return f"{beside}{busy}; the quartiles of a step's passes lie within {100 * spread:.1f} % of their median of each other"
 
 
 def _machine(machine: dict[str, Any]) -> Table:

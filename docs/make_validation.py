@@ -91,7 +91,7 @@ def _constants(known: list) -> Table:
                         note.removeprefix(constant.name).strip(),
                     )
                 )
-    columns = tuple(Column(name) for name in ("device", "kernel", "constant", "letter", "value", "note"))
+    columns = tuple(Column(name) for name in ("device", "kernel", "constant", "symbol", "value", "note"))
     return Table("", columns, tuple(rows))
 
 

@@ -50,7 +50,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Interval(Answer):
-    """A stretch of a variable, ends included, with what holds on it.
+    """An interval of a variable, ends included, with what holds on it.
 
     Attributes
     ----------

@@ -138,7 +138,7 @@ def writing(path: Path, what: str = "output") -> Iterator[Path]:
         else:
             with replacing(path) as temporary:
                 yield temporary
-    except (OSError, RuntimeError) as fault:  # RuntimeError: a loop of links, and how netCDF tells of a full disk
+    except (OSError, RuntimeError) as fault:  # RuntimeError: a loop of links, and how netCDF reports a full disk
         raise InputError(f"{what} {quote(str(path))} could not be written: {getattr(fault, 'strerror', None) or fault}") from None
 
 

@@ -23,7 +23,7 @@ def _latex_names(symbols: int) -> dict[Symbol, str]:
 
 
 def latex(expression: Basic) -> str:
-    r"""A formula as LaTeX; a name of several letters is one name, not their product.
+    r"""A formula as LaTeX; a name of several characters is one name, not their product.
 
     >>> from symroof.symbols import BW, b, eps_B, eta_BW
     >>> print(latex(b / BW), latex(eps_B * eta_BW**2))

@@ -66,7 +66,7 @@ class Quantity(PintQuantity):
         pairs = dict(arguments[0]) if len(arguments) == 1 else {arguments[0]: arguments[1]}
         for old, new in pairs.items():
             if not isinstance(old, Symbol) or old not in VOCABULARY:
-                raise InputError(f"subs of {quote(old)}: expected a symbol of symroof.symbols, not text or a symbol of another making")
+                raise InputError(f"subs of {quote(old)}: expected a symbol of symroof.symbols, not text or a symbol made elsewhere")
             if isinstance(new, Quantity):
                 pairs[old] = new.to(VOCABULARY[old].unit).exact
             elif not isinstance(new, int | float | Fraction | Expr):

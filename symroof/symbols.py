@@ -1,4 +1,4 @@
-"""Every symbol once: its letter, its name, what it means, its unit and where it lives.
+"""Every symbol once: its text, its name, what it means, its unit and where it lives.
 
 All symbols are positive. That some count whole things is kept beside the symbol, as ``domain``, and
 not in sympy's assumptions: integer symbols make ``solve`` drop the roots between two integers.
@@ -16,12 +16,12 @@ from sympy import Atom, Expr, Integer, Symbol, oo
 from symroof.errors import InputError, member, nearest, quote
 
 Values = Mapping[Symbol, Expr]
-"""Numbers (or other expressions) to put in the place of symbols."""
+"""Numbers (or other expressions) to substitute for symbols."""
 
 
 @dataclass(frozen=True)
 class Variable:
-    """A symbol and what it stands for.
+    """A symbol and its meaning.
 
     Attributes
     ----------
@@ -274,7 +274,7 @@ def option_name(symbol: Symbol) -> str:
 
 
 def lookup(name: str | Symbol) -> Variable:
-    """The variable of that letter or name, or of a symbol of this module; a name is looked up, never parsed.
+    """The variable of that symbol or name, or of a symbol object of this module; a name is looked up, never parsed.
 
     >>> lookup("batch").meaning
     'sequences in the batch'
@@ -295,7 +295,7 @@ def lookup(name: str | Symbol) -> Variable:
 
 
 def named(names: str) -> tuple[Symbol, ...]:
-    """The symbols of these letters or names, in order, as ``sympy.symbols`` makes new ones.
+    """The symbols with these texts or names, in order, as ``sympy.symbols`` makes new ones.
 
     >>> P, BW, batch = named("P BW batch")
     >>> P / BW * batch
@@ -322,7 +322,7 @@ def declare(letter: str, name: str, meaning: str, unit: str = "dimensionless", d
     Raises
     ------
     InputError
-        The letter or the name is taken, or something is not of these.
+        The letter or the name is taken, or an argument is not one of these.
 
     >>> xi = declare("xi", "reuse", "times that a weight is read from on-chip memory")
     >>> lookup("reuse").symbol is xi is declare("xi", "reuse", "times that a weight is read from on-chip memory")

@@ -318,7 +318,7 @@ def test_a_constant_that_rows_cannot_tell_is_held_and_said(tmp_path: Path) -> No
     (rows,) = read_rows(file(tmp_path, plain.csv_of("prefill", traits="packed")))
     found = fit(rows, own)
     assert float(found[symbols.x_e]) == 0.75
-    assert "exposed_exponentials held at 0.75: these rows do not tell it" in found.notes
+    assert "exposed_exponentials fixed at 0.75: not determined by these rows" in found.notes
     held = fit(rows, own, held={"exposed_exponentials": 0.5})
     assert float(held[symbols.x_e]) == 0.5
     assert held[symbols.e_1p] < found[symbols.e_1p]  # what exponentials no longer take, the matrix unit does

@@ -220,7 +220,7 @@ def test_exact_numbers_go_in() -> None:
 def test_bad_expressions_are_named() -> None:
     for wrong, message in (
         ("b*w", "text is not evaluated"),
-        (Symbol("b"), "symbol of another making"),
+        (Symbol("b"), "is not one of symroof.symbols"),
         (sin(b), "sin is not compiled"),
         (b ** (w / 2), "not a whole number"),
         ([], "there are no expressions"),

@@ -101,12 +101,12 @@ def test_a_thousand_random_cases_agree_with_a_scan(block: int) -> None:
         case = random_case(draw)
         answer = symroof.crossover(case.step, case.operator, over=case.over, hardware=case.device)
         limit = 64 if answer.over.unit == "bit" else 10**9
-        edges = {int(edge) + step for one in answer.intervals for edge in (one.low, one.high) if edge.is_finite for step in (-1, 0, 1, 2)}
+        edges = {int(edge) + step for one in answer.pieces for edge in (one.low, one.high) if edge.is_finite for step in (-1, 0, 1, 2)}
         points = {1, 2, limit, *(draw.randint(1, min(limit, 10**5)) for _ in range(3)), *edges}
         for point in sorted(point for point in points if 1 <= point <= limit):
             found = answer.bound_at(point)
             assert found == case.bound(answer, point), (case, point)
-            assert found is None or found in {one.bound for one in answer.intervals if one.low <= point <= one.high}
+            assert found is None or found in {one.bound for one in answer.pieces if one.low <= point <= one.high}
         if answer.first_integer is not None:
             assert answer.bound_at(answer.first_integer) == answer.above
             assert answer.first_integer == 1 or answer.bound_at(answer.first_integer - 1) == answer.below

@@ -332,7 +332,7 @@ def test_a_time_that_any_context_keeps() -> None:
     free = step("mistral-7b-v0.1", batch=4)
     longest = at(free, "seq_len", 4096).total.time_expr
     assert at(free, "seq_len", 10**9).total.time_expr == longest
-    with pytest.raises(symroof.SymroofError, match="any seq_len will do: from 4096 on the step takes"):
+    with pytest.raises(symroof.SymroofError, match="any seq_len suffices: from 4096 on the step takes"):
         required(free, over="seq_len", hardware=A100, target_time=longest)
     assert required(free, over="seq_len", hardware=A100, target_time=longest * Rational(9999, 10000)).value_expr < 4096
 

@@ -108,7 +108,7 @@ def test_rate_times_time_is_work() -> None:
 
 @pytest.mark.parametrize("arguments", [({"b": 2},), ({Symbol("b"): 2},), (b, "__import__('os').getcwd()"), ("b", 2)])
 def test_substitution_takes_no_text_and_no_stranger(arguments: tuple[object, ...]) -> None:
-    """Sympy would evaluate text as code, and leave a symbol of another making alone without a word."""
+    """Sympy would evaluate text as code, and leave a foreign symbol alone without a word."""
     with pytest.raises(InputError, match="subs of"):
         quantity(8 * b, BYTE).subs(*arguments)
 

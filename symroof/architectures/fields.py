@@ -117,7 +117,7 @@ class Fields(Checker):
         return self.size(name, high=MOST_LAYERS)
 
     def named(self, *names: str) -> str:
-        """The spelling that the config uses, of several; by default the first.
+        """The name that the config uses, of several; by default the first.
 
         Raises
         ------
@@ -221,12 +221,12 @@ class Fields(Checker):
         return value[0], value[1]
 
     def pattern(self, name: str, known: Mapping[str, str]) -> list[str] | None:
-        """The meanings of a pattern with one known letter per layer; None if the field is absent or null."""
+        """The meanings of a pattern with one known character per layer; None if the field is absent or null."""
 
         def is_pattern(value: Any) -> bool:
             return isinstance(value, str) and 1 <= len(value) <= MOST_LAYERS and set(value) <= set(known)
 
-        value = self._checked(name, None, f"letters of {', '.join(known)}, one per layer", is_pattern)
+        value = self._checked(name, None, f"characters of {', '.join(known)}, one per layer", is_pattern)
         return None if value is None else [known[letter] for letter in value]
 
     def peek(self, name: str) -> Any:

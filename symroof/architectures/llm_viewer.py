@@ -70,7 +70,7 @@ class ViewerGraph(Graph):
         return Add(*(block.count * self.cache for block in self._layers))
 
     def activation_memory(self) -> Expr:
-        """All activations that one layer writes, as if none were freed (sic)."""
+        """All activations that one layer writes, as if no buffer were reused (sic)."""
         written = (op.byte_count(Storage.ACTIVATION, Direction.WRITE) for block in self._layers for op in block.operators)
         return Add(*written)
 
@@ -181,7 +181,7 @@ def _conventions(options: Options) -> tuple[Convention, ...]:
         "mask": "no causal discount: all s x s query-key pairs; LM head once, one FLOP per multiply-accumulate",
         "operators": "no embedding, no rotary embedding; every model but GPT-J is given a gate projection",
         "peak": "peak: INT8 when weights, activations and KV cache are all at 8 bits or less, FP16 otherwise, dense",
-        "memory": "memory: weights without embedding and LM head; all activations one layer writes, none freed",
+        "memory": "memory: weights without embedding and LM head; all activations one layer writes, with no reuse of buffers",
         "phase": "decode: one token per sequence; --causal and --lm-head change nothing"
         if options.decode
         else "--causal and --lm-head change nothing",

@@ -290,8 +290,8 @@ def _notes(kernel: Kernel, values: np.ndarray, fixed: Mapping[int, float], unkno
     notes = []
     for place, (constant, value) in enumerate(zip(CONSTANTS[kernel], values, strict=True)):
         if place in fixed:
-            why = "these rows do not tell it" if place in unknown else "as asked"
-            notes.append(f"{constant.name} held at {fixed[place]:g}: {why}")
+            why = "not determined by these rows" if place in unknown else "as requested"
+            notes.append(f"{constant.name} fixed at {fixed[place]:g}: {why}")
         elif value > constant.low + 0.995 * (constant.high - constant.low) and not constant.is_time:
             notes.append(f"{constant.name} at {constant.high:g}, the end of its range")
         elif value < constant.low + 0.002 * (constant.high - constant.low) and not constant.is_time:

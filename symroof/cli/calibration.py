@@ -1,4 +1,4 @@
-"""`symroof calibrate, validate`: constants of kernels from measurements, and predictions held against them."""
+"""`symroof calibrate, validate`: constants of kernels from measurements, and predictions checked against them."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def calibrate(
     help="Whose kernels count: names of `symroof devices` or TOML files.",
 )
 @WHERE
-@click.option("--calibration", metavar="FILE", help="Constants that `symroof calibrate` wrote, in the place of the library's.")
+@click.option("--calibration", metavar="FILE", help="Constants from `symroof calibrate` instead of the library's.")
 @click.option("--unseen", type=int, metavar="SEED", help="Only the half of the kernels that a fit with this seed did not see.")
 @click.option("--figures", "folder", metavar="DIR", help="Draw predicted against measured, residuals, rooflines and errors there.")
 @reports

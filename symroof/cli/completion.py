@@ -37,7 +37,7 @@ def further(ctx: click.Context, incomplete: str) -> list[CompletionItem] | None:
 
 
 class Known(click.ParamType):
-    """Text of which the known values complete; what is right is decided by whoever reads it.
+    """Text of which the known values complete; it is checked where it is read.
 
     Parameters
     ----------

@@ -36,7 +36,7 @@ SIZES = (
 @click.command(short_help="This machine as a device; steps that run on it.")
 @click.argument("model", required=False, type=completion.MODEL)
 @output_options("Write the device there (.toml, its constants beside it), or the report.")
-@click.option("--device-file", metavar="FILE", help="The device that was measured before, in the place of a new measurement.")
+@click.option("--device-file", metavar="FILE", help="A device measured earlier, instead of a new measurement.")
 @one_of("--backend", ("numpy", "torch"), "What runs; torch needs the extra `measure`.")
 @click.option("--on", type=Word(("cpu", "gpu")), show_default="the GPU where torch sees one", help="Which processor.")
 @click.option("--threads", type=Whole(4096), show_default="all cores", help="Of the CPU.")
@@ -64,11 +64,11 @@ def measure(
     the operators of its steps and set them beside the prediction of the measured device.
     """
     if device_file is not None and model is None:
-        raise click.UsageError("--device-file: name the MODEL to run; without one the machine is measured anew")
+        raise click.UsageError("--device-file: name the MODEL to run; without one the machine is measured again")
     file = output.path
     to_device = file is not None and file.suffix.lower() == DEVICE_FILE
     if to_device and device_file is not None:
-        raise click.UsageError("-o: a device that was measured before is not written anew; leave --device-file out, or name a report")
+        raise click.UsageError("-o: a device that was measured before is not written again; leave --device-file out, or name a report")
     report_to = replace(output, path=None) if to_device else output
     form = report_to.form
     _check(file, to_device)

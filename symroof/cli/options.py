@@ -49,7 +49,7 @@ CEILINGS = one_of(
 CALIBRATION = click.option(
     "--calibration",
     metavar="FILE",
-    help="Constants that `symroof calibrate` wrote, in the place of the library's; --ceilings is calibrated then.",
+    help="Constants from `symroof calibrate` instead of the library's; implies --ceilings calibrated.",
 )
 WITH = click.option(
     "--with",
@@ -171,7 +171,7 @@ class Request:
         return variable_named(name, self.techniques)
 
     def step(self, **changes: Any) -> Step:
-        """The step, with these options in the place of those typed."""
+        """The step, with these options instead of those typed."""
         from symroof.architectures.model import load_model
         from symroof.architectures.options import Options
 

@@ -13,7 +13,7 @@ from symroof.deployment.resources import Resources
 class Deployment(Bounds, Resources, Changes):
     """A step on a device under a ceiling set: made once, by `Step.on`; every question is a method.
 
-    The device is loaded and the step analysed once. ``over=`` is a variable's name, its letter or its symbol of `symroof.symbols`;
+    The device is loaded and the step analysed once. ``over=`` is a variable's name or its symbol, as text or of `symroof.symbols`;
     ``operator=`` an operator's name or "total"; techniques are objects or texts. A question over a variable for which the step
     has a number ignores that number, and its answer says so among its conventions.
 

@@ -125,7 +125,7 @@ class Core:
         return type(self)(self._open(*over), self.device, self.ceilings)
 
     def _variable(self, name: str | Symbol, *techniques: Technique) -> Symbol:
-        """The symbol behind a name, a letter, or the name that one of the techniques has for it."""
+        """The symbol of a name, of its own text, or of the name that one of the techniques has for it."""
         return variable_of(self.step, name, *techniques).symbol
 
     def _open(self, *over: str | Symbol) -> Step:

@@ -74,7 +74,7 @@ class Resources(Core):
     def generation(self, *, prompt: Size, tokens: Size) -> Generation:
         """Time and traffic of a prompt and of tokens after it, with the step's batch, techniques and conventions.
 
-        Prefill and decode are made anew from the model; see `symroof.generation`.
+        Prefill and decode are built again from the model; see `symroof.generation`.
 
         >>> import symroof
         >>> on = symroof.load_model("llama-2-7b").decode(batch=1).on("a100-sxm-80gb")

@@ -80,7 +80,7 @@ def this_cpu() -> System:
 
 
 def keep_freed_memory() -> None:
-    """Let malloc keep freed memory, like the allocators used for inference on CPUs; otherwise every result causes page faults."""
+    """Let malloc keep released memory, like the allocators used for inference on CPUs; otherwise every result causes page faults."""
     with contextlib.suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL("libc.so.6").mallopt  # glibc
         mallopt(M_MMAP_MAX, 0)

@@ -65,7 +65,7 @@ FACTOR = "{:.3g}x"
 
 
 def _answer(one: Variant, base: Variant, batch: int | None) -> Iterator[str]:
-    """How much faster a variant is, and where; or why that cannot be told."""
+    """How much faster a variant is, and where; or why that is unknown."""
     gain = _ratio(base.time_per_token_expr, one.time_per_token_expr)
     parts = [f"{times(gain)} at batch {batch}"] if gain is not None and gain.is_number else []
     parts += [found.sentence for found in (one.payoff, one.device_payoff) if found]
@@ -140,8 +140,8 @@ def comparison_record(variants: Sequence[Variant], over: str) -> dict[str, Any]:
                 **{name: number(value) if value is not None and value.is_number else None for name, value in _numbers(variant).items()},
                 "fits": variant.analysis.fits,
                 "largest_batch": variant.largest_batch,
-                "payoff": _stretches(variant.payoff),
-                "payoff_per_device": _stretches(variant.device_payoff) if variant.device_payoff else None,
+                "payoff": _intervals(variant.payoff),
+                "payoff_per_device": _intervals(variant.device_payoff) if variant.device_payoff else None,
                 "crossovers": {
                     answer.operator: None if answer.value_expr is None else float(answer.value_expr) for answer in variant.crossovers
                 },
@@ -159,7 +159,7 @@ def comparison_record(variants: Sequence[Variant], over: str) -> dict[str, Any]:
     }
 
 
-def _stretches(payoff: Payoff | None) -> list[dict[str, Any]]:
+def _intervals(payoff: Payoff | None) -> list[dict[str, Any]]:
     return [
         {"low": float(one.low), "high": float(one.high) if one.high.is_finite else None, "verdict": one.bound}
         for one in (payoff.pieces if payoff else ())

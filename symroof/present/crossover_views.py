@@ -42,7 +42,7 @@ def reasoning(answer: Crossover) -> tuple[Line, ...]:
         _line("bytes", compact(answer.traffic_expr), "B"),
         *([_line("where", answer.where)] if answer.where is not None else []),
         INEQUALITY,
-        *([_line(f"its sign, in {option_name(x)}", answer.slack.as_expr().expand().collect(x))] if answer.in_letters else []),
+        *([_line(f"its sign, in {option_name(x)}", answer.slack.as_expr().expand().collect(x))] if answer.is_symbolic else []),
     ]
     sides = f"{solution.below}-bound below, {solution.above}-bound above"
     if solution.shortened is not None:
@@ -59,10 +59,10 @@ def reasoning(answer: Crossover) -> tuple[Line, ...]:
     if solution.cases:
         steps += [_line(f"{case.verdict}, if", case.condition) for case in solution.cases]
     elif solution.condition is not None:
-        steps.append(_line(f"if, and else {solution.otherwise}", solution.condition))
+        steps.append(_line(f"if, otherwise {solution.otherwise}", solution.condition))
     if answer.large_layer is not None:
         steps.append(_line("as the layer grows it tends to", answer.large_layer, f"{x}^*"))
-    steps += [_said(f"and where {other.where}", _in_letters(other.solution, answer)) for other in answer.others]
+    steps += [_said(f"and where {other.where}", _symbolic(other.solution, answer)) for other in answer.others]
     return (*steps, _numbers(answer)) if answer.pieces else tuple(steps)
 
 
@@ -102,7 +102,7 @@ def crossover_sentence(answer: Crossover) -> str:
     >>> symroof.crossover(step, "up_proj", over="batch", hardware="a100-sxm-80gb").sentence
     'up_proj is memory-bound below batch 161.283 and compute-bound above it; 162 is the first whole number there'
     >>> symroof.crossover(step, "qk_matmul", over="batch").sentence
-    'qk_matmul is memory-bound at every batch if 16*BW*e*h*t < P*a*e*h + P*a*h*t + P*c*e*k*t, and else compute-bound'
+    'qk_matmul is memory-bound at every batch if 16*BW*e*h*t < P*a*e*h + P*a*h*t + P*c*e*k*t, otherwise compute-bound'
     """
     return str(crossover_words(answer))
 
@@ -115,7 +115,7 @@ def crossover_words(answer: Crossover) -> Words:
         parts: list[object] = []
         for where, solution in told.items():
             parts += [*(["; "] if parts else []), *(["where ", Formula(where), ", "] if where is not None else [])]
-            parts += _in_letters(solution, answer).parts
+            parts += _symbolic(solution, answer).parts
         return Words(tuple(parts))
     if answer.verdict == "intervals":
         spans = [f"{one.bound}-bound from {_plain(one.low)} to {_plain(one.high)}" for one in answer.pieces]
@@ -133,7 +133,7 @@ def _in_its_unit(value: Expr, variable: Variable) -> str:
     return _plain(value) if unit == "dimensionless" else in_units(value, unit, 6) if unit in SHORT.values() else f"{_plain(value)} {unit}"
 
 
-def _in_letters(solution: Solution, answer: Crossover) -> Words:
+def _symbolic(solution: Solution, answer: Crossover) -> Words:
     """What a solution says, in words and formulas."""
     operator, name = answer.operator, option_name(answer.over.symbol)
     if solution.cases:
@@ -145,16 +145,16 @@ def _in_letters(solution: Solution, answer: Crossover) -> Words:
     if solution.verdict == "crosses":
         below = (f"{operator} is {solution.below}-bound below {name} ", *formula_parts(solution))
         words = (*below, f" and {solution.above}-bound above it")
-        otherwise = f", and else it is {otherwise.replace('-', ' ')}-bound" if otherwise else ""
+        otherwise = f", otherwise it is {otherwise.replace('-', ' ')}-bound" if otherwise else ""
     elif solution.verdict == "intervals":
         words, otherwise = (f"{operator} is {solution.below}-bound outside the two crossings in {name}",), ""
     else:
-        words, otherwise = (f"{operator} is {bound}-bound at every {name}",), f", and else {otherwise.removeprefix('always-')}-bound"
+        words, otherwise = (f"{operator} is {bound}-bound at every {name}",), f", otherwise {otherwise.removeprefix('always-')}-bound"
     return Words(words if solution.condition is None else (*words, " if ", Formula(solution.condition), otherwise))
 
 
 def formula_parts(solution: Solution) -> tuple[object, ...]:
-    """The crossover in letters; a long one with a letter for what it would be if every expert were read.
+    """The symbolic crossover; a long one with a symbol for the value it would have if every expert were read.
 
     >>> import symroof
     >>> answer = symroof.crossover(symroof.load_model("mixtral-8x7b-v0.1").decode(symbolic=True), "router+expert_up_proj", over="batch")
@@ -207,7 +207,7 @@ def payoff_sentence(payoff: Payoff) -> str:
 
 
 def _effect(span: Piece, place: int, count: int, name: str) -> str:
-    """One stretch: below its end, between its ends, above the one before."""
+    """One interval: below its end, between its ends, above the one before."""
     effect, low, high = EFFECTS[span.bound], *(f"{float(end):.4g}" if end.is_finite else "" for end in (span.low, span.high))
     if count == 1:
         return f"{effect} at every {name}"
@@ -234,7 +234,7 @@ def certificate_latex(answer: Certificate) -> str:
 
 
 def payoff_table(payoff: Payoff) -> Table:
-    """Stretch by stretch, whether a technique is faster."""
+    """Interval by interval, whether a technique is faster."""
     name = option_name(payoff.over.symbol)
     rows = tuple((_plain(one.low), _plain(one.high), EFFECTS[one.bound]) for one in payoff.pieces)
     title = f"{payoff.part}, {'per device' if payoff.per_device else 'by latency'}"

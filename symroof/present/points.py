@@ -90,7 +90,7 @@ def _plain(values: np.ndarray) -> list[Any]:
 
 
 def _spelled(values: np.ndarray, about: Mapping[str, Any]) -> list[Any]:
-    """The same, with the words that numbers stand for; truth values stay."""
+    """The same, with words for numbers that encode them; truth values stay."""
     words = about.get("flag_meanings", "").split()
     if not words or values.dtype.kind == "b":
         return _plain(values)

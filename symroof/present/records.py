@@ -112,7 +112,7 @@ def _energy(analysis: Analysis) -> dict[str, Any]:
 
 
 def analysis_report(analysis: Analysis, *, formulas: bool = False) -> Report:
-    """The roofline table, with *formulas* those and their letters, memory, and energy where a technique asks for it."""
+    """The roofline table, with *formulas* the formulas and their symbols, memory, and energy where a technique asks for it."""
 
     def sections() -> tuple[Section, ...]:
         table = analysis.table()
@@ -142,7 +142,7 @@ def _rows(record: dict[str, Any], formulas: bool) -> Table:
 
 
 def _symbols(analysis: Analysis) -> dict[str, Any]:
-    """What the letters of the formulas mean, and the number each stands for here."""
+    """The meaning of every symbol in the formulas, and its value here."""
     values, definitions = analysis.symbol_values, analysis.step.symbolic.definitions
     entries: dict[str, Any] = {}
     for symbol in analysis.used_symbols:
@@ -247,14 +247,14 @@ def crossover_record(answer: Crossover) -> dict[str, Any]:
         "value": None if answer.value_expr is None else float(answer.value_expr),
         "exact": exact_text(answer.value_expr),
         "first_integer": answer.first_integer,
-        "intervals": _stretches(answer.pieces),
-        "resources": _stretches(answer.resource_pieces),
+        "intervals": _intervals(answer.pieces),
+        "resources": _intervals(answer.resource_pieces),
         "sentence": answer.sentence,
         "statements": list(answer.statements),
     }
 
 
-def _stretches(pieces: Sequence[Piece]) -> list[dict[str, Any]] | None:
+def _intervals(pieces: Sequence[Piece]) -> list[dict[str, Any]] | None:
     return [
         {
             "low": float(one.low),

@@ -58,7 +58,7 @@ def levels_beside(placed: Iterable[RooflinePoint]) -> tuple[Level, ...]:
 
 
 def formulas_of(placed: RooflinePoint) -> tuple[Formula, Formula]:
-    """An operator's FLOPs and bytes in letters."""
+    """An operator's symbolic FLOPs and bytes."""
     return Formula(placed.symbolic.flop_count), Formula(placed.symbolic.byte_count())
 
 
@@ -164,11 +164,11 @@ def band_statement(band: tuple[Expr, Expr]) -> str:
 
 
 LONGEST_NUMBER = 16
-"""Characters of a number up to which it is told exactly."""
+"""Characters of a number up to which it is printed exactly."""
 
 
 def legend(analysis: Analysis) -> tuple[str, ...]:
-    """What each letter means, and its number here."""
+    """The meaning of every symbol, and its value here."""
     values = analysis.symbol_values
     return tuple(
         f"{symbol}: {symbols.VOCABULARY[symbol].meaning}" + (f" = {_short(values[symbol])}" if symbol in values else "")
@@ -177,7 +177,7 @@ def legend(analysis: Analysis) -> tuple[str, ...]:
 
 
 def letters_used(formulas: Iterable[Basic], values: Values = MappingProxyType({})) -> Lines:
-    """What the letters of formulas mean, and the numbers they stand for, in a line."""
+    """The meaning and the value of every symbol in formulas, in one line."""
     free = set[Basic]().union(*(formula.free_symbols for formula in formulas))
     parts: list[object] = []
     for variable in sorted(
@@ -201,7 +201,7 @@ def analysis_table(analysis: Analysis, *, formulas: bool = False) -> Table:
     levels = levels_beside(analysis)
     beside = tuple(Column(f"{level}_bytes", "byte", f"over the {level}", numeric=True, rank=4) for level in levels)
     flops, traffic, seconds = analysis.total.flop_count, analysis.total.byte_count(), analysis.total.time_expr
-    columns = COLUMNS if seconds.is_number else COLUMNS[:-1]  # without shares, which letters have none of
+    columns = COLUMNS if seconds.is_number else COLUMNS[:-1]  # without shares, which symbols do not have
     rows = tuple(
         row_of(placed, analysis.total)[: len(columns)]
         + tuple(shown(placed.operator.byte_count(level=level)) for level in levels)
@@ -235,7 +235,7 @@ def headline(analysis: Analysis) -> Iterator[str | Words]:
         yield f"{in_units(total.time_expr, 's', 4)} per step{per_token}{rates}"
     else:
         free = ", ".join(sorted(map(str, total.time_expr.free_symbols)))
-        yield f"the time depends on {free}, which --with may give numbers; --formulas says what letters mean"
+        yield f"the time depends on {free}, which --with can set; --formulas lists the symbols"
     if seconds := total.seconds_by_bound:
         parts = {name: 100 * float(taken / sum(seconds.values())) for name, taken in seconds.items()}
         first, *others = [(name, f"{part:.1f} %") for name, part in parts.items() if part >= LEAST or name == total.bound]
@@ -244,7 +244,7 @@ def headline(analysis: Analysis) -> Iterator[str | Words]:
 
 
 LEAST = 0.05
-"""Percent of the time that are told of, at least."""
+"""The smallest share of the time that is listed, in percent."""
 
 HELD = {"weight": "weights", "kv_cache": "KV cache", "activation": "activations"}
 
@@ -287,7 +287,7 @@ def conventions_of(step: Step, statements: Sequence[str], own: tuple[tuple[str, 
 
 
 def formula_table(analysis: Analysis) -> Table:
-    """Every operator's formulas, with the letters they use."""
+    """Every operator's formulas, with the symbols they use."""
     columns = (Column("operator"), Column("count"), Column("FLOPs", "FLOP"), Column("traffic", "byte"))
     rows = tuple(
         (placed.name, Formula(count), *formulas_of(placed)) for placed, (_, count) in zip(analysis, analysis.step.symbolic, strict=True)

@@ -1,4 +1,4 @@
-"""How figures look: colours that the colour-blind can tell apart, and a line style or marker that says the same again."""
+"""How figures look: colours that the colour-blind can distinguish, and a line style or marker that says the same again."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def mark(axes: Axes, x: float, y: float, color: str, text: str = "", *, gid: str
 
 
 def stacked(axes: Axes, groups: Sequence[str], members: Sequence[str], parts: Mapping[str, tuple[str, Sequence[float]]]) -> None:
-    """Stacked bars: groups named above the axes, their members below, the parts told apart by colour and hatch.
+    """Stacked bars: groups named above the axes, their members below, the parts distinguished by colour and hatch.
 
     Parameters
     ----------

@@ -148,7 +148,7 @@ def in_units(value: Any, unit: str, digits: int = 3) -> str:
 
 
 def amount(value: Any) -> str:
-    """A number without a prefix, thousands apart.
+    """A number without a prefix, with commas between thousands.
 
     >>> amount(2279.4), amount(61.27), amount(1234567)
     ('2,279', '61.27', '1,234,567')

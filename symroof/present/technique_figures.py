@@ -149,7 +149,7 @@ def captions(effect: Effect) -> tuple[str, ...]:
 
 
 def _crossovers(effect: Effect) -> list[str]:
-    """Where the part turns compute-bound, before and after, in letters and on the device; none for a whole step."""
+    """Where the part turns compute-bound, before and after, symbolic and on the device; none for a whole step."""
     found = []
     if effect.example.part == TOTAL:
         return found

@@ -40,7 +40,7 @@ def technique_table() -> Table:
     notes = (
         "apply one with --with NAME:PARAMETER=VALUE,...; a parameter in [brackets] may be left out, one with = has that by default, any "
         "other stays a symbol",
-        "`symroof techniques NAME` tells what it does to FLOPs, bytes and roofs, and when it pays",
+        "`symroof techniques NAME` shows what it does to FLOPs, bytes and roofs, and when it pays",
     )
     return Table("techniques", columns, rows, notes)
 
@@ -123,11 +123,11 @@ def _ceilings(effect: Effect) -> list[tuple[object, ...]]:
 
 
 LONGEST = 100
-"""Characters of a formula that a table still shows; a longer one is told at the example's numbers."""
+"""Characters of a formula that a table still shows; of a longer one the value at the example's numbers is shown."""
 
 
 def factor(effect: Effect, value: Expr) -> object:
-    """A factor in letters where that can be read, else at the example's numbers."""
+    """A factor as a formula if that is short enough, otherwise at the example's numbers."""
     if value.is_number:
         return f"{value}" if len(str(value)) < 12 else f"{float(value):.4g}"
     if len(str(value)) <= LONGEST:
@@ -137,7 +137,7 @@ def factor(effect: Effect, value: Expr) -> object:
 
 
 def condition(effect: Effect, value: Boolean | bool | None, gain: Expr) -> object:
-    """A condition in letters where that can be read, else whether it holds at the example's numbers."""
+    """A condition as a formula if that is short enough, otherwise whether it holds at the example's numbers."""
     if value is None:
         told = substitute(gain, effect.numbers)
         return f"{'yes' if told > 0 else 'no'}, at {effect.point}" if told.is_number else "depends"
@@ -152,7 +152,7 @@ def condition(effect: Effect, value: Boolean | bool | None, gain: Expr) -> objec
 
 
 def memory_condition(effect: Effect) -> object:
-    """When it pays with both sides memory-bound, and what the letters hold for."""
+    """When it pays with both sides memory-bound, and the branch that the formula is for."""
     told = condition(effect, effect.memory_bound, effect.memory_gain)
     beside = [" (memory alone)"] if effect.further else []
     if effect.where is not None:

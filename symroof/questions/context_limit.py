@@ -75,7 +75,7 @@ def context_limit(step: Step, hardware: Device | str | Path | None = None, *, ce
     step = step.with_widths() if device else step
     cost = costs(step, WEIGHTS_AND_KV)
     found = spans(branches_of(step, cost, [symbols.t]), symbols.t, Integer(0), step.values)
-    letters = [(span, told) for span in found if (told := _in_letters(on_branch(cost, span), span)) is not None]
+    letters = [(span, told) for span in found if (told := _symbolic(on_branch(cost, span), span)) is not None]
     if not letters:
         raise InputError(f"{step.model} has no context limit: its KV cache does not grow with the context")
     value = None if device is None else _value(step, cost, found, device, ceilings)
@@ -83,7 +83,7 @@ def context_limit(step: Step, hardware: Device | str | Path | None = None, *, ce
     return replace((on_it or [told for _, told in letters])[-1], value_expr=value)
 
 
-def _in_letters(cost: Sequence[Cost], branch: Branch) -> ContextLimit | None:
+def _symbolic(cost: Sequence[Cost], branch: Branch) -> ContextLimit | None:
     """The limit on a branch, if the cache grows on it: the slack per sequence changes from positive to negative."""
     flops, traffic = (Add(*parts) for parts in zip(*((one.flops, one.traffic) for one in cost), strict=True))
     per_sequence = [limit(part / symbols.b, symbols.b) for part in (flops, traffic)]

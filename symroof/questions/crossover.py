@@ -99,12 +99,12 @@ class Crossover(Answer):
 
     @cached_property
     def intervals(self) -> tuple[Interval, ...]:
-        """The stretches with one bound each."""
+        """The intervals with one bound each."""
         return intervals(self.over, self.pieces)
 
     @cached_property
     def resources(self) -> tuple[Interval, ...]:
-        """The stretches by the resource that binds."""
+        """The intervals by the resource that binds."""
         return intervals(self.over, self.resource_pieces)
 
     @cached_property
@@ -113,7 +113,7 @@ class Crossover(Answer):
         return slack_of(self.flops_expr * self.bandwidth_expr - self.traffic_expr * self.peak_expr, self.over.symbol)
 
     @cached_property
-    def in_letters(self) -> bool:
+    def is_symbolic(self) -> bool:
         """Whether there is a symbolic answer; not if the variable occurs in several exponents, which only numbers decide.
 
         Raises
@@ -131,7 +131,7 @@ class Crossover(Answer):
     @cached_property
     def solution(self) -> Solution:
         """The symbolic answer; without a formula if there is none."""
-        return solve_symbolic(self.slack) if self.in_letters else Solution(self.verdict, below=self.below, above=self.above)
+        return solve_symbolic(self.slack) if self.is_symbolic else Solution(self.verdict, below=self.below, above=self.above)
 
     @property
     def formula(self) -> Expr | None:

@@ -121,7 +121,7 @@ def _crossover(
     slack, intervals, resources = _intervals(step, cost, variable, values, machine)
     chosen = _decisive(found, intervals)
     level = _level(cost)
-    letters = [_in_letters(on_branch(cost, span), level, counted, sizes) for span, counted in zip(found, blocks, strict=True)]
+    letters = [_symbolic(on_branch(cost, span), level, counted, sizes) for span, counted in zip(found, blocks, strict=True)]
     shares = _shares(cost, values, machine)
     known = {letter: value for letter, value in shares.values() if letter != x}
     reached = {resource: letter for resource, (letter, _) in shares.items()}
@@ -173,7 +173,7 @@ def _level(cost: Sequence[Cost]) -> Level:
     return further[0] if len(cost) == 1 and further else Level.MEMORY
 
 
-def _in_letters(cost: Sequence[Cost], level: Level, blocks: bool, sizes: dict[Symbol, Expr]) -> tuple[Expr, Expr]:
+def _symbolic(cost: Sequence[Cost], level: Level, blocks: bool, sizes: dict[Symbol, Expr]) -> tuple[Expr, Expr]:
     """FLOPs and bytes of a level for the formula, with whole blocks: ``ceil(s / R) = s / R``."""
     flops, traffic = Add(*(one.flops for one in cost)), Add(*(one.amounts.get(Resource(level), S.Zero) for one in cost))
     if blocks:

@@ -241,7 +241,7 @@ def _for_time(whole: Regimes, target: Expr) -> Requirement:
         return _answer(whole, last.pieces[0], last.low, ">=", target)
     name, end = option_name(times.x), times.pieces[-1]
     raise InputError(
-        f"any {name} will do: from {end.low} on the step takes {float(times(oo)):.6g} s, within the target of {float(target):.6g} s"
+        f"any {name} suffices: from {end.low} on the step takes {float(times(oo)):.6g} s, within the target of {float(target):.6g} s"
     )
 
 

@@ -21,7 +21,7 @@ Over = Mapping[str, ArrayLike | Sequence[Any] | range] | Mapping[Symbol, ArrayLi
 
 
 class Fixed(StepInputs, total=False):
-    """What stays in a sweep: inputs and conventions of its steps, techniques, ceilings, and rates in the place of a device's."""
+    """What stays in a sweep: inputs and conventions of its steps, techniques, ceilings, and rates that replace a device's."""
 
     techniques: Sequence[str | Technique]
     ceilings: str

@@ -56,7 +56,7 @@ SELECT: Any = Function("select", positive=True)
 
 @dataclass(frozen=True)
 class Program:
-    """Inputs by letter, exact constants, assignments in the order they run, and the results in terms of them.
+    """Inputs by symbol, exact constants, assignments in the order they run, and the results in terms of them.
 
     >>> from symroof.symbols import b, d, w
     >>> compiled = program([b * d + d * w / 8, b * d])
@@ -94,7 +94,7 @@ def program(expressions: Sequence[Expr]) -> Program:
 
 
 def inlined(expression: Expr, definitions: Values) -> Expr:
-    """An expression with what defined letters stand for in their place."""
+    """An expression with defined symbols replaced by their definitions."""
     for symbol, definition in definitions.items():
         expression = substitute(expression, {symbol: _choice(definition) if isinstance(definition, Piecewise) else definition})
     return expression
@@ -171,7 +171,7 @@ class _Printer(StrPrinter):
         return " + ".join(map(self._print, expr.args))
 
     def _print_Mul(self, expr: Any, rational: bool = False) -> str:  # noqa: N802
-        """Numbers last: products of the same letters come first; powers as products, one division."""
+        """Numbers last: products of the same symbols come first; powers as products, one division."""
         above, below = [], []
         for factor in sorted(expr.args if isinstance(expr, Mul) else [expr], key=lambda factor: factor.is_Rational):
             base, exponent = factor.as_base_exp() if isinstance(factor, Pow) else (factor, Integer(1))
@@ -191,7 +191,7 @@ class _Printer(StrPrinter):
 
 @dataclass(frozen=True)
 class Compiled:
-    """One formula or several as a function of arrays, by name or letter; made by `compiled`.
+    """One formula or several as a function of arrays, by name or symbol; made by `compiled`.
 
     Attributes
     ----------
@@ -254,7 +254,7 @@ def compiled(expressions: Any, *, engine: str = "auto", definitions: Values | No
         the expressions, which are the library's base units.
     engine : "numpy", in blocks; "numba", machine code (extra ``fast``); "auto", numba where it is installed
         and there are points enough to be worth compiling; "exact", rationals at every point, for checks.
-    definitions : what defined letters stand for, as ``graph.definitions``.
+    definitions : of defined symbols, as ``graph.definitions``.
 
     Returns
     -------
@@ -292,7 +292,7 @@ def _compiled(expressions: tuple[Expr, ...], engine: str, single: bool) -> Compi
 
 
 def _bare(expression: Any, definitions: Values) -> Expr:
-    """The expression without its unit, definitions put in, every letter one of the library's."""
+    """The expression without its unit, definitions put in, every symbol one of the library's."""
     value = expression.magnitude if isinstance(expression, Quantity) else expression
     if isinstance(value, int) and not isinstance(value, bool):
         value = Integer(value)
@@ -301,5 +301,5 @@ def _bare(expression: Any, definitions: Values) -> Expr:
     value = inlined(cast(Expr, value), definitions)
     for letter in value.free_symbols:
         if letter not in VOCABULARY:
-            raise InputError(f"{quote(str(letter))} is a symbol of another making; take those of symroof.symbols")
+            raise InputError(f"symbol {quote(str(letter))} is not one of symroof.symbols; take it from there")
     return value

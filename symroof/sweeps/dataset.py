@@ -173,7 +173,7 @@ def open_result(path: Path, form: str) -> Any:
 
 
 def complete(path: Path, form: str, digest: str) -> bool:
-    """Whether this very sweep is there already, whole; a CSV file cannot tell."""
+    """Whether this very sweep is there already, whole; a CSV file does not show it."""
     if not path.exists() or form == ".csv":
         return False
     try:

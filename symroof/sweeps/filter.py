@@ -37,7 +37,7 @@ Test = Callable[[Values], Any]
 
 @dataclass(frozen=True)
 class _Word:
-    """A word with where it was typed; a number with its unit, a name with what it stands for."""
+    """A word with where it was typed; a number with its unit, a name with its meaning."""
 
     kind: str
     text: str

@@ -1,4 +1,4 @@
-"""The formulas of one step of one model that a sweep evaluates, with a letter for every peak that may apply."""
+"""The formulas of one step of one model that a sweep evaluates, with a symbol for every peak that may apply."""
 
 from __future__ import annotations
 
@@ -24,30 +24,30 @@ from symroof.sweeps.metrics import METRICS, TOTAL, Part, needed
 from symroof.symbols import lookup
 
 LONGEST = 200
-"""Characters of a formula that is told of with the numbers."""
+"""Characters of a formula up to which it is quoted with the numbers."""
 
 
 class StepFormulas:
-    """The formulas of a step in the letters that are left open; peaks and bandwidth always are.
+    """The formulas of a step in the swept symbols; peaks and bandwidth always stay symbols.
 
     Parameters
     ----------
     open_letters : the symbols that are swept over.
-    each : for every operator apart.
+    each : for every operator separately.
     techniques : applied to the step, in this order.
-    machine : in letters, with what of a device's ceilings is asked for.
+    machine : symbolic, with the ceilings requested of a device.
 
     Attributes
     ----------
     parts : the whole step, or every operator; what metrics are formulas of.
     graph : of the step.
-    shares : one operator for each letter of a peak; those that share a letter read the same widths.
+    shares : one operator per symbol of a peak; operators with the same symbol read the same widths.
     statements : the conventions that are followed.
 
     Raises
     ------
     InputError
-        A letter to be swept over does not occur in this model.
+        A symbol to sweep over does not occur in this model.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class StepFormulas:
         self.statements = step.statements
 
     def peaks(self, device: Device, widths: Mapping[Symbol, np.ndarray]) -> dict[str, np.ndarray]:
-        """The peak behind every letter at every combination of widths: a step function, looked up and never interpolated.
+        """The peak of every symbol at every combination of widths: a step function, looked up and never interpolated.
 
         Raises
         ------

@@ -34,10 +34,10 @@ class Scenario:
     ----------
     metrics : what is computed.
     programs : their formulas for the whole step ("total"), or for each operator by its name.
-    operators : those of all scenarios of the sweep, where each operator is told of.
-    letters : the letter of every swept variable.
-    constants : letters with one value here: bandwidth, buffer, batch and so on.
-    widths : the distinct swept widths by letter, and `peaks`, by letter, an array over them.
+    operators : those of all scenarios of the sweep, if it is per operator.
+    letters : the symbol of every swept variable.
+    constants : symbols with one value here: bandwidth, buffer, batch and so on.
+    widths : the distinct swept widths by symbol, and `peaks`, by symbol, an array over them.
     """
 
     model: str
@@ -137,7 +137,7 @@ class Sweep:
 
     @property
     def labels(self) -> dict[str, list[str]]:
-        """Names of models, devices and phases; and of operators, where each is told of."""
+        """Names of models, devices and phases; and of operators, if the sweep is per operator."""
         named = {what: list(dict.fromkeys(getattr(scenario, what) for scenario in self.scenarios)) for what in OUTER}
         operators = self.scenarios[0].operators
         return named if operators is None else {**named, "operator": list(operators)}
@@ -149,7 +149,7 @@ class Sweep:
 
     @property
     def tail(self) -> tuple[int, ...]:
-        """The number of operators, where each is told of."""
+        """The number of operators, if the sweep is per operator."""
         return tuple(map(len, list(self.labels.values())[len(OUTER) :]))
 
     @property

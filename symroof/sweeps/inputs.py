@@ -71,7 +71,7 @@ def refuse_impossible(name: str, array: np.ndarray) -> None:
 
 
 def by_letter(names: Mapping[str, Any], needed: tuple[str, ...]) -> dict[str, Any]:
-    """Values by the letters of a formula; ``seq_len`` stands for the context where the formula is one of decode.
+    """Values by the symbols of a formula; ``seq_len`` means the context in a formula of decode.
 
     Raises
     ------

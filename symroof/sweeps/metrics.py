@@ -36,8 +36,8 @@ class Part:
     ----------
     name : "total", or the operator's.
     graph : of the step, which is that of one device; `prefill` says its phase.
-    operators : each with how often it occurs and the letter of its peak.
-    machine : in letters, with the resources that the device states, and the constants of its kernels where ceilings are calibrated.
+    operators : each with its count and the symbol of its peak.
+    machine : symbolic, with the resources that the device states, and the constants of its kernels where ceilings are calibrated.
     open_batch : makes the same graph with the batch a symbol.
     """
 
@@ -160,9 +160,9 @@ class Metric:
     unit, meaning : as the result says them.
     formulas : functions from a `Part` to the exact formulas it follows from.
     value : a function from the arrays of these, in that order, to the metric; left out, it is the first of them. A comparison
-        is decided in fractions where floats are too close to tell.
+        is decided in fractions where floats are too close to decide.
     better : "min" or "max", the direction that is wanted; empty where neither is.
-    words : what False and True stand for, where it is a comparison.
+    words : the meanings of False and True, for a comparison.
     by_operator : whether operators have one too; `adds_up` says whether theirs add up to the total.
     """
 
@@ -231,7 +231,7 @@ DEFAULT = ("time", "bound", "intensity", "throughput", "throughput_per_device", 
 
 
 def chosen(names: Sequence[str] | None, each: bool, capacities: bool, several: bool = False) -> tuple[str, ...]:
-    """The metrics asked for, or all usual ones that can be told, of the whole step or of *each* operator, on *several* devices or one.
+    """The metrics asked for, or the usual ones that can be computed, of the whole step or of *each* operator, on *several* devices or one.
 
     Raises
     ------

@@ -91,13 +91,13 @@ class Plan:
         if hardware is not None:
             self.devices = _several(hardware, "hardware", Device, load_hardware)
         self.overridden = tuple(name for name in RATES if name in (*self.names, *self.fixed))
-        """Peak and bandwidth as far as they are given in the place of the device's."""
+        """Peak and bandwidth, if given instead of the device's."""
         if hardware is None and self.overridden != RATES:
             raise InputError("without hardware both peak and bandwidth must be given")
         exact = self.conventions.get("accounting", "exact") == "exact"
         self.ceilings = ceilings if exact else CLASSIC
         self.machines = [*map(self._machine, self.devices)]
-        """What of each device's ceilings is asked for, in letters; devices that state the same share one."""
+        """The symbolic ceilings requested of each device; devices that state the same ones share a machine."""
         self.capacities = all(device is not None and device.usable_figure is not None for device in self.devices)
         """Whether every device states its memory capacity."""
         self.steps: dict[tuple[str, str, Machine], StepFormulas] = {}
@@ -223,7 +223,7 @@ class Plan:
         sources = [f"{device.name}: {line}" for device in self.devices if device for line in provenance(device, tuple(device.peaks))]
         if self.overridden:
             roof = "; one peak for all operators" if "peak" in self.overridden else ""
-            common.append(f"{' and '.join(self.overridden)} as given, in the place of the device's{roof}")
+            common.append(f"{' and '.join(self.overridden)} as given, instead of the device's{roof}")
         return {
             "title": " + ".join(("roofline sweep", *(getattr(technique, "text", "a rewrite") for technique in self.techniques))),
             "conventions": "\n".join(dict.fromkeys([*common, *own])),
@@ -234,7 +234,7 @@ class Plan:
 
 
 _in_symbols = functools.cache(in_symbols)
-"""A machine in letters, one for every set of resources."""
+"""A symbolic machine, one per set of resources."""
 
 
 def _several(given: Any, what: str, kind: type, load: Any) -> tuple[Any, ...]:
@@ -251,7 +251,7 @@ def _several(given: Any, what: str, kind: type, load: Any) -> tuple[Any, ...]:
 
 
 def _figure(device: Device | None, machine: Machine | None, letter: str) -> float:
-    """What a device states for a letter: a rate, a latency, its memory, or what FlashAttention's blocks follow from.
+    """What a device states for a symbol: a rate, a latency, its memory, or what FlashAttention's blocks follow from.
 
     Those are buffer, cache and processors. A latency that nothing states is none.
 

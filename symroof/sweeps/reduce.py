@@ -34,7 +34,7 @@ class Objectives:
 
     @property
     def condition(self) -> Condition | None:
-        """The condition, read; in every process anew."""
+        """The condition, parsed; again in every process."""
         return Condition(self.where, self.units, ALIASES) if self.where else None
 
     def __call__(self, chunk: Chunk) -> list[np.ndarray]:

@@ -64,7 +64,7 @@ def _by_dask(chunks: Iterable[Chunk], work: Callable[[Chunk], Any], workers: int
 
 @contextlib.contextmanager
 def _workers(scheduler: Any) -> Iterator[tuple[int, dict[str, Any]]]:
-    """How many workers there are, and what tells Dask of them."""
+    """How many workers there are, and the settings that pass them to Dask."""
     by_address = isinstance(scheduler, str) and "://" in scheduler
     if isinstance(scheduler, str) and scheduler in ("threads", "processes"):
         need("dask")

@@ -160,7 +160,7 @@ def write(sweep: Sweep, path: Path, *, resume: bool = False, scheduler: Any = No
                 kept += 1
             save(sweep, parts.load, path, form)
             shutil.rmtree(parts.folder, ignore_errors=True)
-    except (OSError, RuntimeError) as error:  # RuntimeError: how netCDF tells of a full disk
+    except (OSError, RuntimeError) as error:  # RuntimeError: how netCDF reports a full disk
         state = f"; {kept} of {sweep.chunk_count} chunks are whole in {quote(str(parts.folder))}: run again with --resume"
         why = getattr(error, "strerror", None) or str(error)
         raise InputError(f"output {quote(str(path))} could not be written: {why}{state if kept else ''}") from None

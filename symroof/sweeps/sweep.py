@@ -45,7 +45,7 @@ def sweep(
     ----------
     models, hardware : one or several: names, paths or objects. Without hardware (None), peak and bandwidth
         must be given.
-    over : values by name or symbol: batch, seq_len, a width, peak [FLOP/s] or bandwidth [byte/s] in the place of the
+    over : values by name or symbol: batch, seq_len, a width, peak [FLOP/s] or bandwidth [byte/s] instead of the
         device's, or a dimension of the model such as hidden_size.
     phase : "decode", "prefill", or both.
     metrics : of `symroof.sweeps.metrics.METRICS`: time, bound, intensity, throughput, memory, fits unless others are asked for.

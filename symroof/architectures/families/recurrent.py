@@ -127,13 +127,13 @@ WORDS = {"mamba": "mamba", "linear_attention": "mamba", "attention": "full", "fu
 
 
 def nemotron_pattern(fields: Fields, count: int) -> list[str]:
-    """One part per layer, by a list of words or a pattern of letters."""
+    """One part per layer, by a list of words or a pattern of characters."""
     listed = fields.words(fields.named("layers_block_type", "layer_types"), WORDS, count)
     letters = fields.pattern("hybrid_override_pattern", LETTERS)
     if listed is None and letters is None:
-        raise fields.error("hybrid_override_pattern is missing; expected a letter per layer, M, *, - or E")
+        raise fields.error("hybrid_override_pattern is missing; expected a character per layer, M, *, - or E")
     if letters is not None and len(letters) != count:
-        raise fields.error(f"hybrid_override_pattern has {len(letters)} letters; expected num_hidden_layers, {count}")
+        raise fields.error(f"hybrid_override_pattern has {len(letters)} characters; expected num_hidden_layers, {count}")
     if listed is not None and letters is not None and listed != letters:
         raise fields.error("layers_block_type and hybrid_override_pattern disagree, but they mean the same")
     return listed or letters or []

@@ -92,7 +92,7 @@ def conditions(measured: Measured) -> Iterator[str]:
         yield f"products kept {measured.busy:.2f} cores busy"
     yield from _loads(measured.loads, measured.threads)
     if measured.noisy:
-        yield f"quartiles more than {100 * NOISY:.0f} % of the median apart: {', '.join(map(benchmark, measured.noisy))}"
+        yield f"quartiles differ by more than {100 * NOISY:.0f} % of the median: {', '.join(map(benchmark, measured.noisy))}"
 
 
 def _loads(loads: tuple[float | None, float | None], threads: int) -> Iterator[str]:
@@ -223,14 +223,14 @@ def _operator_row(one: OperatorTime) -> tuple[Any, ...]:
 
 
 def step_notes(one: StepTime) -> Iterator[str]:
-    """What ran, how often, how far apart it was."""
+    """What ran, how often, and its spread."""
     total, passes = one.times.total, one.times.passes
     yield f"{one.data_type}, {one.backend} on {one.threads} thread{'s' if one.threads > 1 else ''}, {one.software}"
     yield f"measured: median and quartiles by {one.timed_by} over all occurrences in {total.runs} passes; total: sums of a pass"
     median, lower, upper = (in_units(one, "s") for one in (passes.median, passes.lower, passes.upper))
     yield f"a pass without marks takes {median} (quartiles {lower} to {upper})"
     if total.noise > NOISY:
-        yield f"noisy: the quartiles of a pass lie {100 * total.noise:.0f} % of its median apart"
+        yield f"noisy: the quartiles of a pass differ by {100 * total.noise:.0f} % of its median"
     if any(other.excess == FROM_CACHE for other in one.ran):
         yield "from the cache: its activations, just written, cross no memory, where the roofline has every operand cross it"
     count = max(int(other.point.count_expr) for other in one.operators)

@@ -27,7 +27,7 @@ GROUPS = {
     "attention": (Role.ATTENTION, Role.SCORES, Role.SOFTMAX, Role.WEIGHTED_SUM, Role.SCORE_CAP),
     "norms, sums, activations": tuple(set(Role) - {Role.PROJECTION, Role.HEAD, Role.ROUTER, Role.ATTENTION, Role.SCORES, Role.SOFTMAX}),
 }
-"""How operators are told apart by what they are."""
+"""How operators are distinguished by kind."""
 
 
 def bandwidth_figure(measured: Measured) -> Figure:

@@ -109,7 +109,7 @@ def stated_report(calibrations: Sequence[Calibration]) -> Report:
 
 
 def validation_report(found: Sequence[Validation], told: list[StepValidation], left: Sequence[tuple[Point, str]]) -> Report:
-    """Kernels: errors by regime, rows beyond the bound, the floor; whole steps: by class, and those that kernels tell of."""
+    """Kernels: errors by regime, rows beyond the bound, the floor; whole steps: by class, and those that kernels predict."""
     notes = [f"left out: {point.model} on {point.device}: {why}" for point, why in left]
     kernels = (kernel_table(found), bound_table(found)) if found else ()
     steps = (class_table(told, notes), step_error_table(told)) if told else ()
