@@ -147,7 +147,7 @@ def _noise(machine: dict[str, Any], *steps: dict[str, Any]) -> str:
         (one["total"]["measured"]["upper"] - one["total"]["measured"]["lower"]) / one["total"]["measured"]["median"] for one in steps
     )
     beside = f"load average {min(known):.1f} to {max(known):.1f} on {machine['system']['processors']} cores" if known else "load unknown"
-    busy = "; other work ran beside it" if known and max(known) > machine["threads"] + BUSY else ""
+    busy = "; other work was running" if known and max(known) > machine["threads"] + BUSY else ""
     return f"{beside}{busy}; the quartiles of a step's passes lie within {100 * spread:.1f} % of their median of each other"
 
 

@@ -82,7 +82,7 @@ def read_text(path: Path, what: str, error: type[SymroofError]) -> str:
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside *path*; the file or folder written there takes its place once it is complete and on the disk.
 
-    If anything is raised meanwhile, what was written is deleted and what stood at *path* stays.
+    If anything is raised meanwhile, what was written is deleted and what was at *path* stays.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "answer.txt"
@@ -130,7 +130,7 @@ def writing(path: Path, what: str = "output") -> Iterator[Path]:
     Raises
     ------
     InputError
-        The place cannot be written, or is full; what stood there before is untouched.
+        The place cannot be written, or is full; what was there before is untouched.
     """
     try:
         if path.exists() and not path.is_file() and not path.is_dir():

@@ -1,4 +1,4 @@
-"""Public names that are loaded when they are first asked for, as PEP 562 has it; a stub beside the package says where each lives."""
+"""Public names that are loaded on first use (PEP 562); the package's stub says where each lives."""
 
 from __future__ import annotations
 

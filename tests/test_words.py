@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "symroof"
 STOP = {
     "and else": "otherwise",
+    "besides": "also, in addition to, except",
     "freed": "without a value, released",
     "held": "kept, fixed, compared",
     "in the place of": "instead of",

@@ -102,7 +102,7 @@ class Step(Answer):
         return step
 
     def on(self, hardware: Device | str | Path | None = None, ceilings: str = "stated") -> Deployment:
-        """The step on a device, of which every question can be asked; without one, under a roof in symbols.
+        """The step on a device, with every question as a method; without a device, under a symbolic roof.
 
         Parameters
         ----------

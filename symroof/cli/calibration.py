@@ -124,7 +124,7 @@ def calibrate(
 def validate(
     files: tuple[str, ...], device: tuple[str, ...], where: tuple[str, ...], calibration: str | None, unseen: int | None, folder: str | None
 ) -> Report:
-    """Errors of predicted times of kernels by regime, kernels beyond the bound, the floor beside them; and whole steps by class.
+    """Errors of predicted times of kernels by regime, kernels beyond the bound, with the floor; and whole steps by class.
 
     Without data: the errors that the library's constants had on the rows that were not fitted.
     """

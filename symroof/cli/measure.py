@@ -1,4 +1,4 @@
-"""`symroof measure`: this machine as a device, and steps that run on it beside their predictions."""
+"""`symroof measure`: this machine as a device, and steps that run on it, compared with their predictions."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def measure(
     **options: Any,
 ) -> int:
     """Measure this machine: bandwidth by level, peaks by data type, constants of kernels. With MODEL, attention with its heads; then run
-    the operators of its steps and set them beside the prediction of the measured device.
+    the operators of its steps and compare them with the prediction of the measured device.
     """
     if device_file is not None and model is None:
         raise click.UsageError("--device-file: name the MODEL to run; without one the machine is measured again")

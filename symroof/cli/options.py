@@ -43,7 +43,7 @@ CONVENTIONS = (
 CEILINGS = one_of(
     "--ceilings",
     ("classic", "stated", "calibrated"),
-    "Matrix peak and memory bandwidth alone; all rates the device states; or what measured kernels reach of them.",
+    "Only matrix peak and memory bandwidth; all rates the device states; or the shares of them that measured kernels reach.",
     default="stated",
 )
 CALIBRATION = click.option(

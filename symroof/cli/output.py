@@ -39,7 +39,7 @@ class OutputFile(click.ParamType):
 
 
 def chosen_format(wanted: str | None, path: Path | None) -> str:
-    """The format asked for, else the one the file's ending names; a table on the terminal.
+    """The requested format, otherwise the one of the file's ending; a table on the terminal.
 
     Raises
     ------
@@ -84,9 +84,9 @@ class Output:
 
     Attributes
     ----------
-    wanted : the format asked for, if one is.
+    wanted : the requested format, if any.
     path : the file; None is standard output.
-    shown : what of its layout is asked for.
+    shown : the requested layout.
     """
 
     wanted: str | None
@@ -95,7 +95,7 @@ class Output:
 
     @property
     def form(self) -> str:
-        """The format, by the file's ending where none is asked for."""
+        """The format; by the file's ending if none is requested."""
         return chosen_format(self.wanted, self.path)
 
     def deliver(self, report: Report, form: str | None = None) -> int:

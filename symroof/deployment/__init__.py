@@ -1,4 +1,4 @@
-"""A step on a device, of which every question can be asked: `symroof.architectures.step.Step.on` makes it."""
+"""A step on a device, with every question as a method: `symroof.architectures.step.Step.on` makes it."""
 
 from __future__ import annotations
 

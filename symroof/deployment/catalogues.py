@@ -7,7 +7,7 @@ from symroof.hardware import loader
 
 
 def models() -> tuple[str, ...]:
-    """The names of all models that `symroof.load_model` knows, besides the hub's names of the same.
+    """The names of all models that `symroof.load_model` knows, without the hub's names for the same.
 
     >>> "llama-2-7b" in models()
     True
@@ -16,7 +16,7 @@ def models() -> tuple[str, ...]:
 
 
 def devices() -> tuple[str, ...]:
-    """The names of all devices that `symroof.load_hardware` knows, besides their aliases.
+    """The names of all devices that `symroof.load_hardware` knows, without their aliases.
 
     >>> "a100-sxm-80gb" in devices()
     True

@@ -69,7 +69,7 @@ class Core:
 
     @functools.cached_property
     def analysis(self) -> Analysis:
-        """The roofline of the step, made when it is first asked for."""
+        """The roofline of the step, made on first use."""
         return analyze(self.step, self.device, ceilings=self.ceilings)
 
     def analyze(self) -> Analysis:

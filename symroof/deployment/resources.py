@@ -31,7 +31,7 @@ NUMBERS = "the answer is numeric"
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Resources(Core):
-    """Questions about what is needed, and what is used."""
+    """Questions about what a step needs and uses."""
 
     def required(self, over: str | Symbol, *, target_time: Any = None, target_rate: Any = None) -> Requirement:
         """What a variable must be for the step to reach a time or a rate; see `symroof.required`.
@@ -64,7 +64,7 @@ class Resources(Core):
         return largest(self._open(over), over=over, hardware=self.device, capacity=capacity)
 
     def hyperbola(self, *, capacity: Any = None) -> Any:
-        """The largest batch x context that fits beside the weights; see `symroof.hyperbola`."""
+        """The largest batch x context that fits in addition to the weights; see `symroof.hyperbola`."""
         return hyperbola(self._open("batch", "seq_len"), hardware=self.device, capacity=capacity)
 
     def cache_passes_weights(self) -> Any:

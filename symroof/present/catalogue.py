@@ -140,7 +140,7 @@ def _device_row(name: str, device: Device) -> tuple[Any, ...]:
 
 
 def figures_of(device: Device) -> tuple[tuple[str, Figure, str], ...]:
-    """Every figure that a device's file states: what it is, the figure, and what is to be known of it besides its note."""
+    """Every figure that a device's file states: its name, its value, and what there is to know in addition to its note."""
     figures: list[tuple[str, Figure | None, str]] = [("processors", device.processors_figure, ""), ("clock", device.clock, "")]
     for kind, peak in device.peaks.items():
         clock = f"at {peak.clock.printed}" if peak.clock else ""

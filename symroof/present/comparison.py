@@ -25,7 +25,7 @@ def comparison_report(variants: Sequence[Variant], over: str) -> Report:
         Column("time", "s", "step", numeric=True, rank=2),
         Column("time_per_token", "s", "per generated token" if options.decode else "per prompt", numeric=True),
         Column("speedup", title="speed-up", numeric=True, prefixed=False, form=FACTOR),
-        *((Column("prompt_tokens", title="prompt tokens beside", numeric=True, prefixed=False, rank=3),) if carries else ()),
+        *((Column("prompt_tokens", title="prompt tokens", numeric=True, prefixed=False, rank=3),) if carries else ()),
         *(_per_device() if several else ()),
         Column("flops", "FLOP", "FLOPs", numeric=True, rank=5),
         Column("bytes", "byte", "traffic", numeric=True, rank=4),
@@ -91,7 +91,7 @@ def _measures(decode: bool, *, several: bool, carries: bool) -> Iterator[str]:
     yield f"speed-up: by latency, seconds of {what}, unchanged over variant"
     yield f"largest batch: sequences that fit the memory{', of all devices together' if several else ''}"
     if carries:
-        yield "prompt tokens beside: those that a step reads of the prompts it carries; no time is put down to them, and no speed-up"
+        yield "prompt tokens: those of prompts in the same step; time per token and speed-up are those of generated tokens"
     if several:
         tokens = "tokens that all sequences generate" if decode else "tokens of all prompts"
         yield f"per device: {tokens} in a second over the devices, variant over unchanged"

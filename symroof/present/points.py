@@ -27,7 +27,7 @@ Notes = Mapping[str, Mapping[str, Any]]
 def points_report(columns: Columns, metrics: Sequence[str], notes: Notes, attributes: Mapping[str, str], size: int) -> Report:
     """A table of the first of *size* points; *metrics* are the columns that are no coordinates.
 
-    A model, device or phase that all of these points share stands in the title.
+    A model, device or phase that all of these points share is in the title.
     """
     cells: dict[Column, list[Any]] = {}
     shared = {name: str(columns[name][0]) for name in ("model", "hardware", "phase") if len({*columns[name].tolist()}) == 1}

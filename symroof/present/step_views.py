@@ -106,21 +106,21 @@ def analysis_statements(analysis: Analysis) -> tuple[str, ...]:
 
 
 def _overheads(analysis: Analysis) -> Iterator[str]:
-    """What the time has that a plain roofline has not, and tokens per step where it is not one."""
+    """What adds to the time of a plain roofline, and tokens per step if that is not one."""
     letters, ceilings = analysis.step.symbolic, analysis.graph.ceilings
     for level in levels_beside(analysis):
         bandwidth = substitute(RATE_SYMBOLS[Resource(level)], analysis.values)
         rate = f"{float(bandwidth) / 1e9:g} GB/s" if bandwidth.is_number else str(bandwidth)
         if level is Level.HOST and ceilings.fetches_ahead:
             step = "the step takes the longer of all work and all transfers"
-            yield f"bytes over the host at {rate}, fetched ahead: an operator's time is that with its own transfer beside it, {step}"
+            yield f"bytes over the host at {rate}, fetched ahead: an operator's time includes its own transfer, {step}"
             continue
         one = analysis.machine.rates.get(Resource.PEER) if level is Level.LINK else None
         peer = f", {float(one) / 1e9:g} GB/s to one device" if one is not None else ""
         yield f"bytes over the {level} at {rate}{peer}, overlapping with the operator's own work"
     stated = {letter: analysis.values[letter] for letter in LATENCIES if letter in letters.free_symbols and letter in analysis.values}
     if late := [f"{symbols.VOCABULARY[letter].name.replace('_', ' ')} {si(value)}s" for letter, value in stated.items() if value != 0]:
-        yield "collectives besides their bytes: " + ", ".join(late)
+        yield "collectives, in addition to their bytes: " + ", ".join(late)
     rates = analysis.machine.rates
     if further := [f"{resource} {float(rates[resource]) / 1e12:g} T{unit}/s" for resource, unit in FURTHER.items() if resource in rates]:
         yield "further ceilings: " + ", ".join(further)
@@ -138,7 +138,7 @@ def _overheads(analysis: Analysis) -> Iterator[str]:
 
 
 def calibrated_statements(analysis: Analysis) -> Iterator[str]:
-    """What measured kernels stand behind the times, how far they are off, and what none stands behind."""
+    """The measured kernels behind the times, their errors, and the operators without any."""
     if analysis.machine.calibration is None:
         return
     fitted = dict.fromkeys(placed.constants for placed in analysis if placed.constants and placed.constants.error)

@@ -71,9 +71,9 @@ class Words:
     """A cell of text with formulas in it, each shown as one.
 
     >>> from symroof.symbols import n_p
-    >>> cell = Words((Formula(n_p > 1), " (memory alone)"))
+    >>> cell = Words((Formula(n_p > 1), " (memory only)"))
     >>> print(cell, Table("", (Column("pays"),), ((cell,),)).markdown().splitlines()[-1])
-    n_p > 1 (memory alone) | $n_{p} > 1$ (memory alone) |
+    n_p > 1 (memory only) | $n_{p} > 1$ (memory only) |
     """
 
     parts: tuple[object, ...]

@@ -154,7 +154,7 @@ def condition(effect: Effect, value: Boolean | bool | None, gain: Expr) -> objec
 def memory_condition(effect: Effect) -> object:
     """When it pays with both sides memory-bound, and the branch that the formula is for."""
     told = condition(effect, effect.memory_bound, effect.memory_gain)
-    beside = [" (memory alone)"] if effect.further else []
+    beside = [" (memory only)"] if effect.further else []
     if effect.where is not None:
         beside += [", where ", Formula(effect.where)]
     return Words((told, *beside)) if beside else told

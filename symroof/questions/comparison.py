@@ -55,7 +55,7 @@ class Variant:
     time_per_token = in_unit(lambda variant: variant.time_per_token_expr, SECOND, "`time_per_token_expr`, the same.")
     throughput = in_unit(lambda variant: variant.throughput_expr, PER_SECOND, "`throughput_expr`, as a Quantity in 1/second, or None.")
     devices = counted(lambda variant: variant.devices_expr, "How many devices share the step.")
-    prompt_tokens = counted(lambda variant: variant.prompt_tokens_expr, "Tokens of prompts that a decode step reads besides.")
+    prompt_tokens = counted(lambda variant: variant.prompt_tokens_expr, "Tokens of prompts that a decode step also processes.")
     device_throughput = in_unit(lambda variant: variant.device_throughput_expr, PER_SECOND, "`device_throughput_expr`, the same.")
 
     @functools.cached_property

@@ -1,4 +1,4 @@
-"""What sweeps are asked with, typed: editors complete it, and a misspelt keyword is caught before anything runs."""
+"""The arguments of sweeps, typed: editors complete it, and a misspelt keyword is caught before anything runs."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ from symroof.units import Quantity
 FUNCTIONS: dict[type, Any] = {
     kind: Function(name) for kind, name in ((Max, "maximum"), (Min, "minimum"), (ceiling, "ceil"), (floor, "floor"), (Pow, "power"))
 }
-"""What a program calls besides + * and /. A quotient is rounded up or down after one division of whole numbers, whose two sides are
+"""What a program calls in addition to + * and /. A quotient is rounded up or down after one division of whole numbers, whose two sides are
 the arguments: exact where it is whole."""
 
 

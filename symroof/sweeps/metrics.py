@@ -231,7 +231,7 @@ DEFAULT = ("time", "bound", "intensity", "throughput", "throughput_per_device", 
 
 
 def chosen(names: Sequence[str] | None, each: bool, capacities: bool, several: bool = False) -> tuple[str, ...]:
-    """The metrics asked for, or the usual ones that can be computed, of the whole step or of *each* operator, on *several* devices or one.
+    """The requested metrics, or the usual ones that can be computed, of the whole step or of *each* operator, on *several* devices or one.
 
     Raises
     ------

@@ -55,7 +55,7 @@ class Plan:
     Raises
     ------
     SymroofError
-        Something asked for makes no sense; one line says what.
+        Some request makes no sense; one line says which.
     """
 
     def __init__(
@@ -158,7 +158,7 @@ class Plan:
         return replace(compiled, engine=engine_for(engine, compiled.size))
 
     def metrics(self, names: Sequence[str] | None) -> tuple[str, ...]:
-        """The metrics asked for, or the usual ones; throughput per device among them where steps are on several."""
+        """The requested metrics, or the usual ones; throughput per device among them where steps are on several."""
         several = any(step.graph.devices != 1 for step in self.steps.values())
         return chosen(names, self.each, self.capacities, several)
 

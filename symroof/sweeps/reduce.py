@@ -107,7 +107,7 @@ def best(
     Raises
     ------
     InputError
-        No point satisfies the condition, or something asked for makes no sense.
+        No point satisfies the condition, or some request makes no sense.
 
     >>> found = best("llama-2-7b", "a100-sxm-80gb", {"batch": range(1, 257)}, seq_len=2048,
     ...              maximize="throughput", where="latency < 50 ms and fits")
@@ -141,7 +141,7 @@ def pareto(
     Raises
     ------
     InputError
-        No point satisfies the condition, or something asked for makes no sense.
+        No point satisfies the condition, or some request makes no sense.
     """
     names = [ALIASES.get(name, name) for name in objectives]
     if len(names) != 2 or names[0] == names[1]:

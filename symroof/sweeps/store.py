@@ -50,7 +50,7 @@ class Parts:
         Raises
         ------
         InputError
-            There is an interrupted sweep but resume is not asked for, it is another one, or another process
+            There is an interrupted sweep but resume is not given, it is another one, or another process
             is at it.
         """
         manifest = self.folder / MANIFEST

@@ -48,7 +48,7 @@ def sweep(
     over : values by name or symbol: batch, seq_len, a width, peak [FLOP/s] or bandwidth [byte/s] instead of the
         device's, or a dimension of the model such as hidden_size.
     phase : "decode", "prefill", or both.
-    metrics : of `symroof.sweeps.metrics.METRICS`: time, bound, intensity, throughput, memory, fits unless others are asked for.
+    metrics : of `symroof.sweeps.metrics.METRICS`: time, bound, intensity, throughput, memory, fits unless others are requested.
     per : "total", the whole step, or "operator", each with all its occurrences, so that they add up.
     points : the values are those of points, one after the other, and not of a grid.
     engine : "numpy", "numba", or "auto" (numba where it is installed and worth its second of compiling).
@@ -73,7 +73,7 @@ def sweep(
     Raises
     ------
     SymroofError
-        Something asked for makes no sense, or would not fit; before any work.
+        Some request makes no sense, or would not fit; before any work.
 
     >>> found = sweep("llama-2-7b", "a100-sxm-80gb", {"batch": [1, 64], "seq_len": [512, 2048]})
     >>> found.time.dims

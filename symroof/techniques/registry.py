@@ -17,11 +17,11 @@ from symroof.techniques.technique import Technique
 from symroof.units import figure, parsed, ureg
 
 FAMILIES = (compression, decoding, system, hardware, ceilings)
-"""The packages of techniques; a module is imported when its technique is asked for."""
+"""The packages of techniques; a module is imported on first use of its technique."""
 
 USUAL = {"byte/second": "25GB/s", "byte": "192KiB", "FLOP/second": "312TFLOP/s", "second": "5us", "watt": "100W"}
 USUAL |= {"joule/FLOP": "0.5pJ", "joule/byte": "30pJ"}
-"""An example for every unit a parameter can have besides counts."""
+"""An example for every unit of a parameter, except counts."""
 JOULES = {"joule/FLOP": "joule", "joule/byte": "joule"}
 """Energies that a text gives without what they are of: it is of one FLOP, or of one byte."""
 LONGEST, DIGITS = 2000, 60

@@ -172,7 +172,7 @@ def test_compare_says_what_the_speed_up_of_a_mixed_batch_is_of(run) -> None:
     assert {stretch["verdict"] for stretch in mixed["payoff"]} == {"loses"}
     out = run(*asked).out
     assert "speed-up: by latency, seconds of a sequence's generated token, which waits for its whole step, unchanged over variant" in out
-    assert "prompt tokens beside: those that a step reads of the prompts it carries; no time is put down to them, and no speed-up" in out
+    assert "prompt tokens: those of prompts in the same step; time per token and speed-up are those of generated tokens" in out
     assert "per device" not in out
 
 

@@ -30,9 +30,9 @@ class VisionTransformer(Architecture):
 
     Attributes
     ----------
-    class_token : whether a learned token stands before the patches.
+    class_token : whether a learned token precedes the patches.
     patch_bias : whether the projection of the patches has a bias.
-    first_norm : whether a norm stands before the layers.
+    first_norm : whether a norm precedes the layers.
     pooler : what follows the last norm: "" nothing, "dense" a projection of the class token, "attention" a
         learned query over all tokens, "classes" a classifier.
 

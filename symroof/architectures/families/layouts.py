@@ -1,4 +1,4 @@
-"""Which layers have which part: by a list in the config, by a period, or by where they stand."""
+"""Which layers have which part: by a list in the config, by a period, or by their positions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sections of a report besides tables: lines of words, conventions, source text. Each is written in every format."""
+"""The sections of a report other than tables: lines of words, conventions, source text. Each is written in every format."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class Conventions:
     ----------
     brief : the most important in a few words, for one line.
     texts : all of them; of several variants those of all.
-    own : those of one variant alone, by its name.
+    own : those of one variant only, by its name.
     """
 
     brief: str

@@ -1,1 +1,1 @@
-"""How measured kernels and what is predicted of them look: tables and pictures."""
+"""Tables and pictures of measured kernels and their predictions."""

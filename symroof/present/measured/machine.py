@@ -23,7 +23,7 @@ def _number(key: str, unit: str = "", title: str = "", *, prefixed: bool = True)
 
 
 BUSY = 0.5
-"""Processes on average, besides one's own threads, beyond which others ran beside."""
+"""Average number of processes, in addition to the measurement's threads, above which other work was running."""
 
 RATES = (
     Column("what"),
@@ -96,11 +96,11 @@ def conditions(measured: Measured) -> Iterator[str]:
 
 
 def _loads(loads: tuple[float | None, float | None], threads: int) -> Iterator[str]:
-    """What ran beside; these threads may be in the first of the loads."""
+    """What else was running; these threads may be in the first of the loads."""
     before, after = loads
     if before is None or after is None:
         return
-    told = ": other work ran beside it" if before > threads + BUSY else ""
+    told = ": other work was running" if before > threads + BUSY else ""
     yield f"load average {before:.1f} before, {after:.1f} after{told}"
 
 
@@ -235,7 +235,7 @@ def step_notes(one: StepTime) -> Iterator[str]:
         yield "from the cache: its activations, just written, cross no memory, where the roofline has every operand cross it"
     count = max(int(other.point.count_expr) for other in one.operators)
     if one.times.held < count:
-        yield f"{one.times.held} of {count} layers' weights fit the memory: they take turns"
+        yield f"{one.times.held} of {count} layers' weights fit the memory and are reused in turn"
     if one.times.reasons:
         yield "totals are over the operators that ran"
     options = one.analysis.step.options

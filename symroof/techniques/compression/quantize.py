@@ -49,7 +49,7 @@ class Quantize(Technique):
     cache is as narrow. That is a lower bound on time: no engine does it, and no W8A8 of the same operators is faster.
 
     ======== ================================= ========================
-    scope    activations of a linear operator  and besides
+    scope    activations of a linear operator  separate pass
     linear   ``(b s d q_a + b s f a) / 8``     ``b s d (a + q_a) / 8``
     all      ``(b s d + b s f) q_a / 8``       nothing
     ======== ================================= ========================

@@ -120,7 +120,7 @@ def fuse_group(graph: Graph, block: Block, members: Sequence[Operator]) -> Graph
 
 
 def groups(block: Block) -> list[list[Operator]]:
-    """The groups of a block's operators that engines fuse, besides attention, each in execution order."""
+    """The groups of a block's operators that engines fuse, except attention, each in execution order."""
     made = {access.tensor: operator for operator in block.operators for access in operator.writes}
     linked: list[set[Operator]] = []
     for pair in _pairs(block, made):
