@@ -178,11 +178,11 @@ def _roofline(name: str, analysis: Analysis, part: str) -> list[Series]:
     names = {one.operator.name for one in costs_of(analysis.step, part)}
     placed = [one for one in analysis if one.name in names]
     seconds = total_time(placed)
-    flops = Add(*(one.count * one.operator.flop_count for one in placed))
-    main = max(placed, key=lambda one: one.count * one.operator.flop_count)
+    flops = Add(*(one.count_expr * one.operator.flop_count for one in placed))
+    main = max(placed, key=lambda one: one.count_expr * one.operator.flop_count)
     ceilings = analysis.graph.ceilings
-    peak, bandwidth = main.peak * ceilings.compute, main.bandwidth * ceilings.factor(Level.MEMORY)
-    moved = {level: Add(*(one.count * one.operator.byte_count(level=level) for one in placed)) for level in Level}
+    peak, bandwidth = main.peak_expr * ceilings.compute, main.bandwidth_expr * ceilings.factor(Level.MEMORY)
+    moved = {level: Add(*(one.count_expr * one.operator.byte_count(level=level) for one in placed)) for level in Level}
     rates = {level: RATE_SYMBOLS[Resource(level)] for level in Level if moved[level] != 0}
     slopes = {level: substitute(rate, analysis.values) * ceilings.factor(level) for level, rate in rates.items()}
     if Level.MEMORY in slopes:
@@ -212,7 +212,7 @@ def _times(effect: Effect) -> list[Series]:
     def series(name: str, x: Sequence[Expr], times: Piecewise) -> Series:
         return Series(TIME, name, over, unit, "time per token", "s", tuple(x), tuple(map(times, x)))
 
-    inside = [edge for edge in payoff.edges if low < edge <= sampled[-1] and edge.is_finite]
+    inside = [edge for edge in payoff.edges_expr if low < edge <= sampled[-1] and edge.is_finite]
     return [series(BEFORE, sampled, payoff.before), series(AFTER, sampled, payoff.after), series("edges", inside, payoff.after)]
 
 

@@ -74,7 +74,7 @@ class Total:
             return None
         booked: dict[str, Expr] = {}
         for point in points:
-            booked[str(point.work_bound)] = booked.get(str(point.work_bound), S.Zero) + point.count * point.work_expr
+            booked[str(point.work_bound)] = booked.get(str(point.work_bound), S.Zero) + point.count_expr * point.work_expr
         if ceilings.fetches_ahead and self.time_expr > Add(*booked.values()):
             return {str(Resource.HOST): self.time_expr}
         return dict(sorted(booked.items(), key=lambda entry: -entry[1]))
@@ -97,7 +97,7 @@ class Total:
 
     def share(self, point: RooflinePoint) -> Expr:
         """The part of the time that an operator takes with all its occurrences; of several at once, of the sum of their times."""
-        return point.count * point.work_expr / Add(*(each.count * each.work_expr for each in self.analysis))
+        return point.count_expr * point.work_expr / Add(*(each.count_expr * each.work_expr for each in self.analysis))
 
     flops = in_unit(lambda total: total.flop_count, FLOP, "FLOPs, as a Quantity in FLOP.")
     traffic = in_unit(lambda total: total.byte_count(), BYTE, "Memory traffic, as a Quantity in bytes.")

@@ -122,6 +122,8 @@ def _value(text: str, key: str, value: str, metadata) -> object:
         number = None if typed is None else figure(value, ureg.Unit(JOULES.get(unit, unit))) if typed[1] else Rational(typed[0])
     except InputError:
         number = None
+    if typed and typed[1] and unit == "bit" and typed[1] not in ("bit", "bits"):
+        number = None  # a width in bytes, or in gigabytes, is a slip
     if number is None:
         also = f" or one such as {USUAL[unit]}" if unit in USUAL else ""
         raise InputError(f"{quote(text)}: {key} {quote(value)}: expected a number{also}")

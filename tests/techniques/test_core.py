@@ -147,8 +147,8 @@ def test_numbers_and_units_are_read_exactly(text: str, value) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        *("launch-overhead:launch=5GB/s", "launch-overhead:launch=5Kius", "launch-overhead:launch=5min", "memory-levels:bandwidth=25GB"),
-        *("memory-levels:bandwidth=25Gb/s", "quantize:weights=4bit", "quantize:weights=4GB", "energy:flop=1W", "energy:flop=1 p J"),
+        *("launch-overhead:launch=5GB/s", "launch-overhead:launch=5Kius", "launch-overhead:launch=5MB", "memory-levels:bandwidth=25GB"),
+        *("memory-levels:bandwidth=25Gb/s", "quantize:weights=4byte", "quantize:weights=4GB", "energy:flop=1W", "energy:flop=1 p J"),
         *("quantize:weights=1/0", "quantize:weights=-4", "quantize:weights=+4", "quantize:weights=４", "quantize:weights=0", "quantize"),
         *(
             "quantize:weights=4,group=1.5",

@@ -60,10 +60,10 @@ def where_it_pays_agrees_with_the_analysis(name: str) -> None:
     found, over = effect.payoff, effect.example.over
     before, after = effect.pair(over=True)
     for stretch in found.intervals:
-        high = stretch.high if stretch.high.is_finite else stretch.low + 100
-        if found.over.domain == "integer" and high - stretch.low < 2:
+        high = stretch.high_expr if stretch.high_expr.is_finite else stretch.low_expr + 100
+        if found.over.domain == "integer" and high - stretch.low_expr < 2:
             continue
-        middle = (stretch.low + high) / 2
+        middle = (stretch.low_expr + high) / 2
         at = Integer(int(middle)) if found.over.domain == "integer" else _rational(middle)
         seconds = []
         for step in (before, after):
@@ -96,7 +96,7 @@ def the_figure_shows_the_points_and_the_crossover(name: str) -> None:
         return
     assert {f"time {BEFORE}", f"time {AFTER}"} <= drawn.keys()
     low, high = (end(drawn[f"time {BEFORE}"].get_xdata()) for end in (min, max))
-    inside = sorted(float(edge) for edge in plate.effect.payoff.edges if edge.is_finite and low < edge <= high)
+    inside = sorted(float(edge) for edge in plate.effect.payoff.edges_expr if edge.is_finite and low < edge <= high)
     marked = sorted(float(line.get_xdata()[0]) for gid, line in drawn.items() if gid and gid.startswith("edge"))
     assert marked == pytest.approx(inside, rel=1e-12)
     assert name not in WITH_EDGES or inside

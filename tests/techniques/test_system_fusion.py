@@ -222,8 +222,8 @@ def test_where_fusion_pays_against_brute_force() -> None:
     [
         ("fuse:operators=q_proj+down_proj", "q_proj and down_proj share no tensor"),
         ("fuse:operators=attn_norm+attn_add", "q_proj needs the result of attn_norm and must run before attn_add"),
-        ("fuse:operators=q_proj+lm_head", "'lm_head' is not an operator beside q_proj"),
-        ("fuse:operators=q_proj+q_prj", "'q_prj' is not an operator beside q_proj: did you mean q_proj"),
+        ("fuse:operators=q_proj+lm_head", "'lm_head' is not an operator of the block of q_proj"),
+        ("fuse:operators=q_proj+q_prj", "'q_prj' is not an operator of the block of q_proj: did you mean q_proj"),
         ("fuse:operators=q_proj", "expected two or more"),
         ("fuse", "give either operators"),
         ("fuse:operators=q_proj+k_proj,preset=engine", "give either operators"),
