@@ -256,8 +256,8 @@ def test_generation_equals_adding_up_its_steps(prompt: int, tokens: int, name: s
     prefill = analysis("l4", name, "prefill", batch=3, seq_len=prompt).total
     assert found.decode_time_expr == Add(*(step.time_expr for step in steps))
     assert found.decode_traffic_expr == Add(*(step.byte_count() for step in steps))
-    assert found.time == found.decode_time_expr + prefill.time_expr
-    assert found.traffic == found.decode_traffic_expr + prefill.byte_count()
+    assert found.time_expr == found.decode_time_expr + prefill.time_expr
+    assert found.traffic_expr == found.decode_traffic_expr + prefill.byte_count()
     assert found.traffic_formula.xreplace({S: Integer(prompt), n: Integer(tokens)}) == found.decode_traffic_expr
 
 

@@ -164,7 +164,7 @@ def test_flash_attention_in_exact_accounting() -> None:
 @pytest.mark.slow
 def test_tables_in_every_form() -> None:
     analysis = symroof.analyze(symroof.load_model("llama-2-7b").decode(**FULL), "a100")
-    assert "q\\_proj" in analysis.table(formulas=True).latex()
+    assert "q\\_\\allowbreak{}proj" in analysis.table(formulas=True).latex()
     assert "$2 b d e h$" in analysis._repr_html_()
     assert "<td" in analysis._repr_html_()
     assert analysis.table().markdown().count("\n") > 20
