@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import functools
-import importlib
 from dataclasses import dataclass
 from typing import Any
 
 from sympy import Expr
 
+from symroof.notation import Brief, view
 from symroof.symbols import Variable
 from symroof.units import in_unit, number_of, unit_of
 
 
-@functools.cache
-def view(name: str) -> Any:
-    """A function of `symroof.present.views`: lower rooms name it, and never import it."""
-    return getattr(importlib.import_module("symroof.present.views"), name)
-
-
-class Answer:
+class Answer(Brief):
     """What can be looked at: as a table, in a sentence, in LaTeX, in a notebook and in a terminal.
 
     Every class has those of these views that `symroof.present.views` registers for it.

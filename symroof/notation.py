@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import re
 from collections.abc import Iterable
 from math import floor, isfinite, log10
@@ -100,6 +101,34 @@ def prefixed(number: float, *style: str, powers: tuple[int, int] = (-4, 6)) -> t
         power += 1
         text = rounded(number / 1000.0**power, *style)
     return text, PREFIXES[power]
+
+
+@functools.cache
+def view(name: str) -> Any:
+    """A function of `symroof.present.views`: lower rooms name it, and never import it."""
+    return getattr(importlib.import_module("symroof.present.views"), name)
+
+
+LINE, FIELD = 200, 48
+"""Characters of a repr, and of a field in it."""
+
+
+class Brief:
+    """A dataclass whose repr is one line, made by `symroof.present.views.brief`.
+
+    >>> from symroof.hardware.loader import load_hardware
+    >>> device = load_hardware("a100-sxm-80gb")
+    >>> device, device.on_chip[0]
+    (<Device a100-sxm-80gb: 312 TFLOP/s fp16, 2.039 TB/s, 85.9 GB>, <OnChip register file: capacity 256 KiB, instances 108>)
+    """
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls.__repr__ = Brief.__repr__  # in the class itself, where a dataclass would write its own
+
+    def __repr__(self) -> str:
+        about, *said = view("brief")(self)
+        return shortened(f"<{type(self).__name__}{about and f' {about}'}{': ' if said else ''}{', '.join(said)}", LINE) + ">"
 
 
 class Sentence(str):

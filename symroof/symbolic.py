@@ -9,10 +9,11 @@ from typing import Any, Self, cast
 
 from sympy import Expr
 
+from symroof.notation import Brief
 from symroof.symbols import Values, substitute
 
 
-class Symbolic:
+class Symbolic(Brief):
     """A frozen dataclass that holds formulas: expressions, others of its kind, mappings to expressions, tuples of all these.
 
     What several of its parts share, as operators share a tensor, they share afterwards.

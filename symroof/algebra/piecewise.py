@@ -18,12 +18,13 @@ from sympy import Expr, Symbol, ceiling, floor, nan, oo
 from symroof.algebra.reals import ascending, between, exact, order
 from symroof.algebra.univariate import limit, signed
 from symroof.errors import InputError, quote
+from symroof.notation import Brief
 
 MEMORY, COMPUTE = "memory", "compute"
 
 
 @dataclass(frozen=True)
-class Piece:
+class Piece(Brief):
     """An interval of the variable, ends included, with the formula and the label that apply on it.
 
     The value is ``nan`` if pieces with different formulas were merged because their labels agree.
@@ -50,7 +51,7 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class Piecewise:
+class Piecewise(Brief):
     """A function of *x* on pieces in ascending order.
 
     >>> from sympy.abc import x

@@ -14,6 +14,7 @@ from symroof.algebra.piecewise import COMPUTE, MEMORY
 from symroof.algebra.polynomial import Polynomial, polynomial, quotient, reduced, sign, split
 from symroof.algebra.univariate import limit
 from symroof.errors import InputError
+from symroof.notation import Brief
 
 CROSSES, ALWAYS_MEMORY, ALWAYS_COMPUTE, INTERVALS = "crosses", "always-memory", "always-compute", "intervals"
 DEPENDS = "depends"
@@ -30,7 +31,7 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Solution:
+class Solution(Brief):
     """The sign of a symbolic slack.
 
     Attributes

@@ -15,6 +15,7 @@ from symroof.architectures.parts.mlp import Experts
 from symroof.architectures.parts.part import BlockBuilder, Part, residual_stream
 from symroof.architectures.parts.recurrent import GatedDelta, Mamba, Mamba2
 from symroof.conventions import Convention
+from symroof.notation import Brief
 from symroof.operators import Block, Operator, Parameter, Role, Space, Storage, Tensor, axes_of
 from symroof.operators.elementwise import Norm, add, elementwise, norm
 from symroof.operators.linear import embedding, linear
@@ -79,7 +80,7 @@ class Norms:
 
 
 @dataclass(frozen=True)
-class Architecture:
+class Architecture(Brief):
     """A decoder: ``x = x + mixer(norm(x))``, then ``x = x + mlp(norm(x))``, or both in parallel on the same ``x``.
 
     Attributes
@@ -148,11 +149,7 @@ class Architecture:
         """The operators of one step."""
         table = Tensor("embedding.weight", ("v", self._features), Storage.WEIGHT, space, parameter=Parameter.TABLE)
         x = residual_stream(space)
-        return (
-            self._entry(table, x),
-            *(self._layer(layer, x, options) for layer in self.layers),
-            self._head(table, x),
-        )
+        return (self._entry(table, x), *(self._layer(layer, x, options) for layer in self.layers), self._head(table, x))
 
     @property
     def _features(self) -> str:

@@ -21,6 +21,7 @@ from symroof.architectures.step import Step
 from symroof.conventions import BITS
 from symroof.errors import ConfigError, nearest, quote
 from symroof.files import is_folder, is_readable
+from symroof.notation import Brief
 from symroof.operators import Graph, Parameter, Role, Storage, Tensor
 from symroof.symbols import substitute
 from symroof.units import BYTE, Quantity, in_unit, quantity
@@ -30,7 +31,7 @@ OPERATORS_OWN = frozenset({Parameter.MATRIX, Parameter.ROUTER, Parameter.HEAD, P
 
 
 @dataclass(frozen=True)
-class Cache:
+class Cache(Brief):
     """The KV cache and the recurrent states of one sequence, in bytes, from the graph of a decode step.
 
     >>> import symroof
@@ -71,7 +72,7 @@ class Cache:
 
 
 @dataclass(frozen=True)
-class Model:
+class Model(Brief):
     """A published model.
 
     >>> model = load_model("llama-2-7b")

@@ -12,6 +12,7 @@ from sympy import Expr, Integer, Symbol
 from symroof import symbols
 from symroof.conventions import BITS
 from symroof.errors import InputError, member, nearest, quote
+from symroof.notation import Brief
 from symroof.units import Quantity
 
 Size = SupportsIndex | Quantity
@@ -46,7 +47,7 @@ class StepInputs(TypedDict, total=False):
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Brief):
     """One step of a model, and how it is counted. A number left out stays a symbol; on a device a width does not.
 
     Attributes
@@ -141,7 +142,7 @@ class Options:
         """The same with numbers for the widths left out: weights as *published*, the others of 16 bits; *free* ones stay out.
 
         >>> Options("decode", kv_bits=8).with_widths(4)
-        Options(phase='decode', batch=None, seq_len=None, weight_bits=4, activation_bits=16, kv_bits=8, accounting='exact', ...)
+        <Options: phase decode, weight_bits 4, activation_bits 16, kv_bits 8>
         """
         left_out = [name for name, symbol in WIDTHS.items() if getattr(self, name) is None and symbol not in free]
         return replace(self, **{name: published if name == "weight_bits" else BITS for name in left_out}) if left_out else self

@@ -151,6 +151,12 @@ class Step(Answer):
         return " + ".join((self.model, *self.techniques))
 
     @property
+    def given(self) -> tuple[str, ...]:
+        """The model with its techniques, the phase, and the inputs that have a number, in words."""
+        numbers = (f"{name} {value}" for name in INPUTS if (value := getattr(self.options, name)) is not None)
+        return self.title, self.options.phase, *numbers
+
+    @property
     def statements(self) -> tuple[str, ...]:
         """The conventions this step follows, one sentence each."""
         return (f"accounting {self.options.accounting}", *self.symbolic.statements, *self.notes)

@@ -159,8 +159,7 @@ class Zsh(ZshComplete):
     """zsh; a value goes on after ``=`` without a space."""
 
     source_template = ZshComplete.source_template.replace(
-        "compadd -U -V unsorted -a completions",
-        'compadd -U -V unsorted -S "${${completions[1]:#*=}:+ }" -a completions',
+        "compadd -U -V unsorted -a completions", 'compadd -U -V unsorted -S "${${completions[1]:#*=}:+ }" -a completions'
     )
 
 

@@ -12,7 +12,7 @@ from sympy import Symbol
 
 from symroof.architectures.model import Model
 from symroof.architectures.options import Options
-from symroof.architectures.step import INPUTS, Step
+from symroof.architectures.step import Step
 from symroof.errors import InputError, member
 from symroof.hardware.device import Device
 from symroof.hardware.machine import CEILINGS, STATED
@@ -54,9 +54,8 @@ class Core:
 
     def __repr__(self) -> str:
         """In one line: the model, its techniques, the numbers given, the device and its ceilings."""
-        given = [f"{name} {value}" for name in INPUTS if (value := getattr(self.step.options, name)) is not None]
         where = f"on {self.device.name}, ceilings {self.ceilings}" if self.device else "on no device"
-        return f"<{type(self).__name__}: {', '.join((self.step.title, self.step.options.phase, *given, where))}>"
+        return f"<{type(self).__name__}: {', '.join((*self.step.given, where))}>"
 
     def _repr_html_(self) -> str | None:
         return self.analysis._repr_html_()

@@ -15,6 +15,7 @@ from sympy import Expr, Float, Rational, Symbol
 from symroof import symbols
 from symroof.errors import Checker, DeviceError, InputError, nearest, quote
 from symroof.files import read_text
+from symroof.notation import Brief
 from symroof.symbols import VOCABULARY, lookup
 from symroof.units import SECOND, figure
 
@@ -120,7 +121,7 @@ class Errors:
 
 
 @dataclass(frozen=True, eq=False)
-class KernelConstants:
+class KernelConstants(Brief):
     """The fitted constants of one kernel of a class.
 
     Attributes
@@ -161,7 +162,7 @@ class KernelConstants:
 
 
 @dataclass(frozen=True)
-class Calibration:
+class Calibration(Brief):
     """The kernels measured on a device.
 
     Attributes

@@ -14,6 +14,7 @@ from symroof import symbols
 from symroof.errors import DeviceError, member
 from symroof.hardware.calibration import Calibration, load_calibration
 from symroof.hardware.machine import Machine
+from symroof.notation import Brief
 from symroof.operators.facts import Resource
 from symroof.units import BANDWIDTH, BYTE, INTENSITY, RATE, WATT, Quantity, in_unit, quantity
 
@@ -34,7 +35,7 @@ BUFFER, CACHE = "buffer", "cache"
 
 
 @dataclass(frozen=True)
-class Source:
+class Source(Brief):
     """A document that states a figure."""
 
     title: str
@@ -44,7 +45,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Figure:
+class Figure(Brief):
     """One figure: its exact value in canonical units, its printed form, and its source."""
 
     value: Rational
@@ -54,7 +55,7 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Peak:
+class Peak(Brief):
     """Peak performance in one data type, FLOP/s: the dense figure and, separately, the one for structured sparsity.
 
     Attributes
@@ -72,7 +73,7 @@ class Peak:
 
 
 @dataclass(frozen=True)
-class OnChip:
+class OnChip(Brief):
     """On-chip memory: capacity and bandwidth of one instance, and the number of instances.
 
     As many instances as processors are private, one per processor; a single instance is shared by all.
@@ -86,7 +87,7 @@ class OnChip:
 
 
 @dataclass(frozen=True)
-class Link:
+class Link(Brief):
     """A link to the host, other devices or the network.
 
     Attributes
@@ -129,7 +130,7 @@ class Link:
 
 
 @dataclass(frozen=True)
-class Device:
+class Device(Brief):
     """A device by its vendor's figures, or by the survey's.
 
     Attributes

@@ -61,6 +61,7 @@ class Backend(ABC):
     def __init__(self) -> None:
         self.clock: Clock = time.perf_counter
         self.timed_by = WALL
+        self._memory: dict[tuple[str, str], Array] = {}
 
     def stopwatch(self) -> Stopwatch:
         """A stopwatch whose marks do not block the processor."""
@@ -90,6 +91,12 @@ class Backend(ABC):
         """Raise an InputError unless the backend multiplies this data type."""
         if data_type not in self.types:
             raise InputError(f"type {quote(data_type)}: {self.name} on this {self.system.kind} measures {', '.join(self.types)}")
+
+    def _part(self, place: str, data_type: str, elements: int) -> Array:
+        """The first elements of an array that streams share; no stream reads what another one writes."""
+        if (place, data_type) not in self._memory or len(self._memory[place, data_type]) < elements:
+            self._memory[place, data_type] = self.filled((elements,), data_type)
+        return self._memory[place, data_type][:elements]
 
     @abstractmethod
     def stream(self, function: str, data_type: str, elements: int, passes: int, threads: int) -> Call:

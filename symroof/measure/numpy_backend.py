@@ -58,18 +58,11 @@ class NumpyBackend(Backend):
         keep_freed_memory()
         self._random = np.random.default_rng(0)
         self._block = self._random.standard_normal(BLOCK, dtype=np.float32) * np.float32(0.02)
-        self._memory: dict[tuple[str, str], Array] = {}
 
     def limited(self, threads: int | None, cpu_time: bool) -> None:
         super().limited(threads, cpu_time)
         if threads is not None and not limit_blas(threads):
             raise InputError(f"threads {threads}: this numpy's BLAS takes no limit from here; set one of {', '.join(BLAS_THREADS)}")
-
-    def _part(self, place: str, data_type: str, elements: int) -> Array:
-        """The first elements of an array that streams share; no stream reads what another one writes."""
-        if (place, data_type) not in self._memory or len(self._memory[place, data_type]) < elements:
-            self._memory[place, data_type] = self.filled((elements,), data_type)
-        return self._memory[place, data_type][:elements]
 
     def stream(self, function: str, data_type: str, elements: int, passes: int, threads: int) -> Call:
         arrays = [self._part(place, data_type, elements) for place in ("x", "y", "into")]

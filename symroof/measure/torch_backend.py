@@ -50,7 +50,6 @@ class TorchBackend(Backend):
         self.threads = 1 if self._gpu else torch.get_num_threads()
         self.software = software(torch=torch.__version__)
         keep_freed_memory()
-        self._memory: dict[tuple[str, str], Array] = {}
         functional = torch.nn.functional
         self.elementwise = {
             "relu": functional.relu,
@@ -80,12 +79,6 @@ class TorchBackend(Backend):
 
     def _type(self, data_type: str) -> Any:
         return getattr(self._torch, TYPES[data_type])
-
-    def _part(self, place: str, data_type: str, elements: int) -> Array:
-        """The first elements of a tensor that streams share; no stream reads what another one writes."""
-        if (place, data_type) not in self._memory or len(self._memory[place, data_type]) < elements:
-            self._memory[place, data_type] = self.filled((elements,), data_type)
-        return self._memory[place, data_type][:elements]
 
     def stream(self, function: str, data_type: str, elements: int, passes: int, threads: int) -> Call:
         torch = self._torch

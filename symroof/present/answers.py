@@ -273,13 +273,7 @@ def generation_report(found: Generation, step: Step, techniques: Sequence[str], 
     traffic = Words((Formula(found.traffic_formula, "decode traffic"), " bytes, S tokens of prompt, n generated"))
     lines = (*_speeds(found, batch), *([band_statement(found.band_exprs)] if found.band_exprs else []), *_fit_lines(found, batch))
     return Report(
-        (
-            Lines(lines, title),
-            table,
-            Table("decode by regime", parts, regimes),
-            Lines((traffic,)),
-            conventions_of(step, found.statements),
-        ),
+        (Lines(lines, title), table, Table("decode by regime", parts, regimes), Lines((traffic,)), conventions_of(step, found.statements)),
         record=lambda: generation_record(found, step.model, device.name, batch),
         data=lambda: table,
     )

@@ -17,7 +17,10 @@ from symroof.proof.claims import Certificate
 from symroof.questions.crossover import Crossover
 from symroof.questions.payoff import LOSES, PAYS, SAME, Payoff
 from symroof.questions.regimes import Regimes
+from symroof.questions.required import Requirement
 from symroof.questions.sensitivity import Sensitivity
+from symroof.roof.analysis import Total
+from symroof.roof.roofline import RooflinePoint
 from symroof.symbols import Variable, option_name
 
 
@@ -78,11 +81,11 @@ def _said(words: str, told: object) -> Line:
 def _numbers(answer: Crossover) -> Line:
     x = answer.over.symbol
     pieces = answer.resource_pieces or answer.pieces
-    plain = [f"{_plain(one.low)} <= {x} <= {_plain(one.high)}: {one.bound}" for one in pieces]
+    texts = [f"{plain(one.low)} <= {x} <= {plain(one.high)}: {one.bound}" for one in pieces]
     if isinstance(answer.value_expr, Root) and (line := of_the_line(answer.value_expr)) is not None:
-        plain.append(f"{x}* is within 1e{line[1]} of {line[0]}, where every part would be touched")
+        texts.append(f"{x}* is within 1e{line[1]} of {line[0]}, where every part would be touched")
     shown = [rf"{_short(one.low)} \le {latex(x)} \le {_short(one.high)}:\ \text{{{one.bound}}}" for one in pieces]
-    return Line("in numbers", ", ".join(plain), r",\quad ".join(shown))
+    return Line("in numbers", ", ".join(texts), r",\quad ".join(shown))
 
 
 def _short(value: Expr) -> str:
@@ -107,6 +110,24 @@ def crossover_sentence(answer: Crossover) -> str:
     return str(crossover_words(answer))
 
 
+def crossover_brief(answer: Crossover) -> tuple[str, ...]:
+    """The value and what binds on its sides, else the sentence."""
+    if answer.value is None:
+        return "", crossover_sentence(answer)
+    return f"of {answer.operator} over {answer.over.name}", f"{answer.value}; {answer.below}-bound below, {answer.above}-bound above"
+
+
+def requirement_brief(answer: Requirement) -> tuple[str, ...]:
+    """What time asks for, and what memory allows."""
+    memory = [] if answer.by_memory_expr is None else [f"{answer.memory_relation} {answer.by_memory} by memory"]
+    return f"of {answer.variable.name}", f"{answer.relation} {answer.value} for {answer.time}", *memory
+
+
+def bounded(timed: Total | RooflinePoint) -> tuple[str, ...]:
+    """The time, and what binds it."""
+    return str(timed.time), *([f"{timed.bound}-bound"] if timed.bound else [])
+
+
 def crossover_words(answer: Crossover) -> Words:
     """The answer in words and formulas."""
     name = option_name(answer.over.symbol)
@@ -118,7 +139,7 @@ def crossover_words(answer: Crossover) -> Words:
             parts += _symbolic(solution, answer).parts
         return Words(tuple(parts))
     if answer.verdict == "intervals":
-        spans = [f"{one.bound}-bound from {_plain(one.low)} to {_plain(one.high)}" for one in answer.pieces]
+        spans = [f"{one.bound}-bound from {plain(one.low)} to {plain(one.high)}" for one in answer.pieces]
         return Words((f"{answer.operator} over {name}: {', '.join(spans)}",))
     if answer.value_expr is None:
         return Words((f"{answer.operator} is {answer.verdict.removeprefix('always-')}-bound at every {name}",))
@@ -130,7 +151,7 @@ def crossover_words(answer: Crossover) -> Words:
 
 def _in_its_unit(value: Expr, variable: Variable) -> str:
     unit = SHORT.get(variable.unit, variable.unit)
-    return _plain(value) if unit == "dimensionless" else in_units(value, unit, 6) if unit in SHORT.values() else f"{_plain(value)} {unit}"
+    return plain(value) if unit == "dimensionless" else in_units(value, unit, 6) if unit in SHORT.values() else f"{plain(value)} {unit}"
 
 
 def _symbolic(solution: Solution, answer: Crossover) -> Words:
@@ -173,8 +194,9 @@ def formula_cell(solution: Solution) -> object:
     return parts[0] if len(parts) == 1 else Words(parts)
 
 
-def _plain(value: Expr) -> str:
-    return "infinity" if value == oo else str(value) if value.is_Integer else f"{float(value):.6g}"
+def plain(value: Expr) -> str:
+    """A number in few digits, a formula as it is."""
+    return "infinity" if value == oo else str(value) if value.is_Integer or not value.is_number else f"{float(value):.6g}"
 
 
 def aligned(answer: Crossover) -> str:
@@ -236,7 +258,7 @@ def certificate_latex(answer: Certificate) -> str:
 def payoff_table(payoff: Payoff) -> Table:
     """Interval by interval, whether a technique is faster."""
     name = option_name(payoff.over.symbol)
-    rows = tuple((_plain(one.low), _plain(one.high), EFFECTS[one.bound]) for one in payoff.pieces)
+    rows = tuple((plain(one.low), plain(one.high), EFFECTS[one.bound]) for one in payoff.pieces)
     title = f"{payoff.part}, {'per device' if payoff.per_device else 'by latency'}"
     columns = (Column("low", title=f"{name} from"), Column("high", title="to"), Column("effect"))
     return Table(title, columns, rows, (f"{name}: {payoff.over.meaning}",))
@@ -247,7 +269,7 @@ def regimes_table(answer: Regimes) -> Table:
     name, symbol = option_name(answer.over.symbol), answer.over.symbol
     columns = (Column("low", title=f"{name} from"), Column("high", title="to"), Column("time", "s"), Column("bound", title="compute-bound"))
     rows = tuple(
-        (_plain(one.low_expr), _plain(one.high_expr), Formula(one.time_expr), ", ".join(sorted(one.compute_bound)) or "-")
+        (plain(one.low_expr), plain(one.high_expr), Formula(one.time_expr), ", ".join(sorted(one.compute_bound)) or "-")
         for one in answer.regimes
     )
     title = f"{answer.step.title} on {answer.device.title}, {answer.step.options.phase}: time over {name}"

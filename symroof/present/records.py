@@ -73,10 +73,7 @@ def analysis_record(analysis: Analysis) -> dict[str, Any]:
         "phase": options.phase,
         "accounting": options.accounting,
         "techniques": list(analysis.step.techniques),
-        "conventions": {
-            **{name: getattr(options, name) for name in CONVENTIONS},
-            "statements": list(analysis.statements),
-        },
+        "conventions": {**{name: getattr(options, name) for name in CONVENTIONS}, "statements": list(analysis.statements)},
         "inputs": {name: getattr(options, name) for name in INPUTS},
         "units": UNITS,
         "symbols": _symbols(analysis),

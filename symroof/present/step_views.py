@@ -14,6 +14,7 @@ from symroof.hardware.device import Device, Figure
 from symroof.hardware.machine import LATENCIES, RATE_SYMBOLS
 from symroof.notation import compact, latex, written
 from symroof.operators import Level, Operator, Resource
+from symroof.present.crossover_views import plain
 from symroof.present.formats.sections import Conventions, Lines
 from symroof.present.tabular import SHORT, Column, Formula, Table, Words, amount, in_units, kind_of, listed, si
 from symroof.roof.analysis import Analysis, Total
@@ -321,18 +322,13 @@ def energy_table(energy: StepEnergy) -> Table:
 
     token, made = ("generated token", "generate") if energy.analysis.graph.decode else ("token of the prompts", "are prompted with")
     several = energy.devices_expr != 1
-    one, every = (", one device", f", all {_number(energy.devices_expr)} devices") if several else ("", "")
+    one, every = (", one device", f", all {plain(energy.devices_expr)} devices") if several else ("", "")
     totals = [(f"total of a step{one}", energy.total), (f"total of a {token}{one}", energy.token)]
     totals += [(f"total of a step{every}", energy.system), (f"total of a {token}{every}", energy.system_token)] if several else []
     notes = [
         f"energy balance: {energy_balance(energy.model)} FLOP/byte, where work and traffic cost as much",
-        f"operators: all occurrences in one step{', of one device' if several else ''}; {_number(energy.tokens_expr)} tokens are what all "
+        f"operators: all occurrences in one step{', of one device' if several else ''}; {plain(energy.tokens_expr)} tokens are what all "
         f"sequences {made} in a step",
     ]
     rows = tuple(row(entry.name, entry) for entry in energy.operators)
     return Table("energy", columns, rows, tuple(notes), tuple(row(*each) for each in totals))
-
-
-def _number(value: Expr) -> str:
-    """A number in few digits, an expression as it is."""
-    return str(value) if value.is_Integer or not value.is_number else f"{float(value):.5g}"

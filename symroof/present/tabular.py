@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from sympy import Add, Basic, Max
 
-from symroof.notation import Sentence, compact, latex, prefixed
+from symroof.notation import Brief, Sentence, compact, latex, prefixed
 
 if TYPE_CHECKING:
     from symroof.present.report import Layout
@@ -214,7 +214,7 @@ def kind_of(expression: Basic) -> str:
 
 
 @dataclass(frozen=True)
-class Table:
+class Table(Brief):
     """Rows under headings, with a title above and notes below.
 
     >>> table = Table("sizes", (Column("name"), Column("bytes", "byte", numeric=True)), (("x", 4096),), ("a note",))

@@ -17,6 +17,7 @@ from symroof.algebra.saturation import Branch, branches, saturating, spans
 from symroof.architectures.step import Step
 from symroof.errors import DeviceError, InputError, quote
 from symroof.hardware.device import Device
+from symroof.notation import Brief
 from symroof.operators.graph import Graph
 from symroof.roof.costs import needed, variable_of
 from symroof.roof.ledger import device_of
@@ -25,7 +26,7 @@ from symroof.units import BYTE, COUNT, Quantity, in_unit, number, quantity, unit
 
 
 @dataclass(frozen=True)
-class Largest:
+class Largest(Brief):
     """The largest value of a variable that fits.
 
     Attributes
@@ -51,7 +52,7 @@ class Largest:
 
 
 @dataclass(frozen=True)
-class Room:
+class Room(Brief):
     """The values of a variable at which a step fits the memory of a device.
 
     Attributes
@@ -109,8 +110,7 @@ def memory_over(step: Step, variable: Variable) -> Piecewise:
     x = variable.symbol
     graph = _bound(step, x)
     weights, cache, activations = memory_parts(graph)
-    states = activations.args if isinstance(activations, Max) else (activations,)
-    needs = [cast(Expr, weights + cache + state) for state in states]
+    needs = [cast(Expr, weights + cache + state) for state in (activations.args if isinstance(activations, Max) else (activations,))]
     if letters := Add(*needs).free_symbols - {x, *graph.definitions}:
         raise InputError(f"{needed(letters)} to compute what fits")
     pieces = [
@@ -151,7 +151,7 @@ def room_within(variable: Variable, memory: Piecewise, capacity: Expr) -> Room:
 
 
 @dataclass(frozen=True)
-class Fit:
+class Fit(Brief):
     """Whether a step fits the memory of each device, and the largest batch that does.
 
     Attributes

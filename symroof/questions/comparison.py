@@ -14,6 +14,7 @@ from symroof.architectures.step import Step
 from symroof.errors import InputError, SymroofError
 from symroof.hardware.device import Device
 from symroof.hardware.machine import STATED
+from symroof.notation import Brief
 from symroof.questions.capacity import fit_of
 from symroof.questions.crossover import Crossover
 from symroof.questions.crossovers import crossovers
@@ -31,7 +32,7 @@ UNCHANGED = "unchanged"
 
 
 @dataclass(frozen=True)
-class Variant:
+class Variant(Brief):
     """One variant of the step.
 
     Attributes

@@ -22,6 +22,7 @@ from symroof.algebra.signs import ALWAYS, CROSSES, DEPENDS, INTERVALS, Solution,
 from symroof.algebra.univariate import is_exponential, is_shares, limit
 from symroof.answers import Answer, Interval, intervals, view
 from symroof.errors import InputError
+from symroof.notation import Brief
 from symroof.operators.facts import Resource
 from symroof.roof.costs import lowest
 from symroof.symbols import VOCABULARY, Variable, substitute
@@ -29,7 +30,7 @@ from symroof.units import BANDWIDTH, BYTE, FLOP, RATE, in_unit, number_of, unit_
 
 
 @dataclass(frozen=True)
-class CrossoverBranch:
+class CrossoverBranch(Brief):
     """Another branch of the formulas, with other active arguments of their minima.
 
     Attributes

@@ -105,13 +105,7 @@ def crossovers(
 
 
 def _crossover(
-    step: Step,
-    name: str,
-    cost: Sequence[Cost],
-    variable: Variable,
-    values: dict[Symbol, Expr],
-    device: Device | None,
-    machine: Machine,
+    step: Step, name: str, cost: Sequence[Cost], variable: Variable, values: dict[Symbol, Expr], device: Device | None, machine: Machine
 ) -> Crossover:
     x = variable.symbol
     cost = grouped_costs(tuple(cost), x)

@@ -28,6 +28,7 @@ from symroof.calibration.prediction import evaluated
 from symroof.errors import InputError
 from symroof.hardware.device import Device
 from symroof.hardware.machine import CALIBRATED, STATED
+from symroof.notation import Brief
 from symroof.questions.capacity import Fit, fit_of
 from symroof.questions.regimes import regimes
 from symroof.roof.analysis import Analysis, analyze
@@ -41,7 +42,7 @@ from symroof.units import BYTE, SECOND, in_unit
 
 
 @dataclass(frozen=True)
-class GenerationPart:
+class GenerationPart(Brief):
     """The decode steps in one regime.
 
     Attributes
@@ -61,7 +62,7 @@ class GenerationPart:
 
 
 @dataclass(frozen=True)
-class Generation:
+class Generation(Brief):
     """Time and traffic of a prompt and its generated tokens.
 
     Attributes

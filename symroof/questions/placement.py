@@ -11,6 +11,7 @@ from symroof.architectures.step import Step
 from symroof.errors import DeviceError, InputError, quote
 from symroof.hardware.device import Device
 from symroof.hardware.machine import STATED, Machine
+from symroof.notation import Brief
 from symroof.operators.facts import COMMUNICATION
 from symroof.operators.graph import Graph
 from symroof.roof.analysis import analyze
@@ -20,7 +21,7 @@ from symroof.units import COUNT, SECOND, in_unit
 
 
 @dataclass(frozen=True)
-class Place:
+class Place(Brief):
     """An operator with its seconds on the device and on the unit, over all occurrences, bare; None if the unit cannot run it."""
 
     name: str
@@ -43,7 +44,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Split:
+class Split(Brief):
     """A split of a step with every operator where it is faster.
 
     >>> import symroof

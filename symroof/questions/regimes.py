@@ -21,16 +21,7 @@ from symroof.errors import InputError, quote
 from symroof.hardware.device import Device
 from symroof.hardware.machine import STATED, Machine
 from symroof.operators.facts import Resource
-from symroof.roof.costs import (
-    TOTAL,
-    costs,
-    costs_of,
-    grouped_costs,
-    known_values,
-    needed,
-    require,
-    variable_of,
-)
+from symroof.roof.costs import TOTAL, costs, costs_of, grouped_costs, known_values, needed, require, variable_of
 from symroof.roof.intervals import CostInterval, cost_intervals, numeric_operator, without_counts
 from symroof.roof.ledger import Cost, machine_of, overhead, own, require_device, roof_of
 from symroof.symbols import Variable, substitute

@@ -18,6 +18,7 @@ from symroof.architectures.step import Step
 from symroof.errors import InputError, SymroofError
 from symroof.hardware.device import Device
 from symroof.hardware.machine import STATED
+from symroof.notation import Brief
 from symroof.questions.capacity import Room, memory_of, room_over, usable_capacity
 from symroof.questions.regimes import Regimes, regimes
 from symroof.roof.costs import needed
@@ -43,7 +44,7 @@ class ImpossibleError(InputError):
 
 
 @dataclass(frozen=True)
-class Requirement:
+class Requirement(Brief):
     """The required value of a variable, by time and by memory.
 
     Attributes

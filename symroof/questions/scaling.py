@@ -25,6 +25,7 @@ from symroof.architectures.step import Step
 from symroof.errors import InputError
 from symroof.hardware.device import Device
 from symroof.hardware.machine import STATED
+from symroof.notation import Brief
 from symroof.operators.facts import COMMUNICATION
 from symroof.questions.regimes import timeline
 from symroof.roof.ledger import require_device
@@ -95,7 +96,7 @@ def balanced_degree(shared: Expr, crossing: Expr, latency: Expr) -> Expr:
 
 
 @dataclass(frozen=True)
-class BestDegree:
+class BestDegree(Brief):
     """The degree with the shortest step.
 
     Attributes

@@ -13,6 +13,7 @@ from symroof.architectures.step import Step
 from symroof.errors import InputError
 from symroof.hardware.device import Device
 from symroof.hardware.machine import STATED
+from symroof.notation import Brief
 from symroof.questions.payoff import Payoff, payoff
 from symroof.questions.regimes import timeline
 from symroof.roof.ledger import require_device
@@ -24,7 +25,7 @@ LONGEST = 1024
 
 
 @dataclass(frozen=True)
-class BestLength:
+class BestLength(Brief):
     """The length with the least time per token, with the proof that none is better.
 
     Attributes

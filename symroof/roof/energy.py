@@ -11,6 +11,7 @@ from symroof.answers import Answer
 from symroof.architectures.step import Step
 from symroof.errors import InputError
 from symroof.hardware.device import Device
+from symroof.notation import Brief
 from symroof.operators import Energy, of_name
 from symroof.roof.analysis import Analysis, analyze
 from symroof.symbols import substitute
@@ -18,7 +19,7 @@ from symroof.units import COUNT, FLOP, JOULE, WATT, Quantity, counted, in_unit, 
 
 
 @dataclass(frozen=True)
-class OperatorEnergy:
+class OperatorEnergy(Brief):
     """The energy of an operator with all its occurrences, of a step, or of a token.
 
     Attributes

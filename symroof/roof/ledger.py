@@ -18,6 +18,7 @@ from symroof.errors import DeviceError, EinsumError, InputError, member
 from symroof.hardware.device import Device
 from symroof.hardware.loader import load_hardware
 from symroof.hardware.machine import CALIBRATED, CEILINGS, CLASSIC, EVERY, RATE_SYMBOLS, STATED, SYMBOLIC, SYMBOLIC_CALIBRATED, Machine
+from symroof.notation import Brief
 from symroof.operators import IDEAL, Ceilings, Graph, Level, Operator, Resource
 from symroof.operators.facts import COMMUNICATION
 from symroof.roof.kernel_forms import constants_of, joined, latency, overhead_of, share
@@ -247,7 +248,7 @@ def binding(seconds: Mapping[Resource, Expr], beside: Expr = S.Zero) -> str | No
 
 
 @dataclass(frozen=True)
-class Cost:
+class Cost(Brief):
     """The symbolic demands of an operator with all its occurrences, divided by the shares of the rates that it reaches.
 
     Attributes

@@ -216,9 +216,7 @@ METRICS = {
         Metric("traffic", "byte", "memory traffic of one step", (traffic,), better="min"),
         Metric("performance", "FLOP/s", "FLOPs per second", (flops, time), operator.truediv, "max"),
         Metric("energy", "J", "energy of one step, of one device", (energy,), better="min"),
-        Metric(
-            *("system_energy", "J", "energy of one step, of all devices", (energy, devices), operator.mul, "min"),
-        ),
+        Metric(*("system_energy", "J", "energy of one step, of all devices", (energy, devices), operator.mul, "min")),
         Metric(
             *("token_energy", "J", "energy of a generated token, or of one of a prompt, of all devices", (energy, devices, tokens)),
             *(lambda energy, devices, tokens: energy * devices / tokens, "min"),

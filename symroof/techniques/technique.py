@@ -16,6 +16,7 @@ from symroof.architectures.options import PHASES
 from symroof.architectures.step import Step
 from symroof.conventions import Convention
 from symroof.errors import InputError, nearest, quote
+from symroof.notation import Brief
 from symroof.operators import Graph
 from symroof.symbols import VOCABULARY
 
@@ -147,7 +148,7 @@ class Fact(StrEnum):
 
 
 @dataclass(frozen=True)
-class Technique(ABC):
+class Technique(Brief, ABC):
     """A rewrite of a graph, or of a step if it needs the model too.
 
     An omitted parameter stays a symbol and can be swept or solved for. A given parameter keeps its symbol in the formulas
@@ -221,7 +222,7 @@ class Technique(ABC):
     def rewrite(self, graph: Graph, given: Given) -> Graph:
         """The rewritten graph."""
 
-    def check(self, step: Step) -> None:  # noqa: B027 - most fit every step
+    def check(self, step: Step) -> None:
         """Raise an InputError if a parameter does not fit the step: a rank above the matrix size, a degree that does not divide."""
 
     def check_order(self, graph: Graph) -> None:

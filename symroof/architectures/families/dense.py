@@ -184,10 +184,7 @@ GATED_MLP = (
     DecoderFamily(
         "cohere",
         "Cohere (2024), huggingface.co/CohereForAI/c4ai-command-r-v01; Transformers' CohereConfig",
-        {
-            "full": attention(qk_norm=when("use_qk_norm", Norm.LAYER), qk_weights=PER_HEAD_AND_COMPONENT, **WITH_BIAS),
-            "dense": mlp(),
-        },
+        {"full": attention(qk_norm=when("use_qk_norm", Norm.LAYER), qk_weights=PER_HEAD_AND_COMPONENT, **WITH_BIAS), "dense": mlp()},
         norms=NO_BIAS,
         attributes=COHERE,
         ignored=("logit_scale",),

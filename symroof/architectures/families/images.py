@@ -183,9 +183,7 @@ TIMESTEP_FEATURES = 256
 """Both as in facebookresearch/DiT, models.py (DiT's mlp_ratio, TimestepEmbedder's frequency_embedding_size)."""
 
 LAYER = Layer(
-    "layer",
-    Attention(bias=True, out_bias=True, rotary=False, grouped=False, cached=False),
-    Mlp("gelu_tanh", gated=False, bias=True),
+    "layer", Attention(bias=True, out_bias=True, rotary=False, grouped=False, cached=False), Mlp("gelu_tanh", gated=False, bias=True)
 )
 
 _ONE_SEQUENCE = axes_of("b d")

@@ -174,11 +174,7 @@ RECURRENT = (
         ),
     ),
     DecoderFamily(
-        "mamba",
-        "Gu and Dao (2023), arXiv:2312.00752; Transformers' MambaConfig",
-        {"mamba": mamba()},
-        **MAMBA,
-        ignored=MAMBA_IGNORED,
+        "mamba", "Gu and Dao (2023), arXiv:2312.00752; Transformers' MambaConfig", {"mamba": mamba()}, **MAMBA, ignored=MAMBA_IGNORED
     ),
     DecoderFamily(
         "falcon_mamba",

@@ -49,10 +49,7 @@ def ernie_layers(fields: Fields, count: int) -> list[str]:
     return ["moe" if (number + 1) % period == 0 and first <= number <= final else "dense" for number in range(count)]
 
 
-QWEN_MOE = {
-    "moe": experts(width=MOE_WIDTH, named="num_experts", shared=qwen_shared, shared_gate=True),
-    "dense": mlp(),
-}
+QWEN_MOE = {"moe": experts(width=MOE_WIDTH, named="num_experts", shared=qwen_shared, shared_gate=True), "dense": mlp()}
 
 SPARSE = (
     DecoderFamily(

@@ -103,8 +103,7 @@ def stated_report(calibrations: Sequence[Calibration]) -> Report:
     table = error_table(kernels)
     rows = tuple((name, *row) for name, row in zip(names, table.rows, strict=True))
     return Report(
-        (Table(table.title, (Column("device"), *table.columns), rows),),
-        record=lambda: [calibration_record(one) for one in calibrations],
+        (Table(table.title, (Column("device"), *table.columns), rows),), record=lambda: [calibration_record(one) for one in calibrations]
     )
 
 

@@ -71,8 +71,7 @@ class DataFormat(Technique):
             return replace(new, unit=unit) if fits and old.unit is None else new
 
         return graph.map(
-            tensor=lambda tensor: replace(tensor, bits=given["bits"], overhead=beside) if narrow(tensor) else tensor,
-            operator=placed,
+            tensor=lambda tensor: replace(tensor, bits=given["bits"], overhead=beside) if narrow(tensor) else tensor, operator=placed
         )
 
     def statements(self, given: Given) -> tuple[str, ...]:

@@ -1,0 +1,131 @@
+"""What a terminal and a notebook show of every public object: one line, and attributes with units that format."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+from collections.abc import Iterator, Mapping
+from enum import Enum
+from typing import Any
+
+import pytest
+from sympy import Basic
+
+import symroof
+from symroof import symbols
+from symroof.notation import Brief
+
+LONGEST = 400
+MODEL = symroof.load_model("llama-3-8b")
+DEVICE = symroof.load_hardware("h100-sxm")
+ON = MODEL.decode(batch=8, seq_len=2048).on(DEVICE)
+LETTERS = MODEL.decode(symbolic=True).on()
+SPLIT = "tensor-parallel:degree=4,link=450GB/s,latency=5us"
+SPENT = "energy:flop=1pJ,byte=30pJ,power=100W"
+DRAFT = "speculative:acceptance=0.7,draft_cost=0.1"
+
+ASKED = {
+    "deployment": lambda: ON,
+    "analysis": lambda: (ON.analysis, ON["up_proj"], ON.total, ON.table(), ON.memory),
+    "analysis in letters": lambda: (LETTERS.analysis, LETTERS["up_proj"], LETTERS.total),
+    "crossover": lambda: (ON.crossover("up_proj", over="batch"), ON.crossover("up_proj", over="bandwidth"), ON.crossovers("batch")),
+    "crossover in letters": lambda: LETTERS.crossover("up_proj", over="batch"),
+    "crossover of a mixture": lambda: symroof.load_model("mixtral-8x7b-v0.1").decode(symbolic=True).on().crossovers("batch"),
+    "crossover of a window": lambda: (
+        symroof.load_model("mistral-7b-v0.1").decode(symbolic=True).on().crossover("qk_matmul", over="seq_len")
+    ),
+    "regimes": lambda: (ON.regimes("batch"), ON.regimes("seq_len")),
+    "proof": lambda: ON.prove("memory-bound", "qk_matmul", for_all="batch"),
+    "context limit": lambda: (ON.context_limit(), LETTERS.context_limit()),
+    "token budget": ON.token_budget,
+    "sensitivity": ON.sensitivity,
+    "work exceeds": lambda: ON.apply("launch-overhead:launch=5us").work_exceeds("batch"),
+    "required": lambda: (ON.required("batch", target_time="50 ms"), ON.required("bandwidth", target_time="2 ms"), ON.required_capacity()),
+    "largest": lambda: (ON.largest("batch"), ON.hyperbola(), ON.cache_passes_weights()),
+    "room": lambda: ON.required("batch", target_time="50 ms").room,
+    "generation": lambda: ON.generation(prompt=512, tokens=128),
+    "payoff": lambda: (ON.payoff("quantize:weights=4", over="batch"), ON.apply(SPENT).greenup("quantize:weights=4")),
+    "compare": lambda: ON.compare("quantize:weights=4,group=128", f"{DRAFT},length=4"),
+    "break-even": lambda: LETTERS.break_even("low-rank", over="rank", operator="up_proj"),
+    "degree": lambda: (ON.apply(SPLIT).best_degree((1, 2, 4, 8)), ON.apply(SPLIT).communication_degree(), ON.strong_scaling(SPLIT)),
+    "split": lambda: ON.best_split("a100-sxm-80gb"),
+    "drafting": lambda: (ON.best_length(DRAFT), ON.least_acceptance("speculative:length=4,draft_cost=0.1")),
+    "energy": lambda: ON.apply(SPENT).energy(),
+    "costs": lambda: symroof.costs_of(ON.step, "up_proj"),
+    "compiled": lambda: symroof.compiled(LETTERS["up_proj"].operator.traffic),
+    "model": lambda: (MODEL, MODEL.cache, ON.step, ON.step.options, ON.step.graph, LETTERS.step.graph),
+    "operators": lambda: [operator for operator, _ in ON.step.graph],
+    "device": lambda: (DEVICE, DEVICE.machine, DEVICE.links),
+    "devices": symroof.devices,
+    "models": symroof.models,
+    "vocabulary": lambda: list(symbols.VOCABULARY.values()),
+    "techniques": lambda: [symroof.technique(text) for text in (SPLIT, SPENT, DRAFT, "quantize:weights=4,group=128")],
+}
+
+
+@functools.cache
+def asked(question: str) -> tuple[Any, ...]:
+    """What a question is answered with, and all that its attributes hold, each once, of every class a few."""
+    met: dict[int, Any] = {}
+    several: dict[type, int] = {}
+
+    def walk(value: Any) -> None:
+        if isinstance(value, Mapping | list | tuple | frozenset):
+            for one in (*value, *(value.values() if isinstance(value, Mapping) else ())):
+                walk(one)
+        elif (type(value).__module__.startswith("symroof") or isinstance(value, symroof.Quantity)) and not isinstance(value, Basic | Enum):
+            several[type(value)] = several.get(type(value), 0) + 1
+            if several[type(value)] <= 12 and id(value) not in met:
+                met[id(value)] = value
+                for _, held in attributes(value):
+                    walk(held)
+
+    walk(ASKED[question]())
+    return tuple(met.values())
+
+
+ANSWERS = ("symroof.answers", "symroof.questions", "symroof.proof")
+FORMATTED = re.compile(r"-?([0-9]{1,15}(\.[0-9]{1,5})?(e-[0-9]{2})?|inf)( [A-Za-z]+(/[A-Za-z]+)?|/s)?")
+BARE = {"formula", "traffic_formula", "condition", "slack", "where", "large_layer", "label", "limit_unit"}
+"""Attributes of answers that are formulas in letters, and conditions."""
+
+
+def attributes(value: Any) -> Iterator[tuple[str, Any]]:
+    """The public attributes that an object has: fields, and properties that do not refuse."""
+    kind = type(value)
+    fields = getattr(kind, "__dataclass_fields__", ())
+    made = [name for name, what in inspect.getmembers(kind) if isinstance(what, property | functools.cached_property)]
+    for name in sorted({*fields, *made}):
+        if not name.startswith("_"):
+            try:
+                yield name, getattr(value, name)
+            except (symroof.SymroofError, AttributeError):
+                continue
+
+
+@pytest.mark.parametrize("question", ASKED)
+def test_a_repr_is_one_line(question: str) -> None:
+    for value in asked(question):
+        shown = repr(value)
+        assert len(shown) < LONGEST, (type(value), shown)
+        assert "\n" not in shown
+        assert "object at 0x" not in shown
+
+
+def test_every_public_class_is_among_the_answers() -> None:
+    public = {kind for name in dir(symroof) if inspect.isclass(kind := getattr(symroof, name)) and not issubclass(kind, Enum | Exception)}
+    seen = {kind for question in ASKED for value in asked(question) for kind in type(value).__mro__}
+    assert {kind.__name__ for kind in public - seen} == set()
+
+
+@pytest.mark.parametrize("question", ASKED)
+def test_attributes_have_units_and_format(question: str) -> None:
+    """What an answer of the upper rooms tells is a quantity, a count, a word or another answer; a bare expression says so in its name."""
+    plain = (int, str, bool, type(None), Brief, tuple, frozenset, Mapping, symroof.Quantity, symroof.Variable)
+    for value in asked(question):
+        for name, held in attributes(value):
+            if isinstance(held, symroof.Quantity) and held.is_number:
+                assert FORMATTED.fullmatch(f"{held:.3g}"), (type(value), name, f"{held:.3g}")
+            if type(value).__module__.startswith(ANSWERS) and not name.endswith(("_expr", "_exprs")):
+                assert isinstance(held, plain) or name in BARE, (type(value), name, type(held))
