@@ -147,7 +147,8 @@ def test_a_pipe_is_folded_where_columns_are_given_and_not_elsewhere(run, monkeyp
 def test_conventions_are_a_line_or_a_list_or_nothing(run) -> None:
     asked = ("analyze", "llama-2-7b", "--hardware", "a100", *DECODE, "--seq-len", "2048")
     line, listed, quiet = (run(*asked, *option).out for option in ((), ("--conventions",), ("--quiet",)))
-    assert "exact accounting, 16-bit weights, activations and KV cache, logits of the last token; --conventions lists all " in line
+    widths = "16-bit weights, activations and KV cache"
+    assert f"exact accounting, {widths}, logits of the last token, attention scores through memory; --conventions lists all " in line
     count = int(line.partition("lists all ")[2].split()[0])
     assert listed.count("\n· ") == count
     assert "conventions" not in quiet

@@ -281,12 +281,13 @@ def generation_report(found: Generation, step: Step, techniques: Sequence[str], 
 
 def _speeds(found: Generation, batch: int) -> list[str]:
     """Time to the first token, time of each further one, and what all sequences generate in a second."""
-    first = f"time to first token {in_units(found.prefill_time_expr, 's', 4)}"
+    best = "" if found.band_exprs else "at best: "
+    first = f"{best}time to first token {in_units(found.prefill_time_expr, 's', 4)}"
     if found.tokens == 1:
         return [first]
     each = found.decode_time_expr / (found.tokens - 1)
     whole = in_units(found.time_expr, "s", 4)
-    return [f"{first}; then {in_units(each, 's', 4)} per token, {amount(batch / each)} tokens/s; {whole} in all"]
+    return [f"{first}; then {in_units(each, 's', 4)} per token, {amount(batch / each)} tokens/s; {whole} in total"]
 
 
 def _fit_lines(found: Generation, batch: int) -> list[str]:

@@ -13,7 +13,7 @@ from symroof.architectures.step import Step
 from symroof.hardware.device import Device, Figure
 from symroof.hardware.machine import LATENCIES, RATE_SYMBOLS
 from symroof.notation import compact, latex, written
-from symroof.operators import Level, Operator, Resource
+from symroof.operators import Level, Operator, Resource, Role
 from symroof.present.crossover_views import plain
 from symroof.present.formats.sections import Conventions, Lines
 from symroof.present.tabular import SHORT, Column, Formula, Table, Words, amount, in_units, kind_of, listed, si
@@ -233,7 +233,8 @@ def headline(analysis: Analysis) -> Iterator[str | Words]:
         rate = total.throughput_expr
         share = f" ({amount(rate / graph.devices)} on each of {graph.devices} devices)" if graph.devices != 1 and rate.is_number else ""
         rates = f", {amount(rate)} tokens/s{share}" if rate.is_number else ""
-        yield f"{in_units(total.time_expr, 's', 4)} per step{per_token}{rates}"
+        best = "" if analysis.machine.calibration else "at best: "
+        yield f"{best}{in_units(total.time_expr, 's', 4)} per step{per_token}{rates}"
     else:
         free = ", ".join(sorted(map(str, total.time_expr.free_symbols)))
         yield f"the time depends on {free}, which --with can set; --formulas lists the symbols"
@@ -282,6 +283,7 @@ def conventions_of(step: Step, statements: Sequence[str], own: tuple[tuple[str, 
         ", ".join(f"{value}-bit {listed(names)}" for value, names in bits.items()) + before,
         *([] if options.decode else ["causal" if options.causal else "no causal mask"]),
         f"logits of {'the last token' if options.lm_head == 'last' else 'all tokens'}",
+        *(["attention scores through memory"] if any(operator.role is Role.SCORES for operator, _ in step.symbolic) else []),
         *([f"{options.experts.replace('-', ' ')} experts"] if symbols.E in step.symbolic.free_symbols else []),
     ]
     return Conventions(", ".join(filter(None, brief)), tuple(statements), own)
