@@ -61,7 +61,7 @@ def page() -> str:
     decode, prefill = (next(one for one in steps["steps"] if one["phase"] == phase) for phase in ("decode", "prefill"))
     batches = {1: decode} | {batch: _read(f"gpt2_batch_{batch}.json")["steps"][0] for batch in BATCHES[1:]}
     bandwidth, peak = machine["memory"]["best"], machine["peaks"][decode["data_type"]]["best"]
-    told: dict[str, str] = {
+    figures: dict[str, str] = {
         "title": machine["system"]["title"],
         "threads": f"{machine['threads']} of {machine['system']['processors']} cores",
         "software": machine["software"],
@@ -90,19 +90,19 @@ def page() -> str:
         "activation_ratio": f"{next(one['ratio'] for one in prefill['operators'] if one['name'] == 'mlp_act'):.1f}",
     }
     for name, seconds in (("roofline", _roofline), ("calibrated", _calibrated), ("measured", _median)):
-        told[f"{name}_growth"] = f"{seconds(batches[4]) / seconds(batches[1]):.1f}"
+        figures[f"{name}_growth"] = f"{seconds(batches[4]) / seconds(batches[1]):.1f}"
     for phase, one in (("decode", decode), ("prefill", prefill)):
         total = one["total"]
-        told[f"{phase}_roofline"] = f"{in_units(total['roofline'], 's')}"
-        told[f"{phase}_calibrated"] = f"{in_units(total['calibrated'], 's')}"
-        told[f"{phase}_measured"] = f"{in_units(total['measured']['median'], 's')}"
-        told[f"{phase}_spread"] = f"{in_units(total['measured']['lower'], 's')} to {in_units(total['measured']['upper'], 's')}"
-        told[f"{phase}_ratio"] = f"{total['measured']['median'] / total['roofline']:.2f}"
-        told[f"{phase}_error"] = f"{100 * total['error']:+.0f} %"
-        told[f"{phase}_above"] = ", ".join(other["name"] for other in one["operators"] if other["note"]) or "none"
-    told["commandline"] = steps["command"]
+        figures[f"{phase}_roofline"] = f"{in_units(total['roofline'], 's')}"
+        figures[f"{phase}_calibrated"] = f"{in_units(total['calibrated'], 's')}"
+        figures[f"{phase}_measured"] = f"{in_units(total['measured']['median'], 's')}"
+        figures[f"{phase}_spread"] = f"{in_units(total['measured']['lower'], 's')} to {in_units(total['measured']['upper'], 's')}"
+        figures[f"{phase}_ratio"] = f"{total['measured']['median'] / total['roofline']:.2f}"
+        figures[f"{phase}_error"] = f"{100 * total['error']:+.0f} %"
+        figures[f"{phase}_above"] = ", ".join(other["name"] for other in one["operators"] if other["note"]) or "none"
+    figures["commandline"] = steps["command"]
     text = (DOCS / "lab.in.md").read_text(encoding="utf-8")
-    for key, words in told.items():
+    for key, words in figures.items():
         text = text.replace("{{" + key + "}}", words)
     return text
 
@@ -187,11 +187,22 @@ def _step(step: dict[str, Any]) -> Table:
     """The operators of a step, predicted and measured."""
     rows = []
     for one in step["operators"]:
-        measured, told = one["measured"], one["calibrated"]
-        error = None if told is None else f"{100 * (told / measured['median'] - 1):+.0f} %"
+        measured, predicted = one["measured"], one["calibrated"]
+        error = None if predicted is None else f"{100 * (predicted / measured['median'] - 1):+.0f} %"
         spread = f"{in_units(measured['lower'], 's')} to {in_units(measured['upper'], 's')}"
         rows.append(
-            (one["name"], one["count"], one["bound"], one["roofline"], told, measured["median"], spread, one["ratio"], error, one["note"])
+            (
+                one["name"],
+                one["count"],
+                one["bound"],
+                one["roofline"],
+                predicted,
+                measured["median"],
+                spread,
+                one["ratio"],
+                error,
+                one["note"],
+            )
         )
     total = step["total"]
     median, spread = (

@@ -33,28 +33,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--measured", type=Path, help="folder with the rows of measured kernels")
     measured = parser.parse_args().measured
-    told, _ = validate_steps(STEPS)
+    steps, _ = validate_steps(STEPS)
     kernels = []
     for name in with_constants() if measured else ():
         device = load_hardware(name)
         rows = [one for file in FILES for one in read_rows(measured / file, name) if one.widths == {16}]
         kernels += validate(rows, device, unseen=0)
-    for path in save(kernels, told, DOCS / "images" / "validation"):
+    for path in save(kernels, steps, DOCS / "images" / "validation"):
         print(path)
-    (DOCS / "validation.md").write_text(page(told), encoding="utf-8")
+    (DOCS / "validation.md").write_text(page(steps), encoding="utf-8")
 
 
-def page(told: list[StepValidation]) -> str:
+def page(steps: list[StepValidation]) -> str:
     """The whole page."""
     known = [calibration for name in with_constants() if (calibration := shipped(name))]
     tables = {
         "errors": "\n\n".join(f"**{one.device}**\n\n{_untitled(error_table(one.kernels))}" for one in known),
         "constants": _untitled(_constants(known)),
-        "summary": _untitled(_summary(told)),
-        "classes": _untitled(class_table(told)),
-        "steps": _untitled(step_error_table(told)),
-        "beyond": ", ".join(_beyond(told)),
-        "points": str(len(told)),
+        "summary": _untitled(_summary(steps)),
+        "classes": _untitled(class_table(steps)),
+        "steps": _untitled(step_error_table(steps)),
+        "beyond": ", ".join(_beyond(steps)),
+        "points": str(len(steps)),
         "rows": f"{sum(kernel.rows for one in known for kernel in one.kernels):,}",
         "source": known[0].kernels[0].source,
         "date": known[0].date,
@@ -117,20 +117,20 @@ MISSING = {
 }
 
 
-def _summary(told: list[StepValidation]) -> Table:
+def _summary(steps: list[StepValidation]) -> Table:
     """The errors of sums of calibrated kernels by kind."""
     rows = []
     for kind, chosen in KINDS.items():
-        members = [one for one in told if one.predicted is not None and chosen(one)]
+        members = [one for one in steps if one.predicted is not None and chosen(one)]
         error = errors(np.array([one.predicted for one in members]), np.array([one.point.seconds for one in members]))
         engines = ", ".join(sorted({one.point.engine for one in members}))
         rows.append((kind, str(error.rows), f"{error.mape:.1f} %", f"{error.bias:+.1f} %", engines, MISSING[kind]))
     return Table("", tuple(Column(name) for name in ("steps", "points", "mean error", "bias", "engines", "what is missing")), tuple(rows))
 
 
-def _beyond(told: list[StepValidation]) -> list[str]:
+def _beyond(steps: list[StepValidation]) -> list[str]:
     """The steps that are faster than their bound."""
-    return [f"{one.point.model} on {one.point.device} ({one.point.engine}, {one.reached:.2f})" for one in told if one.reached > 1] or [
+    return [f"{one.point.model} on {one.point.device} ({one.point.engine}, {one.reached:.2f})" for one in steps if one.reached > 1] or [
         "none"
     ]
 

@@ -21,7 +21,7 @@ DATA = click.option(
     "--data", "files", multiple=True, required=True, metavar="FILE", help="A CSV file of measured kernels; several are taken together."
 )
 WHERE = click.option(
-    "--where", multiple=True, metavar="COLUMN=TEXT", help="Take the rows with this text in this column, as framework=TRTLLM."
+    "--where", multiple=True, metavar="COLUMN=TEXT", help="Only rows with this text in this column, such as framework=TRTLLM."
 )
 
 
@@ -57,15 +57,15 @@ def _rows(files: Sequence[str], device: str, where: Sequence[str]) -> list[Rows]
 @DATA
 @click.option("--device", required=True, metavar="DEVICE", help="A name of `symroof devices` or a TOML file: the device that was measured.")
 @WHERE
-@click.option("--hold", multiple=True, metavar="NAME=VALUE", help="A constant that is not fitted, as exposed_exponentials=0.72.")
+@click.option("--hold", multiple=True, metavar="NAME=VALUE", help="A constant to fix, not to fit, such as exposed_exponentials=0.72.")
 @click.option(
     "--floor",
     multiple=True,
     metavar="KERNEL:BITS=PERCENT",
-    help="How far collections of such rows differ, as gemm:16=5.4; kept with the constants.",
+    help="Difference between collections of such rows, such as gemm:16=5.4; stored with the constants.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Which half of the rows is fitted; the other judges.")
-@click.option("--source", default="", metavar="TEXT", help="Where the rows come from; kept with the constants.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Chooses the half of the rows to fit; the other is for validation.")
+@click.option("--source", default="", metavar="TEXT", help="The source of the rows; stored with the constants.")
 @output_options("Write the constants there, as TOML that --calibration reads.")
 def calibrate(
     files: tuple[str, ...],
@@ -77,7 +77,7 @@ def calibrate(
     source: str,
     output: Output,
 ) -> int:
-    """Fit the forms of GEMM and attention to measured kernels: one half of the rows is fitted, the other says how far it is off."""
+    """Fit the forms of GEMM and attention to measured kernels: one half of the rows is fitted, the other gives the errors."""
     import datetime
 
     from symroof import __version__
@@ -118,7 +118,7 @@ def calibrate(
 )
 @WHERE
 @click.option("--calibration", metavar="FILE", help="Constants from `symroof calibrate` instead of the library's.")
-@click.option("--unseen", type=int, metavar="SEED", help="Only the half of the kernels that a fit with this seed did not see.")
+@click.option("--unseen", type=int, metavar="SEED", help="Only the half of the kernels that a fit with this seed left out.")
 @click.option("--figures", "folder", metavar="DIR", help="Draw predicted against measured, residuals, rooflines and errors there.")
 @reports
 def validate(
@@ -143,10 +143,10 @@ def validate(
     for measured in devices if of_kernels else ():
         kernels += hold(_rows(of_kernels, measured.name, where), measured, constants, unseen)
     steps = [validate_steps(path) for path in files if path not in of_kernels]
-    told, left = ([one for part in parts for one in part] for parts in (zip(*steps, strict=True) if steps else ((), ())))
+    predicted_steps, left = ([one for part in parts for one in part] for parts in (zip(*steps, strict=True) if steps else ((), ())))
     if folder is not None:
         from symroof.present.measured.figures import save
 
-        for path in save(kernels, told, Path(folder)):
+        for path in save(kernels, predicted_steps, Path(folder)):
             click.echo(f"wrote {path}", err=True)
-    return validation_report(kernels, told, left)
+    return validation_report(kernels, predicted_steps, left)

@@ -46,7 +46,7 @@ def devices(device: str | None) -> Report:
 )
 @reports
 def techniques(technique: str | None, effects: bool) -> Report:
-    """List the techniques; or say of one TECHNIQUE what it does, when it is faster, and by how much at best."""
+    """List the techniques; or show what one TECHNIQUE does, when it is faster, and by how much at best."""
     from symroof.present.report import Report
     from symroof.present.techniques import effect_table, technique_report, technique_table
     from symroof.techniques.registry import names
@@ -73,7 +73,7 @@ def describe(model: str, weight_bits: int | None, kv_bits: int | None) -> Report
 @click.argument("name", nargs=-1)
 @click.option("-o", "--output", "folder", default="figures", show_default=True, metavar="DIR", help="Folder to write to.")
 @click.option("--format", "form", type=Word(("png", "pdf", "svg")), default="png", show_default=True)
-@one_of("--accounting", ("survey", "exact", "both"), "As published, right, or both.", default="both")
+@one_of("--accounting", ("survey", "exact", "both"), "As published, exact, or both.", default="both")
 def figures(name: tuple[str, ...], folder: str, form: str, accounting: str) -> None:
     """Draw figures of arXiv 2402.16363 and of the techniques (all, or those named), their data as CSV, and a page that shows them."""
     if not folder:

@@ -30,7 +30,7 @@ WIDTHS = (
 )
 CONVENTIONS = (
     click.option("--flash-attention", is_flag=True, help="Attention as one operator whose scores stay on chip."),
-    one_of("--accounting", ("exact", "llm-viewer", "survey"), "Right formulas; LLM-Viewer's; or those behind the survey."),
+    one_of("--accounting", ("exact", "llm-viewer", "survey"), "This library's formulas; LLM-Viewer's; or the survey's."),
     click.option("--causal/--no-causal", default=True, show_default=True, help="Count only the pairs a causal mask leaves."),
     one_of(
         "--mla",
@@ -57,7 +57,7 @@ WITH = click.option(
     multiple=True,
     type=completion.TechniqueText(),
     metavar="TECHNIQUE",
-    help="As quantize:weights=4,group=128; applied in the order given; a parameter left out stays a symbol. See `symroof techniques`.",
+    help="Such as quantize:weights=4,group=128; applied in the order given; a parameter left out stays a symbol. See `symroof techniques`.",
 )
 A_DEVICE = "A name of `symroof devices`, or the path of a TOML file"
 OF_STEP = ("phase", "batch", "seq_len", "weight_bits", "activation_bits", "kv_bits")

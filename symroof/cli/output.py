@@ -21,7 +21,7 @@ from symroof.present.report import FORMATS, TEXT, Layout, Report
 SUFFIXES = {ending: name for name, form in FORMATS.items() for ending in form.endings}
 
 
-FORMAT = click.option("--format", "wanted", type=Word(tuple(FORMATS)), help="Default: by the ending of FILE, else table.")
+FORMAT = click.option("--format", "wanted", type=Word(tuple(FORMATS)), help="Default: by the ending of FILE, otherwise table.")
 
 
 class OutputFile(click.ParamType):
@@ -65,7 +65,7 @@ def output_options(where: str = "Write there instead of to the terminal.") -> Ca
         @click.option("-o", "--output", "path", type=OutputFile(), metavar="FILE", help=where)
         @click.option("--wide", is_flag=True, help="Every column and every formula in full, however narrow the terminal.")
         @click.option("--conventions", is_flag=True, help="List the conventions that the numbers follow.")
-        @click.option("--quiet", is_flag=True, help="Neither conventions nor notes.")
+        @click.option("--quiet", is_flag=True, help="Print neither conventions nor notes.")
         @functools.wraps(command)
         def answered(*arguments: Any, wanted: str | None, path: Path | None, **options: Any) -> Any:
             if options["conventions"] and options["quiet"]:

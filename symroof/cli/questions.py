@@ -86,8 +86,8 @@ def prove(request: Request, claim: str, operator: str, for_all: tuple[str, ...],
 
 @click.command(short_help="What a resource must be to reach a target.")
 @variable_option("--for", "over", "bandwidth, peak, batch, seq_len, weight_bits, ...; or capacity.", required=True)
-@click.option("--target-time", type=TIME, metavar="TIME", help="Time a generated token, or a prefill step, may take, as 20ms or 0.02.")
-@click.option("--target-rate", type=RATE, metavar="RATE", help="Instead: tokens (decode) or sequences (prefill) per second.")
+@click.option("--target-time", type=TIME, metavar="TIME", help="Largest time per generated token or prefill step, such as 20ms or 0.02.")
+@click.option("--target-rate", type=RATE, metavar="RATE", help="Or a rate: tokens (decode) or sequences (prefill) per second.")
 @step_options()
 @reports
 def solve(request: Request, over: str, target_time: object, target_rate: object) -> Report:
@@ -151,9 +151,9 @@ def generate(request: Request, prompt: int, tokens: int) -> Report:
     required=True,
     type=completion.TechniqueText(),
     metavar="TECHNIQUES",
-    help='A variant: as quantize:weights=4, or several in a row, "quantize:weights=4 flash-attention".',
+    help='A variant: for example quantize:weights=4, or several in a row, "quantize:weights=4 flash-attention".',
 )
-@variable_option("--over", "over", "Say where each variant is faster over this variable.", default="batch", show_default=True)
+@variable_option("--over", "over", "The variable over which to find where each variant is faster.", default="batch", show_default=True)
 @step_options(sizes=GIVEN, techniques=False)
 @reports
 def compare(request: Request, techniques: tuple[str, ...], over: str) -> Report:

@@ -28,8 +28,8 @@ LONG, ASKED = 10**8, 10**10
 
 PHASES = ("prefill", "decode")
 INPUTS = (
-    click.option("--batch", type=SIZE, show_default="1", help="Sequences in the batch, where it is not swept over."),
-    click.option("--seq-len", type=SIZE, help="Prompt length (prefill) or context length (decode), where it is not swept over."),
+    click.option("--batch", type=SIZE, show_default="1", help="Sequences in the batch, if not swept over."),
+    click.option("--seq-len", type=SIZE, help="Prompt length (prefill) or context length (decode), if not swept over."),
     *WIDTHS,
 )
 
@@ -53,9 +53,9 @@ class MetricOption(click.Option):
     multiple=True,
     type=completion.ASSIGNMENT,
     metavar="VARIABLE=VALUES ...",
-    help="As batch=1:256, seq_len=512,2048, batch=1:1024*2.",
+    help="For example batch=1:256, seq_len=512,2048 or batch=1:1024*2.",
 )
-@click.option("--points", is_flag=True, help="The values are those of points, one after the other, not of a grid.")
+@click.option("--points", is_flag=True, help="The values are those of a list of points, not of a grid.")
 @click.option("--phase", multiple=True, type=Word(PHASES), metavar="prefill|decode ...", show_default="decode", help="One or both.")
 @click.option("--metric", cls=MetricOption, multiple=True, type=completion.METRIC, metavar="NAME ...")
 @one_of("--per", ("total", "operator"), "The whole step, or every operator.")
@@ -66,15 +66,17 @@ class MetricOption(click.Option):
     nargs=2,
     type=completion.METRIC,
     metavar="METRIC METRIC",
-    help="Only the points that none beats in one without losing in the other.",
+    help="Only the points that are Pareto-optimal in these two.",
 )
-@click.option("--where", default="", metavar="CONDITION", help="For these: as 'latency < 50 ms and memory <= 80 GB and batch >= 8'.")
+@click.option(
+    "--where", default="", metavar="CONDITION", help="Condition for the three above, such as 'latency < 50 ms and memory <= 80 GB'."
+)
 @with_options(*INPUTS, *CONVENTIONS, WITH)
 @with_options(CEILINGS, CALIBRATION)
 @one_of("--engine", ("auto", "numpy", "numba"), "numba needs the extra `fast`.")
 @click.option("--scheduler", metavar="WHERE", help="threads, processes, or the address of a Dask scheduler (tcp://...).")
 @click.option("--resume", is_flag=True, help="Finish an interrupted sweep: compute only the chunks that are not whole.")
-@click.option("--yes", is_flag=True, help="Start however long it takes: beyond 1e10 points there is a question else.")
+@click.option("--yes", is_flag=True, help="Start without confirmation, which more than 1e10 points need otherwise.")
 @output_options("Write .nc, .zarr, .parquet or .csv, chunk by chunk; or .json, .md, .html, .tex, .txt.")
 @click.pass_context
 def sweep(

@@ -101,16 +101,16 @@ def _rate(key: str, rate: Rate, reached: Spread, unit: str) -> Iterator[str]:
 
 def _conditions(measured: Measured) -> str:
     """Conditions of the measurement: repeats, load, and the least time of a call."""
-    told = [
+    notes = [
         f"Each rate is the best of {measured.repeat} timings by {measured.timed_by}",
         f"a call takes at least {measured.launch.median * 1e6:.3g} us",
     ]
     if measured.busy is not None:
-        told.append(f"products kept {measured.busy:.2f} of {measured.system.processors} cores busy")
+        notes.append(f"products kept {measured.busy:.2f} of {measured.system.processors} cores busy")
     loads = [f"{one:.1f}" for one in measured.loads if one is not None]
     if loads:
-        told.append(f"load average {' before, '.join(loads)}{' after' if len(loads) == 2 else ''}")
-    return "; ".join(told) + "."
+        notes.append(f"load average {' before, '.join(loads)}{' after' if len(loads) == 2 else ''}")
+    return "; ".join(notes) + "."
 
 
 def _source(key: str, title: str, publisher: str, date: str) -> Iterator[str]:

@@ -111,8 +111,8 @@ def crossover_report(step: Step, answers: Sequence[Crossover], hardware: str | P
     )
     rows = []
     for answer in answers:
-        told = (answer.condition, *((answer.where,) if branched else ()))
-        cells = (formula_cell(answer.solution), *(Formula(one) if one is not None else "-" for one in told))
+        conditions = (answer.condition, *((answer.where,) if branched else ()))
+        cells = (formula_cell(answer.solution), *(Formula(one) if one is not None else "-" for one in conditions))
         rows.append((answer.operator, answer.verdict, *cells, answer.value_expr, answer.first_integer))
     table = Table("", columns, tuple(rows))
     title = f"{step.title}, {step.options.phase}: where the bound changes over {name}"
@@ -241,12 +241,12 @@ def _both_limits(step: Step, answer: Requirement) -> list[str]:
     if answer.by_memory_expr is None:
         return [f"{name}: memory sets no limit, the step fits {memory}"]
 
-    def told(value: Any, relation: str | None) -> str:
+    def limit_text(value: Any, relation: str | None) -> str:
         return ("at least " if relation == ">=" else "") + _in_unit(value, answer)
 
-    both = "no value meets both" if answer.allowed_expr is None else told(answer.allowed_expr, None)
-    by_time = told(answer.by_time_expr, ">=" if answer.fewest else answer.relation)
-    by_memory = told(answer.by_memory_expr, answer.memory_relation)
+    both = "no value meets both" if answer.allowed_expr is None else limit_text(answer.allowed_expr, None)
+    by_time = limit_text(answer.by_time_expr, ">=" if answer.fewest else answer.relation)
+    by_memory = limit_text(answer.by_memory_expr, answer.memory_relation)
     return [f"{name} {both}: {by_time} by time, {by_memory} by memory ({memory}); {answer.binding} is the limit"]
 
 

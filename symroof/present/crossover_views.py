@@ -74,8 +74,8 @@ def _line(words: str, value: Basic, name: str = "") -> Line:
     return Line(words, f"{equals.replace('^', '')}{value}", f"{equals}{latex(value)}", Formula(value, name))
 
 
-def _said(words: str, told: object) -> Line:
-    return Line(words, str(told), spelled(told, lambda text: rf"\text{{{latex_text(text)}}}", Formula.latex), told)
+def _said(words: str, value: object) -> Line:
+    return Line(words, str(value), spelled(value, lambda text: rf"\text{{{latex_text(text)}}}", Formula.latex), value)
 
 
 def _numbers(answer: Crossover) -> Line:
@@ -132,9 +132,9 @@ def crossover_words(answer: Crossover) -> Words:
     """The answer in words and formulas."""
     name = option_name(answer.over.symbol)
     if not answer.pieces:
-        told = {answer.where: answer.solution} | {other.where: other.solution for other in answer.others}
+        solutions = {answer.where: answer.solution} | {other.where: other.solution for other in answer.others}
         parts: list[object] = []
-        for where, solution in told.items():
+        for where, solution in solutions.items():
             parts += [*(["; "] if parts else []), *(["where ", Formula(where), ", "] if where is not None else [])]
             parts += _symbolic(solution, answer).parts
         return Words(tuple(parts))
@@ -224,8 +224,8 @@ def payoff_sentence(payoff: Payoff) -> str:
     spans = [one for one in payoff.pieces if one.low != one.high or len(payoff.pieces) == 1]
     last = payoff.pieces[-1].high
     tried = f" ({payoff.tried if payoff.tried < last else 'all'} of the whole numbers from 1 to {last} tried)" if payoff.tried else ""
-    told = [_effect(one, place, len(spans), name) for place, one in enumerate(spans)]
-    return ("per device: " if payoff.per_device else "") + "; ".join(told) + tried
+    effects = [_effect(one, place, len(spans), name) for place, one in enumerate(spans)]
+    return ("per device: " if payoff.per_device else "") + "; ".join(effects) + tried
 
 
 def _effect(span: Piece, place: int, count: int, name: str) -> str:

@@ -102,10 +102,10 @@ def _energy(analysis: Analysis) -> dict[str, Any]:
     spent = energy_of(analysis)
     joules = {one.name: number(one.joules_expr) for one in (*spent.operators, spent.total)}
     sides = {"per_step": (spent.total, spent.system), "per_token": (spent.token, spent.system_token)}
-    told = {name: {"device": number(one.joules_expr), "system": number(every.joules_expr)} for name, (one, every) in sides.items()}
+    energies = {name: {"device": number(one.joules_expr), "system": number(every.joules_expr)} for name, (one, every) in sides.items()}
     power = {name: number(one.joules_expr / one.seconds_expr) for name, one in (("power", spent.total), ("system_power", spent.system))}
     counts = {"devices": number(spent.devices_expr), "tokens": number(spent.tokens_expr)}
-    return {"energy": {"joules": joules, **told, **power, **counts, "units": {"joules": "J", "power": "W"}}}
+    return {"energy": {"joules": joules, **energies, **power, **counts, "units": {"joules": "J", "power": "W"}}}
 
 
 def analysis_report(analysis: Analysis, *, formulas: bool = False) -> Report:

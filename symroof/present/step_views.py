@@ -47,9 +47,9 @@ COLUMNS = (
 def row_of(placed: RooflinePoint, total: Total) -> tuple[object, ...]:
     """An operator's cells under COLUMNS."""
     values = (placed.operator.flop_count, placed.operator.byte_count(), placed.intensity_expr, placed.performance_expr)
-    told = (None if value in (oo, nan) else shown(value) for value in values)
+    cells = (None if value in (oo, nan) else shown(value) for value in values)
     share = 100 * total.share(placed) if total.time_expr.is_number else None
-    return (placed.name, shown(placed.count_expr), *told, placed.bound or "depends", shown(placed.time_expr), share)
+    return (placed.name, shown(placed.count_expr), *cells, placed.bound or "depends", shown(placed.time_expr), share)
 
 
 def levels_beside(placed: Iterable[RooflinePoint]) -> tuple[Level, ...]:
@@ -306,8 +306,8 @@ def capacity_text(device: Device) -> str:
     85.52 GB that the driver reports of NVIDIA H100 SXM5 80 GB
     """
     figure = cast(Figure, device.usable_figure)
-    told = "that the driver reports of" if device.reported_figure else "of"
-    return f"{si(figure.value)}B {told} {device.title}" if device.reported_figure else f"{figure.printed} {told} {device.title}"
+    origin = "that the driver reports of" if device.reported_figure else "of"
+    return f"{si(figure.value)}B {origin} {device.title}" if device.reported_figure else f"{figure.printed} {origin} {device.title}"
 
 
 def energy_table(energy: StepEnergy) -> Table:

@@ -137,11 +137,11 @@ def captions(effect: Effect) -> tuple[str, ...]:
     if effect.memory_factor != 1 and effect.memory_factor.is_number:
         lines.append(f"the step's memory per device: {times(effect.memory_factor)}")
     best, at = effect.best
-    told = f"at best {times(best)}, at {option_name(payoff.over.symbol)} {float(at):.4g}"
+    best_text = f"at best {times(best)}, at {option_name(payoff.over.symbol)} {float(at):.4g}"
     if effect.device_payoff is None:
-        return (*lines, f"on the device: {payoff.sentence}; {told}")
+        return (*lines, f"on the device: {payoff.sentence}; {best_text}")
     throughput = effect.device_payoff
-    lines.append(f"by latency: {payoff.sentence}; {told}")
+    lines.append(f"by latency: {payoff.sentence}; {best_text}")
     lines.append(
         f"by tokens per second and device: {throughput.sentence.removeprefix('per device: ')}; {times(throughput.speedup(at))} there"
     )
@@ -161,8 +161,8 @@ def _crossovers(effect: Effect) -> list[str]:
         x = answer.over.symbol
         if answer.value_expr is not None:
             letters = f"{_short(answer.formula)} = " if answer.formula is not None else ""
-            told = f"{x}* = {letters}{float(answer.value_expr):.5g}"
-            found.append(f"{when}, it turns from {answer.below}- to {answer.above}-bound at {told}")
+            crossing = f"{x}* = {letters}{float(answer.value_expr):.5g}"
+            found.append(f"{when}, it turns from {answer.below}- to {answer.above}-bound at {crossing}")
         elif answer.verdict.startswith("always"):
             found.append(f"{when}, it is {answer.verdict.replace('-', ' ')}-bound over {x}")
     return found
@@ -258,8 +258,8 @@ def _draw_roofline(axes: Axes, found: Sequence[Series], effect: Effect) -> None:
         leftish = ridge < (left * right) ** 0.5
         place = {"xytext": (4, -4 - 18 * (len(drawn) - 2)), "va": "top"} if after else {"xytext": (4 if leftish else -4, 3), "va": "bottom"}
         side = "left" if after or leftish else "right"
-        told = axes.annotate(words, (ridge, peak), textcoords="offset points", fontsize=6.5, color=color, ha=side, **place)
-        told.set_bbox({"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5})
+        annotation = axes.annotate(words, (ridge, peak), textcoords="offset points", fontsize=6.5, color=color, ha=side, **place)
+        annotation.set_bbox({"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5})
     for spot in spots:
         after = spot.side == AFTER
         x, y = spot.places[0], spot.values[0]

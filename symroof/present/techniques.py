@@ -47,14 +47,14 @@ def technique_table() -> Table:
 
 def parameters(kind: type[Technique]) -> str:
     """The parameters as the command line spells them."""
-    told = []
+    texts = []
     for one in fields(kind):
         if "symbol" in one.metadata:
             text = one.name if one.default is None else f"{one.name}={one.default}"
-            told.append(f"[{one.name}]" if one.metadata["optional"] else text)
+            texts.append(f"[{one.name}]" if one.metadata["optional"] else text)
         else:
-            told.append(f"{one.name}={one.default or '...'}")
-    return ", ".join(told) or "-"
+            texts.append(f"{one.name}={one.default or '...'}")
+    return ", ".join(texts) or "-"
 
 
 EFFECT = (
@@ -100,7 +100,7 @@ def effect_row(name: str) -> tuple[object, ...]:
         factor(effect, effect.flop_factor),
         factor(effect, effect.byte_factor),
         "1" if memory == 1 else f"{float(memory):.4g}" if memory.is_number else "-",
-        Words(tuple(part for place, told in enumerate(others) for part in (*(["; "] if place else []), *told))) if others else "-",
+        Words(tuple(part for place, other in enumerate(others) for part in (*(["; "] if place else []), *other))) if others else "-",
         roofs[0] if roofs[0] == roofs[1] else f"{roofs[0] or '-'} → {roofs[1] or '-'}",
         memory_condition(effect),
         condition(effect, effect.compute_bound, effect.compute_gain),
@@ -112,14 +112,14 @@ def effect_row(name: str) -> tuple[object, ...]:
 def _ceilings(effect: Effect) -> list[tuple[object, ...]]:
     """What changes on the ceilings, each as words and formulas."""
     ceilings = effect.step(over=True).apply(effect.technique(symbolic=True)).symbolic.ceilings
-    told: list[tuple[object, ...]] = [("peak x ", Formula(ceilings.compute))] if ceilings.compute != 1 else []
+    changes: list[tuple[object, ...]] = [("peak x ", Formula(ceilings.compute))] if ceilings.compute != 1 else []
     factors = {level: factor for level, factor in ceilings.levels.items() if factor != 1}
-    if told and len(factors) == len(Level) and {*factors.values()} == {ceilings.compute}:
-        told = [("every ceiling x ", Formula(ceilings.compute))]
+    if changes and len(factors) == len(Level) and {*factors.values()} == {ceilings.compute}:
+        changes = [("every ceiling x ", Formula(ceilings.compute))]
     else:
-        told += [(f"{level} bandwidth x ", Formula(factor)) for level, factor in factors.items()]
-    told += [("+ ", Formula(ceilings.launch), " per operator")] if ceilings.launch != 0 else []
-    return told if ceilings.overlap else [*told, ("sum, not maximum",)]
+        changes += [(f"{level} bandwidth x ", Formula(factor)) for level, factor in factors.items()]
+    changes += [("+ ", Formula(ceilings.launch), " per operator")] if ceilings.launch != 0 else []
+    return changes if ceilings.overlap else [*changes, ("sum, not maximum",)]
 
 
 LONGEST = 100
@@ -132,55 +132,55 @@ def factor(effect: Effect, value: Expr) -> object:
         return f"{value}" if len(str(value)) < 12 else f"{float(value):.4g}"
     if len(str(value)) <= LONGEST:
         return Formula(value)
-    told = substitute(value, effect.numbers)
-    return f"{float(told):.4g} at {effect.point}" if told.is_number else f"a formula of {', '.join(sorted(map(str, value.free_symbols)))}"
+    here = substitute(value, effect.numbers)
+    return f"{float(here):.4g} at {effect.point}" if here.is_number else f"a formula of {', '.join(sorted(map(str, value.free_symbols)))}"
 
 
 def condition(effect: Effect, value: Boolean | bool | None, gain: Expr) -> object:
     """A condition as a formula if that is short enough, otherwise whether it holds at the example's numbers."""
     if value is None:
-        told = substitute(gain, effect.numbers)
-        return f"{'yes' if told > 0 else 'no'}, at {effect.point}" if told.is_number else "depends"
+        here = substitute(gain, effect.numbers)
+        return f"{'yes' if here > 0 else 'no'}, at {effect.point}" if here.is_number else "depends"
     if isinstance(value, bool):
         return "always" if value else "never"
     if len(str(value)) <= LONGEST:
         return Formula(value)
-    told = value.xreplace(dict(effect.numbers))
-    if told in (true, false):
-        return f"{'yes' if told == true else 'no'}, at {effect.point}"
+    holds = value.xreplace(dict(effect.numbers))
+    if holds in (true, false):
+        return f"{'yes' if holds == true else 'no'}, at {effect.point}"
     return f"a condition on {', '.join(sorted(map(str, value.free_symbols)))}"
 
 
 def memory_condition(effect: Effect) -> object:
     """When it pays with both sides memory-bound, and the branch that the formula is for."""
-    told = condition(effect, effect.memory_bound, effect.memory_gain)
+    shown = condition(effect, effect.memory_bound, effect.memory_gain)
     beside = [" (memory only)"] if effect.further else []
     if effect.where is not None:
         beside += [", where ", Formula(effect.where)]
-    return Words((told, *beside)) if beside else told
+    return Words((shown, *beside)) if beside else shown
 
 
 def settings_of(kind: type[Technique]) -> str:
     """The example's settings as the command line spells them, numbers with their units."""
     units = {one.name: VOCABULARY[one.metadata["symbol"]].unit for one in fields(kind) if "symbol" in one.metadata}
-    told = []
+    texts = []
     for name, value in kind.example.settings.items():
         unit = SHORT.get(units.get(name, ""), "")
-        told.append(f"{name}={si(value).replace(' ', '')}{unit}" if unit else f"{name}={value}")
-    return ",".join(told)
+        texts.append(f"{name}={si(value).replace(' ', '')}{unit}" if unit else f"{name}={value}")
+    return ",".join(texts)
 
 
 def example_notes(wanted: Sequence[str]) -> list[str]:
     """What the examples are."""
-    told = []
+    texts = []
     for name in wanted:
         example = technique_class(name).example
         settings = settings_of(technique_class(name))
         after = (f" after {example.before}" if example.before else "") + (f" against {example.against}" if example.against else "")
         inputs = ", ".join(f"{key} {value}" for key, value in example.inputs.items())
         parts = [example.part + after, f"of {example.model} in {example.phase}", *([inputs] if inputs else []), f"on {example.hardware}"]
-        told.append(f"{name}{':' if settings else ''}{settings}: {', '.join(parts)}")
-    return told
+        texts.append(f"{name}{':' if settings else ''}{settings}: {', '.join(parts)}")
+    return texts
 
 
 def technique_report(name: str) -> Report:

@@ -76,12 +76,12 @@ def context_limit(step: Step, hardware: Device | str | Path | None = None, *, ce
     step = step.with_widths() if device else step
     cost = costs(step, WEIGHTS_AND_KV)
     found = spans(branches_of(step, cost, [symbols.t]), symbols.t, Integer(0), step.values)
-    letters = [(span, told) for span in found if (told := _symbolic(on_branch(cost, span), span)) is not None]
+    letters = [(span, answer) for span in found if (answer := _symbolic(on_branch(cost, span), span)) is not None]
     if not letters:
         raise InputError(f"{step.model} has no context limit: its KV cache does not grow with the context")
     value = None if device is None else _value(step, cost, found, device, ceilings)
-    on_it = [told for span, told in letters if value is not None and span.low <= value <= span.high]
-    return replace((on_it or [told for _, told in letters])[-1], value_expr=value)
+    on_it = [answer for span, answer in letters if value is not None and span.low <= value <= span.high]
+    return replace((on_it or [answer for _, answer in letters])[-1], value_expr=value)
 
 
 def _symbolic(cost: Sequence[Cost], branch: Branch) -> ContextLimit | None:

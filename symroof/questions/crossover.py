@@ -153,8 +153,8 @@ class Crossover(Answer):
         """
         bounds = [piece.bound for piece in self.pieces]
         if not bounds:
-            told = {(one.verdict, one.condition) for one in (self.solution, *(other.solution for other in self.others))}
-            return self.solution.verdict if len(told) == 1 or self.solution.verdict == CROSSES else DEPENDS
+            answers = {(one.verdict, one.condition) for one in (self.solution, *(other.solution for other in self.others))}
+            return self.solution.verdict if len(answers) == 1 or self.solution.verdict == CROSSES else DEPENDS
         return ALWAYS[bounds[0]] if len(bounds) == 1 else CROSSES if len(bounds) == 2 else INTERVALS
 
     @property

@@ -257,8 +257,8 @@ def break_even(before: Step, after: Step, *, over: str | Symbol, operator: str =
     traffic: list[Expr] = []
     for step in (before, after):
         cost = costs_of(step, operator)
-        for amounts, told in ((flops, Add(*(one.flops for one in cost))), (traffic, Add(*(one.traffic for one in cost)))):
-            amounts.append(in_full(told, step.symbolic.definitions) / step.symbolic.tokens)
+        for amounts, amount in ((flops, Add(*(one.flops for one in cost))), (traffic, Add(*(one.traffic for one in cost)))):
+            amounts.append(in_full(amount, step.symbolic.definitions) / step.symbolic.tokens)
     return BreakEven(variable, _equal(flops[0], flops[1], variable), _equal(traffic[0], traffic[1], variable))
 
 

@@ -213,7 +213,7 @@ class Effect:
     @cached_property
     def roofs(self) -> tuple[str, str]:
         """The data types of the operators before and after, with the factor on the peak if it is not 1."""
-        told = []
+        sides = []
         pair = self.pair(over=False)
         for one in pair if self.at is None else (fixed(one, self.example.over, self.at) for one in pair):
             names = {cost.operator.name for cost in costs_of(one, self.example.part) if cost.flops != 0}
@@ -224,8 +224,8 @@ class Effect:
                 for placed in analysis
                 if placed.name in names
             )
-            told.append(", ".join(types))
-        return told[0], told[1]
+            sides.append(", ".join(types))
+        return sides[0], sides[1]
 
     @property
     def own(self) -> bool:

@@ -52,8 +52,8 @@ def _rate(machine: Machine, resource: Resource) -> Expr:
 def positive(gain: Expr) -> Boolean | bool | None:
     """Whether a gain is positive for all positive symbols, or the condition; untouched shares are known to be positive."""
     if unions := {one: 1 - Dummy("y", positive=True) for one in gain.atoms(Untouched)}:
-        told = positive(cast(Expr, gain.xreplace(unions)))
-        return None if isinstance(told, Basic) and told.has(Dummy) else told
+        verdict = positive(cast(Expr, gain.xreplace(unions)))
+        return None if isinstance(verdict, Basic) and verdict.has(Dummy) else verdict
     letters = sorted(gain.free_symbols, key=str)
     if not letters:
         return bool(gain > 0)

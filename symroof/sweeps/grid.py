@@ -67,8 +67,8 @@ class Scenario:
         if self.operators is None:
             return columns[TOTAL]
         lacking = dict.fromkeys(self.metrics, np.full(shape, np.nan))
-        told = [columns.get(name, lacking) for name in self.operators]
-        return {name: np.stack([column[name] for column in told], axis=-1) for name in self.metrics}
+        by_operator = [columns.get(name, lacking) for name in self.operators]
+        return {name: np.stack([column[name] for column in by_operator], axis=-1) for name in self.metrics}
 
     def _metrics(self, program: Program, inputs: Mapping[str, Any], shape: tuple[int, ...], engine: str) -> dict[str, np.ndarray]:
         outputs = [np.empty(shape) for _ in program.outputs]

@@ -169,14 +169,14 @@ def _grid(table: Table, body: list[list[str]], totals: list[list[str]], kept: li
 def _blocks(table: Table, rows: list[list[str]], width: int) -> Iterator[Text]:
     """Rows as blocks of headings and values, where the columns side by side are wider than the terminal."""
 
-    def told(column: Column, cell: str) -> str:
+    def labelled(column: Column, cell: str) -> str:
         number, _, prefix = cell.partition(" ")
         amount = f"{number} {prefix}{column.unit}".rstrip() if column.numeric and column.unit else cell
         return f"{column.title or column.key}: {amount}"
 
     for row in rows:
         yield from (Text(line, style="bold") for line in folded(row[0], width))
-        values = "; ".join(told(column, cell) for column, cell in zip(table.columns[1:], row[1:], strict=True) if cell not in ("", "-"))
+        values = "; ".join(labelled(column, cell) for column, cell in zip(table.columns[1:], row[1:], strict=True) if cell not in ("", "-"))
         yield from (Text(f"  {line}") for line in folded(values, width - 2))
 
 

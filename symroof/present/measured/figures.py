@@ -83,8 +83,8 @@ def predicted_figure(found: Sequence[Validation]) -> Figure:
         _points(panel, one, measured, predicted)
         panel.set(xscale="log", yscale="log", xlim=ends, ylim=ends)
         error = one.errors.get("all")
-        told = f"mean error {error.mape:.1f} %, median {error.median:.1f} %\n{error.rows} kernels" if error else "the roofline alone"
-        panel.annotate(told, (0.03, 0.97), xycoords="axes fraction", va="top", fontsize=7, color="0.2")
+        text = f"mean error {error.mape:.1f} %, median {error.median:.1f} %\n{error.rows} kernels" if error else "the roofline alone"
+        panel.annotate(text, (0.03, 0.97), xycoords="axes fraction", va="top", fontsize=7, color="0.2")
         label(panel, "measured [µs]", "predicted [µs]", _title(one))
     _legend(figure, axes)
     return figure
@@ -149,8 +149,8 @@ def roofline_figure(found: Sequence[Validation]) -> Figure:
             place = {"xytext": (3, 2 if above else -2), "va": "bottom" if above else "top"}
             panel.annotate(name, (left, rate), textcoords="offset points", fontsize=6.5, color="0.3", **place)
         panel.set(xscale="log", yscale="log", xlim=(left, right), ylim=(performance.min() / 2, max([peak, *flat.values()]) * 3.5))
-        told = f"{peak / 1e12:.4g} TFLOP/s, {bandwidth / 1e9:.4g} GB/s"
-        panel.annotate(told, (0.97, 0.04), xycoords="axes fraction", ha="right", fontsize=7, color="0.2")
+        text = f"{peak / 1e12:.4g} TFLOP/s, {bandwidth / 1e9:.4g} GB/s"
+        panel.annotate(text, (0.97, 0.04), xycoords="axes fraction", ha="right", fontsize=7, color="0.2")
         label(panel, "arithmetic intensity [FLOP/byte]", "performance [FLOP/s]", _title(one))
     _legend(figure, axes)
     return figure
@@ -212,11 +212,11 @@ def _labels(axes: Axes) -> set[str]:
     return {str(line.get_label()) for line in axes.lines}
 
 
-def step_figure(told: Sequence[StepValidation]) -> Figure:
+def step_figure(steps: Sequence[StepValidation]) -> Figure:
     """Published steps: how near they come to the least time, by class; and how far calibrated times are off."""
     figure, (left, right) = new_figure(2, width=11.0, height=5.2)
     kinds = [(phase, wide) for phase in PHASES for wide in ("16 bit", "8 bit", "<= 5 bit")]
-    members = {kind: [one for one in told if (one.point.phase, _width(one)) == kind] for kind in kinds}
+    members = {kind: [one for one in steps if (one.point.phase, _width(one)) == kind] for kind in kinds}
     shown = [kind for kind in kinds if members[kind]]
     for place, kind in enumerate(shown):
         for several, marker, face in ((False, "o", None), (True, "D", "none")):
@@ -235,7 +235,7 @@ def step_figure(told: Sequence[StepValidation]) -> Figure:
     left.set(ylim=(len(shown) - 0.5, -0.5), xlim=(0, 1.2))
     label(left, "least time / measured time", "", "published steps against the bound")
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower left", ncols=3, fontsize=8, frameon=False)
-    _step_errors(right, [one for one in told if one.predicted is not None])
+    _step_errors(right, [one for one in steps if one.predicted is not None])
     return figure
 
 
@@ -268,7 +268,7 @@ def _step_errors(axes: Axes, known: Sequence[StepValidation]) -> None:
 KERNEL_FIGURES = {"predicted": predicted_figure, "residuals": residual_figure, "rooflines": roofline_figure, "errors": error_figure}
 
 
-def save(found: Sequence[Validation], told: Sequence[StepValidation], folder: Path, form: str = "png") -> Iterator[Path]:
+def save(found: Sequence[Validation], steps: Sequence[StepValidation], folder: Path, form: str = "png") -> Iterator[Path]:
     """Write all figures of a validation, each whole or not at all.
 
     Raises
@@ -281,8 +281,8 @@ def save(found: Sequence[Validation], told: Sequence[StepValidation], folder: Pa
     except OSError as fault:
         raise InputError(f"folder {quote(str(folder))}: {fault.strerror or fault}") from None
     drawn = {name: functools.partial(draw, found) for name, draw in KERNEL_FIGURES.items()} if found else {}
-    if told:
-        drawn["steps"] = functools.partial(step_figure, told)
+    if steps:
+        drawn["steps"] = functools.partial(step_figure, steps)
     for name, draw in drawn.items():
         path = folder / f"{name}.{form}"
         with writing(path, "figure") as temporary:

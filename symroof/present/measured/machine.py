@@ -100,8 +100,8 @@ def _loads(loads: tuple[float | None, float | None], threads: int) -> Iterator[s
     before, after = loads
     if before is None or after is None:
         return
-    told = ": other work was running" if before > threads + BUSY else ""
-    yield f"load average {before:.1f} before, {after:.1f} after{told}"
+    note = ": other work was running" if before > threads + BUSY else ""
+    yield f"load average {before:.1f} before, {after:.1f} after{note}"
 
 
 def stream_table(measured: Measured) -> Table:
@@ -214,12 +214,12 @@ def step_table(one: StepTime) -> Table:
 
 
 def _operator_row(one: OperatorTime) -> tuple[Any, ...]:
-    count, told = one.point.count_expr, one.prediction
+    count, predicted = one.point.count_expr, one.prediction
     if one.seconds is None:
-        return (one.point.name, count, one.point.bound, one.roofline, told, None, None, None, None, None, f"not run: {one.reason}")
-    error = None if told is None else 100 * (told / one.seconds.median - 1)
+        return (one.point.name, count, one.point.bound, one.roofline, predicted, None, None, None, None, None, f"not run: {one.reason}")
+    error = None if predicted is None else 100 * (predicted / one.seconds.median - 1)
     times = (one.seconds.median, one.seconds.lower, one.seconds.upper)
-    return (one.point.name, count, one.point.bound, one.roofline, told, *times, one.ratio, error, one.excess)
+    return (one.point.name, count, one.point.bound, one.roofline, predicted, *times, one.ratio, error, one.excess)
 
 
 def step_notes(one: StepTime) -> Iterator[str]:

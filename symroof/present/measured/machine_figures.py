@@ -88,8 +88,8 @@ def _panel(axes: Axes, one: StepTime) -> None:
             )
     axes.set(xscale="log", yscale="log", xlim=(left, right), ylim=(performance.min() / 3, peak * 3))
     _names(axes, placed, intensity, performance)
-    told = f"{peak / 1e9:.4g} GFLOP/s, {bandwidth / 1e9:.4g} GB/s"
-    axes.annotate(told, (0.97, 0.03), xycoords="axes fraction", ha="right", fontsize=7, color="0.2")
+    text = f"{peak / 1e9:.4g} GFLOP/s, {bandwidth / 1e9:.4g} GB/s"
+    axes.annotate(text, (0.97, 0.03), xycoords="axes fraction", ha="right", fontsize=7, color="0.2")
     options = one.analysis.step.options
     tokens = f"context of {options.seq_len}" if options.decode else f"prompt of {options.seq_len}"
     title = f"{one.analysis.step.model}, {options.phase}, batch {options.batch}, {tokens}, {one.data_type}"

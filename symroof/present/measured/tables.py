@@ -107,14 +107,14 @@ def stated_report(calibrations: Sequence[Calibration]) -> Report:
     )
 
 
-def validation_report(found: Sequence[Validation], told: list[StepValidation], left: Sequence[tuple[Point, str]]) -> Report:
+def validation_report(found: Sequence[Validation], predicted_steps: list[StepValidation], left: Sequence[tuple[Point, str]]) -> Report:
     """Kernels: errors by regime, rows beyond the bound, the floor; whole steps: by class, and those that kernels predict."""
     notes = [f"left out: {point.model} on {point.device}: {why}" for point, why in left]
     kernels = (kernel_table(found), bound_table(found)) if found else ()
-    steps = (class_table(told, notes), step_error_table(told)) if told else ()
+    steps = (class_table(predicted_steps, notes), step_error_table(predicted_steps)) if predicted_steps else ()
     return Report(
         (*kernels, *steps),
-        record=lambda: {"kernels": [validation_record(one) for one in found], "steps": [step_record(one) for one in told]},
+        record=lambda: {"kernels": [validation_record(one) for one in found], "steps": [step_record(one) for one in predicted_steps]},
     )
 
 
@@ -156,7 +156,7 @@ def validation_record(one: Validation) -> dict[str, Any]:
     }
 
 
-def class_table(told: list[StepValidation], notes: Sequence[str] = ()) -> Table:
+def class_table(predicted_steps: list[StepValidation], notes: Sequence[str] = ()) -> Table:
     """Least over measured time, and the errors of calibrated times, by phase, device and widths."""
     columns = (
         *(Column(name) for name in ("phase", "device", "bits")),
@@ -172,12 +172,12 @@ def class_table(told: list[StepValidation], notes: Sequence[str] = ()) -> Table:
             *((f"{one.errors.mape:.1f}", f"{one.errors.bias:.1f}") if one.errors else (None, None)),
             ", ".join(one.engines),
         )
-        for one in classes(told)
+        for one in classes(predicted_steps)
     )
     return Table("published steps by class", columns, rows, tuple(notes))
 
 
-def step_error_table(told: Sequence[StepValidation]) -> Table:
+def step_error_table(predicted_steps: Sequence[StepValidation]) -> Table:
     """Measured and calibrated time of every step whose kernels were all measured."""
     columns = (
         *(Column(name) for name in ("model", "device", "bits", "engine", "phase")),
@@ -185,7 +185,7 @@ def step_error_table(told: Sequence[StepValidation]) -> Table:
         *(Column(name, "s", numeric=True) for name in ("measured", "calibrated")),
         _plain("error", "%"),
     )
-    known = [(one, one.predicted) for one in told if one.predicted is not None]
+    known = [(one, one.predicted) for one in predicted_steps if one.predicted is not None]
     rows = tuple(
         (
             *(one.point.model, one.point.device, "/".join(one.point.bits), one.point.engine, one.point.phase),
