@@ -312,7 +312,7 @@ def test_numba_is_numpy() -> None:
         ),
         ({"seq_len": None}, "seq_len must be given"),
         ({"batch": 3}, "both fixed and swept over"),
-        ({"seq_len": [1, 2]}, "several values belong into over"),
+        ({"seq_len": [1, 2]}, "give several values in over"),
         ({"models": []}, "name at least one"),
         ({"models": ["llama-2-7b", "meta-llama/Llama-2-7b-hf"]}, "given twice"),
         ({"models": "lama-2-7b"}, "did you mean llama-2-7b"),

@@ -112,9 +112,9 @@ def calibrate(
 @click.option(
     "--device",
     multiple=True,
-    show_default="those with constants of the library's",
+    show_default="those with constants in the library",
     metavar="DEVICE",
-    help="Whose kernels count: names of `symroof devices` or TOML files.",
+    help="The devices whose kernels count: names of `symroof devices` or TOML files.",
 )
 @WHERE
 @click.option("--calibration", metavar="FILE", help="Constants from `symroof calibrate` instead of the library's.")

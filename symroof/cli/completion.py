@@ -174,7 +174,7 @@ for _shell in SHELLS.values():
     add_completion_class(_shell)
 
 
-@click.command(short_help="What sets up completion in a shell.")
+@click.command(short_help="The script that sets up completion in a shell.")
 @click.argument("shell", type=Word(tuple(SHELLS)))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:

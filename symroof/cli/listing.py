@@ -56,7 +56,7 @@ def techniques(technique: str | None, effects: bool) -> Report:
     return Report((effect_table(names()) if effects else technique_table(),))
 
 
-@click.command(short_help="What one model is: sizes, parameters, LaTeX.")
+@click.command(short_help="Sizes, parameters and LaTeX of one model.")
 @click.argument("model", type=completion.MODEL)
 @with_options(WIDTHS[0], WIDTHS[2])
 @reports

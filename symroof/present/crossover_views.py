@@ -54,7 +54,7 @@ def reasoning(answer: Crossover) -> tuple[Line, ...]:
         shown = solution.shortened[0] if solution.shortened else solution.formula
         steps.append(_line("zero at" if solution.below is None or solution.cases else sides, shown, f"{x}^*"))
     elif solution.verdict == "crosses":
-        steps.append(_said(sides, "a root that no formula gives, enclosed by exact arithmetic"))
+        steps.append(_said(sides, "a root without a closed form, enclosed by exact arithmetic"))
     else:
         steps.append(_said("no crossing", solution.verdict))
     if solution.lower is not None:

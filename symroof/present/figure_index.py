@@ -73,13 +73,13 @@ def load(name: str) -> Plate | TechniquePlate:
     >>> load("fig99")
     Traceback (most recent call last):
         ...
-    symroof.errors.InputError: figure 'fig99' is not one of the survey's that are redrawn; known: ...
+    symroof.errors.InputError: figure 'fig99' is not among the survey's figures redrawn here; known: ...
     """
     if name in techniques():
         return TechniquePlate(name)
     if name not in names():
         known = f"known: {', '.join(names())}, and the techniques of `symroof techniques`"
-        raise InputError(f"figure {quote(name)} is not one of the survey's that are redrawn; {known}")
+        raise InputError(f"figure {quote(name)} is not among the survey's figures redrawn here; {known}")
     path = names()[name]
     spec = importlib.util.spec_from_file_location(f"symroof_figure_{path.stem}", path)
     assert spec is not None

@@ -235,7 +235,7 @@ class Table(Brief):
     totals: tuple[tuple[Any, ...], ...] = field(default=())
 
     def cells(self, rows: Rows, text: Callable[[str], str], math: Callable[[Formula], str], *, fold: bool = False) -> list[list[str]]:
-        """The cells of some rows as text of one format, formulas longer than their column folds as what they are made of."""
+        """The cells of some rows as text of one format, formulas too long for their column abbreviated."""
 
         def cell(column: Column, value: Any) -> str:
             if fold and _folds(column, value):

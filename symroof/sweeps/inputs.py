@@ -184,5 +184,5 @@ def axes(over: Mapping[Any, Any], points: bool) -> tuple[Axis, ...]:
         lengths = {len(one) for one in found}
         if len(lengths) > 1:
             shown = ", ".join(f"{one.name} {len(one)}" for one in found)
-            raise InputError(f"points need as many values of every variable: {shown}; leave points out for a grid")
+            raise InputError(f"points need equally many values of every variable: {shown}; leave points out for a grid")
     return found

@@ -102,7 +102,7 @@ def largest_batch(part: Part) -> Expr:
     Raises
     ------
     InputError
-        Memory is no line in the batch.
+        Memory is not linear in the batch.
     """
     graph = part.graph if part.open_batch is None else part.open_batch()
     weights, cache, activations = memory_parts(graph)
@@ -112,7 +112,7 @@ def largest_batch(part: Part) -> Expr:
         needed = inlined(cast(Expr, weights + cache + state), graph.definitions).expand()
         sequence, kept = needed.diff(symbols.b), substitute(needed, {symbols.b: S.Zero})
         if symbols.b in sequence.free_symbols:
-            raise InputError("metric 'largest_batch': the memory of this step is no line in the batch; `symroof largest` follows it")
+            raise InputError("metric 'largest_batch': the memory of this step is not linear in the batch; `symroof largest` follows it")
         limits += [(CAPACITY - kept) / sequence] if sequence != 0 else []
     return floor(Max(S.Zero, Min(*limits)))
 

@@ -125,7 +125,7 @@ class Plan:
                 raise InputError(f"{name} is both fixed and swept over: leave one of the two out")
             known = axis(name, value)
             if len(known) > 1:
-                raise InputError(f"{name} {quote(value)}: several values belong into over")
+                raise InputError(f"{name} {quote(value)}: give several values in over")
             yield name, known
 
     def sweep(self, metrics: Sequence[str] | None) -> Sweep:

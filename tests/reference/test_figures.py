@@ -186,7 +186,7 @@ def test_one_accounting_alone(run, tmp_path: Path) -> None:
 def test_unknown_figures_are_refused_with_the_known_ones(run, tmp_path: Path) -> None:
     result = run("figures", "fig99", "-o", tmp_path / "out")
     assert (result.status, result.out) == (2, "")
-    assert "figure 'fig99' is not one of the survey's that are redrawn; known: fig04, fig05" in result.err
+    assert "figure 'fig99' is not among the survey's figures redrawn here; known: fig04, fig05" in result.err
     assert not (tmp_path / "out").exists()
 
 

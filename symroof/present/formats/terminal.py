@@ -134,7 +134,7 @@ def rendered(table: Table, layout: Layout) -> Iterator[Any]:
         several = f"{len(hidden)} columns" if len(hidden) > 1 else "1 column"
         yield from _notes([f"{several} not shown: {', '.join(hidden)}; --wide shows all"], width, mark="")
     if table.folds and not layout.wide:
-        yield from _notes(["long formulas are shown as what they are made of; --wide shows them in full"], width, mark="")
+        yield from _notes(["long formulas are abbreviated; --wide shows them in full"], width, mark="")
     if table.notes and not layout.quiet:
         yield from _notes(table.notes, width)
 

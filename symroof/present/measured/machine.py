@@ -228,11 +228,11 @@ def step_notes(one: StepTime) -> Iterator[str]:
     yield f"{one.data_type}, {one.backend} on {one.threads} thread{'s' if one.threads > 1 else ''}, {one.software}"
     yield f"measured: median and quartiles by {one.timed_by} over all occurrences in {total.runs} passes; total: sums of a pass"
     median, lower, upper = (in_units(one, "s") for one in (passes.median, passes.lower, passes.upper))
-    yield f"a pass without marks takes {median} (quartiles {lower} to {upper})"
+    yield f"a pass without timing of operators takes {median} (quartiles {lower} to {upper})"
     if total.noise > NOISY:
         yield f"noisy: the quartiles of a pass differ by {100 * total.noise:.0f} % of its median"
     if any(other.excess == FROM_CACHE for other in one.ran):
-        yield "from the cache: its activations, just written, cross no memory, where the roofline has every operand cross it"
+        yield "from the cache: its activations were just written and are read from the cache, not from memory as in the roofline"
     count = max(int(other.point.count_expr) for other in one.operators)
     if one.times.held < count:
         yield f"{one.times.held} of {count} layers' weights fit the memory and are reused in turn"
@@ -240,7 +240,7 @@ def step_notes(one: StepTime) -> Iterator[str]:
         yield "totals are over the operators that ran"
     options = one.analysis.step.options
     if options.causal and not options.decode and any(other.point.operator.role is Role.SCORES for other in one.ran):
-        yield "attention in steps computes all pairs of a prompt and masks some: predicted are those that a mask leaves (--no-causal: all)"
+        yield "attention in steps computes all pairs of a prompt and masks some: those unmasked are predicted (--no-causal: all)"
     yield from _loads(one.times.loads, one.threads)
 
 
