@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 DATA = click.option(
     "--data", "files", multiple=True, required=True, metavar="FILE", help="A CSV file of measured kernels; several are taken together."
 )
-WHERE = click.option(
-    "--where", multiple=True, metavar="COLUMN=TEXT", help="Only rows with this text in this column, such as framework=TRTLLM."
-)
+WHERE = click.option("--where", multiple=True, metavar="COLUMN=TEXT", help="Only rows with this text, such as framework=TRTLLM.")
 
 
 def _pairs(texts: Sequence[str], name: str) -> dict[str, str]:
@@ -106,9 +104,7 @@ def calibrate(
 
 
 @click.command(short_help="Hold predictions against measured times.")
-@click.option(
-    "--data", "files", multiple=True, metavar="FILE", help="CSV files of measured kernels, or of whole steps that others published."
-)
+@click.option("--data", "files", multiple=True, metavar="FILE", help="CSV files of measured kernels, or of published whole steps.")
 @click.option(
     "--device",
     multiple=True,

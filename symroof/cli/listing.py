@@ -41,9 +41,7 @@ def devices(device: str | None) -> Report:
 
 @click.command(short_help="List the techniques, or one with its conditions.")
 @click.argument("technique", required=False, type=completion.TECHNIQUE)
-@click.option(
-    "--effects", is_flag=True, help="What each does to FLOPs, bytes and roofs, and when it is faster; derived, so it takes a while."
-)
+@click.option("--effects", is_flag=True, help="What each does to FLOPs, bytes and roofs, and when it is faster; takes a while.")
 @reports
 def techniques(technique: str | None, effects: bool) -> Report:
     """List the techniques; or show what one TECHNIQUE does, when it is faster, and by how much at best."""

@@ -46,11 +46,7 @@ CEILINGS = one_of(
     "Only matrix peak and memory bandwidth; all rates the device states; or the shares of them that measured kernels reach.",
     default="stated",
 )
-CALIBRATION = click.option(
-    "--calibration",
-    metavar="FILE",
-    help="Constants from `symroof calibrate` instead of the library's; implies --ceilings calibrated.",
-)
+CALIBRATION = click.option("--calibration", metavar="FILE", help="Constants from `symroof calibrate`; implies --ceilings calibrated.")
 WITH = click.option(
     "--with",
     "techniques",

@@ -49,11 +49,7 @@ class MetricOption(click.Option):
 @click.argument("model", nargs=-1, required=True, type=completion.MODEL)
 @click.option("--hardware", multiple=True, type=completion.DEVICE, metavar="DEVICE ...", help="Names of `symroof devices` or TOML files.")
 @click.option(
-    "--over",
-    multiple=True,
-    type=completion.ASSIGNMENT,
-    metavar="VARIABLE=VALUES ...",
-    help="For example batch=1:256, seq_len=512,2048 or batch=1:1024*2.",
+    "--over", multiple=True, type=completion.ASSIGNMENT, metavar="VARIABLE=VALUES ...", help="As batch=1:1024*2 seq_len=512,2048."
 )
 @click.option("--points", is_flag=True, help="The values are those of a list of points, not of a grid.")
 @click.option("--phase", multiple=True, type=Word(PHASES), metavar="prefill|decode ...", show_default="decode", help="One or both.")
@@ -61,16 +57,8 @@ class MetricOption(click.Option):
 @one_of("--per", ("total", "operator"), "The whole step, or every operator.")
 @click.option("--minimize", type=completion.METRIC, metavar="METRIC", help="Only the point where it is least.")
 @click.option("--maximize", type=completion.METRIC, metavar="METRIC", help="Only the point where it is largest.")
-@click.option(
-    "--pareto",
-    nargs=2,
-    type=completion.METRIC,
-    metavar="METRIC METRIC",
-    help="Only the points that are Pareto-optimal in these two.",
-)
-@click.option(
-    "--where", default="", metavar="CONDITION", help="Condition for the three above, such as 'latency < 50 ms and memory <= 80 GB'."
-)
+@click.option("--pareto", nargs=2, type=completion.METRIC, metavar="METRIC METRIC", help="Only the Pareto-optimal points of these two.")
+@click.option("--where", default="", metavar="CONDITION", help="Condition for these, such as 'latency < 50 ms and memory <= 80 GB'.")
 @with_options(*INPUTS, *CONVENTIONS, WITH)
 @with_options(CEILINGS, CALIBRATION)
 @one_of("--engine", ("auto", "numpy", "numba"), "numba needs the extra `fast`.")
