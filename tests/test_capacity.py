@@ -6,10 +6,12 @@ import json
 from dataclasses import replace
 
 import pytest
+from sympy import Integer
 
 import symroof
-from symroof.questions.capacity import memory_of
+from symroof.questions.capacity import fit_of, memory_of
 from symroof.questions.required import Requirement, required
+from symroof.techniques.registry import names, technique_class
 
 H100 = symroof.load_hardware("h100-sxm")
 USABLE = H100.usable_figure.value
@@ -113,6 +115,70 @@ def test_the_degree_is_the_fewest_devices_that_heads_memory_and_time_take(case: 
             allowed.append(degree)
     assert answer.integer == answer.allowed == allowed[0]
     assert answer.fewest
+
+
+SPLIT = {
+    "by memory": ("expert-parallel:degree=8", 6, "5 ms"),
+    "by time": ("expert-parallel:degree=8", 6, "1600 us"),
+    "stages": ("pipeline-parallel:degree=2,micro_batches=3", 12, "100 ms"),
+    "both": ("expert-parallel:degree=8 data-parallel:degree=2", 4, "100 ms"),
+}
+
+
+@pytest.mark.parametrize("case", SPLIT)
+def test_the_whole_number_is_one_that_the_techniques_accept(case: str) -> None:
+    """Of all batches, tried one by one: refused, too large, too slow, or allowed."""
+    techniques, gigabytes, target = SPLIT[case]
+    small = replace(H100, reported_figure=replace(H100.usable_figure, value=Integer(gigabytes * 10**9)))
+    model, limit = symroof.load_model("olmoe-1b-7b-0924"), symroof.units.number(target, symroof.units.SECOND, "target")
+    taken, fitting, fast = [], [], []
+    for batch in range(1, 140):
+        try:
+            analysis = symroof.analyze(model.decode(batch=batch, seq_len=4096).apply(techniques), small)
+        except symroof.SymroofError:
+            continue
+        taken.append(batch)
+        fitting += [batch] * analysis.fits
+        fast += [batch] * bool(analysis.total.time_expr <= limit)
+    step = model.decode(seq_len=4096).apply(techniques)
+    answer = required(step, over="batch", hardware=small, target_time=target)
+    assert 0 < fitting[-1] < taken[-1], "brute force must see the limit"
+    assert (answer.by_memory, answer.allowed) == (fitting[-1], min(fitting[-1], fast[-1]))
+    assert answer.misfit == ""
+    if fast[-1] < taken[-1]:
+        assert answer.by_time == answer.integer == fast[-1]
+    assert (
+        answer.allowed_time_expr
+        == symroof.analyze(model.decode(batch=answer.allowed, seq_len=4096).apply(techniques), small).total.time_expr
+    )
+    assert symroof.largest(step, hardware=small).integer == fitting[-1]
+    assert fit_of(model.decode(batch=fitting[0], seq_len=4096).apply(techniques), small).largest_batch == fitting[-1]
+    swept = symroof.sweep(model, small, {"seq_len": [4096]}, batch=fitting[0], techniques=techniques, metrics=["largest_batch"])
+    assert int(swept["largest_batch"].values.flat[0]) == fitting[-1]
+
+
+@pytest.mark.parametrize("name", [name for name in names() if technique_class(name).divides])
+def test_what_a_technique_divides_is_what_it_refuses_to_divide_unevenly(name: str) -> None:
+    kind = technique_class(name)
+    symbol, parameter = kind.divides
+    phase = "decode" if symbol == symroof.symbols.b else "prefill"
+    model = symroof.load_model("mixtral-8x7b-v0.1" if name == "expert-parallel" else "llama-2-7b")
+    text = f"{name}:{parameter}=4" + (",degree=2" if parameter == "micro_batches" else "")
+
+    def accepted(number: int) -> bool:
+        sizes = {"batch": number, "seq_len": 64} if phase == "decode" else {"batch": 1, "seq_len": number}
+        try:
+            getattr(model, phase)(**sizes).apply(text)
+        except symroof.SymroofError:
+            return False
+        return True
+
+    assert [number for number in range(2, 18) if accepted(number)] == [4, 8, 12, 16]
+
+
+def test_a_target_between_two_multiples_is_impossible() -> None:
+    with pytest.raises(symroof.SymroofError, match="no multiple of 8, as the techniques need, lies from 1 to"):
+        requirement("olmoe-1b-7b-0924", "batch", "expert-parallel:degree=8", seq_len=4096, target_time="600 us")
 
 
 def test_what_a_technique_does_not_take_is_said_and_allowed_by_nothing() -> None:

@@ -170,7 +170,7 @@ def largest_report(step: Step, answer: Largest, hardware: str | None) -> Report:
     """The most of a variable that fits, and what the memory of a device holds there."""
     name, several = symbols.option_name(answer.variable.symbol), answer.devices != 1
     share = f" on {answer.devices} devices together" if several else ""
-    at = max(answer.integer, 1)
+    at = max(answer.integer, answer.multiple)
     held = Add(*answer.memory_exprs.values())
     parts = {
         "weights": answer.memory_exprs["weight"],
@@ -179,7 +179,8 @@ def largest_report(step: Step, answer: Largest, hardware: str | None) -> Report:
     }
     columns = (Column("part"), Column("memory", "byte", f"memory at {name} {at}{', of one device' if several else ''}", numeric=True))
     totals = (("total", held), ("usable", answer.capacity_expr), ("free", answer.capacity_expr - held))
-    fits = f"{name} {answer.integer} is the largest that fits{share}" if answer.integer >= 1 else f"not even {name} 1 fits{share}"
+    fits = f"{name} {at} is the largest that fits{share}" if answer.integer else f"not even {name} {at} fits{share}"
+    fits += f"; the techniques take multiples of {answer.multiple}" if answer.multiple != 1 else ""
     record = {
         "model": step.model,
         "hardware": hardware,
@@ -206,13 +207,16 @@ def requirement_report(step: Step, answer: Requirement, device: Device) -> Repor
     name = symbols.option_name(answer.variable.symbol)
     whole = "" if answer.integer is None or answer.fewest else f"; as a whole number {answer.integer}"
     least = "" if answer.least_expr is None else f"{_in_unit(answer.least_expr, answer)} <= "
-    exact = "" if answer.value_expr.is_Integer else f", exactly {answer.value_expr}"
-    by_time, both = f"{least}{name} {answer.relation} {_in_unit(answer.value_expr, answer)}{whole}", _both_limits(step, answer)
+    exact = f" (exactly {answer.value_expr})" if answer.value_expr.is_Rational and not answer.value_expr.is_Integer else ""
+    unit, both = "a token" if step.symbolic.tokens != 1 else "the step", _both_limits(step, answer)
+    limit = f"{least}{name} {answer.relation} {_in_unit(answer.value_expr, answer)}{exact}"
+    by_time = f"{limit}, where {unit} takes {in_units(answer.time_expr, 's', 4)}{whole}"
+    if answer.allowed_time_expr is not None and answer.allowed_expr != answer.value_expr:
+        by_time += f"; at {name} {_in_unit(answer.allowed_expr, answer)} it takes {in_units(answer.allowed_time_expr, 's', 4)}"
     alone = answer.by_memory_expr is None and (answer.room is None or answer.room.fits)
     lines: list[str | Words] = [
         *((by_time, *both) if alone else (*both, f"by time: {by_time}")),
         *([f"but that does not fit: {answer.misfit}"] if answer.misfit else []),
-        f"{'a token' if step.symbolic.tokens != 1 else 'the step'} then takes {in_units(answer.time_expr, 's', 4)}{exact}",
     ]
     if answer.formula is not None:
         words = ("in this regime ", Formula(answer.formula, str(answer.variable.symbol)), ", T the target time in seconds")
@@ -244,10 +248,11 @@ def _both_limits(step: Step, answer: Requirement) -> list[str]:
     def limit_text(value: Any, relation: str | None) -> str:
         return ("at least " if relation == ">=" else "") + _in_unit(value, answer)
 
-    both = "no value meets both" if answer.allowed_expr is None else limit_text(answer.allowed_expr, None)
+    both = f"no {name} meets both" if answer.allowed_expr is None else f"{name} {limit_text(answer.allowed_expr, None)}"
     by_time = limit_text(answer.by_time_expr, ">=" if answer.fewest else answer.relation)
     by_memory = limit_text(answer.by_memory_expr, answer.memory_relation)
-    return [f"{name} {both}: {by_time} by time, {by_memory} by memory ({memory}); {answer.binding} is the limit"]
+    split = f"; the techniques take multiples of {answer.multiple}" if answer.multiple != 1 else ""
+    return [f"{both}: {by_time} by time, {by_memory} by memory ({memory}); {answer.binding} is the limit{split}"]
 
 
 def generation_report(found: Generation, step: Step, techniques: Sequence[str], device: Device, batch: int) -> Report:

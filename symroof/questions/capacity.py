@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from sympy import Add, Expr, Integer, Max, Symbol, factor, floor, oo
+from sympy import Add, Expr, Integer, Max, Symbol, factor, oo
 from sympy import Piecewise as Cases
 
 from symroof import symbols
@@ -22,6 +22,7 @@ from symroof.operators.graph import Graph
 from symroof.roof.costs import needed, variable_of
 from symroof.roof.ledger import device_of
 from symroof.symbols import VOCABULARY, Variable, option_name, substitute
+from symroof.techniques.registry import multiple_of, rounded
 from symroof.units import BYTE, COUNT, Quantity, in_unit, number, quantity, unit_of
 
 
@@ -33,10 +34,11 @@ class Largest(Brief):
     ----------
     variable : the variable.
     value_expr : the largest real value, exact and bare; 0 if nothing fits.
-    integer : the largest whole number; 0 if not even 1 fits.
+    integer : the largest whole number that the techniques accept; 0 if none fits.
     capacity_expr : memory of one device in bytes, bare.
-    memory_exprs : bytes of weights, KV cache and activations on one device at the whole number, or at 1 if that does not fit, bare.
+    memory_exprs : bytes of weights, KV cache and activations on one device at the whole number, or at the least one if none fits.
     devices : the number of devices that share the step; batch and context are totals over them.
+    multiple : what the whole number must be a multiple of, because techniques split the variable evenly.
     """
 
     variable: Variable
@@ -45,6 +47,7 @@ class Largest(Brief):
     capacity_expr: Expr
     memory_exprs: Mapping[str, Expr]
     devices: int
+    multiple: int = 1
 
     value = in_unit(lambda answer: answer.value_expr, lambda answer: unit_of(answer.variable), "The largest real value, as a Quantity.")
     capacity = in_unit(lambda answer: answer.capacity_expr, BYTE, "Memory of one device, as a Quantity in bytes.")
@@ -107,8 +110,7 @@ def memory_over(step: Step, variable: Variable) -> Piecewise:
     InputError
         Other symbols are left, or memory counts blocks of the variable.
     """
-    x = variable.symbol
-    graph = _bound(step, x)
+    graph = _bound(step, x := variable.symbol)
     weights, cache, activations = memory_parts(graph)
     needs = [cast(Expr, weights + cache + state) for state in (activations.args if isinstance(activations, Max) else (activations,))]
     if letters := Add(*needs).free_symbols - {x, *graph.definitions}:
@@ -196,12 +198,12 @@ def fit_of(step: Step, device: Device, beside: Iterable[Step] = ()) -> Fit:
     if batch.symbol not in step.values:
         raise InputError("batch must be given as a number to compute what fits")
     shared = Add(*(part for one in beside for part in memory_parts(_bound(one, batch.symbol))[:2]))
-    memory = memory_over(step, batch) + shared
-    needed = memory(step.values[batch.symbol])
+    needed = (memory := memory_over(step, batch) + shared)(step.values[batch.symbol])
     if device.usable_figure is None:
         return Fit(needed)
     room = room_within(batch, memory, usable_capacity(device))
-    return Fit(needed, room.capacity_expr, None if room.fits and room.most_expr is None else int(floor(room.most_expr or 0)))
+    most = rounded(room.most_expr or Integer(0), "<=", multiple_of(step.symbolic.applied, batch.symbol))
+    return Fit(needed, room.capacity_expr, None if room.fits and room.most_expr is None else most)
 
 
 def largest(step: Step, *, over: str | Symbol = "batch", hardware: Device | str | Path | None = None, capacity: Any = None) -> Largest:
@@ -238,9 +240,9 @@ def largest(step: Step, *, over: str | Symbol = "batch", hardware: Device | str 
         full = memory_over(step, variable).pieces[-1]
         raise InputError(f"any {name} fits: from {full.low} on memory does not grow with it")
     value = room.most_expr if room.most_expr is not None else Integer(0)
-    whole = int(floor(value))
-    parts = graph.bind({x: Integer(max(whole, 1))}).memory()
-    return Largest(variable, value, whole, available, parts, int(substitute(graph.devices, graph.definitions)))
+    whole = rounded(value, "<=", multiple := int(multiple_of(step.symbolic.applied, x)))
+    parts, devices = graph.bind({x: Integer(max(whole, multiple))}).memory(), int(substitute(graph.devices, graph.definitions))
+    return Largest(variable, value, whole, available, parts, devices, multiple)
 
 
 def _bound(step: Step, x: Symbol) -> Graph:
@@ -299,8 +301,7 @@ def cache_passes_weights(step: Step) -> Quantity:
         raise InputError(f"{step.model} keeps no KV cache that grows with the context")
     found = _spans(graph, cache, length)
     passes = [_passes(weights, substitute(cache, span.active), length) for span in found]
-    last = len(found) - 1
-    answer = Cases(*((value, place == last or value <= span.high) for place, (value, span) in enumerate(zip(passes, found, strict=True))))
+    answer = Cases(*((value, span is found[-1] or value <= span.high) for value, span in zip(passes, found, strict=True)))
     if answer == oo:
         raise InputError(f"the KV cache of {step.model} stops growing at a context of {found[-1].low}, before it passes the weights")
     return quantity(answer, COUNT)
@@ -308,8 +309,7 @@ def cache_passes_weights(step: Step) -> Quantity:
 
 def _passes(weights: Expr, cache: Expr, length: Symbol) -> Expr:
     """The length at which a cache, linear in the length plus a state, equals the weights."""
-    per_token = cache.diff(length)
-    kept = substitute(cache, {length: Integer(0)})
+    per_token, kept = cache.diff(length), substitute(cache, {length: Integer(0)})
     return cast(Expr, oo if per_token == 0 else factor((weights - kept) / per_token))
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
 from sympy import Expr, Integer, Symbol, ceiling, floor, oo
 
 from symroof import symbols
-from symroof.algebra.piecewise import Piece
+from symroof.algebra.piecewise import Piece, Piecewise
 from symroof.algebra.polynomial import polynomial
 from symroof.algebra.reals import order
 from symroof.algebra.signs import solve_symbolic
@@ -23,7 +23,7 @@ from symroof.questions.capacity import Room, memory_of, room_over, usable_capaci
 from symroof.questions.regimes import Regimes, regimes
 from symroof.roof.costs import needed
 from symroof.symbols import Variable, option_name, substitute
-from symroof.techniques.registry import with_number
+from symroof.techniques.registry import multiple_of, rounded, with_number
 from symroof.units import BYTE, PER_SECOND, SECOND, Quantity, in_unit, number, quantity, unit_of
 
 TRIED = 1024
@@ -61,6 +61,8 @@ class Requirement(Brief):
     fewest : whether the variable counts devices, of which the fewest are wanted.
     room : the limits set by memory; None if the device states no capacity, or the formulas count blocks.
     misfit : why a technique does not support the whole number; empty if it does.
+    multiple : what a whole number must be a multiple of, because techniques split the variable evenly.
+    times : seconds of the step over the variable.
     """
 
     variable: Variable
@@ -73,12 +75,15 @@ class Requirement(Brief):
     fewest: bool = False
     room: Room | None = None
     misfit: str = ""
+    multiple: int = 1
+    times: Piecewise | None = field(default=None, repr=False)
 
     value = in_unit(lambda answer: answer.value_expr, lambda answer: unit_of(answer.variable), "What time asks for, as a Quantity.")
     time = in_unit(lambda answer: answer.time_expr, SECOND, "Time of the step at the value, as a Quantity in seconds.")
     least = in_unit(lambda answer: answer.least_expr, lambda answer: unit_of(answer.variable), "The least that suffices, or None.")
     by_time = in_unit(lambda answer: answer.by_time_expr, lambda answer: answer.limit_unit, "`by_time_expr`, as a Quantity or an int.")
     by_memory = in_unit(lambda answer: answer.by_memory_expr, lambda answer: answer.limit_unit, "`by_memory_expr`, the same.")
+    allowed_time = in_unit(lambda answer: answer.allowed_time_expr, SECOND, "Time of the step at `allowed`, or None.")
     allowed = in_unit(lambda answer: answer.allowed_expr, lambda answer: answer.limit_unit, "`allowed_expr`, the same.")
 
     @property
@@ -136,13 +141,18 @@ class Requirement(Brief):
         return chosen if within else None
 
     @property
+    def allowed_time_expr(self) -> Expr | None:
+        """Seconds of the step at `allowed_expr`; None where there is none."""
+        return None if self.allowed_expr is None or self.times is None else self.times(self.allowed_expr)
+
+    @property
     def _counts(self) -> bool:
         return self.variable.domain == "integer" or self.variable.unit == "bit"
 
     def _whole(self, value: Expr, relation: str | None = None) -> int | Expr:
         if not self._counts:
             return value
-        return int(floor(value) if (relation or self.relation) == "<=" else ceiling(value))
+        return rounded(value, relation or self.relation, self.multiple)
 
 
 def required(
@@ -187,7 +197,8 @@ def required(
         answer = _for_time(whole, number(target_time, SECOND, "target"))
     else:
         answer = _for_rate(whole, number(target_rate, PER_SECOND, "target"))
-    return _fitted(whole, replace(answer, room=_room_of(whole), fewest=answer.variable.symbol in step.symbolic.devices.free_symbols))
+    fewest = answer.variable.symbol in step.symbolic.devices.free_symbols
+    return _fitted(whole, replace(answer, room=_room_of(whole), times=whole.times, fewest=fewest))
 
 
 def _room_of(whole: Regimes) -> Room | None:
@@ -254,17 +265,19 @@ def _answer(whole: Regimes, regime: Piece, value: Expr, relation: str, target: E
         formula = solve_symbolic(excess).formula if excess.degree in (1, 2) else None
     if formula is None or substitute(formula, {symbols.T: target}) != value:
         formula = None  # the answer is an end of the regime, where the peak changes or the range ends
-    whole_number = None
+    whole_number, multiple = None, int(multiple_of(whole.step.symbolic.applied, x))
     if whole.over.domain == "integer" or whole.over.unit == "bit":
-        whole_number = int(floor(value) if relation == "<=" else ceiling(value))
-        if whole_number < (least or value) and relation == "<=" and least is not None:
+        whole_number = rounded(value, relation, multiple)
+        low = least if least is not None or multiple == 1 else Integer(1)
+        if relation == "<=" and low is not None and whole_number < low:
+            what = "whole number" if multiple == 1 else f"multiple of {multiple}, as the techniques need,"
             raise ImpossibleError(
-                f"impossible: no whole number lies from {float(least):.6g} to {float(value):.6g}, where the step is within the target"
+                f"impossible: no {what} lies from {float(low):.6g} to {float(value):.6g}, where the step is within the target"
             )
     time = substitute(regime.value, {x: value})
     side = order(time, target)
     assert side <= 0
-    return Requirement(whole.over, formula, value, relation, target if side == 0 else time, whole_number, least)
+    return Requirement(whole.over, formula, value, relation, target if side == 0 else time, whole_number, least, multiple=multiple)
 
 
 def _why(whole: Regimes, target: Expr) -> str:
@@ -290,8 +303,8 @@ def _for_rate(whole: Regimes, rate: Expr) -> Requirement:
     if rate >= whole.asymptote_expr:
         most = f"{float(whole.asymptote_expr):.6g} per second"
         raise ImpossibleError(f"impossible: throughput stays below {most} at any batch, less than the target {float(rate):.6g}")
-    value = whole.batch_reaching_expr(rate / whole.asymptote_expr)
-    return Requirement(whole.over, None, value, ">=", whole.times(value), int(ceiling(value)))
+    value, multiple = whole.batch_reaching_expr(rate / whole.asymptote_expr), int(multiple_of(whole.step.symbolic.applied, symbols.b))
+    return Requirement(whole.over, None, value, ">=", whole.times(value), rounded(value, ">=", multiple), multiple=multiple)
 
 
 def required_capacity(step: Step) -> Quantity:

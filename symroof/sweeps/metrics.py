@@ -19,6 +19,7 @@ from symroof.questions.capacity import memory_parts
 from symroof.roof.ledger import own, seconds_of, step_time, time_of
 from symroof.sweeps.compile import inlined
 from symroof.symbols import substitute
+from symroof.techniques.registry import multiple_of
 
 TOTAL = "total"
 BINDING = (Resource.MEMORY, *(resource for resource in Resource if resource is not Resource.MEMORY))
@@ -114,7 +115,8 @@ def largest_batch(part: Part) -> Expr:
         if symbols.b in sequence.free_symbols:
             raise InputError("metric 'largest_batch': the memory of this step is not linear in the batch; `symroof largest` follows it")
         limits += [(CAPACITY - kept) / sequence] if sequence != 0 else []
-    return floor(Max(S.Zero, Min(*limits)))
+    multiple = multiple_of(graph.applied, symbols.b)
+    return multiple * floor(Max(S.Zero, Min(*limits)) / multiple)
 
 
 def tokens(part: Part) -> Expr:

@@ -7,8 +7,9 @@ import pkgutil
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
 from importlib import import_module
+from typing import cast
 
-from sympy import Expr, Rational, Symbol
+from sympy import Expr, Mul, Rational, Symbol, ceiling, floor
 
 from symroof.errors import InputError, nearest, quote
 from symroof.symbols import VOCABULARY
@@ -153,6 +154,26 @@ def with_number(techniques: Iterable[Technique], symbol: Symbol, value: Expr | i
         names = [parameter.name for parameter in fields(applied) if getattr(applied, parameter.name) == symbol]
         changed.append(replace(applied, **dict.fromkeys(names, value)) if names else applied)
     return tuple(changed)
+
+
+def multiple_of(techniques: Iterable[Technique], symbol: Symbol) -> Expr:
+    """What an input must be a multiple of, because the techniques of a chain split it evenly.
+
+    >>> from symroof.symbols import b
+    >>> multiple_of(chain(["expert-parallel:degree=8", "data-parallel:degree=2"]), b)
+    16
+    """
+    return cast(Expr, Mul(*(getattr(one, one.divides[1]) for one in techniques if one.divides and one.divides[0] == symbol)))
+
+
+def rounded(value: Expr, relation: str, multiple: Expr | int = 1) -> int:
+    """The whole multiple next to a limit, on the side that *relation* allows.
+
+    >>> rounded(Rational(13), "<=", 8), rounded(Rational(13), ">=", 8)
+    (8, 16)
+    """
+    whole = floor(value / multiple) if relation == "<=" else ceiling(value / multiple)
+    return int(whole * multiple)
 
 
 def techniques_of(*given: str | Technique | Iterable[str | Technique]) -> tuple[Technique, ...]:

@@ -167,6 +167,7 @@ class Technique(Brief, ABC):
     requires : facts of the step that it relies on.
     removes : facts that no longer hold after it.
     once : whether a chain may apply it only once.
+    divides : the input that it divides evenly, and the parameter of which that must be a multiple; None if it divides none.
     example : the step that shows its effect.
     """
 
@@ -179,6 +180,7 @@ class Technique(Brief, ABC):
     requires: ClassVar[frozenset[Fact]] = frozenset()
     removes: ClassVar[frozenset[Fact]] = frozenset()
     once: ClassVar[bool] = False
+    divides: ClassVar[tuple[Symbol, str] | None] = None
     example: ClassVar[Example] = Example()
 
     def __post_init__(self) -> None:

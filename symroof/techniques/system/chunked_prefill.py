@@ -57,6 +57,7 @@ class ChunkedPrefill(Technique):
     exact = EXACT
     requires = frozenset({Fact.WHOLE_PROMPT, Fact.WHOLE_CACHE, Fact.ONE_LENGTH})
     removes = frozenset({Fact.ONE_CONTEXT, Fact.NO_CHUNK})
+    divides = (symbols.s, "chunk")
     example = Example(phase="prefill", part="up_proj", over="chunk", inputs={"seq_len": 2048}, at=512)
 
     chunk: Number = number(symbols.s_k)

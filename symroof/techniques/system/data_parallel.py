@@ -44,6 +44,7 @@ class DataParallel(Parallel):
     survey = "5.3"
     source = "arXiv:2211.05102"
     removes = frozenset({Fact.WHOLE_BATCH})
+    divides = (symbols.b, "degree")
     example = Example(part="total", settings={"degree": 8}, inputs={"batch": 64})
 
     def rewrite(self, graph: Graph, given: Given) -> Graph:

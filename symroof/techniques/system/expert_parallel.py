@@ -52,6 +52,7 @@ class ExpertParallel(Linked):
     survey = "5.3"
     source = "arXiv:2006.16668"
     removes = frozenset({Fact.WHOLE_BATCH, Fact.UNSENT})
+    divides = (symbols.b, "degree")
     example = Example(model="mixtral-8x7b-v0.1", part="total", settings={"degree": 8}, inputs={"batch": 64})
 
     latency: Number = number(symbols.t_x, zero=True, optional=True)

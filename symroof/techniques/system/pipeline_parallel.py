@@ -61,6 +61,7 @@ class PipelineParallel(Linked):
     survey = "5.3"
     source = "arXiv:1811.06965"
     removes = frozenset({Fact.WHOLE_STEP})
+    divides = (symbols.b, "micro_batches")
     example = Example(part="total", over="micro_batches", settings={"degree": 4}, inputs={"batch": 256})
 
     latency: Number = number(symbols.t_x, zero=True, optional=True)

@@ -61,6 +61,7 @@ class SequenceParallel(Linked):
     phases = ("prefill",)
     requires = frozenset({Fact.NO_PAGES})
     removes = frozenset({Fact.WHOLE_PROMPT})
+    divides = (symbols.s, "degree")
     example = Example(phase="prefill", part="total", over="seq_len", settings={"degree": 8}, inputs={"batch": 1, "flash_attention": False})
 
     latency: Number = number(symbols.t_l, 0, zero=True)
