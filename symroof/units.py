@@ -16,9 +16,10 @@ from numbers import Real
 from typing import TYPE_CHECKING, Any, Self, cast, overload
 
 import pint
-from sympy import Expr, Float, Rational, nsimplify
+from sympy import Expr, Float, Rational, multiplicity, nsimplify
 
 from symroof.errors import InputError, quote
+from symroof.notation import PREFIXES, written
 from symroof.quantities import Registry
 from symroof.symbols import Variable
 
@@ -88,6 +89,32 @@ def parsed(text: object) -> tuple[Fraction, str] | None:
     return None if match is None else (Fraction(match[1]) / int(match[2] or 1), match[3] or "")
 
 
+SHORT = {"byte/second": "B/s", "FLOP/second": "FLOP/s", "second": "s", "joule/FLOP": "J", "joule/byte": "J", "watt": "W", "byte": "B"}
+"""Units as people and the command line write them, behind a prefix."""
+SCALES = {prefix: Rational(1000) ** power for power, prefix in PREFIXES.items()} | {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
+
+
+def typed(value: Expr, unit: str = "") -> str:
+    """A number as people type it, and exactly what `parsed` reads: a decimal where it ends, with a prefix where its unit has a short form.
+
+    >>> typed(Rational(7, 10)), typed(Rational(1, 3)), typed(Rational(1, 200000), "second"), typed(Rational(25 * 2**30), "byte/second")
+    ('0.7', '1/3', '5us', '25GiB/s')
+    """
+    if not isinstance(value, Rational) or value <= 0 or unit not in SHORT:
+        return _decimal(value) if isinstance(value, Rational) and value > 0 else written(value)
+    prefixes = [prefix for prefix in SCALES if not prefix.endswith("i") or "B" in SHORT[unit]]
+    texts = [(not 1 <= value / SCALES[prefix] < 1024, f"{_decimal(value / SCALES[prefix])}{prefix}{SHORT[unit]}") for prefix in prefixes]
+    return min(texts, key=lambda text: (text[0], len(text[1])))[1]
+
+
+def _decimal(value: Rational) -> str:
+    places = max(multiplicity(2, value.q), multiplicity(5, value.q))
+    if 10**places % value.q or places > 30:  # `parsed` reads no more than 60
+        return str(value)
+    whole, part = divmod(value.p * 10**places // value.q, 10**places)
+    return f"{whole}.{part:0{places}}" if places else str(whole)
+
+
 EXAMPLES = {RATE: "'312 TFLOP/s'", BYTE: "'80 GB'", BANDWIDTH: "'2039 GB/s'", WATT: "'400 W'", HERTZ: "'1410 MHz'"}
 
 
@@ -107,16 +134,16 @@ def figure(text: object, unit: pint.Unit) -> Rational:
         The text is not a number and a unit, or the unit measures something else.
     """
     example = EXAMPLES.get(unit, f"'1 {unit}'")
-    typed = parsed(text)
-    if typed is None or not typed[1]:
+    read = parsed(text)
+    if read is None or not read[1]:
         raise InputError(f"{quote(text)} is not a number and a unit such as {example}")
     try:
-        scale = ureg.Quantity(Fraction(1), ureg.parse_units(typed[1])).to(unit).magnitude
+        scale = ureg.Quantity(Fraction(1), ureg.parse_units(read[1])).to(unit).magnitude
     except pint.UndefinedUnitError:
-        raise InputError(f"{quote(text)}: {typed[1]!r} is not a unit known here; write it like {example}") from None
+        raise InputError(f"{quote(text)}: {read[1]!r} is not a unit known here; write it like {example}") from None
     except pint.DimensionalityError:
         raise InputError(f"{quote(text)} is not in {unit}; write it like {example}") from None
-    return cast(Rational, Rational(typed[0] * scale))
+    return cast(Rational, Rational(read[0] * scale))
 
 
 def number(value: object, unit: pint.Unit, what: str, *, zero: bool = False) -> Expr:
@@ -131,8 +158,8 @@ def number(value: object, unit: pint.Unit, what: str, *, zero: bool = False) -> 
         It is none of these, measures something else, or is not above 0, nor 0 where *zero* says that it may be.
     """
     if isinstance(value, str):
-        typed = parsed(value)
-        exact: Expr = Rational(typed[0]) if typed and not typed[1] and unit == COUNT else figure(value, unit)
+        read = parsed(value)
+        exact: Expr = Rational(read[0]) if read and not read[1] and unit == COUNT else figure(value, unit)
     elif isinstance(value, Quantity):
         try:
             exact = number(cast(Any, value).to(unit).magnitude, unit, what, zero=zero)

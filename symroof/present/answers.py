@@ -20,7 +20,7 @@ from symroof.present.formats.sections import Lines, Section
 from symroof.present.records import certificate_record, crossover_record, exact_text, text_of
 from symroof.present.report import Report
 from symroof.present.step_views import band_statement, capacity_text, conventions_of, letters_used
-from symroof.present.tabular import SHORT, Column, Derivation, Formula, Table, Words, amount, in_units, number, words_of
+from symroof.present.tabular import Column, Derivation, Formula, Table, Words, amount, in_units, number, words_of
 from symroof.questions.capacity import Largest
 from symroof.questions.context_limit import context_limit
 from symroof.questions.crossover import Crossover
@@ -28,6 +28,7 @@ from symroof.questions.generation import Generation
 from symroof.questions.proofs import Certificate
 from symroof.questions.required import Requirement
 from symroof.roof.costs import WEIGHTS_AND_KV
+from symroof.units import quantity, unit_of
 
 
 def requirement_record(answer: Requirement, step: Step, device: str) -> dict[str, Any]:
@@ -228,10 +229,7 @@ def requirement_report(step: Step, answer: Requirement, device: Device) -> Repor
 
 def _in_unit(value: Any, answer: Requirement) -> str:
     """A value of the variable, with its unit where it has one."""
-    if isinstance(value, int) or answer.variable.unit == "dimensionless":
-        return str(value) if isinstance(value, int) else f"{float(value):.6g}"
-    short = SHORT.get(answer.variable.unit)
-    return in_units(value, short, 4) if short else f"{float(value):.6g} {answer.variable.unit}"
+    return str(value) if isinstance(value, int) else format(quantity(value, unit_of(answer.variable)), ".6g")
 
 
 def _both_limits(step: Step, answer: Requirement) -> list[str]:

@@ -12,7 +12,7 @@ from symroof.algebra.lambert import of_the_line
 from symroof.algebra.piecewise import Piece
 from symroof.algebra.signs import Solution
 from symroof.notation import Sentence, compact, latex
-from symroof.present.tabular import SHORT, Column, Formula, Table, Words, aligned_lines, in_units, latex_text, spelled, words_of
+from symroof.present.tabular import Column, Formula, Table, Words, aligned_lines, latex_text, spelled, words_of
 from symroof.proof.claims import Certificate
 from symroof.questions.crossover import Crossover
 from symroof.questions.payoff import LOSES, PAYS, SAME, Payoff
@@ -21,7 +21,7 @@ from symroof.questions.required import Requirement
 from symroof.questions.sensitivity import Sensitivity
 from symroof.roof.analysis import Total
 from symroof.roof.roofline import RooflinePoint
-from symroof.symbols import Variable, option_name
+from symroof.symbols import option_name
 
 
 @dataclass(frozen=True)
@@ -143,15 +143,9 @@ def crossover_words(answer: Crossover) -> Words:
         return Words((f"{answer.operator} over {name}: {', '.join(spans)}",))
     if answer.value_expr is None:
         return Words((f"{answer.operator} is {answer.verdict.removeprefix('always-')}-bound at every {name}",))
-    value = _in_its_unit(answer.value_expr, answer.over)
-    text = f"{answer.operator} is {answer.below}-bound below {name} {value} and {answer.above}-bound above it"
+    text = f"{answer.operator} is {answer.below}-bound below {name} {answer.value:.6g} and {answer.above}-bound above it"
     first = answer.first_integer
     return Words((text if first is None else f"{text}; {first} is the first whole number there",))
-
-
-def _in_its_unit(value: Expr, variable: Variable) -> str:
-    unit = SHORT.get(variable.unit, variable.unit)
-    return plain(value) if unit == "dimensionless" else in_units(value, unit, 6) if unit in SHORT.values() else f"{plain(value)} {unit}"
 
 
 def _symbolic(solution: Solution, answer: Crossover) -> Words:

@@ -12,15 +12,16 @@ from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.hardware.device import Device, Figure
 from symroof.hardware.machine import LATENCIES, RATE_SYMBOLS
-from symroof.notation import compact, latex, written
+from symroof.notation import compact, latex
 from symroof.operators import Level, Operator, Resource, Role
 from symroof.present.crossover_views import plain
 from symroof.present.formats.sections import Conventions, Lines
-from symroof.present.tabular import SHORT, Column, Formula, Table, Words, amount, in_units, kind_of, listed, si
+from symroof.present.tabular import Column, Formula, Table, Words, amount, in_units, kind_of, listed, si
 from symroof.roof.analysis import Analysis, Total
 from symroof.roof.energy import OperatorEnergy, StepEnergy, energy_balance
 from symroof.roof.roofline import RooflinePoint
 from symroof.symbols import Values, substitute
+from symroof.units import SHORT, typed
 
 
 def provenance(device: Device, data_types: Sequence[str]) -> Iterator[str]:
@@ -102,7 +103,7 @@ def analysis_statements(analysis: Analysis) -> tuple[str, ...]:
         lines.append(f"roof: {peaks} (dense), {bandwidth:g} GB/s; operators run one after the other{ideal}")
         lines += provenance(analysis.device, [name for name, _ in roofs])
     lines += _overheads(analysis)
-    lines += [f"{symbol} = {written(definition)}" for symbol, definition in analysis.step.symbolic.definitions.items()]
+    lines += [f"{symbol} = {typed(meant, symbols.VOCABULARY[symbol].unit)}" for symbol, meant in analysis.step.symbolic.definitions.items()]
     return tuple(lines)
 
 
@@ -130,7 +131,7 @@ def _overheads(analysis: Analysis) -> Iterator[str]:
         yield band_statement(analysis.band_exprs)
     if ceilings.compute != 1 or ceilings.levels:
         factors = {"peak": ceilings.compute, **{str(level): factor for level, factor in ceilings.levels.items()}}
-        yield "factors on the ceilings: " + ", ".join(f"{name} {factor}" for name, factor in factors.items())
+        yield "factors on the ceilings: " + ", ".join(f"{name} {typed(factor)}" for name, factor in factors.items())
     if letters.tokens != 1:
         tokens = analysis.graph.tokens
         seconds = analysis.total.time_expr / tokens

@@ -123,10 +123,6 @@ FOLD = 24
 """Characters of a formula that a column of numbers shows in a terminal."""
 
 
-SHORT = {"byte/second": "B/s", "FLOP/second": "FLOP/s", "second": "s", "joule/FLOP": "J", "joule/byte": "J", "watt": "W", "byte": "B"}
-"""Units as people and the command line write them, behind a prefix."""
-
-
 def si(value: Any, digits: int = 4) -> str:
     """A number with an SI prefix and *digits* significant digits.
 

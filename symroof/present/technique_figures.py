@@ -17,7 +17,7 @@ from symroof.operators import Level, Resource
 from symroof.present.series import Series, named
 from symroof.present.style import COLORS, LINES, label, mark, new_figure
 from symroof.present.tabular import times
-from symroof.present.techniques import condition, factor, memory_condition, settings_of
+from symroof.present.techniques import condition, factor, memory_condition
 from symroof.questions.crossovers import crossover
 from symroof.questions.technique_effect import Effect, effect_of, fixed
 from symroof.roof.analysis import Analysis, analyze
@@ -123,7 +123,7 @@ def points(effect: Effect) -> tuple[Analysis, Analysis]:
 def captions(effect: Effect) -> tuple[str, ...]:
     """What the technique does, when it pays, and the crossover, from the rewrite."""
     example, payoff = effect.example, effect.payoff
-    settings = settings_of(effect.kind)
+    settings = effect.kind(**effect.kind.example.settings).text.partition(":")[2]
     inputs = ", ".join(f"{name} {value}" for name, value in example.inputs.items())
     where = f"{example.part} of {example.model} in {example.phase} on {example.hardware}"
     beside = [f"{word} {text}" for word, text in (("after", example.before), ("against", example.against)) if text]

@@ -12,7 +12,7 @@ from sympy.logic.boolalg import Boolean
 from symroof.operators.tensor import Level
 from symroof.present.formats.sections import Lines
 from symroof.present.report import Report
-from symroof.present.tabular import SHORT, Column, Formula, Table, Words, si, times
+from symroof.present.tabular import Column, Formula, Table, Words, times
 from symroof.questions.technique_effect import Effect, effect_of
 from symroof.symbols import VOCABULARY, option_name, substitute
 from symroof.techniques.registry import family_of, names, technique_class
@@ -160,22 +160,12 @@ def memory_condition(effect: Effect) -> object:
     return Words((shown, *beside)) if beside else shown
 
 
-def settings_of(kind: type[Technique]) -> str:
-    """The example's settings as the command line spells them, numbers with their units."""
-    units = {one.name: VOCABULARY[one.metadata["symbol"]].unit for one in fields(kind) if "symbol" in one.metadata}
-    texts = []
-    for name, value in kind.example.settings.items():
-        unit = SHORT.get(units.get(name, ""), "")
-        texts.append(f"{name}={si(value).replace(' ', '')}{unit}" if unit else f"{name}={value}")
-    return ",".join(texts)
-
-
 def example_notes(wanted: Sequence[str]) -> list[str]:
     """What the examples are."""
     texts = []
     for name in wanted:
         example = technique_class(name).example
-        settings = settings_of(technique_class(name))
+        settings = technique_class(name)(**example.settings).text.partition(":")[2]
         after = (f" after {example.before}" if example.before else "") + (f" against {example.against}" if example.against else "")
         inputs = ", ".join(f"{key} {value}" for key, value in example.inputs.items())
         parts = [example.part + after, f"of {example.model} in {example.phase}", *([inputs] if inputs else []), f"on {example.hardware}"]

@@ -245,11 +245,7 @@ COUNTED = ("dimensionless", "bit")
 
 
 def crossover_of(
-    operator: str,
-    over: Symbol,
-    costs: tuple[Expr, Expr, Expr, Expr],
-    values: Mapping[Symbol, Expr] | None = None,
-    low: Expr | None = None,
+    operator: str, over: Symbol, costs: tuple[Expr, Expr, Expr, Expr], values: Mapping[Symbol, Expr] | None = None, low: Expr | None = None
 ) -> Crossover:
     """The crossover for any FLOPs, traffic, peak and bandwidth (for example a link's), given as *costs* in this order.
 

@@ -19,7 +19,6 @@ from symroof.architectures.step import Step
 from symroof.errors import InputError
 from symroof.hardware.device import Device
 from symroof.hardware.machine import RATE_SYMBOLS, STATED, Machine
-from symroof.notation import written
 from symroof.operators import Kind, Level, Resource, Storage
 from symroof.questions.crossover import Crossover, CrossoverBranch, crossover_of, slack_of
 from symroof.roof.costs import (
@@ -37,7 +36,8 @@ from symroof.roof.costs import (
 from symroof.roof.intervals import CostInterval, branches_over, cost_intervals, numeric_operator, seconds, without_counts
 from symroof.roof.kernel_forms import SHARES, constants_of
 from symroof.roof.ledger import WORK, Cost, device_of, machine_of, roof_of
-from symroof.symbols import Variable, replaced, substitute
+from symroof.symbols import VOCABULARY, Variable, replaced, substitute
+from symroof.units import typed
 
 
 def crossover(
@@ -127,7 +127,8 @@ def _crossover(
     if level is not Level.MEMORY and beside != 0:
         slower = Ge(traffic * symbols.BW, beside * bandwidth)
         where = cast(Boolean, slower if where is None else And(where, slower))
-    defined = [f"{symbol} = {written(meant)}" for symbol, meant in step.symbolic.definitions.items() if (flops + traffic).has(symbol)]
+    used = {symbol: meant for symbol, meant in step.symbolic.definitions.items() if (flops + traffic).has(symbol)}
+    defined = [f"{symbol} = {typed(meant, VOCABULARY[symbol].unit)}" for symbol, meant in used.items()]
     statements = (*step.statements, *defined, *_said(name, blocks[chosen], device, level))
     numbers = {"seconds": slack, "pieces": intervals, "resource_pieces": resources}
     branch = {"where": where, "others": others}

@@ -80,14 +80,7 @@ def _front(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def best(
-    models: Models,
-    hardware: Devices,
-    over: Over,
-    *,
-    minimize: str = "",
-    maximize: str = "",
-    where: str = "",
-    **options: Unpack[Reducing],
+    models: Models, hardware: Devices, over: Over, *, minimize: str = "", maximize: str = "", where: str = "", **options: Unpack[Reducing]
 ) -> xarray.Dataset:
     """The point of a sweep with the least or largest metric among those that satisfy a condition.
 

@@ -19,6 +19,7 @@ from symroof.errors import InputError, nearest, quote
 from symroof.notation import Brief
 from symroof.operators import Graph
 from symroof.symbols import VOCABULARY
+from symroof.units import typed
 
 if TYPE_CHECKING:
 
@@ -319,7 +320,9 @@ class Technique(Brief, ABC):
     def text(self) -> str:
         """The technique as written on the command line."""
         given = ((own.name, value) for own in fields(self) if (value := getattr(self, own.name)) not in (own.default, None, ""))
-        settings = ",".join(name if isinstance(value, Symbol) else f"{name}={value}" for name, value in given)
+        units = {own.name: VOCABULARY[own.metadata["symbol"]].unit for own in fields(self) if "symbol" in own.metadata}
+        numbers = {name: typed(value, units[name]) if name in units else value for name, value in given}
+        settings = ",".join(name if isinstance(getattr(self, name), Symbol) else f"{name}={value}" for name, value in numbers.items())
         return f"{self.name}:{settings}" if settings else self.name
 
 

@@ -12,6 +12,7 @@ from symroof.architectures.step import Step
 from symroof.operators import Graph
 from symroof.symbols import substitute
 from symroof.techniques.technique import Example, Fact, Given, Number, Technique, number, word
+from symroof.units import typed
 
 AXES = {"mlp": ("f", "f_e", "f_s"), "heads": ("k", "h"), "both": ("f", "f_e", "f_s", "k", "h")}
 """The axes that shrink: intermediate sizes, and KV heads with their groups of query heads or the heads of latent attention."""
@@ -102,4 +103,4 @@ class PruneChannels(Technique):
     def statements(self, given: Given) -> tuple[str, ...]:
         what = {"mlp": "the MLP channels", "heads": "the heads", "both": "the MLP channels and the heads"}[self.of]
         also = "; a KV head is removed with its query heads and its cache" if self.of != "mlp" else ""
-        return (f"prune-channels: a share {self.share} of {what} is kept{also}; accuracy is not modelled",)
+        return (f"prune-channels: a share {typed(self.share)} of {what} is kept{also}; accuracy is not modelled",)

@@ -12,6 +12,7 @@ from symroof.architectures.step import Step
 from symroof.operators import Block, Graph, Operator, Work
 from symroof.techniques.compression.selectors import EVERY, Wider, linears, matrix, shapes
 from symroof.techniques.technique import Example, Given, Number, Technique, number, word
+from symroof.units import typed
 
 HALF, METADATA, PERIOD = Rational(1, 2), Integer(2), 4
 """Density, bits of index per kept weight, and inputs per group of the pattern 2:4."""
@@ -127,7 +128,7 @@ class Sparsify(Technique):
             stored = "two of every four weights with 2 bits of index each"
             how = "FLOPs are dense-equivalent, as in the sparse peak: half of them are executed"
         else:
-            stored = f"a share {self.density} of the weights with {self.index} bits of index each"
+            stored = f"a share {typed(self.density)} of the weights with {self.index} bits of index each"
             skipped = "skipped" if self.zeros == "skipped" else "multiplied, so FLOPs stay"
             how = f"zeros are {skipped}; the dense peak applies"
         return (f"sparsify: {stored}; {how}; {self.operators or EVERY}",)

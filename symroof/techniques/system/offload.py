@@ -26,6 +26,7 @@ from symroof.operators import (
     Tensor,
 )
 from symroof.techniques.technique import Example, Given, Number, Technique, number, word
+from symroof.units import typed
 
 GROWING = frozenset({"t", "z"})
 """Axes of a cache that grows with the context; recurrent states stay in the device's memory."""
@@ -145,7 +146,7 @@ class Offload(Technique):
             where += "; staging in device memory is not counted"
         if self.compute == "cpu":
             where = f"{self.unit} computes with them; operands cross the link before and results after, without overlap"
-        return (f"offload: a share {self.share} of the {self.what} in host memory{kept}; {where}",)
+        return (f"offload: a share {typed(self.share)} of the {self.what} in host memory{kept}; {where}",)
 
 
 def _parts(tensor: Tensor, share: Expr, *, whole: bool) -> tuple[Tensor, ...]:
