@@ -108,7 +108,7 @@ def typed(value: Expr, unit: str = "") -> str:
 
 
 def _decimal(value: Rational) -> str:
-    places = max(multiplicity(2, value.q), multiplicity(5, value.q))
+    places = max(multiplicity(prime, value.q) or 0 for prime in (2, 5))
     if 10**places % value.q or places > 30:  # `parsed` reads no more than 60
         return str(value)
     whole, part = divmod(value.p * 10**places // value.q, 10**places)

@@ -127,8 +127,7 @@ def _crossover(
     if level is not Level.MEMORY and beside != 0:
         slower = Ge(traffic * symbols.BW, beside * bandwidth)
         where = cast(Boolean, slower if where is None else And(where, slower))
-    used = {symbol: meant for symbol, meant in step.symbolic.definitions.items() if (flops + traffic).has(symbol)}
-    defined = [f"{symbol} = {typed(meant, VOCABULARY[symbol].unit)}" for symbol, meant in used.items()]
+    defined = [f"{x} = {typed(meant, VOCABULARY[x].unit)}" for x, meant in step.symbolic.definitions.items() if (flops + traffic).has(x)]
     statements = (*step.statements, *defined, *_said(name, blocks[chosen], device, level))
     numbers = {"seconds": slack, "pieces": intervals, "resource_pieces": resources}
     branch = {"where": where, "others": others}
