@@ -40,7 +40,8 @@ for flops, bound in ((F, (16 + 20 / e) * (h / k) / c), (contractions, 16 * (h / 
 
 # %% [markdown]
 # Multi-head attention ($g = 1$) at 16 bits stays below $1 + 5/(4e)$ FLOP/byte, two orders of magnitude under
-# the ridges 153 (A100) and 295 (H100). It is memory-bound at every batch, context and head dimension.
+# the ridges 153 (A100) and 295 (H100). It is memory-bound at every batch, context and head dimension. The H100 states further
+# ceilings, and there is a polynomial against each: its coefficients are all negative, and every $y \ge 0$, so it is negative.
 
 # %%
 devices = [symroof.load_hardware(name) for name in ("a100-sxm-80gb", "h100-sxm")]

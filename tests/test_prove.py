@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 from sympy import Add, Expr, Integer, Mul, Poly
 
 import symroof
+from symroof.operators import Resource
 from symroof.proof import smt
 from symroof.proof.claims import decide
 from symroof.proof.provers import by_roots, by_search, by_shift, holds, shift
-from symroof.symbols import BW, P, b, d, t, w
+from symroof.symbols import BW, P, b, d, substitute, t, w
 
 WIDTHS = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
 
@@ -72,6 +73,40 @@ def test_the_shift_certificate_can_be_checked_by_eye() -> None:
     assert answer.certificate == "with t = 1 + y_t: -624797*y_t - 1248797 is negative term by term"
     shifted = shift(answer.slack, {t: Integer(1)})
     assert all(number < 0 for number in shifted.coeffs())
+
+
+def test_every_part_of_a_certificate_says_what_it_is_against() -> None:
+    """On an H100 the bytes of decode attention take longer than its matrix work, its vector work and its exponentials."""
+    on = decode().on("h100-sxm")
+    proof = on.prove("memory-bound", "qk_matmul+softmax+sv_matmul", for_all=["batch", "seq_len"])
+    ceilings = [case.against.ceiling for case in proof.cases]
+    assert ceilings == ["matrix peak", "vector peak", "exponential rate"]
+    assert [part.partition(":")[0] for part in proof.certificate.split("; ")] == [f"against the {ceiling}" for ceiling in ceilings]
+    for batch, context in ((1, 1), (3, 1000)):  # each slack has the sign of a difference of the times of the roofline
+        fused = decode(batch=batch, seq_len=context, flash_attention=True).on("h100-sxm")["fused_attention"].seconds_exprs
+        for case in proof.cases:
+            slack = case.slack.subs({b: batch, t: context})
+            assert slack < 0
+            assert (fused[case.against] < fused[Resource.MEMORY]) == (slack < 0)
+    classic = decode().on("h100-sxm", ceilings="classic").prove("memory-bound", "qk_matmul", for_all="seq_len")
+    assert "against" not in classic.certificate
+    assert "saturates" not in proof.certificate + classic.certificate
+
+
+def test_the_branches_of_a_window_and_the_ceilings_are_both_said() -> None:
+    proof = decode("mistral-7b-v0.1").on("h100-sxm").prove("memory-bound", "qk_matmul+softmax+sv_matmul", for_all="seq_len")
+    assert proof.certificate.count("where t <= W, against the ") == proof.certificate.count("where t >= W, against the ") == 3
+    assert len({case.slack for case in proof.cases if str(case.where) == "t <= W"}) == 3
+
+
+def test_a_refutation_shows_the_slack_that_refutes_it() -> None:
+    """FlashAttention's matrix work always takes longer than its vector work, and not always longer than its bytes."""
+    prompt = symroof.load_model("llama-3-8b").prefill(batch=1, flash_attention=True).on("h100-sxm")
+    answer = prompt.prove("compute-bound", "fused_attention", for_all="seq_len")
+    assert answer.certificate.startswith("where c*e*s/4 <= M_L, against the memory bandwidth: ")
+    assert substitute(answer.slack, answer.counterexample) < 0
+    assert answer.sentence.endswith(f"not at seq_len = {next(iter(answer.counterexample.values()))}")
+    assert {case.order[0] for case in answer.cases} == {Resource.COMPUTE}
 
 
 def test_zero_is_not_below_zero() -> None:

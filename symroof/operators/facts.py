@@ -116,6 +116,16 @@ class Resource(StrEnum):
     PEER = "peer"
     NETWORK = "network"
 
+    @property
+    def ceiling(self) -> str:
+        """Its rate in words.
+
+        >>> Resource.COMPUTE.ceiling, Resource.CACHE.ceiling
+        ('matrix peak', 'cache bandwidth')
+        """
+        own = {"compute": "matrix peak", "vector": "vector peak", "exponential": "exponential rate", "latency": "latency"}
+        return own.get(self, f"{self} bandwidth")
+
 
 BITS = {"fp64": 64, "fp32": 32, "tf32": 32, "fp16": 16, "bf16": 16, "fp8": 8, "int8": 8, "fp6": 6, "fp4": 4, "int4": 4}
 """Bits of an operand in memory; tf32 reads 32 bits per operand and multiplies 19 of them."""

@@ -14,13 +14,12 @@ from sympy import Add, Expr
 from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.hardware.device import Device
-from symroof.notation import Sentence
-from symroof.present.crossover_views import crossover_words, formula_cell
+from symroof.present.crossover_views import certificate_lines, crossover_words, formula_cell
 from symroof.present.formats.sections import Lines, Section
 from symroof.present.records import certificate_record, crossover_record, exact_text, text_of
 from symroof.present.report import Report
 from symroof.present.step_views import band_statement, capacity_text, conventions_of, letters_used
-from symroof.present.tabular import Column, Derivation, Formula, Table, Words, amount, in_units, number, words_of
+from symroof.present.tabular import Column, Derivation, Formula, Table, Words, amount, in_units, number
 from symroof.questions.capacity import Largest
 from symroof.questions.context_limit import context_limit
 from symroof.questions.crossover import Crossover
@@ -144,16 +143,8 @@ def _limit(step: Step, answer: Crossover, hardware: str | Path | None) -> list[S
 
 def certificate_report(answer: Certificate) -> Report:
     """The claim, the verdict, and the proof or the counterexample."""
-    how = f"{answer.verdict}{f', by {answer.by}' if answer.by else ''}: "
-    lines: list[str | Words] = [words_of(Sentence(how, answer.claim))]
-    if answer.counterexample is not None:
-        point = ", ".join(f"{symbols.option_name(symbol)} = {value}" for symbol, value in answer.counterexample.items())
-        lines.append(f"counterexample: {point}")
-    if answer.certificate:
-        lines.append(words_of(Sentence("certificate: ", answer.certificate)))
-    lines.append(Words(("slack: F BW - B P has the sign of ", Formula(answer.slack), "; below zero is memory-bound")))
     status = {"proved": 0, "refuted": 1}.get(answer.verdict, 3)
-    sections = (Lines(tuple(lines)), letters_used([answer.slack]))
+    sections = (Lines(certificate_lines(answer)), letters_used([answer.slack, *(case.slack for case in answer.cases)]))
     return Report(sections, record=lambda: certificate_record(answer), status=status)
 
 

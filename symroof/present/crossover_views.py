@@ -14,6 +14,7 @@ from symroof.algebra.signs import Solution
 from symroof.notation import Sentence, compact, latex
 from symroof.present.tabular import Column, Formula, Table, Words, aligned_lines, latex_text, spelled, words_of
 from symroof.proof.claims import Certificate
+from symroof.proof.provers import SHIFT
 from symroof.questions.crossover import Crossover
 from symroof.questions.payoff import LOSES, PAYS, SAME, Payoff
 from symroof.questions.regimes import Regimes
@@ -239,14 +240,41 @@ def purchase_advice(answer: Sensitivity) -> str:
 
 
 def certificate_latex(answer: Certificate) -> str:
-    """The claim, the polynomial and the certificate as LaTeX, one below the other (package amsmath)."""
+    """The claim, the counterexample, the certificate and the slacks as LaTeX, one below the other."""
+    lines = (spelled(line, latex_text, lambda formula: f"${formula.latex()}$") for line in certificate_lines(answer))
+    return "\n".join(rf"\noindent {line}.\par" for line in lines)
 
-    def typeset(sentence: str) -> str:
-        return spelled(words_of(sentence), latex_text, lambda formula: f"${formula.latex()}$")
 
-    claim = typeset(Sentence(answer.claim, f": {answer.verdict}"))
-    slack = rf"\[ F\,\mathrm{{BW}} - B\,P \ \text{{has the sign of}}\ {latex(answer.slack)} \]"
-    return "\n".join([rf"\noindent {claim}.", slack, *([rf"\noindent {typeset(answer.certificate)}."] if answer.certificate else [])])
+def certificate_sentence(answer: Certificate) -> str:
+    """The verdict, the claim, and the counterexample if there is one.
+
+    >>> import symroof
+    >>> on = symroof.load_model("llama-2-7b").decode().on("a100-sxm-80gb")
+    >>> on.prove("memory-bound", "up_proj", for_all="batch").sentence
+    'refuted, by substitution: up_proj of llama-2-7b in decode is memory-bound for all b >= 1 on NVIDIA A100 SXM4 80 GB; not at batch = 162'
+    """
+    return str(Words(_claim(answer)))
+
+
+def _claim(answer: Certificate) -> tuple[object, ...]:
+    point = ", ".join(f"{option_name(symbol)} = {value}" for symbol, value in (answer.counterexample or {}).items())
+    how = f"{answer.verdict}{f', by {answer.by}' if answer.by else ''}: "
+    return (*words_of(Sentence(how, answer.claim)).parts, *([f"; not at {point}"] if point else []))
+
+
+def certificate_lines(answer: Certificate) -> tuple[Words, ...]:
+    """The claim, the certificate, why it is one, and every slack."""
+    lines = [Words(_claim(answer))]
+    if answer.certificate:
+        lines.append(words_of(Sentence("certificate: ", answer.certificate)))
+    if SHIFT in (answer.by or "").split(", "):
+        lines.append(Words(("term by term: every coefficient has that sign, and every y >= 0, so the sum has it",)))
+    for case in answer.cases:
+        where = (" where ", Formula(case.where)) if case.where is not None else ()
+        first, second = case.order
+        sense = f": the time at the {first.ceiling} less that at the {second.ceiling} has the sign of "
+        lines.append(Words(("slack", *where, sense, Formula(case.slack), f"; below zero is {second}-bound")))
+    return tuple(lines)
 
 
 def payoff_table(payoff: Payoff) -> Table:

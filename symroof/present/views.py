@@ -115,6 +115,7 @@ notebook_latex.register(Analysis, lambda analysis: table(analysis, formulas=True
 notebook_latex.register(Operator, step_views.operator_latex)
 
 sentence.register(Crossover, crossover_views.crossover_sentence)
+sentence.register(Certificate, crossover_views.certificate_sentence)
 sentence.register(Payoff, crossover_views.payoff_sentence)
 sentence.register(Sensitivity, crossover_views.purchase_advice)
 latex.register(Crossover, crossover_views.align)

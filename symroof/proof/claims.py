@@ -1,6 +1,7 @@
 """Proofs of claims "memory-bound (or compute-bound) for all b >= 1, t >= 1, ...".
 
-A claim is a sign of the slack ``F BW - B P`` where every variable is at least its lower bound. It is *proved* by a
+A claim is a sign of the slack ``F BW - B P`` where every variable is at least its lower bound; on a device that states further
+ceilings there is one slack for each that the claim is against, such as ``F_v BW - B P_v`` of the vector units. It is *proved* by a
 shift: substitute ``x = low + y`` for every variable; if all coefficients of the expanded slack have one sign, so has
 the slack for all y >= 0, which a reader can check by eye. It is *refuted* by a point, checked by substitution. If
 neither succeeds and the extra ``prove`` is installed, z3 decides. Otherwise the claim is *unknown*; nothing is ever
@@ -12,7 +13,7 @@ branch, and a counterexample is valid only on its own branch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -22,9 +23,10 @@ from sympy.logic.boolalg import Boolean
 from symroof.algebra.piecewise import MEMORY
 from symroof.answers import Answer
 from symroof.notation import Sentence
+from symroof.operators.facts import Resource
 from symroof.proof import smt
 from symroof.proof.bounds import by_bounds
-from symroof.proof.provers import PROVED, REFUTED, UNKNOWN, by_roots, by_search, by_shift, holds, inside, narrowed
+from symroof.proof.provers import REFUTED, UNKNOWN, by_roots, by_search, by_shift, holds, inside, narrowed
 from symroof.symbols import VOCABULARY, substitute
 
 
@@ -37,7 +39,8 @@ class Certificate(Answer):
     claim : the claim in words.
     verdict : "proved", "refuted" or "unknown".
     by : "shift", "roots", "bounds", "z3", or for a refutation "substitution"; None if unknown.
-    slack : the polynomial whose sign decides; negative means memory-bound.
+    slack : the polynomial whose sign decides; negative means memory-bound. Of several cases, the first that decides.
+    cases : all slacks that have to have the sign: one for each ceiling that the claim is against, and for each branch.
     certificate : the proof, or the value at the counterexample, in one line.
     counterexample : a point at which the claim fails.
 
@@ -53,6 +56,7 @@ class Certificate(Answer):
     slack: Expr
     certificate: str | None
     counterexample: Mapping[Symbol, Expr] | None
+    cases: tuple[Case, ...] = ()
 
 
 NEAR = 1000
@@ -66,6 +70,7 @@ class Case:
     Attributes
     ----------
     where : the symbolic condition of the branch; None if nothing saturates over the variables.
+    claimed, against : the resource of the claim, and the one that it is compared with.
     slack : the polynomial whose sign decides; if blocks are counted, a bound that is closer to refuting the claim.
     exact : the expression that the slack bounds, if it is a bound; a counterexample must refute this one.
     """
@@ -74,11 +79,18 @@ class Case:
     slack: Expr
     margins: tuple[Expr, ...]
     exact: Expr | None = None
+    against: Resource = Resource.COMPUTE
+    claimed: Resource = Resource.MEMORY
 
     @property
     def free_symbols(self) -> set[Symbol]:
         """The symbols of the slack and the margins."""
         return set().union(*(cast(set[Symbol], part.free_symbols) for part in (self.slack, *self.margins)))
+
+    @property
+    def order(self) -> tuple[Resource, Resource]:
+        """The slack has the sign of the time at the ceiling of the first less that of the second; below zero the second binds."""
+        return (self.claimed, self.against) if self.claimed is Resource.COMPUTE else (self.against, self.claimed)
 
     def reached_from(self, lows: Mapping[Symbol, Expr]) -> bool:
         """Whether no margin is proved negative for all values from the lower bounds."""
@@ -92,7 +104,7 @@ class Case:
         if self.exact is None or refuted is None or holds(bound, self.exact, refuted) is False:
             return answer
         if point := self._counterexample(bound, refuted):
-            return replace(answer, certificate=Sentence("F BW - B P ~ ", substitute(self.exact, point).evalf(4)), counterexample=point)
+            return replace(answer, certificate=Sentence("slack ~ ", substitute(self.exact, point).evalf(4)), counterexample=point)
         return replace(answer, verdict=UNKNOWN, by=None, certificate=None, counterexample=None)
 
     def _counterexample(self, bound: str, near: Mapping[Symbol, Expr]) -> dict[Symbol, Expr] | None:
@@ -109,10 +121,15 @@ def merge_cases(words: str, bound: str, cases: Sequence[Case], lows: Mapping[Sym
     """The answer over all branches: proved if every branch is, refuted if one is."""
     answers = [case.decide(words, bound, lows) for case in cases]
     if len(answers) == 1:
-        return answers[0]
-    slack = cast(Expr, Piecewise(*((case.slack, And(*(margin >= 0 for margin in case.margins))) for case in cases)))
+        return replace(answers[0], cases=tuple(cases))
+    several = len({case.against for case in cases}) > 1
     located = [
-        replace(answer, slack=slack, certificate=answer.certificate and Sentence("where ", _branch(case), ": ", answer.certificate))
+        replace(
+            answer,
+            slack=_over_branches([each for each in cases if each.against is case.against]),
+            certificate=answer.certificate and Sentence(*_label(case, several=several), ": ", answer.certificate),
+            cases=tuple(cases),
+        )
         for case, answer in zip(cases, answers, strict=True)
     ]
     for verdict in (REFUTED, UNKNOWN):
@@ -120,11 +137,19 @@ def merge_cases(words: str, bound: str, cases: Sequence[Case], lows: Mapping[Sym
             return deciding[0]
     by = dict.fromkeys(str(answer.by) for answer in located)
     proofs = dict.fromkeys(answer.certificate for answer in located if answer.certificate)
-    return Certificate(words, PROVED, ", ".join(by), slack, Sentence.listed(proofs, "; "), None)
+    return replace(located[0], by=", ".join(by), certificate=Sentence.listed(proofs, "; "))
 
 
-def _branch(case: Case) -> str | Boolean:
-    return "nothing saturates" if case.where is None else case.where
+def _over_branches(cases: Sequence[Case]) -> Expr:
+    """The slack against one resource, on every branch."""
+    parts = {And(*(margin >= 0 for margin in case.margins)): case.slack for case in cases}
+    return cases[0].slack if len(set(parts.values())) == 1 else cast(Expr, Piecewise(*((slack, where) for where, slack in parts.items())))
+
+
+def _label(case: Case, *, several: bool) -> Iterator[str | Boolean]:
+    """The branch, where there are some, and the ceiling that the claim is against, where there are *several*."""
+    yield from ("where ", case.where) if case.where is not None else ()
+    yield ", " * several * (case.where is not None) + f"against the {case.against.ceiling}" * several
 
 
 def decide(words: str, bound: str, slack: Expr, lows: Mapping[Symbol, Expr], margins: Sequence[Expr] = ()) -> Certificate:

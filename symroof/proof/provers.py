@@ -107,7 +107,7 @@ def by_roots(bound: str, slack: Expr, lows: Mapping[Symbol, Expr], margins: Sequ
 
 def _value(slack: Expr, point: Mapping[Symbol, Expr]) -> Sentence:
     shown = Sentence.listed(Sentence(symbol, " = ", value) for symbol, value in point.items())
-    return Sentence("F BW - B P ~ ", substitute(slack, point), " at ", shown)
+    return Sentence("slack ~ ", substitute(slack, point), " at ", shown)
 
 
 def _member(interval: Piece, whole: bool, bound: str, slack: Expr, x: Symbol) -> Expr | None:

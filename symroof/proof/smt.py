@@ -37,12 +37,12 @@ def decide(
         solver.add(value >= 0 if bound == "memory" else value < 0)
         answer = solver.check()
         if answer == z3.unsat:
-            return "proved", "z3", f"z3 {z3.get_version_string()}: no point with F BW - B P {'>= 0' if bound == 'memory' else '< 0'}", None
+            return "proved", "z3", f"z3 {z3.get_version_string()}: no point with a slack {'>= 0' if bound == 'memory' else '< 0'}", None
         if answer == z3.unknown:
             return None
         point = _point(solver.model(), variables)
         if point is not None and all(value == ceiling(value) for symbol, value in point.items() if whole[symbol]):
-            return "refuted", "z3", "F BW - B P has the other sign at the point", point
+            return "refuted", "z3", "the slack has the other sign at the point", point
     return None
 
 

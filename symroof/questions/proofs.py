@@ -143,8 +143,10 @@ def _cases(
         where = branch.where if margins else None
         ranges = {symbol: low for symbol, low in lows.items() if symbol in ranging}
         bounded = _bounded(operator, total, ranges, bound)
-        for near, exact in zip(_slacks(bounded, bound), _slacks(total, bound), strict=True):
-            found.append(Case(where, in_lowest_terms(near), margins, None if near == exact else exact))
+        slacks = _slacks(total, bound)
+        for against, near in _slacks(bounded, bound).items():
+            exact = None if near == slacks[against] else slacks[against]
+            found.append(Case(where, in_lowest_terms(near), margins, exact, against, bound))
     allowed = ranging | ({symbols.P, symbols.BW} if device is None else set())
     left = set().union(*(case.free_symbols for case in found)) - allowed
     if left:
@@ -152,11 +154,11 @@ def _cases(
     return found
 
 
-def _slacks(total: Mapping[Resource, Expr], bound: Resource) -> list[Expr]:
+def _slacks(total: Mapping[Resource, Expr], bound: Resource) -> dict[Resource, Expr]:
     """The slacks of every other resource against the claimed one: negative for memory, positive for compute."""
     bounding = total.get(bound, S.Zero)
     others = {resource: taken for resource, taken in total.items() if resource is not bound} or {Resource.COMPUTE: S.Zero}
-    return [bounding - other if bound is Resource.COMPUTE else other - bounding for other in others.values()]
+    return {resource: bounding - other if bound is Resource.COMPUTE else other - bounding for resource, other in others.items()}
 
 
 def _bounded(operator: str, total: dict[Resource, Expr], lows: Mapping[Symbol, Expr], bound: Resource) -> dict[Resource, Expr]:
