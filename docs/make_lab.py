@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +133,7 @@ def _crossover(data_type: str) -> str:
 
 def _markdown(table: Table) -> str:
     """A table without its title, which the page says itself."""
-    return table.markdown().partition("\n")[2].strip()
+    return replace(table, title="").markdown().strip()
 
 
 def _plain(name: str, unit: str = "", title: str = "", *, prefixed: bool = True) -> Column:

@@ -9,6 +9,7 @@ attention_prefill.csv. All else follows from what is in the repository.
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +68,7 @@ def page(steps: list[StepValidation]) -> str:
 
 def _untitled(table: Table) -> str:
     """A table as Markdown without its title, which the page says itself."""
-    return table.markdown().partition("\n")[2].strip()
+    return replace(table, title="").markdown().strip()
 
 
 def _constants(known: list) -> Table:

@@ -26,11 +26,18 @@ def _latex_names(symbols: int) -> dict[Symbol, str]:
 def latex(expression: Basic) -> str:
     r"""A formula as LaTeX; a name of several characters is one name, not their product.
 
-    >>> from symroof.symbols import BW, b, eps_B, eta_BW
+    >>> from symroof.symbols import BW, b, eps_B, eta_BW, v
     >>> print(latex(b / BW), latex(eps_B * eta_BW**2))
     \frac{b}{\mathrm{BW}} \epsilon_{B} \eta_{\mathrm{BW}}^{2}
+    >>> print(latex(16 * b * BW * v), latex(b * BW**2 >= BW))
+    16\, \mathrm{BW}\, b v \mathrm{BW}^{2}\, b \geq \mathrm{BW}
     """
-    return sympy.latex(expression, symbol_names=_latex_names(len(VOCABULARY)))
+    return re.sub(BESIDE_WORDS, r"\1\, ", sympy.latex(expression, symbol_names=_latex_names(len(VOCABULARY))))
+
+
+WORD = r"\\mathrm\{[^{}]*\}"
+BESIDE_WORDS = rf"({WORD}(?:[_^]\{{[^{{}}]*\}})*(?= (?:[A-Za-z]|{WORD}))|(?<![\\A-Za-z])[0-9A-Za-z](?= {WORD})|\}}(?= {WORD})) "
+"""Blanks between factors beside an upright name, where a thin space keeps them apart."""
 
 
 def written(formula: Expr) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from fractions import Fraction
 from numbers import Rational as RationalNumber
 from numbers import Real
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast, overload
 
 import pint
@@ -23,37 +24,8 @@ from symroof.notation import PREFIXES, written
 from symroof.quantities import Registry
 from symroof.symbols import Variable
 
-DEFINITIONS = """
-kilo- = 1e3 = k-
-mega- = 1e6 = M-
-giga- = 1e9 = G-
-tera- = 1e12 = T-
-peta- = 1e15 = P-
-exa- = 1e18 = E-
-milli- = 1e-3 = m-
-micro- = 1e-6 = µ- = u-
-nano- = 1e-9 = n-
-pico- = 1e-12 = p-
-kibi- = 2**10 = Ki-
-mebi- = 2**20 = Mi-
-gibi- = 2**30 = Gi-
-tebi- = 2**40 = Ti-
-
-bit = [information]
-byte = 8 * bit = B
-flop = [computation] = FLOP = op = OP
-token = [token]
-request = [request] = sequence
-second = [time] = s
-minute = 60 * second = min
-hour = 3600 * second = h
-hertz = 1 / second = Hz
-joule = [energy] = J
-watt = joule / second = W
-dollar = [currency] = USD
-"""
-
-ureg: Any = Registry(cast(Any, DEFINITIONS.splitlines()), non_int_type=cast(Any, Fraction))
+_defined = Path(__file__).with_suffix(".txt").read_text(encoding="utf-8").splitlines()
+ureg: Any = Registry(cast(Any, _defined), non_int_type=cast(Any, Fraction))
 """The registry every Quantity of the library belongs to."""
 
 if TYPE_CHECKING:

@@ -287,7 +287,7 @@ def test_a_refuted_claim_exits_with_1(run) -> None:
     result = run(*PROVE, "up_proj", "--for-all", "batch", "--hardware", "a100", "--format", "json")
     record = json.loads(result.out)
     assert (result.status, record["verdict"], record["counterexample"]) == (1, "refuted", {"batch": 162})
-    assert "counterexample: batch = 162" in run(*PROVE, "up_proj", "--for-all", "batch", "--hardware", "a100").out
+    assert "; not at batch = 162" in run(*PROVE, "up_proj", "--for-all", "batch", "--hardware", "a100").out
 
 
 def test_solve(run) -> None:

@@ -326,9 +326,9 @@ def test_bad_questions(case: tuple[str, str]) -> None:
 def test_the_derivation_is_told_line_by_line() -> None:
     answer = symroof.crossover(symroof.load_model("llama-2-7b").decode(**WIDTHS), "up_proj", over="batch", hardware="a100")
     words = [line.words for line in answer.reasoning()]
-    assert words[:4] == ["FLOPs", "bytes", "memory-bound where", "its sign, in batch"]
+    assert words[:4] == ["FLOPs of up_proj", "its bytes", "memory-bound where", "sign of the slack, as a polynomial in batch"]
     assert words[-1] == "in numbers"
-    assert answer.latex().startswith("\\begin{align*}\n& \\text{FLOPs:} \\\\ & \\qquad F = 2 b d f")
+    assert answer.latex().startswith("\\begin{align*}\n& \\text{FLOPs of up\\_proj:} \\\\ & \\qquad F = 2 b d f")
     assert answer.latex().count("{") == answer.latex().count("}")
     assert answer._repr_latex_().startswith("$$\\begin{aligned}")
 

@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 
 import symroof
+from symroof import symbols
+from symroof.operators import Resource
 from symroof.roof.energy import energy_of
+from symroof.symbols import substitute
 
 PREAMBLE = r"""\documentclass{article}
 \usepackage{amsmath,array,booktabs,longtable}
@@ -109,3 +112,36 @@ def test_words_are_words_and_formulas_are_formulas(run) -> None:
         assert "letters" not in out or r"\mathrm{BW}" in out, command
         words = re.sub(r"\\begin\{align\*\}.*?\\end\{align\*\}|\$[^$]*\$|\\\[.*?\\\]", "", out, flags=re.DOTALL)
         assert not re.search(r"\w\*\w|>=|<=", words), (command, re.search(r".{30}(\w\*\w|>=|<=).{30}", words))
+
+
+def test_the_derivation_of_a_crossover_reads_as_it_should() -> None:
+    """Its operator is named, BW is one upright name apart from its factors, and headings are words."""
+    source = symroof.load_model("llama-2-7b").decode().on("h100-sxm").crossover("up_proj", over="batch").latex()
+    assert r"\frac{F}{P} < \frac{B}{\mathrm{BW}} \iff F\,\mathrm{BW} - B\,P < 0" in source
+    assert r"\frac{P\, d" not in source
+    assert r"16\, \mathrm{BW}\, d f" in source
+    assert r"FLOPs of up\_proj:" in source
+    assert "otherwise always memory-bound" in source
+    assert "always-memory" not in source
+
+
+FORMULA = ("crossover", "llama-2-7b", "--phase", "decode", "--operator", "up_proj", "--over", "batch", "--hardware", "h100-sxm")
+
+
+@pytest.mark.parametrize("form", ["table", "markdown", "latex", "html"])
+def test_the_legend_gives_the_peak_that_applies(run, form: str) -> None:
+    """The reader checks b* = P d f w / (16 BW d f - P a (d + f)) with the legend's numbers."""
+    assert "peak performance that applies = 989.4 TFLOP/s" in run(*FORMULA, "--format", form).out
+    on = symroof.load_model("llama-2-7b").decode().on("h100-sxm")
+    answer = on.crossover("up_proj", over="batch")
+    assert substitute(answer.formula, answer.values) == answer.value_expr
+    softmax = on.crossover("softmax", over="batch")
+    assert softmax.values[symbols.P] == on.device.machine.rates[Resource.VECTOR]
+
+
+@pytest.mark.parametrize("command", ["analyze", "compare"])
+def test_no_title_is_empty(run, command: str) -> None:
+    given = ("llama-2-7b", "--phase", "decode", "--batch", 1, "--seq-len", 64, "--hardware", "h100-sxm")
+    asked = (command, *given, *(("--with", "quantize:weights=4") if command == "compare" else ()))
+    assert "****" not in run(*asked, "--format", "markdown").out
+    assert "<caption></caption>" not in run(*asked, "--format", "html").out

@@ -38,25 +38,9 @@ def cli() -> None:
     """
 
 
-for command in (
-    analyze,
-    crossover,
-    prove,
-    solve,
-    largest,
-    generate,
-    sweep,
-    compare,
-    calibrate,
-    validate,
-    measure,
-    techniques,
-    figures,
-    describe,
-    models,
-    devices,
-    completion,
-):
+QUESTIONS = (analyze, crossover, prove, solve, largest, generate, sweep, compare)
+AROUND = (calibrate, validate, measure, techniques, figures, describe, models, devices, completion)
+for command in QUESTIONS + AROUND:
     cli.add_command(command)
 
 

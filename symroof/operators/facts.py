@@ -118,11 +118,7 @@ class Resource(StrEnum):
 
     @property
     def ceiling(self) -> str:
-        """Its rate in words.
-
-        >>> Resource.COMPUTE.ceiling, Resource.CACHE.ceiling
-        ('matrix peak', 'cache bandwidth')
-        """
+        """Its rate in words: "matrix peak", "cache bandwidth"."""
         own = {"compute": "matrix peak", "vector": "vector peak", "exponential": "exponential rate", "latency": "latency"}
         return own.get(self, f"{self} bandwidth")
 

@@ -127,7 +127,8 @@ def crossover_report(step: Step, answers: Sequence[Crossover], hardware: str | P
         for part in (answer.flops_expr, answer.traffic_expr, answer.formula, answer.condition)
         if part is not None
     ]
-    sections += [letters_used(formulas, answers[0].values), conventions_of(step, answers[0].statements)]
+    values = {x: value for x, value in answers[0].values.items() if all(answer.values.get(x) == value for answer in answers)}
+    sections += [letters_used(formulas, values), conventions_of(step, answers[0].statements)]
     return Report(tuple(sections), record=lambda: [crossover_record(answer) for answer in answers], data=lambda: table)
 
 

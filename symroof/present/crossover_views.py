@@ -35,18 +35,24 @@ class Line:
     cell: object = None
 
 
-INEQUALITY = Line("memory-bound where", "F/P < B/BW, so F*BW - B*P < 0", r"\frac{F}{P} < \frac{B}{BW} \iff F\,\mathrm{{BW}} - B\,P < 0")
+INEQUALITY = Line(
+    "memory-bound where", "F/P < B/BW, so F*BW - B*P < 0", r"\frac{F}{P} < \frac{B}{\mathrm{BW}} \iff F\,\mathrm{BW} - B\,P < 0"
+)
 
 
 def reasoning(answer: Crossover) -> tuple[Line, ...]:
     """Every step: F, B, the inequality, the polynomial, the root, the condition, the numbers."""
     x, solution = answer.over.symbol, answer.solution
     steps = [
-        _line("FLOPs", compact(answer.flops_expr), "F"),
-        _line("bytes", compact(answer.traffic_expr), "B"),
+        _line(f"FLOPs of {answer.operator}", compact(answer.flops_expr), "F"),
+        _line("its bytes", compact(answer.traffic_expr), "B"),
         *([_line("where", answer.where)] if answer.where is not None else []),
         INEQUALITY,
-        *([_line(f"its sign, in {option_name(x)}", answer.slack.as_expr().expand().collect(x))] if answer.is_symbolic else []),
+        *(
+            [_line(f"sign of the slack, as a polynomial in {option_name(x)}", answer.slack.as_expr().expand().collect(x))]
+            if answer.is_symbolic
+            else []
+        ),
     ]
     sides = f"{solution.below}-bound below, {solution.above}-bound above"
     if solution.shortened is not None:
@@ -57,17 +63,22 @@ def reasoning(answer: Crossover) -> tuple[Line, ...]:
     elif solution.verdict == "crosses":
         steps.append(_said(sides, "a root without a closed form, enclosed by exact arithmetic"))
     else:
-        steps.append(_said("no crossing", solution.verdict))
+        steps.append(_said("no crossing", said_of(solution.verdict)))
     if solution.lower is not None:
         steps.append(_line("and at", solution.lower, f"{x}^-"))
     if solution.cases:
-        steps += [_line(f"{case.verdict}, if", case.condition) for case in solution.cases]
+        steps += [_line(f"{case.verdict} if", case.condition) for case in solution.cases]
     elif solution.condition is not None:
-        steps.append(_line(f"if, otherwise {solution.otherwise}", solution.condition))
+        steps.append(_line(f"this holds where (otherwise {said_of(solution.otherwise)})", solution.condition))
     if answer.large_layer is not None:
         steps.append(_line("as the layer grows it tends to", answer.large_layer, f"{x}^*"))
     steps += [_said(f"and where {other.where}", _symbolic(other.solution, answer)) for other in answer.others]
     return (*steps, _numbers(answer)) if answer.pieces else tuple(steps)
+
+
+def said_of(verdict: str | None) -> str:
+    """A verdict in words: "always memory-bound"."""
+    return {"always-memory": "always memory-bound", "always-compute": "always compute-bound"}.get(verdict or "", verdict or "open")
 
 
 def _line(words: str, value: Basic, name: str = "") -> Line:
@@ -246,13 +257,7 @@ def certificate_latex(answer: Certificate) -> str:
 
 
 def certificate_sentence(answer: Certificate) -> str:
-    """The verdict, the claim, and the counterexample if there is one.
-
-    >>> import symroof
-    >>> on = symroof.load_model("llama-2-7b").decode().on("a100-sxm-80gb")
-    >>> on.prove("memory-bound", "up_proj", for_all="batch").sentence
-    'refuted, by substitution: up_proj of llama-2-7b in decode is memory-bound for all b >= 1 on NVIDIA A100 SXM4 80 GB; not at batch = 162'
-    """
+    """The verdict, the claim, and the counterexample if there is one."""
     return str(Words(_claim(answer)))
 
 
@@ -264,9 +269,7 @@ def _claim(answer: Certificate) -> tuple[object, ...]:
 
 def certificate_lines(answer: Certificate) -> tuple[Words, ...]:
     """The claim, the certificate, why it is one, and every slack."""
-    lines = [Words(_claim(answer))]
-    if answer.certificate:
-        lines.append(words_of(Sentence("certificate: ", answer.certificate)))
+    lines = [Words(_claim(answer)), *([words_of(Sentence("certificate: ", answer.certificate))] if answer.certificate else [])]
     if SHIFT in (answer.by or "").split(", "):
         lines.append(Words(("term by term: every coefficient has that sign, and every y >= 0, so the sum has it",)))
     for case in answer.cases:

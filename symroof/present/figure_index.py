@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
 from pathlib import Path
+from string import Template
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
@@ -116,23 +117,10 @@ def save(plates: Sequence[Plate | TechniquePlate], folder: Path, form: str, acco
     yield "index.html"
 
 
-PAGE = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"/><title>The survey's figures, redrawn</title>
-<style>body{{font:15px/1.45 system-ui,sans-serif;margin:2em auto;max-width:1500px;color:#222}} h1{{font-size:1.5em}}
-h2{{font-size:1.1em;margin:2em 0 .3em}} .pair{{display:flex;gap:1em;flex-wrap:wrap}} figure{{margin:0;flex:1 1 600px;max-width:800px}}
-img{{width:100%}} figcaption{{color:#555}} ul{{color:#333}}</style></head><body>
-<h1>LLM Inference Unveiled: the figures, as published and with the right formulas</h1>
-<p>The survey is <a href="https://arxiv.org/abs/2402.16363">arXiv 2402.16363</a>. Every number comes from a formula; the data
-are beside the pictures as CSV. What differs between the two versions is explained in docs/errata.md. The techniques that follow the
-survey's figures are those it names and does not draw: each on the roofline before and after, and its time per token over one
-variable, with the crossovers marked.</p>
-{plates}
-</body></html>"""
-
-
 def page(plates: Sequence[Plate | TechniquePlate], form: str, accountings: Sequence[str]) -> str:
     """The index: published and exact side by side, with the formula under each."""
-    return PAGE.format(plates="\n".join(_plate(plate, form, accountings) for plate in plates))
+    frame = Template(Path(__file__).with_suffix(".html").read_text(encoding="utf-8"))
+    return frame.substitute(plates="\n".join(_plate(plate, form, accountings) for plate in plates)).rstrip()
 
 
 def _plate(plate: Plate | TechniquePlate, form: str, accountings: Sequence[str]) -> str:

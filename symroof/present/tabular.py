@@ -261,7 +261,8 @@ class Table(Brief):
 
         cells = self.cells(self.rows + self.totals, markdown_text, lambda formula: f"${formula.latex()}$")
         rule = ["---:" if column.numeric else "---" for column in self.columns]
-        parts = [f"**{markdown_text(self.title)}**", "", line([column.heading for column in self.columns]), line(rule), *map(line, cells)]
+        title = [f"**{markdown_text(self.title)}**", ""] if self.title else []
+        parts = [*title, line([column.heading for column in self.columns]), line(rule), *map(line, cells)]
         return "\n".join([*parts, "", *(f"- {markdown_text(note)}" for note in self.notes)]).rstrip()
 
     def latex(self, width: int | None = None) -> str:
@@ -290,9 +291,10 @@ class Table(Brief):
             return "\n".join(map(line, self.cells(rows, escape, math)))
 
         foot = f"\n<tfoot>\n{rendered(self.totals)}\n</tfoot>" if self.totals else ""
+        caption = f"<caption>{escape(self.title)}</caption>\n" if self.title else ""
         notes = "".join(f"<li>{escape(note)}</li>" for note in self.notes)
         return (
-            f"<div><table>\n<caption>{escape(self.title)}</caption>\n"
+            f"<div><table>\n{caption}"
             f"<thead>{line([escape(column.heading) for column in self.columns], 'th')}</thead>\n"
             f"<tbody>\n{rendered(self.rows)}\n</tbody>{foot}\n</table>\n" + (f"<ul>{notes}</ul>" if notes else "") + "</div>"
         )

@@ -16,7 +16,7 @@ from symroof.algebra.piecewise import Piece, Piecewise
 from symroof.algebra.saturation import Branch
 from symroof.algebra.tile_counting import counted_intervals
 from symroof.architectures.step import Step
-from symroof.errors import InputError
+from symroof.errors import EinsumError, InputError
 from symroof.hardware.device import Device
 from symroof.hardware.machine import RATE_SYMBOLS, STATED, Machine
 from symroof.operators import Kind, Level, Resource, Storage
@@ -24,6 +24,7 @@ from symroof.questions.crossover import Crossover, CrossoverBranch, crossover_of
 from symroof.roof.costs import (
     TOTAL,
     WEIGHTS_AND_KV,
+    WIDTHS,
     branches_of,
     costs,
     counts_blocks,
@@ -118,6 +119,7 @@ def _crossover(
     letters = [_symbolic(on_branch(cost, span), level, counted, sizes) for span, counted in zip(found, blocks, strict=True)]
     shares = _shares(cost, values, machine)
     known = {letter: value for letter, value in shares.values() if letter != x}
+    known |= _peak(step, cost, x, values, machine, intervals)
     reached = {resource: letter for resource, (letter, _) in shares.items()}
     peak = symbols.P * reached.get(Resource.COMPUTE, S.One)
     (flops, traffic), bandwidth = letters[chosen], RATE_SYMBOLS[Resource(level)] * reached.get(Resource(level), S.One)
@@ -132,6 +134,23 @@ def _crossover(
     numbers = {"seconds": slack, "pieces": intervals, "resource_pieces": resources}
     branch = {"where": where, "others": others}
     return Crossover(name, variable, flops, traffic, peak, bandwidth, {**values, **known}, statements=statements, **numbers, **branch)
+
+
+def _peak(
+    step: Step, cost: Sequence[Cost], x: Symbol, values: dict[Symbol, Expr], machine: Machine, pieces: Sequence[Piece]
+) -> dict[Symbol, Expr]:
+    """The peak that applies, of matrix work if there is some, at the crossover; none where operators run in several data types."""
+    if x == symbols.P or not machine.name or (x in WIDTHS and not pieces):
+        return {}
+    at = {x: pieces[0].high if len(pieces) > 1 else pieces[0].low} if x in WIDTHS else {}
+    graph = step.symbolic.without_values(x).bind({**values, **at})
+    matrix = [entry for entry in cost if entry.operator.contraction_flop_count != 0]
+    peaks = {machine.rates[Resource.VECTOR]} if not matrix and Resource.VECTOR in machine.rates else set[Expr]()
+    with suppress(EinsumError):  # a width is a symbol
+        peaks = peaks or {
+            roof_of(graph, numeric_operator(graph, each.name), machine)[1] for each in matrix or (one.operator for one in cost)
+        }
+    return {symbols.P: peaks.pop()} if len(peaks) == 1 else {}
 
 
 def _shares(cost: Sequence[Cost], values: dict[Symbol, Expr], machine: Machine) -> dict[Resource, tuple[Symbol, Expr]]:
@@ -175,21 +194,8 @@ def _symbolic(cost: Sequence[Cost], level: Level, blocks: bool, sizes: dict[Symb
     return substitute(flops, sizes), substitute(traffic, sizes)
 
 
-INPUTS = (
-    symbols.b,
-    symbols.s,
-    symbols.t,
-    symbols.t_w,
-    symbols.X,
-    symbols.w,
-    symbols.a,
-    symbols.c,
-    symbols.P,
-    symbols.BW,
-    symbols.M,
-    symbols.R,
-)
-MODEL_SIZES = frozenset(symbols.VOCABULARY) - frozenset(INPUTS)
+INPUTS = {symbols.b, symbols.s, symbols.t, symbols.t_w, symbols.X, symbols.w, symbols.a, symbols.c}
+MODEL_SIZES = frozenset(symbols.VOCABULARY) - INPUTS - {symbols.P, symbols.BW, symbols.M, symbols.R}
 """Dimensions fixed by the model; in a formula of the whole step these are numbers, to keep it readable."""
 
 

@@ -1,21 +1,9 @@
 """Compiler and system: fusion, memory management, batching, parallelism."""
 
-ORDER = (
-    "fuse",
-    "flash-attention",
-    "flash-decoding",
-    "paged-cache",
-    "offload",
-    "mixed-batch",
-    "chunked-prefill",
-    "ragged-batch",
-    "prefix-cache",
-    "tensor-parallel",
-    "pipeline-parallel",
-    "expert-parallel",
-    "sequence-parallel",
-    "data-parallel",
-)
+KERNELS = ("fuse", "flash-attention", "flash-decoding", "paged-cache", "offload")
+BATCHES = ("mixed-batch", "chunked-prefill", "ragged-batch", "prefix-cache")
+PARALLEL = ("tensor-parallel", "pipeline-parallel", "expert-parallel", "sequence-parallel", "data-parallel")
+ORDER = (*KERNELS, *BATCHES, *PARALLEL)
 """The order of the techniques in lists; techniques not named here come last."""
 
 HELPERS: tuple[str, ...] = ("parallelism", "token_axes")
