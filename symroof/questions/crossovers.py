@@ -147,9 +147,7 @@ def _peak(
     matrix = [entry for entry in cost if entry.operator.contraction_flop_count != 0]
     peaks = {machine.rates[Resource.VECTOR]} if not matrix and Resource.VECTOR in machine.rates else set[Expr]()
     with suppress(EinsumError):  # a width is a symbol
-        peaks = peaks or {
-            roof_of(graph, numeric_operator(graph, each.name), machine)[1] for each in matrix or (one.operator for one in cost)
-        }
+        peaks = peaks or {roof_of(graph, numeric_operator(graph, entry.operator.name), machine)[1] for entry in matrix or cost}
     return {symbols.P: peaks.pop()} if len(peaks) == 1 else {}
 
 
