@@ -10,9 +10,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
 from symroof.architectures.config import catalogue
+from symroof.cli.main import cli
 from symroof.present.report import FORMATS
 
 DECODE = ("analyze", "llama-2-7b", "--hardware", "a100-sxm-80gb", "--phase", "decode", "--seq-len", "2048")
@@ -118,6 +120,7 @@ def test_models_devices_describe(run) -> None:
     assert r"\text{q\_proj}: && F &= 2 b d e h" in page
 
 
+UNPLACED = ("analyze", "llama-2-7b", "--seq-len", "2048")
 NEAR = {
     ("analyse",): "there is no command 'analyse': did you mean analyze?",
     (*DECODE, "--batch", "0"): "--batch '0': expected a whole number from 1 to 1e12",
@@ -127,17 +130,19 @@ NEAR = {
     (*DECODE, "--weight-bits", "0"): "--weight-bits '0': expected a whole number from 1 to 64",
     (*DECODE, "--kv-bits", "200"): "--kv-bits '200': expected a whole number from 1 to 64",
     (*DECODE, "--activation-bits", "x"): "--activation-bits 'x': expected a whole number from 1 to 64",
-    (*DECODE, "--phase", "prefil"): "--phase 'prefil': did you mean prefill?",
+    (*UNPLACED, "--hardware", "t4", "--phase", "prefil"): "--phase 'prefil': did you mean prefill?",
     (*DECODE, "--accounting", "exakt"): "--accounting 'exakt': did you mean exact?",
     (*DECODE, "--format", "jsn"): "--format 'jsn': did you mean json?",
     (*DECODE, "--lm-head", "none"): "--lm-head 'none': known: last, all",
     (*DECODE, "--batchh", "1"): "No such option '--batchh'. Did you mean '--batch'?",
     (
-        *DECODE,
+        *UNPLACED,
+        "--phase",
+        "decode",
         "--hardware",
         "a100-sxm-80",
     ): "device 'a100-sxm-80' is neither a name of the catalogue nor a file: did you mean a100-sxm-80gb",
-    (*DECODE, "--hardware", "none.toml"): "device 'none.toml': there is no such file",
+    (*UNPLACED, "--phase", "decode", "--hardware", "none.toml"): "device 'none.toml': there is no such file",
     (*DECODE, "-o", "/nowhere/x.json"): "output '/nowhere/x.json': there is no folder '/nowhere'",
     ("describe", "lama-2-7b"): "model 'lama-2-7b' is neither a name in models/ nor a file: did you mean llama-2-7b",
     ("describe", "none.json"): "model 'none.json': there is no such file",
@@ -459,3 +464,39 @@ def test_every_command_writes_every_format(run, command: str) -> None:
             assert result.out.rstrip().endswith("</html>")
         elif form == "latex":
             assert result.out.count("{") == result.out.count("}")
+
+
+# --- options that take one value
+
+
+SINGLE = [
+    (name, param)
+    for name, command in cli.commands.items()
+    for param in command.params
+    if isinstance(param, click.Option) and not param.multiple and param.expose_value
+]
+
+
+@pytest.mark.parametrize(("name", "param"), SINGLE, ids=lambda value: value if isinstance(value, str) else value.name)
+def test_an_option_that_takes_one_value_is_given_once(run, name: str, param: click.Option) -> None:
+    given = (param.opts[-1], *["8"] * (0 if param.is_flag else param.nargs))
+    refused = run(name, *given, *given)
+    words = "/".join((param.opts[-1], *param.secondary_opts))
+    assert (refused.status, refused.err) == (2, f"symroof: {words} is given twice; leave one of the two out\n")
+
+
+def test_options_that_repeat_do(run) -> None:
+    asked = ("sweep", "opt-125m", "--hardware", "t4", "--hardware", "a100-sxm-80gb", "--over", "batch=1", "--over", "seq_len=8")
+    assert run(*asked).status == 0
+
+
+def test_memory_is_given_with_its_unit(run) -> None:
+    asked = ("largest", "opt-125m", "--seq-len", "64", "--capacity")
+    for bare in ("0.9", "48"):
+        assert run(*asked, bare).err == f"symroof: --capacity '{bare}': expected an amount of memory with its unit, such as 48GB\n"
+    assert run(*asked, "48 GB").status == 0
+
+
+def test_help_shows_no_escape(run) -> None:
+    for name in cli.commands:
+        assert "\\b" not in run(name, "--help").out

@@ -40,7 +40,7 @@ def test_csv_and_json_are_streamed_with_the_points_of_the_grid_in_order(run) -> 
     assert len(table) == len(record["points"]) == record["size"] == len(expected) == 24
     words = ("memory", "compute")
     for row, point, there in zip(table, record["points"], expected, strict=True):
-        assert point["bound"] == words[int(row["bound"])] == words[int(there["bound"])]
+        assert point["bound"] == row["bound"] == words[int(there["bound"])]
         assert point["fits"] is (row["fits"] == "true") is bool(there["fits"])
         for name in ("model", "hardware", "phase"):
             assert row[name] == point[name] == there[name]
@@ -66,7 +66,7 @@ def test_a_file_by_its_ending_is_what_standard_output_says(run, tmp_path: Path, 
     text, shown = (tmp_path / name).read_text(), run(*ASKED, "--format", form).out
     if form == "csv":  # that of Arrow, which quotes texts
         read = [list(csv.DictReader(io.StringIO(one))) for one in (text, shown)]
-        times = [[float(row["time"]) for row in rows] for rows in read]
+        times = [[(float(row["time"]), row["bound"]) for row in rows] for rows in read]
         assert times[0] == times[1]
     else:
         assert text.rstrip() == shown.rstrip()
@@ -78,7 +78,30 @@ def test_reductions_have_the_same_formats(run) -> None:
     there = symroof.pareto(*GRID, ("time", "throughput"))
     assert [point["time"] for point in front["points"]] == there.time.values.tolist()
     rows = list(csv.DictReader(io.StringIO(run(*ASKED, "--minimize", "time", "--format", "csv").out)))
-    assert [float(row["time"]) for row in rows] == [float(there.time.min())]
+    assert [(float(row["time"]), row["bound"]) for row in rows] == [(float(there.time.min()), "memory")]
+
+
+@pytest.mark.parametrize("metric", ["throughput_per_device", "memory"])
+def test_the_metric_that_is_asked_for_is_on_a_narrow_screen(run, monkeypatch: pytest.MonkeyPatch, metric: str) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    several = (*ASKED[:-1], "--seq-len", "2048", "--with", "tensor-parallel:degree=4")
+    for asked in (("--maximize", metric), ("--pareto", "time", metric)):
+        words = " ".join(run(*several, *asked).out.split())
+        left_out = words.partition("not shown: ")[2].partition(";")[0].split(", ")
+        assert left_out[0], "the screen is too wide for this test"
+        assert not {*asked} & {*left_out}
+
+
+def test_a_grid_that_a_technique_refuses_says_which_one_it_takes(run) -> None:
+    refused = run(
+        "sweep", "olmoe-1b-7b-0924", "--hardware", "t4", "--seq-len", "64", "--with", "expert-parallel:degree=8", "--over", "batch=8:1024"
+    )
+    assert refused.status == 2
+    assert refused.err.endswith("; multiples of 8 do, as batch=8:1024:8\n")
+    taken = run(
+        "sweep", "olmoe-1b-7b-0924", "--hardware", "t4", "--seq-len", "64", "--with", "expert-parallel:degree=8", "--over", "batch=8:1024:8"
+    )
+    assert taken.status == 0
 
 
 def test_a_table_computes_the_points_that_it_shows(run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -178,13 +178,13 @@ for _shell in SHELLS.values():
 @click.argument("shell", type=Word(tuple(SHELLS)))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
-    r"""Print what sets up completion in SHELL: bash, zsh or fish.
+    """Print what sets up completion in SHELL: bash, zsh or fish.
 
     \b
     symroof completion bash >> ~/.bashrc
     symroof completion zsh >> ~/.zshrc
     symroof completion fish > ~/.config/fish/completions/symroof.fish
-    """
+    """  # noqa: D301 - click reads the backspace
     kind = get_completion_class(shell)
     assert kind is not None
     click.echo(kind(ctx.find_root().command, {}, "symroof", VARIABLE).source())

@@ -26,7 +26,21 @@ class Group(click.Group):
         """The command of that name, or an error that hints at the nearest."""
         if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
             raise click.UsageError(f"there is no command {quote(args[0])}: {nearest(args[0], self.commands)}")
-        return super().resolve_command(ctx, args)
+        name, command, rest = super().resolve_command(ctx, args)
+        if command is not None and not ctx.resilient_parsing:
+            self._refuse_twice(command.make_context(name, [], parent=ctx, resilient_parsing=True), rest)
+        return name, command, rest
+
+    @staticmethod
+    def _refuse_twice(ctx: click.Context, args: list[str]) -> None:
+        """Raise a UsageError if an option that takes one value is there twice; other errors are the command's own."""
+        try:
+            order = ctx.command.make_parser(ctx).parse_args([*args])[2]
+        except click.UsageError:
+            return
+        for param in order:
+            if isinstance(param, click.Option) and not param.multiple and order.count(param) > 1:
+                raise click.UsageError(f"{'/'.join((*param.opts[-1:], *param.secondary_opts))} is given twice; leave one of the two out")
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})

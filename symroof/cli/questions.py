@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 SIZE = Whole()
 TIME, RATE = Exact("a time above 0 such as 0.02, 20ms or 500us", "second"), Exact("a number above 0")
+MEMORY = Exact("an amount of memory with its unit, such as 48GB", "byte", bare=False)
 OPERATOR = "An operator; several joined by +, taken as fused; total; or weights-and-kv."
 
 
@@ -107,7 +108,7 @@ def solve(request: Request, over: str, target_time: object, target_rate: object)
 @click.command(short_help="The largest batch or context that fits.")
 @variable_option("--for", "over", "batch, seq_len, weight_bits, ...", default="batch", show_default=True)
 @click.option("--hardware", type=completion.DEVICE, metavar="DEVICE", help="A name of `symroof devices`, or the path of a TOML file.")
-@click.option("--capacity", type=Exact("an amount of memory such as 48GB", "byte"), metavar="BYTES", help="Instead: memory, as 48GB.")
+@click.option("--capacity", type=MEMORY, metavar="BYTES", help="Instead: memory, as 48GB.")
 @step_options(device=None, phase="decode", ceilings=False)
 @reports
 def largest(request: Request, over: str, capacity: object) -> Report:

@@ -110,7 +110,7 @@ def sweep(
     if not reduced:
         from symroof.sweeps.plan import Plan
 
-        return _whole(Plan(*asked, **options).sweep(metric or None), output, resume=resume, stored=stored, yes=yes, **running)
+        return _whole(Plan(*asked, **options).sweep(metric or None), output, metric, resume=resume, stored=stored, yes=yes, **running)
     from symroof.sweeps import reduce
     from symroof.sweeps.dataset import form_of, write_points
 
@@ -130,12 +130,13 @@ def sweep(
     if stored and output.path is not None:
         write_points(points, output.path)
         return None
+    named = [name for name in (*metric, minimize, maximize, *(pareto or ())) if name]
     columns = {str(name): points[name].values for name in (*points.coords, *points.data_vars)}
     notes = {str(name): points[name].attrs for name in (*points.coords, *points.data_vars) if "units" in points[name].attrs}
-    return _written([columns], [str(name) for name in points.data_vars], notes, points.attrs, points.sizes["point"], output, form)
+    return _written([columns], [str(name) for name in points.data_vars], notes, points.attrs, points.sizes["point"], output, form, named)
 
 
-def _whole(planned: Sweep, output: Output, *, resume: bool, stored: bool, yes: bool, **running: Any) -> int | None:
+def _whole(planned: Sweep, output: Output, asked: Sequence[str], *, resume: bool, stored: bool, yes: bool, **running: Any) -> int | None:
     """Every point: into a file chunk by chunk, or as text; of a table the first ones alone are computed."""
     from symroof.present.points import SHOWN, points_report
     from symroof.sweeps import stream
@@ -149,7 +150,7 @@ def _whole(planned: Sweep, output: Output, *, resume: bool, stored: bool, yes: b
         return None
     form, rows, notes = output.form, planned.size * math.prod(planned.tail), notes_of(planned)
     if form == TEXT:
-        first = points_report(stream.first(planned, SHOWN), planned.metrics, notes, planned.attributes, rows)
+        first = points_report(stream.first(planned, SHOWN), planned.metrics, notes, planned.attributes, rows, asked)
         return output.deliver(first, form)
     if form not in STREAMED and rows > MOST_ROWS:
         raise click.UsageError(f"--format {form}: {rows} points are more than {MOST_ROWS} for a page; csv and json take any number")
@@ -159,20 +160,19 @@ def _whole(planned: Sweep, output: Output, *, resume: bool, stored: bool, yes: b
         return sum(map(len, _pieces([block], notes, planned.attributes, rows, form)))
 
     _announce(stream.in_blocks(planned), running["scheduler"], *([written] if form in STREAMED else ()), yes=yes)
-    return _written(stream.blocks(planned, **running), planned.metrics, notes, planned.attributes, rows, output, form)
+    return _written(stream.blocks(planned, **running), planned.metrics, notes, planned.attributes, rows, output, form, asked)
 
 
 def _pieces(blocks: Iterable[Columns], notes: Notes, attributes: Mapping[str, str], size: int, form: str) -> Iterable[str]:
     """Points as text, piece by piece."""
     from symroof.present.points import csv_pieces, json_pieces
 
-    return csv_pieces(blocks) if form == "csv" else json_pieces(blocks, notes, attributes, size)
+    return csv_pieces(blocks, notes) if form == "csv" else json_pieces(blocks, notes, attributes, size)
 
 
-def _written(
-    blocks: Iterable[Columns], metrics: Sequence[str], notes: Notes, attributes: Mapping[str, str], size: int, output: Output, form: str
-) -> int:
-    """Points in a format: CSV and JSON as they come, others as a report."""
+def _written(blocks: Iterable[Columns], metrics: Sequence[str], notes: Notes, attributes: Mapping[str, str], size: int, *where: Any) -> int:
+    """Points in a format: CSV and JSON as they come, others as a report; *where* are output, format, and the metrics asked for."""
+    output, form, asked = where
     import numpy as np
 
     from symroof.present.points import SHOWN, points_report
@@ -183,7 +183,7 @@ def _written(
     every = [*blocks]
     columns = {name: np.concatenate([block[name] for block in every]) for name in every[0]}
     shown = {name: values[:SHOWN] for name, values in columns.items()} if form == TEXT else columns
-    return output.deliver(points_report(shown, metrics, notes, attributes, size), form)
+    return output.deliver(points_report(shown, metrics, notes, attributes, size, asked), form)
 
 
 def _announce(planned: Sweep, scheduler: str | None, *work: Callable[[Chunk], Any], yes: bool) -> None:

@@ -55,17 +55,17 @@ def option(param: click.Parameter | None) -> str:
 
 
 class Exact(click.ParamType):
-    """A positive decimal number, kept exact; in *unit*, where it may be typed with another one of that kind."""
+    """A positive decimal number, kept exact; in *unit*, where it may be typed with another one of that kind, and must be unless *bare*."""
 
     name = "number"
 
-    def __init__(self, expected: str, unit: str = "") -> None:
-        self.expected, self.unit = expected, unit
+    def __init__(self, expected: str, unit: str = "", *, bare: bool = True) -> None:
+        self.expected, self.unit, self.bare = expected, unit, bare
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The number, or a usage error."""
         number = exact(value, self.unit) if isinstance(value, str) else value
-        if not number:
+        if not number or (not self.bare and isinstance(value, str) and exact(value) is not None):
             raise click.UsageError(f"{option(param)} {quote(value)}: expected {self.expected}")
         return number
 

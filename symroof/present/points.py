@@ -15,6 +15,7 @@ import numpy as np
 from symroof.present.formats.sections import Conventions
 from symroof.present.report import Report
 from symroof.present.tabular import Column, Table
+from symroof.sweeps.dataset import plain, spelled
 
 SHOWN = 20
 """Points of a table on the terminal."""
@@ -24,8 +25,10 @@ Notes = Mapping[str, Mapping[str, Any]]
 """Unit, meaning and words of columns, as `symroof.sweeps.dataset.notes_of` has them."""
 
 
-def points_report(columns: Columns, metrics: Sequence[str], notes: Notes, attributes: Mapping[str, str], size: int) -> Report:
-    """A table of the first of *size* points; *metrics* are the columns that are no coordinates.
+def points_report(
+    columns: Columns, metrics: Sequence[str], notes: Notes, attributes: Mapping[str, str], size: int, asked: Any = ()
+) -> Report:
+    """A table of the first of *size* points; *metrics* are the columns that are no coordinates, *asked* those that leave it last.
 
     A model, device or phase that all of these points share is in the title.
     """
@@ -35,11 +38,12 @@ def points_report(columns: Columns, metrics: Sequence[str], notes: Notes, attrib
         about, metric = notes.get(name, {}), name in metrics
         unit = about.get("units", "1")
         words = about.get("flag_meanings", "").split()
-        shown: list[Any] = [None if value is None else words[int(value)] if words else value for value in _plain(values)]
+        shown: list[Any] = [None if value is None else words[int(value)] if words else value for value in plain(values)]
         rounded = not metric and values.dtype.kind in "iuf" and unit not in ("FLOP/second", "byte/second")
         shown = [f"{value:g}" for value in shown] if rounded else shown  # 2048, not 2.048 k
         settings: dict[str, Any] = {"numeric": values.dtype.kind in "iuf" and not words, "prefixed": unit != "FLOP/byte", "fixed": True}
-        cells[Column(name, "" if unit == "1" else unit, rank=(1 if words else 1 + len(cells)) if metric else 0, **settings)] = shown
+        rank = 0 if not metric else 1 if name in asked else 2 if words else 2 + len(cells)
+        cells[Column(name, "" if unit == "1" else unit, rank=rank, **settings)] = shown
     rows = tuple(zip(*cells.values(), strict=True))
     count = len(rows)
     more = (f"the first {count} of {size} points; --format csv or json, or -o FILE, write them all",) if size > count else ()
@@ -53,7 +57,7 @@ def points_report(columns: Columns, metrics: Sequence[str], notes: Notes, attrib
     return Report((table, Conventions("conventions of every step", texts)))
 
 
-def csv_pieces(blocks: Iterable[Columns]) -> Iterator[str]:
+def csv_pieces(blocks: Iterable[Columns], notes: Notes) -> Iterator[str]:
     """All points as CSV, a row each, in base units; the heading first."""
     heading = True
     for columns in blocks:
@@ -62,8 +66,9 @@ def csv_pieces(blocks: Iterable[Columns]) -> Iterator[str]:
         if heading:
             writer.writerow(columns)
             heading = False
-        plain = ([str(value).lower() if isinstance(value, bool) else value for value in _plain(values)] for values in columns.values())
-        writer.writerows(zip(*plain, strict=True))
+        named = (spelled(values, notes.get(name, {})) for name, values in columns.items())
+        cells = ([str(value).lower() if isinstance(value, bool) else value for value in values] for values in named)
+        writer.writerows(zip(*cells, strict=True))
         yield text.getvalue()
 
 
@@ -77,24 +82,11 @@ def json_pieces(blocks: Iterable[Columns], notes: Notes, attributes: Mapping[str
     yield json.dumps(head, indent=2, ensure_ascii=False)[:-2] + ',\n  "points": ['
     comma = "\n"
     for columns in blocks:
-        spelled = [_spelled(values, notes.get(name, {})) for name, values in columns.items()]
-        records = (dict(zip(columns, row, strict=True)) for row in zip(*spelled, strict=True))
+        named = [spelled(values, notes.get(name, {})) for name, values in columns.items()]
+        records = (dict(zip(columns, row, strict=True)) for row in zip(*named, strict=True))
         yield comma + ",\n".join(f"    {json.dumps(record, allow_nan=False)}" for record in records)
         comma = ",\n"
     yield "\n  ]\n}\n"
-
-
-def _plain(values: np.ndarray) -> list[Any]:
-    """A column as Python's own values; None where it is not a number."""
-    return [None if value != value else value for value in values.tolist()]  # noqa: PLR0124
-
-
-def _spelled(values: np.ndarray, about: Mapping[str, Any]) -> list[Any]:
-    """The same, with words for numbers that encode them; truth values stay."""
-    words = about.get("flag_meanings", "").split()
-    if not words or values.dtype.kind == "b":
-        return _plain(values)
-    return [None if value is None else words[int(value)] for value in _plain(values)]
 
 
 def duration(seconds: float) -> str:

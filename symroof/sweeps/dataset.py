@@ -110,8 +110,8 @@ def save(sweep: Sweep, load: Load, path: Path, form: str) -> None:
         import pyarrow.parquet
 
         kind = pyarrow.parquet.ParquetWriter if form == ".parquet" else pyarrow.csv.CSVWriter
-        with temporary.open("wb") as stream, kind(stream, _schema(sweep)) as writer:
-            for table in _tables(sweep, load):
+        with temporary.open("wb") as stream, kind(stream, _schema(sweep, form)) as writer:
+            for table in _tables(sweep, load, form):
                 writer.write_table(table)
 
 
@@ -125,13 +125,14 @@ def _save_arrays(labelled: Any, path: Path, form: str) -> None:
     labelled.to_zarr(path, mode="w", consolidated=False, zarr_format=3)
 
 
-def _tables(sweep: Sweep, load: Load) -> Iterator[Any]:
+def _tables(sweep: Sweep, load: Load, form: str) -> Iterator[Any]:
     """The chunks as Arrow tables: a row a point (and operator), coordinates in front."""
     import pyarrow
 
-    schema = _schema(sweep)
+    schema, notes = _schema(sweep, form), notes_of(sweep) if form == ".csv" else {}
     for chunk in sweep.chunks():
-        yield pyarrow.table(columns_of(sweep, chunk, load(chunk.number)), schema=schema)
+        columns = columns_of(sweep, chunk, load(chunk.number)).items()
+        yield pyarrow.table({name: spelled(column, notes[name]) if name in notes else column for name, column in columns}, schema=schema)
 
 
 def columns_of(sweep: Sweep, chunk: Chunk, metrics: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -144,19 +145,34 @@ def columns_of(sweep: Sweep, chunk: Chunk, metrics: Mapping[str, np.ndarray]) ->
     return {name: np.broadcast_to(column, shape).reshape(-1) for name, column in columns.items()}
 
 
+def plain(values: np.ndarray) -> list[Any]:
+    """A column as Python's own values; None where it is not a number."""
+    return [None if value != value else value for value in values.tolist()]  # noqa: PLR0124
+
+
+def spelled(values: np.ndarray, about: Mapping[str, Any]) -> list[Any]:
+    """The same, with words for numbers that encode them; truth values stay."""
+    words = about.get("flag_meanings", "").split()
+    if not words or values.dtype.kind == "b":
+        return plain(values)
+    return [None if value is None else words[int(value)] for value in plain(values)]
+
+
 def notes_of(sweep: Sweep) -> dict[str, dict[str, Any]]:
     """Unit and meaning of every column that has some."""
     return {axis.name: axis.notes for axis in sweep.axes} | {name: described(sweep, name) for name in sweep.metrics}
 
 
-def _schema(sweep: Sweep) -> Any:
+def _schema(sweep: Sweep, form: str) -> Any:
     import pyarrow
 
     fields: dict[str, Any] = {name: (pyarrow.string(), None) for name in OUTER}
     fields |= {axis.name: (pyarrow.from_numpy_dtype(axis.values.dtype), axis.notes) for axis in sweep.axes}
     fields |= {"operator": (pyarrow.string(), None)} if sweep.tail else {}
     for name in sweep.metrics:
-        fields[name] = (pyarrow.from_numpy_dtype(dtype(sweep, name)), {key: str(value) for key, value in described(sweep, name).items()})
+        named = form == ".csv" and METRICS[name].words and METRICS[name].dtype.kind != "b"
+        kind = pyarrow.string() if named else pyarrow.from_numpy_dtype(dtype(sweep, name))
+        fields[name] = (kind, {key: str(value) for key, value in described(sweep, name).items()})
     metadata = {**sweep.attributes, "engine": sweep.engine, DIGEST: sweep.digest}
     return pyarrow.schema([pyarrow.field(name, kind, metadata=notes) for name, (kind, notes) in fields.items()], metadata=metadata)
 
@@ -220,6 +236,8 @@ def write_points(points: Any, path: Path) -> None:
         if form in (".nc", ".zarr"):
             _save_arrays(points, temporary, form)
         elif form == ".csv":
-            points.to_dataframe().to_csv(temporary, index=False)
+            words = {name: array.attrs for name, array in points.data_vars.items() if "flag_meanings" in array.attrs}
+            named = {name: spelled(points[name].values, about) for name, about in words.items()}
+            points.to_dataframe().assign(**named).to_csv(temporary, index=False)
         else:
             points.to_dataframe().to_parquet(temporary, index=False)

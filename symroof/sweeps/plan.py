@@ -31,7 +31,7 @@ from symroof.sweeps.formulas import StepFormulas
 from symroof.sweeps.grid import Scenario, Sweep
 from symroof.sweeps.inputs import Axis, axes, axis, symbol_of
 from symroof.sweeps.metrics import CAPACITY, TOTAL, chosen
-from symroof.techniques.registry import techniques_of, with_number
+from symroof.techniques.registry import multiple_of, techniques_of, with_number
 from symroof.techniques.technique import Technique
 
 SIZES, RATES = ("batch", "seq_len"), ("peak", "bandwidth")
@@ -186,7 +186,10 @@ class Plan:
                 try:
                     model.step(Options(phase, **given, **self.conventions)).apply(*chained)
                 except InputError as error:
-                    raise InputError(f"{variable.name} {value:g}: {error}") from None
+                    many, name = multiple_of(self.techniques, symbol), variable.name
+                    most = int(variable.values.max()) if many.is_Integer and int(value) % many else 0
+                    right = f"; multiples of {many} do, as {name}={many}:{most}:{many}" if most >= many else ""
+                    raise InputError(f"{name} {value:g}: {error}{right}") from None
 
     def _scenario(self, step: StepFormulas, device: Device | None, programs: Mapping[str, Program], *, phase: str, **said: Any) -> Scenario:
         letters = {axis.name: str(symbol_of(axis.name, phase)) for axis in self.axes}
