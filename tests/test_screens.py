@@ -154,3 +154,32 @@ def test_conventions_are_a_line_or_a_list_or_nothing(run) -> None:
     assert "conventions" not in quiet
     assert quiet.splitlines() == line.splitlines()[: len(quiet.splitlines())]
     assert run(*asked, "--quiet", "--conventions").status == 2
+
+
+EIGHT = ("deepseek-v3", "--hardware", "h200-sxm", "--batch", "64", "--flash-attention", "--with", "expert-parallel:degree=8")
+SILENT = "h200-sxm states no latency of its links"
+
+
+def test_long_formulas_of_a_generation_are_folded_and_wide_shows_them(run) -> None:
+    asked = ("generate", *EIGHT, "--prompt", "512", "--tokens", "64")
+    folded, whole = run(*asked).out, run(*asked, "--wide").out
+    assert max(map(len, folded.splitlines())) < 200
+    assert "sum of 5 terms" in folded
+    assert max(map(len, whole.splitlines())) > 200
+
+
+def test_collectives_without_latency_are_said_where_there_are_some(run) -> None:
+    for asked in (("analyze", *EIGHT, "--phase", "decode", "--seq-len", "64"), ("generate", *EIGHT, "--prompt", "512", "--tokens", "64")):
+        assert SILENT in run(*asked).out
+        assert SILENT not in run(*[word.replace("degree=8", "degree=8,latency=5us") for word in asked]).out
+        assert "states no latency" not in run(*[word.replace("h200-sxm", "h100-sxm") for word in asked]).out
+        alone = [word for word in asked if word not in ("--with", "expert-parallel:degree=8")]
+        assert "states no latency" not in run(*alone).out
+
+
+@pytest.mark.parametrize(("length", "beyond"), [(4096, False), (4097, True)])
+def test_lengths_beyond_the_published_positions_are_said_at_the_top(run, length: int, beyond: bool) -> None:
+    words = "tokens are more than the 4096 positions the model was published for"
+    single = ("llama-2-7b", "--hardware", "h100-sxm")
+    assert (f"{length} {words}" in run("analyze", *single, "--phase", "decode", "--seq-len", length).out) is beyond
+    assert (f"{length} {words}" in run("generate", *single, "--prompt", length - 7, "--tokens", 8).out) is beyond

@@ -106,7 +106,7 @@ class Model(Brief):
         else:
             letters = llm_viewer.graph(self.architecture, options, self.catalogue_name())
         values = options.inputs() | ({} if symbolic else self.dimensions)
-        return Step(self.name, options, letters, values, self._notes(options), self.weight_bits, source=self)
+        return Step(self.name, options, letters, values, (*self._read, *self.beyond(options.seq_len)), self.weight_bits, source=self)
 
     def _exact(self, options: Options, *, swept: bool = False) -> Graph:
         graph = exact.graph(self.architecture, options)
@@ -241,11 +241,11 @@ class Model(Brief):
         unread = f"config fields not understood, and so not counted: {listing(self.unread)}"
         return (*self.remarks, *([unread] if self.unread else []))
 
-    def _notes(self, options: Options) -> tuple[str, ...]:
+    def beyond(self, length: int | None) -> tuple[str, ...]:
+        """The remark on a length beyond the positions that the model was published for; none within them."""
         limit = self.architecture.max_positions
-        if options.seq_len is None or limit is None or options.seq_len <= limit:
-            return self._read
-        return (*self._read, f"{options.seq_len} tokens are more than the {limit} positions the model was published for")
+        within = length is None or limit is None or length <= limit
+        return () if within else (f"{length} tokens are more than the {limit} positions the model was published for",)
 
 
 PART_MARK, PARTS = "@", ("text", "vision")

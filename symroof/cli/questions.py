@@ -141,7 +141,8 @@ def generate(request: Request, prompt: int, tokens: int) -> Report:
     assert device is not None
     asked = {"hardware": device, "techniques": applied, "ceilings": request.ceilings, **request.options}
     answer = generation(model, prompt=prompt, tokens=tokens, **asked)
-    return generation_report(answer, model.decode(**request.options), request.techniques, device, request.options["batch"])
+    decode = model.decode(**request.options).apply(*(one for one in applied if "decode" in one.phases))
+    return generation_report(answer, decode, request.techniques, device, request.options["batch"])
 
 
 @click.command(short_help="Several ways to run a step, side by side.")

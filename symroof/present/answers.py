@@ -18,7 +18,7 @@ from symroof.present.crossover_views import certificate_lines, crossover_words, 
 from symroof.present.formats.sections import Lines, Section
 from symroof.present.records import certificate_record, crossover_record, exact_text, text_of
 from symroof.present.report import Report
-from symroof.present.step_views import band_statement, capacity_text, conventions_of, letters_used
+from symroof.present.step_views import band_statement, capacity_text, cautions, conventions_of, letters_used
 from symroof.present.tabular import Column, Derivation, Formula, Table, Words, amount, in_units, number
 from symroof.questions.capacity import Largest
 from symroof.questions.context_limit import context_limit
@@ -263,12 +263,16 @@ def generation_report(found: Generation, step: Step, techniques: Sequence[str], 
     title = f"{' + '.join((step.model, *techniques))} on {device.title}: {inputs}"
     total = (("total", found.time_expr, found.traffic_expr, *((max(needs.values()),) if needs else ())),)
     table = Table("", columns, rows, totals=total)
-    parts = (Column("contexts"), Column("step_time", "s", "time of a step, t the context"), Column("time", "s", numeric=True))
+    parts = (Column("contexts"), Column("step_time", "s", "time of a step, t the context", fold=LONG), Column("time", "s", numeric=True))
     regimes = tuple((f"{part.first} to {part.last}", Formula(part.step_time_expr), part.time_expr) for part in found.parts)
-    traffic = Words((Formula(found.traffic_formula, "decode traffic"), " bytes, S tokens of prompt, n generated"))
+    said = "decode traffic, S tokens of prompt, n generated"
+    traffic: Section = Lines((Words((Formula(found.traffic_formula, "decode traffic"), f" bytes{said.partition('traffic')[2]}")),))
+    if len(str(found.traffic_formula)) > LONG:
+        traffic = Table("", (Column("decode_traffic", "byte", said, fold=LONG),), ((Formula(found.traffic_formula),),))
     lines = (*_speeds(found, batch), *([band_statement(found.band_exprs)] if found.band_exprs else []), *_fit_lines(found, batch))
+    lines = (*lines, *cautions(step, device, found.prompt + found.tokens - 1))
     return Report(
-        (Lines(lines, title), table, Table("decode by regime", parts, regimes), Lines((traffic,)), conventions_of(step, found.statements)),
+        (Lines(lines, title), table, Table("decode by regime", parts, regimes), traffic, conventions_of(step, found.statements)),
         record=lambda: generation_record(found, step.model, device.name, batch),
         data=lambda: table,
     )

@@ -244,6 +244,15 @@ def headline(analysis: Analysis) -> Iterator[str | Words]:
         first, *others = [(name, f"{part:.1f} %") for name, part in parts.items() if part >= LEAST or name == total.bound]
         yield f"{total.bound}-bound: {first[0]} takes {first[1]} of the time" + "".join(f", {name} {part}" for name, part in others)
     yield memory_line(analysis)
+    yield from cautions(analysis.step, analysis.device, analysis.step.options.seq_len)
+
+
+def cautions(step: Step, device: Device | None, length: int | None) -> Iterator[str]:
+    """What to know before the numbers are used: lengths beyond those published, collectives without latency."""
+    yield from step.source.beyond(length) if step.source else ()
+    late = {*LATENCIES} & step.symbolic.free_symbols - {*step.symbolic.definitions}
+    if device is not None and late and not late & {*device.machine.latencies}:
+        yield f"{device.name} states no latency of its links: collectives take the time of their bytes alone; give it, as latency=5us"
 
 
 LEAST = 0.05
