@@ -166,6 +166,9 @@ def test_z3_answers_where_the_shift_does_not() -> None:
     assert by_shift("compute", slack.expand(), lows) is None
     answer = decide("", "compute", slack.expand(), lows)
     assert (answer.verdict, answer.by) == ("proved", "z3")
+    assert "no point with a slack < 0" in str(answer.certificate)
+    below = decide("", "memory", -slack.expand(), lows)
+    assert "no point with a slack >= 0" in str(below.certificate)
 
 
 def test_without_z3_it_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -405,6 +405,7 @@ REFUSED = {
     "low-rank:rank=8,operators=mlp_act": "'mlp_act' is not a linear operator of this step",
     "distill": "name the student, as model=",
     "distill:model=opt-1.3b": "the student opt-1.3b has 1315758080 parameters, opt-125m 125239296: expected fewer",
+    "distill:model=opt-125m": "the student opt-125m has 125239296 parameters, opt-125m 125239296: expected fewer",
     "distill:model=dit-s-2": "dit-s-2 predicts no tokens, opt-125m predicts tokens",
 }
 
@@ -415,6 +416,14 @@ def test_refusals(text: str) -> None:
         numbers("opt-125m").apply(technique(text))
     assert REFUSED[text] in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+def test_what_is_said_of_zeros_is_what_is_counted() -> None:
+    plain = numbers("opt-125m")
+    for zeros, words in (("multiplied", "zeros are multiplied, so FLOPs stay"), ("skipped", "zeros are skipped")):
+        after = plain.apply(Sparsify(density=Fraction(1, 2), index=0, zeros=zeros))
+        assert any(words in text for text in after.statements)
+        assert (after["q_proj"].flop_count == plain["q_proj"].flop_count) is (zeros == "multiplied")
 
 
 def test_a_student_of_experts_routes_as_it_does_itself() -> None:
