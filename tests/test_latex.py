@@ -145,3 +145,38 @@ def test_no_title_is_empty(run, command: str) -> None:
     asked = (command, *given, *(("--with", "quantize:weights=4") if command == "compare" else ()))
     assert "****" not in run(*asked, "--format", "markdown").out
     assert "<caption></caption>" not in run(*asked, "--format", "html").out
+
+
+def test_every_view_that_an_answer_offers_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proof's sentence, a crossover's table, an operator's LaTeX; where no other view is made, what the repr says."""
+    on = symroof.load_model("llama-2-7b").decode(batch=8, seq_len=64).on("h100-sxm")
+    answers = (
+        on.prove("memory-bound", "qk_matmul", for_all="seq_len"),
+        on.crossover("up_proj", over="batch"),
+        on["up_proj"].operator,
+        on.required("batch", target_time="50 ms"),
+        on.largest("batch"),
+        on.generation(prompt=16, tokens=4),
+        on.payoff("quantize:weights=4", over="batch"),
+    )
+    for answer in answers:
+        assert answer.sentence
+        assert answer.latex()
+        assert str(answer.table()).count("\n") >= 2
+    assert "sign of the slack" in str(answers[1].table())
+    monkeypatch.setenv("COLUMNS", "80")
+    assert max(map(len, str(on.table()).splitlines())) <= 80
+    monkeypatch.delenv("COLUMNS")
+    assert max(map(len, str(on.table()).splitlines())) > 80
+    assert "Column(" not in str(on.table())
+
+
+def test_a_deployment_is_drawn_and_says_its_tokens_per_second() -> None:
+    on = symroof.load_model("llama-2-7b").decode(batch=8, seq_len=64).on("h100-sxm")
+    title = symroof.roofline_figure(on).axes[0].get_title()
+    assert ("batch 8" in title, "context 64" in title) == (True, True)
+    assert on.throughput == on.total.throughput == on.compare("flash-attention")[0].throughput
+    assert str(on.throughput).endswith(" token/s")
+    assert on.throughput.exact == 8 / on.time.exact
+    rate = on.regimes("batch").asymptote / 2
+    assert on.required("batch", target_rate=rate).value == on.required("batch", target_rate=rate.exact).value

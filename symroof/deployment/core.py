@@ -96,6 +96,11 @@ class Core:
         return self.total.time
 
     @property
+    def throughput(self) -> Quantity:
+        """Tokens a second of all sequences, on all devices, as a Quantity; see `Total.throughput_expr`."""
+        return self.total.throughput
+
+    @property
     def memory(self) -> dict[str, Quantity]:
         """Memory taken by weights, KV cache and activations, and their sum, as Quantities in bytes."""
         return self.analysis.memory

@@ -14,12 +14,12 @@ from sympy import Add, Expr
 from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.hardware.device import Device
-from symroof.present.crossover_views import certificate_lines, crossover_words, formula_cell
+from symroof.present.crossover_views import certificate_lines, crossover_words, derivation, formula_cell
 from symroof.present.formats.sections import Lines, Section
 from symroof.present.records import certificate_record, crossover_record, exact_text, text_of
 from symroof.present.report import Report
 from symroof.present.step_views import band_statement, capacity_text, cautions, conventions_of, letters_used
-from symroof.present.tabular import Column, Derivation, Formula, Table, Words, amount, in_units, number
+from symroof.present.tabular import Column, Formula, Table, Words, amount, in_units, number
 from symroof.questions.capacity import Largest
 from symroof.questions.context_limit import context_limit
 from symroof.questions.crossover import Crossover
@@ -118,9 +118,7 @@ def crossover_report(step: Step, answers: Sequence[Crossover], hardware: str | P
     title = f"{step.title}, {step.options.phase}: where the bound changes over {name}"
     sections: list[Section] = [Lines((), title), table]
     if len(answers) == 1:
-        lines = tuple((line.words, line.plain if line.cell is None else line.cell) for line in answers[0].reasoning())
-        why = Derivation("why", (Column("step"), Column("formula")), lines, align=answers[0].latex())
-        sections = [Lines((crossover_words(answers[0]),), title), why, *_limit(step, answers[0], hardware)]
+        sections = [Lines((crossover_words(answers[0]),), title), derivation(answers[0]), *_limit(step, answers[0], hardware)]
     formulas = [
         part
         for answer in answers

@@ -12,7 +12,7 @@ from symroof.algebra.lambert import of_the_line
 from symroof.algebra.piecewise import Piece
 from symroof.algebra.signs import Solution
 from symroof.notation import Sentence, compact, latex
-from symroof.present.tabular import Column, Formula, Table, Words, aligned_lines, latex_text, spelled, words_of
+from symroof.present.tabular import Column, Derivation, Formula, Table, Words, aligned_lines, latex_text, spelled, words_of
 from symroof.proof.claims import Certificate
 from symroof.proof.provers import SHIFT
 from symroof.questions.crossover import Crossover
@@ -102,6 +102,12 @@ def _numbers(answer: Crossover) -> Line:
 
 def _short(value: Expr) -> str:
     return r"\infty" if value == oo else latex(value) if value.is_Integer else f"{float(value):.6g}"
+
+
+def derivation(answer: Crossover) -> Derivation:
+    """The derivation as a table."""
+    lines = tuple((line.words, line.plain if line.cell is None else line.cell) for line in reasoning(answer))
+    return Derivation("why", (Column("step"), Column("formula")), lines, align=align(answer))
 
 
 def align(answer: Crossover) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from symroof.errors import InputError
 from symroof.operators.facts import Resource
+from symroof.present.step_views import analysis_title
 from symroof.present.style import COLORS, COMPUTE_COLOR, LINES, MEMORY_COLOR
 from symroof.roof.analysis import Analysis
 from symroof.roof.kernel_forms import share
@@ -16,6 +17,8 @@ from symroof.roof.roofline import COMPUTE, RooflinePoint
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from symroof.deployment import Deployment
 
 BINDS = {
     "memory": (MEMORY_COLOR, "o"),
@@ -32,7 +35,7 @@ BINDS = {
 """Colour and marker of operators by what binds them."""
 
 
-def roofline_figure(analysis: Analysis, *, title: str | None = None) -> Figure:
+def roofline_figure(analysis: Analysis | Deployment, *, title: str | None = None) -> Figure:
     """The roofline of the device, log-log, with the operators of the step on it, by what binds them.
 
     Intensity is that of memory traffic. Solid are the matrix units' roofs; a dashed line is the vector units' peak, or the
@@ -47,10 +50,11 @@ def roofline_figure(analysis: Analysis, *, title: str | None = None) -> Figure:
         The analysis still depends on symbols: there is nothing to draw.
 
     >>> import symroof
-    >>> figure = roofline_figure(symroof.load_model("opt-125m").prefill(batch=1, seq_len=512).on("t4").analysis)
+    >>> figure = roofline_figure(symroof.load_model("opt-125m").prefill(batch=1, seq_len=512).on("t4"))
     >>> figure.axes[0].get_xlabel()
     'arithmetic intensity [FLOP/byte]'
     """
+    analysis = analysis if isinstance(analysis, Analysis) else analysis.analysis
     placed = [operator for operator in analysis if operator.operator.flop_count != 0 and operator.operator.byte_count() != 0]
     if analysis.device is None or any(operator.bound is None for operator in placed):
         raise InputError("a picture needs numbers: give the batch, seq_len, the widths, and a device")
@@ -61,7 +65,7 @@ def roofline_figure(analysis: Analysis, *, title: str | None = None) -> Figure:
     _draw_roofs(axes, analysis, placed)
     _draw_operators(axes, placed)
     axes.set(xscale="log", yscale="log", xlabel="arithmetic intensity [FLOP/byte]", ylabel="attainable performance [FLOP/s]")
-    axes.set_title(title or f"{analysis.step.model}, {analysis.step.options.phase}, {analysis.device.title}", fontsize=10)
+    axes.set_title(title or analysis_title(analysis), fontsize=10)
     axes.grid(True, which="major", color="0.9", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.legend(loc="lower right", fontsize=8, frameon=False)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -252,6 +253,15 @@ class Table(Brief):
         from symroof.present.formats.terminal import rendered
 
         return rendered(self, layout)
+
+    def __str__(self) -> str:
+        """As plain text, of the width that COLUMNS says, if it is set."""
+        from symroof.present.formats.terminal import printed
+        from symroof.present.report import Layout
+
+        width = os.environ.get("COLUMNS", "")
+        layout = Layout(width=int(width) if width.isdecimal() else None)
+        return printed([self], layout)
 
     def markdown(self) -> str:
         """As a Markdown table."""

@@ -25,7 +25,7 @@ from symroof.present import crossover_views, step_views
 from symroof.present.crossover_views import plain, reasoning
 from symroof.present.points import progress_bar
 from symroof.present.step_views import analysis_statements, calibrated_statements, legend, provenance
-from symroof.present.tabular import Table
+from symroof.present.tabular import Column, Table
 from symroof.proof.claims import Certificate
 from symroof.questions.comparison import Variant
 from symroof.questions.crossover import Crossover
@@ -47,13 +47,13 @@ __all__ = ["analysis_statements", "calibrated_statements", "legend", "progress_b
 @singledispatch
 def table(answer: object, **layout: bool) -> Table:
     """The answer as a table."""
-    raise TypeError(f"{type(answer).__name__} has no table")
+    return Table("", (Column("answer"),), ((sentence(answer),),))
 
 
 @singledispatch
 def sentence(answer: object) -> str:
     """The answer in words."""
-    raise AttributeError(f"{type(answer).__name__} has no sentence")
+    return ", ".join(filter(None, brief(cast(Any, answer))))
 
 
 @singledispatch
@@ -107,6 +107,7 @@ def terminal(answer: object) -> object:
 table.register(Step, step_views.step_table)
 table.register(Analysis, step_views.analysis_table)
 table.register(StepEnergy, step_views.energy_table)
+table.register(Crossover, crossover_views.derivation)
 table.register(Payoff, crossover_views.payoff_table)
 table.register(Regimes, crossover_views.regimes_table)
 table.register(Sensitivity, crossover_views.sensitivity_table)
@@ -119,6 +120,7 @@ sentence.register(Certificate, crossover_views.certificate_sentence)
 sentence.register(Payoff, crossover_views.payoff_sentence)
 sentence.register(Sensitivity, crossover_views.purchase_advice)
 latex.register(Crossover, crossover_views.align)
+latex.register(Operator, step_views.operator_latex)
 latex.register(Certificate, crossover_views.certificate_latex)
 notebook_latex.register(Crossover, crossover_views.aligned)
 

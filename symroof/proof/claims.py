@@ -22,7 +22,7 @@ from sympy.logic.boolalg import Boolean
 
 from symroof.algebra.piecewise import MEMORY
 from symroof.answers import Answer
-from symroof.notation import Sentence
+from symroof.notation import Brief, Sentence
 from symroof.operators.facts import Resource
 from symroof.proof import smt
 from symroof.proof.bounds import by_bounds
@@ -64,7 +64,7 @@ NEAR = 1000
 
 
 @dataclass(frozen=True)
-class Case:
+class Case(Brief):
     """The slack on one branch, which is where all margins are nonnegative.
 
     Attributes
@@ -83,9 +83,9 @@ class Case:
     claimed: Resource = Resource.MEMORY
 
     @property
-    def free_symbols(self) -> set[Symbol]:
+    def free_symbols(self) -> frozenset[Symbol]:
         """The symbols of the slack and the margins."""
-        return set().union(*(cast(set[Symbol], part.free_symbols) for part in (self.slack, *self.margins)))
+        return frozenset().union(*(cast(set[Symbol], part.free_symbols) for part in (self.slack, *self.margins)))
 
     @property
     def order(self) -> tuple[Resource, Resource]:

@@ -14,10 +14,10 @@ from symroof import symbols
 from symroof.algebra.envelope import envelope
 from symroof.algebra.piecewise import Piecewise
 from symroof.algebra.saturation import Branch, branches, saturating, spans
+from symroof.answers import Answer
 from symroof.architectures.step import Step
 from symroof.errors import DeviceError, InputError, quote
 from symroof.hardware.device import Device
-from symroof.notation import Brief
 from symroof.operators.graph import Graph
 from symroof.roof.costs import needed, variable_of
 from symroof.roof.ledger import device_of
@@ -27,7 +27,7 @@ from symroof.units import BYTE, COUNT, Quantity, in_unit, number, quantity, unit
 
 
 @dataclass(frozen=True)
-class Largest(Brief):
+class Largest(Answer):
     """The largest value of a variable that fits.
 
     Attributes
@@ -55,7 +55,7 @@ class Largest(Brief):
 
 
 @dataclass(frozen=True)
-class Room(Brief):
+class Room(Answer):
     """The values of a variable at which a step fits the memory of a device.
 
     Attributes
@@ -153,7 +153,7 @@ def room_within(variable: Variable, memory: Piecewise, capacity: Expr) -> Room:
 
 
 @dataclass(frozen=True)
-class Fit(Brief):
+class Fit(Answer):
     """Whether a step fits the memory of each device, and the largest batch that does.
 
     Attributes

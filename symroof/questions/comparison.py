@@ -26,7 +26,7 @@ from symroof.roof.costs import TOTAL, variable_of
 from symroof.roof.ledger import device_of
 from symroof.symbols import substitute
 from symroof.techniques.technique import Technique
-from symroof.units import PER_SECOND, SECOND, counted, in_unit
+from symroof.units import SECOND, TOKEN_RATE, counted, in_unit
 
 UNCHANGED = "unchanged"
 
@@ -54,10 +54,10 @@ class Variant(Brief):
 
     time = in_unit(lambda variant: variant.time_expr, SECOND, "`time_expr`, as a Quantity in seconds, or None.")
     time_per_token = in_unit(lambda variant: variant.time_per_token_expr, SECOND, "`time_per_token_expr`, the same.")
-    throughput = in_unit(lambda variant: variant.throughput_expr, PER_SECOND, "`throughput_expr`, as a Quantity in 1/second, or None.")
+    throughput = in_unit(lambda variant: variant.throughput_expr, TOKEN_RATE, "`throughput_expr`, as a Quantity in token/second, or None.")
     devices = counted(lambda variant: variant.devices_expr, "How many devices share the step.")
     prompt_tokens = counted(lambda variant: variant.prompt_tokens_expr, "Tokens of prompts that a decode step also processes.")
-    device_throughput = in_unit(lambda variant: variant.device_throughput_expr, PER_SECOND, "`device_throughput_expr`, the same.")
+    device_throughput = in_unit(lambda variant: variant.device_throughput_expr, TOKEN_RATE, "`device_throughput_expr`, the same.")
 
     @functools.cached_property
     def time_expr(self) -> Expr | None:

@@ -22,11 +22,11 @@ from symroof.algebra.polynomial import polynomial, sign
 from symroof.algebra.saturation import Branch, spans
 from symroof.algebra.signs import greater, less, solve_symbolic
 from symroof.algebra.univariate import limit
+from symroof.answers import Answer
 from symroof.architectures.step import Step
 from symroof.errors import InputError
 from symroof.hardware.device import Device
 from symroof.hardware.machine import STATED
-from symroof.notation import Brief
 from symroof.roof.costs import WEIGHTS_AND_KV, WIDTHS, branches_of, costs, on_branch, require_two_ceilings
 from symroof.roof.intervals import numeric_slack
 from symroof.roof.ledger import Cost, device_of, machine_of
@@ -34,7 +34,7 @@ from symroof.units import COUNT, in_unit
 
 
 @dataclass(frozen=True)
-class ContextLimit(Brief):
+class ContextLimit(Answer):
     """The context length beyond which no batch makes decode compute-bound.
 
     Attributes

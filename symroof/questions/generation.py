@@ -20,7 +20,7 @@ from sympy import Add, Expr, Float, Integer, S, oo
 from symroof import symbols
 from symroof.algebra.piecewise import Piecewise, piecewise
 from symroof.algebra.univariate import sum_over
-from symroof.answers import view
+from symroof.answers import Answer, view
 from symroof.architectures.model import Model
 from symroof.architectures.options import PHASES, Options, Size, StepInputs, whole
 from symroof.architectures.step import Step
@@ -28,7 +28,6 @@ from symroof.calibration.prediction import evaluated
 from symroof.errors import InputError
 from symroof.hardware.device import Device
 from symroof.hardware.machine import CALIBRATED, STATED
-from symroof.notation import Brief
 from symroof.questions.capacity import Fit, fit_of
 from symroof.questions.regimes import regimes
 from symroof.roof.analysis import Analysis, analyze
@@ -42,7 +41,7 @@ from symroof.units import BYTE, SECOND, in_unit
 
 
 @dataclass(frozen=True)
-class GenerationPart(Brief):
+class GenerationPart(Answer):
     """The decode steps in one regime.
 
     Attributes
@@ -62,7 +61,7 @@ class GenerationPart(Brief):
 
 
 @dataclass(frozen=True)
-class Generation(Brief):
+class Generation(Answer):
     """Time and traffic of a prompt and its generated tokens.
 
     Attributes

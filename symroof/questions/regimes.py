@@ -25,7 +25,7 @@ from symroof.roof.costs import TOTAL, costs, costs_of, grouped_costs, known_valu
 from symroof.roof.intervals import CostInterval, cost_intervals, numeric_operator, without_counts
 from symroof.roof.ledger import Cost, machine_of, overhead, own, require_device, roof_of
 from symroof.symbols import Variable, substitute
-from symroof.units import COUNT, PER_SECOND, SECOND, in_unit, number, number_of, quantity, unit_of
+from symroof.units import COUNT, PER_SECOND, SECOND, TOKEN_RATE, in_unit, number, number_of, quantity, unit_of
 
 WORK, LAUNCHES, TRANSFERS = "work", "launches", "transfers"
 
@@ -70,7 +70,11 @@ class Regimes(Answer):
 
     knees = in_unit(lambda answer: answer.knees_expr, lambda answer: unit_of(answer.over), "`knees_expr`, as Quantities.")
     knee = in_unit(lambda answer: answer.knee_expr, lambda answer: unit_of(answer.over), "`knee_expr`, as a Quantity, or None.")
-    asymptote = in_unit(lambda answer: answer.asymptote_expr, PER_SECOND, "`asymptote_expr`, as a Quantity in 1/second.")
+    asymptote = in_unit(
+        lambda answer: answer.asymptote_expr,
+        lambda answer: TOKEN_RATE if answer.step.options.decode else PER_SECOND,
+        "`asymptote_expr`, as a Quantity in token/second, or for prompts in 1/second.",
+    )
 
     @cached_property
     def regimes(self) -> tuple[Regime, ...]:

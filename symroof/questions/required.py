@@ -14,17 +14,17 @@ from symroof.algebra.polynomial import polynomial
 from symroof.algebra.reals import order
 from symroof.algebra.signs import solve_symbolic
 from symroof.algebra.univariate import is_exponential
+from symroof.answers import Answer
 from symroof.architectures.step import Step
 from symroof.errors import InputError, SymroofError
 from symroof.hardware.device import Device
 from symroof.hardware.machine import STATED
-from symroof.notation import Brief
 from symroof.questions.capacity import Room, memory_of, room_over, usable_capacity
 from symroof.questions.regimes import Regimes, regimes
 from symroof.roof.costs import needed
 from symroof.symbols import Variable, option_name, substitute
 from symroof.techniques.registry import multiple_of, rounded, with_number
-from symroof.units import BYTE, PER_SECOND, SECOND, Quantity, in_unit, number, quantity, unit_of
+from symroof.units import BYTE, PER_SECOND, SECOND, TOKEN_RATE, Quantity, in_unit, number, quantity, unit_of
 
 TRIED = 1024
 """The largest number of devices tried to find the fewest that the techniques support."""
@@ -44,7 +44,7 @@ class ImpossibleError(InputError):
 
 
 @dataclass(frozen=True)
-class Requirement(Brief):
+class Requirement(Answer):
     """The required value of a variable, by time and by memory.
 
     Attributes
@@ -196,7 +196,8 @@ def required(
     if target_rate is None:
         answer = _for_time(whole, number(target_time, SECOND, "target"))
     else:
-        answer = _for_rate(whole, number(target_rate, PER_SECOND, "target"))
+        tokens = isinstance(target_rate, Quantity) and target_rate.check("[token]/[time]")
+        answer = _for_rate(whole, number(target_rate, TOKEN_RATE if tokens else PER_SECOND, "target"))
     fewest = answer.variable.symbol in step.symbolic.devices.free_symbols
     return _fitted(whole, replace(answer, room=_room_of(whole), times=whole.times, fewest=fewest))
 

@@ -21,7 +21,7 @@ from symroof.roof.costs import capacity_values, check_tiles, rate_values
 from symroof.roof.ledger import device_of, machine_of, roof_of
 from symroof.roof.roofline import RooflinePoint, total_time
 from symroof.symbols import Values, substitute
-from symroof.units import BYTE, FLOP, SECOND, Quantity, in_unit, quantity
+from symroof.units import BYTE, FLOP, SECOND, TOKEN_RATE, Quantity, in_unit, quantity
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,7 @@ class Total(Brief):
         """The part of the time that an operator takes with all its occurrences; of several at once, of the sum of their times."""
         return point.count_expr * point.work_expr / Add(*(each.count_expr * each.work_expr for each in self.analysis))
 
+    throughput = in_unit(lambda total: total.throughput_expr, TOKEN_RATE, "`throughput_expr`, as a Quantity in token/second.")
     flops = in_unit(lambda total: total.flop_count, FLOP, "FLOPs, as a Quantity in FLOP.")
     traffic = in_unit(lambda total: total.byte_count(), BYTE, "Memory traffic, as a Quantity in bytes.")
     overhead_limit = in_unit(
