@@ -17,24 +17,13 @@ from symroof.architectures.options import Options
 from symroof.architectures.parts.part import BlockBuilder, residual_stream
 from symroof.conventions import Convention
 from symroof.errors import InputError, quote
-from symroof.operators import (
-    Access,
-    Block,
-    BlockRole,
-    Direction,
-    Graph,
-    Kind,
-    Operator,
-    Parameter,
-    Role,
-    Space,
-    Storage,
-    Tensor,
-    Work,
-    axes_of,
-)
 from symroof.operators.attention import CACHE, as_one, scores, weighted_sum
+from symroof.operators.block import Block
+from symroof.operators.facts import BlockRole, Kind, Parameter, Role
+from symroof.operators.graph import Graph
 from symroof.operators.linear import linear
+from symroof.operators.operator import Direction, Operator, Work
+from symroof.operators.tensor import Access, Space, Storage, Tensor, axes_of
 
 FAMILIES = ("llama", "opt", "gptj", "chatglm", "dit")
 """The families that LLM-Viewer knows."""

@@ -264,18 +264,17 @@ def certificate_latex(answer: Certificate) -> str:
 
 def certificate_sentence(answer: Certificate) -> str:
     """The verdict, the claim, and the counterexample if there is one."""
-    return str(Words(_claim(answer)))
-
-
-def _claim(answer: Certificate) -> tuple[object, ...]:
-    point = ", ".join(f"{option_name(symbol)} = {value}" for symbol, value in (answer.counterexample or {}).items())
-    how = f"{answer.verdict}{f', by {answer.by}' if answer.by else ''}: "
-    return (*words_of(Sentence(how, answer.claim)).parts, *([f"; not at {point}"] if point else []))
+    return str(certificate_lines(answer)[0])
 
 
 def certificate_lines(answer: Certificate) -> tuple[Words, ...]:
     """The claim, the certificate, why it is one, and every slack."""
-    lines = [Words(_claim(answer)), *([words_of(Sentence("certificate: ", answer.certificate))] if answer.certificate else [])]
+    point = ", ".join(f"{option_name(symbol)} = {value}" for symbol, value in (answer.counterexample or {}).items())
+    how = f"{answer.verdict}{f', by {answer.by}' if answer.by else ''}: "
+    lines = [
+        words_of(Sentence(how, answer.claim, f"; not at {point}" if point else "")),
+        *([words_of(Sentence("certificate: ", answer.certificate))] if answer.certificate else []),
+    ]
     if SHIFT in (answer.by or "").split(", "):
         lines.append(Words(("term by term: every coefficient has that sign, and every y >= 0, so the sum has it",)))
     for case in answer.cases:

@@ -9,22 +9,11 @@ from sympy import Expr, Integer
 from symroof import symbols
 from symroof.hardware.loader import load_hardware
 from symroof.hardware.machine import Machine
-from symroof.operators import (
-    ATTENTION_ROLES,
-    CONTRACTIONS,
-    Access,
-    Axes,
-    Block,
-    BlockRole,
-    Graph,
-    Kind,
-    Level,
-    Operator,
-    Parameter,
-    Role,
-    Storage,
-    Tensor,
-)
+from symroof.operators.block import Block
+from symroof.operators.facts import ATTENTION_ROLES, CONTRACTIONS, BlockRole, Kind, Parameter, Role
+from symroof.operators.graph import Graph
+from symroof.operators.operator import Operator
+from symroof.operators.tensor import Access, Axes, Level, Storage, Tensor
 from symroof.techniques.technique import Example, Given, Number, Technique, number, word
 from symroof.units import typed
 
