@@ -131,7 +131,8 @@ FORMULA = ("crossover", "llama-2-7b", "--phase", "decode", "--operator", "up_pro
 @pytest.mark.parametrize("form", ["table", "markdown", "latex", "html"])
 def test_the_legend_gives_the_peak_that_applies(run, form: str) -> None:
     """The reader checks b* = P d f w / (16 BW d f - P a (d + f)) with the legend's numbers."""
-    assert "peak performance that applies = 989.4 TFLOP/s" in run(*FORMULA, "--format", form).out
+    shown = run(*FORMULA, "--format", form).out.replace(r"\allowbreak{}", "")
+    assert "peak performance that applies = 989.4 TFLOP/s" in shown
     on = symroof.load_model("llama-2-7b").decode().on("h100-sxm")
     answer = on.crossover("up_proj", over="batch")
     assert substitute(answer.formula, answer.values) == answer.value_expr
@@ -180,3 +181,19 @@ def test_a_deployment_is_drawn_and_says_its_tokens_per_second() -> None:
     assert on.throughput.exact == 8 / on.time.exact
     rate = on.regimes("batch").asymptote / 2
     assert on.required("batch", target_rate=rate).value == on.required("batch", target_rate=rate.exact).value
+
+
+CHAIN = "quantize:weights=4,group=128 flash-attention tensor-parallel:degree=8,link=450GB/s"
+
+
+def test_names_of_techniques_fold_in_headings_and_lines(run) -> None:
+    """No piece that LaTeX cannot break is longer than a setting."""
+    given = ("deepseek-v3", "--phase", "decode", "--batch", 8, "--seq-len", 4096, "--hardware", "h100-sxm")
+    source = run(
+        "compare", *given, "--with", CHAIN, "--with", "speculative:acceptance=0.7,length=4,draft_cost=0.1", "--format", "latex"
+    ).out
+    heads = re.findall(r"\\shortstack\[.\]\{((?:[^{}]|\{[^{}]*\})*)\}\}", source)
+    assert any("quantize:" in head for head in heads)
+    assert max(len(line) for head in heads for line in head.split(r"\\")) <= 24
+    said = next(line for line in source.splitlines() if line.startswith(r"\noindent quantize:"))
+    assert max(map(len, re.split(r" |\\allowbreak\{\}", said))) <= 24

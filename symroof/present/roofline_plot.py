@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from symroof.deployment import Deployment
 from symroof.errors import InputError
 from symroof.operators.facts import Resource
 from symroof.present.step_views import analysis_title
@@ -17,8 +18,6 @@ from symroof.roof.roofline import COMPUTE, RooflinePoint
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-    from symroof.deployment import Deployment
 
 BINDS = {
     "memory": (MEMORY_COLOR, "o"),

@@ -25,12 +25,12 @@ def latex_table(table: Table, width: int | None = None) -> str:
     """A table; of a *width* in characters with the columns that fit, their cells folded."""
     plain = table.cells(table.rows + table.totals, str, str, fold=width is not None)
     kept, widths = fit(table, plain, width) or ([*range(len(table.columns))], [PAGE // len(table.columns)] * len(table.columns))
-    cells = table.cells(table.rows + table.totals, _breakable, lambda formula: f"${formula.latex()}$", fold=width is not None)
+    cells = table.cells(table.rows + table.totals, breakable, lambda formula: f"${formula.latex()}$", fold=width is not None)
     spec = "".join(
         "r" if table.columns[place].numeric else rf">{{\raggedright\arraybackslash}}p{{{wide * EM:.3g}em}}" if width is not None else "l"
         for place, wide in zip(kept, widths, strict=True)
     )
-    heads = " & ".join(_head(table.columns[place]) for place in kept)
+    heads = " & ".join(_head(table.columns[place], wide) for place, wide in zip(kept, widths, strict=True))
     body = [" & ".join(row[place] for place in kept) + r" \\" for row in cells]
     if table.totals:
         body.insert(len(table.rows), r"\midrule")
@@ -59,14 +59,14 @@ def latex_table(table: Table, width: int | None = None) -> str:
     return "\n".join(line for line in lines if line)
 
 
-def _breakable(text: str) -> str:
+def breakable(text: str) -> str:
     """Words that may be continued on the next line where a terminal would continue them."""
     return r"\allowbreak{}".join(map(latex_text, pieces(text)))
 
 
-def _head(column: Column) -> str:
-    """A heading, its unit on a line of its own."""
+def _head(column: Column, wide: int) -> str:
+    """A heading, folded to its column, its unit on a line of its own."""
     side = "r" if column.numeric else "l"
-    name, bracket, unit = column.heading.partition(" [")
-    below = rf"\\{latex_text('[' + unit)}" if bracket else ""
-    return rf"\multicolumn{{1}}{{{side}}}{{\shortstack[{side}]{{{latex_text(name)}{below}}}}}"
+    parts = column.heading.replace(" [", "\n[").split("\n")
+    lines = r"\\".join(latex_text(line) for part in parts for line in folded(part, wide))
+    return rf"\multicolumn{{1}}{{{side}}}{{\shortstack[{side}]{{{lines}}}}}"

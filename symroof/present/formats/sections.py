@@ -68,9 +68,11 @@ class Lines:
         return "\n\n".join([*([f"**{markdown_text(self.title)}**"] if self.title else []), *self._each(markdown_text, _math)])
 
     def latex(self, width: int | None = None) -> str:
-        """As LaTeX."""
-        title = [rf"\par\noindent\textbf{{{latex_text(self.title)}}}\par"] if self.title else []
-        return "\n".join([*title, *(rf"\noindent {line}\par" for line in self._each(latex_text, _math))])
+        """As LaTeX, to be continued on the next line where a terminal would continue."""
+        from symroof.present.formats.latex import breakable
+
+        title = [rf"\par\noindent\textbf{{{breakable(self.title)}}}\par"] if self.title else []
+        return "\n".join([*title, *(rf"\noindent {line}\par" for line in self._each(breakable, _math))])
 
     def html(self, *, page: bool = False) -> str:
         """As HTML."""
@@ -115,7 +117,9 @@ class Conventions:
 
     def latex(self, width: int | None = None) -> str:
         """As a paragraph of LaTeX."""
-        return "{\\footnotesize\\noindent Conventions: " + "; ".join(map(latex_text, self._all)) + ".\\par}"
+        from symroof.present.formats.latex import breakable
+
+        return "{\\footnotesize\\noindent Conventions: " + "; ".join(map(breakable, self._all)) + ".\\par}"
 
     def html(self, *, page: bool = False) -> str:
         """As a list that opens."""
