@@ -14,7 +14,7 @@ from hypothesis import settings
 from symroof.cli.main import main
 
 DATA = Path(__file__).parent / "data"
-collect_ignore = ["data", "typing"]
+collect_ignore = ["data", "notebooks", "typing"]
 
 settings.register_profile("unhurried", deadline=None)  # speed is measured in benchmarks/
 settings.load_profile("unhurried")

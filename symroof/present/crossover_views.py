@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from html import escape
 
 from sympy import Basic, Expr, oo
 
@@ -262,6 +263,11 @@ def certificate_latex(answer: Certificate) -> str:
     return "\n".join(rf"\noindent {line}.\par" for line in lines)
 
 
+def certificate_html(answer: Certificate) -> str:
+    """The same for a notebook."""
+    return "<br>".join(spelled(line, escape, lambda formula: f"${escape(formula.latex())}$") for line in certificate_lines(answer))
+
+
 def certificate_sentence(answer: Certificate) -> str:
     """The verdict, the claim, and the counterexample if there is one."""
     return str(certificate_lines(answer)[0])
@@ -306,8 +312,9 @@ def regimes_table(answer: Regimes) -> Table:
     return Table(title, columns, rows, (f"{symbol}: {answer.over.meaning}",))
 
 
-def sensitivity_table(answer: Sensitivity) -> Table:
-    """Percent of time that one percent more of each variable adds."""
-    rows = tuple((option_name(symbol), Formula(formula), answer.values.get(symbol)) for symbol, formula in answer.formulas.items())
-    columns = (Column("variable"), Column("elasticity"), Column("value", numeric=True, prefixed=False))
+def sensitivity_table(answer: Sensitivity, *, formulas: bool = True) -> Table:
+    """Percent of time that one percent more of each variable adds; the formulas are long, and can be left out."""
+    kept = slice(None, None, 1 if formulas else 2)
+    rows = tuple((option_name(symbol), Formula(formula), answer.values.get(symbol))[kept] for symbol, formula in answer.formulas.items())
+    columns = (Column("variable"), Column("elasticity"), Column("value", numeric=True, prefixed=False))[kept]
     return Table("elasticity of the time", columns, rows, (purchase_advice(answer),))

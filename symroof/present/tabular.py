@@ -272,8 +272,8 @@ class Table(Brief):
         cells = self.cells(self.rows + self.totals, markdown_text, lambda formula: f"${formula.latex()}$")
         rule = ["---:" if column.numeric else "---" for column in self.columns]
         title = [f"**{markdown_text(self.title)}**", ""] if self.title else []
-        parts = [*title, line([column.heading for column in self.columns]), line(rule), *map(line, cells)]
-        return "\n".join([*parts, "", *(f"- {markdown_text(note)}" for note in self.notes)]).rstrip()
+        lines = [line([column.heading for column in self.columns]), line(rule), *map(line, cells), ""]
+        return "\n".join([*title, *lines, *(f"- {markdown_text(note)}" for note in self.notes)]).rstrip()
 
     def latex(self, width: int | None = None) -> str:
         """As LaTeX; of a *width* in characters with the columns that fit."""
@@ -291,23 +291,19 @@ class Table(Brief):
         math = mathml if page else lambda formula: f"${escape(formula.latex())}$"
 
         def line(cells: list[str], tag: str = "td") -> str:
-            aligned = (
-                f'<{tag} style="text-align:{"right" if column.numeric else "left"}">{cell}</{tag}>'
-                for column, cell in zip(self.columns, cells, strict=True)
-            )
-            return f"<tr>{''.join(aligned)}</tr>"
+            right = "right;white-space:nowrap" if tag == "td" else "right"
+            sides = (right if column.numeric else "left" for column in self.columns)
+            styled = (f'<{tag} style="text-align:{side}">{cell}</{tag}>' for side, cell in zip(sides, cells, strict=True))
+            return f"<tr>{''.join(styled)}</tr>"
 
-        def rendered(rows: tuple[tuple[Any, ...], ...]) -> str:
-            return "\n".join(map(line, self.cells(rows, escape, math)))
-
-        foot = f"\n<tfoot>\n{rendered(self.totals)}\n</tfoot>" if self.totals else ""
+        body, totals = ("\n".join(map(line, self.cells(rows, escape, math))) for rows in (self.rows, self.totals))
+        head = line([escape(column.heading) for column in self.columns], "th")
+        foot = f"\n<tfoot>\n{totals}\n</tfoot>" if totals else ""
         caption = f"<caption>{escape(self.title)}</caption>\n" if self.title else ""
-        notes = "".join(f"<li>{escape(note)}</li>" for note in self.notes)
-        return (
-            f"<div><table>\n{caption}"
-            f"<thead>{line([escape(column.heading) for column in self.columns], 'th')}</thead>\n"
-            f"<tbody>\n{rendered(self.rows)}\n</tbody>{foot}\n</table>\n" + (f"<ul>{notes}</ul>" if notes else "") + "</div>"
-        )
+        notes = "".join(["<ul>", *(f"<li>{escape(note)}</li>" for note in self.notes), "</ul>"] if self.notes else [])
+        return f"<div><table>\n{caption}<thead>{head}</thead>\n<tbody>\n{body}\n</tbody>{foot}\n</table>\n{notes}</div>"
+
+    _repr_html_ = html
 
     def csv(self, context: Mapping[str, Any] | None = None) -> str:
         """As CSV, values unrounded; *context* is repeated in front of every row."""

@@ -25,9 +25,10 @@ from symroof.present import crossover_views, step_views
 from symroof.present.crossover_views import plain, reasoning
 from symroof.present.points import progress_bar
 from symroof.present.step_views import analysis_statements, calibrated_statements, legend, provenance
-from symroof.present.tabular import Column, Table
+from symroof.present.tabular import Column, Formula, Table
 from symroof.proof.claims import Certificate
 from symroof.questions.comparison import Variant
+from symroof.questions.context_limit import ContextLimit
 from symroof.questions.crossover import Crossover
 from symroof.questions.generation import Generation
 from symroof.questions.payoff import Payoff
@@ -112,6 +113,10 @@ table.register(Payoff, crossover_views.payoff_table)
 table.register(Regimes, crossover_views.regimes_table)
 table.register(Sensitivity, crossover_views.sensitivity_table)
 notebook_html.register(Analysis, lambda analysis: table(analysis, formulas=True).html())
+notebook_html.register(Certificate, crossover_views.certificate_html)
+notebook_html.register(Crossover, lambda _: None)  # its LaTeX has every line typeset, the table some as text
+notebook_html.register(Sensitivity, lambda answer: table(answer, formulas=False).html())
+notebook_latex.register(ContextLimit, lambda answer: rf"$\displaystyle S_{{\max}} = {Formula(answer.formula).latex()}$")
 notebook_latex.register(Analysis, lambda analysis: table(analysis, formulas=True).latex())
 notebook_latex.register(Operator, step_views.operator_latex)
 
@@ -141,10 +146,7 @@ brief.register(Regimes, lambda answer: (f"over {answer.over.name}", f"knees at {
 brief.register(Requirement, crossover_views.requirement_brief)
 brief.register(RooflinePoint, lambda point: (point.name, *crossover_views.bounded(point), str(point.intensity)))
 brief.register(Sensitivity, lambda answer: (f"of {answer.analysis.step.title}", sentence(answer)))
-brief.register(
-    Split,
-    lambda split: (f"of {len(split.places)} operators", f"{len(split.operators)} on the unit", *map(str, (split.time, split.speedup))),
-)
+brief.register(Split, lambda at: (f"of {len(at.places)} operators", f"{len(at.operators)} on the unit", str(at.time), str(at.speedup)))
 brief.register(Step, lambda step: ("", *step.given))
 brief.register(StepEnergy, lambda spent: (f"of {spent.analysis.step.title}", *brief(spent.total)[1:]))
 brief.register(Table, lambda shown: (shown.title, f"{len(shown.rows)} rows", ", ".join(column.key for column in shown.columns)))
