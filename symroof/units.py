@@ -112,7 +112,7 @@ def figure(text: object, unit: pint.Unit) -> Rational:
         raise InputError(f"{quote(text)} is not a number and a unit such as {example}")
     try:
         scale = ureg.Quantity(Fraction(1), ureg.parse_units(read[1])).to(unit).magnitude
-    except pint.UndefinedUnitError:
+    except (pint.UndefinedUnitError, ValueError):  # pint reads "nan" as a number
         raise InputError(f"{quote(text)}: {read[1]!r} is not a unit known here; write it like {example}") from None
     except pint.DimensionalityError:
         raise InputError(f"{quote(text)} is not in {unit}; write it like {example}") from None

@@ -91,6 +91,7 @@ PIECES = st.sampled_from(
 @example("quantize:weights=" + "9" * 5000)
 @example("quantize:weights=1e-99999")
 @example("quantize:weights=4,weights=4")
+@example("quantize:weights=0NAN")
 @example("efficiency:memory=" + "0." + "0" * 59 + "1")
 def test_any_text_is_a_technique_or_one_line(text: str) -> None:
     try:
