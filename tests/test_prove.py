@@ -109,6 +109,17 @@ def test_a_refutation_shows_the_slack_that_refutes_it() -> None:
     assert {case.order[0] for case in answer.cases} == {Resource.COMPUTE}
 
 
+@pytest.mark.parametrize(("claim", "place"), [("memory-bound", 0), ("compute-bound", 1)])
+def test_a_refutation_shows_the_slack_of_its_own_ceiling(claim: str, place: int) -> None:
+    """A fused activation never waits for the vector units; matrix peak and memory bandwidth refute, be they first or last."""
+    answer = symroof.load_model("llama-3-8b").decode(seq_len=1024).on("h100-sxm").prove(claim, "up_proj+mlp_act", for_all="batch")
+    refuting, vector = answer.cases[place], answer.cases[1 - place]
+    assert vector.against is Resource.VECTOR is not refuting.against
+    assert answer.slack == refuting.slack != vector.slack
+    assert holds(claim.removesuffix("-bound"), vector.slack, answer.counterexample)
+    assert not holds(claim.removesuffix("-bound"), answer.slack, answer.counterexample)
+
+
 def test_zero_is_not_below_zero() -> None:
     """At b = 1 the slack is zero there: compute-bound, so the claim is refuted and not proved."""
     slack = 1 - b

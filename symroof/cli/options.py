@@ -225,17 +225,14 @@ def variable_named(name: str, techniques: Iterable[str]) -> str:
     >>> variable_named("batch", [])
     'batch'
     """
-    from dataclasses import fields
-
-    from symroof.symbols import VOCABULARY
+    from symroof.errors import InputError
+    from symroof.roof.costs import named_variable
     from symroof.techniques.registry import chain
 
-    known = {key for variable in VOCABULARY.values() for key in (variable.name, str(variable.symbol))}
-    if name in known:
+    try:
+        return named_variable(name, chain(techniques)).name
+    except InputError:  # the question says so; it may know names that are no variables, such as capacity
         return name
-    given = [(one, each) for one in chain(techniques) for each in fields(one) if each.name == name.replace("-", "_")]
-    free = (VOCABULARY[each.metadata["symbol"]].name for one, each in given if getattr(one, each.name) in one.free)
-    return next(free, name)
 
 
 class Variadic(click.Command):

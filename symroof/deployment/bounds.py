@@ -16,8 +16,6 @@ from symroof.questions.crossover import Crossover
 from symroof.questions.regimes import Regimes
 from symroof.questions.sensitivity import Sensitivity
 
-NUMBERS = "the answer is numeric"
-
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Bounds(Core):
@@ -46,7 +44,7 @@ class Bounds(Core):
         >>> len(over_batch.regimes) > 1
         True
         """
-        return regimes.regimes(self._open(over), over=over, hardware=self._given(NUMBERS), ceilings=self.ceilings)
+        return regimes.regimes(self._open(over), over=over, hardware=self._given(), ceilings=self.ceilings)
 
     def prove(
         self,
@@ -88,7 +86,7 @@ class Bounds(Core):
         >>> symroof.load_model("llama-2-7b").decode(batch=1, seq_len=2048).on("a100-sxm-80gb").sensitivity().buy
         'bandwidth'
         """
-        return sensitivity.sensitivity(self.step, self._given(NUMBERS), ceilings=self.ceilings)
+        return sensitivity.sensitivity(self.step, self._given(), ceilings=self.ceilings)
 
     def work_exceeds(self, over: str | Symbol, operator: str = "total") -> tuple[Interval, ...]:
         """Where work takes longer than launches, and where launches do; see `symroof.work_exceeds`.
@@ -98,4 +96,4 @@ class Bounds(Core):
         >>> [piece.bound for piece in on.apply("launch-overhead:launch=5us").work_exceeds("batch")]
         ['launches', 'work']
         """
-        return regimes.work_exceeds(self._open(over), over=over, hardware=self._given(NUMBERS), operator=operator, ceilings=self.ceilings)
+        return regimes.work_exceeds(self._open(over), over=over, hardware=self._given(), operator=operator, ceilings=self.ceilings)

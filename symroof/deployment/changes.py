@@ -24,8 +24,6 @@ from symroof.techniques.decoding.speculative import Speculative
 from symroof.techniques.technique import Technique
 from symroof.units import Quantity
 
-NUMBERS = "the answer is numeric"
-
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Changes(Core):
@@ -42,7 +40,7 @@ class Changes(Core):
         after = self.apply(*techniques)
         over = after._variable(over)
         asked = {"operator": operator, "ceilings": self.ceilings, "per_device": per_device}
-        return payoff.payoff(self._open(over), after._open(over), over=over, hardware=self._given(NUMBERS), **asked)
+        return payoff.payoff(self._open(over), after._open(over), over=over, hardware=self._given(), **asked)
 
     def compare(self, *variants: Given | Iterable[str | Technique], over: str | Symbol = "batch") -> tuple[Variant, ...]:
         """The step as it is, and after each of several variants: a technique, a text of one or several, or a sequence of these.
@@ -56,7 +54,7 @@ class Changes(Core):
         """
         chains = [self._variant(variant) for variant in variants]
         over = self._variable(over, *(technique for chain in chains for technique in chain))
-        device = self._given(NUMBERS)
+        device = self._given()
         return comparison.compare(self.step, self._open(over), chains, over=over, hardware=device, ceilings=self.ceilings)
 
     def break_even(self, *techniques: Given, over: str | Symbol, operator: str = "total") -> BreakEven:
@@ -89,15 +87,15 @@ class Changes(Core):
         >>> on.apply("tensor-parallel:latency=5us").best_degree(among=(1, 2, 4, 8)).integer
         4
         """
-        return scaling.best_degree(self._open("degree"), hardware=self._given(NUMBERS), among=among, ceilings=self.ceilings)
+        return scaling.best_degree(self._open("degree"), hardware=self._given(), among=among, ceilings=self.ceilings)
 
     def communication_degree(self) -> Quantity:
         """The degree from which communication takes as long as everything else; see `symroof.communication_degree`."""
-        return scaling.communication_degree(self._open("degree"), hardware=self._given(NUMBERS), ceilings=self.ceilings)
+        return scaling.communication_degree(self._open("degree"), hardware=self._given(), ceilings=self.ceilings)
 
     def over_degree(self) -> Piecewise:
         """The time of the step over the degree of parallelism; see `symroof.over_degree`."""
-        return scaling.over_degree(self._open("degree"), self._given(NUMBERS), ceilings=self.ceilings)
+        return scaling.over_degree(self._open("degree"), self._given(), ceilings=self.ceilings)
 
     def strong_scaling(self, *techniques: Given) -> Piecewise:
         """How well more devices are used on the same step, after a technique that spreads it; see `symroof.strong_scaling`.
@@ -108,12 +106,12 @@ class Changes(Core):
         True
         """
         after = self.apply(*techniques)
-        return scaling.strong_scaling(self.step, after._open("degree"), hardware=self._given(NUMBERS), ceilings=self.ceilings)
+        return scaling.strong_scaling(self.step, after._open("degree"), hardware=self._given(), ceilings=self.ceilings)
 
     def weak_scaling(self, *techniques: Given) -> Piecewise:
         """How well more devices are used on as many times the batch; see `symroof.weak_scaling`."""
         after = self.apply(*techniques)
-        return scaling.weak_scaling(self.step, after._open("degree"), hardware=self._given(NUMBERS), ceilings=self.ceilings)
+        return scaling.weak_scaling(self.step, after._open("degree"), hardware=self._given(), ceilings=self.ceilings)
 
     def best_split(self, unit: Machine | Device | str | Path) -> Split:
         """Every operator where it is faster: on the device, or on a unit beside it; see `symroof.best_split`.
@@ -123,7 +121,7 @@ class Changes(Core):
         >>> "qk_matmul" in on.best_split(symroof.load_hardware("hbm-pim").machine.scaled(5)).operators
         True
         """
-        return placement.best_split(self.step, self._given(NUMBERS), unit, ceilings=self.ceilings)
+        return placement.best_split(self.step, self._given(), unit, ceilings=self.ceilings)
 
     def best_length(self, technique: str | Technique) -> BestLength:
         """How many tokens to draft: the length with the least time per token; see `symroof.best_length`.
@@ -134,15 +132,15 @@ class Changes(Core):
         >>> on.best_length(draft).length, round(float(on.least_acceptance(draft)), 4)
         (6, 0.1015)
         """
-        return speculation.best_length(self.step, self._drafting(technique), self._given(NUMBERS), ceilings=self.ceilings)
+        return speculation.best_length(self.step, self._drafting(technique), self._given(), ceilings=self.ceilings)
 
     def least_acceptance(self, technique: str | Technique) -> Quantity:
         """The acceptance above which some draft length pays; see `symroof.least_acceptance`."""
-        return speculation.least_acceptance(self.step, self._drafting(technique), self._given(NUMBERS), ceilings=self.ceilings)
+        return speculation.least_acceptance(self.step, self._drafting(technique), self._given(), ceilings=self.ceilings)
 
     def pays_at_all(self, technique: str | Technique, *, over: str | Symbol = "batch") -> Payoff:
         """Where some draft length pays, over a variable; see `symroof.pays_at_all`."""
-        device = self._given(NUMBERS)
+        device = self._given()
         return speculation.pays_at_all(self._open(over), self._drafting(technique), device, over=over, ceilings=self.ceilings)
 
     def _drafting(self, technique: str | Technique) -> Speculative:

@@ -136,7 +136,7 @@ class Core:
         """The step without numbers for what is asked over."""
         return self.step.without(*(self._variable(name) for name in over))
 
-    def _given(self, why: str) -> Device:
+    def _given(self, why: str = "the answer is numeric") -> Device:
         """The device, where an answer needs one."""
         return require_device(self.device, why)
 

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from symroof.architectures.options import Size
     from symroof.sweeps.arguments import Over
 
-NUMBERS = "the answer is numeric"
-
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Resources(Core):
@@ -44,7 +42,7 @@ class Resources(Core):
         return required.required(
             self._open(over),
             over=over,
-            hardware=self._given(NUMBERS),
+            hardware=self._given(),
             target_time=target_time,
             target_rate=target_rate,
             ceilings=self.ceilings,
@@ -85,7 +83,7 @@ class Resources(Core):
             self._model(),
             prompt=prompt,
             tokens=tokens,
-            hardware=self._given(NUMBERS),
+            hardware=self._given(),
             techniques=self.step.symbolic.applied,
             ceilings=self.ceilings,
             **cast(StepInputs, self._inputs("seq_len")),

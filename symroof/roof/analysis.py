@@ -96,9 +96,14 @@ class Total(Brief):
         """Tokens a second, of all sequences and on all devices, bare: generated ones, in prefill those of the prompts."""
         return substitute(self.analysis.graph.token_count, self.analysis.values) / self.time_expr
 
+    @functools.cached_property
+    def work_expr(self) -> Expr:
+        """Seconds of all operators one after another, without what is prefetched under the work of others, bare."""
+        return Add(*(point.count_expr * point.work_expr for point in self.analysis))
+
     def share(self, point: RooflinePoint) -> Expr:
         """The part of the time that an operator takes with all its occurrences; of several at once, of the sum of their times."""
-        return point.count_expr * point.work_expr / Add(*(each.count_expr * each.work_expr for each in self.analysis))
+        return point.count_expr * point.work_expr / self.work_expr
 
     throughput = in_unit(lambda total: total.throughput_expr, TOKEN_RATE, "`throughput_expr`, as a Quantity in token/second.")
     flops = in_unit(lambda total: total.flop_count, FLOP, "FLOPs, as a Quantity in FLOP.")

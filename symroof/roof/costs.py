@@ -26,26 +26,35 @@ TOTAL, WEIGHTS_AND_KV = "total", "weights-and-kv"
 WIDTHS = (symbols.w, symbols.a, symbols.c, symbols.q_w, symbols.q_a, symbols.q_c, symbols.q_f)
 
 
-def variable_of(step: Step, name: str | Symbol, *techniques: Any) -> Variable:
-    """The variable that a user names: ``seq_len`` is the context length in decode, and parameters of techniques have their own names.
+def named_variable(name: str | Symbol, techniques: Iterable[Any]) -> Variable:
+    """The variable of a name: its own, or the one that a technique has for its parameter; of several, one without a number.
+
+    >>> from symroof.techniques.registry import chain
+    >>> named_variable("share", chain(["offload", "prefix-cache:share=1/2"])).name
+    'offloaded_share'
 
     Raises
     ------
     InputError
         There is no variable with this name or symbol.
     """
-    own = {
-        parameter.name: parameter.metadata["symbol"]
-        for technique in (*step.symbolic.applied, *techniques)
-        for parameter in fields(technique)
-        if "symbol" in parameter.metadata
-    }
     try:
-        known = lookup(name)
+        return lookup(name)
     except InputError:
-        if str(name) not in own:
+        own = [
+            (getattr(technique, parameter.name), parameter.metadata["symbol"])
+            for technique in techniques
+            for parameter in fields(technique)
+            if parameter.name == str(name).replace("-", "_") and "symbol" in parameter.metadata
+        ]
+        if not own:
             raise
-        known = lookup(own[str(name)])
+        return lookup(next((symbol for value, symbol in own if value == symbol), own[-1][1]))
+
+
+def variable_of(step: Step, name: str | Symbol, *techniques: Any) -> Variable:
+    """The variable that a user names, as `named_variable` finds it; ``seq_len`` is the context length in decode."""
+    known = named_variable(name, (*step.symbolic.applied, *techniques))
     return lookup("context_len") if step.options.decode and known.symbol == symbols.s else known
 
 
