@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 
 QUOTE_LIMIT = 60
@@ -76,16 +77,37 @@ def quote(value: object) -> str:
     return f"{text[:half]}...{text[-half:]}"
 
 
-def nearest(name: str, known: Iterable[str], limit: int = 3, shown: Sequence[str] | None = None) -> str:
+def every_number(name: str) -> tuple[str, ...]:
+    """The numbers in a name: two names of one generation agree in them.
+
+    >>> every_number("qwen2_5_vl")
+    ('2', '5')
+    """
+    return tuple(re.findall("[0-9]+", name))
+
+
+def nearest(
+    name: str,
+    known: Iterable[str],
+    limit: int = 3,
+    shown: Sequence[str] | None = None,
+    generation: Callable[[str], object] | None = None,
+) -> str:
     """A hint that names the known names nearest to *name*, or else all of them, or those to be *shown*.
+
+    With a *generation*, only names of the same one are suggested: ``qwen4`` does not mean ``qwen3``.
 
     >>> nearest("lama-2-7b", ["llama-2-7b", "opt-125m", "gpt-j-6b", "dit-s-2"])
     'did you mean llama-2-7b?'
     >>> nearest("zzz", ["prefill", "decode"])
     'known: prefill, decode'
+    >>> nearest("qwen4", ["qwen2", "qwen3"], generation=every_number)
+    'known: qwen2, qwen3'
     """
     names = list(known)
     lowered = {candidate.lower(): candidate for candidate in reversed(names)}
+    if generation is not None:
+        lowered = {lower: candidate for lower, candidate in lowered.items() if generation(lower) == generation(name[:200].lower())}
     close = get_close_matches(name[:200].lower(), lowered, n=limit, cutoff=0.6)
     if close:
         return f"did you mean {' or '.join(lowered[c] for c in close)}?"

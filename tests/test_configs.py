@@ -135,8 +135,11 @@ def test_mutated_configs_are_understood_or_refused(tmp_path: Path, data: st.Data
 
 
 def test_every_family_is_in_models() -> None:
-    kinds = {json.loads(path.read_text()).get("model_type") or json.loads(path.read_text())["_class_name"] for path in catalogue().values()}
+    contents = [json.loads(path.read_text()) for path in catalogue().values()]
+    kinds = {content.get("model_type") or content["_class_name"] for content in contents}
     assert kinds <= {*MODEL_TYPES, *multimodal.FAMILIES}
+    texts = [(content.get("text_config", {}), multimodal.FAMILIES.get(content.get("model_type"))) for content in contents]
+    kinds |= {inner.get("model_type") or known.text[0] for inner, known in texts if known and known.text}
     assert {family_of(kind) for kind in kinds if kind in MODEL_TYPES} == set(FAMILIES)
     assert {kind for kind in kinds if kind in multimodal.FAMILIES} == set(multimodal.FAMILIES)
 

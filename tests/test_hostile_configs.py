@@ -364,7 +364,7 @@ SAME = {
     "clip": ({"vision_config": PUBLISHED["llama"]}, "vision_config.model_type is 'llama'; expected an encoder"),
     "mistral3": (
         {"text_config": PUBLISHED["gemma3"]},
-        "text_config.model_type 'gemma3' is not a family known here; did you mean gemma or gemma2 or gemma3_text?",
+        "text_config.model_type 'gemma3' is not a family known here; did you mean gemma3_text?",
     ),
 }
 

@@ -233,8 +233,8 @@ class Fields(Checker):
         """The raw field, without marking it as read."""
         return self._content.get(name)
 
-    def nested(self, name: str, defaults: Mapping[str, Any] | None = None) -> Fields:
-        """The fields of an object inside the config; *defaults* replace absent fields and flags that are null.
+    def nested(self, name: str, defaults: Mapping[str, Any] | None = None, *, instead: Mapping[str, Any] | None = None) -> Fields:
+        """The fields of an object inside the config; *defaults* replace absent fields and flags that are null, *instead* any.
 
         Raises
         ------
@@ -244,7 +244,7 @@ class Fields(Checker):
         value = self._checked(name, _REQUIRED, "an object of fields", lambda value: isinstance(value, dict))
         known = defaults or {}
         stated = {key: one for key, one in value.items() if one is not None or not isinstance(known.get(key), bool)}
-        return Fields({**known, **stated}, self.origin, f"{self._inside}{name}.")
+        return Fields({**known, **stated, **(instead or {})}, self.origin, f"{self._inside}{name}.")
 
     def fixed(self, name: str, only: Any, why: str) -> None:
         """Check a field that may be absent, and otherwise must have the only supported value."""

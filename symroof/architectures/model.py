@@ -19,7 +19,7 @@ from symroof.architectures.options import Options, StepInputs
 from symroof.architectures.quantization import Quantization, read_quantization
 from symroof.architectures.step import Step
 from symroof.conventions import BITS
-from symroof.errors import ConfigError, nearest, quote
+from symroof.errors import ConfigError, every_number, nearest, quote
 from symroof.files import is_folder, is_readable
 from symroof.notation import Brief
 from symroof.operators import Graph, Parameter, Role, Storage, Tensor
@@ -249,6 +249,8 @@ class Model(Brief):
 
 
 PART_MARK, PARTS = "@", ("text", "vision")
+PREDICTING = ("num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_modules", "num_mtp_layers")
+"""The number of layers that predict further tokens, a draft for speculative decoding; they are no part of a step."""
 
 
 def load_model(name_or_path: str | Path) -> Model:
@@ -289,26 +291,29 @@ def _read_model(name: str, path: Path, part: str) -> Model:
     model_type = outer.peek("model_type") if "model_type" in outer else outer.peek("_class_name")
     if isinstance(model_type, str) and model_type in multimodal.FAMILIES:
         nested, fields, model_type, remark = multimodal.part_of(outer, model_type, part)
-        sources, remarks = (outer, fields), (remark,)
+        sources, remarks, harmless = (outer, fields) if nested else (outer,), (remark,), multimodal.HARMLESS
     elif part == "vision":
         raise outer.error(f"model_type {quote(model_type)} has one part; ask for it without {PART_MARK}vision")
     else:
-        nested, fields, sources, remarks = "", outer, (outer,), ()
+        nested, fields, sources, remarks, harmless = "", outer, (outer,), (), ()
     family = _family(fields, model_type, nested)
     architecture = family.read(fields)
     quantizations = (read_quantization(source, architecture.layer_count, vision=nested == "vision") for source in sources)
     quantization = next((known for known in quantizations if known is not None), None)
-    predicting = outer.peek("num_nextn_predict_layers") or fields.peek("num_nextn_predict_layers")
-    if type(predicting) is int and predicting > 0:
-        remarks = (*remarks, f"{predicting} layers that predict further tokens (num_nextn_predict_layers) are not counted")
-    unread = (*(outer.unread(multimodal.HARMLESS) if nested else ()), *fields.unread((*family.ignored_fields, "model_type")))
+    for field in PREDICTING:
+        predicting = outer.peek(field) or fields.peek(field)
+        if type(predicting) is int and predicting > 0:
+            remarks = (*remarks, f"{predicting} layers that predict further tokens ({field}), a draft, are not counted")
+    ignored = (*family.ignored_fields, *PREDICTING, "model_type", *(() if nested else harmless))
+    unread = (*(outer.unread((*harmless, *PREDICTING)) if nested else ()), *fields.unread(ignored))
     return Model(name, architecture, str(path), tuple(dict.fromkeys(unread)), quantization, remarks)
 
 
 def _family(fields: Fields, model_type: Any, nested: str) -> Family:
     """The family of a model_type, which must be that of a decoder or an encoder where a config nests several models."""
     if not isinstance(model_type, str) or model_type not in MODEL_TYPES:
-        hint = nearest(model_type if isinstance(model_type, str) else "", [*MODEL_TYPES, *([] if nested else multimodal.FAMILIES)])
+        known = [*MODEL_TYPES, *([] if nested else multimodal.FAMILIES)]
+        hint = nearest(model_type if isinstance(model_type, str) else "", known, generation=every_number)
         unknown = "is missing" if model_type is None else f"{quote(model_type)} is not a family known here"
         raise fields.error(f"model_type {unknown}; {hint}")
     family = family_of(model_type)

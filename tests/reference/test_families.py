@@ -18,8 +18,9 @@ from symroof.errors import ConfigError
 from symroof.symbols import c, t, t_w
 from tests.conftest import DATA, rows
 
-RANDOM = [json.loads(line) for line in (DATA / "transformers_random.jsonl").read_text().splitlines()]
+RANDOM = [json.loads(line) for path in sorted(DATA.glob("transformers_*.jsonl")) for line in path.read_text().splitlines()]
 MODEL_TYPES = tuple(dict.fromkeys(row["model_type"] for row in RANDOM))
+INSIDE = {row["config"].get("text_config", {}).get("model_type") for row in RANDOM}
 VISION = ("vit", "clip_vision_model", "siglip_vision_model")
 CONVENTION: dict[str, Any] = {"batch": 2, "causal": False, "lm_head": "all", "mla": "decompressed"}
 MIXERS = ("conv", "selective_scan", "head_scan", "delta_rule", "dt_proj")
@@ -38,10 +39,10 @@ def load(config: dict[str, Any], folder: Path, part: str = "") -> symroof.Model:
     return symroof.load_model(f"{path}{part}")
 
 
-def loaded(row: dict[str, Any], folder: Path) -> tuple[symroof.Model | None, str]:
+def loaded(config: dict[str, Any], folder: Path) -> tuple[symroof.Model | None, str]:
     """The model, or what was said in the place of it."""
     try:
-        return load(row["config"], folder), ""
+        return load(config, folder), ""
     except symroof.SymroofError as error:
         return None, str(error)
 
@@ -49,16 +50,19 @@ def loaded(row: dict[str, Any], folder: Path) -> tuple[symroof.Model | None, str
 @pytest.mark.slow
 @pytest.mark.parametrize("model_type", MODEL_TYPES)
 def test_random_configs_against_transformers(model_type: str, tmp_path: Path) -> None:
-    """Parameters exactly, and matmul FLOPs of prefill and decode exactly, wherever PyTorch counts them."""
+    """Parameters exactly, and matmul FLOPs of prefill and decode exactly, wherever PyTorch counts them; as drawn, and as saved."""
     checked = 0
-    for row in (row for row in RANDOM if row["model_type"] == model_type):
-        model, refusal = loaded(row, tmp_path)
+    drawn = [(row, row[form]) for row in RANDOM for form in ("config", "saved") if row["model_type"] == model_type and form in row]
+    for row, config in drawn:
+        model, refusal = loaded(config, tmp_path)
         if model is None:
             assert REFUSED[model_type] in refusal
             continue
         checked += 1
         assert model.unread == (), row["config"]
-        if model_type in multimodal.FAMILIES:
+        if "text_parameters" in row:
+            assert model.parameters == row["text_parameters"], row["config"]
+        elif model_type in multimodal.FAMILIES:
             assert model.parameters < row["parameters"] or model_type == "mistral3"
         else:
             assert model.parameters == row["parameters"], row["config"]
@@ -81,7 +85,7 @@ def test_random_configs_against_transformers(model_type: str, tmp_path: Path) ->
 
 def test_every_family_is_compared() -> None:
     without = {"chatglm", "kimi_k2", "deepseek", "DiTTransformer2DModel", "Transformer2DModel", "RefinedWeb", "RefinedWebModel"}
-    assert set(KNOWN) - without <= set(MODEL_TYPES)
+    assert set(KNOWN) - without <= {*MODEL_TYPES, *INSIDE}
     assert {"gemma3", "llava", "mistral3"} <= set(MODEL_TYPES)
 
 
@@ -95,11 +99,15 @@ def test_published_sizes(row: dict[str, str]) -> None:
     elif kind in PROJECTORS:
         vision = symroof.load_model(f"{row['model']}@vision")
         assert model.parameters + vision.parameters + projector(kind, model, vision) == total
-    else:
+    elif kind in WITH_ENCODERS:
         assert model.parameters < total
+    else:
+        assert model.parameters == total
 
 
 PROJECTORS = ("gemma3", "llava")
+WITH_ENCODERS = ("mistral3", "clip", "siglip")
+"""Nested types whose count holds all parts; of the others it is that of the text decoder."""
 
 
 def projector(kind: str, text: symroof.Model, vision: symroof.Model) -> int:

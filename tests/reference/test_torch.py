@@ -6,6 +6,7 @@ import pytest
 from sympy import Rational
 
 import symroof
+from symroof.architectures.families import MODEL_TYPES, multimodal
 from tests.conftest import DATA, rows
 
 REFERENCE = rows("torch_counts.csv")
@@ -30,6 +31,24 @@ def test_parameters_and_contraction_flops(row: dict[str, str], source: str) -> N
     for column, step in steps.items():
         if row[column]:
             assert contraction_flops(step) == int(row[column])
+
+
+REFUSED = {"nvidia--NVIDIA-Nemotron-3-Ultra-550B-A55B-BF16", "nvidia--NVIDIA-Nemotron-3-Super-120B-A12B-FP8"}
+KNOWN = {*MODEL_TYPES, *multimodal.FAMILIES}
+OF_2026 = [
+    row for row in rows("torch_counts_2026.csv") if row["parameters"] and row["model_type"] in KNOWN and row["config"] not in REFUSED
+]
+
+
+@pytest.mark.parametrize("row", OF_2026, ids=lambda row: row["config"])
+def test_models_of_2026(row: dict[str, str]) -> None:
+    """The text decoder's parameters, and contraction FLOPs of a prefill where Transformers computes what the model defines."""
+    model = symroof.load_model(DATA / "configs_2026" / f"{row['config']}.json")
+    assert model.unread == ()
+    assert model.parameters == sum(model.parameters_per_part.values()) == int(row["parameters"])
+    prefill = model.prefill(batch=2, seq_len=64, causal=False, lm_head="all", mla="decompressed")
+    if row["prefill_matmul_flops_batch2_prompt64"]:
+        assert contraction_flops(prefill) == int(row["prefill_matmul_flops_batch2_prompt64"])
 
 
 @pytest.mark.parametrize("row", rows("transformers_counts.csv"), ids=lambda row: row["model"])

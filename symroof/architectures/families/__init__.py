@@ -9,16 +9,27 @@ from symroof.architectures.families.gpt import PLAIN_MLP
 from symroof.architectures.families.images import DiT, VisionTransformer
 from symroof.architectures.families.recurrent import RECURRENT
 from symroof.architectures.families.sparse import SPARSE
+from symroof.architectures.families.tables.hybrids import HYBRIDS
+from symroof.architectures.families.tables.routed import ROUTED
+from symroof.architectures.families.tables.variants import VARIANTS
 
 __all__ = ["FAMILIES", "MODEL_TYPES", "MODEL_TYPES_OF", "DecoderFamily", "Family", "family_of", "multimodal"]
 
 Family = DecoderFamily | type[VisionTransformer | DiT]
-FAMILIES: tuple[Family, ...] = (*GATED_MLP, *PLAIN_MLP, *SPARSE, *RECURRENT, VisionTransformer, DiT)
+FAMILIES: tuple[Family, ...] = (
+    *(*GATED_MLP, *PLAIN_MLP, *VARIANTS, *SPARSE, *ROUTED, *RECURRENT, *HYBRIDS),
+    *(VisionTransformer, DiT),
+)
 
 MODEL_TYPES_OF = {
     "gemma3": ("gemma3_text",),
     "falcon": ("falcon", "RefinedWeb", "RefinedWebModel"),
     "deepseek_v3": ("deepseek_v3", "kimi_k2"),
+    "qwen2_5_vl": ("qwen2_5_vl_text", "qwen2_vl_text"),
+    "qwen3_vl": ("qwen3_vl_text",),
+    "qwen3_vl_moe": ("qwen3_vl_moe_text",),
+    "qwen3_5": ("qwen3_5_text",),
+    "qwen3_5_moe": ("qwen3_5_moe_text",),
     "vit": ("vit", "clip_vision_model", "siglip_vision_model"),
     "dit": ("DiTTransformer2DModel", "Transformer2DModel"),
 }

@@ -40,18 +40,18 @@ def last_of_each(period: int, *names: str, last: str = "full", others: str = "sl
     return rule
 
 
-def used_windows(windowed: Callable[[int, int], bool], *, first: bool = True) -> LayerRule:
-    """Qwen's windows, off unless ``use_sliding_window``; ``layer_types`` has the last word.
+def used_windows(windowed: Callable[[int, int], bool], *, first: bool = True, absent: int = 28) -> LayerRule:
+    """Qwen's windows, off unless ``use_sliding_window``; ``layer_types`` has the last word. A null ``sliding_window`` is none.
 
     Parameters
     ----------
     windowed : whether the layer of a number has one, given ``max_window_layers``.
-    first : whether the family reads that field.
+    first, absent : whether the family reads that field, and what an absent one means.
     """
 
     def rule(fields: Fields, count: int) -> list[str]:
-        limit = fields.size("max_window_layers", 28, low=0) if first else 0
-        used = fields.flag("use_sliding_window", False)
+        limit = fields.size("max_window_layers", absent, low=0) if first else 0
+        used = fields.flag("use_sliding_window", False) and fields.size("sliding_window", 1, null=None) is not None
         listed = fields.words("layer_types", LAYER_TYPES, count)
         if listed and "sliding" in listed and not used:
             raise fields.error("layer_types holds 'sliding_attention', but use_sliding_window is not true")

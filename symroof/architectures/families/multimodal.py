@@ -32,32 +32,43 @@ class Multimodal:
     text : the decoder; None where the model generates no text.
     vision : the encoder; None where it is of a kind that is not known here.
     tied : whether the LM head is the embedding where the outer config does not say; None leaves it to the inner one.
+    flat : whether the decoder's fields may stand in the outer config itself.
     """
 
     text: Nested | None
     vision: Nested | None
     tied: bool | None = None
+    flat: bool = False
 
 
 FAMILIES = {
     "gemma3": Multimodal(("gemma3_text", GEMMA3_TEXT), ("siglip_vision_model", VISION), tied=True),
     "llava": Multimodal(("llama", LLAMA), ("clip_vision_model", VISION)),
     "mistral3": Multimodal(("mistral", {}), None),
+    "qwen2_vl": Multimodal(("qwen2_vl_text", {}), None, flat=True),
+    "qwen2_5_vl": Multimodal(("qwen2_5_vl_text", {}), None, flat=True),
+    "qwen3_vl": Multimodal(("qwen3_vl_text", {}), None, tied=False),
+    "qwen3_vl_moe": Multimodal(("qwen3_vl_moe_text", {}), None, tied=False),
+    "qwen3_5": Multimodal(("qwen3_5_text", {}), None, tied=False),
+    "qwen3_5_moe": Multimodal(("qwen3_5_moe_text", {}), None, tied=False),
     "clip": Multimodal(None, ("clip_vision_model", VISION)),
     "siglip": Multimodal(None, ("siglip_vision_model", VISION)),
 }
-"""By model_type. Sources: Transformers' Gemma3Config, LlavaConfig, Mistral3Config, CLIPConfig, SiglipConfig."""
+"""By model_type. Sources: the config class of that type in Transformers (Gemma3Config, LlavaConfig, Qwen3VLConfig, ...)."""
 
 HARMLESS = (
     *(*IGNORED, "mm_tokens_per_image", "image_seq_length", "vision_feature_layer", "vision_feature_select_strategy"),
     *("multimodal_projector_bias", "projector_hidden_act", "spatial_merge_size", "ignore_index", "projection_dim"),
     *("logit_scale_init_value", "text_config_dict", "vision_config_dict", "text_config", "vision_config", "video_token_index"),
     *("boi_token_index", "eoi_token_index", "image_token_index", "vocab_size", "hidden_size", "image_grid_pinpoints"),
+    *("video_token_id", "vision_start_token_id", "vision_end_token_id", "vision_token_id"),
 )
 
 
 def part_of(fields: Fields, kind: str, part: str) -> tuple[str, Fields, str, str]:
-    """The part that is meant, its fields and its type, and a sentence on what is left out.
+    """The part that is meant, its fields and its type, and a sentence on what is left out; no part where the fields are the outer ones.
+
+    Whether the LM head is the embedding is said outside; Transformers 5 also saves the inner class's own, which it does not read.
 
     Raises
     ------
@@ -70,11 +81,15 @@ def part_of(fields: Fields, kind: str, part: str) -> tuple[str, Fields, str, str
     if nested is None:
         other = "vision" if part == "text" else "text"
         raise fields.error(f"model_type {kind!r} has no {part} part that is known here; ask for its {other} part: NAME@{other}")
+    note = f"the {part} part of a {kind} model; its other parts and the projector between them are not counted, all layers of this one are"
+    if part == "text" and family.flat and "text_config" not in fields:
+        return "", fields, nested[0], note
     tied = fields.flag("tie_word_embeddings", bool(family.tied))
     said = part == "text" and (family.tied is not None or "tie_word_embeddings" in fields)
     absent_type, defaults = nested
-    inner = fields.nested(f"{part}_config", {**defaults, **({"tie_word_embeddings": tied} if said else {})})
+    outside = {"tie_word_embeddings": tied} if said else {}
+    by_5 = str(fields.peek("transformers_version")).startswith("5.")
+    inner = fields.nested(f"{part}_config", {**defaults, **outside}, instead=outside if by_5 else {})
     if said:
         inner.fixed("tie_word_embeddings", tied, "as outside text_config")
-    note = f"the {part} part of a {kind} model; its other parts and the projector between them are not counted, all layers of this one are"
     return part, inner, inner.text("model_type") or absent_type, note

@@ -1,0 +1,1 @@
+"""Tables of further families of decoders, by what sets their layers apart."""
