@@ -4,23 +4,41 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+import symroof
+from symroof.calibration.fit import calibrate
+from symroof.calibration.rows import read_rows
+from symroof.calibration.validate import validate
+from symroof.cli.main import cli
+from symroof.hardware.loader import load_hardware
+from symroof.measure.machine import Effort
+from symroof.measure.session import Session, measure_machine
+from symroof.measure.step import StepTime, Times, measure_step
+from symroof.measure.timing import Spread
 from symroof.present.formats.terminal import fit, folded, longest
+from symroof.present.measured.machine import machine_report, step_report
+from symroof.present.measured.tables import calibration_report, validation_report
 from symroof.present.report import TEXT, Layout, Report
 from symroof.present.tabular import Column, Table
+from tests import calibration_forms
+from tests.planted import Planted
 
 H100 = ("--hardware", "h100-sxm")
 CHAIN = ("--with", "quantize:weights=4,group=128", "--with", "tensor-parallel:degree=8", "--with", "flash-attention")
+OPEN = ("--with", "quantize:weights=4,group", "--with", "flash-attention", "--with", "tensor-parallel")
 SIZED = ("--seq-len", "4096", "--batch", "32")
 DECODE, PREFILL = ("--phase", "decode"), ("--phase", "prefill")
 
 SCREENS = [
     *(("analyze", "deepseek-v3", *H100, *phase, *SIZED, *CHAIN) for phase in (DECODE, PREFILL)),
     ("analyze", "llama-3-8b", *H100, *DECODE, *SIZED, "--with", "quantize:weights=4", "--with", "tensor-parallel", "--with", "speculative"),
+    ("analyze", "deepseek-v3", *H100, *DECODE, *SIZED, *OPEN),
     ("analyze", "mixtral-8x7b-v0.1", *H100, *PREFILL, *SIZED, "--formulas", "--conventions"),
     ("crossover", "deepseek-v3", *H100, *DECODE, "--operator", "all", "--over", "batch"),
+    ("crossover", "deepseek-v3", *DECODE, "--operator", "all", "--over", "batch", *OPEN),
     ("crossover", "mixtral-8x7b-v0.1", *DECODE, "--operator", "weights-and-kv", "--over", "seq_len"),
     ("crossover", "mixtral-8x7b-v0.1", *PREFILL, "--operator", "router+expert_up_proj", "--over", "seq_len"),
     ("prove", "memory-bound", "deepseek-v3", *H100, *DECODE, "--operator", "lm_head", "--for-all", "batch"),
@@ -30,12 +48,18 @@ SCREENS = [
     ("largest", "deepseek-v3", *H100, *DECODE, "--seq-len", "4096", *CHAIN),
     ("generate", "gemma-2-9b", *H100, "--prompt", "4000", "--tokens", "1000", "--batch", "8", *CHAIN),
     ("compare", "deepseek-v3", *H100, *DECODE, *SIZED, "--with", " ".join(CHAIN[1::2]), "--with", CHAIN[3], "--with", CHAIN[5]),
+    ("compare", "qwen3-32b", *H100, *DECODE, *SIZED, *OPEN),
     ("compare", "llama-3-8b", *H100, *PREFILL, *SIZED, "--with", "prune-channels:share=0.5", "--with", "quantize:weights=8,activations=8"),
+    ("sweep", "deepseek-v3", "llama-3-8b", *H100, "a100-sxm-80gb", "--over", "batch=1:64*2", "seq_len=1024,4096"),
+    ("sweep", "deepseek-v3", *H100, "--over", "batch=1:4", "seq_len=1024,4096", *CHAIN, "--per", "operator"),
+    ("sweep", "deepseek-v3", *H100, "--over", "batch=1:64*2", "seq_len=1024,4096", *CHAIN, "--pareto", "latency", "throughput_per_device"),
+    ("sweep", "llama-3-8b", *H100, "--over", "degree=1,2,8", "--seq-len", "1024", "--with", "tensor-parallel", "--maximize", "throughput"),
     ("models",),
     ("devices",),
     ("devices", "h100-sxm"),
     ("techniques",),
     ("techniques", "speculative"),
+    ("techniques", "tensor-parallel"),
     ("describe", "deepseek-v3"),
     ("validate",),
 ]
@@ -62,7 +86,11 @@ def letters(text: str) -> Counter[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("command", SCREENS, ids=lambda command: " ".join(command)[:60])
 def test_no_line_is_longer_than_the_terminal_and_no_letter_is_cut(report, command: tuple[str, ...]) -> None:
-    made = report(*command)
+    assert_fits(report(*command))
+
+
+def assert_fits(made: Report) -> None:
+    """At 80, 100 and 120 characters."""
     whole = made.render(TEXT, Layout(wide=True))
     for width in (80, 100, 120):
         lines = made.render(TEXT, Layout(width)).splitlines()
@@ -79,7 +107,7 @@ def assert_whole(table: Table, width: int | None) -> None:
     cells = table.cells(table.rows + table.totals, str, str, fold=True)
     fitted = fit(table, cells, width)
     if fitted is None:  # blocks have no headings of their own, and everything
-        assert not letters("".join(cell for row in cells for cell in row[:1])) - letters(text)
+        assert not letters("".join(cell for row in cells for cell in row)) - letters(text)
         return
     kept, widths = fitted
     for row in cells:
@@ -93,6 +121,57 @@ def assert_whole(table: Table, width: int | None) -> None:
     assert letters(said) == letters(", ".join(hidden))
     assert (len(hidden) > 0) == ("not shown: " in text)
     assert bool(extra) == (bool(hidden) or table.folds)
+
+
+def session() -> Session:
+    """A machine of known rates, whose kernels fit no constants."""
+    return measure_machine(Planted(), Effort(5, 1e-3, 0.5), ("fp32",), "fp32", timer=lambda *_: Spread.of([1e-6]))
+
+
+def measured_step(device: symroof.Device) -> StepTime:
+    """A step of deepseek-v3, its latent attention not run, the rest as fast as predicted."""
+    widths = {"weight_bits": 32, "activation_bits": 32, "kv_bits": 32}
+    step = symroof.load_model("deepseek-v3").decode(batch=32, seq_len=4096, **widths)
+    reason = "the scores of latent attention are contracted over two axes at once, which the backend has no kernel for"
+    points = {point.name: point for point in symroof.analyze(step, device)}
+    unrun = {name: reason for name in points if name.endswith("_matmul")}
+    taken = {name: Spread.of([float(point.time_expr)]) for name, point in points.items() if name not in unrun}
+    whole = Spread.of([sum(float(points[name].count_expr) * one.median for name, one in taken.items())])
+    return measure_step(step, device, Planted(), "fp32", 1, lambda _: Times(taken, whole, whole, unrun))
+
+
+def test_a_measured_machine_and_a_step_on_it_fit_the_terminal() -> None:
+    machine = session()
+    steps = step_report([measured_step(machine.device)], machine)
+    assert_fits(machine_report(machine))
+    assert_fits(steps)
+    narrow = steps.render(TEXT, Layout(80))
+    assert "moe.expert_gate_proj" in narrow
+    assert "measured/" in narrow, "the ratio is what the step is run for: it stays"
+
+
+def test_constants_and_their_validation_fit_the_terminal(tmp_path: Path) -> None:
+    path, device = tmp_path / "rows.csv", load_hardware("a100")
+    path.write_text(calibration_forms.csv_of("gemm"))
+    rows = read_rows(path, device.name, {})
+    found = calibrate(rows, device, seed=0, held={}, floors={"gemm:16": 5.4}, source="planted", date="2026-01-01")
+    assert_fits(calibration_report(found))
+    assert_fits(validation_report(validate(rows, device, found, None), [], []))
+
+
+@pytest.mark.parametrize("command", ["", *cli.commands])
+def test_help_fits_the_terminal(run, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = run(*filter(None, [command]), "--help").out
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "..." not in shown.partition("Commands:")[2], "a summary is cut"
+
+
+@pytest.mark.slow
+def test_effects_of_a_technique_fit_the_terminal() -> None:
+    from symroof.present.techniques import effect_table
+
+    assert_fits(Report((effect_table(["quantize", "tensor-parallel", "speculative"]),)))
 
 
 @pytest.mark.slow

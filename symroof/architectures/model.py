@@ -303,7 +303,7 @@ def _read_model(name: str, path: Path, part: str) -> Model:
     for field in PREDICTING:
         predicting = outer.peek(field) or fields.peek(field)
         if type(predicting) is int and predicting > 0:
-            remarks = (*remarks, f"{predicting} layers that predict further tokens ({field}), a draft, are not counted")
+            remarks = (*remarks, f"layers that predict further tokens ({field} = {predicting}), a draft, are not counted")
     ignored = (*family.ignored_fields, *PREDICTING, "model_type", *(() if nested else harmless))
     unread = (*(outer.unread((*harmless, *PREDICTING)) if nested else ()), *fields.unread(ignored))
     return Model(name, architecture, str(path), tuple(dict.fromkeys(unread)), quantization, remarks)

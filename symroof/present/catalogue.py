@@ -213,13 +213,14 @@ def model_report(model: Model, weight_bits: int | None, kv_bits: int) -> Report:
     said = f"active per token: {active[0]:,} parameters, {active[1]:,} without the token embedding"
     notes = (f"config: {model.origin}", *([said] if routed else []), *record["notes"])
     phase = "decode" if model.architecture.generative else "prefill"
+    counted = Column("value", numeric=True)
     inputs = ("b", "t" if phase == "decode" else "s", "w", "a", "c")
     legend = ", ".join(f"{letter} {symbols.lookup(letter).meaning}" for letter in inputs)
     return Report(
         (
-            Table(f"{model.name} ({record['family']})", (Column("letter"), Column("dimension"), Column("value")), sizes, notes),
-            Table("parameters", (Column("part"), Column("number"), Column("share")), parameters),
-            Table("memory", (Column("what"), Column("bytes", "byte"), Column("formula", "byte")), memory),
+            Table(f"{model.name} ({record['family']})", (Column("symbol"), Column("dimension"), counted), sizes, notes),
+            Table("parameters", (Column("part"), Column("number", numeric=True), Column("share", numeric=True)), parameters),
+            Table("memory", (Column("what"), Column("bytes", "byte", numeric=True), Column("formula", "byte")), memory),
             Source(f"The layer in LaTeX, needs amsmath ({phase}, F in FLOP, B in byte; {legend}; the rest above):", block_latex(model)),
         ),
         record=lambda: record,

@@ -1,4 +1,4 @@
-"""The figures the survey did not draw: every technique on the roofline, before and after, and where it pays."""
+"""The figures the survey did not draw: every technique on the roofline, before and after, and where it is faster."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def points(effect: Effect) -> tuple[Analysis, Analysis]:
 
 
 def captions(effect: Effect) -> tuple[str, ...]:
-    """What the technique does, when it pays, and the crossover, from the rewrite."""
+    """What the technique does, when it is faster, and the crossover, from the rewrite."""
     example, payoff = effect.example, effect.payoff
     settings = effect.kind(**effect.kind.example.settings).text.partition(":")[2]
     inputs = ", ".join(f"{name} {value}" for name, value in example.inputs.items())
@@ -132,7 +132,7 @@ def captions(effect: Effect) -> tuple[str, ...]:
     lines += [f"over the {level}: {factor(effect, value)} byte" for level, value in effect.further.items()]
     memory = memory_condition(effect)
     compute = condition(effect, effect.compute_bound, effect.compute_gain)
-    lines.append(f"it pays, memory-bound: {memory}; compute-bound: {compute}")
+    lines.append(f"faster, memory-bound: {memory}; compute-bound: {compute}")
     lines += _crossovers(effect)
     if effect.memory_factor != 1 and effect.memory_factor.is_number:
         lines.append(f"the step's memory per device: {times(effect.memory_factor)}")

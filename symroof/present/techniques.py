@@ -40,7 +40,7 @@ def technique_table() -> Table:
     notes = (
         "apply one with --with NAME:PARAMETER=VALUE,...; a parameter in [brackets] may be left out, one with = has that by default, any "
         "other stays a symbol",
-        "`symroof techniques NAME` shows what it does to FLOPs, bytes and roofs, and when it pays",
+        "`symroof techniques NAME` shows what it does to FLOPs, bytes and roofs, and when it is faster",
     )
     return Table("techniques", columns, rows, notes)
 
@@ -64,24 +64,24 @@ EFFECT = (
     Column("memory_size", title="memory'/memory"),
     Column("further", title="other ceilings"),
     Column("roof", title="computes in"),
-    Column("memory", title="pays, memory-bound"),
-    Column("compute", title="pays, compute-bound"),
+    Column("memory", title="faster, memory-bound"),
+    Column("compute", title="faster, compute-bound"),
     Column("where", title="on the example's device"),
     Column("best", title="at best"),
 )
 
 
 def effect_table(wanted: Sequence[str]) -> Table:
-    """What techniques do to FLOPs, bytes and ceilings, and when they pay, each on its example."""
+    """What techniques do to FLOPs, bytes and ceilings, and when they are faster, each on its example."""
     rows = tuple(effect_row(name) for name in wanted)
     notes = (
         "F' and B': FLOPs and memory traffic per completed token after the technique, of the example's operator or step; per occurrence",
         "memory: weights, KV cache and activations of the whole step at the example's numbers, per device",
         "memory-bound, compute-bound: on both sides; in between, and on other ceilings, the range on the device decides",
-        "where it pays: by latency, seconds per completed token; of steps on several devices also per device, tokens per second and device",
+        "faster: by latency, seconds per completed token; of steps on several devices also per device, tokens per second and device",
         *example_notes(wanted),
     )
-    return Table("what each technique does, and when it pays", EFFECT, rows, notes)
+    return Table("what each technique does, and when it is faster", EFFECT, rows, notes)
 
 
 def effect_row(name: str) -> tuple[object, ...]:
@@ -152,7 +152,7 @@ def condition(effect: Effect, value: Boolean | bool | None, gain: Expr) -> objec
 
 
 def memory_condition(effect: Effect) -> object:
-    """When it pays with both sides memory-bound, and the branch that the formula is for."""
+    """When it is faster with both sides memory-bound, and the branch that the formula is for."""
     shown = condition(effect, effect.memory_bound, effect.memory_gain)
     beside = [" (memory only)"] if effect.further else []
     if effect.where is not None:

@@ -266,7 +266,7 @@ def require_two_ceilings(step: Step, what: str) -> None:
     """Raise an InputError if techniques add ceilings other than compute and memory of one device."""
     plain = all(operator.unit is None and operator.latency == 0 and set(operator.levels) <= {Level.MEMORY} for operator, _ in step.symbolic)
     if not plain or step.symbolic.ceilings.launch != 0 or not step.symbolic.ceilings.overlap:
-        raise InputError(f"{what} supports only the compute and memory ceilings of one device; {' and '.join(step.techniques)} adds others")
+        raise InputError(f"{what} supports only compute and memory of one device; further ceilings come from {', '.join(step.techniques)}")
 
 
 def needed(missing: Iterable[object]) -> str:

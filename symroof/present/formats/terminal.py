@@ -26,7 +26,8 @@ GAP = 2
 
 
 ENDS = re.compile(r"(?<=[^\s+:,;/|*.(-])(?:[+:,;|]|/(?=\D))(?=\S)")
-"""Those of them that end a part of a name or a setting: the others only where such a part is longer than its line."""
+DOTS = re.compile(r"(?<=[^\s.])\.(?=\D)")
+"""Those of them that end a setting, and those that end a block of a name: the next only where such a part is longer than its line."""
 
 
 def pieces(word: str, marks: re.Pattern[str] = BREAK) -> list[str]:
@@ -54,7 +55,7 @@ def folded(text: str, width: int) -> list[str]:
                 line += gap + word
                 continue
             if len(word) > width and len(pieces(word)) > 1:
-                for piece in (part for whole in pieces(word, ENDS) for part in ([whole] if len(whole) <= width else pieces(whole))):
+                for piece in _parts(word, width):
                     if len(line) + len(gap) + len(piece) > width and line:
                         lines.append(line)
                         line, gap = "", ""
@@ -65,6 +66,17 @@ def folded(text: str, width: int) -> list[str]:
             line = word
         lines.append(line)
     return lines
+
+
+def _parts(word: str, width: int, marks: tuple[re.Pattern[str], ...] = (ENDS, DOTS, BREAK)) -> list[str]:
+    """A word in parts of at most *width*, as large as its marks allow.
+
+    >>> _parts("draft.dense.q_down_proj", 16), _parts("draft.dense.q_down_proj", 8)
+    (['draft.', 'dense.', 'q_down_proj'], ['draft.', 'dense.', 'q_', 'down_', 'proj'])
+    """
+    if len(word) <= width or not marks:
+        return [word]
+    return [part for piece in pieces(word, marks[0]) for part in _parts(piece, width, marks[1:])]
 
 
 def longest(text: str) -> int:
@@ -176,8 +188,9 @@ def _blocks(table: Table, rows: list[list[str]], width: int) -> Iterator[Text]:
 
     for row in rows:
         yield from (Text(line, style="bold") for line in folded(row[0], width))
-        values = "; ".join(labelled(column, cell) for column, cell in zip(table.columns[1:], row[1:], strict=True) if cell not in ("", "-"))
-        yield from (Text(f"  {line}") for line in folded(values, width - 2))
+        for column, cell in zip(table.columns[1:], row[1:], strict=True):
+            lines = folded(labelled(column, cell), width - 4) if cell not in ("", "-") else []
+            yield from (Text(f"{' ' * (4 if place else 2)}{line}") for place, line in enumerate(lines))
 
 
 def printed(sections: Sequence[Any], layout: Layout) -> str:

@@ -18,8 +18,8 @@ from symroof.present.report import Report
 from symroof.present.tabular import Column, Table, in_units
 
 
-def _number(key: str, unit: str = "", title: str = "", *, prefixed: bool = True) -> Column:
-    return Column(key, unit, title, numeric=True, prefixed=prefixed)
+def _number(key: str, unit: str = "", title: str = "", *, prefixed: bool = True, rank: int = 0) -> Column:
+    return Column(key, unit, title, numeric=True, prefixed=prefixed, rank=rank)
 
 
 BUSY = 0.5
@@ -175,15 +175,15 @@ def _reached(rate: Rate, what: str) -> dict[str, Any]:
 
 STEP = (
     Column("name", title="operator"),
-    _number("count", prefixed=False),
-    Column("bound", fixed=True),
+    _number("count", prefixed=False, rank=2),
+    Column("bound", fixed=True, rank=1),
     _number("roofline", "s"),
-    _number("calibrated", "s"),
+    _number("calibrated", "s", rank=3),
     _number("measured", "s"),
-    _number("lower_quartile", "s", "lower quartile"),
-    _number("upper_quartile", "s", "upper quartile"),
-    _number("ratio", "", "measured / roofline", prefixed=False),
-    _number("error", "%", "calibrated / measured - 1", prefixed=False),
+    _number("lower_quartile", "s", "lower quartile", rank=5),
+    _number("upper_quartile", "s", "upper quartile", rank=5),
+    _number("ratio", "", "measured/roofline", prefixed=False),
+    _number("error", "%", "calibrated/measured - 1", prefixed=False, rank=4),
     Column("note"),
 )
 
