@@ -45,6 +45,9 @@ IGNORED = (
 )
 """Fields of every family's configs that do not affect FLOPs and bytes."""
 
+LAYER_LISTS = ("layers_block_type", "layer_types", "hybrid_override_pattern")
+"""Fields with one entry per layer. Transformers 5 saves such a list without the number of layers."""
+
 SHOWN = 8
 NUMBERS = (int, float)
 Default = TypeVar("Default")
@@ -78,7 +81,8 @@ class Fields(Checker):
 
     def __init__(self, content: Mapping[str, Any], origin: str, inside: str = "") -> None:
         super().__init__(quote(origin), ConfigError)
-        self._content = content
+        no_window = type(content.get("sliding_window")) is int and content["sliding_window"] == 0  # how Transformers 5 saves it
+        self._content = {**content, "sliding_window": None} if no_window else content
         self._asked: set[str] = set()
         self._inside = inside
         self.origin = origin
@@ -113,8 +117,10 @@ class Fields(Checker):
         return self._checked(name, default, expected, lambda value: type(value) is int and low <= value <= high)
 
     def layers(self, name: str) -> int:
-        """A number of layers."""
-        return self.size(name, high=MOST_LAYERS)
+        """A number of layers; if absent, the length of the list of layers."""
+        lists = (self._content.get(other) for other in LAYER_LISTS)
+        listed = next((len(value) for value in lists if isinstance(value, list | str) and 1 <= len(value) <= MOST_LAYERS), None)
+        return self.size(name, _REQUIRED if listed is None else listed, high=MOST_LAYERS)
 
     def named(self, *names: str) -> str:
         """The name that the config uses, of several; by default the first.

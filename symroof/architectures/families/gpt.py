@@ -21,7 +21,8 @@ GPT_ACTIVATION = activation("gelu_new", "activation_function")
 HIDDEN, HEADS, LAYERS = ("n_embd", "hidden_size"), ("n_head", "num_attention_heads"), ("n_layer", "num_hidden_layers")
 """Spellings of the GPTs."""
 ROWS = ("n_positions", "max_position_embeddings")
-GPT2: dict[str, Any] = {"hidden": HIDDEN, "layers": LAYERS, "positions": learned(*ROWS), "norms": LAYER_NORM, "attributes": {"tied": TIED}}
+POSITIONS = learned(*ROWS, absent=1024)
+GPT2: dict[str, Any] = {"hidden": HIDDEN, "layers": LAYERS, "positions": POSITIONS, "norms": LAYER_NORM, "attributes": {"tied": TIED}}
 GPT_IGNORED = ("scale_attn_weights", "scale_attn_by_inverse_layer_idx", "reorder_and_upcast_attn")
 
 
@@ -85,6 +86,13 @@ def _opt_final_norm(fields: Fields) -> bool:
     return opt_norms(fields).before and not fields.flag("_remove_final_layer_norm", False)
 
 
+def bigcode_kv_heads(fields: Fields, heads: int) -> int | None:
+    """One with ``multi_query``; what Transformers 5 saves beside it has to agree."""
+    shared = fields.flag("multi_query", True)
+    fields.fixed("num_key_value_heads", 1 if shared else heads, "that of multi_query")
+    return 1 if shared else None
+
+
 PLAIN_MLP = (
     DecoderFamily(
         "gpt2",
@@ -97,7 +105,7 @@ PLAIN_MLP = (
         "gpt_bigcode",
         "Li et al. (2023), StarCoder, arXiv:2305.06161; Transformers' GPTBigCodeConfig",
         {
-            "full": gpt_attention(kv_heads=lambda fields, heads: 1 if fields.flag("multi_query", True) else None),
+            "full": gpt_attention(kv_heads=bigcode_kv_heads),
             "dense": plain_mlp(width="n_inner", times=4, activation=activation("gelu_pytorch_tanh", "activation_function")),
         },
         ignored=(

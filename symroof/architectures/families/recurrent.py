@@ -169,7 +169,7 @@ RECURRENT = (
         mlps=only("mlp"),
         attributes={"scaled": granite_multipliers},
         ignored=(
-            *("attention_multiplier", "mamba_chunk_size", "normalization_function", "init_method"),
+            *("attention_multiplier", "mamba_chunk_size", "normalization_function", "init_method", *TIME_STEPS),
             *("num_experts_per_tok", "intermediate_size"),  # read where there are experts
         ),
     ),
@@ -224,6 +224,7 @@ RECURRENT = (
             *("use_mamba_kernels", "num_logits_to_keep", "tie_word_embeddings", "mamba_hidden_act", "mamba_dt_min", "mamba_dt_max"),
             *("mamba_dt_floor", "mamba_dt_init", "mamba_dt_limit", "mamba_num_groups", "sliding_window"),
             *("time_step_rank", "n_shared_experts", "num_nextn_predict_layers", "mtp_hybrid_override_pattern"),
+            *("mtp_layers_block_type", "moe_shared_expert_overlap"),
             "moe_shared_expert_intermediate_size",
         ),
     ),
