@@ -65,7 +65,9 @@ from symroof.questions.capacity import memory_parts as memory_parts
 from symroof.questions.comparison import Variant as Variant
 from symroof.questions.comparison import compare as compare
 from symroof.questions.context_limit import ContextLimit as ContextLimit
+from symroof.questions.context_limit import SparseContexts as SparseContexts
 from symroof.questions.context_limit import context_limit as context_limit
+from symroof.questions.context_limit import sparse_contexts as sparse_contexts
 from symroof.questions.crossover import Crossover as Crossover
 from symroof.questions.crossover import CrossoverBranch as CrossoverBranch
 from symroof.questions.crossover import crossover_of as crossover_of

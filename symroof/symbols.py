@@ -1,69 +1,22 @@
-"""Every symbol once: its text, its name, what it means, its unit and where it lives.
-
-All symbols are positive. That some count whole things is kept beside the symbol, as ``domain``, and
-not in sympy's assumptions: integer symbols make ``solve`` drop the roots between two integers.
-"""
+"""Every symbol once: its text, its name, what it means, its unit and where it lives."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import cast
 
 from sympy import Atom, Expr, Integer, Symbol, oo
 
 from symroof.errors import InputError, member, nearest, quote
+from symroof.vocabulary import BY_NAME as _BY_NAME
+from symroof.vocabulary import VOCABULARY, Variable
+from symroof.vocabulary import factor as _factor
+from symroof.vocabulary import share as _share
+from symroof.vocabulary import variable as _variable
 
 Values = Mapping[Symbol, Expr]
 """Numbers (or other expressions) to substitute for symbols."""
-
-
-@dataclass(frozen=True)
-class Variable:
-    """A symbol and its meaning.
-
-    Attributes
-    ----------
-    symbol : the sympy symbol, positive.
-    name : the field's name for it, as options and files spell it.
-    meaning : a phrase for tables and legends.
-    unit : a unit of the registry.
-    domain : "integer" or "real".
-    highest : the largest value it can have; oo where there is none.
-
-    >>> lookup("head_dim").symbol
-    e
-    >>> lookup("P").unit
-    'FLOP/second'
-    """
-
-    symbol: Symbol
-    name: str
-    meaning: str
-    unit: str
-    domain: str
-    highest: Expr = oo
-
-
-VOCABULARY: dict[Symbol, Variable] = {}
-_BY_NAME: dict[str, Variable] = {}
-
-
-def _variable(letter: str, name: str, meaning: str, unit: str = "dimensionless", domain: str = "integer", highest: Expr = oo) -> Symbol:
-    symbol = Symbol(letter, positive=True)
-    VOCABULARY[symbol] = _BY_NAME[letter] = _BY_NAME[name] = Variable(symbol, name, meaning, unit, domain, highest)
-    return symbol
-
-
-def _share(letter: str, name: str, meaning: str) -> Symbol:
-    """A part of a whole, above 0 and at most 1."""
-    return _variable(letter, name, meaning, domain="real", highest=Integer(1))
-
-
-def _factor(letter: str, name: str, meaning: str) -> Symbol:
-    """A positive factor."""
-    return _variable(letter, name, meaning, domain="real")
 
 
 b = _variable("b", "batch", "sequences in the batch")
@@ -95,6 +48,11 @@ r_q = _variable("r_q", "q_lora_rank", "rank of the compressed queries of latent 
 r_kv = _variable("r_kv", "kv_lora_rank", "rank of the compressed keys and values of latent attention")
 e_n = _variable("e_n", "qk_nope_head_dim", "components of a key that the rotary embedding leaves alone, in latent attention")
 e_v = _variable("e_v", "v_head_dim", "components of a value, in latent attention")
+
+h_i = _variable("h_i", "index_heads", "heads of the indexer of sparse attention")
+e_i = _variable("e_i", "index_head_dim", "components of a key of the indexer")
+k_i = _variable("k_i", "index_topk", "keys that the indexer keeps for each query")
+t_i = _variable("t_i", "selected_context", "keys that a query of sparse attention reads, min(context, index_topk)")
 
 d_i = _variable("d_i", "ssm_inner_size", "channels of a state-space layer")
 d_s = _variable("d_s", "state_size", "states per channel of a state-space layer")
@@ -235,6 +193,8 @@ _MIXERS = {
     "full": "full attention",
     "nope": "attention without rotary embedding",
     "sliding": "a sliding window",
+    "sparse": "sparse attention",
+    "reused": "sparse attention to the keys that an earlier layer selected",
     "linear": "linear attention",
     "mamba": "a state space",
 }

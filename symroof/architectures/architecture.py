@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import ClassVar
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Self, TypeGuard
 
 from sympy import Expr, Min, Symbol
 
@@ -29,8 +29,18 @@ READ = {
 }
 """The convention on the experts that a step reads."""
 
+SELECTED = (
+    "sparse attention: an indexer scores all keys, and each query reads the rows of the best k_i, without sharing them with other queries; "
+    "the scores of the indexer's heads stay on chip, its keys are cached at the width of the cache"
+)
+"""The convention on selected keys."""
+
 FINAL_SOFTCAP_FLOPS = 3
 """Divide, tanh, multiply."""
+
+
+def _selects(part: Part | None) -> TypeGuard[LatentAttention]:
+    return isinstance(part, LatentAttention) and part.selection is not None
 
 
 @dataclass(frozen=True)
@@ -143,6 +153,8 @@ class Architecture(Brief):
         defined: dict[Symbol, Expr] = {}
         if any(layer.window for layer in self.layers):
             defined[symbols.t_w] = Min(sizes["t"], symbols.W, evaluate=False)
+        if self.selects:
+            defined[symbols.t_i] = Min(sizes["t"], symbols.k_i, evaluate=False)
         return defined
 
     def blocks(self, space: Space, options: Options) -> tuple[Block, ...]:
@@ -213,6 +225,17 @@ class Architecture(Brief):
         return record.block("head")
 
     @property
+    def selects(self) -> bool:
+        """Whether queries attend to selected keys."""
+        return any(_selects(part) for part in self.parts)
+
+    @property
+    def attending_to_all(self) -> Self:
+        """The same model without an indexer, with attention to all keys."""
+        layers = (replace(layer, mixer=replace(layer.mixer, selection=None)) if _selects(layer.mixer) else layer for layer in self.layers)
+        return replace(self, layers=tuple(layers))
+
+    @property
     def routed(self) -> bool:
         """Whether tokens choose among experts."""
         return any(isinstance(part, Experts) for part in self.parts)
@@ -224,9 +247,12 @@ class Architecture(Brief):
             texts["window"] = "sliding window: only the latest W tokens are attended to and cached"
         if self.routed:
             texts["routing"] = f"mixture of experts: {READ[options.experts]}; every expert reads its tokens' inputs"
-        if any(isinstance(part, LatentAttention) for part in self.parts):
-            how = "absorbed: attention on the compressed vectors" if options.absorbed else "decompressed: keys and values of all heads"
+        if latent := [part for part in self.parts if isinstance(part, LatentAttention)]:
+            absorbed = latent[0].absorbed(options)
+            how = "absorbed: attention on the compressed vectors" if absorbed else "decompressed: keys and values of all heads"
             texts["latent-attention"] = f"latent attention, {how}"
+        if self.selects:
+            texts["sparse-attention"] = SELECTED
         if any(isinstance(part, Mamba | Mamba2 | GatedDelta) for part in self.parts):
             counted = "FLOPs of the recurrence, token by token; the state is read and written once per step"
             bound = "a scan runs at the matrix peak, so its compute time is a lower bound"

@@ -11,7 +11,7 @@ from symroof.answers import Interval
 from symroof.deployment.core import Core
 from symroof.proof.claims import Certificate
 from symroof.questions import context_limit, crossovers, proofs, regimes, sensitivity
-from symroof.questions.context_limit import ContextLimit
+from symroof.questions.context_limit import ContextLimit, SparseContexts
 from symroof.questions.crossover import Crossover
 from symroof.questions.regimes import Regimes
 from symroof.questions.sensitivity import Sensitivity
@@ -69,6 +69,10 @@ class Bounds(Core):
     def context_limit(self) -> ContextLimit:
         """The context length beyond which no batch makes decode compute-bound; see `symroof.context_limit`."""
         return context_limit.context_limit(self._open("batch", "seq_len"), self.device, ceilings=self.ceilings)
+
+    def sparse_contexts(self) -> SparseContexts:
+        """From which context on sparse attention is faster, and its indexer takes longer; see `symroof.sparse_contexts`."""
+        return context_limit.sparse_contexts(self._open("seq_len"), self._given(), ceilings=self.ceilings)
 
     def token_budget(self, operator: str = "total") -> Crossover:
         """The tokens from which linear operators are compute-bound; see `symroof.token_budget`.

@@ -2,6 +2,10 @@
 
 ``h = k g``: each of ``k`` KV heads serves a group of ``g`` query heads; ``g = 1`` is multi-head and
 ``k = 1`` multi-query attention. The scale 1/sqrt(e) is folded into the contraction.
+
+In sparse attention a light indexer scores every key for each query, and attention reads only the best ``k_i`` of them. The
+indexer has ``h_i`` heads of ``e_i`` components and one key per token, which it keeps in a cache of its own. Attention then runs over
+``t_i = min(t, k_i)`` positions instead of ``t``. Source: DeepSeek-AI (2025), DeepSeek-V3.2, arXiv:2512.02556, section 2.1.
 """
 
 from __future__ import annotations
@@ -9,12 +13,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from sympy import Integer
+
 from symroof.operators.elementwise import elementwise
 from symroof.operators.facts import Kind, Parameter, Role
 from symroof.operators.linear import contraction, parse
 from symroof.operators.operator import Operator, Work
 from symroof.operators.query_blocks import cache_passes
-from symroof.operators.tensor import Access, Axes, Storage, Tensor, axes_of
+from symroof.operators.tensor import Access, Axes, Space, Storage, Tensor, axes_of
 
 SOFTCAP_FLOPS = 3
 """Divide, tanh, multiply."""
@@ -117,8 +123,8 @@ def as_flash_attention(steps: Sequence[Operator], group: Operator) -> Operator:
 
     def again(access: Access) -> Access:
         axes = access.axes or access.tensor.axes
-        if "t" not in axes or access.tensor.storage is Storage.WEIGHT:
-            return access
+        if "t" not in axes or "s" in axes or access.tensor.storage is Storage.WEIGHT:
+            return access  # keys that each query selects are read by that query alone
         if one_head and "h" not in axes:
             place = axes.index("t") + 1
             axes = (*axes[:place], "h", *axes[place:])
@@ -188,7 +194,55 @@ def rotary(name: str, x: Tensor, table: Tensor, into: Tensor | None = None) -> O
 
     Source: Su et al. (2021), arXiv:2104.09864.
     """
-    turned: Axes = (*(axis for axis in x.axes if axis != "e"), "r")
+    turned: Axes = (*x.axes[:-1], "r")
     out = into or Tensor(name, x.axes, Storage.ACTIVATION, x.space)
     work = (Work(turned, FLOPS_PER_COMPONENT),)
     return Operator(name, Kind.ROTARY, x.space, work, (Access(x), Access(table)), (Access(out, x.axes),), role=Role.ROTARY)
+
+
+POSITION_BITS = Integer(32)
+"""Bits of a selected position. Source: Transformers' DeepseekV32Indexer, which returns int32."""
+
+INDEX_PAIRS = axes_of("b h_i s t")
+
+
+def index_scores(q: Tensor, keys: Tensor, weights: Tensor) -> Operator:
+    """``sum_j w_j relu(q_j . k)`` for every pair of a query and a key; the scores of the heads stay on chip.
+
+    Without a mask; a causal mask leaves ``s (2 t - s + 1) / 2`` of the ``s t`` pairs.
+
+    ========= ===================================================================
+    FLOPs     ``2 b h_i s t e_i + 3 b h_i s t``
+    traffic   ``(b s h_i (e_i + 1) a + b t e_i c + b s t a) / 8``
+    ========= ===================================================================
+
+    Parameters
+    ----------
+    q, keys, weights : ``b s h_i e_i``, ``b t e_i`` and ``b s h_i``.
+    """
+    out = Tensor("index_scores", axes_of("b s t"), Storage.ACTIVATION, keys.space)
+    work = (Work((*INDEX_PAIRS, "e_i"), 2, contraction=True), Work(INDEX_PAIRS, 1), Work(INDEX_PAIRS, 2, contraction=True))
+    reads = (Access(q), Access(keys, axes_of("b t e_i")), Access(weights))
+    return Operator("index_scores", Kind.MATMUL, keys.space, work, reads, (Access(out),), role=Role.INDEX)
+
+
+def select_keys(scores: Tensor, space: Space) -> Operator:
+    """The positions of the highest ``t_i`` scores of each query: one comparison per score.
+
+    ========= =====================================
+    FLOPs     ``b s t``
+    traffic   ``(b s t a + 32 b s t_i) / 8``
+    ========= =====================================
+
+    Parameters
+    ----------
+    space : the space of the attention that follows, in which each query has ``t_i`` keys.
+    """
+    out = Tensor("selected_keys", axes_of("b s t"), Storage.ACTIVATION, space, POSITION_BITS)
+    work = (Work(scores.axes, 1),)
+    return Operator("index_topk", Kind.ELEMENTWISE, scores.space, work, (Access(scores),), (Access(out),), role=Role.INDEX)
+
+
+def positions(selected: Tensor) -> Access:
+    """The read of selected positions, which are no operand of the product: their width does not decide the peak."""
+    return Access(selected, aside=True)

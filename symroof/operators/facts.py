@@ -45,6 +45,7 @@ class Role(StrEnum):
     ATTENTION = "attention"
     MERGE = "merge"
     COMBINE = "combine"
+    INDEX = "index"
     ROTARY = "rotary"
     ACTIVATION = "activation"
     GATE = "gate"

@@ -109,6 +109,21 @@ class Space(Symbolic):
             return Space({**self.sizes, "t": window, "z": window}, self.causal)
         return Space({**self.sizes, "z": window}, self.causal, window if self.causal else None)
 
+    def selected(self, kept: Expr) -> Space:
+        """The same step where every query attends to *kept* positions of its own choice, or to all if there are fewer.
+
+        Axis t counts the positions that a query attends to, axis z those that remain in the cache: all of them. The queries of
+        a prompt attend to as many positions as in a sliding window of that width, but no two to the same ones.
+
+        >>> space = Space({"s": symbols.s, "t": symbols.s}, causal=True).selected(symbols.t_i)
+        >>> space.points(("s", "t")), space.points(("z",))
+        (s*t_i - t_i*(t_i - 1)/2, s)
+        """
+        context = self.sizes["t"]
+        if self.causal and self.sizes["s"] != 1:
+            return Space({**self.sizes, "z": context}, self.causal, kept)
+        return Space({**self.sizes, "t": kept, "z": context}, self.causal)
+
 
 @dataclass(frozen=True, eq=False)
 class Tensor(Symbolic):

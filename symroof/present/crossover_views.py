@@ -16,6 +16,7 @@ from symroof.notation import Sentence, compact, latex
 from symroof.present.tabular import Column, Derivation, Formula, Table, Words, aligned_lines, latex_text, spelled, words_of
 from symroof.proof.claims import Certificate
 from symroof.proof.provers import SHIFT
+from symroof.questions.context_limit import SparseContexts
 from symroof.questions.crossover import Crossover
 from symroof.questions.payoff import LOSES, PAYS, SAME, Payoff
 from symroof.questions.regimes import Regimes
@@ -298,6 +299,16 @@ def payoff_table(payoff: Payoff) -> Table:
     title = f"{payoff.part}, {'per device' if payoff.per_device else 'by latency'}"
     columns = (Column("low", title=f"{name} from"), Column("high", title="to"), Column("effect"))
     return Table(title, columns, rows, (f"{name}: {payoff.over.meaning}",))
+
+
+def sparse_contexts_sentence(found: SparseContexts) -> str:
+    """From where on selecting keys is faster, and from where on selecting them takes longer than attending to them."""
+    name, first, then = option_name(found.pays.over.symbol), found.first_faster, found.first_indexer
+    faster = (
+        f"faster than attention to all keys from {name} {plain(first.exact)} on" if first else "never faster than attention to all keys"
+    )
+    longer = f"takes longer than attention from {name} {plain(then.exact)} on" if then else "takes less time than attention in the end"
+    return f"{faster}; the indexer {longer}"
 
 
 def regimes_table(answer: Regimes) -> Table:

@@ -28,7 +28,7 @@ from symroof.present.step_views import analysis_statements, calibrated_statement
 from symroof.present.tabular import Column, Formula, Table
 from symroof.proof.claims import Certificate
 from symroof.questions.comparison import Variant
-from symroof.questions.context_limit import ContextLimit
+from symroof.questions.context_limit import ContextLimit, SparseContexts
 from symroof.questions.crossover import Crossover
 from symroof.questions.generation import Generation
 from symroof.questions.payoff import Payoff
@@ -123,6 +123,7 @@ notebook_latex.register(Operator, step_views.operator_latex)
 sentence.register(Crossover, crossover_views.crossover_sentence)
 sentence.register(Certificate, crossover_views.certificate_sentence)
 sentence.register(Payoff, crossover_views.payoff_sentence)
+sentence.register(SparseContexts, crossover_views.sparse_contexts_sentence)
 sentence.register(Sensitivity, crossover_views.purchase_advice)
 latex.register(Crossover, crossover_views.align)
 latex.register(Operator, step_views.operator_latex)
@@ -146,6 +147,7 @@ brief.register(Regimes, lambda answer: (f"over {answer.over.name}", f"knees at {
 brief.register(Requirement, crossover_views.requirement_brief)
 brief.register(RooflinePoint, lambda point: (point.name, *crossover_views.bounded(point), str(point.intensity)))
 brief.register(Sensitivity, lambda answer: (f"of {answer.analysis.step.title}", sentence(answer)))
+brief.register(SparseContexts, lambda answer: (f"over {answer.pays.over.name}", sentence(answer)))
 brief.register(Split, lambda at: (f"of {len(at.places)} operators", f"{len(at.operators)} on the unit", str(at.time), str(at.speedup)))
 brief.register(Step, lambda step: ("", *step.given))
 brief.register(StepEnergy, lambda spent: (f"of {spent.analysis.step.title}", *brief(spent.total)[1:]))

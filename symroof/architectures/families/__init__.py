@@ -8,6 +8,7 @@ from symroof.architectures.families.family import DecoderFamily
 from symroof.architectures.families.gpt import PLAIN_MLP
 from symroof.architectures.families.images import DiT, VisionTransformer
 from symroof.architectures.families.recurrent import RECURRENT
+from symroof.architectures.families.selective import SELECTIVE
 from symroof.architectures.families.sparse import SPARSE
 from symroof.architectures.families.tables.hybrids import HYBRIDS
 from symroof.architectures.families.tables.routed import ROUTED
@@ -17,7 +18,7 @@ __all__ = ["FAMILIES", "MODEL_TYPES", "MODEL_TYPES_OF", "DecoderFamily", "Family
 
 Family = DecoderFamily | type[VisionTransformer | DiT]
 FAMILIES: tuple[Family, ...] = (
-    *(*GATED_MLP, *PLAIN_MLP, *VARIANTS, *SPARSE, *ROUTED, *RECURRENT, *HYBRIDS),
+    *(*GATED_MLP, *PLAIN_MLP, *VARIANTS, *SPARSE, *ROUTED, *SELECTIVE, *RECURRENT, *HYBRIDS),
     *(VisionTransformer, DiT),
 )
 

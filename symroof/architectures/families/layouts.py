@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from symroof.architectures.families.family import LayerRule
 from symroof.architectures.fields import Fields
@@ -68,6 +68,16 @@ def dense_first(absent: int) -> LayerRule:
         return ["dense"] * dense + ["moe"] * (count - dense)
 
     return rule
+
+
+def listed(rule: LayerRule, name: str, words: Mapping[str, str]) -> LayerRule:
+    """What a list in the config says, or else the rule.
+
+    Parameters
+    ----------
+    words : the meanings of the words in the list.
+    """
+    return lambda fields, count: fields.words(name, words, count) or rule(fields, count)
 
 
 def sparse_steps(fields: Fields, count: int) -> list[str]:

@@ -99,18 +99,30 @@ def turned_components(fields: Fields, head_dim: int, default: str) -> int:
     return max(int(shares[0] * head_dim), 1)
 
 
-def latent_attention(fields: Fields, hidden: int) -> tuple[Part, dict[Symbol, int]]:
-    """DeepSeek's latent attention; queries are compressed unless ``q_lora_rank`` is null."""
-    queries = fields.size("q_lora_rank", 1536, null=None)
-    sizes = {
+def latent_sizes(fields: Fields, *, nope: int = 128, values: int = 128) -> dict[Symbol, int]:
+    """The sizes of latent attention but the rank of its queries; *nope* and *values* are absent components of keys and values."""
+    return {
         symbols.h: fields.size("num_attention_heads"),
         symbols.r_kv: fields.size("kv_lora_rank", 512),
         symbols.r: fields.size("qk_rope_head_dim", 64),
-        symbols.e_n: fields.size("qk_nope_head_dim", 128),
-        symbols.e_v: fields.size("v_head_dim", 128),
+        symbols.e_n: fields.size("qk_nope_head_dim", nope),
+        symbols.e_v: fields.size("v_head_dim", values),
     }
-    part = LatentAttention(compressed_queries=queries is not None, bias=BIAS(fields))
-    return part, sizes | ({symbols.r_q: queries} if queries else {})
+
+
+def latent(queries: int = 1536, **absent: int) -> PartReader:
+    """DeepSeek's latent attention; queries are compressed, to an absent rank of *queries*, unless ``q_lora_rank`` is null."""
+
+    def read(fields: Fields, hidden: int) -> tuple[Part, dict[Symbol, int]]:
+        rank = fields.size("q_lora_rank", queries, null=None)
+        part = LatentAttention(compressed_queries=rank is not None, bias=BIAS(fields))
+        return part, latent_sizes(fields, **absent) | ({symbols.r_q: rank} if rank else {})
+
+    return read
+
+
+latent_attention = latent()
+"""Latent attention with DeepSeek's defaults."""
 
 
 def mlp(*, width: str = "intermediate_size", absent: int | None = None, times: int | None = None, **recipe: Any) -> PartReader:

@@ -8,6 +8,7 @@ from sympy import Expr, Integer
 
 from symroof import symbols
 from symroof.architectures.options import Options
+from symroof.architectures.parts.indexer import Indexer
 from symroof.architectures.parts.part import BlockBuilder
 from symroof.operators import Axes, Role, Space, Storage, Tensor, axes_of
 from symroof.operators.attention import CACHE, QUERY, attention, rotary
@@ -92,20 +93,29 @@ class LatentAttention:
     ----------
     compressed_queries : whether queries are low-rank too, of rank ``r_q``.
     bias : whether the two compressing projections and the output projection have a bias.
+    selection : what selects the keys that queries attend to; None for all keys.
 
     Source: DeepSeek-AI (2024), arXiv:2405.04434; Transformers' DeepseekV3Attention.
     """
 
     compressed_queries: bool
     bias: bool = False
+    selection: Indexer | None = None
 
     def axes(self) -> dict[str, Expr]:
         named: dict[str, Expr] = {axis: getattr(symbols, axis) for axis in ("h", "r_kv", "r", "e_n", "e_v")}
-        return named | ({"r_q": symbols.r_q} if self.compressed_queries else {})
+        named |= {"r_q": symbols.r_q} if self.compressed_queries else {}
+        return named | (self.selection.axes() if self.selection else {})
+
+    def absorbed(self, options: Options) -> bool:
+        """Whether attention runs on the compressed vectors: with selected keys also in prefill, where no two queries share them."""
+        return options.absorbed or (self.selection is not None and options.mla == "auto")
 
     def __call__(self, record: BlockBuilder, x: Tensor, space: Space, options: Options) -> Tensor:
-        latent = Tensor("latent_cache", axes_of("b t r_kv"), Storage.KV_CACHE, space)
-        keys_rotary = Tensor("k_rotary_cache", axes_of("b t r"), Storage.KV_CACHE, space)
+        everywhere = space
+        space, kept = (space.selected(symbols.t_i), "z") if self.selection else (space, "t")
+        latent = Tensor("latent_cache", axes_of(f"b {kept} r_kv"), Storage.KV_CACHE, space)
+        keys_rotary = Tensor("k_rotary_cache", axes_of(f"b {kept} r"), Storage.KV_CACHE, space)
         table = Tensor("cos_sin", axes_of("s r"), Storage.ACTIVATION, space)
         source, width = x, "d"
         if self.compressed_queries:
@@ -118,27 +128,41 @@ class LatentAttention:
         record(norm("kv_down_norm", down, Norm.RMS, over=("r_kv",), into=latent))
         single = record(linear("k_rotary_proj", "b s d, d r -> b s r", x, bias=self.bias))
         record(rotary("k_rotary", single, table, into=keys_rotary))
-        attend = self._absorbed if options.absorbed else self._decompressed
-        context = attend(record, (q, turned), latent, keys_rotary, options)
+        selected = self.selection and self.selection(record, x, source, everywhere, space)
+        attend = self._absorbed if self.absorbed(options) else self._decompressed
+        context = attend(record, (q, turned), latent, keys_rotary, options, selected)
         return record(linear("out_proj", "b s h e_v, h e_v d -> b s d", context, bias=self.bias))
 
     @staticmethod
-    def _absorbed(record: BlockBuilder, queries: tuple[Tensor, Tensor], latent: Tensor, keys_rotary: Tensor, options: Options) -> Tensor:
+    def _absorbed(
+        record: BlockBuilder,
+        queries: tuple[Tensor, Tensor],
+        latent: Tensor,
+        keys_rotary: Tensor,
+        options: Options,
+        selected: Tensor | None,
+    ) -> Tensor:
         q, turned = queries
         q = record(linear("k_up_proj", "b s h e_n, r_kv h e_n -> b s h r_kv", q))
         context = q
-        for operator in absorbed(q, turned, latent, keys_rotary, fused=options.flash_attention):
+        for operator in absorbed(q, turned, latent, keys_rotary, fused=options.flash_attention, selected=selected):
             context = record(operator)
         return record(linear("v_up_proj", "b s h r_kv, r_kv h e_v -> b s h e_v", context))
 
     @staticmethod
     def _decompressed(
-        record: BlockBuilder, queries: tuple[Tensor, Tensor], latent: Tensor, keys_rotary: Tensor, options: Options
+        record: BlockBuilder,
+        queries: tuple[Tensor, Tensor],
+        latent: Tensor,
+        keys_rotary: Tensor,
+        options: Options,
+        selected: Tensor | None,
     ) -> Tensor:
         q, turned = queries
-        keys = record(linear("k_up_proj", "b t r_kv, r_kv h e_n -> b t h e_n", latent))
-        values = record(linear("v_up_proj", "b t r_kv, r_kv h e_v -> b t h e_v", latent))
+        rows = latent.axes[1]
+        keys = record(linear("k_up_proj", f"b {rows} r_kv, r_kv h e_n -> b {rows} h e_n", latent))
+        values = record(linear("v_up_proj", f"b {rows} r_kv, r_kv h e_v -> b {rows} h e_v", latent))
         context = q
-        for operator in decompressed(q, turned, keys, keys_rotary, values, fused=options.flash_attention):
+        for operator in decompressed(q, turned, keys, keys_rotary, values, fused=options.flash_attention, selected=selected):
             context = record(operator)
         return context

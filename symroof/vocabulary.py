@@ -1,0 +1,60 @@
+"""What the library knows of a symbol, and every symbol with what is known of it.
+
+All symbols are positive. That some count whole things is kept beside the symbol, as ``domain``, and
+not in sympy's assumptions: integer symbols make ``solve`` drop the roots between two integers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sympy import Expr, Integer, Symbol, oo
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A symbol and its meaning.
+
+    Attributes
+    ----------
+    symbol : the sympy symbol, positive.
+    name : the field's name for it, as options and files spell it.
+    meaning : a phrase for tables and legends.
+    unit : a unit of the registry.
+    domain : "integer" or "real".
+    highest : the largest value it can have; oo where there is none.
+
+    >>> from symroof.symbols import lookup
+    >>> lookup("head_dim").symbol
+    e
+    >>> lookup("P").unit
+    'FLOP/second'
+    """
+
+    symbol: Symbol
+    name: str
+    meaning: str
+    unit: str
+    domain: str
+    highest: Expr = oo
+
+
+VOCABULARY: dict[Symbol, Variable] = {}
+BY_NAME: dict[str, Variable] = {}
+
+
+def variable(letter: str, name: str, meaning: str, unit: str = "dimensionless", domain: str = "integer", highest: Expr = oo) -> Symbol:
+    """A new symbol of the library."""
+    symbol = Symbol(letter, positive=True)
+    VOCABULARY[symbol] = BY_NAME[letter] = BY_NAME[name] = Variable(symbol, name, meaning, unit, domain, highest)
+    return symbol
+
+
+def share(letter: str, name: str, meaning: str) -> Symbol:
+    """A part of a whole, above 0 and at most 1."""
+    return variable(letter, name, meaning, domain="real", highest=Integer(1))
+
+
+def factor(letter: str, name: str, meaning: str) -> Symbol:
+    """A positive factor."""
+    return variable(letter, name, meaning, domain="real")

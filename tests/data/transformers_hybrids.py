@@ -1,0 +1,128 @@
+"""Random configs of sparse attention, of further hybrids and of encoders, drawn, built and counted as `transformers_random.py` does it.
+
+    python transformers_hybrids.py [TYPE ...]    # writes transformers_hybrids.jsonl (all types, or only those to stdout)
+
+Each line has the keys of that script's, and `saved`, what `to_json_string` of Transformers makes of the config.
+torch 2.13.0 and transformers 5.24.0.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers_random as base
+from transformers_random import ABSENT, Draw, _dense_first, _grouped, bias, rope, transformer
+
+OUTPUT = Path(__file__).parent / "transformers_hybrids.jsonl"
+LONGEST = base.PROMPT + 1
+
+# ------------------------------------------------------------------------------------------------ sparse attention
+
+
+def _latent(g: Draw, *ranks: Any) -> None:
+    g.put(num_key_value_heads=g.config["num_attention_heads"])
+    g.pick("q_lora_rank", *ranks)
+    g.put(kv_lora_rank=g.choice([16, 32, 64]), qk_nope_head_dim=g.choice([16, 24, 32]), v_head_dim=g.choice([16, 24, 48]))
+    g.put(qk_rope_head_dim=g.choice([8, 16, 32]))
+    bias(g, "attention_bias")
+
+
+def _mlps(g: Draw, default: int) -> None:
+    if g.chance(0.4):
+        g.put(mlp_layer_types=[g.choice(["dense", "sparse"]) for _ in range(g.config["num_hidden_layers"])])
+    elif default:
+        _dense_first(g, default)
+    _grouped(g, 2)
+    g.pick("n_shared_experts", ABSENT, 1, 2)
+    g.put(moe_intermediate_size=g.size(24, 300, 4))
+
+
+def _indexer(g: Draw) -> None:
+    turned = g.config["qk_rope_head_dim"]
+    g.pick("index_topk", ABSENT, 65, 100, 16)
+    g.put(index_n_heads=g.choice([1, 2, 4, 8]), index_head_dim=turned + g.choice([0, 8, 24]))
+
+
+def deepseek_v32(g: Draw) -> None:
+    transformer(g, kv="H", hd="fixed")
+    _latent(g, ABSENT, 24, 96)
+    _mlps(g, 3)
+    _indexer(g)
+    g.tie()
+    rope(g)
+
+
+def glm_moe_dsa(g: Draw) -> None:
+    deepseek_v32(g)
+    n, how = g.config["num_hidden_layers"], g.choice(["", "types", "pattern", "period"])
+    letters = "F" + "".join(g.choice("FS") for _ in range(n - 1))
+    if how == "types":
+        g.put(indexer_types=[{"F": "full", "S": "shared"}[letter] for letter in letters])
+    elif how == "pattern":
+        g.put(index_topk_pattern=letters)
+    elif how == "period":
+        g.pick("index_topk_freq", 1, 2, 3)
+        g.pick("index_skip_topk_offset", ABSENT, 1, 2, 3)
+
+
+def glm4_moe_lite(g: Draw) -> None:
+    transformer(g, kv="H", hd="fixed")
+    _latent(g, ABSENT, 24, 96, None)
+    _mlps(g, 0)
+    g.tie()
+    rope(g)
+
+
+# ------------------------------------------------------------------------------------------------ counting
+
+SPARSE: dict[str, Any] = {"deepseek_v32": deepseek_v32, "glm_moe_dsa": glm_moe_dsa, "glm4_moe_lite": glm4_moe_lite}
+STATE: dict[str, Any] = {}
+FAMILIES = SPARSE | STATE
+
+
+def build(config: dict[str, Any]) -> tuple[Any, Any]:
+    """The model on the meta device, and its config."""
+    settings = base.CONFIG_MAPPING[config["model_type"]].from_dict(json.loads(json.dumps(config)))
+    saved = json.loads(settings.to_json_string())
+    settings.pad_token_id = None
+    with torch.device("meta"):
+        model = base.AutoModelForCausalLM.from_config(settings, attn_implementation="eager", experts_implementation="batched_mm").eval()
+    return model, saved
+
+
+def distinct(model: Any) -> int:
+    """Parameters, tied ones once."""
+    return sum({id(tensor): tensor.numel() for tensor in model.parameters()}.values())
+
+
+def row(kind: str, index: int) -> dict[str, Any]:
+    g = Draw(kind, index)
+    FAMILIES[kind](g)
+    model, saved = build(g.config)
+    result: dict[str, Any] = {"model_type": kind, "config": g.config, "saved": saved, "parameters": distinct(model)}
+    if getattr(model.config, "index_topk", LONGEST) < LONGEST:  # Transformers masks the keys that are not selected, and counts them
+        return result
+    recurrent = kind in STATE
+    base.STATE = FAMILIES if recurrent else {}
+    found = base.measure(model, kind)
+    for phase in ("prefill", "decode"):
+        key = f"{phase}_flops_outside_mixers" if recurrent else f"{phase}_matmul_flops"
+        value = found[f"{phase}_outside"] if recurrent else found[phase]
+        if value is not None:
+            result[key] = value
+    return result
+
+
+if __name__ == "__main__":
+    asked = sys.argv[1:]
+    target = sys.stdout if asked else OUTPUT.open("w")
+    for kind in asked or FAMILIES:
+        for index in range(base.COUNT):
+            try:
+                print(json.dumps(row(kind, index)), file=target, flush=True)
+            except Exception as error:
+                print(f"FAILED {kind}/{index}: {type(error).__name__}: {str(error)[:300]}", file=sys.stderr, flush=True)
