@@ -155,7 +155,7 @@ RELATED = {
     "n_embed": {"hidden_size"},
     "num_attention_heads": {"n_head"},
     "head_dim": {"hidden_size"},
-    "num_hidden_layers": {"layer_types", "layers_block_type", "no_rope_layers", "mlp_only_layers", "hybrid_override_pattern"},
+    "num_hidden_layers": {"layer_types", "mlp_layer_types", "indexer_types", "index_topk_pattern", "layers_block_type", "no_rope_layers", "mlp_only_layers", "hybrid_override_pattern"},
     "num_local_experts": {"num_experts_per_tok"},
 }
 """Fields that a message may name instead: those of another family, other spellings, what would have stood in, lists of as many layers."""
@@ -289,6 +289,9 @@ ABSENT = {
     "qwen3_moe": {"num_key_value_heads": 4, "decoder_sparse_step": 1},
     "deepseek_v2": {"q_lora_rank": 1536, "kv_lora_rank": 512, "first_k_dense_replace": 0, "n_shared_experts": 2, "n_routed_experts": 64},
     "deepseek_v3": {"q_lora_rank": 1536, "v_head_dim": 128, "first_k_dense_replace": 3, "n_shared_experts": 1, "num_experts_per_tok": 8},
+    "deepseek_v32": {"index_topk": 2048, "index_head_dim": 128, "index_n_heads": 64, "q_lora_rank": 1536, "first_k_dense_replace": 3},
+    "glm_moe_dsa": {"index_topk": 2048, "index_n_heads": 32, "q_lora_rank": 2048, "v_head_dim": 256, "qk_nope_head_dim": 192},
+    "glm4_moe_lite": {"q_lora_rank": 768, "v_head_dim": 256, "n_routed_experts": 64, "num_experts_per_tok": 4},
     "glm4_moe": {"first_k_dense_replace": 1, "n_shared_experts": 1, "num_experts_per_tok": 8, "use_qk_norm": False},
     "ernie4_5_moe": {"num_key_value_heads": 4, "moe_num_experts": 64, "moe_k": 6, "moe_num_shared_experts": 2, "moe_layer_interval": 1},
     "mamba": {"state_size": 16, "conv_kernel": 4, "use_conv_bias": True, "use_bias": False},
@@ -352,6 +355,8 @@ SAME = {
         {"layers_block_type": ["mamba"] * 118},
         "layers_block_type and hybrid_override_pattern disagree, but they mean the same",
     ),
+    "deepseek_v32": ({"index_head_dim": 32}, "index_head_dim is 32; expected at least qk_rope_head_dim, 64"),
+    "glm_moe_dsa": ({"indexer_types": ["shared"] + ["full"] * 77}, "the first layer takes the selection of an earlier one"),
     "gemma3": (
         {"tie_word_embeddings": False, "text_config": {"tie_word_embeddings": True}},
         "text_config.tie_word_embeddings is True; only",

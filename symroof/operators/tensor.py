@@ -60,13 +60,15 @@ class Space(Symbolic):
     >>> Space({"s": symbols.s, "t": symbols.s}, causal=True, band=symbols.W).points(("s", "t"))
     W*s - W*(W - 1)/2
 
-    FlashAttention processes the queries of a prompt in blocks, those of a decode step in a single block (*one_block*).
+    FlashAttention processes the queries of a prompt in blocks, those of a decode step in a single block (*one_block*). Where each
+    query attends to positions of its own choice (*chosen*), axis t counts those of one query.
     """
 
     sizes: Mapping[str, Expr]
     causal: bool = False
     band: Expr | None = None
     one_block: bool = False
+    chosen: bool = False
     _points: dict[Axes, Expr] = field(default_factory=dict, repr=False, init=False)
 
     def points(self, axes: Axes) -> Expr:
@@ -86,7 +88,7 @@ class Space(Symbolic):
         unknown = [axis for axis in axes if axis not in self.sizes]
         if unknown:
             raise EinsumError(f"axis {quote(unknown[0])} has no size: {nearest(unknown[0], self.sizes)}")
-        coupled = self.causal and "s" in axes and "t" in axes
+        coupled = self.causal and "s" in axes and "t" in axes and not (self.chosen and self.band is None)
         factors = [self.sizes[axis] for axis in dict.fromkeys(axes) if not (coupled and axis in "st")]
         if not coupled:
             return factors
@@ -121,8 +123,8 @@ class Space(Symbolic):
         """
         context = self.sizes["t"]
         if self.causal and self.sizes["s"] != 1:
-            return Space({**self.sizes, "z": context}, self.causal, kept)
-        return Space({**self.sizes, "t": kept, "z": context}, self.causal)
+            return Space({**self.sizes, "z": context}, self.causal, kept, chosen=True)
+        return Space({**self.sizes, "t": kept, "z": context}, self.causal, chosen=True)
 
 
 @dataclass(frozen=True, eq=False)

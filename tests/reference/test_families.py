@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,10 +67,6 @@ def test_random_configs_against_transformers(model_type: str, tmp_path: Path) ->
         else:
             assert model.parameters == row["parameters"], row["config"]
         assert sum(model.parameters_per_part.values()) == model.parameters
-        if saved := row.get("saved"):
-            again = load(saved, tmp_path)
-            assert replace(again.architecture, max_positions=model.architecture.max_positions) == model.architecture, saved
-            assert again.unread == (), saved
         if model_type in VISION:
             step = model.prefill(batch=2, seq_len=model.architecture.max_positions)
             assert step.graph.contraction_flop_count == row["prefill_matmul_flops"], row["config"]

@@ -72,7 +72,7 @@ def shared_selections(fields: Fields, count: int) -> list[str]:
 GLM: dict[str, Any] = {"nope": 192, "values": 256}
 LATENT: dict[str, Any] = {
     "only_understood": DEEPSEEK["only_understood"],
-    "ignored": (*DEEPSEEK["ignored"], "first_k_dense_replace", "mlp_bias", "indexer_rope_interleave"),
+    "ignored": (*DEEPSEEK["ignored"], "first_k_dense_replace", "mlp_bias", "indexer_rope_interleave", "partial_rotary_factor"),
 }
 
 SELECTIVE = (

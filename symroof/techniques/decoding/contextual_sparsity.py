@@ -138,7 +138,7 @@ def _predictor(operator: Operator, axes: frozenset[str], rank: Expr) -> tuple[Op
     x = operator.reads[0].tensor
     name, out = ("mlp_predictor", "f") if axes == NEURONS else ("head_predictor", "k")
     sizes: dict[str, Expr] = {**operator.space.sizes, "rho": rank}
-    space = Space(sizes, operator.space.causal, operator.space.band)
+    space = replace(operator.space, sizes=sizes)
     given = Tensor(x.name, x.axes, x.storage, space, x.bits)
     first = linear(f"{name}.first", "b s d, d rho -> b s rho", given)
     second = linear(f"{name}.second", f"b s rho, rho {out} -> b s {out}", first.result)

@@ -22,7 +22,8 @@ def verified(graph: Graph, queries: Expr, *, tree: bool = False) -> Graph:
     more = queries - 1
 
     def wider(space: Space) -> Space:
-        context = {axis: space.sizes[axis] + more for axis in ("t", "z") if axis in space.sizes}
+        growing = ("z",) if space.chosen else ("t", "z")
+        context = {axis: space.sizes[axis] + more for axis in growing if axis in space.sizes}
         wide = space.resized({"s": queries, "u": queries, "s_c": queries, **context})
         return replace(wide, causal=space.causal and not tree, one_block=True)
 

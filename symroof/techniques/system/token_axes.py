@@ -19,8 +19,15 @@ def attends(operator: Operator) -> bool:
     return any(paired(piece.axes) for piece in operator.work)
 
 
+def refuse_selection(name: str, graph: Graph) -> None:
+    """Raise an InputError for sparse attention, whose queries read keys that each of them selects among all."""
+    if any(operator.space.chosen for operator, _ in graph):
+        raise InputError(f"{name}: each query of sparse attention reads keys of its own choice, of the whole context: not supported")
+
+
 def refuse_windows(name: str, graph: Graph) -> None:
     """Raise an InputError for layers with a sliding window, which sequences, chunks or parts would fill to different extents."""
+    refuse_selection(name, graph)
     spaces = (part.space for block in graph.blocks for part in (*block.operators, *block.tensors()))
     if any("z" in space.sizes or space.band is not None for space in spaces):
         raise InputError(
