@@ -155,7 +155,16 @@ RELATED = {
     "n_embed": {"hidden_size"},
     "num_attention_heads": {"n_head"},
     "head_dim": {"hidden_size"},
-    "num_hidden_layers": {"layer_types", "mlp_layer_types", "indexer_types", "index_topk_pattern", "layers_block_type", "no_rope_layers", "mlp_only_layers", "hybrid_override_pattern"},
+    "num_hidden_layers": {
+        "layer_types",
+        "mlp_layer_types",
+        "indexer_types",
+        "index_topk_pattern",
+        "layers_block_type",
+        "no_rope_layers",
+        "mlp_only_layers",
+        "hybrid_override_pattern",
+    },
     "num_local_experts": {"num_experts_per_tok"},
 }
 """Fields that a message may name instead: those of another family, other spellings, what would have stood in, lists of as many layers."""

@@ -38,6 +38,7 @@ ASKED = {
     "regimes": lambda: (ON.regimes("batch"), ON.regimes("seq_len")),
     "proof": lambda: ON.prove("memory-bound", "qk_matmul", for_all="batch"),
     "context limit": lambda: (ON.context_limit(), LETTERS.context_limit()),
+    "sparse contexts": lambda: (symroof.load_model("glm-5").decode(batch=8).on("h200-sxm").sparse_contexts(),),
     "token budget": ON.token_budget,
     "sensitivity": ON.sensitivity,
     "work exceeds": lambda: ON.apply("launch-overhead:launch=5us").work_exceeds("batch"),
