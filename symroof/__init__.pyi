@@ -12,7 +12,10 @@ from symroof.algebra.piecewise import Piecewise as Piecewise
 from symroof.algebra.signs import intensity_supremum as intensity_supremum
 from symroof.algebra.univariate import limit as limit
 from symroof.algebra.univariate import sum_over as sum_over
+from symroof.answers import Answer as Answer
+from symroof.answers import Answers as Answers
 from symroof.answers import Interval as Interval
+from symroof.answers import Intervals as Intervals
 from symroof.architectures import families as families
 from symroof.architectures.model import Cache as Cache
 from symroof.architectures.model import Model as Model
@@ -62,6 +65,7 @@ from symroof.questions.capacity import hyperbola as hyperbola
 from symroof.questions.capacity import largest as largest
 from symroof.questions.capacity import memory_of as memory_of
 from symroof.questions.capacity import memory_parts as memory_parts
+from symroof.questions.comparison import Comparison as Comparison
 from symroof.questions.comparison import Variant as Variant
 from symroof.questions.comparison import compare as compare
 from symroof.questions.context_limit import ContextLimit as ContextLimit
@@ -70,6 +74,7 @@ from symroof.questions.context_limit import context_limit as context_limit
 from symroof.questions.context_limit import sparse_contexts as sparse_contexts
 from symroof.questions.crossover import Crossover as Crossover
 from symroof.questions.crossover import CrossoverBranch as CrossoverBranch
+from symroof.questions.crossover import Crossovers as Crossovers
 from symroof.questions.crossover import crossover_of as crossover_of
 from symroof.questions.crossovers import crossover as crossover
 from symroof.questions.crossovers import crossovers as crossovers

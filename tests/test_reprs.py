@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import json
 import re
 from collections.abc import Iterator, Mapping
 from enum import Enum
@@ -103,6 +104,80 @@ def attributes(value: Any) -> Iterator[tuple[str, Any]]:
                 yield name, getattr(value, name)
             except (symroof.SymroofError, AttributeError):
                 continue
+
+
+SEQUENCES = {
+    "crossovers": (
+        lambda: ON.crossovers("batch"),
+        "up_proj",
+        symroof.EinsumError,
+        "'up_prj' is not an operator of this step: did you mean up_proj",
+    ),
+    "comparison": (lambda: ON.compare("quantize:weights=4"), "quantize:weights=4", symroof.InputError, "is not one of the variants"),
+    "intervals": (lambda: ON.crossover("up_proj", over="batch").intervals, "memory", symroof.InputError, "is not the label of an interval"),
+}
+
+
+@pytest.mark.parametrize("name", SEQUENCES)
+def test_several_answers_are_an_immutable_sequence_with_names(name: str) -> None:
+    make, known, refused, match = SEQUENCES[name]
+    answers = make()
+    assert isinstance(answers, symroof.Answers)
+    assert len(repr(answers)) < LONGEST
+    assert [*answers] == [answers[place] for place in range(len(answers))] == [*reversed([*reversed(answers)])]
+    assert answers[known] is answers[answers.names.index(known)]
+    assert known in answers
+    assert answers[known] in answers
+    assert answers[1:] == answers.members[1:]
+    assert answers.index(answers[1]) == 1
+    with pytest.raises(refused, match=match):
+        answers["up_prj"]
+    with pytest.raises(IndexError):
+        answers[len(answers)]
+    with pytest.raises((TypeError, AttributeError)):
+        answers[0] = answers[1]  # type: ignore[index]
+    with pytest.raises(AttributeError):
+        answers.members = ()  # type: ignore[misc]
+
+
+def test_no_question_hands_out_a_bare_sequence_of_answers() -> None:
+    """What a method of a deployment returns has a repr of its own: tuples are of names and texts alone."""
+    methods = inspect.getmembers(symroof.Deployment, inspect.isfunction)
+    kinds = [inspect.signature(method).return_annotation for name, method in methods if not name.startswith("_")]
+    assert "Crossovers" in kinds
+    assert [kind for kind in kinds if "tuple[" in str(kind) and "tuple[str" not in str(kind)] == []
+
+
+REPORTED = {
+    "crossover": lambda: ON.crossover("up_proj", over="batch"),
+    "crossovers": lambda: ON.crossovers("batch"),
+    "comparison": lambda: ON.compare("quantize:weights=4"),
+    "requirement": lambda: ON.required("batch", target_time="50 ms"),
+    "largest": lambda: ON.largest("batch"),
+    "generation": lambda: ON.generation(prompt=64, tokens=16),
+    "context limit": ON.context_limit,
+    "break-even": lambda: LETTERS.break_even("low-rank", over="rank", operator="up_proj"),
+    "certificate": lambda: ON.prove("memory-bound", "qk_matmul", for_all="batch"),
+    "analysis": lambda: ON.analysis,
+    "energy": lambda: ON.apply(SPENT).energy(),
+    "regimes": lambda: ON.regimes("batch"),
+    "room": lambda: ON.required("batch", target_time="50 ms").room,
+    "interval": lambda: ON.regimes("batch").regimes[0],
+    "intervals": lambda: ON.apply("launch-overhead:launch=5us").work_exceeds("batch"),
+    "sensitivity": ON.sensitivity,
+}
+
+
+@pytest.mark.parametrize("question", REPORTED)
+def test_an_answer_has_every_view(question: str) -> None:
+    answer = REPORTED[question]()
+    assert answer.sentence
+    assert "object at 0x" not in answer.sentence
+    assert answer.table().rows
+    assert str(answer.report()).strip()
+    assert answer.latex().strip()
+    assert answer._repr_html_() or answer._repr_latex_()
+    assert answer.to_dict() == json.loads(answer.report().render("json"))
 
 
 @pytest.mark.parametrize("question", ASKED)

@@ -39,17 +39,15 @@ def analyze(request: Request, formulas: bool) -> Report:
 @reports
 def crossover(request: Request, operator: str, over: str) -> Report:
     """Where the bound of an operator of MODEL changes in one VARIABLE, as a formula and on a device."""
-    from symroof.present.answers import crossover_report
+    from symroof.questions.crossover import Crossovers
     from symroof.questions.crossovers import crossover as solve_one
     from symroof.questions.crossovers import crossovers
 
     over = request.variable(over)
     step, device = request.step_over([over], "--over"), request.device
     if operator == "all":
-        answers = crossovers(step, over=over, hardware=device, ceilings=request.ceilings)
-    else:
-        answers = (solve_one(step, operator, over=over, hardware=device, ceilings=request.ceilings),)
-    return crossover_report(step, answers, request.hardware)
+        return crossovers(step, over=over, hardware=device, ceilings=request.ceilings).report()
+    return Crossovers((solve_one(step, operator, over=over, hardware=device, ceilings=request.ceilings),)).report()
 
 
 @click.command(cls=Variadic, short_help="Prove or refute a bound for all values.")
@@ -77,12 +75,11 @@ def prove(request: Request, claim: str, operator: str, for_all: tuple[str, ...],
 
     Exit status: 0 proved, 1 refuted, 3 unknown, 2 bad input.
     """
-    from symroof.present.answers import certificate_report
     from symroof.questions.proofs import prove as decide
 
     step, lows = request.step_over(for_all, "--for-all"), bounds_of(at_least)
     asked = {"for_all": for_all, "at_least": lows, "hardware": request.hardware, "ceilings": request.ceilings}
-    return certificate_report(decide(step, claim, operator, **asked))
+    return decide(step, claim, operator, **asked).report()
 
 
 @click.command(short_help="What a resource must be to reach a target.")
@@ -93,7 +90,7 @@ def prove(request: Request, claim: str, operator: str, for_all: tuple[str, ...],
 @reports
 def solve(request: Request, over: str, target_time: object, target_rate: object) -> Report:
     """What VARIABLE must be for a step of MODEL to reach a target, by time and by memory; or the capacity the step needs."""
-    from symroof.present.answers import capacity_report, requirement_report
+    from symroof.present.answers import capacity_report
     from symroof.questions.required import required, required_capacity
 
     over, device = request.variable(over), request.device
@@ -101,8 +98,8 @@ def solve(request: Request, over: str, target_time: object, target_rate: object)
     step = request.step_over([over], "--for")
     if over == "capacity":
         return capacity_report(step, required_capacity(step).exact, device)
-    answer = required(step, over=over, hardware=device, target_time=target_time, target_rate=target_rate, ceilings=request.ceilings)
-    return requirement_report(step, answer, device)
+    targets = {"target_time": target_time, "target_rate": target_rate}
+    return required(step, over=over, hardware=device, ceilings=request.ceilings, **targets).report()
 
 
 @click.command(short_help="The largest batch or context that fits.")
@@ -115,14 +112,13 @@ def largest(request: Request, over: str, capacity: object) -> Report:
     """The largest batch, context or other input of a step of MODEL that fits the memory of a device, or of each of several."""
     if (request.hardware is None) == (capacity is None):
         raise click.UsageError("--hardware or --capacity: give one of them")
-    from symroof.present.answers import largest_report
     from symroof.questions.capacity import largest as most
 
     over = request.variable(over)
     if over == "seq_len" and request.options["batch"] is None:
         request.options["batch"] = 1
     step = request.step_over([over], "--for")
-    return largest_report(step, most(step, over=over, hardware=request.device, capacity=capacity), request.hardware)
+    return most(step, over=over, hardware=request.device, capacity=capacity).report()
 
 
 @click.command(short_help="Total time and traffic of prefill plus generation.")
@@ -133,16 +129,11 @@ def largest(request: Request, over: str, capacity: object) -> Report:
 def generate(request: Request, prompt: int, tokens: int) -> Report:
     """Time and traffic of reading a prompt and generating tokens after it, summed in closed form; and whether they fit."""
     from symroof.architectures.model import load_model
-    from symroof.present.answers import generation_report
     from symroof.questions.generation import generation
-    from symroof.techniques.registry import chain
 
-    device, model, applied = request.device, load_model(request.model), chain(request.techniques)
-    assert device is not None
-    asked = {"hardware": device, "techniques": applied, "ceilings": request.ceilings, **request.options}
-    answer = generation(model, prompt=prompt, tokens=tokens, **asked)
-    decode = model.decode(**request.options).apply(*(one for one in applied if "decode" in one.phases))
-    return generation_report(answer, decode, request.techniques, device, request.options["batch"])
+    assert request.device is not None
+    asked = {"hardware": request.device, "techniques": request.techniques, "ceilings": request.ceilings, **request.options}
+    return generation(load_model(request.model), prompt=prompt, tokens=tokens, **asked).report()
 
 
 @click.command(short_help="Several ways to run a step, side by side.")
@@ -161,7 +152,6 @@ def generate(request: Request, prompt: int, tokens: int) -> Report:
 def compare(request: Request, techniques: tuple[str, ...], over: str) -> Report:
     """A step of MODEL as it is, and after each of several chains of techniques: times, bytes, memory, crossovers."""
     from symroof.cli.options import variable_named
-    from symroof.present.comparison import comparison_report
     from symroof.questions.comparison import compare as side_by_side
     from symroof.symbols import lookup, option_name
     from symroof.techniques.registry import chain
@@ -171,4 +161,4 @@ def compare(request: Request, techniques: tuple[str, ...], over: str) -> Report:
     assert device is not None
     free = request.step(**{name: None}) if name in request.options and not name.endswith("bits") else step
     chains = [chain([text]) for text in techniques]
-    return comparison_report(side_by_side(step, free, chains, over=over, hardware=device, ceilings=request.ceilings), name)
+    return side_by_side(step, free, chains, over=over, hardware=device, ceilings=request.ceilings).report()

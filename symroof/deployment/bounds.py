@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from sympy import Rational, Symbol
 
-from symroof.answers import Interval
+from symroof.answers import Intervals
 from symroof.deployment.core import Core
 from symroof.proof.claims import Certificate
 from symroof.questions import context_limit, crossovers, proofs, regimes, sensitivity
 from symroof.questions.context_limit import ContextLimit, SparseContexts
-from symroof.questions.crossover import Crossover
+from symroof.questions.crossover import Crossover, Crossovers
 from symroof.questions.regimes import Regimes
 from symroof.questions.sensitivity import Sensitivity
 
@@ -32,8 +32,16 @@ class Bounds(Core):
         """
         return crossovers.crossover(self._open(over), operator, over=over, hardware=self.device, ceilings=self.ceilings)
 
-    def crossovers(self, over: str | Symbol) -> tuple[Crossover, ...]:
-        """The crossover of every operator; see `symroof.crossovers`."""
+    def crossovers(self, over: str | Symbol) -> Crossovers:
+        """The crossover of every operator, in order and by name; see `symroof.crossovers`.
+
+        >>> import symroof
+        >>> answers = symroof.load_model("llama-2-7b").decode(batch=1, seq_len=2048).on("a100-sxm-80gb").crossovers("batch")
+        >>> answers
+        <Crossovers of 20 operators over batch: 8 cross, 12 always memory-bound>
+        >>> [answer.operator for answer in answers if answer.first_integer == 162], answers["out_proj"].first_integer
+        (['gate_proj', 'up_proj', 'down_proj'], 166)
+        """
         return crossovers.crossovers(self._open(over), over=over, hardware=self.device, ceilings=self.ceilings)
 
     def regimes(self, over: str | Symbol) -> Regimes:
@@ -92,7 +100,7 @@ class Bounds(Core):
         """
         return sensitivity.sensitivity(self.step, self._given(), ceilings=self.ceilings)
 
-    def work_exceeds(self, over: str | Symbol, operator: str = "total") -> tuple[Interval, ...]:
+    def work_exceeds(self, over: str | Symbol, operator: str = "total") -> Intervals:
         """Where work takes longer than launches, and where launches do; see `symroof.work_exceeds`.
 
         >>> import symroof

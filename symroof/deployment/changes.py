@@ -14,7 +14,7 @@ from symroof.errors import InputError, quote
 from symroof.hardware.device import Device
 from symroof.hardware.machine import Machine
 from symroof.questions import comparison, payoff, placement, scaling, speculation
-from symroof.questions.comparison import Variant
+from symroof.questions.comparison import Comparison
 from symroof.questions.payoff import BreakEven, Payoff
 from symroof.questions.placement import Split
 from symroof.questions.scaling import BestDegree
@@ -42,7 +42,7 @@ class Changes(Core):
         asked = {"operator": operator, "ceilings": self.ceilings, "per_device": per_device}
         return payoff.payoff(self._open(over), after._open(over), over=over, hardware=self._given(), **asked)
 
-    def compare(self, *variants: Given | Iterable[str | Technique], over: str | Symbol = "batch") -> tuple[Variant, ...]:
+    def compare(self, *variants: Given | Iterable[str | Technique], over: str | Symbol = "batch") -> Comparison:
         """The step as it is, and after each of several variants: a technique, a text of one or several, or a sequence of these.
 
         See `symroof.compare`.
@@ -51,6 +51,8 @@ class Changes(Core):
         >>> on = symroof.load_model("llama-2-7b").decode(batch=1, seq_len=2048).on("a100-sxm-80gb")
         >>> [variant.name for variant in on.compare("quantize:weights=4", "quantize:weights=4 quantize:kv=8", over="batch")]
         ['unchanged', 'quantize:weights=4', 'quantize:weights=4 quantize:kv=8']
+        >>> print(on.compare("quantize:weights=4,group=128").sentence)
+        quantize:weights=4,group=128: 3.04x at batch 1; faster for batch < 165.4; no effect above
         """
         chains = [self._variant(variant) for variant in variants]
         over = self._variable(over, *(technique for chain in chains for technique in chain))

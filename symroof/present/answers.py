@@ -5,8 +5,6 @@ Scripts depend on the names in the records; they are kept stable.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from sympy import Add, Expr
@@ -14,27 +12,27 @@ from sympy import Add, Expr
 from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.hardware.device import Device
-from symroof.present.crossover_views import certificate_lines, crossover_words, derivation, formula_cell
+from symroof.present.crossover_views import LONG, certificate_lines, limit_words
 from symroof.present.formats.sections import Lines, Section
-from symroof.present.records import certificate_record, crossover_record, exact_text, text_of
+from symroof.present.records import certificate_record, exact_text, text_of
 from symroof.present.report import Report
 from symroof.present.step_views import band_statement, capacity_text, cautions, conventions_of, letters_used
 from symroof.present.tabular import Column, Formula, Table, Words, amount, in_units, number
 from symroof.questions.capacity import Largest
-from symroof.questions.context_limit import context_limit
-from symroof.questions.crossover import Crossover
+from symroof.questions.context_limit import ContextLimit
 from symroof.questions.generation import Generation
+from symroof.questions.payoff import BreakEven
 from symroof.questions.proofs import Certificate
 from symroof.questions.required import Requirement
-from symroof.roof.costs import WEIGHTS_AND_KV
 from symroof.units import quantity, unit_of
 
 
-def requirement_record(answer: Requirement, step: Step, device: str) -> dict[str, Any]:
+def requirement_record(answer: Requirement) -> dict[str, Any]:
     """The record of `symroof solve --format json`."""
+    step = answer.step
     return {
         "model": step.model,
-        "hardware": device,
+        "hardware": answer.device.name,
         "phase": step.options.phase,
         "techniques": list(step.techniques),
         "for": symbols.option_name(answer.variable.symbol),
@@ -58,11 +56,12 @@ def requirement_record(answer: Requirement, step: Step, device: str) -> dict[str
     }
 
 
-def generation_record(found: Generation, model: str, device: str, batch: int) -> dict[str, Any]:
+def generation_record(found: Generation) -> dict[str, Any]:
     """The record of `symroof generate --format json`."""
+    batch = _batch(found)
     return {
-        "model": model,
-        "hardware": device,
+        "model": found.step.model,
+        "hardware": found.device.name,
         "batch": batch,
         "prompt": found.prompt,
         "tokens": found.tokens,
@@ -92,52 +91,46 @@ def generation_record(found: Generation, model: str, device: str, batch: int) ->
     }
 
 
-LONG = 120
-"""Characters of a formula in a table of crossovers; `symroof crossover --operator` of one shows it in full."""
+def context_limit_report(found: ContextLimit) -> Report:
+    """The limit, as a formula and on a device."""
+    step, condition = found.step, found.condition
+    title = f"{step.title} on {found.device.title if found.device else 'any device'}: the longest context of a compute-bound batch"
+    record = {
+        "model": step.model,
+        "hardware": found.device.name if found.device else None,
+        "formula": str(found.formula),
+        "condition": text_of(condition),
+        "value": None if found.value_expr is None else float(found.value_expr),
+        "exact": exact_text(found.value_expr),
+        "statements": list(step.statements),
+    }
+    used = letters_used([found.formula, *([] if condition is None else [condition])])
+    return Report((Lines((limit_words(found),), title), used, conventions_of(step, step.statements)), record=lambda: record)
 
 
-def crossover_report(step: Step, answers: Sequence[Crossover], hardware: str | Path | None) -> Report:
-    """A table of all; of a single one, the derivation line by line."""
-    over, name = answers[0].over, symbols.option_name(answers[0].over.symbol)
-    branched = any(answer.where is not None for answer in answers)
-    unit = over.unit if over.unit != "dimensionless" else ""
-    columns = (
-        *(Column("operator"), Column("verdict")),
-        Column("formula", title=f"{over.symbol}* ({name})", fold=LONG),
-        Column("condition", fold=LONG, rank=1),
-        *((Column("where", title="formula holds where", rank=2),) if branched else ()),
-        Column("value", unit, numeric=True, prefixed=over.unit.endswith("second")),
-        Column("first", title="first whole number"),
-    )
-    rows = []
-    for answer in answers:
-        conditions = (answer.condition, *((answer.where,) if branched else ()))
-        cells = (formula_cell(answer.solution), *(Formula(one) if one is not None else "-" for one in conditions))
-        rows.append((answer.operator, answer.verdict, *cells, answer.value_expr, answer.first_integer))
-    table = Table("", columns, tuple(rows))
-    title = f"{step.title}, {step.options.phase}: where the bound changes over {name}"
-    sections: list[Section] = [Lines((), title), table]
-    if len(answers) == 1:
-        sections = [Lines((crossover_words(answers[0]),), title), derivation(answers[0]), *_limit(step, answers[0], hardware)]
-    formulas = [
-        part
-        for answer in answers
-        for part in (answer.flops_expr, answer.traffic_expr, answer.formula, answer.condition)
-        if part is not None
+def break_even_report(found: BreakEven) -> Report:
+    """The values of equal FLOPs and of equal traffic, and what each decides."""
+    name, after = symbols.option_name(found.over.symbol), found.after
+    decides = {"FLOPs": (found.flops_expr, "compute-bound under one peak"), "traffic": (found.traffic_expr, "memory-bound")}
+    lines = [
+        Words((f"{what}: equal at {name} = ", Formula(value), f", which decides where both are {where}"))
+        if value is not None
+        else f"{what}: {name} does not decide which takes more"
+        for what, (value, where) in decides.items()
     ]
-    values = {x: value for x, value in answers[0].values.items() if all(answer.values.get(x) == value for answer in answers)}
-    sections += [letters_used(formulas, values), conventions_of(step, answers[0].statements)]
-    return Report(tuple(sections), record=lambda: [crossover_record(answer) for answer in answers], data=lambda: table)
-
-
-def _limit(step: Step, answer: Crossover, hardware: str | Path | None) -> list[Section]:
-    if answer.operator != WEIGHTS_AND_KV or not step.options.decode:
-        return []
-    found = context_limit(step, hardware)
-    value = "" if found.value_expr is None else f" = {float(found.value_expr):.1f} tokens"
-    words = ("any batch is compute-bound only below a context of S_max = ", Formula(found.formula), value)
-    condition = () if found.condition is None else (", if ", Formula(found.condition))
-    return [Lines((Words((*words, *condition)),))]
+    title = f"{found.part} of {found.before.title} and of {after.title}, {after.options.phase}: break-even over {name}"
+    values = [value for value, _ in decides.values() if value is not None]
+    record = {
+        "model": after.model,
+        "operator": found.part,
+        "techniques": list(after.techniques),
+        "over": name,
+        "unit": found.over.unit,
+        "flops": text_of(found.flops_expr),
+        "traffic": text_of(found.traffic_expr),
+        "statements": list(after.statements),
+    }
+    return Report((Lines(tuple(lines), title), letters_used(values), conventions_of(after, after.statements)), record=lambda: record)
 
 
 def certificate_report(answer: Certificate) -> Report:
@@ -157,8 +150,9 @@ def capacity_report(step: Step, needed: Expr, device: Device) -> Report:
     return Report((Lines((line,)), conventions_of(step, step.statements)), record=lambda: record)
 
 
-def largest_report(step: Step, answer: Largest, hardware: str | None) -> Report:
+def largest_report(answer: Largest) -> Report:
     """The most of a variable that fits, and what the memory of a device holds there."""
+    step, device = answer.step, answer.device
     name, several = symbols.option_name(answer.variable.symbol), answer.devices != 1
     share = f" on {answer.devices} devices together" if several else ""
     at = max(answer.integer, answer.multiple)
@@ -174,7 +168,7 @@ def largest_report(step: Step, answer: Largest, hardware: str | None) -> Report:
     fits += f"; the techniques take multiples of {answer.multiple}" if answer.multiple != 1 else ""
     record = {
         "model": step.model,
-        "hardware": hardware,
+        "hardware": device.name if device else None,
         "phase": step.options.phase,
         "techniques": list(step.techniques),
         "for": name,
@@ -188,13 +182,14 @@ def largest_report(step: Step, answer: Largest, hardware: str | None) -> Report:
         "statements": list(step.statements),
     }
     given = ", ".join(f"{key} {value}" for key in ("batch", "seq_len") if key != name and (value := getattr(step.options, key)) is not None)
-    title = f"{step.title}{f' on {hardware}' if hardware else ''}, {step.options.phase}, {given}"
+    title = ", ".join(filter(None, (f"{step.title}{f' on {device.title}' if device else ''}", step.options.phase, given)))
     table = Table("", columns, tuple(parts.items()), totals=totals)
     return Report((Lines((fits,), title), table, conventions_of(step, step.statements)), record=lambda: record)
 
 
-def requirement_report(step: Step, answer: Requirement, device: Device) -> Report:
+def requirement_report(answer: Requirement) -> Report:
     """What a resource must be, by time and by memory."""
+    step = answer.step
     name = symbols.option_name(answer.variable.symbol)
     whole = "" if answer.integer is None or answer.fewest else f"; as a whole number {answer.integer}"
     least = "" if answer.least_expr is None else f"{_in_unit(answer.least_expr, answer)} <= "
@@ -212,9 +207,9 @@ def requirement_report(step: Step, answer: Requirement, device: Device) -> Repor
     if answer.formula is not None:
         words = ("in this regime ", Formula(answer.formula, str(answer.variable.symbol)), ", T the target time in seconds")
         lines.append(Words(words))
-    title = f"{step.title} on {device.title}, {step.options.phase}: {name} for a target"
+    title = f"{step.title} on {answer.device.title}, {step.options.phase}: {name} for a target"
     sections = (Lines(tuple(lines), title), conventions_of(step, step.statements))
-    return Report(sections, record=lambda: requirement_record(answer, step, device.name))
+    return Report(sections, record=lambda: requirement_record(answer))
 
 
 def _in_unit(value: Any, answer: Requirement) -> str:
@@ -243,8 +238,13 @@ def _both_limits(step: Step, answer: Requirement) -> list[str]:
     return [f"{both}: {by_time} by time, {by_memory} by memory ({memory}); {answer.binding} is the limit{split}"]
 
 
-def generation_report(found: Generation, step: Step, techniques: Sequence[str], device: Device, batch: int) -> Report:
+def _batch(found: Generation) -> int:
+    return found.step.options.batch or 1
+
+
+def generation_report(found: Generation) -> Report:
     """Time to first token, time per token, throughput; a table of prefill and decode; the regimes of decode."""
+    step, device, batch = found.step, found.device, _batch(found)
     needs = {phase: one.needed_expr for phase, one in found.memory.items()}
     columns = (
         *(Column("part"), Column("time", "s", numeric=True), Column("traffic", "byte", numeric=True)),
@@ -258,7 +258,7 @@ def generation_report(found: Generation, step: Step, techniques: Sequence[str], 
         )
     )
     inputs = f"{found.prompt} tokens of prompt, {found.tokens} generated, batch {batch}"
-    title = f"{' + '.join((step.model, *techniques))} on {device.title}: {inputs}"
+    title = f"{' + '.join((step.model, *(technique.text for technique in found.techniques)))} on {device.title}: {inputs}"
     total = (("total", found.time_expr, found.traffic_expr, *((max(needs.values()),) if needs else ())),)
     table = Table("", columns, rows, totals=total)
     parts = (Column("contexts"), Column("step_time", "s", "time of a step, t the context", fold=LONG), Column("time", "s", numeric=True))
@@ -271,7 +271,7 @@ def generation_report(found: Generation, step: Step, techniques: Sequence[str], 
     lines = (*lines, *cautions(step, device, found.prompt + found.tokens - 1))
     return Report(
         (Lines(lines, title), table, Table("decode by regime", parts, regimes), traffic, conventions_of(step, found.statements)),
-        record=lambda: generation_record(found, step.model, device.name, batch),
+        record=lambda: generation_record(found),
         data=lambda: table,
     )
 

@@ -1,22 +1,31 @@
-"""Several ways to run a step side by side, as tables and as a record."""
+"""Answers side by side: several ways to run a step, and the crossovers of its operators."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sympy import Expr
+from sympy import Expr, oo
 
-from symroof.present.formats.sections import Lines
+from symroof.algebra.signs import CROSSES, DEPENDS, INTERVALS
+from symroof.answers import Interval, Intervals
+from symroof.present.crossover_views import LONG, crossover_words, derivation, formula_cell, limit_words, said_of
+from symroof.present.formats.sections import Lines, Section
+from symroof.present.records import crossover_record
 from symroof.present.report import Report
-from symroof.present.step_views import analysis_title, conventions_of
-from symroof.present.tabular import Column, Table, number, times
-from symroof.questions.comparison import Variant
+from symroof.present.step_views import analysis_title, conventions_of, letters_used
+from symroof.present.tabular import Column, Formula, Table, number, times
+from symroof.questions.comparison import Comparison, Variant
+from symroof.questions.context_limit import context_limit
+from symroof.questions.crossover import Crossover, Crossovers
 from symroof.questions.payoff import Payoff
+from symroof.roof.costs import WEIGHTS_AND_KV
+from symroof.symbols import option_name
 
 
-def comparison_report(variants: Sequence[Variant], over: str) -> Report:
+def comparison_report(variants: Comparison) -> Report:
     """How much faster each variant is and where, in a line; times, bytes, memory; then the crossovers of all operators."""
+    over = option_name(variants.over.symbol)
     base = variants[0]
     step, options = base.analysis.step, base.analysis.step.options
     several, carries = any(one.devices_expr != 1 for one in variants), any(one.prompt_tokens_expr != 0 for one in variants)
@@ -56,7 +65,7 @@ def comparison_report(variants: Sequence[Variant], over: str) -> Report:
             *_crossover_table(variants, over),
             conventions_of(step, shared, tuple(own)),
         ),
-        record=lambda: comparison_record(variants, over),
+        record=lambda: comparison_record(variants),
         data=lambda: data,
     )
 
@@ -130,10 +139,10 @@ def _crossover_table(variants: Sequence[Variant], over: str) -> list[Table]:
     return [Table(f"where operators change their bound, over {over}", (Column("operator"), *headings), rows)]
 
 
-def comparison_record(variants: Sequence[Variant], over: str) -> dict[str, Any]:
+def comparison_record(variants: Comparison) -> dict[str, Any]:
     """The record of `symroof compare --format json`."""
     return {
-        "over": over,
+        "over": option_name(variants.over.symbol),
         "variants": [
             {
                 "techniques": list(variant.analysis.step.techniques),
@@ -164,3 +173,92 @@ def _intervals(payoff: Payoff | None) -> list[dict[str, Any]]:
         {"low": float(one.low), "high": float(one.high) if one.high.is_finite else None, "verdict": one.bound}
         for one in (payoff.pieces if payoff else ())
     ]
+
+
+def crossover_report(answers: Crossovers) -> Report:
+    """A table of all; of a single one, the derivation line by line."""
+    step, over, name = answers[0].step, answers[0].over, option_name(answers[0].over.symbol)
+    branched = any(answer.where is not None for answer in answers)
+    unit = over.unit if over.unit != "dimensionless" else ""
+    columns = (
+        *(Column("operator"), Column("verdict")),
+        Column("formula", title=f"{over.symbol}* ({name})", fold=LONG),
+        Column("condition", fold=LONG, rank=1),
+        *((Column("where", title="formula holds where", rank=2),) if branched else ()),
+        Column("value", unit, numeric=True, prefixed=over.unit.endswith("second")),
+        Column("first", title="first whole number"),
+    )
+    rows = []
+    for answer in answers:
+        conditions = (answer.condition, *((answer.where,) if branched else ()))
+        cells = (formula_cell(answer.solution), *(Formula(one) if one is not None else "-" for one in conditions))
+        rows.append((answer.operator, answer.verdict, *cells, answer.value_expr, answer.first_integer))
+    table = Table("", columns, tuple(rows))
+    of = f"{step.title}, {step.options.phase}" if step else answers[0].operator
+    title = f"{of}: where the bound changes over {name}"
+    sections: list[Section] = [Lines((), title), table]
+    if len(answers) == 1:
+        sections = [Lines((crossover_words(answers[0]),), title), derivation(answers[0]), *_limit(answers[0])]
+    formulas = [
+        part
+        for answer in answers
+        for part in (answer.flops_expr, answer.traffic_expr, answer.formula, answer.condition)
+        if part is not None
+    ]
+    values = {x: value for x, value in answers[0].values.items() if all(answer.values.get(x) == value for answer in answers)}
+    sections += [letters_used(formulas, values), *([conventions_of(step, answers[0].statements)] if step else [])]
+    return Report(tuple(sections), record=lambda: [crossover_record(answer) for answer in answers], data=lambda: table)
+
+
+def _limit(answer: Crossover) -> list[Section]:
+    if answer.operator != WEIGHTS_AND_KV or answer.step is None or not answer.step.options.decode:
+        return []
+    return [Lines((limit_words(context_limit(answer.step, answer.device)),))]
+
+
+def crossovers_brief(answers: Crossovers) -> tuple[str, ...]:
+    """How many operators change their bound, and how many never do."""
+    over = f" over {answers[0].over.name}" if answers else ""
+    return f"of {len(answers)} operators{over}", *(f"{len(those)} {verdict}" for verdict, those in _by_verdict(answers).items())
+
+
+def crossovers_sentence(answers: Crossovers) -> str:
+    """Which operators change their bound, each where, and which never do.
+
+    >>> import symroof
+    >>> over_batch = symroof.load_model("llama-2-7b").decode(seq_len=2048).on("a100-sxm-80gb").crossovers("batch")
+    >>> over_batch.sentence[:82]
+    'over batch, of 20 operators 8 cross: q_proj at 165.4, k_proj at 165.4, v_proj at 1'
+    """
+    name, said = option_name(answers[0].over.symbol) if answers else "nothing", []
+    for verdict, those in _by_verdict(answers).items():
+        at = ("" if each.value is None else f" at {each.value:.4g}" for each in those)
+        listed = ", ".join(f"{each.operator}{where}" for each, where in zip(those, at, strict=True))
+        said.append(f"{len(those)} {verdict}: {listed}")
+    return f"over {name}, of {len(answers)} operators {'; '.join(said)}"
+
+
+def _by_verdict(answers: Crossovers) -> dict[str, list[Crossover]]:
+    verdicts = sorted({answer.verdict for answer in answers}, key=lambda verdict: ([*VERDICTS, verdict].index(verdict), verdict))
+    return {VERDICTS.get(verdict) or said_of(verdict): [answer for answer in answers if answer.verdict == verdict] for verdict in verdicts}
+
+
+VERDICTS = {CROSSES: "cross", INTERVALS: "cross several times", DEPENDS: "depend on other symbols"}
+
+
+def interval_sentence(interval: Interval) -> str:
+    """From where to where, and what holds there."""
+    until = "on" if interval.high_expr == oo else f"to {interval.high}"
+    return f"{interval.over.name} from {interval.low} {until}: {_holds(interval)}"
+
+
+def _holds(interval: Interval) -> str:
+    """The label in words: of a regime the operators that are compute-bound."""
+    compute_bound = interval.label if isinstance(interval.label, frozenset) else None
+    return str(interval.label) if compute_bound is None else f"compute-bound {', '.join(sorted(compute_bound)) or 'nothing'}"
+
+
+def intervals_table(answer: Intervals) -> Table:
+    """Interval by interval, what holds there."""
+    columns = (Column("low", title=f"{answer[0].over.name if answer else 'value'} from"), Column("high", title="to"), Column("label"))
+    return Table("", columns, tuple((str(each.low), str(each.high), _holds(each)) for each in answer))

@@ -16,7 +16,7 @@ from symroof.notation import Sentence, compact, latex
 from symroof.present.tabular import Column, Derivation, Formula, Table, Words, aligned_lines, latex_text, spelled, words_of
 from symroof.proof.claims import Certificate
 from symroof.proof.provers import SHIFT
-from symroof.questions.context_limit import SparseContexts
+from symroof.questions.context_limit import ContextLimit, SparseContexts
 from symroof.questions.crossover import Crossover
 from symroof.questions.payoff import LOSES, PAYS, SAME, Payoff
 from symroof.questions.regimes import Regimes
@@ -25,6 +25,9 @@ from symroof.questions.sensitivity import Sensitivity
 from symroof.roof.analysis import Total
 from symroof.roof.roofline import RooflinePoint
 from symroof.symbols import option_name
+
+LONG = 120
+"""Characters of a formula in a table; `symroof crossover --operator` of one shows it in full."""
 
 
 @dataclass(frozen=True)
@@ -211,6 +214,13 @@ def formula_cell(solution: Solution) -> object:
 def plain(value: Expr) -> str:
     """A number in few digits, a formula as it is."""
     return "infinity" if value == oo else str(value) if value.is_Integer or not value.is_number else f"{float(value):.6g}"
+
+
+def limit_words(found: ContextLimit) -> Words:
+    """The limit, and the condition under which it is one."""
+    value = "" if found.value_expr is None else f" = {float(found.value_expr):.1f} tokens"
+    words = ("any batch is compute-bound only below a context of S_max = ", Formula(found.formula), value)
+    return Words((*words, *(() if found.condition is None else (", if ", Formula(found.condition)))))
 
 
 def aligned(answer: Crossover) -> str:

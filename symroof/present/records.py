@@ -288,5 +288,5 @@ def certificate_record(answer: Certificate) -> dict[str, Any]:
         "certificate": answer.certificate,
         "counterexample": None if point is None else {symbols.option_name(symbol): number(value) for symbol, value in point.items()},
         "slack": str(answer.slack),
-        "slacks": [{"against": case.against, "where": text_of(case.where), "slack": str(case.slack)} for case in answer.cases],
+        "slacks": [{"against": str(case.against), "where": text_of(case.where), "slack": str(case.slack)} for case in answer.cases],
     }

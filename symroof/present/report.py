@@ -5,7 +5,7 @@ Only what a format needs is imported, and only when it is rendered: the command 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -72,7 +72,7 @@ class Report:
     @property
     def title(self) -> str:
         """The first title of a section."""
-        return next((title for section in self.laid_out if (title := getattr(section, "title", ""))), "symroof")
+        return next((title for section in self.laid_out if (title := getattr(section, "title", ""))), "")
 
     def shown(self, layout: Layout) -> tuple[Section, ...]:
         """The sections that a layout shows: without conventions and notes where it is quiet."""
@@ -84,6 +84,37 @@ class Report:
             return tuple(sections)
         heard = (section for section in sections if not isinstance(section, Conventions) and not getattr(section, "note", False))
         return tuple(replace(section, notes=()) if isinstance(section, Table) else section for section in heard)
+
+    @property
+    def words(self) -> tuple[Any, ...]:
+        """The answer in words: the lines that are no notes."""
+        from symroof.present.formats.sections import Lines
+
+        return tuple(line for section in self.laid_out if isinstance(section, Lines) and not section.note for line in section.lines)
+
+    @property
+    def table(self) -> Table:
+        """The first table under the report's title; without one, its words line by line."""
+        from symroof.present.tabular import Column, Table
+
+        if not self.tables:
+            return Table(self.title, (Column("answer"),), tuple((line,) for line in self.words))
+        return replace(self.tables[0], title=self.tables[0].title or self.title)
+
+    def plain(self) -> Any:
+        """What JSON holds."""
+        return self.record() if self.record else self.table.records()
+
+    def __str__(self) -> str:
+        return self.render(TEXT)
+
+    def _repr_html_(self) -> str:
+        return "\n".join(section.html() for section in self.shown(Layout()))
+
+    def __rich_console__(self, console: Any, options: Any) -> Iterator[Any]:
+        for position, section in enumerate(self.shown(Layout())):
+            yield from [""] * bool(position)
+            yield from section.text(Layout(width=options.max_width))
 
     def render(self, form: str, layout: Layout | None = None) -> str:
         """The report in a format of `FORMATS`; without a layout unfolded."""
@@ -100,8 +131,7 @@ def _json(report: Report, layout: Layout) -> str:
     """Without NaN or infinities."""
     import json
 
-    record = report.record() if report.record else report.tables[0].records()
-    return json.dumps(record, indent=2, allow_nan=False, ensure_ascii=False)
+    return json.dumps(report.plain(), indent=2, allow_nan=False, ensure_ascii=False)
 
 
 def _csv(report: Report, layout: Layout) -> str:
@@ -127,7 +157,7 @@ def _markdown(report: Report, layout: Layout) -> str:
 def _html(report: Report, layout: Layout) -> str:
     from symroof.present.formats.html import page
 
-    return page(report.title, (section.html(page=True) for section in report.shown(layout)))
+    return page(report.title or "symroof", (section.html(page=True) for section in report.shown(layout)))
 
 
 @dataclass(frozen=True)

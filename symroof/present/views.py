@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import MISSING, fields
-from functools import singledispatch
+from dataclasses import MISSING, fields, replace
+from functools import partial, singledispatch
 from typing import Any, cast
 
 from sympy import Expr
 
-from symroof.answers import Interval
+from symroof.answers import Interval, Intervals
 from symroof.architectures.model import Model
 from symroof.architectures.step import Step
 from symroof.hardware.device import Device, Figure
@@ -21,17 +21,20 @@ from symroof.hardware.machine import Machine
 from symroof.notation import FIELD, Brief, prefixed, shortened
 from symroof.operators.graph import Graph
 from symroof.operators.operator import Operator
-from symroof.present import crossover_views, step_views
+from symroof.present import answers, comparison, crossover_views, records, step_views
 from symroof.present.crossover_views import plain, reasoning
+from symroof.present.formats.sections import Lines
 from symroof.present.points import progress_bar
+from symroof.present.report import Report
 from symroof.present.step_views import analysis_statements, calibrated_statements, legend, provenance
-from symroof.present.tabular import Column, Formula, Table
+from symroof.present.tabular import Formula, Table, number
 from symroof.proof.claims import Certificate
-from symroof.questions.comparison import Variant
+from symroof.questions.capacity import Largest
+from symroof.questions.comparison import Comparison, Variant
 from symroof.questions.context_limit import ContextLimit, SparseContexts
-from symroof.questions.crossover import Crossover
+from symroof.questions.crossover import Crossover, Crossovers
 from symroof.questions.generation import Generation
-from symroof.questions.payoff import Payoff
+from symroof.questions.payoff import BreakEven, Payoff
 from symroof.questions.placement import Split
 from symroof.questions.regimes import Regimes
 from symroof.questions.required import Requirement
@@ -45,34 +48,64 @@ from symroof.techniques.technique import Technique
 __all__ = ["analysis_statements", "calibrated_statements", "legend", "progress_bar", "provenance", "reasoning"]
 
 
+def has(view: Any, answer: object) -> bool:
+    """Whether a view is registered for the class of an answer."""
+    return view.dispatch(type(answer)) is not view.dispatch(object)
+
+
+@singledispatch
+def report(answer: object) -> Report:
+    """The answer in full: what the command prints, and every format of it; the other views are parts of it where it is registered."""
+    if has(table, answer):
+        return Report((table(answer),))
+    return Report((Lines((sentence(answer),)),), record=lambda: _plain(answer))
+
+
 @singledispatch
 def table(answer: object, **layout: bool) -> Table:
     """The answer as a table."""
-    return Table("", (Column("answer"),), ((sentence(answer),),))
+    return report(answer).table
 
 
 @singledispatch
 def sentence(answer: object) -> str:
     """The answer in words."""
-    return ", ".join(filter(None, brief(cast(Any, answer))))
+    return "; ".join(map(str, report(answer).words)) if has(report, answer) else ", ".join(filter(None, brief(cast(Any, answer))))
 
 
 @singledispatch
 def latex(answer: object) -> str:
     """The answer as LaTeX."""
-    return table(answer).latex()
+    return report(answer).render("latex")
 
 
 @singledispatch
 def notebook_html(answer: object) -> str | None:
-    """HTML for a notebook; None where the answer has no table."""
-    return table(answer).html() if table.dispatch(type(answer)) is not table.dispatch(object) else None
+    """HTML for a notebook."""
+    return table(answer).html() if has(table, answer) else report(answer)._repr_html_()
 
 
 @singledispatch
 def notebook_latex(answer: object) -> str | None:
-    """LaTeX for a notebook; None where the answer has none."""
-    return table(answer).latex() if table.dispatch(type(answer)) is not table.dispatch(object) else None
+    """LaTeX for a notebook."""
+    return latex(answer)
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON has it: numbers bare, an answer by its fields."""
+    if isinstance(value, Mapping):
+        return {_key(name): _plain(part) for name, part in value.items()}
+    if isinstance(value, Expr):
+        return number(value) if value.is_number and value.is_finite else str(value)
+    if isinstance(value, tuple | frozenset):
+        return [_plain(part) for part in value]
+    if isinstance(value, Brief) and not isinstance(value, Variable | Step | Device):
+        return {_key(field.name): _plain(getattr(value, field.name)) for field in fields(cast(Any, value)) if field.repr}
+    return value if value is None or isinstance(value, bool | int | float) else getattr(value, "name", str(value))
+
+
+def _key(name: object) -> str:
+    return re.sub("_exprs?$", "", str(name))
 
 
 @singledispatch
@@ -80,7 +113,7 @@ def brief(answer: Brief) -> tuple[str, ...]:
     """What a repr says: what it is about, or "", and the parts; by default the fields that are not at their defaults, in their units."""
     own = [field for field in fields(cast(Any, answer)) if field.repr and field.name != "name"]
     given = [field.name for field in own if field.default is MISSING or getattr(answer, field.name) != field.default]
-    bare = {re.sub("_exprs?$", "", name): getattr(answer, name) for name in given}
+    bare = {_key(name): getattr(answer, name) for name in given}
     shown = ((name, getattr(answer, name, value)) for name, value in bare.items())
     said = (f"{name} {shortened(_in_brief(value), FIELD)}" for name, value in shown if value not in (None, (), {}))
     return str(getattr(answer, "name", "")), *said
@@ -94,6 +127,12 @@ def _in_brief(value: object) -> str:
     return value.name if isinstance(value, Variable) else plain(value) if isinstance(value, Expr) else str(value)
 
 
+def _gain(base: Variant, one: Variant) -> str:
+    """A variant's name, and how much faster it is than the unchanged step, where both have a time."""
+    before, after = base.time_per_token, one.time_per_token
+    return one.name if before is None or after is None else f"{one.name} {before / after:.3g}x"
+
+
 def _figures(device: Device) -> list[str]:
     """Peak in fp16, or in the first type it has, bandwidth, and the capacity that a step has to fit."""
     kind = "fp16" if "fp16" in device.peaks else next(iter(device.peaks))
@@ -101,26 +140,42 @@ def _figures(device: Device) -> list[str]:
 
 
 def terminal(answer: object) -> object:
-    """What rich prints: the table where there is one, else the sentence."""
-    return next((view(answer) for view in (table, sentence) if view.dispatch(type(answer)) is not view.dispatch(object)), repr(answer))
+    """What rich prints."""
+    return table(answer) if has(table, answer) else report(answer)
 
 
+report.register(Analysis, records.analysis_report)
+report.register(BreakEven, answers.break_even_report)
+report.register(Certificate, answers.certificate_report)
+report.register(Comparison, comparison.comparison_report)
+report.register(ContextLimit, answers.context_limit_report)
+report.register(Crossover, lambda one: replace(report(Crossovers((one,))), record=lambda: records.crossover_record(one)))
+report.register(Crossovers, comparison.crossover_report)
+report.register(Generation, answers.generation_report)
+report.register(Largest, answers.largest_report)
+report.register(Requirement, answers.requirement_report)
 table.register(Step, step_views.step_table)
 table.register(Analysis, step_views.analysis_table)
 table.register(StepEnergy, step_views.energy_table)
 table.register(Crossover, crossover_views.derivation)
 table.register(Payoff, crossover_views.payoff_table)
 table.register(Regimes, crossover_views.regimes_table)
+table.register(Intervals, comparison.intervals_table)
 table.register(Sensitivity, crossover_views.sensitivity_table)
 notebook_html.register(Analysis, lambda analysis: table(analysis, formulas=True).html())
 notebook_html.register(Certificate, crossover_views.certificate_html)
 notebook_html.register(Crossover, lambda _: None)  # its LaTeX has every line typeset, the table some as text
+notebook_html.register(Operator, lambda _: None)
 notebook_html.register(Sensitivity, lambda answer: table(answer, formulas=False).html())
 notebook_latex.register(ContextLimit, lambda answer: rf"$\displaystyle S_{{\max}} = {Formula(answer.formula).latex()}$")
 notebook_latex.register(Analysis, lambda analysis: table(analysis, formulas=True).latex())
 notebook_latex.register(Operator, step_views.operator_latex)
 
+sentence.register(Analysis, lambda analysis: "; ".join(map(str, step_views.headline(analysis))))
 sentence.register(Crossover, crossover_views.crossover_sentence)
+sentence.register(Crossovers, comparison.crossovers_sentence)
+sentence.register(Interval, comparison.interval_sentence)
+sentence.register(Intervals, lambda made: "; ".join(map(comparison.interval_sentence, made)))
 sentence.register(Certificate, crossover_views.certificate_sentence)
 sentence.register(Payoff, crossover_views.payoff_sentence)
 sentence.register(SparseContexts, crossover_views.sparse_contexts_sentence)
@@ -132,12 +187,15 @@ notebook_latex.register(Crossover, crossover_views.aligned)
 
 brief.register(Analysis, lambda answer: (f"of {answer.step.model}", *answer.step.given[1:], *brief(answer.total)[1:]))
 brief.register(Certificate, lambda answer: ("", f"{answer.claim}: {answer.verdict}", *([f"by {answer.by}"] if answer.by else [])))
+brief.register(Comparison, lambda made: (f"of {len(made)} variants over {made.over.name}", *map(partial(_gain, made[0]), made[1:])))
 brief.register(Crossover, crossover_views.crossover_brief)
+brief.register(Crossovers, comparison.crossovers_brief)
 brief.register(Device, lambda device: (device.name, *_figures(device)))
 brief.register(Figure, lambda figure: (figure.printed,))
 brief.register(Generation, lambda made: ("", f"prompt {made.prompt} in {made.prefill_time}", f"{made.tokens} tokens in {made.time}"))
 brief.register(Graph, lambda graph: ("decode" if graph.decode else "prefill", *(f"{block.name} x {block.count}" for block in graph.blocks)))
 brief.register(Interval, lambda interval: (f"of {interval.over.name}", f"{interval.low} to {interval.high}", _in_brief(interval.label)))
+brief.register(Intervals, lambda made: (f"{len(made)}", *map(comparison.interval_sentence, made)))
 brief.register(Machine, lambda machine: (machine.title, ", ".join(machine.peaks), ", ".join(machine.rates)))
 brief.register(Model, lambda model: (model.name, f"{' '.join(prefixed(model.parameters))} parameters", f"{model.layers} layers"))
 brief.register(Operator, lambda operator: (operator.name, str(operator.kind), str(operator.flops), str(operator.traffic)))

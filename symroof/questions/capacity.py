@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -32,12 +32,12 @@ class Largest(Answer):
 
     Attributes
     ----------
-    variable : the variable.
     value_expr : the largest real value, exact and bare; 0 if nothing fits.
     integer : the largest whole number that the techniques accept; 0 if none fits.
     capacity_expr : memory of one device in bytes, bare.
     memory_exprs : bytes of weights, KV cache and activations on one device at the whole number, or at the least one if none fits.
     devices : the number of devices that share the step; batch and context are totals over them.
+    step, device : what was asked about; no device where a capacity was given.
     multiple : what the whole number must be a multiple of, because techniques split the variable evenly.
     """
 
@@ -47,6 +47,8 @@ class Largest(Answer):
     capacity_expr: Expr
     memory_exprs: Mapping[str, Expr]
     devices: int
+    step: Step = field(repr=False, compare=False)
+    device: Device | None = field(repr=False, compare=False)
     multiple: int = 1
 
     value = in_unit(lambda answer: answer.value_expr, lambda answer: unit_of(answer.variable), "The largest real value, as a Quantity.")
@@ -60,7 +62,6 @@ class Room(Answer):
 
     Attributes
     ----------
-    over : the variable.
     capacity_expr : memory of one device in bytes, bare.
     least_expr, most_expr : the limits set by memory, bare; None without a limit on that side.
     fits : whether any value fits.
@@ -230,19 +231,18 @@ def largest(step: Step, *, over: str | Symbol = "batch", hardware: Device | str 
     variable = variable_of(step, over)
     available = _room(hardware, capacity)
     x, name = variable.symbol, option_name(variable.symbol)
-    graph = _bound(step, x)
-    if not _depends(graph, Add(*memory_parts(graph)), x):
+    if not _depends(graph := _bound(step, x), Add(*memory_parts(graph)), x):
         raise InputError(f"memory does not depend on {name}")
     room = room_over(step, variable, available)
     if room.least_expr is not None:
         raise InputError(f"memory falls as {name} grows: every {name} from {float(room.least_expr):.6g} on fits")
     if room.fits and room.most_expr is None:
-        full = memory_over(step, variable).pieces[-1]
-        raise InputError(f"any {name} fits: from {full.low} on memory does not grow with it")
+        raise InputError(f"any {name} fits: from {memory_over(step, variable).pieces[-1].low} on memory does not grow with it")
     value = room.most_expr if room.most_expr is not None else Integer(0)
     whole = rounded(value, "<=", multiple := int(multiple_of(step.symbolic.applied, x)))
     parts, devices = graph.bind({x: Integer(max(whole, multiple))}).memory(), int(substitute(graph.devices, graph.definitions))
-    return Largest(variable, value, whole, available, parts, devices, multiple)
+    asked = (step.without(x), None if capacity is not None else device_of(hardware))
+    return Largest(variable, value, whole, available, parts, devices, *asked, multiple)
 
 
 def _bound(step: Step, x: Symbol) -> Graph:

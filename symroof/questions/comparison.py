@@ -10,6 +10,7 @@ from pathlib import Path
 from sympy import Expr, Integer, Symbol
 
 from symroof import symbols
+from symroof.answers import Answers
 from symroof.architectures.step import Step
 from symroof.errors import InputError, SymroofError
 from symroof.hardware.device import Device
@@ -24,7 +25,7 @@ from symroof.questions.regimes import timeline
 from symroof.roof.analysis import Analysis, analyze
 from symroof.roof.costs import TOTAL, variable_of
 from symroof.roof.ledger import device_of
-from symroof.symbols import substitute
+from symroof.symbols import Variable, substitute
 from symroof.techniques.technique import Technique
 from symroof.units import SECOND, TOKEN_RATE, counted, in_unit
 
@@ -103,6 +104,20 @@ class Variant(Brief):
         return substitute(symbols.b * self.analysis.graph.prompt_tokens, self.analysis.values)
 
 
+@dataclass(frozen=True)
+class Comparison(Answers[Variant]):
+    """Variants of a step, the unchanged one first; an immutable sequence, also by the techniques' text.
+
+    Attributes
+    ----------
+    over : the variable of payoffs and crossovers.
+    """
+
+    _AMONG = "one of the variants"
+
+    over: Variable
+
+
 def compare(
     step: Step,
     free: Step,
@@ -111,7 +126,7 @@ def compare(
     over: str | Symbol,
     hardware: Device | str | Path,
     ceilings: str = STATED,
-) -> tuple[Variant, ...]:
+) -> Comparison:
     """The step unchanged, and after each of several chains of techniques.
 
     Parameters
@@ -156,12 +171,15 @@ def compare(
         changed, open_ = step.apply(*chain), free.apply(*chain)
         reasons: list[str] = []
         gain = _told(reasons, lambda after=open_: payoff(after)) if chain else None
-        bends = _told(reasons if chain else [], lambda after=open_: crossovers(after, over=over, hardware=device, ceilings=ceilings)) or ()
+        bends = (
+            _told(reasons if chain else [], lambda after=open_: crossovers(after, over=over, hardware=device, ceilings=ceilings).members)
+            or ()
+        )
         name = " ".join(one.text for one in chain) or UNCHANGED
         several = gain is not None and not open_.symbolic.devices == free.symbolic.devices == 1
         share = gain.of_devices(free, open_) if gain is not None and several else None
         found.append(Variant(name, analyze(changed, device, ceilings=ceilings), gain, bends, tuple(reasons), share))
-    return tuple(found)
+    return Comparison(tuple(found), variable)
 
 
 def _told(reasons: list[str], how):

@@ -12,7 +12,7 @@ still scores all keys, takes longer than attention does.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
@@ -25,7 +25,7 @@ from symroof.algebra.polynomial import polynomial, sign
 from symroof.algebra.saturation import Branch, spans
 from symroof.algebra.signs import greater, less, solve_symbolic
 from symroof.algebra.univariate import limit
-from symroof.answers import Answer, Interval, intervals
+from symroof.answers import Answer, Intervals, intervals
 from symroof.architectures.step import Step
 from symroof.errors import InputError
 from symroof.hardware.device import Device
@@ -62,11 +62,14 @@ class ContextLimit(Answer):
         grows there.
     condition : when this is the limit; without windows, if it fails, a large enough batch is always compute-bound.
     value_expr : S_max in tokens, exact and bare; None without a device, or if there is no limit.
+    step, device : what was asked about.
     """
 
     formula: Expr
     condition: Boolean | None
     value_expr: Expr | None
+    step: Step = field(repr=False, compare=False)
+    device: Device | None = field(default=None, repr=False, compare=False)
 
     value = in_unit(lambda answer: answer.value_expr, COUNT, "S_max in tokens, as a Quantity without a unit, or None.")
 
@@ -95,15 +98,15 @@ def context_limit(step: Step, hardware: Device | str | Path | None = None, *, ce
     step = step.with_widths() if device else step
     cost = costs(step, WEIGHTS_AND_KV)
     found = spans(branches_of(step, cost, [symbols.t]), symbols.t, Integer(0), step.values)
-    letters = [(span, answer) for span in found if (answer := _symbolic(on_branch(cost, span), span)) is not None]
+    letters = [(span, answer) for span in found if (answer := _symbolic(step, on_branch(cost, span), span)) is not None]
     if not letters:
         raise InputError(f"{step.model} has no context limit: its KV cache does not grow with the context")
     value = None if device is None else _value(step, cost, found, device, ceilings)
     on_it = [answer for span, answer in letters if value is not None and span.low <= value <= span.high]
-    return replace((on_it or [answer for _, answer in letters])[-1], value_expr=value)
+    return replace((on_it or [answer for _, answer in letters])[-1], value_expr=value, device=device)
 
 
-def _symbolic(cost: Sequence[Cost], branch: Branch) -> ContextLimit | None:
+def _symbolic(step: Step, cost: Sequence[Cost], branch: Branch) -> ContextLimit | None:
     """The limit on a branch, if the cache grows on it: the slack per sequence changes from positive to negative."""
     flops, traffic = (Add(*parts) for parts in zip(*((one.flops, one.traffic) for one in cost), strict=True))
     per_sequence = [limit(part / symbols.b, symbols.b) for part in (flops, traffic)]
@@ -114,7 +117,7 @@ def _symbolic(cost: Sequence[Cost], branch: Branch) -> ContextLimit | None:
     constant, slope = slack.coefficients
     open_signs = [how(part) for how, part in ((greater, constant), (less, slope)) if sign(part) is None]
     condition = And(*open_signs, cast(Boolean, branch.where.xreplace({symbols.t: formula})))
-    return ContextLimit(formula, None if condition == true else condition, None)
+    return ContextLimit(formula, None if condition == true else condition, None, step)
 
 
 def _value(step: Step, cost: Sequence[Cost], found: Sequence[Branch], device: Device, ceilings: str) -> Expr | None:
@@ -166,7 +169,7 @@ class SparseContexts(Answer):
     indexer_flops = in_unit(lambda found: found.indexer_flops_expr, COUNT, "Where the indexer has the FLOPs of attention, or None.")
 
     @property
-    def intervals(self) -> tuple[Interval, ...]:
+    def intervals(self) -> Intervals:
         """The intervals of the context on which the indexer, or attention, takes longer."""
         return intervals(self.pays.over, self.larger.pieces)
 

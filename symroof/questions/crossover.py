@@ -7,7 +7,7 @@ is a polynomial of low degree in any one symbol; its roots are the crossovers.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -20,8 +20,10 @@ from symroof.algebra.piecewise import COMPUTE, MEMORY, Piece, Piecewise, piecewi
 from symroof.algebra.polynomial import Polynomial, polynomial
 from symroof.algebra.signs import ALWAYS, CROSSES, DEPENDS, INTERVALS, Solution, solve_symbolic
 from symroof.algebra.univariate import is_exponential, is_shares, limit
-from symroof.answers import Answer, Interval, intervals, view
-from symroof.errors import InputError
+from symroof.answers import Answer, Answers, Intervals, intervals, view
+from symroof.architectures.step import Step
+from symroof.errors import EinsumError, InputError
+from symroof.hardware.device import Device
 from symroof.notation import Brief
 from symroof.operators.facts import Resource
 from symroof.roof.costs import lowest
@@ -64,6 +66,7 @@ class Crossover(Answer):
     where : the condition of the symbolic answer if a symbol saturates over the variable (a sliding window's context, the
         experts touched): the branch that contains the numeric crossover, otherwise that of large values.
     others : the other branches, symbolic; the numbers cover all branches.
+    step, device : what was asked about; None where only costs were given, or no device.
 
     >>> import symroof
     >>> step = symroof.load_model("llama-2-7b").decode(weight_bits=16, activation_bits=16, kv_bits=16)
@@ -89,6 +92,8 @@ class Crossover(Answer):
     resource_pieces: tuple[Piece, ...] = ()
     where: Boolean | None = None
     others: tuple[CrossoverBranch, ...] = ()
+    step: Step | None = field(default=None, repr=False, compare=False)
+    device: Device | None = field(default=None, repr=False, compare=False)
 
     flops = in_unit(lambda answer: answer.flops_expr, FLOP, "FLOPs, as a Quantity.")
     traffic = in_unit(lambda answer: answer.traffic_expr, BYTE, "Memory traffic, as a Quantity in bytes.")
@@ -99,12 +104,12 @@ class Crossover(Answer):
     )
 
     @cached_property
-    def intervals(self) -> tuple[Interval, ...]:
+    def intervals(self) -> Intervals:
         """The intervals with one bound each."""
         return intervals(self.over, self.pieces)
 
     @cached_property
-    def resources(self) -> tuple[Interval, ...]:
+    def resources(self) -> Intervals:
         """The intervals by the resource that binds."""
         return intervals(self.over, self.resource_pieces)
 
@@ -224,6 +229,22 @@ class Crossover(Answer):
         larger = {symbol: n * symbol for symbol in grown}
         parts = (limit(substitute(part, larger), n) for part in (wave.quotients if wave else [self.formula]))
         return wave.root_at(*parts) if wave else next(parts)
+
+
+@dataclass(frozen=True)
+class Crossovers(Answers[Crossover]):
+    """The crossovers of a step's operators over one variable: an immutable sequence, also by the operator's name.
+
+    >>> import symroof
+    >>> on = symroof.load_model("llama-2-7b").decode(seq_len=2048).on("a100-sxm-80gb")
+    >>> answers = on.crossovers("batch")
+    >>> answers["up_proj"].first_integer, len(answers)
+    (162, 20)
+    """
+
+    _NAME = "operator"
+    _AMONG = "an operator of this step"
+    _REFUSED = EinsumError
 
 
 def slack_of(expression: Expr, x: Symbol) -> Polynomial | LineAndWave:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -20,7 +21,7 @@ from symroof.errors import EinsumError, InputError
 from symroof.hardware.device import Device
 from symroof.hardware.machine import RATE_SYMBOLS, STATED, Machine
 from symroof.operators import Kind, Level, Resource, Storage
-from symroof.questions.crossover import Crossover, CrossoverBranch, crossover_of, slack_of
+from symroof.questions.crossover import Crossover, CrossoverBranch, Crossovers, crossover_of, slack_of
 from symroof.roof.costs import (
     TOTAL,
     WEIGHTS_AND_KV,
@@ -81,9 +82,7 @@ def crossover(
     return _crossover(step, operator, cost, variable, known_values(step, device, variable.symbol), device, machine)
 
 
-def crossovers(
-    step: Step, *, over: str | Symbol, hardware: Device | str | Path | None = None, ceilings: str = STATED
-) -> tuple[Crossover, ...]:
+def crossovers(step: Step, *, over: str | Symbol, hardware: Device | str | Path | None = None, ceilings: str = STATED) -> Crossovers:
     """The crossover of every operator of the step; "always" for operators whose bound does not depend on the variable.
 
     >>> import symroof
@@ -102,7 +101,7 @@ def crossovers(
     require(step, TOTAL, costs(step, TOTAL, machine), variable, over)
     values = known_values(step, device, variable.symbol)
     names = dict.fromkeys(op.name for op, _ in step.symbolic if op.flop_count != 0 or op.byte_count() != 0)
-    return tuple(_crossover(step, name, costs(step, name, machine), variable, values, device, machine) for name in names)
+    return Crossovers(tuple(_crossover(step, name, costs(step, name, machine), variable, values, device, machine) for name in names))
 
 
 def _crossover(
@@ -133,7 +132,8 @@ def _crossover(
     statements = (*step.statements, *defined, *_said(name, blocks[chosen], device, level))
     numbers = {"seconds": slack, "pieces": intervals, "resource_pieces": resources}
     branch = {"where": where, "others": others}
-    return Crossover(name, variable, flops, traffic, peak, bandwidth, {**values, **known}, statements=statements, **numbers, **branch)
+    asked = {"statements": statements, "step": step, "device": device}
+    return Crossover(name, variable, flops, traffic, peak, bandwidth, {**values, **known}, **asked, **numbers, **branch)
 
 
 def _peak(
@@ -316,7 +316,8 @@ def token_budget(step: Step, operator: str = "total", *, hardware: Device | str 
         if len(peaks) > 1:
             raise InputError("token budget: linear operators run under several peaks; choose one operator")
         values[symbols.P] = peaks.pop()
-    return crossover_of(operator, symbols.b, (flops, traffic, peak, symbols.BW), values, low=Integer(1))
+    answer = crossover_of(operator, symbols.b, (flops, traffic, peak, symbols.BW), values, low=Integer(1))
+    return replace(answer, statements=step.statements, step=step, device=device)
 
 
 def _linear(one: Cost) -> bool:

@@ -73,6 +73,7 @@ class Generation(Answer):
     decode_traffic_expr : bytes of all decode steps, bare.
     band_exprs : seconds of prefill and decode within the mean errors of calibrated kernels, bare; None for other ceilings.
     traffic_formula : symbolic decode traffic in S and n; with a sliding window, for the side of W of these contexts.
+    step, device, techniques : the decode step, where it runs, and what was applied to both phases.
     memory : memory of one device for prefill, and for decode at its longest context, with the largest batch that fits each;
         empty if formulas count blocks of the batch.
     """
@@ -85,6 +86,9 @@ class Generation(Answer):
     decode_traffic_expr: Expr
     traffic_formula: Expr
     statements: tuple[str, ...]
+    step: Step = field(repr=False, compare=False)
+    device: Device = field(repr=False, compare=False)
+    techniques: tuple[Technique, ...] = field(repr=False, compare=False)
     band_exprs: tuple[Expr, Expr] | None = None
     memory: Mapping[str, Fit] = field(default_factory=dict)
 
@@ -203,6 +207,9 @@ def generation(
             *where,
             *said,
         ),
+        decode,
+        device,
+        tuple(techniques),
         band,
         _memory(before.step, drafts, decode, int(high), device),
     )

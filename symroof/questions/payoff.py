@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self, cast
@@ -20,7 +20,7 @@ from symroof.algebra.envelope import counted as pointwise
 from symroof.algebra.piecewise import Piece, Piecewise
 from symroof.algebra.polynomial import polynomial
 from symroof.algebra.reals import order
-from symroof.answers import Answer, Interval, intervals
+from symroof.answers import Answer, Intervals, intervals
 from symroof.architectures.step import Step
 from symroof.errors import InputError, quote
 from symroof.hardware.device import Device
@@ -89,7 +89,7 @@ class Payoff(Answer):
     edges = in_unit(lambda answer: answer.edges_expr, lambda answer: unit_of(answer.over), "Where the verdict changes, as Quantities.")
 
     @functools.cached_property
-    def intervals(self) -> tuple[Interval, ...]:
+    def intervals(self) -> Intervals:
         """The intervals in order; points with equal times belong to neither side."""
         return intervals(self.over, self.pieces)
 
@@ -214,18 +214,23 @@ def _at_each(step: Step, variable: Variable, device: Device, part: str, ceilings
 
 
 @dataclass(frozen=True)
-class BreakEven:
+class BreakEven(Answer):
     """The value of a variable at which two steps cost the same per completed token; None if it does not depend on it.
 
     Attributes
     ----------
     flops_expr : the value of equal FLOPs, which decides if both are compute-bound under the same peak, bare.
     traffic_expr : the value of equal memory traffic, which decides if both are memory-bound, bare.
+    part : the operator, or "total".
+    before, after : the steps.
     """
 
     over: Variable
     flops_expr: Expr | None
     traffic_expr: Expr | None
+    part: str = field(repr=False)
+    before: Step = field(repr=False, compare=False)
+    after: Step = field(repr=False, compare=False)
 
     flops = in_unit(lambda answer: answer.flops_expr, lambda answer: unit_of(answer.over), "Where FLOPs are equal, as a Quantity, or None.")
     traffic = in_unit(lambda answer: answer.traffic_expr, lambda answer: unit_of(answer.over), "Where traffic is, as a Quantity, or None.")
@@ -259,7 +264,8 @@ def break_even(before: Step, after: Step, *, over: str | Symbol, operator: str =
         cost = costs_of(step, operator)
         for amounts, amount in ((flops, Add(*(one.flops for one in cost))), (traffic, Add(*(one.traffic for one in cost)))):
             amounts.append(in_full(amount, step.symbolic.definitions) / step.symbolic.tokens)
-    return BreakEven(variable, _equal(flops[0], flops[1], variable), _equal(traffic[0], traffic[1], variable))
+    equal = (_equal(flops[0], flops[1], variable), _equal(traffic[0], traffic[1], variable))
+    return BreakEven(variable, *equal, operator, before, after)
 
 
 def _equal(before: Expr, after: Expr, variable: Variable) -> Expr | None:

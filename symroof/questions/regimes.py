@@ -15,7 +15,7 @@ from symroof import symbols
 from symroof.algebra.envelope import envelope, total
 from symroof.algebra.piecewise import Piece, Piecewise, piecewise
 from symroof.algebra.univariate import limit
-from symroof.answers import Answer, Interval, intervals
+from symroof.answers import Answer, Interval, Intervals, intervals
 from symroof.architectures.step import Step
 from symroof.errors import InputError, quote
 from symroof.hardware.device import Device
@@ -243,7 +243,7 @@ def _time(interval: CostInterval, one: Cost, values: dict[Symbol, Expr], machine
 
 def work_exceeds(
     step: Step, *, over: str | Symbol, hardware: Device | str | Path, operator: str = TOTAL, ceilings: str = STATED
-) -> tuple[Interval, ...]:
+) -> Intervals:
     """The intervals of a variable on which work ("work") or launches ("launches") take longer, exact.
 
     Latencies of collectives count as launches. Points with equal times belong to neither side.

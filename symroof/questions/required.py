@@ -57,6 +57,7 @@ class Requirement(Answer):
     time_expr : seconds of the step at the value, bare.
     integer : the value rounded to a whole number within the target; for devices, the fewest that suffice and that the techniques
         support; None for a real variable.
+    step, device : what was asked about.
     least_expr : the least value that suffices, if too little of the variable is too slow as well, bare.
     fewest : whether the variable counts devices, of which the fewest are wanted.
     room : the limits set by memory; None if the device states no capacity, or the formulas count blocks.
@@ -71,6 +72,8 @@ class Requirement(Answer):
     relation: str
     time_expr: Expr
     integer: int | None
+    step: Step = field(repr=False, compare=False)
+    device: Device = field(repr=False, compare=False)
     least_expr: Expr | None = None
     fewest: bool = False
     room: Room | None = None
@@ -278,7 +281,8 @@ def _answer(whole: Regimes, regime: Piece, value: Expr, relation: str, target: E
     time = substitute(regime.value, {x: value})
     side = order(time, target)
     assert side <= 0
-    return Requirement(whole.over, formula, value, relation, target if side == 0 else time, whole_number, least, multiple=multiple)
+    asked = {"step": whole.step, "device": whole.device, "multiple": multiple}
+    return Requirement(whole.over, formula, value, relation, target if side == 0 else time, whole_number, least_expr=least, **asked)
 
 
 def _why(whole: Regimes, target: Expr) -> str:
@@ -305,7 +309,8 @@ def _for_rate(whole: Regimes, rate: Expr) -> Requirement:
         most = f"{float(whole.asymptote_expr):.6g} per second"
         raise ImpossibleError(f"impossible: throughput stays below {most} at any batch, less than the target {float(rate):.6g}")
     value, multiple = whole.batch_reaching_expr(rate / whole.asymptote_expr), int(multiple_of(whole.step.symbolic.applied, symbols.b))
-    return Requirement(whole.over, None, value, ">=", whole.times(value), rounded(value, ">=", multiple), multiple=multiple)
+    asked = {"step": whole.step, "device": whole.device, "multiple": multiple}
+    return Requirement(whole.over, None, value, ">=", whole.times(value), rounded(value, ">=", multiple), **asked)
 
 
 def required_capacity(step: Step) -> Quantity:

@@ -6,7 +6,22 @@ from typing import assert_type
 import numpy as np
 
 import symroof
-from symroof import Certificate, Crossover, Deployment, Device, Generation, Model, Payoff, Quantity, Regimes, Step, Variant, symbols
+from symroof import (
+    Certificate,
+    Comparison,
+    Crossover,
+    Crossovers,
+    Deployment,
+    Device,
+    Generation,
+    Model,
+    Payoff,
+    Quantity,
+    Regimes,
+    Step,
+    Variant,
+    symbols,
+)
 
 model = symroof.load_model("llama-3-8b")
 assert_type(model, Model)
@@ -32,15 +47,22 @@ bounds: dict[str, str | None] = {point.name: point.bound for point in on}
 crossing = on.crossover("up_proj", over=symbols.b)
 assert_type(crossing, Crossover)
 assert_type(crossing.sentence, str)
-assert_type([answer.verdict for answer in on.crossovers(over="batch")], list[str])
+crossings = on.crossovers("batch")
+assert_type(crossings, Crossovers)
+for crossover in crossings:
+    assert_type(crossover, Crossover)
+    assert_type(crossover.first_integer, int | None)
+assert_type(crossings["up_proj"].operator, str)
+assert_type(crossings[:2], tuple[Crossover, ...])
 assert_type(on.prove("memory-bound", "up_proj", for_all=["batch"]), Certificate)
 assert_type(on.regimes("batch"), Regimes)
 
 # what to change
 assert_type(on.payoff("quantize:weights=4", over="batch"), Payoff)
 variants = on.compare("quantize:weights=4", "quantize:weights=4 quantize:kv=8", over="batch")
-assert_type(variants, tuple[Variant, ...])
-assert_type(variants[0].name, str)
+assert_type(variants, Comparison)
+assert_type(variants["quantize:weights=4"], Variant)
+assert_type([variant.payoff for variant in variants[1:]], list[Payoff | None])
 
 # what is needed
 need = on.required("bandwidth", target_time="5 ms")

@@ -78,7 +78,8 @@ class Lines:
         """As HTML."""
         from symroof.present.formats.html import mathml
 
-        title = [f"<h1>{escape(self.title)}</h1>"] if self.title else []
+        heading = "h1" if page else "b"  # a notebook has headings of its own
+        title = [f"<{heading}>{escape(self.title)}</{heading}>"] if self.title else []
         return "\n".join([*title, *(f"<p>{line}</p>" for line in self._each(escape, mathml if page else _math))])
 
 
