@@ -309,11 +309,26 @@ ABSENT = {
     "qwen3_next": {"num_key_value_heads": 2, "head_dim": 256, "full_attention_interval": 4, "linear_num_value_heads": 32},
     "granitemoehybrid": {"shared_intermediate_size": 1024, "mamba_d_state": 256, "mamba_n_groups": 1},
     "nemotron_h": {"num_key_value_heads": 8, "ssm_state_size": 128, "n_groups": 8, "mlp_bias": False},
+    "ministral3": {"num_key_value_heads": 8, "head_dim": 128, "tie_word_embeddings": False},
+    "exaone": {"num_key_value_heads": 8, "attention_bias": False, "mlp_bias": False, "tie_word_embeddings": False},
+    "exaone4": {"num_key_value_heads": 32, "sliding_window": 4096, "tie_word_embeddings": False},
+    "hunyuan_v1_dense": {"num_key_value_heads": 32, "attention_bias": False, "tie_word_embeddings": False},
+    "ernie4_5": {"num_key_value_heads": 2, "head_dim": 128, "use_bias": False, "tie_word_embeddings": True},
+    "seed_oss": {"num_key_value_heads": 8, "head_dim": 128, "attention_bias": True, "attention_out_bias": False, "mlp_bias": False},
+    "apertus": {"num_key_value_heads": 32, "hidden_act": "xielu", "attention_bias": False},
+    "internlm3": {"num_key_value_heads": 2, "head_dim": 128, "qkv_bias": False, "bias": False},
+    "internlm": {"bias": True, "num_key_value_heads": 40},
+    "mpt": {"no_bias": True, "expansion_ratio": 4, "tie_word_embeddings": True},
     "vit": {"image_size": 224, "patch_size": 16, "num_channels": 3, "qkv_bias": True},
 }
 """What fields that are left out mean, as Transformers' config classes have it."""
 
-FITTING = {"qwen2": {"num_attention_heads": 32}, "qwen3": {"num_attention_heads": 32}, "gemma": {"num_attention_heads": 16}}
+FITTING = {
+    "exaone4": {"num_attention_heads": 32},
+    "qwen2": {"num_attention_heads": 32},
+    "qwen3": {"num_attention_heads": 32},
+    "gemma": {"num_attention_heads": 16},
+}
 """As many query heads as the default number of KV heads divides."""
 
 
@@ -374,6 +389,10 @@ SAME = {
     "stablelm": ({"head_dim": 7}, "head_dim is 7; only 64 is understood"),
     "olmoe": ({"head_dim": 7}, "head_dim is 7; only 128 is understood"),
     "DiTTransformer2DModel": ({"num_vector_embeds": 8}, "num_vector_embeds is 8; only None is understood"),
+    "mpt": ({"attn_config": {"attn_type": "multiquery_attention"}}, "attn_config.attn_type is 'multiquery_attention'; only"),
+    "exaone4": ({"sliding_window": None}, "layer_types holds 'sliding_attention', but sliding_window is missing or null"),
+    "hunyuan_v1_dense": ({"use_cla": True}, "use_cla is True; only False is understood (every layer has keys and values of its own)"),
+    "qwen3_5": ({"text_config": {"attn_output_gate": False}}, "text_config.attn_output_gate is False; only True is understood"),
     "llava": ({"text_config": PUBLISHED["vit"]}, "text_config.model_type is 'vit'; expected a decoder"),
     "clip": ({"vision_config": PUBLISHED["llama"]}, "vision_config.model_type is 'llama'; expected an encoder"),
     "mistral3": (

@@ -116,6 +116,20 @@ class Fields(Checker):
         default = null if null is not _REQUIRED and name in self._content else default
         return self._checked(name, default, expected, lambda value: type(value) is int and low <= value <= high)
 
+    def uniform(self, name: str, count: int, default: Default = _REQUIRED, low: int = 1) -> int | Default:
+        """A whole number, or a list of *count* that are all the same: one per layer."""
+
+        def is_size(value: Any) -> bool:
+            return type(value) is int and low <= value <= LARGEST
+
+        def fits(value: Any) -> bool:
+            return is_size(value) or (
+                isinstance(value, list) and len(value) == count and is_size(value[0]) and set(map(repr, value)) == {repr(value[0])}
+            )
+
+        value = self._checked(name, default, f"a whole number from {low} to 1e12, the same in all {count} layers", fits)
+        return value[0] if isinstance(value, list) else value
+
     def layers(self, name: str) -> int:
         """A number of layers; if absent, the length of the list of layers."""
         lists = (self._content.get(other) for other in LAYER_LISTS)
@@ -251,6 +265,10 @@ class Fields(Checker):
         known = defaults or {}
         stated = {key: one for key, one in value.items() if one is not None or not isinstance(known.get(key), bool)}
         return Fields({**known, **stated, **(instead or {})}, self.origin, f"{self._inside}{name}.")
+
+    def completed(self, defaults: Mapping[str, Any]) -> Fields:
+        """The same fields, with *defaults* for absent ones."""
+        return Fields({**defaults, **self._content}, self.origin, self._inside) if defaults else self
 
     def fixed(self, name: str, only: Any, why: str) -> None:
         """Check a field that may be absent, and otherwise must have the only supported value."""

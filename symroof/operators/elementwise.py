@@ -16,6 +16,7 @@ ACTIVATION_FLOPS = {
     "gelu_tanh": 9,  # x / 2 (1 + tanh(c (x + d x^3))): two for x^3, scale, add, scale, tanh, add, multiply, halve
     "quick_gelu": 5,  # x sigmoid(1.702 x): scale, negate, exp, add, divide
     "relu2": 2,  # max(x, 0) squared
+    "xielu": 6,  # b x + a (exp(min(x, e)) - 1 - x): scale, minimum, exp - 1, subtract, multiply, add; the square for x > 0 takes less
     "sigmoid": 4,  # 1 / (1 + exp(-x)): negate, exp, add, divide
 }
 """FLOPs per element of an activation function; an exponential, tanh or erf counts as one."""
@@ -63,7 +64,7 @@ def add(name: str, x: Tensor | Access, y: Tensor | Access, into: Tensor | None =
     return elementwise(name, (x, y), axes, 1, into, role=Role.ADD, linear_in=2)
 
 
-def activation(name: str, function: str, x: Tensor, gate: Tensor | None = None) -> Operator:
+def activation(name: str, function: str, x: Tensor, gate: Tensor | None = None, *, learned: Tensor | None = None) -> Operator:
     """``act(x)``, or ``act(gate) * x`` in a gated MLP.
 
     For SiLU (4 FLOPs) with a gate (1):
@@ -73,6 +74,8 @@ def activation(name: str, function: str, x: Tensor, gate: Tensor | None = None) 
     traffic   ``3 b s f a / 8``
     ========= ===================
 
+    *learned* are the numbers that a function such as xIELU learns, the same for all elements.
+
     Raises
     ------
     EinsumError
@@ -80,16 +83,17 @@ def activation(name: str, function: str, x: Tensor, gate: Tensor | None = None) 
 
     >>> from symroof.operators.tensor import Space
     >>> from symroof.symbols import b
-    >>> activation("act", "swoosh", Tensor("x", ("b",), Storage.ACTIVATION, Space({"b": b})))
+    >>> activation("act", "swoosh", Tensor("x", ("b",), Storage.ACTIVATION, Space({"b": b})))  # doctest: +ELLIPSIS
     Traceback (most recent call last):
         ...
-    symroof.errors.EinsumError: 'swoosh' is not a known activation function: known: relu, silu, gelu, gelu_tanh, quick_gelu, relu2, sigmoid
+    symroof.errors.EinsumError: 'swoosh' is not a known activation function: known: relu, silu, gelu, gelu_tanh, quick_gelu, ...
     """
     if function not in ACTIVATION_FLOPS:
         raise EinsumError(f"{quote(function)} is not a known activation function: {nearest(function, ACTIVATION_FLOPS)}")
     flops = ACTIVATION_FLOPS[function]
     operands = (x,) if gate is None else (gate, x)
-    return elementwise(name, operands, x.axes, flops + len(operands) - 1, role=Role.ACTIVATION, function=function)
+    scalars = () if learned is None else (learned,)
+    return elementwise(name, (*operands, *scalars), x.axes, flops + len(operands) - 1, role=Role.ACTIVATION, function=function)
 
 
 class Norm(StrEnum):

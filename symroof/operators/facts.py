@@ -77,6 +77,7 @@ class Parameter(StrEnum):
     SINK = "sink"
     FILTER = "filter"
     RECURRENCE = "recurrence"
+    SCALAR = "scalar"
 
 
 MULTIPLIED = frozenset({Parameter.MATRIX, Parameter.ROUTER, Parameter.HEAD, Parameter.TABLE})

@@ -106,7 +106,106 @@ def qwen2_vl(g: Draw) -> None:
         g.put(**{name: value for name, value in text.items() if name != "model_type"})
 
 
-PLAIN: dict[str, Any] = {}
+# ------------------------------------------------------------------------------------------------ dense
+
+
+def with_head_dim(g: Draw) -> None:
+    """Where Transformers has no default that works."""
+    if g.config.get("head_dim") is None:
+        g.put(head_dim=g.config["hidden_size"] // g.config["num_attention_heads"])
+
+
+def ministral(g: Draw) -> None:
+    transformer(g, kv=8, kv_null=False)
+    with_head_dim(g)
+    g.window(ABSENT, None)
+    if g.config.get("sliding_window", 1):
+        pattern(g)
+    g.tie()
+    rope(g)
+
+
+def ministral3(g: Draw) -> None:
+    transformer(g, kv=8, kv_null=False, hd=128, hd_null=False)
+    g.window(ABSENT, None, ABSENT)
+    g.tie()
+    scaling = {"type": "yarn", "rope_theta": 1e6, "factor": 16.0, "original_max_position_embeddings": 16384}
+    g.pick("rope_parameters", ABSENT, scaling | {"llama_4_scaling_beta": 0.1}, scaling | {"llama_4_scaling_beta": 0.0})
+
+
+def exaone(g: Draw) -> None:
+    transformer(g, kv=8, act=g.choice(["activation_function", "hidden_act"]), eps="layer_norm_epsilon")
+    if g.chance():
+        g.put(num_layers=g.config.pop("num_hidden_layers"))
+    bias(g, "attention_bias", "mlp_bias")
+    g.tie()
+    rope(g)
+
+
+def exaone4(g: Draw) -> None:
+    transformer(g, kv=32, kv_null=False, hd_null=False, layers=(1, 8))
+    g.window(ABSENT, ABSENT)
+    pattern(g)
+    if "layer_types" not in g.config:
+        g.pick("sliding_window_pattern", ABSENT, 2, 3)
+    g.tie()
+    rope(g)
+
+
+def hunyuan_v1_dense(g: Draw) -> None:
+    transformer(g)
+    with_head_dim(g)
+    bias(g, "attention_bias")
+    g.tie()
+    rope(g)
+
+
+def ernie4_5(g: Draw) -> None:
+    transformer(g, kv=2, hd=128)
+    bias(g, "use_bias")
+    g.tie()
+    rope(g)
+
+
+def seed_oss(g: Draw) -> None:
+    transformer(g, kv=8, hd=128)
+    bias(g, "attention_bias", "attention_out_bias", "mlp_bias")
+    g.tie()
+    rope(g)
+
+
+def apertus(g: Draw) -> None:
+    transformer(g, hd_null=False, act=None)
+    g.pick("hidden_act", ABSENT, "xielu", "relu2", "silu")
+    bias(g, "attention_bias")
+    g.tie()
+
+
+def internlm3(g: Draw) -> None:
+    transformer(g, kv=2, hd=128)
+    both = g.pick("qkv_bias", ABSENT, True, False)
+    g.put(bias=both)
+    g.tie()
+    rope(g)
+
+
+def mpt(g: Draw) -> None:
+    heads, width = g.choice([2, 4, 8]), g.choice([16, 24, 32, 64])
+    g.vocabulary()
+    g.put(d_model=heads * width, n_layers=g.layers(), n_heads=heads)
+    g.pick("max_seq_len", ABSENT, 128, 2048)
+    g.pick(
+        "attn_config", ABSENT, {"attn_impl": "torch", "clip_qkv": 6.0}, {"alibi": True, "qk_ln": False, "attn_type": "multihead_attention"}
+    )
+    g.pick("expansion_ratio", ABSENT, 4)
+    g.pick("no_bias", ABSENT, True)
+    g.tie()
+
+
+PLAIN: dict[str, Any] = {
+    **{"ministral": ministral, "ministral3": ministral3, "exaone": exaone, "exaone4": exaone4, "hunyuan_v1_dense": hunyuan_v1_dense},
+    **{"ernie4_5": ernie4_5, "seed_oss": seed_oss, "apertus": apertus, "internlm3": internlm3, "mpt": mpt},
+}
 SPARSE: dict[str, Any] = {}
 STATE: dict[str, Any] = {"qwen3_5_text": qwen3_5_text, "qwen3_5_moe_text": qwen3_5_moe_text}
 NESTED: dict[str, Any] = {

@@ -23,6 +23,8 @@ FAMILIES: tuple[Family, ...] = (
 )
 
 MODEL_TYPES_OF = {
+    "qwen2": ("qwen2", "mimo"),
+    "exaone4": ("exaone4", "exaone4_5_text"),
     "gemma3": ("gemma3_text",),
     "falcon": ("falcon", "RefinedWeb", "RefinedWebModel"),
     "deepseek_v3": ("deepseek_v3", "kimi_k2"),

@@ -132,11 +132,11 @@ class DecoderFamily:
 
     def _window(self, fields: Fields, mixers: Sequence[str]) -> dict[Symbol, int]:
         sliding = "sliding" in mixers
-        width = fields.size("sliding_window", self.window) if sliding or self.window is not None else None
+        width = fields.size("sliding_window", self.window, null=None) if sliding or self.window is not None else None
         if not sliding:
             return {}
         if width is None:
-            raise fields.error("layer_types holds 'sliding_attention', but sliding_window is missing")
+            raise fields.error("layer_types holds 'sliding_attention', but sliding_window is missing or null")
         return {symbols.W: width}
 
 

@@ -20,9 +20,33 @@ def by_period(count: int, period: int, offset: int, inside: str, outside: str) -
     return [inside if number % period == offset else outside for number in range(count)]
 
 
-def windowed(absent: int | None = None) -> LayerRule:
-    """A sliding window in every layer, or none where ``sliding_window`` is null; *absent* is what an absent one means."""
-    return lambda fields, count: ["full" if fields.size("sliding_window", absent, null=None) is None else "sliding"] * count
+def windowed(absent: int | None = None, *, listed: bool = False) -> LayerRule:
+    """A sliding window in every layer, or none where ``sliding_window`` is null; *absent* is what an absent one means.
+
+    With *listed*, ``layer_types`` has the last word.
+    """
+
+    def rule(fields: Fields, count: int) -> list[str]:
+        every = "full" if fields.size("sliding_window", absent, null=None) is None else "sliding"
+        return (fields.words("layer_types", LAYER_TYPES, count) if listed else None) or [every] * count
+
+    return rule
+
+
+def local_and_global(absent: int) -> LayerRule:
+    """EXAONE's windows: what ``layer_types`` lists, else local and global layers by a period or by a pattern such as ``LLLG``."""
+
+    def rule(fields: Fields, count: int) -> list[str]:
+        used = fields.size("sliding_window", absent, null=None) is not None
+        if isinstance(fields.peek("sliding_window_pattern"), str):
+            pattern = fields.pattern("sliding_window_pattern", {"L": "sliding", "G": "full"}) or []
+            repeated = [pattern[number % len(pattern)] for number in range(count - 1)] + ["full"]
+        else:
+            every = fields.size("sliding_window_pattern", 4, low=0)
+            repeated = by_period(count, every, every - 1, "full", "sliding") if used and every else ["full"] * count
+        return fields.words("layer_types", LAYER_TYPES, count) or (repeated if used else ["full"] * count)
+
+    return rule
 
 
 def last_of_each(period: int, *names: str, last: str = "full", others: str = "sliding", words: dict[str, str] | None = None) -> LayerRule:

@@ -45,6 +45,8 @@ FAMILIES = {
     "gemma3": Multimodal(("gemma3_text", GEMMA3_TEXT), ("siglip_vision_model", VISION), tied=True),
     "llava": Multimodal(("llama", LLAMA), ("clip_vision_model", VISION)),
     "mistral3": Multimodal(("mistral", {}), None),
+    "exaone4_5": Multimodal(("exaone4", {}), None, tied=False),
+    **dict.fromkeys(("phi4mm", "phi4_multimodal"), Multimodal(("phi3", {"num_key_value_heads": 8}), None, flat=True)),
     "qwen2_vl": Multimodal(("qwen2_vl_text", {}), None, flat=True),
     "qwen2_5_vl": Multimodal(("qwen2_5_vl_text", {}), None, flat=True),
     "qwen3_vl": Multimodal(("qwen3_vl_text", {}), None, tied=False),
@@ -62,6 +64,16 @@ HARMLESS = (
     *("logit_scale_init_value", "text_config_dict", "vision_config_dict", "text_config", "vision_config", "video_token_index"),
     *("boi_token_index", "eoi_token_index", "image_token_index", "vocab_size", "hidden_size", "image_grid_pinpoints"),
     *("video_token_id", "vision_start_token_id", "vision_end_token_id", "vision_token_id"),
+    *(
+        "embd_layer",
+        "img_processor",
+        "audio_processor",
+        "speech_lora",
+        "vision_lora",
+        "audio_config",
+        "full_attn_mod",
+        "interpolate_factor",
+    ),
 )
 
 
@@ -83,7 +95,7 @@ def part_of(fields: Fields, kind: str, part: str) -> tuple[str, Fields, str, str
         raise fields.error(f"model_type {kind!r} has no {part} part that is known here; ask for its {other} part: NAME@{other}")
     note = f"the {part} part of a {kind} model; its other parts and the projector between them are not counted, all layers of this one are"
     if part == "text" and family.flat and "text_config" not in fields:
-        return "", fields, nested[0], note
+        return "", fields.completed(nested[1]), nested[0], note
     tied = fields.flag("tie_word_embeddings", bool(family.tied))
     said = part == "text" and (family.tied is not None or "tie_word_embeddings" in fields)
     absent_type, defaults = nested

@@ -58,7 +58,7 @@ TIED = flag("tie_word_embeddings", True)
 
 
 def attention(
-    *, kv_heads: int | None = None, head_dim: int | None = None, turned: str = "1", filled: Any = False, **recipe: Any
+    *, kv_heads: int | None = None, head_dim: int | None = None, turned: str = "1", turned_in: str = "", filled: Any = False, **recipe: Any
 ) -> PartReader:
     """Attention with sizes from the common fields.
 
@@ -67,6 +67,7 @@ def attention(
     kv_heads : what an absent ``num_key_value_heads`` means; None for as many as query heads, which null always means.
     head_dim : what an absent ``head_dim`` means; None for hidden size / heads.
     turned : the share of a head that the rotary embedding turns, where the config does not say.
+    turned_in : a field with the number of components that it turns, which stands in for the share.
     filled : whether a ``head_dim`` other than hidden size / heads is refused, which the published code would not read.
     recipe : attributes of `Attention`; without an ``out_bias`` the output projection has none.
     """
@@ -82,15 +83,18 @@ def attention(
         if filled(fields) if callable(filled) else filled:
             even = fields.divides("hidden_size", hidden, "num_attention_heads", heads)
             fields.fixed("head_dim", even, "hidden_size / num_attention_heads")
-        components = turned_components(fields, width, turned)
+        components = turned_components(fields, width, turned, turned_in)
         sizes = {symbols.h: heads} | ({symbols.k: groups} if part.grouped else {}) | {symbols.e: width}
         return part, sizes | ({symbols.r: components} if part.rotary else {})
 
     return read
 
 
-def turned_components(fields: Fields, head_dim: int, default: str) -> int:
-    """Components of a head that the rotary embedding rotates: a share, from any of its fields."""
+def turned_components(fields: Fields, head_dim: int, default: str, name: str = "") -> int:
+    """Components of a head that the rotary embedding rotates: a share, from any of its fields, or their number in the field *name*."""
+    number = fields.size(name, None, high=head_dim) if name else None
+    if number is not None:
+        default = str(Fraction(number, head_dim))
     sources = [fields, *([fields.nested("rope_parameters")] if "rope_parameters" in fields else [])]
     named = [(source, source.named("partial_rotary_factor", "rotary_pct", "rope_pct")) for source in sources]
     shares = [source.share(name, default) for source, name in named if name in source] or [Fraction(default)]

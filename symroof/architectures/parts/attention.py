@@ -36,6 +36,7 @@ class Attention:
     qk_norm : the norm of queries and keys, if any, and `qk_weights` the axes of its weights.
     qk_bias : whether that norm has a bias.
     gated : whether a sigmoid gate, projected along with the queries, scales the output.
+    scaled : whether queries are multiplied by a number that depends on their position.
     softcap, sinks, biased : as for `symroof.operators.attention.attention`.
     grouped : False if the family has as many KV heads as query heads.
     cached : False stores keys and values of a prompt as activations (for models that generate nothing).
@@ -48,6 +49,7 @@ class Attention:
     qk_weights: Axes = PER_COMPONENT
     qk_bias: bool = False
     gated: bool = False
+    scaled: bool = False
     softcap: bool = False
     sinks: bool = False
     biased: bool = False
@@ -76,6 +78,8 @@ class Attention:
             table = Tensor("cos_sin", axes_of("s r"), Storage.ACTIVATION, space)
             q = record(rotary("q_rotary", q, table))
             record(rotary("k_rotary", new, table, into=keys))
+        if self.scaled:
+            q = record(elementwise("q_scale", (q,), q.axes, 1, role=Role.SCALE, linear_in=1))
         context = q
         kind = {"softcap": self.softcap, "sinks": self.sinks, "biased": self.biased}
         for operator in attention(q, keys, values, fused=options.flash_attention, **kind):

@@ -34,13 +34,17 @@ class Mlp:
     name: str = ""
 
     def axes(self) -> dict[str, Expr]:
-        return {self.width: getattr(symbols, self.width)}
+        named: dict[str, Expr] = {self.width: getattr(symbols, self.width)}
+        return named | ({"two": Integer(2)} if self.activation == "xielu" else {})
 
     def __call__(self, record: BlockBuilder, x: Tensor, space: Space, options: Options) -> Tensor:
         f, name = self.width, self.name
         gate = record(linear(f"{name}gate_proj", f"b s d, d {f} -> b s {f}", x, bias=self.bias)) if self.gated else None
         up = record(linear(f"{name}up_proj", f"b s d, d {f} -> b s {f}", x, bias=self.bias))
-        active = record(activation(f"{name or 'mlp_'}act", self.activation, up, gate))
+        scalars = (
+            Tensor(f"{name}xielu", ("two",), Storage.WEIGHT, space, parameter=Parameter.SCALAR) if self.activation == "xielu" else None
+        )
+        active = record(activation(f"{name or 'mlp_'}act", self.activation, up, gate, learned=scalars))
         return record(linear(f"{name}down_proj", f"b s {f}, {f} d -> b s d", active, bias=self.bias))
 
 
