@@ -9,17 +9,23 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import symroof
 from symroof import symbols
 from symroof.operators import Resource
+from symroof.present.formats.breaking import broken, em
 from symroof.roof.energy import energy_of
 from symroof.symbols import substitute
 
 PREAMBLE = r"""\documentclass{article}
-\usepackage{amsmath,array,booktabs,longtable}
+\usepackage{amsmath,array,booktabs,graphicx,longtable}
 \begin{document}
 """
+BEYOND = 5
+"""Points of a line that the margin may lose: no letter."""
+
 H100 = ("--hardware", "h100-sxm")
 DECODE, PREFILL = ("--phase", "decode"), ("--phase", "prefill")
 CHAIN = ("--with", "quantize:weights=4,group=128", "--with", "tensor-parallel:degree=8", "--with", "flash-attention")
@@ -102,7 +108,11 @@ def test_sixty_answers_compile(run, tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, errors="replace")
     assert done.returncode == 0, done.stdout[-2000:]
     assert "LaTeX Warning: Float too large" not in done.stdout
-    assert not re.findall(r"Missing character.*", (tmp_path / "answers.log").read_text(errors="replace"))
+    log = (tmp_path / "answers.log").read_text(errors="replace")
+    assert not re.findall(r"Missing character.*", log)
+    beyond = re.findall(r"Overfull \\hbox \(([\d.]+)pt too wide\)(.*)", log)
+    assert not [(points, where) for points, where in beyond if float(points) > BEYOND]
+    assert "Overfull \\vbox" not in log, "a formula or a table is longer than a page"
 
 
 def test_words_are_words_and_formulas_are_formulas(run) -> None:
@@ -197,3 +207,32 @@ def test_names_of_techniques_fold_in_headings_and_lines(run) -> None:
     assert max(len(line) for head in heads for line in head.split(r"\\")) <= 24
     said = next(line for line in source.splitlines() if line.startswith(r"\noindent quantize:"))
     assert max(map(len, re.split(r" |\\allowbreak\{\}", said))) <= 24
+
+
+@pytest.mark.parametrize(
+    ("source", "width", "lines"),
+    [
+        ("a + b", 20, ["a + b"]),
+        (r"x^* = \frac{a + b + c}{d}", 4, [r"x^{*} = \bigl(a", "+ b", r"+ c\bigr) / d"]),
+        (r"A \left(b + c\right) + d e f", 5, [r"A \bigl(b + c\bigr)", "+ d e f"]),
+        (r"- a b c - d e f", 3, ["- a b c", "- d e f"]),
+        (r"\frac{a}{b + c} < d", 3, [r"\frac{a}{b + c}", "< d"]),
+        (r"\text{always memory-bound if } x < 1", 10, [r"\text{always memory-bound }", r"\text{if } x < 1"]),
+    ],
+)
+def test_formulas_are_broken_at_signs_and_relations(source: str, width: float, lines: list[str]) -> None:
+    assert broken(source, width) == lines
+
+
+@given(st.lists(st.sampled_from(["a b", r"\frac{a + b}{c d}", r"\left(a - b\right) c", "16", r"x^{2}"]), min_size=2, max_size=30))
+@settings(max_examples=40)
+def test_a_broken_formula_has_every_letter_of_the_whole(terms: list[str]) -> None:
+    source = " + ".join(terms)
+    lines = broken(source, 12)
+    letters = re.compile(r"[a-z0-9]+|[+-]")
+    plain = re.sub(r"\\(left|right|bigl|bigr|frac|quad|penalty900)", "", " ".join(lines))
+    assert letters.findall(plain) == letters.findall(re.sub(r"\\(left|right|frac)", "", source))
+    assert all(em(line) <= 12 for line in lines)
+    assert all(line.count("{") == line.count("}") for line in lines)
+    assert all(line.count(r"\left") == line.count(r"\right") for line in lines), "a pair that grows stays on its line"
+    assert "".join(lines).count(r"\bigl") == "".join(lines).count(r"\bigr")

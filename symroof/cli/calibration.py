@@ -103,7 +103,7 @@ def calibrate(
     return replace(output, path=None).deliver(calibration_report(found))
 
 
-@click.command(short_help="Hold predictions against measured times.")
+@click.command(short_help="Compare predictions with measured times.")
 @click.option("--data", "files", multiple=True, metavar="FILE", help="CSV files of measured kernels, or of published whole steps.")
 @click.option(
     "--device",

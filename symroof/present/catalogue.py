@@ -17,6 +17,7 @@ from symroof.hardware.device import BUFFER, CACHE, Device, Figure, Target
 from symroof.hardware.loader import catalogue as device_names
 from symroof.hardware.loader import load_hardware
 from symroof.notation import compact, latex
+from symroof.present.formats.breaking import LINE, em
 from symroof.present.formats.sections import Lines, Source
 from symroof.present.records import model_record
 from symroof.present.report import Report
@@ -234,9 +235,12 @@ def block_latex(model: Model) -> str:
     \text{q\_proj}: && F &= 2 b d e h & B &= \frac{a b d + a b e h + d e h w + e h w}{8} \\
     """
     graph = model.step(Options("decode" if model.architecture.generative else "prefill"), symbolic=True).symbolic
+    operators = [op for block in graph.blocks if block.name not in ("embedding", "head") for op in block.operators]
+    costs = [(latex(compact(op.flop_count)), latex(compact(op.byte_count()))) for op in operators]
+    room = LINE - max(len(op.name) for op in operators) / 2
+    side_by_side = max(em(flops) for flops, _ in costs) + max(em(traffic) for _, traffic in costs) < room - 6
+    gap = "&" if side_by_side else r"\\ &&"
     return aligned_lines(
-        rf"\text{{{latex_text(op.name)}}}: && F &= {latex(compact(op.flop_count))} & B &= {latex(compact(op.byte_count()))}"
-        for block in graph.blocks
-        if block.name not in ("embedding", "head")
-        for op in block.operators
+        rf"\text{{{latex_text(op.name)}}}: && F &= {flops} {gap} B &= {traffic}"
+        for op, (flops, traffic) in zip(operators, costs, strict=True)
     )

@@ -117,7 +117,12 @@ def derivation(answer: Crossover) -> Derivation:
 
 def align(answer: Crossover) -> str:
     """The derivation as an align environment, words above every line."""
-    return aligned_lines(rf"& \text{{{latex_text(line.words)}:}} \\ & \qquad {line.latex}" for line in reasoning(answer))
+    from symroof.present.formats.breaking import broken
+
+    return aligned_lines(
+        rf"& \text{{{latex_text(line.words)}:}} \\ & \qquad " + r" \\ & \qquad\quad {}".join(broken(line.latex))
+        for line in reasoning(answer)
+    )
 
 
 def crossover_sentence(answer: Crossover) -> str:
@@ -270,8 +275,10 @@ def purchase_advice(answer: Sensitivity) -> str:
 
 def certificate_latex(answer: Certificate) -> str:
     """The claim, the counterexample, the certificate and the slacks as LaTeX, one below the other."""
-    lines = (spelled(line, latex_text, lambda formula: f"${formula.latex()}$") for line in certificate_lines(answer))
-    return "\n".join(rf"\noindent {line}.\par" for line in lines)
+    from symroof.present.formats.latex import breakable, inline
+
+    lines = (spelled(line, breakable, inline) for line in certificate_lines(answer))
+    return "\n".join(rf"{{\raggedright\noindent {line}.\par}}" for line in lines)
 
 
 def certificate_html(answer: Certificate) -> str:

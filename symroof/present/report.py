@@ -144,10 +144,7 @@ def _csv(report: Report, layout: Layout) -> str:
 
 
 def _latex(report: Report, layout: Layout) -> str:
-    from symroof.present.formats.latex import PAGE
-
-    width = None if layout.wide else PAGE
-    return "\n\n".join(section.latex(width) for section in report.shown(layout))
+    return "\n\n".join(section.latex(wide=layout.wide) for section in report.shown(layout))
 
 
 def _markdown(report: Report, layout: Layout) -> str:

@@ -191,7 +191,8 @@ def spelled(value: Any, text: Callable[[str], str], math: Callable[[Formula], st
     return text("" if value is None else str(value))
 
 
-def _folds(column: Column, value: Any) -> bool:
+def folds_in(column: Column, value: Any) -> bool:
+    """Whether a column shows of a formula what it is made of."""
     longest = column.fold or (FOLD if column.numeric else 0)
     return bool(longest) and isinstance(value, Formula) and len(str(value)) > longest
 
@@ -235,7 +236,7 @@ class Table(Brief):
         """The cells of some rows as text of one format, formulas too long for their column abbreviated."""
 
         def cell(column: Column, value: Any) -> str:
-            if fold and _folds(column, value):
+            if fold and folds_in(column, value):
                 return text(kind_of(value.expression))
             if column.numeric and value is not None and not isinstance(value, str | Formula | Words):
                 return text(si(value) if column.prefixed else column.form.format(float(value)))
@@ -246,7 +247,7 @@ class Table(Brief):
     @property
     def folds(self) -> bool:
         """Whether a formula is longer than its column folds."""
-        return any(_folds(column, value) for row in self.rows + self.totals for column, value in zip(self.columns, row, strict=True))
+        return any(folds_in(column, value) for row in self.rows + self.totals for column, value in zip(self.columns, row, strict=True))
 
     def text(self, layout: Layout) -> Iterator[Any]:
         """As lines of text, and what rich draws."""
@@ -275,11 +276,11 @@ class Table(Brief):
         lines = [line([column.heading for column in self.columns]), line(rule), *map(line, cells), ""]
         return "\n".join([*title, *lines, *(f"- {markdown_text(note)}" for note in self.notes)]).rstrip()
 
-    def latex(self, width: int | None = None) -> str:
-        """As LaTeX; of a *width* in characters with the columns that fit."""
+    def latex(self, *, wide: bool = False) -> str:
+        """As LaTeX: the columns that fit the page; or all, and every formula in full."""
         from symroof.present.formats.latex import latex_table
 
-        return latex_table(self, width)
+        return latex_table(self, wide=wide)
 
     def html(self, *, page: bool = False) -> str:
         """As an HTML fragment whose formulas are LaTeX between dollar signs, which notebooks typeset.
@@ -341,6 +342,6 @@ class Derivation(Table):
 
     align: str = ""
 
-    def latex(self, width: int | None = None) -> str:
-        """The lines one below the other (package amsmath)."""
-        return self.align
+    def latex(self, *, wide: bool = False) -> str:
+        """The lines one below the other (package amsmath), over several pages where they are many."""
+        return f"{{\\allowdisplaybreaks\n{self.align}}}"

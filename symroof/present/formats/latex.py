@@ -2,48 +2,63 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from symroof.present.formats.breaking import em, loosened
 from symroof.present.formats.terminal import fit, folded, pieces
-from symroof.present.tabular import latex_text
+from symroof.present.tabular import Formula, folds_in, kind_of, latex_text
 
 if TYPE_CHECKING:
     from symroof.present.tabular import Column, Table
 
-PACKAGES = r"% needs \usepackage{amsmath,array,booktabs,longtable}"
-PAGE = 88
-"""Characters of the small print that a page's width holds."""
+PACKAGES = r"% needs \usepackage{amsmath,array,booktabs,graphicx,longtable}"
+PAGE = 73
+"""Characters of the small print that the width of an article's page has."""
 
 EM = 0.55
 """Width of such a character in em."""
 
+TEXT_WIDTH = 34.5
+"""Width of an article's text in em."""
+
 ONE_PAGE = 40
 """Lines of a table that does not go on over the next page."""
 
+LONGEST = 4
+"""Lines of a formula in a cell; one that takes more is written below the table."""
 
-def latex_table(table: Table, width: int | None = None) -> str:
-    """A table; of a *width* in characters with the columns that fit, their cells folded."""
-    plain = table.cells(table.rows + table.totals, str, str, fold=width is not None)
-    kept, widths = fit(table, plain, width) or ([*range(len(table.columns))], [PAGE // len(table.columns)] * len(table.columns))
-    cells = table.cells(table.rows + table.totals, breakable, lambda formula: f"${formula.latex()}$", fold=width is not None)
+
+def latex_table(table: Table, *, wide: bool = False) -> str:
+    """A table with the columns that fit the page, or all; their cells folded, formulas too long for a cell below it."""
+    rows = table.rows + table.totals
+    plain = table.cells(rows, str, str, fold=True)
+    every = [*range(len(table.columns))]
+    kept, widths = fit(table, plain, None if wide else PAGE) or (every, [PAGE // len(every)] * len(every))
+    most = PAGE // 2 if wide else PAGE
+    widths = [width if table.columns[place].numeric else min(width, most) for place, width in zip(kept, widths, strict=True)]
+    below: list[str] = []
+    columns = [_cells(table, place, width, below, wide=wide) for place, width in zip(kept, widths, strict=True)]
     spec = "".join(
-        "r" if table.columns[place].numeric else rf">{{\raggedright\arraybackslash}}p{{{wide * EM:.3g}em}}" if width is not None else "l"
-        for place, wide in zip(kept, widths, strict=True)
+        "r" if table.columns[place].numeric else rf">{{\raggedright\arraybackslash}}p{{{width * EM:.3g}em}}"
+        for place, width in zip(kept, widths, strict=True)
     )
-    heads = " & ".join(_head(table.columns[place], wide) for place, wide in zip(kept, widths, strict=True))
-    body = [" & ".join(row[place] for place in kept) + r" \\" for row in cells]
+    heads = " & ".join(_head(table.columns[place], width) for place, width in zip(kept, widths, strict=True))
+    body = [" & ".join(row) + r" \\" for row in zip(*columns, strict=True)]
     if table.totals:
         body.insert(len(table.rows), r"\midrule")
-    lines_of = (max(len(folded(row[place], wide)) for place, wide in zip(kept, widths, strict=True)) for row in plain)
+    lines_of = (max(len(folded(row[place], width)) for place, width in zip(kept, widths, strict=True)) for row in plain)
     long = sum(lines_of) > ONE_PAGE
+    scaled = wide and not long and sum(widths) + len(widths) > PAGE
     kind = "longtable" if long else "tabular"
-    title = rf"\caption{{{latex_text(table.title)}}}" if table.title else ""
+    title = rf"\caption{{{breakable(table.title)}}}" if table.title else ""
     hidden = [column.title or column.key for place, column in enumerate(table.columns) if place not in kept]
     notes = [f"not shown: {', '.join(hidden)}"] if hidden else []
     lines = [
         PACKAGES,
         r"\begingroup\footnotesize\setlength{\tabcolsep}{3pt}" if long else r"\begin{table}[htbp]\footnotesize\setlength{\tabcolsep}{3pt}",
         "" if long else title,
+        r"\resizebox{\textwidth}{!}{%" if scaled else "",
         rf"\begin{{{kind}}}{{@{{}}{spec}@{{}}}}",
         title + r"\\" if long and title else "",
         r"\toprule",
@@ -52,11 +67,35 @@ def latex_table(table: Table, width: int | None = None) -> str:
         r"\endhead" if long else "",
         *body,
         r"\bottomrule",
-        rf"\end{{{kind}}}",
-        *(rf"\par {latex_text(note)}." for note in (*table.notes, *notes)),
+        rf"\end{{{kind}}}{'}' * scaled}",
+        r"\raggedright",
+        *(rf"\par {breakable(note)}." for note in (*table.notes, *notes)),
         r"\par\endgroup" if long else r"\end{table}",
+        *below,
     ]
     return "\n".join(line for line in lines if line)
+
+
+def _cells(table: Table, place: int, width: int, below: list[str], *, wide: bool) -> list[str]:
+    """The cells of one column; what is too long for one goes *below*."""
+    column, rows = table.columns[place], table.rows + table.totals
+    alone = replace(table, columns=(column,), rows=tuple((row[place],) for row in rows), totals=())
+    room = width * EM
+
+    def cell(row: tuple[object, ...], value: object) -> str:
+        if isinstance(value, Formula) and (em(value.latex()) > LONGEST * room or (wide and column.numeric and folds_in(column, value))):
+            name = breakable(f"{row[0]}, {column.title or column.key}: ")
+            below.append(rf"{{\footnotesize\raggedright\noindent {name}{inline(value, TEXT_WIDTH / 0.85)}\par}}")
+            return latex_text(kind_of(value.expression))
+        one = replace(alone, rows=((value,),))
+        return one.cells(one.rows, breakable, lambda formula: inline(formula, room), fold=not wide)[0][0]
+
+    return [cell(row, row[place]) for row in rows]
+
+
+def inline(formula: Formula, width: float = TEXT_WIDTH) -> str:
+    """A formula in a text of a *width* in em, which may go on on the next line."""
+    return f"${loosened(formula.latex(), width)}$"
 
 
 def breakable(text: str) -> str:

@@ -22,7 +22,7 @@ class Section(Protocol):
         """As Markdown."""
         ...
 
-    def latex(self, width: int | None = None) -> str:
+    def latex(self, *, wide: bool = False) -> str:
         """As LaTeX."""
         ...
 
@@ -67,12 +67,13 @@ class Lines:
         """As Markdown."""
         return "\n\n".join([*([f"**{markdown_text(self.title)}**"] if self.title else []), *self._each(markdown_text, _math)])
 
-    def latex(self, width: int | None = None) -> str:
+    def latex(self, *, wide: bool = False) -> str:
         """As LaTeX, to be continued on the next line where a terminal would continue."""
-        from symroof.present.formats.latex import breakable
+        from symroof.present.formats.latex import breakable, inline
 
         title = [rf"\par\noindent\textbf{{{breakable(self.title)}}}\par"] if self.title else []
-        return "\n".join([*title, *(rf"\noindent {line}\par" for line in self._each(breakable, _math))])
+        lines = (rf"\noindent {line}\par" for line in self._each(breakable, inline))
+        return "\n".join([r"{\raggedright", *title, *lines, "}"])
 
     def html(self, *, page: bool = False) -> str:
         """As HTML."""
@@ -116,11 +117,11 @@ class Conventions:
         """As a list in Markdown."""
         return "\n".join(["**conventions**", "", *(f"- {markdown_text(text)}" for text in self._all)])
 
-    def latex(self, width: int | None = None) -> str:
+    def latex(self, *, wide: bool = False) -> str:
         """As a paragraph of LaTeX."""
         from symroof.present.formats.latex import breakable
 
-        return "{\\footnotesize\\noindent Conventions: " + "; ".join(map(breakable, self._all)) + ".\\par}"
+        return "\\smallskip{\\footnotesize\\raggedright\\noindent Conventions: " + "; ".join(map(breakable, self._all)) + ".\\par}"
 
     def html(self, *, page: bool = False) -> str:
         """As a list that opens."""
@@ -143,9 +144,9 @@ class Source:
         """As a block of code."""
         return f"{markdown_text(self.words)}\n\n```latex\n{self.source}\n```"
 
-    def latex(self, width: int | None = None) -> str:
-        """As it is."""
-        return f"\\noindent {latex_text(self.words)}\n{self.source}"
+    def latex(self, *, wide: bool = False) -> str:
+        """As it is, over several pages where it is long."""
+        return f"\\noindent {latex_text(self.words)}\n{{\\allowdisplaybreaks\n{self.source}}}"
 
     def html(self, *, page: bool = False) -> str:
         """As preformatted text."""
