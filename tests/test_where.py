@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import symroof
+from symroof.errors import InputError
 from symroof.sweeps.filter import Condition
-from symroof.sweeps.reduce import best, front, pareto
+from symroof.sweeps.reduce import best, feasible, front, pareto
+from symroof.sweeps.sweep import sweep
 
 UNITS = {
     "time": "s",
@@ -189,6 +191,46 @@ def test_reductions_over_points_phases_and_models() -> None:
         step = getattr(symroof.load_model(model), phase)(batch=batch, seq_len=length, **bits)
         times += [float(symroof.analyze(step, "l4").total.time_expr)] if batch > 1 else []
     assert found.time.item() == pytest.approx(min(times), rel=1e-12)
+
+
+@pytest.mark.parametrize("scheduler", [None, "threads"])
+def test_the_feasible_points_are_those_of_the_whole_grid(scheduler: str | None) -> None:
+    """In the order of the grid, with the values of the whole sweep, on every scheduler."""
+    where = "latency < 50 ms and memory <= 80 GB and batch >= 8"
+    found = feasible("llama-2-7b", DEVICES, OVER, where, scheduler=scheduler)
+    whole = sweep("llama-2-7b", DEVICES, OVER)
+    kept = whole.time < 0.05
+    kept = (kept & (whole.memory <= 80e9) & (whole.batch >= 8)).values
+    assert 0 < kept.sum() < kept.size
+    assert np.array_equal(found.time.values, whole.time.values[kept])
+    assert np.array_equal(found.memory.values, whole.memory.values[kept])
+
+
+def test_a_condition_without_an_objective_filters_the_command(run) -> None:
+    asked = ("sweep", "llama-2-7b", "--hardware", "l4", "--over", "batch=1:4", "--seq-len", "64", "--format", "csv")
+    every, some = run(*asked).out.splitlines(), run(*asked, "--where", "batch > 2").out.splitlines()
+    assert some == [every[0], *every[3:]]
+    named = run(
+        "sweep",
+        "llama-2-7b",
+        "--hardware",
+        "l4",
+        "--over",
+        "weights=4,8",
+        "--seq-len",
+        "64",
+        "--with",
+        "quantize:weights",
+        "--format",
+        "csv",
+    )
+    assert (named.err, named.out.splitlines()[2].split(",")[3]) == ("", "8")
+
+
+def test_more_points_than_memory_takes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("symroof.sweeps.reduce.MOST_POINTS", 3)
+    with pytest.raises(InputError, match=r"more than 3e\+00 points satisfy 'batch > 0'"):
+        feasible("llama-2-7b", "l4", {"batch": range(1, 9)}, "batch > 0", seq_len=64)
 
 
 @pytest.mark.parametrize(

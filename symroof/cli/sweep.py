@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from symroof.cli import completion
-from symroof.cli.options import CALIBRATION, CEILINGS, CONVENTIONS, SIZE, WIDTHS, WITH, Variadic, calibrated_ceilings, with_options
+from symroof.cli.options import (
+    CALIBRATION,
+    CEILINGS,
+    CONVENTIONS,
+    SIZE,
+    WIDTHS,
+    WITH,
+    Variadic,
+    calibrated_ceilings,
+    variable_named,
+    with_options,
+)
 from symroof.cli.output import SUFFIXES, Output, output_options
 from symroof.cli.values import Word, one_of, values_of
 from symroof.errors import InputError, quote
@@ -58,7 +69,7 @@ class MetricOption(click.Option):
 @click.option("--minimize", type=completion.METRIC, metavar="METRIC", help="Only the point where it is least.")
 @click.option("--maximize", type=completion.METRIC, metavar="METRIC", help="Only the point where it is largest.")
 @click.option("--pareto", nargs=2, type=completion.METRIC, metavar="METRIC METRIC", help="Only the Pareto-optimal points of these two.")
-@click.option("--where", default="", metavar="CONDITION", help="Condition for these, such as 'latency < 50 ms and memory <= 80 GB'.")
+@click.option("--where", default="", metavar="CONDITION", help="Only points with, or the best of those with, 'latency < 50 ms and fits'.")
 @with_options(*INPUTS, *CONVENTIONS, WITH)
 @with_options(CEILINGS, CALIBRATION)
 @one_of("--engine", ("auto", "numpy", "numba"), "numba needs the extra `fast`.")
@@ -90,9 +101,10 @@ def sweep(
     A table of the first points, or all of them as --format csv or json, which are written as they are computed.
     """
     reduced = [name for name, given in (("--minimize", minimize), ("--maximize", maximize), ("--pareto", pareto)) if given]
+    reduced = reduced or ["--where"] * bool(where)
     stored = _stored(output)
-    _refuse(reduced, where, output, resume, stored=stored, per=options["per"])
-    values = values_of(over)
+    _refuse(reduced, output, resume, stored=stored, per=options["per"])
+    values = values_of(over, lambda name: variable_named(name, options["techniques"]))
     from symroof.techniques.registry import chain
 
     options["techniques"] = chain(options["techniques"])
@@ -125,6 +137,8 @@ def sweep(
     }
     if pareto:
         points = reduce.pareto(*asked, pareto, **options)
+    elif reduced == ["--where"]:
+        points = reduce.feasible(*asked, **options)
     else:
         points = reduce.best(*asked, minimize=minimize or "", maximize=maximize or "", **options)
     if stored and output.path is not None:
@@ -222,11 +236,9 @@ def _stored(output: Output) -> bool:
     return kept
 
 
-def _refuse(reduced: list[str], where: str, output: Output, resume: bool, *, stored: bool, per: str) -> None:
+def _refuse(reduced: list[str], output: Output, resume: bool, *, stored: bool, per: str) -> None:
     if len(reduced) > 1:
         raise click.UsageError(f"{' and '.join(reduced)}: give one of them")
-    if where and not reduced:
-        raise click.UsageError("--where: a condition needs --minimize, --maximize or --pareto")
     if resume and reduced:
         raise click.UsageError(f"--resume: {reduced[0]} keeps nothing to resume; it is one pass")
     if resume and output.path is None:

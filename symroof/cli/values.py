@@ -6,7 +6,7 @@ Messages quote the input and say what would be right.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -102,8 +102,8 @@ MOST = 10**8
 FORM = "expected VARIABLE=VALUES, such as batch=1:256, seq_len=512,2048 or batch=1:1024*2"
 
 
-def values_of(texts: Sequence[str]) -> dict[str, Any]:
-    """The variables and their values; a range has both its ends.
+def values_of(texts: Sequence[str], variable: Callable[[str], str] = str) -> dict[str, Any]:
+    """The variables and their values; a range has both its ends. *variable* gives the variable of a name.
 
     Raises
     ------
@@ -118,7 +118,7 @@ def values_of(texts: Sequence[str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for text in texts:
         name, equals, typed = text.partition("=")
-        name = name.strip()
+        name = variable(name.strip())
         if not equals or not name or not typed.strip():
             raise click.UsageError(f"--over {quote(text)}: {FORM}")
         if name in found:

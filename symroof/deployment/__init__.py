@@ -26,7 +26,7 @@ class Deployment(Bounds, Resources, Changes):
     several devices, or a unit      `best_degree`, `communication_degree`, `strong_scaling`, `weak_scaling`, `best_split`
     drafting                        `best_length`, `least_acceptance`, `pays_at_all`
     energy                          `energy`, `greenup`, `race_to_halt`
-    many points                     `sweep`, `best`, `pareto`
+    many points                     `sweep`, `best`, `pareto`, `feasible`
     =============================== ===================================================================================
 
     >>> import symroof

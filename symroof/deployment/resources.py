@@ -124,6 +124,18 @@ class Resources(Core):
         goal = {"minimize": minimize, "maximize": maximize, "where": where}
         return best(self._model(), self.device, over, **goal, **self._swept(over, options))
 
+    def feasible(self, over: Over, where: str, **options: Any) -> xarray.Dataset:
+        """The points that satisfy a condition; see `symroof.feasible`.
+
+        >>> import symroof
+        >>> on = symroof.load_model("llama-2-7b").decode(batch=1, seq_len=2048).on("a100-sxm-80gb")
+        >>> on.feasible({"batch": [1, 16, 64, 256]}, "latency < 50 ms and fits").batch.values.tolist()
+        [1, 16, 64]
+        """
+        from symroof.sweeps.reduce import feasible
+
+        return feasible(self._model(), self.device, over, where, **self._swept(over, options))
+
     def pareto(
         self, over: Over, objectives: Sequence[str] = ("latency", "throughput"), *, where: str = "", **options: Any
     ) -> xarray.Dataset:

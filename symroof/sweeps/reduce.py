@@ -1,7 +1,8 @@
-"""The best point of a sweep and Pareto fronts, chunk by chunk: the grid itself is never in memory."""
+"""The best point of a sweep, Pareto fronts, and the points of a condition, chunk by chunk: the grid itself is never in memory."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Unpack
@@ -20,13 +21,16 @@ from symroof.sweeps.run import evaluated
 if TYPE_CHECKING:
     import xarray
 
+MOST_POINTS = 10**7
+"""Points that a condition alone may keep: they and their metrics are in memory."""
+
 THINNED = 64
 """One point in so many is looked at first: most of the others are worse than one of these."""
 
 
 @dataclass(frozen=True)
 class Objectives:
-    """What is minimised (1) or maximised (-1), and under which condition: work on a chunk that travels to other processes."""
+    """What is minimised (1) or maximised (-1), if anything, and under which condition: work on a chunk that travels to other processes."""
 
     signs: Mapping[str, int]
     where: str
@@ -41,12 +45,12 @@ class Objectives:
         """The points that no other of the chunk beats: their numbers in the whole sweep, then a score for each objective, least best."""
         metrics = chunk.evaluate()
         scores = [sign * metrics[name].reshape(-1) for name, sign in self.signs.items()]
-        kept = np.arange(scores[0].size)
+        kept = np.arange(math.prod(chunk.shape))
         test = self.condition
         if test is not None:
             kept = np.flatnonzero(np.broadcast_to(test({**chunk.values, **metrics}), chunk.shape))
             scores = [score[kept] for score in scores]
-        best = front(scores)
+        best = front(scores) if scores else slice(None)
         return [chunk.first + kept[best], *(score[best] for score in scores)]
 
 
@@ -142,8 +146,24 @@ def pareto(
     return _reduced(models, hardware, over, dict.fromkeys(names, 0), where, options)
 
 
+def feasible(models: Models, hardware: Devices, over: Over, where: str, **options: Unpack[Reducing]) -> xarray.Dataset:
+    """The points of a sweep that satisfy a condition, in the order of the grid.
+
+    The parameters are those of `best`.
+
+    >>> feasible("llama-2-7b", "a100-sxm-80gb", {"batch": range(1, 257)}, "batch >= 64 and fits", seq_len=2048).batch.values.tolist()
+    [64, 65, 66, 67]
+
+    Raises
+    ------
+    InputError
+        No point satisfies the condition, or some request makes no sense.
+    """
+    return _reduced(models, hardware, over, {}, where, options)
+
+
 def _reduced(models: Models, hardware: Devices, over: Over, objectives: Mapping[str, int], where: str, given: Reducing) -> xarray.Dataset:
-    """The best points; an objective without a sign is wanted as it is better."""
+    """The best points, of no objectives all; an objective without a sign is wanted as it is better."""
     need("xarray")
     options: dict[str, Any] = {**given}
     scheduler, progress, shown = options.pop("scheduler", None), options.pop("progress", False), options.pop("metrics", None)
@@ -162,15 +182,22 @@ def _reduced(models: Models, hardware: Devices, over: Over, objectives: Mapping[
     units |= {name: "flag" if metric.words == ("no", "yes") else metric.unit for name, metric in known.items()}
     goal = Objectives(signs, where, units)
     mentioned = goal.condition.names if goal.condition else frozenset()
-    least = tuple(dict.fromkeys([*signs, *(name for name in METRICS if name in mentioned)]))
+    least = tuple(dict.fromkeys([*signs, *(name for name in METRICS if name in mentioned)])) or ("memory",)
     reduction = planned.sweep(least)
     if before is not None:
         before(reduction, goal)
     kept = [np.array([], dtype=np.int64), *(np.array([]) for _ in signs)]
+    pieces: list[np.ndarray] = []
     for _, candidates in evaluated(reduction.chunks(), reduction.size, goal, scheduler=scheduler, progress=progress):
+        if not signs:
+            pieces += candidates
+            if sum(map(len, pieces)) > MOST_POINTS:
+                raise InputError(f"more than {MOST_POINTS:.0e} points satisfy {quote(where)}; narrow the condition, or minimise a metric")
+            continue
         arrays = [np.concatenate(pair) for pair in zip(kept, candidates, strict=True)]
         ahead = front(arrays[1:])  # in the order of the grid: of equals the earlier stay in front
         kept = [array[ahead] for array in arrays]
+    kept = kept if signs else [np.sort(np.concatenate(pieces))]
     if not kept[0].size:
         raise InputError(f"none of {reduction.size} points satisfies {quote(where)}")
     wanted = tuple(dict.fromkeys([*planned.metrics(shown), *least]))
