@@ -122,6 +122,30 @@ def test_communication_passes_work_where_whole_steps_say_so() -> None:
         assert bool(2 * communication >= sum(times)) is bool(devices >= degree)
 
 
+@pytest.mark.parametrize("over", ["batch", "seq_len"])
+def test_variants_are_compared_with_a_baseline(over: str) -> None:
+    """As the payoff of one over the other has it, and as the times of both have it; the baseline is first."""
+    on = symroof.load_model("llama-3-8b").decode(batch=16, seq_len=2048).on(A100)
+    eight, four, split = "quantize:weights=8", "quantize:weights=4,group=128", "quantize:weights=8 tensor-parallel:degree=2"
+    found = on.compare(four, split, over=over, baseline=eight)
+    assert [one.name for one in found] == [eight, four, split]
+    assert found[0].payoff is None
+    options = {"batch": 16, "seq_len": 2048, over: None}
+    before = symroof.load_model("llama-3-8b").decode(**options).apply(eight)
+    for one, after in ((found[1], four), (found[2], split)):
+        direct = symroof.payoff(before, symroof.load_model("llama-3-8b").decode(**options).apply(*after.split()), over=over, hardware=A100)
+        assert [(piece.low, piece.high, piece.bound) for piece in one.payoff.pieces] == [
+            (piece.low, piece.high, piece.bound) for piece in direct.pieces
+        ]
+        assert one.time.exact == on.apply(*after.split()).time.exact
+    assert found[1].time < found[0].time < on.time
+    assert found[1].device_payoff is None
+    assert found[2].device_payoff is not None
+    assert {one.bound for one in found[2].device_payoff.pieces} == {"loses"}, "two devices are not twice as fast"
+    plain = on.compare(four, over=over)
+    assert plain[1].payoff.pieces != found[1].payoff.pieces or over == "seq_len"
+
+
 def test_techniques_are_texts_or_objects() -> None:
     four, fused = symroof.techniques.Quantize(weights=4), "fuse:preset=engine"
     steps = [STEP.apply(four, fused), STEP.apply("quantize:weights=4", fused), STEP.apply(f"quantize:weights=4 {fused}")]

@@ -196,6 +196,7 @@ def test_reductions_over_points_phases_and_models() -> None:
 @pytest.mark.parametrize("scheduler", [None, "threads"])
 def test_the_feasible_points_are_those_of_the_whole_grid(scheduler: str | None) -> None:
     """In the order of the grid, with the values of the whole sweep, on every scheduler."""
+    pytest.importorskip("xarray")
     where = "latency < 50 ms and memory <= 80 GB and batch >= 8"
     found = feasible("llama-2-7b", DEVICES, OVER, where, scheduler=scheduler)
     whole = sweep("llama-2-7b", DEVICES, OVER)
@@ -207,6 +208,7 @@ def test_the_feasible_points_are_those_of_the_whole_grid(scheduler: str | None) 
 
 
 def test_a_condition_without_an_objective_filters_the_command(run) -> None:
+    pytest.importorskip("xarray")
     asked = ("sweep", "llama-2-7b", "--hardware", "l4", "--over", "batch=1:4", "--seq-len", "64", "--format", "csv")
     every, some = run(*asked).out.splitlines(), run(*asked, "--where", "batch > 2").out.splitlines()
     assert some == [every[0], *every[3:]]
@@ -228,6 +230,7 @@ def test_a_condition_without_an_objective_filters_the_command(run) -> None:
 
 
 def test_more_points_than_memory_takes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("xarray")
     monkeypatch.setattr("symroof.sweeps.reduce.MOST_POINTS", 3)
     with pytest.raises(InputError, match=r"more than 3e\+00 points satisfy 'batch > 0'"):
         feasible("llama-2-7b", "l4", {"batch": range(1, 9)}, "batch > 0", seq_len=64)

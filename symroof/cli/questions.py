@@ -146,19 +146,26 @@ def generate(request: Request, prompt: int, tokens: int) -> Report:
     metavar="TECHNIQUES",
     help='A variant: for example quantize:weights=4, or several in a row, "quantize:weights=4 flash-attention".',
 )
+@click.option(
+    "--baseline",
+    default="",
+    type=completion.TechniqueText(),
+    metavar="TECHNIQUES",
+    help="The variant to compare with; left out, the step as it is.",
+)
 @variable_option("--over", "over", "The variable over which to find where each variant is faster.", default="batch", show_default=True)
 @step_options(sizes=GIVEN, techniques=False)
 @reports
-def compare(request: Request, techniques: tuple[str, ...], over: str) -> Report:
-    """A step of MODEL as it is, and after each of several chains of techniques: times, bytes, memory, crossovers."""
+def compare(request: Request, techniques: tuple[str, ...], baseline: str, over: str) -> Report:
+    """A step of MODEL as it is, or after a baseline, and after each of several chains of techniques: times, memory, crossovers."""
     from symroof.cli.options import variable_named
     from symroof.questions.comparison import compare as side_by_side
     from symroof.symbols import lookup, option_name
     from symroof.techniques.registry import chain
 
-    over = variable_named(over, techniques)
+    over = variable_named(over, (baseline, *techniques))
     name, step, device = option_name(lookup(over).symbol), request.step(), request.device
     assert device is not None
     free = request.step(**{name: None}) if name in request.options and not name.endswith("bits") else step
-    chains = [chain([text]) for text in techniques]
-    return side_by_side(step, free, chains, over=over, hardware=device, ceilings=request.ceilings).report()
+    base, *chains = [chain([text]) for text in (baseline, *techniques)]
+    return side_by_side(step, free, chains, over=over, hardware=device, ceilings=request.ceilings, baseline=base).report()

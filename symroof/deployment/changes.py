@@ -42,10 +42,15 @@ class Changes(Core):
         asked = {"operator": operator, "ceilings": self.ceilings, "per_device": per_device}
         return payoff.payoff(self._open(over), after._open(over), over=over, hardware=self._given(), **asked)
 
-    def compare(self, *variants: Given | Iterable[str | Technique], over: str | Symbol = "batch") -> Comparison:
+    def compare(
+        self,
+        *variants: Given | Iterable[str | Technique],
+        over: str | Symbol = "batch",
+        baseline: Given | Iterable[str | Technique] = (),
+    ) -> Comparison:
         """The step as it is, and after each of several variants: a technique, a text of one or several, or a sequence of these.
 
-        See `symroof.compare`.
+        With a *baseline*, which is such a variant, the others are compared with it instead. See `symroof.compare`.
 
         >>> import symroof
         >>> on = symroof.load_model("llama-2-7b").decode(batch=1, seq_len=2048).on("a100-sxm-80gb")
@@ -53,11 +58,13 @@ class Changes(Core):
         ['unchanged', 'quantize:weights=4', 'quantize:weights=4 quantize:kv=8']
         >>> print(on.compare("quantize:weights=4,group=128").sentence)
         quantize:weights=4,group=128: 3.04x at batch 1; faster for batch < 165.4; no effect above
+        >>> print(on.compare("quantize:weights=4", baseline="quantize:weights=8").sentence)
+        quantize:weights=4: 1.7x at batch 1; faster for batch < 82.69; no effect above
         """
-        chains = [self._variant(variant) for variant in variants]
-        over = self._variable(over, *(technique for chain in chains for technique in chain))
-        device = self._given()
-        return comparison.compare(self.step, self._open(over), chains, over=over, hardware=device, ceilings=self.ceilings)
+        base, *chains = [self._variant(variant) for variant in (baseline, *variants)]
+        over = self._variable(over, *(technique for chain in (base, *chains) for technique in chain))
+        given = {"over": over, "hardware": self._given(), "ceilings": self.ceilings}
+        return comparison.compare(self.step, self._open(over), chains, baseline=base, **given)
 
     def break_even(self, *techniques: Given, over: str | Symbol, operator: str = "total") -> BreakEven:
         """The value of a variable at which FLOPs, and traffic, are as much after techniques as before; see `symroof.break_even`.

@@ -57,7 +57,7 @@ def comparison_report(variants: Comparison) -> Report:
     said = [one.analysis.statements for one in variants]
     shared = [line for line in said[0] if all(line in lines for lines in said)]
     own = ((one.name, tuple(line for line in lines if line not in shared)) for one, lines in zip(variants, said, strict=True))
-    notes = tuple(_measures(options.decode, several=several, carries=carries))
+    notes = tuple(_measures(base.name, options.decode, several=several, carries=carries))
     return Report(
         (
             Lines(tuple(line for one in variants[1:] for line in _answer(one, base, options.batch)), analysis_title(base.analysis)),
@@ -78,8 +78,8 @@ def _answer(one: Variant, base: Variant, batch: int | None) -> Iterator[str]:
     gain = _ratio(base.time_per_token_expr, one.time_per_token_expr)
     parts = [f"{times(gain)} at batch {batch}"] if gain is not None and gain.is_number else []
     parts += [found.sentence for found in (one.payoff, one.device_payoff) if found]
-    yield f"{one.name}: {'; '.join(parts) or 'no answer'}"
-    yield from (f"{one.name}: {reason}" for reason in one.reasons)
+    yield f"{one.name}: {'; '.join(parts or one.reasons) or 'no answer'}"
+    yield from (f"{one.name}: {reason}" for reason in one.reasons if parts)
 
 
 def _per_device() -> tuple[Column, ...]:
@@ -94,16 +94,16 @@ def _ratio(above: Expr | None, below: Expr | None) -> Expr | None:
     return above / below if above and below else None
 
 
-def _measures(decode: bool, *, several: bool, carries: bool) -> Iterator[str]:
+def _measures(base: str, decode: bool, *, several: bool, carries: bool) -> Iterator[str]:
     """What the speed-ups and payoffs are of."""
     what = "a sequence's generated token, which waits for its whole step" if decode else "a prompt"
-    yield f"speed-up: by latency, seconds of {what}, unchanged over variant"
+    yield f"speed-up: by latency, seconds of {what}, {base} over variant"
     yield f"largest batch: sequences that fit the memory{', of all devices together' if several else ''}"
     if carries:
         yield "prompt tokens: those of prompts in the same step; time per token and speed-up are those of generated tokens"
     if several:
         tokens = "tokens that all sequences generate" if decode else "tokens of all prompts"
-        yield f"per device: {tokens} in a second over the devices, variant over unchanged"
+        yield f"per device: {tokens} in a second over the devices, variant over {base}"
         yield "FLOPs, traffic and memory are those of one device"
 
 
@@ -124,7 +124,7 @@ def _numbers(one: Variant) -> dict[str, Expr | None]:
 
 def _crossover_table(variants: Sequence[Variant], over: str) -> list[Table]:
     cells = [
-        {answer.operator: answer.verdict if answer.value_expr is None else answer.value_expr for answer in one.crossovers}
+        {answer.operator: answer.verdict.replace("-", " ") if answer.value_expr is None else answer.value_expr for answer in one.crossovers}
         for one in variants
     ]
     answers = [answer for one in variants for answer in one.crossovers]

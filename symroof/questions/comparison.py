@@ -40,8 +40,8 @@ class Variant(Brief):
     ----------
     name : the techniques as typed, or "unchanged".
     analysis : the roofline at the given numbers.
-    payoff : where it takes less time per token than the unchanged step; None for that one, or if undetermined.
-    device_payoff : where throughput per device exceeds that of the unchanged step; None if both run on one device.
+    payoff : where it takes less time per token than the baseline; None for that one, or if undetermined.
+    device_payoff : where throughput per device exceeds that of the baseline; None if both run on one device.
     crossovers : the crossovers of its operators over the variable; empty if undetermined.
     reasons : why something is undetermined.
     """
@@ -106,7 +106,7 @@ class Variant(Brief):
 
 @dataclass(frozen=True)
 class Comparison(Answers[Variant]):
-    """Variants of a step, the unchanged one first; an immutable sequence, also by the techniques' text.
+    """Variants of a step, the one that all are compared with first; an immutable sequence, also by the techniques' text.
 
     Attributes
     ----------
@@ -126,8 +126,9 @@ def compare(
     over: str | Symbol,
     hardware: Device | str | Path,
     ceilings: str = STATED,
+    baseline: Sequence[Technique] = (),
 ) -> Comparison:
-    """The step unchanged, and after each of several chains of techniques.
+    """The step unchanged, or after the chain of a baseline, and after each of several other chains of techniques.
 
     Parameters
     ----------
@@ -136,6 +137,7 @@ def compare(
     techniques : one chain per variant.
     ceilings : the ceiling set, as in `symroof.analyze`.
     over : the variable for payoffs and crossovers.
+    baseline : the chain that every variant is compared with; without one, the step as it is.
 
     Raises
     ------
@@ -151,33 +153,34 @@ def compare(
     >>> [(one.name, one.payoff and one.payoff.sentence) for one in found]
     [('unchanged', None), ('quantize:weights=4', 'faster for batch < 165.4; no effect above')]
     """
+    base = free.apply(*baseline)
     device, variable = device_of(hardware), variable_of(free, over)
     if device is None:
         raise InputError("give a device: variants are compared in numbers")
-    unchanged = functools.cache(lambda: timeline(free, variable, device, ceilings=ceilings))
+    of_base = functools.cache(lambda: timeline(base, variable, device, ceilings=ceilings))
 
     def payoff(after: Step) -> Payoff:
         """The payoff in closed form, or by trying whole numbers if there is none."""
         try:
-            return Payoff.between(variable, TOTAL, unchanged(), timeline(after, variable, device, ceilings=ceilings))
+            return Payoff.between(variable, TOTAL, of_base(), timeline(after, variable, device, ceilings=ceilings))
         except InputError:
             if variable.domain != "integer":
                 raise
             asked = step.values.get(variable.symbol, Integer(1))
-            return one_by_one(free, after, over=over, hardware=device, last=max(EACH, int(asked)), ceilings=ceilings)
+            return one_by_one(base, after, over=over, hardware=device, last=max(EACH, int(asked)), ceilings=ceilings)
 
     found = []
-    for chain in ((), *techniques):
+    for place, chain in enumerate((tuple(baseline), *techniques)):
         changed, open_ = step.apply(*chain), free.apply(*chain)
         reasons: list[str] = []
-        gain = _told(reasons, lambda after=open_: payoff(after)) if chain else None
+        gain = _told(reasons, lambda after=open_: payoff(after)) if place else None
         bends = (
-            _told(reasons if chain else [], lambda after=open_: crossovers(after, over=over, hardware=device, ceilings=ceilings).members)
+            _told(reasons if place else [], lambda after=open_: crossovers(after, over=over, hardware=device, ceilings=ceilings).members)
             or ()
         )
         name = " ".join(one.text for one in chain) or UNCHANGED
-        several = gain is not None and not open_.symbolic.devices == free.symbolic.devices == 1
-        share = gain.of_devices(free, open_) if gain is not None and several else None
+        several = gain is not None and not open_.symbolic.devices == base.symbolic.devices == 1
+        share = gain.of_devices(base, open_) if gain is not None and several else None
         found.append(Variant(name, analyze(changed, device, ceilings=ceilings), gain, bends, tuple(reasons), share))
     return Comparison(tuple(found), variable)
 

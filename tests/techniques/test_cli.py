@@ -159,7 +159,10 @@ def test_compare_tells_latency_and_throughput_per_device(run) -> None:
     for form in ("table", "markdown", "html", "latex"):
         out = run(*asked, "--format", form).out
         for heading in ("speed-up per device", "faster at every batch", "per device: slower at every batch"):
-            assert heading in out.replace(r"\\", " ").replace("\n", " "), (form, heading)  # LaTeX breaks the lines of headings
+            assert heading in out.replace(r"-\\", "-").replace(r"\\", " ").replace("\n", " "), (
+                form,
+                heading,
+            )  # LaTeX breaks the lines of headings
         assert "per device: tokens that all sequences generate in a second over the devices" in out
 
 
@@ -242,3 +245,13 @@ def test_data_files_hold_operators_that_only_move_bytes(run, text) -> None:
     assert moves
     assert all(one["flops"] == 0 and one["time"] > 0 for one in moves)
     assert run(*asked, "csv").status == 0
+
+
+def test_a_baseline_is_first_and_named(run) -> None:
+    given = ("compare", "llama-2-7b", "--hardware", "l4", "--phase", "decode", "--seq-len", "64", "--with", "quantize:weights=4")
+    record = json.loads(run(*given, "--baseline", "quantize:weights=8", "--format", "json").out)
+    assert [one["techniques"] for one in record["variants"]] == [["quantize:weights=8"], ["quantize:weights=4"]]
+    out = run(*given, "--baseline", "quantize:weights=8").out
+    assert "quantize:weights=8 over variant" in out
+    assert "unchanged" not in out
+    assert "did you mean quantize" in run(*given, "--baseline", "quantze").err
