@@ -54,7 +54,7 @@ for device in devices:
 for name in symroof.devices():  # at head dimension 128, on every device whose ridge is above it; processing in memory is built not to be
     device = symroof.load_hardware(name)
     if sixteen := [kind for kind in ("fp16", "bf16", "fp32", "fp64") if kind in device.peaks]:
-        ridge = device.fastest(sixteen)[1] / device.memory_bandwidth
+        ridge = device.machine.fastest(sixteen)[1] / device.bandwidth_expr
         proof = symroof.prove(mha, "memory-bound", fused.name, for_all=["batch", "seq_len"], hardware=device)
         assert (proof.verdict == "proved") == (ridge >= 1 + Rational(5, 4 * 128)), name
 for batch, context in ((1, 1), (1, 10**6), (10**6, 1), (10**6, 10**6)):

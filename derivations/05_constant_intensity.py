@@ -86,7 +86,7 @@ for name in symroof.devices():
     device = symroof.load_hardware(name)
     if device.kind == "pim":  # memory that computes: built to have a ridge below one
         continue
-    ridges[name] = device.fastest(("fp16", "bf16", "fp32", "fp64"))[1] / device.bandwidth_figure.value
+    ridges[name] = device.machine.fastest(("fp16", "bf16", "fp32", "fp64"))[1] / device.bandwidth_figure.value
 least = min(ridges, key=ridges.get)
 print(f"least of {len(ridges)} ridges: {least}, {ridges[least]} = {float(ridges[least]):.2f} FLOP/byte")
 assert highest.subs(a, 16) < ridges[least]

@@ -188,7 +188,7 @@ sizes = dict(step.values) | {g: Integer(4), B_r: Integer(128)}
 def moved(length, device):
     """Bytes through memory, and read from the cache, pass by pass and block by block in whole numbers."""
     heads, groups, width, block = 32, 8, 128, 128 // 4
-    together = length if 2 * length * width * 2 <= device.cache_capacity else device.processors * block
+    together = length if 2 * length * width * 2 <= device.cache_capacity_expr else device.processors * block
     once = 2 * length * heads * width
     return 2 * once + 4 * groups * width * rows_of(length, together, True), once + 4 * groups * width * rows_of(length, block, True)
 
@@ -197,7 +197,7 @@ for on in ("a100-sxm-80gb", "h100-sxm"):
     device = symroof.load_hardware(on)
     known = sizes | {P: device.peak("fp16").magnitude, BW: device.bandwidth.magnitude, n_c: Integer(device.processors)}
     needed = (P / (per_row * BW)).xreplace(known)
-    edge = floor((M_L / (e * c / 4)).xreplace(known | {M_L: device.cache_capacity}))
+    edge = floor((M_L / (e * c / 4)).xreplace(known | {M_L: device.cache_capacity_expr}))
     from_there = beyond.xreplace(known)
     print(f"{on}: {edge} tokens fit; {float(needed):.1f} rows have to share, {known[n_c] * 128} do; s** = {float(from_there):.1f}")
     assert from_there < edge, "so the edge of the cache changes the bytes, and not the bound"
@@ -281,11 +281,11 @@ known = dict(alone.values) | {g: alone.values[h] / alone.values[k]}
 can = {}
 for name in symroof.devices():
     device = symroof.load_hardware(name)
-    if device.buffer is None or device.kind == "pim":  # no tiles
+    if device.buffer_expr is None or device.kind == "pim":  # no tiles
         continue
-    peak = device.fastest(("fp16", "bf16", "fp32", "fp64"))[1]
+    peak = device.machine.fastest(("fp16", "bf16", "fp32", "fp64"))[1]
     here = known | {P: peak, BW: device.bandwidth_figure.value}
-    here[R] = alone.symbolic.definitions[R].xreplace(here | {M: device.buffer})
+    here[R] = alone.symbolic.definitions[R].xreplace(here | {M: device.buffer_expr})
     can[name] = (here[R], needed.formula.xreplace(here), supremum.xreplace(here), peak / here[BW])
     assert (can[name][2] > can[name][3]) == (can[name][0] > can[name][1])
 able = [name for name, (block, least, *_) in can.items() if block > least]

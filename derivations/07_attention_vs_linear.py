@@ -124,7 +124,7 @@ for name in MODELS:
     model = symroof.load_model(name)
     for device in map(symroof.load_hardware, ("a100-sxm-80gb", "h100-sxm")):
         here = model.dimensions | dict.fromkeys((a, c), Integer(16))
-        here |= {P: device.peak("fp16").magnitude, BW: device.bandwidth.magnitude, M: device.buffer}
+        here |= {P: device.peak("fp16").magnitude, BW: device.bandwidth.magnitude, M: device.buffer_expr}
         here[R] = fused.symbolic.definitions[R].xreplace(here | {g: here[h] / here[k]})
         exact = in_time.xreplace(here)
         whole = floor(exact / here[R]) * here[R]

@@ -80,7 +80,7 @@ assert simplify(star.subs({w: 8, a: 8, P: 2 * P}, simultaneous=True) - star.subs
 meets = star.subs({w: 8, a: 8})
 print("W4A16 and W8A8 meet at", factor(meets))
 for device in DEVICES:
-    ratio = device.fastest(("fp8", "int8"))[1] / device.peak("fp16").magnitude
+    ratio = device.machine.fastest(("fp8", "int8"))[1] / device.peak("fp16").magnitude
     here = model.dimensions | {P: device.peak("fp16").magnitude, BW: device.bandwidth.magnitude}
     even = meets.xreplace(here)
     print(f"{device.name}: 8-bit peak / 16-bit peak = {ratio}; W4A16 is ahead of W8A8 up to b = {float(even):.2f}")

@@ -51,7 +51,7 @@ def catalogue() -> tuple[dict[str, Expr], dict[str, Expr], dict[str, Expr]]:
     capacities |= {name: device.capacity.magnitude for name, device in (("GPU memory", gpu), ("CPU memory", host))}
     bandwidths = {"GPU memory": gpu.bandwidth_figure.value, "host link": link.bandwidth.value / (2 if link.direction == "total" else 1)}
     bandwidths["CPU memory"] = host.bandwidth_figure.value
-    fast, slow = (device.fastest((DATA_TYPE,))[1] for device in (gpu, host))
+    fast, slow = (device.machine.fastest((DATA_TYPE,))[1] for device in (gpu, host))
     needed = {name: (slow if name == "CPU memory" else fast) / bandwidth for name, bandwidth in bandwidths.items()}
     return capacities, bandwidths, needed
 

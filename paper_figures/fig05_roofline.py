@@ -27,7 +27,7 @@ def analysis(accounting: str) -> Analysis:
 def data(accounting: str = "survey") -> tuple[figures.Series, ...]:
     """The corners of the roof, then a point per operator under its bound; one without FLOPs has no place on the picture."""
     device = symroof.load_hardware(survey.A6000)
-    peak, bandwidth = device.fastest(("fp16",))[1], device.bandwidth_figure.value
+    peak, bandwidth = device.machine.fastest(("fp16",))[1], device.bandwidth_figure.value
     corners = (0 * peak, peak / bandwidth, SPAN * peak / bandwidth)
     roof = figures.Series("roof", "fp16", *AXES, corners, tuple(attainable(x, peak, bandwidth) for x in corners))
     placed = (one for one in analysis(accounting) if one.operator.flop_count != 0)

@@ -23,8 +23,8 @@ TERA = 1e12
 def roofs(accounting: str) -> tuple[dict[str, Expr], Expr]:
     """The peak of each data type in FLOP/s, and the bandwidth in byte/s."""
     device = symroof.load_hardware(survey.A6000)
-    half = device.fastest(("fp16",))[1]
-    integer = INT8_OVER_FP16 * half if accounting == "survey" else device.fastest(("int8",))[1]
+    half = device.machine.fastest(("fp16",))[1]
+    integer = INT8_OVER_FP16 * half if accounting == "survey" else device.machine.fastest(("int8",))[1]
     return {"FP16": half, "INT8": integer}, device.bandwidth_figure.value
 
 

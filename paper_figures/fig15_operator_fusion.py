@@ -39,7 +39,7 @@ def intensities(panel: str) -> tuple[Expr, Expr]:
 def data(accounting: str = "survey") -> tuple[figures.Series, ...]:
     """Per panel: the corners of the roof, and what is attained before and after."""
     device = symroof.load_hardware(survey.A6000)
-    peak, bandwidth = device.fastest(("fp16",))[1], device.bandwidth_figure.value
+    peak, bandwidth = device.machine.fastest(("fp16",))[1], device.bandwidth_figure.value
 
     def under_the_roof(panel: str, name: str, x: tuple[Expr, ...]) -> figures.Series:
         return figures.Series(

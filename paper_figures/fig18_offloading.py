@@ -32,7 +32,7 @@ def one_way(device: str) -> Expr:
 def roofs(accounting: str) -> dict[str, tuple[Expr, Expr]]:
     """Peak in FLOP/s and bandwidth in byte/s of each roof."""
     gpu, cpu = symroof.load_hardware(survey.A6000), symroof.load_hardware(CPU)
-    fast, slow = (device.fastest(("fp16",))[1] for device in (gpu, cpu))
+    fast, slow = (device.machine.fastest(("fp16",))[1] for device in (gpu, cpu))
     ddr = cpu.bandwidth_figure.value
     found: dict[str, tuple[Expr, Expr]] = {
         "HBM access, GPU compute": (fast, gpu.bandwidth_figure.value),

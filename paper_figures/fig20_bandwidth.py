@@ -38,7 +38,7 @@ def faster(times: int) -> Device:
 def roof(times: int) -> figures.Series:
     """The roofline at a multiple of the bandwidth: its ends, the marked intensity and the ridge."""
     device = faster(times)
-    peak, bandwidth = device.fastest(["fp16"])[1], device.bandwidth_figure.value
+    peak, bandwidth = device.machine.fastest(["fp16"])[1], device.bandwidth_figure.value
     corners = tuple(sorted((LEAST, INTENSITY, peak / bandwidth, MOST)))
     heights = tuple(attainable(corner, peak, bandwidth) for corner in corners)
     return figures.Series("roofline", f"{times}x bandwidth", "arithmetic intensity", "FLOP/byte", "performance", "FLOP/s", corners, heights)

@@ -14,6 +14,7 @@ from symroof.algebra.univariate import limit as limit
 from symroof.algebra.univariate import sum_over as sum_over
 from symroof.answers import Answer as Answer
 from symroof.answers import Answers as Answers
+from symroof.answers import Curve as Curve
 from symroof.answers import Interval as Interval
 from symroof.answers import Intervals as Intervals
 from symroof.architectures import families as families

@@ -278,7 +278,7 @@ def test_a_generation_counts_generated_tokens(text: str, per_step: Expr, seconds
     found = symroof.generation(model("llama-3-8b"), techniques=[technique], **PROMPTED)
     assert f"{float(found.decode_time_expr):.4f}" == seconds
     assert f"{float(found.decode_traffic_expr):.4g}" == traffic
-    assert found.decode_traffic_expr / found.decode_time_expr <= symroof.load_hardware("h100-sxm").memory_bandwidth
+    assert found.decode_traffic_expr / found.decode_time_expr <= symroof.load_hardware("h100-sxm").bandwidth_expr
     middle = [model("llama-3-8b").decode(batch=8, seq_len=context, **WIDTHS).apply(technique).graph.byte_count() for context in (576, 577)]
     assert found.decode_traffic_expr == 64 * sum(middle) / per_step, "bytes are linear in the context, which goes from 513 to 640"
 
@@ -370,7 +370,7 @@ def test_the_longest_prompt_fills_the_memory_in_the_widest_state_of_its_activati
     step = model().prefill(batch=1, **WIDTHS)
     assert isinstance(step.graph.activation_memory(), Max)
     full = symroof.largest(step, over="seq_len", hardware="t4")
-    memory = step.symbolic.bind({**step.values, symbols.s: full.value_expr}).memory()
+    memory = step.symbolic.bind({**step.values, symbols.s: full.value_expr}).memory_exprs()
     assert expand(sum(memory.values())) == symroof.load_hardware("t4").usable_figure.value
 
 

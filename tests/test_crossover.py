@@ -61,7 +61,7 @@ class Case:
         operator = self.step.symbolic[self.operator]
         graph = self.step.symbolic.bind(values) if answer.over.unit == "bit" else self.graph
         try:
-            peak = self.device.fastest(graph.data_types(graph[self.operator]))[1]
+            peak = self.device.machine.fastest(graph.data_types(graph[self.operator]))[1]
         except symroof.SymroofError:
             return None  # wider than any type of the device
         compute = operator.flop_count.xreplace(values) / peak

@@ -93,7 +93,7 @@ def test_plausible(name: str) -> None:
         if device.reported_figure:  # vendors print binary gigabytes as GB; ECC beside the data takes a sixteenth of them on GDDR6
             assert 1 <= device.reported_figure.value / device.capacity_figure.value <= Rational(2**30, 10**9)
     assert [level.role for level in device.on_chip].count("buffer") == (name not in (*IN_MEMORY, *NO_BUFFER))
-    assert device.buffer is None or 16 * 1024 <= device.buffer <= 512 * 10**6
+    assert device.buffer_expr is None or 16 * 1024 <= device.buffer_expr <= 512 * 10**6
     if device.tdp:
         assert 10 < device.tdp.value <= 2000
     # Halving the width never halves the rate.
@@ -152,7 +152,7 @@ def test_levels_links_and_rates_agree_with_processors(name: str) -> None:
     device, content = load_hardware(name), tomllib.loads(catalogue()[name].read_text())
     assert all({"to", "direction"} <= link.keys() for link in content.get("link", []))
     for link in device.links:
-        assert link.one_way_per_peer <= link.one_way
+        assert link.one_way_per_peer_expr <= link.one_way_expr
         if link.per_peer and link.peers:
             assert link.peers * link.per_peer.value <= link.bandwidth.value * Rational(101, 100)
     held = [level.instances for level in device.on_chip if level.role == "buffer" and level.instances > 1]
@@ -165,7 +165,7 @@ def test_levels_links_and_rates_agree_with_processors(name: str) -> None:
     if device.vector and "fp16" in device.peaks:
         assert device.vector.value < device.peaks["fp16"].dense.value, "units apart from the matrix units are slower"
     assert device.cache is None or device.cache.value > device.bandwidth_figure.value
-    assert device.cache_capacity is None or device.buffer is None or device.cache_capacity > device.buffer
+    assert device.cache_capacity_expr is None or device.buffer_expr is None or device.cache_capacity_expr > device.buffer_expr
 
 
 def test_the_survey_s_twelve_are_there() -> None:
@@ -359,7 +359,7 @@ def test_what_a_device_states_is_what_its_machine_has(tmp_path: Path) -> None:
     stated = {symbols.l_0: 4, symbols.t_l: Rational(7, 10), symbols.l_x: 6, symbols.t_x: Rational(1, 5), symbols.t_n: Rational(7, 10)}
     assert {letter: seconds * 10**6 for letter, seconds in device.machine.latencies.items()} == stated, "between nodes no less than inside"
     assert device.machine.joined == 8
-    assert device.cache_capacity == 4 * 2**20
+    assert device.cache_capacity_expr == 4 * 2**20
     assert (device.capacity.magnitude, device.usable.magnitude) == (8 * 10**9, 8 * 2**30)
     assert (device.usable_figure.source.title, device.usable_figure.note, device.capacity_figure.source.title) == (
         "o",
@@ -367,7 +367,7 @@ def test_what_a_device_states_is_what_its_machine_has(tmp_path: Path) -> None:
         "t",
     )
     fabric = device.link(Target.DEVICE)
-    assert (fabric.one_way, fabric.one_way_per_peer, fabric.peers) == (350 * 10**9, 50 * 10**9, 7)
+    assert (fabric.one_way_expr, fabric.one_way_per_peer_expr, fabric.peers) == (350 * 10**9, 50 * 10**9, 7)
     half = device.accumulating("fp16")
     assert device.accumulating("fp32") is device
     assert {name: peak.dense.value / 10**12 for name, peak in half.peaks.items()} == {"fp32": 3, "fp16": 25}

@@ -127,15 +127,15 @@ def test_the_file_states_the_best_with_its_spread() -> None:
     text = device_text(found, "symroof measure --backend 'planted' -o \"mine\".toml")
     content, device = tomllib.loads(text), read_device("mine", text)
     best, spread = found.memory.bandwidth.best, found.memory.bandwidth
-    assert float(device.memory_bandwidth) == pytest.approx(best, rel=1e-5)
+    assert float(device.bandwidth_expr) == pytest.approx(best, rel=1e-5)
     assert f"median {spread.median / 1e9:.4g}" in device.bandwidth_figure.note
     assert "best of 5" in device.bandwidth_figure.note
-    assert float(device.fastest(("fp64",))[1]) == pytest.approx(found.peaks["fp64"].performance.best, rel=1e-5)
+    assert float(device.machine.fastest(("fp64",))[1]) == pytest.approx(found.peaks["fp64"].performance.best, rel=1e-5)
     assert device.vector is not None
     assert float(device.vector.value) == pytest.approx(found.vectors["fp32"].performance.best, rel=1e-5)
     assert device.cache is not None
     assert float(device.cache.value) == pytest.approx(found.cache(2).bandwidth.best, rel=1e-5)
-    assert (device.processors, device.buffer, device.cache_capacity) == (2, 2**20, 2**25)
+    assert (device.processors, device.buffer_expr, device.cache_capacity_expr) == (2, 2**20, 2**25)
     assert float(device.capacity.magnitude) == pytest.approx(2**36, rel=1e-5)
     assert [level.instances for level in device.on_chip] == [2, 2, 1]
     assert content["source"]["measured"]["date"] == found.date
@@ -151,7 +151,7 @@ def test_a_device_is_the_cores_that_were_used() -> None:
     assert device.title == "Planted, 1 of 2 cores, measured with planted"
     assert device.processors == 1
     assert [level.instances for level in device.on_chip] == [1, 1, 1]
-    assert float(device.memory_bandwidth) == pytest.approx(20e9, rel=1e-5)
+    assert float(device.bandwidth_expr) == pytest.approx(20e9, rel=1e-5)
 
 
 def test_processor_time_is_another_clock() -> None:
@@ -237,9 +237,9 @@ def test_attention_is_measured_and_fitted_too() -> None:
 def test_a_kernel_that_is_faster_than_the_streams_raises_the_ceiling() -> None:
     """A product that reads 50 GB/s shows that memory gives 50, whatever streams reached."""
     session = measure_machine(Planted(), EFFORT, ("fp32",), "fp32", classes=(Kernel.GEMM,), timer=planted_timer(300e9, 100e9))
-    reached = float(session.device.memory_bandwidth)
+    reached = float(session.device.bandwidth_expr)
     assert 40e9 < reached <= 0.7 * 100e9 * 1.0001
-    assert float(session.device.fastest(("fp32",))[1]) > 150e9
+    assert float(session.device.machine.fastest(("fp32",))[1]) > 150e9
     assert session.measured.memory.name == "gemm"
 
 
@@ -769,7 +769,7 @@ def test_the_command_writes_a_device_that_commands_take(run: Callable[..., Run],
     device = load_hardware(path)
     assert device.calibration is not None
     assert constants_beside(path).is_file()
-    assert float(device.memory_bandwidth) == pytest.approx(40e9, rel=0.01)
+    assert float(device.bandwidth_expr) == pytest.approx(40e9, rel=0.01)
     assert (tmp_path / "figures" / "bandwidth.png").stat().st_size > 10_000
     analyzed = run("analyze", "gpt2", "--hardware", path, "--ceilings", "calibrated", "--phase", "decode", "--batch", 1, "--seq-len", 64,
                    "--weight-bits", 32, "--activation-bits", 32, "--kv-bits", 32)  # fmt: skip
@@ -804,7 +804,7 @@ def test_the_lab_is_what_its_data_say() -> None:
     assert "{{" not in module.page()
     record = json.loads((root / "docs" / "data" / "lab" / "gpt2.json").read_text())["machine"]
     device = load_hardware(root / "docs" / "data" / "lab" / "machine.toml")
-    assert float(device.memory_bandwidth) == pytest.approx(record["memory"]["best"], rel=1e-5)
+    assert float(device.bandwidth_expr) == pytest.approx(record["memory"]["best"], rel=1e-5)
     assert device.calibration is not None
     step = json.loads((root / "docs" / "data" / "lab" / "gpt2.json").read_text())["steps"][0]
     fused = symroof.load_model("gpt2").decode(batch=1, seq_len=512, flash_attention=True, **THIRTY_TWO)
@@ -828,7 +828,7 @@ def test_a_real_machine_and_a_tiny_model(run: Callable[..., Run], tmp_path: Path
     path = tmp_path / "mine.toml"
     first = run("measure", "--quick", "-o", path)
     assert first.status == 0, first.err
-    assert load_hardware(path).memory_bandwidth > 1e6
+    assert load_hardware(path).bandwidth_expr > 1e6
     options = ("--quick", "--device-file", path, "--seq-len", 8, "-o", tmp_path / "step.json", "--figures", tmp_path)
     second = run("measure", config(tmp_path, "gpt2"), *options)
     assert second.status == 0, second.err

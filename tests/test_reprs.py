@@ -11,7 +11,7 @@ from enum import Enum
 from typing import Any
 
 import pytest
-from sympy import Basic
+from sympy import Basic, Expr
 
 import symroof
 from symroof import symbols
@@ -89,7 +89,7 @@ def asked(question: str) -> tuple[Any, ...]:
 
 ANSWERS = ("symroof.answers", "symroof.questions", "symroof.proof")
 FORMATTED = re.compile(r"-?([0-9]{1,15}(\.[0-9]{1,5})?(e-[0-9]{2})?|inf)( [A-Za-z]+(/[A-Za-z]+)?|/s)?")
-BARE = {"formula", "traffic_formula", "condition", "slack", "where", "large_layer", "label", "limit_unit"}
+BARE = {"formula", "traffic_formula", "condition", "slack", "where", "large_layer", "label", "limit_unit", "unit"}
 """Attributes of answers that are formulas in letters, and conditions."""
 
 
@@ -205,3 +205,76 @@ def test_attributes_have_units_and_format(question: str) -> None:
                 assert FORMATTED.fullmatch(f"{held:.3g}"), (type(value), name, f"{held:.3g}")
             if type(value).__module__.startswith(ANSWERS) and not name.endswith(("_expr", "_exprs")):
                 assert isinstance(held, plain) or name in BARE, (type(value), name, type(held))
+
+
+BUILDING_BLOCKS = {
+    **dict.fromkeys(("Tensor", "Access", "Space", "Block", "Routing", "Work"), "what operators are made of: bare formulas by design"),
+    **dict.fromkeys(
+        ("Operator", "Graph", "Cost", "Ceilings", "Energy"), "formulas to compute with; `flops`, `traffic`, `memory` are Quantities"
+    ),
+    **dict.fromkeys(
+        ("Piece", "Piecewise", "Polynomial", "Solution"), "algebra, which knows no units: the bare side of a Curve or an answer"
+    ),
+    **dict.fromkeys(("Machine", "Figure", "KernelConstants", "Cache"), "bare numbers in the unit that the docstring states, by symbol"),
+    "Table": "cells of a table, in the unit of its heading",
+    "Errors": "percent, as the docstring says",
+}
+"""Classes whose attributes are bare expressions, and why; answers are none of them."""
+PURE = {
+    **dict.fromkeys(("values", "symbol_values", "dimensions", "settings"), "numbers by symbol, to substitute"),
+    **dict.fromkeys(("used_symbols", "symbol", "free", "x"), "symbols"),
+    **dict.fromkeys(("formula", "formulas", "traffic_formula", "large_layer", "slack"), "formulas in symbols, asked for as such"),
+    **dict.fromkeys(("condition", "where"), "truth values"),
+    **dict.fromkeys(
+        ("flop_count", "byte_count", "contraction_flop_count"), "counts, bare by their name; the Quantities are `flops`, `traffic`"
+    ),
+    **dict.fromkeys(("exact", "m", "magnitude", "highest"), "of a Quantity, or of a variable, in its unit"),
+}
+"""Attributes that are rightly bare wherever they occur, and why."""
+
+
+def bare(value: Any) -> bool:
+    """Whether it is a number or a formula without a unit, or holds one."""
+    parts = (*value, *value.values()) if isinstance(value, Mapping) else value if isinstance(value, tuple | list | frozenset) else ()
+    return any(map(bare, parts)) if parts else isinstance(value, float | Expr)
+
+
+@pytest.mark.parametrize("question", ASKED)
+def test_no_public_attribute_is_a_bare_number(question: str) -> None:
+    for value in asked(question):
+        kind = type(value).__name__
+        if kind in BUILDING_BLOCKS or isinstance(value, symroof.Technique):
+            continue
+        for name, held in attributes(value):
+            if not name.endswith(("_expr", "_exprs")) and name not in PURE:
+                assert not bare(held), (kind, name, held)
+
+
+def test_a_bare_number_would_be_found() -> None:
+    found = [name for name, held in attributes(symroof.Piece(1, 2, symbols.b, "")) if bare(held)]
+    assert found == ["value"]
+    assert bare({"memory": 1.5})
+    assert bare((symbols.b * 2,))
+    assert not bare({"memory": symroof.Quantity(1, "second")})
+    assert not bare((8, "batch", None))
+
+
+def test_functions_that_answer_with_a_dimension_answer_with_quantities() -> None:
+    device = symroof.load_hardware("a100-sxm-80gb")
+    energy = symroof.Energy(*(symbols.declare(f"zeta_{name}", f"zeta_{name}", "an energy") for name in ("flop", "byte")))
+    line = (100, device.peak("fp16"), device.bandwidth, energy)
+    made = {
+        "FLOP/joule": symroof.arch_line(*line),
+        "watt": symroof.power_line(*line),
+        "FLOP/byte": symroof.effective_balance(energy, *line[1:3]),
+        "dimensionless": symroof.balanced_degree("90 us", 0, "1 us"),
+        "byte": device.buffer,
+        "byte/second": device.links[0].one_way,
+        "FLOP/second": device.fastest(("fp16",))[1],
+        "second": ON.apply(SPLIT).over_degree()(4),
+    }
+    for unit, value in made.items():
+        assert isinstance(value, symroof.Quantity), unit
+        assert value.is_compatible_with(unit), (unit, value)
+    assert made["dimensionless"] == 10
+    assert f"{made['second']:.3g}".endswith(" ms")

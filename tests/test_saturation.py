@@ -150,7 +150,7 @@ def test_the_formula_is_that_of_the_branch_on_which_the_numbers_cross(name, phas
     others["experts"] = "at-most"
     answer = symroof.crossover(step(name, phase, **others), part, over=over, hardware=device)
     assert (str(answer.where), answer.verdict) == (where, "crosses")
-    peak = symroof.load_hardware(device).fastest(["fp16", "bf16"])[1]
+    peak = symroof.load_hardware(device).machine.fastest(["fp16", "bf16"])[1]
     values = {**answer.values, P: peak}
     assert substitute(answer.formula, values) == answer.value_expr
     assert answer.where.xreplace({**values, answer.over.symbol: answer.value_expr})
@@ -310,7 +310,7 @@ def test_context_limits_against_a_huge_batch(name: str, device: str) -> None:
     assert whole == 0 or bound(whole) == "compute"
     assert {bound(whole * 10 + 10), bound(10**10)} == {"memory"}
     if whole:
-        values = {**step(name).values, P: symroof.load_hardware(device).fastest(["fp16", "bf16"])[1]}
+        values = {**step(name).values, P: symroof.load_hardware(device).machine.fastest(["fp16", "bf16"])[1]}
         values[BW] = symroof.load_hardware(device).bandwidth_figure.value
         assert substitute(limit.formula, values) == limit.value_expr
         assert limit.condition.xreplace(values)

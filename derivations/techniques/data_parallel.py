@@ -40,8 +40,8 @@ assert ((weights + rest) / weights - (1 + rest / weights)).equals(0)
 numbers = symroof.load_model("llama-2-7b").decode(batch=16, seq_len=2048)
 spread = numbers.apply(technique("data-parallel"))
 weak = weak_scaling(numbers, spread, hardware="a100-sxm-80gb")
-assert {weak(k) for k in (1, 2, 7, 100)} == {1}
-last = over_degree(spread, "a100-sxm-80gb").pieces[-1].value
+assert all(weak(k) == 1 for k in (1, 2, 7, 100))
+last = over_degree(spread, "a100-sxm-80gb").pieces_expr.pieces[-1].value
 alone = symroof.analyze(numbers, "a100-sxm-80gb").total.time_expr
 most = alone / last.coeff(n, 0)
 print(f"Llama-2-7b, batch 16, 2048 tokens: a step gets shorter {float(most):.3f} times at most, whatever the replicas")

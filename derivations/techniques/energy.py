@@ -30,10 +30,10 @@ best = eps_F + pi_0 / P
 eta = eps_F / best
 claimed = 1 / (best * (1 + (eta * eps_B / eps_F + (1 - eta) * Max(0, P / BW - intensity)) / intensity))
 for side in ({P: 3 * intensity * BW}, {P: intensity * BW / 3}):
-    assert simplify((claimed - arch_line(intensity, P, BW, model)).subs(side)) == 0
-assert simplify(power_line(P / BW, P, BW, model) - (P * eps_F + BW * eps_B + pi_0)) == 0
-print("FLOP/J:", arch_line(intensity, P, BW, model))
-print("half of the best at", effective_balance(model, P, BW), "FLOP/byte")
+    assert simplify((claimed - arch_line(intensity, P, BW, model).exact).subs(side)) == 0
+assert simplify(power_line(P / BW, P, BW, model).exact - (P * eps_F + BW * eps_B + pi_0)) == 0
+print("FLOP/J:", arch_line(intensity, P, BW, model).exact)
+print("half of the best at", effective_balance(model, P, BW).exact, "FLOP/byte")
 
 # %% [markdown]
 # **In numbers**, with figures of round size to show the formulas (1 pJ per FLOP, 30 pJ per byte, 100 W) and not of a device.
@@ -50,13 +50,13 @@ for batch in (1, 64, 1024):
     print(f"batch {batch}: {float(before.total.joules_expr) / batch:.3g} J per token at {power:.0f} W; W4:", end=" ")
     print(f"greenup {float(greenup(before.total, after.total)):.2f}, speed-up {faster:.2f}")
     up = before["up_proj"]
-    assert up.flop_count / up.joules_expr == arch_line(up.flop_count / up.byte_count, *map(Rational, (peak, bandwidth)), before.model)
+    assert up.flop_count / up.joules_expr == arch_line(up.flop_count / up.byte_count, *map(Rational, (peak, bandwidth)), before.model).exact
 numbers = before.model
-half = effective_balance(numbers, Rational(peak), Rational(bandwidth))
-print(f"B_eps = {energy_balance(numbers)}, B_tau = {float(peak / bandwidth):.0f}, half of the best FLOP/J at {float(half):.1f} FLOP/byte")
+half = effective_balance(numbers, Rational(peak), Rational(bandwidth)).exact
+print(f"B_eps = {energy_balance(numbers).exact}, B_tau = {float(peak / bandwidth):.0f}, half of the best at {float(half):.1f} FLOP/byte")
 assert race_to_halt(numbers, Rational(peak), Rational(bandwidth))
-assert arch_line(half, Rational(peak), Rational(bandwidth), numbers) * 2 * (numbers.flop + numbers.constant / peak) == 1
-assert most_work(Rational(1), Rational(2), numbers) == 16
+assert arch_line(half, Rational(peak), Rational(bandwidth), numbers).exact * 2 * (numbers.flop + numbers.constant / peak) == 1
+assert most_work(Rational(1), Rational(2), numbers).exact == 16
 
 # %% [markdown]
 # **Of one device or of all, of a step or of a token.** What is told of a step on $n$ devices is one device's; the system takes

@@ -48,7 +48,7 @@ print("pays for b <", limit)
 
 # %%
 model, device = symroof.load_model("mixtral-8x7b-v0.1"), symroof.load_hardware("a100-sxm-80gb")
-here = model.dimensions | dict.fromkeys((w, a), Integer(16)) | {n: Integer(2), BW_l: Integer(10**9), BW: device.memory_bandwidth}
+here = model.dimensions | dict.fromkeys((w, a), Integer(16)) | {n: Integer(2), BW_l: Integer(10**9), BW: device.bandwidth_expr}
 edge = limit.xreplace({**here, X: here[E]})
 print(f"Mixtral on two devices over 1 GB/s: for b < {float(edge):.2f}")
 for batch in (4, 20, int(edge) // 2 * 2, int(edge) // 2 * 2 + 2, 120):

@@ -52,7 +52,7 @@ fused = numbers.apply(symroof.technique(f"fuse:operators={GROUP}"))
 found = payoff(numbers, fused, over="batch", hardware="a100-sxm-80gb", operator=GROUP, ceilings="classic")
 device = symroof.load_hardware("a100-sxm-80gb")
 known = {d: Integer(4096), f: Integer(11008), w: Integer(16), a: Integer(16)}
-known |= {P: device.fastest(("fp16",))[1], BW: device.bandwidth_figure.value}
+known |= {P: device.machine.fastest(("fp16",))[1], BW: device.bandwidth_figure.value}
 assert found.speedup_expr(1) == gain.xreplace(known | {b: Integer(1)})
 assert found.speedup_expr(10_000) == steady.xreplace(known)
 assert [each.bound for each in found.intervals] == ["pays"]

@@ -41,8 +41,8 @@ print("hidden from the lesser of", compute, "and", memory)
 
 # %%
 gpu, cpu = symroof.load_hardware("survey/nvidia_A6000"), symroof.load_hardware("survey/intel_13900k")
-peak, host = gpu.fastest(("fp16",))[1], Integer(896) * 10**8
-knees = [peak / gpu.memory_bandwidth, peak / host, cpu.fastest(("fp16",))[1] / cpu.memory_bandwidth]
+peak, host = gpu.machine.fastest(("fp16",))[1], Integer(896) * 10**8
+knees = [peak / gpu.bandwidth_expr, peak / host, cpu.machine.fastest(("fp16",))[1] / cpu.bandwidth_expr]
 assert [round(float(knee), 1) for knee in knees] == [201.6, 1728.1, 15.4]
 step = model.decode(seq_len=1024).with_widths()
 over_link = step.apply(symroof.technique("offload:share=1,link=89.6GB/s"))
@@ -54,7 +54,7 @@ print("knees", [round(float(knee), 2) for knee in knees], "; all weights over 89
 # Against brute force in exact arithmetic, for shares and links on both sides of (2):
 
 # %%
-sizes = {d: Integer(5120), f: Integer(13824), w: Integer(16), a: Integer(16), P: peak, BW: gpu.memory_bandwidth}
+sizes = {d: Integer(5120), f: Integer(13824), w: Integer(16), a: Integer(16), P: peak, BW: gpu.bandwidth_expr}
 for share, link in ((Rational(1), 25), (Rational(1, 2), 25), (Rational(1, 2), 700), (Rational(1, 40), 25), (Rational(1, 20), 25)):
     known = sizes | {omega: share, BW_h: Integer(link) * 10**9}
     least = min(max(one.xreplace(known), Integer(0)) for one in (compute, memory))
@@ -99,8 +99,8 @@ link = 25
 there = step.apply(symroof.technique(f"offload:link={link}GB/s,compute=cpu,unit=survey/intel_13900k"))
 here = step.apply(symroof.technique(f"offload:share=1,link={link}GB/s"))
 told = payoff(here, there, over="batch", hardware=gpu, operator="gate_proj")
-bound = 16 * cpu.fastest(("fp16",))[1] / (16 * Integer(link) * 10**9)
-exact = solve(2 * b * d * f / cpu.fastest(("fp16",))[1] + b * (d + f) * a / (8 * BW_h) - d * f * w / (8 * BW_h), b)[0]
+bound = 16 * cpu.machine.fastest(("fp16",))[1] / (16 * Integer(link) * 10**9)
+exact = solve(2 * b * d * f / cpu.machine.fastest(("fp16",))[1] + b * (d + f) * a / (8 * BW_h) - d * f * w / (8 * BW_h), b)[0]
 assert told.edges_expr == (exact.xreplace(sizes | {BW_h: Integer(link) * 10**9}),)
 assert told.edges_expr[0] < bound
 print(f"on the CPU against {link} GB/s: {told.sentence}; without transfers up to {float(bound):.5g}")

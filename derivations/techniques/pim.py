@@ -13,7 +13,7 @@ import symroof
 from symroof import best_split
 
 cube = symroof.load_hardware("hbm-pim")
-P_u, BW_u, interface = cube.fastest(("fp16",))[1], cube.memory_bandwidth, Integer(307 * 10**9)
+P_u, BW_u, interface = cube.machine.fastest(("fp16",))[1], cube.machine.memory_bandwidth, Integer(307 * 10**9)
 
 # %% [markdown]
 # **Theorem (when it pays).** With $P_u < P$ and $BW_u > BW$ an operator of intensity $I$ is faster on the unit if and only
@@ -38,7 +38,11 @@ assert (P_u / BW_u, round(float(P_u / interface), 1)) == (Rational(3, 5), 3.9)
 print("pays below", P_u / interface, "FLOP/byte; by", [round(float(P_u / (one * interface)), 2) for one in (1, 2)], "at 1 and 2")
 for name in ("hbm-pim", "aim", "upmem"):
     unit = symroof.load_hardware(name)
-    print(name, {data_type: float(unit.fastest((data_type,))[1] / unit.memory_bandwidth) for data_type in unit.peaks}, "FLOP/byte: ridge")
+    print(
+        name,
+        {data_type: float(unit.machine.fastest((data_type,))[1] / unit.machine.memory_bandwidth) for data_type in unit.peaks},
+        "FLOP/byte: ridge",
+    )
 
 # %% [markdown]
 # Linear operators have $I \approx 16 b / w$: they gain up to a batch of some units. Attention in decode
@@ -46,7 +50,7 @@ for name in ("hbm-pim", "aim", "upmem"):
 
 # %%
 five = cube.machine.scaled(Integer(5))  # the five stacks of an A100, each with units
-edge = five.fastest(("fp16",))[1] / symroof.load_hardware("a100-sxm-80gb").memory_bandwidth
+edge = five.fastest(("fp16",))[1] / symroof.load_hardware("a100-sxm-80gb").bandwidth_expr
 for name in ("llama-2-7b", "llama-3-8b"):
     model = symroof.load_model(name)
     for batch in (1, 2, 4, 16):

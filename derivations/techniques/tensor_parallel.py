@@ -52,8 +52,8 @@ assert all(simplify(moved - 2 * (n - 1) / n * payload) == 0 for moved in added.v
 
 # %%
 C = 2 * payload / BW_l
-by_compute = balanced_degree(4 * b * d * f / P, C, Integer(0))
-by_weights = balanced_degree(2 * d * f * w / 8 / BW, C, Integer(0))
+by_compute = balanced_degree(4 * b * d * f / P, C, 0).exact
+by_weights = balanced_degree(2 * d * f * w / 8 / BW, C, 0).exact
 assert simplify(by_compute.subs(a, 16) - (1 + f * BW_l / P)) == 0
 assert simplify(by_weights - (1 + f * w * BW_l / (b * a * BW))) == 0
 print("balance:", by_compute, "and", by_weights)
@@ -91,13 +91,13 @@ for shared, crossing, latency, overhead in ((900, 4, 3, 100), (50, 1, 7, 20), (4
 step = symroof.load_model("llama-2-7b").decode(batch=64, seq_len=2048)
 after = step.apply(technique("tensor-parallel:latency=5us"))
 best = best_degree(after, hardware="a100-sxm-80gb")
-regime = over_degree(after, "a100-sxm-80gb").at(best.value_expr)
+regime = over_degree(after, "a100-sxm-80gb").pieces_expr.at(best.value_expr)
 inverse, slope = regime.value.coeff(n, -1), regime.value.coeff(n, 1)
 assert best.value_expr == sqrt(inverse / slope)
 assert best.integer == ceiling((sqrt(1 + 4 * inverse / slope) - 1) / 2)
 times = {k: symroof.analyze(step.apply(technique(f"tensor-parallel:degree={k},latency=5us")), "a100-sxm-80gb") for k in (2, 4, 8)}
 assert min(times, key=lambda k: times[k].total.time_expr) == 8 == best.integer
-efficiency = strong_scaling(step, after, hardware="a100-sxm-80gb")
+efficiency = strong_scaling(step, after, hardware="a100-sxm-80gb").pieces_expr
 print(f"Llama-2-7b, batch 64, 5 us a step: best at {float(best.value_expr):.2f}, efficiency there {float(efficiency(8)):.2f}")
 
 # %% [markdown]
@@ -128,7 +128,7 @@ assert simplify(link + network - 2 * (n - 1) / n * payload) == 0
 assert tiers.symbolic.definitions[n_i].subs({n: 16, n_d: 8}) == 8
 
 nodes = step.apply(technique("tensor-parallel:node=8"))
-times = over_degree(nodes, "a100-sxm-80gb")
+times = over_degree(nodes, "a100-sxm-80gb").pieces_expr
 for degree in (1, 2, 4, 8, 16, 32):
     whole = step.apply(technique(f"tensor-parallel:node=8,degree={degree}"))
     assert times(degree) == symroof.analyze(whole, "a100-sxm-80gb").total.time_expr
@@ -136,7 +136,9 @@ assert times.high == oo
 assert 8 in times.edges
 best = best_degree(nodes, hardware="a100-sxm-80gb", among=(1, 2, 4, 8, 16, 32))
 inside = best_degree(step.apply(technique("tensor-parallel")), hardware="a100-sxm-80gb")
-assert inside.integer == 8 == over_degree(step.apply(technique("tensor-parallel")), "a100-sxm-80gb").high, "the link joins no more"
+assert inside.integer == 8 == over_degree(step.apply(technique("tensor-parallel")), "a100-sxm-80gb").pieces_expr.high, (
+    "the link joins no more"
+)
 for what, told in (("nodes of 8", best), ("one node", inside)):
     print(f"A100, {what}: best at {told.integer}, {float(told.time_expr) * 1e3:.2f} ms")
 overheads = Add(*(count for operator, count in nodes.graph if operator.name.endswith(("all_reduce", "all_gather"))))

@@ -167,4 +167,4 @@ class Step(Answer):
     @property
     def memory(self) -> dict[str, Quantity]:
         """Weights, KV cache and peak activations, as Quantities in bytes."""
-        return {name: quantity(size, BYTE) for name, size in self.graph.memory().items()}
+        return {name: quantity(size, BYTE) for name, size in self.graph.memory_exprs().items()}

@@ -212,7 +212,7 @@ def _held(rows: Rows, held: Mapping[str, float]) -> dict[int, float]:
 
 def _best(rows: Rows, device: Device, fixed: Mapping[int, float], variants: Sequence[frozenset[Trait]] | None = None) -> _Candidate:
     """The variant with the least error; among nearly equal variants the first, and without a loop."""
-    loops = (False, True) if device.cache_capacity and rows.kernel is not Kernel.PREFILL else (False,)
+    loops = (False, True) if device.cache_capacity_expr and rows.kernel is not Kernel.PREFILL else (False,)
     chosen: _Search | None = None
     for loop, traits in itertools.product(loops, variants or VARIANTS[rows.kernel]):
         search = _Search(Prediction(rows, device, traits), fixed, loop)

@@ -74,7 +74,7 @@ def _passing(fused: Operator, device: Device | None) -> Operator:
     blocks = QueryBlocks()
     held = blocks.positions_of([fused])
     if device is not None:
-        cache, processors = device.cache_capacity, device.processors
+        cache, processors = device.cache_capacity_expr, device.processors
         known = (
             {symbols.M_L: oo, symbols.n_c: Integer(1)}
             if cache is None or processors is None
@@ -131,7 +131,7 @@ class Least:
 def least(rows: Rows, device: Device) -> Least:
     """The least times of rows on a device, under every stated ceiling."""
     operator, values = operator_of(rows.kernel, rows.widths, device), dimensions(rows)
-    machine, peak = device.machine.with_ceilings(STATED), device.fastest(wide_enough(max(rows.widths)))[1]
+    machine, peak = device.machine.with_ceilings(STATED), device.machine.fastest(wide_enough(max(rows.widths)))[1]
     seconds = seconds_of(operator, machine, peak)
     total = combined(seconds.values())
     work = combined([taken for resource, taken in seconds.items() if resource in WORK])
@@ -140,7 +140,7 @@ def least(rows: Rows, device: Device) -> Least:
         evaluated(one, values, len(rows)) for one in (total, work, bytes_, operator.flop_count, operator.byte_count())
     )
     regime = np.where(whole < SHORT, LAUNCH, np.where(working >= moving, COMPUTE, MEMORY))
-    capacity = float(device.cache_capacity or 0)
+    capacity = float(device.cache_capacity_expr or 0)
     return Least(whole, regime, flops, traffic, working_set(rows, device) < RESIDENT * capacity)
 
 
@@ -162,7 +162,7 @@ def working_set(rows: Rows, device: Device) -> np.ndarray:
     matrix = evaluated(operator.byte_count(Storage.WEIGHT), values, len(rows))
     copies = rows.columns.get("copies")
     if copies is None:
-        copies = np.clip(np.ceil(float(device.cache_capacity or 0) / matrix), 1, 5)
+        copies = np.clip(np.ceil(float(device.cache_capacity_expr or 0) / matrix), 1, 5)
     return matrix * copies
 
 
@@ -207,7 +207,7 @@ MOST_FORMS = 64
 def _compile(kernel: Kernel, widths: frozenset[int], device: Device, traits: frozenset[Trait]) -> tuple[list[Any], Callable[..., Any]]:
     operator = operator_of(kernel, widths, device, cache_write=kernel is Kernel.PREFILL)
     machine = symbolic_constants(device.machine, traits)
-    peak = device.fastest(wide_enough(max(widths)))[1]
+    peak = device.machine.fastest(wide_enough(max(widths)))[1]
     time = time_of(operator, seconds_of(operator, machine, peak), machine=machine)
     constants = [constant.symbol for constant in CONSTANTS[kernel]]
     used = sorted(time.free_symbols - set(constants), key=str)
@@ -246,8 +246,8 @@ class Prediction:
         given: list[Any] = list(constants)
         if loop is not None:
             at = [constant.symbol for constant in CONSTANTS[kernel]].index(SHARES[kernel][Resource.MEMORY])
-            held = surviving(self._working, loop[0] * float(device.cache_capacity or 0))
-            rate = loop[1] * float(device.machine.clock or 0) * float(device.machine.processors or 0) / float(device.memory_bandwidth)
+            held = surviving(self._working, loop[0] * float(device.cache_capacity_expr or 0))
+            rate = loop[1] * float(device.machine.clock or 0) * float(device.machine.processors or 0) / float(device.bandwidth_expr)
             given[at] = 1 / ((1 - held) / given[at] + held / rate)
         with np.errstate(over="ignore"):
             return function(*values, *given)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sympy import Symbol
 
-from symroof.algebra.piecewise import Piecewise
+from symroof.answers import Curve
 from symroof.deployment.core import Core, Given
 from symroof.errors import InputError, quote
 from symroof.hardware.device import Device
@@ -102,11 +102,11 @@ class Changes(Core):
         """The degree from which communication takes as long as everything else; see `symroof.communication_degree`."""
         return scaling.communication_degree(self._open("degree"), hardware=self._given(), ceilings=self.ceilings)
 
-    def over_degree(self) -> Piecewise:
+    def over_degree(self) -> Curve:
         """The time of the step over the degree of parallelism; see `symroof.over_degree`."""
         return scaling.over_degree(self._open("degree"), self._given(), ceilings=self.ceilings)
 
-    def strong_scaling(self, *techniques: Given) -> Piecewise:
+    def strong_scaling(self, *techniques: Given) -> Curve:
         """How well more devices are used on the same step, after a technique that spreads it; see `symroof.strong_scaling`.
 
         >>> import symroof
@@ -117,7 +117,7 @@ class Changes(Core):
         after = self.apply(*techniques)
         return scaling.strong_scaling(self.step, after._open("degree"), hardware=self._given(), ceilings=self.ceilings)
 
-    def weak_scaling(self, *techniques: Given) -> Piecewise:
+    def weak_scaling(self, *techniques: Given) -> Curve:
         """How well more devices are used on as many times the batch; see `symroof.weak_scaling`."""
         after = self.apply(*techniques)
         return scaling.weak_scaling(self.step, after._open("degree"), hardware=self._given(), ceilings=self.ceilings)

@@ -114,13 +114,16 @@ class Link(Brief):
     exchange_overhead: Figure | None = None
     exchange_latency: Figure | None = None
 
+    one_way = in_unit(lambda link: link.one_way_expr, BANDWIDTH, "Total bandwidth one way to all peers, as a Quantity in byte/s.")
+    one_way_per_peer = in_unit(lambda link: link.one_way_per_peer_expr, BANDWIDTH, "Bandwidth one way to a single peer, the same.")
+
     @property
-    def one_way(self) -> Expr:
+    def one_way_expr(self) -> Expr:
         """Total bandwidth one way to all peers, in byte/s, bare."""
         return self.bandwidth.value / self._ways
 
     @property
-    def one_way_per_peer(self) -> Expr:
+    def one_way_per_peer_expr(self) -> Expr:
         """Bandwidth one way to a single peer, in byte/s, bare."""
         return (self.per_peer or self.bandwidth).value / self._ways
 
@@ -174,7 +177,9 @@ class Device(Brief):
     processors_figure: Figure | None = None
     clock: Figure | None = None
 
-    bandwidth = in_unit(lambda device: device.memory_bandwidth, BANDWIDTH, "Memory bandwidth, as a Quantity in byte/s.")
+    bandwidth = in_unit(lambda device: device.bandwidth_expr, BANDWIDTH, "Memory bandwidth, as a Quantity in byte/s.")
+    buffer = in_unit(lambda device: device.buffer_expr, BYTE, "On-chip memory for one kernel's tiles, as a Quantity, or None.")
+    cache_capacity = in_unit(lambda device: device.cache_capacity_expr, BYTE, "Last-level cache that one processor reads, or None.")
 
     @property
     def usable_figure(self) -> Figure | None:
@@ -220,13 +225,13 @@ class Device(Brief):
         return quantity(self.tdp.value, WATT)
 
     @property
-    def buffer(self) -> Expr | None:
-        """Bytes of on-chip memory for one kernel's tiles, if the file states them."""
+    def buffer_expr(self) -> Expr | None:
+        """Bytes of on-chip memory for one kernel's tiles, if the file states them, bare."""
         return self._capacity_of(BUFFER)
 
     @property
-    def cache_capacity(self) -> Expr | None:
-        """Bytes of the last-level cache; of one instance if it is split, because each instance caches what all processors read."""
+    def cache_capacity_expr(self) -> Expr | None:
+        """Bytes of the last-level cache, bare; of one instance if it is split, because each instance caches what all processors read."""
         return self._capacity_of(CACHE)
 
     def _capacity_of(self, role: str) -> Expr | None:
@@ -240,10 +245,10 @@ class Device(Brief):
         DeviceError
             The file states no peak for this type.
         """
-        return quantity(self.fastest((data_type,))[1], RATE)
+        return quantity(self.machine.fastest((data_type,))[1], RATE)
 
     @property
-    def memory_bandwidth(self) -> Expr:
+    def bandwidth_expr(self) -> Expr:
         """Memory bandwidth in byte/s, bare."""
         return self.bandwidth_figure.value
 
@@ -255,16 +260,16 @@ class Device(Brief):
     def machine(self) -> Machine:
         """The machine with every stated rate."""
         stated = {Resource.VECTOR: self.vector, Resource.EXPONENTIAL: self.exponential, Resource.CACHE: self.cache}
-        rates = {Resource.MEMORY: self.memory_bandwidth} | {resource: figure.value for resource, figure in stated.items() if figure}
+        rates = {Resource.MEMORY: self.bandwidth_expr} | {resource: figure.value for resource, figure in stated.items() if figure}
         links = {
             Resource.HOST: self.link(Target.HOST),
             Resource.LINK: self.link(Target.DEVICE),
             Resource.NETWORK: self.link(Target.NETWORK),
         }
-        rates |= {resource: link.one_way for resource, link in links.items() if link}
+        rates |= {resource: link.one_way_expr for resource, link in links.items() if link}
         link, network = links[Resource.LINK], links[Resource.NETWORK]
         if link and link.per_peer:
-            rates[Resource.PEER] = link.one_way_per_peer
+            rates[Resource.PEER] = link.one_way_per_peer_expr
         late = {symbols.l_0: link.overhead, symbols.t_l: link.latency} if link else {}
         late |= {symbols.l_x: link.exchange_overhead, symbols.t_x: link.exchange_latency} if link else {}
         late |= {symbols.t_n: (network and network.latency) or (link and link.latency)}  # a step between nodes takes no less
@@ -312,16 +317,17 @@ class Device(Brief):
         }
         return replace(self, name=f"{self.name}@fp16", title=f"{self.title}, FP16 accumulation", peaks=half)
 
-    def fastest(self, data_types: Iterable[str], *, sparse: bool = False) -> tuple[str, Expr]:
-        """The fastest of these data types (the first of equals), and its dense or sparse peak in FLOP/s.
+    def fastest(self, data_types: Iterable[str], *, sparse: bool = False) -> tuple[str, Quantity]:
+        """The fastest of these data types (the first of equals), and its dense or sparse peak, as a Quantity in FLOP/s.
 
         Raises
         ------
         DeviceError
             The device has none of them.
         """
-        return self.machine.fastest(data_types, sparse=sparse)
+        data_type, peak = self.machine.fastest(data_types, sparse=sparse)
+        return data_type, quantity(peak, RATE)
 
     def ridge(self, data_type: str) -> Quantity:
         """Ridge point, peak / bandwidth, as a Quantity in FLOP/byte."""
-        return quantity(self.fastest((data_type,))[1] / self.bandwidth_figure.value, INTENSITY)
+        return quantity(self.machine.fastest((data_type,))[1] / self.bandwidth_figure.value, INTENSITY)

@@ -43,9 +43,7 @@ def calibrate(measured: Measured, device: Device, kernels: Sequence[Kernels], so
 
 def _fit(measured: Measured, device: Device, one: Kernels, source: str) -> KernelConstants:
     if one.rows is None:
-        return replace(
-            fit_vector(one.rates, float(device.memory_bandwidth)), name=f"{measured.backend}, without contraction", source=source
-        )
+        return replace(fit_vector(one.rates, float(device.bandwidth_expr)), name=f"{measured.backend}, without contraction", source=source)
     waves = measured.system.kind == "gpu" and measured.system.clock is not None
     held = {} if waves or one.kernel is not Kernel.GEMM else {"gemm_step_clocks": 0.0}  # a CPU has no waves of tiles
     return fit(one.rows, replace(device, on_chip=()), held=held, source=source)  # operands exceed every cache

@@ -166,7 +166,7 @@ def measure_step(step: Step, device: Device, backend: Backend, data_type: str, r
     analysis = analyze(step, own)
     calibrated = analyze(step, own, ceilings=CALIBRATED) if device.calibration else None
     times = (runner or (lambda graph: run(graph, backend, data_type, repeat)))(step.graph)
-    cache = device.cache_capacity
+    cache = device.cache_capacity_expr
     capacity = 0.0 if cache is None else float(cache) * next(level.instances for level in device.on_chip if level.capacity.value == cache)
     small = float(analysis.total.byte_count()) <= capacity
     found = []

@@ -23,6 +23,7 @@ from symroof.operators.query_blocks import QueryBlocks, counts_passes, with_bloc
 from symroof.operators.tensor import Access, Level, Space, Storage, Tensor
 from symroof.symbolic import Symbolic
 from symroof.symbols import Values, substitute
+from symroof.units import BYTE, FLOP, in_unit
 
 KEPT = 4
 """The number of bound graphs that a graph caches: questions about one step on one device bind it alike."""
@@ -140,9 +141,13 @@ class Graph(Symbolic):
         """Bytes of the KV cache of all layers in the device's memory at the end of the step."""
         return self._stored_bytes(Storage.KV_CACHE, Level.MEMORY)
 
-    def memory(self) -> dict[str, Expr]:
+    def memory_exprs(self) -> dict[str, Expr]:
         """Bytes of weights, KV cache and activations, as bare expressions."""
         return {"weight": self.weight_memory(), "kv_cache": self.kv_memory(), "activation": self.activation_memory()}
+
+    flops = in_unit(lambda graph: graph.flop_count, FLOP, "FLOPs of one pass, as a Quantity.")
+    traffic = in_unit(lambda graph: graph.byte_count(), BYTE, "Memory traffic of one pass, as a Quantity in bytes.")
+    memory = in_unit(lambda graph: graph.memory_exprs(), BYTE, "`memory_exprs`, as Quantities in bytes.")
 
     def host_memory(self) -> Expr:
         """Bytes of weights and KV cache in host memory."""

@@ -128,7 +128,7 @@ def device_table(names: Iterable[str] | None = None) -> Table:
 
 def _device_row(name: str, device: Device) -> tuple[Any, ...]:
     known = [kind for kind in (*SIXTEEN, "fp32") if kind in device.peaks]
-    sixteen = device.fastest(known)[1] if known else None
+    sixteen = device.machine.fastest(known)[1] if known else None
     eight = [device.peaks[kind].dense.value for kind in ("fp8", "int8") if kind in device.peaks]
     bandwidth = device.bandwidth_figure
     capacity = device.capacity_figure.value if device.capacity_figure else None

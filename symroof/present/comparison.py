@@ -8,8 +8,8 @@ from typing import Any
 from sympy import Expr, oo
 
 from symroof.algebra.signs import CROSSES, DEPENDS, INTERVALS
-from symroof.answers import Interval, Intervals
-from symroof.present.crossover_views import LONG, crossover_words, derivation, formula_cell, limit_words, said_of
+from symroof.answers import Curve, Interval, Intervals
+from symroof.present.crossover_views import LONG, crossover_words, derivation, formula_cell, limit_words, plain, said_of
 from symroof.present.formats.sections import Lines, Section
 from symroof.present.records import crossover_record
 from symroof.present.report import Report
@@ -262,3 +262,11 @@ def intervals_table(answer: Intervals) -> Table:
     """Interval by interval, what holds there."""
     columns = (Column("low", title=f"{answer[0].over.name if answer else 'value'} from"), Column("high", title="to"), Column("label"))
     return Table("", columns, tuple((str(each.low), str(each.high), _holds(each)) for each in answer))
+
+
+def curve_table(answer: Curve) -> Table:
+    """The formula on every piece."""
+    name, unit = option_name(answer.over.symbol), format(answer.unit, "~") if str(answer.unit) != "dimensionless" else ""
+    columns = (Column("low", title=f"{name} from"), Column("high", title="to"), Column("value", unit))
+    rows = tuple((plain(piece.low), plain(piece.high), Formula(piece.value)) for piece in answer.pieces_expr.pieces)
+    return Table("", columns, rows, (f"{answer.over.symbol}: {answer.over.meaning}",))

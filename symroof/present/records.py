@@ -192,7 +192,7 @@ def _total(total: Total) -> dict[str, Any]:
         "performance": number(flops / time),
         "time": number(time),
         "bound": total.bound,
-        "seconds_by_bound": {name: number(taken) for name, taken in (total.seconds_by_bound or {}).items()},
+        "seconds_by_bound": {name: number(taken) for name, taken in (total.seconds_by_bound_exprs or {}).items()},
         "tokens_per_second": number(total.throughput_expr) if total.throughput_expr.is_number else None,
         "tokens_per_sequence": number(total.analysis.graph.tokens),
         "time_per_token": number(time / total.analysis.graph.tokens),

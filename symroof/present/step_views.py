@@ -239,7 +239,7 @@ def headline(analysis: Analysis) -> Iterator[str | Words]:
     else:
         free = ", ".join(sorted(map(str, total.time_expr.free_symbols)))
         yield f"the time depends on {free}, which --with can set; --formulas lists the symbols"
-    if seconds := total.seconds_by_bound:
+    if seconds := total.seconds_by_bound_exprs:
         parts = {name: 100 * float(taken / sum(seconds.values())) for name, taken in seconds.items()}
         first, *others = [(name, f"{part:.1f} %") for name, part in parts.items() if part >= LEAST or name == total.bound]
         yield f"{total.bound}-bound: {first[0]} takes {first[1]} of the time" + "".join(f", {name} {part}" for name, part in others)
@@ -338,7 +338,7 @@ def energy_table(energy: StepEnergy) -> Table:
     totals = [(f"total of a step{one}", energy.total), (f"total of a {token}{one}", energy.token)]
     totals += [(f"total of a step{every}", energy.system), (f"total of a {token}{every}", energy.system_token)] if several else []
     notes = [
-        f"energy balance: {energy_balance(energy.model)} FLOP/byte, where work and traffic cost as much",
+        f"energy balance: {energy_balance(energy.model).exact} FLOP/byte, where work and traffic cost as much",
         f"operators: all occurrences in one step{', of one device' if several else ''}; {plain(energy.tokens_expr)} tokens are what all "
         f"sequences {made} in a step",
     ]

@@ -101,13 +101,13 @@ def _arch_line(analysis: Analysis) -> list[Series]:
     places = [ridge * Rational(2) ** (step // 4) for step in range(-40, 25, 4)]
 
     def line(name: str, x: Sequence[Expr]) -> Series:
-        y = tuple(arch_line(one, main.peak_expr, main.bandwidth_expr, model) for one in x)
+        y = tuple(arch_line(one, main.peak_expr, main.bandwidth_expr, model).exact for one in x)
         return Series(ENERGY, name, "intensity", "FLOP/byte", "efficiency", "FLOP/J", tuple(x), y)
 
     return [
         line("arch line", places),
         line("ridge of time", [ridge]),
-        line("half of the best", [effective_balance(model, main.peak_expr, main.bandwidth_expr)]),
+        line("half of the best", [effective_balance(model, main.peak_expr, main.bandwidth_expr).exact]),
     ]
 
 

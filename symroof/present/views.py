@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from sympy import Expr
 
-from symroof.answers import Interval, Intervals
+from symroof.answers import Curve, Interval, Intervals
 from symroof.architectures.model import Model
 from symroof.architectures.step import Step
 from symroof.hardware.device import Device, Figure
@@ -160,6 +160,7 @@ table.register(StepEnergy, step_views.energy_table)
 table.register(Crossover, crossover_views.derivation)
 table.register(Payoff, crossover_views.payoff_table)
 table.register(Regimes, crossover_views.regimes_table)
+table.register(Curve, comparison.curve_table)
 table.register(Intervals, comparison.intervals_table)
 table.register(Sensitivity, crossover_views.sensitivity_table)
 notebook_html.register(Analysis, lambda analysis: table(analysis, formulas=True).html())
@@ -190,6 +191,7 @@ brief.register(Certificate, lambda answer: ("", f"{answer.claim}: {answer.verdic
 brief.register(Comparison, lambda made: (f"of {len(made)} variants over {made.over.name}", *map(partial(_gain, made[0]), made[1:])))
 brief.register(Crossover, crossover_views.crossover_brief)
 brief.register(Crossovers, comparison.crossovers_brief)
+brief.register(Curve, lambda made: (f"over {made.over.name}", f"{len(made.pieces_expr.pieces)} pieces", str(made.unit)))
 brief.register(Device, lambda device: (device.name, *_figures(device)))
 brief.register(Figure, lambda figure: (figure.printed,))
 brief.register(Generation, lambda made: ("", f"prompt {made.prompt} in {made.prefill_time}", f"{made.tokens} tokens in {made.time}"))

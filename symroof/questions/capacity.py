@@ -240,7 +240,7 @@ def largest(step: Step, *, over: str | Symbol = "batch", hardware: Device | str 
         raise InputError(f"any {name} fits: from {memory_over(step, variable).pieces[-1].low} on memory does not grow with it")
     value = room.most_expr if room.most_expr is not None else Integer(0)
     whole = rounded(value, "<=", multiple := int(multiple_of(step.symbolic.applied, x)))
-    parts, devices = graph.bind({x: Integer(max(whole, multiple))}).memory(), int(substitute(graph.devices, graph.definitions))
+    parts, devices = graph.bind({x: Integer(max(whole, multiple))}).memory_exprs(), int(substitute(graph.devices, graph.definitions))
     asked = (step.without(x), None if capacity is not None else device_of(hardware))
     return Largest(variable, value, whole, available, parts, devices, *asked, multiple)
 

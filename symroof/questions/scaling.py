@@ -15,12 +15,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import Any
 
 from sympy import Expr, Integer, ceiling, log, oo, sqrt
 
 from symroof import symbols
-from symroof.algebra.piecewise import Piecewise
+from symroof.answers import Curve
 from symroof.architectures.step import Step
 from symroof.errors import InputError
 from symroof.hardware.device import Device
@@ -30,69 +30,79 @@ from symroof.operators.facts import COMMUNICATION
 from symroof.questions.regimes import timeline
 from symroof.roof.ledger import require_device
 from symroof.symbols import VOCABULARY
-from symroof.units import COUNT, SECOND, Quantity, in_unit, quantity
+from symroof.units import COUNT, SECOND, Quantity, in_unit, number, quantity
 
 n = symbols.n_p
 
 
-def useful_degree(shared: Expr, crossing: Expr, latency: Expr) -> Expr:
+def useful_degree(shared: Any, crossing: Any, latency: Any) -> Quantity:
     """The least n at which one more device no longer shortens a step: ``n (n + 1) >= (A - C) / H``.
 
     Without latency every further device helps if ``A > C``, otherwise none does.
 
-    >>> useful_degree(Integer(100), Integer(4), Integer(1)), useful_degree(Integer(100), Integer(4), Integer(0))
-    (10, oo)
+    >>> print(useful_degree("100 ms", "4 ms", "1 ms"), useful_degree("100 ms", "4 ms", 0))
+    10 inf
     """
+    shared, crossing, latency = _seconds(shared, crossing, latency)
     if latency == 0:
-        return cast(Expr, oo if shared - crossing > 0 else Integer(1))
+        return quantity(oo if shared - crossing > 0 else 1, COUNT)
     whole = ceiling((sqrt(1 + 4 * (shared - crossing) / latency) - 1) / 2) if shared - crossing > 0 else Integer(1)
-    return cast(Expr, max(whole, Integer(1)))
+    return quantity(max(whole, Integer(1)), COUNT)
 
 
-def useful_doubling(shared: Expr, crossing: Expr, latency: Expr) -> Expr:
+def _seconds(*times: Any) -> tuple[Expr, ...]:
+    """Times as they are given, in seconds, bare."""
+    return tuple(number(time, SECOND, "time", zero=True) for time in times)
+
+
+def useful_doubling(shared: Any, crossing: Any, latency: Any) -> Quantity:
     """The least power of two at which twice the devices no longer shorten a step with trees: ``2 n >= (A - C) / H``.
 
     With trees T is ``A / n + R + C (n - 1) / n + O + H ceil(log2 n)``, which falls between two powers of two and rises by H at
     each. The degree is the best of all from 2.
 
-    >>> useful_doubling(Integer(100), Integer(4), Integer(1)), useful_doubling(Integer(100), Integer(4), Integer(0))
-    (64, oo)
+    >>> print(useful_doubling(100, 4, 1), useful_doubling(100, 4, 0))
+    64 inf
     """
+    shared, crossing, latency = _seconds(shared, crossing, latency)
     if latency == 0:
-        return cast(Expr, oo if shared - crossing > 0 else Integer(1))
+        return quantity(oo if shared - crossing > 0 else 1, COUNT)
     half = (shared - crossing) / (2 * latency)
-    return Integer(2) ** ceiling(log(half, 2)) if half > 1 else Integer(1)
+    return quantity(Integer(2) ** ceiling(log(half, 2)) if half > 1 else 1, COUNT)
 
 
-def paying_degrees(shared: Expr, crossing: Expr, latency: Expr, overhead: Expr) -> tuple[Expr, Expr] | None:
+def paying_degrees(shared: Any, crossing: Any, latency: Any, overhead: Any) -> tuple[Quantity, Quantity] | None:
     """The range of degrees at which n devices are faster than one: ``(A - C) (n - 1) / n > O + H (n - 1)``; None if there is none.
 
     The ends are the roots of ``H n^2 + (O - H - D) n + D`` with ``D = A - C``; without overhead 1 and ``D / H``.
 
-    >>> paying_degrees(Integer(100), Integer(4), Integer(1), Integer(0)), paying_degrees(Integer(90), Integer(0), Integer(0), Integer(30))
-    ((1, 96), (3/2, oo))
+    >>> paying_degrees(100, 4, 1, 0), paying_degrees(90, 0, 0, 30)
+    ((<Quantity 1>, <Quantity 96>), (<Quantity 1.5>, <Quantity inf>))
     """
+    shared, crossing, latency, overhead = _seconds(shared, crossing, latency, overhead)
     gain = shared - crossing
     if latency == 0:
-        return (gain / (gain - overhead), cast(Expr, oo)) if gain > overhead else None
+        return (quantity(gain / (gain - overhead), COUNT), quantity(oo, COUNT)) if gain > overhead else None
     middle, apart = gain + latency - overhead, (gain + latency - overhead) ** 2 - 4 * latency * gain
     if gain <= 0 or middle <= 0 or apart <= 0:
         return None
     low, high = ((middle + sign * sqrt(apart)) / (2 * latency) for sign in (-1, 1))
-    return (max(low, Integer(1)), high) if high > 1 else None
+    return (quantity(max(low, Integer(1)), COUNT), quantity(high, COUNT)) if high > 1 else None
 
 
-def balanced_degree(shared: Expr, crossing: Expr, latency: Expr) -> Expr:
+def balanced_degree(shared: Any, crossing: Any, latency: Any) -> Quantity:
     """The degree at which communication takes as long as the divided work: ``A = (n - 1) (C + H n)``.
 
     >>> from sympy import symbols
     >>> A, C = symbols("A C", positive=True)
-    >>> balanced_degree(A, C, Integer(0)), balanced_degree(Integer(90), Integer(0), Integer(1))
-    (A/C + 1, 10)
+    >>> print(balanced_degree(A, C, 0), "|", balanced_degree("90 us", 0, "1 us"))
+    A/C + 1 | 10
     """
+    shared, crossing, latency = _seconds(shared, crossing, latency)
     if latency == 0:
-        return 1 + shared / crossing
-    return (latency - crossing + sqrt((crossing - latency) ** 2 + 4 * latency * (crossing + shared))) / (2 * latency)
+        return quantity(1 + shared / crossing, COUNT)
+    root = sqrt((crossing - latency) ** 2 + 4 * latency * (crossing + shared))
+    return quantity((latency - crossing + root) / (2 * latency), COUNT)
 
 
 @dataclass(frozen=True)
@@ -138,7 +148,7 @@ def best_degree(step: Step, *, hardware: Device | str | Path, among: Iterable[in
     >>> best_degree(nodes, hardware="a100-sxm-80gb", among=(1, 2, 4, 8, 16, 32)).integer
     16
     """
-    among, times = [*among], over_degree(step, hardware, ceilings=ceilings)
+    among, times = [*among], over_degree(step, hardware, ceilings=ceilings).pieces_expr
     for degree in among:
         if degree > times.high:
             raise InputError(f"degree {degree}: the device's link joins {times.high}; for more, give the devices per node, as node=8")
@@ -147,8 +157,8 @@ def best_degree(step: Step, *, hardware: Device | str | Path, among: Iterable[in
     return BestDegree(value, None if integer == oo else int(integer), least)
 
 
-def over_degree(step: Step, hardware: Device | str | Path, *, ceilings: str = STATED) -> Piecewise:
-    """The time of a step over the degree.
+def over_degree(step: Step, hardware: Device | str | Path, *, ceilings: str = STATED) -> Curve:
+    """The time of a step over the degree, exactly: ``over_degree(...)(8)`` is the time on 8 devices.
 
     Raises
     ------
@@ -164,10 +174,10 @@ def over_degree(step: Step, hardware: Device | str | Path, *, ceilings: str = ST
     device = require_device(hardware, "times are numeric")
     if n in step.symbolic.definitions:
         raise InputError(f"the degree is {step.symbolic.definitions[n]}; omit it to make it the variable")
-    return timeline(step, VOCABULARY[n], device, ceilings=ceilings)
+    return Curve(VOCABULARY[n], SECOND, timeline(step, VOCABULARY[n], device, ceilings=ceilings))
 
 
-def strong_scaling(before: Step, after: Step, *, hardware: Device | str | Path, ceilings: str = STATED) -> Piecewise:
+def strong_scaling(before: Step, after: Step, *, hardware: Device | str | Path, ceilings: str = STATED) -> Curve:
     """Strong-scaling efficiency ``T(1) / (n T(n))`` of n devices on the same step; 1 if they take an n-th of the time.
 
     On an interval without changes of bounds it is ``(A + R) / (A + n R + C (n - 1) + O n + H n (n - 1))``.
@@ -182,11 +192,11 @@ def strong_scaling(before: Step, after: Step, *, hardware: Device | str | Path, 
     >>> strong_scaling(step, step.apply("data-parallel"), hardware="a100-sxm-80gb")(16) < 1
     True
     """
-    alone = over_degree(before, hardware, ceilings=ceilings)(1)
-    return over_degree(after, hardware, ceilings=ceilings).map(lambda time: alone / (n * time))
+    alone, spread = (over_degree(step, hardware, ceilings=ceilings).pieces_expr for step in (before, after))
+    return Curve(VOCABULARY[n], COUNT, spread.map(lambda time: alone(1) / (n * time)))
 
 
-def weak_scaling(before: Step, after: Step, *, hardware: Device | str | Path, ceilings: str = STATED) -> Piecewise:
+def weak_scaling(before: Step, after: Step, *, hardware: Device | str | Path, ceilings: str = STATED) -> Curve:
     """Weak-scaling efficiency ``T(1, b) / T(n, n b)`` of n devices on n times the batch; 1 if they take equal time.
 
     Raises
@@ -196,7 +206,7 @@ def weak_scaling(before: Step, after: Step, *, hardware: Device | str | Path, ce
 
     >>> import symroof
     >>> step = symroof.load_model("llama-2-7b").decode(batch=16, seq_len=2048)
-    >>> weak_scaling(step, step.apply("data-parallel"), hardware="a100-sxm-80gb")(16)
+    >>> print(weak_scaling(step, step.apply("data-parallel"), hardware="a100-sxm-80gb")(16))
     1
     """
     batch = before.values.get(symbols.b)
@@ -204,8 +214,8 @@ def weak_scaling(before: Step, after: Step, *, hardware: Device | str | Path, ce
         raise InputError("batch must be given as a number: it is the batch per device")
     values = {symbol: value for symbol, value in after.values.items() if symbol != symbols.b}
     grown = replace(after, symbolic=after.symbolic.bind({symbols.b: batch * n}), values=values)
-    alone = over_degree(before, hardware, ceilings=ceilings)(1)
-    return over_degree(grown, hardware, ceilings=ceilings).map(lambda time: alone / time)
+    alone, spread = (over_degree(step, hardware, ceilings=ceilings).pieces_expr for step in (before, grown))
+    return Curve(VOCABULARY[n], COUNT, spread.map(lambda time: alone(1) / time))
 
 
 def communication_degree(step: Step, *, hardware: Device | str | Path, ceilings: str = STATED) -> Quantity:
@@ -223,7 +233,7 @@ def communication_degree(step: Step, *, hardware: Device | str | Path, ceilings:
     >>> print(communication_degree(step, hardware="a100-sxm-80gb"))
     7.15
     """
-    communication, work = (over_degree(_part(step, sends), hardware, ceilings=ceilings) for sends in (True, False))
+    communication, work = (over_degree(_part(step, sends), hardware, ceilings=ceilings).pieces_expr for sends in (True, False))
     pieces = (communication - work).signs(below="work", above="communication", zero="communication").pieces
     return quantity(next((piece.low for piece in pieces if piece.label == "communication"), oo), COUNT)
 

@@ -65,7 +65,7 @@ class Total(Brief):
         return work / Add(*(placed.count_expr for placed in self.analysis))
 
     @functools.cached_property
-    def seconds_by_bound(self) -> dict[str, Expr] | None:
+    def seconds_by_bound_exprs(self) -> dict[str, Expr] | None:
         """Seconds by what binds the operators that take them, most first, bare; None while a bound or a time depends on a symbol.
 
         Prefetched transfers bind only the whole step ("host"), if they take longer than all work.
@@ -89,7 +89,7 @@ class Total(Brief):
         >>> symroof.analyze(step, "a100-sxm-80gb").total.bound
         'memory'
         """
-        return next(iter(self.seconds_by_bound), None) if self.seconds_by_bound else None
+        return next(iter(self.seconds_by_bound_exprs), None) if self.seconds_by_bound_exprs else None
 
     @property
     def throughput_expr(self) -> Expr:
@@ -105,6 +105,7 @@ class Total(Brief):
         """The part of the time that an operator takes with all its occurrences; of several at once, of the sum of their times."""
         return point.count_expr * point.work_expr / self.work_expr
 
+    seconds_by_bound = in_unit(lambda total: total.seconds_by_bound_exprs, SECOND, "`seconds_by_bound_exprs`, as Quantities in seconds.")
     throughput = in_unit(lambda total: total.throughput_expr, TOKEN_RATE, "`throughput_expr`, as a Quantity in token/second.")
     flops = in_unit(lambda total: total.flop_count, FLOP, "FLOPs, as a Quantity in FLOP.")
     traffic = in_unit(lambda total: total.byte_count(), BYTE, "Memory traffic, as a Quantity in bytes.")
@@ -149,7 +150,7 @@ class Analysis(Answer):
     @functools.cached_property
     def memory_exprs(self) -> dict[str, Expr]:
         """Bytes of weights, KV cache and activations, and their sum, bare."""
-        parts = self.graph.memory()
+        parts = self.graph.memory_exprs()
         return parts | {"total": Add(*parts.values())}
 
     @property
@@ -245,7 +246,7 @@ def analyze(step: Step, hardware: Device | str | Path | None = None, *, ceilings
     values: dict[Symbol, Expr] = dict(step.values)
     if device:
         values |= rate_values(step, machine) | capacity_values(step, device)
-    if device and device.buffer is None and symbols.R in symbolic.definitions and symbolic.definitions[symbols.R].has(symbols.M):
+    if device and device.buffer_expr is None and symbols.R in symbolic.definitions and symbolic.definitions[symbols.R].has(symbols.M):
         raise DeviceError(f"device {quote(device.name)} states no on-chip buffer, which determines FlashAttention's block rows")
     check_tiles(step, device, values)
     graph = symbolic.bind(values)

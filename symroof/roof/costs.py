@@ -214,9 +214,9 @@ def capacity_values(step: Step, device: Device) -> dict[Symbol, Expr]:
     If the device does not state them, the least possible traffic applies: one pass over memory.
     """
     left = step.symbolic.definitions
-    known: dict[Symbol, Expr] = {symbols.M: device.buffer} if device.buffer else {}
+    known: dict[Symbol, Expr] = {symbols.M: device.buffer_expr} if device.buffer_expr else {}
     if symbols.R in left and left[symbols.R].has(symbols.M_L):
-        cache, processors = device.cache_capacity, device.processors
+        cache, processors = device.cache_capacity_expr, device.processors
         if cache is None or processors is None:
             cache, processors = cast(Expr, oo), 1
         known |= {symbols.M_L: cache, symbols.n_c: Integer(processors)}
@@ -308,14 +308,14 @@ def on_chip(step: Step) -> dict[Operator, Expr]:
 
 def check_tiles(step: Step, device: Device | None, values: Values) -> None:
     """Raise an InputError if the tiles exceed the device's on-chip memory; the message says by how much, and which rows fit."""
-    if device is None or device.buffer is None:
+    if device is None or (buffer := device.buffer_expr) is None:
         return
     known = {symbols.B_c: Integer(1), **step.symbolic.definitions, **values}  # at least one row of keys
     for operator, formula in on_chip(step).items():
         need = substitute(formula, known)
-        if need.is_number and need > device.buffer:
+        if need.is_number and need > buffer:
             sides = " x ".join(str(substitute(side, known)) for side in (symbols.B_r, symbols.B_c) if side in formula.free_symbols)
             raise InputError(
-                f"{operator.name}: tiles of {sides} rows take {need} byte = {formula} on chip; {device.name} has {device.buffer}: expected "
+                f"{operator.name}: tiles of {sides} rows take {need} byte = {formula} on chip; {device.name} has {buffer}: expected "
                 "fewer rows or keys"
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from sympy import Add, Expr, Integer, Max
 
@@ -15,7 +16,7 @@ from symroof.notation import Brief
 from symroof.operators import Energy, of_name
 from symroof.roof.analysis import Analysis, analyze
 from symroof.symbols import substitute
-from symroof.units import COUNT, FLOP, JOULE, WATT, Quantity, counted, in_unit, quantity
+from symroof.units import BANDWIDTH, BYTE, COUNT, FLOP, INTENSITY, JOULE, RATE, SECOND, WATT, Quantity, counted, in_unit, number, quantity
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,9 @@ class OperatorEnergy(Brief):
     seconds_expr: Expr
     joules_expr: Expr
 
+    flops = in_unit(lambda spent: spent.flop_count, FLOP, "FLOPs, as a Quantity.")
+    traffic = in_unit(lambda spent: spent.byte_count, BYTE, "Memory traffic, as a Quantity in bytes.")
+    time = in_unit(lambda spent: spent.seconds_expr, SECOND, "Time, as a Quantity in seconds.")
     joules = in_unit(lambda spent: spent.joules_expr, JOULE, "Energy, as a Quantity in joules.")
     efficiency = in_unit(lambda spent: spent.flop_count / spent.joules_expr, FLOP / JOULE, "FLOPs per joule, as a Quantity in FLOP/joule.")
     power = in_unit(lambda spent: spent.joules_expr / spent.seconds_expr, WATT, "Energy over time, as a Quantity in watts.")
@@ -151,50 +155,61 @@ def energy_of(analysis: Analysis) -> StepEnergy:
     return StepEnergy(analysis, model, tuple(spent))
 
 
-def energy_balance(model: Energy) -> Expr:
-    """``B_eps = eps_B / eps_F``, the FLOP/byte at which work and traffic take equal energy, without constant power.
+def energy_balance(model: Energy) -> Quantity:
+    """``B_eps = eps_B / eps_F``, the FLOP/byte at which work and traffic take equal energy, without constant power, as a Quantity.
 
     >>> from symroof.symbols import eps_B, eps_F
-    >>> energy_balance(Energy(eps_F, eps_B))
-    eps_B/eps_F
+    >>> print(energy_balance(Energy(eps_F, eps_B)))
+    eps_B/eps_F FLOP/byte
     """
-    return model.byte / model.flop
+    return quantity(model.byte / model.flop, INTENSITY)
 
 
-def effective_balance(model: Energy, peak: Expr, bandwidth: Expr) -> Expr:
+def effective_balance(model: Energy, peak: Any, bandwidth: Any) -> Quantity:
     """The FLOP/byte at which a FLOP takes twice the least energy ``eps_F + pi_0 / P``: half of the best FLOP/J.
 
     With ``eta = eps_F / (eps_F + pi_0 / P)`` it is ``eta B_eps`` if that is beyond the ridge ``B_tau``, otherwise
     ``(eta B_eps + (1 - eta) B_tau) / (2 - eta)``.
 
     >>> from symroof.symbols import BW, P, eps_B, eps_F
-    >>> effective_balance(Energy(eps_F, eps_B), P, BW)
-    eps_B/eps_F
+    >>> print(effective_balance(Energy(eps_F, eps_B), P, BW))
+    eps_B/eps_F FLOP/byte
     """
+    peak, bandwidth = number(peak, RATE, "peak"), number(bandwidth, BANDWIDTH, "bandwidth")
     share = model.flop / (model.flop + model.constant / peak)
-    beyond, ridge = share * energy_balance(model), peak / bandwidth
-    return beyond if share == 1 else Max(beyond, (beyond + (1 - share) * ridge) / (2 - share))
+    beyond, ridge = share * model.byte / model.flop, peak / bandwidth
+    return quantity(beyond if share == 1 else Max(beyond, (beyond + (1 - share) * ridge) / (2 - share)), INTENSITY)
 
 
-def arch_line(intensity: Expr, peak: Expr, bandwidth: Expr, model: Energy) -> Expr:
-    """FLOP/J at an intensity: ``1 / (eps_F + eps_B / I + pi_0 max(1 / P, 1 / (I BW)))``.
+def arch_line(intensity: Any, peak: Any, bandwidth: Any, model: Energy) -> Quantity:
+    """FLOP/J at an intensity, as a Quantity: ``1 / (eps_F + eps_B / I + pi_0 max(1 / P, 1 / (I BW)))``.
 
     >>> from symroof.symbols import BW, P, eps_B, eps_F
-    >>> arch_line(Integer(4), P, BW, Energy(eps_F, eps_B))
-    1/(eps_B/4 + eps_F)
+    >>> print(arch_line(4, P, BW, Energy(eps_F, eps_B)))
+    1/(eps_B/4 + eps_F) FLOP/J
     """
-    return 1 / model.joules(Integer(1), 1 / intensity, Max(1 / peak, 1 / (intensity * bandwidth)))
+    joules, _ = _of_a_flop(intensity, peak, bandwidth, model)
+    return quantity(1 / joules, FLOP / JOULE)
 
 
-def power_line(intensity: Expr, peak: Expr, bandwidth: Expr, model: Energy) -> Expr:
-    """Watts at an intensity; the maximum is at the ridge, where work and traffic both run at full rate.
+def power_line(intensity: Any, peak: Any, bandwidth: Any, model: Energy) -> Quantity:
+    """Watts at an intensity, as a Quantity; the maximum is at the ridge, where work and traffic both run at full rate.
 
     >>> from symroof.symbols import BW, P, eps_B, eps_F
-    >>> power_line(P / BW, P, BW, Energy(eps_F, eps_B)).expand()
+    >>> power_line(P / BW, P, BW, Energy(eps_F, eps_B)).exact.expand()
     BW*eps_B + P*eps_F
+    >>> print(power_line("100 FLOP/byte", "312 TFLOP/s", "2039 GB/s", Energy(Integer(1) / 10**12, Integer(30) / 10**12, Integer(100))))
+    365.1 W
     """
-    seconds = Max(1 / peak, 1 / (intensity * bandwidth))
-    return model.joules(Integer(1), 1 / intensity, seconds) / seconds
+    joules, seconds = _of_a_flop(intensity, peak, bandwidth, model)
+    return quantity(joules / seconds, WATT)
+
+
+def _of_a_flop(intensity: Any, peak: Any, bandwidth: Any, model: Energy) -> tuple[Expr, Expr]:
+    """Joules and seconds of one FLOP at an intensity."""
+    of_memory = number(intensity, INTENSITY, "intensity") * number(bandwidth, BANDWIDTH, "bandwidth")
+    seconds = Max(1 / number(peak, RATE, "peak"), 1 / of_memory)
+    return model.joules(Integer(1), 1 / number(intensity, INTENSITY, "intensity"), seconds), seconds
 
 
 def greenup(before: OperatorEnergy, after: OperatorEnergy) -> Quantity:
@@ -207,25 +222,27 @@ def greenup(before: OperatorEnergy, after: OperatorEnergy) -> Quantity:
     return quantity(before.joules_expr / after.joules_expr, COUNT)
 
 
-def most_work(intensity: Expr, saved: Expr, model: Energy) -> Expr:
+def most_work(intensity: Any, saved: Any, model: Energy) -> Quantity:
     """The factor on work at which an algorithm that moves 1 / *saved* of the bytes takes equal energy.
 
     ``1 + (m - 1) / m B_eps / I``, without constant power; below it the change is a greenup.
 
     >>> from symroof.symbols import eps_B, eps_F
-    >>> most_work(Integer(2), Integer(4), Energy(eps_F, eps_B))
-    3*eps_B/(8*eps_F) + 1
+    >>> print(most_work(2, 4, Energy(eps_F, eps_B)))
+    (3*eps_B/eps_F + 8)/8
     """
-    return 1 + (saved - 1) / saved * energy_balance(model) / intensity
+    part = 1 - 1 / number(saved, COUNT, "saved")
+    return quantity(1 + part * energy_balance(model).exact / number(intensity, INTENSITY, "intensity"), COUNT)
 
 
-def race_to_halt(model: Energy, peak: Expr, bandwidth: Expr) -> bool | None:
+def race_to_halt(model: Energy, peak: Any, bandwidth: Any) -> bool | None:
     """Whether running as fast as possible also saves energy: the effective energy balance is at or below the ridge.
 
     None if that depends on a symbol.
 
-    >>> race_to_halt(Energy(Integer(1), Integer(30)), Integer(100), Integer(1))
+    >>> race_to_halt(Energy(Integer(1), Integer(30)), 100, 1)
     True
     """
-    slack = peak / bandwidth - effective_balance(model, peak, bandwidth)
+    ridge = number(peak, RATE, "peak") / number(bandwidth, BANDWIDTH, "bandwidth")
+    slack = ridge - effective_balance(model, peak, bandwidth).exact
     return bool(slack >= 0) if slack.is_number else None

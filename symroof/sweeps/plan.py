@@ -269,13 +269,13 @@ def _figure(device: Device | None, machine: Machine | None, letter: str) -> floa
     if (late := next((known for known in LATENCIES if str(known) == letter), None)) is not None:
         return float(machine.latencies.get(late, 0)) if machine else 0.0
     if device is not None and letter in (str(symbols.M_L), str(symbols.n_c)):
-        shared = device.cache_capacity is not None and device.processors is not None
-        figures = {str(symbols.M_L): device.cache_capacity, str(symbols.n_c): device.processors} if shared else {}
+        shared = device.cache_capacity_expr is not None and device.processors is not None
+        figures = {str(symbols.M_L): device.cache_capacity_expr, str(symbols.n_c): device.processors} if shared else {}
         return float(figures.get(letter, UNLIMITED))
     if device is not None and letter == str(symbols.M):
-        if device.buffer is None:
+        if device.buffer_expr is None:
             raise DeviceError(f"device {quote(device.name)} states no on-chip buffer; FlashAttention's block rows follow from it")
-        return float(device.buffer)
+        return float(device.buffer_expr)
     if device is not None and device.usable_figure is not None and letter == str(CAPACITY):
         return float(device.usable_figure.value)
     raise InputError(f"{symbols.lookup(letter).name} ({letter}) is still a symbol: give it a number, or sweep over it")

@@ -14,7 +14,7 @@ from tests.steps import step
 
 H100 = symroof.load_hardware("h100-sxm")
 PEAK = {name: float(H100.peaks[name].dense.value) for name in ("fp16", "fp8")}
-BANDWIDTH = float(H100.memory_bandwidth)
+BANDWIDTH = float(H100.bandwidth_expr)
 LLAMA_3_8B = {"d": 4096, "f": 14336, "heads": 32, "kv": 1024, "layers": 32, "vocabulary": 128256}
 LLAMA_2_7B = {"d": 4096, "f": 11008, "heads": 32, "kv": 4096, "layers": 32, "vocabulary": 32000}
 

@@ -336,7 +336,7 @@ def test_levels_bandwidths_and_their_letters() -> None:
     assert levels_of(graph) == (Level.MEMORY, Level.HOST)
     assert machine_of(graph, None).rate(host) == symbols.BW_h
     assert machine_of(graph, device).rate(host) == 32 * 10**9
-    assert rate_values(step, machine_of(graph, device)) == {symbols.BW: device.memory_bandwidth, symbols.BW_h: Integer(32 * 10**9)}
+    assert rate_values(step, machine_of(graph, device)) == {symbols.BW: device.bandwidth_expr, symbols.BW_h: Integer(32 * 10**9)}
     assert symbols.BW_h not in rate_values(step, machine_of(graph, device), [symbols.BW_h])
     assert machine_of(graph, device, free=[symbols.BW_h]).rate(host) == symbols.BW_h
     given = replace(graph, definitions={symbols.BW_h: Integer(1)})
@@ -590,7 +590,7 @@ def test_per_device_over_the_degree_is_strong_scaling() -> None:
     before = step_of("llama-2-7b", seq_len=512, batch=16)
     after = before.apply(technique("tensor-parallel:latency=1us,node=8"))
     found = payoff(before, after, over="degree", hardware=A100, per_device=True)
-    efficiency = strong_scaling(before, after, hardware=A100)
+    efficiency = strong_scaling(before, after, hardware=A100).pieces_expr
     for degree in (1, 2, 4, 8, 16):
         assert found.speedup_expr(degree) == efficiency(degree) <= 1
     assert {piece.bound for piece in found.intervals} == {LOSES}

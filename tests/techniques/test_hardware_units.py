@@ -162,7 +162,7 @@ def test_a_format_pays_where_the_closed_form_says(peak: int) -> None:
 def test_the_survey_s_figures_of_hbm_pim() -> None:
     """The survey, section 6.2: 2 TB/s inside against 307 GB/s for a cube, 1.2 TFLOP/s; it pays at 1 to 2 FLOP/byte."""
     cube, aim, upmem = (symroof.load_hardware(name) for name in ("hbm-pim", "aim", "upmem"))
-    peak, inside = cube.fastest(("fp16",))[1], cube.memory_bandwidth
+    peak, inside = cube.machine.fastest(("fp16",))[1], cube.machine.memory_bandwidth
     assert (peak, inside) == (Rational(12, 10) * 10**12, 2 * 10**12)
     assert peak / inside == Rational(3, 5)
     interface = Integer(307 * 10**9)
@@ -181,9 +181,9 @@ def test_the_survey_s_figures_of_hbm_pim() -> None:
     for batch in (1, 2):  # at 1 to 2 FLOP/byte
         assert 0 < batch - intensity(Integer(batch)) < Rational(1, 500)
         assert found.speedup_expr(batch) == peak / (intensity(Integer(batch)) * interface) > Rational(19, 10)
-    assert (aim.fastest(("bf16",))[1], aim.memory_bandwidth) == (10**12, 10**12)
-    assert upmem.memory_bandwidth == Rational(17, 10) * 10**12
-    assert upmem.fastest(("int8",))[1] == 2556 * 350 * 10**6  # one operation per DPU and cycle
+    assert (aim.machine.fastest(("bf16",))[1], aim.machine.memory_bandwidth) == (10**12, 10**12)
+    assert upmem.machine.memory_bandwidth == Rational(17, 10) * 10**12
+    assert upmem.machine.fastest(("int8",))[1] == 2556 * 350 * 10**6  # one operation per DPU and cycle
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -383,7 +383,7 @@ def test_bad_links_of_a_file(tmp_path: Path, line: str, said: str) -> None:
 def test_time_over_the_degree_is_that_of_whole_steps_over_both_tiers(algorithm: str, device: str) -> None:
     late = "" if device == A100 else ",latency=2us,network_latency=9us"
     text = f"tensor-parallel:node={2 if device == 'h100-pcie' else 8},collective={algorithm}{late}"
-    times = over_degree(numbers(text), device)
+    times = over_degree(numbers(text), device).pieces_expr
     for degree in (1, 2, 4, 8, 16, 32):
         assert times(degree) == seconds(numbers(f"{text},degree={degree}"), device), degree
     assert times.high == (2**20 if algorithm == "tree" else oo)
@@ -395,9 +395,9 @@ def test_time_over_the_degree_is_that_of_whole_steps_over_both_tiers(algorithm: 
 
 def test_the_degree_ends_where_the_link_does() -> None:
     free = numbers("tensor-parallel")
-    assert over_degree(free, A100).high == 8
-    assert over_degree(free, "v100-sxm2-32gb").high == oo
-    assert over_degree(numbers("tensor-parallel pipeline-parallel:degree=2,micro_batches=2"), A100).high == 4
+    assert over_degree(free, A100).pieces_expr.high == 8
+    assert over_degree(free, "v100-sxm2-32gb").pieces_expr.high == oo
+    assert over_degree(numbers("tensor-parallel pipeline-parallel:degree=2,micro_batches=2"), A100).pieces_expr.high == 4
     with pytest.raises(InputError, match="degree 16: the device's link joins 8"):
         best_degree(free, hardware=A100, among=(8, 16))
     node = symroof.regimes(numbers("tensor-parallel:degree=16,node"), over="node", hardware=A100)
@@ -413,7 +413,7 @@ def test_crossings_over_two_tiers_lie_where_whole_steps_say() -> None:
     before, text = numbers(), "tensor-parallel:node=8,network_latency=40us"
     found = symroof.payoff(before, before.apply(technique(text)), over="degree", hardware=A100)
     high = found.edges_expr[-1]
-    one, times = seconds(before), over_degree(before.apply(technique(text)), A100)
+    one, times = seconds(before), over_degree(before.apply(technique(text)), A100).pieces_expr
     below, above = 8 * int(high // 8), 8 * (int(high // 8) + 1)
     assert below > 8, "in the second tier"
     assert times(below) < one < times(above)
@@ -540,7 +540,7 @@ def test_measured_collectives(name: str) -> None:
     ):
         chosen = [row for row in found if row[0] in kinds]
         steps = [(2 if what == "all_reduce" else 1) * (devices - 1) for what, devices, _, _ in chosen]
-        wires = [Fraction(step * size, devices) / int(link.one_way) for step, (_, devices, size, _) in zip(steps, chosen, strict=True)]
+        wires = [Fraction(step * size, devices) / int(link.one_way_expr) for step, (_, devices, size, _) in zip(steps, chosen, strict=True)]
         exact = [Fraction(round(row[3] * 1e8), 10**8) for row in chosen]
         beside = [(step, time - wire) for step, time, wire in zip(steps, exact, wires, strict=True)]
         small = [(step, time) for step, time, row in zip(steps, exact, chosen, strict=True) if row[2] <= SMALL]

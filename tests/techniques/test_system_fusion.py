@@ -328,7 +328,7 @@ def test_traffic_of_dao_et_al() -> None:
 
 def test_tiles_must_fit_on_chip() -> None:
     """An A100 has 167936 byte in one multiprocessor: 2 (B_r + B_c) 128 elements of 2 byte fit up to B_r + B_c = 328."""
-    buffer = symroof.load_hardware(A100).buffer
+    buffer = symroof.load_hardware(A100).buffer_expr
     most = int(buffer) // (4 * 128)
     step = numbers("llama-2-7b", "prefill")
     need = next(iter(on_chip(step.apply(technique("flash-attention:rows,keys"))).values()))

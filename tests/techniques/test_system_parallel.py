@@ -6,7 +6,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
-from sympy import Add, Expr, Integer, Max, Rational, oo, simplify
+from sympy import Add, Expr, Integer, Max, Rational, simplify
 
 import symroof
 from symroof import symbols
@@ -483,7 +483,7 @@ def test_orders_of_a_chain_agree() -> None:
 
 
 def test_without_latency_devices_help_where_what_they_share_exceeds_what_crosses() -> None:
-    assert [useful_degree(Integer(work), Integer(4), Integer(0)) for work in (5, 4, 3)] == [oo, 1, 1]
+    assert [useful_degree(Integer(work), Integer(4), Integer(0)) for work in (5, 4, 3)] == [float("inf"), 1, 1]
 
 
 def test_closed_form_of_the_useful_degree_against_a_search() -> None:
@@ -508,7 +508,7 @@ def test_best_degree_is_that_of_whole_steps(name: str) -> None:
     assert found.integer == min(times, key=lambda one: times[one])
     assert found.time_expr == times[int(found.integer)]
     free = best_degree(step.apply(technique(text)), hardware=DEVICE)
-    regimes = over_degree(step.apply(technique(text)), DEVICE)
+    regimes = over_degree(step.apply(technique(text)), DEVICE).pieces_expr
     at = {k: regimes(k) for k in range(1, 40)}
     assert free.integer == min(at, key=lambda one: at[one])
     assert best_degree(step.apply(technique("tensor-parallel:link=300GB/s")), hardware=DEVICE).integer is None
@@ -518,7 +518,7 @@ def test_best_degree_is_that_of_whole_steps(name: str) -> None:
 def test_scaling_is_a_ratio_of_whole_steps() -> None:
     step = numbers("llama-3-8b")
     after = step.apply(technique("tensor-parallel:latency=5us"))
-    strong, weak = strong_scaling(step, after, hardware=DEVICE), weak_scaling(step, after, hardware=DEVICE)
+    strong, weak = (scaling(step, after, hardware=DEVICE).pieces_expr for scaling in (strong_scaling, weak_scaling))
     for degree in (1, 2, 8):
         text = f"tensor-parallel:degree={degree},latency=5us"
         assert strong(degree) == seconds(step) / (degree * seconds(step.apply(technique(text))))

@@ -117,11 +117,11 @@ def _running_median(x: np.ndarray, y: np.ndarray, parts: int = 16) -> tuple[list
 
 
 def _peak(one: Validation) -> float:
-    return float(one.device.fastest(wide_enough(max(one.rows.widths)))[1])
+    return float(one.device.machine.fastest(wide_enough(max(one.rows.widths)))[1])
 
 
 def _ridge(one: Validation) -> float:
-    return _peak(one) / float(one.device.memory_bandwidth)
+    return _peak(one) / float(one.device.bandwidth_expr)
 
 
 def roofline_figure(found: Sequence[Validation]) -> Figure:
@@ -129,7 +129,7 @@ def roofline_figure(found: Sequence[Validation]) -> Figure:
     figure, axes = _panels(found)
     for panel, one in zip(axes, found, strict=True):
         intensity, performance = one.bound.flops / one.bound.traffic, one.bound.flops / one.rows.seconds
-        peak, bandwidth = _peak(one), float(one.device.memory_bandwidth)
+        peak, bandwidth = _peak(one), float(one.device.bandwidth_expr)
         left, right = intensity.min() / 2, max(intensity.max(), peak / bandwidth) * 2
         x = np.geomspace(left, right, 200)
         _points(panel, one, intensity, performance)

@@ -73,7 +73,7 @@ def _panel(axes: Axes, one: StepTime) -> None:
         raise InputError("a roofline needs operators that ran and compute something")
     intensity = np.array([float(other.point.intensity_expr) for other in placed])
     performance = np.array([_performance(other, "median") for other in placed])
-    peak, bandwidth = float(device.fastest((one.data_type,))[1]), float(device.memory_bandwidth)
+    peak, bandwidth = float(device.machine.fastest((one.data_type,))[1]), float(device.bandwidth_expr)
     left, right = min(intensity.min(), 0.1) / 1.5, max(intensity.max(), peak / bandwidth) * 3
     x = np.geomspace(left, right, 200)
     axes.plot(x, np.minimum(peak, x * bandwidth), color="0.15", linewidth=1.5, label="memory and products", gid="roofline")
