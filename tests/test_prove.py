@@ -170,6 +170,12 @@ def test_the_provers_agree_wherever_both_answer(slack: Expr, bound: str) -> None
         assert all(holds(bound, slack, point) for point in grid)
 
 
+def test_z3_takes_a_lower_end_of_zero_as_open() -> None:
+    """-P is below zero for every positive P, though not at P = 0; from 1 on the end itself counts."""
+    assert smt.decide("memory", -P, {P: Integer(0)}, {P: False})[0] == "proved"
+    assert smt.decide("memory", 1 - b, {b: Integer(1)}, {b: True})[0] == "refuted"
+
+
 def test_z3_answers_where_the_shift_does_not() -> None:
     """b^2 - 2 b t + t^2 + 1 is a square and one: positive, though not term by term."""
     slack = (b - t) ** 2 + 1

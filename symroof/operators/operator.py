@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Protocol
 
@@ -101,10 +101,10 @@ class Operator(Answer, Symbolic):
 
     name: str
     kind: Kind
-    space: Space = field(repr=False)
-    work: tuple[Work, ...] = field(repr=False)
-    reads: tuple[Access, ...] = field(repr=False)
-    writes: tuple[Access, ...] = field(repr=False)
+    space: Space
+    work: tuple[Work, ...]
+    reads: tuple[Access, ...]
+    writes: tuple[Access, ...]
     sparse: bool = False
     unit: Unit | None = None
     latency: Expr = S.Zero
@@ -118,7 +118,7 @@ class Operator(Answer, Symbolic):
     linear_in: int = 0
     prefix: str = ""
     answers_to: frozenset[str] = frozenset()
-    members: tuple[Operator, ...] = field(default=(), repr=False)
+    members: tuple[Operator, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.answers_to:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import cast
 
-from sympy import Add, Basic, Dummy, Expr, Mul, S, Symbol, oo
+from sympy import Add, Basic, Dummy, Expr, Mul, S, Symbol, oo, sign
 from sympy.logic.boolalg import Boolean
 
 from symroof import symbols
@@ -67,11 +67,11 @@ def positive(gain: Expr) -> Boolean | bool | None:
         return known > 0
     product = Mul(*(factor**power for factor, power in factors))
     if all(power == 1 for _, power in factors) and (within := _sign_within(product)):
-        return known * within > 0
+        return bool(known * within > 0)
     return greater(known * product)
 
 
-def _sign_within(product: Expr) -> int | None:
+def _sign_within(product: Expr) -> Expr | None:
     """The sign for every value of its only symbol, which has an upper bound; None if it varies, or there are other symbols."""
     letters = product.free_symbols
     if len(letters) != 1:
@@ -84,4 +84,4 @@ def _sign_within(product: Expr) -> int | None:
     single = polynomial(product, x)
     if any(0 < root < highest for root in single.roots()):
         return None
-    return 1 if single(highest / 2) > 0 else -1
+    return sign(single(highest / 2))

@@ -130,7 +130,7 @@ def _value(text: str, key: str, value: str, metadata) -> object:
         raise InputError(f"{quote(text)}: {key} {quote(value)}: expected a number{also}")
     if max(abs(part) for part in number.as_numer_denom()) >= 10**DIGITS:
         raise InputError(f"{quote(text)}: {key} {quote(value)}: a number of more than {DIGITS} digits")
-    return int(number) if number.is_integer and number < 10**30 else number
+    return int(number) if number.is_integer else number
 
 
 def chain(texts: Iterable[str]) -> tuple[Technique, ...]:

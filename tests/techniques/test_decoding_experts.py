@@ -31,6 +31,12 @@ def test_uniform_by_enumeration(tokens):
     assert touched("mixtral-8x7b-v0.1", batch=tokens) == Rational(sum(distinct), len(distinct))
 
 
+def test_the_statement_says_how_experts_are_chosen():
+    for skew, how in (("0", "independently and uniformly"), ("1/2", "independently and by Zipf's law with exponent 1/2")):
+        after = apply(decode("mixtral-8x7b-v0.1", batch=4, seq_len=64), f"expert-routing:skew={skew}")
+        assert sum(how in line for line in after.statements) == 1
+
+
 def test_skewed_by_enumeration():
     """Two tokens that choose every expert independently with its probability: the expected number of distinct ones."""
     likely = [Fraction(int(one.p), int(one.q)) for one in shares(Rational(1), 4, 2)]

@@ -15,6 +15,7 @@ from symroof.operators.tensor import Level, Storage
 from symroof.questions.placement import best_split
 from symroof.roof.ledger import WORK
 from symroof.symbols import M, R, b, f_M
+from symroof.techniques.hardware.data_format import DataFormat
 from symroof.techniques.hardware.resident_weights import ResidentWeights
 from symroof.techniques.registry import chain, technique
 
@@ -137,6 +138,11 @@ def test_sixteen_bits_at_the_same_peak_change_nothing() -> None:
     after = plain.apply(technique("data-format:bits=16,operands=all,peak=312TFLOP/s"))
     times = [[placed.time_expr for placed in symroof.analyze(one, A100)] for one in (plain, after)]
     assert times[0] == times[1]
+
+
+def test_the_example_runs_at_a_peak_that_its_device_states() -> None:
+    example = DataFormat.example
+    assert example.settings["peak"] == symroof.load_hardware(example.hardware).peaks[f"int{example.settings['bits']}"].dense.value
 
 
 @pytest.mark.parametrize("peak", [100, 312, 1248])

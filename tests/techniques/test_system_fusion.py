@@ -18,7 +18,7 @@ from symroof.operators.tensor import Access, Space, Storage, Tensor
 from symroof.questions.payoff import payoff
 from symroof.questions.regimes import regimes
 from symroof.roof.costs import on_chip
-from symroof.symbols import B_c, B_r, M, R, a, b, c, e, h, k, n_s, s, t
+from symroof.symbols import B_c, B_r, M, R, a, b, c, e, h, k, n_c, n_s, s, t
 from symroof.techniques.registry import chain, technique
 from symroof.techniques.system.flash_attention import least_traffic
 
@@ -424,6 +424,8 @@ def test_occupancy_by_hand_and_over_the_batch() -> None:
 
 def test_the_number_of_parts_may_stay_a_letter() -> None:
     step = symroof.load_model("llama-3-8b").decode(symbolic=True).apply(technique("flash-decoding"))
+    assert n_c not in step.symbolic.definitions, "without processors every operator fills the device"
+    assert step["fused_attention"].occupancy == 1
     extra = step["fused_attention.combine"].byte_count() - b * h * e * a / 8
     assert simplify(extra - 4 * b * h * n_s * (e + 2)) == 0
     free = numbers("llama-3-8b", batch=1, seq_len=32768).apply(technique("flash-decoding:processors=108"))

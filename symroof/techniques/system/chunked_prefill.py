@@ -124,7 +124,7 @@ def _again(space: Space, chunk: Expr) -> Expr:
     count = queries / chunk
     if not space.causal:
         return count
-    return (count + 1) / 2 if queries == context else (count * (context - queries) + queries * (count + 1) / 2) / context
+    return (count * (context - queries) + queries * (count + 1) / 2) / context
 
 
 def _passes(space: Space, chunk: Expr, stacked: bool) -> Expr:
