@@ -98,6 +98,7 @@ class Architecture(Brief):
     dimensions : the value of every dimension symbol in this model.
     max_positions : the longest sequence it was published for, if the config states it.
     family : the name of the family, as in `symroof.architectures.families`.
+    order : the kind of every layer, from the first to the last.
     generative : whether the model predicts the next token of a vocabulary, under a causal mask.
     layers : every kind of layer; the symbol of its kind counts the layers.
     norms : the norms of the layers.
@@ -123,6 +124,7 @@ class Architecture(Brief):
     final_softcap: bool = False
     final_norm: bool = True
     family: str = field(default="", kw_only=True)
+    order: tuple[str, ...] = field(default=(), kw_only=True, repr=False)
     generative: ClassVar[bool] = True
 
     @property

@@ -128,7 +128,7 @@ class DecoderFamily:
         counts, layers = stack(mixers, mlps, parts)
         known: dict[str, Any] = {"norms": self.norms, **resolved(fields, {"tied": flag("tie_word_embeddings", False), **self.attributes})}
         sizes |= dict(counts) | ({symbols.m: rows} if rows else {})
-        return Architecture(sizes, longest, layers, family=self.family, **known)
+        return Architecture(sizes, longest, layers, family=self.family, order=kinds_of(mixers, mlps), **known)
 
     def _window(self, fields: Fields, mixers: Sequence[str]) -> dict[Symbol, int]:
         sliding = "sliding" in mixers
@@ -140,10 +140,18 @@ class DecoderFamily:
         return {symbols.W: width}
 
 
+def kinds_of(mixers: Sequence[str], mlps: Sequence[str]) -> tuple[str, ...]:
+    """The kind of every layer, named after what distinguishes it: the mixer, the MLP, or both.
+
+    >>> kinds_of(["full", "full"], ["dense", "moe"])
+    ('dense', 'moe')
+    """
+    differ = [place for place, names in enumerate((mixers, mlps)) if len(set(names)) > 1]
+    return tuple("_".join(names[place] for place in differ if names[place]) or "layer" for names in zip(mixers, mlps, strict=True))
+
+
 def stack(mixers: Sequence[str], mlps: Sequence[str], parts: Mapping[str, Part]) -> tuple[Mapping[Symbol, int], tuple[Layer, ...]]:
     """The number of layers of each kind, and the parts of each kind.
-
-    Kinds are named after what distinguishes them: the mixer, the MLP, or both.
 
     Parameters
     ----------
@@ -153,8 +161,7 @@ def stack(mixers: Sequence[str], mlps: Sequence[str], parts: Mapping[str, Part])
     >>> stack(["sliding", "full"], ["dense", "dense"], {"sliding": Mlp("silu"), "full": Mlp("silu"), "dense": Mlp("silu")})[0]
     {L_sliding: 1, L_full: 1}
     """
-    differ = [place for place, names in enumerate((mixers, mlps)) if len(set(names)) > 1]
-    kinds = ["_".join(names[place] for place in differ if names[place]) or "layer" for names in zip(mixers, mlps, strict=True)]
+    kinds = kinds_of(mixers, mlps)
     layers = {
         kind: Layer(kind, parts.get(mixer), parts.get(mlp), window=mixer == "sliding")
         for kind, mixer, mlp in zip(kinds, mixers, mlps, strict=True)
