@@ -16,7 +16,7 @@ from symroof.architectures.config import catalogue, locate, parse
 from symroof.architectures.families import MODEL_TYPES, Family, family_of, multimodal
 from symroof.architectures.fields import Fields, listing
 from symroof.architectures.options import Options, StepInputs
-from symroof.architectures.quantization import Quantization, read_quantization
+from symroof.architectures.quantization import Quantization, published_quantization
 from symroof.architectures.step import Step
 from symroof.conventions import BITS
 from symroof.errors import ConfigError, every_number, nearest, quote
@@ -106,7 +106,7 @@ class Model(Brief):
         else:
             letters = llm_viewer.graph(self.architecture, options, self.catalogue_name())
         values = options.inputs() | ({} if symbolic else self.dimensions)
-        return Step(self.name, options, letters, values, (*self._read, *self.beyond(options.seq_len)), self.weight_bits, source=self)
+        return Step(self.name, options, letters, values, (*self._read, *self.beyond(options.seq_len)), self.published, source=self)
 
     def _exact(self, options: Options, *, swept: bool = False) -> Graph:
         graph = exact.graph(self.architecture, options)
@@ -116,6 +116,12 @@ class Model(Brief):
     def weight_bits(self) -> int:
         """Bits of the weights: those of the config's quantization, otherwise `BITS`."""
         return self.quantization.bits if self.quantization else BITS
+
+    @property
+    def published(self) -> dict[str, int]:
+        """The widths that the config states, by the names of `Options`; the others are `BITS` on a device."""
+        stated = self.quantization and {"weight_bits": self.quantization.bits, "kv_bits": self.quantization.kv_bits}
+        return {name: bits for name, bits in (stated or {}).items() if bits is not None}
 
     def prefill(self, *, symbolic: bool = False, **options: Unpack[StepInputs]) -> Step:
         """The step that reads a prompt of ``seq_len`` tokens per sequence.
@@ -298,15 +304,14 @@ def _read_model(name: str, path: Path, part: str) -> Model:
         nested, fields, sources, remarks, harmless = "", outer, (outer,), (), ()
     family = _family(fields, model_type, nested)
     architecture = family.read(fields)
-    quantizations = (read_quantization(source, architecture.layer_count, vision=nested == "vision") for source in sources)
-    quantization = next((known for known in quantizations if known is not None), None)
+    quantization, unclear = published_quantization(sources, path, architecture, vision=nested == "vision")
     for field in PREDICTING:
         predicting = outer.peek(field) or fields.peek(field)
         if type(predicting) is int and predicting > 0:
             remarks = (*remarks, f"layers that predict further tokens ({field} = {predicting}), a draft, are not counted")
     ignored = (*family.ignored_fields, *PREDICTING, "model_type", *(() if nested else harmless))
     unread = (*(outer.unread((*harmless, *PREDICTING)) if nested else ()), *fields.unread(ignored))
-    return Model(name, architecture, str(path), tuple(dict.fromkeys(unread)), quantization, remarks)
+    return Model(name, architecture, str(path), tuple(dict.fromkeys(unread)), quantization, (*remarks, *unclear))
 
 
 def _family(fields: Fields, model_type: Any, nested: str) -> Family:

@@ -138,14 +138,14 @@ class Options(Brief):
         rows = queries if self.lm_head == "all" else Integer(1)
         return {"b": symbols.b, "s": queries, "t": context, "u": rows}
 
-    def with_widths(self, published: int, *free: Symbol) -> Options:
-        """The same with numbers for the widths left out: weights as *published*, the others of 16 bits; *free* ones stay out.
+    def with_widths(self, published: Mapping[str, int], *free: Symbol) -> Options:
+        """The same with numbers for the widths left out: as *published*, else 16 bits; *free* ones stay out.
 
-        >>> Options("decode", kv_bits=8).with_widths(4)
+        >>> Options("decode", kv_bits=8).with_widths({"weight_bits": 4})
         <Options: phase decode, weight_bits 4, activation_bits 16, kv_bits 8>
         """
         left_out = [name for name, symbol in WIDTHS.items() if getattr(self, name) is None and symbol not in free]
-        return replace(self, **{name: published if name == "weight_bits" else BITS for name in left_out}) if left_out else self
+        return replace(self, **{name: published.get(name, BITS) for name in left_out}) if left_out else self
 
     def inputs(self) -> dict[Symbol, Expr]:
         """The numbers that were given, for their symbols."""

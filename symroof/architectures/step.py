@@ -13,7 +13,6 @@ from sympy import Expr, Symbol
 
 from symroof.answers import Answer
 from symroof.architectures.options import WIDTHS, Options
-from symroof.conventions import BITS
 from symroof.operators import Graph, Operator
 from symroof.symbols import b, lookup, s, t
 from symroof.units import BYTE, FLOP, Quantity, in_unit, quantity
@@ -42,7 +41,7 @@ class Step(Answer):
     symbolic : the graph with every dimension a symbol.
     values : the values of the symbols.
     notes : remarks on these inputs.
-    weight_bits : of the weights as published.
+    published : the widths that the model's config states, by their names.
     unchanged : the step before the techniques; None where there are none.
     source : the model that takes the step.
     """
@@ -52,7 +51,7 @@ class Step(Answer):
     symbolic: Graph = field(repr=False)
     values: Mapping[Symbol, Expr] = field(repr=False)
     notes: tuple[str, ...] = field(default=())
-    weight_bits: int = field(default=BITS, repr=False)
+    published: Mapping[str, int] = field(default_factory=dict, repr=False)
     unchanged: Step | None = field(default=None, repr=False, compare=False)
     source: Model | None = field(default=None, repr=False, compare=False)
 
@@ -123,7 +122,7 @@ class Step(Answer):
 
     def with_widths(self, *free: Symbol) -> Step:
         """The step as a device runs it, with numbers for the widths left out (`Options.with_widths`); *free* ones stay symbols."""
-        options = self.options.with_widths(self.weight_bits, *free)
+        options = self.options.with_widths(self.published, *free)
         if options is self.options:
             return self
         widths = {symbol: value for symbol, value in options.inputs().items() if symbol in WIDTHS.values()}

@@ -64,7 +64,7 @@ def describe(model: str, weight_bits: int | None, kv_bits: int | None) -> Report
     from symroof.present.catalogue import model_report
 
     described = load_model(model)
-    return model_report(described, weight_bits, kv_bits or BITS)
+    return model_report(described, weight_bits, kv_bits or described.published.get("kv_bits", BITS))
 
 
 @click.command(short_help="Redraw the survey's figures, with their data.")

@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 SIZE, WIDTH = Whole(), Whole(64)
 PHASES = ("prefill", "decode")
-PUBLISHED = f"that of quantization_config, else {BITS}"
+PUBLISHED = f"as the config states, else {BITS}"
 EVERY_TENSOR = "Bits of every weight, without scales: an ideal. For 4-bit checkpoints as they are, --with quantize:weights=4,group=128."
 WIDTHS = (
     click.option("--weight-bits", type=WIDTH, show_default=PUBLISHED, help=EVERY_TENSOR),
     click.option("--activation-bits", type=WIDTH, show_default=str(BITS), help="Bits per activation."),
-    click.option("--kv-bits", type=WIDTH, show_default=str(BITS), help="Bits per element of the KV cache."),
+    click.option("--kv-bits", type=WIDTH, show_default=PUBLISHED, help="Bits per element of the KV cache."),
 )
 CONVENTIONS = (
     click.option("--flash-attention", is_flag=True, help="Attention as one operator whose scores stay on chip."),
@@ -172,7 +172,7 @@ class Request:
         from symroof.architectures.options import Options
 
         loaded = load_model(self.model)
-        step = loaded.step(Options(**{**self.options, **changes}).with_widths(loaded.weight_bits))
+        step = loaded.step(Options(**{**self.options, **changes}).with_widths(loaded.published))
         if not self.techniques:
             return step
         from symroof.techniques.registry import chain

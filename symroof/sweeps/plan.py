@@ -165,7 +165,7 @@ class Plan:
     def _step(self, model: Model, phase: str, machine: Machine) -> StepFormulas:
         """The formulas with the fixed inputs in them; statements are those of the largest inputs."""
         named = {"batch": 1} | {axis.name: int(axis.values.max()) for axis in (*self.fixed.values(), *self.axes) if axis.name in INPUTS}
-        options = Options(phase, **named, **self.conventions).with_widths(model.weight_bits)
+        options = Options(phase, **named, **self.conventions).with_widths(model.published)
         free = frozenset(symbol_of(name, phase) for name in {*self.names, *self.overridden})
         return StepFormulas(model, options, free, self.each, self.techniques, machine)
 
@@ -219,7 +219,7 @@ class Plan:
         lines = {key: step.statements for key, step in self.steps.items()}
         common = [line for line in next(iter(lines.values())) if all(line in other for other in lines.values())]
         own = [f"{model}, {phase}: {line}" for (model, phase, _), several in lines.items() for line in several if line not in common]
-        defaults = {"batch": "1", **dict.fromkeys(WIDTHS, str(BITS)), "weight_bits": f"as published, else {BITS}"}
+        defaults = {"batch": "1", **dict.fromkeys(WIDTHS, f"as published, else {BITS}"), "activation_bits": str(BITS)}
         inputs = {name: value for name, value in defaults.items() if name not in self.names}
         inputs |= {name: f"{axis.values[0]:g}" for name, axis in self.fixed.items()}
         provenance = view("provenance")

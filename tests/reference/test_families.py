@@ -252,7 +252,7 @@ QUANTIZED: dict[str, tuple[dict[str, Any], int, set[str], str]] = {
         {"quant_method": "awq", "bits": 4, "modules_to_not_convert": ["model.layers.0.mlp.down_proj"]},
         4,
         set(),
-        "though the config",
+        "their mean size per weight",
     ),
     "all layers": (
         {"quant_method": "fbgemm_fp8", "modules_to_not_convert": [f"model.layers.{layer}.self_attn.o_proj" for layer in range(32)]},
@@ -281,7 +281,7 @@ QUANTIZED: dict[str, tuple[dict[str, Any], int, set[str], str]] = {
         },
         8,
         set(),
-        "give kv_bits",
+        "the config keeps the KV cache at 8 bits",
     ),
     "modelopt": ({"quant_method": "modelopt", "quant_algo": "NVFP4", "exclude_modules": ["lm_head"]}, 4, set(), "modelopt, 4 bits"),
 }
@@ -305,15 +305,16 @@ def groups(**scheme: Any) -> dict[str, Any]:
 
 
 MODELOPT = {"quant_method": "modelopt"}
-PACKED = {"quant_method": "compressed-tensors", "format": "pack-quantized"}
+PACKED = {"quant_method": "compressed-tensors", "format": "pack-quantized", "ignore": ["lm_head"]}
 STORED: dict[str, tuple[dict[str, Any], Rational]] = {
     # configs as published checkpoints have them, and bits of a weight with its share of the scales
     "AWQ": ({"quant_method": "awq", "bits": 4, "group_size": 128, "zero_point": True}, 4 + Rational(16 + 4, 128)),
     "AWQ without zero points": ({"quant_method": "awq", "w_bit": 4, "q_group_size": 64, "zero_point": False}, 4 + Rational(16, 64)),
     "AWQ that says nothing of zero points": ({"quant_method": "awq", "bits": 4, "group_size": 128}, 4 + Rational(16 + 4, 128)),
-    "GPTQ that says nothing of them": ({"quant_method": "gptq", "bits": 4, "group_size": 128}, 4 + Rational(16, 128)),
+    "GPTQ, which stores them always": ({"quant_method": "gptq", "bits": 4, "group_size": 128}, 4 + Rational(16 + 4, 128)),
+    "GPTQ as Marlin has it": ({"quant_method": "gptq", "bits": 4, "group_size": 128, "checkpoint_format": "marlin"}, 4 + Rational(16, 128)),
     "AWQ of modelopt": ({"quant_method": "modelopt", "quant_algo": "W4A16_AWQ"}, 4 + Rational(16, 128)),
-    "GPTQ, symmetric": ({"quant_method": "gptq", "bits": 4, "group_size": 128, "sym": True}, 4 + Rational(16, 128)),
+    "GPTQ, symmetric": ({"quant_method": "gptq", "bits": 4, "group_size": 128, "sym": True}, 4 + Rational(16 + 4, 128)),
     "GPTQ of 3 bits": ({"quant_method": "gptq", "bits": 3, "group_size": 32, "sym": False}, 3 + Rational(16 + 3, 32)),
     "GPTQ by rows": ({"quant_method": "gptq", "bits": 8, "group_size": -1, "sym": True}, Rational(8)),
     "MXFP4": ({"quant_method": "mxfp4"}, Rational(17, 4)),
@@ -382,5 +383,4 @@ def test_a_vision_encoder_is_left_alone_where_the_list_names_it(tmp_path: Path) 
     text, vision = load(config, tmp_path), load(config, tmp_path, "@vision")
     assert (text.weight_bits, vision.weight_bits) == (8, 16)
     assert text.unread == vision.unread == ()
-    assert text.quantization is not None
-    assert text.quantization.kept.operators == frozenset()
+    assert all(operator.reads[1].tensor.bits == symroof.symbols.w for operator, _ in text.decode() if operator.role == "projection")

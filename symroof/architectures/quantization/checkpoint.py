@@ -14,6 +14,7 @@ from symroof.architectures import exact
 from symroof.architectures.architecture import Architecture
 from symroof.architectures.fields import listing
 from symroof.architectures.options import Options
+from symroof.architectures.parts.attention import Attention, LatentAttention
 from symroof.architectures.quantization.formats import UNQUANTIZED, Format, GroupScales
 from symroof.architectures.quantization.methods import Scheme
 from symroof.architectures.quantization.modules import HEAD, ROUTER, SHARED_ROUTER, TABLE, Modules, Reach
@@ -101,8 +102,12 @@ class Quantization:
 
     @property
     def kv_bits(self) -> int | None:
-        """The width of the KV cache, if the config states it."""
-        return self.scheme.kv_bits
+        """The width of the KV cache, if the config states it; of a model with recurrent layers none, whose states have the same ``c``."""
+        return self.scheme.kv_bits if self._attends_throughout else None
+
+    @property
+    def _attends_throughout(self) -> bool:
+        return all(isinstance(layer.mixer, Attention | LatentAttention | None) for layer in self.architecture.layers)
 
     @property
     def stored_bits(self) -> Expr:
@@ -121,15 +126,11 @@ class Quantization:
         return shares
 
     def _formats(self, name: str, operator: Operator, block: Block) -> Shares:
-        order = self.architecture.order or (block.kind,) * self.architecture.layer_count
-        layers = frozenset(number for number, kind in enumerate(order) if kind == block.kind) or frozenset({0})
-        experts = self.architecture.dimensions.get(symbols.E, 1)
-        left, shares = Fraction(1), dict[Format, Fraction]()
-        reached: Reach = Reach()
+        left, shares, reached = Fraction(1), dict[Format, Fraction](), Reach()
         for fmt, reach in self._resolved[0]:
             if own := reach.get(name):
                 reached = reached.union(own)
-                share = reached.share(layers, experts) - (1 - left)
+                share = self._share(reached, block.kind) - (1 - left)
                 shares[fmt] = shares.get(fmt, Fraction(0)) + share
                 left -= share
         inside = block.role is BlockRole.LAYER and operator.role is Role.PROJECTION
@@ -178,7 +179,8 @@ class Quantization:
             counted = f"plus {self.scales.described}, {float(self.stored_bits):.6g} bits per weight"
             beside = counted if published else f"scales counted only at {self.bits} bits"
         kept = tuple(name[:60] for fmt, name in named if fmt == UNQUANTIZED)
-        wide = ["norms", "biases", *(word for word, end in _WORDS.items() if end not in self.scheme.also), *([listing(kept)] if kept else [])]
+        ends = (word for word, end in _WORDS.items() if end not in self.scheme.also)
+        wide = ["norms", "biases", *ends, *([listing(kept)] if kept else [])]
         what = "the linear weights of the layers" if not self.scheme.also else "the linear weights"
         what = f"most of {what}" if self.scheme.default == UNQUANTIZED else what
         yield (
@@ -192,13 +194,30 @@ class Quantization:
             yield "formats that differ between layers of a kind, or between experts: their mean size per weight"
         if missed:
             yield f"names of modules that are not understood, and counted like all others: {listing(tuple(name[:60] for name in missed))}"
-        if self.kv_bits:
-            yield f"the config keeps the KV cache at {self.kv_bits} bits, the default of kv_bits; its scales are not counted"
+        if self.scheme.kv_bits:
+            default = "the default of kv_bits; its scales are not counted" if self.kv_bits else "its states at more: give kv_bits for both"
+            yield f"the config keeps the KV cache at {self.scheme.kv_bits} bits, {default}"
         yield from self.scheme.remarks
 
     @property
     def _mixed(self) -> bool:
-        return any(reach.layers or reach.experts for _, reaches in self._resolved[0] for reach in reaches.values())
+        """Whether some name covers a part of an operator's weights over the layers of a kind."""
+        reaches = (reach for _, named in self._resolved[0] for name, reach in named.items() if name not in USUALLY_KEPT)
+        shares = (self._share(reach, kind) for reach in reaches for kind in self._layers)
+        return any(0 < share < 1 for share in shares)
+
+    def _share(self, reach: Reach, kind: str) -> Fraction:
+        """The share of an operator's weights in all layers of a kind."""
+        return reach.share(self._layers.get(kind, frozenset({0})), self.architecture.dimensions.get(symbols.E, 1))
+
+    @functools.cached_property
+    def _layers(self) -> dict[str, frozenset[int]]:
+        """The numbers of the layers of each kind."""
+        order = self.architecture.order or ("layer",) * self.architecture.layer_count
+        layers: dict[str, set[int]] = {}
+        for number, kind in enumerate(order):
+            layers.setdefault(kind, set()).add(number)
+        return {kind: frozenset(numbers) for kind, numbers in layers.items()}
 
 
 _WORDS = {"embedding": TABLE, "LM head": HEAD, "router": ROUTER}
@@ -206,7 +225,7 @@ _WORDS = {"embedding": TABLE, "LM head": HEAD, "router": ROUTER}
 
 def _name(operator: Operator, tensor: Tensor, *, attends: bool) -> str:
     """The operator's name in `PATHS`."""
-    if tensor.parameter in ENDS:
+    if tensor.parameter is not None and tensor.parameter in ENDS:
         return ENDS[tensor.parameter]
     name = operator.name.removeprefix(operator.prefix)
     return "mixer_out_proj" if name == "out_proj" and not attends else name

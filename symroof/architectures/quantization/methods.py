@@ -217,7 +217,7 @@ def _modelopt(fields: Fields, inner: Mapping[str, Any]) -> Scheme:
 
 def _groups(inner: Mapping[str, Any]) -> Scheme:
     """The groups of compressed-tensors: modules by name, or all linear ones, the LM head and routers too where they are not ignored."""
-    default, named = None, []
+    default, named, also = None, [], frozenset[str]()
     for group in mapping(inner.get("config_groups")).values():
         scheme = mapping(group).get("weights")
         fmt = UNQUANTIZED if scheme is None else compressed(mapping(scheme))
@@ -227,13 +227,12 @@ def _groups(inner: Mapping[str, Any]) -> Scheme:
         if "Linear" in targets or not targets:
             if default not in (None, fmt):
                 raise UnknownError
-            default = fmt
+            default, also = fmt, EVERYTHING - {TABLE} if targets else also
         if names := tuple(name for name in targets if name != "Linear"):
             named.append((fmt, names))
     if default is None and not named:
         raise UnknownError
-    also = EVERYTHING - {TABLE} if any("Linear" in strings(mapping(group).get("targets")) for group in inner["config_groups"].values()) else ()
-    return Scheme("", default or UNQUANTIZED, tuple(named), frozenset(also))
+    return Scheme("", default or UNQUANTIZED, tuple(named), also)
 
 
 def _compressed_tensors(fields: Fields, inner: Mapping[str, Any]) -> Scheme:

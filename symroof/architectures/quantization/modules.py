@@ -20,7 +20,7 @@ MATRICES = {
     "up_proj": ("up_proj", "w3", "fc1", "c_fc", "fc_in", *GATE_UP),
     "down_proj": ("down_proj", "w2", "fc2", "c_proj", "fc_out", "dense_4h_to_h"),
 }
-SHARED = ("shared_expert", "shared_experts", "shared_mlp", "share_expert")
+SHARED = ("shared_expert", "shared_experts", "share_expert")
 ROUTER, SHARED_ROUTER = "router", "shared_router"
 HEAD, TABLE = "lm_head", "embedding"
 
@@ -40,7 +40,17 @@ PATHS: dict[str, tuple[str, ...]] = {
     **{name: _paths(ATTENTIONS, ("kv_b_proj",)) for name in ("k_up_proj", "v_up_proj")},
     **{name: _paths(MLPS, words) for name, words in MATRICES.items()},
     **{f"expert_{name}": _paths(MLPS, ("experts",), words) + _paths(("experts",), words) for name, words in MATRICES.items()},
-    **{f"shared_{name}": _paths(MLPS, SHARED, words) + _paths(SHARED, words) for name, words in MATRICES.items()},
+    **{
+        f"shared_{name}": (
+            *_paths(MLPS, SHARED, words),
+            *_paths(SHARED, words),
+            f"shared_mlp.{'out' if name == 'down_proj' else 'in'}put_linear",
+        )
+        for name, words in MATRICES.items()
+    },
+    "index_q_proj": _paths(ATTENTIONS, ("indexer.wq_b", "indexer.q_b_proj")),
+    "index_k_proj": _paths(ATTENTIONS, ("indexer.wk", "indexer.k_proj")),
+    "index_weights_proj": _paths(ATTENTIONS, ("indexer.weights_proj", "indexers_proj")),
     "in_proj": _paths(RECURRENT, ("in_proj", "in_proj_qkvz", "in_proj_qkv", "in_proj_z")),
     "gates_proj": _paths(RECURRENT, ("in_proj_ba", "in_proj_b", "in_proj_a")),
     **{name: _paths(RECURRENT, (name,)) for name in ("x_proj", "dt_proj")},
@@ -55,7 +65,7 @@ projection is ``mixer_out_proj`` here, a gate that is projected along with the q
 
 ENDS = frozenset((*PATHS[HEAD], *PATHS[TABLE]))
 
-NO_OPERATOR = re.compile(r".*norm\d?|ln_\w+|embed.*|wpe|conv1d|rotary_emb|sinks|A_log|dt_bias|D|weights_proj|e_score_correction_bias|bias")
+NO_OPERATOR = re.compile(r".*norm\d?|ln_\w+|embed.*|wpe|conv1d|rotary_emb|sinks|A_log|dt_bias|D|e_score_correction_bias|bias")
 """Modules whose weights have 16 bits anyway."""
 
 ELSEWHERE = re.compile(r"vis(?:ual|ion)|multi_?modal|modality|mm_|image|audio|merger|\bmtp|eh_proj|shared_head|draft|connector")
@@ -130,10 +140,10 @@ class UnclearError(Exception):
 
 
 class Modules:
-    """Resolves the names of modules for a model of *layers* layers.
+    r"""Resolves the names of modules for a model of *layers* layers.
 
     >>> modules = Modules(32)
-    >>> sorted(modules.places("re:.*mlp\\\\.(gate|up)_proj.*")[0].operators)
+    >>> sorted(modules.places(r"re:.*mlp\.(gate|up)_proj.*")[0].operators)
     ['gate_proj', 'up_proj']
     >>> modules.places("model.layers.3.mlp.experts.7.w2")
     [Places(operators=frozenset({'expert_down_proj'}), layers=frozenset({3}), expert=7)]
@@ -197,9 +207,9 @@ class Modules:
 
 
 def _globs(text: str) -> list[str]:
-    """A regular expression of the simple kind that configs have, as patterns with wildcards.
+    r"""A regular expression of the simple kind that configs have, as patterns with wildcards.
 
-    >>> _globs(r".*mlp\\.(gate|up)_proj.*")
+    >>> _globs(r".*mlp\.(gate|up)_proj.*")
     ['*mlp.gate_proj*', '*mlp.up_proj*']
 
     Raises
