@@ -64,7 +64,7 @@ class Quantization:
         for fmt, names in self.scheme.named:
             reach: dict[str, Reach] = {}
             for name in names:
-                places = modules.places(name)
+                places = modules.places(name, exactly=self.scheme.exactly)
                 if places is None:
                     missed.append(name)
                 for place in places or ():

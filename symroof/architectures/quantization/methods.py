@@ -50,6 +50,7 @@ class Scheme:
     named : formats of named modules; the first that mentions a module counts.
     also : what else has the default format: the LM head, the embedding, routers.
     kv_bits : the width of the KV cache, if stated.
+    exactly : whether a name is that of a matrix itself, not of a module that contains it.
     remarks : further information.
     """
 
@@ -58,6 +59,7 @@ class Scheme:
     named: tuple[Named, ...] = ()
     also: frozenset[str] = frozenset()
     kv_bits: int | None = None
+    exactly: bool = False
     remarks: tuple[str, ...] = ()
 
 
@@ -240,7 +242,7 @@ def _compressed_tensors(fields: Fields, inner: Mapping[str, Any]) -> Scheme:
     sparse = mapping(inner.get("sparsity_config"))
     dense = sparse.get("format") in (None, "dense")
     remark = () if dense else ("the checkpoint is sparse too (sparsity_config): what it saves by that is not counted",)
-    return replace(_groups(inner), remarks=remark)
+    return replace(_groups(inner), exactly=True, remarks=remark)
 
 
 def _format(fmt: Format) -> Callable[[Fields, Mapping[str, Any]], Scheme]:

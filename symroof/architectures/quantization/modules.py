@@ -156,8 +156,11 @@ class Modules:
         self._numbers: dict[str, frozenset[int]] = {}
         self._globs: set[tuple[str, bool, bool]] = set()
 
-    def places(self, name: str) -> list[Places] | None:
-        """Where a name points; nowhere if that is no part of a decoder's step; None if it is not understood."""
+    def places(self, name: str, *, exactly: bool = False) -> list[Places] | None:
+        """Where a name points; nowhere if that is no part of a decoder's step; None if it is not understood.
+
+        *exactly*: a name without a pattern is that of a matrix itself, not of a module that contains it.
+        """
         if ELSEWHERE.search(name):
             return []
         plain = name.removeprefix("re:")
@@ -172,9 +175,10 @@ class Modules:
             layers = self._layers(place["index"]) if place else None
             globs = _globs(tail) if regular else [tail]
             operators = frozenset[str]().union(*(self._operators(glob, loose=loose, anchored=place is not None) for glob in globs))
+            contains = exactly and not regular and operators and tail not in _matrices() and tail.rpartition(".")[2] not in ENDS
         except UnclearError:
             return None
-        if layers is not None and not layers:
+        if contains or (layers is not None and not layers):
             return []
         if operators:
             return [Places(operators, layers, expert)]
@@ -230,6 +234,12 @@ def _globs(text: str) -> list[str]:
             raise UnclearError
         globs.append(re.sub(r"\*+", "*", glob))
     return globs
+
+
+@functools.cache
+def _matrices() -> frozenset[str]:
+    """The whole paths."""
+    return frozenset(path for paths in PATHS.values() for path in paths)
 
 
 @functools.cache
