@@ -20,6 +20,7 @@ MATRICES = {
     "up_proj": ("up_proj", "w3", "fc1", "c_fc", "fc_in", *GATE_UP),
     "down_proj": ("down_proj", "w2", "fc2", "c_proj", "fc_out", "dense_4h_to_h"),
 }
+COMMON = frozenset((*QKV, *GATE_UP))
 SHARED = ("shared_expert", "shared_experts", "share_expert")
 ROUTER, SHARED_ROUTER = "router", "shared_router"
 HEAD, TABLE = "lm_head", "embedding"
@@ -265,14 +266,23 @@ def _index(parts: Callable[[list[str]], Iterable[list[str]]]) -> Mapping[str, fr
 
 @functools.lru_cache(maxsize=1024)
 def _matching(glob: str, loose: bool, anchored: bool) -> frozenset[str]:
-    """The operators with a path that matches: from the layer on if *anchored*, and up to any end if *loose*."""
+    """The operators with a path that matches: from the layer on if *anchored*, and up to any end if *loose*.
+
+    Matrices that are one in some families (``gate_up_proj``) are meant by their common name if no single one matches.
+    """
     endings = (glob, f"{glob}*") if loose else (glob, f"{glob}.*")
     beginnings = ("",) if anchored else ("", "*.")
     test = re.compile("|".join(translate(beginning + ending) for beginning in beginnings for ending in dict.fromkeys(endings)))
     layer = "" if anchored else "model.layers.0."
-    return frozenset(
-        operator
-        for operator, paths in PATHS.items()
-        if not (anchored and operator in (HEAD, TABLE))
-        and any(test.match(path if operator in (HEAD, TABLE) else layer + path) for path in paths)
-    )
+
+    def matching(common: bool) -> frozenset[str]:
+        return frozenset(
+            operator
+            for operator, paths in PATHS.items()
+            for path in paths
+            if not (anchored and operator in (HEAD, TABLE))
+            and (path.rpartition(".")[2] in COMMON) is common
+            and test.match(path if operator in (HEAD, TABLE) else layer + path)
+        )
+
+    return matching(common=False) or matching(common=True)
