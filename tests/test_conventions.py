@@ -11,14 +11,8 @@ import symroof
 from symroof.architectures.config import catalogue
 from symroof.symbols import W
 
-ROUTED = {
-    *("mixtral", "phimoe", "olmoe", "granitemoe", "gpt_oss", "ernie4_5_moe", "qwen2_moe", "qwen3_moe", "glm4_moe", "deepseek"),
-    *("deepseek_v2", "deepseek_v3", "kimi_k2", "jamba", "qwen3_next"),
-}
-SOMETIMES_ROUTED = {"granitemoehybrid", "nemotron_h"}
-"""With experts in some sizes; what their configs say is looked at."""
-LATENT = {"deepseek_v2", "deepseek_v3", "kimi_k2"}
-RECURRENT = {"mamba", "falcon_mamba", "mamba2", "jamba", "granitemoehybrid", "nemotron_h", "qwen3_next"}
+EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
+RECURRENT = {"mamba", "falcon_mamba", "mamba2", "jamba", "granitemoehybrid", "nemotron_h", "qwen3_next", "qwen3_5", "qwen3_5_moe"}
 IMAGES = {"vit", "DiTTransformer2DModel", "Transformer2DModel", "clip", "siglip"}
 EVERY_MODEL = ["operands", "embedding", "flops", "peak"]
 WINDOWED = (
@@ -38,7 +32,8 @@ def keys(step: symroof.Step) -> list[str]:
 
 
 def has_experts(config: dict) -> bool:
-    return config.get("num_local_experts", 0) > 0 or "E" in config.get("hybrid_override_pattern", "")
+    layers = config.get("hybrid_override_pattern", config.get("layers_block_type", "E"))
+    return any((config.get(name) or 0) > 1 for name in EXPERTS) and ("E" in layers or "moe" in layers or "attention" in layers)
 
 
 @pytest.mark.parametrize("name", catalogue())
@@ -47,14 +42,16 @@ def test_conventions_of_every_model(name: str) -> None:
     model = symroof.load_model(name)
     config = json.loads(Path(model.origin).read_text())
     kind = config.get("model_type") or config["_class_name"]
-    routed = kind in ROUTED or (kind in SOMETIMES_ROUTED and has_experts(config))
+    inner = config.get("text_config", config) if kind not in IMAGES else config
+    quantized = "quantization" in json.dumps(config) or (Path(model.origin).parent / "hf_quant_config" / f"{name}.json").exists()
     marks = {
-        "routing": routed,
-        "latent-attention": kind in LATENT,
+        "routing": has_experts(inner),
+        "latent-attention": "kv_lora_rank" in inner,
+        "sparse-attention": "index_topk" in inner,
         "recurrence": kind in RECURRENT,
         "window": W in model.architecture.dimensions,
-        "quantization": "quantization_config" in config,
-        "weight-width": "quantization_config" not in config,
+        "quantization": quantized,
+        "weight-width": not quantized,
         "lm-head": kind not in IMAGES,
     }
     for phase in ("prefill", "decode"):

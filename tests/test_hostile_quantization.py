@@ -133,10 +133,7 @@ def test_mutated_quantizations(tmp_path: Path) -> None:
                 wrong.append(f"{seed}: {message}")
             named += 1
             continue
-        if (
-            not all(line.isprintable() and len(line) < 2000 for line in notes)
-            or not model.parameters / 8 <= stored <= 6 * model.parameters
-        ):
+        if not all(line.isprintable() and len(line) < 2000 for line in notes) or not model.parameters / 8 <= stored <= 6 * model.parameters:
             wrong.append(f"{seed}: {stored / model.parameters} bytes per weight, {notes}")
         understood += 1
     assert wrong == []

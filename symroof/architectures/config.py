@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from collections import Counter
 from importlib.resources import files
 from pathlib import Path
@@ -22,6 +23,10 @@ DEEPEST = 20
 """The deepest nesting of lists and objects; published configs have five levels."""
 
 
+_WIDTH = re.compile(r"(?:nv|mx)?fp\d+|int\d+|w\d+a\d+|\d+-?bit")
+_GENERATION = re.compile(r"(?<![\d.])\d+(?:[._]\d+)*(?![\d._]*[bmkx])")
+
+
 @functools.cache
 def catalogue() -> dict[str, Path]:
     """The models of models/ with their files; the folder is in the wheel, or next to the package in a checkout."""
@@ -33,6 +38,15 @@ def catalogue() -> dict[str, Path]:
 @functools.cache
 def _hub_names() -> dict[str, str]:
     return {str(parse(path).get("_name_or_path", name)).lower(): name for name, path in catalogue().items()}
+
+
+def generation(name: str) -> list[str]:
+    """The numbers in a model's name that are neither its size nor a width: its generation and date.
+
+    >>> generation("Qwen/Qwen3.5-35B-A3B-FP8"), generation("mixtral-8x7b"), generation("mixtral-8x7b-v0.1")
+    (['3.5'], [], ['0.1'])
+    """
+    return _GENERATION.findall(_WIDTH.sub("", name[:200].lower()))
 
 
 def locate(name_or_path: str | Path) -> tuple[str, Path]:
@@ -66,7 +80,9 @@ def locate(name_or_path: str | Path) -> tuple[str, Path]:
         return (path.parent.resolve().name if path.name == "config.json" else path.stem), path
     if path.suffix == ".json":
         raise ConfigError(f"model {quote(text)}: there is no such file")
-    hint = nearest(text, [*catalogue(), *_hub_names()], shown=tuple(catalogue()))
+    own = generation(name)
+    known = (other for other in (*catalogue(), *_hub_names()) if generation(other)[: len(own)] == own)
+    hint = nearest(text, known, shown=tuple(catalogue()))
     raise ConfigError(f"model {quote(text)} is neither a name in models/ nor a file: {hint}")
 
 

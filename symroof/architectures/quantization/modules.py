@@ -81,9 +81,9 @@ ANY_INDEX = ("*", r"\d", "[0-9]", ".*", ".+", r"\d+", r"\d*", "[0-9]+", "[0-9]*"
 EXPERT = re.compile(rf"experts\\?\.(?P<index>{INDEX})(?=\\?\.|$)")
 GROUP = re.compile(r"\((?:\?:)?([^()]*)\)(\??)")
 REGULAR = re.compile(r"\\|\(|\||\$|\^|\.[*+]")
-MOST_WAYS, MOST_GLOBS, MOST_DIGITS, MOST_LETTERS, MOST_TESTS = 64, 100, 6, 300, 50_000
-"""The most alternatives of a pattern, patterns with wildcards, digits of a number, letters of a pattern of numbers, and numbers that
-are held against one; what is beyond is not understood."""
+MOST_WAYS, MOST_GLOBS, MOST_DIGITS, MOST_CHARACTERS, MOST_TESTS = 64, 100, 6, 300, 50_000
+"""The most alternatives of a pattern, patterns with wildcards, digits of a number, characters of a pattern of numbers, and numbers that
+are compared with one; what is beyond is not understood."""
 
 
 @dataclass(frozen=True)
@@ -201,7 +201,7 @@ class Modules:
         if index.isdecimal():
             return frozenset({int(index)} if len(index) < MOST_DIGITS and int(index) < self._count else ())
         if index not in self._numbers:
-            if len(index) > MOST_LETTERS or (len(self._numbers) + 1) * self._count > MOST_TESTS:
+            if len(index) > MOST_CHARACTERS or (len(self._numbers) + 1) * self._count > MOST_TESTS:
                 raise UnclearError
             try:
                 test = re.compile(index)
