@@ -192,7 +192,9 @@ def test_units_conventions_and_sources_travel_with_the_numbers() -> None:
     assert "embedding: only the rows looked up are read" in found.attrs["conventions"]
     assert "bandwidth as given" in found.attrs["conventions"]
     assert "h100-sxm: fp16 peak: NVIDIA" in found.attrs["sources"]
-    assert found.attrs["inputs"] == "weight_bits = as published, else 16, activation_bits = 16, kv_bits = 16, seq_len = 10"
+    assert (
+        found.attrs["inputs"] == "weight_bits = as published, else 16, activation_bits = 16, kv_bits = as published, else 16, seq_len = 10"
+    )
     assert found.attrs["software"] == f"symroof {symroof.__version__}"
     short = sweep("llama-2-7b", "l4", {"batch": [1]}, seq_len=10, metrics=["flops", "traffic"])
     assert "b" in short.flops.attrs["formula"]
