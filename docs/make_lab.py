@@ -72,7 +72,7 @@ def page() -> str:
         "repeat": str(machine["repeat"]),
         "noise": _noise(machine, decode, prefill),
         "machine": _markdown(_machine(machine)),
-        "launch": f"{machine['launch']['median'] * 1e6:.2g} µs",
+        "launch": f"{machine['launch']['median'] * 1e6:.2g} us",
         "bandwidth": f"{bandwidth / 1e9:.3g} GB/s",
         "peak": f"{peak / 1e9:.3g} GFLOP/s",
         "ridge": f"{peak / bandwidth:.2g} FLOP/byte",
@@ -175,7 +175,7 @@ def _constants(machine: dict[str, Any]) -> Table:
     rows = []
     for one in (machine["calibration"] or {"kernels": []})["kernels"]:
         values = ", ".join(
-            f"{name} {value * 1e6:.3g} µs" if "overhead" in name or "time" in name or "second" in name else f"{name} {value:.3g}"
+            f"{name} {value * 1e6:.3g} us" if "overhead" in name or "time" in name or "second" in name else f"{name} {value:.3g}"
             for name, value in one["constants"].items()
         )
         error = one["errors"]["all"]
@@ -278,7 +278,7 @@ def _ratios(step: dict[str, Any], chosen: Any) -> str:
 
 def _range(times: Any) -> str:
     some = [*times]
-    return f"{min(some) * 1e6:.0f} to {max(some) * 1e6:.0f} µs"
+    return f"{min(some) * 1e6:.0f} to {max(some) * 1e6:.0f} us"
 
 
 if __name__ == "__main__":

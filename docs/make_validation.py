@@ -80,7 +80,7 @@ def _constants(known: list) -> Table:
                 continue
             for constant in CONSTANTS[one.kernel]:
                 value = float(one[constant.symbol])
-                shown = f"{value * 1e6:.3g} µs" if constant.is_time else f"{value:.3g}"
+                shown = f"{value * 1e6:.3g} us" if constant.is_time else f"{value:.3g}"
                 note = next((note for note in one.notes if note.startswith(constant.name)), "")
                 rows.append(
                     (

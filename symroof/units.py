@@ -88,7 +88,9 @@ def _decimal(value: Rational) -> str:
     return f"{whole}.{part:0{places}}" if places else str(whole)
 
 
-EXAMPLES = {RATE: "'312 TFLOP/s'", BYTE: "'80 GB'", BANDWIDTH: "'2039 GB/s'", WATT: "'400 W'", HERTZ: "'1410 MHz'"}
+EXAMPLES = {"FLOP/second": "312 TFLOP/s", "byte": "80 GB", "byte/second": "25 GB/s", "watt": "400 W", "hertz": "1410 MHz", "second": "5 us"}
+EXAMPLES |= {"joule/FLOP": "0.5 pJ", "joule/byte": "30 pJ"}
+"""What a figure in a unit looks like, for messages."""
 
 
 def figure(text: object, unit: pint.Unit) -> Rational:
@@ -106,7 +108,7 @@ def figure(text: object, unit: pint.Unit) -> Rational:
     InputError
         The text is not a number and a unit, or the unit measures something else.
     """
-    example = EXAMPLES.get(unit, f"'1 {unit}'")
+    example = quote(next((text for name, text in EXAMPLES.items() if ureg.Unit(name) == unit), f"1 {unit}"))
     read = parsed(text)
     if read is None or not read[1]:
         raise InputError(f"{quote(text)} is not a number and a unit such as {example}")

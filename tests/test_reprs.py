@@ -16,6 +16,7 @@ from sympy import Basic, Expr
 import symroof
 from symroof import symbols
 from symroof.notation import Brief
+from symroof.present.tabular import in_units
 
 LONGEST = 400
 MODEL = symroof.load_model("llama-3-8b")
@@ -165,7 +166,17 @@ REPORTED = {
     "interval": lambda: ON.regimes("batch").regimes[0],
     "intervals": lambda: ON.apply("launch-overhead:launch=5us").work_exceeds("batch"),
     "sensitivity": ON.sensitivity,
+    "operator": lambda: ON["up_proj"],
+    "operator in letters": lambda: LETTERS["up_proj"],
+    "total": lambda: ON.total,
+    "curve": lambda: ON.apply(SPLIT).over_degree(),
 }
+
+
+def test_one_spelling_of_micro_on_screens_and_in_quantities() -> None:
+    time = symroof.Quantity(symroof.units.number("44.24 us", symroof.units.SECOND, "time"), "second")
+    assert in_units(time.exact, "s", 4) == str(time) == "44.24 us"
+    assert symroof.Quantity("44.24 µs") == time  # both are read
 
 
 @pytest.mark.parametrize("question", REPORTED)
@@ -257,6 +268,18 @@ def test_a_bare_number_would_be_found() -> None:
     assert bare((symbols.b * 2,))
     assert not bare({"memory": symroof.Quantity(1, "second")})
     assert not bare((8, "batch", None))
+
+
+def test_sizes_of_axes_are_whole_numbers_or_symbols() -> None:
+    assert symroof.Space({"s": 1, "t": symbols.t}).points(("s", "t")) == symbols.t
+    assert symroof.Space({"s": 3}).sizes["s"].is_Integer
+    for wrong, match in (
+        ("x", "size of axis s 'x': expected a number or a symbol"),
+        (0, "size of axis s '0': expected a number above 0"),
+        (True, "size of axis s"),
+    ):
+        with pytest.raises(symroof.InputError, match=match):
+            symroof.Space({"s": wrong})  # type: ignore[dict-item]
 
 
 def test_functions_that_answer_with_a_dimension_answer_with_quantities() -> None:

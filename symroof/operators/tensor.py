@@ -10,10 +10,10 @@ from enum import StrEnum
 from sympy import Expr, Mul, Rational, S
 
 from symroof import symbols
-from symroof.errors import EinsumError, nearest, quote
+from symroof.errors import EinsumError, InputError, nearest, quote
 from symroof.operators.facts import NOT_AN_OPERAND, Parameter
 from symroof.symbolic import Symbolic
-from symroof.units import BYTE, in_unit
+from symroof.units import BYTE, COUNT, in_unit, number
 
 Axes = tuple[str, ...]
 
@@ -48,10 +48,9 @@ class Space(Symbolic):
     ``s (2 t - s + 1) / 2`` instead of ``s t``. With ``t = s`` that is ``s (s + 1) / 2``; one query
     (``s = 1``, decode) attends to all ``t``.
 
-    >>> from sympy import Integer
     >>> Space({"s": symbols.s, "t": symbols.s}, causal=True).points(("s", "t"))
     s*(s + 1)/2
-    >>> Space({"s": Integer(1), "t": symbols.t}, causal=True).points(("s", "t"))
+    >>> Space({"s": 1, "t": symbols.t}, causal=True).points(("s", "t"))
     t
 
     If a query attends to at most the latest ``band`` positions of its own sequence (a sliding window over a
@@ -70,6 +69,14 @@ class Space(Symbolic):
     one_block: bool = False
     chosen: bool = False
     _points: dict[Axes, Expr] = field(default_factory=dict, repr=False, init=False)
+
+    def __post_init__(self) -> None:
+        if not all(isinstance(size, Expr) for size in self.sizes.values()):
+            texts = {axis: size for axis, size in self.sizes.items() if isinstance(size, str)}
+            if texts:
+                raise InputError(f"size of axis {next(iter(texts))} {quote(next(iter(texts.values())))}: expected a number or a symbol")
+            exact = {axis: number(size, COUNT, f"size of axis {axis}") for axis, size in self.sizes.items()}
+            object.__setattr__(self, "sizes", exact)
 
     def points(self, axes: Axes) -> Expr:
         """Number of points of the index space over *axes* (each axis counted once).

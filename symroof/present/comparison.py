@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sympy import Expr, oo
+from sympy import Expr, factor_terms, oo
 
 from symroof.algebra.signs import CROSSES, DEPENDS, INTERVALS
 from symroof.answers import Curve, Interval, Intervals
@@ -19,7 +19,9 @@ from symroof.questions.comparison import Comparison, Variant
 from symroof.questions.context_limit import context_limit
 from symroof.questions.crossover import Crossover, Crossovers
 from symroof.questions.payoff import Payoff
+from symroof.roof.analysis import Total
 from symroof.roof.costs import WEIGHTS_AND_KV
+from symroof.roof.roofline import RooflinePoint
 from symroof.symbols import option_name
 
 
@@ -270,3 +272,17 @@ def curve_table(answer: Curve) -> Table:
     columns = (Column("low", title=f"{name} from"), Column("high", title="to"), Column("value", unit))
     rows = tuple((plain(piece.low), plain(piece.high), Formula(piece.value)) for piece in answer.pieces_expr.pieces)
     return Table("", columns, rows, (f"{answer.over.symbol}: {answer.over.meaning}",))
+
+
+def point_table(point: RooflinePoint | Total) -> Table:
+    """What an operator, or the step, amounts to: formulas, numbers, and what binds."""
+    symbolic = point.symbolic if isinstance(point, RooflinePoint) else point.analysis.step.symbolic
+    flops, traffic = symbolic.flop_count, symbolic.byte_count()
+    rows: list[tuple[str, object, str]] = [("FLOPs", Formula(flops), str(point.flops)), ("traffic", Formula(traffic), str(point.traffic))]
+    if isinstance(point, RooflinePoint) and traffic != 0:
+        rows.append(("intensity", Formula(factor_terms(flops / traffic)), str(point.intensity)))
+    rows.append(("time", Formula(point.time_expr) if not point.time_expr.is_number else "-", str(point.time)))
+    in_numbers = ((name, formula, value if point.time_expr.is_number else "-") for name, formula, value in rows)
+    name = point.name if isinstance(point, RooflinePoint) else "total"
+    columns = (Column("quantity"), Column("formula", fold=LONG), Column("value"))
+    return Table(name, columns, (*in_numbers, ("bound", "-", point.bound or "depends")))

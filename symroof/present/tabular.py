@@ -131,7 +131,7 @@ def si(value: Any, digits: int = 4) -> str:
     ('68.72 G', '7.008 m', '1.024 k', '0', '1.25')
     """
     text, prefix = prefixed(float(value), "", f".{digits}")
-    return f"{text} {prefix.replace('u', 'µ')}".rstrip()
+    return f"{text} {prefix}".rstrip()
 
 
 def in_units(value: Any, unit: str, digits: int = 3) -> str:

@@ -15,7 +15,6 @@ from symroof.architectures.step import Step
 from symroof.errors import DeviceError, quote
 from symroof.hardware.device import Device
 from symroof.hardware.machine import STATED, SYMBOLIC, Machine
-from symroof.notation import Brief
 from symroof.operators import Direction, Graph, Level, Resource, Storage, of_name
 from symroof.roof.costs import capacity_values, check_tiles, rate_values
 from symroof.roof.ledger import device_of, machine_of, roof_of
@@ -25,7 +24,7 @@ from symroof.units import BYTE, FLOP, SECOND, TOKEN_RATE, Quantity, in_unit, qua
 
 
 @dataclass(frozen=True)
-class Total(Brief):
+class Total(Answer):
     """Totals of the step: the sum of count x value over its operators."""
 
     analysis: Analysis = field(repr=False)

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 from sympy import Add, Expr, Max, Min, S, nan, oo
 
+from symroof.answers import Answer
 from symroof.hardware.calibration import KernelConstants
 from symroof.hardware.machine import SYMBOLIC, Machine
-from symroof.notation import Brief
 from symroof.operators import IDEAL, Ceilings, Direction, Operator, Resource, Storage
 from symroof.roof.kernel_forms import constants_of
 from symroof.roof.ledger import binding, combined, overhead, own, runs_on, seconds_of, step_time, time_of
@@ -59,7 +59,7 @@ def bound(flops: Expr, traffic: Expr, peak: Expr, bandwidth: Expr) -> str | None
 
 
 @dataclass(frozen=True)
-class RooflinePoint(Brief):
+class RooflinePoint(Answer):
     """One operator under the roof that applies to it.
 
     Attributes

@@ -15,14 +15,11 @@ from symroof.errors import InputError, nearest, quote
 from symroof.symbols import VOCABULARY
 from symroof.techniques import ceilings, compression, decoding, hardware, system
 from symroof.techniques.technique import Technique
-from symroof.units import figure, parsed, ureg
+from symroof.units import EXAMPLES, figure, parsed, ureg
 
 FAMILIES = (compression, decoding, system, hardware, ceilings)
 """The packages of techniques; a module is imported on first use of its technique."""
 
-USUAL = {"byte/second": "25GB/s", "byte": "192KiB", "FLOP/second": "312TFLOP/s", "second": "5us", "watt": "100W"}
-USUAL |= {"joule/FLOP": "0.5pJ", "joule/byte": "30pJ"}
-"""An example for every unit of a parameter, except counts."""
 JOULES = {"joule/FLOP": "joule", "joule/byte": "joule"}
 """Energies that a text gives without what they are of: it is of one FLOP, or of one byte."""
 LONGEST, DIGITS = 2000, 60
@@ -126,7 +123,7 @@ def _value(text: str, key: str, value: str, metadata) -> object:
     if typed and typed[1] and unit == "bit" and typed[1] not in ("bit", "bits"):
         number = None  # a width in bytes, or in gigabytes, is a slip
     if number is None:
-        also = f" or one such as {USUAL[unit]}" if unit in USUAL else ""
+        also = f" or one such as {EXAMPLES[unit].replace(' ', '')}" if unit in EXAMPLES else ""
         raise InputError(f"{quote(text)}: {key} {quote(value)}: expected a number{also}")
     if max(abs(part) for part in number.as_numer_denom()) >= 10**DIGITS:
         raise InputError(f"{quote(text)}: {key} {quote(value)}: a number of more than {DIGITS} digits")

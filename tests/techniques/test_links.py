@@ -220,7 +220,7 @@ def test_latency_is_the_devices_where_none_is_given() -> None:
     )
     assert seconds(step, "v100-sxm2-32gb") == seconds(numbers("tensor-parallel:degree=8,latency=0"), "v100-sxm2-32gb")
     told = " ".join(symroof.analyze(step, A100).statements)
-    assert "collective overhead 7.87 µs, link latency 945 ns" in told
+    assert "collective overhead 7.87 us, link latency 945 ns" in told
 
 
 def test_exchanges_and_sends_have_latencies_of_their_own() -> None:

@@ -85,7 +85,7 @@ def predicted_figure(found: Sequence[Validation]) -> Figure:
         error = one.errors.get("all")
         text = f"mean error {error.mape:.1f} %, median {error.median:.1f} %\n{error.rows} kernels" if error else "the roofline alone"
         panel.annotate(text, (0.03, 0.97), xycoords="axes fraction", va="top", fontsize=7, color="0.2")
-        label(panel, "measured [µs]", "predicted [µs]", _title(one))
+        label(panel, "measured [us]", "predicted [us]", _title(one))
     _legend(figure, axes)
     return figure
 
