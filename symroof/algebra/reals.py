@@ -120,7 +120,7 @@ def order(left: Expr, right: Expr) -> int:
         return sign_of(left) if left.is_infinite else -sign_of(right)
     near, other = _nearby(left), _nearby(right)
     if near is not None and other is not None and abs(near - other) * 10 ** (NEAR - 4) >= max(abs(near), abs(other)):
-        return 1 if near > other else -1  # they differ in their first decimals
+        return (near > other) - (near < other)  # they differ in their first decimals
     if left.is_NumberSymbol or right.is_NumberSymbol:  # roots of exponential sums define their own order
         less = left < right
         if less in (True, False):
