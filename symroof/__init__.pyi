@@ -56,6 +56,7 @@ from symroof.operators import Tensor as Tensor
 from symroof.operators import Work as Work
 from symroof.operators.fusion import fuse as fuse
 from symroof.operators.linear import contraction as contraction
+from symroof.operators.linear import linear as linear
 from symroof.present import survey as survey
 from symroof.proof.claims import Certificate as Certificate
 from symroof.questions.capacity import Fit as Fit
