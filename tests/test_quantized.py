@@ -13,7 +13,7 @@ import pytest
 from sympy import Integer, Rational
 
 import symroof
-from symroof.architectures.config import catalogue
+from symroof.architectures.config import catalogue, variants
 from symroof.architectures.families import MODEL_TYPES, multimodal
 from symroof.architectures.quantization.modules import PATHS, Modules
 from symroof.operators import BlockRole, Role
@@ -285,3 +285,27 @@ def test_a_pattern_beyond_measure_is_not_understood() -> None:
     assert modules.places(rf"re:.*layers\.({'1|' * 400}1)\.mlp") is None
     assert all(modules.places(f"*unknown{number}*") is None for number in range(1000))
     assert modules.places("*self_attn*") is None, "after a hundred others"
+
+
+VARIANTS = {name: json.loads(path.read_text()) for name, path in variants().items()}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_variant_is_its_model_in_its_own_format(name: str) -> None:
+    """Instruct checkpoints are as large as the model they come from; quantized ones have fewer bits, and all answer to their hub names."""
+    variant, content = symroof.load_model(name), VARIANTS[name]
+    base = symroof.load_model(content["_of"])
+    assert content["_source"]
+    assert content["_license"]
+    assert name not in catalogue()
+    assert symroof.load_model(content["_name_or_path"]) is symroof.load_model(name.upper()) is variant
+    assert (variant.parameters, variant.unread) == (base.parameters, ())
+    assert (variant.weight_bits < 16) == any(word in name for word in ("fp8", "fp4", "awq", "gptq", "bit"))
+    assert not any("not understood" in note for note in variant.notes)
+
+
+def test_variants_are_listed_where_a_part_of_a_name_is_given(run: Callable[..., Run]) -> None:
+    assert "nvidia/Llama-3.1-8B-Instruct-FP8" in run("models", "llama-3.1-8b", "--format", "csv").out
+    assert "Instruct-FP8" not in run("models", "--format", "csv").out
+    assert f"{len(VARIANTS)} variants of them" in run("models", "opt").out
+    assert sum("quant" in json.dumps(content) for content in VARIANTS.values()) >= 20

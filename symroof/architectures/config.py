@@ -30,14 +30,30 @@ _GENERATION = re.compile(r"(?<![\d.])\d+(?:[._]\d+)*(?![\d._]*[bmkx])")
 @functools.cache
 def catalogue() -> dict[str, Path]:
     """The models of models/ with their files; the folder is in the wheel, or next to the package in a checkout."""
+    return {path.stem: path for path in sorted(_models().glob("*.json"))}
+
+
+@functools.cache
+def variants() -> dict[str, Path]:
+    """Instruct and quantized checkpoints of the models of the catalogue: a file has the fields that differ, and whose they are, ``_of``."""
+    return {path.stem: path for path in sorted((_models() / "variants").glob("*.json"))}
+
+
+@functools.cache
+def published() -> dict[str, Path]:
+    """The models of the catalogue and their variants."""
+    return catalogue() | variants()
+
+
+@functools.cache
+def _models() -> Path:
     installed = Path(str(files("symroof"))) / "models"
-    folder = installed if installed.is_dir() else installed.parent.parent / "models"
-    return {path.stem: path for path in sorted(folder.glob("*.json"))}
+    return installed if installed.is_dir() else installed.parent.parent / "models"
 
 
 @functools.cache
 def _hub_names() -> dict[str, str]:
-    return {str(parse(path).get("_name_or_path", name)).lower(): name for name, path in catalogue().items()}
+    return {str(parse(path).get("_name_or_path", name)).lower(): name for name, path in published().items()}
 
 
 def generation(name: str) -> list[str]:
@@ -66,11 +82,10 @@ def locate(name_or_path: str | Path) -> tuple[str, Path]:
     """
     text = str(name_or_path)
     name = text.lower()
-    if name in catalogue():
-        return name, catalogue()[name]
     if "/" in name and name in _hub_names():
         name = _hub_names()[name]
-        return name, catalogue()[name]
+    if name in published():
+        return name, published()[name]
     path = Path(text)
     if text and is_folder(path):
         path = path / "config.json"
@@ -81,7 +96,7 @@ def locate(name_or_path: str | Path) -> tuple[str, Path]:
     if path.suffix == ".json":
         raise ConfigError(f"model {quote(text)}: there is no such file")
     own = generation(name)
-    known = (other for other in (*catalogue(), *_hub_names()) if generation(other)[: len(own)] == own)
+    known = (other for other in (*published(), *_hub_names()) if generation(other)[: len(own)] == own)
     hint = nearest(text, known, shown=tuple(catalogue()))
     raise ConfigError(f"model {quote(text)} is neither a name in models/ nor a file: {hint}")
 
@@ -110,7 +125,7 @@ def parse(path: Path) -> dict[str, Any]:
             raise ConfigError(f"{quote(origin)}: {quote(name)} {fault}" if name else f"{quote(origin)} {fault}")
     if not isinstance(content, dict):
         raise ConfigError(f"{quote(origin)} contains {quote(content)}; expected one JSON object of fields")
-    return content
+    return parse(catalogue()[content["_of"]]) | content if path.parent == _models() / "variants" else content
 
 
 def _whole(digits: str) -> Any:

@@ -12,7 +12,7 @@ from sympy import Add, Expr, Integer, Symbol
 from symroof import symbols
 from symroof.architectures import exact, llm_viewer
 from symroof.architectures.architecture import Architecture
-from symroof.architectures.config import catalogue, locate, parse
+from symroof.architectures.config import catalogue, locate, parse, published
 from symroof.architectures.families import MODEL_TYPES, Family, family_of, multimodal
 from symroof.architectures.fields import Fields, listing
 from symroof.architectures.options import Options, StepInputs
@@ -283,13 +283,13 @@ def load_model(name_or_path: str | Path) -> Model:
     if mark and part not in PARTS:
         raise ConfigError(f"model {quote(str(name_or_path))}: after {PART_MARK} expected {' or '.join(PARTS)}")
     name, path = locate(text if mark else name_or_path)
-    return _published(name, mark, part) if path == catalogue().get(name) else _read_model(f"{name}{mark}{part}", path, part)
+    return _published(name, mark, part) if path == published().get(name) else _read_model(f"{name}{mark}{part}", path, part)
 
 
 @functools.cache
 def _published(name: str, mark: str, part: str) -> Model:
     """A model of the catalogue, whose file does not change; a user's own file is read again each time."""
-    return _read_model(f"{name}{mark}{part}", catalogue()[name], part)
+    return _read_model(f"{name}{mark}{part}", published()[name], part)
 
 
 def _read_model(name: str, path: Path, part: str) -> Model:

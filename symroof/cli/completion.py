@@ -92,9 +92,9 @@ def _technique_texts(typed: str) -> list[str]:
 
 
 def _models() -> Iterable[str]:
-    from symroof.architectures.config import catalogue
+    from symroof.architectures.config import published
 
-    return sorted(catalogue())
+    return sorted(published())
 
 
 def _devices() -> Iterable[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from symroof import symbols
 from symroof.architectures.config import catalogue as model_names
-from symroof.architectures.config import parse
+from symroof.architectures.config import parse, variants
 from symroof.architectures.model import Model, load_model
 from symroof.architectures.options import Options
 from symroof.conventions import BITS
@@ -27,7 +27,7 @@ SIXTEEN = ("fp16", "bf16")
 
 
 def model_table(part: str = "") -> Table:
-    """Every model in models/ whose name, hub name or family contains *part*.
+    """Every model in models/ whose name, hub name or family contains *part*; with a part also variants with such a name.
 
     Raises
     ------
@@ -48,7 +48,8 @@ def model_table(part: str = "") -> Table:
         Column("licence", title="licence of the weights", rank=7),
     )
     rows = []
-    for name, path in model_names().items():
+    named = {name: path for name, path in variants().items() if part and part.lower() in parse(path)["_name_or_path"].lower()}
+    for name, path in (model_names() | named).items():
         model, content = load_model(name), parse(path)
         family = model.architecture.family
         if not any(part.lower() in text.lower() for text in (name, content["_name_or_path"], family)):
@@ -65,6 +66,7 @@ def model_table(part: str = "") -> Table:
         f"KV per token: growth of the cache per token of one sequence at {BITS} bits, while the context is within every window",
         "in windows: the most that layers with a sliding window keep; state: what recurrent layers keep, whatever the context",
         "NAME@vision: the vision encoder of a model that has one",
+        f"{len(variants())} variants of them, instruct and quantized, have names too: a part of a name lists those that contain it",
     )
     return Table("models", columns, tuple(rows), notes)
 

@@ -181,7 +181,7 @@ def _mlx(fields: Fields, inner: Mapping[str, Any]) -> Scheme:
         if mode == "affine":
             return Format(bits, replace(scales, zero=scales.scale) if (scales := grouped(bits, group).scales) else None)
         known = {"mxfp4": MXFP4, "mxfp8": MXFP8, "nvfp4": NVFP4}
-        if mode not in known:
+        if not isinstance(mode, str) or mode not in known:
             raise UnknownError
         return known[mode]
 
