@@ -92,9 +92,9 @@ def _technique_texts(typed: str) -> list[str]:
 
 
 def _models() -> Iterable[str]:
-    from symroof.architectures.config import published
+    from symroof.architectures.config import catalogue
 
-    return sorted(published())
+    return sorted(catalogue())
 
 
 def _devices() -> Iterable[str]:
