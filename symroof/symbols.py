@@ -42,6 +42,7 @@ E = _variable("E", "num_experts", "routed experts of a layer")
 K = _variable("K", "experts_per_token", "routed experts each token goes to")
 X = _variable("X", "experts_touched", "routed experts of a layer whose weights a step reads")
 f_e = _variable("f_e", "expert_intermediate_size", "intermediate size of a routed expert")
+d_e = _variable("d_e", "moe_latent_size", "width of the compressed tokens that routed experts work on")
 f_s = _variable("f_s", "shared_intermediate_size", "intermediate size of the experts all tokens share")
 
 r_q = _variable("r_q", "q_lora_rank", "rank of the compressed queries of latent attention")
@@ -197,6 +198,8 @@ _MIXERS = {
     "reused": "sparse attention to the keys that an earlier layer selected",
     "linear": "linear attention",
     "mamba": "a state space",
+    "conv": "a short convolution",
+    "both": "attention beside a state space",
 }
 _MLPS = {"dense": "a dense MLP", "moe": "a mixture of experts", "mlp": "an MLP alone"}
 _PAIRS = {f"{mixer}_{mlp}": f"{how} and {what}" for mixer, how in _MIXERS.items() for mlp, what in _MLPS.items() if mlp != "mlp"}

@@ -319,6 +319,10 @@ ABSENT = {
     "internlm3": {"num_key_value_heads": 2, "head_dim": 128, "qkv_bias": False, "bias": False},
     "internlm": {"bias": True, "num_key_value_heads": 40},
     "mpt": {"no_bias": True, "expansion_ratio": 4, "tie_word_embeddings": True},
+    "lfm2": {"num_key_value_heads": 8, "conv_L_cache": 3, "conv_bias": False, "tie_embedding": True},
+    "lfm2_moe": {"num_key_value_heads": 8, "num_dense_layers": 2, "num_experts": 32, "num_experts_per_tok": 4},
+    "bamba": {"num_key_value_heads": 8, "mamba_n_heads": 128, "mamba_expand": 2, "attention_bias": False, "mlp_bias": False},
+    "falcon_h1": {"mamba_n_groups": 1, "mamba_d_state": 256, "mamba_rms_norm": False, "mamba_proj_bias": False},
     "vit": {"image_size": 224, "patch_size": 16, "num_channels": 3, "qkv_bias": True},
 }
 """What fields that are left out mean, as Transformers' config classes have it."""

@@ -48,7 +48,7 @@ def combine(name: str, outputs: Tensor, scores: Tensor) -> Operator:
     ========= ===========================================
     """
     space = outputs.space
-    out = Tensor(name, axes_of("b s d"), Storage.ACTIVATION, space)
+    out = Tensor(name, tuple(axis for axis in outputs.axes if axis != "K"), Storage.ACTIVATION, space)
     reads = (Access(outputs), Access(scores, ROUTED))
     return Operator(name, Kind.ELEMENTWISE, space, (Work(outputs.axes, 2),), reads, (Access(out),), role=Role.COMBINE, linear_in=1)
 

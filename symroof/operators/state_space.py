@@ -20,8 +20,8 @@ def state(name: str, axes: Axes, like: Tensor) -> Tensor:
     return Tensor(name, axes, Storage.KV_CACHE, like.space)
 
 
-def causal_convolution(name: str, x: Tensor, channels: str, *, bias: bool) -> Operator:
-    """A depthwise convolution of ``k_c`` taps along the tokens, followed by SiLU.
+def causal_convolution(name: str, x: Tensor, channels: str, *, bias: bool, activated: bool = True) -> Operator:
+    """A depthwise convolution of ``k_c`` taps along the tokens, followed by SiLU unless it is not *activated*.
 
     For ``d_i`` channels with a bias; the last ``k_c`` inputs of each channel are stored for the next step. An
     implementation that computes outputs which it discards computes ``s_c`` of them, not s (`convolved`).
@@ -37,7 +37,7 @@ def causal_convolution(name: str, x: Tensor, channels: str, *, bias: bool) -> Op
     learned = [Access(Tensor(f"{name}.weight", (channels, "k_c"), Storage.WEIGHT, space, parameter=Parameter.FILTER))]
     if bias:
         learned.append(Access(Tensor(f"{name}.bias", (channels,), Storage.WEIGHT, space, parameter=Parameter.BIAS)))
-    work = (Work(("b", "s_c", channels, "k_c"), 2, contraction=True), Work(rows, 4))
+    work = (Work(("b", "s_c", channels, "k_c"), 2, contraction=True), *((Work(rows, 4),) if activated else ()))
     out = Tensor(name, rows, Storage.ACTIVATION, space)
     return Operator(name, Kind.CONVOLUTION, space, work, (Access(x, rows), kept, *learned), (Access(out), kept), role=Role.RECURRENCE)
 

@@ -77,10 +77,87 @@ def glm4_moe_lite(g: Draw) -> None:
     rope(g)
 
 
+# ------------------------------------------------------------------------------------------------ hybrids
+
+
+def nemotron_h_2026(g: Draw) -> None:
+    """Nemotron-H with compressed experts, and its number of layers from the list alone."""
+    base.nemotron_h(g)
+    g.config["model_type"] = "nemotron_h"
+    g.put(moe_latent_size=g.choice([24, 40, None]))
+    if g.index % 2 and "hybrid_override_pattern" not in g.config:
+        del g.config["num_hidden_layers"]
+
+
+def lfm2(g: Draw) -> None:
+    transformer(g, kv=8, kv_null=False, hd_null=False, act=None, eps="norm_eps")
+    bias(g, "conv_bias", "block_auto_adjust_ff_dim")
+    g.pick("conv_L_cache", ABSENT, 2, 4)
+    g.pick("block_multiple_of", ABSENT, 8, 64)
+    g.pick("block_ffn_dim_multiplier", ABSENT, 1.0, 1.3)
+    if g.chance():
+        g.put(block_ff_dim=g.config.pop("intermediate_size"))
+    n = g.config["num_hidden_layers"]
+    attending = sorted(g.sample(range(n), g.randint(0, n)))
+    if g.chance():
+        g.put(full_attn_idxs=attending)
+    elif g.chance():
+        g.put(layer_types=["full_attention" if number in attending else "conv" for number in range(n)])
+    g.pick("tie_embedding", ABSENT, True, False)
+    rope(g)
+
+
+def lfm2_moe(g: Draw) -> None:
+    transformer(g, kv=8, kv_null=False, hd_null=False, act=None, eps="norm_eps")
+    bias(g, "conv_bias", "use_expert_bias")
+    g.pick("conv_L_cache", ABSENT, 2, 4)
+    g.put(layer_types=[g.choice(["full_attention", "conv"]) for _ in range(g.config["num_hidden_layers"])])
+    g.pick("num_dense_layers", ABSENT, 0, 1, 3)
+    g.put(moe_intermediate_size=g.size(24, 300, 4))
+    base.experts(g, "num_experts")
+    g.tie()
+
+
+def _mamba2(g: Draw, inner: int) -> None:
+    heads = base._heads_of(g, inner)
+    g.put(mamba_n_heads=heads, mamba_d_head=g.choice([ABSENT, "auto", inner // heads]))
+    g.put(mamba_n_groups=g.choice([ABSENT] + [number for number in (1, 2) if heads % number == 0]))
+    g.pick("mamba_d_state", ABSENT, 16, 32)
+    g.pick("mamba_d_conv", ABSENT, 3, 4)
+    bias(g, "mamba_conv_bias", "mamba_proj_bias", "attention_bias", "mlp_bias")
+
+
+def bamba(g: Draw) -> None:
+    d, _ = transformer(g, kv=8, hd_null=False)
+    expand = g.pick("mamba_expand", ABSENT, 1, 2, 3)
+    _mamba2(g, d * (2 if expand is ABSENT else expand))
+    n = g.config["num_hidden_layers"]
+    g.put(attn_layer_indices=g.choice([ABSENT, None, [0], sorted(g.sample(range(n), g.randint(0, n)))]))
+    g.tie()
+
+
+def falcon_h1(g: Draw) -> None:
+    d, _ = transformer(g, kv=8, hd_null=False)
+    inner = g.choice([48, 96, 192, None])
+    expand = g.pick("mamba_expand", ABSENT, 1, 3)
+    g.put(mamba_d_ssm=inner)
+    _mamba2(g, inner or d * (2 if expand is ABSENT else expand))
+    bias(g, "mamba_rms_norm", "projectors_bias", "mamba_norm_before_gate")
+    g.pick("embedding_multiplier", ABSENT, 2.0)
+    g.tie()
+
+
 # ------------------------------------------------------------------------------------------------ counting
 
+base.MIXERS = (*base.MIXERS, "Lfm2ShortConv", "Lfm2MoeShortConv", "BambaMixer", "FalconH1Mixer")
 SPARSE: dict[str, Any] = {"deepseek_v32": deepseek_v32, "glm_moe_dsa": glm_moe_dsa, "glm4_moe_lite": glm4_moe_lite}
-STATE: dict[str, Any] = {}
+STATE: dict[str, Any] = {
+    "nemotron_h": nemotron_h_2026,
+    "lfm2": lfm2,
+    "lfm2_moe": lfm2_moe,
+    "bamba": bamba,
+    "falcon_h1": falcon_h1,
+}
 FAMILIES = SPARSE | STATE
 
 

@@ -28,7 +28,6 @@ REFUSED = {
     "gpt2": "add_cross_attention is True",
     "gpt_bigcode": "add_cross_attention is True",
     "vit": "pooler_output_size is ",
-    "nemotron_h": "moe_latent_size is ",
 }
 """What is not understood is refused by name; every other config is counted."""
 

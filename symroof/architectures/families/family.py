@@ -73,6 +73,7 @@ class DecoderFamily:
     hidden, layers, vocabulary : the fields of these sizes.
     embedded : the field of the token embedding's width, if it may differ from the hidden size.
     positions : the longest sequence, and the rows of the position embedding, if any.
+    counted : the number of layers, if it is not simply a field.
     """
 
     family: str
@@ -90,6 +91,7 @@ class DecoderFamily:
     vocabulary: str = "vocab_size"
     embedded: str = ""
     positions: PositionRule = MAX_POSITIONS
+    counted: Callable[[Fields], int] | None = None
 
     generative: ClassVar[bool] = True
 
@@ -111,7 +113,7 @@ class DecoderFamily:
             fields.fixed(name, value, reason)
         hidden = fields.size(fields.named(*self.hidden))
         embedded = fields.size(self.embedded, hidden) if self.embedded else hidden
-        count = fields.layers(fields.named(*self.layers))
+        count = self.counted(fields) if self.counted else fields.layers(fields.named(*self.layers))
         mixers, mlps = self.mixers(fields, count), self.mlps(fields, count)
         parts: dict[str, Part] = {}
         sizes: dict[Symbol, int] = {symbols.d: hidden} | ({symbols.d_t: embedded} if embedded != hidden else {})

@@ -12,7 +12,7 @@ from symroof.architectures.families.family import DecoderFamily, LayerRule, at_m
 from symroof.architectures.families.layouts import last_of_each, periodic, sparse_steps
 from symroof.architectures.families.recipes import EXPERT_COUNTS, TIED, WITH_BIAS, PartReader, activation, attention, experts, flag, mlp
 from symroof.architectures.families.sparse import MOE_WIDTH, QWEN_MOE
-from symroof.architectures.fields import Fields
+from symroof.architectures.fields import MOST_LAYERS, Fields
 from symroof.architectures.parts import recurrent
 from symroof.architectures.parts.mlp import Mlp
 from symroof.architectures.parts.part import Part
@@ -53,8 +53,9 @@ def mamba2(fields: Fields, hidden: int) -> Reading:
     if heads * width != inner:
         raise fields.error(f"num_heads {heads} x head_dim {width} is {heads * width}; expected expand x hidden_size, {inner}")
     fields.divides("num_heads", heads, "n_groups", groups)
-    part = recurrent.Mamba2(fields.flag("use_bias", False), fields.flag("use_conv_bias", True))
-    return part, _scan_sizes(heads, width, groups, fields.size("state_size", 128), fields.size("conv_kernel", 4))
+    bias = fields.flag("use_bias", False)
+    part = recurrent.Mamba2(bias, fields.flag("use_conv_bias", True), bias)
+    return part, scan_sizes(heads, width, groups, fields.size("state_size", 128), fields.size("conv_kernel", 4))
 
 
 def granite_mamba(fields: Fields, hidden: int) -> Reading:
@@ -67,8 +68,9 @@ def granite_mamba(fields: Fields, hidden: int) -> Reading:
             raise fields.error(f"mamba_d_head is {stated}; expected {width}, mamba_expand x hidden_size / mamba_n_heads")
     groups = fields.size("mamba_n_groups", 1)
     fields.divides("mamba_n_heads", heads, "mamba_n_groups", groups)
-    part = recurrent.Mamba2(bias=fields.flag("mamba_proj_bias", False), conv_bias=fields.flag("mamba_conv_bias", True))
-    return part, _scan_sizes(heads, width, groups, fields.size("mamba_d_state", 256), fields.size("mamba_d_conv", 4))
+    bias = fields.flag("mamba_proj_bias", False)
+    part = recurrent.Mamba2(bias, fields.flag("mamba_conv_bias", True), bias)
+    return part, scan_sizes(heads, width, groups, fields.size("mamba_d_state", 256), fields.size("mamba_d_conv", 4))
 
 
 def nemotron_mamba(fields: Fields, hidden: int) -> Reading:
@@ -77,11 +79,13 @@ def nemotron_mamba(fields: Fields, hidden: int) -> Reading:
     fields.divides("mamba_num_heads", heads, "n_groups", groups)
     conv_bias = fields.flag(fields.named("use_conv_bias", "mamba_conv_bias"), True)
     taps = fields.size(fields.named("conv_kernel", "mamba_d_conv"), 4)
-    sizes = _scan_sizes(heads, fields.size("mamba_head_dim", 64), groups, fields.size("ssm_state_size", 128), taps)
-    return recurrent.Mamba2(fields.flag("use_bias", False), conv_bias), sizes
+    sizes = scan_sizes(heads, fields.size("mamba_head_dim", 64), groups, fields.size("ssm_state_size", 128), taps)
+    bias = fields.flag("use_bias", False)
+    return recurrent.Mamba2(bias, conv_bias, bias), sizes
 
 
-def _scan_sizes(heads: int, width: int, groups: int, states: int, taps: int) -> dict[Symbol, int]:
+def scan_sizes(heads: int, width: int, groups: int, states: int, taps: int) -> dict[Symbol, int]:
+    """The sizes of Mamba-2."""
     return {symbols.h_s: heads, symbols.e_s: width, symbols.g_s: groups, symbols.d_s: states, symbols.k_c: taps}
 
 
@@ -122,13 +126,14 @@ def granite_mlp(fields: Fields, hidden: int) -> Reading:
     return Mlp(activation()(fields), width="f_s"), {symbols.f_s: _granite_shared(fields, hidden)}
 
 
+LISTS = ("layers_block_type", "layer_types")
 LETTERS = {"M": "mamba", "*": "full", "-": "mlp", "E": "moe"}
 WORDS = {"mamba": "mamba", "linear_attention": "mamba", "attention": "full", "full_attention": "full", "mlp": "mlp", "moe": "moe"}
 
 
 def nemotron_pattern(fields: Fields, count: int) -> list[str]:
     """One part per layer, by a list of words or a pattern of characters."""
-    listed = fields.words(fields.named("layers_block_type", "layer_types"), WORDS, count)
+    listed = fields.words(fields.named(*LISTS), WORDS, count)
     letters = fields.pattern("hybrid_override_pattern", LETTERS)
     if listed is None and letters is None:
         raise fields.error("hybrid_override_pattern is missing; expected a character per layer, M, *, - or E")
@@ -144,8 +149,23 @@ def _of_pattern(*names: str) -> LayerRule:
 
 
 def _nemotron_shared(fields: Fields, width: int) -> int:
-    fields.fixed("moe_latent_size", None, "experts work on the whole hidden size")
-    return fields.size("moe_shared_expert_intermediate_size")
+    return fields.size("moe_shared_expert_intermediate_size", 7688)
+
+
+def nemotron_experts(fields: Fields, hidden: int) -> Reading:
+    """Experts on whole tokens, or on compressed ones."""
+    latent, biased = fields.size("moe_latent_size", None), flag("mlp_bias", False)
+    shared = {"shared": _nemotron_shared, "shared_bias": biased}
+    read = experts(width=MOE_WIDTH, count=8, chosen=2, latent=latent is not None, latent_bias=biased, **shared, **RELU2)
+    part, sizes = read(fields, hidden)
+    return part, sizes | ({symbols.d_e: latent} if latent else {})
+
+
+def nemotron_count(fields: Fields) -> int:
+    """As many layers as the list of words or the pattern has; ``num_hidden_layers`` need not be there."""
+    patterns = (fields.peek(name) for name in (*LISTS, "hybrid_override_pattern"))
+    stated = next((len(given) for given in patterns if isinstance(given, list | str) and given), None)
+    return fields.layers("num_hidden_layers") if stated is None or "num_hidden_layers" in fields else min(stated, MOST_LAYERS)
 
 
 RELU2: dict[str, Any] = {"activation": activation("relu2", "mlp_hidden_act"), "gated": False}
@@ -214,10 +234,11 @@ RECURRENT = (
             "mamba": nemotron_mamba,
             "full": attention(kv_heads=8, head_dim=128, rotary=False),
             "mlp": mlp(absent=21504, bias=flag("mlp_bias", False), **RELU2),
-            "moe": experts(width=MOE_WIDTH, count=8, chosen=2, shared=_nemotron_shared, shared_bias=flag("mlp_bias", False), **RELU2),
+            "moe": nemotron_experts,
         },
         mixers=_of_pattern("mamba", "full"),
         mlps=_of_pattern("mlp", "moe"),
+        counted=nemotron_count,
         attributes={"tied": False},
         ignored=(
             *(*MAMBA_IGNORED, "chunk_size", "expand", "mamba_proj_bias", "attention_bias", "attention_head_dim", "mamba_ssm_cache_dtype"),

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 from sympy import Expr
 
 from symroof import symbols
 from symroof.architectures.options import Options
-from symroof.architectures.parts.part import BlockBuilder
+from symroof.architectures.parts.part import BlockBuilder, Part
 from symroof.operators import Access, Operator, Role, Space, Tensor, axes_of
-from symroof.operators.elementwise import ACTIVATION_FLOPS, Norm, elementwise, norm
+from symroof.operators.elementwise import ACTIVATION_FLOPS, Norm, add, elementwise, norm
 from symroof.operators.linear import linear
 from symroof.operators.state_space import causal_convolution, delta_rule, head_scan, selective_scan
 
@@ -59,14 +60,16 @@ class Mamba2:
 
     Attributes
     ----------
-    bias, conv_bias : as for `Mamba`.
-    norm_weights : whether the gated norm is there.
+    bias, out_bias, conv_bias : whether the input projection, the output projection and the convolution have a bias.
+    normed : whether a norm follows the gate.
 
     Source: Dao and Gu (2024), arXiv:2405.21060; Transformers' Mamba2Mixer.
     """
 
     bias: bool = False
     conv_bias: bool = True
+    out_bias: bool = False
+    normed: bool = True
 
     def axes(self) -> dict[str, Expr]:
         named = {axis: getattr(symbols, axis) for axis in ("h_s", "e_s", "g_s", "d_s", "k_c")}
@@ -80,8 +83,55 @@ class Mamba2:
         scanned = record(head_scan("head_scan", inner, shared, Access(projected, axes_of("b s h_s"))))
         gate = Access(projected, axes_of("b s h_s e_s"))
         gated = record(elementwise("gate", (scanned, gate), scanned.axes, ACTIVATION_FLOPS["silu"] + 1, role=Role.GATE))
-        normed = record(norm("gate_norm", gated, Norm.RMS, over=("h_s", "e_s")))
-        return record(linear("out_proj", "b s h_s e_s, h_s e_s d -> b s d", normed, bias=self.bias))
+        normed = record(norm("gate_norm", gated, Norm.RMS, over=("h_s", "e_s"))) if self.normed else gated
+        return record(linear("out_proj", "b s h_s e_s, h_s e_s d -> b s d", normed, bias=self.out_bias))
+
+
+@dataclass(frozen=True)
+class ShortConvolution:
+    """``out(C conv(B x))`` with B, C and x from one projection; what a sequence keeps is the taps of the convolution.
+
+    Attributes
+    ----------
+    bias : whether the projections and the convolution have a bias.
+
+    Source: Liquid AI (2025), LFM2, arXiv:2511.23404; Transformers' Lfm2ShortConv.
+    """
+
+    bias: bool = False
+
+    def axes(self) -> dict[str, Expr]:
+        return {"d_i": symbols.d_i, "k_c": symbols.k_c, "three": 3 * symbols.d_i}
+
+    def __call__(self, record: BlockBuilder, x: Tensor, space: Space, options: Options) -> Tensor:
+        three = record(linear("in_proj", "b s d, d three -> b s three", x, bias=self.bias))
+        part = Access(three, axes_of("b s d_i"))
+        gated = record(elementwise("in_gate", (part, part), part.axes, 1, role=Role.GATE))
+        mixed = record(causal_convolution("conv", gated, "d_i", bias=self.bias, activated=False))
+        gated = record(elementwise("out_gate", (mixed, part), mixed.axes, 1, role=Role.GATE))
+        return record(linear("out_proj", "b s d_i, d_i d -> b s d", gated, bias=self.bias))
+
+
+@dataclass(frozen=True)
+class SideBySide:
+    """Two mixers of the same normed input, whose results are added; the operators of the second have its name as a prefix.
+
+    Source: Zuo et al. (2025), Falcon-H1, arXiv:2507.22448; Transformers' FalconH1DecoderLayer.
+    """
+
+    first: Part
+    second: Part
+    name: str
+
+    def axes(self) -> dict[str, Expr]:
+        return self.first.axes() | self.second.axes()
+
+    def __call__(self, record: BlockBuilder, x: Tensor, space: Space, options: Options) -> Tensor:
+        def second(operator: Operator) -> Tensor:
+            return record(operator.prefixed(f"{self.name}."))
+
+        both = self.first(record, x, space, options), self.second(cast(BlockBuilder, second), x, space, options)
+        return record(add("mixers_add", *both))
 
 
 @dataclass(frozen=True)
