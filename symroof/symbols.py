@@ -71,6 +71,7 @@ e_l = _variable("e_l", "linear_value_head_dim", "components of a value of linear
 p = _variable("p", "patch_size", "side of a patch, in pixels of the image (DiT: of the latent one)")
 C = _variable("C", "in_channels", "channels of the image (DiT: of the latent one)")
 D = _variable("D", "out_channels", "channels of the prediction")
+n_y = _variable("n_y", "type_vocab_size", "rows of the embedding of token types")
 N = _variable("N", "num_classes", "rows of the class embedding, or classes of a classifier")
 F = _variable("F", "timestep_features", "sinusoidal features of the diffusion timestep")
 
@@ -193,6 +194,7 @@ e_2v = _share("e_2v", "vector_memory_share", "share of the memory bandwidth that
 _MIXERS = {
     "full": "full attention",
     "nope": "attention without rotary embedding",
+    "first": "full attention, the first, without a norm before it",
     "sliding": "a sliding window",
     "sparse": "sparse attention",
     "reused": "sparse attention to the keys that an earlier layer selected",

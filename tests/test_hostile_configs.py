@@ -150,6 +150,8 @@ def nested(rng: random.Random, config: Config) -> set[str]:
 
 MUTATIONS = (replaced, replaced, dropped, dropped, scaled, scaled, flipped, added, listed, quantized, turned, swapped, nested)
 RELATED = {
+    "architectures": {"tie_word_embeddings"},
+    "tie_word_embeddings": {"architectures"},
     "model_type": {name for config in PUBLISHED.values() for name in config},
     "_class_name": {"model_type"},
     "n_embed": {"hidden_size"},
@@ -230,7 +232,7 @@ def adds_up(model: symroof.Model) -> Iterator[bool]:
 
 def analyzes(model: symroof.Model) -> Iterator[bool]:
     """What takes longer to see, and is looked at in one of twenty."""
-    for phase in (model.prefill, model.decode):
+    for phase in (model.prefill, *([model.decode] if model.architecture.decodes else [])):
         step = phase(batch=1, seq_len=2)
         yield step.graph.flop_count > 0
         yield all(line.isprintable() and len(line) < 2000 for line in step.statements)
@@ -323,6 +325,8 @@ ABSENT = {
     "lfm2_moe": {"num_key_value_heads": 8, "num_dense_layers": 2, "num_experts": 32, "num_experts_per_tok": 4},
     "bamba": {"num_key_value_heads": 8, "mamba_n_heads": 128, "mamba_expand": 2, "attention_bias": False, "mlp_bias": False},
     "falcon_h1": {"mamba_n_groups": 1, "mamba_d_state": 256, "mamba_rms_norm": False, "mamba_proj_bias": False},
+    "bert": {"type_vocab_size": 2, "max_position_embeddings": 512, "intermediate_size": 3072, "hidden_act": "gelu"},
+    "modernbert": {"intermediate_size": 1152, "local_attention": 128, "decoder_bias": True, "norm_bias": False, "classifier_bias": False},
     "vit": {"image_size": 224, "patch_size": 16, "num_channels": 3, "qkv_bias": True},
 }
 """What fields that are left out mean, as Transformers' config classes have it."""
@@ -385,6 +389,9 @@ SAME = {
     ),
     "deepseek_v32": ({"index_head_dim": 32}, "index_head_dim is 32; expected at least qk_rope_head_dim, 64"),
     "glm_moe_dsa": ({"indexer_types": ["shared"] + ["full"] * 77}, "the first layer takes the selection of an earlier one"),
+    "bert": ({"is_decoder": True}, "is_decoder is True; only False is understood (an encoder)"),
+    "roberta": ({"architectures": ["RobertaForCausalLM"]}, "architectures is ['RobertaForCausalLM']; expected a name that ends in Model, "),
+    "modernbert": ({"layer_types": ["sliding_attention"] * 22}, "layer_types starts with 'sliding_attention'; only a first layer"),
     "gemma3": (
         {"tie_word_embeddings": False, "text_config": {"tie_word_embeddings": True}},
         "text_config.tie_word_embeddings is True; only",

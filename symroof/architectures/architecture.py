@@ -100,6 +100,7 @@ class Architecture(Brief):
     family : the name of the family, as in `symroof.architectures.families`.
     order : the kind of every layer, from the first to the last.
     generative : whether the model predicts the next token of a vocabulary, under a causal mask.
+    decodes : whether it has a step that works on one token per sequence.
     layers : every kind of layer; the symbol of its kind counts the layers.
     norms : the norms of the layers.
     tied : whether the LM head uses the embedding table.
@@ -126,6 +127,7 @@ class Architecture(Brief):
     family: str = field(default="", kw_only=True)
     order: tuple[str, ...] = field(default=(), kw_only=True, repr=False)
     generative: ClassVar[bool] = True
+    decodes: ClassVar[bool] = True
 
     @property
     def layer_count(self) -> int:
@@ -186,10 +188,14 @@ class Architecture(Brief):
 
     def _layer(self, layer: Layer, x: Tensor, options: Options) -> Block:
         record = BlockBuilder(f"{layer.kind}." if len(self.layers) > 1 else "")
-        context = x.space.windowed(symbols.t_w) if layer.window else x.space
+        context = self.within(x.space, options) if layer.window else x.space
         arrange = self._side_by_side if self.parallel else self._in_turn
         arrange(record, layer.halves, x, context, options)
         return record.layers(layer.kind, x)
+
+    def within(self, space: Space, options: Options) -> Space:
+        """The space of a layer with a window."""
+        return space.windowed(symbols.t_w)
 
     def _in_turn(self, record: BlockBuilder, halves: Iterable[tuple[str, Part]], x: Tensor, space: Space, options: Options) -> None:
         stream = x

@@ -19,7 +19,7 @@ from symroof.architectures.options import Options, StepInputs
 from symroof.architectures.quantization import Quantization, published_quantization
 from symroof.architectures.step import Step
 from symroof.conventions import BITS
-from symroof.errors import ConfigError, every_number, nearest, quote
+from symroof.errors import ConfigError, InputError, every_number, nearest, quote
 from symroof.files import is_folder, is_readable
 from symroof.notation import Brief
 from symroof.operators import Graph, Parameter, Role, Storage, Tensor
@@ -101,6 +101,8 @@ class Model(Brief):
 
     def step(self, options: Options, *, symbolic: bool = False, swept: bool = False) -> Step:
         """One step as *options* say; see `prefill`, `decode`. *swept*: over the weight width, with scales at the published one."""
+        if options.decode and not self.architecture.decodes:
+            raise InputError(f"{self.name} is an encoder, which reads all tokens at once and generates none: ask for phase prefill")
         if options.accounting == "exact":
             letters = self._exact(options, swept=swept)
         else:

@@ -163,8 +163,8 @@ def cache_passes(space: Space) -> Expr:
     if queries == 1 or space.one_block:
         return Integer(1)
     blocks = ceiling(queries / R)
-    if not space.causal:
-        return blocks
+    if not space.causal:  # a window on both sides is read again by the blocks beside it
+        return blocks if space.band is None else 1 + 2 * (space.band - 1) * (blocks - 1) / context
     rows = (context - queries) * blocks + R * blocks * (blocks - 1) / 2 + queries
     if space.band is not None:  # blocks that start beyond the first window skip the rows before their own window
         skipped = ceiling((space.band - 1) / R)

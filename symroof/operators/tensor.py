@@ -95,13 +95,14 @@ class Space(Symbolic):
         unknown = [axis for axis in axes if axis not in self.sizes]
         if unknown:
             raise EinsumError(f"axis {quote(unknown[0])} has no size: {nearest(unknown[0], self.sizes)}")
-        coupled = self.causal and "s" in axes and "t" in axes and not (self.chosen and self.band is None)
+        coupled = "s" in axes and "t" in axes and (self.band is not None or (self.causal and not self.chosen))
         factors = [self.sizes[axis] for axis in dict.fromkeys(axes) if not (coupled and axis in "st")]
         if not coupled:
             return factors
         queries, context = self.sizes["s"], self.sizes["t"]
         if self.band is not None:
-            return [*factors, self.band * queries - self.band * (self.band - 1) / 2]
+            one_side = self.band * queries - self.band * (self.band - 1) / 2
+            return [*factors, one_side if self.causal else 2 * one_side - queries]
         return [*factors, Rational(1, 2), queries, 2 * context - queries + 1]
 
     def resized(self, sizes: Mapping[str, Expr]) -> Space:
@@ -117,6 +118,14 @@ class Space(Symbolic):
         if self.sizes["s"] == 1:
             return Space({**self.sizes, "t": window, "z": window}, self.causal)
         return Space({**self.sizes, "z": window}, self.causal, window if self.causal else None)
+
+    def surrounded(self, reach: Expr) -> Space:
+        """The same prompt where every query attends to the *reach* nearest positions before it and behind it, its own in both.
+
+        >>> Space({"s": symbols.s, "t": symbols.s}).surrounded(symbols.t_w).points(("s", "t"))
+        2*s*t_w - s - t_w*(t_w - 1)
+        """
+        return replace(self, causal=False, band=reach)
 
     def selected(self, kept: Expr) -> Space:
         """The same step where every query attends to *kept* positions of its own choice, or to all if there are fewer.

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 import transformers_random as base
 from transformers_random import ABSENT, Draw, _dense_first, _grouped, bias, rope, transformer
 
@@ -147,6 +148,40 @@ def falcon_h1(g: Draw) -> None:
     g.tie()
 
 
+# ------------------------------------------------------------------------------------------------ encoders
+
+
+def _encoder(g: Draw, prefix: str, *heads: str) -> None:
+    head = g.pick("architectures", ABSENT, *([f"{prefix}{head}"] for head in heads))
+    if head is not ABSENT and "Classification" in head[0] and g.chance():
+        g.put(id2label={str(number): f"LABEL_{number}" for number in range(g.randint(2, 5))})
+
+
+BERT_HEADS = ("Model", "ForMaskedLM", "ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering")
+
+
+def bert(g: Draw) -> None:
+    transformer(g, kv=None, hd="fixed", eps="layer_norm_eps")
+    g.pick("type_vocab_size", ABSENT, 1, 3)
+    g.tie()
+    name = {"bert": "Bert", "roberta": "Roberta", "xlm-roberta": "XLMRoberta"}[g.config["model_type"]]
+    _encoder(g, name, *BERT_HEADS, *(["ForPreTraining"] if name == "Bert" else []))
+
+
+def modernbert(g: Draw) -> None:
+    transformer(g, kv=None, hd="fixed", act=None, eps="norm_eps", layers=(1, 8))
+    g.pick("hidden_activation", ABSENT, "gelu", "silu")
+    bias(g, "attention_bias", "mlp_bias", "norm_bias", "decoder_bias", "classifier_bias")
+    g.pick("local_attention", ABSENT, 8, 20, 200)
+    if g.chance(0.3):
+        n = g.config["num_hidden_layers"] - 1
+        g.put(layer_types=["full_attention", *(g.choice(["full_attention", "sliding_attention"]) for _ in range(n))])
+    else:
+        g.pick("global_attn_every_n_layers", ABSENT, 1, 2)
+    g.tie()
+    _encoder(g, "ModernBert", *BERT_HEADS)
+
+
 # ------------------------------------------------------------------------------------------------ counting
 
 base.MIXERS = (*base.MIXERS, "Lfm2ShortConv", "Lfm2MoeShortConv", "BambaMixer", "FalconH1Mixer")
@@ -158,14 +193,21 @@ STATE: dict[str, Any] = {
     "bamba": bamba,
     "falcon_h1": falcon_h1,
 }
-FAMILIES = SPARSE | STATE
+ENCODERS: dict[str, Any] = {"bert": bert, "roberta": bert, "xlm-roberta": bert, "modernbert": modernbert}
+FAMILIES = SPARSE | STATE | ENCODERS
 
 
 def build(config: dict[str, Any]) -> tuple[Any, Any]:
     """The model on the meta device, and its config."""
     settings = base.CONFIG_MAPPING[config["model_type"]].from_dict(json.loads(json.dumps(config)))
     saved = json.loads(settings.to_json_string())
-    settings.pad_token_id = None
+    settings.pad_token_id = None if config["model_type"] not in ENCODERS else 1
+    if config["model_type"] in ENCODERS:
+        named = config.get("architectures")
+        with torch.device("meta"):
+            made = getattr(transformers, named[0]) if named else base.AutoModel._model_mapping[type(settings)]
+            settings._attn_implementation = "eager"
+            return made(settings).eval(), saved
     with torch.device("meta"):
         model = base.AutoModelForCausalLM.from_config(settings, attn_implementation="eager", experts_implementation="batched_mm").eval()
     return model, saved
@@ -182,6 +224,12 @@ def row(kind: str, index: int) -> dict[str, Any]:
     model, saved = build(g.config)
     result: dict[str, Any] = {"model_type": kind, "config": g.config, "saved": saved, "parameters": distinct(model)}
     if getattr(model.config, "index_topk", LONGEST) < LONGEST:  # Transformers masks the keys that are not selected, and counts them
+        return result
+    if kind in ENCODERS:
+        with torch.device("meta"):
+            ids = torch.zeros((base.BATCH, base.PROMPT), dtype=torch.long)
+            positions = {} if kind == "modernbert" else {"position_ids": torch.zeros((1, base.PROMPT), dtype=torch.long)}
+        result["prefill_matmul_flops"] = base.count(model, input_ids=ids, **positions)[0]
         return result
     recurrent = kind in STATE
     base.STATE = FAMILIES if recurrent else {}

@@ -10,6 +10,7 @@ from symroof.architectures.families.images import DiT, VisionTransformer
 from symroof.architectures.families.recurrent import RECURRENT
 from symroof.architectures.families.selective import SELECTIVE
 from symroof.architectures.families.sparse import SPARSE
+from symroof.architectures.families.tables.encoders import ENCODERS, EncoderFamily
 from symroof.architectures.families.tables.hybrids import HYBRIDS
 from symroof.architectures.families.tables.routed import ROUTED
 from symroof.architectures.families.tables.state_space import STATE_SPACE
@@ -17,10 +18,10 @@ from symroof.architectures.families.tables.variants import VARIANTS
 
 __all__ = ["FAMILIES", "MODEL_TYPES", "MODEL_TYPES_OF", "DecoderFamily", "Family", "family_of", "multimodal"]
 
-Family = DecoderFamily | type[VisionTransformer | DiT]
+Family = DecoderFamily | EncoderFamily | type[VisionTransformer | DiT]
 FAMILIES: tuple[Family, ...] = (
     *(*GATED_MLP, *PLAIN_MLP, *VARIANTS, *SPARSE, *ROUTED, *SELECTIVE, *RECURRENT, *STATE_SPACE, *HYBRIDS),
-    *(VisionTransformer, DiT),
+    *(*ENCODERS, VisionTransformer, DiT),
 )
 
 MODEL_TYPES_OF = {
