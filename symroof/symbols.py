@@ -71,6 +71,9 @@ e_l = _variable("e_l", "linear_value_head_dim", "components of a value of linear
 p = _variable("p", "patch_size", "side of a patch, in pixels of the image (DiT: of the latent one)")
 C = _variable("C", "in_channels", "channels of the image (DiT: of the latent one)")
 D = _variable("D", "out_channels", "channels of the prediction")
+t_e = _variable("t_e", "source_len", "positions of an encoder's output that its decoder attends to")
+m_x = _variable("m_x", "max_source_positions", "rows of the position embedding of an encoder with a decoder")
+n_r = _variable("n_r", "distance_buckets", "rows of the table of biases by distance")
 n_y = _variable("n_y", "type_vocab_size", "rows of the embedding of token types")
 N = _variable("N", "num_classes", "rows of the class embedding, or classes of a classifier")
 F = _variable("F", "timestep_features", "sinusoidal features of the diffusion timestep")
@@ -195,6 +198,8 @@ _MIXERS = {
     "full": "full attention",
     "nope": "attention without rotary embedding",
     "first": "full attention, the first, without a norm before it",
+    "encoder": "an encoder's attention",
+    "decoder": "attention to themselves and to an encoder's output",
     "sliding": "a sliding window",
     "sparse": "sparse attention",
     "reused": "sparse attention to the keys that an earlier layer selected",

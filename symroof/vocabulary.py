@@ -46,7 +46,9 @@ BY_NAME: dict[str, Variable] = {}
 def variable(letter: str, name: str, meaning: str, unit: str = "dimensionless", domain: str = "integer", highest: Expr = oo) -> Symbol:
     """A new symbol of the library."""
     symbol = Symbol(letter, positive=True)
-    VOCABULARY[symbol] = BY_NAME[letter] = BY_NAME[name] = Variable(symbol, name, meaning, unit, domain, highest)
+    new = Variable(symbol, name, meaning, unit, domain, highest)
+    assert BY_NAME.get(letter, new) == BY_NAME.get(name, new) == new, f"{letter} or {name} means something else already"
+    VOCABULARY[symbol] = BY_NAME[letter] = BY_NAME[name] = new
     return symbol
 
 

@@ -11,7 +11,8 @@ from sympy import Integer
 import symroof
 from symroof.architectures.config import catalogue
 from symroof.errors import InputError
-from symroof.symbols import R, s, t_w
+from symroof.symbols import R, b, s, t, t_e, t_w
+from tests.conftest import DATA
 
 ENCODERS = ("bert-base-uncased", "roberta-large", "xlm-roberta-base", "modernbert-base")
 
@@ -81,3 +82,65 @@ def test_the_first_layer_has_no_norm() -> None:
     assert "first.attn_norm" not in names
     assert {"full.attn_norm", "sliding.attn_norm", "first.mlp_norm"} <= names
     assert step.symbolic["first.q_proj"].reads[0].tensor.name == "hidden"
+
+
+ROWS = [json.loads(line) for line in (DATA / "transformers_hybrids.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("kind", ["t5", "whisper"])
+def test_both_steps_against_transformers(tmp_path: Path, kind: str) -> None:
+    """The encoder with the decoder's first token, and its second token alone; the source is 64 tokens, or what Whisper hears at once."""
+    for row in (row for row in ROWS if row["model_type"] == kind):
+        (tmp_path / "config.json").write_text(json.dumps(row["config"]))
+        model = symroof.load_model(tmp_path)
+        source = 64 if kind == "t5" else row["config"]["max_source_positions"]
+        sizes = {**model.dimensions, b: Integer(2), t_e: Integer(source)}
+        step = model.decode(symbolic=True).symbolic
+        first, second = (step.bind({**sizes, t: Integer(context)}).contraction_flop_count for context in (1, 2))
+        encoded = model.prefill(batch=2, seq_len=source).graph.contraction_flop_count
+        assert encoded + first == row["first_token_matmul_flops"], row["config"]
+        assert second == row["second_token_matmul_flops"], row["config"]
+
+
+def test_whisper_by_hand() -> None:
+    """Large v3: 32 layers of 20 heads of 64; 30 seconds are 1500 positions, whose keys and values every token reads."""
+    model = symroof.load_model("whisper-large-v3")
+    step = model.decode(batch=4, seq_len=100).with_widths()
+    cross, own = 4 * 1500 * 1280 * 2, 4 * 100 * 1280 * 2
+    assert step["decoder.cross.qk_matmul"].byte_count("kv_cache") == cross
+    assert step["decoder.qk_matmul"].byte_count("kv_cache") == own
+    assert step.graph.kv_memory() == 32 * 2 * (cross + own)
+    assert step.graph.weight_memory() == 2 * model.parameters, "both halves are in memory"
+    prompt = model.prefill(batch=4, seq_len=1500).with_widths()
+    assert prompt.graph.kv_memory() == 32 * 2 * cross
+    assert prompt.graph.weight_memory() == 2 * model.parameters
+    assert prompt["encoder.conv1"].flop_count == 2 * 4 * 3000 * 128 * 3 * 1280
+    assert prompt["encoder.conv2"].flop_count == 2 * 4 * 1500 * 1280 * 3 * 1280
+    assert prompt["encoder.qk_matmul"].flop_count == 2 * 4 * 1500**2 * 1280
+    assert {operator.name.split(".")[0] for operator, _ in step} == {
+        *("decoder", "embedding", "position_embedding", "embedding_add", "final_norm", "lm_head")
+    }
+
+
+def test_the_source_is_a_variable() -> None:
+    step = symroof.load_model("t5-base").decode(batch=4, seq_len=20)
+    assert step.values[t_e] == 512
+    times = symroof.regimes(step, over="source_len", hardware="a100-sxm-80gb")
+    assert times.time_expr(1024) > times.time_expr(512)
+    assert (
+        symroof.prove(step, "memory-bound", "decoder.cross.qk_matmul", for_all=["source_len"], hardware="a100-sxm-80gb").verdict == "proved"
+    )
+
+
+def test_what_cannot_be_asked() -> None:
+    for name, phase in (("whisper-large-v3", "decode"), ("t5-base", "prefill"), ("bert-base-uncased", "prefill")):
+        step = getattr(symroof.load_model(name), phase)(batch=4, seq_len=128)
+        with pytest.raises(InputError, match="or as an encoder does to all tokens, which is not supported"):
+            step.apply("prefix-cache:share=1/2")
+    with pytest.raises(InputError, match="has an encoder that reads the prompt, and its decoder begins with none"):
+        symroof.generation(symroof.load_model("t5-base"), hardware="a100-sxm-80gb", prompt=10, tokens=10)
+
+
+def test_an_untied_head_is_counted() -> None:
+    """flan-t5-xl: the hub lists 2.85B, LM head apart from the embedding, as its config says."""
+    assert symroof.load_model("flan-t5-xl").parameters == 2849757184

@@ -325,6 +325,8 @@ ABSENT = {
     "lfm2_moe": {"num_key_value_heads": 8, "num_dense_layers": 2, "num_experts": 32, "num_experts_per_tok": 4},
     "bamba": {"num_key_value_heads": 8, "mamba_n_heads": 128, "mamba_expand": 2, "attention_bias": False, "mlp_bias": False},
     "falcon_h1": {"mamba_n_groups": 1, "mamba_d_state": 256, "mamba_rms_norm": False, "mamba_proj_bias": False},
+    "t5": {"d_kv": 64, "relative_attention_num_buckets": 32, "feed_forward_proj": "relu", "num_decoder_layers": 24},
+    "whisper": {"num_mel_bins": 80, "max_source_positions": 1500, "max_target_positions": 448, "activation_function": "gelu"},
     "bert": {"type_vocab_size": 2, "max_position_embeddings": 512, "intermediate_size": 3072, "hidden_act": "gelu"},
     "modernbert": {"intermediate_size": 1152, "local_attention": 128, "decoder_bias": True, "norm_bias": False, "classifier_bias": False},
     "vit": {"image_size": 224, "patch_size": 16, "num_channels": 3, "qkv_bias": True},
@@ -390,6 +392,8 @@ SAME = {
     "deepseek_v32": ({"index_head_dim": 32}, "index_head_dim is 32; expected at least qk_rope_head_dim, 64"),
     "glm_moe_dsa": ({"indexer_types": ["shared"] + ["full"] * 77}, "the first layer takes the selection of an earlier one"),
     "bert": ({"is_decoder": True}, "is_decoder is True; only False is understood (an encoder)"),
+    "t5": ({"feed_forward_proj": "gated-sillu"}, "feed_forward_proj is 'gated-sillu'; did you mean gated-silu"),
+    "whisper": ({"decoder_attention_heads": 10}, "decoder_attention_heads is 10; only 20 is understood (as many as"),
     "roberta": ({"architectures": ["RobertaForCausalLM"]}, "architectures is ['RobertaForCausalLM']; expected a name that ends in Model, "),
     "modernbert": ({"layer_types": ["sliding_attention"] * 22}, "layer_types starts with 'sliding_attention'; only a first layer"),
     "gemma3": (

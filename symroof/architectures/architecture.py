@@ -101,6 +101,7 @@ class Architecture(Brief):
     order : the kind of every layer, from the first to the last.
     generative : whether the model predicts the next token of a vocabulary, under a causal mask.
     decodes : whether it has a step that works on one token per sequence.
+    encodes : whether an encoder reads the prompt, to whose output the decoder attends.
     layers : every kind of layer; the symbol of its kind counts the layers.
     norms : the norms of the layers.
     tied : whether the LM head uses the embedding table.
@@ -128,6 +129,7 @@ class Architecture(Brief):
     order: tuple[str, ...] = field(default=(), kw_only=True, repr=False)
     generative: ClassVar[bool] = True
     decodes: ClassVar[bool] = True
+    encodes: ClassVar[bool] = False
 
     @property
     def layer_count(self) -> int:

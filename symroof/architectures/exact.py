@@ -40,7 +40,7 @@ def _conventions(architecture: Architecture, options: Options) -> tuple[Conventi
         causal = "causal: s(s+1)/2 query-key pairs in prefill, in FLOPs and in scores moved"
         if options.decode:
             texts["phase"] = "decode: one token per sequence; the context length includes it"
-        else:
+        elif not architecture.encodes:
             texts["mask"] = causal if options.causal else "no causal discount: all s x s query-key pairs"
         texts["lm-head"] = f"LM head on {'the last token of each sequence' if options.lm_head == 'last' else 'every token'}"
     each = "2 per multiply-accumulate, 5 per softmax score, 4 (RMS) or 7 (layer) per normed element, 3 per rotated component"

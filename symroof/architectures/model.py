@@ -197,7 +197,7 @@ class Model(Brief):
         """Parameters of each operator that owns weights, over all layers of its kind."""
         parts: dict[str, int] = {}
         counted: set[Tensor] = set()
-        for operator, count in self._reference:
+        for operator, count in ((operator, block.resident) for block in self._reference.blocks for operator in block.operators):
             for tensor in (access.tensor for access in operator.reads):
                 if tensor.storage is Storage.WEIGHT and tensor not in counted:
                     counted.add(tensor)

@@ -94,8 +94,8 @@ class Graph(Symbolic):
         return functools.reduce(lambda graph, technique: technique(graph), techniques, self)
 
     def __iter__(self) -> Iterator[tuple[Operator, Expr]]:
-        """Every operator of the step with its number of occurrences."""
-        return ((operator, block.count) for block in self.blocks for operator in block.operators)
+        """Every operator that the step runs, with its number of occurrences."""
+        return ((operator, block.count) for block in self.blocks if block.count != 0 for operator in block.operators)
 
     def __getitem__(self, name: str) -> Operator:
         """The operator of this name."""

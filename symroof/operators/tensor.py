@@ -59,8 +59,8 @@ class Space(Symbolic):
     >>> Space({"s": symbols.s, "t": symbols.s}, causal=True, band=symbols.W).points(("s", "t"))
     W*s - W*(W - 1)/2
 
-    FlashAttention processes the queries of a prompt in blocks, those of a decode step in a single block (*one_block*). Where each
-    query attends to positions of its own choice (*chosen*), axis t counts those of one query.
+    FlashAttention processes the queries of a prompt in blocks, those of a decode step in a single block (*one_block*). Where a
+    query attends to other positions than those up to its own (*chosen*: of its own choice, or of an encoder's output), axis t counts those.
     """
 
     sizes: Mapping[str, Expr]

@@ -166,6 +166,10 @@ def generation(
     device = require_device(hardware, "the sums are numeric")
     if not model.architecture.generative:
         raise InputError(f"{model.name} generates no tokens: it is not a language model")
+    if model.architecture.encodes:
+        raise InputError(
+            f"{model.name} has an encoder that reads the prompt, and its decoder begins with none: ask for its steps one by one"
+        )
     of_phase = {phase: [one for one in techniques if phase in one.phases] for phase in PHASES}
     prefill = model.step(Options.of("prefill", {**inputs, "seq_len": prompt}))
     before = analyze(prefill.apply(*of_phase["prefill"]), device, ceilings=ceilings)

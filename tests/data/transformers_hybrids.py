@@ -182,6 +182,30 @@ def modernbert(g: Draw) -> None:
     _encoder(g, "ModernBert", *BERT_HEADS)
 
 
+# ------------------------------------------------------------------------------------------------ encoders with a decoder
+
+
+def t5(g: Draw) -> None:
+    g.vocabulary()
+    heads, width = g.choice([2, 4, 6]), g.choice([16, 24, 32])
+    g.put(d_model=g.choice([heads * width, 48, 80]), num_heads=heads, d_kv=width, d_ff=g.size(40, 900, 4), num_layers=g.layers())
+    g.pick("num_decoder_layers", ABSENT, None, 1, 3)
+    g.pick("feed_forward_proj", ABSENT, "relu", "gated-gelu", "gated-silu", "gelu")
+    g.pick("relative_attention_num_buckets", ABSENT, 8, 20)
+    g.pick("tie_word_embeddings", ABSENT, True)
+
+
+def whisper(g: Draw) -> None:
+    g.vocabulary()
+    heads, width, mlp = g.choice([2, 4, 6]), g.choice([16, 24, 32]), g.size(40, 900, 4)
+    g.put(d_model=heads * width, encoder_attention_heads=heads, decoder_attention_heads=heads, encoder_ffn_dim=mlp, decoder_ffn_dim=mlp)
+    g.put(encoder_layers=g.layers(), decoder_layers=g.layers(), max_source_positions=g.choice([20, 32, 64]))
+    g.pick("num_mel_bins", ABSENT, 16, 128)
+    g.pick("max_target_positions", ABSENT, 40)
+    bias(g, "scale_embedding")
+    g.tie()
+
+
 # ------------------------------------------------------------------------------------------------ counting
 
 base.MIXERS = (*base.MIXERS, "Lfm2ShortConv", "Lfm2MoeShortConv", "BambaMixer", "FalconH1Mixer")
@@ -194,7 +218,8 @@ STATE: dict[str, Any] = {
     "falcon_h1": falcon_h1,
 }
 ENCODERS: dict[str, Any] = {"bert": bert, "roberta": bert, "xlm-roberta": bert, "modernbert": modernbert}
-FAMILIES = SPARSE | STATE | ENCODERS
+BOTH: dict[str, Any] = {"t5": t5, "whisper": whisper}
+FAMILIES = SPARSE | STATE | ENCODERS | BOTH
 
 
 def build(config: dict[str, Any]) -> tuple[Any, Any]:
@@ -202,6 +227,13 @@ def build(config: dict[str, Any]) -> tuple[Any, Any]:
     settings = base.CONFIG_MAPPING[config["model_type"]].from_dict(json.loads(json.dumps(config)))
     saved = json.loads(settings.to_json_string())
     settings.pad_token_id = None if config["model_type"] not in ENCODERS else 1
+    if config["model_type"] in BOTH:
+        made = {"t5": transformers.T5ForConditionalGeneration, "whisper": transformers.WhisperForConditionalGeneration}[
+            config["model_type"]
+        ]
+        settings.decoder_start_token_id, settings._attn_implementation = 1, "eager"
+        with torch.device("meta"):
+            return made(settings).eval(), saved
     if config["model_type"] in ENCODERS:
         named = config.get("architectures")
         with torch.device("meta"):
@@ -218,6 +250,19 @@ def distinct(model: Any) -> int:
     return sum({id(tensor): tensor.numel() for tensor in model.parameters()}.values())
 
 
+def generated(model: Any, config: dict[str, Any]) -> dict[str, int]:
+    """FLOPs of the encoder with the first token of the decoder, and of its second token alone."""
+    with torch.device("meta"):
+        token = torch.zeros((base.BATCH, 1), dtype=torch.long)
+        ids = torch.zeros((base.BATCH, base.PROMPT), dtype=torch.long)
+        frames = torch.zeros((base.BATCH, config.get("num_mel_bins", 80), 2 * config.get("max_source_positions", 1500)))
+        given = {"input_features": frames} if "encoder_layers" in config else {"input_ids": ids}
+        first = base.count(model, **given, decoder_input_ids=token, use_cache=True)
+        past, encoded = first[3].past_key_values, (first[3].encoder_last_hidden_state,)
+    second = base.count(model, encoder_outputs=encoded, decoder_input_ids=token, past_key_values=past, use_cache=True)
+    return {"first_token_matmul_flops": first[0], "second_token_matmul_flops": second[0]}
+
+
 def row(kind: str, index: int) -> dict[str, Any]:
     g = Draw(kind, index)
     FAMILIES[kind](g)
@@ -231,6 +276,8 @@ def row(kind: str, index: int) -> dict[str, Any]:
             positions = {} if kind == "modernbert" else {"position_ids": torch.zeros((1, base.PROMPT), dtype=torch.long)}
         result["prefill_matmul_flops"] = base.count(model, input_ids=ids, **positions)[0]
         return result
+    if kind in BOTH:
+        return result | generated(model, g.config)
     recurrent = kind in STATE
     base.STATE = FAMILIES if recurrent else {}
     found = base.measure(model, kind)

@@ -10,6 +10,7 @@ from symroof.architectures.families.images import DiT, VisionTransformer
 from symroof.architectures.families.recurrent import RECURRENT
 from symroof.architectures.families.selective import SELECTIVE
 from symroof.architectures.families.sparse import SPARSE
+from symroof.architectures.families.tables.encoder_decoder import ENCODER_DECODERS
 from symroof.architectures.families.tables.encoders import ENCODERS, EncoderFamily
 from symroof.architectures.families.tables.hybrids import HYBRIDS
 from symroof.architectures.families.tables.routed import ROUTED
@@ -21,7 +22,7 @@ __all__ = ["FAMILIES", "MODEL_TYPES", "MODEL_TYPES_OF", "DecoderFamily", "Family
 Family = DecoderFamily | EncoderFamily | type[VisionTransformer | DiT]
 FAMILIES: tuple[Family, ...] = (
     *(*GATED_MLP, *PLAIN_MLP, *VARIANTS, *SPARSE, *ROUTED, *SELECTIVE, *RECURRENT, *STATE_SPACE, *HYBRIDS),
-    *(*ENCODERS, VisionTransformer, DiT),
+    *(*ENCODERS, *ENCODER_DECODERS, VisionTransformer, DiT),
 )
 
 MODEL_TYPES_OF = {

@@ -32,6 +32,7 @@ class Attention:
     Attributes
     ----------
     bias, out_bias : whether the q, k, v projections, and the output projection, have a bias.
+    key_bias : False if the k projection has none though the others do.
     rotary : whether queries and keys get a rotary embedding.
     qk_norm : the norm of queries and keys, if any, and `qk_weights` the axes of its weights.
     qk_bias : whether that norm has a bias.
@@ -44,6 +45,7 @@ class Attention:
 
     bias: bool = False
     out_bias: bool = False
+    key_bias: bool = True
     rotary: bool = True
     qk_norm: Norm | None = None
     qk_weights: Axes = PER_COMPONENT
@@ -67,7 +69,7 @@ class Attention:
         changed = self.rotary or self.qk_norm is not None
         q = record(linear("q_proj", "b s d, d k g e -> b s k g e", x, bias=self.bias))
         gate = record(linear("q_gate_proj", "b s d, d k g e -> b s k g e", x, bias=self.bias)) if self.gated else None
-        new = record(linear("k_proj", "b s d, d k e -> b s k e", x, bias=self.bias, into=None if changed else keys))
+        new = record(linear("k_proj", "b s d, d k e -> b s k e", x, bias=self.bias and self.key_bias, into=None if changed else keys))
         record(linear("v_proj", "b s d, d k e -> b s k e", x, bias=self.bias, into=values))
         if self.qk_norm is not None:
             own = tuple(axis for axis in self.qk_weights if axis != "g")

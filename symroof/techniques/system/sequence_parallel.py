@@ -12,7 +12,7 @@ from symroof.errors import quote
 from symroof.operators import Access, Block, Graph, Kind, Operator, Space, Storage, Tensor
 from symroof.operators.collective import Group, neighbour
 from symroof.techniques.system.parallelism import Linked, axis_sizes
-from symroof.techniques.system.token_axes import attends, paired, refuse_selection
+from symroof.techniques.system.token_axes import attends, paired
 from symroof.techniques.technique import Example, Fact, Given, Number, number
 
 RECURRENT = (Kind.SCAN, Kind.CONVOLUTION)
@@ -70,7 +70,8 @@ class SequenceParallel(Linked):
 
     def rewrite(self, graph: Graph, given: Given) -> Graph:
         n, group = given["degree"], self.group(given)
-        refuse_selection(self.name, graph)
+        if any(operator.space.chosen and "z" in operator.space.sizes for operator, _ in graph):
+            raise self.refused("each query selects its keys among those of all devices")
         for operator, _ in graph:
             if operator.space.sizes["s"] == 1:
                 raise self.refused("a decode step has one token per sequence, which cannot be split; expected a prefill step")

@@ -20,9 +20,9 @@ def attends(operator: Operator) -> bool:
 
 
 def refuse_selection(name: str, graph: Graph) -> None:
-    """Raise an InputError for sparse attention, whose queries read keys that each of them selects among all."""
+    """Raise an InputError where queries attend to other positions than those up to their own: selected ones, or an encoder's output."""
     if any(operator.space.chosen for operator, _ in graph):
-        raise InputError(f"{name}: each query of sparse attention reads keys of its own choice, of the whole context: not supported")
+        raise InputError(f"{name}: queries attend to keys that they select, or as an encoder does to all tokens, which is not supported")
 
 
 def refuse_windows(name: str, graph: Graph) -> None:

@@ -73,6 +73,9 @@ class TextEncoder(Architecture):
         named = {"n_y": symbols.n_y, "N": symbols.N}
         return super().axes() | named | {"o": symbols.d, "y": Integer(2), FIRST: Integer(1)}
 
+    def space(self, options: Options) -> Space:
+        return replace(super().space(options), chosen=True)
+
     def within(self, space: Space, options: Options) -> Space:
         return space.surrounded(symbols.t_w) if options.causal else space
 
@@ -215,13 +218,13 @@ def modern_bert(fields: Fields) -> TextEncoder:
 
 @dataclass(frozen=True, eq=False)
 class EncoderFamily:
-    """An encoder's name, the description of its blocks, how a config is read, and the fields that leave FLOPs and bytes alone."""
+    """A name, what describes its blocks, how a config is read, fields that leave FLOPs and bytes alone, and whether it has a decoder."""
 
     family: str
     source: str
-    read: Callable[[Fields], TextEncoder]
+    read: Callable[[Fields], Architecture]
     ignored_fields: tuple[str, ...]
-    generative: ClassVar[bool] = False
+    generative: bool = False
 
 
 IGNORED_OF_BERT = (
