@@ -156,7 +156,7 @@ def nemotron_experts(fields: Fields, hidden: int) -> Reading:
     """Experts on whole tokens, or on compressed ones."""
     latent, biased = fields.size("moe_latent_size", None), flag("mlp_bias", False)
     shared = {"shared": _nemotron_shared, "shared_bias": biased}
-    read = experts(width=MOE_WIDTH, count=8, chosen=2, latent=latent is not None, latent_bias=biased, **shared, **RELU2)
+    read = experts(width=MOE_WIDTH, count=8, chosen=2, latent=biased if latent else None, **shared, **RELU2)
     part, sizes = read(fields, hidden)
     return part, sizes | ({symbols.d_e: latent} if latent else {})
 

@@ -58,8 +58,8 @@ class Experts:
     correction : whether the router has a load-balancing bias per expert, which does not enter the weighted sum.
     shared : the shared experts, as one MLP.
     shared_gate : whether a sigmoid of one logit scales the output of the shared experts.
-    latent : whether routed experts work on compressed tokens of ``d_e`` components.
-    latent_bias : whether the projections to and from these have a bias.
+    latent : whether the projections to and from compressed tokens of ``d_e`` components, which routed experts work on, have a bias; None if
+        experts work on whole tokens.
     """
 
     activation: str
@@ -69,11 +69,10 @@ class Experts:
     correction: bool = False
     shared: Mlp | None = None
     shared_gate: bool = False
-    latent: bool = False
-    latent_bias: bool = False
+    latent: bool | None = None
 
     def axes(self) -> dict[str, Expr]:
-        named = {axis: getattr(symbols, axis) for axis in ("E", "K", "X", "f_e", *(["d_e"] if self.latent else []))}
+        named = {axis: getattr(symbols, axis) for axis in ("E", "K", "X", "f_e", *([] if self.latent is None else ["d_e"]))}
         return named | {"one": Integer(1)} | (self.shared.axes() if self.shared else {})
 
     def __call__(self, record: BlockBuilder, x: Tensor, space: Space, options: Options) -> Tensor:
@@ -83,16 +82,16 @@ class Experts:
             learned = Tensor("router_correction", ("E",), Storage.WEIGHT, space, parameter=Parameter.ROUTER)
             record(elementwise("router_correction", (scores, Access(learned)), axes_of("b s E"), 1, role=Role.ROUTING))
         given, d = x, "d"
-        if self.latent:
-            given, d = record(linear("latent_down_proj", "b s d, d d_e -> b s d_e", x, bias=self.latent_bias)), "d_e"
+        if self.latent is not None:
+            given, d = record(linear("latent_down_proj", "b s d, d d_e -> b s d_e", x, bias=self.latent)), "d_e"
         up_spec = f"b s K {d}, E {d} f_e -> b s K f_e"
         gate = record(expert_linear("expert_gate_proj", up_spec, given, bias=self.bias)) if self.gated else None
         up = record(expert_linear("expert_up_proj", up_spec, given, bias=self.bias))
         active = record(activation("expert_act", self.activation, up, gate))
         down = record(expert_linear("expert_down_proj", f"b s K f_e, E f_e {d} -> b s K {d}", active, bias=self.bias))
         total = record(combine("expert_combine", down, scores))
-        if self.latent:
-            total = record(linear("latent_up_proj", "b s d_e, d_e d -> b s d", total, bias=self.latent_bias))
+        if self.latent is not None:
+            total = record(linear("latent_up_proj", "b s d_e, d_e d -> b s d", total, bias=self.latent))
         if self.shared is None:
             return total
         common = self.shared(record, x, space, options)

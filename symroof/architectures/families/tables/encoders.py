@@ -150,7 +150,7 @@ def head_of(fields: Fields, heads: Mapping[str, Steps]) -> tuple[Steps, dict[Sym
 
 
 def bert(kind: str, types: int, unused: int) -> Callable[[Fields], TextEncoder]:
-    """A norm behind each half of a layer, learned positions, of which *unused* rows stand for no token, and types of tokens."""
+    """A norm behind each half of a layer, learned positions, *unused* rows of which belong to no token, and types of tokens."""
 
     def read(fields: Fields) -> TextEncoder:
         fields.plain()
