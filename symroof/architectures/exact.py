@@ -12,6 +12,9 @@ from symroof.operators.query_blocks import ROWS, QueryBlocks
 WEIGHT_WIDTH = "weight-width"
 """The key of the convention on the width of weights."""
 
+OPERANDS = "every operator reads each operand once from memory and writes its result once"
+PEAK = "peak: dense, of the fastest data type at least as wide as every operand; operators other than matmuls run in at least 16 bits"
+
 
 def graph(architecture: Architecture, options: Options) -> Graph:
     """The graph of one step with symbolic dimensions."""
@@ -31,7 +34,7 @@ def graph(architecture: Architecture, options: Options) -> Graph:
 
 
 def _conventions(architecture: Architecture, options: Options) -> tuple[Convention, ...]:
-    texts = {"operands": "every operator reads each operand once from memory and writes its result once"}
+    texts = {"operands": OPERANDS}
     if options.flash_attention:
         how = "scores stay on chip; keys and values are read from memory once if those of a KV head fit the last-level cache"
         how += f", else once per set of concurrent blocks of {ROWS} query rows"
@@ -44,11 +47,10 @@ def _conventions(architecture: Architecture, options: Options) -> tuple[Conventi
             texts["mask"] = causal if options.causal else "no causal discount: all s x s query-key pairs"
         texts["lm-head"] = f"LM head on {'the last token of each sequence' if options.lm_head == 'last' else 'every token'}"
     each = "2 per multiply-accumulate, 5 per softmax score, 4 (RMS) or 7 (layer) per normed element, 3 per rotated component"
-    peak = "dense, of the fastest data type at least as wide as every operand; operators other than matmuls run in at least 16 bits"
     texts |= {
         "embedding": "embedding: only the rows looked up are read, token indices are not counted",
         "flops": f"FLOPs: {each}",
-        "peak": f"peak: {peak}",
+        "peak": PEAK,
         WEIGHT_WIDTH: "all weights at the weight width, norms and embeddings included",
     }
     if options.weight_bits is not None and options.weight_bits < BITS:

@@ -48,7 +48,7 @@ class Group(click.Group):
 def cli() -> None:
     """Roofline models of transformer inference in which every number has its formula.
 
-    MODEL is a name in models/ (`symroof models`), a hub name, or the path of a config.json.
+    MODEL is a name in models/ (`symroof models`), a hub name, or the path of a config.json; or file.py:function, a torch module to trace.
     """
 
 

@@ -16,6 +16,7 @@ from symroof.cli.values import Whole, Word, one_of
 from symroof.conventions import BITS
 
 if TYPE_CHECKING:
+    from symroof.architectures.model import Model
     from symroof.architectures.step import Step
     from symroof.hardware.device import Device
 
@@ -168,10 +169,9 @@ class Request:
 
     def step(self, **changes: Any) -> Step:
         """The step, with these options instead of those typed."""
-        from symroof.architectures.model import load_model
         from symroof.architectures.options import Options
 
-        loaded = load_model(self.model)
+        loaded = model_named(self.model)
         step = loaded.step(Options(**{**self.options, **changes}).with_widths(loaded.published))
         if not self.techniques:
             return step
@@ -200,6 +200,14 @@ class Request:
             if name in by_name:
                 raise click.UsageError(f"{option} {name}: --with gives it the number {by_name[name]}; name it there without a value")
         return step
+
+
+def model_named(name: str) -> Model:
+    """The model of this name or config, or the module that ``file.py:function`` builds: the only form on which a file is run as code."""
+    from symroof.architectures.model import load_model
+    from symroof.tracing.program import is_program, load_module
+
+    return load_module(name) if is_program(name) else load_model(name)
 
 
 def calibrated_ceilings(ctx: click.Context, hardware: object, ceilings: str) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from symroof.cli import completion
-from symroof.cli.options import BATCH_ALONE, GIVEN, Request, Variadic, step_options, variable_option
+from symroof.cli.options import BATCH_ALONE, GIVEN, Request, Variadic, model_named, step_options, variable_option
 from symroof.cli.output import reports
 from symroof.cli.values import Exact, Whole, Word, bounds_of
 
@@ -128,12 +128,11 @@ def largest(request: Request, over: str, capacity: object) -> Report:
 @reports
 def generate(request: Request, prompt: int, tokens: int) -> Report:
     """Time and traffic of reading a prompt and generating tokens after it, summed in closed form; and whether they fit."""
-    from symroof.architectures.model import load_model
     from symroof.questions.generation import generation
 
     assert request.device is not None
     asked = {"hardware": request.device, "techniques": request.techniques, "ceilings": request.ceilings, **request.options}
-    return generation(load_model(request.model), prompt=prompt, tokens=tokens, **asked).report()
+    return generation(model_named(request.model), prompt=prompt, tokens=tokens, **asked).report()
 
 
 @click.command(short_help="Several ways to run a step, side by side.")

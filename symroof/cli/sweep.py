@@ -19,6 +19,7 @@ from symroof.cli.options import (
     WITH,
     Variadic,
     calibrated_ceilings,
+    model_named,
     variable_named,
     with_options,
 )
@@ -116,7 +117,7 @@ def sweep(
 
         options["ceilings"] = calibrated_ceilings(ctx, hardware, options["ceilings"])
         devices = load_hardware(hardware[0]).calibrated(calibration)
-    asked = (model, devices, values)
+    asked = (tuple(map(model_named, model)), devices, values)
     options["phase"] = phase or "decode"
     running = {"scheduler": scheduler, "progress": sys.stderr is not None and sys.stderr.isatty()}
     if not reduced:

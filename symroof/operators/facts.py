@@ -97,6 +97,14 @@ class BlockRole(StrEnum):
     STAGE = "stage"
 
 
+class Structure(StrEnum):
+    """What a graph says about its axes. Graphs of the families say all of it, a traced module only what its sizes show."""
+
+    BATCH = "sequences as an axis of their own"
+    TOKENS = "the tokens of a step as an axis of their own"
+    PARTS = "heads, MLP channels and vocabulary as axes, and an LM head, known as such"
+
+
 class Resource(StrEnum):
     """A resource that a machine provides at a rate; an operator is bound by the resource with the longest time.
 

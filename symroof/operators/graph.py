@@ -16,7 +16,7 @@ from symroof.errors import EinsumError, nearest, quote
 from symroof.operators.block import Block
 from symroof.operators.ceilings import IDEAL, Ceilings, Energy
 from symroof.operators.experts import Routing
-from symroof.operators.facts import CONTRACTIONS, wide_enough
+from symroof.operators.facts import CONTRACTIONS, Structure, wide_enough
 from symroof.operators.liveness import largest, sizes_alive
 from symroof.operators.operator import Direction, Operator
 from symroof.operators.query_blocks import QueryBlocks, counts_passes, with_blocks
@@ -64,6 +64,7 @@ class Graph(Symbolic):
     linked : the number of devices in one node, which share a link.
     applied : the techniques applied, in order.
     decode : whether the step is decode, over a context of t positions; otherwise prefill, of s tokens.
+    unknown : what the graph does not say about its axes.
 
     The order of the operators and the tensors they share *are* the data dependencies.
     """
@@ -83,6 +84,7 @@ class Graph(Symbolic):
     linked: Expr = S.One
     applied: tuple[Any, ...] = ()
     decode: bool = True
+    unknown: frozenset[Structure] = frozenset()
 
     @property
     def statements(self) -> tuple[str, ...]:

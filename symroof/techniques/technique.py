@@ -17,7 +17,7 @@ from symroof.architectures.step import Step
 from symroof.conventions import Convention
 from symroof.errors import InputError, nearest, quote
 from symroof.notation import Brief
-from symroof.operators import Graph
+from symroof.operators import Graph, Structure
 from symroof.symbols import VOCABULARY
 from symroof.units import typed
 
@@ -167,6 +167,7 @@ class Technique(Brief, ABC):
     exact : why it supports only accounting "exact", with {} for the name of the other one; empty if it supports all.
     requires : facts of the step that it relies on.
     removes : facts that no longer hold after it.
+    structure : what the graph must say about its axes.
     once : whether a chain may apply it only once.
     divides : the input that it divides evenly, and the parameter of which that must be a multiple; None if it divides none.
     example : the step that shows its effect.
@@ -180,6 +181,7 @@ class Technique(Brief, ABC):
     exact: ClassVar[str] = ""
     requires: ClassVar[frozenset[Fact]] = frozenset()
     removes: ClassVar[frozenset[Fact]] = frozenset()
+    structure: ClassVar[frozenset[Structure]] = frozenset()
     once: ClassVar[bool] = False
     divides: ClassVar[tuple[Symbol, str] | None] = None
     example: ClassVar[Example] = Example()
@@ -229,7 +231,9 @@ class Technique(Brief, ABC):
         """Raise an InputError if a parameter does not fit the step: a rank above the matrix size, a degree that does not divide."""
 
     def check_order(self, graph: Graph) -> None:
-        """Raise an InputError if an earlier technique removed a fact that this one requires, or applied it already."""
+        """Raise an InputError if the graph lacks what this one requires, or an earlier technique removed it or is the same."""
+        for unknown in sorted(self.structure & graph.unknown):
+            raise self.refused(f"needs {unknown}, which a traced module does not say")
         for earlier in graph.applied:
             if self.once and earlier.name == self.name:
                 raise self.refused("is applied already, and can be applied only once")

@@ -8,7 +8,7 @@ from symroof.architectures.model import load_model
 from symroof.architectures.step import Step
 from symroof.conventions import Convention
 from symroof.errors import InputError
-from symroof.operators import Graph, Role
+from symroof.operators import Graph, Role, Structure
 from symroof.techniques.technique import Example, Given, Technique, refuse_graph, word
 
 
@@ -45,6 +45,7 @@ class Distill(Technique):
     summary = "a smaller model replaces the model"
     survey = "3.3"
     source = "arXiv:1503.02531"
+    structure = frozenset({Structure.PARTS})
     example = Example(model="llama-3.1-8b", part="total", settings={"model": "llama-3.2-1b"})
 
     model: str = word("", meaning="the student, by name or path")

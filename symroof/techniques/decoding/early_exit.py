@@ -9,7 +9,7 @@ from sympy import Add, Expr, Integer, Pow, S
 from symroof import symbols
 from symroof.algebra.unions import Untouched, union
 from symroof.architectures.step import Step
-from symroof.operators import Access, Block, BlockRole, Graph, Operator, Storage, Tensor
+from symroof.operators import Access, Block, BlockRole, Graph, Operator, Storage, Structure, Tensor
 from symroof.techniques.decoding.expected_distinct import each_layer, layers
 from symroof.techniques.technique import Example, Fact, Given, Number, Technique, number, refuse_graph, word
 
@@ -66,6 +66,7 @@ class EarlyExit(Technique):
     summary = "tokens leave before the last layer"
     survey = "4.1"
     source = "arXiv:2207.07061"
+    structure = frozenset({Structure.BATCH})
     phases = ("decode",)
     requires = frozenset({Fact.WHOLE_STEP, Fact.WHOLE_BATCH, Fact.OWN_STEP, Fact.UNFUSED})
     example = Example(part="total", over="batch", settings={"depth": S.One / 2, "exits": "independent"})

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from sympy import Rational
 
 from symroof import symbols
-from symroof.operators import Access, Block, BlockRole, Graph, Operator, Role
+from symroof.operators import Access, Block, BlockRole, Graph, Operator, Role, Structure
 from symroof.operators.elementwise import activation, add
 from symroof.operators.linear import linear
 from symroof.techniques.decoding.verification import EXACT, expected, require_verifiable, verified
@@ -56,6 +56,7 @@ class Medusa(Technique):
     summary = "additional heads predict tokens, one step verifies a tree of candidates"
     survey = "4.2"
     source = "arXiv:2401.10774"
+    structure = frozenset({Structure.TOKENS})
     phases = ("decode",)
     exact = EXACT
     requires = frozenset({Fact.WHOLE_STEP, Fact.ONE_CONTEXT, Fact.WHOLE_CACHE, Fact.WHOLE_MATRICES})

@@ -10,7 +10,7 @@ from sympy import Expr, Integer, Rational, Symbol
 from symroof import symbols
 from symroof.architectures.model import Model, load_model
 from symroof.architectures.step import Step
-from symroof.operators import Block, Graph
+from symroof.operators import Block, Graph, Structure
 from symroof.symbols import substitute
 from symroof.techniques.decoding.verification import EXACT, drafted, expected, require_verifiable, verified
 from symroof.techniques.technique import Example, Fact, Given, Number, Technique, number, refuse_graph, word
@@ -59,6 +59,7 @@ class Speculative(Technique):
     summary = "a draft model proposes tokens, one step of the target verifies them"
     survey = "4.2"
     source = "arXiv:2211.17192"
+    structure = frozenset({Structure.TOKENS})
     phases = ("decode",)
     exact = EXACT
     requires = frozenset({Fact.WHOLE_STEP, Fact.ONE_CONTEXT, Fact.WHOLE_CACHE})

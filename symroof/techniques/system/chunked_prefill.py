@@ -8,7 +8,7 @@ from sympy import Expr, Integer, ceiling
 
 from symroof import symbols
 from symroof.architectures.step import Step
-from symroof.operators import Access, Block, Graph, Kind, Operator, Space, Storage, Tensor
+from symroof.operators import Access, Block, Graph, Kind, Operator, Space, Storage, Structure, Tensor
 from symroof.operators.query_blocks import cache_passes
 from symroof.techniques.system.token_axes import EXACT, attends, refuse_windows
 from symroof.techniques.technique import Example, Fact, Given, Number, Technique, number
@@ -53,6 +53,7 @@ class ChunkedPrefill(Technique):
     summary = "a prompt in chunks, each of which reads the weights and the preceding keys and values again"
     survey = "5.3"
     source = "arXiv:2308.16369"
+    structure = frozenset({Structure.TOKENS})
     phases = ("prefill",)
     exact = EXACT
     requires = frozenset({Fact.WHOLE_PROMPT, Fact.WHOLE_CACHE, Fact.ONE_LENGTH})

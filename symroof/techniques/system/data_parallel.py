@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from symroof import symbols
 from symroof.architectures.step import Step
-from symroof.operators import Graph
+from symroof.operators import Graph, Structure
 from symroof.techniques.system.parallelism import Parallel, axis_sizes
 from symroof.techniques.technique import Example, Fact, Given
 
@@ -43,6 +43,7 @@ class DataParallel(Parallel):
     summary = "replicas of the model, each with its share of the batch"
     survey = "5.3"
     source = "arXiv:2211.05102"
+    structure = frozenset({Structure.BATCH})
     removes = frozenset({Fact.WHOLE_BATCH})
     divides = (symbols.b, "degree")
     example = Example(part="total", settings={"degree": 8}, inputs={"batch": 64})

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.errors import quote
-from symroof.operators import Block, Graph, Operator, Storage, Tensor
+from symroof.operators import Block, Graph, Operator, Storage, Structure, Tensor
 from symroof.operators.collective import Group, all_to_all
 from symroof.operators.select import routed
 from symroof.techniques.system.parallelism import Linked, axis_sizes, counted_per_device, divided
@@ -51,6 +51,7 @@ class ExpertParallel(Linked):
     summary = "routed experts spread over devices, with an all-to-all before and after"
     survey = "5.3"
     source = "arXiv:2006.16668"
+    structure = frozenset({Structure.BATCH})
     removes = frozenset({Fact.WHOLE_BATCH, Fact.UNSENT})
     divides = (symbols.b, "degree")
     example = Example(model="mixtral-8x7b-v0.1", part="total", settings={"degree": 8}, inputs={"batch": 64})

@@ -9,7 +9,7 @@ from sympy import Expr, Integer
 
 from symroof import symbols
 from symroof.architectures.step import Step
-from symroof.operators import Access, Block, Graph, Kind, Operator, Space, Tensor
+from symroof.operators import Access, Block, Graph, Kind, Operator, Space, Structure, Tensor
 from symroof.operators.query_blocks import cache_passes
 from symroof.operators.state_space import convolved
 from symroof.techniques.system.token_axes import EXACT, attends, paired, refuse_windows
@@ -59,6 +59,7 @@ class MixedBatch(Technique):
     summary = "a decode step includes a chunk of a prompt, and both share the reads of the weights"
     survey = "5.3"
     source = "arXiv:2308.16369"
+    structure = frozenset({Structure.TOKENS})
     phases = ("decode",)
     exact = EXACT
     requires = frozenset({Fact.WHOLE_BATCH, Fact.WHOLE_STEP, Fact.OWN_CONTEXT, Fact.ONE_PART, Fact.WHOLE_CACHE})

@@ -8,7 +8,7 @@ from sympy import Add, Expr, Integer, Max, S
 
 from symroof import symbols
 from symroof.architectures.step import Step
-from symroof.operators import Access, Block, BlockRole, Graph, Level, Operator, Space, Storage, Tensor
+from symroof.operators import Access, Block, BlockRole, Graph, Level, Operator, Space, Storage, Structure, Tensor
 from symroof.operators.collective import send
 from symroof.symbols import substitute
 from symroof.techniques.system.parallelism import Linked, axis_sizes
@@ -60,6 +60,7 @@ class PipelineParallel(Linked):
     summary = "layers in stages on devices, micro-batches in succession"
     survey = "5.3"
     source = "arXiv:1811.06965"
+    structure = frozenset({Structure.BATCH})
     removes = frozenset({Fact.WHOLE_STEP})
     divides = (symbols.b, "micro_batches")
     example = Example(part="total", over="micro_batches", settings={"degree": 4}, inputs={"batch": 256})

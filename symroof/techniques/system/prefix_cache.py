@@ -9,7 +9,7 @@ from sympy import Expr
 
 from symroof import symbols
 from symroof.architectures.step import Step
-from symroof.operators import CONTRACTIONS, Access, Block, Graph, Kind, Operator, Space, Storage, Tensor
+from symroof.operators import CONTRACTIONS, Access, Block, Graph, Kind, Operator, Space, Storage, Structure, Tensor
 from symroof.operators.query_blocks import cache_passes
 from symroof.techniques.system.token_axes import EXACT, attends, paired, refuse_windows
 from symroof.techniques.technique import Example, Fact, Given, Number, Technique, number, word
@@ -54,6 +54,7 @@ class PrefixCache(Technique):
     summary = "a prefix that sequences share is computed and stored once, and read once per batch"
     survey = "5.2"
     source = "arXiv:2402.05099"
+    structure = frozenset({Structure.TOKENS})
     exact = EXACT
     requires = frozenset({Fact.WHOLE_PROMPT, Fact.WHOLE_BATCH, Fact.WHOLE_STEP, Fact.WHOLE_CACHE, Fact.NO_CHUNK})
     removes = frozenset({Fact.ONE_CONTEXT, Fact.OWN_CONTEXT})

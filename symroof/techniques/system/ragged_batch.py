@@ -9,7 +9,7 @@ from sympy import Min, ceiling
 
 from symroof import symbols
 from symroof.architectures.step import Step
-from symroof.operators import Access, Graph, Kind, Operator, Space
+from symroof.operators import Access, Graph, Kind, Operator, Space, Structure
 from symroof.operators.query_blocks import cache_passes
 from symroof.techniques.system.token_axes import EXACT, attends, paired, refuse_windows
 from symroof.techniques.technique import Example, Fact, Given, Number, Technique, number
@@ -53,6 +53,7 @@ class RaggedBatch(Technique):
     summary = "sequences of different lengths without padding to the longest"
     survey = "5.3"
     source = "arXiv:2210.03052"
+    structure = frozenset({Structure.TOKENS})
     exact = EXACT
     removes = frozenset({Fact.ONE_LENGTH})
     example = Example(part="total", over="mean_share", settings={"variation": 1}, inputs={"batch": 16, "seq_len": 4096}, at=Fraction(1, 2))

@@ -9,7 +9,7 @@ from sympy import Expr, Max, S
 from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.errors import quote
-from symroof.operators import Access, Block, Graph, Kind, Operator, Space, Storage, Tensor
+from symroof.operators import Access, Block, Graph, Kind, Operator, Space, Storage, Structure, Tensor
 from symroof.operators.collective import Group, neighbour
 from symroof.techniques.system.parallelism import Linked, axis_sizes
 from symroof.techniques.system.token_axes import attends, paired
@@ -58,6 +58,7 @@ class SequenceParallel(Linked):
     summary = "the tokens of a prompt split over devices, keys and values passed around a ring"
     survey = "5.3"
     source = "arXiv:2310.01889"
+    structure = frozenset({Structure.TOKENS})
     phases = ("prefill",)
     requires = frozenset({Fact.NO_PAGES})
     removes = frozenset({Fact.WHOLE_PROMPT})

@@ -10,7 +10,7 @@ from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.conventions import Convention
 from symroof.errors import quote
-from symroof.operators import Access, Block, Graph, Kind, Operator, Parameter, Storage, Tensor
+from symroof.operators import Access, Block, Graph, Kind, Operator, Parameter, Storage, Structure, Tensor
 from symroof.operators.collective import ALGORITHMS, RING, Group, all_gather, all_reduce
 from symroof.operators.select import by_kind, reads, select
 from symroof.techniques.system.parallelism import Linked, axis_sizes, counted_per_device, divided
@@ -80,6 +80,7 @@ class TensorParallel(Linked):
     summary = "heads, MLP and vocabulary split over devices, with all-reduces of partial sums"
     survey = "5.3"
     source = "arXiv:1909.08053"
+    structure = frozenset({Structure.PARTS})
     removes = frozenset({Fact.WHOLE_MATRICES})
     once = True
     example = Example(part="total", over="degree", settings={"node": 8}, inputs={"batch": 16})

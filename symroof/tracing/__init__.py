@@ -1,0 +1,1 @@
+"""Any torch module as a step: exported with symbolic sizes, and read operator by operator."""
