@@ -144,7 +144,6 @@ from symroof.sweeps.sweep import sweep as sweep
 from symroof.symbols import Variable as Variable
 from symroof.techniques.registry import technique as technique
 from symroof.techniques.technique import Technique as Technique
-from symroof.tracing.trace import TracedModel as TracedModel
 from symroof.tracing.trace import trace as trace
 from symroof.units import Quantity as Quantity
 from symroof.units import ureg as ureg

@@ -288,11 +288,12 @@ def conventions_of(step: Step, statements: Sequence[str], own: tuple[tuple[str, 
     widths = {"weights": options.weight_bits, "activations": options.activation_bits, "KV cache": options.kv_bits}
     bits = {value: [name for name, width in widths.items() if width == value] for value in widths.values() if value is not None}
     before = " before techniques" if step.techniques and bits else ""
+    traced = bool(step.symbolic.unknown)
     brief = [
-        f"{options.accounting} accounting",
+        "traced from PyTorch" if traced else f"{options.accounting} accounting",
         ", ".join(f"{value}-bit {listed(names)}" for value, names in bits.items()) + before,
         *([] if options.decode else ["causal" if options.causal else "no causal mask"]),
-        f"logits of {'the last token' if options.lm_head == 'last' else 'all tokens'}",
+        "" if traced else f"logits of {'the last token' if options.lm_head == 'last' else 'all tokens'}",
         *(["attention scores through memory"] if any(operator.role is Role.SCORES for operator, _ in step.symbolic) else []),
         *([f"{options.experts.replace('-', ' ')} experts"] if symbols.E in step.symbolic.free_symbols else []),
     ]

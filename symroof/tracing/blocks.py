@@ -36,7 +36,7 @@ class Segment:
         return list(dict.fromkeys(touched))
 
     def signature(self) -> tuple[Any, ...]:
-        """What two layers have in common if one stands for both: operators, sizes, and which tensors are the same."""
+        """What two layers have in common that are one block: operators, sizes, and which tensors are the same."""
         places = {memory: place for place, memory in enumerate(self.memories)}
 
         def touched(touches: Iterable[Touch]) -> tuple[Any, ...]:
@@ -91,7 +91,7 @@ def _segments(sketches: Sequence[Sketch], depth: int) -> Iterator[Segment]:
 
 
 def carried(parts: Sequence[Segment]) -> dict[Memory, Memory]:
-    """The tensor that stands for one of a layer that is not kept: its like in the layer that is; the output of a layer for its input."""
+    """The tensor that replaces one of a layer that is not kept: its like in the layer that is; the output of a layer, its input."""
     stands: dict[Memory, Memory] = {}
     written = [{touch.memory for sketch in part.sketches for touch in sketch.writes} for part in parts]
     for part, own in zip(parts, written, strict=True):
@@ -193,8 +193,8 @@ class Names:
         layered = any(part.path for part in self.parts)
         kinds = Counter(_list_of(part.path) for part in self.parts if part.path)
         taken: Counter[str] = Counter()
-        made = []
-        for number, part in enumerate(self.parts):
+        made: list[Block] = []
+        for part in self.parts:
             several = kinds[_list_of(part.path)] > 1
             prefix = f"{part.path}." if part.path and several else ""
             alone = Counter(path for sketch in part.sketches for path in _with_parents(sketch.node.module))
@@ -206,7 +206,8 @@ class Names:
                 again = taken[prefix + whole]
                 operators.append(self._operator(sketch, whole if again == 1 else f"{whole}_{again}", prefix))
                 self.modules[operators[-1]] = sketch.node.module
-            name = part.path or ("module" if number == 0 or not layered else f"module_{number}")
+            around = sum(not block.kind for block in made)
+            name = part.path or (f"module_{around + 1}" if around else "module")
             role = BlockRole.LAYER if part.path or not layered else BlockRole.END
             made.append(Block(name, tuple(operators), Integer(1 + len(part.others)), role=role, kind=part.path))
         return tuple(made)

@@ -13,7 +13,7 @@ from sympy import Expr, S, cancel, fraction
 
 
 class Axis:
-    """An axis of a traced step; once found to be another axis, or a product of several, it stands for that."""
+    """An axis of a traced step; once found to be another axis, or a product of several, it is resolved to them."""
 
     __slots__ = ("apart", "is_product_of", "size", "twin")
 

@@ -57,19 +57,21 @@ class TorchGraph:
         return Exported(tuple(inputs), tuple(nodes), self._ranges())
 
     def _ranges(self) -> dict[Symbol, tuple[int, int | None]]:
-        """The bounds that the module's branches put on the symbols; torch itself takes every dynamic size to be at least 2."""
-        ranges: dict[Symbol, tuple[int, int | None]] = {}
+        """The bounds that the module's branches put on the symbols, beyond that torch takes every dynamic size to be at least 2."""
+        bounds: dict[Symbol, list[tuple[int, int, int | None]]] = {}
         for size, limits in self.program.range_constraints.items():
             formula = self.sizes.get(size)
-            if formula is None or len(formula.free_symbols) != 1:
-                continue
-            (symbol,) = cast(set[Symbol], formula.free_symbols)
-            more, factor = formula.subs(symbol, 0), formula.diff(symbol)
-            low = int(ceiling((int(limits.lower) - more) / factor)) if limits.lower > 2 else 1
-            high = int(floor((int(limits.upper) - more) / factor)) if limits.upper.is_Integer else None
-            before = ranges.get(symbol, (1, None))
-            highs = [one for one in (before[1], high) if one is not None]
-            ranges[symbol] = max(low, before[0]), min(highs) if highs else None
+            if formula is not None and len(formula.free_symbols) == 1:
+                (symbol,) = cast("set[Symbol]", formula.free_symbols)
+                more, factor = formula.subs(symbol, 0), formula.diff(symbol)
+                high = int(floor((int(limits.upper) - more) / factor)) if limits.upper.is_Integer else None
+                lows = (int(ceiling((least - more) / factor)) for least in (2, int(limits.lower)))
+                bounds.setdefault(symbol, []).append((*lows, high))  # pyright: ignore[reportArgumentType]
+        ranges: dict[Symbol, tuple[int, int | None]] = {}
+        for symbol, several in bounds.items():
+            low = max(one[1] for one in several)
+            highs = [one[2] for one in several if one[2] is not None]
+            ranges[symbol] = low if low > max(one[0] for one in several) else 1, min(highs, default=None)
         return {symbol: limits for symbol, limits in ranges.items() if limits != (1, None)}
 
     def _named(self, node: Any, sizes: Mapping[int, Expr]) -> None:

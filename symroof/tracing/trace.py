@@ -142,6 +142,17 @@ def trace(
         torch is not installed, the axes do not fit, or the module cannot be traced: a loop over a named axis, a shape or a branch that
         depends on data, an operator without a count. The message names the line of Python.
 
+    >>> from importlib.util import find_spec
+    >>> if find_spec("torch"):  # the extra `torch`
+    ...     import torch
+    ...     with torch.device("meta"):
+    ...         step = trace(torch.nn.Linear(64, 96), (torch.empty(2, 64),), axes={"input": {0: "batch"}})
+    ...     assert str(step["linear"].flops) == "12288*b FLOP"
+    >>> trace(None, axes={}, by="layer")
+    Traceback (most recent call last):
+        ...
+    symroof.errors.InputError: by 'layer': known: operator, module
+
     Source: PyTorch 2 (2024), torch.export, doi:10.1145/3620665.3640366.
     """
     member("phase", phase, PHASES)
