@@ -173,6 +173,8 @@ NAMES: dict[str, tuple[tuple[str, ...], Fraction] | None] = {
     r"re:model\.layers\.(0|1|2)\.mlp\.down_proj$": (("down_proj",), Fraction(3, 32)),
     r"re:.*layers\.[0-7]\..*down_proj": (("down_proj",), Fraction(8, 32)),
     r"re:^model\.layers\.\d+\.mlp\.up_proj$": (("up_proj",), Fraction(1)),
+    r"re:model\.layers\.0\.mlp\.down": (("down_proj",), Fraction(1, 32)),  # a regular expression goes on
+    r"re:model\.layers\.0\.mlp\.down$": None,
     r"re:.*\.18\..*gate.*": (("gate_proj",), Fraction(1, 32)),
     "model.layers.2*": (),  # layers 2, 20 to 29, or what begins so: not understood
     "model.layers.4": (ATTENTION + MLP, Fraction(1, 32)),
