@@ -17,7 +17,7 @@ from symroof.architectures.options import Options
 from symroof.architectures.parts.attention import Attention, LatentAttention
 from symroof.architectures.quantization.formats import UNQUANTIZED, Format, GroupScales
 from symroof.architectures.quantization.methods import Scheme
-from symroof.architectures.quantization.modules import HEAD, ROUTER, SHARED_ROUTER, TABLE, Modules, Reach
+from symroof.architectures.quantization.modules import BESIDE, HEAD, ROUTER, SHARED_ROUTER, TABLE, Modules, Reach
 from symroof.conventions import Convention, without
 from symroof.operators import ATTENTION_ROLES, Block, BlockRole, Graph, Operator, Parameter, Role, Storage, Tensor
 from symroof.symbols import w
@@ -119,10 +119,11 @@ class Quantization:
         shares: dict[Tensor, tuple[Shares, Block]] = {}
         for block in graph.blocks:
             attends = any(operator.role in ATTENTION_ROLES for operator in block.operators)
+            dense = any(operator.name == f"{operator.prefix}up_proj" for operator in block.operators)
             for operator in block.operators:
                 for tensor in (access.tensor for access in operator.reads):
                     if tensor.parameter in QUANTIZABLE and tensor not in shares:
-                        shares[tensor] = self._formats(_name(operator, tensor, attends=attends), operator, block), block
+                        shares[tensor] = self._formats(_name(operator, tensor, attends=attends, dense=dense), operator, block), block
         return shares
 
     def _formats(self, name: str, operator: Operator, block: Block) -> Shares:
@@ -223,9 +224,11 @@ class Quantization:
 _WORDS = {"embedding": TABLE, "LM head": HEAD, "router": ROUTER}
 
 
-def _name(operator: Operator, tensor: Tensor, *, attends: bool) -> str:
-    """The operator's name in `PATHS`."""
+def _name(operator: Operator, tensor: Tensor, *, attends: bool, dense: bool) -> str:
+    """The operator's name in `PATHS`, in a layer that attends, or has a dense MLP, or not."""
     if tensor.parameter is not None and tensor.parameter in ENDS:
         return ENDS[tensor.parameter]
     name = operator.name.removeprefix(operator.prefix)
-    return "mixer_out_proj" if name == "out_proj" and not attends else name
+    if name == "out_proj" and not attends:
+        return "mixer_out_proj"
+    return BESIDE + name if dense and name.startswith("expert_") else name

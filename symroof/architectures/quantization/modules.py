@@ -24,6 +24,8 @@ COMMON = frozenset((*QKV, *GATE_UP))
 SHARED = ("shared_expert", "shared_experts", "share_expert")
 ROUTER, SHARED_ROUTER = "router", "shared_router"
 HEAD, TABLE = "lm_head", "embedding"
+BESIDE = "beside_"
+"""Experts beside a dense MLP in the same layer, which are no part of it."""
 
 
 def _paths(*parts: Iterable[str]) -> tuple[str, ...]:
@@ -49,9 +51,11 @@ PATHS: dict[str, tuple[str, ...]] = {
         )
         for name, words in MATRICES.items()
     },
+    **{f"{BESIDE}expert_{name}": _paths(("experts",), words) + _paths(("moe",), ("experts",), words) for name, words in MATRICES.items()},
     "index_q_proj": _paths(ATTENTIONS, ("indexer.wq_b", "indexer.q_b_proj")),
     "index_k_proj": _paths(ATTENTIONS, ("indexer.wk", "indexer.k_proj")),
     "index_weights_proj": _paths(ATTENTIONS, ("indexer.weights_proj", "indexers_proj")),
+    "head_gate_proj": _paths(ATTENTIONS, ("g_proj",)),
     "in_proj": _paths(RECURRENT, ("in_proj", "in_proj_qkvz", "in_proj_qkv", "in_proj_z")),
     "gates_proj": _paths(RECURRENT, ("in_proj_ba", "in_proj_b", "in_proj_a")),
     **{name: _paths(RECURRENT, (name,)) for name in ("x_proj", "dt_proj")},
