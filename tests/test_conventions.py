@@ -12,7 +12,21 @@ from symroof.architectures.config import catalogue
 from symroof.symbols import W
 
 EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
-RECURRENT = {"mamba", "falcon_mamba", "mamba2", "jamba", "granitemoehybrid", "nemotron_h", "qwen3_next", "qwen3_5", "qwen3_5_moe"}
+RECURRENT = {
+    "bamba",
+    "falcon_h1",
+    "mamba",
+    "falcon_mamba",
+    "mamba2",
+    "jamba",
+    "granitemoehybrid",
+    "nemotron_h",
+    "qwen3_next",
+    "qwen3_5",
+    "qwen3_5_moe",
+}
+HALVES = {"t5", "whisper"}
+ENCODERS = {"bert", "roberta", "xlm-roberta", "modernbert"}
 IMAGES = {"vit", "DiTTransformer2DModel", "Transformer2DModel", "clip", "siglip"}
 EVERY_MODEL = ["operands", "embedding", "flops", "peak"]
 WINDOWED = (
@@ -49,13 +63,15 @@ def test_conventions_of_every_model(name: str) -> None:
         "latent-attention": "kv_lora_rank" in inner,
         "sparse-attention": "index_topk" in inner,
         "recurrence": kind in RECURRENT,
-        "window": W in model.architecture.dimensions,
+        "window": W in model.architecture.dimensions and kind not in ENCODERS,
         "quantization": quantized,
         "weight-width": not quantized,
         "lm-head": kind not in IMAGES,
     }
-    for phase in ("prefill", "decode"):
-        of_phase = {"mask", "phase"} if kind in IMAGES else {"mask"} if phase == "prefill" else {"phase"}
+    halves, encodes = kind in HALVES, kind in ENCODERS
+    for phase in ("prefill",) if encodes else ("prefill", "decode"):
+        both = {"phase", "halves"} if halves else {"mask", "phase"} if kind in IMAGES or encodes else {"mask"}
+        of_phase = {"phase"} if phase == "decode" and not halves and kind not in IMAGES else both
         expected = {*EVERY_MODEL, *of_phase, *(key for key, there in marks.items() if there)}
         step = getattr(model, phase)()
         assert set(keys(step)) == expected

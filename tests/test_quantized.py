@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -270,7 +271,7 @@ def test_every_matrix_of_a_layer_has_a_name_in_checkpoints() -> None:
     nameless = set()
     for name in catalogue():
         model = symroof.load_model(name)
-        for block in model.decode(symbolic=True).symbolic.blocks if model.architecture.family not in ("vit", "dit") else ():
+        for block in model.decode(symbolic=True).symbolic.blocks if model.architecture.generative else ():
             attends = any(operator.role is Role.SCORES for operator in block.operators)
             for operator in block.operators:
                 plain = operator.name.removeprefix(operator.prefix)
@@ -311,3 +312,29 @@ def test_variants_are_listed_where_a_part_of_a_name_is_given(run: Callable[..., 
     assert "Instruct-FP8" not in run("models", "--format", "csv").out
     assert f"{len(VARIANTS)} variants of them" in run("models", "opt").out
     assert sum("quant" in json.dumps(content) for content in VARIANTS.values()) >= 20
+
+
+def test_two_mixers_side_by_side_are_told_apart(tmp_path: Path) -> None:
+    """Falcon-H1 has attention and Mamba-2 in one layer, each with an output projection."""
+    config = json.loads(catalogue()["falcon-h1-7b-base"].read_text())
+    bits = formats(load(tmp_path, config | {"quantization_config": {"quant_method": "fp8", "ignore": ["mamba"]}}))
+    assert {name: bits[name] for name in ("out_proj", "mamba.out_proj", "mamba.in_proj")} == {
+        "out_proj": 8,
+        "mamba.out_proj": 16,
+        "mamba.in_proj": 16,
+    }
+
+
+def test_every_half_of_an_encoder_decoder_is_quantized(tmp_path: Path) -> None:
+    config = json.loads(catalogue()["t5-base"].read_text()) | {
+        "quantization_config": {"quant_method": "bitsandbytes", "load_in_8bit": True}
+    }
+    model = load(tmp_path, config)
+    embedding = 32128 * 768
+    assert float(weight_bytes(model)) == pytest.approx(model.parameters + embedding, rel=1e-3), "all but embedding, norms and biases"
+
+
+def test_no_entry_is_named_after_a_width_that_it_does_not_have() -> None:
+    narrow = [name for name in catalogue() if re.search(r"fp[48]|int[48]|awq|gptq|[48]-?bit", name)]
+    assert narrow
+    assert [name for name in narrow if symroof.load_model(name).weight_bits == 16] == []

@@ -13,7 +13,7 @@ from symroof.architectures.options import Options
 from symroof.architectures.parts.attention import Attention, LatentAttention
 from symroof.architectures.parts.mlp import Experts
 from symroof.architectures.parts.part import BlockBuilder, Part, residual_stream
-from symroof.architectures.parts.recurrent import GatedDelta, Mamba, Mamba2
+from symroof.architectures.parts.recurrent import GatedDelta, Mamba, Mamba2, SideBySide
 from symroof.conventions import Convention
 from symroof.notation import Brief
 from symroof.operators import Block, Operator, Parameter, Role, Space, Storage, Tensor, axes_of
@@ -263,7 +263,8 @@ class Architecture(Brief):
             texts["latent-attention"] = f"latent attention, {how}"
         if self.selects:
             texts["sparse-attention"] = SELECTED
-        if any(isinstance(part, Mamba | Mamba2 | GatedDelta) for part in self.parts):
+        alone = (inner for part in self.parts for inner in ((part.first, part.second) if isinstance(part, SideBySide) else (part,)))
+        if any(isinstance(part, Mamba | Mamba2 | GatedDelta) for part in alone):
             counted = "FLOPs of the recurrence, token by token; the state is read and written once per step"
             bound = "a scan runs at the matrix peak, so its compute time is a lower bound"
             texts["recurrence"] = f"recurrent layers: {counted}; {bound}"

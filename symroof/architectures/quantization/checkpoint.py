@@ -118,12 +118,15 @@ class Quantization:
         """The formats of every weight that can be quantized, as shares of its elements."""
         shares: dict[Tensor, tuple[Shares, Block]] = {}
         for block in graph.blocks:
-            attends = any(operator.role in ATTENTION_ROLES for operator in block.operators)
+            attending = {operator.prefix for operator in block.operators if operator.role in ATTENTION_ROLES}
             dense = any(operator.name == f"{operator.prefix}up_proj" for operator in block.operators)
             for operator in block.operators:
                 for tensor in (access.tensor for access in operator.reads):
                     if tensor.parameter in QUANTIZABLE and tensor not in shares:
-                        shares[tensor] = self._formats(_name(operator, tensor, attends=attends, dense=dense), operator, block), block
+                        shares[tensor] = (
+                            self._formats(_name(operator, tensor, attends=operator.prefix in attending, dense=dense), operator, block),
+                            block,
+                        )
         return shares
 
     def _formats(self, name: str, operator: Operator, block: Block) -> Shares:
@@ -134,7 +137,7 @@ class Quantization:
                 share = self._share(reached, block.kind) - (1 - left)
                 shares[fmt] = shares.get(fmt, Fraction(0)) + share
                 left -= share
-        inside = block.role is BlockRole.LAYER and operator.role is Role.PROJECTION
+        inside = operator.role is Role.PROJECTION and (block.role is BlockRole.LAYER or operator.prefix != "")  # an encoder's have one too
         default = self.scheme.default if inside or name in self.scheme.also else UNQUANTIZED
         shares[default] = shares.get(default, Fraction(0)) + left
         return {fmt: share for fmt, share in shares.items() if share}
@@ -209,7 +212,8 @@ class Quantization:
 
     def _share(self, reach: Reach, kind: str) -> Fraction:
         """The share of an operator's weights in all layers of a kind."""
-        return reach.share(self._layers.get(kind, frozenset({0})), self.architecture.dimensions.get(symbols.E, 1))
+        every = frozenset(range(self.architecture.layer_count))
+        return reach.share(self._layers.get(kind, every), self.architecture.dimensions.get(symbols.E, 1))
 
     @functools.cached_property
     def _layers(self) -> dict[str, frozenset[int]]:

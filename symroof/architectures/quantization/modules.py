@@ -55,6 +55,8 @@ PATHS: dict[str, tuple[str, ...]] = {
     "index_q_proj": _paths(ATTENTIONS, ("indexer.wq_b", "indexer.q_b_proj")),
     "index_k_proj": _paths(ATTENTIONS, ("indexer.wk", "indexer.k_proj")),
     "index_weights_proj": _paths(ATTENTIONS, ("indexer.weights_proj", "indexers_proj")),
+    "latent_down_proj": _paths(MLPS, ("fc1_latent_proj",)),
+    "latent_up_proj": _paths(MLPS, ("fc2_latent_proj",)),
     "head_gate_proj": _paths(ATTENTIONS, ("g_proj",)),
     "in_proj": _paths(RECURRENT, ("in_proj", "in_proj_qkvz", "in_proj_qkv", "in_proj_z")),
     "gates_proj": _paths(RECURRENT, ("in_proj_ba", "in_proj_b", "in_proj_a")),
