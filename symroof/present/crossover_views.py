@@ -12,6 +12,7 @@ from symroof.algebra.isolation import Root
 from symroof.algebra.lambert import of_the_line
 from symroof.algebra.piecewise import Piece
 from symroof.algebra.signs import Solution
+from symroof.hardware.machine import RATE_SYMBOLS
 from symroof.notation import Sentence, compact, latex
 from symroof.present.tabular import Column, Derivation, Formula, Table, Words, aligned_lines, latex_text, spelled, words_of
 from symroof.proof.claims import Certificate
@@ -40,9 +41,31 @@ class Line:
     cell: object = None
 
 
-INEQUALITY = Line(
-    "memory-bound where", "F/P < B/BW, so F*BW - B*P < 0", r"\frac{F}{P} < \frac{B}{\mathrm{BW}} \iff F\,\mathrm{BW} - B\,P < 0"
-)
+def inequality(answer: Crossover) -> Line:
+    """Which side binds where, with the rates that the answer compares: a link's bandwidth for bytes of a link."""
+    bandwidth, peak = answer.bandwidth_expr, answer.peak_expr
+    resource = next(resource for resource, rate in RATE_SYMBOLS.items() if rate in bandwidth.free_symbols)
+    slow, fast = latex(bandwidth), latex(peak)
+    return Line(
+        f"{resource}-bound where",
+        f"F/{_factor(peak)} < B/{_factor(bandwidth)}, so F*{bandwidth} - B*{peak} < 0",
+        rf"\frac{{F}}{{{fast}}} < \frac{{B}}{{{slow}}} \iff F\,{slow} - B\,{fast} < 0",
+    )
+
+
+def _factor(rate: Expr) -> str:
+    return str(rate) if rate.is_Symbol else f"({rate})"
+
+
+def side(answer: Crossover, bound: str | None) -> str:
+    """What binds on one side: the resource where it is the same all along, such as the host link, else "memory" or "compute"."""
+    names = {
+        str(piece.label)
+        for whole in answer.pieces
+        for piece in answer.resource_pieces
+        if whole.bound == bound and piece.low < whole.high and whole.low < piece.high
+    }
+    return names.pop() if len(names) == 1 else str(bound)
 
 
 def reasoning(answer: Crossover) -> tuple[Line, ...]:
@@ -52,14 +75,15 @@ def reasoning(answer: Crossover) -> tuple[Line, ...]:
         _line(f"FLOPs of {answer.operator}", compact(answer.flops_expr), "F"),
         _line("its bytes", compact(answer.traffic_expr), "B"),
         *([_line("where", answer.where)] if answer.where is not None else []),
-        INEQUALITY,
+        inequality(answer),
         *(
             [_line(f"sign of the slack, as a polynomial in {option_name(x)}", answer.slack.as_expr().expand().collect(x))]
             if answer.is_symbolic
             else []
         ),
     ]
-    sides = f"{solution.below}-bound below, {solution.above}-bound above"
+    below, above = side(answer, solution.below), side(answer, solution.above)
+    sides = f"{below}-bound below, {above}-bound above"
     if solution.shortened is not None:
         steps.append(_line("if every part were touched, at", solution.shortened[2], str(solution.shortened[1])))
     if solution.formula is not None:
@@ -142,7 +166,10 @@ def crossover_brief(answer: Crossover) -> tuple[str, ...]:
     """The value and what binds on its sides, else the sentence."""
     if answer.value is None:
         return "", crossover_sentence(answer)
-    return f"of {answer.operator} over {answer.over.name}", f"{answer.value}; {answer.below}-bound below, {answer.above}-bound above"
+    return (
+        f"of {answer.operator} over {answer.over.name}",
+        f"{answer.value}; {side(answer, answer.below)}-bound below, {side(answer, answer.above)}-bound above",
+    )
 
 
 def requirement_brief(answer: Requirement) -> tuple[str, ...]:
@@ -167,11 +194,12 @@ def crossover_words(answer: Crossover) -> Words:
             parts += _symbolic(solution, answer).parts
         return Words(tuple(parts))
     if answer.verdict == "intervals":
-        spans = [f"{one.bound}-bound from {plain(one.low)} to {plain(one.high)}" for one in answer.pieces]
+        spans = [f"{side(answer, one.bound)}-bound from {plain(one.low)} to {plain(one.high)}" for one in answer.pieces]
         return Words((f"{answer.operator} over {name}: {', '.join(spans)}",))
     if answer.value_expr is None:
-        return Words((f"{answer.operator} is {answer.verdict.removeprefix('always-')}-bound at every {name}",))
-    text = f"{answer.operator} is {answer.below}-bound below {name} {answer.value:.6g} and {answer.above}-bound above it"
+        return Words((f"{answer.operator} is {side(answer, answer.below)}-bound at every {name}",))
+    below, above = side(answer, answer.below), side(answer, answer.above)
+    text = f"{answer.operator} is {below}-bound below {name} {answer.value:.6g} and {above}-bound above it"
     first = answer.first_integer
     return Words((text if first is None else f"{text}; {first} is the first whole number there",))
 
@@ -230,7 +258,7 @@ def limit_words(found: ContextLimit) -> Words:
 
 def aligned(answer: Crossover) -> str:
     """The derivation for a notebook."""
-    lines = [rf"\text{{{line.words}}}:\quad & {line.latex}" for line in reasoning(answer)]
+    lines = [rf"\text{{{latex_text(line.words)}}}:\quad & {line.latex}" for line in reasoning(answer)]
     return "$$\\begin{aligned}" + r" \\ ".join(lines) + "\\end{aligned}$$"
 
 

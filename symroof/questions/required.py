@@ -219,19 +219,19 @@ def _fitted(whole: Regimes, answer: Requirement) -> Requirement:
     if answer.integer is None or step.unchanged is None:
         return answer
     if not answer.fewest:
-        return replace(answer, misfit=_refusal(step, variable, Integer(answer.integer)))
+        return replace(answer, misfit=refusal(step, variable, Integer(answer.integer)))
     room = answer.room
     low = max(answer.by_time_expr, ceiling(room.least_expr) if room is not None and room.least_expr is not None else 1)
     high = min(answer.value_expr if answer.relation == "<=" else whole.times.high, low + TRIED)
     several = range(int(low), int(floor(high)) + 1)
-    taken = next((number for number in several if not _refusal(step, variable, Integer(number))), None)
+    taken = next((number for number in several if not refusal(step, variable, Integer(number))), None)
     if taken is None:
         first = int(answer.by_time_expr)
-        return replace(answer, integer=first, misfit=_refusal(step, variable, Integer(first)))
+        return replace(answer, integer=first, misfit=refusal(step, variable, Integer(first)))
     return replace(answer, integer=taken)
 
 
-def _refusal(step: Step, variable: Variable, value: Expr) -> str:
+def refusal(step: Step, variable: Variable, value: Expr) -> str:
     """Why the techniques of a step do not support a whole number; empty if they do."""
     unchanged = cast(Step, step.unchanged)
     name = option_name(variable.symbol)

@@ -17,9 +17,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sympy import Expr, Integer, ceiling, log, oo, sqrt
+from sympy import Expr, Integer, ceiling, floor, log, oo, sqrt
 
 from symroof import symbols
+from symroof.algebra.piecewise import Piecewise
 from symroof.answers import Curve
 from symroof.architectures.step import Step
 from symroof.errors import InputError
@@ -28,6 +29,7 @@ from symroof.hardware.machine import STATED
 from symroof.notation import Brief
 from symroof.operators.facts import COMMUNICATION
 from symroof.questions.regimes import timeline
+from symroof.questions.required import TRIED, refusal
 from symroof.roof.ledger import require_device
 from symroof.symbols import VOCABULARY
 from symroof.units import COUNT, SECOND, Quantity, in_unit, number, quantity
@@ -112,7 +114,7 @@ class BestDegree(Brief):
     Attributes
     ----------
     value_expr : the best real degree, exact and bare; oo if every further device helps.
-    integer : the best whole number, or the best of the given degrees; None if every further device helps.
+    integer : the best whole number that the techniques take, or the best of the given degrees; None if every further device helps.
     time_expr : seconds of the step at the integer, bare; the limit if there is none.
     """
 
@@ -143,7 +145,7 @@ def best_degree(step: Step, *, hardware: Device | str | Path, among: Iterable[in
     >>> step = symroof.load_model("llama-2-7b").decode(batch=16, seq_len=2048, **widths)
     >>> parallel = step.apply(technique("tensor-parallel:latency=5us"))
     >>> best_degree(parallel, hardware="a100-sxm-80gb").integer, best_degree(parallel, hardware="a100-sxm-80gb", among=(1, 2, 4, 8)).integer
-    (5, 4)
+    (4, 4)
     >>> nodes = step.apply(technique("tensor-parallel:node=8"))
     >>> best_degree(nodes, hardware="a100-sxm-80gb", among=(1, 2, 4, 8, 16, 32)).integer
     16
@@ -154,7 +156,20 @@ def best_degree(step: Step, *, hardware: Device | str | Path, among: Iterable[in
             raise InputError(f"degree {degree}: the device's link joins {times.high}; for more, give the devices per node, as node=8")
     _, value = times.minimum()
     least, integer = min(((times(degree), Integer(degree)) for degree in among), default=None) or times.minimum(whole=True)
-    return BestDegree(value, None if integer == oo else int(integer), least)
+    if integer == oo:
+        return BestDegree(value, None, least)
+    return BestDegree(value, *((int(integer), least) if among else _taken(step, times, int(integer))))
+
+
+def _taken(step: Step, times: Piecewise, best: int) -> tuple[int, Expr]:
+    """The fastest degree that the techniques take, and its time: all that are as fast as the next one below *best* are tried, in order."""
+    degree = VOCABULARY[n]
+    if step.unchanged is None or not refusal(step, degree, Integer(best)):
+        return best, times(best)
+    below = next((number for number in range(best, 0, -1) if not refusal(step, degree, Integer(number))), 1)
+    spans = [(int(ceiling(span.low)), int(floor(min(span.high, below + TRIED)))) for span in times.within(times(below))]
+    faster = sorted((times(number), number) for low, high in spans for number in range(low, high + 1))
+    return next(((number, time) for time, number in faster if not refusal(step, degree, Integer(number))), (below, times(below)))
 
 
 def over_degree(step: Step, hardware: Device | str | Path, *, ceilings: str = STATED) -> Curve:

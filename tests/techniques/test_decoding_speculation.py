@@ -11,8 +11,9 @@ from sympy import Integer, Rational, cancel
 import symroof
 from symroof.operators.operator import Direction
 from symroof.operators.tensor import Storage
+from symroof.questions.payoff import break_even
 from symroof.questions.speculation import best_length, least_acceptance, pays_at_all
-from symroof.symbols import X, alpha, gamma
+from symroof.symbols import X, alpha, b, gamma
 from tests.techniques.decoding_steps import DENSE, DEVICE, FAMILIES, apply, costs, decode, memory, seconds
 
 LEVIATHAN = [
@@ -321,3 +322,15 @@ def test_unions_are_over_all_tokens_that_are_verified(model):
     skipped = apply(step, "skip-layers:layers=8", "early-exit:exits=geometric,exit=1/3")
     assert skipped.graph.weight_memory() == apply(step, "skip-layers:layers=8").graph.weight_memory()
     assert symroof.analyze(skipped, DEVICE).total.time_expr.is_Rational
+
+
+def test_break_even_compares_traffic_per_token():
+    """A step that makes N tokens may move N times as many bytes."""
+    step = decode("llama-2-7b", seq_len=1024)
+    after = apply(step, "speculative:acceptance=0.8,length=4,draft_cost=0.1")
+    even = break_even(step, after, over="batch").traffic_expr
+    numbers = {**step.symbolic.definitions, **after.symbolic.definitions, **after.values, **step.values}
+    batch = even.subs(numbers)
+    assert batch.is_Rational
+    moved = [one.symbolic.byte_count().subs(one.symbolic.definitions).subs({**one.values, b: batch}) for one in (step, after)]
+    assert moved[1] == moved[0] * sum(Rational(4, 5) ** count for count in range(5))
