@@ -14,7 +14,6 @@ from symroof.algebra.univariate import limit as limit
 from symroof.algebra.univariate import sum_over as sum_over
 from symroof.answers import Answer as Answer
 from symroof.answers import Answers as Answers
-from symroof.answers import Curve as Curve
 from symroof.answers import Interval as Interval
 from symroof.answers import Intervals as Intervals
 from symroof.architectures import families as families
@@ -101,6 +100,7 @@ from symroof.questions.required import Requirement as Requirement
 from symroof.questions.required import required as required
 from symroof.questions.required import required_capacity as required_capacity
 from symroof.questions.scaling import BestDegree as BestDegree
+from symroof.questions.scaling import Curve as Curve
 from symroof.questions.scaling import balanced_degree as balanced_degree
 from symroof.questions.scaling import best_degree as best_degree
 from symroof.questions.scaling import communication_degree as communication_degree

@@ -8,11 +8,10 @@ from typing import Any, ClassVar, TypeVar, overload
 
 from sympy import Expr
 
-from symroof.algebra.piecewise import Piecewise
 from symroof.errors import InputError, SymroofError, nearest, quote
 from symroof.notation import Brief, view
 from symroof.symbols import Variable
-from symroof.units import Quantity, in_unit, number_of, quantity, unit_of
+from symroof.units import in_unit, number_of, unit_of
 
 
 class Answer(Brief):
@@ -130,32 +129,6 @@ class Intervals(Answers[Interval]):
 
     _NAME = "label"
     _AMONG = "the label of an interval"
-
-
-@dataclass(frozen=True)
-class Curve(Answer):
-    """A function of one variable, exact, a formula on each of its pieces: called with a value it is a Quantity.
-
-    Attributes
-    ----------
-    over : the variable.
-    unit : that of the function.
-    pieces_expr : the bare function of the bare variable, which does arithmetic.
-
-    >>> import symroof
-    >>> on = symroof.load_model("llama-2-7b").decode(batch=16, seq_len=2048).on("a100-sxm-80gb").apply("tensor-parallel:latency=5us")
-    >>> times = on.over_degree()
-    >>> print(times(1), times(4), times("4"), sep=", ")
-    15.13 ms, 5.819 ms, 5.819 ms
-    """
-
-    over: Variable
-    unit: Any
-    pieces_expr: Piecewise
-
-    def __call__(self, value: Any) -> Quantity:
-        """The function at a value of the variable: a number, a Quantity, or text with a unit."""
-        return quantity(self.pieces_expr(number_of(value, self.over)), self.unit)
 
 
 def intervals(over: Variable, pieces: Any) -> Intervals:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from sympy import Symbol
 
-from symroof.answers import Curve
 from symroof.deployment.core import Core, Given
 from symroof.errors import InputError, quote
 from symroof.hardware.device import Device
@@ -17,7 +16,7 @@ from symroof.questions import comparison, payoff, placement, scaling, speculatio
 from symroof.questions.comparison import Comparison
 from symroof.questions.payoff import BreakEven, Payoff
 from symroof.questions.placement import Split
-from symroof.questions.scaling import BestDegree
+from symroof.questions.scaling import BestDegree, Curve
 from symroof.questions.speculation import BestLength
 from symroof.roof import energy
 from symroof.techniques.decoding.speculative import Speculative

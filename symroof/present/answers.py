@@ -24,6 +24,8 @@ from symroof.questions.generation import Generation
 from symroof.questions.payoff import BreakEven
 from symroof.questions.proofs import Certificate
 from symroof.questions.required import Requirement
+from symroof.questions.sensitivity import Sensitivity
+from symroof.symbols import option_name
 from symroof.units import quantity, unit_of
 
 
@@ -299,3 +301,17 @@ def _fit_lines(found: Generation, batch: int) -> list[str]:
     stages = {"prefill": "prefill of all prompts at once", "decode": f"decode at the longest context of {longest} tokens"}
     each = (f"{stages[phase]} fits {one.largest_batch}" for phase, one in found.memory.items() if one.largest_batch is not None)
     return [f"{line}; the largest that fits is {found.largest_batch}: {', '.join(each)}"]
+
+
+def purchase_advice(answer: Sensitivity) -> str:
+    """What to buy, in words."""
+    bandwidth, peak = (float(-answer.values_expr[symbol]) for symbol in (symbols.BW, symbols.P))
+    return f"one percent more bandwidth saves {bandwidth:.3f} percent of the time, one percent more peak {peak:.3f}: buy {answer.buy}"
+
+
+def sensitivity_table(answer: Sensitivity, *, formulas: bool = True) -> Table:
+    """Percent of time that one percent more of each variable adds; the formulas are long, and can be left out."""
+    kept = slice(None, None, 1 if formulas else 2)
+    rows = tuple((option_name(symbol), Formula(formula), answer.values.get(symbol))[kept] for symbol, formula in answer.formulas.items())
+    columns = (Column("variable"), Column("elasticity"), Column("value", numeric=True, prefixed=False))[kept]
+    return Table("elasticity of the time", columns, rows, (purchase_advice(answer),))

@@ -8,7 +8,7 @@ from typing import Any
 from sympy import Expr, factor_terms, oo
 
 from symroof.algebra.signs import CROSSES, DEPENDS, INTERVALS
-from symroof.answers import Curve, Interval, Intervals
+from symroof.answers import Interval, Intervals
 from symroof.present.crossover_views import LONG, crossover_words, derivation, formula_cell, limit_words, plain, said_of
 from symroof.present.formats.sections import Lines, Section
 from symroof.present.records import crossover_record
@@ -19,6 +19,7 @@ from symroof.questions.comparison import Comparison, Variant
 from symroof.questions.context_limit import context_limit
 from symroof.questions.crossover import Crossover, Crossovers
 from symroof.questions.payoff import Payoff
+from symroof.questions.scaling import Curve
 from symroof.roof.analysis import Total
 from symroof.roof.costs import WEIGHTS_AND_KV
 from symroof.roof.roofline import RooflinePoint

@@ -7,7 +7,6 @@ from html import escape
 
 from sympy import Basic, Expr, oo
 
-from symroof import symbols
 from symroof.algebra.isolation import Root
 from symroof.algebra.lambert import of_the_line
 from symroof.algebra.piecewise import Piece
@@ -22,7 +21,6 @@ from symroof.questions.crossover import Crossover
 from symroof.questions.payoff import LOSES, PAYS, SAME, Payoff
 from symroof.questions.regimes import Regimes
 from symroof.questions.required import Requirement
-from symroof.questions.sensitivity import Sensitivity
 from symroof.roof.analysis import Total
 from symroof.roof.roofline import RooflinePoint
 from symroof.symbols import option_name
@@ -57,17 +55,6 @@ def _factor(rate: Expr) -> str:
     return str(rate) if rate.is_Symbol else f"({rate})"
 
 
-def side(answer: Crossover, bound: str | None) -> str:
-    """What binds on one side: the resource where it is the same all along, such as the host link, else "memory" or "compute"."""
-    names = {
-        str(piece.label)
-        for whole in answer.pieces
-        for piece in answer.resource_pieces
-        if whole.bound == bound and piece.low < whole.high and whole.low < piece.high
-    }
-    return names.pop() if len(names) == 1 else str(bound)
-
-
 def reasoning(answer: Crossover) -> tuple[Line, ...]:
     """Every step: F, B, the inequality, the polynomial, the root, the condition, the numbers."""
     x, solution = answer.over.symbol, answer.solution
@@ -82,7 +69,7 @@ def reasoning(answer: Crossover) -> tuple[Line, ...]:
             else []
         ),
     ]
-    below, above = side(answer, solution.below), side(answer, solution.above)
+    below, above = answer.resource_of(solution.below), answer.resource_of(solution.above)
     sides = f"{below}-bound below, {above}-bound above"
     if solution.shortened is not None:
         steps.append(_line("if every part were touched, at", solution.shortened[2], str(solution.shortened[1])))
@@ -168,7 +155,7 @@ def crossover_brief(answer: Crossover) -> tuple[str, ...]:
         return "", crossover_sentence(answer)
     return (
         f"of {answer.operator} over {answer.over.name}",
-        f"{answer.value}; {side(answer, answer.below)}-bound below, {side(answer, answer.above)}-bound above",
+        f"{answer.value}; {answer.resource_of(answer.below)}-bound below, {answer.resource_of(answer.above)}-bound above",
     )
 
 
@@ -194,11 +181,11 @@ def crossover_words(answer: Crossover) -> Words:
             parts += _symbolic(solution, answer).parts
         return Words(tuple(parts))
     if answer.verdict == "intervals":
-        spans = [f"{side(answer, one.bound)}-bound from {plain(one.low)} to {plain(one.high)}" for one in answer.pieces]
+        spans = [f"{answer.resource_of(one.bound)}-bound from {plain(one.low)} to {plain(one.high)}" for one in answer.pieces]
         return Words((f"{answer.operator} over {name}: {', '.join(spans)}",))
     if answer.value_expr is None:
-        return Words((f"{answer.operator} is {side(answer, answer.below)}-bound at every {name}",))
-    below, above = side(answer, answer.below), side(answer, answer.above)
+        return Words((f"{answer.operator} is {answer.resource_of(answer.below)}-bound at every {name}",))
+    below, above = answer.resource_of(answer.below), answer.resource_of(answer.above)
     text = f"{answer.operator} is {below}-bound below {name} {answer.value:.6g} and {above}-bound above it"
     first = answer.first_integer
     return Words((text if first is None else f"{text}; {first} is the first whole number there",))
@@ -295,12 +282,6 @@ def _effect(span: Piece, place: int, count: int, name: str) -> str:
     return f"{effect} above" if place == count - 1 else f"{effect} for {low} < {name} < {high}"
 
 
-def purchase_advice(answer: Sensitivity) -> str:
-    """What to buy, in words."""
-    bandwidth, peak = (float(-answer.values_expr[symbol]) for symbol in (symbols.BW, symbols.P))
-    return f"one percent more bandwidth saves {bandwidth:.3f} percent of the time, one percent more peak {peak:.3f}: buy {answer.buy}"
-
-
 def certificate_latex(answer: Certificate) -> str:
     """The claim, the counterexample, the certificate and the slacks as LaTeX, one below the other."""
     from symroof.present.formats.latex import breakable, inline
@@ -366,11 +347,3 @@ def regimes_table(answer: Regimes) -> Table:
     )
     title = f"{answer.step.title} on {answer.device.title}, {answer.step.options.phase}: time over {name}"
     return Table(title, columns, rows, (f"{symbol}: {answer.over.meaning}",))
-
-
-def sensitivity_table(answer: Sensitivity, *, formulas: bool = True) -> Table:
-    """Percent of time that one percent more of each variable adds; the formulas are long, and can be left out."""
-    kept = slice(None, None, 1 if formulas else 2)
-    rows = tuple((option_name(symbol), Formula(formula), answer.values.get(symbol))[kept] for symbol, formula in answer.formulas.items())
-    columns = (Column("variable"), Column("elasticity"), Column("value", numeric=True, prefixed=False))[kept]
-    return Table("elasticity of the time", columns, rows, (purchase_advice(answer),))

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from sympy import Expr
 
-from symroof.answers import Curve, Interval, Intervals
+from symroof.answers import Interval, Intervals
 from symroof.architectures.model import Model
 from symroof.architectures.step import Step
 from symroof.hardware.device import Device, Figure
@@ -38,6 +38,7 @@ from symroof.questions.payoff import BreakEven, Payoff
 from symroof.questions.placement import Split
 from symroof.questions.regimes import Regimes
 from symroof.questions.required import Requirement
+from symroof.questions.scaling import Curve
 from symroof.questions.sensitivity import Sensitivity
 from symroof.roof.analysis import Analysis, Total
 from symroof.roof.energy import OperatorEnergy, StepEnergy
@@ -164,7 +165,7 @@ table.register(Payoff, crossover_views.payoff_table)
 table.register(Regimes, crossover_views.regimes_table)
 table.register(Curve, comparison.curve_table)
 table.register(Intervals, comparison.intervals_table)
-table.register(Sensitivity, crossover_views.sensitivity_table)
+table.register(Sensitivity, answers.sensitivity_table)
 notebook_html.register(Analysis, lambda analysis: table(analysis, formulas=True).html())
 notebook_html.register(Certificate, crossover_views.certificate_html)
 notebook_html.register(Crossover, lambda _: None)  # its LaTeX has every line typeset, the table some as text
@@ -182,7 +183,7 @@ sentence.register(Intervals, lambda made: "; ".join(map(comparison.interval_sent
 sentence.register(Certificate, crossover_views.certificate_sentence)
 sentence.register(Payoff, crossover_views.payoff_sentence)
 sentence.register(SparseContexts, crossover_views.sparse_contexts_sentence)
-sentence.register(Sensitivity, crossover_views.purchase_advice)
+sentence.register(Sensitivity, answers.purchase_advice)
 latex.register(Crossover, crossover_views.align)
 latex.register(Operator, step_views.operator_latex)
 latex.register(Certificate, crossover_views.certificate_latex)

@@ -172,6 +172,16 @@ class Crossover(Answer):
         """The bound above the crossover."""
         return self.pieces[-1].bound if self.pieces else self.solution.above
 
+    def resource_of(self, bound: str | None) -> str:
+        """What binds on a side, where it is one resource all along, such as the host link; otherwise *bound*, "memory" or "compute"."""
+        names = {
+            str(piece.label)
+            for side in self.pieces
+            for piece in self.resource_pieces
+            if side.bound == bound and piece.low < side.high and side.low < piece.high
+        }
+        return names.pop() if len(names) == 1 else str(bound)
+
     @property
     def value_expr(self) -> Expr | None:
         """The crossover as an exact number, bare."""

@@ -21,7 +21,7 @@ from sympy import Expr, Integer, ceiling, floor, log, oo, sqrt
 
 from symroof import symbols
 from symroof.algebra.piecewise import Piecewise
-from symroof.answers import Curve
+from symroof.answers import Answer
 from symroof.architectures.step import Step
 from symroof.errors import InputError
 from symroof.hardware.device import Device
@@ -31,8 +31,8 @@ from symroof.operators.facts import COMMUNICATION
 from symroof.questions.regimes import timeline
 from symroof.questions.required import TRIED, refusal
 from symroof.roof.ledger import require_device
-from symroof.symbols import VOCABULARY
-from symroof.units import COUNT, SECOND, Quantity, in_unit, number, quantity
+from symroof.symbols import VOCABULARY, Variable
+from symroof.units import COUNT, SECOND, Quantity, in_unit, number, number_of, quantity
 
 n = symbols.n_p
 
@@ -105,6 +105,32 @@ def balanced_degree(shared: Any, crossing: Any, latency: Any) -> Quantity:
         return quantity(1 + shared / crossing, COUNT)
     root = sqrt((crossing - latency) ** 2 + 4 * latency * (crossing + shared))
     return quantity((latency - crossing + root) / (2 * latency), COUNT)
+
+
+@dataclass(frozen=True)
+class Curve(Answer):
+    """A function of one variable, exact, a formula on each of its pieces: called with a value it is a Quantity.
+
+    Attributes
+    ----------
+    over : the variable.
+    unit : that of the function.
+    pieces_expr : the bare function of the bare variable, which does arithmetic.
+
+    >>> import symroof
+    >>> on = symroof.load_model("llama-2-7b").decode(batch=16, seq_len=2048).on("a100-sxm-80gb").apply("tensor-parallel:latency=5us")
+    >>> times = on.over_degree()
+    >>> print(times(1), times(4), times("4"), sep=", ")
+    15.13 ms, 5.819 ms, 5.819 ms
+    """
+
+    over: Variable
+    unit: Any
+    pieces_expr: Piecewise
+
+    def __call__(self, value: Any) -> Quantity:
+        """The function at a value of the variable: a number, a Quantity, or text with a unit."""
+        return quantity(self.pieces_expr(number_of(value, self.over)), self.unit)
 
 
 @dataclass(frozen=True)

@@ -345,9 +345,8 @@ def test_a_step_has_one_host_link() -> None:
 @pytest.mark.parametrize(("share", "link"), [("1/4", "25GB/s"), ("1/1000", "25GB/s"), ("1/1000", "2TB/s")])
 def test_the_condition_of_a_host_crossover_is_that_the_host_takes_longer_than_memory(share: str, link: str) -> None:
     offload = technique(f"offload:share={share},link={link}")
-    crossing = symroof.crossover(
-        symroof.load_model("llama-2-7b").decode(seq_len=1024).apply(offload), "up_proj", over="batch", hardware=A100
-    )
+    model = symroof.load_model("llama-2-7b")
+    crossing = symroof.crossover(model.decode(seq_len=1024).apply(offload), "up_proj", over="batch", hardware=A100)
     for batch in (1, 20, 100):
         point = symroof.analyze(model.decode(batch=batch, seq_len=1024).apply(offload), A100)["up_proj"]
         assert bool(crossing.where.subs({**crossing.values, b: batch})) == (point.bound == "host")
