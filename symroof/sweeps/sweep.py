@@ -61,7 +61,7 @@ def sweep(
     memory_limit : bytes that a result in memory may take.
     ceilings : "stated", every rate a device states, "classic", matrix peak and memory bandwidth, or "calibrated", what measured
         kernels reach at the widths given, as in `symroof.analyze`.
-    fixed : inputs that stay (batch 1, weight_bits as published, the other widths 16 unless given), and
+    fixed : inputs that stay (batch 1, widths as published, else 16, unless given), and
         conventions, as in `Model.decode`; `techniques` that are applied to every step.
 
     Returns
