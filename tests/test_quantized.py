@@ -338,3 +338,20 @@ def test_no_entry_is_named_after_a_width_that_it_does_not_have() -> None:
     narrow = [name for name in catalogue() if re.search(r"fp[48]|int[48]|awq|gptq|[48]-?bit", name)]
     assert narrow
     assert [name for name in narrow if symroof.load_model(name).weight_bits == 16] == []
+
+
+def test_what_is_said_of_mixed_formats(tmp_path: Path) -> None:
+    """Every layer of a kind has the same formats there, and the LM head has one of its own."""
+    notes = load(tmp_path, CONFIGS["nvidia--Qwen3.6-35B-A3B-NVFP4"]["config"]).notes
+    assert not any("their mean size" in note for note in notes)
+    assert any(note.endswith("16 bits for norms, biases, embedding and router") for note in notes)
+
+
+def test_the_first_of_gptqmodel_s_patterns_counts(tmp_path: Path) -> None:
+    dynamic = {"-:.*down.*": {}, "+:.*layers\\.0\\..*": {"bits": 8, "group_size": -1}, "+:.*mlp.*": {"bits": 3}}
+    inner = {"quant_method": "gptq", "bits": 4, "group_size": 128, "dynamic": dynamic}
+    bits = formats(load(tmp_path, LLAMA | {"quantization_config": inner}))
+    three, four = 3 + Rational(19, 128), 4 + Rational(20, 128)
+    assert bits["down_proj"] == 16
+    assert bits["up_proj"] == Rational(1, 32) * 8 + Rational(31, 32) * three
+    assert bits["q_proj"] == Rational(1, 32) * 8 + Rational(31, 32) * four

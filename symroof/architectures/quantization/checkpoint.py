@@ -177,13 +177,14 @@ class Quantization:
         return tuple(Convention("quantization", line) for line in self._lines(published=published))
 
     def _lines(self, *, published: bool) -> Iterator[str]:
-        _, named, missed = self._resolved
+        reached, named, missed = self._resolved
         beside = "per-row and per-tensor scales not counted"
         if self.scales:
             counted = f"plus {self.scales.described}, {float(self.stored_bits):.6g} bits per weight"
             beside = counted if published else f"scales counted only at {self.bits} bits"
         kept = tuple(name[:60] for fmt, name in named if fmt == UNQUANTIZED)
-        ends = (word for word, end in _WORDS.items() if end not in self.scheme.also)
+        formats = self.scheme.also.union(*(reach for fmt, reach in reached if fmt != UNQUANTIZED))
+        ends = (word for word, end in _WORDS.items() if end not in formats)
         wide = ["norms", "biases", *ends, *([listing(kept)] if kept else [])]
         what = "the linear weights of the layers" if not self.scheme.also else "the linear weights"
         what = f"most of {what}" if self.scheme.default == UNQUANTIZED else what

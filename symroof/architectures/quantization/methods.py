@@ -94,13 +94,11 @@ def mapping(value: Any) -> Mapping[str, Any]:
 
 
 def by_format(formats: Iterable[tuple[str, Format]]) -> tuple[Named, ...]:
-    """Names in order; neighbours of one format together."""
-    named: list[tuple[Format, list[str]]] = []
+    """Names of modules that no other name among them covers, by format."""
+    named: dict[Format, list[str]] = {}
     for name, fmt in formats:
-        if not named or named[-1][0] != fmt:
-            named.append((fmt, []))
-        named[-1][1].append(name)
-    return tuple((fmt, tuple(names)) for fmt, names in named)
+        named.setdefault(fmt, []).append(name)
+    return tuple((fmt, tuple(names)) for fmt, names in named.items())
 
 
 def _width(fields: Fields) -> int:
@@ -117,15 +115,15 @@ def _gptq(fields: Fields, inner: Mapping[str, Any]) -> Scheme:
     marlin = "marlin" in (inner.get("checkpoint_format"), inner.get("quant_method"))
     base = grouped(_width(fields), _group(fields), zero=not marlin)
 
-    def own(pattern: str, values: Any) -> tuple[str, Format]:
+    def own(pattern: str, values: Any) -> Named:
         if pattern.startswith("-:"):
-            return f"re:{pattern[2:]}", UNQUANTIZED
+            return UNQUANTIZED, (f"re:{pattern[2:]}",)
         stated = {"bits": base.bits, "group_size": fields.peek("group_size"), **mapping(values)}
         if type(stated["bits"]) is not int or not 1 <= stated["bits"] <= UNQUANTIZED.bits:
             raise UnknownError
-        return f"re:{pattern.removeprefix('+:')}", grouped(stated["bits"], stated["group_size"], zero=not marlin)
+        return grouped(stated["bits"], stated["group_size"], zero=not marlin), (f"re:{pattern.removeprefix('+:')}",)
 
-    dynamic = by_format(own(pattern, values) for pattern, values in mapping(inner.get("dynamic")).items())
+    dynamic = tuple(own(pattern, values) for pattern, values in mapping(inner.get("dynamic")).items())
     inside = inner.get("modules_in_block_to_quantize")
     if isinstance(inside, list) and inside:
         names = tuple(name for group in inside for name in strings(group if isinstance(group, list) else [group]))
