@@ -21,6 +21,9 @@ from symroof.architectures.model import Cache as Cache
 from symroof.architectures.model import Model as Model
 from symroof.architectures.model import load_model as load_model
 from symroof.architectures.options import Options as Options
+from symroof.architectures.own import operator as operator
+from symroof.architectures.own import own_model as own_model
+from symroof.architectures.own import tensor as tensor
 from symroof.architectures.step import Step as Step
 from symroof.calibration.steps import as_engines_fuse as as_engines_fuse
 from symroof.deployment import Deployment as Deployment

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from symroof.architectures.own import UNTOLD
 from symroof.errors import InputError, SymroofError, nearest, quote
 from symroof.tracing.capture import capture, torch_module
-from symroof.tracing.trace import ARCHITECTURE, Traced, TracedModel, traced_of
+from symroof.tracing.trace import Traced, TracedModel, traced_of
 
 _FORM = re.compile(r"(?P<file>.+\.py):(?P<function>[A-Za-z_]\w*)")
 KEYS = ("module", "args", "kwargs", "axes", "by", "cache", "sizes")
@@ -52,7 +53,7 @@ def load_module(text: str) -> TracedModel:
     if not path.is_file():
         raise InputError(f"module {quote(text)}: there is no file {quote(str(path))}")
     torch_module()
-    return Program(f"{path.stem}:{form['function']}", ARCHITECTURE, text, written=path.stat().st_mtime_ns)
+    return Program(f"{path.stem}:{form['function']}", UNTOLD, text, written=path.stat().st_mtime_ns)
 
 
 @dataclass(frozen=True)

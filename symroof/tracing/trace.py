@@ -9,15 +9,14 @@ from typing import Any
 from sympy import Expr, Integer, Symbol
 
 from symroof import symbols
-from symroof.architectures.architecture import Architecture, Norms
 from symroof.architectures.exact import OPERANDS, PEAK
 from symroof.architectures.model import Model
 from symroof.architectures.options import PHASES, Options, Size, whole
+from symroof.architectures.own import UNTOLD, refuse_conventions
 from symroof.architectures.step import Step
 from symroof.conventions import Convention
-from symroof.errors import InputError, member, quote
+from symroof.errors import InputError, member
 from symroof.operators import Graph, Structure
-from symroof.operators.elementwise import Norm
 from symroof.operators.query_blocks import QueryBlocks
 from symroof.symbols import option_name
 from symroof.tracing.blocks import Names, mark_attention, per_module, segments
@@ -26,8 +25,6 @@ from symroof.tracing.exported import Exported, Source
 from symroof.tracing.reading import Reader
 
 BY = ("operator", "module")
-DECIDED = {"accounting": "exact", "flash_attention": False, "lm_head": "last", "mla": "auto", "experts": "expected"}
-"""Conventions that a traced module leaves no choice of, with their defaults."""
 
 
 @dataclass(frozen=True)
@@ -83,9 +80,7 @@ class TracedModel(Model):
     def step(self, options: Options, *, symbolic: bool = False, swept: bool = False) -> Step:
         """One step as *options* say, whose conventions must be the defaults: what is computed, the code decides."""
         del symbolic, swept  # its dimensions are numbers; no width of its own has scales
-        for name, default in DECIDED.items():
-            if getattr(options, name) != default:
-                raise InputError(f"{name} {quote(getattr(options, name))}: what a traced module computes, its code decides")
+        refuse_conventions(options, "what a traced module computes, its code decides")
         traced = self.traced(options.phase)
         traced.check(options)
         values = {**options.inputs(), **traced.sizes}
@@ -166,10 +161,7 @@ def trace(
 
 def model_of(name: str, origin: str, phases: Mapping[str, Traced]) -> TracedModel:
     """A model of these phases, about whose architecture nothing else is known."""
-    return TracedModel(name, ARCHITECTURE, origin, phases=phases)
-
-
-ARCHITECTURE = Architecture({}, None, (), Norms(Norm.RMS), tied=False, family="traced")
+    return TracedModel(name, UNTOLD, origin, phases=phases)
 
 
 def traced_of(exported: Exported, phase: str, *, by: str = "operator", sizes: Mapping[str, int] | None = None) -> Traced:
