@@ -187,7 +187,7 @@ class OwnModel(Model):
         return graph.replaced({symbols.s: tokens["s"], symbols.t: tokens["t"]}).completed()
 
 
-def own_model(name: str, operators: Sequence[Operator], *, layers: int = 1, sizes: Mapping[str, int] | None = None) -> OwnModel:
+def own_model(name: str, operators: Sequence[Operator], *, layers: int = 1, sizes: Mapping[str, int] | None = None) -> Model:
     """A model of equal layers of these operators, in prefill and decode like any other.
 
     In decode ``s`` is 1 and ``t`` the context; in prefill both are the prompt, and a causal mask leaves ``s (s + 1) / 2`` pairs.
