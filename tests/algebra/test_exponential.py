@@ -94,6 +94,8 @@ def test_expected_experts_have_their_closed_form(A: Fraction, C: int, ratio: str
         (Rational(1, 2) ** (x + Rational(1, 2)) - Rational(1, 4), [Rational(3, 2)]),
         (Rational(1, 2) ** (x / 2) / 4 - Rational(1, 2) ** (3 * x / 2), [2]),
         (2 ** (128 * x) - 2**129, [Rational(129, 128)]),
+        (Rational(1, 2) ** (2 * x + 1) + 3 * Rational(1, 4) ** x / 2 - Rational(1, 8), [2]),  # two terms of one base add up
+        (Rational(1, 2) ** x * Rational(1, 2) ** (x + 1) + 3 * Rational(1, 4) ** x / 2 - Rational(1, 8), [2]),
     ],
 )
 def test_rational_roots_are_rational(expression: Expr, expected: list) -> None:

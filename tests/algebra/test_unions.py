@@ -193,3 +193,10 @@ def test_what_is_nothing_decides_where_all_else_vanishes() -> None:
 
 def test_the_slope_of_time_over_tokens_that_are_untouched_has_a_logarithm() -> None:
     assert union(Rational(1, 4), x).diff(x) == -log(Rational(3, 4)) * Untouched(Rational(1, 4), x)
+
+
+def test_shares_that_grow_have_roots_below_one() -> None:
+    """(1 - x / 2)^3 = 1/2 at x = 2 - 2^(2/3), about 0.41."""
+    x = Symbol("x", positive=True)
+    (root,) = shares(Rational(1, 2) - Untouched(x / 2, Integer(3)), x).roots(Integer(0), oo)
+    assert root.low <= 2 - 2 ** Rational(2, 3) <= root.high
