@@ -386,7 +386,7 @@ def test_large_layers() -> None:
     for name in ("q_proj", "up_proj", "lm_head"):
         answer = symroof.crossover(step, name, over="batch", hardware="a100-sxm-80gb")
         assert simplify(answer.large_layer - P / BW * w / 16) == 0
-        assert any("as the layer grows" in line.words for line in answer.reasoning())
+        assert any("grow together it tends to" in line.words for line in answer.reasoning())
     assert symroof.crossover(step, "softmax", over="batch").large_layer is None
 
 

@@ -13,7 +13,7 @@ from symroof.algebra.piecewise import Piece
 from symroof.algebra.signs import Solution
 from symroof.hardware.machine import RATE_SYMBOLS
 from symroof.notation import Sentence, compact, latex
-from symroof.present.tabular import Column, Derivation, Formula, Table, Words, aligned_lines, latex_text, spelled, words_of
+from symroof.present.tabular import Column, Derivation, Formula, Table, Words, aligned_lines, latex_text, listed, spelled, words_of
 from symroof.proof.claims import Certificate
 from symroof.proof.provers import SHIFT
 from symroof.questions.context_limit import ContextLimit, SparseContexts
@@ -86,8 +86,10 @@ def reasoning(answer: Crossover) -> tuple[Line, ...]:
         steps += [_line(f"{case.verdict} if", case.condition) for case in solution.cases]
     elif solution.condition is not None:
         steps.append(_line(f"this holds where (otherwise {said_of(solution.otherwise)})", solution.condition))
-    if answer.large_layer is not None:
-        steps.append(_line("as the layer grows it tends to", answer.large_layer, f"{x}^*"))
+    if answer.large_layer is not None and not answer.verdict.startswith("always"):
+        steps.append(
+            _line(f"as {listed([str(size) for size in answer.layer_sizes])} grow together it tends to", answer.large_layer, f"{x}^*")
+        )
     steps += [_said(f"and where {other.where}", _symbolic(other.solution, answer)) for other in answer.others]
     return (*steps, _numbers(answer)) if answer.pieces else tuple(steps)
 
