@@ -87,9 +87,8 @@ def reasoning(answer: Crossover) -> tuple[Line, ...]:
     elif solution.condition is not None:
         steps.append(_line(f"this holds where (otherwise {said_of(solution.otherwise)})", solution.condition))
     if answer.large_layer is not None and not answer.verdict.startswith("always"):
-        steps.append(
-            _line(f"as {listed([str(size) for size in answer.layer_sizes])} grow together it tends to", answer.large_layer, f"{x}^*")
-        )
+        sizes = listed([str(size) for size in answer.layer_sizes])
+        steps.append(_line(f"as {sizes} grow together it tends to", answer.large_layer, f"{x}^*"))
     steps += [_said(f"and where {other.where}", _symbolic(other.solution, answer)) for other in answer.others]
     return (*steps, _numbers(answer)) if answer.pieces else tuple(steps)
 
@@ -155,10 +154,8 @@ def crossover_brief(answer: Crossover) -> tuple[str, ...]:
     """The value and what binds on its sides, else the sentence."""
     if answer.value is None:
         return "", crossover_sentence(answer)
-    return (
-        f"of {answer.operator} over {answer.over.name}",
-        f"{answer.value}; {answer.resource_of(answer.below)}-bound below, {answer.resource_of(answer.above)}-bound above",
-    )
+    below, above = answer.resource_of(answer.below), answer.resource_of(answer.above)
+    return f"of {answer.operator} over {answer.over.name}", f"{answer.value}; {below}-bound below, {above}-bound above"
 
 
 def requirement_brief(answer: Requirement) -> tuple[str, ...]:
