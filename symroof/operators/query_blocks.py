@@ -81,8 +81,7 @@ def blocks_counted(operator: Operator) -> set[Expr]:
 
 def _before_window(operator: Operator) -> Expr | None:
     """The number of passes that start within the first window, which has fewer positions than queries."""
-    band = operator.space.band
-    return None if band is None else ceiling((band - 1) / R)
+    return None if operator.space.band is None else ceiling((operator.space.within_band - 1) / R)
 
 
 def counts_passes(operator: Operator) -> bool:
@@ -167,8 +166,9 @@ def cache_passes(space: Space) -> Expr:
         return blocks if space.band is None else 1 + 2 * (space.band - 1) * (blocks - 1) / context
     rows = (context - queries) * blocks + R * blocks * (blocks - 1) / 2 + queries
     if space.band is not None:  # blocks that start beyond the first window skip the rows before their own window
-        skipped = ceiling((space.band - 1) / R)
-        rows -= R * (blocks * (blocks - 1) - skipped * (skipped - 1)) / 2 - (blocks - skipped) * (space.band - 1)
+        within = space.within_band - 1
+        skipped = ceiling(within / R)
+        rows -= R * (blocks * (blocks - 1) - skipped * (skipped - 1)) / 2 - (blocks - skipped) * within
     return rows / context
 
 

@@ -54,7 +54,9 @@ class Space(Symbolic):
     t
 
     If a query attends to at most the latest ``band`` positions of its own sequence (a sliding window over a
-    prompt, ``t = s``), the pairs are ``band s - band (band - 1) / 2``, which agrees with the above for ``band = s``.
+    prompt, ``t = s``), the pairs are ``band s - band (band - 1) / 2``, which agrees with the above for ``band = s``. Of the last s
+    queries of a longer prompt only ``j = band - (t - s)`` have a past that the band holds whole: ``band s - j (j - 1) / 2``, with
+    ``t = min(S, s + band - 1)`` positions in sight of any of them.
 
     >>> Space({"s": symbols.s, "t": symbols.s}, causal=True, band=symbols.W).points(("s", "t"))
     W*s - W*(W - 1)/2
@@ -101,9 +103,15 @@ class Space(Symbolic):
             return factors
         queries, context = self.sizes["s"], self.sizes["t"]
         if self.band is not None:
-            one_side = self.band * queries - self.band * (self.band - 1) / 2
+            one_side = self.band * queries - self.within_band * (self.within_band - 1) / 2
             return [*factors, one_side if self.causal else 2 * one_side - queries]
         return [*factors, Rational(1, 2), queries, 2 * context - queries + 1]
+
+    @property
+    def within_band(self) -> Expr:
+        """The number of queries whose past lies within the band, ``band - (t - s)``; of a whole prompt as many as the band is wide."""
+        assert self.band is not None
+        return self.band - (self.sizes["t"] - self.sizes["s"])
 
     def resized(self, sizes: Mapping[str, Expr]) -> Space:
         """The same space with new sizes for some axes."""

@@ -250,6 +250,8 @@ def known_values(step: Step, device: Device | None, *free: Symbol) -> dict[Symbo
             continue
         heads = {symbols.g} if {symbols.h, symbols.k} & definition.free_symbols else set()
         for x in (definition.free_symbols | heads) & set(free):
+            if symbol != symbols.R:
+                raise InputError(f"{symbol} = {definition}: no closed form over {symbols.VOCABULARY[x].name}")
             _refuse_blocks(definition, cast(Symbol, x))
         values[symbol] = substitute(definition, values)
     check_tiles(step, device, {symbol: value for symbol, value in values.items() if symbol not in free})

@@ -7,7 +7,6 @@ import pkgutil
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
 from importlib import import_module
-from typing import cast
 
 from sympy import Expr, Mul, Rational, Symbol, ceiling, floor
 
@@ -160,7 +159,7 @@ def multiple_of(techniques: Iterable[Technique], symbol: Symbol) -> Expr:
     >>> multiple_of(chain(["expert-parallel:degree=8", "data-parallel:degree=2"]), b)
     16
     """
-    return cast(Expr, Mul(*(getattr(one, one.divides[1]) for one in techniques if one.divides and one.divides[0] == symbol)))
+    return Mul(*(applied.multiple(symbol) for applied in techniques))
 
 
 def rounded(value: Expr, relation: str, multiple: Expr | int = 1) -> int:

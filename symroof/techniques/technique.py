@@ -9,7 +9,7 @@ from enum import StrEnum
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast, overload
 
-from sympy import Expr, Rational, Symbol, oo
+from sympy import Expr, Rational, S, Symbol, oo
 
 from symroof import symbols
 from symroof.architectures.options import PHASES
@@ -142,6 +142,7 @@ class Fact(StrEnum):
     OWN_STEP = "a step without a draft model"
     WHOLE_CACHE = "sequences that read all heads of their cache"
     UNFUSED = "operators that are not fused yet"
+    EXPERTS_TOGETHER = "routed experts that are not spread over devices yet"
     UNSENT = "tokens that are not sent to experts yet"
     OWN_INPUTS = "linear operators that read their inputs directly, not from narrow copies"
     OWN_WIDTHS = "operands whose width no technique has changed"
@@ -262,6 +263,10 @@ class Technique(Brief, ABC):
     def removed(self) -> frozenset[Fact]:
         """The facts that no longer hold after this instance: `removes`, or fewer depending on its parameters."""
         return self.removes
+
+    def multiple(self, symbol: Symbol) -> Expr:
+        """What this input must be a multiple of; 1 if the technique does not divide it."""
+        return cast(Expr, getattr(self, self.divides[1])) if self.divides and self.divides[0] == symbol else S.One
 
     def prefills(self, prompt: Step) -> tuple[Step, ...]:
         """Additional prefill steps that the technique causes, such as the draft model's; none for most techniques."""

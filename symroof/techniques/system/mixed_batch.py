@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from sympy import Expr, Integer
+from sympy import Expr, Integer, Min
 
 from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.operators import Access, Block, Graph, Kind, Operator, Space, Structure, Tensor
 from symroof.operators.query_blocks import cache_passes
 from symroof.operators.state_space import convolved
-from symroof.techniques.system.token_axes import EXACT, attends, paired, refuse_windows
+from symroof.techniques.system.token_axes import EXACT, attends, paired, refuse_selection
 from symroof.techniques.technique import Example, Fact, Given, Number, Technique, number, word
 
-PER_TOKEN = ("t", "u", "s_c")
-"""Axes whose size differs between the two parts: context, rows of the LM head, outputs of a convolution."""
+PER_TOKEN = ("t", "z", "u", "s_c")
+"""Axes whose size differs between the two parts: context, what a window keeps of it, rows of the LM head, outputs of a convolution."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,10 @@ class MixedBatch(Technique):
     KV memory      of ``b t + b_p S`` tokens
     ============== ==================================================
 
+    In a layer with a sliding window of W tokens the queries of a chunk see ``min(S, s_k + W - 1)`` positions and ``min(S, W)`` of them
+    stay in the cache; with ``j = min(S, W) - min(S, s_k + W - 1) + s_k`` queries that see their whole past, there are
+    ``s_k min(S, W) - j (j - 1) / 2`` pairs per prompt.
+
     Parameters
     ----------
     chunk : s_k, tokens of each prompt in this step.
@@ -45,7 +50,7 @@ class MixedBatch(Technique):
     Raises
     ------
     InputError
-        The prompt is shorter than its chunk, or layers have a sliding window.
+        The prompt is shorter than its chunk, or attention is sparse.
 
     >>> import symroof
     >>> step = symroof.load_model("llama-2-7b").decode(symbolic=True)
@@ -62,7 +67,7 @@ class MixedBatch(Technique):
     structure = frozenset({Structure.TOKENS})
     phases = ("decode",)
     exact = EXACT
-    requires = frozenset({Fact.WHOLE_BATCH, Fact.WHOLE_STEP, Fact.OWN_CONTEXT, Fact.ONE_PART, Fact.WHOLE_CACHE})
+    requires = frozenset({Fact.WHOLE_BATCH, Fact.WHOLE_STEP, Fact.OWN_CONTEXT, Fact.ONE_PART, Fact.WHOLE_CACHE, Fact.NO_PAGES})
     removes = frozenset({Fact.ONE_CONTEXT, Fact.NO_CHUNK})
     once = True
     example = Example(
@@ -84,7 +89,9 @@ class MixedBatch(Technique):
             raise self.refused(f"prompt {prompt} is shorter than its chunk of {chunk} tokens; give a prompt of {chunk} or more")
 
     def rewrite(self, graph: Graph, given: Given) -> Graph:
-        refuse_windows(self.name, graph)
+        refuse_selection(self.name, graph)
+        if any("z" in tensor.space.sizes and symbols.t_w not in tensor.space.sizes["z"].free_symbols for tensor in _tensors(graph)):
+            raise self.refused("layers store another number of tokens than the target's window: not supported")
         space = graph.blocks[0].operators[0].space
         carried = given["prompts"] * given["chunk"]
         graph = replace(graph, prompt_tokens=graph.prompt_tokens + carried / space.sizes["b"])
@@ -104,6 +111,10 @@ class MixedBatch(Technique):
             f"tokens; LM head also on {rows}",
             "mixed-batch: time per token counts generated tokens; decode latency is the time of the whole step, chunk included",
         )
+
+
+def _tensors(graph: Graph) -> Iterator[Tensor]:
+    return (tensor for block in graph.blocks for tensor in block.tensors())
 
 
 class _Parts:
@@ -162,7 +173,15 @@ class _Parts:
         return replace(operator, space=space, reads=reads, writes=writes)
 
     def _alone(self, space: Space) -> Space:
-        return replace(space.resized(self.sizes), one_block=False)
+        window = self._window(space)
+        return replace(space.resized(self.sizes | window), one_block=False, band=window.get("z", space.band))
+
+    def _window(self, space: Space) -> dict[str, Expr]:
+        """Of a layer with a sliding window, the positions in sight of the chunk's queries, and those that stay in the cache."""
+        if "z" not in space.sizes:
+            return {}
+        prompt, window = self.sizes["t"], symbols.W
+        return {"t": Min(prompt, self.chunk + window - 1), "z": Min(prompt, window)}
 
     def _both(self, tensor: Tensor) -> Tensor:
         """The tensor of both parts: rows of all tokens, caches of all sequences, weights unchanged."""
@@ -177,7 +196,7 @@ class _Parts:
 
     def _mean(self, space: Space) -> Space:
         """The space as if all tokens were sequences of equal length: other axes are means over them, so products are exact."""
-        sizes, chunk = space.sizes, self.sizes
+        sizes, chunk = space.sizes, self.sizes | self._window(space)
         batch = sizes["b"] + self.prompts * self.chunk / sizes["s"]
         means = {axis: (sizes["b"] * sizes[axis] + self.prompts * chunk[axis]) / batch for axis in PER_TOKEN if axis in sizes}
         return space.resized({"b": batch, **means})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from math import gcd
 
@@ -11,8 +11,9 @@ from sympy import Expr, Min, S, Symbol, divisors
 from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.conventions import Convention, without
-from symroof.operators import BlockRole, Graph, Space
+from symroof.operators import BlockRole, Graph, Operator, Space, Tensor
 from symroof.operators.collective import RING, Group
+from symroof.operators.select import routed
 from symroof.symbols import substitute
 from symroof.techniques.technique import Given, Number, Technique, number
 
@@ -153,3 +154,18 @@ def counted_per_device(definitions: Mapping[Symbol, Expr], sizes: Mapping[Symbol
 def axis_sizes(step: Step) -> dict[str, Expr]:
     """The size of every axis of a step, numeric where known."""
     return {axis: size for operator, _ in step for axis, size in operator.space.sizes.items()}
+
+
+def touched(operator: Operator) -> Iterator[Tensor]:
+    """The tensors that an operator reads and writes."""
+    return (access.tensor for access in (*operator.reads, *operator.writes))
+
+
+def expert_tensors(graph: Graph) -> frozenset[Tensor]:
+    """Weights of routed experts, and what experts compute: one row per token and expert."""
+    reading = [operator for operator, _ in graph if any(routed(access) for access in operator.reads)]
+    made = {access.tensor for operator in reading for access in operator.writes}
+    for operator, _ in graph:  # activation functions between them
+        if "K" in operator.result.axes and not made.isdisjoint(access.tensor for access in operator.reads):
+            made |= {operator.result}
+    return frozenset(made | {access.tensor for operator in reading for access in operator.reads if routed(access)})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from sympy import Add, Expr, Integer, Max, S
+from sympy import Add, Expr, Integer, Max, S, Symbol, ceiling, floor
 
 from symroof import symbols
 from symroof.architectures.step import Step
@@ -15,6 +15,14 @@ from symroof.techniques.system.parallelism import Linked, axis_sizes
 from symroof.techniques.technique import Example, Fact, Given, Number, number, word
 
 FLUSH, STEADY = "flush", "steady"
+ANY, FIRST, MIDDLE, LAST = "any", "first", "middle", "last"
+OUTER = (BlockRole.END, BlockRole.GUESSES)
+"""Blocks of the model's two ends, which belong to the first stage or to the last."""
+
+
+def _layers(graph: Graph) -> Expr:
+    """The layers of all stages together."""
+    return Add(*(block.resident for block in graph.blocks if block.role is BlockRole.LAYER))
 
 
 @dataclass(frozen=True)
@@ -33,27 +41,32 @@ class PipelineParallel(Linked):
     send           ``b s d a / 8`` byte over the link, within a slot
     ============== ==========================================================
 
-    Embedding and LM head count in full, as if one device had both: an upper bound on the slowest stage, by the embedding
-    look-up. Apply it last: later techniques would see the whole batch and the launches of a single micro-batch.
+    If n does not divide L, stages before the last have one layer more, the last of them first; the last stage has
+    ``L_d = floor(L / n)`` layers and a middle one ``ceil(L / n)``. The slowest of them decides: with stage "any" it is bounded by
+    ``ceil(L / n)`` layers with embedding and LM head in full, as if one device had both. Apply it last: later techniques would
+    see the whole batch and the launches of a single micro-batch.
 
     Parameters
     ----------
     degree, link, node, network : n, byte/s one way, devices of a node, byte/s one way of a device's network to other nodes.
     overhead, latency, network_latency : seconds per send, which add up; the last applies between nodes.
     micro_batches : m.
+    stage : whose figures they are: those of the "first", with the embedding, of a "middle" one, of the "last", with the LM head;
+        or of "any", the bound.
     schedule : "flush" or "steady".
 
     Raises
     ------
     InputError
-        The degree does not divide the layers, or m does not divide the batch.
+        There are more stages than layers, or m does not divide the batch.
 
     >>> import symroof
     >>> step = symroof.load_model("llama-2-7b").decode(symbolic=True).apply(PipelineParallel())
     >>> print(step.symbolic.ceilings.compute, [str(block.count) for block in step.symbolic.blocks])
     m_p/(m_p + n_p - 1) ['1', 'L/n_p', '1', '1']
 
-    Sources: Huang et al. (2018), GPipe, arXiv:1811.06965, section 2; Narayanan et al. (2021), arXiv:2104.04473, section 2.2.
+    Sources: Huang et al. (2018), GPipe, arXiv:1811.06965, section 2; Narayanan et al. (2021), arXiv:2104.04473, section 2.2;
+    layers that do not divide evenly as vLLM distributes them (`get_pp_indices`).
     """
 
     name = "pipeline-parallel"
@@ -68,6 +81,7 @@ class PipelineParallel(Linked):
     latency: Number = number(symbols.t_x, zero=True, optional=True)
     overhead: Number = number(symbols.l_x, zero=True, optional=True)
     micro_batches: Number = number(symbols.m_p)
+    stage: str = word(ANY, (ANY, FIRST, MIDDLE, LAST), "the stage that is counted")
     schedule: str = word(FLUSH, (FLUSH, STEADY), "whether a step drains the pipeline or the next one follows")
 
     def rewrite(self, graph: Graph, given: Given) -> Graph:
@@ -91,8 +105,8 @@ class PipelineParallel(Linked):
             return space.resized({"b": substitute(space.sizes["b"], piece) * m})
 
         def staged(block: Block) -> Block:
-            """The layers of one stage; the ends of the model are unchanged."""
-            share = 1 / n if block.role is BlockRole.LAYER else S.One
+            """The layers of one stage, kinds in the model's proportions; the ends of the model are unchanged."""
+            share = symbols.L_d / _layers(graph) if block.role is BlockRole.LAYER else S.One
             copies = None if block.copies is None else block.copies * share
             return replace(block, count=substitute(block.count, piece) * share, copies=copies)
 
@@ -101,12 +115,15 @@ class PipelineParallel(Linked):
         last = max(place for place, block in enumerate(stages) if block.role is BlockRole.LAYER)
         out = stages[last].operators[-1].writes[0]
         hop = send("stage.send", out.tensor, out.repeats, self.group(given), slots)
-        blocks = (*stages[: last + 1], Block("stage", (hop,), role=BlockRole.STAGE), *stages[last + 1 :])
+        first = next(place for place, block in enumerate(stages) if block.role is BlockRole.LAYER)
+        before = [block for block in stages[:first] if self.stage in (ANY, FIRST) or block.role not in OUTER]
+        behind = [block for block in stages[last + 1 :] if self.stage in (ANY, LAST) or block.role not in OUTER]
+        blocks = (*before, *stages[first : last + 1], Block("stage", (hop,), role=BlockRole.STAGE), *behind)
         busy = replace(graph.ceilings, compute=graph.ceilings.compute * m / slots, launch=graph.ceilings.launch * slots)
         return replace(
             small,
             blocks=blocks,
-            definitions={symbol: substitute(meant, piece) for symbol, meant in graph.definitions.items()},
+            definitions={symbol: substitute(meant, piece) for symbol, meant in graph.definitions.items()} | self._stage(_layers(graph), n),
             pass_tokens=substitute(graph.pass_tokens, piece),
             routing=graph.routing and graph.routing.bind(piece),
             ceilings=replace(busy, levels={level: graph.ceilings.factor(level) * m / slots for level in Level}),
@@ -118,21 +135,49 @@ class PipelineParallel(Linked):
             return m + n - 1
         return Max(m, n) if graph.decode else m
 
+    def _stage(self, layers: Expr, n: Expr) -> dict[Symbol, Expr]:
+        """The layers of the stage: of those that do not divide evenly, the stages before the last have one more, the last of them first."""
+        fewest, most = floor(layers / n), ceiling(layers / n)
+        alone = {ANY: most, MIDDLE: most, LAST: fewest, FIRST: floor((layers + 1) / n)}
+        return {symbols.L_d: alone[self.stage]}
+
+    def on_graph(self, graph: Graph) -> Graph:
+        staged = super().on_graph(graph)
+        return staged if staged is graph else self._settled(graph, staged)
+
+    def on_step(self, step: Step) -> Step:
+        self.check(step)
+        staged, layers = super().on_graph(step.symbolic), _layers(step.graph)
+        if staged is step.symbolic:
+            return step
+        uneven = layers.is_Integer and self.degree.is_Integer and layers % self.degree != 0
+        return replace(step, symbolic=staged if uneven else self._settled(step.symbolic, staged))
+
+    def _settled(self, graph: Graph, staged: Graph) -> Graph:
+        """The graph with ``L / n`` layers in every stage."""
+        n, meant = self.parameters(graph)[0]["degree"], dict(staged.definitions)
+        del meant[symbols.L_d]
+        return replace(staged, definitions=meant).replaced({symbols.L_d: _layers(graph) / n})
+
     def check(self, step: Step) -> None:
-        layers = Add(*(block.resident for block in step.graph.blocks if block.role is BlockRole.LAYER))
-        self.even({"layers": layers})
+        layers = _layers(step.graph)
+        if layers.is_Integer and self.degree.is_Integer and self.degree > layers:
+            raise self.refused(f"{self.degree} stages of {layers} layers: expected at most {layers}")
+        if self.stage == MIDDLE and self.degree == 2:
+            raise self.refused("two stages have no middle; expected stage=first or stage=last")
         batch, m = axis_sizes(step)["b"], self.micro_batches
         if isinstance(m, Integer) and batch.is_Integer and batch % m != 0:
             raise self.refused(f"micro_batches {m} does not divide a batch of {batch}")
 
     def statements(self, given: Given) -> tuple[str, ...]:
         n, m = given["degree"], given["micro_batches"]
+        whose, rounded = (f"the {self.stage}", "") if self.stage != ANY else ("any", ", rounded up, with embedding and LM head: a bound")
         how = {
             FLUSH: f"{m} + {n} - 1 slots of a micro-batch, {n} - 1 of them idle",
             STEADY: f"max({m}, {n}) slots in decode, {m} in prefill",
         }
         return (
-            f"pipeline-parallel: one of {n} stages with L/{n} layers, embedding and LM head; time is that of the whole batch, "
+            f"pipeline-parallel: {whose} of {n} stages of L/{n} layers{rounded}; time is that of the whole batch, "
             f"{how[self.schedule]}, expressed as a factor on every ceiling",
             f"pipeline-parallel: ({n} - 1)/{n} of b s d activations cross {self.crossing(given)}",
         )
