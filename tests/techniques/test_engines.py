@@ -252,6 +252,7 @@ def test_experts_of_any_batch(batch: int) -> None:
 def test_any_batch_over_a_range_is_that_of_whole_steps() -> None:
     text = "expert-parallel:degree=4,sequences=any"
     swept = symroof.sweep("olmoe-1b-7b-0924", DEVICE, {"batch": [1, 6, 8]}, seq_len=512, techniques=[text], metrics=["time"])
+    assert not isinstance(swept, Path)
     model = symroof.load_model("olmoe-1b-7b-0924")
     for batch, time in zip((1, 6, 8), swept["time"].values.ravel(), strict=True):
         assert time == pytest.approx(float(seconds(model.decode(batch=batch, seq_len=512).apply(text))), rel=1e-12)
