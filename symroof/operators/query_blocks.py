@@ -16,7 +16,7 @@ from sympy import Add, Expr, Integer, Le, Max, Min, Mul, Piecewise, ceiling, flo
 from symroof import symbols
 from symroof.operators.facts import Kind
 from symroof.operators.operator import Operator
-from symroof.operators.tensor import Access, Level, Space, Storage
+from symroof.operators.tensor import Access, Level, Space, Storage, within_band
 from symroof.symbolic import Symbolic
 from symroof.symbols import M, R, a, substitute
 
@@ -81,7 +81,8 @@ def blocks_counted(operator: Operator) -> set[Expr]:
 
 def _before_window(operator: Operator) -> Expr | None:
     """The number of passes that start within the first window, which has fewer positions than queries."""
-    return None if operator.space.band is None else ceiling((operator.space.within_band - 1) / R)
+    band, sizes = operator.space.band, operator.space.sizes
+    return None if band is None else ceiling((within_band(band, sizes) - 1) / R)
 
 
 def counts_passes(operator: Operator) -> bool:
@@ -166,7 +167,7 @@ def cache_passes(space: Space) -> Expr:
         return blocks if space.band is None else 1 + 2 * (space.band - 1) * (blocks - 1) / context
     rows = (context - queries) * blocks + R * blocks * (blocks - 1) / 2 + queries
     if space.band is not None:  # blocks that start beyond the first window skip the rows before their own window
-        within = space.within_band - 1
+        within = within_band(space.band, space.sizes) - 1
         skipped = ceiling(within / R)
         rows -= R * (blocks * (blocks - 1) - skipped * (skipped - 1)) / 2 - (blocks - skipped) * within
     return rows / context

@@ -39,6 +39,11 @@ class Level(StrEnum):
 DEFAULT_BITS = {Storage.WEIGHT: symbols.w, Storage.ACTIVATION: symbols.a, Storage.KV_CACHE: symbols.c}
 
 
+def within_band(band: Expr, sizes: Mapping[str, Expr]) -> Expr:
+    """The number of queries whose past lies within the band, ``band - (t - s)``; of a whole prompt as many as the band is wide."""
+    return band - (sizes["t"] - sizes["s"])
+
+
 @dataclass(frozen=True, eq=False)
 class Space(Symbolic):
     """The sizes of the axes of one step, and whether attention is causal.
@@ -103,15 +108,10 @@ class Space(Symbolic):
             return factors
         queries, context = self.sizes["s"], self.sizes["t"]
         if self.band is not None:
-            one_side = self.band * queries - self.within_band * (self.within_band - 1) / 2
+            whole = within_band(self.band, self.sizes)
+            one_side = self.band * queries - whole * (whole - 1) / 2
             return [*factors, one_side if self.causal else 2 * one_side - queries]
         return [*factors, Rational(1, 2), queries, 2 * context - queries + 1]
-
-    @property
-    def within_band(self) -> Expr:
-        """The number of queries whose past lies within the band, ``band - (t - s)``; of a whole prompt as many as the band is wide."""
-        assert self.band is not None
-        return self.band - (self.sizes["t"] - self.sizes["s"])
 
     def resized(self, sizes: Mapping[str, Expr]) -> Space:
         """The same space with new sizes for some axes."""
