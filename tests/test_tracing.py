@@ -329,6 +329,16 @@ def test_by_module_only_traffic_differs() -> None:
     assert (group.byte_count() - 3 * 64 * b * s * a / 8).expand() == 0  # q, the keys that are values, and the result
 
 
+def test_a_module_whose_products_read_nothing_from_memory_has_a_peak() -> None:
+    build = Module()
+    x = build.given("x", (b, s, 8))
+    turned = build("cos", x, shape=(b, s, 8), at="own", pointwise=True)
+    scores = build("matmul", turned, build("transpose", turned, 1, 2, shape=(b, 8, s), at="own", view=True), shape=(b, s, s), at="own")
+    build("neg", scores, shape=(b, s, s), at="own", pointwise=True)
+    (point,) = symroof.analyze(build.step(by="module", batch=2, seq_len=64, **WIDTHS), A100)
+    assert (point.name, point.data_type) == ("own", "fp16")
+
+
 # --- decode ----------------------------------------------------------------------------------------------------------
 def cached() -> Module:
     build = Module()
@@ -357,7 +367,7 @@ def test_what_is_joined_to_a_cache_is_appended() -> None:
 def test_an_operator_without_a_count_is_refused_with_its_line() -> None:
     build = Module()
     build("stft", build.given("x", (b, s)), shape=(b, s))
-    with pytest.raises(InputError, match=r"^not traced: own.py:7: 'aten.stft' is an operator without a count$"):
+    with pytest.raises(InputError, match=r"^not traced: own.py:7: 'stft' is an operator without a count$"):
         build.step()
 
 

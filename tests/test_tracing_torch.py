@@ -151,6 +151,20 @@ def test_fused_attention_of_torch_is_the_family_with_flash_attention(tmp_path: P
     assert (step.symbolic.contraction_flop_count - known.graph.contraction_flop_count).expand() == 0
 
 
+def test_experts_in_groups_have_the_same_flops_and_read_all_matrices(tmp_path: Path) -> None:
+    config, module = pretrained("mixtral")
+    module.config._experts_implementation = "grouped_mm"
+    step = read_prompt(module)
+    known = family("mixtral", config, tmp_path).prefill(causal=False, lm_head="all")
+    assert (step.symbolic.contraction_flop_count - known.graph.contraction_flop_count).expand() == 0
+    up = next(
+        operator
+        for operator, _ in step.symbolic
+        if operator.name.startswith("mlp.experts.") and operator.flop_count.has(b) and operator.kind is Kind.MATMUL
+    )
+    assert up.byte_count(symroof.Storage.WEIGHT) == 6 * 2 * 96 * 64 * symroof.symbols.w / 8
+
+
 # --- modules that no family knows ------------------------------------------------------------------------------------
 class Tied(nn.Module):
     """An attention whose keys are its values."""

@@ -249,6 +249,8 @@ def per_module(graph: Graph, modules: Mapping[Operator, str]) -> Graph:
                 made += run
                 continue
             group = fused(graph, block, run)
+            if not group.operand_bits:  # its products have values on chip for operands, as wide as what they are made from
+                group = replace(group, reads=tuple(replace(access, aside=False) for access in group.reads))
             own = path[len(block.kind) :].removeprefix(".") or path.rpartition(".")[2] or block.name
             again = sum(own == other.name.removeprefix(other.prefix).rpartition("_")[0] or own == other.name for other in made)
             made.append(group.named(own if not again else f"{own}_{again + 1}"))

@@ -149,7 +149,7 @@ CONTRACT: Mapping[str, Callable[[Reader, Node, list[View]], None]] = {
     **dict.fromkeys(("matmul", "mm", "bmm", "mv", "dot"), matmul),
     **dict.fromkeys(("addmm", "baddbmm"), addmm),
     "einsum": einsum,
-    "_grouped_mm": grouped,
+    **dict.fromkeys(("_grouped_mm", "grouped_mm_fallback"), grouped),  # the second is of Transformers, with the same operands
     "scaled_dot_product_attention": attention,
     **dict.fromkeys(CONVOLUTIONS | TRANSPOSED, convolution),
 }

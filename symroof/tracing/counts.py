@@ -45,7 +45,7 @@ GATHERS = _names("index index_select gather take_along_dim embedding")
 IDENTITIES = _names("dropout detach alias lift_fresh_copy feature_dropout alpha_dropout")
 """Operators that do nothing in evaluation."""
 
-PRODUCTS = _names("linear matmul mm bmm addmm baddbmm mv dot einsum scaled_dot_product_attention _grouped_mm")
+PRODUCTS = _names("linear matmul mm bmm addmm baddbmm mv dot einsum scaled_dot_product_attention _grouped_mm grouped_mm_fallback")
 CONVOLUTIONS = _names("convolution conv1d conv2d conv3d")
 TRANSPOSED = _names("conv_transpose1d conv_transpose2d conv_transpose3d")
 

@@ -77,7 +77,7 @@ class Reader:
         elif name in counts.ELEMENTWISE or node.pointwise:
             self._pointwise(node, name, operands)
         else:
-            raise InputError(f"not traced: {node.line}: {quote('aten.' + node.operator)} is an operator without a count")
+            raise InputError(f"not traced: {node.line}: {quote(node.operator)} is an operator without a count")
 
     # --- results -----------------------------------------------------------------------------------------------------
     def result(self, node: Node, dims: Sequence[Dim], index: int = 0, value: Value | None = None) -> View:
