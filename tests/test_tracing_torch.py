@@ -76,6 +76,8 @@ CACHED = {
     "mixtral": (2, 16, 16),
     "deepseek_v3": (1, 20, 8),
     "gemma2": (2, 24, 24),
+    "qwen3_moe": (2, 24, 24),
+    "gpt_oss": (2, 24, 24),
 }
 """Heads of the cache, and components of what it keeps as keys and as values."""
 
@@ -134,7 +136,7 @@ def test_decode_equals_the_family(kind: str, tmp_path: Path) -> None:
     assert (step.symbolic.contraction_flop_count - within).expand() == 0
     assert step.symbolic.parameter_count() == model.parameters
     assert (step.symbolic.kv_memory() - known.graph.kv_memory().subs(t_w, t)).expand() == 0
-    assert any("traced for seq_len" in note for note in step.notes) == (kind == "gemma2")
+    assert any("traced for seq_len" in note for note in step.notes) == (kind in ("gemma2", "gpt_oss"))
 
 
 def test_fused_attention_of_torch_is_the_family_with_flash_attention(tmp_path: Path) -> None:
