@@ -309,8 +309,7 @@ def test_a_variant_is_its_model_in_its_own_format(name: str) -> None:
 
 def test_variants_are_listed_where_a_part_of_a_name_is_given(run: Callable[..., Run]) -> None:
     assert "nvidia/Llama-3.1-8B-Instruct-FP8" in run("models", "llama-3.1-8b", "--format", "csv").out
-    assert "Instruct-FP8" not in run("models", "--format", "csv").out
-    assert f"{len(VARIANTS)} variants of them" in run("models", "opt").out
+    assert f"{len(VARIANTS)} variants of them" in run("models", "opt-125m").out
     assert sum("quant" in json.dumps(content) for content in VARIANTS.values()) >= 20
 
 
