@@ -44,6 +44,18 @@ assert [*added] == ["embedding.all_reduce", "out_proj.all_reduce", "down_proj.al
 assert all(simplify(moved - 2 * (n - 1) / n * payload) == 0 for moved in added.values())
 
 # %% [markdown]
+# **Above the KV heads.** KV heads are divided into $k_d = \min(k, n)$ parts. From $n = k$ on every device has one KV head, so its cache
+# and the reads of it stop shrinking, while query heads, MLP and vocabulary go on: n devices together store $n / k$ copies.
+
+# %%
+k, k_d = symroof.symbols.named("k k_d")
+grouped = symroof.load_model("llama-3-8b").decode(symbolic=True)
+shared = grouped.apply(technique("tensor-parallel"))
+assert simplify(shared.symbolic.kv_memory() / grouped.symbolic.kv_memory() - 1 / k_d) == 0
+assert simplify(shared["q_proj"].flop_count / grouped["q_proj"].flop_count - 1 / n) == 0
+assert [shared.symbolic.definitions[k_d].subs({k: 8, n: devices}) for devices in (2, 8, 16)] == [2, 8, 8]
+
+# %% [markdown]
 # **Theorem (balance).** With `A` seconds of shared work and `C` seconds for the payload once around, communication takes as
 # long as the work at $n = 1 + A / C$. For the MLP of two matrices at 16 bits that is $1 + f\,BW_l / P$ where it is
 # compute-bound, and $1 + (f w / b a)(BW_l / BW)$ where its weights decide: then only the batch counts.

@@ -25,8 +25,10 @@ class SequenceParallel(Linked):
     Per-token operators process ``s / n`` tokens. In attention the queries stay on their device, and keys and values are
     passed around a ring, ``(n - 1) / n`` of them over the link, while the previous ones are processed: an operator takes the
     longest of its compute, memory and link times. Query-key pairs are distributed evenly, also under a causal mask (a device
-    has tokens from both ends of the prompt). Every device has all weights. Apply it after FlashAttention, whose blocks it
-    distributes, and after a prefix cache.
+    has tokens from both ends of the prompt). Engines call this context parallelism; Megatron's sequence parallelism
+    (Korthikanti et al. 2022, arXiv:2205.05198) is another: it divides norms and adds between the operators of tensor parallelism
+    and moves as many bytes, as a reduce-scatter and an all-gather in place of an all-reduce. Every device has all weights. Apply it
+    after FlashAttention, whose blocks it distributes, and after a prefix cache.
 
     ============== ==================================================================
     up_proj        ``F = 2 b s d f / n``, weights ``d f w / 8``
