@@ -53,6 +53,12 @@ e_v = _variable("e_v", "v_head_dim", "components of a value, in latent attention
 h_i = _variable("h_i", "index_heads", "heads of the indexer of sparse attention")
 e_i = _variable("e_i", "index_head_dim", "components of a key of the indexer")
 k_i = _variable("k_i", "index_topk", "keys that the indexer keeps for each query")
+m_c = _variable("m_c", "compress_rate", "tokens of a compressed entry of which an indexer selects some")
+m_h = _variable("m_h", "heavy_compress_rate", "tokens of a compressed entry that every query attends to")
+t_j = _variable("t_j", "covered_context", "tokens whose compressed entries a query reads, min(context, index_topk compress_rate)")
+g_o = _variable("g_o", "output_groups", "groups of heads that are projected apart")
+r_o = _variable("r_o", "o_lora_rank", "rank of the output projection of a group of heads")
+n_h = _variable("n_h", "streams", "residual streams of hyper-connections")
 t_i = _variable("t_i", "selected_context", "keys that a query of sparse attention reads, min(context, index_topk)")
 
 d_i = _variable("d_i", "ssm_inner_size", "channels of a state-space layer")
@@ -208,6 +214,8 @@ _MIXERS = {
     "decoder": "attention to themselves and to an encoder's output",
     "sliding": "a sliding window",
     "sparse": "sparse attention",
+    "compressed": "a window and selected compressed entries",
+    "heavy": "a window and heavily compressed entries",
     "reused": "sparse attention to the keys that an earlier layer selected",
     "linear": "linear attention",
     "mamba": "a state space",

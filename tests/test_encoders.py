@@ -144,3 +144,15 @@ def test_what_cannot_be_asked() -> None:
 def test_an_untied_head_is_counted() -> None:
     """flan-t5-xl: the hub lists 2.85B, LM head apart from the embedding, as its config says."""
     assert symroof.load_model("flan-t5-xl").parameters == 2849757184
+
+
+@pytest.mark.parametrize("technique", ["flash-attention", "fuse:preset=engine"])
+def test_two_attentions_are_fused_apart(technique: str) -> None:
+    """One over the decoder's positions and one over the source: the FLOPs stay, and each reads its own keys and values once."""
+    step = symroof.load_model("whisper-large-v3").decode(batch=4, seq_len=100)
+    fused = step.apply(technique)
+    assert fused.graph.flop_count == step.graph.flop_count
+    for name, length in (("decoder.fused_attention", 100), ("decoder.cross.fused_attention", 1500)):
+        assert fused.with_widths()[name].byte_count("kv_cache") == 2 * 4 * length * 1280 * 2
+    built = symroof.load_model("whisper-large-v3").decode(batch=4, seq_len=100, flash_attention=True)
+    assert built.graph.byte_count() == step.apply("flash-attention").graph.byte_count()

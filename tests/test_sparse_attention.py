@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -145,3 +146,52 @@ def test_every_question_takes_it() -> None:
         assert value == pytest.approx(float(exact), rel=1e-12)
         assert times.time_expr(context) == exact
     assert all(left <= right for left, right in pairwise(swept.time.values.ravel()))
+
+
+V4 = {"h": 64, "e": 512, "h_i": 64, "e_i": 128, "k": 512, "m": 4, "heavy": 128, "window": 128}
+"""deepseek-ai/DeepSeek-V4-Flash, config.json."""
+
+
+@pytest.mark.parametrize("context", [128, 2048, 2052, 100_000])
+def test_compressed_entries_by_hand(context: int) -> None:
+    """A window of 128 beside t / 4 entries, of which 512 are selected, or beside t / 128 entries; keys are the values too."""
+    step = symroof.load_model("deepseek-v4-flash").decode(batch=3, seq_len=context).with_widths()
+    per_entry = 2 * V4["h"] * V4["e"]
+    window, selected = min(context, V4["window"]), min(context // V4["m"], V4["k"])
+    for kind, entries in (("compressed", Integer(selected)), ("heavy", Integer(context) / V4["heavy"])):
+        assert step[f"{kind}.window.qk_matmul"].flop_count == 3 * per_entry * window
+        assert step[f"{kind}.qk_matmul"].flop_count == 3 * per_entry * entries
+        assert step[f"{kind}.qk_matmul"].byte_count("kv_cache") == 3 * entries * V4["e"] * 2
+    assert step["compressed.index_scores"].flop_count == 3 * Integer(context) / V4["m"] * V4["h_i"] * (2 * V4["e_i"] + 3)
+    kept = (
+        3
+        * 2
+        * (43 * window * V4["e"] + Integer(context) * (21 * Integer(V4["e"] + V4["e_i"]) / V4["m"] + 20 * Integer(V4["e"]) / V4["heavy"]))
+    )
+    assert step.graph.kv_memory() == kept
+
+
+@pytest.mark.parametrize("prompt", [100, 2048, 4100])
+def test_compressed_prompts_by_hand(prompt: int) -> None:
+    """Query i has i / 4 entries behind it, of which it selects 512 at most."""
+    step = symroof.load_model("deepseek-v4-flash").prefill(batch=1, seq_len=prompt)
+    per_entry = 2 * V4["h"] * V4["e"]
+    selected = sum(Integer(min(query, V4["k"] * V4["m"])) / V4["m"] for query in range(1, prompt + 1))
+    every = sum(Integer(query) / V4["heavy"] for query in range(1, prompt + 1))
+    assert step["compressed.qk_matmul"].flop_count == per_entry * selected
+    assert step["heavy.qk_matmul"].flop_count == per_entry * every
+    window = sum(min(query, V4["window"]) for query in range(1, prompt + 1))
+    assert step["sliding.window.qk_matmul"].flop_count == step["heavy.window.qk_matmul"].flop_count == per_entry * window
+
+
+def test_contexts_of_compressed_attention() -> None:
+    model = symroof.load_model("deepseek-v4-flash")
+    found = symroof.sparse_contexts(model.decode(batch=64), "h200-sxm")
+    assert [proof.verdict for proof in found.proofs] == ["proved", "proved"]
+    first = int(found.first_faster)
+    dense = replace(model, architecture=model.architecture.attending_to_all)
+    for context, faster in ((first - 1, False), (first, True), (20 * first, True)):
+        times = [symroof.analyze(one.decode(batch=64, seq_len=context), "h200-sxm").total.time_expr for one in (model, dense)]
+        assert (times[0] < times[1]) == faster
+    fused = model.decode(batch=2, seq_len=9000)
+    assert fused.apply("flash-attention").graph.flop_count == fused.graph.flop_count

@@ -11,6 +11,7 @@ from sympy import Expr, Min, Symbol
 from symroof import symbols
 from symroof.architectures.options import Options
 from symroof.architectures.parts.attention import Attention, LatentAttention
+from symroof.architectures.parts.compressed import CompressedAttention
 from symroof.architectures.parts.mlp import Experts
 from symroof.architectures.parts.part import BlockBuilder, Part, residual_stream
 from symroof.architectures.parts.recurrent import GatedDelta, Mamba, Mamba2, SideBySide
@@ -39,8 +40,8 @@ FINAL_SOFTCAP_FLOPS = 3
 """Divide, tanh, multiply."""
 
 
-def _selects(part: Part | None) -> TypeGuard[LatentAttention]:
-    return isinstance(part, LatentAttention) and part.selection is not None
+def _selects(part: Part | None) -> TypeGuard[LatentAttention | CompressedAttention]:
+    return isinstance(part, LatentAttention | CompressedAttention) and part.selection is not None
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Layer:
     @property
     def halves(self) -> tuple[tuple[str, Part], ...]:
         """The parts of the layer, with the name prefix of their norms and residual additions."""
-        mixing = "attn" if isinstance(self.mixer, Attention | LatentAttention) else "mixer"
+        mixing = "attn" if isinstance(self.mixer, Attention | LatentAttention | CompressedAttention) else "mixer"
         return tuple((name, part) for name, part in ((mixing, self.mixer), ("mlp", self.mlp)) if part is not None)
 
 
@@ -157,10 +158,12 @@ class Architecture(Brief):
         """The definitions of a step's derived symbols."""
         sizes = options.token_sizes()
         defined: dict[Symbol, Expr] = {}
-        if any(layer.window for layer in self.layers):
+        if any(layer.window or isinstance(layer.mixer, CompressedAttention) for layer in self.layers):
             defined[symbols.t_w] = Min(sizes["t"], symbols.W, evaluate=False)
-        if self.selects:
+        if any(_selects(part) and isinstance(part, LatentAttention) for part in self.parts):
             defined[symbols.t_i] = Min(sizes["t"], symbols.k_i, evaluate=False)
+        if any(_selects(part) and isinstance(part, CompressedAttention) for part in self.parts):
+            defined[symbols.t_j] = Min(sizes["t"], symbols.k_i * symbols.m_c, evaluate=False)
         return defined
 
     def blocks(self, space: Space, options: Options) -> tuple[Block, ...]:

@@ -253,6 +253,10 @@ class Fields(Checker):
         """The raw field, without marking it as read."""
         return self._content.get(name)
 
+    def listed(self, name: str) -> list[Any] | None:
+        """Any list; None if the field is absent or null."""
+        return self._checked(name, None, "a list", lambda value: isinstance(value, list))
+
     def nested(self, name: str, defaults: Mapping[str, Any] | None = None, *, instead: Mapping[str, Any] | None = None) -> Fields:
         """The fields of an object inside the config; *defaults* replace absent fields and flags that are null, *instead* any.
 

@@ -238,7 +238,7 @@ def select_keys(scores: Tensor, space: Space) -> Operator:
     ----------
     space : the space of the attention that follows, in which each query has ``t_i`` keys.
     """
-    out = Tensor("selected_keys", axes_of("b s t"), Storage.ACTIVATION, space, POSITION_BITS)
+    out = Tensor("selected_keys", scores.axes, Storage.ACTIVATION, space, POSITION_BITS)
     work = (Work(scores.axes, 1),)
     return Operator("index_topk", Kind.ELEMENTWISE, scores.space, work, (Access(scores),), (Access(out),), role=Role.INDEX)
 

@@ -225,7 +225,7 @@ def sparse_contexts(step: Step, hardware: Device | str | Path, *, ceilings: str 
         (f"the indexer {of_model} takes longer than attention", scoring - selected, whole_above(larger, INDEXER)),
     )
     proofs = tuple(positive_from(first, more, words) for words, more, first in claims if first is not None)
-    kept = {symbols.t_i: step.values.get(symbols.k_i, symbols.k_i)}
+    kept = {symbols.t_i: symbols.k_i, symbols.t_j: symbols.k_i * symbols.m_c, symbols.t_w: symbols.W}
     formulas = [_equal_flops(left, right, variable, part) for (left, right, part) in ((dense, step, TOTAL), (step, step, ATTENTION))]
     return SparseContexts(pays, larger, proofs, *(one and substitute(substitute(one, kept), step.values) for one in formulas))
 

@@ -192,7 +192,7 @@ def _symbolic(cost: Sequence[Cost], level: Level, blocks: bool, sizes: dict[Symb
     return substitute(flops, sizes), substitute(traffic, sizes)
 
 
-INPUTS = {symbols.b, symbols.s, symbols.t, symbols.t_w, symbols.t_i, symbols.X, symbols.w, symbols.a, symbols.c}
+INPUTS = {symbols.b, symbols.s, symbols.t, symbols.t_w, symbols.t_i, symbols.t_j, symbols.X, symbols.w, symbols.a, symbols.c}
 MODEL_SIZES = frozenset(symbols.VOCABULARY) - INPUTS - {symbols.P, symbols.BW, symbols.M, symbols.R}
 """Dimensions fixed by the model; in a formula of the whole step these are numbers, to keep it readable."""
 

@@ -18,7 +18,7 @@ from symroof.symbols import VOCABULARY, lookup, option_name, s, t
 MOST_VALUES = 10**8
 """Values of one variable; a longer list is a slip."""
 
-REFUSED = {symbols.T, symbols.S, symbols.n, symbols.R, symbols.X, symbols.t_w, symbols.t_i, symbols.n_i}
+REFUSED = {symbols.T, symbols.S, symbols.n, symbols.R, symbols.X, symbols.t_w, symbols.t_i, symbols.t_j, symbols.n_i}
 """Symbols that no step is a function of, or that follow from others."""
 
 

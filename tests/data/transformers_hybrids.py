@@ -70,6 +70,35 @@ def glm_moe_dsa(g: Draw) -> None:
         g.pick("index_skip_topk_offset", ABSENT, 1, 2, 3)
 
 
+def deepseek_v4(g: Draw) -> None:
+    """Rates of compression that divide the prompt, and selections of all its entries: else Transformers masks, and counts what it masks."""
+    g.vocabulary()
+    heads, groups = g.choice([4, 8]), g.choice([1, 2, 4])
+    g.put(hidden_size=g.size(64, 400), num_hidden_layers=g.layers(2, 6), num_attention_heads=heads, num_key_value_heads=1)
+    g.put(head_dim=g.choice([64, 96]), q_lora_rank=g.choice([24, 48]), o_groups=groups, o_lora_rank=g.choice([16, 40]))
+    g.put(index_n_heads=g.choice([2, 4]), index_head_dim=g.choice([32, 64]), moe_intermediate_size=g.size(24, 300, 4))
+    g.put(qk_rope_head_dim=g.choice([8, 16]))
+    g.pick("index_topk", ABSENT, 40, 600)
+    g.pick("hc_mult", ABSENT, 2, 3)
+    g.pick("hc_sinkhorn_iters", ABSENT, 3)
+    g.pick("sliding_window", ABSENT, 80)
+    base.experts(g, "n_routed_experts")
+    bias(g, "mlp_bias")
+    n, how = g.config["num_hidden_layers"], g.choice(["", "ratios", "types"])
+    if how == "ratios":
+        g.put(compress_ratios=[g.choice([0, 4, 128]) for _ in range(n + 1)])
+    elif how == "types":
+        kinds = ["sliding_attention", "compressed_sparse_attention", "heavily_compressed_attention"]
+        g.put(layer_types=[g.choice(kinds) for _ in range(n)])
+    if g.chance():
+        g.put(compress_rates={"compressed_sparse_attention": g.choice([2, 4, 8]), "heavily_compressed_attention": g.choice([16, 32])})
+    else:
+        g.put(compress_rate_hca=g.choice([16, 64]))
+        g.pick("compress_rate_csa", ABSENT, 8)
+    g.pick("num_nextn_predict_layers", ABSENT, 1)
+    g.tie()
+
+
 def glm4_moe_lite(g: Draw) -> None:
     transformer(g, kv="H", hd="fixed")
     _latent(g, ABSENT, 24, 96, None)
@@ -209,7 +238,12 @@ def whisper(g: Draw) -> None:
 # ------------------------------------------------------------------------------------------------ counting
 
 base.MIXERS = (*base.MIXERS, "Lfm2ShortConv", "Lfm2MoeShortConv", "BambaMixer", "FalconH1Mixer")
-SPARSE: dict[str, Any] = {"deepseek_v32": deepseek_v32, "glm_moe_dsa": glm_moe_dsa, "glm4_moe_lite": glm4_moe_lite}
+SPARSE: dict[str, Any] = {
+    "deepseek_v32": deepseek_v32,
+    "glm_moe_dsa": glm_moe_dsa,
+    "deepseek_v4": deepseek_v4,
+    "glm4_moe_lite": glm4_moe_lite,
+}
 STATE: dict[str, Any] = {
     "nemotron_h": nemotron_h_2026,
     "lfm2": lfm2,
@@ -268,6 +302,11 @@ def row(kind: str, index: int) -> dict[str, Any]:
     FAMILIES[kind](g)
     model, saved = build(g.config)
     result: dict[str, Any] = {"model_type": kind, "config": g.config, "saved": saved, "parameters": distinct(model)}
+    if kind == "deepseek_v4":
+        with torch.device("meta"):
+            given = (torch.zeros((base.BATCH, base.PROMPT), dtype=torch.long), torch.ones((base.BATCH, base.PROMPT), dtype=torch.long))
+        result["prefill_matmul_flops"] = base.count(model, input_ids=given[0], attention_mask=given[1], use_cache=False)[0]
+        return result
     if getattr(model.config, "index_topk", LONGEST) < LONGEST:  # Transformers masks the keys that are not selected, and counts them
         return result
     if kind in ENCODERS:

@@ -15,13 +15,14 @@ from symroof.architectures.families.tables.encoders import ENCODERS, EncoderFami
 from symroof.architectures.families.tables.hybrids import HYBRIDS
 from symroof.architectures.families.tables.routed import ROUTED
 from symroof.architectures.families.tables.state_space import STATE_SPACE
+from symroof.architectures.families.tables.streams import STREAMS
 from symroof.architectures.families.tables.variants import VARIANTS
 
 __all__ = ["FAMILIES", "MODEL_TYPES", "MODEL_TYPES_OF", "DecoderFamily", "Family", "family_of", "multimodal"]
 
 Family = DecoderFamily | EncoderFamily | type[VisionTransformer | DiT]
 FAMILIES: tuple[Family, ...] = (
-    *(*GATED_MLP, *PLAIN_MLP, *VARIANTS, *SPARSE, *ROUTED, *SELECTIVE, *RECURRENT, *STATE_SPACE, *HYBRIDS),
+    *(*GATED_MLP, *PLAIN_MLP, *VARIANTS, *SPARSE, *ROUTED, *SELECTIVE, *STREAMS, *RECURRENT, *STATE_SPACE, *HYBRIDS),
     *(*ENCODERS, *ENCODER_DECODERS, VisionTransformer, DiT),
 )
 

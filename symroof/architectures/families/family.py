@@ -74,6 +74,7 @@ class DecoderFamily:
     embedded : the field of the token embedding's width, if it may differ from the hidden size.
     positions : the longest sequence, and the rows of the position embedding, if any.
     counted : the number of layers, if it is not simply a field.
+    made : the class of the architecture, if its layers are joined in another way.
     """
 
     family: str
@@ -92,6 +93,7 @@ class DecoderFamily:
     embedded: str = ""
     positions: PositionRule = MAX_POSITIONS
     counted: Callable[[Fields], int] | None = None
+    made: type[Architecture] = Architecture
 
     generative: ClassVar[bool] = True
 
@@ -130,7 +132,7 @@ class DecoderFamily:
         counts, layers = stack(mixers, mlps, parts)
         known: dict[str, Any] = {"norms": self.norms, **resolved(fields, {"tied": flag("tie_word_embeddings", False), **self.attributes})}
         sizes |= dict(counts) | ({symbols.m: rows} if rows else {})
-        return Architecture(sizes, longest, layers, family=self.family, order=kinds_of(mixers, mlps), **known)
+        return self.made(sizes, longest, layers, family=self.family, order=kinds_of(mixers, mlps), **known)
 
     def _window(self, fields: Fields, mixers: Sequence[str]) -> dict[Symbol, int]:
         sliding = "sliding" in mixers

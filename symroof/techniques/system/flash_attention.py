@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from sympy import Expr
 
@@ -94,7 +95,7 @@ class FlashAttention(Technique):
         blocks: dict[Block, Block] = {}
         for block, members in attention_of(graph, self.name):
             whole = as_flash_attention(members, fused(graph, block, members))
-            blocks[block] = replace_group(block, members, [whole])
+            blocks[block] = replace_group(blocks.get(block, block), members, [whole])
             if counts_passes(whole):
                 self.require(graph, Fact.ONE_LENGTH)
         shared = self.reread == "cache"
@@ -114,12 +115,14 @@ class FlashAttention(Technique):
 
 
 def attention_of(graph: Graph, name: str) -> list[tuple[Block, list[Operator]]]:
-    """The blocks with unfused attention, each with its attention operators in order; an InputError if there are none."""
-    found = []
+    """Every unfused attention, its block and its operators in order; an InputError if there are none."""
+    found: list[tuple[Block, list[Operator]]] = []
     for block in graph.blocks:
-        members = [operator for operator in block.operators if operator.role in ATTENTION_STEPS]
-        if {operator.role for operator in members} >= {Role.SCORES, Role.SOFTMAX, Role.WEIGHTED_SUM}:
-            found.append((block, members))
+        steps = [operator for operator in block.operators if operator.role in ATTENTION_STEPS]
+        starts = [place for place, operator in enumerate(steps) if operator.role is Role.SCORES]
+        for start, end in pairwise([*starts, len(steps)]):  # a block may have two, as to itself and to an encoder's output
+            if {operator.role for operator in steps[start:end]} >= {Role.SCORES, Role.SOFTMAX, Role.WEIGHTED_SUM}:
+                found.append((block, steps[start:end]))
     if not found:
         fused_already = any(operator.role is Role.ATTENTION or operator.is_group for operator, _ in graph)
         raise InputError(f"{name}: " + ("attention is one operator already" if fused_already else "this step has no attention"))
