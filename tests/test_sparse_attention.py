@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from sympy import Integer
+from sympy import Integer, Rational
 
 import symroof
 from symroof.errors import InputError
@@ -195,3 +195,10 @@ def test_contexts_of_compressed_attention() -> None:
         assert (times[0] < times[1]) == faster
     fused = model.decode(batch=2, seq_len=9000)
     assert fused.apply("flash-attention").graph.flop_count == fused.graph.flop_count
+
+
+def test_experts_of_four_bits_beside_eight() -> None:
+    """DeepSeek V4 Flash: MXFP4 experts, FP8 in blocks elsewhere, as vLLM's DeepseekV4FP8Config reads ``expert_dtype``."""
+    step = symroof.load_model("deepseek-v4-flash").decode(batch=1, seq_len=1).with_widths()
+    widths = {name: step[f"compressed.{name}"].reads[1].tensor.stored_bits for name in ("expert_up_proj", "shared_up_proj", "q_proj")}
+    assert widths == {"expert_up_proj": Rational(17, 4), "shared_up_proj": 8 + Rational(32, 2**14), "q_proj": 8 + Rational(32, 2**14)}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from symroof.architectures.architecture import Architecture
 from symroof.architectures.config import parse
 from symroof.architectures.fields import Fields
 from symroof.architectures.quantization.checkpoint import Quantization
-from symroof.architectures.quantization.formats import UNQUANTIZED
+from symroof.architectures.quantization.formats import MXFP4, UNQUANTIZED
 from symroof.architectures.quantization.methods import Scheme, UnknownError, scheme
 from symroof.architectures.quantization.modules import ELSEWHERE
 from symroof.errors import quote
@@ -46,7 +47,7 @@ def published_quantization(
         content = fields.peek(name)
         if known is None:
             try:
-                known = source, scheme(inner, content)
+                known = source, _with_experts(fields, scheme(inner, content))
             except UnknownError:
                 unknown.append(f"{source} ({quote(content.get('quant_method'))})")
     if known is None:
@@ -56,6 +57,17 @@ def published_quantization(
     if vision and (read.default == UNQUANTIZED or any(ELSEWHERE.search(name) for _, names in read.named for name in names)):
         return None, ()
     return Quantization(source, read, architecture), ()
+
+
+def _with_experts(fields: Fields, read: Scheme) -> Scheme:
+    """The same with routed experts in a format of their own, as DeepSeek V4 states it beside its quantization.
+
+    Source: vLLM, models/deepseek_v4.py, DeepseekV4FP8Config: "fp4" is MXFP4, and "fp8" as the rest.
+    """
+    if "expert_dtype" not in fields:
+        return read
+    own = fields.choice("expert_dtype", {"fp4": (MXFP4, ("mlp.experts",)), "fp8": None})
+    return read if own is None else replace(read, named=(*read.named, own))
 
 
 def _is_meant(fields: Fields, name: str) -> bool:
