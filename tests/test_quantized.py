@@ -76,7 +76,7 @@ READ: dict[str, tuple[int, int | None, str]] = {
     "nvidia--Gemma-4-26B-A4B-NVFP4": (4, 8, "8 bits of scale for every 16"),
     "moonshotai--Kimi-K2.5": (4, None, "16 bits of scale for every 32"),
     "moonshotai--Kimi-K3": (4, None, "8 bits of scale for every 32"),
-    "deepseek-ai--DeepSeek-V4-Flash": (8, None, "32 bits of scale for every 16384"),
+    "deepseek-ai--DeepSeek-V4-Flash": (4, None, "8 bits of scale for every 32"),  # the experts; the rest has 8
 }
 
 
