@@ -171,7 +171,7 @@ class HyperConnection:
         """The input of a half, and the weights with which its result is added; at the end of the model there is no mixture."""
         width, scales = ("mixing", "three") if mixing else ("n_2", "one")
         normed = record(norm(f"{name}_stream_norm", streams, Norm.RMS, weight=False))
-        raw = record(linear(f"{name}_stream_proj", f"b s n d, n d {width} -> b s {width}", normed, bias=True))
+        raw = record(linear(f"{name}_stream_proj", f"b s n d, n d {width} -> b s {width}", normed, bias=True, role=Role.ROUTER))
         scale = Access(Tensor(f"{name}_stream_scale", (scales,), Storage.WEIGHT, streams.space, parameter=Parameter.NORM))
         weights = elementwise(f"{name}_stream_weights", (raw, scale), raw.axes, ACTIVATION_FLOPS["sigmoid"] + 2)
         if mixing:
