@@ -105,7 +105,7 @@ for device in DEVICES:
     low, high = (batch / at(model, int(batch), 4096, device) for batch in (floor(reached), ceiling(reached)))
     assert low < NINETY * found.asymptote_expr <= high
     print(f"{device}: knees {', '.join(f'{float(knee):.2f}' for knee in found.knees_expr)}; asymptote", end=" ")
-    print(f"{float(found.asymptote_expr):.1f} tokens/s; 90 % from batch {reached} = {float(reached):.3f}")
+    print(f"{float(found.asymptote_expr):.1f} token/s; 90 % from batch {reached} = {float(reached):.3f}")
 
 # %% [markdown]
 # **Which is first?** Memory, if the largest batch that fits stays below 90 % of the asymptote. The border is found by

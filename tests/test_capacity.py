@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -252,10 +253,20 @@ def test_a_prompt_with_one_token_has_no_decode_to_fit() -> None:
 def test_the_command_generate_says_whether_the_batch_fits(run) -> None:
     asked = ("generate", "qwen3-32b", "--prompt", "4096", "--tokens", "512", "--hardware", "h100-sxm", "--batch", "64")
     said = next(line for line in run(*asked).out.splitlines() if line.startswith("batch 64"))
-    assert "does not fit 85.52 GB usable; the largest that fits is 6: prefill of all prompts at once fits 6" in said
+    assert "does not fit in 85.52 GB of usable memory; the largest that fits is 6: prefill of all prompts at once fits 6" in said
     record = json.loads(run(*asked, "--format", "json").out)
     assert (record["fits"], record["largest_batch"], record["capacity"]) == (False, 6, int(USABLE))
     assert record["memory"]["decode"]["largest_batch"] == 16
+    assert " token/s in decode (all 64 sequences); " in " ".join(run(*asked).out.split()), "the prompt's tokens are not in that rate"
+
+
+def test_a_single_token_has_no_decode_to_tabulate(run) -> None:
+    asked = ("generate", "llama-3-8b", "--prompt", "64", "--hardware", "h100-sxm", "--tokens")
+    assert ["decode by regime" in run(*asked, tokens).out for tokens in ("1", "2")] == [False, True]
+    banded = run(*asked, "512", "--batch", "8", "--ceilings", "calibrated").out
+    total, low, high = re.search(r"; (\S+ \S+) in total\nband: (.*) to (.*), from", banded).groups()
+    assert symroof.Quantity(low) < symroof.Quantity(total) < symroof.Quantity(high)
+    assert {text.split()[1] for text in (total, low, high)} == {"s"}
 
 
 # --- largest

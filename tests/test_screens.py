@@ -18,7 +18,7 @@ from symroof.measure.machine import Effort
 from symroof.measure.session import Session, measure_machine
 from symroof.measure.step import StepTime, Times, measure_step
 from symroof.measure.timing import Spread
-from symroof.present.formats.terminal import fit, folded, longest
+from symroof.present.formats.terminal import fit, folded, hanging, longest
 from symroof.present.measured.machine import machine_report, step_report
 from symroof.present.measured.tables import calibration_report, validation_report
 from symroof.present.report import TEXT, Layout, Report
@@ -206,6 +206,22 @@ def test_words_are_broken_between_words_and_at_marks_alone() -> None:
         assert letters("".join(lines)) == letters(text)
         assert "".join("".join(lines).split()) == "".join(text.split())
     assert folded("a" * 30, 10) == ["a" * 30], "a word without marks is whole, however long"
+
+
+def test_no_line_ends_within_an_address_and_a_chain_is_one_row(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    device = load_hardware("h100-sxm")
+    lines = run("devices", device.name).out.splitlines()
+    addresses = [word for source in lines[lines.index("") :] for word in source.split() if "://" in word]
+    assert addresses
+    printed = " ".join(run("devices", device.name, "--wide").out.split())
+    assert [address for address in addresses if f" {address} " not in f"{printed} "] == []
+    text = "quantize:weights=4,group=128 quantize:kv=8 flash-attention"
+    for width in range(longest(text), 60):
+        first, *further = hanging(text, width)
+        assert max(map(len, (first, *further))) <= width
+        assert letters("".join((first, *further))) == letters(text)
+        assert all(line.startswith("  ") for line in further) or width < longest(text) + 2
 
 
 @pytest.mark.parametrize("columns", ["80", "100"])

@@ -193,7 +193,7 @@ def requirement_report(answer: Requirement) -> Report:
     """What a resource must be, by time and by memory."""
     step = answer.step
     name = symbols.option_name(answer.variable.symbol)
-    whole = "" if answer.integer is None or answer.fewest else f"; as a whole number {answer.integer}"
+    whole = "" if answer.integer is None or answer.fewest else f"; rounded to a whole number: {answer.integer}"
     least = "" if answer.least_expr is None else f"{_in_unit(answer.least_expr, answer)} <= "
     exact = f" (exactly {answer.value_expr})" if answer.value_expr.is_Rational and not answer.value_expr.is_Integer else ""
     unit, both = "a token" if step.symbolic.tokens != 1 else "the step", _both_limits(step, answer)
@@ -224,11 +224,12 @@ def _both_limits(step: Step, answer: Requirement) -> list[str]:
     name, room = symbols.option_name(answer.variable.symbol), answer.room
     if room is None:
         return []
-    memory = f"{in_units(room.capacity_expr, 'B', 4)} usable{' on each device' if step.symbolic.devices != 1 else ''}"
+    size, each = in_units(room.capacity_expr, "B", 4), " on each device" if step.symbolic.devices != 1 else ""
+    memory = f"{size} of usable memory{each}"
     if not room.fits:
-        return [f"{name}: the step fits {memory} at no value; memory is the limit"]
+        return [f"{name}: the step does not fit in {memory} at any value; memory is the limit"]
     if answer.by_memory_expr is None:
-        return [f"{name}: memory sets no limit, the step fits {memory}"]
+        return [f"{name}: the step fits in {memory} at any value, so memory is no limit"]
 
     def limit_text(value: Any, relation: str | None) -> str:
         return ("at least " if relation == ">=" else "") + _in_unit(value, answer)
@@ -237,7 +238,7 @@ def _both_limits(step: Step, answer: Requirement) -> list[str]:
     by_time = limit_text(answer.by_time_expr, ">=" if answer.fewest else answer.relation)
     by_memory = limit_text(answer.by_memory_expr, answer.memory_relation)
     split = f"; the techniques take multiples of {answer.multiple}" if answer.multiple != 1 else ""
-    return [f"{both}: {by_time} by time, {by_memory} by memory ({memory}); {answer.binding} is the limit{split}"]
+    return [f"{both}: {by_time} by time, {by_memory} by memory ({size} usable{each}); {answer.binding} is the limit{split}"]
 
 
 def _batch(found: Generation) -> int:
@@ -271,8 +272,9 @@ def generation_report(found: Generation) -> Report:
         traffic = Table("", (Column("decode_traffic", "byte", said, fold=LONG),), ((Formula(found.traffic_formula),),))
     lines = (*_speeds(found, batch), *([band_statement(found.band_exprs)] if found.band_exprs else []), *_fit_lines(found, batch))
     lines = (*lines, *cautions(step, device, found.prompt + found.tokens - 1))
+    by_regime: list[Section] = [Table("decode by regime", parts, regimes), traffic] if regimes else []
     return Report(
-        (Lines(lines, title), table, Table("decode by regime", parts, regimes), traffic, conventions_of(step, found.statements)),
+        (Lines(lines, title), table, *by_regime, conventions_of(step, found.statements)),
         record=lambda: generation_record(found),
         data=lambda: table,
     )
@@ -285,8 +287,8 @@ def _speeds(found: Generation, batch: int) -> list[str]:
     if found.tokens == 1:
         return [first]
     each = found.decode_time_expr / (found.tokens - 1)
-    whole = in_units(found.time_expr, "s", 4)
-    return [f"{first}; then {in_units(each, 's', 4)} per token, {amount(batch / each)} tokens/s; {whole} in total"]
+    whole, share = in_units(found.time_expr, "s", 4), "" if batch == 1 else f" (all {batch} sequences)"
+    return [f"{first}; then {in_units(each, 's', 4)} per token, {amount(batch / each)} token/s in decode{share}; {whole} in total"]
 
 
 def _fit_lines(found: Generation, batch: int) -> list[str]:
@@ -294,9 +296,9 @@ def _fit_lines(found: Generation, batch: int) -> list[str]:
     capacity = next((one.capacity_expr for one in found.memory.values() if one.capacity_expr is not None), None)
     if capacity is None:
         return []
-    line = f"batch {batch} {'fits' if found.fits else 'does not fit'} {in_units(capacity, 'B', 4)} usable"
+    line = f"batch {batch} {'fits' if found.fits else 'does not fit'} in {in_units(capacity, 'B', 4)} of usable memory"
     if found.largest_batch is None:
-        return [f"{line}; so does any other"]
+        return [f"{line}; so does any other batch"]
     longest = found.prompt + found.tokens - 1
     stages = {"prefill": "prefill of all prompts at once", "decode": f"decode at the longest context of {longest} tokens"}
     each = (f"{stages[phase]} fits {one.largest_batch}" for phase, one in found.memory.items() if one.largest_batch is not None)

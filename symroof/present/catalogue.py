@@ -164,9 +164,12 @@ def figures_of(device: Device) -> tuple[tuple[str, Figure, str], ...]:
         reached = f", {link.peers} reached{' and others through them' if link.passes_on else ''}" if link.peers else ""
         figures.append((link.name, link.bandwidth, f"to {TARGETS[link.to]}{reached}, {ways}"))
         figures.append((f"{link.name}, one peer", link.per_peer, ways))
-        figures += [(f"{link.name}, a collective", link.overhead, ""), (f"{link.name}, a step of it", link.latency, "")]
-        figures.append((f"{link.name}, a send or all-to-all", link.exchange_overhead, ""))
-        figures.append((f"{link.name}, a peer of it", link.exchange_latency, ""))
+        figures += [
+            (f"{link.name}, collective overhead", link.overhead, ""),
+            (f"{link.name}, latency per collective step", link.latency, ""),
+        ]
+        figures.append((f"{link.name}, send and all-to-all overhead", link.exchange_overhead, ""))
+        figures.append((f"{link.name}, send and all-to-all latency per peer", link.exchange_latency, ""))
     figures.append(("thermal design power", device.tdp, ""))
     return tuple((what, figure, remark) for what, figure, remark in figures if figure)
 

@@ -15,10 +15,11 @@ from symroof.present.records import crossover_record
 from symroof.present.report import Report
 from symroof.present.step_views import analysis_title, conventions_of, letters_used
 from symroof.present.tabular import Column, Formula, Table, number, times
-from symroof.questions.comparison import Comparison, Variant
+from symroof.questions.comparison import UNCHANGED, Comparison, Variant
 from symroof.questions.context_limit import context_limit
 from symroof.questions.crossover import Crossover, Crossovers
 from symroof.questions.payoff import Payoff
+from symroof.questions.regimes import Regimes
 from symroof.questions.scaling import Curve
 from symroof.roof.analysis import Total
 from symroof.roof.costs import WEIGHTS_AND_KV
@@ -40,8 +41,8 @@ def comparison_report(variants: Comparison) -> Report:
         *((Column("prompt_tokens", title="prompt tokens", numeric=True, prefixed=False, rank=3),) if carries else ()),
         *(_per_device() if several else ()),
         Column("flops", "FLOP", "FLOPs", numeric=True, rank=5),
-        Column("bytes", "byte", "traffic", numeric=True, rank=4),
-        Column("memory", "byte", "memory", numeric=True, rank=1),
+        Column("traffic", "byte", numeric=True, rank=4),
+        Column("memory", "byte", numeric=True, rank=1),
         Column("fits", rank=1),
         Column("largest_batch", title="largest batch", numeric=True, prefixed=False, form="{:,.0f}"),
     )
@@ -51,20 +52,20 @@ def comparison_report(variants: Comparison) -> Report:
         numbers = [time, per_token, _ratio(base.time_per_token_expr, per_token), *([one.prompt_tokens_expr] if carries else [])]
         if several:
             numbers += [one.devices_expr, one.device_throughput_expr, _ratio(one.device_throughput_expr, base.device_throughput_expr)]
-        cells = (value if value is not None and value.is_number else "-" for value in (*numbers, *sizes))
-        fits = {True: "yes", False: "no", None: "-"}[one.analysis.fits]
-        rows.append((one.name, *cells, fits, "-" if one.largest_batch is None else one.largest_batch))
+        cells = (value if value is not None and value.is_number else None for value in (*numbers, *sizes))
+        rows.append((one.name, *cells, {True: "yes", False: "no", None: None}[one.analysis.fits], one.largest_batch))
     payoffs = (Column("payoff", title=f"by latency, over {over}"), Column("device_payoff", title=f"per device, over {over}"))
-    sentences = [tuple(gain.sentence if gain else "-" for gain in (one.payoff, one.device_payoff)) for one in variants]
+    sentences = [tuple(gain.sentence if gain else None for gain in (one.payoff, one.device_payoff)) for one in variants]
     data = Table("", (*columns, *payoffs), tuple((*row, *said) for row, said in zip(rows, sentences, strict=True)))
     said = [one.analysis.statements for one in variants]
     shared = [line for line in said[0] if all(line in lines for lines in said)]
     own = ((one.name, tuple(line for line in lines if line not in shared)) for one, lines in zip(variants, said, strict=True))
+    title = analysis_title(base.analysis, step.model)
     notes = tuple(_measures(base.name, options.decode, several=several, carries=carries))
     return Report(
         (
-            Lines(tuple(line for one in variants[1:] for line in _answer(one, base, options.batch)), analysis_title(base.analysis)),
-            Table("", columns, tuple(rows), notes),
+            Lines((*_beside(base), *(line for one in variants[1:] for line in _answer(one, base, options.batch))), title),
+            Table("", columns, tuple(tuple("-" if cell is None else cell for cell in row) for row in rows), notes),
             *_crossover_table(variants, over),
             conventions_of(step, shared, tuple(own)),
         ),
@@ -74,6 +75,12 @@ def comparison_report(variants: Comparison) -> Report:
 
 
 FACTOR = "{:.3g}x"
+
+
+def _beside(base: Variant) -> Iterator[str]:
+    """What every variant is of, where the baseline is a technique itself."""
+    if base.analysis.step.techniques:
+        yield f"each variant replaces the baseline, {base.name}; none is applied on top of it"
 
 
 def _answer(one: Variant, base: Variant, batch: int | None) -> Iterator[str]:
@@ -99,9 +106,9 @@ def _ratio(above: Expr | None, below: Expr | None) -> Expr | None:
 
 def _measures(base: str, decode: bool, *, several: bool, carries: bool) -> Iterator[str]:
     """What the speed-ups and payoffs are of."""
-    what = "a sequence's generated token, which waits for its whole step" if decode else "a prompt"
-    yield f"speed-up: by latency, seconds of {what}, {base} over variant"
-    yield f"largest batch: sequences that fit the memory{', of all devices together' if several else ''}"
+    what = "time per generated token" if decode else "time per prompt"
+    yield f"speed-up: by latency, the {what} of {'the unchanged step' if base == UNCHANGED else base} divided by the variant's"
+    yield f"largest batch: sequences that fit the memory{' of all devices together' if several else ''}"
     if carries:
         yield "prompt tokens: those of prompts in the same step; time per token and speed-up are those of generated tokens"
     if several:
@@ -273,6 +280,18 @@ def curve_table(answer: Curve) -> Table:
     columns = (Column("low", title=f"{name} from"), Column("high", title="to"), Column("value", unit))
     rows = tuple((plain(piece.low), plain(piece.high), Formula(piece.value)) for piece in answer.pieces_expr.pieces)
     return Table("", columns, rows, (f"{answer.over.symbol}: {answer.over.meaning}",))
+
+
+def regimes_table(answer: Regimes) -> Table:
+    """The time on each regime, and what is compute-bound there."""
+    name, symbol = option_name(answer.over.symbol), answer.over.symbol
+    columns = (Column("low", title=f"{name} from"), Column("high", title="to"), Column("time", "s"), Column("bound", title="compute-bound"))
+    rows = tuple(
+        (plain(one.low_expr), plain(one.high_expr), Formula(one.time_expr), ", ".join(sorted(one.compute_bound)) or "-")
+        for one in answer.regimes
+    )
+    title = f"{answer.step.title} on {answer.device.title}, {answer.step.options.phase}: time over {name}"
+    return Table(title, columns, rows, (f"{symbol}: {answer.over.meaning}",))
 
 
 def point_table(point: RooflinePoint | Total) -> Table:

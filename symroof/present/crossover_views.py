@@ -19,11 +19,11 @@ from symroof.proof.provers import SHIFT
 from symroof.questions.context_limit import ContextLimit, SparseContexts
 from symroof.questions.crossover import Crossover
 from symroof.questions.payoff import LOSES, PAYS, SAME, Payoff
-from symroof.questions.regimes import Regimes
 from symroof.questions.required import Requirement
 from symroof.roof.analysis import Total
 from symroof.roof.roofline import RooflinePoint
-from symroof.symbols import option_name
+from symroof.symbols import Variable, option_name
+from symroof.units import quantity, unit_of
 
 LONG = 120
 """Characters of a formula in a table; `symroof crossover --operator` of one shows it in full."""
@@ -31,12 +31,19 @@ LONG = 120
 
 @dataclass(frozen=True)
 class Line:
-    """One step of a derivation: what it is, as text, as LaTeX, and as a cell of a table."""
+    """One step of a derivation: what it is, as text, as LaTeX, and as a cell of a table.
+
+    >>> print(Line("FLOPs of up_proj", "F = 2*b*d*f", "F = 2 b d f"))
+    FLOPs of up_proj: F = 2*b*d*f
+    """
 
     words: str
     plain: str
     latex: str
     cell: object = None
+
+    def __str__(self) -> str:
+        return f"{self.words}: {self.plain}"
 
 
 def inequality(answer: Crossover) -> Line:
@@ -72,10 +79,10 @@ def reasoning(answer: Crossover) -> tuple[Line, ...]:
     below, above = answer.resource_of(solution.below), answer.resource_of(solution.above)
     sides = f"{below}-bound below, {above}-bound above"
     if solution.shortened is not None:
-        steps.append(_line("if every part were touched, at", solution.shortened[2], str(solution.shortened[1])))
+        steps.append(_line("if everything were read, the crossover would be at", solution.shortened[2], str(solution.shortened[1])))
     if solution.formula is not None:
         shown = solution.shortened[0] if solution.shortened else solution.formula
-        steps.append(_line("zero at" if solution.below is None or solution.cases else sides, shown, f"{x}^*"))
+        steps.append(_line("the slack is zero at" if solution.below is None or solution.cases else sides, shown, f"{x}^*"))
     elif solution.verdict == "crosses":
         steps.append(_said(sides, "a root without a closed form, enclosed by exact arithmetic"))
     else:
@@ -112,7 +119,7 @@ def _numbers(answer: Crossover) -> Line:
     pieces = answer.resource_pieces or answer.pieces
     texts = [f"{plain(one.low)} <= {x} <= {plain(one.high)}: {one.bound}" for one in pieces]
     if isinstance(answer.value_expr, Root) and (line := of_the_line(answer.value_expr)) is not None:
-        texts.append(f"{x}* is within 1e{line[1]} of {line[0]}, where every part would be touched")
+        texts.append(f"{x}* is within 1e{line[1]} of {line[0]}, the crossover if everything were read")
     shown = [rf"{_short(one.low)} \le {latex(x)} \le {_short(one.high)}:\ \text{{{one.bound}}}" for one in pieces]
     return Line("in numbers", ", ".join(texts), r",\quad ".join(shown))
 
@@ -263,17 +270,17 @@ def payoff_sentence(payoff: Payoff) -> str:
     faster for batch < 36.55; slower above
     faster at every batch
     """
-    name = option_name(payoff.over.symbol)
     spans = [one for one in payoff.pieces if one.low != one.high or len(payoff.pieces) == 1]
     last = payoff.pieces[-1].high
     tried = f" ({payoff.tried if payoff.tried < last else 'all'} of the whole numbers from 1 to {last} tried)" if payoff.tried else ""
-    effects = [_effect(one, place, len(spans), name) for place, one in enumerate(spans)]
+    effects = [_effect(one, place, len(spans), payoff.over) for place, one in enumerate(spans)]
     return ("per device: " if payoff.per_device else "") + "; ".join(effects) + tried
 
 
-def _effect(span: Piece, place: int, count: int, name: str) -> str:
+def _effect(span: Piece, place: int, count: int, over: Variable) -> str:
     """One interval: below its end, between its ends, above the one before."""
-    effect, low, high = EFFECTS[span.bound], *(f"{float(end):.4g}" if end.is_finite else "" for end in (span.low, span.high))
+    name, effect = option_name(over.symbol), EFFECTS[span.bound]
+    low, high = (str(quantity(end, unit_of(over))) if end.is_finite else "" for end in (span.low, span.high))
     if count == 1:
         return f"{effect} at every {name}"
     if place == 0:
@@ -308,12 +315,13 @@ def certificate_lines(answer: Certificate) -> tuple[Words, ...]:
         *([words_of(Sentence("certificate: ", answer.certificate))] if answer.certificate else []),
     ]
     if SHIFT in (answer.by or "").split(", "):
-        lines.append(Words(("term by term: every coefficient has that sign, and every y >= 0, so the sum has it",)))
+        lines.append(Words(("every coefficient has that sign and no y is negative, so the whole polynomial has that sign",)))
     for case in answer.cases:
         where = (" where ", Formula(case.where)) if case.where is not None else ()
         first, second = case.order
-        sense = f": the time at the {first.ceiling} less that at the {second.ceiling} has the sign of "
-        lines.append(Words(("slack", *where, sense, Formula(case.slack), f"; below zero is {second}-bound")))
+        lines.append(
+            Words(("slack", *where, ": ", Formula(case.slack), f"; {second}-bound where it is negative, {first}-bound where positive"))
+        )
     return tuple(lines)
 
 
@@ -334,15 +342,3 @@ def sparse_contexts_sentence(found: SparseContexts) -> str:
     )
     longer = f"takes longer than attention from {name} {plain(then.exact)} on" if then else "takes less time than attention in the end"
     return f"{faster}; the indexer {longer}"
-
-
-def regimes_table(answer: Regimes) -> Table:
-    """The time on each regime, and what is compute-bound there."""
-    name, symbol = option_name(answer.over.symbol), answer.over.symbol
-    columns = (Column("low", title=f"{name} from"), Column("high", title="to"), Column("time", "s"), Column("bound", title="compute-bound"))
-    rows = tuple(
-        (plain(one.low_expr), plain(one.high_expr), Formula(one.time_expr), ", ".join(sorted(one.compute_bound)) or "-")
-        for one in answer.regimes
-    )
-    title = f"{answer.step.title} on {answer.device.title}, {answer.step.options.phase}: time over {name}"
-    return Table(title, columns, rows, (f"{symbol}: {answer.over.meaning}",))

@@ -161,8 +161,8 @@ def calibrated_statements(analysis: Analysis) -> Iterator[str]:
 
 def band_statement(band: tuple[Expr, Expr]) -> str:
     """The band of a calibrated time in words."""
-    low, high = (float(end) * 1e3 for end in band)
-    return f"band: {low:.4g} to {high:.4g} ms, from the mean errors of its kernels weighted by their times"
+    low, high = (in_units(end, "s", 4) for end in band)
+    return f"band: {low} to {high}, from the mean errors of its kernels weighted by their times"
 
 
 LONGEST_NUMBER = 16
@@ -217,12 +217,12 @@ def analysis_table(analysis: Analysis, *, formulas: bool = False) -> Table:
     return Table(analysis_title(analysis), columns + beside + extra, rows, analysis.statements, (total,))
 
 
-def analysis_title(analysis: Analysis) -> str:
-    """Step, device, phase and inputs."""
+def analysis_title(analysis: Analysis, subject: str = "") -> str:
+    """Step, or another *subject*, with device, phase and inputs."""
     options = analysis.step.options
     sizes = {"batch": options.batch, "context" if options.decode else "prompt": options.seq_len}
     given = "".join(f", {name} {size}" for name, size in sizes.items() if size is not None)
-    return f"{analysis.step.title} on {analysis.device.title if analysis.device else 'any device'}, {options.phase}{given}"
+    return f"{subject or analysis.step.title} on {analysis.device.title if analysis.device else 'any device'}, {options.phase}{given}"
 
 
 def headline(analysis: Analysis) -> Iterator[str | Words]:
@@ -233,7 +233,7 @@ def headline(analysis: Analysis) -> Iterator[str | Words]:
         per_token = f", {in_units(total.time_expr / graph.tokens, 's', 4)} per {each}" if graph.decode else ""
         rate = total.throughput_expr
         share = f" ({amount(rate / graph.devices)} on each of {graph.devices} devices)" if graph.devices != 1 and rate.is_number else ""
-        rates = f", {amount(rate)} tokens/s{share}" if rate.is_number else ""
+        rates = f", {amount(rate)} token/s{share}" if rate.is_number else ""
         best = "" if analysis.machine.calibration else "at best: "
         yield f"{best}{in_units(total.time_expr, 's', 4)} per step{per_token}{rates}"
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import html
 import json
 import re
@@ -174,7 +175,7 @@ def test_compare_says_what_the_speed_up_of_a_mixed_batch_is_of(run) -> None:
     assert 1 < mixed["time_per_token"] / plain["time_per_token"] < 1.2
     assert {stretch["verdict"] for stretch in mixed["payoff"]} == {"loses"}
     out = run(*asked).out
-    assert "speed-up: by latency, seconds of a sequence's generated token, which waits for its whole step, unchanged over variant" in out
+    assert "speed-up: by latency, the time per generated token of the unchanged step divided by the variant's" in out
     assert "prompt tokens: those of prompts in the same step; time per token and speed-up are those of generated tokens" in out
     assert "per device" not in out
 
@@ -182,7 +183,7 @@ def test_compare_says_what_the_speed_up_of_a_mixed_batch_is_of(run) -> None:
 def test_compare_of_prompts_is_of_prompts(run) -> None:
     asked = ("compare", "llama-2-7b", "--hardware", "a100-sxm-80gb", "--phase", "prefill", "--batch", "2", "--seq-len", "64")
     out = run(*asked, "--with", "data-parallel:degree=2").out
-    assert "speed-up: by latency, seconds of a prompt, unchanged over variant" in out
+    assert "speed-up: by latency, the time per prompt of the unchanged step divided by the variant's" in out
     assert "per device: tokens of all prompts in a second over the devices" in out
     told = json.loads(run(*asked, "--with", "data-parallel:degree=2", "--format", "json").out)["variants"]
     assert told[1]["throughput"] == pytest.approx(2 * 64 / told[1]["time"], rel=1e-12)
@@ -247,11 +248,36 @@ def test_data_files_hold_operators_that_only_move_bytes(run, text) -> None:
     assert run(*asked, "csv").status == 0
 
 
+def test_the_csv_of_a_comparison_leaves_open_what_has_no_number(run) -> None:
+    asked = ("compare", "llama-2-7b", *DECODE, "--with", "offload", "--with", "quantize:weights=4", "--format", "csv")
+    rows = list(csv.DictReader(run(*asked).out.splitlines()))
+    assert "traffic" in rows[0]
+    numbers = ("time", "time_per_token", "speedup", "flops", "traffic", "memory", "largest_batch")
+    assert [[bool(row[name]) for name in numbers].count(False) > 0 for row in rows] == [False, True, False]
+    assert all(float(row[name]) > 0 for row in rows for name in numbers if row[name])
+
+
+def test_payoffs_end_at_numbers_as_people_write_them() -> None:
+    """A length, not a power of ten; a rate with its unit."""
+    model = symroof.load_model("llama-2-7b")
+    prompt, token = model.prefill(batch=1), model.decode(batch=64, seq_len=512)
+    slow, counted = (
+        symroof.technique(text) for text in ("tensor-parallel:degree=8,latency=500us", "quantize:weights=4,dequantize=counted")
+    )
+    over_length = symroof.payoff(prompt, prompt.apply(slow), over="seq_len", hardware="h100-sxm").sentence
+    assert re.fullmatch(r"slower for seq_len < [0-9]{5}\.[0-9]; faster above", over_length)
+    over_rate = symroof.payoff(token, token.apply(counted), over="bandwidth", hardware="h100-sxm").sentence
+    assert re.fullmatch(r"faster for bandwidth < [0-9.]{4,5} TB/s; no effect above", over_rate)
+
+
 def test_a_baseline_is_first_and_named(run) -> None:
     given = ("compare", "llama-2-7b", "--hardware", "l4", "--phase", "decode", "--seq-len", "64", "--with", "quantize:weights=4")
     record = json.loads(run(*given, "--baseline", "quantize:weights=8", "--format", "json").out)
     assert [one["techniques"] for one in record["variants"]] == [["quantize:weights=8"], ["quantize:weights=4"]]
     out = run(*given, "--baseline", "quantize:weights=8").out
-    assert "quantize:weights=8 over variant" in out
+    assert "time per generated token of quantize:weights=8 divided by the variant's" in out
+    assert out.startswith("llama-2-7b on NVIDIA L4"), "the title is of the step, not of the baseline"
+    assert "each variant replaces the baseline, quantize:weights=8; none is applied on top of it" in out
+    assert "baseline" not in run(*given).out
     assert "unchanged" not in out
     assert "did you mean quantize" in run(*given, "--baseline", "quantze").err

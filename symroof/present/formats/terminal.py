@@ -24,6 +24,12 @@ COMFORTABLE = 22
 GAP = 2
 """Blanks between columns."""
 
+ADDRESS = "://"
+"""What a word has that is an address."""
+
+INDENT = 2
+"""Blanks before the further lines of a row's name."""
+
 
 ENDS = re.compile(r"(?<=[^\s+:,;/|*.(-])(?:[+:,;|]|/(?=\D))(?=\S)")
 DOTS = re.compile(r"(?<=[^\s.])\.(?=\D)")
@@ -45,6 +51,8 @@ def folded(text: str, width: int) -> list[str]:
 
     >>> folded("deepseek-v3 + quantize:weights=4,group=128 on NVIDIA H100", 24)
     ['deepseek-v3 + quantize:', 'weights=4,group=128 on', 'NVIDIA H100']
+    >>> folded("data sheet, https://github.com/NVIDIA/nccl", 24)  # an address is followed as a whole, or not at all
+    ['data sheet,', 'https://github.com/NVIDIA/nccl']
     """
     lines: list[str] = []
     for paragraph in text.split("\n"):
@@ -54,7 +62,7 @@ def folded(text: str, width: int) -> list[str]:
             if len(line) + len(gap) + len(word) <= width:
                 line += gap + word
                 continue
-            if len(word) > width and len(pieces(word)) > 1:
+            if len(word) > width and ADDRESS not in word and len(pieces(word)) > 1:
                 for piece in _parts(word, width):
                     if len(line) + len(gap) + len(piece) > width and line:
                         lines.append(line)
@@ -66,6 +74,17 @@ def folded(text: str, width: int) -> list[str]:
             line = word
         lines.append(line)
     return lines
+
+
+def hanging(text: str, width: int) -> list[str]:
+    """The same with its further lines indented, where their parts leave room for that.
+
+    >>> hanging("quantize:weights=4,group=128 flash-attention", 20)
+    ['quantize:weights=4,', '  group=128', '  flash-attention']
+    """
+    first, *further = folded(text, width)
+    narrower = folded(text[len(first) :].lstrip(), width - INDENT) if further else []
+    return [first, *(further if any(len(line) > width - INDENT for line in narrower) else (f"{' ' * INDENT}{line}" for line in narrower))]
 
 
 def _parts(word: str, width: int, marks: tuple[re.Pattern[str], ...] = (ENDS, DOTS, BREAK)) -> list[str]:
@@ -81,7 +100,7 @@ def _parts(word: str, width: int, marks: tuple[re.Pattern[str], ...] = (ENDS, DO
 
 def longest(text: str) -> int:
     """Characters of the longest piece that no line may break."""
-    return max((len(piece) for word in text.split() for piece in pieces(word)), default=0)
+    return max((len(piece) for word in text.split() for piece in ([word] if ADDRESS in word else pieces(word))), default=0)
 
 
 def fit(table: Table, cells: Sequence[Sequence[str]], width: int | None) -> tuple[list[int], list[int]] | None:
@@ -169,7 +188,8 @@ def _grid(table: Table, body: list[list[str]], totals: list[list[str]], kept: li
         grid.add_column(Text("\n".join([*above, *head])), justify="right" if column.numeric else "left", no_wrap=True, width=width)
 
     def cells(row: list[str], style: str = "") -> list[Text]:
-        return [Text("\n".join(folded(row[place], width)), style=style) for place, width in zip(kept, widths, strict=True)]
+        folds = ((hanging if place == 0 else folded)(row[place], width) for place, width in zip(kept, widths, strict=True))
+        return [Text("\n".join(lines), style=style) for lines in folds]
 
     for position, row in enumerate(body):
         grid.add_row(*cells(row), end_section=bool(totals) and position == len(body) - 1)
