@@ -18,7 +18,7 @@ DEVICES = ("a100-sxm-80gb", "h100-sxm")
 SIZES = {"prefill": {"batch": 8, "seq_len": 512}, "decode": {"batch": 16, "seq_len": 2048}}
 CUBES, PIM = 5, symroof.load_hardware("hbm-pim").machine
 PEAKS = {"data-format": 1248e12, "pim": CUBES * float(max(PIM.peaks.values()))}
-BANDWIDTHS = {"pim": CUBES * float(PIM.bandwidth_expr)}
+BANDWIDTHS = {"pim": CUBES * float(PIM.memory_bandwidth)}
 """What hardware of the chain's own reaches, as `SETTINGS` gives it; all else is the device's, as its data sheet has it."""
 DEGREES = {"tensor-parallel": 2, "pipeline-parallel": 2, "expert-parallel": 4, "sequence-parallel": 8, "data-parallel": 8}
 SLACK = 1 + 1e-12

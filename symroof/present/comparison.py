@@ -61,10 +61,12 @@ def comparison_report(variants: Comparison) -> Report:
     shared = [line for line in said[0] if all(line in lines for lines in said)]
     own = ((one.name, tuple(line for line in lines if line not in shared)) for one, lines in zip(variants, said, strict=True))
     title = analysis_title(base.analysis, step.model)
+    if step.techniques:
+        title += f": variants beside the baseline {base.name}, not on top of it"
     notes = tuple(_measures(base.name, options.decode, several=several, carries=carries))
     return Report(
         (
-            Lines((*_beside(base), *(line for one in variants[1:] for line in _answer(one, base, options.batch))), title),
+            Lines(tuple(line for one in variants[1:] for line in _answer(one, base, options.batch)), title),
             Table("", columns, tuple(tuple("-" if cell is None else cell for cell in row) for row in rows), notes),
             *_crossover_table(variants, over),
             conventions_of(step, shared, tuple(own)),
@@ -75,12 +77,6 @@ def comparison_report(variants: Comparison) -> Report:
 
 
 FACTOR = "{:.3g}x"
-
-
-def _beside(base: Variant) -> Iterator[str]:
-    """What every variant is of, where the baseline is a technique itself."""
-    if base.analysis.step.techniques:
-        yield f"each variant replaces the baseline, {base.name}; none is applied on top of it"
 
 
 def _answer(one: Variant, base: Variant, batch: int | None) -> Iterator[str]:

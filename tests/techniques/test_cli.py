@@ -277,7 +277,7 @@ def test_a_baseline_is_first_and_named(run) -> None:
     out = run(*given, "--baseline", "quantize:weights=8").out
     assert "time per generated token of quantize:weights=8 divided by the variant's" in out
     assert out.startswith("llama-2-7b on NVIDIA L4"), "the title is of the step, not of the baseline"
-    assert "each variant replaces the baseline, quantize:weights=8; none is applied on top of it" in out
+    assert "variants beside the baseline quantize:weights=8, not on top of it" in out
     assert "baseline" not in run(*given).out
     assert "unchanged" not in out
     assert "did you mean quantize" in run(*given, "--baseline", "quantze").err
