@@ -257,6 +257,10 @@ def option_name(symbol: Symbol) -> str:
     return VOCABULARY[s if symbol == t else symbol].name
 
 
+_LENGTHS = ("context", "context_length", "ctx", "seq", "seqlen", "sequence_length")
+"""Other names of the length that options call ``seq_len`` in both phases."""
+
+
 def lookup(name: str | Symbol) -> Variable:
     """The variable of that symbol or name, or of a symbol object of this module; a name is looked up, never parsed.
 
@@ -268,6 +272,10 @@ def lookup(name: str | Symbol) -> Variable:
     Traceback (most recent call last):
         ...
     symroof.errors.InputError: 'bacth' is not a symbol of the library: did you mean batch?
+    >>> lookup("context")
+    Traceback (most recent call last):
+        ...
+    symroof.errors.InputError: 'context' is not a symbol of the library: did you mean seq_len?
     """
     if isinstance(name, Symbol) and name in VOCABULARY:
         return VOCABULARY[name]
@@ -275,7 +283,8 @@ def lookup(name: str | Symbol) -> Variable:
     try:
         return _BY_NAME[name]
     except KeyError:
-        raise InputError(f"{quote(name)} is not a symbol of the library: {nearest(name, _BY_NAME)}") from None
+        hint = "did you mean seq_len?" if name in _LENGTHS else nearest(name, _BY_NAME)
+        raise InputError(f"{quote(name)} is not a symbol of the library: {hint}") from None
 
 
 def named(names: str) -> tuple[Symbol, ...]:

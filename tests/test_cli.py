@@ -15,6 +15,7 @@ import pytest
 
 from symroof.architectures.config import catalogue
 from symroof.cli.main import cli
+from symroof.hardware.loader import catalogue as device_names
 from symroof.present.report import FORMATS
 
 DECODE = ("analyze", "llama-2-7b", "--hardware", "a100-sxm-80gb", "--phase", "decode", "--seq-len", "2048")
@@ -358,6 +359,7 @@ UNANSWERABLE = {
         "-1",
     ): "--target-time '-1': expected a time",
     ("generate", "opt-125m", "--prompt", "0", "--tokens", "1", "--hardware", "t4"): "--prompt '0': expected a whole number from 1 to 1e12",
+    (*DECODE, "--context", "4096"): "No such option '--context': the option is --seq-len, of the context in decode",
     ("devices", "t44"): "device 't44' is neither a name of the catalogue nor a file: did you mean t4",
     ("models", "-o", "x.pdf"): "the ending '.pdf' names no format here; known: .txt, .json, .csv, .tex, .md, .html; or give --format",
     (*DECODE, "-o", ""): "--output '': expected the name of a file, or - for standard output",
@@ -396,7 +398,9 @@ def test_html_is_a_page_of_its_own(run) -> None:
 
 
 def test_a_device_s_figures_with_their_sources(run) -> None:
-    out = run("devices", "h100").out
+    named = {row["name"] for row in json.loads(run("devices", "h100", "--format", "json").out)}
+    assert named == {name for name in device_names() if "h100" in name.lower()}, "not one of them alone"
+    out = run("devices", "h100-sxm").out
     assert "989.4 TFLOP/s" in out
     assert "NVIDIA H100 Tensor Core GPU Architecture" in out
 

@@ -75,6 +75,11 @@ def main(arguments: list[str] | None = None) -> None:
     except click.MissingParameter as error:
         command = error.ctx.command_path if error.ctx else "symroof"
         status = _fail(f"{error.format_message().rstrip('.')}; `{command} --help` lists what is needed", 2)
+    except click.NoSuchOption as error:
+        known = error.ctx is not None and any("--seq-len" in param.opts for param in error.ctx.command.params)
+        length = known and error.option_name in ("--context", "--context-len", "--context-length", "--ctx", "--prompt-len")
+        hint = "the option is --seq-len, of the context in decode and of the prompt in prefill"
+        status = _fail(f"No such option {quote(error.option_name)}: {hint}" if length else error.format_message(), 2)
     except click.ClickException as error:
         status = _fail(error.format_message(), 2)
     except SymroofError as error:

@@ -81,14 +81,17 @@ def device_report(name: str | None) -> Report:
     """
     if name is None:
         return _listing(tuple(device_names()), "/")
+    part = name.lower()
+    found = [one for one in device_names() if part in one.lower()]
+    if len(found) > 1 and name not in found:  # a short form means one of them elsewhere; here all that have it in their names
+        return _listing(found)
     try:
         return _figures(load_hardware(name))
     except DeviceError:
-        part = name.lower()
-        found = [one for one in device_names() if part in one.lower() or part in load_hardware(one).title.lower()]
-        if not found:
+        titled = [one for one in device_names() if part in one.lower() or part in load_hardware(one).title.lower()]
+        if not titled:
             raise
-        return _listing(found)
+        return _listing(titled)
 
 
 def _listing(names: Iterable[str], left_out: str | None = None) -> Report:
