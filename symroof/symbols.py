@@ -36,6 +36,10 @@ m = _variable("m", "max_positions", "rows of the position embedding")
 d_t = _variable("d_t", "embedding_size", "width of the token embedding, where it is not the hidden size")
 
 W = _variable("W", "sliding_window", "latest tokens that a layer with a sliding window looks at")
+h_w = _variable("h_w", "num_window_heads", "query heads of a layer with a sliding window, where they differ from the others'")
+k_w = _variable("k_w", "num_window_kv_heads", "KV heads of a layer with a sliding window, where they differ from the others'")
+e_w = _variable("e_w", "window_head_dim", "head dimension of a layer with a sliding window, where it differs from the others'")
+r_w = _variable("r_w", "window_rotary_dim", "rotated components of a head of a layer with a sliding window, where they differ")
 t_w = _variable("t_w", "window_context", "context of a layer with a sliding window, min(context, W)")
 
 E = _variable("E", "num_experts", "routed experts of a layer")
@@ -48,7 +52,9 @@ f_s = _variable("f_s", "shared_intermediate_size", "intermediate size of the exp
 r_q = _variable("r_q", "q_lora_rank", "rank of the compressed queries of latent attention")
 r_kv = _variable("r_kv", "kv_lora_rank", "rank of the compressed keys and values of latent attention")
 e_n = _variable("e_n", "qk_nope_head_dim", "components of a key that the rotary embedding leaves alone, in latent attention")
-e_v = _variable("e_v", "v_head_dim", "components of a value, in latent attention")
+e_v = _variable("e_v", "v_head_dim", "components of a value, where they are not those of a key")
+d_p = _variable("d_p", "per_layer_size", "components of the embedding that every layer has of its own")
+v_l = _variable("v_l", "per_layer_vocab_size", "rows of the embedding that every layer has of its own")
 
 h_i = _variable("h_i", "index_heads", "heads of the indexer of sparse attention")
 e_i = _variable("e_i", "index_head_dim", "components of a key of the indexer")
@@ -213,6 +219,9 @@ _MIXERS = {
     "encoder": "an encoder's attention",
     "decoder": "attention to themselves and to an encoder's output",
     "sliding": "a sliding window",
+    "nope_sliding": "a sliding window and no rotary embedding",
+    "shared": "full attention to keys and values of an earlier layer",
+    "shared_sliding": "a sliding window over keys and values of an earlier layer",
     "sparse": "sparse attention",
     "compressed": "a window and selected compressed entries",
     "heavy": "a window and heavily compressed entries",
@@ -222,7 +231,7 @@ _MIXERS = {
     "conv": "a short convolution",
     "both": "attention beside a state space",
 }
-_MLPS = {"dense": "a dense MLP", "moe": "a mixture of experts", "mlp": "an MLP alone"}
+_MLPS = {"dense": "a dense MLP", "moe": "a mixture of experts", "wide": "a wider MLP", "mlp": "an MLP alone"}
 _PAIRS = {f"{mixer}_{mlp}": f"{how} and {what}" for mixer, how in _MIXERS.items() for mlp, what in _MLPS.items() if mlp != "mlp"}
 
 LAYERS = {"layer": L} | {

@@ -98,7 +98,7 @@ def mutate(rng: random.Random, content: Json) -> Json:
 
 def mutated(seed: int) -> tuple[dict[str, Json], Json]:
     rng = random.Random(seed)
-    config, beside = PUBLISHED[seed % len(PUBLISHED)]
+    config, beside = rng.choice(PUBLISHED)
     config = dict(config)
     own = [name for name in FIELDS if name in config] or ["quantization_config"]
     if beside is not None and rng.random() < 0.7:

@@ -185,12 +185,14 @@ class Fields(Checker):
             raise self.error(f"{name} is {quote(value)}; {hint if 'known' in hint or 'mean' in hint else 'expected ' + hint}")
         return known[value]
 
-    def words(self, name: str, known: Mapping[str, str], count: int) -> list[str] | None:
-        """The meanings of one known word per layer; None if the field is absent or null."""
+    def words(self, name: str, known: Mapping[str, str], count: int, more: int = 0) -> list[str] | None:
+        """The meanings of one known word per layer; None if the field is absent or null. *more* words behind those are passed over."""
         expected = f"a list of {count} words, one per layer, of {', '.join(known)}"
         value = self._get(name, None, expected)
         if value is None:
             return None
+        if isinstance(value, list) and len(value) == count + more:
+            value = value[:count]
         if not isinstance(value, list) or len(value) != count:
             stated = f"a list of {len(value)}" if isinstance(value, list) else quote(value)
             raise self.error(f"{name} is {stated}; expected {expected}")
@@ -217,6 +219,32 @@ class Fields(Checker):
         listed = isinstance(value, list) and len(value) == count
         self.require(listed and all(type(on) in (int, bool) and on in (0, 1) for on in value), name, value, expected)
         return [bool(on) for on in value]
+
+    def shares(self, name: str, count: int, more: int = 0) -> list[Fraction] | None:
+        """A share per layer, above 0 and at most 1; None if the field is absent or null. *more* of them behind those are passed over."""
+
+        def fits(value: Any) -> bool:
+            return isinstance(value, list) and len(value) in (count, count + more) and all(type(x) in NUMBERS and 0 < x <= 1 for x in value)
+
+        value = self._checked(name, None, f"a list of {count} numbers above 0, at most 1, one per layer", fits)
+        return None if value is None else [Fraction(str(share)) for share in value[:count]]
+
+    def overridden(self, name: str, count: int, layers: Sequence[int]) -> Fields | None:
+        """Fields that layers have of their own, as Transformers 5 saves them: the same for all *layers*, none for others; None if absent.
+
+        Raises
+        ------
+        ConfigError
+            They differ among the layers, or other layers have some.
+        """
+        expected = "an object of fields for each of some layers, the same for all of a kind"
+        value = self._checked(name, None, expected, lambda value: isinstance(value, dict))
+        if value is None:
+            return None
+        wanted = {str(number) for number in layers}
+        alike = all(isinstance(inner, dict) for inner in value.values()) and len({repr(inner) for inner in value.values()}) <= 1
+        self.require(alike and set(value) in (wanted, set()) and len(value) <= count, name, value, expected)
+        return Fields(next(iter(value.values()), {}), self.origin, f"{self._inside}{name}.")
 
     def says(self, name: str, word: str) -> bool:
         """Whether the field is this word, for example "auto"; any other value is allowed."""

@@ -47,7 +47,7 @@ def scores(q: Tensor, keys: Tensor) -> Operator:
 
 
 def weighted_sum(probabilities: Tensor, values: Tensor) -> Operator:
-    """``softmax(Q K^T) V``: reads the probabilities and the values once, writes ``s`` rows of ``h e``.
+    """``softmax(Q K^T) V``: reads the probabilities and the values once, writes ``s`` rows of ``h e``, or of the values' own width.
 
     Without a mask, as for `scores`.
 
@@ -56,9 +56,10 @@ def weighted_sum(probabilities: Tensor, values: Tensor) -> Operator:
     traffic   ``(b h s t a + b t k e c + b s h e a) / 8``
     ========= ===================================================
     """
-    (_, read), rows = parse(WEIGHTED_SUM)
+    spec = WEIGHTED_SUM.replace("k e", f"k {values.axes[-1]}").replace("g e", f"g {values.axes[-1]}")
+    (_, read), rows = parse(spec)
     out = Tensor("context", rows, Storage.ACTIVATION, values.space)
-    return contraction("sv_matmul", WEIGHTED_SUM, (Access(probabilities), Access(values, read)), Access(out), Role.WEIGHTED_SUM)
+    return contraction("sv_matmul", spec, (Access(probabilities), Access(values, read)), Access(out), Role.WEIGHTED_SUM)
 
 
 def attention(
@@ -99,7 +100,7 @@ def flash(q: Tensor, keys: Tensor, values: Tensor, steps: tuple[Operator, ...]) 
     Source: Dao et al. (2022), arXiv:2205.14135; the rescaling of partial sums is not counted.
     """
     passes = cache_passes(keys.space)
-    cached = tuple(Access(tensor, parse(SCORES)[0][1], passes) for tensor in (keys, values))
+    cached = tuple(Access(tensor, (*axes_of("b t k"), tensor.axes[-1]), passes) for tensor in (keys, values))
     return as_one(steps, (Access(q), *cached))
 
 

@@ -17,6 +17,7 @@ ACTIVATION_FLOPS = {
     "quick_gelu": 5,  # x sigmoid(1.702 x): scale, negate, exp, add, divide
     "relu2": 2,  # max(x, 0) squared
     "xielu": 6,  # b x + a (exp(min(x, e)) - 1 - x): scale, minimum, exp - 1, subtract, multiply, add; the square for x > 0 takes less
+    "situ": 8,  # b tanh(x / b) sigmoid(x): scale, tanh, scale, a sigmoid's four, multiply; unverified, from its name
     "sigmoid": 4,  # 1 / (1 + exp(-x)): negate, exp, add, divide
 }
 """FLOPs per element of an activation function; an exponential, tanh or erf counts as one."""

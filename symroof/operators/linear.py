@@ -8,7 +8,7 @@ from functools import cache
 from symroof.errors import EinsumError, quote
 from symroof.operators.facts import Kind, Parameter, Role
 from symroof.operators.operator import Operator, Work
-from symroof.operators.tensor import Access, Axes, Storage, Tensor, axes_of
+from symroof.operators.tensor import Access, Axes, Space, Storage, Tensor, axes_of
 
 PARAMETER = {Role.ROUTER: Parameter.ROUTER, Role.HEAD: Parameter.HEAD}
 """The parameter of a linear operator's weight by role, if it is not an ordinary matrix."""
@@ -77,6 +77,7 @@ def linear(
     weight: Tensor | None = None,
     into: Tensor | None = None,
     role: Role = Role.PROJECTION,
+    space: Space | None = None,
 ) -> Operator:
     """A linear layer, ``y = x W (+ bias)``.
 
@@ -99,6 +100,7 @@ def linear(
     into : the tensor to write, if not a new activation: a KV cache, of which only the new rows are
         written.
     role : its role in the model; compression techniques leave routers and heads unchanged.
+    space : the space of weight and result, if some of their axes have other sizes than in the input's.
 
     Raises
     ------
@@ -114,7 +116,7 @@ def linear(
     (a*b*d + a*b*v + d*v*w)/8 byte
     """
     (x_axes, w_axes), y_axes = parse(spec)
-    space = x.space
+    space = space or x.space
     weight = weight or Tensor(f"{name}.weight", w_axes, Storage.WEIGHT, space, parameter=PARAMETER.get(role, Parameter.MATRIX))
     check(name, weight, w_axes)
     y = into or Tensor(name, y_axes, Storage.ACTIVATION, space)

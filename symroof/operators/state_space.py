@@ -141,3 +141,32 @@ def delta_rule(name: str, mixed: Tensor, gates: Tensor) -> Operator:
         Work(("b", "s", "h_l"), 9),
     )
     return Operator(name, Kind.SCAN, space, work, (Access(mixed), Access(gates), *learned, kept), (Access(out), kept), role=Role.RECURRENCE)
+
+
+def channel_delta_rule(name: str, mixed: Tensor, decay: Tensor, strength: Tensor) -> Operator:
+    """The delta rule with a decay per channel of a key: ``S = diag(a) S``, ``S = S + k (b (v - S^T k))^T``, ``o = S^T q``, per head.
+
+    As for `delta_rule`, with as many key heads as value heads; a decay takes 7 more (a bias, softplus, a product, an exponential).
+
+    ========= ==========================================================================================================
+    FLOPs     ``7 b s h_l e_k e_l + 15 b s h_l e_k + 2 b s h_l e_l + 4 b s h_l``
+    traffic   ``(b s h_l (3 e_k + 2 e_l + 1) a + h_l (e_k + 1) w + 2 b h_l e_k e_l c) / 8``
+    ========= ==========================================================================================================
+
+    Parameters
+    ----------
+    mixed : queries, keys and values of every token.
+    decay, strength : of every channel and head, before their functions.
+
+    Source: Kimi team (2025), Kimi Linear, arXiv:2510.26692, equation 1.
+    """
+    space = mixed.space
+    channels, values = ("b", "s", "h_l", "e_k"), ("b", "s", "h_l", "e_l")
+    bias = Tensor("dt_bias", ("h_l", "e_k"), Storage.WEIGHT, space, parameter=Parameter.RECURRENCE)
+    rate = Tensor("A_log", ("h_l",), Storage.WEIGHT, space, parameter=Parameter.RECURRENCE)
+    kept = Access(state("delta_state", ("b", "h_l", "e_k", "e_l"), mixed))
+    out = Tensor(name, values, Storage.ACTIVATION, space)
+    points = (*channels, "e_l")
+    work = (Work(points, 1), Work(points, 6, contraction=True), Work(channels, 15), Work(values, 2), Work(("b", "s", "h_l"), 4))
+    reads = (Access(mixed), Access(decay), Access(strength), Access(bias), Access(rate), kept)
+    return Operator(name, Kind.SCAN, space, work, reads, (Access(out), kept), role=Role.RECURRENCE)

@@ -75,6 +75,7 @@ class Space(Symbolic):
     band: Expr | None = None
     one_block: bool = False
     chosen: bool = False
+    chunked: bool = False
     _points: dict[Axes, Expr] = field(default_factory=dict, repr=False, init=False)
 
     def __post_init__(self) -> None:
@@ -107,6 +108,8 @@ class Space(Symbolic):
         if not coupled:
             return factors
         queries, context = self.sizes["s"], self.sizes["t"]
+        if self.band is not None and self.chunked:
+            return [*factors, queries, (self.band + 1) / 2]
         if self.band is not None:
             whole = within_band(self.band, self.sizes)
             one_side = self.band * queries - whole * (whole - 1) / 2
@@ -117,15 +120,20 @@ class Space(Symbolic):
         """The same space with new sizes for some axes."""
         return replace(self, sizes={**self.sizes, **{axis: size for axis, size in sizes.items() if axis in self.sizes}})
 
-    def windowed(self, window: Expr) -> Space:
+    def windowed(self, window: Expr, *, chunked: bool = False) -> Space:
         """The same step with a sliding window: only the latest *window* positions are attended to and cached.
 
         One query attends to ``window`` positions; the queries of a prompt attend to a band of that width, while
         the keys of the whole prompt (axis t) are read. Axis z counts the positions that remain in the cache.
+
+        With *chunked*, a query attends to the earlier positions of its own chunk of ``window`` positions, to half of them on average.
+
+        >>> Space({"s": symbols.s, "t": symbols.s}, causal=True).windowed(symbols.t_w, chunked=True).points(("s", "t"))
+        s*(t_w/2 + 1/2)
         """
         if self.sizes["s"] == 1:
             return Space({**self.sizes, "t": window, "z": window}, self.causal)
-        return Space({**self.sizes, "z": window}, self.causal, window if self.causal else None)
+        return Space({**self.sizes, "z": window}, self.causal, window if self.causal else None, chunked=chunked)
 
     def surrounded(self, reach: Expr) -> Space:
         """The same prompt where every query attends to the *reach* nearest positions before it and behind it, its own in both.

@@ -20,7 +20,7 @@ import transformers_random as base
 from transformers_random import ABSENT, Draw, bias, experts, pattern, rope, sparse_layers, transformer
 
 OUTPUT = Path(__file__).parent / "transformers_decoders.jsonl"
-base.MIXERS = (*base.MIXERS, "Qwen3_5GatedDeltaNet", "Qwen3_5MoeGatedDeltaNet")
+base.MIXERS = (*base.MIXERS, "Qwen3_5GatedDeltaNet", "Qwen3_5MoeGatedDeltaNet", "KimiLinearDeltaAttention")
 
 
 def nested(text_type: str, draw: Callable[[Draw], None], vision: dict[str, Any], *, tied: bool = True) -> Callable[[Draw], None]:
@@ -202,17 +202,218 @@ def mpt(g: Draw) -> None:
     g.tie()
 
 
+# ------------------------------------------------------------------------------------------------ experts
+
+
+def minimax_m2(g: Draw) -> None:
+    transformer(g, kv=8, kv_null=False, hd=128, hd_null=False)
+    experts(g)
+    g.tie()
+    rope(g)
+    width = g.config.get("head_dim", 128)
+    g.pick("rotary_dim", ABSENT, width // 2, width)
+
+
+def hunyuan_v1_moe(g: Draw) -> None:
+    transformer(g)
+    with_head_dim(g)
+    number, chosen = experts(g, "num_experts", "moe_topk")
+    if g.chance(0.3):
+        g.put(moe_topk=[chosen] * g.config["num_hidden_layers"])
+    bias(g, "attention_bias")
+    g.tie()
+    rope(g)
+
+
+def dots1(g: Draw) -> None:
+    transformer(g, kv=32, hd_null=False)
+    base._grouped(g, 2)
+    g.pick("first_k_dense_replace", ABSENT, 0, 1, 2)
+    g.put(n_shared_experts=g.choice([1, 2]), moe_intermediate_size=g.size(24, 300, 4))
+    bias(g, "attention_bias")
+    g.window(ABSENT, None)
+    if g.config.get("sliding_window", 1):
+        g.pick("max_window_layers", ABSENT, 0, 1, 3)
+    g.tie()
+    rope(g)
+
+
+def dbrx(g: Draw) -> None:
+    heads, width = g.choice([2, 4, 8]), g.choice([16, 24, 32, 64])
+    g.vocabulary()
+    g.put(d_model=heads * width, n_layers=g.layers(), n_heads=heads)
+    number = g.choice([2, 4, 8])
+    g.pick("attn_config", ABSENT, {"clip_qkv": 6}, {"kv_n_heads": heads // 2})
+    g.put(attn_config={"rope_theta": 10000.0, "clip_qkv": 8, **g.config.get("attn_config", {})})
+    g.put(ffn_config={"ffn_hidden_size": g.size(24, 300, 4), "moe_num_experts": number, "moe_top_k": g.randint(1, number)})
+    g.pick("max_seq_len", ABSENT, 128)
+
+
+def exaone_moe(g: Draw) -> None:
+    exaone4(g)
+    experts(g, "num_experts")
+    n = g.config["num_hidden_layers"]
+    g.pick("first_k_dense_replace", ABSENT, 0, 1, 2)
+    if g.chance(0.3):
+        g.put(mlp_layer_types=[g.choice(["dense", "sparse"]) for _ in range(n)])
+    g.pick("num_shared_experts", ABSENT, 1, 2)
+    g.put(moe_intermediate_size=g.size(24, 300, 4), n_group=1, topk_group=1)
+
+
+def llama4_text(g: Draw) -> None:
+    base.llama4_text(g)
+
+
+def mimo_v2_flash(g: Draw) -> None:
+    transformer(g, kv=4, kv_null=False, hd=192, hd_null=False, layers=(1, 8))
+    heads = g.config["num_attention_heads"]
+    g.put(num_key_value_heads=g.choice([k for k in (1, 2, 3, 4) if heads % (2 * k) == 0]))
+    g.pick("v_head_dim", ABSENT, 16, 24, 64)
+    base._grouped(g, 2)
+    g.put(moe_intermediate_size=g.size(24, 300, 4))
+    bias(g, "attention_bias")
+    pattern(g)
+    n = g.config["num_hidden_layers"]
+    if g.chance(0.4):
+        g.put(mlp_layer_types=[g.choice(["dense", "sparse"]) for _ in range(n)])
+    g.window(ABSENT)
+    g.pick("sliding_window_size", ABSENT, ABSENT, 16)
+    g.pick("attention_value_scale", ABSENT, 0.5, None)
+    g.tie()
+
+
+def step3p5(g: Draw) -> None:
+    transformer(g, kv=8, kv_null=False, hd=128, hd_null=False, layers=(1, 8))
+    heads, n = g.config["num_attention_heads"], g.config["num_hidden_layers"]
+    if "num_key_value_heads" in g.config and g.chance():
+        g.put(num_attention_groups=g.config.pop("num_key_value_heads"))
+    g.window(512)
+    pattern(g, p=0.8)
+    groups = g.config.get("num_attention_groups") or g.config.get("num_key_value_heads") or 8
+    g.pick("num_sliding_attention_heads", ABSENT, groups * 2, groups)
+    if "num_sliding_attention_heads" not in g.config and g.chance():
+        g.put(attention_other_setting={"attention_type": "sliding_attention", "num_attention_heads": groups * 3})
+    number = g.choice([2, 4, 8])
+    g.put(n_routed_experts=number, num_experts_per_tok=g.randint(1, number), moe_intermediate_size=g.size(24, 300, 4))
+    g.put(share_expert_dim=g.size(24, 300, 4))
+    way = g.choice(["", "list", "enum"])
+    if way == "list":
+        g.put(mlp_layer_types=[g.choice(["dense", "sparse"]) for _ in range(n)])
+    elif way == "enum":
+        g.put(moe_layers_enum=",".join(str(i) for i in range(n) if g.chance()))
+    bias(g, "attention_bias")
+    if g.chance(0.4) and "layer_types" in g.config:
+        shares = {"full_attention": 0.5, "sliding_attention": 1.0}
+        g.put(partial_rotary_factors=[shares[kind] for kind in g.config["layer_types"]])
+
+
+def gemma4_text(g: Draw) -> None:
+    transformer(g, kv=4, kv_null=False, hd=256, hd_null=False, act="hidden_activation", layers=(2, 9))
+    n = g.config["num_hidden_layers"]
+    groups = g.config.get("num_key_value_heads", 4)
+    if g.chance(0.5):
+        kinds = [g.choice(["sliding_attention", "full_attention"]) for _ in range(n)]
+        g.put(layer_types=[*kinds[:-1], "full_attention"])
+    g.window(ABSENT)
+    g.pick("global_head_dim", ABSENT, 32, 64)
+    bias(g, "attention_bias", "attention_k_eq_v", "use_double_wide_mlp")
+    g.pick("num_global_key_value_heads", ABSENT, None, max(groups // 2, 1) if groups % 2 == 0 else groups)
+    kinds = g.config.get("layer_types") or [["sliding_attention"] * 5 + ["full_attention"]][0] * 2
+    kinds = [*kinds[: n - 1], "full_attention"]
+    shared = [k for k in range(n) if set(kinds[: n - k]) == set(kinds)]
+    g.put(num_kv_shared_layers=g.choice(shared) if shared else 0)
+    g.put(hidden_size_per_layer_input=g.choice([0, 16, 24]), vocab_size_per_layer_input=g.choice([300, 5000]))
+    if g.chance(0.4):
+        g.put(enable_moe_block=True, use_double_wide_mlp=False)
+        number = g.choice([2, 4, 8])
+        g.put(num_experts=number, top_k_experts=g.randint(1, number), moe_intermediate_size=g.size(24, 300, 4))
+    g.tie()
+    g.pick("final_logit_softcapping", ABSENT, 30.0, None)
+
+
+GEMMA_VISION = {"hidden_size": 32, "intermediate_size": 40, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 2}
+GEMMA_VISION |= {"head_dim": 16, "global_head_dim": 16}
+
+
+def kimi_linear(g: Draw) -> None:
+    transformer(g, kv=None, hd="fixed", layers=(1, 8))
+    n = g.config["num_hidden_layers"]
+    g.put(num_key_value_heads=g.config["num_attention_heads"])
+    g.pick("q_lora_rank", ABSENT, None, 24)
+    g.put(
+        kv_lora_rank=g.choice([16, 32, 64]),
+        qk_nope_head_dim=g.choice([16, 24, 32]),
+        qk_rope_head_dim=g.choice([8, 16]),
+        v_head_dim=g.choice([16, 24, 48]),
+    )
+    if g.chance(0.6):
+        full = sorted(g.sample(range(1, n + 1), g.randint(0, n)))
+        kda = [i for i in range(1, n + 1) if i not in full]
+        sizes = {"num_heads": g.choice([2, 3, 4]), "head_dim": g.choice([8, 16]), "short_conv_kernel_size": g.choice([3, 4])}
+        g.put(linear_attn_config={"full_attn_layers": full, "kda_layers": kda, **sizes})
+    else:
+        g.put(linear_num_heads=g.choice([2, 3, 4]), linear_head_dim=g.choice([8, 16]))
+        pattern(g, "linear_attention", p=0.5)
+    number = g.choice([2, 4, 8])
+    g.put(num_experts=number, num_experts_per_token=g.randint(1, number), moe_intermediate_size=g.size(24, 300, 4))
+    g.put(num_expert_group=1, topk_group=1)
+    g.pick("num_shared_experts", ABSENT, 1, 2)
+    g.pick("first_k_dense_replace", ABSENT, 0, 1, 2)
+    g.tie()
+
+
+def minimax_m3_vl_text(g: Draw) -> None:
+    transformer(g, kv=4, kv_null=False, hd=128, hd_null=False, inter=False, act=None)
+    n, groups = g.config["num_hidden_layers"], g.config.get("num_key_value_heads", 4)
+    g.put(intermediate_size=g.size(24, 300, 4), dense_intermediate_size=g.size(40, 600, 4), shared_intermediate_size=g.size(24, 300, 4))
+    experts(g)
+    width = g.config.get("head_dim", 128)
+    g.put(rotary_dim=width // 2)
+    if g.chance(0.6):
+        inner = {"sparse_attention_freq": [g.choice([0, 1]) for _ in range(n)], "sparse_num_index_heads": groups, "sparse_index_dim": width}
+        g.put(sparse_attention_config=inner)
+    elif g.chance():
+        g.put(layer_types=[g.choice(["full_attention", "minimax_m3_sparse"]) for _ in range(n)], index_n_heads=groups)
+        g.put(index_head_dim=width)
+    if g.chance():
+        g.put(moe_layer_freq=[g.choice([0, 1]) for _ in range(n)])
+    g.tie()
+
+
+STEP_VISION = {
+    "hidden_size": 32,
+    "intermediate_size": 40,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "image_size": 28,
+    "patch_size": 14,
+}
+KIMI_VISION = {"hidden_size": 32, "intermediate_size": 40, "num_hidden_layers": 1, "num_attention_heads": 2}
+LLAMA4_VISION = {"hidden_size": 32, "intermediate_size": 128, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 28}
+LLAMA4_VISION |= {"vision_output_dim": 32, "projector_input_dim": 32, "projector_output_dim": 32}
+
 PLAIN: dict[str, Any] = {
     **{"ministral": ministral, "ministral3": ministral3, "exaone": exaone, "exaone4": exaone4, "hunyuan_v1_dense": hunyuan_v1_dense},
     **{"ernie4_5": ernie4_5, "seed_oss": seed_oss, "apertus": apertus, "internlm3": internlm3, "mpt": mpt},
 }
-SPARSE: dict[str, Any] = {}
-STATE: dict[str, Any] = {"qwen3_5_text": qwen3_5_text, "qwen3_5_moe_text": qwen3_5_moe_text}
+SPARSE: dict[str, Any] = {
+    **{"minimax_m2": minimax_m2, "hunyuan_v1_moe": hunyuan_v1_moe, "dots1": dots1, "dbrx": dbrx, "exaone_moe": exaone_moe},
+    **{"gemma4_text": gemma4_text, "llama4_text": llama4_text, "mimo_v2_flash": mimo_v2_flash},
+}
+STATE: dict[str, Any] = {
+    "kimi_linear": kimi_linear,
+    "minimax_m3_vl_text": minimax_m3_vl_text,
+    **{"qwen3_5_text": qwen3_5_text, "qwen3_5_moe_text": qwen3_5_moe_text},
+}
 NESTED: dict[str, Any] = {
     "qwen3_5": nested("qwen3_5_text", qwen3_5_text, QWEN_VISION),
     "qwen3_5_moe": nested("qwen3_5_moe_text", qwen3_5_moe_text, QWEN_VISION),
     "qwen3_vl": nested("qwen3_vl_text", qwen3_vl_text, QWEN_VISION | {"deepstack_visual_indexes": [0]}),
     "qwen3_vl_moe": nested("qwen3_vl_moe_text", qwen3_vl_moe_text, QWEN_VISION | {"deepstack_visual_indexes": [0]}),
+    "gemma4": nested("gemma4_text", gemma4_text, GEMMA_VISION),
+    "llama4": nested("llama4_text", llama4_text, LLAMA4_VISION, tied=False),
+    "kimi_k25": nested("deepseek_v3", base.deepseek_v3, KIMI_VISION),
+    "step3p7": nested("step3p5", step3p5, STEP_VISION, tied=False),
     "qwen2_vl": qwen2_vl,
     "qwen2_5_vl": qwen2_vl,
 }
@@ -227,7 +428,7 @@ def build(config: dict[str, Any]) -> tuple[Any, Any]:
     kind = config["model_type"]
     settings = base.CONFIG_MAPPING[kind].from_dict(config)
     saved = {name: value for name, value in json.loads(settings.to_json_string()).items() if name != "vision_config"}
-    settings.get_text_config().pad_token_id = None
+    settings.get_text_config().pad_token_id = 0 if kind in ("step3p7", "gemma4") else None
     auto = base.AutoModelForImageTextToText if kind in NESTED else base.AutoModelForCausalLM
     with torch.device("meta"):
         model = auto.from_config(settings, attn_implementation="eager", experts_implementation="batched_mm").eval()
@@ -245,10 +446,17 @@ def row(kind: str, index: int) -> dict[str, Any]:
     model, saved = build(g.config)
     result: dict[str, Any] = {"model_type": kind, "config": g.config, "saved": saved, "parameters": distinct(model)}
     if kind in NESTED:
-        result["text_parameters"] = distinct(model.model.language_model, model.lm_head)
+        whole = hasattr(model, "language_model") and hasattr(model.language_model, "lm_head")
+        result["text_parameters"] = distinct(model.language_model) if whole else distinct(model.model.language_model, model.lm_head)
     recurrent = kind in STATE or kind in RECURRENT_INSIDE
     base.STATE = FAMILIES if recurrent else {}
-    found = base.measure(model, kind)
+    try:
+        found = base.measure(model, kind)
+    except (NotImplementedError, AttributeError):  # experts chosen by value, which meta tensors have not; no forward of text alone
+        return result
+    text = model.config.get_text_config()
+    if text.model_type == "llama4_text" and text.moe_layers and text.num_experts_per_tok != text.num_local_experts:
+        found["prefill"] = found["decode"] = None  # Transformers runs every expert on every token
     for phase in ("prefill", "decode"):
         result[f"{phase}_flops_outside_mixers" if recurrent else f"{phase}_matmul_flops"] = (
             found[f"{phase}_outside"] if recurrent else found[phase]

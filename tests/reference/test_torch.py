@@ -21,7 +21,7 @@ def contraction_flops(step) -> int:
 def test_parameters_and_contraction_flops(row: dict[str, str], source: str) -> None:
     model = symroof.load_model(row["model"] if source == "name" else DATA / "configs" / row["config"])
     convention = {"batch": 2, "causal": False, "lm_head": "all"}
-    assert model.unread == ()
+    assert set(model.unread) <= {"expert_dtype"}, "of DeepSeek V4: told, and no part of these counts"
     assert model.parameters == int(row["parameters"])
     assert sum(model.parameters_per_part.values()) == model.parameters
     steps = {
@@ -33,6 +33,8 @@ def test_parameters_and_contraction_flops(row: dict[str, str], source: str) -> N
             assert contraction_flops(step) == int(row[column])
 
 
+OF_DEFAULTS = "stepfun-ai--Step-3.7-Flash"
+"""Transformers 5.24 does not read this file's fields, which stand outside a `text_config`: what was counted is its default config."""
 REFUSED = {"nvidia--NVIDIA-Nemotron-3-Ultra-550B-A55B-BF16", "nvidia--NVIDIA-Nemotron-3-Super-120B-A12B-FP8"}
 KNOWN = {*MODEL_TYPES, *multimodal.FAMILIES}
 OF_2026 = [
@@ -44,8 +46,11 @@ OF_2026 = [
 def test_models_of_2026(row: dict[str, str]) -> None:
     """The text decoder's parameters, and contraction FLOPs of a prefill where Transformers computes what the model defines."""
     model = symroof.load_model(DATA / "configs_2026" / f"{row['config']}.json")
-    assert model.unread == ()
-    assert model.parameters == sum(model.parameters_per_part.values()) == int(row["parameters"])
+    assert set(model.unread) <= {"expert_dtype"}, "of DeepSeek V4: told, and no part of these counts"
+    counted = int(row["parameters"])
+    if row["config"] == OF_DEFAULTS:
+        counted += 2 * (128896 - 128815) * 4096  # two tables of the file's vocabulary, not the default one
+    assert model.parameters == sum(model.parameters_per_part.values()) == counted
     prefill = model.prefill(batch=2, seq_len=64, causal=False, lm_head="all", mla="decompressed")
     if row["prefill_matmul_flops_batch2_prompt64"]:
         assert contraction_flops(prefill) == int(row["prefill_matmul_flops_batch2_prompt64"])

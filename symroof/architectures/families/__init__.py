@@ -12,17 +12,34 @@ from symroof.architectures.families.selective import SELECTIVE
 from symroof.architectures.families.sparse import SPARSE
 from symroof.architectures.families.tables.encoder_decoder import ENCODER_DECODERS
 from symroof.architectures.families.tables.encoders import ENCODERS, EncoderFamily
+from symroof.architectures.families.tables.gemma import GEMMAS
 from symroof.architectures.families.tables.hybrids import HYBRIDS
+from symroof.architectures.families.tables.kimi import KIMI
 from symroof.architectures.families.tables.routed import ROUTED
 from symroof.architectures.families.tables.state_space import STATE_SPACE
 from symroof.architectures.families.tables.streams import STREAMS
 from symroof.architectures.families.tables.variants import VARIANTS
+from symroof.architectures.families.tables.windows import WINDOWS
 
 __all__ = ["FAMILIES", "MODEL_TYPES", "MODEL_TYPES_OF", "DecoderFamily", "Family", "family_of", "multimodal"]
 
 Family = DecoderFamily | EncoderFamily | type[VisionTransformer | DiT]
 FAMILIES: tuple[Family, ...] = (
-    *(*GATED_MLP, *PLAIN_MLP, *VARIANTS, *SPARSE, *ROUTED, *SELECTIVE, *STREAMS, *RECURRENT, *STATE_SPACE, *HYBRIDS),
+    *(
+        *GATED_MLP,
+        *PLAIN_MLP,
+        *VARIANTS,
+        *GEMMAS,
+        *SPARSE,
+        *ROUTED,
+        *WINDOWS,
+        *SELECTIVE,
+        *STREAMS,
+        *RECURRENT,
+        *STATE_SPACE,
+        *HYBRIDS,
+        *KIMI,
+    ),
     *(*ENCODERS, *ENCODER_DECODERS, VisionTransformer, DiT),
 )
 
@@ -37,6 +54,10 @@ MODEL_TYPES_OF = {
     "qwen3_vl_moe": ("qwen3_vl_moe_text",),
     "qwen3_5": ("qwen3_5_text",),
     "qwen3_5_moe": ("qwen3_5_moe_text",),
+    "gemma4": ("gemma4_text",),
+    "llama4": ("llama4_text",),
+    "minimax_m3": ("minimax_m3", "minimax_m3_vl_text"),
+    "step3p5": ("step3p5", "step3p7_text"),
     "vit": ("vit", "clip_vision_model", "siglip_vision_model"),
     "dit": ("DiTTransformer2DModel", "Transformer2DModel"),
 }

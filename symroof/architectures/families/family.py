@@ -24,6 +24,15 @@ LayerRule = Callable[[Fields, int], Sequence[str]]
 """From a config and its number of layers to the name of one part per layer; "" where the layer has none."""
 
 
+WindowRule = Callable[[Fields, int | None], int | None]
+"""From a config and the default of an absent window to the tokens that a layer with a window looks at; None for none."""
+
+
+def window_width(fields: Fields, absent: int | None) -> int | None:
+    """The field ``sliding_window``, where null means none."""
+    return fields.size("sliding_window", absent, null=None)
+
+
 PositionRule = Callable[[Fields], tuple[int | None, int | None]]
 """From a config to the longest sequence and the rows of the position embedding; None if not stated or absent."""
 
@@ -70,6 +79,7 @@ class DecoderFamily:
     ignored : fields that do not affect FLOPs and bytes, in addition to the common ones.
     only_understood : fields with a single supported value, and the reason.
     window : the default of an absent ``sliding_window``; None for no window unless the config states its width.
+    width : that width from the config's fields and its default; `chunked` whether it is that of chunks whose tokens attend to each other.
     hidden, layers, vocabulary : the fields of these sizes.
     embedded : the field of the token embedding's width, if it may differ from the hidden size.
     positions : the longest sequence, and the rows of the position embedding, if any.
@@ -87,6 +97,8 @@ class DecoderFamily:
     ignored: tuple[str, ...] = ()
     only_understood: Mapping[str, tuple[Any, str]] = field(default_factory=dict)
     window: int | None = None
+    width: WindowRule = window_width
+    chunked: bool = False
     hidden: tuple[str, ...] = ("hidden_size",)
     layers: tuple[str, ...] = ("num_hidden_layers",)
     vocabulary: str = "vocab_size"
@@ -129,18 +141,19 @@ class DecoderFamily:
             with suppress(ConfigError):  # no layer has the part: its fields do not matter
                 self.parts[name](fields, hidden)
         longest, rows = self.positions(fields)
-        counts, layers = stack(mixers, mlps, parts)
+        counts, layers = stack(mixers, mlps, parts, chunked=self.chunked)
         known: dict[str, Any] = {"norms": self.norms, **resolved(fields, {"tied": flag("tie_word_embeddings", False), **self.attributes})}
         sizes |= dict(counts) | ({symbols.m: rows} if rows else {})
         return self.made(sizes, longest, layers, family=self.family, order=kinds_of(mixers, mlps), **known)
 
     def _window(self, fields: Fields, mixers: Sequence[str]) -> dict[Symbol, int]:
-        sliding = "sliding" in mixers
-        width = fields.size("sliding_window", self.window, null=None) if sliding or self.window is not None else None
+        sliding = any(mixer.endswith("sliding") for mixer in mixers)
+        width = self.width(fields, self.window) if sliding or self.window is not None else None
         if not sliding:
             return {}
         if width is None:
-            raise fields.error("layer_types holds 'sliding_attention', but sliding_window is missing or null")
+            kind, name = ("chunked", "attention_chunk_size") if self.chunked else ("sliding", "sliding_window")
+            raise fields.error(f"layer_types holds '{kind}_attention', but {name} is missing or null")
         return {symbols.W: width}
 
 
@@ -154,12 +167,14 @@ def kinds_of(mixers: Sequence[str], mlps: Sequence[str]) -> tuple[str, ...]:
     return tuple("_".join(names[place] for place in differ if names[place]) or "layer" for names in zip(mixers, mlps, strict=True))
 
 
-def stack(mixers: Sequence[str], mlps: Sequence[str], parts: Mapping[str, Part]) -> tuple[Mapping[Symbol, int], tuple[Layer, ...]]:
+def stack(
+    mixers: Sequence[str], mlps: Sequence[str], parts: Mapping[str, Part], *, chunked: bool = False
+) -> tuple[Mapping[Symbol, int], tuple[Layer, ...]]:
     """The number of layers of each kind, and the parts of each kind.
 
     Parameters
     ----------
-    mixers, mlps : one per layer, names in *parts*, or "" for none; a mixer "sliding" has a window.
+    mixers, mlps : one per layer, names in *parts*, or "" for none; a mixer "sliding" has a window, *chunked* or not.
 
     >>> from symroof.architectures.parts.mlp import Mlp
     >>> stack(["sliding", "full"], ["dense", "dense"], {"sliding": Mlp("silu"), "full": Mlp("silu"), "dense": Mlp("silu")})[0]
@@ -167,7 +182,7 @@ def stack(mixers: Sequence[str], mlps: Sequence[str], parts: Mapping[str, Part])
     """
     kinds = kinds_of(mixers, mlps)
     layers = {
-        kind: Layer(kind, parts.get(mixer), parts.get(mlp), window=mixer == "sliding")
+        kind: Layer(kind, parts.get(mixer), parts.get(mlp), window=mixer.endswith("sliding"), chunked=chunked and mixer.endswith("sliding"))
         for kind, mixer, mlp in zip(kinds, mixers, mlps, strict=True)
     }
     return {symbols.LAYERS[kind]: kinds.count(kind) for kind in dict.fromkeys(kinds)}, tuple(layers.values())

@@ -20,17 +20,9 @@ def by_period(count: int, period: int, offset: int, inside: str, outside: str) -
     return [inside if number % period == offset else outside for number in range(count)]
 
 
-def windowed(absent: int | None = None, *, listed: bool = False) -> LayerRule:
-    """A sliding window in every layer, or none where ``sliding_window`` is null; *absent* is what an absent one means.
-
-    With *listed*, ``layer_types`` has the last word.
-    """
-
-    def rule(fields: Fields, count: int) -> list[str]:
-        every = "full" if fields.size("sliding_window", absent, null=None) is None else "sliding"
-        return (fields.words("layer_types", LAYER_TYPES, count) if listed else None) or [every] * count
-
-    return rule
+def windowed(absent: int | None = None) -> LayerRule:
+    """A sliding window in every layer, or none where ``sliding_window`` is null; *absent* is what an absent one means."""
+    return lambda fields, count: ["full" if fields.size("sliding_window", absent, null=None) is None else "sliding"] * count
 
 
 def local_and_global(absent: int) -> LayerRule:
@@ -102,6 +94,10 @@ def listed(rule: LayerRule, name: str, words: Mapping[str, str]) -> LayerRule:
     words : the meanings of the words in the list.
     """
     return lambda fields, count: fields.words(name, words, count) or rule(fields, count)
+
+
+MLP_TYPES = {"dense": "dense", "sparse": "moe"}
+"""Words of `mlp_layer_types`, and what the parts are called here."""
 
 
 def sparse_steps(fields: Fields, count: int) -> list[str]:

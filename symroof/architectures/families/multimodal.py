@@ -33,12 +33,14 @@ class Multimodal:
     vision : the encoder; None where it is of a kind that is not known here.
     tied : whether the LM head is the embedding where the outer config does not say; None leaves it to the inner one.
     flat : whether the decoder's fields may stand in the outer config itself.
+    inside : whether only the inner config says whether the LM head is the embedding.
     """
 
     text: Nested | None
     vision: Nested | None
     tied: bool | None = None
     flat: bool = False
+    inside: bool = False
 
 
 FAMILIES = {
@@ -47,6 +49,12 @@ FAMILIES = {
     "mistral3": Multimodal(("mistral", {}), None),
     "exaone4_5": Multimodal(("exaone4", {}), None, tied=False),
     **dict.fromkeys(("phi4mm", "phi4_multimodal"), Multimodal(("phi3", {"num_key_value_heads": 8}), None, flat=True)),
+    "gemma4": Multimodal(("gemma4_text", {}), None, tied=True),
+    "minimax_m3_vl": Multimodal(("minimax_m3_vl_text", {}), None, tied=False),
+    "kimi_k3": Multimodal(("kimi_linear", {}), None, tied=False),
+    "llama4": Multimodal(("llama4_text", {}), None, inside=True),
+    "kimi_k25": Multimodal(("deepseek_v3", {}), None, tied=True),
+    "step3p7": Multimodal(("step3p5", {}), None, tied=False, flat=True),
     "qwen2_vl": Multimodal(("qwen2_vl_text", {}), None, flat=True),
     "qwen2_5_vl": Multimodal(("qwen2_5_vl_text", {}), None, flat=True),
     "qwen3_vl": Multimodal(("qwen3_vl_text", {}), None, tied=False),
@@ -63,17 +71,11 @@ HARMLESS = (
     *("multimodal_projector_bias", "projector_hidden_act", "spatial_merge_size", "ignore_index", "projection_dim"),
     *("logit_scale_init_value", "text_config_dict", "vision_config_dict", "text_config", "vision_config", "video_token_index"),
     *("boi_token_index", "eoi_token_index", "image_token_index", "vocab_size", "hidden_size", "image_grid_pinpoints"),
-    *("video_token_id", "vision_start_token_id", "vision_end_token_id", "vision_token_id"),
-    *(
-        "embd_layer",
-        "img_processor",
-        "audio_processor",
-        "speech_lora",
-        "vision_lora",
-        "audio_config",
-        "full_attn_mod",
-        "interpolate_factor",
-    ),
+    *("video_token_id", "vision_start_token_id", "vision_end_token_id", "vision_token_id", "media_placeholder_token_id"),
+    *("embd_layer", "img_processor", "audio_processor", "speech_lora", "vision_lora", "audio_config", "full_attn_mod"),
+    *("interpolate_factor", "projection_hidden_size", "projection_layer_norm_eps", "use_unified_vision_chunk", "video_placeholder"),
+    *("image_placeholder", "projector_bias", "for_llm_compressor", "audio_token_id", "boa_token_id", "boi_token_id", "eoa_token_id"),
+    *("eoa_token_index", "eoi_token_id", "vision_soft_tokens_per_image", "audio_soft_tokens_per_image"),
 )
 
 
@@ -97,11 +99,13 @@ def part_of(fields: Fields, kind: str, part: str) -> tuple[str, Fields, str, str
     if part == "text" and family.flat and "text_config" not in fields:
         return "", fields.completed(nested[1]), nested[0], note
     tied = fields.flag("tie_word_embeddings", bool(family.tied))
-    said = part == "text" and (family.tied is not None or "tie_word_embeddings" in fields)
+    said = part == "text" and not family.inside and (family.tied is not None or "tie_word_embeddings" in fields)
     absent_type, defaults = nested
     outside = {"tie_word_embeddings": tied} if said else {}
     by_5 = str(fields.peek("transformers_version")).startswith("5.")
     inner = fields.nested(f"{part}_config", {**defaults, **outside}, instead=outside if by_5 else {})
     if said:
         inner.fixed("tie_word_embeddings", tied, "as outside text_config")
+    elif family.inside and tied and inner.peek("tie_word_embeddings") is not True:
+        raise fields.error("tie_word_embeddings is True; only False is understood (as inside text_config)")
     return part, inner, inner.text("model_type") or absent_type, note

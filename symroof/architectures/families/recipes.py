@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -32,9 +33,9 @@ def flag(name: str, absent: bool) -> Callable[[Fields], bool]:
     return lambda fields: fields.flag(name, absent)
 
 
-def when(name: str, value: Any) -> Callable[[Fields], Any]:
+def when(name: str, value: Any, absent: bool = False) -> Callable[[Fields], Any]:
     """The value if the flag of this name is set, otherwise None."""
-    return lambda fields: value if fields.flag(name, False) else None
+    return lambda fields: value if fields.flag(name, absent) else None
 
 
 def activation(absent: str = "silu", name: str = "hidden_act", known: Mapping[str, str] = ACTIVATIONS) -> Callable[[Fields], str]:
@@ -58,7 +59,15 @@ TIED = flag("tie_word_embeddings", True)
 
 
 def attention(
-    *, kv_heads: int | None = None, head_dim: int | None = None, turned: str = "1", turned_in: str = "", filled: Any = False, **recipe: Any
+    *,
+    kv_heads: int | None = None,
+    head_dim: int | None = None,
+    turned: str = "1",
+    turned_in: str = "",
+    kind: str = "",
+    kv_named: tuple[str, ...] = ("num_key_value_heads",),
+    filled: Any = False,
+    **recipe: Any,
 ) -> PartReader:
     """Attention with sizes from the common fields.
 
@@ -67,6 +76,8 @@ def attention(
     kv_heads : what an absent ``num_key_value_heads`` means; None for as many as query heads, which null always means.
     head_dim : what an absent ``head_dim`` means; None for hidden size / heads.
     turned : the share of a head that the rotary embedding turns, where the config does not say.
+    kv_named : the fields of the number of KV heads.
+    kind : the key of the layer's rotary parameters, where there are several.
     turned_in : a field with the number of components that it turns, which stands in for the share.
     filled : whether a ``head_dim`` other than hidden size / heads is refused, which the published code would not read.
     recipe : attributes of `Attention`; without an ``out_bias`` the output projection has none.
@@ -74,28 +85,63 @@ def attention(
 
     def read(fields: Fields, hidden: int) -> tuple[Part, dict[Symbol, int]]:
         part = Attention(**resolved(fields, recipe))
-        heads = fields.size("num_attention_heads")
-        groups = fields.size("num_key_value_heads", kv_heads or heads, null=heads)
-        fields.divides("num_attention_heads", heads, "num_key_value_heads", groups)
+        heads, of_groups = fields.size("num_attention_heads"), fields.named(*kv_named)
+        groups = fields.size(of_groups, kv_heads or heads, null=heads)
+        fields.divides("num_attention_heads", heads, of_groups, groups)
         if not part.grouped and groups != heads:
             raise fields.error("num_key_value_heads is not num_attention_heads; this family has one KV head per query head")
         width = fields.size("head_dim", head_dim, null=None) or fields.divides("hidden_size", hidden, "num_attention_heads", heads)
         if filled(fields) if callable(filled) else filled:
             even = fields.divides("hidden_size", hidden, "num_attention_heads", heads)
             fields.fixed("head_dim", even, "hidden_size / num_attention_heads")
-        components = turned_components(fields, width, turned, turned_in)
+        components = turned_components(fields, width, turned, turned_in, kind)
         sizes = {symbols.h: heads} | ({symbols.k: groups} if part.grouped else {}) | {symbols.e: width}
         return part, sizes | ({symbols.r: components} if part.rotary else {})
 
     return read
 
 
-def turned_components(fields: Fields, head_dim: int, default: str, name: str = "") -> int:
-    """Components of a head that the rotary embedding rotates: a share, from any of its fields, or their number in the field *name*."""
+def window_attention(
+    *,
+    heads: Callable[[Fields, int], int],
+    kv_heads: Callable[[Fields, int], int],
+    head_dim: Callable[[Fields, int], int],
+    read_as: PartReader,
+    turned: str = "1",
+    turned_in: str = "",
+) -> PartReader:
+    """Attention of layers with a window whose heads have sizes of their own, each a function of the fields and the other layers' size.
+
+    Parameters
+    ----------
+    read_as : the same attention with the sizes of the other layers.
+    """
+
+    def read(fields: Fields, hidden: int) -> tuple[Part, dict[Symbol, int]]:
+        part, others = read_as(fields, hidden)
+        assert isinstance(part, Attention)
+        count, groups = heads(fields, others[symbols.h]), kv_heads(fields, others[symbols.k])
+        if count % groups:
+            raise fields.error(f"{count} query heads of a layer with a window are not divisible by {groups} KV heads")
+        width = head_dim(fields, others[symbols.e])
+        components = turned_components(fields, width, turned, turned_in, "sliding_attention")
+        own = {symbols.h_w: count, symbols.k_w: groups, symbols.e_w: width} | ({symbols.r_w: components} if part.rotary else {})
+        return replace(part, own_sizes=True), own | ({symbols.e_v: others[symbols.e_v]} if part.wide_values else {})
+
+    return read
+
+
+def turned_components(fields: Fields, head_dim: int, default: str, name: str = "", kind: str = "") -> int:
+    """Components of a head that the rotary embedding rotates: a share, from any of its fields, or their number in the field *name*.
+
+    Where ``rope_parameters`` has an object per kind of layer, that of the *kind* counts.
+    """
     number = fields.size(name, None, high=head_dim) if name else None
     if number is not None:
         default = str(Fraction(number, head_dim))
     sources = [fields, *([fields.nested("rope_parameters")] if "rope_parameters" in fields else [])]
+    if kind and len(sources) > 1 and kind in sources[1]:
+        sources = [sources[1].nested(kind)]
     named = [(source, source.named("partial_rotary_factor", "rotary_pct", "rope_pct")) for source in sources]
     shares = [source.share(name, default) for source, name in named if name in source] or [Fraction(default)]
     if shares[0] != shares[-1]:
@@ -114,12 +160,15 @@ def latent_sizes(fields: Fields, *, nope: int = 128, values: int = 128) -> dict[
     }
 
 
-def latent(queries: int = 1536, **absent: int) -> PartReader:
-    """DeepSeek's latent attention; queries are compressed, to an absent rank of *queries*, unless ``q_lora_rank`` is null."""
+def latent(queries: int | None = 1536, recipe: Recipe | None = None, **absent: int) -> PartReader:
+    """DeepSeek's latent attention; queries are compressed, to an absent rank of *queries*, unless ``q_lora_rank`` is null.
+
+    *recipe* has further attributes of `LatentAttention`.
+    """
 
     def read(fields: Fields, hidden: int) -> tuple[Part, dict[Symbol, int]]:
         rank = fields.size("q_lora_rank", queries, null=None)
-        part = LatentAttention(compressed_queries=rank is not None, bias=BIAS(fields))
+        part = LatentAttention(compressed_queries=rank is not None, bias=BIAS(fields), **resolved(fields, recipe or {}))
         return part, latent_sizes(fields, **absent) | ({symbols.r_q: rank} if rank else {})
 
     return read
@@ -151,7 +200,7 @@ plain_mlp = functools.partial(mlp, gated=False, bias=True)
 """A dense MLP without a gate, with biases."""
 
 EXPERT_COUNTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
-EXPERTS_PER_TOKEN = ("num_experts_per_tok", "num_experts_per_token", "experts_per_token", "moe_k", "moe_topk")
+EXPERTS_PER_TOKEN = ("num_experts_per_tok", "num_experts_per_token", "experts_per_token", "moe_k", "moe_topk", "moe_top_k", "top_k_experts")
 
 SharedWidth = Callable[[Fields, int], int]
 """From a config's fields and one expert's intermediate size to that of all shared experts together; 0 if there are none."""

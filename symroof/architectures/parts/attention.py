@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from sympy import Expr, Integer
 
 from symroof import symbols
 from symroof.architectures.options import Options
+from symroof.architectures.parts.blocks import BlockIndexer
 from symroof.architectures.parts.indexer import Indexer
 from symroof.architectures.parts.part import BlockBuilder
 from symroof.operators import Axes, Role, Space, Storage, Tensor, axes_of
-from symroof.operators.attention import CACHE, QUERY, attention, rotary
+from symroof.operators.attention import QUERY, attention, rotary
 from symroof.operators.elementwise import ACTIVATION_FLOPS, Norm, elementwise, norm
 from symroof.operators.latent_attention import absorbed, decompressed
 from symroof.operators.linear import linear
-
-WINDOW_CACHE = axes_of("b z k e")
 
 PER_COMPONENT, PER_HEAD_AND_COMPONENT = ("e",), ("k", "g", "e")
 """The weights of a norm over queries (of keys without g): shared by the heads, or one per head."""
@@ -39,6 +39,13 @@ class Attention:
     gated : whether a sigmoid gate, projected along with the queries, scales the output.
     scaled : whether queries are multiplied by a number that depends on their position.
     softcap, sinks, biased : as for `symroof.operators.attention.attention`.
+    qk_weight : whether the norm of queries and keys has weights.
+    v_norm : whether values get a norm, without weights; `keys_as_values` whether they are the projected keys.
+    head_gated : whether a sigmoid gate per head, a projection of its own, scales the output.
+    wide_values : whether a value has another number of components than a key, ``e_v``.
+    own_sizes : whether a layer with a window has its own heads, and its own sizes of them.
+    selection : what selects the blocks of keys that queries attend to; None for all keys.
+    shared : whether keys and values are those of an earlier layer, *stored*; the layer has no projections for them.
     grouped : False if the family has as many KV heads as query heads.
     cached : False stores keys and values of a prompt as activations (for models that generate nothing).
     """
@@ -52,6 +59,15 @@ class Attention:
     qk_bias: bool = False
     gated: bool = False
     scaled: bool = False
+    qk_weight: bool = True
+    v_norm: bool = False
+    keys_as_values: bool = False
+    head_gated: bool = False
+    wide_values: bool = False
+    own_sizes: bool = False
+    selection: BlockIndexer | None = None
+    shared: bool = False
+    stored: tuple[Tensor, Tensor] | None = None
     softcap: bool = False
     sinks: bool = False
     biased: bool = False
@@ -59,27 +75,40 @@ class Attention:
     cached: bool = True
 
     def axes(self) -> dict[str, Expr]:
+        if self.own_sizes:
+            return {}
         heads: dict[str, Expr] = {"k": symbols.k, "g": symbols.h / symbols.k} if self.grouped else {"k": symbols.h, "g": Integer(1)}
-        return heads | {"e": symbols.e} | ({"r": symbols.r} if self.rotary else {})
+        turned = {"r": symbols.r} if self.rotary else {}
+        sizes = heads | {"e": symbols.e} | turned | ({"e_v": symbols.e_v} if self.wide_values else {})
+        return sizes | (self.selection.axes() if self.selection else {})
+
+    def _sized(self, space: Space) -> Space:
+        """The space with the sizes of this layer's heads."""
+        if not self.own_sizes:
+            return space
+        sizes = {"k": symbols.k_w, "g": symbols.h_w / symbols.k_w, "e": symbols.e_w, "r": symbols.r_w, "e_v": symbols.e_v}
+        return replace(space, sizes={**space.sizes, **sizes})
 
     def __call__(self, record: BlockBuilder, x: Tensor, space: Space, options: Options) -> Tensor:
-        place = Storage.KV_CACHE if self.cached or options.decode else Storage.ACTIVATION
-        cache = WINDOW_CACHE if "z" in space.sizes else CACHE
-        keys, values = Tensor("k_cache", cache, place, space), Tensor("v_cache", cache, place, space)
-        changed = self.rotary or self.qk_norm is not None
-        q = record(linear("q_proj", "b s d, d k g e -> b s k g e", x, bias=self.bias))
-        gate = record(linear("q_gate_proj", "b s d, d k g e -> b s k g e", x, bias=self.bias)) if self.gated else None
-        new = record(linear("k_proj", "b s d, d k e -> b s k e", x, bias=self.bias and self.key_bias, into=None if changed else keys))
-        record(linear("v_proj", "b s d, d k e -> b s k e", x, bias=self.bias, into=values))
+        sized, space = self._sized(x.space), self._sized(space)
+        if self.selection is not None:
+            self.selection(record, x, space)
+            space = space.selected(symbols.t_i)
+        keys, values = self._cache(space, options)
+        q = record(linear("q_proj", "b s d, d k g e -> b s k g e", x, bias=self.bias, space=sized))
+        gate = record(linear("q_gate_proj", "b s d, d k g e -> b s k g e", x, bias=self.bias, space=sized)) if self.gated else None
+        new = self._projected(record, x, sized, keys, values) if self.stored is None else None
         if self.qk_norm is not None:
-            own = tuple(axis for axis in self.qk_weights if axis != "g")
-            q = record(norm("q_norm", q, self.qk_norm, bias=self.qk_bias, over=self.qk_weights))
-            into = None if self.rotary else keys
-            new = record(norm("k_norm", new, self.qk_norm, bias=self.qk_bias, over=own, into=into))
+            learned: Any = {"weight": self.qk_weight, "bias": self.qk_bias}
+            q = record(norm("q_norm", q, self.qk_norm, **learned, over=self.qk_weights))
+            if new is not None:
+                own = tuple(axis for axis in self.qk_weights if axis != "g")
+                new = record(norm("k_norm", new, self.qk_norm, **learned, over=own, into=None if self.rotary else keys))
         if self.rotary:
             table = Tensor("cos_sin", axes_of("s r"), Storage.ACTIVATION, space)
             q = record(rotary("q_rotary", q, table))
-            record(rotary("k_rotary", new, table, into=keys))
+            if new is not None:
+                record(rotary("k_rotary", new, table, into=keys))
         if self.scaled:
             q = record(elementwise("q_scale", (q,), q.axes, 1, role=Role.SCALE, linear_in=1))
         context = q
@@ -88,7 +117,37 @@ class Attention:
             context = record(operator)
         if gate is not None:
             context = record(elementwise("attn_gate", (context, gate), QUERY, ACTIVATION_FLOPS["sigmoid"] + 1, role=Role.GATE))
-        return record(linear("out_proj", "b s k g e, k g e d -> b s d", context, bias=self.out_bias))
+        if self.head_gated:
+            gate = record(linear("attn_gate_proj", "b s d, d k g -> b s k g", x, space=sized))
+            context = record(elementwise("attn_gate", (context, gate), context.axes, ACTIVATION_FLOPS["sigmoid"] + 1, role=Role.GATE))
+        width = self._width
+        return record(linear("out_proj", f"b s k g {width}, k g {width} d -> b s d", context, bias=self.out_bias))
+
+    @property
+    def _width(self) -> str:
+        """The axis of a value's components."""
+        return "e_v" if self.wide_values else "e"
+
+    def _cache(self, space: Space, options: Options) -> tuple[Tensor, Tensor]:
+        """Keys and values of the context: new ones, or those of an earlier layer."""
+        if self.stored is not None:
+            return self.stored
+        place = Storage.KV_CACHE if self.cached or options.decode else Storage.ACTIVATION
+        axes = axes_of("b z k") if "z" in space.sizes else axes_of("b t k")
+        return Tensor("k_cache", (*axes, "e"), place, space), Tensor("v_cache", (*axes, self._width), place, space)
+
+    def _projected(self, record: BlockBuilder, x: Tensor, sized: Space, keys: Tensor, values: Tensor) -> Tensor:
+        """The new keys as they are projected, and the new values written."""
+        changed = self.rotary or self.qk_norm is not None
+        bias = self.bias and self.key_bias
+        new = record(linear("k_proj", "b s d, d k e -> b s k e", x, bias=bias, into=None if changed else keys, space=sized))
+        width, value = self._width, new
+        if not self.keys_as_values:
+            into, spec = None if self.v_norm else values, f"b s d, d k {width} -> b s k {width}"
+            value = record(linear("v_proj", spec, x, bias=self.bias, into=into, space=sized))
+        if self.v_norm:
+            record(norm("v_norm", value, Norm.RMS, weight=False, over=(width,), into=values))
+        return new
 
 
 @dataclass(frozen=True)
@@ -100,6 +159,8 @@ class LatentAttention:
     compressed_queries : whether queries are low-rank too, of rank ``r_q``.
     bias : whether the two compressing projections and the output projection have a bias.
     selection : what selects the keys that queries attend to; None for all keys.
+    rotary : whether the ``r`` shared components are rotated.
+    gated : whether a sigmoid gate, a projection of the layer's input, scales the output.
 
     Source: DeepSeek-AI (2024), arXiv:2405.04434; Transformers' DeepseekV3Attention.
     """
@@ -107,6 +168,8 @@ class LatentAttention:
     compressed_queries: bool
     bias: bool = False
     selection: Indexer | None = None
+    rotary: bool = True
+    gated: bool = False
 
     def axes(self) -> dict[str, Expr]:
         named: dict[str, Expr] = {axis: getattr(symbols, axis) for axis in ("h", "r_kv", "r", "e_n", "e_v")}
@@ -129,14 +192,20 @@ class LatentAttention:
             source, width = record(norm("q_down_norm", source, Norm.RMS, over=("r_q",))), "r_q"
         q = record(linear("q_proj", f"b s {width}, {width} h e_n -> b s h e_n", source))
         turned = record(linear("q_rotary_proj", f"b s {width}, {width} h r -> b s h r", source))
-        turned = record(rotary("q_rotary", turned, table))
+        if self.rotary:
+            turned = record(rotary("q_rotary", turned, table))
         down = record(linear("kv_down_proj", "b s d, d r_kv -> b s r_kv", x, bias=self.bias))
         record(norm("kv_down_norm", down, Norm.RMS, over=("r_kv",), into=latent))
-        single = record(linear("k_rotary_proj", "b s d, d r -> b s r", x, bias=self.bias))
-        record(rotary("k_rotary", single, table, into=keys_rotary))
+        into = None if self.rotary else keys_rotary
+        single = record(linear("k_rotary_proj", "b s d, d r -> b s r", x, bias=self.bias, into=into))
+        if self.rotary:
+            record(rotary("k_rotary", single, table, into=keys_rotary))
         selected = self.selection and self.selection(record, x, source, everywhere, space)
         attend = self._absorbed if self.absorbed(options) else self._decompressed
         context = attend(record, (q, turned), latent, keys_rotary, options, selected)
+        if self.gated:
+            gate = record(linear("attn_gate_proj", "b s d, d h e_v -> b s h e_v", x))
+            context = record(elementwise("attn_gate", (context, gate), context.axes, ACTIVATION_FLOPS["sigmoid"] + 1, role=Role.GATE))
         return record(linear("out_proj", "b s h e_v, h e_v d -> b s d", context, bias=self.bias))
 
     @staticmethod

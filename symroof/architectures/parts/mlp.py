@@ -11,9 +11,12 @@ from symroof.architectures.options import Options
 from symroof.architectures.parts.part import BlockBuilder
 from symroof.operators import Access, Parameter, Role, Space, Storage, Tensor, axes_of
 from symroof.operators.attention import softmax
-from symroof.operators.elementwise import ACTIVATION_FLOPS, activation, add, elementwise
+from symroof.operators.elementwise import ACTIVATION_FLOPS, Norm, activation, add, elementwise, norm
 from symroof.operators.experts import combine, expert_linear
 from symroof.operators.linear import linear
+
+WIDE = "wide"
+"""The axis of an intermediate size twice that of the other layers."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Mlp:
     name: str = ""
 
     def axes(self) -> dict[str, Expr]:
-        named: dict[str, Expr] = {self.width: getattr(symbols, self.width)}
+        named: dict[str, Expr] = {self.width: 2 * symbols.f if self.width == WIDE else getattr(symbols, self.width)}
         return named | ({"two": Integer(2)} if self.activation == "xielu" else {})
 
     def __call__(self, record: BlockBuilder, x: Tensor, space: Space, options: Options) -> Tensor:
@@ -60,6 +63,8 @@ class Experts:
     shared_gate : whether a sigmoid of one logit scales the output of the shared experts.
     latent : whether the projections to and from compressed tokens of ``d_e`` components, which routed experts work on, have a bias; None if
         experts work on whole tokens.
+    latent_norm : whether a norm precedes the projection from compressed tokens.
+    scaled : whether a learned number per expert scales its output.
     """
 
     activation: str
@@ -70,17 +75,23 @@ class Experts:
     shared: Mlp | None = None
     shared_gate: bool = False
     latent: bool | None = None
+    scaled: bool = False
+    latent_norm: bool = False
 
     def axes(self) -> dict[str, Expr]:
         named = {axis: getattr(symbols, axis) for axis in ("E", "K", "X", "f_e", *([] if self.latent is None else ["d_e"]))}
         return named | {"one": Integer(1)} | (self.shared.axes() if self.shared else {})
 
-    def __call__(self, record: BlockBuilder, x: Tensor, space: Space, options: Options) -> Tensor:
-        logits = record(linear("router", "b s d, d E -> b s E", x, bias=self.router_bias, role=Role.ROUTER))
+    def __call__(self, record: BlockBuilder, x: Tensor, space: Space, options: Options, *, routed: Tensor | None = None) -> Tensor:
+        """Record the operators; *routed* is what the router sees, if not the experts' input."""
+        logits = record(linear("router", "b s d, d E -> b s E", routed or x, bias=self.router_bias, role=Role.ROUTER))
         scores = record(softmax("router_softmax", logits, role=Role.ROUTING))
         if self.correction:
             learned = Tensor("router_correction", ("E",), Storage.WEIGHT, space, parameter=Parameter.ROUTER)
             record(elementwise("router_correction", (scores, Access(learned)), axes_of("b s E"), 1, role=Role.ROUTING))
+        if self.scaled:
+            factors = Tensor("expert_scale", ("E",), Storage.WEIGHT, space, parameter=Parameter.ROUTER)
+            record(elementwise("expert_scale", (Access(scores, axes_of("b s K")), Access(factors)), axes_of("b s K"), 1, role=Role.ROUTING))
         given, d = x, "d"
         if self.latent is not None:
             given, d = record(linear("latent_down_proj", "b s d, d d_e -> b s d_e", x, bias=self.latent)), "d_e"
@@ -91,6 +102,7 @@ class Experts:
         down = record(expert_linear("expert_down_proj", f"b s K f_e, E f_e {d} -> b s K {d}", active, bias=self.bias))
         total = record(combine("expert_combine", down, scores))
         if self.latent is not None:
+            total = record(norm("latent_norm", total, Norm.RMS, over=("d_e",))) if self.latent_norm else total
             total = record(linear("latent_up_proj", "b s d_e, d_e d -> b s d", total, bias=self.latent))
         if self.shared is None:
             return total

@@ -15,6 +15,12 @@ from symroof.operators.elementwise import ACTIVATION_FLOPS, Norm, add, elementwi
 from symroof.operators.linear import linear
 from symroof.operators.state_space import causal_convolution, delta_rule, head_scan, selective_scan
 
+RECURRENCE = (
+    "recurrent layers: FLOPs of the recurrence, token by token; the state is read and written once per step; a scan runs at the matrix "
+    "peak, so its compute time is a lower bound"
+)
+"""The convention on recurrent layers."""
+
 
 @dataclass(frozen=True)
 class Mamba:

@@ -32,6 +32,9 @@ def _paths(*parts: Iterable[str]) -> tuple[str, ...]:
     return tuple(map(".".join, itertools.product(*parts)))
 
 
+WAYS = (("down", "a"), ("up", "b"))
+"""The two projections of a low-rank one, and what checkpoints call them."""
+
 PATHS: dict[str, tuple[str, ...]] = {
     **{name: _paths(ATTENTIONS, (name, *QKV)) for name in ("k_proj", "v_proj")},
     "q_proj": _paths(ATTENTIONS, ("q_proj", "q_b_proj", *QKV)),
@@ -52,8 +55,16 @@ PATHS: dict[str, tuple[str, ...]] = {
         for name, words in MATRICES.items()
     },
     **{f"{BESIDE}expert_{name}": _paths(("experts",), words) + _paths(("moe",), ("experts",), words) for name, words in MATRICES.items()},
-    "index_q_proj": _paths(ATTENTIONS, ("indexer.wq_b", "indexer.q_b_proj")),
-    "index_k_proj": _paths(ATTENTIONS, ("indexer.wk", "indexer.k_proj")),
+    "attn_gate_proj": _paths(ATTENTIONS, ("g_proj",)),
+    "qkv_proj": _paths(ATTENTIONS, ("q_proj", "k_proj", "v_proj", *QKV)),
+    "kda_out_proj": _paths(ATTENTIONS, ("o_proj",)),
+    **{f"decay_{way}_proj": _paths(ATTENTIONS, (f"f_{letter}_proj", f"forget_gate.f_{letter}_proj")) for way, letter in WAYS},
+    **{f"attn_gate_{way}_proj": _paths(ATTENTIONS, (f"g_{letter}_proj",)) for way, letter in WAYS},
+    "strength_proj": _paths(ATTENTIONS, ("b_proj",)),
+    "per_layer_gate": ("per_layer_input_gate",),
+    "per_layer_proj": ("per_layer_projection",),
+    "index_q_proj": _paths(ATTENTIONS, ("indexer.wq_b", "indexer.q_b_proj", "indexer.q_proj", "index_q_proj")),
+    "index_k_proj": _paths(ATTENTIONS, ("indexer.wk", "indexer.k_proj", "index_k_proj")),
     "index_weights_proj": _paths(ATTENTIONS, ("indexer.weights_proj", "indexers_proj")),
     "kv_proj": _paths(ATTENTIONS, ("kv_proj",)),
     "out_down_proj": _paths(ATTENTIONS, ("o_a_proj",)),

@@ -76,7 +76,7 @@ class TextEncoder(Architecture):
     def space(self, options: Options) -> Space:
         return replace(super().space(options), chosen=True)
 
-    def within(self, space: Space, options: Options) -> Space:
+    def within(self, space: Space, options: Options, layer: Layer) -> Space:
         return space.surrounded(symbols.t_w) if options.causal else space
 
     def blocks(self, space: Space, options: Options) -> tuple[Block, ...]:

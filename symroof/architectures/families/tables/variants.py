@@ -9,7 +9,7 @@ from sympy import Symbol
 from symroof.architectures.families.dense import BEHIND, NO_BIAS
 from symroof.architectures.families.family import DecoderFamily, at_most
 from symroof.architectures.families.gpt import gpt_attention
-from symroof.architectures.families.layouts import local_and_global, used_windows, windowed
+from symroof.architectures.families.layouts import LAYER_TYPES, listed, local_and_global, used_windows, windowed
 from symroof.architectures.families.recipes import TIED, WITH_BIAS, activation, attention, biased, flag, mlp, plain_mlp
 from symroof.architectures.fields import Fields
 from symroof.architectures.parts.part import ACTIVATIONS, Part
@@ -79,7 +79,7 @@ VARIANTS = (
         "ministral",
         "Mistral AI (2024), huggingface.co/mistralai/Ministral-8B-Instruct-2410; Transformers' MinistralConfig",
         {"full": attention(kv_heads=8), "dense": mlp()},
-        mixers=windowed(4096, listed=True),
+        mixers=listed(windowed(4096), "layer_types", LAYER_TYPES),
         window=4096,
     ),
     DecoderFamily(
