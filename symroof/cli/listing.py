@@ -39,6 +39,17 @@ def devices(device: str | None) -> Report:
     return device_report(device)
 
 
+@click.command(short_help="List the symbols of formulas, or some of them.")
+@click.argument("part", default="")
+@reports
+def symbols(part: str) -> Report:
+    """List the symbols of formulas (or PART: a letter, or what a name or meaning contains): name, meaning, unit, domain."""
+    from symroof.present.catalogue import symbol_table
+    from symroof.present.report import Report
+
+    return Report((symbol_table(part),))
+
+
 @click.command(short_help="List the techniques, or one with its conditions.")
 @click.argument("technique", required=False, type=completion.TECHNIQUE)
 @click.option("--effects", is_flag=True, help="What each does to FLOPs, bytes and roofs, and when it is faster; takes a while.")

@@ -21,7 +21,7 @@ from symroof.present.formats.breaking import LINE, em
 from symroof.present.formats.sections import Lines, Source
 from symroof.present.records import model_record
 from symroof.present.report import Report
-from symroof.present.tabular import Column, Table, aligned_lines, latex_text
+from symroof.present.tabular import Column, Formula, Table, aligned_lines, latex_text
 
 SIXTEEN = ("fp16", "bf16")
 
@@ -252,3 +252,28 @@ def block_latex(model: Model) -> str:
         rf"\text{{{latex_text(op.name)}}}: && F &= {flops} {gap} B &= {traffic}"
         for op, (flops, traffic) in zip(operators, costs, strict=True)
     )
+
+
+def symbol_table(part: str = "") -> Table:
+    """Every symbol whose letter is *part*, or whose name or meaning contains it.
+
+    Raises
+    ------
+    InputError
+        There is none.
+
+    >>> print(symbol_table("memory bandwidth").csv().splitlines()[1])
+    BW,bandwidth,memory bandwidth,byte/second,real
+    """
+    known = symbols.VOCABULARY.values()
+    shown = [one for one in known if part == str(one.symbol) or part.lower() in f"{one.name}\n{one.meaning}".lower()]
+    if not shown:
+        raise InputError(f"no symbol {quote(part)}; {nearest(part, [name for one in known for name in (str(one.symbol), one.name)])}")
+    columns = (
+        Column("symbol", fixed=True),
+        Column("name", fixed=True),
+        Column("meaning"),
+        Column("unit", rank=1),
+        Column("domain", rank=2),
+    )
+    return Table("symbols", columns, tuple((Formula(one.symbol), one.name, one.meaning, one.unit, one.domain) for one in shown))
