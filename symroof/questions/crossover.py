@@ -218,14 +218,15 @@ class Crossover(Answer):
         return MEMORY if self.seconds(at) < 0 else COMPUTE  # an edge where the peak changes is the lower side's
 
     @property
-    def layer_sizes(self) -> tuple[Symbol, ...]:
+    def layer_sizes(self) -> tuple[str, ...]:
         """The layer's sizes in the formula."""
-        return () if self.formula is None else tuple(symbol for symbol in LAYER_SIZES if symbol in self.formula.free_symbols)
+        return () if self.formula is None else tuple(str(symbol) for symbol in LAYER_SIZES if symbol in self.formula.free_symbols)
 
     @property
     def large_layer(self) -> Expr | None:
         """The limit of the formula as the layer's sizes grow together; None without a formula or a limit."""
-        formula, sizes = self.formula, self.layer_sizes
+        formula = self.formula
+        sizes = [] if formula is None else [symbol for symbol in LAYER_SIZES if symbol in formula.free_symbols]
         if formula is None or not sizes or (isinstance(self.slack, Polynomial) and not formula.is_rational_function(*sizes)):
             return None
         tends_to = self.tends_to(*sizes)
