@@ -10,7 +10,7 @@ from sympy import Expr, Mul, S, Symbol, binomial, ceiling
 from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.errors import quote
-from symroof.operators import Block, Graph, Operator, Space, Storage, Structure, Tensor
+from symroof.operators import Access, Block, Graph, Operator, Space, Storage, Structure, Tensor
 from symroof.operators.collective import Group, all_to_all
 from symroof.operators.select import routed
 from symroof.techniques.system.parallelism import Linked, axis_sizes, counted_per_device, divided, expert_tensors, touched
@@ -133,8 +133,8 @@ class ExpertParallel(Linked):
         rows, result = inputs[0], last.written
         if len(inputs) > 1 or "K" not in rows.touched or "K" not in last.result.axes:
             raise self.refused(f"apply it before fusion, which would span an all-to-all: {quote(first.name)}")
-        taken = replace(rows.tensor, name=f"{first.name}.all_to_all", axes=rows.touched, space=first.space)
-        given = replace(result, tensor=replace(result.tensor, name=f"{last.name}.partial", space=last.space))
+        taken = replace(rows.tensor, name=f"{first.name}.all_to_all", axes=rows.touched, space=_at(first, rows))
+        given = replace(result, tensor=replace(result.tensor, name=f"{last.name}.partial", space=_at(last, result)))
         once = symbols.K_d / symbols.K  # a token is sent once to each of its K_d devices
         sent = replace(rows, repeats=rows.repeats * once * rows.tensor.space.points(rows.touched) / taken.elements)
 
@@ -163,3 +163,9 @@ class ExpertParallel(Linked):
             "tokens spread evenly over experts, experts at random over devices, and a token is sent to a device once",
             f"expert-parallel: ({n} - 1)/{n} of the experts' inputs and results cross {self.crossing(given)}",
         )
+
+
+def _at(operator: Operator, access: Access) -> Space:
+    """The space of an expert's input or result: as many rows at a time as the tensor holds, such as those of a chunk."""
+    held = access.tensor.space.sizes
+    return operator.space.resized({axis: held[axis] for axis in access.touched if axis in ("s", "u") and axis in held})
