@@ -106,6 +106,7 @@ def window_attention(
     heads: Callable[[Fields, int], int],
     kv_heads: Callable[[Fields, int], int],
     head_dim: Callable[[Fields, int], int],
+    named: tuple[str, str],
     read_as: PartReader,
     turned: str = "1",
     turned_in: str = "",
@@ -114,6 +115,7 @@ def window_attention(
 
     Parameters
     ----------
+    named : the fields with the numbers of query and KV heads.
     read_as : the same attention with the sizes of the other layers.
     """
 
@@ -121,8 +123,7 @@ def window_attention(
         part, others = read_as(fields, hidden)
         assert isinstance(part, Attention)
         count, groups = heads(fields, others[symbols.h]), kv_heads(fields, others[symbols.k])
-        if count % groups:
-            raise fields.error(f"{count} query heads of a layer with a window are not divisible by {groups} KV heads")
+        fields.divides(named[0], count, named[1], groups)
         width = head_dim(fields, others[symbols.e])
         components = turned_components(fields, width, turned, turned_in, "sliding_attention")
         own = {symbols.h_w: count, symbols.k_w: groups, symbols.e_w: width} | ({symbols.r_w: components} if part.rotary else {})

@@ -153,7 +153,8 @@ def step_window_attention(fields: Fields, hidden: int) -> Reading:
     def same(fields: Fields, of_others: int) -> int:
         return of_others
 
-    part, sizes = window_attention(heads=heads, kv_heads=same, head_dim=same, read_as=_step_full)(fields, hidden)
+    named = ("num_attention_heads", "num_attention_groups")
+    part, sizes = window_attention(heads=heads, kv_heads=same, head_dim=same, named=named, read_as=_step_full)(fields, hidden)
     turned = _step_turned(fields, "sliding")
     return part, sizes if turned is None else sizes | {symbols.r_w: turned}
 
@@ -191,6 +192,7 @@ WINDOWS = (
                 heads=_as_stated("swa_num_attention_heads"),
                 kv_heads=_as_stated("swa_num_key_value_heads", 2),
                 head_dim=_as_stated("swa_head_dim"),
+                named=("swa_num_attention_heads", "swa_num_key_value_heads"),
                 read_as=mimo_attention("add_swa_attention_sink_bias", True),
                 turned="0.334",
             ),
