@@ -21,6 +21,15 @@ WIDTHS = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
 A100 = "a100-sxm-80gb"
 
 
+ENCODERS = {"bert", "roberta", "xlm-roberta", "modernbert"}
+"""Families that have no decode step."""
+
+
+def phases(model: str) -> tuple[str, ...]:
+    """The phases of a model of the catalogue."""
+    return ("prefill",) if symroof.load_model(model).architecture.family in ENCODERS else ("prefill", "decode")
+
+
 def two_roofs(name: str) -> Device:
     """A device without the units and the cache that it states beside matrix peak and memory bandwidth."""
     return replace(load_hardware(name), vector=None, exponential=None, cache=None)

@@ -10,6 +10,7 @@ import pytest
 import symroof
 from symroof.architectures.config import catalogue
 from symroof.symbols import W
+from tests.steps import ENCODERS
 
 EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
 RECURRENT = {
@@ -28,7 +29,6 @@ RECURRENT = {
     "qwen3_5_moe",
 }
 HALVES = {"t5", "whisper"}
-ENCODERS = {"bert", "roberta", "xlm-roberta", "modernbert"}
 IMAGES = {"vit", "DiTTransformer2DModel", "Transformer2DModel", "clip", "siglip"}
 EVERY_MODEL = ["operands", "embedding", "flops", "peak"]
 WINDOWED = (
@@ -49,6 +49,7 @@ def keys(step: symroof.Step) -> list[str]:
 
 def has_experts(config: dict) -> bool:
     layers = config.get("hybrid_override_pattern", config.get("layers_block_type", "E"))
+    config = config | config.get("ffn_config", {})
     return any((config.get(name) or 0) > 1 for name in EXPERTS) and ("E" in layers or "moe" in layers or "attention" in layers)
 
 

@@ -24,7 +24,7 @@ from symroof.questions.required import required
 from symroof.roof.analysis import Analysis
 from symroof.roof.costs import variable_of
 from symroof.symbols import BW, E, K, P, S, T, W, X, b, n, s, substitute, t, w
-from tests.steps import two_roofs
+from tests.steps import phases, two_roofs
 
 WIDTHS = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
 A100 = two_roofs("a100-sxm-80gb")
@@ -454,8 +454,7 @@ def test_what_has_no_answer_is_refused_in_a_line(case: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("phase", ["prefill", "decode"])
-@pytest.mark.parametrize("name", catalogue())
+@pytest.mark.parametrize(("name", "phase"), [(name, phase) for name in catalogue() for phase in phases(name)])
 def test_every_model_crosses_where_its_roofline_does(name: str, phase: str) -> None:
     """Every operator of every model over the batch: the bound at one, around each crossing, and far out."""
     free = step(name, phase, seq_len=3000)

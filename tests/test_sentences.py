@@ -31,7 +31,9 @@ def test_a_model_is_told_about_what_it_has(name: str) -> None:
     model = symroof.load_model(name)
     texts = " ".join(model.prefill(symbolic=True).statements)
     assert ("mixture of experts" in texts) == (E in model.dimensions)
-    assert ("sliding window" in texts) == any(layer.window for layer in getattr(model.architecture, "layers", ()))
+    layers = getattr(model.architecture, "layers", ())
+    assert ("sliding window" in texts) == any(layer.window and not layer.chunked for layer in layers)
+    assert ("chunked attention" in texts) == any(layer.chunked for layer in layers)
     assert not PLACEHOLDERS.search(texts), texts
 
 

@@ -22,6 +22,7 @@ from symroof.sweeps import run as running
 from symroof.sweeps.grid import Chunk
 from symroof.sweeps.plan import Plan
 from symroof.sweeps.sweep import sweep
+from tests.steps import phases
 
 SMALL = {"batch": [1, 7, 300], "seq_len": [1, 100, 5000], "weight_bits": [4, 8, 16]}
 MODELS = ["llama-2-7b", "mixtral-8x7b-v0.1", "gemma-2-9b"]
@@ -107,8 +108,7 @@ def test_every_rate_a_device_states_is_a_ceiling_of_a_sweep_too(tmp_path: Path) 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(catalogue())[::9])
-@pytest.mark.parametrize("phase", ["prefill", "decode"])
+@pytest.mark.parametrize(("name", "phase"), [(name, phase) for name in sorted(catalogue())[::9] for phase in phases(name)])
 def test_any_published_model(name: str, phase: str) -> None:
     over = {"batch": [1, 37], "seq_len": [1, 5000], "weight_bits": [4, 16]}
     found = sweep(name, "h100-sxm", over, phase=phase, metrics=["time", "memory"])

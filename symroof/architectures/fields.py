@@ -212,7 +212,7 @@ class Fields(Checker):
 
     def switches(self, name: str, count: int) -> list[bool] | None:
         """A 0 or 1 per layer; None if the field is absent, null or empty."""
-        expected = f"a list of {count} numbers, 0 or 1, one per layer"
+        expected = f"a list of {count} numbers, 0 or 1, one for each of num_hidden_layers"
         value = self._get(name, None, expected)
         if value is None or value == []:
             return None

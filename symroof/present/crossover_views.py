@@ -94,8 +94,8 @@ def reasoning(answer: Crossover) -> tuple[Line, ...]:
     elif solution.condition is not None:
         steps.append(_line(f"this holds where (otherwise {said_of(solution.otherwise)})", solution.condition))
     if answer.large_layer is not None and not answer.verdict.startswith("always"):
-        sizes = listed(answer.layer_sizes)
-        steps.append(_line(f"as {sizes} grow together it tends to", answer.large_layer, f"{x}^*"))
+        grow = "grow together" if len(answer.layer_sizes) > 1 else "grows"
+        steps.append(_line(f"as {listed(answer.layer_sizes)} {grow} it tends to", answer.large_layer, f"{x}^*"))
     steps += [_said(f"and where {other.where}", _symbolic(other.solution, answer)) for other in answer.others]
     return (*steps, _numbers(answer)) if answer.pieces else tuple(steps)
 

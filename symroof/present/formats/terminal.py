@@ -36,6 +36,10 @@ DOTS = re.compile(r"(?<=[^\s.])\.(?=\D)")
 """Those of them that end a setting, and those that end a block of a name: the next only where such a part is longer than its line."""
 
 
+PATHS = re.compile(r"(?<=[^/:])/(?!/)|[#?&_-](?=.)")
+"""What ends a part of an address that is longer than its line."""
+
+
 def pieces(word: str, marks: re.Pattern[str] = BREAK) -> list[str]:
     """A word in pieces that a line may end with.
 
@@ -51,8 +55,8 @@ def folded(text: str, width: int) -> list[str]:
 
     >>> folded("deepseek-v3 + quantize:weights=4,group=128 on NVIDIA H100", 24)
     ['deepseek-v3 + quantize:', 'weights=4,group=128 on', 'NVIDIA H100']
-    >>> folded("data sheet, https://github.com/NVIDIA/nccl", 24)  # an address is followed as a whole, or not at all
-    ['data sheet,', 'https://github.com/NVIDIA/nccl']
+    >>> folded("data sheet, https://github.com/NVIDIA/nccl", 30), folded("https://github.com/NVIDIA/nccl", 24)
+    (['data sheet,', 'https://github.com/NVIDIA/nccl'], ['https://github.com/', 'NVIDIA/nccl'])
     """
     lines: list[str] = []
     for paragraph in text.split("\n"):
@@ -62,8 +66,8 @@ def folded(text: str, width: int) -> list[str]:
             if len(line) + len(gap) + len(word) <= width:
                 line += gap + word
                 continue
-            if len(word) > width and ADDRESS not in word and len(pieces(word)) > 1:
-                for piece in _parts(word, width):
+            if len(word) > width and len(pieces(word)) > 1:
+                for piece in _parts(word, width, (PATHS,)) if ADDRESS in word else _parts(word, width):
                     if len(line) + len(gap) + len(piece) > width and line:
                         lines.append(line)
                         line, gap = "", ""
@@ -100,7 +104,7 @@ def _parts(word: str, width: int, marks: tuple[re.Pattern[str], ...] = (ENDS, DO
 
 def longest(text: str) -> int:
     """Characters of the longest piece that no line may break."""
-    return max((len(piece) for word in text.split() for piece in ([word] if ADDRESS in word else pieces(word))), default=0)
+    return max((len(piece) for word in text.split() for piece in pieces(word, PATHS if ADDRESS in word else BREAK)), default=0)
 
 
 def fit(table: Table, cells: Sequence[Sequence[str]], width: int | None) -> tuple[list[int], list[int]] | None:

@@ -175,7 +175,7 @@ class TensorParallel(Linked):
 
     def check(self, step: Step) -> None:
         sizes = axis_sizes(step)
-        for k, g in {(space.sizes["k"], space.sizes["g"]) for operator, _ in step if "k" in (space := operator.space).sizes}:
+        for k, g in {(space.sizes["k"], space.sizes["g"]) for operator, _ in step if {"k", "g"} <= (space := operator.space).sizes.keys()}:
             self.even({"heads": k * g})
             if k.is_Integer and self.degree.is_Integer and k % self.degree != 0 and self.degree % k != 0:
                 raise self.refused(f"degree {self.degree} neither divides {k} KV heads nor is a multiple of them")
