@@ -207,7 +207,7 @@ def requirement_report(answer: Requirement) -> Report:
         *([f"but that does not fit: {answer.misfit}"] if answer.misfit else []),
     ]
     if answer.formula is not None:
-        words = ("in this regime ", Formula(answer.formula, str(answer.variable.symbol)), ", T the target time in seconds")
+        words = ("in this regime ", Formula(answer.formula, answer.variable.symbol), ", T the target time in seconds")
         lines.append(Words(words))
     title = f"{step.title} on {answer.device.title}, {step.options.phase}: {name} for a target"
     sections = (Lines(tuple(lines), title), conventions_of(step, step.statements))

@@ -49,22 +49,24 @@ def aligned_lines(lines: Iterable[str]) -> str:
 
 @dataclass(frozen=True)
 class Formula:
-    """A cell that holds an expression and is shown as one, an equation with a *name* as LaTeX writes it."""
+    r"""A cell that holds an expression and is shown as one, an equation with a *name*: a symbol, or a text as LaTeX writes it.
+
+    >>> from symroof.symbols import BW, T
+    >>> print(Formula(1 / T, BW), Formula(1 / T, BW).latex())
+    BW = 1/T \mathrm{BW} = \frac{1}{T}
+    """
 
     expression: Basic
-    name: str = ""
-
-    @property
-    def equals(self) -> str:
-        """The left side of the equation, if it is one."""
-        return f"{self.name} = " if self.name else ""
+    name: str | Basic = ""
 
     def latex(self) -> str:
         """The expression as LaTeX, without dollar signs."""
-        return f"{self.equals}{latex(compact(self.expression))}"
+        name = latex(self.name) if isinstance(self.name, Basic) else self.name
+        return f"{name and f'{name} = '}{latex(compact(self.expression))}"
 
     def __str__(self) -> str:
-        return f"{self.equals.replace('^', '')}{compact(self.expression)}"
+        name = str(self.name).replace("^", "")
+        return f"{name and f'{name} = '}{compact(self.expression)}"
 
 
 @dataclass(frozen=True)

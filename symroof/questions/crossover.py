@@ -219,14 +219,17 @@ class Crossover(Answer):
 
     @property
     def layer_sizes(self) -> tuple[str, ...]:
-        """The layer's sizes in the formula."""
-        return () if self.formula is None else tuple(str(symbol) for symbol in LAYER_SIZES if symbol in self.formula.free_symbols)
+        """The names of the layer's sizes in the formula."""
+        return tuple(map(str, self._sizes))
+
+    @property
+    def _sizes(self) -> list[Symbol]:
+        return [] if self.formula is None else [symbol for symbol in LAYER_SIZES if symbol in self.formula.free_symbols]
 
     @property
     def large_layer(self) -> Expr | None:
         """The limit of the formula as the layer's sizes grow together; None without a formula or a limit."""
-        formula = self.formula
-        sizes = [] if formula is None else [symbol for symbol in LAYER_SIZES if symbol in formula.free_symbols]
+        formula, sizes = self.formula, self._sizes
         if formula is None or not sizes or (isinstance(self.slack, Polynomial) and not formula.is_rational_function(*sizes)):
             return None
         tends_to = self.tends_to(*sizes)
