@@ -20,7 +20,7 @@ def mathml(formula: Formula) -> str:
     """A formula as MathML."""
     from sympy.printing.mathml import mathml as printed
 
-    body = "".join(f"<mi>{name}</mi><mo>=</mo>" for name in [formula.name.replace("^*", "*")] if name)
+    body = "".join(f"<mi>{name}</mi><mo>=</mo>" for name in [str(formula.name).replace("^*", "*")] if name)
     body += printed(compact(formula.expression), printer="presentation")
     body = body.replace("<mi>eps</mi>", "<mi>ε</mi>").replace("&InvisibleTimes;", "\u2062").replace("&ApplyFunction;", "\u2061")
     return f'<math xmlns="http://www.w3.org/1998/Math/MathML" displaystyle="true">{body}</math>'
