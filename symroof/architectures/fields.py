@@ -84,6 +84,7 @@ class Fields(Checker):
         no_window = type(content.get("sliding_window")) is int and content["sliding_window"] == 0  # how Transformers 5 saves it
         self._content = {**content, "sliding_window": None} if no_window else content
         self._asked: set[str] = set()
+        self._objects: dict[str, Fields] = {}
         self._inside = inside
         self.origin = origin
 
@@ -229,22 +230,25 @@ class Fields(Checker):
         value = self._checked(name, None, f"a list of {count} numbers above 0, at most 1, one per layer", fits)
         return None if value is None else [Fraction(str(share)) for share in value[:count]]
 
-    def overridden(self, name: str, count: int, layers: Sequence[int]) -> Fields | None:
+    def overridden(self, name: str, layers: Sequence[int], understood: Sequence[str]) -> Fields | None:
         """Fields that layers have of their own, as Transformers 5 saves them: the same for all *layers*, none for others; None if absent.
 
         Raises
         ------
         ConfigError
-            They differ among the layers, or other layers have some.
+            They differ among the layers, other layers have some, or some are not those *understood*.
         """
         expected = "an object of fields for each of some layers, the same for all of a kind"
         value = self._checked(name, None, expected, lambda value: isinstance(value, dict))
         if value is None:
             return None
-        wanted = {str(number) for number in layers}
+        numbers = {key.lstrip("0") or "0" for key in value}  # written with leading zeros, as many digits as the largest
         alike = all(isinstance(inner, dict) for inner in value.values()) and len({repr(inner) for inner in value.values()}) <= 1
-        self.require(alike and set(value) in (wanted, set()) and len(value) <= count, name, value, expected)
-        return Fields(next(iter(value.values()), {}), self.origin, f"{self._inside}{name}.")
+        self.require(alike and numbers in ({*map(str, layers)}, set()) and len(value) == len(numbers), name, value, expected)
+        own = next(iter(value.values()), {})
+        if unknown := [key for key in own if key not in understood]:
+            raise self.error(f"{name} has {quote(unknown[0])}; only {listing(understood)} of a layer's own are understood")
+        return Fields(own, self.origin, f"{self._inside}{name}.")
 
     def says(self, name: str, word: str) -> bool:
         """Whether the field is this word, for example "auto"; any other value is allowed."""
@@ -285,8 +289,12 @@ class Fields(Checker):
         """Any list; None if the field is absent or null."""
         return self._checked(name, None, "a list", lambda value: isinstance(value, list))
 
-    def nested(self, name: str, defaults: Mapping[str, Any] | None = None, *, instead: Mapping[str, Any] | None = None) -> Fields:
+    def nested(
+        self, name: str, defaults: Mapping[str, Any] | None = None, *, instead: Mapping[str, Any] | None = None, apart: bool = False
+    ) -> Fields:
         """The fields of an object inside the config; *defaults* replace absent fields and flags that are null, *instead* any.
+
+        What is not read of it is not read of the config, unless it is read *apart*.
 
         Raises
         ------
@@ -296,7 +304,11 @@ class Fields(Checker):
         value = self._checked(name, _REQUIRED, "an object of fields", lambda value: isinstance(value, dict))
         known = defaults or {}
         stated = {key: one for key, one in value.items() if one is not None or not isinstance(known.get(key), bool)}
-        return Fields({**known, **stated, **(instead or {})}, self.origin, f"{self._inside}{name}.")
+        inner = Fields({**known, **stated, **(instead or {})}, self.origin, f"{self._inside}{name}.")
+        if not apart:
+            first = self._objects.setdefault(name, inner)
+            inner._asked, inner._objects = first._asked, first._objects
+        return inner
 
     def completed(self, defaults: Mapping[str, Any]) -> Fields:
         """The same fields, with *defaults* for absent ones."""
@@ -320,10 +332,11 @@ class Fields(Checker):
             self.fixed(name, only, "no cross-attention")
 
     def unread(self, ignored_fields: Iterable[str]) -> list[str]:
-        """Fields that were not read and are not known to be irrelevant to the structure."""
-        known = self._asked | set(ignored_fields)
-        return sorted(
+        """Fields that were not read and are not known to be irrelevant to the structure, in objects that were read too."""
+        ignored = set(ignored_fields)
+        own = (
             self._inside + (name if name.isprintable() and len(name) <= LONGEST_NAME else quote(name))
             for name, value in self._content.items()
-            if name not in known and not name.startswith("_") and value is not None
+            if name not in self._asked | ignored and not name.startswith("_") and value is not None
         )
+        return sorted((*own, *(field for name, inner in self._objects.items() if name not in ignored for field in inner.unread(ignored))))

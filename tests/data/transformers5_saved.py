@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import transformers
+from huggingface_hub.errors import StrictDataclassError
 from transformers import CONFIG_MAPPING
 
 import symroof
@@ -35,14 +36,18 @@ def saved(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def chosen() -> Iterator[tuple[str, dict[str, Any]]]:
-    """The first of each model_type that has a class, without its quantization."""
-    seen: set[str] = set()
+    """The first of each model_type (nested ones: of each text decoder) that has a class which reads it, without its quantization."""
+    seen: set[tuple[str, str | None]] = set()
     for name, path in catalogue().items():
         config = {key: value for key, value in json.loads(path.read_text()).items() if key not in ("quantization_config", "auto_map")}
-        kind = config.get("model_type")
-        if kind in CONFIG_MAPPING and kind not in seen:
-            seen.add(kind)
-            yield name, saved(config)
+        kind, inner = config.get("model_type"), config.get("text_config", {}).get("model_type")
+        if kind in CONFIG_MAPPING and (kind, inner) not in seen:
+            try:
+                yield name, saved(config)
+            except StrictDataclassError as error:
+                print(f"{name}: {error}", file=sys.stderr)
+            else:
+                seen.add((kind, inner))
 
 
 def compare() -> None:

@@ -98,12 +98,13 @@ def part_of(fields: Fields, kind: str, part: str) -> tuple[str, Fields, str, str
     note = f"the {part} part of a {kind} model; its other parts and the projector between them are not counted, all layers of this one are"
     if part == "text" and family.flat and "text_config" not in fields:
         return "", fields.completed(nested[1]), nested[0], note
+    fields.plain()
     tied = fields.flag("tie_word_embeddings", bool(family.tied))
     said = part == "text" and not family.inside and (family.tied is not None or "tie_word_embeddings" in fields)
     absent_type, defaults = nested
     outside = {"tie_word_embeddings": tied} if said else {}
     by_5 = str(fields.peek("transformers_version")).startswith("5.")
-    inner = fields.nested(f"{part}_config", {**defaults, **outside}, instead=outside if by_5 else {})
+    inner = fields.nested(f"{part}_config", {**defaults, **outside}, instead=outside if by_5 else {}, apart=True)
     if said:
         inner.fixed("tie_word_embeddings", tied, "as outside text_config")
     elif family.inside and tied and inner.peek("tie_word_embeddings") is not True:

@@ -135,15 +135,16 @@ def window_attention(
 def turned_components(fields: Fields, head_dim: int, default: str, name: str = "", kind: str = "") -> int:
     """Components of a head that the rotary embedding rotates: a share, from any of its fields, or their number in the field *name*.
 
-    Where ``rope_parameters`` has an object per kind of layer, that of the *kind* counts.
+    Where ``rope_parameters`` has an object per kind of layer, that of the *kind* counts, and what stands outside if that says nothing.
     """
     number = fields.size(name, None, high=head_dim) if name else None
     if number is not None:
         default = str(Fraction(number, head_dim))
     sources = [fields, *([fields.nested("rope_parameters")] if "rope_parameters" in fields else [])]
-    if kind and len(sources) > 1 and kind in sources[1]:
-        sources = [sources[1].nested(kind)]
     named = [(source, source.named("partial_rotary_factor", "rotary_pct", "rope_pct")) for source in sources]
+    if kind and len(sources) > 1 and kind in sources[1]:
+        default = str(fields.share(named[0][1], default))
+        named = [(inner := sources[1].nested(kind), inner.named("partial_rotary_factor", "rotary_pct", "rope_pct"))]
     shares = [source.share(name, default) for source, name in named if name in source] or [Fraction(default)]
     if shares[0] != shares[-1]:
         raise fields.error(f"{named[0][1]} is {float(shares[0])}, but rope_parameters.{named[1][1]} is {float(shares[-1])}")

@@ -43,7 +43,7 @@ def published_quantization(
     known: tuple[str, Scheme] | None = None
     unknown: list[str] = []
     for source, fields, name in [*stated, *_beside(path)]:
-        inner = fields.nested(name)
+        inner = fields.nested(name, apart=True)
         content = fields.peek(name)
         if known is None:
             try:

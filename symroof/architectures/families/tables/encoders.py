@@ -187,6 +187,7 @@ def bert(kind: str, types: int, unused: int) -> Callable[[Fields], TextEncoder]:
 
 def modern_bert(fields: Fields) -> TextEncoder:
     """Norms before each half but the very first, rotated positions, windows in two of three layers."""
+    fields.plain()
     hidden, count = fields.size("hidden_size"), fields.layers("num_hidden_layers")
     steps, classes = head_of(fields, MODERN_HEADS)
     period = fields.size("global_attn_every_n_layers", 3)

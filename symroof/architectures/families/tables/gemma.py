@@ -57,7 +57,8 @@ def gemma4_mlps(fields: Fields, count: int) -> list[str]:
 def _full_sizes(fields: Fields) -> tuple[int, int]:
     """KV heads and head dimension of the layers without a window."""
     kinds = gemma4_types(fields, fields.layers("num_hidden_layers"))
-    stated = fields.overridden("per_layer_config", len(kinds), [number for number, kind in enumerate(kinds) if kind == "full"])
+    full = [number for number, kind in enumerate(kinds) if kind == "full"]
+    stated = fields.overridden("per_layer_config", full, ("num_key_value_heads", "head_dim"))
     groups, width = fields.size("num_key_value_heads", 4), fields.size("head_dim", 256)
     if stated is not None:
         return stated.size("num_key_value_heads", groups), stated.size("head_dim", width)

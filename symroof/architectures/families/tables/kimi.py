@@ -91,6 +91,7 @@ KIMI = (
         ignored=(
             *("num_expert_group", "moe_renormalize", "moe_router_activation_func", "use_grouped_topk", "head_dim", "num_key_value_heads"),
             *("activation_situ_beta", "activation_situ_linear_beta", "qk_head_dim", "first_k_dense_replace", "tie_word_embeddings"),
+            "gate_lower_bound",
         ),
     ),
 )

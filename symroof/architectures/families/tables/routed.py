@@ -49,6 +49,9 @@ def m3_layers(fields: Fields, count: int) -> list[str]:
     """What ``layer_types`` lists or switches say, or full attention in every layer."""
     inner, words = _sparse(fields), fields.words("layer_types", M3_TYPES, count)
     switched = inner.switches("sparse_attention_freq", count) if inner and inner.flag("use_sparse_attention", True) else None
+    bare = inner.switches("sparse_disable_index_value", count) if inner else None
+    if bare and switched and any(on and not alone for on, alone in zip(switched, bare, strict=True)):
+        raise fields.error("sparse_attention_config.sparse_disable_index_value holds 0; only 1 is understood (the indexer has no values)")
     return words or ["sparse" if on else "full" for on in switched or [False] * count]
 
 
@@ -116,6 +119,7 @@ def dbrx_experts(fields: Fields, hidden: int) -> Reading:
     """Experts from the fields of ``ffn_config``."""
     inner = fields.nested("ffn_config") if "ffn_config" in fields else fields.completed({})
     function = inner.nested("ffn_act_fn").choice("name", ACTIVATIONS, "silu") if "ffn_act_fn" in inner else "silu"
+    inner.fixed("hidden_size", hidden, "as d_model")
     number, chosen = inner.size("moe_num_experts", 4), inner.size("moe_top_k", 1)
     if chosen > number:
         raise inner.error(f"moe_top_k is {chosen}; expected at most moe_num_experts, {number}")
@@ -151,7 +155,7 @@ MINIMAX_M3 = DecoderFamily(
     },
     ignored=(
         *("use_routing_bias", "use_gemma_norm", "swiglu_alpha", "swiglu_limit", "first_k_dense_replace", "moe_intermediate_size"),
-        *("dense_intermediate_size", "index_local_blocks"),
+        *("dense_intermediate_size", "index_local_blocks", "sparse_init_block", "sparse_local_block", "sparse_score_type"),
     ),
 )
 
@@ -215,7 +219,10 @@ ROUTED = (
         mlps=only("moe"),
         norms=NO_BIAS,
         only_understood={"tie_word_embeddings": (False, "the LM head has weights of its own")},
-        ignored=("emb_pdrop", "num_key_value_heads"),
+        ignored=(
+            *("emb_pdrop", "num_key_value_heads", "clip_qkv", "is_encoder_decoder", "moe_jitter_eps", "moe_loss_weight"),
+            *("moe_normalize_expert_weights", "uniform_expert_assignment"),
+        ),
     ),
     DecoderFamily(
         "exaone_moe",

@@ -50,6 +50,9 @@ def _either(*names: str, absent: bool) -> Any:
     return lambda fields: fields.flag(fields.named(*names), absent)
 
 
+INSIDE_ATTENTION = ("alibi_bias_max", "attn_impl", "clip_qkv", "is_encoder_decoder", "softmax_scale")
+
+
 def mpt_attention(fields: Fields, hidden: int) -> tuple[Part, dict[Symbol, int]]:
     """Attention with a distance bias, one KV head per query head; what is in ``attn_config`` must not say otherwise."""
     if "attn_config" in fields:
@@ -201,6 +204,15 @@ VARIANTS = (
             "expansion_ratio": (4, "the MLP is four times as wide as the hidden size"),
             "logit_scale": (None, "logits are not scaled"),
         },
-        ignored=("embedding_fraction", "init_device", "norm_type", "verbose", "init_config", "emb_pdrop", "learned_pos_emb"),
+        ignored=(
+            "embedding_fraction",
+            "init_device",
+            "norm_type",
+            "verbose",
+            "init_config",
+            "emb_pdrop",
+            "learned_pos_emb",
+            *INSIDE_ATTENTION,
+        ),
     ),
 )

@@ -138,8 +138,10 @@ def step_window_attention(fields: Fields, hidden: int) -> Reading:
     """The same with another number of query heads."""
     kinds = step_layers(fields, fields.layers("num_hidden_layers"))
     sliding = [number for number, kind in enumerate(kinds) if kind == "sliding"]
-    stated = fields.overridden("per_layer_config", len(kinds), sliding)
+    stated = fields.overridden("per_layer_config", sliding, ("num_attention_heads", "num_key_value_heads", "head_dim"))
     other = fields.nested("attention_other_setting") if "attention_other_setting" in fields else None
+    if other is not None:
+        other.fixed("attention_type", "sliding_attention", "the heads of layers with a window")
     for source, names in ((other, ("num_attention_groups", "head_dim")), (stated, ("num_key_value_heads", "head_dim"))):
         if source is not None:
             for name, size in zip(names, (fields.size("num_attention_groups", 8), fields.size("head_dim", 128)), strict=True):
