@@ -12,7 +12,7 @@ from sympy import Rational, cancel, simplify
 import symroof
 from symroof import Storage, best_length, least_acceptance, pays_at_all
 
-alpha, gamma, kappa_d = symroof.symbols.named("alpha gamma kappa_d")
+alpha, b, gamma, kappa_d = symroof.symbols.named("alpha b gamma kappa_d")
 
 DEVICE = "a100-sxm-80gb"
 model = symroof.load_model("llama-2-7b")
@@ -75,4 +75,50 @@ print(f"length 4, acceptance 0.8: beyond a context of about {float(border):.0f} 
 assert cancel(after.tokens.subs(gamma, 2)) == alpha**2 + alpha + 1
 
 # %% [markdown]
-# Source: Leviathan et al. (2023), arXiv:2211.17192.
+# **Recurrent layers** keep one state of $S$ bytes per sequence, read and written once per step. A rejected token must be undone:
+# engines write a state per token (`rollback=snapshots`), copy the accepted one from a buffer (`buffer`), or keep the inputs and
+# compute the accepted tokens again (`replay`).
+#
+# **Theorem 4.** Bound by weights $W$ and states, a plain step reads $W + 2 b S$, one that verifies $W + (\gamma + 2) b S$ with
+# snapshots, $W + (\gamma + 4) b S$ with a buffer, $W + 2 b S$ and the inputs with replay. Snapshots pay at every batch if and only
+# if $N \ge 1 + \gamma / 2$: on average at least half of the drafted tokens are accepted. Otherwise they pay below
+# $$b^* = \frac{W (N - 1)}{S (\gamma + 2 - 2 N)}$$
+# sequences, a buffer below the same with $\gamma + 4$; replay wherever a model without states would.
+
+# %%
+hybrid = symroof.load_model("mamba2-2.7b").decode(seq_len=1024, weight_bits=16, activation_bits=16, kv_bits=16)
+
+
+def moved(step):
+    """Bytes of weights and scanned states, in the batch."""
+    weights = sum(n * op.byte_count(Storage.WEIGHT) for op, n in step.graph if op.name != "embedding")
+    return weights + sum(n * op.byte_count(Storage.KV_CACHE) for op, n in step.graph if op.kind == "scan")
+
+
+plain = moved(hybrid)
+state, weight = plain.coeff(b) / 2, plain.coeff(b, 0)
+for rollback, states in (("snapshots", gamma + 2), ("buffer", gamma + 4)):
+    rolled = hybrid.apply(symroof.technique(f"speculative:draft_cost=0,rollback={rollback}"))
+    assert simplify(moved(rolled) - weight - states * b * state) == 0
+    for accepted, length in ((Rational(1, 2), 4), (Rational(7, 10), 4), (Rational(4, 5), 4)):
+        drafted = hybrid.apply(symroof.technique(f"speculative:acceptance={accepted},length={length},draft_cost=0,rollback={rollback}"))
+        tokens, needed = drafted.graph.tokens, states.subs(gamma, length)
+        less = plain - moved(drafted) / tokens  # linear in the batch
+        if 2 * tokens >= needed:
+            assert less.coeff(b) >= 0 < less.coeff(b, 0)
+            print(f"{rollback}, acceptance {accepted}: fewer bytes at every batch")
+        else:
+            border = weight * (tokens - 1) / (state * (needed - 2 * tokens))
+            assert less.subs(b, border) == 0
+            print(f"{rollback}, acceptance {accepted}: fewer bytes below batch {float(border):.1f}")
+
+# %% [markdown]
+# On a device, with everything counted:
+
+# %%
+for rollback in ("snapshots", "buffer", "replay"):
+    rolled = hybrid.apply(symroof.technique(f"speculative:acceptance=0.5,length=4,draft_cost=0,rollback={rollback}"))
+    print(f"{rollback}: {symroof.payoff(hybrid, rolled, over='batch', hardware='h100-sxm').sentence}")
+
+# %% [markdown]
+# Sources: Leviathan et al. (2023), arXiv:2211.17192; on recurrent layers `symroof.techniques.decoding.rollback`.

@@ -6,7 +6,7 @@ import itertools
 from fractions import Fraction
 
 import pytest
-from sympy import Integer, Rational, cancel
+from sympy import Integer, Rational, cancel, sign
 
 import symroof
 from symroof.operators.operator import Direction
@@ -14,7 +14,7 @@ from symroof.operators.tensor import Storage
 from symroof.questions.payoff import break_even
 from symroof.questions.speculation import best_length, least_acceptance, pays_at_all
 from symroof.symbols import X, alpha, b, gamma
-from tests.techniques.decoding_steps import DENSE, DEVICE, FAMILIES, apply, costs, decode, memory, seconds
+from tests.techniques.decoding_steps import DENSE, DEVICE, FAMILIES, WIDTHS, apply, costs, decode, memory, seconds
 
 LEVIATHAN = [
     ("0.6", 2, 1.53, 1.96),
@@ -117,6 +117,98 @@ def test_draft_model_is_its_own_steps():
     assert sum(n * op.byte_count() for op, n in mine) == sum(one.graph.byte_count() for one in drafts)
     assert memory(after)[0] == memory(step)[0] + memory(drafts[0])[0]
     assert seconds(after, "draft.") * after.graph.tokens == sum(seconds(one) for one in drafts)
+
+
+RECURRENT = {  # layers, elements of a state, channels of a convolution with its taps, per-token inputs: from the configs
+    "mamba-130m": (24, 1536 * 16, 1536, 4, 3 * 1536 + 2 * 16),
+    "mamba2-2.7b": (64, 80 * 64 * 128, 5120 + 2 * 128, 4, 5120 + 2 * 128 + 80),
+    "qwen3-next-80b-a3b-instruct": (36, 32 * 128 * 128, 2 * 16 * 128 + 32 * 128, 4, 2 * 16 * 128 + 32 * 128 + 2 * 32),
+    "nvidia-nemotron-3-nano-30b-a3b-bf16": (23, 64 * 64 * 128, 64 * 64 + 2 * 8 * 128, 4, 64 * 64 + 2 * 8 * 128 + 64),
+    "falcon-h1-7b-base": (44, 24 * 128 * 256, 24 * 128 + 2 * 256, 4, 24 * 128 + 2 * 256 + 24),
+}
+
+
+def moved_by_an_engine(elements: int, inputs: int, length: int, rollback: str, tree: bool = False) -> tuple[Fraction, Fraction, Fraction]:
+    """Elements read, written and kept per sequence and layer, token by token, as kernels do it; with acceptance 1/2 in expectation."""
+    read, written = Fraction(0), Fraction(0)
+    slots = {0}
+    for token in range(length + 1):
+        if token == 0 or (tree and rollback != "replay"):
+            read += elements
+        if rollback != "replay":
+            written, slots = written + elements, slots | {token + (rollback == "buffer")}
+        else:
+            written += inputs
+    if rollback == "buffer":  # the accepted one goes to the sequence's own state
+        read, written = read + elements, written + elements
+    if rollback == "replay":
+        written += elements
+        read += inputs * sum(Fraction(1, 2**place) for place in range(length + 1))
+    return read, written, len(slots) * elements + (inputs * (length + 1) if rollback == "replay" else Fraction(0))
+
+
+@pytest.mark.parametrize("rollback", ["snapshots", "buffer", "replay"])
+@pytest.mark.parametrize("model", RECURRENT)
+def test_states_that_rejected_tokens_need(model, rollback):
+    length, batch = 3, 2
+    layers, elements, channels, taps, inputs = RECURRENT[model]
+    step = decode(model, batch=batch, seq_len=100)
+    after = apply(step, f"speculative:acceptance=1/2,length={length},draft_cost=0,rollback={rollback}")
+    read, written, kept = moved_by_an_engine(elements, inputs, length, rollback)
+    scan = next(operator for operator, _ in after.graph if operator.kind == "scan")
+    window = next(operator for operator, _ in after.graph if operator.kind == "convolution")
+    assert sum(count for operator, count in after.graph if operator.kind == "scan") == layers
+    assert scan.byte_count(Storage.KV_CACHE, Direction.READ) == 2 * batch * read
+    assert scan.byte_count(Storage.KV_CACHE, Direction.WRITE) == 2 * batch * written
+    for way in Direction:
+        assert window.byte_count(Storage.KV_CACHE, way) == 2 * batch * channels * (taps + length)
+    single = {operator.name: operator for operator, _ in step.graph}
+    again = Rational(15, 8) if rollback == "replay" else 0
+    assert scan.flop_count == (length + 1 + again) * single[scan.name].flop_count
+    assert window.flop_count == (length + 1) * single[window.name].flop_count
+    grown = memory(after)[1] - memory(step)[1]
+    attention = sum(
+        count * 2 * batch * length * access.tensor.elements / access.tensor.space.sizes["t"] / batch
+        for operator, count in step.graph
+        for access in operator.writes
+        if access.tensor.storage == "kv_cache" and "t" in access.tensor.axes
+    )
+    assert grown == attention + 2 * batch * layers * (kept - elements + channels * length)
+    assert "recurrent layers" in " ".join(after.symbolic.statements)
+
+
+def test_states_of_a_tree_and_of_a_draft():
+    nodes, batch = 7, 2
+    _, elements, *_ = RECURRENT["mamba2-2.7b"]
+    step = decode("mamba2-2.7b", batch=batch, seq_len=100)
+    for rollback in ("snapshots", "buffer"):
+        after = apply(step, f"medusa:heads=3,nodes={nodes},acceptance=1/2,rollback={rollback}")["head_scan"]
+        read, written, _ = moved_by_an_engine(elements, 0, nodes, rollback, tree=True)
+        assert after.byte_count(Storage.KV_CACHE, Direction.READ) == 2 * batch * read
+        assert after.byte_count(Storage.KV_CACHE, Direction.WRITE) == 2 * batch * written
+    small = decode("mamba2-130m", batch=batch, seq_len=100)
+    alone = apply(step, "speculative:length=3,acceptance=1/2,draft_cost=0")
+    drafted = apply(step, "speculative:length=3,acceptance=1/2,draft=mamba2-130m")
+    assert memory(drafted)[1] - memory(alone)[1] == 4 * memory(small)[1]
+    mine = [(operator, count) for operator, count in drafted.graph if operator.name.startswith("draft.")]
+    assert sum(n * op.byte_count() for op, n in mine) == 3 * small.graph.byte_count()
+
+
+def test_batch_up_to_which_snapshots_pay():
+    """``W (N - 1) / (S (q + 1 - 2 N))`` sequences, and with a buffer of snapshots ``q + 3`` for ``q + 1``: weights and states alone."""
+    symbolic = symroof.load_model("mamba2-2.7b").decode(**{**WIDTHS, "seq_len": 100})
+    kept = RECURRENT["mamba2-2.7b"]
+    state = Rational(2 * kept[0] * kept[1])
+
+    def moved(step):
+        weights = sum(n * op.byte_count(Storage.WEIGHT) for op, n in step.graph if op.role != "embedding")
+        return weights + sum(n * op.byte_count(Storage.KV_CACHE) for op, n in step.graph if op.kind == "scan")
+
+    tokens, weights = Rational(31, 16), moved(symbolic).subs(b, 0)
+    for rollback, more in (("snapshots", 6), ("buffer", 8)):
+        after = apply(symbolic, f"speculative:acceptance=1/2,length=4,draft_cost=0,rollback={rollback}")
+        edge = weights * (tokens - 1) / (state * (more - 2 * tokens))
+        assert [sign((moved(after) / tokens - moved(symbolic)).subs(b, edge + step)) for step in (-1, 0, 1)] == [-1, 0, 1]
 
 
 def test_windows_and_experts_of_target_and_draft_are_apart():
@@ -268,8 +360,10 @@ def test_medusa_limits_and_loss():
         ("llama-2-70b", "speculative:draft=opt-125m", "vocabulary of 50272 tokens, llama-2-70b of 32000"),
         ("llama-2-70b", "speculative:draft=llama-2-7b,draft_cost=0.1", "not both"),
         ("llama-2-70b", "speculative:draft=dit-xl-2", "dit-xl-2 generates no tokens"),
-        ("mamba-130m", "speculative", "keeps a state of all tokens so far"),
-        ("mamba-130m", "medusa", "keeps a state of all tokens so far"),
+        ("llama-2-7b", "speculative:rollback=replay", "no layer of this model keeps a state"),
+        ("mamba-130m", "speculative:rollback=redo", "known: snapshots, buffer, replay"),
+        ("mamba-130m", "medusa:rollback=replay", "known: snapshots, buffer"),
+        ("mamba-130m", "speculative:draft_cost=0 mixed-batch", "states for every token that is verified"),
         ("llama-2-7b", "speculative medusa", "tokens per sequence; expected one"),
         ("llama-2-7b", "speculative:acceptance=1.1", "at most 1"),
         ("llama-2-7b", "speculative:length=0", "from 1 on"),

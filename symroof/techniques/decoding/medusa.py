@@ -10,6 +10,7 @@ from symroof import symbols
 from symroof.operators import Access, Block, BlockRole, Graph, Operator, Role, Structure
 from symroof.operators.elementwise import activation, add
 from symroof.operators.linear import linear
+from symroof.techniques.decoding.rollback import ROLLBACK
 from symroof.techniques.decoding.verification import EXACT, expected, require_verifiable, verified
 from symroof.techniques.technique import Example, Fact, Given, Number, Technique, number, word
 
@@ -37,11 +38,13 @@ class Medusa(Technique):
     acceptance : alpha, the probability that the true token is among a head's candidates, given that earlier heads were right.
     rows : the tokens that the heads run on: "all" of the tree, as in the published implementation; or the "last" accepted
         one, whose hidden state the engine must keep until verification ends.
+    rollback : what recurrent layers keep to undo rejected tokens, "snapshots" of the state behind every node of the tree, or the same in
+        a "buffer" (`symroof.techniques.decoding.rollback`).
 
     Raises
     ------
     InputError
-        There are fewer nodes than heads, no LM head, a recurrent layer, or the step verifies several tokens already.
+        There are fewer nodes than heads, no LM head, or the step verifies several tokens already.
 
     >>> import symroof
     >>> step = symroof.load_model("llama-2-7b").decode(symbolic=True)
@@ -66,6 +69,7 @@ class Medusa(Technique):
     nodes: Number = number(symbols.n_t)
     acceptance: Number = number(symbols.alpha, zero=True)
     rows: str = word("all", ("all", "last"))
+    rollback: str = word("snapshots", ROLLBACK[:2])
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -74,14 +78,14 @@ class Medusa(Technique):
             raise self.refused(f"nodes {nodes}: each of the {heads} heads needs a candidate; expected at least {heads} nodes")
 
     def rewrite(self, graph: Graph, given: Given) -> Graph:
-        require_verifiable(self.name, graph)
+        require_verifiable(self.name, graph, self.rollback)
         if not any(operator.role is Role.HEAD for operator, _ in graph):
             raise self.refused("this model has no LM head")
         tokens = expected(given["acceptance"], self.acceptance, given["heads"], self.heads)
-        after = verified(graph, given["nodes"] + 1, tree=True)
+        after = verified(graph, given["nodes"] + 1, tokens, self.rollback, tree=True)
         head = next(operator for operator, _ in after if operator.role is Role.HEAD)
         block = Block("medusa", _head(head, every=self.rows == "all"), given["heads"], role=BlockRole.GUESSES)
-        return replace(after, blocks=(*after.blocks, block), tokens=tokens)
+        return replace(after, blocks=(*after.blocks, block))
 
     def statements(self, given: Given) -> tuple[str, ...]:
         del given

@@ -12,6 +12,7 @@ from symroof.architectures.model import Model, load_model
 from symroof.architectures.step import Step
 from symroof.operators import Block, Graph, Structure
 from symroof.symbols import substitute
+from symroof.techniques.decoding.rollback import ROLLBACK, with_slots
 from symroof.techniques.decoding.verification import EXACT, drafted, expected, require_verifiable, verified
 from symroof.techniques.technique import Example, Fact, Given, Number, Technique, number, refuse_graph, word
 
@@ -41,11 +42,14 @@ class Speculative(Technique):
     length : gamma, an integer.
     draft : a model of the same vocabulary, by name; its weights and cache count in memory.
     draft_cost : kappa_d, instead of a draft model: time of a drafted token over the time of a decode step, at least 0; takes no memory.
+    rollback : what recurrent layers keep to undo rejected tokens: "snapshots" of the state behind every token, the same in a "buffer"
+        from which the accepted one is copied, or the inputs from which the accepted tokens are computed again, "replay"
+        (`symroof.techniques.decoding.rollback`).
 
     Raises
     ------
     InputError
-        Both draft and cost are given, vocabularies differ, a layer is recurrent, or the step verifies several tokens already.
+        Both draft and cost are given, vocabularies differ, or the step verifies several tokens already.
 
     >>> import symroof
     >>> step = symroof.load_model("llama-2-7b").decode(symbolic=True)
@@ -75,6 +79,7 @@ class Speculative(Technique):
     length: Number = number(symbols.gamma)
     draft: str = word("", meaning="the draft model, by name")
     draft_cost: Number = number(symbols.kappa_d, zero=True, optional=True)
+    rollback: str = word("snapshots", ROLLBACK)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -105,10 +110,10 @@ class Speculative(Technique):
         )
 
     def rewrite(self, graph: Graph, given: Given) -> Graph:
-        require_verifiable(self.name, graph)
+        require_verifiable(self.name, graph, self.rollback)
         length = given["length"]
         tokens = expected(given["acceptance"], self.acceptance, length, self.length)
-        after = replace(verified(graph, length + 1), tokens=tokens)
+        after = verified(graph, length + 1, tokens, self.rollback)
         cost = given.get("draft_cost", Integer(0))
         if cost == 0:
             return after
@@ -125,7 +130,7 @@ class Speculative(Technique):
         length = self.parameters(step.symbolic)[0]["length"]
         own = model.step(replace(step.options, mla="auto")).symbolic
         later = {**model.dimensions, symbols.t: symbols.t + (length - 1) / 2}
-        graph, definitions = _renamed(own, own.definitions, later)
+        graph, definitions = _renamed(with_slots(own, length + 1), own.definitions, later)
         blocks = tuple(replace(drafted(block, DRAFT), count=length * block.count, copies=block.resident) for block in graph.blocks)
         return blocks, definitions
 
@@ -142,8 +147,7 @@ class Speculative(Technique):
         return (
             f"speculative: gamma tokens are drafted {cost}; one step verifies them with gamma + 1 tokens of every sequence; "
             "each is accepted with probability alpha, independently, and every sequence of the batch gains the expected number",
-            "times are per expected token; rejection sampling and cache rollback are not counted; a sliding window counts as wider by "
-            "the drafted tokens",
+            "times are per expected token; rejection sampling is not counted; a sliding window counts as wider by the drafted tokens",
         )
 
 

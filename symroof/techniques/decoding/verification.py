@@ -8,16 +8,18 @@ from sympy import Add, Expr, Integer
 
 from symroof.errors import InputError
 from symroof.operators import Block, BlockRole, Graph, Operator, Role, Space
+from symroof.techniques.decoding.rollback import with_rollback
 
 EXACT = " needs accounting exact; accounting {} knows one query token per decode step"
 """Why techniques that verify several tokens support only one accounting."""
 
 
-def verified(graph: Graph, queries: Expr, *, tree: bool = False) -> Graph:
-    """The target step with *queries* query tokens per sequence, and logits of all of them.
+def verified(graph: Graph, queries: Expr, accepted: Expr, rollback: str, *, tree: bool = False) -> Graph:
+    """The target step with *queries* query tokens per sequence, of which *accepted* are accepted, and logits of all of them.
 
     The context grows by the proposed tokens. Queries attend under the causal mask; those of a tree attend to the whole
-    context (an implementation masks the rest). The number of tokens that choose experts grows likewise.
+    context (an implementation masks the rest). The number of tokens that choose experts grows likewise. Recurrent layers
+    keep what *rollback* says.
     """
     more = queries - 1
 
@@ -27,7 +29,8 @@ def verified(graph: Graph, queries: Expr, *, tree: bool = False) -> Graph:
         wide = space.resized({"s": queries, "u": queries, "s_c": queries, **context})
         return replace(wide, causal=space.causal and not tree, one_block=True)
 
-    return graph.map(space=wider).with_pass_tokens(graph.pass_tokens * queries)
+    wide = graph.map(space=wider).with_pass_tokens(graph.pass_tokens * queries)
+    return replace(with_rollback(wide, queries, accepted, rollback, tree=tree), tokens=accepted)
 
 
 def expected(acceptance: Expr, value: Expr, most: Expr, count: Expr) -> Expr:
@@ -53,16 +56,15 @@ def expected(acceptance: Expr, value: Expr, most: Expr, count: Expr) -> Expr:
     return most + 1 if value == 1 else (1 - acceptance ** (most + 1)) / (1 - acceptance)
 
 
-def require_verifiable(name: str, graph: Graph) -> None:
-    """Raise an InputError if a step cannot verify several tokens, or does so already."""
+def require_verifiable(name: str, graph: Graph, rollback: str) -> None:
+    """Raise an InputError if a step verifies several tokens already, or has no state to roll back."""
     if graph.tokens != 1:
         raise InputError(f"{name}: a step already completes {graph.tokens} tokens per sequence; expected one")
     queries = graph.blocks[0].operators[0].space.sizes.get("s")
     if queries != 1:
         raise InputError(f"{name}: the step already has {queries} query tokens per sequence; expected one")
-    for operator, _ in graph:
-        if operator.role is Role.RECURRENCE:
-            raise InputError(f"{name}: {operator.name} keeps a state of all tokens so far, which cannot be rolled back after a rejection")
+    if rollback != "snapshots" and not any(operator.role is Role.RECURRENCE for operator, _ in graph):
+        raise InputError(f"{name}: rollback={rollback}: no layer of this model keeps a state that would have to be rolled back")
 
 
 def drafted(block: Block, prefix: str) -> Block:

@@ -10,7 +10,7 @@ from sympy import Expr, Integer, Min
 
 from symroof import symbols
 from symroof.architectures.step import Step
-from symroof.operators import Access, Block, Graph, Kind, Operator, Space, Structure, Tensor
+from symroof.operators import Access, Block, Graph, Kind, Operator, Role, Space, Structure, Tensor
 from symroof.operators.query_blocks import cache_passes
 from symroof.operators.state_space import convolved
 from symroof.techniques.system.token_axes import EXACT, attends, paired, refuse_selection
@@ -93,6 +93,8 @@ class MixedBatch(Technique):
         if any("z" in tensor.space.sizes and symbols.t_w not in tensor.space.sizes["z"].free_symbols for tensor in _tensors(graph)):
             raise self.refused("layers store another number of tokens than the target's window: not supported")
         space = graph.blocks[0].operators[0].space
+        if space.sizes["s"] != 1 and any(operator.role is Role.RECURRENCE for operator, _ in graph):
+            raise self.refused("recurrent layers keep states for every token that is verified, and one for a prompt: not supported")
         carried = given["prompts"] * given["chunk"]
         graph = replace(graph, prompt_tokens=graph.prompt_tokens + carried / space.sizes["b"])
         if self.together == "yes":
