@@ -12,9 +12,8 @@ import symroof
 from symroof.architectures.options import Options
 from symroof.architectures.parts.mlp import Mlp
 from symroof.architectures.parts.part import BlockBuilder
-from symroof.errors import SymroofError
 from symroof.operators.facts import Kind, Parameter, Role
-from symroof.operators.operator import Operator, Work
+from symroof.operators.operator import Direction, Operator, Work
 from symroof.operators.state_space import state
 from symroof.operators.tensor import Access, Space, Storage, Tensor
 from symroof.symbols import a, b, c, d, w
@@ -98,12 +97,17 @@ def test_techniques_do_to_it_what_they_do_to_its_like(text: str, factor: Expr) -
     assert flops[1] == factor * flops[0]
 
 
-def test_a_state_cannot_be_taken_back_when_a_guess_is_rejected() -> None:
+def test_a_state_is_kept_for_every_token_that_may_be_rejected() -> None:
     """Its role says that it is a recurrence: nobody had to name it."""
     step = shifted().decode(batch=16, seq_len=1024, **WIDTHS)
-    for text in ("speculative:acceptance=0.8,length=4,draft_cost=0.05", "medusa:heads=4,nodes=20,acceptance=0.6"):
-        with pytest.raises(SymroofError, match="token_shift keeps a state"):
-            step.apply(technique(text))
+    state = step["token_shift"].byte_count(Storage.KV_CACHE, Direction.WRITE)
+    for text, tokens, states in (
+        ("speculative:acceptance=0.8,length=4,draft_cost=0.05", 5, 1),
+        ("medusa:heads=4,nodes=20,acceptance=0.6", 21, 21),
+    ):
+        after = step.apply(technique(text))["token_shift"]
+        assert after.byte_count(Storage.KV_CACHE, Direction.WRITE) == tokens * state
+        assert after.byte_count(Storage.KV_CACHE, Direction.READ) == states * state
 
 
 def test_chains_of_techniques_hold_their_invariants() -> None:

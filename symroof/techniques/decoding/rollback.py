@@ -35,7 +35,7 @@ section 4, and vLLM's ``gdn_replayssm_spec_decode.py`` (inputs instead of states
 
 def with_rollback(graph: Graph, queries: Expr, accepted: Expr, rollback: str, *, tree: bool = False) -> Graph:
     """The step on *queries* tokens per sequence with what its recurrent layers keep; unchanged where there are none."""
-    if not any(operator.role is Role.RECURRENCE for operator, _ in graph):
+    if not any(_keeps(operator) for operator, _ in graph):
         return graph
     how = {
         "snapshots": "a state per token is written, and the next step starts from that of the last accepted one",
@@ -45,7 +45,7 @@ def with_rollback(graph: Graph, queries: Expr, accepted: Expr, rollback: str, *,
     text = f"recurrent layers: FLOPs of the recurrence, token by token; {how}; a scan runs at the matrix peak"
 
     def rolled(operator: Operator) -> Operator:
-        if operator.role is not Role.RECURRENCE:
+        if not _keeps(operator):
             return operator
         if operator.kind is Kind.CONVOLUTION:
             return _window(operator, queries)
@@ -59,7 +59,7 @@ def with_slots(graph: Graph, slots: Expr) -> Graph:
     """The steps of a draft whose recurrent layers write the state behind every token to a slot of its own."""
 
     def kept(operator: Operator) -> Operator:
-        if operator.role is not Role.RECURRENCE:
+        if not _keeps(operator):
             return operator
         state = _state(operator)
         slot = Access(_slots(state, slots), state.axes)
@@ -79,6 +79,10 @@ def _with_state(operator: Operator, state: Tensor, read: Access, written: Access
         return tuple(instead if access.tensor is state else access for access in side)
 
     return replace(operator, reads=moved(operator.reads, read), writes=moved(operator.writes, written))
+
+
+def _keeps(operator: Operator) -> bool:
+    return operator.role is Role.RECURRENCE and any(access.tensor.storage is Storage.KV_CACHE for access in operator.writes)
 
 
 def _state(operator: Operator) -> Tensor:
