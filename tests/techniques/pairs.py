@@ -75,8 +75,9 @@ FORMS = (
 FITTING = {
     ("pipeline-parallel", "deepseek-v2-lite"): "degree=3,micro_batches=2",
     ("contextual-sparsity", "mixtral-8x7b-v0.1"): "share=1/4,where=heads",
+    ("ragged-batch", "gemma-2-9b"): "lengths=1+1/2+1/4",
 }
-"""Where a model needs others: 27 layers are no multiple of two, and experts are no neurons to leave out."""
+"""Where a model needs others: 27 layers are no multiple of two, experts are no neurons to leave out, and windows ask for lengths."""
 
 INPUTS = {"prefill": {"batch": 8, "seq_len": 512}, "decode": {"batch": 16, "seq_len": 2048}}
 

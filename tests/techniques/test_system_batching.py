@@ -326,9 +326,7 @@ def test_the_prefix_pays_from_the_length_the_formula_says() -> None:
         ("llama-2-7b", "decode", "prefix-cache:share=1", "leaves no token of a sequence's own"),
         ("llama-2-7b", "prefill", "prefix-cache:share=1023.5/1024", "leaves no token of a sequence's own; expected at most 1023/1024"),
         ("mamba-130m", "decode", "prefix-cache:share=1/2", "has no attention"),
-        ("gemma-2-2b", "prefill", "chunked-prefill:chunk=8", "sliding window"),
         ("mistral-7b-v0.1", "decode", "ragged-batch:mean=1/2", "sliding window"),
-        ("mistral-7b-v0.1", "decode", "prefix-cache:share=1/2", "sliding window"),
         ("vit-base-patch16-224", "prefill", "chunked-prefill:chunk=8", "without a causal mask"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import cast
 
 from sympy import Expr, Integer, ceiling
 
@@ -10,7 +11,9 @@ from symroof import symbols
 from symroof.architectures.step import Step
 from symroof.operators import Access, Block, Graph, Kind, Operator, Space, Storage, Structure, Tensor
 from symroof.operators.query_blocks import cache_passes
-from symroof.techniques.system.token_axes import EXACT, attends, refuse_windows
+from symroof.operators.tensor import within_band
+from symroof.symbols import substitute
+from symroof.techniques.system.token_axes import EXACT, attends, refuse_selection, windowed
 from symroof.techniques.technique import Example, Fact, Given, Number, Technique, number
 
 ROWS = ("s", "u", "s_c")
@@ -27,6 +30,9 @@ class ChunkedPrefill(Technique):
     activations       those of one chunk
     ================= ====================================================================
 
+    In a layer with a sliding window of W tokens a chunk reads its own rows and the ``W - 1`` before it: ``m = ceil(min(s, W) / s_k)``
+    chunks read ``s_k, 2 s_k, ..., m s_k`` rows, and the ``n - m`` others ``s_k + W - 1`` each.
+
     With FlashAttention, too, a chunk reads its preceding context once if a head's keys and values fit the last-level cache.
     Reads from that cache are unchanged if a chunk consists of whole blocks, and so is the traffic of blocks that reread
     memory (``flash-attention:reread=memory``). Exact for linear operators; a lower bound on the time of attention, whose
@@ -39,7 +45,7 @@ class ChunkedPrefill(Technique):
     Raises
     ------
     InputError
-        The chunk does not divide the prompt, or attention has no causal mask.
+        The chunk does not divide the prompt, or attention is sparse, has no causal mask, or stays within chunks of the model's own.
 
     >>> import symroof
     >>> step = symroof.load_model("llama-2-7b").prefill(symbolic=True)
@@ -64,8 +70,9 @@ class ChunkedPrefill(Technique):
     chunk: Number = number(symbols.s_k)
 
     def check(self, step: Step) -> None:
-        length, chunk = step.values.get(symbols.s), self.chunk
-        if length is None or not chunk.is_number:
+        chunk, graph = self.chunk, step.symbolic
+        length = substitute(substitute(graph.blocks[0].operators[0].space.sizes["s"], graph.definitions), step.values)  # behind a prefix
+        if not length.is_number or not chunk.is_number:
             return
         if chunk > length:
             raise self.refused(f"a chunk of {chunk} tokens is longer than the prompt of {length}")
@@ -73,10 +80,15 @@ class ChunkedPrefill(Technique):
             raise self.refused(f"chunks of {chunk} tokens do not divide a prompt of {length}; expected a divisor")
 
     def rewrite(self, graph: Graph, given: Given) -> Graph:
-        refuse_windows(self.name, graph)
+        refuse_selection(self.name, graph)
         shared = any(Fact.OWN_CONTEXT in technique.removed for technique in graph.applied)  # a prefix that every token sees
-        if not shared and not all(operator.space.causal for operator, _ in graph):
+        causal = all(operator.space.causal for operator, _ in graph)
+        if not shared and not causal:
             raise self.refused("without a causal mask a chunk would have to attend to later chunks")
+        if any(operator.space.chunked for operator, _ in graph):
+            raise self.refused("queries attend within chunks of the model's own, which is not supported")
+        if not causal and any(windowed(operator.space) for operator, _ in graph):
+            raise self.refused("in a layer with a sliding window not every chunk sees the prefix; give prefix-cache read=each")
         chunk = given["chunk"]
 
         def of_chunk(tensor: Tensor) -> Tensor:
@@ -120,18 +132,31 @@ class ChunkedPrefill(Technique):
 
 
 def _again(space: Space, chunk: Expr) -> Expr:
-    """How often chunks read a row of the context, on average: every chunk reads a prefix, and the prompt's rows from their own chunk on."""
+    """How often chunks read a row of the context, on average: every chunk reads a prefix, and the prompt's rows from their own chunk on.
+
+    With a sliding window a chunk reads its own rows and the ``W - 1`` before it, or as many as there are.
+    """
     queries, context = space.sizes["s"], space.sizes["t"]
     count = queries / chunk
     if not space.causal:
         return count
-    return (count * (context - queries) + queries * (count + 1) / 2) / context
+    growing = count if space.band is None else _growing(space, chunk)
+    rows = growing * (context - queries) + chunk * growing * (growing + 1) / 2
+    if space.band is not None:
+        rows += (count - growing) * (chunk + space.band - 1)
+    return rows / context
+
+
+def _growing(space: Space, chunk: Expr) -> Expr:
+    """The number of chunks whose first query sees its whole past; those behind them all read equally many rows."""
+    return cast(Expr, ceiling(within_band(cast(Expr, space.band), space.sizes) / chunk))
 
 
 def _passes(space: Space, chunk: Expr, stacked: bool) -> Expr:
     """Reads of a row by all chunks, over reads of the same prompt in one piece: by passes, each up to its own last row.
 
-    Passes over a prefix that is stored once are shared by the queries of all sequences.
+    Passes over a prefix that is stored once are shared by the queries of all sequences. With a sliding window, passes that start
+    beyond the first window skip the rows before their own.
     """
     queries, context = space.sizes["s"], space.sizes["t"]
     count, sequences = queries / chunk, space.sizes["b"] if stacked else 1
@@ -141,4 +166,10 @@ def _passes(space: Space, chunk: Expr, stacked: bool) -> Expr:
     blocks = ceiling(chunk / symbols.R)
     rows = symbols.R * blocks * (blocks - 1) / 2 + chunk
     total = count * (rows + blocks * (context - queries)) + blocks * chunk * count * (count - 1) / 2
+    if space.band is not None:
+        growing, within = _growing(space, chunk), within_band(space.band, space.sizes) - 1
+        total -= (count - growing) * (blocks * (chunk * (count + growing - 1) / 2 - within) + symbols.R * blocks * (blocks - 1) / 2)
+        within -= (growing - 1) * chunk  # of the one chunk in which passes begin to skip rows
+        skipped = ceiling(within / symbols.R)
+        total -= symbols.R * (blocks * (blocks - 1) - skipped * (skipped - 1)) / 2 - (blocks - skipped) * within
     return total / (context * cache_passes(space))

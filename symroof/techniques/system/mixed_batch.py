@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from sympy import Expr, Integer, Min
@@ -13,7 +12,7 @@ from symroof.architectures.step import Step
 from symroof.operators import Access, Block, Graph, Kind, Operator, Role, Space, Structure, Tensor
 from symroof.operators.query_blocks import cache_passes
 from symroof.operators.state_space import convolved
-from symroof.techniques.system.token_axes import EXACT, attends, paired, refuse_selection
+from symroof.techniques.system.token_axes import EXACT, attends, paired, refuse_other_windows
 from symroof.techniques.technique import Example, Fact, Given, Number, Technique, number, word
 
 PER_TOKEN = ("t", "z", "u", "s_c")
@@ -89,9 +88,7 @@ class MixedBatch(Technique):
             raise self.refused(f"prompt {prompt} is shorter than its chunk of {chunk} tokens; give a prompt of {chunk} or more")
 
     def rewrite(self, graph: Graph, given: Given) -> Graph:
-        refuse_selection(self.name, graph)
-        if any("z" in tensor.space.sizes and symbols.t_w not in tensor.space.sizes["z"].free_symbols for tensor in _tensors(graph)):
-            raise self.refused("layers store another number of tokens than the target's window: not supported")
+        refuse_other_windows(self.name, graph)
         space = graph.blocks[0].operators[0].space
         if space.sizes["s"] != 1 and any(operator.role is Role.RECURRENCE for operator, _ in graph):
             raise self.refused("recurrent layers keep states for every token that is verified, and one for a prompt: not supported")
@@ -113,10 +110,6 @@ class MixedBatch(Technique):
             f"tokens; LM head also on {rows}",
             "mixed-batch: time per token counts generated tokens; decode latency is the time of the whole step, chunk included",
         )
-
-
-def _tensors(graph: Graph) -> Iterator[Tensor]:
-    return (tensor for block in graph.blocks for tensor in block.tensors())
 
 
 class _Parts:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from symroof import symbols
 from symroof.errors import InputError
-from symroof.operators import Axes, Graph, Operator
+from symroof.operators import Axes, Graph, Operator, Space
 
 EXACT = ": accounting {!r} has no queries and contexts of their own; expected 'exact'"
 """Why techniques on tokens support only one accounting."""
 
 
+PAIR = ("s", "t")
+"""The axes of a query and a context position."""
+
+
 def paired(axes: Axes) -> bool:
     """Whether these axes span pairs of a query and a context position."""
-    return "s" in axes and "t" in axes
+    return {*PAIR} <= {*axes}
 
 
 def attends(operator: Operator) -> bool:
@@ -25,12 +30,14 @@ def refuse_selection(name: str, graph: Graph) -> None:
         raise InputError(f"{name}: queries attend to keys that they select, or as an encoder does to all tokens, which is not supported")
 
 
-def refuse_windows(name: str, graph: Graph) -> None:
-    """Raise an InputError for layers with a sliding window, which sequences, chunks or parts would fill to different extents."""
+def windowed(space: Space) -> bool:
+    """Whether a sliding window limits what this space's queries attend to, or what its cache holds."""
+    return "z" in space.sizes or space.band is not None
+
+
+def refuse_other_windows(name: str, graph: Graph) -> None:
+    """Raise an InputError where queries select keys, or layers store another number of tokens than the target's window."""
     refuse_selection(name, graph)
-    spaces = (part.space for block in graph.blocks for part in (*block.operators, *block.tensors()))
-    if any("z" in space.sizes or space.band is not None for space in spaces):
-        raise InputError(
-            f"{name}: layers store a different number of tokens than they attend to: sliding windows are not supported; paged-cache must "
-            "come after"
-        )
+    stored = (tensor.space.sizes.get("z") for block in graph.blocks for tensor in block.tensors())
+    if any(size is not None and symbols.t_w not in size.free_symbols for size in stored):
+        raise InputError(f"{name}: layers store another number of tokens than the target's window: not supported")
