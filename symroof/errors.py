@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 
 QUOTE_LIMIT = 60
+CHARACTERS_PER_SLIP = 6
+"""A name is a misspelling of another if they differ in one character, or in one of so many."""
 
 
 class SymroofError(ValueError):
@@ -86,6 +88,24 @@ def every_number(name: str) -> tuple[str, ...]:
     return tuple(re.findall("[0-9]+", name))
 
 
+def edits(text: str, other: str) -> int:
+    """The fewest insertions, deletions, replacements and swaps of neighbours that turn one text into another.
+
+    >>> edits("llamma", "llama"), edits("gemam", "gemma"), edits("nemotron-nas", "nemotron_h")
+    (1, 1, 4)
+    """
+    rows = [list(range(len(other) + 1))]
+    for place, character in enumerate(text, 1):
+        row = [place]
+        for column, wanted in enumerate(other, 1):
+            fewest = min(rows[-1][column] + 1, row[-1] + 1, rows[-1][column - 1] + (character != wanted))
+            if place > 1 and column > 1 and character == other[column - 2] and wanted == text[place - 2]:
+                fewest = min(fewest, rows[-2][column - 2] + 1)
+            row.append(fewest)
+        rows.append(row)
+    return rows[-1][-1]
+
+
 def nearest(
     name: str,
     known: Iterable[str],
@@ -95,20 +115,23 @@ def nearest(
 ) -> str:
     """A hint that names the known names nearest to *name*, or else all of them, or those to be *shown*.
 
-    With a *generation*, only names of the same one are suggested: ``qwen4`` does not mean ``qwen3``.
+    With a *generation*, the names are of architectures, and only a misspelling of one of the same generation is corrected: ``qwen4``
+    does not mean ``qwen3``, nor ``nemotron-nas`` ``nemotron_h``.
 
     >>> nearest("lama-2-7b", ["llama-2-7b", "opt-125m", "gpt-j-6b", "dit-s-2"])
     'did you mean llama-2-7b?'
     >>> nearest("zzz", ["prefill", "decode"])
     'known: prefill, decode'
-    >>> nearest("qwen4", ["qwen2", "qwen3"], generation=every_number)
-    'known: qwen2, qwen3'
+    >>> nearest("qwen4", ["qwen2", "qwen3"], generation=every_number), nearest("nemotron-nas", ["nemotron_h"], generation=every_number)
+    ('known: qwen2, qwen3', 'known: nemotron_h')
     """
     names = list(known)
     lowered = {candidate.lower(): candidate for candidate in reversed(names)}
     if generation is not None:
         lowered = {lower: candidate for lower, candidate in lowered.items() if generation(lower) == generation(name[:200].lower())}
     close = get_close_matches(name[:200].lower(), lowered, n=limit, cutoff=0.6)
+    if generation is not None:
+        close = [candidate for candidate in close if edits(name[:200].lower(), candidate) <= max(len(candidate) // CHARACTERS_PER_SLIP, 1)]
     if close:
         return f"did you mean {' or '.join(lowered[c] for c in close)}?"
     names = list(shown) if shown is not None else names

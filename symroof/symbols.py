@@ -12,6 +12,7 @@ from symroof.errors import InputError, member, nearest, quote
 from symroof.vocabulary import BY_NAME as _BY_NAME
 from symroof.vocabulary import VOCABULARY, Variable
 from symroof.vocabulary import factor as _factor
+from symroof.vocabulary import layers_with as _layers_with
 from symroof.vocabulary import share as _share
 from symroof.vocabulary import variable as _variable
 
@@ -234,9 +235,7 @@ _MIXERS = {
 _MLPS = {"dense": "a dense MLP", "moe": "a mixture of experts", "wide": "a wider MLP", "mlp": "an MLP alone"}
 _PAIRS = {f"{mixer}_{mlp}": f"{how} and {what}" for mixer, how in _MIXERS.items() for mlp, what in _MLPS.items() if mlp != "mlp"}
 
-LAYERS = {"layer": L} | {
-    kind: _variable(f"L_{kind}", f"num_{kind}_layers", f"layers with {meaning}") for kind, meaning in (_MIXERS | _MLPS | _PAIRS).items()
-}
+LAYERS = {"layer": L} | {kind: _layers_with(kind, meaning) for kind, meaning in (_MIXERS | _MLPS | _PAIRS).items()}
 """The number of layers of each kind, where a model has several."""
 
 

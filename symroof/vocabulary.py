@@ -60,3 +60,20 @@ def share(letter: str, name: str, meaning: str) -> Symbol:
 def factor(letter: str, name: str, meaning: str) -> Symbol:
     """A positive factor."""
     return variable(letter, name, meaning, domain="real")
+
+
+def layers_with(kind: str, meaning: str) -> Symbol:
+    """The number of layers of a kind."""
+    return variable(f"L_{kind}", f"num_{kind}_layers", f"layers with {meaning}")
+
+
+def numbered(symbol: Symbol, number: int) -> Symbol:
+    """The symbol of a size in the layers with the first, the second, ... of several such sizes.
+
+    >>> from symroof.symbols import f, lookup
+    >>> numbered(f, 1), numbered(f, 3), lookup("intermediate_size_3").meaning
+    (f, f_3, 'intermediate size of the MLP, number 3 of those that layers have')
+    """
+    known = VOCABULARY[symbol]
+    meaning = f"{known.meaning}, number {number} of those that layers have"
+    return symbol if number == 1 else variable(f"{symbol}_{number}", f"{known.name}_{number}", meaning, known.unit, known.domain)

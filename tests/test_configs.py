@@ -44,6 +44,8 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "flag": ({"tie_word_embeddings": "no"}, "tie_word_embeddings is 'no'; expected true or false"),
     "activation": ({"hidden_act": "sillu"}, "hidden_act is 'sillu'; did you mean silu"),
     "family": ({"model_type": "llamma"}, "model_type 'llamma' is not a family known here; did you mean llama"),
+    "another family": ({"model_type": "internvl"}, "model_type 'internvl' is not a family known here; known: llama, "),
+    "a part": ({"model_type": "hunyuan_v1"}, "model_type 'hunyuan_v1' is not a family known here; known: llama, "),
     "no family": ({"model_type": None}, "model_type is missing; known: llama, "),
 }
 

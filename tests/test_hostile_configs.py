@@ -112,7 +112,7 @@ def listed(rng: random.Random, config: Config) -> set[str]:
     value = config.get(name)
     value = value if isinstance(value, list | str) else []
     ways: tuple[Callable[[], Any], ...] = (
-        *(lambda: value[:-1], lambda: value + value, lambda: value[::-1], lambda: value * 500),
+        *(lambda: value[:-1], lambda: value + value, lambda: value[::-1], lambda: value * (500 if len(str(value)) < 5000 else 50)),
         *(lambda: [*value, rng.choice(JUNK)], lambda: [rng.choice(JUNK) for _ in value], lambda: "M*-E" * 10),
     )
     config[name] = rng.choice(ways)()
@@ -166,6 +166,7 @@ RELATED = {
         "no_rope_layers",
         "mlp_only_layers",
         "hybrid_override_pattern",
+        "block_configs",
     },
     "num_local_experts": {"num_experts_per_tok"},
 }
@@ -301,6 +302,8 @@ ABSENT = {
     "deepseek_v2": {"q_lora_rank": 1536, "kv_lora_rank": 512, "first_k_dense_replace": 0, "n_shared_experts": 2, "n_routed_experts": 64},
     "deepseek_v3": {"q_lora_rank": 1536, "v_head_dim": 128, "first_k_dense_replace": 3, "n_shared_experts": 1, "num_experts_per_tok": 8},
     "deepseek_v4": {"index_topk": 512, "head_dim": 512, "q_lora_rank": 1024, "o_groups": 8, "hc_mult": 4, "sliding_window": 128},
+    "mistral4": {"q_lora_rank": 1024, "kv_lora_rank": 256, "qk_nope_head_dim": 64, "n_routed_experts": 128, "num_experts_per_tok": 4},
+    "nemotron-nas": {"attention_bias": False, "mlp_bias": False, "tie_word_embeddings": False, "hidden_act": "silu"},
     "deepseek_v32": {"index_topk": 2048, "index_head_dim": 128, "index_n_heads": 64, "q_lora_rank": 1536, "first_k_dense_replace": 3},
     "glm_moe_dsa": {"index_topk": 2048, "index_n_heads": 32, "q_lora_rank": 2048, "v_head_dim": 256, "qk_nope_head_dim": 192},
     "glm4_moe_lite": {"q_lora_rank": 768, "v_head_dim": 256, "n_routed_experts": 64, "num_experts_per_tok": 4},
@@ -396,6 +399,7 @@ SAME = {
         "layers_block_type and hybrid_override_pattern disagree, but they mean the same",
     ),
     "deepseek_v4": ({"compress_ratios": [0, 4, 8] * 20}, "compress_ratios is [0, 4, 8, "),
+    "nemotron-nas": ({"num_hidden_layers": 79}, "block_configs is a list of 80; expected a list of 79 objects, one for each of"),
     "deepseek_v32": ({"index_head_dim": 32}, "index_head_dim is 32; expected at least qk_rope_head_dim, 64"),
     "glm_moe_dsa": ({"indexer_types": ["shared"] + ["full"] * 77}, "the first layer takes the selection of an earlier one"),
     "bert": ({"is_decoder": True}, "is_decoder is True; only False is understood (an encoder)"),

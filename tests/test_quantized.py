@@ -76,7 +76,8 @@ READ: dict[str, tuple[int, int | None, str]] = {
     "nvidia--Gemma-4-26B-A4B-NVFP4": (4, 8, "8 bits of scale for every 16"),
     "moonshotai--Kimi-K2.5": (4, None, "16 bits of scale for every 32"),
     "moonshotai--Kimi-K3": (4, None, "8 bits of scale for every 32"),
-    "deepseek-ai--DeepSeek-V4-Flash": (4, None, "8 bits of scale for every 32"),  # the experts; the rest has 8
+    "deepseek-ai--DeepSeek-V4-Flash": (4, None, "8 bits and 32 bits of scale for every 16384 for the linear weights that are not named"),
+    "sgl-project--DeepSeek-V4-Flash-FP8": (8, None, "32 bits of scale for every 16384"),
 }
 
 
@@ -86,6 +87,19 @@ def refusal(folder: Path, line: dict[str, Any]) -> str:
     except symroof.SymroofError as error:
         return str(error)
     return ""
+
+
+@pytest.mark.parametrize(
+    ("name", "experts"), [("deepseek-v4-flash", Rational(17, 4)), ("deepseek-v4-flash-nvfp4", Rational(9, 2)), ("deepseek-v4-flash-fp8", 8)]
+)
+def test_experts_in_a_format_of_their_own(name: str, experts: Rational) -> None:
+    """The rest stays in blocks of FP8, also where modelopt lists it as left out when it quantized the experts again."""
+    step = symroof.load_model(name).decode(batch=1, seq_len=1).with_widths()
+    stored = {operator.name: access.tensor.stored_bits for operator, _ in step for access in operator.reads if access.tensor.parameter}
+    blocks = 8 + Rational(32, 128**2)
+    assert stored["heavy.q_proj"] == stored["sliding.shared_up_proj"] == blocks
+    assert stored["compressed.expert_down_proj"] == (blocks if experts == 8 else experts)
+    assert stored["lm_head"] == 16
 
 
 @pytest.mark.parametrize("name", CONFIGS)

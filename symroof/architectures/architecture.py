@@ -118,7 +118,7 @@ class Architecture(Brief):
     dimensions : the value of every dimension symbol in this model.
     max_positions : the longest sequence it was published for, if the config states it.
     family : the name of the family, as in `symroof.architectures.families`.
-    order : the kind of every layer, from the first to the last.
+    order : the kind of every layer, from the first to the last; "" for one that has nothing to do.
     generative : whether the model predicts the next token of a vocabulary, under a causal mask.
     decodes : whether it has a step that works on one token per sequence.
     encodes : whether an encoder reads the prompt, to whose output the decoder attends.
@@ -155,8 +155,8 @@ class Architecture(Brief):
 
     @property
     def layer_count(self) -> int:
-        """Number of layers, of all kinds."""
-        return sum(self.dimensions.get(count, 0) for count in symbols.LAYERS.values())
+        """Number of layers, of all kinds and of none."""
+        return len(self.order) or sum(self.dimensions.get(count, 0) for count in symbols.LAYERS.values())
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -332,12 +332,10 @@ class Architecture(Brief):
         if self.routed:
             texts["routing"] = f"mixture of experts: {READ[options.experts]}; every expert reads its tokens' inputs"
         if latent := [part for part in self.parts if isinstance(part, LatentAttention)]:
-            how = (
-                "absorbed: attention on the compressed vectors"
-                if latent[0].absorbed(options)
-                else "decompressed: keys and values of all heads"
-            )
-            texts["latent-attention"] = f"latent attention, {how}"
+            how = "absorbed: attention on" if latent[0].absorbed(options) else "decompressed: keys and values of all heads from"
+            texts["latent-attention"] = f"latent attention, {how} the compressed vectors"
+        if "" in self.order:
+            texts["left-out"] = f"{self.order.count('')} of {len(self.order)} layers have neither attention nor an MLP, and are not counted"
         if self.depth_attention:
             texts["depth-attention"] = "attention residuals: of the earlier outputs that a layer weighs, the latest is counted"
         if self.selects:

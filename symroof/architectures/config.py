@@ -143,6 +143,8 @@ def _fault(value: Any) -> str | None:
         level = [
             inner for outer in level if isinstance(outer, dict | list) for inner in (outer.values() if isinstance(outer, dict) else outer)
         ]
+        if not level:
+            break
     return None
 
 

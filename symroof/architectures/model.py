@@ -320,7 +320,10 @@ def _family(fields: Fields, model_type: Any, nested: str) -> Family:
     """The family of a model_type, which must be that of a decoder or an encoder where a config nests several models."""
     if not isinstance(model_type, str) or model_type not in MODEL_TYPES:
         known = [*MODEL_TYPES, *([] if nested else multimodal.FAMILIES)]
+        inside = multimodal.FAMILIES.get(model_type) if isinstance(model_type, str) else None
+        part = (inside.text if nested == "text" else inside.vision) if inside else None
         hint = nearest(model_type if isinstance(model_type, str) else "", known, generation=every_number)
+        hint = f"did you mean {part[0]}?" if part else hint
         unknown = "is missing" if model_type is None else f"{quote(model_type)} is not a family known here"
         raise fields.error(f"model_type {unknown}; {hint}")
     family = family_of(model_type)

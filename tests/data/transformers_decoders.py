@@ -9,6 +9,7 @@ a config nests several models, `text_parameters`, those of the language model an
 
 from __future__ import annotations
 
+import copy
 import json
 import sys
 from collections.abc import Callable
@@ -16,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 import transformers_random as base
+from transformers.models.llama import modeling_llama as llama
 from transformers_random import ABSENT, Draw, bias, experts, pattern, rope, sparse_layers, transformer
 
 OUTPUT = Path(__file__).parent / "transformers_decoders.jsonl"
@@ -380,6 +383,84 @@ def minimax_m3_vl_text(g: Draw) -> None:
     g.tie()
 
 
+def mistral4(g: Draw) -> None:
+    transformer(g, kv="H", hd="fixed")
+    base._mla(g)
+    g.put(num_key_value_heads=g.config["num_attention_heads"])
+    g.put(qk_nope_head_dim=g.config["qk_rope_head_dim"] * g.choice([1, 3]))  # a share of the head that a float says exactly
+    base._grouped(g, 2)
+    base._dense_first(g, 0)
+    g.pick("n_shared_experts", ABSENT, 1, 2)
+    g.put(moe_intermediate_size=g.size(24, 300, 4))
+    g.tie()
+    turned = {"rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 8192, "llama_4_scaling_beta": 0.1}
+    g.pick("rope_parameters", ABSENT, turned | {"type": "yarn"}, turned | {"rope_type": "yarn"})
+
+
+def nemotron_nas(g: Draw) -> None:
+    """Layers of a few kinds, repeated: with other KV heads and widths, with one matrix in place of a half, or without it."""
+    transformer(g, hd_null=False, layers=(2, 9), inter=False, act=None)
+    g.config["num_key_value_heads"] = g.config["intermediate_size"] = None
+    heads, n = g.config["num_attention_heads"], g.config["num_hidden_layers"]
+    kinds = []
+    for _ in range(g.choice([1, 2, 4])):
+        halves = [g.choice(["", "", "", "no_op", "replace_with_linear"]) for _ in range(2)]
+        flags = [{name: name == half for name in ("no_op", "replace_with_linear")} for half in halves]
+        each = None if halves[0] else g.divisor(heads)
+        times = None if halves[1] else g.choice([0.5, 1.0, 1.3125, 2.625, 3.28125, 0.4875])
+        kinds.append({"attention": {"n_heads_in_group": each, "window_length": None, **flags[0]}, "ffn": {"ffn_mult": times, **flags[1]}})
+    plain = {"attention": {"n_heads_in_group": heads}, "ffn": {"ffn_mult": 1.0}}
+    g.put(block_configs=[plain, *(g.choice(kinds) for _ in range(n - 1))])
+    bias(g, "attention_bias", "mlp_bias")
+    g.tie()
+    rope(g)
+
+
+class Chosen(torch.nn.Module):
+    """A layer of DeciLM, from Llama's attention and MLP: either may be left out, or be one matrix."""
+
+    def __init__(self, settings: Any, block: dict[str, Any], place: int) -> None:
+        super().__init__()
+        attends, mixes = block["attention"], block["ffn"]
+        d, own = settings.hidden_size, copy.copy(settings)
+        if not mixes.get("no_op") and not mixes.get("replace_with_linear"):
+            width = int(2 * mixes["ffn_mult"] * d / 3)
+            own.intermediate_size = width if width % 256 == 0 else width + 256 - width % 256
+        self.half_norms, self.halves, self.attends = torch.nn.ModuleList(), torch.nn.ModuleList(), []
+        for half, made in ((attends, llama.LlamaAttention), (mixes, llama.LlamaMLP)):
+            if half.get("no_op"):
+                continue
+            self.half_norms.append(llama.LlamaRMSNorm(d))
+            self.attends.append(made is llama.LlamaAttention and not half.get("replace_with_linear"))
+            if half.get("replace_with_linear"):
+                self.halves.append(torch.nn.Linear(d, d, bias=False))
+            elif made is llama.LlamaAttention:
+                own.num_key_value_heads = settings.num_attention_heads // half["n_heads_in_group"]
+                self.halves.append(made(own, place))
+            else:
+                self.halves.append(made(own))
+
+    def forward(self, x: torch.Tensor, **more: Any) -> torch.Tensor:
+        for normed, half, attends in zip(self.half_norms, self.halves, self.attends, strict=True):
+            x = x + (half(hidden_states=normed(x), **more)[0] if attends else half(normed(x)))
+        return x
+
+
+def searched(config: dict[str, Any]) -> Any:
+    """Llama with these layers in place of its own; those with attention are numbered for the cache."""
+    fields = {name: value for name, value in config.items() if name != "block_configs" and value is not None}
+    settings = base.CONFIG_MAPPING["llama"].from_dict(fields | {"model_type": "llama", "num_hidden_layers": 1})
+    settings.pad_token_id = None
+    with torch.device("meta"):
+        model = base.AutoModelForCausalLM.from_config(settings, attn_implementation="eager").eval()
+        blocks = config["block_configs"]
+        attending = [not (block["attention"].get("no_op") or block["attention"].get("replace_with_linear")) for block in blocks]
+        layers = [Chosen(settings, block, sum(attending[:number])) for number, block in enumerate(blocks)]
+        model.model.layers = torch.nn.ModuleList(layers)
+    settings.num_hidden_layers = len(blocks)
+    return model.eval()
+
+
 STEP_VISION = {
     "hidden_size": 32,
     "intermediate_size": 40,
@@ -398,6 +479,7 @@ PLAIN: dict[str, Any] = {
 }
 SPARSE: dict[str, Any] = {
     **{"minimax_m2": minimax_m2, "hunyuan_v1_moe": hunyuan_v1_moe, "dots1": dots1, "dbrx": dbrx, "exaone_moe": exaone_moe},
+    **{"mistral4": mistral4, "nemotron-nas": nemotron_nas},
     **{"gemma4_text": gemma4_text, "llama4_text": llama4_text, "mimo_v2_flash": mimo_v2_flash},
 }
 STATE: dict[str, Any] = {
@@ -426,12 +508,15 @@ def build(config: dict[str, Any]) -> tuple[Any, Any]:
     """The model on the meta device, and its config."""
     config = json.loads(json.dumps(config))
     kind = config["model_type"]
+    if kind == "nemotron-nas":
+        return searched(config), None
     settings = base.CONFIG_MAPPING[kind].from_dict(config)
     saved = {name: value for name, value in json.loads(settings.to_json_string()).items() if name != "vision_config"}
     settings.get_text_config().pad_token_id = 0 if kind in ("step3p7", "gemma4") else None
     auto = base.AutoModelForImageTextToText if kind in NESTED else base.AutoModelForCausalLM
+    make = transformers.Mistral4ForCausalLM._from_config if kind == "mistral4" else auto.from_config  # which no auto class knows
     with torch.device("meta"):
-        model = auto.from_config(settings, attn_implementation="eager", experts_implementation="batched_mm").eval()
+        model = make(settings, attn_implementation="eager", experts_implementation="batched_mm").eval()
     return model, saved
 
 
@@ -445,6 +530,7 @@ def row(kind: str, index: int) -> dict[str, Any]:
     FAMILIES[kind](g)
     model, saved = build(g.config)
     result: dict[str, Any] = {"model_type": kind, "config": g.config, "saved": saved, "parameters": distinct(model)}
+    result = {name: value for name, value in result.items() if value is not None}
     if kind in NESTED:
         whole = hasattr(model, "language_model") and hasattr(model.language_model, "lm_head")
         result["text_parameters"] = distinct(model.language_model) if whole else distinct(model.model.language_model, model.lm_head)

@@ -16,6 +16,7 @@ from symroof.architectures.families.tables.gemma import GEMMAS
 from symroof.architectures.families.tables.hybrids import HYBRIDS
 from symroof.architectures.families.tables.kimi import KIMI
 from symroof.architectures.families.tables.routed import ROUTED
+from symroof.architectures.families.tables.searched import SEARCHED
 from symroof.architectures.families.tables.state_space import STATE_SPACE
 from symroof.architectures.families.tables.streams import STREAMS
 from symroof.architectures.families.tables.variants import VARIANTS
@@ -29,6 +30,7 @@ FAMILIES: tuple[Family, ...] = (
         *GATED_MLP,
         *PLAIN_MLP,
         *VARIANTS,
+        *SEARCHED,
         *GEMMAS,
         *SPARSE,
         *ROUTED,
@@ -49,6 +51,7 @@ MODEL_TYPES_OF = {
     "gemma3": ("gemma3_text",),
     "falcon": ("falcon", "RefinedWeb", "RefinedWebModel"),
     "deepseek_v3": ("deepseek_v3", "kimi_k2"),
+    "deepseek_v4": ("deepseek_v4", "deepseek_ref"),
     "qwen2_5_vl": ("qwen2_5_vl_text", "qwen2_vl_text"),
     "qwen3_vl": ("qwen3_vl_text",),
     "qwen3_vl_moe": ("qwen3_vl_moe_text",),

@@ -157,14 +157,17 @@ class DecoderFamily:
         return {symbols.W: width}
 
 
-def kinds_of(mixers: Sequence[str], mlps: Sequence[str]) -> tuple[str, ...]:
-    """The kind of every layer, named after what distinguishes it: the mixer, the MLP, or both.
+def kinds_of(mixers: Sequence[str], mlps: Sequence[str], joint: str = "_") -> tuple[str, ...]:
+    """The kind of every layer, named after what distinguishes it: the mixer, the MLP, or both with the *joint* between.
 
     >>> kinds_of(["full", "full"], ["dense", "moe"])
     ('dense', 'moe')
     """
     differ = [place for place, names in enumerate((mixers, mlps)) if len(set(names)) > 1]
-    return tuple("_".join(names[place] for place in differ if names[place]) or "layer" for names in zip(mixers, mlps, strict=True))
+    layers = dict.fromkeys(zip(mixers, mlps, strict=True))
+    if len(layers) > 1 and not all(any(names[place] for place in differ) for names in layers):
+        differ = [0, 1]
+    return tuple(joint.join(names[place] for place in differ if names[place]) or "layer" for names in zip(mixers, mlps, strict=True))
 
 
 def stack(

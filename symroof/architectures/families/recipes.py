@@ -151,11 +151,11 @@ def turned_components(fields: Fields, head_dim: int, default: str, name: str = "
     return max(int(shares[0] * head_dim), 1)
 
 
-def latent_sizes(fields: Fields, *, nope: int = 128, values: int = 128) -> dict[Symbol, int]:
-    """The sizes of latent attention but the rank of its queries; *nope* and *values* are absent components of keys and values."""
+def latent_sizes(fields: Fields, *, rank: int = 512, nope: int = 128, values: int = 128) -> dict[Symbol, int]:
+    """The sizes of latent attention but the rank of its queries; *rank*, *nope* and *values* are absent ones of keys and values."""
     return {
         symbols.h: fields.size("num_attention_heads"),
-        symbols.r_kv: fields.size("kv_lora_rank", 512),
+        symbols.r_kv: fields.size("kv_lora_rank", rank),
         symbols.r: fields.size("qk_rope_head_dim", 64),
         symbols.e_n: fields.size("qk_nope_head_dim", nope),
         symbols.e_v: fields.size("v_head_dim", values),

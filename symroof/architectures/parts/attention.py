@@ -44,6 +44,7 @@ class Attention:
     head_gated : whether a sigmoid gate per head, a projection of its own, scales the output.
     wide_values : whether a value has another number of components than a key, ``e_v``.
     own_sizes : whether a layer with a window has its own heads, and its own sizes of them.
+    groups : the number of KV heads, where layers differ in it.
     selection : what selects the blocks of keys that queries attend to; None for all keys.
     shared : whether keys and values are those of an earlier layer, *stored*; the layer has no projections for them.
     grouped : False if the family has as many KV heads as query heads.
@@ -65,6 +66,7 @@ class Attention:
     head_gated: bool = False
     wide_values: bool = False
     own_sizes: bool = False
+    groups: Expr | None = None
     selection: BlockIndexer | None = None
     shared: bool = False
     stored: tuple[Tensor, Tensor] | None = None
@@ -77,6 +79,8 @@ class Attention:
     def axes(self) -> dict[str, Expr]:
         if self.own_sizes:
             return {}
+        if self.groups is not None:
+            return {"e": symbols.e, "r": symbols.r}
         heads: dict[str, Expr] = {"k": symbols.k, "g": symbols.h / symbols.k} if self.grouped else {"k": symbols.h, "g": Integer(1)}
         turned = {"r": symbols.r} if self.rotary else {}
         sizes = heads | {"e": symbols.e} | turned | ({"e_v": symbols.e_v} if self.wide_values else {})
@@ -84,6 +88,8 @@ class Attention:
 
     def _sized(self, space: Space) -> Space:
         """The space with the sizes of this layer's heads."""
+        if self.groups is not None:
+            return replace(space, sizes={**space.sizes, "k": self.groups, "g": symbols.h / self.groups})
         if not self.own_sizes:
             return space
         sizes = {"k": symbols.k_w, "g": symbols.h_w / symbols.k_w, "e": symbols.e_w, "r": symbols.r_w, "e_v": symbols.e_v}
@@ -161,6 +167,7 @@ class LatentAttention:
     selection : what selects the keys that queries attend to; None for all keys.
     rotary : whether the ``r`` shared components are rotated.
     gated : whether a sigmoid gate, a projection of the layer's input, scales the output.
+    scaled : whether queries are multiplied by a number that depends on their position.
 
     Source: DeepSeek-AI (2024), arXiv:2405.04434; Transformers' DeepseekV3Attention.
     """
@@ -170,6 +177,7 @@ class LatentAttention:
     selection: Indexer | None = None
     rotary: bool = True
     gated: bool = False
+    scaled: bool = False
 
     def axes(self) -> dict[str, Expr]:
         named: dict[str, Expr] = {axis: getattr(symbols, axis) for axis in ("h", "r_kv", "r", "e_n", "e_v")}
@@ -194,6 +202,9 @@ class LatentAttention:
         turned = record(linear("q_rotary_proj", f"b s {width}, {width} h r -> b s h r", source))
         if self.rotary:
             turned = record(rotary("q_rotary", turned, table))
+        if self.scaled:
+            q = record(elementwise("q_scale", (q,), q.axes, 1, role=Role.SCALE, linear_in=1))
+            turned = record(elementwise("q_rotary_scale", (turned,), turned.axes, 1, role=Role.SCALE, linear_in=1))
         down = record(linear("kv_down_proj", "b s d, d r_kv -> b s r_kv", x, bias=self.bias))
         record(norm("kv_down_norm", down, Norm.RMS, over=("r_kv",), into=latent))
         into = None if self.rotary else keys_rotary

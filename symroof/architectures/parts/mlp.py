@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sympy import Expr, Integer
 
@@ -15,9 +15,6 @@ from symroof.operators.elementwise import ACTIVATION_FLOPS, Norm, activation, ad
 from symroof.operators.experts import combine, expert_linear
 from symroof.operators.linear import linear
 
-WIDE = "wide"
-"""The axis of an intermediate size twice that of the other layers."""
-
 
 @dataclass(frozen=True)
 class Mlp:
@@ -27,6 +24,7 @@ class Mlp:
     ----------
     activation : a name of `symroof.operators.elementwise.ACTIVATION_FLOPS`.
     width : the axis of the intermediate size.
+    size : that size, where layers differ in it.
     name : the prefix of the operators' names.
     """
 
@@ -35,20 +33,40 @@ class Mlp:
     bias: bool = False
     width: str = "f"
     name: str = ""
+    size: Expr | None = None
 
     def axes(self) -> dict[str, Expr]:
-        named: dict[str, Expr] = {self.width: 2 * symbols.f if self.width == WIDE else getattr(symbols, self.width)}
+        named: dict[str, Expr] = {} if self.size is not None else {self.width: getattr(symbols, self.width)}
         return named | ({"two": Integer(2)} if self.activation == "xielu" else {})
 
     def __call__(self, record: BlockBuilder, x: Tensor, space: Space, options: Options) -> Tensor:
         f, name = self.width, self.name
-        gate = record(linear(f"{name}gate_proj", f"b s d, d {f} -> b s {f}", x, bias=self.bias)) if self.gated else None
-        up = record(linear(f"{name}up_proj", f"b s d, d {f} -> b s {f}", x, bias=self.bias))
+        sized = x.space if self.size is None else replace(x.space, sizes={**x.space.sizes, f: self.size})
+        gate = record(linear(f"{name}gate_proj", f"b s d, d {f} -> b s {f}", x, bias=self.bias, space=sized)) if self.gated else None
+        up = record(linear(f"{name}up_proj", f"b s d, d {f} -> b s {f}", x, bias=self.bias, space=sized))
         scalars = (
             Tensor(f"{name}xielu", ("two",), Storage.WEIGHT, space, parameter=Parameter.SCALAR) if self.activation == "xielu" else None
         )
         active = record(activation(f"{name or 'mlp_'}act", self.activation, up, gate, learned=scalars))
         return record(linear(f"{name}down_proj", f"b s {f}, {f} d -> b s d", active, bias=self.bias))
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """One matrix in place of attention or of an MLP.
+
+    Attributes
+    ----------
+    name : of its operator.
+    """
+
+    name: str
+
+    def axes(self) -> dict[str, Expr]:
+        return {"o": symbols.d}
+
+    def __call__(self, record: BlockBuilder, x: Tensor, space: Space, options: Options) -> Tensor:
+        return record(linear(self.name, "b s d, d o -> b s o", x))
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from symroof.architectures.architecture import Architecture
 from symroof.architectures.fields import listing
 from symroof.architectures.options import Options
 from symroof.architectures.parts.attention import Attention, LatentAttention
+from symroof.architectures.parts.mlp import Matrix
 from symroof.architectures.quantization.formats import UNQUANTIZED, Format, GroupScales
 from symroof.architectures.quantization.methods import Scheme
 from symroof.architectures.quantization.modules import BESIDE, HEAD, ROUTER, SHARED_ROUTER, TABLE, Modules, Reach
@@ -107,7 +108,7 @@ class Quantization:
 
     @property
     def _attends_throughout(self) -> bool:
-        return all(isinstance(layer.mixer, Attention | LatentAttention | None) for layer in self.architecture.layers)
+        return all(isinstance(layer.mixer, Attention | LatentAttention | Matrix | None) for layer in self.architecture.layers)
 
     @property
     def stored_bits(self) -> Expr:
@@ -187,7 +188,7 @@ class Quantization:
         ends = (word for word, end in _WORDS.items() if end not in formats)
         wide = ["norms", "biases", *ends, *([listing(kept)] if kept else [])]
         what = "the linear weights of the layers" if not self.scheme.also else "the linear weights"
-        what = f"most of {what}" if self.scheme.default == UNQUANTIZED else what
+        what = f"most of {what}" if self.scheme.default != self.nominal else what
         yield (
             f"{self.source} ({self.method}, {self.bits} bits): w is the width of {what}, {beside}; "
             f"{UNQUANTIZED.bits} bits for {', '.join(wide[:-1])} and {wide[-1]}"
@@ -195,6 +196,8 @@ class Quantization:
         others = {fmt: [name[:60] for other, name in named if other == fmt] for fmt, _ in named if fmt not in (UNQUANTIZED, self.nominal)}
         for fmt, names in others.items():
             yield f"{fmt.described} for {listing(names)}"
+        if self.scheme.default not in (UNQUANTIZED, self.nominal, *others):
+            yield f"{self.scheme.default.described} for the linear weights that are not named"
         if self._mixed:
             yield "formats that differ between layers of a kind, or between experts: their mean size per weight"
         if missed:

@@ -51,6 +51,7 @@ class Scheme:
     also : what else has the default format: the LM head, the embedding, routers.
     kv_bits : the width of the KV cache, if stated.
     exactly : whether a name is that of a matrix itself, not of a module that contains it.
+    again : whether some modules were quantized a second time, and those listed as left out have the default format.
     remarks : further information.
     """
 
@@ -60,6 +61,7 @@ class Scheme:
     also: frozenset[str] = frozenset()
     kv_bits: int | None = None
     exactly: bool = False
+    again: bool = False
     remarks: tuple[str, ...] = ()
 
 
@@ -167,8 +169,10 @@ def _bitsandbytes(fields: Fields, inner: Mapping[str, Any]) -> Scheme:
 
 
 def _fp8(fields: Fields, inner: Mapping[str, Any]) -> Scheme:
+    """FP8, where modelopt may have given some modules another format afterwards."""
     del fields
-    return Scheme("", blocks(8, inner.get("weight_block_size")))
+    listed = _listed(inner)
+    return Scheme("", blocks(8, inner.get("weight_block_size")), listed, again=bool(listed))
 
 
 def _mlx(fields: Fields, inner: Mapping[str, Any]) -> Scheme:
@@ -199,20 +203,24 @@ def _mlx(fields: Fields, inner: Mapping[str, Any]) -> Scheme:
 def _modelopt(fields: Fields, inner: Mapping[str, Any]) -> Scheme:
     """NVIDIA's modelopt, one algorithm for all or one for each of a list of layers."""
     del fields
-
-    def fmt(algorithm: Any, group: Any) -> Format:
-        if not isinstance(algorithm, str) or algorithm.upper() not in ALGORITHMS:
-            raise UnknownError
-        return ALGORITHMS[algorithm.upper()](group)
-
-    listed = mapping(inner.get("quantized_layers"))
-    if listed:
-        own = ((name, mapping(values)) for name, values in listed.items())
-        return Scheme("", UNQUANTIZED, by_format((name, fmt(values.get("quant_algo"), values.get("group_size"))) for name, values in own))
+    if listed := _listed(inner):
+        return Scheme("", UNQUANTIZED, listed)
     if inner.get("quant_algo") is None or str(inner.get("quant_algo")).upper() == "MIXED_PRECISION":
         return replace(_groups(inner), also=frozenset())
     schemes = (scheme.get("group_size") for scheme in _schemes(inner, "weights"))
-    return Scheme("", fmt(inner["quant_algo"], inner.get("group_size") or next(schemes, None)))
+    return Scheme("", _algorithm(inner["quant_algo"], inner.get("group_size") or next(schemes, None)))
+
+
+def _listed(inner: Mapping[str, Any]) -> tuple[Named, ...]:
+    """The formats of modelopt's list of layers, if there is one."""
+    own = ((name, mapping(values)) for name, values in mapping(inner.get("quantized_layers")).items())
+    return by_format((name, _algorithm(values.get("quant_algo"), values.get("group_size"))) for name, values in own)
+
+
+def _algorithm(algorithm: Any, group: Any) -> Format:
+    if not isinstance(algorithm, str) or algorithm.upper() not in ALGORITHMS:
+        raise UnknownError
+    return ALGORITHMS[algorithm.upper()](group)
 
 
 def _groups(inner: Mapping[str, Any]) -> Scheme:
@@ -306,7 +314,7 @@ def scheme(fields: Fields, inner: Mapping[str, Any]) -> Scheme:
     if method not in METHODS:
         raise UnknownError
     read = METHODS[method](fields, inner)
-    left = tuple(name for field in KEPT for name in strings(inner.get(field)))
+    left = () if read.again else tuple(name for field in KEPT for name in strings(inner.get(field)))
     remarks = (*read.remarks, *_remarks(inner))
     kept = ((UNQUANTIZED, left),) if left else ()
     return replace(read, method=method, named=(*kept, *read.named), kv_bits=_cache(inner), remarks=remarks)

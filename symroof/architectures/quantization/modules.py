@@ -61,6 +61,8 @@ PATHS: dict[str, tuple[str, ...]] = {
     **{f"decay_{way}_proj": _paths(ATTENTIONS, (f"f_{letter}_proj", f"forget_gate.f_{letter}_proj")) for way, letter in WAYS},
     **{f"attn_gate_{way}_proj": _paths(ATTENTIONS, (f"g_{letter}_proj",)) for way, letter in WAYS},
     "strength_proj": _paths(ATTENTIONS, ("b_proj",)),
+    "linear_attn": _paths(ATTENTIONS, ("linear_attn",)),
+    "linear_mlp": _paths(MLPS, ("linear_mlp",)),
     "per_layer_gate": ("per_layer_input_gate",),
     "per_layer_proj": ("per_layer_projection",),
     "index_q_proj": _paths(ATTENTIONS, ("indexer.wq_b", "indexer.q_b_proj", "indexer.q_proj", "index_q_proj")),

@@ -67,7 +67,7 @@ def _with_experts(fields: Fields, read: Scheme) -> Scheme:
     if "expert_dtype" not in fields:
         return read
     own = fields.choice("expert_dtype", {"fp4": (MXFP4, ("mlp.experts",)), "fp8": None})
-    return read if own is None else replace(read, named=(*read.named, own))
+    return read if own is None or read.again else replace(read, named=(*read.named, own))
 
 
 def _is_meant(fields: Fields, name: str) -> bool:

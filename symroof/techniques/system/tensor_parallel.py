@@ -17,6 +17,7 @@ from symroof.operators.collective import ALGORITHMS, RING, Group, all_gather, al
 from symroof.operators.select import by_kind, reads, select
 from symroof.techniques.system.parallelism import Linked, axis_sizes, counted_per_device, divided, expert_tensors, touched
 from symroof.techniques.technique import Example, Fact, Given, word
+from symroof.vocabulary import numbered
 
 SPLIT, WHOLE = "split", "whole"
 
@@ -36,9 +37,6 @@ EVEN = {
 PADDING = Integer(64)
 """Rows of the vocabulary are padded to a multiple of this. Source: vLLM's `DEFAULT_VOCAB_PADDING_SIZE`, which demands that the degree
 divides the result; SGLang's `VocabParallelEmbedding` pads to a multiple of 64 n where it does not."""
-
-PARTS = {symbols.k: symbols.k_d, symbols.g_s: symbols.g_d}
-"""The number of parts that KV heads, and groups of a state-space layer, are divided into; beyond it devices have copies."""
 
 FOLLOWING = ("v", "both", "mixed", "shared", "all", "gates")
 """The vocabulary, which is padded, and axes derived from those above."""
@@ -108,7 +106,7 @@ class TensorParallel(Linked):
     def rewrite(self, graph: Graph, given: Given) -> Graph:
         n, group = given["degree"], self.group(given, self.collective)
 
-        parts = {symbol: part for symbol, part in PARTS.items() if symbol in graph.free_symbols}
+        parts = copied(graph)
         meant: dict[Symbol, Expr] = {part: Min(symbol, n) for symbol, part in parts.items()}
         held = {symbol: symbol * n / part for symbol, part in parts.items()}
         if symbols.v in graph.free_symbols:
@@ -135,7 +133,7 @@ class TensorParallel(Linked):
             return new if routed.isdisjoint(touched(old)) else replace(new, space=space_of(old.space, True))
 
         cut = graph.map(space=space_of, tensor=part, access=shared, operator=placed)
-        heads = {symbols.h: symbols.h / n, symbols.k: symbols.k / n}
+        heads = {symbols.h: symbols.h / n, symbols.k: symbols.k / n} | {symbol: symbol / n for symbol in parts}
         cut = replace(cut, definitions={**counted_per_device(graph.definitions, heads), **meant})
         summed = reduced(self, cut, group)
         heads = reads(lambda access: access.tensor.parameter is Parameter.NORM and not {*CUT}.isdisjoint(access.tensor.axes))
@@ -159,10 +157,11 @@ class TensorParallel(Linked):
             return after
         graph, n = after.symbolic, self.parameters(step.symbolic)[0]["degree"]
         known = step.source.dimensions if step.source else step.values
-        heads, groups, rows = (known.get(symbol) for symbol in (symbols.k, symbols.g_s, symbols.v))
+        groups, rows = known.get(symbols.g_s), known.get(symbols.v)
         meant, settled = dict(graph.definitions), dict[Symbol, Expr]()
-        if heads is not None and heads == known.get(symbols.h):
-            settled[symbols.k_d] = n
+        for symbol, part in copied(step.symbolic).items():
+            if symbol in known and known[symbol] == known.get(symbols.h):
+                settled[part] = n
         if groups is not None:
             settled[symbols.g_d] = S.One if groups == 1 else n
         if rows is not None and symbols.v_p in meant:
@@ -197,6 +196,20 @@ class TensorParallel(Linked):
             + self.crossing(given),
             *([f"tensor-parallel: {experts}"] if experts else []),
         )
+
+
+def copied(graph: Graph) -> dict[Symbol, Symbol]:
+    """The numbers of KV heads, in which layers may differ, and of groups of a state-space layer, with the parts that each is divided into.
+
+    Beyond the parts, devices have copies.
+    """
+    cached = (access.tensor for operator, _ in graph for access in operator.writes if access.tensor.storage is Storage.KV_CACHE)
+    of_layers = dict.fromkeys(tensor.space.sizes["k"] for tensor in cached if "k" in tensor.axes)
+    heads = [size for size in of_layers if isinstance(size, Symbol) and size != symbols.k]
+    first = {symbols.k: symbols.k_d, symbols.g_s: symbols.g_d}
+    return {symbol: part for symbol, part in first.items() if symbol in graph.free_symbols} | {
+        symbol: numbered(symbols.k_d, number) for number, symbol in enumerate(heads, 2)
+    }
 
 
 def padding(rows: Expr, degree: Expr = S.One) -> Expr:

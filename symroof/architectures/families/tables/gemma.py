@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from sympy import Symbol
+from sympy import Expr, Symbol
 
 from symroof import symbols
 from symroof.architectures.architecture import Architecture
@@ -15,7 +15,7 @@ from symroof.architectures.families.recipes import BIAS, PartReader, capped, exp
 from symroof.architectures.fields import Fields
 from symroof.architectures.parts.attention import Attention
 from symroof.architectures.parts.beside import DenseAndExperts, PerLayerInput
-from symroof.architectures.parts.mlp import WIDE, Experts, Mlp
+from symroof.architectures.parts.mlp import Experts, Mlp
 from symroof.architectures.parts.part import Part
 from symroof.operators.elementwise import Norm
 
@@ -84,9 +84,9 @@ def gemma4_attention(*, window: bool, shared: bool = False) -> PartReader:
     return read
 
 
-def gemma_mlp(width: str) -> PartReader:
-    """A dense MLP, or one twice as wide."""
-    return lambda fields, hidden: (Mlp(HIDDEN_ACTIVATION(fields), width=width), {symbols.f: fields.size("intermediate_size")})
+def gemma_mlp(size: Expr | None = None) -> PartReader:
+    """A dense MLP, of another width than that of the config."""
+    return lambda fields, hidden: (Mlp(HIDDEN_ACTIVATION(fields), size=size), {symbols.f: fields.size("intermediate_size")})
 
 
 _routed = experts(width="moe_intermediate_size", named="num_experts", activation=HIDDEN_ACTIVATION, scaled=True)
@@ -122,8 +122,8 @@ GEMMAS: tuple[DecoderFamily, ...] = (
             "sliding": gemma4_attention(window=True),
             "shared": gemma4_attention(window=False, shared=True),
             "shared_sliding": gemma4_attention(window=True, shared=True),
-            "dense": gemma_mlp("f"),
-            "wide": gemma_mlp(WIDE),
+            "dense": gemma_mlp(),
+            "wide": gemma_mlp(2 * symbols.f),
             "moe": gemma4_experts,
         },
         mixers=gemma4_layers,

@@ -10,9 +10,9 @@ from symroof import symbols
 from symroof.architectures.families.dense import NO_BIAS
 from symroof.architectures.families.family import DecoderFamily, at_most, only
 from symroof.architectures.families.layouts import LAYER_TYPES, MLP_TYPES, dense_first, local_and_global, sparse_steps
-from symroof.architectures.families.recipes import TIED, WITH_BIAS, PartReader, activation, attention, experts, mlp
+from symroof.architectures.families.recipes import TIED, WITH_BIAS, PartReader, activation, attention, experts, latent, mlp
 from symroof.architectures.families.sparse import MOE_WIDTH, deepseek_experts
-from symroof.architectures.families.tables.variants import HUNYUAN_IGNORED, HUNYUAN_ONLY, without_window
+from symroof.architectures.families.tables.variants import HUNYUAN_IGNORED, HUNYUAN_ONLY, scaled_by_position, without_window
 from symroof.architectures.fields import Fields
 from symroof.architectures.parts.attention import PER_HEAD_AND_COMPONENT, Attention
 from symroof.architectures.parts.blocks import BlockIndexer
@@ -171,6 +171,17 @@ ROUTED = (
         },
         mlps=sparse_steps,
         attributes={"tied": TIED},
+    ),
+    DecoderFamily(
+        "mistral4",
+        "Mistral AI (2026), huggingface.co/mistralai/Mistral-Small-4-119B-2603; Transformers' Mistral4Config",
+        {
+            "full": latent(1024, {"scaled": scaled_by_position}, rank=256, nope=64),
+            "dense": mlp(),
+            "moe": deepseek_experts(1, count=128, chosen=4),
+        },
+        mlps=dense_first(0),
+        ignored=("qk_head_dim", "head_dim", "num_key_value_heads"),
     ),
     DecoderFamily(
         "minimax_m2",
