@@ -273,6 +273,9 @@ def test_the_slowest_of_unequal_stages_decides(name: str, degree: int) -> None:
     for place in range(layers % degree):
         stages[degree - 2 - place] += 1
     assert sum(stages) == layers
+    d, h, f, v = (model[name] for name in ("hidden_size", "num_attention_heads", "intermediate_size", "vocab_size"))
+    k, e = model.get("num_key_value_heads", h), d // h
+    held = 2 * d * h * e + 2 * d * k * e + 3 * d * f + 2 * d
     small = symroof.analyze(decoding(name, batch=BATCH // pieces), DEVICE)
     layer = sum(placed.time_expr for placed in small if placed.count_expr == layers)
     ends = [placed for placed in small if placed.count_expr == 1]
@@ -285,8 +288,10 @@ def test_the_slowest_of_unequal_stages_decides(name: str, degree: int) -> None:
         found[stage] = sum(one.time_expr * one.count_expr for one in placed if one.name != "stage.send")
         place = {"first": 0, "middle": degree - 2, "last": degree - 1}.get(stage)
         if place is not None:
-            kept = decoding(name).graph.kv_memory() / layers * stages[place]
-            assert step.graph.kv_memory() == kept, stage
+            rows = v * d * ((place == 0) + (place == degree - 1))
+            assert step.graph.weight_memory() == WIDTH * (stages[place] * held + rows + (d if place == degree - 1 else 0)), stage
+            assert step.graph.kv_memory() == WIDTH * stages[place] * 2 * k * e * CONTEXT * BATCH, stage
+            assert step.graph["stage.send"].byte_count(level=Level.LINK) == WIDTH * BATCH * d, stage
             assert found[stage] == slots * times[place], stage
     assert max(found["first"], found["middle"], found["last"]) == slots * max(times)
     assert slots * max(times) <= found["any"] == slots * (max(stages) * layer + first + last)
