@@ -11,6 +11,8 @@ import pytest
 from sympy import Expr, Integer, Mul, sympify
 
 import symroof
+from symroof.cli.main import cli
+from symroof.cli.options import OF_MODULES
 from symroof.errors import InputError
 from symroof.operators import BlockRole, Kind, Parameter, Role, Storage, Structure
 from symroof.symbols import BW, P, a, b, c, s, t, w
@@ -441,6 +443,35 @@ def test_only_the_explicit_form_names_a_file_to_run(tmp_path: Path, run: Callabl
     monkeypatch.setattr(program, "torch_module", lambda: None)
     loaded = program.load_module(f"{trap}:build")  # named, but not run before a step is asked for
     assert loaded.name == "trap:build"
+
+
+WITH_A_MODEL = {name for name, command in cli.commands.items() if any(param.name == "model" for param in command.params)}
+
+
+@pytest.mark.parametrize("command", sorted(WITH_A_MODEL - {*OF_MODULES}))
+def test_commands_for_other_models_say_which_take_a_module(run: Callable[..., Any], command: str) -> None:
+    result = run(command, "own.py:build")
+    assert result.status == 2
+    assert result.err.endswith(f"a module of torch is for {', '.join(OF_MODULES)}\n")
+
+
+OWN, STEP = "own.py:build", ("--phase", "decode", "--hardware", A100, "--batch", 1, "--seq-len", 8)
+ASKED: dict[str, tuple[Any, ...]] = {
+    "analyze": (OWN, *STEP),
+    "compare": (OWN, *STEP, "--with", "quantize:weights=4"),
+    "crossover": (OWN, "--operator", "up", "--over", "batch", *STEP[:4], "--seq-len", 8),
+    "generate": (OWN, "--hardware", A100, "--prompt", 8, "--tokens", 8),
+    "largest": (OWN, "--for", "batch", *STEP[:4], "--seq-len", 8),
+    "prove": ("memory-bound", OWN, "--operator", "up", "--for-all", "batch", *STEP[:4], "--seq-len", 8),
+    "solve": (OWN, "--for", "bandwidth", *STEP, "--target-time", "1 ms"),
+    "sweep": (OWN, "--over", "batch=1:4", *STEP[:4], "--seq-len", 8),
+}
+
+
+@pytest.mark.parametrize("command", OF_MODULES)
+def test_commands_that_take_a_module_look_for_its_file(run: Callable[..., Any], command: str) -> None:
+    result = run(command, *ASKED[command])
+    assert (result.status, result.err) == (2, "symroof: module 'own.py:build': there is no file 'own.py'\n")
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from symroof.cli import completion
-from symroof.cli.options import WIDTHS, with_options
+from symroof.cli.options import WIDTHS, configured_model, with_options
 from symroof.cli.output import reports
 from symroof.cli.values import Word, one_of
 from symroof.conventions import BITS
@@ -71,10 +71,9 @@ def techniques(technique: str | None, effects: bool) -> Report:
 @reports
 def describe(model: str, weight_bits: int | None, kv_bits: int | None) -> Report:
     """Dimensions, parameters, weight and KV bytes of MODEL, and its block in LaTeX."""
-    from symroof.architectures.model import load_model
     from symroof.present.catalogue import model_report
 
-    described = load_model(model)
+    described = configured_model(model)
     return model_report(described, weight_bits, kv_bits or described.published.get("kv_bits", BITS))
 
 

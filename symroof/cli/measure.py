@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from symroof.cli import completion
-from symroof.cli.options import SIZE, with_options
+from symroof.cli.options import SIZE, configured_model, with_options
 from symroof.cli.output import Output, output_options
 from symroof.cli.values import Whole, Word, one_of
 
@@ -149,11 +149,10 @@ def _machine_report(session: Session) -> Report:
 
 def _steps(model: str, data_type: str, phase: tuple[str, ...], **options: Any) -> list[Step]:
     """The steps of a model that the options describe, all of one width."""
-    from symroof.architectures.model import load_model
     from symroof.architectures.options import Options
     from symroof.operators.facts import BITS
 
-    loaded, bits = load_model(model), BITS[data_type]
+    loaded, bits = configured_model(model), BITS[data_type]
     chosen = dict.fromkeys(phase or ("decode", "prefill"))
     return [loaded.step(Options(one, weight_bits=bits, activation_bits=bits, kv_bits=bits, **options)) for one in chosen]
 

@@ -14,6 +14,7 @@ from click.shell_completion import CompletionItem
 from symroof.cli import completion
 from symroof.cli.values import Whole, Word, one_of
 from symroof.conventions import BITS
+from symroof.errors import InputError, quote
 
 if TYPE_CHECKING:
     from symroof.architectures.model import Model
@@ -208,6 +209,19 @@ def model_named(name: str) -> Model:
     from symroof.tracing.program import is_program, load_module
 
     return load_module(name) if is_program(name) else load_model(name)
+
+
+OF_MODULES = ("analyze", "compare", "crossover", "generate", "largest", "prove", "solve", "sweep")
+"""Commands that take a module of torch."""
+
+
+def configured_model(name: str) -> Model:
+    """The model of this name or config, for a command that needs its dimensions: ``file.py:function`` is refused."""
+    from symroof.tracing.program import is_program
+
+    if is_program(name):
+        raise InputError(f"model {quote(name)}: expected a name or a config.json; a module of torch is for {', '.join(OF_MODULES)}")
+    return model_named(name)
 
 
 def calibrated_ceilings(ctx: click.Context, hardware: object, ceilings: str) -> str:
