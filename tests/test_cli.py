@@ -203,6 +203,31 @@ def test_help_does_not_load_sympy() -> None:
     assert out.endswith("False\n")
 
 
+WATCH = """
+import sys
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "transformers"):
+            raise AssertionError(f"{name} is looked for")
+sys.meta_path.insert(0, Watch())
+from symroof.cli.main import main
+for arguments in (["--help"], ["analyze", "--help"], ["describe", "own.py:build"], "analyze opt-125m --phase decode --hardware l4".split()):
+    try:
+        main(arguments)
+    except SystemExit:
+        pass
+import symroof
+symroof.trace, symroof.operator, symroof.sweep
+assert symroof.load_model("opt-125m").decode(batch=1, seq_len=8).on("l4").crossover("up_proj", over="batch").first_integer > 1
+"""
+
+
+def test_torch_is_not_even_looked_for_unless_asked_for() -> None:
+    """Installed or not: to import it takes seconds."""
+    done = subprocess.run([sys.executable, "-c", WATCH], capture_output=True, text=True, check=False)
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
+
+
 def test_text_is_never_evaluated(run, tmp_path: Path) -> None:
     """Code in the place of a name, a number or a figure stays text."""
     mark = tmp_path / "mark"
