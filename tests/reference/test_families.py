@@ -85,6 +85,21 @@ def test_random_configs_against_transformers(model_type: str, tmp_path: Path) ->
     assert checked >= 8
 
 
+KEPT = rows("cache_elements.csv")
+
+
+@pytest.mark.parametrize("model_type", dict.fromkeys(row["model_type"] for row in KEPT))
+def test_what_is_kept_of_a_prompt_against_transformers(model_type: str, tmp_path: Path) -> None:
+    """Keys and values with and without windows, shared ones once, keys of an indexer, states: as many elements as in its cache."""
+    paths = (DATA / f"transformers_{name}.jsonl" for name in ("decoders", "hybrids"))
+    lines = [json.loads(line) for path in paths for line in path.read_text().splitlines()]
+    configs = [line["config"] for line in lines if line["model_type"] == model_type]
+    for row in KEPT:
+        if row["model_type"] == model_type:
+            step = load(configs[int(row["place"])], tmp_path).decode(batch=2, seq_len=64, kv_bits=8)
+            assert step.graph.kv_memory() == int(row["elements"]), row
+
+
 def test_every_family_is_compared() -> None:
     without = {"chatglm", "kimi_k2", "deepseek", "DiTTransformer2DModel", "Transformer2DModel", "RefinedWeb", "RefinedWebModel"}
     without |= {"deepseek_ref", "mimo", "exaone4_5_text", "internlm", "internlm2", "baichuan", "step3p7_text", "minimax_m3"}
