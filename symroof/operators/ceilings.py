@@ -12,6 +12,25 @@ from symroof.symbolic import Symbolic
 
 
 @dataclass(frozen=True)
+class Reserve(Symbolic):
+    """What an engine keeps of a device's memory.
+
+    Attributes
+    ----------
+    share : the share of the memory that it uses.
+    activations : bytes that it keeps for activations, whatever the step needs of them.
+    runtime : bytes that hold neither weights nor cache nor activations.
+    """
+
+    share: Expr = S.One
+    activations: Expr = S.Zero
+    runtime: Expr = S.Zero
+
+
+WHOLE_MEMORY = Reserve()
+
+
+@dataclass(frozen=True)
 class Ceilings(Symbolic):
     """How an operator's times under its ceilings combine.
 

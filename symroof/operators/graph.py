@@ -14,7 +14,7 @@ from symroof.algebra.unions import Untouched
 from symroof.conventions import Convention
 from symroof.errors import EinsumError, nearest, quote
 from symroof.operators.block import Block
-from symroof.operators.ceilings import IDEAL, Ceilings, Energy
+from symroof.operators.ceilings import IDEAL, WHOLE_MEMORY, Ceilings, Energy, Reserve
 from symroof.operators.experts import Routing
 from symroof.operators.facts import CONTRACTIONS, Structure, wide_enough
 from symroof.operators.liveness import largest, sizes_alive
@@ -56,6 +56,7 @@ class Graph(Symbolic):
     prompt_tokens : tokens of prompts that the step also processes, per decoding sequence.
     ceilings : factors on the ceilings, launch overhead, overlap.
     energy : energy per FLOP and byte and constant power, if modelled.
+    reserve : what an engine keeps of a device's memory.
     pass_tokens : tokens that share one read of a layer's weights, the exponent of every union over tokens.
     routing : how these tokens choose experts; None for a dense model.
     tile : side of the tiles of products with weights; None if on-chip traffic is not counted.
@@ -75,6 +76,7 @@ class Graph(Symbolic):
     tokens: Expr = S.One
     ceilings: Ceilings = IDEAL
     energy: Energy | None = None
+    reserve: Reserve = WHOLE_MEMORY
     prompt_tokens: Expr = S.Zero
     pass_tokens: Expr = S.One
     routing: Routing | None = None
@@ -162,9 +164,15 @@ class Graph(Symbolic):
         """The largest number of bytes of activations alive at once, from the data dependencies.
 
         A value is alive from the operator that writes it to the last that reads it; no operator
-        works in place.
+        works in place. An engine's reserve replaces it where that is larger, and what its runtime takes is added.
         """
-        return largest(sizes_alive([(block.operators, block.count != 1) for block in self.blocks]))
+        alive = sizes_alive([(block.operators, block.count != 1) for block in self.blocks])
+        kept = [self.reserve.activations] if self.reserve.activations != 0 else []
+        return largest([size + self.reserve.runtime for size in (*alive, *kept)])
+
+    def room(self, capacity: Expr) -> Expr:
+        """Bytes that the step may use of a device's memory of *capacity* bytes."""
+        return capacity * substitute(self.reserve.share, self.definitions)
 
     def data_types(self, operator: Operator) -> tuple[str, ...]:
         """The data types that the operator can run in: wide enough for every operand it reads.
@@ -330,6 +338,7 @@ class Graph(Symbolic):
         parts += [tensor.bits for block in self.blocks for tensor in block.tensors()]
         factors = (self.ceilings.compute, self.ceilings.launch, *self.ceilings.levels.values())
         parts += [self.tokens, self.prompt_tokens, self.devices, *factors]
+        parts += [self.reserve.share, self.reserve.activations, self.reserve.runtime]
         parts += [self.energy.flop, self.energy.byte, self.energy.constant] if self.energy else []
         return cast(set[Symbol], set().union(*(part.free_symbols for part in (*parts, *self.definitions.values())), self.definitions))
 

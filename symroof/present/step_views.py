@@ -278,7 +278,9 @@ def memory_line(analysis: Analysis) -> str:
     elif analysis.fits is None:
         verdict = f"; whether that fits depends on {', '.join(sorted(map(str, total.free_symbols)))}"
     else:
-        verdict = f"; {'fits' if analysis.fits else 'does not fit'} the {capacity_text(analysis.device)}"
+        share = analysis.graph.reserve.share
+        used = "" if share == 1 else f"{typed(share)} of "
+        verdict = f"; {'fits' if analysis.fits else 'does not fit'} {used}the {capacity_text(analysis.device)}"
     return f"memory{each}: {size(total)} ({held}){verdict}"
 
 

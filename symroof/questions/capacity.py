@@ -202,7 +202,7 @@ def fit_of(step: Step, device: Device, beside: Iterable[Step] = ()) -> Fit:
     needed = (memory := memory_over(step, batch) + shared)(step.values[batch.symbol])
     if device.usable_figure is None:
         return Fit(needed)
-    room = room_within(batch, memory, usable_capacity(device))
+    room = room_within(batch, memory, usable_capacity(device, step))
     most = rounded(room.most_expr or Integer(0), "<=", multiple_of(step.symbolic.applied, batch.symbol))
     return Fit(needed, room.capacity_expr, None if room.fits and room.most_expr is None else most)
 
@@ -229,7 +229,7 @@ def largest(step: Step, *, over: str | Symbol = "batch", hardware: Device | str 
     42
     """
     variable = variable_of(step, over)
-    available = _room(hardware, capacity)
+    available = _room(hardware, capacity, step)
     x, name = variable.symbol, option_name(variable.symbol)
     if not _depends(graph := _bound(step, x), Add(*memory_parts(graph)), x):
         raise InputError(f"memory does not depend on {name}")
@@ -251,8 +251,8 @@ def _bound(step: Step, x: Symbol) -> Graph:
     return step.symbolic.without_values(x).bind({symbol: value for symbol, value in step.values.items() if symbol != x})
 
 
-def usable_capacity(device: Device) -> Expr:
-    """Bytes of a device's memory available to a step.
+def usable_capacity(device: Device, step: Step) -> Expr:
+    """Bytes of a device's memory available to a step: all of it, or the share that an engine uses.
 
     Raises
     ------
@@ -261,16 +261,16 @@ def usable_capacity(device: Device) -> Expr:
     """
     if device.usable_figure is None:
         raise DeviceError(f"device {quote(device.name)} states no memory capacity")
-    return device.usable_figure.value
+    return step.symbolic.room(device.usable_figure.value)
 
 
-def _room(hardware: Device | str | Path | None, capacity: Any) -> Expr:
+def _room(hardware: Device | str | Path | None, capacity: Any, step: Step) -> Expr:
     if capacity is not None:
-        return number(capacity, BYTE, "capacity")
+        return step.symbolic.room(number(capacity, BYTE, "capacity"))
     device = device_of(hardware)
     if device is None:
         raise InputError("give a device or a capacity in bytes")
-    return usable_capacity(device)
+    return usable_capacity(device, step)
 
 
 def _spans(graph: Graph, expression: Expr, x: Symbol) -> tuple[Branch, ...]:
@@ -344,7 +344,7 @@ def hyperbola(step: Step, *, hardware: Device | str | Path | None = None, capaci
             f"the KV cache of {step.model} is not proportional to batch x context, it has windows or states: "
             "ask for the largest batch at a context, or the largest context at a batch"
         )
-    pairs = (_room(hardware, capacity) - weights) / per_pair
+    pairs = (_room(hardware, capacity, step) - weights) / per_pair
     if not pairs.is_number:
         raise InputError(f"{needed(pairs.free_symbols)} to compute what fits")
     return quantity(max(pairs, Integer(0)), COUNT)

@@ -208,7 +208,7 @@ def required(
 def _room_of(whole: Regimes) -> Room | None:
     """The limits set by memory; None if the device states no capacity, or the formulas count blocks."""
     try:
-        return room_over(whole.step, whole.over, usable_capacity(whole.device))
+        return room_over(whole.step, whole.over, usable_capacity(whole.device, whole.step))
     except SymroofError:
         return None
 
@@ -321,7 +321,7 @@ def required_capacity(step: Step) -> Quantity:
     >>> print(required_capacity(step))
     250.6 MB
     """
-    total = memory_of(step.with_widths())
+    total = memory_of(step.with_widths()) / step.symbolic.room(Integer(1))
     if not total.is_number:
         raise InputError(f"{needed(total.free_symbols)} for the required capacity")
     return quantity(total, BYTE)

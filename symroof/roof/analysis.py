@@ -162,7 +162,7 @@ class Analysis(Answer):
         """Whether the memory fits the device; None if the capacity or the size is not known."""
         capacity = self.device.usable_figure if self.device else None
         needed = self.memory_exprs["total"]
-        return bool(needed <= capacity.value) if capacity and needed.is_number else None
+        return bool(needed <= self.graph.room(capacity.value)) if capacity and needed.is_number else None
 
     @property
     def uncalibrated(self) -> tuple[str, ...]:

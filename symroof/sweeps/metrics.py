@@ -93,8 +93,8 @@ def memory(part: Part) -> Expr:
 
 
 def capacity(part: Part) -> Expr:
-    """Bytes of the device's memory."""
-    return CAPACITY
+    """Bytes of the device's memory that the step may use."""
+    return part.graph.room(CAPACITY)
 
 
 def largest_batch(part: Part) -> Expr:
@@ -114,7 +114,7 @@ def largest_batch(part: Part) -> Expr:
         sequence, kept = needed.diff(symbols.b), substitute(needed, {symbols.b: S.Zero})
         if symbols.b in sequence.free_symbols:
             raise InputError("metric 'largest_batch': the memory of this step is not linear in the batch; `symroof largest` follows it")
-        limits += [(CAPACITY - kept) / sequence] if sequence != 0 else []
+        limits += [(capacity(part) - kept) / sequence] if sequence != 0 else []
     multiple = multiple_of(graph.applied, symbols.b)
     return multiple * floor(Max(S.Zero, Min(*limits)) / multiple)
 

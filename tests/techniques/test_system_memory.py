@@ -8,6 +8,7 @@ import pytest
 from sympy import Integer, Rational, simplify
 
 import symroof
+from symroof.architectures.step import Step
 from symroof.errors import DeviceError, InputError
 from symroof.operators.facts import Kind
 from symroof.operators.operator import Direction, Operator
@@ -353,3 +354,84 @@ def test_the_condition_of_a_host_crossover_is_that_the_host_takes_longer_than_me
     if share == "1/4":
         assert crossing.sentence.startswith("up_proj is host-bound below batch 3120 and compute-bound above it")
         assert any(line.words == "host-bound where" and "B/BW_h" in line.plain for line in crossing.reasoning())
+
+
+# what an engine keeps of the memory
+
+LOGS = [
+    # model, chain, profiled tokens, total GiB, share, other GiB, blocks of 16, GiB of weights and of activations where printed; vLLM's:
+    ("llama-3-8b", "", 8192, "79.22", "0.9", "1.79", 53.29 * 2**30 / 2**21, 14.96, 1.26),  # pull request 10511, H100, 53.29 GiB of cache
+    ("qwen2.5-32b", "tensor-parallel:degree=2", 10000, "44.42", "0.9", "0.3", 3947, 30.71, 1.26),  # issue 15815, two L40S
+    ("llama-2-7b", "", 4096, "79.15", "0.9", "0", 7351, None, None),  # pull request 2031, A100 80 GB, of which issue 10533 has the total
+]
+
+
+def engine(name: str, *texts: str, **inputs: int) -> Step:
+    step = symroof.load_model(name).decode(weight_bits=16, activation_bits=16, kv_bits=16, **inputs)
+    return step.apply(*filter(None, texts))
+
+
+@pytest.mark.parametrize(("name", "chain", "tokens", "total", "share", "other", "blocks", "weights", "activations"), LOGS)
+def test_a_cache_is_as_large_as_the_engine_printed(
+    name: str, chain: str, tokens: int, total: str, share: str, other: str, blocks: float, weights: float | None, activations: float | None
+) -> None:
+    """from the config alone 1 to 8 % above the engine's, which keeps activations of its samplers and 0.2 GiB more of weights; from its
+    own terms as many as it printed."""
+    text = f"paged-cache:page=16,utilization={share},runtime={other}GiB"
+    largest = symroof.largest(engine(name, chain, f"{text},profile={tokens}", batch=1), over="seq_len", capacity=f"{total} GiB")
+    assert 1 < largest.integer / 16 / blocks < 1.08
+    held = {part: float(value) / 2**30 for part, value in largest.memory_exprs.items()}
+    assert sum(held.values()) == pytest.approx(float(share) * float(total), rel=1e-5)
+    if weights is None or activations is None:
+        return
+    assert weights - 0.25 < held["weight"] < weights + 0.005
+    missing = weights - held["weight"] + activations
+    with_all = f"paged-cache:page=16,utilization={share},runtime={round(float(other) + missing, 6)}GiB"
+    largest = symroof.largest(engine(name, chain, with_all, batch=1), over="seq_len", capacity=f"{total} GiB")
+    assert largest.integer / 16 == pytest.approx(blocks, rel=2e-3)
+
+
+def test_requests_at_once_are_tokens_over_their_length() -> None:
+    text = "paged-cache:page=16,utilization=0.9,profile=8192,runtime=1GiB"
+    tokens = symroof.largest(engine("llama-3-8b", text, batch=1), over="seq_len", hardware="h100-sxm").value_expr
+    requests = symroof.largest(engine("llama-3-8b", text, seq_len=8192), over="batch", hardware="h100-sxm").value_expr
+    assert requests == (tokens + Rational(15, 2)) / (8192 + Rational(15, 2))  # the last page of each is half empty
+    usable = symroof.load_hardware("h100-sxm").usable_figure
+    assert usable is not None
+    plain = engine("llama-3-8b", batch=1, seq_len=8192)
+    weights, token = plain.graph.weight_memory(), plain.graph.kv_memory() / 8192 + Rational(4, 16) * 32
+    profiled = symroof.load_model("llama-3-8b").prefill(batch=1, seq_len=8192, activation_bits=16, flash_attention=True)
+    left = Rational(9, 10) * usable.value - weights - profiled.graph.activation_memory() - 2**30
+    assert tokens == left / token - Rational(15, 2)
+
+
+def test_a_reserve_where_memory_is_asked_for() -> None:
+    plain, kept = engine("llama-3-8b", batch=64, seq_len=8192), "paged-cache:page=1,utilization=0.9,runtime=2GiB"
+    step = plain.apply(kept)
+    assert symroof.analyze(plain, "h100-sxm").fits
+    assert not symroof.analyze(step, "h100-sxm").fits
+    assert step.graph.activation_memory() == plain.graph.activation_memory() + 2 * 2**30
+    most = symroof.largest(step.without("batch"), hardware="h100-sxm").integer
+    swept = symroof.sweep(
+        "llama-3-8b",
+        "h100-sxm",
+        {"seq_len": [8192]},
+        batch=1,
+        techniques=[kept],
+        metrics=["largest_batch", "fits"],
+        weight_bits=16,
+        kv_bits=16,
+    )
+    assert (int(swept.largest_batch.values.ravel()[0]), bool(swept.fits.values.ravel()[0])) == (most, True)
+    needed = symroof.required_capacity(step).exact
+    assert needed == (step.graph.weight_memory() + step.graph.kv_memory() + step.graph.activation_memory()) * Rational(10, 9)
+    assert engine("llama-3-8b", "paged-cache:page=1", batch=1, seq_len=64).graph.activation_memory() < 2**30
+    for texts, said in (
+        (("paged-cache:page=16,profile",), "profile needs a number of tokens"),
+        (("mixed-batch:chunk=64", "paged-cache:page=16,profile=512"), "no prefill after the techniques before it"),
+        (("paged-cache:page=16,utilization=1.5",), "at most 1"),
+    ):
+        with pytest.raises(InputError, match=said):
+            engine("llama-3-8b", *texts, batch=8, seq_len=512)
+    fused = engine("llama-3-8b", "flash-attention", "paged-cache:page=16,profile=512", batch=8, seq_len=512)
+    assert fused.symbolic.reserve.activations > 0

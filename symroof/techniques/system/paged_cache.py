@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from sympy import Expr, Mul, S
+from sympy import Expr, Mul, S, Symbol
 
 from symroof import symbols
+from symroof.architectures.options import WIDTHS
 from symroof.architectures.step import Step
+from symroof.errors import InputError
 from symroof.operators import Access, Graph, Operator, Storage, Tensor
-from symroof.techniques.technique import Example, Fact, Given, Number, Technique, number, word
+from symroof.techniques.technique import Example, Fact, Given, Number, Technique, number, refuse_graph, word
 
 ENTRY_BITS = 32
 """Bytes of a page number in the block table."""
@@ -36,24 +38,39 @@ class PagedCache(Technique):
     by ``l_max kv / ((t + (p_b-1)/2) (kv + 4/p_b))`` over the contiguous cache, activations neglected. The page size of least
     memory satisfies ``p_b^2 = 4 (2 t - 1) / kv``. Losses of kernels that gather pages are not counted.
 
+    An engine allocates its pages at the start, of what its share u_M of the device's memory leaves: ``u_M C >= weights + cache +
+    activations + M_r``, with activations of the largest step that it may run. `symroof.largest` over seq_len at batch 1 is then the size of
+    its cache in tokens, and over batch at a context the number of requests of that length at once, which vLLM prints as "GPU KV cache size"
+    and "Maximum concurrency".
+
     Parameters
     ----------
-    page : p_b in tokens.
+    page : p_b in tokens; 16 in vLLM.
     reserved : l_max in tokens, of a contiguous cache; a layer with a sliding window reserves its window.
     layout : "paged", or "contiguous" as a baseline.
+    utilization : u_M, the share of the device's memory that the engine uses, as vLLM's gpu_memory_utilization: 0.9 in version 0.11 and
+        0.92 in 0.25. SGLang's mem_fraction_static is that of weights and cache alone.
+    profile : s_m, tokens of the step that decides activations, as vLLM's max_num_batched_tokens: they are those of a prefill of one
+        sequence of as many tokens with FlashAttention, after the techniques before this one. By default the step's own.
+    runtime : M_r in bytes, 0 by default: the device's context, buffers of collectives and samplers, captured graphs.
 
     Raises
     ------
     InputError
-        No cache grows with the context, the cache is paged already, or the context exceeds the reservation.
+        No cache grows with the context, the cache is paged already, the context exceeds the reservation, or an earlier technique has no
+        prefill to profile.
 
     >>> import symroof
     >>> from symroof.operators.tensor import Storage
     >>> step = symroof.load_model("llama-2-7b").decode(symbolic=True).apply(PagedCache())
     >>> print(step["qk_matmul"].byte_count(Storage.KV_CACHE).expand())
     b*c*e*k*t/8 + 4*b*t/p_b
+    >>> step = symroof.load_model("llama-3-8b").decode(batch=1).apply("paged-cache:page=16,utilization=0.9,profile=8192,runtime=1.79GiB")
+    >>> symroof.largest(step, over="seq_len", capacity="79.22 GiB").integer  # tokens of the whole cache
+    440939
 
-    Source: Kwon et al. (2023), PagedAttention, arXiv:2309.06180, sections 3 and 4.
+    Sources: Kwon et al. (2023), PagedAttention, arXiv:2309.06180, sections 3 and 4; what an engine keeps: vLLM, vllm/config/cache.py and
+    vllm/v1/worker/gpu_worker.py.
     """
 
     name = "paged-cache"
@@ -66,6 +83,9 @@ class PagedCache(Technique):
     page: Number = number(symbols.p_b, optional=True)
     reserved: Number = number(symbols.l_max, optional=True)
     layout: str = word("paged", ("paged", "contiguous"))
+    utilization: Number = number(symbols.u_M, optional=True)
+    profile: Number = number(symbols.s_m, optional=True)
+    runtime: Number = number(symbols.M_r, zero=True, optional=True)
 
     def __post_init__(self) -> None:
         paged = self.layout == "paged"
@@ -75,12 +95,41 @@ class PagedCache(Technique):
         asked, symbol = ("page", symbols.p_b) if paged else ("reserved", symbols.l_max)
         if getattr(self, asked) is None:
             object.__setattr__(self, asked, symbol)
+        if isinstance(self.profile, Symbol):
+            raise self.refused("profile needs a number of tokens, as profile=8192")
         super().__post_init__()
 
     def check(self, step: Step) -> None:
         context = step.values.get(symbols.t if step.options.decode else symbols.s)
         if isinstance(self.reserved, Expr) and self.reserved.is_number and context is not None and context > self.reserved:
             raise self.refused(f"reserved {self.reserved}: the sequences have {context} tokens; expected at least {context}")
+
+    def on_graph(self, graph: Graph) -> Graph:
+        if self.profile is not None:
+            raise refuse_graph(self)
+        return super().on_graph(graph)
+
+    def on_step(self, step: Step) -> Step:
+        if self.profile is None:
+            return super().on_step(step)
+        self.check(step)
+        paged, profiled = super().on_graph(step.symbolic), self._profiled(step)
+        return replace(step, symbolic=replace(paged, reserve=replace(paged.reserve, activations=profiled.graph.activation_memory())))
+
+    def _profiled(self, step: Step) -> Step:
+        """The prefill of one sequence that decides how much an engine keeps for activations."""
+        if step.source is None:
+            raise refuse_graph(self)
+        inputs = {name: getattr(step.options, name) for name in WIDTHS} | {"batch": 1, "seq_len": int(self.profile)}
+        prefills = (step.source.prefill(**inputs, flash_attention=fused) for fused in (True, False))  # a chain may fuse it itself
+        try:
+            return next(prefills).apply(*step.symbolic.applied)
+        except InputError:
+            pass
+        try:
+            return next(prefills).apply(*step.symbolic.applied)
+        except InputError as error:
+            raise self.refused(f"profile: no prefill after the techniques before it ({error}); give runtime alone") from None
 
     def rewrite(self, graph: Graph, given: Given) -> Graph:
         made: dict[Tensor, Tensor] = {}
@@ -98,15 +147,23 @@ class PagedCache(Technique):
         def moved(old: Access, new: Access, _: Operator) -> Access:
             return replace(new, axes=old.touched) if old.tensor in made else new
 
+        share, runtime = given.get("utilization", graph.reserve.share), given.get("runtime", graph.reserve.runtime)
+        graph = replace(graph, reserve=replace(graph.reserve, share=share, runtime=runtime))
         return graph.map(tensor=lambda tensor: made.get(tensor, tensor), access=moved)
 
     def statements(self, given: Given) -> tuple[str, ...]:
-        if self.layout == "contiguous":
-            return (f"paged-cache: contiguous, {self.reserved} tokens reserved per sequence, the window in layers with a sliding window",)
-        return (
-            f"paged-cache: pages of {self.page} tokens, of which (p_b - 1)/2 per sequence are empty on average; 4 bytes of block table per "
-            "page and layer; losses of kernels that gather pages are not counted",
-        )
+        lines = [f"paged-cache: contiguous, {self.reserved} tokens reserved per sequence, the window in layers with a sliding window"]
+        if self.layout == "paged":
+            lines = [
+                f"paged-cache: pages of {self.page} tokens, of which (p_b - 1)/2 per sequence are empty on average; 4 bytes of block table "
+                "per page and layer; losses of kernels that gather pages are not counted"
+            ]
+        if self.utilization is not None or self.profile is not None or self.runtime is not None:
+            share = "all" if self.utilization is None else f"{self.utilization}"
+            kept = "those of the step" if self.profile is None else f"those of a prefill of {self.profile} tokens"
+            other = f" and {self.runtime} bytes of the runtime" if self.runtime is not None else ""
+            lines.append(f"paged-cache: {share} of the device's memory holds weights, cache, activations ({kept}){other}")
+        return tuple(lines)
 
 
 def _kept(tensor: Tensor, given: Given, table: bool) -> Tensor:
