@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from sympy import Expr, Mul, S, Symbol
 
@@ -120,7 +121,7 @@ class PagedCache(Technique):
         """The prefill of one sequence that decides how much an engine keeps for activations."""
         if step.source is None:
             raise refuse_graph(self)
-        inputs = {name: getattr(step.options, name) for name in WIDTHS} | {"batch": 1, "seq_len": int(self.profile)}
+        inputs: dict[str, Any] = {name: getattr(step.options, name) for name in WIDTHS} | {"batch": 1, "seq_len": int(self.profile)}
         prefills = (step.source.prefill(**inputs, flash_attention=fused) for fused in (True, False))  # a chain may fuse it itself
         try:
             return next(prefills).apply(*step.symbolic.applied)
