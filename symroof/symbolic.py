@@ -47,3 +47,8 @@ def _parts(kind: type) -> tuple[str, ...]:
 
 def _changed(part: Any, change: Callable[[Expr], Expr]) -> Any:
     return tuple(_changed(one, change) for one in part) if isinstance(part, tuple) else change(part)
+
+
+def replaced(expression: Expr, kind: type, by: Callable[[Expr], Expr]) -> Expr:
+    """The expression with every function of a kind, ``ceiling(x)`` say, replaced by what *by* makes of its argument."""
+    return cast(Expr, expression.replace(kind, by))

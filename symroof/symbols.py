@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import cast
 
 from sympy import Atom, Expr, Integer, Symbol, oo
@@ -240,11 +240,6 @@ _PAIRS = {f"{mixer}_{mlp}": f"{how} and {what}" for mixer, how in _MIXERS.items(
 
 LAYERS = {"layer": L} | {kind: _layers_with(kind, meaning) for kind, meaning in (_MIXERS | _MLPS | _PAIRS).items()}
 """The number of layers of each kind, where a model has several."""
-
-
-def replaced(expression: Expr, kind: type, by: Callable[[Expr], Expr]) -> Expr:
-    """The expression with every function of a kind, ``ceiling(x)`` say, replaced by what *by* makes of its argument."""
-    return cast(Expr, expression.replace(kind, by))
 
 
 def substitute(expression: Expr, values: Values) -> Expr:

@@ -38,7 +38,8 @@ from symroof.roof.costs import (
 from symroof.roof.intervals import CostInterval, branches_over, cost_intervals, numeric_operator, seconds, without_counts
 from symroof.roof.kernel_forms import SHARES, constants_of
 from symroof.roof.ledger import WORK, Cost, device_of, machine_of, roof_of
-from symroof.symbols import VOCABULARY, Variable, replaced, substitute
+from symroof.symbolic import replaced
+from symroof.symbols import VOCABULARY, Variable, substitute
 from symroof.units import typed
 
 
