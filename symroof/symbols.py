@@ -45,6 +45,8 @@ t_w = _variable("t_w", "window_context", "context of a layer with a sliding wind
 
 E = _variable("E", "num_experts", "routed experts of a layer")
 K = _variable("K", "experts_per_token", "routed experts each token goes to")
+E_z = _variable("E_z", "zero_experts", "experts without weights, which return their input")
+K_z = _variable("K_z", "choices_per_token", "experts each token goes to, those without weights included")
 X = _variable("X", "experts_touched", "routed experts of a layer whose weights a step reads")
 f_e = _variable("f_e", "expert_intermediate_size", "intermediate size of a routed expert")
 d_e = _variable("d_e", "moe_latent_size", "width of the compressed tokens that routed experts work on")
@@ -75,6 +77,9 @@ r_t = _variable("r_t", "time_step_rank", "rank of the time steps of a state-spac
 h_s = _variable("h_s", "ssm_heads", "heads of a state-space layer (Mamba-2)")
 e_s = _variable("e_s", "ssm_head_dim", "channels of a head of a state-space layer (Mamba-2)")
 g_s = _variable("g_s", "ssm_groups", "groups of heads that share B and C (Mamba-2)")
+
+n_b = _variable("n_b", "shared_blocks", "sets of weights that the layers which share weights use in turn")
+r_a = _variable("r_a", "adapter_rank", "rank of the adapters that every layer adds to shared weights")
 
 k_l = _variable("k_l", "linear_num_key_heads", "key heads of linear attention")
 h_l = _variable("h_l", "linear_num_value_heads", "value heads of linear attention")
@@ -234,6 +239,7 @@ _MIXERS = {
     "mamba": "a state space",
     "conv": "a short convolution",
     "both": "attention beside a state space",
+    "hybrid": "a shared block of attention and MLP before a state space",
 }
 _MLPS = {"dense": "a dense MLP", "moe": "a mixture of experts", "wide": "a wider MLP", "mlp": "an MLP alone"}
 _PAIRS = {f"{mixer}_{mlp}": f"{how} and {what}" for mixer, how in _MIXERS.items() for mlp, what in _MLPS.items() if mlp != "mlp"}

@@ -6,17 +6,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Self, TypeGuard
 
-from sympy import Add, Expr, Min, Symbol
+from sympy import Add, Expr, Integer, Min, Symbol
 
 from symroof import symbols
 from symroof.architectures.options import Options
 from symroof.architectures.parts.attention import Attention, LatentAttention
 from symroof.architectures.parts.beside import DenseAndExperts, PerLayerInput
 from symroof.architectures.parts.compressed import CompressedAttention
-from symroof.architectures.parts.kimi import KimiDelta
 from symroof.architectures.parts.mlp import Experts
 from symroof.architectures.parts.part import BlockBuilder, Part, residual_stream
-from symroof.architectures.parts.recurrent import RECURRENCE, GatedDelta, Mamba, Mamba2, SideBySide
+from symroof.architectures.parts.recurrent import RECURRENCE, Recurrent
 from symroof.conventions import Convention
 from symroof.notation import Brief
 from symroof.operators import Block, Operator, Parameter, Role, Space, Storage, Tensor, axes_of
@@ -31,6 +30,13 @@ READ = {
     "reads E (1 - (1 - K/E)^T) in expectation (experts expected)",
 }
 """The convention on the experts that a step reads."""
+
+ZERO_EXPERTS = {
+    "expected": "experts without weights: of the K_z choices of a token K = K_z E / (E + E_z) are experts with weights, the mean for uniform "
+    "routing",
+    "at-most": "experts without weights: all K_z choices of a token count as experts with weights, an upper bound",
+}
+"""The convention on experts without weights, which return their input."""
 
 SELECTED = (
     "sparse attention: an indexer scores all keys, and each query reads the rows of the best k_i, without sharing them with other queries; "
@@ -185,6 +191,9 @@ class Architecture(Brief):
             defined[symbols.t_w] = Min(sizes["t"], symbols.W, evaluate=False)
         if any(_selects(part) and isinstance(part, Attention | LatentAttention) for part in self.parts):
             defined[symbols.t_i] = Min(sizes["t"], symbols.k_i, evaluate=False)
+        if symbols.E_z in self.dimensions:
+            share = symbols.E / (symbols.E + symbols.E_z) if options.experts == "expected" else Integer(1)
+            defined[symbols.K] = symbols.K_z * share
         if any(_selects(part) and isinstance(part, CompressedAttention) for part in self.parts):
             defined[symbols.t_j] = Min(sizes["t"], symbols.k_i * symbols.m_c, evaluate=False)
         return defined
@@ -331,6 +340,8 @@ class Architecture(Brief):
             texts["shared-cache"] = "layers that share keys and values read the cache of an earlier layer and add nothing to it"
         if self.routed:
             texts["routing"] = f"mixture of experts: {READ[options.experts]}; every expert reads its tokens' inputs"
+        if symbols.E_z in self.dimensions:
+            texts["zero-experts"] = ZERO_EXPERTS[options.experts]
         if latent := [part for part in self.parts if isinstance(part, LatentAttention)]:
             how = "absorbed: attention on" if latent[0].absorbed(options) else "decompressed: keys and values of all heads from"
             texts["latent-attention"] = f"latent attention, {how} the compressed vectors"
@@ -340,8 +351,8 @@ class Architecture(Brief):
             texts["depth-attention"] = "attention residuals: of the earlier outputs that a layer weighs, the latest is counted"
         if self.selects:
             texts["sparse-attention"] = SELECTED
-        if any(isinstance(part, Mamba | Mamba2 | GatedDelta | KimiDelta | SideBySide) for part in self.parts):
+        if any(isinstance(part, Recurrent) for part in self.parts):
             texts["recurrence"] = RECURRENCE
-            if not options.causal:
+            if not options.causal and "k_c" in self.axes():
                 texts["padding"] = "no causal discount: a convolution also computes the outputs of its padding"
         return tuple(Convention(key, text) for key, text in texts.items())

@@ -158,7 +158,7 @@ class Fields(Checker):
         value = self._checked(name, default, "a number above 0, at most 1", lambda value: type(value) in NUMBERS and 0 < value <= 1)
         return Fraction(str(value))
 
-    def multiple(self, name: str, default: int, of: int) -> int:
+    def multiple(self, name: str, default: int | Fraction, of: int) -> int:
         """*of* times a number that may be a fraction (an expansion), rounded down."""
         value = self._checked(name, default, "a number above 0, at most 1000", lambda value: type(value) in NUMBERS and 0 < value <= 1000)
         product = int(Fraction(str(value)) * of)

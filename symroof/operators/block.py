@@ -39,6 +39,10 @@ class Block(Symbolic):
         """The number of copies of its weights and cache in memory."""
         return self.count if self.copies is None else self.copies
 
+    def copies_of(self, tensor: Tensor) -> Expr:
+        """The number of copies of a tensor of the block in memory."""
+        return self.resident if tensor.copies is None else tensor.copies
+
     def tensors(self) -> Iterator[Tensor]:
         """Every tensor that the block touches, once."""
         touched = (access.tensor for operator in self.operators for access in (*operator.reads, *operator.writes))

@@ -130,7 +130,7 @@ class Graph(Symbolic):
         for block in self.blocks:
             for tensor in block.tensors():
                 if tensor.storage is storage:
-                    kept.setdefault(tensor, block.resident)
+                    kept.setdefault(tensor, block.copies_of(tensor))
         return kept
 
     def parameter_count(self) -> Expr:
@@ -333,7 +333,7 @@ class Graph(Symbolic):
     def free_symbols(self) -> set[Symbol]:
         """The symbols of its formulas and definitions."""
         parts = [part for op, count in self for part in (op.flop_count, count, op.latency, op.occupancy)]
-        parts += [block.resident for block in self.blocks]
+        parts += [count for block in self.blocks for count in (block.resident, *map(block.copies_of, block.tensors()))]
         parts += [op.byte_count(level=level) for op, _ in self for level in op.levels]
         parts += [tensor.bits for block in self.blocks for tensor in block.tensors()]
         factors = (self.ceilings.compute, self.ceilings.launch, *self.ceilings.levels.values())

@@ -170,3 +170,97 @@ def channel_delta_rule(name: str, mixed: Tensor, decay: Tensor, strength: Tensor
     work = (Work(points, 1), Work(points, 6, contraction=True), Work(channels, 15), Work(values, 2), Work(("b", "s", "h_l"), 4))
     reads = (Access(mixed), Access(decay), Access(strength), Access(bias), Access(rate), kept)
     return Operator(name, Kind.SCAN, space, work, reads, (Access(out), kept), role=Role.RECURRENCE)
+
+
+def decayed_sum(name: str, q: Tensor, k: Tensor, v: Tensor) -> Operator:
+    """Linear attention with a fixed decay per head: ``S = a S + k v^T``, ``o = S^T q``.
+
+    The decay takes 1 FLOP per element of the state, the outer product's sum and ``S^T q`` take 2 each; queries are scaled (1).
+
+    ========= =====================================================================
+    FLOPs     ``5 b s h_l e_k e_l + b s h_l e_k``
+    traffic   ``(b s h_l (2 e_k + 2 e_l) a + 2 b h_l e_k e_l c) / 8``
+    ========= =====================================================================
+
+    Source: Qin et al. (2024), Lightning Attention-2, arXiv:2401.04658, equation 5.
+    """
+    kept = Access(state("decayed_state", ("b", "h_l", "e_k", "e_l"), v))
+    points = ("b", "s", "h_l", "e_k", "e_l")
+    work = (Work(points, 1), Work(points, 4, contraction=True), Work(q.axes, 1))
+    out = Access(Tensor(name, v.axes, Storage.ACTIVATION, v.space))
+    return Operator(name, Kind.SCAN, v.space, work, (Access(q), Access(k), Access(v), kept), (out, kept), role=Role.RECURRENCE)
+
+
+def matrix_memory(name: str, q: Tensor, k: Tensor, v: Tensor, gates: tuple[Tensor, Tensor]) -> Operator:
+    """xLSTM's matrix memory: ``C = f C + i k v^T``, ``n = f n + i k``, ``h = C^T q / max(|n^T q|, exp(-m))``, per head.
+
+    Gates are exponential; m, the largest exponent so far, keeps them in range, and is part of the state. The decay takes 1 FLOP per
+    element of C, the outer product's sum and ``C^T q`` take 2 each. Per component of a key: queries are scaled (1), keys gated (1), n
+    decays and grows (2), ``n^T q`` (2); per component of a value a division. Per head and token two soft caps (6), a log-sigmoid (3),
+    the maximum and three exponentials with their sums (9), and the denominator (3).
+
+    ========= ================================================================================================
+    FLOPs     ``5 b s h_l e_k e_l + 6 b s h_l e_k + b s h_l e_l + 21 b s h_l``
+    traffic   ``(b s h_l (2 e_k + 2 e_l + 2) a + 2 b h_l (e_k e_l + e_k + 1) c) / 8``
+    ========= ================================================================================================
+
+    Parameters
+    ----------
+    gates : input gate and forget gate of every head and token, before their functions.
+
+    Source: Beck et al. (2025), xLSTM 7B, arXiv:2503.13427, equations 2 to 8.
+    """
+    kept = tuple(
+        Access(state(part, ("b", "h_l", *axes), v))
+        for part, axes in (("memory_state", ("e_k", "e_l")), ("normalizer_state", ("e_k",)), ("maximum_state", ()))
+    )
+    points, heads = (*k.axes, "e_l"), ("b", "s", "h_l")
+    work = (Work(points, 1), Work(points, 4, contraction=True), Work(k.axes, 4), Work(k.axes, 2, contraction=True))
+    work = (*work, Work(v.axes, 1), Work(heads, 21, exponentials=4))
+    out = Access(Tensor(name, v.axes, Storage.ACTIVATION, v.space))
+    reads = (Access(q), Access(k), Access(v), *map(Access, gates), *kept)
+    return Operator(name, Kind.SCAN, v.space, work, reads, (out, *kept), role=Role.RECURRENCE)
+
+
+def token_shift(name: str, x: Tensor, mixtures: str) -> Operator:
+    """Mixtures of every token with the one before, ``m x + (1 - m) x_before`` with m per channel, for several readers at once.
+
+    The last token of every sequence is stored for the next step.
+
+    ========= ==========================================================
+    FLOPs     ``3 b s mixtures d``
+    traffic   ``(b s d a + b s mixtures d a + mixtures d w + 2 b d c) / 8``
+    ========= ==========================================================
+
+    Source: Peng et al. (2023), RWKV, arXiv:2305.13048, equations 11 to 15.
+    """
+    kept = Access(state(f"{name}_state", ("b", "d"), x))
+    learned = Access(Tensor(f"{name}.weight", (mixtures, "d"), Storage.WEIGHT, x.space, parameter=Parameter.RECURRENCE))
+    out = Tensor(name, ("b", "s", mixtures, "d"), Storage.ACTIVATION, x.space)
+    return Operator(
+        name, Kind.ELEMENTWISE, x.space, (Work(out.axes, 3),), (Access(x), learned, kept), (Access(out), kept), role=Role.RECURRENCE
+    )
+
+
+def decayed_average(name: str, k: Tensor, v: Tensor) -> Operator:
+    """RWKV-4's WKV: per channel an average of all earlier values with weights ``exp(k)`` that decay, and one of its own for the last.
+
+    ``wkv = (p + exp(u + k) v) / (q + exp(u + k))``, then ``p = exp(-w) p + exp(k) v``, ``q = exp(-w) q + exp(k)``; the largest exponent
+    so far keeps both in range, and is part of the state. Reading takes 12 FLOPs per channel (a sum, a maximum, two exponentials with
+    their differences, 3 + 2, a division), the update 11, and every step the decay of a channel 2.
+
+    ========= ================================================================
+    FLOPs     ``23 b s d_i + 2 d_i``
+    traffic   ``(3 b s d_i a + 2 d_i w + 6 b d_i c) / 8``
+    ========= ================================================================
+
+    Source: Peng et al. (2023), RWKV, arXiv:2305.13048, equations 19 to 22; Transformers' rwkv_linear_attention_cpu.
+    """
+    space, channels = v.space, ("d_i",)
+    learned = tuple(
+        Access(Tensor(part, channels, Storage.WEIGHT, space, parameter=Parameter.RECURRENCE)) for part in ("time_decay", "time_first")
+    )
+    kept = tuple(Access(state(f"{part}_state", ("b", "d_i"), v)) for part in ("numerator", "denominator", "maximum"))
+    work = (Work(v.axes, 23, exponentials=4), Work(channels, 2, exponentials=1))
+    out = Access(Tensor(name, v.axes, Storage.ACTIVATION, space))
+    return Operator(name, Kind.SCAN, space, work, (Access(k), Access(v), *learned, *kept), (out, *kept), role=Role.RECURRENCE)

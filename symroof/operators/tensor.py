@@ -167,7 +167,8 @@ class Tensor(Symbolic):
     bits that locate an element of a sparse tensor. Both are moved with the element, and neither counts towards the width
     that decides the peak.
 
-    A weight's parameter is its function in the operator. Two tensors are the same only if they are the same object: a tied
+    A weight's parameter is its function in the operator. A weight that layers share is in memory *copies* times, not once per layer.
+    Two tensors are the same only if they are the same object: a tied
     embedding is one tensor that two operators read.
 
     ========= ==========================================================
@@ -190,6 +191,7 @@ class Tensor(Symbolic):
     level: Level = Level.MEMORY
     index: Expr = S.Zero
     parameter: Parameter | None = None
+    copies: Expr | None = None
 
     def __post_init__(self) -> None:
         repeated = [axis for axis in self.axes if self.axes.count(axis) > 1]

@@ -10,17 +10,21 @@ from symroof.architectures.families.images import DiT, VisionTransformer
 from symroof.architectures.families.recurrent import RECURRENT
 from symroof.architectures.families.selective import SELECTIVE
 from symroof.architectures.families.sparse import SPARSE
+from symroof.architectures.families.tables.bailing import BAILING
 from symroof.architectures.families.tables.encoder_decoder import ENCODER_DECODERS
 from symroof.architectures.families.tables.encoders import ENCODERS, EncoderFamily
 from symroof.architectures.families.tables.gemma import GEMMAS
 from symroof.architectures.families.tables.hybrids import HYBRIDS
 from symroof.architectures.families.tables.kimi import KIMI
+from symroof.architectures.families.tables.longcat import LONGCAT
 from symroof.architectures.families.tables.routed import ROUTED
 from symroof.architectures.families.tables.searched import SEARCHED
 from symroof.architectures.families.tables.state_space import STATE_SPACE
+from symroof.architectures.families.tables.states import STATES
 from symroof.architectures.families.tables.streams import STREAMS
 from symroof.architectures.families.tables.variants import VARIANTS
 from symroof.architectures.families.tables.windows import WINDOWS
+from symroof.architectures.families.tables.zamba import ZAMBA
 
 __all__ = ["FAMILIES", "MODEL_TYPES", "MODEL_TYPES_OF", "DecoderFamily", "Family", "family_of", "multimodal"]
 
@@ -41,6 +45,10 @@ FAMILIES: tuple[Family, ...] = (
         *STATE_SPACE,
         *HYBRIDS,
         *KIMI,
+        *LONGCAT,
+        *BAILING,
+        *STATES,
+        *ZAMBA,
     ),
     *(*ENCODERS, *ENCODER_DECODERS, VisionTransformer, DiT),
 )

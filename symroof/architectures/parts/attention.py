@@ -46,6 +46,7 @@ class Attention:
     own_sizes : whether a layer with a window has its own heads, and its own sizes of them.
     groups : the number of KV heads, where layers differ in it.
     selection : what selects the blocks of keys that queries attend to; None for all keys.
+    adapters : whether queries, keys and values are sums of two projections, the second of low rank and the layer's own (LoRA).
     shared : whether keys and values are those of an earlier layer, *stored*; the layer has no projections for them.
     grouped : False if the family has as many KV heads as query heads.
     cached : False stores keys and values of a prompt as activations (for models that generate nothing).
@@ -68,6 +69,7 @@ class Attention:
     own_sizes: bool = False
     groups: Expr | None = None
     selection: BlockIndexer | None = None
+    adapters: bool = False
     shared: bool = False
     stored: tuple[Tensor, Tensor] | None = None
     softcap: bool = False
@@ -83,6 +85,7 @@ class Attention:
             return {"e": symbols.e, "r": symbols.r}
         heads: dict[str, Expr] = {"k": symbols.k, "g": symbols.h / symbols.k} if self.grouped else {"k": symbols.h, "g": Integer(1)}
         turned = {"r": symbols.r} if self.rotary else {}
+        turned |= {"r_a": symbols.r_a} if self.adapters else {}
         sizes = heads | {"e": symbols.e} | turned | ({"e_v": symbols.e_v} if self.wide_values else {})
         return sizes | (self.selection.axes() if self.selection else {})
 
@@ -102,6 +105,7 @@ class Attention:
             space = space.selected(symbols.t_i)
         keys, values = self._cache(space, options)
         q = record(linear("q_proj", "b s d, d k g e -> b s k g e", x, bias=self.bias, space=sized))
+        q = self._adapted(record, "q", x, q) if self.adapters else q
         gate = record(linear("q_gate_proj", "b s d, d k g e -> b s k g e", x, bias=self.bias, space=sized)) if self.gated else None
         new = self._projected(record, x, sized, keys, values) if self.stored is None else None
         if self.qk_norm is not None:
@@ -129,6 +133,14 @@ class Attention:
         width = self._width
         return record(linear("out_proj", f"b s k g {width}, k g {width} d -> b s d", context, bias=self.out_bias))
 
+    @staticmethod
+    def _adapted(record: BlockBuilder, name: str, x: Tensor, y: Tensor, into: Tensor | None = None) -> Tensor:
+        """The projection *y* of *x* plus one of low rank."""
+        rank = record(linear(f"{name}_adapter_down", "b s d, d r_a -> b s r_a", x), own=True)
+        rows = " ".join(y.axes[2:])
+        low = record(linear(f"{name}_adapter_up", f"b s r_a, r_a {rows} -> b s {rows}", rank), own=True)
+        return record(elementwise(f"{name}_adapter_add", (y, low), y.axes, 1, into, role=Role.ADD, linear_in=2))
+
     @property
     def _width(self) -> str:
         """The axis of a value's components."""
@@ -144,13 +156,14 @@ class Attention:
 
     def _projected(self, record: BlockBuilder, x: Tensor, sized: Space, keys: Tensor, values: Tensor) -> Tensor:
         """The new keys as they are projected, and the new values written."""
-        changed = self.rotary or self.qk_norm is not None
-        bias = self.bias and self.key_bias
-        new = record(linear("k_proj", "b s d, d k e -> b s k e", x, bias=bias, into=None if changed else keys, space=sized))
+        into, bias = None if self.rotary or self.qk_norm is not None else keys, self.bias and self.key_bias
+        new = record(linear("k_proj", "b s d, d k e -> b s k e", x, bias=bias, into=None if self.adapters else into, space=sized))
+        new = self._adapted(record, "k", x, new, into) if self.adapters else new
         width, value = self._width, new
         if not self.keys_as_values:
             into, spec = None if self.v_norm else values, f"b s d, d k {width} -> b s k {width}"
-            value = record(linear("v_proj", spec, x, bias=self.bias, into=into, space=sized))
+            value = record(linear("v_proj", spec, x, bias=self.bias, into=None if self.adapters else into, space=sized))
+            value = self._adapted(record, "v", x, value, into) if self.adapters else value
         if self.v_norm:
             record(norm("v_norm", value, Norm.RMS, weight=False, over=(width,), into=values))
         return new
@@ -166,7 +179,7 @@ class LatentAttention:
     bias : whether the two compressing projections and the output projection have a bias.
     selection : what selects the keys that queries attend to; None for all keys.
     rotary : whether the ``r`` shared components are rotated.
-    gated : whether a sigmoid gate, a projection of the layer's input, scales the output.
+    gated : whether a sigmoid gate, a projection of the layer's input, scales the output; `head_gated` whether it is one per head.
     scaled : whether queries are multiplied by a number that depends on their position.
 
     Source: DeepSeek-AI (2024), arXiv:2405.04434; Transformers' DeepseekV3Attention.
@@ -178,6 +191,7 @@ class LatentAttention:
     rotary: bool = True
     gated: bool = False
     scaled: bool = False
+    head_gated: bool = False
 
     def axes(self) -> dict[str, Expr]:
         named: dict[str, Expr] = {axis: getattr(symbols, axis) for axis in ("h", "r_kv", "r", "e_n", "e_v")}
@@ -214,8 +228,9 @@ class LatentAttention:
         selected = self.selection and self.selection(record, x, source, everywhere, space)
         attend = self._absorbed if self.absorbed(options) else self._decompressed
         context = attend(record, (q, turned), latent, keys_rotary, options, selected)
-        if self.gated:
-            gate = record(linear("attn_gate_proj", "b s d, d h e_v -> b s h e_v", x))
+        if self.gated or self.head_gated:
+            each = "h" if self.head_gated else "h e_v"
+            gate = record(linear("attn_gate_proj", f"b s d, d {each} -> b s {each}", x))
             context = record(elementwise("attn_gate", (context, gate), context.axes, ACTIVATION_FLOPS["sigmoid"] + 1, role=Role.GATE))
         return record(linear("out_proj", "b s h e_v, h e_v d -> b s d", context, bias=self.bias))
 

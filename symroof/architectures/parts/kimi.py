@@ -9,6 +9,7 @@ from sympy import Expr
 from symroof import symbols
 from symroof.architectures.options import Options
 from symroof.architectures.parts.part import BlockBuilder
+from symroof.architectures.parts.recurrent import Recurrent
 from symroof.operators import Role, Space, Tensor
 from symroof.operators.elementwise import ACTIVATION_FLOPS, Norm, elementwise, norm
 from symroof.operators.linear import linear
@@ -16,17 +17,19 @@ from symroof.operators.state_space import causal_convolution, channel_delta_rule
 
 
 @dataclass(frozen=True)
-class KimiDelta:
+class KimiDelta(Recurrent):
     """Queries, keys and values behind a convolution, a decay per channel from a low-rank projection, a gated norm.
 
     Attributes
     ----------
     full_rank_gate : whether the gate of the output comes from one projection, not from two with the rank of a head's width.
+    full_rank_decay : whether the decays do.
 
-    Source: Kimi team (2025), Kimi Linear, arXiv:2510.26692; Transformers' KimiLinearDeltaAttention.
+    Source: Kimi team (2025), Kimi Linear, arXiv:2510.26692; Transformers' KimiLinearDeltaAttention, BailingHybridDeltaAttention.
     """
 
     full_rank_gate: bool = False
+    full_rank_decay: bool = False
 
     def axes(self) -> dict[str, Expr]:
         width = symbols.e_l
@@ -36,8 +39,11 @@ class KimiDelta:
     def __call__(self, record: BlockBuilder, x: Tensor, space: Space, options: Options) -> Tensor:
         projected = record(linear("qkv_proj", "b s d, d mixed -> b s mixed", x))
         mixed = record(causal_convolution("conv", projected, "mixed", bias=False))
-        rank = record(linear("decay_down_proj", "b s d, d r_f -> b s r_f", x))
-        decay = record(linear("decay_up_proj", "b s r_f, r_f h_l e_k -> b s h_l e_k", rank))
+        if self.full_rank_decay:
+            decay = record(linear("decay_proj", "b s d, d h_l e_k -> b s h_l e_k", x))
+        else:
+            rank = record(linear("decay_down_proj", "b s d, d r_f -> b s r_f", x))
+            decay = record(linear("decay_up_proj", "b s r_f, r_f h_l e_k -> b s h_l e_k", rank))
         strength = record(linear("strength_proj", "b s d, d h_l -> b s h_l", x))
         out = record(channel_delta_rule("delta_rule", mixed, decay, strength))
         normed = record(norm("gate_norm", out, Norm.RMS, over=("e_l",)))

@@ -83,6 +83,7 @@ class Experts:
         experts work on whole tokens.
     latent_norm : whether a norm precedes the projection from compressed tokens.
     scaled : whether a learned number per expert scales its output.
+    identity : whether some experts have no weights and return their input; ``K`` is then the mean number of choices of the others.
     """
 
     activation: str
@@ -95,14 +96,17 @@ class Experts:
     latent: bool | None = None
     scaled: bool = False
     latent_norm: bool = False
+    identity: bool = False
 
     def axes(self) -> dict[str, Expr]:
         named = {axis: getattr(symbols, axis) for axis in ("E", "K", "X", "f_e", *([] if self.latent is None else ["d_e"]))}
+        named |= {"E_all": symbols.E + symbols.E_z} if self.identity else {}
         return named | {"one": Integer(1)} | (self.shared.axes() if self.shared else {})
 
     def __call__(self, record: BlockBuilder, x: Tensor, space: Space, options: Options, *, routed: Tensor | None = None) -> Tensor:
         """Record the operators; *routed* is what the router sees, if not the experts' input."""
-        logits = record(linear("router", "b s d, d E -> b s E", routed or x, bias=self.router_bias, role=Role.ROUTER))
+        every = "E_all" if self.identity else "E"
+        logits = record(linear("router", f"b s d, d {every} -> b s {every}", routed or x, bias=self.router_bias, role=Role.ROUTER))
         scores = record(softmax("router_softmax", logits, role=Role.ROUTING))
         if self.correction:
             learned = Tensor("router_correction", ("E",), Storage.WEIGHT, space, parameter=Parameter.ROUTER)
@@ -122,6 +126,9 @@ class Experts:
         if self.latent is not None:
             total = record(norm("latent_norm", total, Norm.RMS, over=("d_e",))) if self.latent_norm else total
             total = record(linear("latent_up_proj", "b s d_e, d_e d -> b s d", total, bias=self.latent))
+        if self.identity:
+            kept = Access(scores, axes_of("b s E_all"))
+            total = record(elementwise("identity_add", (total, x, kept), axes_of("b s d"), 2, role=Role.ADD, linear_in=2))
         if self.shared is None:
             return total
         common = self.shared(record, x, space, options)

@@ -9,7 +9,7 @@ from sympy import Expr
 
 from symroof import symbols
 from symroof.architectures.options import Options
-from symroof.operators import Block, BlockRole, Operator, Space, Storage, Tensor, axes_of
+from symroof.operators import Access, Block, BlockRole, Operator, Space, Storage, Tensor, axes_of
 
 ACTIVATIONS = {
     "silu": "silu",
@@ -28,7 +28,8 @@ ACTIVATIONS = {
 class BlockBuilder:
     """Collects the operators of a block in execution order; a call returns the operator's result.
 
-    *prefix* is put before the operators' names if several kinds of layers have the same operators.
+    *prefix* is put before the operators' names if several kinds of layers have the same operators. While *copies* is set, weights are
+    those of that many blocks which layers share, unless they are the layer's *own*.
 
     >>> from symroof.operators.elementwise import Norm, norm
     >>> space = Space({"b": symbols.b, "s": symbols.s, "d": symbols.d})
@@ -42,11 +43,20 @@ class BlockBuilder:
     def __init__(self, prefix: str = "") -> None:
         self.operators: list[Operator] = []
         self.prefix = prefix
+        self.copies: Expr | None = None
 
-    def __call__(self, operator: Operator) -> Tensor:
+    def __call__(self, operator: Operator, *, own: bool = False) -> Tensor:
         """Record the operator and return its result."""
+        if self.copies is not None and not own:
+            operator = replace(operator, reads=tuple(_shared(access, self.copies) for access in operator.reads))
         self.operators.append(operator.prefixed(self.prefix) if self.prefix else operator)
         return operator.result
+
+    def inside(self, prefix: str) -> BlockBuilder:
+        """A builder that records into the same block, with a prefix behind its own."""
+        builder = BlockBuilder(self.prefix + prefix)
+        builder.operators, builder.copies = self.operators, self.copies
+        return builder
 
     def block(self, name: str, into: Tensor | None = None) -> Block:
         """The recorded operators as an end of the model; the last one writes to the existing tensor *into*."""
@@ -58,6 +68,11 @@ class BlockBuilder:
     def layers(self, kind: str = "layer", into: Tensor | None = None) -> Block:
         """The recorded operators as the layers of a kind."""
         return replace(self.block(kind, into), count=symbols.LAYERS[kind], role=BlockRole.LAYER, kind=kind)
+
+
+def _shared(access: Access, copies: Expr) -> Access:
+    """The access to a weight that is in memory *copies* times; others as they are."""
+    return replace(access, tensor=replace(access.tensor, copies=copies)) if access.tensor.storage is Storage.WEIGHT else access
 
 
 class Part(Protocol):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
 
 from sympy import Expr
 
@@ -22,29 +21,43 @@ RECURRENCE = (
 """The convention on recurrent layers."""
 
 
+class Recurrent:
+    """A mixer with a state per sequence that does not grow."""
+
+
 @dataclass(frozen=True)
-class Mamba:
+class Mamba(Recurrent):
     """Input and gate from one projection, a short convolution, the selective scan, output projection.
 
     Attributes
     ----------
     bias, conv_bias : whether the two outer projections, and the convolution, have a bias.
     inner_norms : norms over the time steps, B and C: None for none, otherwise whether they have weights.
+    in_heads : whether the channels are in ``h_s`` heads, each with time steps, B and C of its own.
 
-    Source: Gu and Dao (2023), arXiv:2312.00752; Transformers' MambaMixer, JambaMambaMixer.
+    Source: Gu and Dao (2023), arXiv:2312.00752; Transformers' MambaMixer, JambaMambaMixer, ZambaMambaMixer.
     """
 
     bias: bool = False
     conv_bias: bool = True
     inner_norms: bool | None = None
+    in_heads: bool = False
 
     def axes(self) -> dict[str, Expr]:
         named = {axis: getattr(symbols, axis) for axis in ("d_i", "d_s", "k_c", "r_t")}
+        named |= {"h_s": symbols.h_s, "e_s": symbols.d_i / symbols.h_s} if self.in_heads else {}
         return named | {"both": 2 * symbols.d_i, "selected": symbols.r_t + 2 * symbols.d_s}
 
     def __call__(self, record: BlockBuilder, x: Tensor, space: Space, options: Options) -> Tensor:
         both = record(linear("in_proj", "b s d, d both -> b s both", x, bias=self.bias))
         mixed = record(causal_convolution("conv", both, "d_i", bias=self.conv_bias))
+        gate = Access(both, axes_of("b s d_i"))
+        if self.in_heads:
+            selected = record(linear("head_x_proj", "b s h_s e_s, h_s e_s selected -> b s h_s selected", mixed))
+            steps = record(linear("head_dt_proj", "b s h_s r_t, h_s r_t e_s -> b s h_s e_s", selected, bias=True))
+            states = Access(selected, axes_of("b s h_s d_s"))
+            scanned = record(selective_scan("selective_scan", mixed, steps, (states, states), gate))
+            return record(linear("out_proj", "b s d_i, d_i d -> b s d", scanned, bias=self.bias))
         selected = record(linear("x_proj", "b s d_i, d_i selected -> b s selected", mixed))
         rank, states = Access(selected, axes_of("b s r_t")), Access(selected, axes_of("b s d_s"))
         given, both_normed = selected, (states, states)
@@ -52,7 +65,6 @@ class Mamba:
             given = record(self._norm("dt_norm", rank))
             both_normed = (Access(record(self._norm("B_norm", states))), Access(record(self._norm("C_norm", states))))
         steps = record(linear("dt_proj", "b s r_t, r_t d_i -> b s d_i", given, bias=True))
-        gate = Access(both, axes_of("b s d_i"))
         scanned = record(selective_scan("selective_scan", mixed, steps, both_normed, gate))
         return record(linear("out_proj", "b s d_i, d_i d -> b s d", scanned, bias=self.bias))
 
@@ -61,7 +73,7 @@ class Mamba:
 
 
 @dataclass(frozen=True)
-class Mamba2:
+class Mamba2(Recurrent):
     """The scan with one decay per head, and a gated norm before the output projection.
 
     Attributes
@@ -119,7 +131,7 @@ class ShortConvolution:
 
 
 @dataclass(frozen=True)
-class SideBySide:
+class SideBySide(Recurrent):
     """Two mixers of the same normed input, whose results are added; the operators of the second have its name as a prefix.
 
     Source: Zuo et al. (2025), Falcon-H1, arXiv:2507.22448; Transformers' FalconH1DecoderLayer.
@@ -133,15 +145,12 @@ class SideBySide:
         return self.first.axes() | self.second.axes()
 
     def __call__(self, record: BlockBuilder, x: Tensor, space: Space, options: Options) -> Tensor:
-        def second(operator: Operator) -> Tensor:
-            return record(operator.prefixed(f"{self.name}."))
-
-        both = self.first(record, x, space, options), self.second(cast(BlockBuilder, second), x, space, options)
+        both = self.first(record, x, space, options), self.second(record.inside(f"{self.name}."), x, space, options)
         return record(add("mixers_add", *both))
 
 
 @dataclass(frozen=True)
-class GatedDelta:
+class GatedDelta(Recurrent):
     """Queries, keys, values and a gate from one projection, a convolution, the gated delta rule, a gated norm.
 
     Source: Yang, Kautz and Hatamizadeh (2024), arXiv:2412.06464; Transformers' Qwen3NextGatedDeltaNet.
