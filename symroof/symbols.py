@@ -19,11 +19,9 @@ from symroof.vocabulary import variable as _variable
 Values = Mapping[Symbol, Expr]
 """Numbers (or other expressions) to substitute for symbols."""
 
-
 b = _variable("b", "batch", "sequences in the batch")
 s = _variable("s", "seq_len", "tokens per sequence that this step computes")
 t = _variable("t", "context_len", "context length: tokens a query can look at, itself included")
-
 d = _variable("d", "hidden_size", "hidden size")
 f = _variable("f", "intermediate_size", "intermediate size of the MLP")
 h = _variable("h", "num_heads", "query heads")
@@ -80,7 +78,6 @@ g_s = _variable("g_s", "ssm_groups", "groups of heads that share B and C (Mamba-
 
 n_b = _variable("n_b", "shared_blocks", "sets of weights that the layers which share weights use in turn")
 r_a = _variable("r_a", "adapter_rank", "rank of the adapters that every layer adds to shared weights")
-
 k_l = _variable("k_l", "linear_num_key_heads", "key heads of linear attention")
 h_l = _variable("h_l", "linear_num_value_heads", "value heads of linear attention")
 e_k = _variable("e_k", "linear_key_head_dim", "components of a key of linear attention")
@@ -95,7 +92,6 @@ n_r = _variable("n_r", "distance_buckets", "rows of the table of biases by dista
 n_y = _variable("n_y", "type_vocab_size", "rows of the embedding of token types")
 N = _variable("N", "num_classes", "rows of the class embedding, or classes of a classifier")
 F = _variable("F", "timestep_features", "sinusoidal features of the diffusion timestep")
-
 w = _variable("w", "weight_bits", "bits per weight", "bit", "real")
 a = _variable("a", "activation_bits", "bits per activation", "bit", "real")
 c = _variable("c", "kv_bits", "bits per element of the KV cache", "bit", "real")
@@ -219,7 +215,6 @@ t_1p = _variable("t_1p", "prefill_item_time", "time a tile of queries takes a pr
 t_cp = _variable("t_cp", "prefill_second_kernel", "time of a second kernel of attention in prefill: it copies", "second", "real")
 t_0v = _variable("t_0v", "vector_overhead", "time an operator without a contraction takes in addition to its work", "second", "real")
 e_2v = _share("e_2v", "vector_memory_share", "share of the memory bandwidth that an operator without a contraction reaches")
-
 
 _MIXERS = {
     "full": "full attention",

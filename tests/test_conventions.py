@@ -27,6 +27,12 @@ RECURRENT = {
     "qwen3_next",
     "qwen3_5",
     "qwen3_5_moe",
+    "bailing_hybrid",
+    "bailing_moe_linear",
+    "rwkv",
+    "xlstm",
+    "zamba",
+    "zamba2",
 }
 HALVES = {"t5", "whisper"}
 IMAGES = {"vit", "DiTTransformer2DModel", "Transformer2DModel", "clip", "siglip"}
@@ -68,6 +74,8 @@ def test_conventions_of_every_model(name: str) -> None:
         "compressed": "compress_ratios" in inner,
         "depth-attention": "attn_res_block_size" in inner,
         "recurrence": kind in RECURRENT,
+        "shared-blocks": kind in ("zamba", "zamba2"),
+        "zero-experts": "zero_expert_num" in inner,
         "window": W in model.architecture.dimensions and kind not in ENCODERS,
         "quantization": quantized,
         "weight-width": not quantized,

@@ -13,7 +13,7 @@ from symroof.architectures.options import Options
 from symroof.architectures.parts.attention import Attention, LatentAttention
 from symroof.architectures.parts.beside import DenseAndExperts, PerLayerInput
 from symroof.architectures.parts.compressed import CompressedAttention
-from symroof.architectures.parts.mlp import Experts
+from symroof.architectures.parts.mlp import READ, ZERO_EXPERTS, Experts
 from symroof.architectures.parts.part import BlockBuilder, Part, residual_stream
 from symroof.architectures.parts.recurrent import RECURRENCE, Recurrent
 from symroof.conventions import Convention
@@ -22,21 +22,6 @@ from symroof.operators import Block, Operator, Parameter, Role, Space, Storage, 
 from symroof.operators.elementwise import Norm, add, elementwise, norm
 from symroof.operators.linear import embedding, linear
 from symroof.operators.state_space import convolved
-
-READ = {
-    "expected": "a step of T tokens reads the weights of X = E (1 - (1 - K/E)^T) experts per layer, the expected value for independent "
-    "uniform routing; real routers are correlated, and X = min(E, K T) is an upper bound (experts at-most)",
-    "at-most": "a step of T tokens reads the weights of X = min(E, K T) experts per layer, an upper bound; independent uniform routing "
-    "reads E (1 - (1 - K/E)^T) in expectation (experts expected)",
-}
-"""The convention on the experts that a step reads."""
-
-ZERO_EXPERTS = {
-    "expected": "experts without weights: of the K_z choices of a token K = K_z E / (E + E_z) are experts with weights, the mean for uniform "
-    "routing",
-    "at-most": "experts without weights: all K_z choices of a token count as experts with weights, an upper bound",
-}
-"""The convention on experts without weights, which return their input."""
 
 SELECTED = (
     "sparse attention: an indexer scores all keys, and each query reads the rows of the best k_i, without sharing them with other queries; "

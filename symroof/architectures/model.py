@@ -197,13 +197,13 @@ class Model(Brief):
         """Parameters of each operator that owns weights, over all layers of its kind."""
         parts: dict[str, int] = {}
         counted: set[Tensor] = set()
-        for operator, block in ((operator, block) for block in self._reference.blocks for operator in block.operators):
+        for operator, inside in ((operator, block) for block in self._reference.blocks for operator in block.operators):
             for tensor in (access.tensor for access in operator.reads):
                 if tensor.storage is Storage.WEIGHT and tensor not in counted:
                     counted.add(tensor)
                     own = tensor.parameter in OPERATORS_OWN or operator.role is Role.EMBEDDING
                     part = operator.name if own else operator.prefix + tensor.name
-                    parts[part] = parts.get(part, 0) + int(block.copies_of(tensor) * tensor.elements)
+                    parts[part] = parts.get(part, 0) + int(inside.copies_of(tensor) * tensor.elements)
         return parts
 
     @functools.cached_property

@@ -116,11 +116,12 @@ def linear(
     (a*b*d + a*b*v + d*v*w)/8 byte
     """
     (x_axes, w_axes), y_axes = parse(spec)
-    space = space or x.space
+    own, space = space, space or x.space
     weight = weight or Tensor(f"{name}.weight", w_axes, Storage.WEIGHT, space, parameter=PARAMETER.get(role, Parameter.MATRIX))
     check(name, weight, w_axes)
     y = into or Tensor(name, y_axes, Storage.ACTIVATION, space)
     product = contraction(name, spec, (_part(x, x_axes), _part(weight, _touched(w_axes, y_axes))), _part(y, y_axes), role)
+    product = product if own is None else replace(product, space=own)
     if not bias:
         return product
     bias_axes = tuple(axis for axis in w_axes if axis in (*y_axes, "E"))

@@ -192,15 +192,15 @@ def decayed_sum(name: str, q: Tensor, k: Tensor, v: Tensor) -> Operator:
 
 
 def matrix_memory(name: str, q: Tensor, k: Tensor, v: Tensor, gates: tuple[Tensor, Tensor]) -> Operator:
-    """xLSTM's matrix memory: ``C = f C + i k v^T``, ``n = f n + i k``, ``h = C^T q / max(|n^T q|, exp(-m))``, per head.
+    """The matrix memory of xLSTM: ``C = f C + i k v^T``, ``n = f n + i k``, ``h = C^T q / max(|n^T q|, exp(-m))``, per head.
 
     Gates are exponential; m, the largest exponent so far, keeps them in range, and is part of the state. The decay takes 1 FLOP per
     element of C, the outer product's sum and ``C^T q`` take 2 each. Per component of a key: queries are scaled (1), keys gated (1), n
-    decays and grows (2), ``n^T q`` (2); per component of a value a division. Per head and token two soft caps (6), a log-sigmoid (3),
-    the maximum and three exponentials with their sums (9), and the denominator (3).
+    decays and grows (2), ``n^T q`` (2); per component of a value a division. Per head and token two soft caps (6), a log-sigmoid (5),
+    the maximum and three exponentials with their sums (8), and the denominator (3).
 
     ========= ================================================================================================
-    FLOPs     ``5 b s h_l e_k e_l + 6 b s h_l e_k + b s h_l e_l + 21 b s h_l``
+    FLOPs     ``5 b s h_l e_k e_l + 6 b s h_l e_k + b s h_l e_l + 22 b s h_l``
     traffic   ``(b s h_l (2 e_k + 2 e_l + 2) a + 2 b h_l (e_k e_l + e_k + 1) c) / 8``
     ========= ================================================================================================
 
@@ -216,7 +216,7 @@ def matrix_memory(name: str, q: Tensor, k: Tensor, v: Tensor, gates: tuple[Tenso
     )
     points, heads = (*k.axes, "e_l"), ("b", "s", "h_l")
     work = (Work(points, 1), Work(points, 4, contraction=True), Work(k.axes, 4), Work(k.axes, 2, contraction=True))
-    work = (*work, Work(v.axes, 1), Work(heads, 21, exponentials=4))
+    work = (*work, Work(v.axes, 1), Work(heads, 22, exponentials=4))
     out = Access(Tensor(name, v.axes, Storage.ACTIVATION, v.space))
     reads = (Access(q), Access(k), Access(v), *map(Access, gates), *kept)
     return Operator(name, Kind.SCAN, v.space, work, reads, (out, *kept), role=Role.RECURRENCE)

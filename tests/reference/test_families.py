@@ -23,7 +23,7 @@ MODEL_TYPES = tuple(dict.fromkeys(row["model_type"] for row in RANDOM))
 INSIDE = {row["config"].get("text_config", {}).get("model_type") for row in RANDOM}
 VISION = ("vit", "clip_vision_model", "siglip_vision_model")
 CONVENTION: dict[str, Any] = {"batch": 2, "causal": False, "lm_head": "all", "mla": "decompressed"}
-MIXERS = ("conv", "selective_scan", "head_scan", "delta_rule", "dt_proj")
+MIXERS = ("conv", "selective_scan", "head_scan", "delta_rule", "dt_proj", "head_x_proj", "head_dt_proj", "matrix_memory")
 REFUSED = {
     "gpt2": "add_cross_attention is True",
     "gpt_bigcode": "add_cross_attention is True",
@@ -103,7 +103,7 @@ def test_what_is_kept_of_a_prompt_against_transformers(model_type: str, tmp_path
 def test_every_family_is_compared() -> None:
     without = {"chatglm", "kimi_k2", "deepseek", "DiTTransformer2DModel", "Transformer2DModel", "RefinedWeb", "RefinedWebModel"}
     without |= {"deepseek_ref", "mimo", "exaone4_5_text", "internlm", "internlm2", "baichuan", "step3p7_text", "minimax_m3"}
-    # no class of their own there
+    without |= {"bailing_moe", "bailing_moe_v2", "bailing_moe_linear"}  # no class of their own there
     assert set(KNOWN) - without <= {*MODEL_TYPES, *INSIDE}
     assert {"gemma3", "llava", "mistral3"} <= set(MODEL_TYPES)
 

@@ -144,8 +144,8 @@ class _Named(BlockBuilder):
         super().__init__()
         self._record = record
 
-    def __call__(self, operator: Operator) -> Tensor:
-        return self._record(replace(operator, answers_to=operator.answers_to | {INDEXER}))
+    def __call__(self, operator: Operator, *, own: bool = False) -> Tensor:
+        return self._record(replace(operator, answers_to=operator.answers_to | {INDEXER}), own=own)
 
 
 @dataclass(frozen=True)

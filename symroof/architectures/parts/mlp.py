@@ -16,6 +16,22 @@ from symroof.operators.experts import combine, expert_linear
 from symroof.operators.linear import linear
 
 
+READ = {
+    "expected": "a step of T tokens reads the weights of X = E (1 - (1 - K/E)^T) experts per layer, the expected value for independent "
+    "uniform routing; real routers are correlated, and X = min(E, K T) is an upper bound (experts at-most)",
+    "at-most": "a step of T tokens reads the weights of X = min(E, K T) experts per layer, an upper bound; independent uniform routing "
+    "reads E (1 - (1 - K/E)^T) in expectation (experts expected)",
+}
+"""The convention on the experts that a step reads."""
+
+ZERO_EXPERTS = {
+    "expected": "experts without weights: of the K_z choices of a token K = K_z E / (E + E_z) are experts with weights, the mean of "
+    "uniform routing",
+    "at-most": "experts without weights: all K_z choices of a token count as experts with weights, an upper bound",
+}
+"""The convention on experts without weights, which return their input."""
+
+
 @dataclass(frozen=True)
 class Mlp:
     """``down(act(up(x)))``, or with a gate ``down(act(gate(x)) * up(x))``.

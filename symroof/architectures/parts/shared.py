@@ -46,12 +46,12 @@ class SharedBlock(Recurrent):
 
     def __call__(self, record: BlockBuilder, x: Tensor, space: Space, options: Options) -> Tensor:
         assert self.embedded is not None
-        record.copies = symbols.n_b
+        shared = record.inside("shared.")
+        shared.copies = symbols.n_b
         pair = Tensor("concat", x.axes, Storage.ACTIVATION, x.space.resized({"d": 2 * symbols.d}))
-        record(elementwise("concat", (x, self.embedded), x.axes, 0, pair))
-        context = self.attention(record, record(norm("attn_norm", pair, Norm.RMS)), space, options)
-        given = self._mlp(record, record(norm("mlp_norm", context, Norm.RMS)))
-        record.copies = None
+        shared(elementwise("concat", (x, self.embedded), x.axes, 0, pair))
+        context = self.attention(shared, shared(norm("attn_norm", pair, Norm.RMS)), space, options)
+        given = self._mlp(shared, shared(norm("mlp_norm", context, Norm.RMS)))
         joined = record(add("shared_add", x, record(linear("shared_proj", "b s d, d d_2 -> b s d_2", given))))
         return self.mixer(record, record(norm("mixer_norm", joined, Norm.RMS)), space, options)
 

@@ -9,7 +9,7 @@ from sympy import Symbol
 from symroof import symbols
 from symroof.architectures.families.family import DecoderFamily, LayerRule, at_most
 from symroof.architectures.families.layouts import MLP_TYPES, by_period, dense_first, listed
-from symroof.architectures.families.recipes import PartReader, attention, experts, flag, latent, mlp, shared_experts, turned_components
+from symroof.architectures.families.recipes import PartReader, attention, experts, flag, latent, mlp, turned_components
 from symroof.architectures.families.sparse import MOE_WIDTH
 from symroof.architectures.fields import Fields
 from symroof.architectures.parts.kimi import KimiDelta
@@ -56,6 +56,13 @@ def full_in_groups(*, rest: bool) -> LayerRule:
     return rule
 
 
+def hybrid_layers(fields: Fields, count: int) -> list[str]:
+    """The layers of Ling 3.0; those of Ling 2.5, published under the same ``model_type``, have another linear attention."""
+    if "BailingMoeV2_5ForCausalLM" in (fields.listed("architectures") or ()):
+        raise fields.error("architectures names BailingMoeV2_5ForCausalLM (Ling 2.5); of model_type bailing_hybrid only Ling 3.0 is read")
+    return list(listed(full_in_groups(rest=False), "layer_types", TYPES)(fields, count))
+
+
 _moe = experts(
     width=MOE_WIDTH,
     named="num_experts",
@@ -65,7 +72,15 @@ _moe = experts(
 )
 BAILING_IGNORED = (
     *("moe_shared_expert_intermediate_size", "score_function", "moe_router_enable_expert_bias", "router_dtype", "max_window_layers"),
-    *("norm_head", "norm_softmax", "output_dropout", "mtp_loss_scaling_factor", "use_rmsnorm", "linear_silu", "moe_router_topk_scaling_factor"),
+    *(
+        "norm_head",
+        "norm_softmax",
+        "output_dropout",
+        "mtp_loss_scaling_factor",
+        "use_rmsnorm",
+        "linear_silu",
+        "moe_router_topk_scaling_factor",
+    ),
     *("rotary_dim", "group_norm_size", "multi_gate", "rotary_type", "rope_scaling", "moe_router_enable_shared_expert"),
 )
 
@@ -107,7 +122,7 @@ BAILING = (
         "bailing_hybrid",
         "inclusionAI (2026), Ling 3.0, huggingface.co/inclusionAI/Ling-3.0-Flash; Transformers' BailingHybridConfig",
         {"full": latent(None, {"head_gated": True}), "linear": kda, **MOE},
-        mixers=listed(full_in_groups(rest=False), "layer_types", TYPES),
+        mixers=hybrid_layers,
         mlps=listed(dense_first(2), "mlp_layer_types", MLP_TYPES),
         positions=at_most("max_position_embeddings", "model_max_length"),
         only_understood={"gated_attention_proj_granularity_type": ("head_wise", "one gate per head")},

@@ -71,7 +71,9 @@ def longcat_mlps(fields: Fields, hidden: int) -> tuple[Part, dict[Symbol, int]]:
 def longcat_layers(fields: Fields) -> int:
     """The number of layers, of which each has two attentions, as ``num_hidden_layers`` counts them."""
     halves = fields.size("num_hidden_layers", None, high=2 * MOST_LAYERS)
-    return fields.size("num_layers", high=MOST_LAYERS) if halves is None else fields.size("num_layers", max(halves // 2, 1), high=MOST_LAYERS)
+    if halves is None:
+        return fields.size("num_layers", high=MOST_LAYERS)
+    return fields.size("num_layers", max(halves // 2, 1), high=MOST_LAYERS)
 
 
 LONGCAT = (

@@ -30,7 +30,7 @@ def _part_of(fields: Fields, name: str, absent: str, hidden: int, heads: int) ->
 
 
 def matrix_memory(fields: Fields, hidden: int) -> Reading:
-    """xLSTM's heads."""
+    """Heads of xLSTM."""
     heads = fields.size("num_heads", 8)
     keys, values = (_part_of(fields, f"{name}_dim_factor", absent, hidden, heads) for name, absent in (("qk", "0.5"), ("v", "1")))
     return MatrixMemory(), {symbols.h_l: heads, symbols.e_k: keys, symbols.e_l: values}

@@ -22,8 +22,8 @@ from symroof.operators.elementwise import add, elementwise
 from symroof.operators.linear import embedding
 
 SHARED = (
-    "shared blocks: the layers that share weights read them once each, and each keeps keys and values of its own; in memory are n_b blocks, "
-    "in a stage of a pipeline too"
+    "shared blocks: the layers that share weights read them once each, and each keeps keys and values of its own; in memory, and in each "
+    "stage of a pipeline, are n_b blocks"
 )
 """The convention on shared weights."""
 
@@ -57,8 +57,8 @@ class Sharing(Architecture):
 
 WORDS = {"mamba": "mamba", "linear_attention": "mamba", "hybrid": "hybrid"}
 LISTS = ("layers_block_type", "layer_types")
-BY_DEFAULT = [5, 11, 17, 23, 29, 35, 41, 46, 50]
-"""The hybrid layers behind the first of the 54 that an absent list means. Source: Transformers' Zamba2Config."""
+BY_DEFAULT = frozenset({6, 12, 18, 24, 30, 36, 42, 47, 51})
+"""The hybrid layers, of 54, that an absent list means. Source: Transformers' Zamba2Config."""
 
 
 def zamba2_layers(fields: Fields, count: int) -> list[str]:
@@ -67,7 +67,7 @@ def zamba2_layers(fields: Fields, count: int) -> list[str]:
     if words is None and hybrids is None:
         if count != 54:
             raise fields.error(f"layers_block_type is missing; expected a word per layer, {' or '.join(WORDS)}")
-        hybrids = frozenset(number + 1 for number in BY_DEFAULT)
+        hybrids = BY_DEFAULT
     named = ["hybrid" if number in (hybrids or ()) else "mamba" for number in range(count)]
     if words and hybrids is not None and words != named:
         raise fields.error("layers_block_type and hybrid_layer_ids disagree, but they mean the same")
@@ -82,7 +82,7 @@ def zamba_layers(fields: Fields, count: int) -> list[str]:
 
 
 def zamba2_mamba(fields: Fields, hidden: int) -> Reading:
-    """Mamba-2, from Zamba2's fields in either spelling."""
+    """Mamba-2, from Zamba2's fields under either name."""
     expand = fields.named("mamba_expand", "expansion_factor")
     inner, stated = fields.multiple(expand, 2, of=hidden), fields.size("mamba_headdim", None)
     heads = fields.size("n_mamba_heads", fields.divides(f"{expand} x hidden_size", inner, "mamba_headdim", stated) if stated else 8)
@@ -109,8 +109,8 @@ def zamba_mamba(fields: Fields, hidden: int) -> Reading:
     return Mamba(fields.flag("mamba_proj_bias", False), fields.flag("mamba_conv_bias", True), in_heads=True), sizes
 
 
-def _shared(fields: Fields, hidden: int, mamba: Reading, attention: Attention, **mlp: bool) -> Reading:
-    """A hybrid layer; *mlp* are `bias` and `adapters` of its MLP."""
+def _shared(fields: Fields, hidden: int, mamba: Reading, attention: Attention, *, bias: bool = False, adapters: bool = False) -> Reading:
+    """A hybrid layer; `bias` and `adapters` are those of its MLP."""
     heads = fields.size("num_attention_heads")
     groups = fields.size("num_key_value_heads", heads, null=heads)
     fields.divides("num_attention_heads", heads, "num_key_value_heads", groups)
@@ -118,7 +118,7 @@ def _shared(fields: Fields, hidden: int, mamba: Reading, attention: Attention, *
     sizes = {symbols.h: heads, symbols.k: groups, symbols.e: width} | ({symbols.r: width} if attention.rotary else {})
     if attention.adapters and groups != heads:
         raise fields.error("num_key_value_heads is not num_attention_heads; keys and values with adapters have as many heads as queries")
-    return SharedBlock(attention, mamba[0], activation("gelu")(fields), **mlp), sizes | mamba[1]
+    return SharedBlock(attention, mamba[0], activation("gelu")(fields), bias, adapters), sizes | mamba[1]
 
 
 def zamba2_hybrid(fields: Fields, hidden: int) -> Reading:
