@@ -15,7 +15,6 @@ from symroof.operators.elementwise import ACTIVATION_FLOPS, Norm, activation, ad
 from symroof.operators.experts import combine, expert_linear
 from symroof.operators.linear import linear
 
-
 READ = {
     "expected": "a step of T tokens reads the weights of X = E (1 - (1 - K/E)^T) experts per layer, the expected value for independent "
     "uniform routing; real routers are correlated, and X = min(E, K T) is an upper bound (experts at-most)",
