@@ -16,9 +16,9 @@ RECURRENT = ("linear_attn", "mamba", "mixer")
 QKV = ("qkv_proj", "query_key_value", "c_attn", "qkv", "Wqkv", "W_pack")
 GATE_UP = ("gate_up_proj", "gate_up", "dense_h_to_4h")
 MATRICES = {
-    "gate_proj": ("gate_proj", "w1", *GATE_UP),
-    "up_proj": ("up_proj", "w3", "fc1", "c_fc", "fc_in", *GATE_UP),
-    "down_proj": ("down_proj", "w2", "fc2", "c_proj", "fc_out", "dense_4h_to_h"),
+    "gate_proj": ("gate_proj", "w1", "proj_up_gate", *GATE_UP),
+    "up_proj": ("up_proj", "w3", "proj_up", "fc1", "c_fc", "fc_in", *GATE_UP),
+    "down_proj": ("down_proj", "w2", "proj_down", "fc2", "c_proj", "fc_out", "dense_4h_to_h"),
 }
 COMMON = frozenset((*QKV, *GATE_UP))
 SHARED = ("shared_expert", "shared_experts", "share_expert")
@@ -36,8 +36,8 @@ WAYS = (("down", "a"), ("up", "b"))
 """The two projections of a low-rank one, and what checkpoints call them."""
 
 PATHS: dict[str, tuple[str, ...]] = {
-    **{name: _paths(ATTENTIONS, (name, *QKV)) for name in ("k_proj", "v_proj")},
-    "q_proj": _paths(ATTENTIONS, ("q_proj", "q_b_proj", *QKV)),
+    **{name: (*_paths(ATTENTIONS, (name, *QKV)), f"mlstm_layer.{name[0]}") for name in ("k_proj", "v_proj")},
+    "q_proj": (*_paths(ATTENTIONS, ("q_proj", "q_b_proj", *QKV)), "mlstm_layer.q"),
     "q_gate_proj": _paths(ATTENTIONS, ("q_proj", "q_gate_proj", "g_proj", *QKV)),
     "q_rotary_proj": _paths(ATTENTIONS, ("q_proj", "q_b_proj")),
     "out_proj": _paths(ATTENTIONS, ("o_proj", "out_proj", "dense", "c_proj")),
@@ -80,7 +80,18 @@ PATHS: dict[str, tuple[str, ...]] = {
     "in_proj": _paths(RECURRENT, ("in_proj", "in_proj_qkvz", "in_proj_qkv", "in_proj_z")),
     "gates_proj": _paths(RECURRENT, ("in_proj_ba", "in_proj_b", "in_proj_a")),
     **{name: _paths(RECURRENT, (name,)) for name in ("x_proj", "dt_proj")},
-    "mixer_out_proj": _paths(RECURRENT, ("out_proj",)),
+    "mixer_out_proj": (*_paths(RECURRENT, ("out_proj",)), "attention.output", "attention.dense", "mlstm_layer.out_proj"),
+    "decay_proj": _paths(ATTENTIONS, ("f_proj", "forget_gate.f_proj")),
+    **{f"{name}_proj": (f"attention.{name}",) for name in ("key", "value", "receptance")},
+    **{f"mlp_{name}_proj": (f"feed_forward.{name}",) for name in ("key", "value", "receptance")},
+    **{f"{name}_gate_proj": (f"mlstm_layer.{name[0]}gate_preact",) for name in ("input", "forget", "output")},
+    **{f"head_{name}_proj": (f"mamba.{name}_proj_weight",) for name in ("x", "dt")},
+    "shared_proj": ("linear",),
+    **{f"{name}_adapter_{way}": (f"self_attn.linear_{name}_adapter_list",) for name in "qkv" for way in ("down", "up")},
+    **{
+        f"{name}_adapter_{way}": ("feed_forward.gate_up_proj_adapter_list",)
+        for name, way in (("mlp", "down"), ("gate", "up"), ("up", "up"))
+    },
     ROUTER: (*_paths(MLPS, ("gate", "router", "gate.wg")), "router"),
     SHARED_ROUTER: _paths(MLPS, ("shared_expert_gate",)),
     HEAD: ("lm_head", "output", "embed_out"),
