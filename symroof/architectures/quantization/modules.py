@@ -88,10 +88,7 @@ PATHS: dict[str, tuple[str, ...]] = {
     **{f"head_{name}_proj": (f"mamba.{name}_proj_weight",) for name in ("x", "dt")},
     "shared_proj": ("linear",),
     **{f"{name}_adapter_{way}": (f"self_attn.linear_{name}_adapter_list",) for name in "qkv" for way in ("down", "up")},
-    **{
-        f"{name}_adapter_{way}": ("feed_forward.gate_up_proj_adapter_list",)
-        for name, way in (("mlp", "down"), ("gate", "up"), ("up", "up"))
-    },
+    **dict.fromkeys(("mlp_adapter_down", "gate_adapter_up", "up_adapter_up"), ("feed_forward.gate_up_proj_adapter_list",)),
     ROUTER: (*_paths(MLPS, ("gate", "router", "gate.wg")), "router"),
     SHARED_ROUTER: _paths(MLPS, ("shared_expert_gate",)),
     HEAD: ("lm_head", "output", "embed_out"),
