@@ -141,7 +141,9 @@ from symroof.roof.roofline import attainable as attainable
 from symroof.sweeps.compile import Compiled as Compiled
 from symroof.sweeps.compile import compiled as compiled
 from symroof.sweeps.reduce import best as best
+from symroof.sweeps.reduce import Optimum as Optimum
 from symroof.sweeps.reduce import feasible as feasible
+from symroof.sweeps.reduce import optimum as optimum
 from symroof.sweeps.reduce import pareto as pareto
 from symroof.sweeps.sweep import sweep as sweep
 from symroof.symbols import Variable as Variable

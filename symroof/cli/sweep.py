@@ -74,6 +74,7 @@ class MetricOption(click.Option):
 @with_options(*INPUTS, *CONVENTIONS, WITH)
 @with_options(CEILINGS, CALIBRATION)
 @one_of("--engine", ("auto", "numpy", "numba"), "numba needs the extra `fast`.")
+@one_of("--search", ("auto", "branch-and-bound", "enumerate"), "How the best is found; auto bounds where there are a million points.")
 @click.option("--scheduler", metavar="WHERE", help="threads, processes, or the address of a Dask scheduler (tcp://...).")
 @click.option("--resume", is_flag=True, help="Finish an interrupted sweep: compute only the chunks that are not whole.")
 @click.option("--yes", is_flag=True, help="Start without confirmation, which more than 1e10 points need otherwise.")
@@ -90,6 +91,7 @@ def sweep(
     maximize: str | None,
     pareto: tuple[str, str] | None,
     where: str,
+    search: str,
     scheduler: str | None,
     output: Output,
     resume: bool,
@@ -104,7 +106,7 @@ def sweep(
     reduced = [name for name, given in (("--minimize", minimize), ("--maximize", maximize), ("--pareto", pareto)) if given]
     reduced = reduced or ["--where"] * bool(where)
     stored = _stored(output)
-    _refuse(reduced, output, resume, stored=stored, per=options["per"])
+    _refuse(reduced, output, resume, stored=stored, per=options["per"], search=search)
     values = values_of(over, lambda name: variable_named(name, options["techniques"]))
     from symroof.techniques.registry import chain
 
@@ -133,6 +135,7 @@ def sweep(
     options |= {
         "metrics": metric or None,
         "where": where,
+        "search": search,
         "before": lambda planned, work: _announce(planned, scheduler, work, yes=yes),
         **running,
     }
@@ -237,9 +240,11 @@ def _stored(output: Output) -> bool:
     return kept
 
 
-def _refuse(reduced: list[str], output: Output, resume: bool, *, stored: bool, per: str) -> None:
+def _refuse(reduced: list[str], output: Output, resume: bool, *, stored: bool, per: str, search: str) -> None:
     if len(reduced) > 1:
         raise click.UsageError(f"{' and '.join(reduced)}: give one of them")
+    if search != "auto" and reduced in ([], ["--where"]):
+        raise click.UsageError(f"--search {search}: it is for --minimize, --maximize and --pareto")
     if resume and reduced:
         raise click.UsageError(f"--resume: {reduced[0]} keeps nothing to resume; it is one pass")
     if resume and output.path is None:

@@ -47,13 +47,12 @@ def points_report(
     rows = tuple(zip(*cells.values(), strict=True))
     count = len(rows)
     more = (f"the first {count} of {size} points; --format csv or json, or -o FILE, write them all",) if size > count else ()
+    more = (*more, f"inputs: {attributes.get('inputs', '')}", *filter(None, [attributes.get("search")]))
     texts = tuple(attributes.get("conventions", "").splitlines())
     techniques = attributes.get("title", "").partition(" + ")[2]
     title = " + ".join(filter(None, (shared.get("model", "sweep"), techniques)))
     title += f" on {shared['hardware']}" if "hardware" in shared else ""
-    table = Table(
-        ", ".join(filter(None, (title, shared.get("phase")))), tuple(cells), rows, (*more, f"inputs: {attributes.get('inputs', '')}")
-    )
+    table = Table(", ".join(filter(None, (title, shared.get("phase")))), tuple(cells), rows, more)
     return Report((table, Conventions("conventions of every step", texts)))
 
 

@@ -39,4 +39,5 @@ class Reducing(Fixed, total=False):
     engine: str
     scheduler: Any
     progress: bool
+    search: str
     before: Callable[..., Any]

@@ -112,6 +112,11 @@ def _power(base: Fraction, exponent: Fraction) -> Fraction:
     return base ** int(exponent)
 
 
+def power_of(base: Any, exponent: Any) -> Any:
+    """A power of floats or of fractions."""
+    return _power(base, exponent) if isinstance(base, Fraction) else np.power(base, exponent)
+
+
 def _select(value: Any, limit: Any, within: Any, beyond: Any) -> Any:
     return within if value <= limit else beyond
 
@@ -131,7 +136,12 @@ ON_FRACTIONS = ON_FLOATS | {
 @functools.lru_cache(maxsize=512)
 def _compiled(program: Program, *, exact: bool = False) -> Callable[..., tuple[Any, ...]]:
     """The lines as a function of the inputs: arrays and numbers, or fractions."""
-    scope = program.scope(Fraction) | ON_FRACTIONS if exact else program.scope(float) | ON_ARRAYS
+    return function_of(program, Fraction, ON_FRACTIONS) if exact else function_of(program, float, ON_ARRAYS)
+
+
+def function_of(program: Program, number: Callable[[Fraction], Any], calls: Mapping[str, Any]) -> Callable[..., tuple[Any, ...]]:
+    """The lines as a function of the inputs, on numbers of a kind, with what their calls are on that kind."""
+    scope = program.scope(number) | {**calls}
     body = "".join(f"    {line}\n" for line in program.lines)
     text = f"def formulas({', '.join(program.inputs)}):\n{body}    return ({', '.join(program.outputs)},)\n"
     exec(text, scope)  # noqa: S102 -- printed by `program`

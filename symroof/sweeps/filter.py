@@ -26,10 +26,16 @@ _WORD = re.compile(
 )
 _SIGNS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "==": operator.eq, "=": operator.eq, "!=": operator.ne}
 _BOUNDS = {"memory": 0.0, "compute": 1.0}
-_JOINS = {"or": np.logical_or, "and": np.logical_and}
+_JOINS = {"or": operator.or_, "and": operator.and_}
 """What joins tests, the loosest first."""
 
 DEEPEST = 50
+
+
+def _negated(value: Any) -> Any:
+    """Not: of truth values, or of what a whole box can say of itself."""
+    return np.logical_not(value) if isinstance(value, bool | np.bool_ | np.ndarray) else ~value
+
 
 Values = Mapping[str, Any]
 Test = Callable[[Values], Any]
@@ -121,7 +127,7 @@ class Condition:
         inner = self._single(depth + 1) if opening == "not" else self._joined(depth + 1)
         if opening == "(" and not self._takes((")",)):
             self._fail(self._words[0].place, "a ')' is missing") if self._words[0].kind == "end" else self._unexpected()
-        return inner if opening == "(" else lambda values: np.logical_not(inner(values))
+        return inner if opening == "(" else lambda values: _negated(inner(values))
 
     def _comparison(self) -> Test:
         sides, signs = [self._operand()], []
@@ -133,9 +139,9 @@ class Condition:
             self._fail(flag.place, f"{quote(flag.text)} must be compared with something, by one of < <= > >= == !=")
         values_of = [self._value(side, sides) for side in sides]
         if not signs:
-            return lambda values: np.asarray(values_of[0](values), dtype=bool)
+            return values_of[0]
         pairs = list(zip(signs, itertools.pairwise(values_of), strict=True))
-        return lambda values: functools.reduce(np.logical_and, [sign(left(values), right(values)) for sign, (left, right) in pairs])
+        return lambda values: functools.reduce(operator.and_, [sign(left(values), right(values)) for sign, (left, right) in pairs])
 
     def _operand(self) -> _Word:
         """The next word, as a side of a comparison."""

@@ -19,6 +19,7 @@ from symroof.hardware.machine import RATE_SYMBOLS, SYMBOLIC, Machine
 from symroof.operators import Block, Operator
 from symroof.operators.facts import COMMUNICATION, CONTRACTIONS, Resource
 from symroof.roof.ledger import levels_of, roof_of
+from symroof.sweeps.bounding import divided
 from symroof.sweeps.compile import Program, inlined, program
 from symroof.sweeps.metrics import METRICS, TOTAL, Part, needed
 from symroof.symbols import lookup
@@ -111,6 +112,16 @@ class StepFormulas:
     def programs(self, metrics: Sequence[str]) -> dict[str, Program]:
         """A program for the whole step, or for every operator."""
         return {part.name: program(self.expressions(part, metrics)) for part in self.parts}
+
+    def bounding(self, metrics: Sequence[str]) -> dict[str, Program]:
+        """A program of the metrics themselves, in the form whose bounds over boxes are tight; of a comparison, of its sides."""
+        part = self.parts[0]
+        known = dict(zip(needed(metrics), self.expressions(part, metrics), strict=True))
+        results: list[Expr] = []
+        for metric in (METRICS[name] for name in metrics):
+            sides = [known[formula] for formula in metric.formulas]
+            results += sides if metric.words else [divided(metric.value(*sides))]
+        return {part.name: program(results)}
 
     def texts(self, metrics: Sequence[str]) -> dict[str, str]:
         """The formulas of metrics that are one formula of the whole step, where they are short."""

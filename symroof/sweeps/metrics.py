@@ -124,6 +124,11 @@ def tokens(part: Part) -> Expr:
     return part.graph.token_count
 
 
+def cached_tokens(part: Part) -> Expr:
+    """Tokens whose keys and values the sequences hold: the context of each, or the prompt."""
+    return symbols.b * (symbols.s if part.prefill else symbols.t)
+
+
 def devices(part: Part) -> Expr:
     """Devices that share the step."""
     return part.graph.devices
@@ -211,6 +216,11 @@ METRICS = {
         ),
         Metric(
             *("largest_batch", "1", "largest batch that fits the memory of each device, of all devices together", (largest_batch,)),
+            better="max",
+            by_operator=False,
+        ),
+        Metric(
+            *("cached_tokens", "token", "tokens in the caches of all sequences: batch x context, or x prompt", (cached_tokens,)),
             better="max",
             by_operator=False,
         ),

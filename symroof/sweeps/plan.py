@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,8 @@ MOST_CHECKED = 64
 """Values of a variable at which a chain of techniques is checked before a sweep; of more, evenly many."""
 
 ANY = "any"
+
+Programs = Callable[[StepFormulas, Sequence[str]], dict[str, Program]]
 
 
 class Plan:
@@ -128,8 +130,8 @@ class Plan:
                 raise InputError(f"{name} {quote(value)}: give several values in over")
             yield name, known
 
-    def sweep(self, metrics: Sequence[str] | None) -> Sweep:
-        """The sweep that says these metrics, or the usual ones.
+    def sweep(self, metrics: Sequence[str] | None, programs_of: Programs = StepFormulas.programs) -> Sweep:
+        """The sweep that says these metrics, or the usual ones, by other programs if it is to be bounded.
 
         Raises
         ------
@@ -142,7 +144,7 @@ class Plan:
                     self.steps[model.name, phase, machine] = self._step(model, phase, machine)
             self._check_values(model, phase)
         metrics = self.metrics(metrics)
-        programs = {key: step.programs(metrics) for key, step in self.steps.items()}
+        programs = {key: programs_of(step, metrics) for key, step in self.steps.items()}
         operators = tuple(dict.fromkeys(name for known in programs.values() for name in known)) if self.each else None
         scenarios = tuple(
             self._scenario(self.steps[key], device, programs[key], metrics=metrics, operators=operators, model=model.name, phase=phase)
