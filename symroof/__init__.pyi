@@ -140,8 +140,8 @@ from symroof.roof.roofline import RooflinePoint as RooflinePoint
 from symroof.roof.roofline import attainable as attainable
 from symroof.sweeps.compile import Compiled as Compiled
 from symroof.sweeps.compile import compiled as compiled
-from symroof.sweeps.reduce import best as best
 from symroof.sweeps.reduce import Optimum as Optimum
+from symroof.sweeps.reduce import best as best
 from symroof.sweeps.reduce import feasible as feasible
 from symroof.sweeps.reduce import optimum as optimum
 from symroof.sweeps.reduce import pareto as pareto

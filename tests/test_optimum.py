@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import re
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
@@ -15,9 +16,9 @@ from sympy import Max, Min, ceiling, floor
 import symroof
 from symroof.algebra.unions import Untouched
 from symroof.errors import InputError
-from symroof.sweeps.bounding import Interval, UnprovableError, bounds, divided
 from symroof.sweeps.compile import program
 from symroof.sweeps.engines import run_exact
+from symroof.sweeps.optimum.intervals import Interval, UnprovableError, bounds, divided
 from symroof.symbols import BW, P, b, d, s
 
 GRID = {"batch": range(1, 513), "seq_len": range(1, 2049)}
@@ -67,24 +68,28 @@ def test_it_finds_what_enumeration_finds(seed: int) -> None:
     named = {("objectives" if name == "pareto" else name): value for name, value in asked.items()}
     try:
         there = points_of(reduced(model, hardware, over, search="enumerate", **named))
-    except InputError as error:
-        with pytest.raises(InputError, match="satisfies"):
+    except InputError as none:
+        with pytest.raises(InputError, match=re.escape(str(none))):
             symroof.optimum(model, hardware, over, **asked)
-        assert "satisfies" in str(error)
-        return
-    found = symroof.optimum(model, hardware, over, **asked)
-    assert found.certificate.check() == len(found.certificate)
-    assert points_of(found.points) == there
+    else:
+        found = symroof.optimum(model, hardware, over, **asked)
+        assert found.certificate.check() == len(found.certificate)
+        assert points_of(found.points) == there
 
 
 def test_billions_of_points_take_dozens_of_boxes() -> None:
     over = {"batch": range(1, 65537), "seq_len": range(1, 131073)}
-    found = symroof.optimum("llama-3.1-8b", "h100-sxm", over, maximize="throughput", where="latency < 50 ms and fits and seq_len >= 2048")
+    where = "latency < 50 ms and fits"
+    found = symroof.optimum("llama-3.1-8b", "h100-sxm", over, maximize="throughput", where=f"{where} and seq_len >= 2048")
     assert found.certificate.bounded < 1000
     assert found.certificate.check() < 200
     [point] = points_of(found.points)
     scanned = symroof.best(
-        "llama-3.1-8b", "h100-sxm", {"batch": range(1, 1025), "seq_len": range(2048, 2058)}, maximize="throughput", where="latency < 50 ms and fits"
+        "llama-3.1-8b",
+        "h100-sxm",
+        {"batch": range(1, 1025), "seq_len": range(2048, 2058)},
+        maximize="throughput",
+        where="latency < 50 ms and fits",
     )
     assert points_of(scanned) == [point]
     assert "branch and bound" in symroof.best("llama-3.1-8b", "h100-sxm", over, minimize="time").attrs["search"]
@@ -99,7 +104,8 @@ def test_six_variables_and_a_quadrillion_points() -> None:
         "bandwidth": [place * 1e11 for place in range(10, 60)],
         "intermediate_size": range(8192, 16384, 16),
     }
-    found = symroof.optimum("llama-3.1-8b", "h100-sxm", over, maximize="throughput", where="latency < 50 ms and fits and seq_len >= 1024")
+    where = "latency < 50 ms and fits"
+    found = symroof.optimum("llama-3.1-8b", "h100-sxm", over, maximize="throughput", where=f"{where} and seq_len >= 1024")
     assert found.certificate.check() < 1000
     point = {name: found.points[name].item() for name in over}
     assert {name: value for name, value in point.items() if name != "batch"} == {
@@ -111,7 +117,10 @@ def test_six_variables_and_a_quadrillion_points() -> None:
     }
     fixed = {name: [value] for name, value in point.items() if name != "batch"}
     near = {**fixed, "batch": range(1, 20000)}
-    assert symroof.best("llama-3.1-8b", "h100-sxm", near, maximize="throughput", where="latency < 50 ms and fits").batch.item() == point["batch"]
+    assert (
+        symroof.best("llama-3.1-8b", "h100-sxm", near, maximize="throughput", where="latency < 50 ms and fits").batch.item()
+        == point["batch"]
+    )
 
 
 def test_of_equal_points_the_first_in_the_grid_is_kept() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import symroof
 from symroof.errors import InputError
 from symroof.sweeps.filter import Condition
-from symroof.sweeps.front import front
+from symroof.sweeps.optimum.front import front
 from symroof.sweeps.reduce import best, feasible, pareto
 from symroof.sweeps.sweep import sweep
 

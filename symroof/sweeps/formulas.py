@@ -19,9 +19,9 @@ from symroof.hardware.machine import RATE_SYMBOLS, SYMBOLIC, Machine
 from symroof.operators import Block, Operator
 from symroof.operators.facts import COMMUNICATION, CONTRACTIONS, Resource
 from symroof.roof.ledger import levels_of, roof_of
-from symroof.sweeps.bounding import divided
 from symroof.sweeps.compile import Program, inlined, program
 from symroof.sweeps.metrics import METRICS, TOTAL, Part, needed
+from symroof.sweeps.optimum.intervals import divided
 from symroof.symbols import lookup
 
 LONGEST = 200

@@ -12,14 +12,15 @@ import numpy as np
 from symroof.errors import InputError, member, quote
 from symroof.sweeps.arguments import Devices, Models, Over, Reducing
 from symroof.sweeps.dataset import OUTER, POINT, described, dtype, need
-from symroof.sweeps.bounding import UnprovableError
 from symroof.sweeps.filter import Condition
 from symroof.sweeps.formulas import StepFormulas
-from symroof.sweeps.front import front
 from symroof.sweeps.grid import Chunk, Sweep
 from symroof.sweeps.metrics import ALIASES, METRICS
-from symroof.sweeps.optimum import MOST_BOXES, Certificate
-from symroof.sweeps.optimum import optimum as bounded
+from symroof.sweeps.optimum.certificate import Certificate
+from symroof.sweeps.optimum.front import front
+from symroof.sweeps.optimum.intervals import UnprovableError
+from symroof.sweeps.optimum.search import MOST_BOXES
+from symroof.sweeps.optimum.search import optimum as bounded
 from symroof.sweeps.plan import Plan
 from symroof.sweeps.run import evaluated
 
@@ -205,7 +206,9 @@ class Optimum:
 class _Request:
     """A reduction, looked up and checked; of no objectives all points are wanted, and one without a sign is wanted as it is better."""
 
-    def __init__(self, models: Models, hardware: Devices, over: Over, objectives: Mapping[str, int], where: str, given: Mapping[str, Any]) -> None:
+    def __init__(
+        self, models: Models, hardware: Devices, over: Over, objectives: Mapping[str, int], where: str, given: Mapping[str, Any]
+    ) -> None:
         need("xarray")
         options: dict[str, Any] = {**given}
         self.running = {name: options.pop(name, default) for name, default in (("scheduler", None), ("progress", False))}
@@ -281,7 +284,9 @@ class _Request:
             if not signs:
                 pieces += candidates
                 if sum(map(len, pieces)) > MOST_POINTS:
-                    raise InputError(f"more than {MOST_POINTS:.0e} points satisfy {quote(where)}; narrow the condition, or minimise a metric")
+                    raise InputError(
+                        f"more than {MOST_POINTS:.0e} points satisfy {quote(where)}; narrow the condition, or minimise a metric"
+                    )
                 continue
             arrays = [np.concatenate(pair) for pair in zip(kept, candidates, strict=True)]
             ahead = front(arrays[1:])  # in the order of the grid: of equals the earlier stay in front

@@ -15,7 +15,7 @@ from fractions import Fraction
 from typing import Any, cast
 
 import numpy as np
-from sympy import Add, Expr, Max, Min, Mul, S, fraction
+from sympy import Add, Expr, Max, Min, Mul, fraction
 
 from symroof.errors import InputError
 from symroof.sweeps.compile import Program
@@ -262,5 +262,3 @@ def _inside(expression: Expr, divisor: Expr) -> Expr:
 def whole(value: Any) -> Any:
     """A number as an exact one: a fraction."""
     return Fraction(value.item() if isinstance(value, np.generic) else value)
-
-

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from symroof.sweeps.bounding import ROUNDING, Real
+from symroof.sweeps.optimum.intervals import ROUNDING, Real
 
 if TYPE_CHECKING:
-    from symroof.sweeps.optimum import Box, Space
+    from symroof.sweeps.optimum.space import Box, Space
 
 THINNED = 64
 """One point in so many is looked at first: most of the others are worse than one of these."""
@@ -105,7 +105,7 @@ class Front:
         return space.exactly(point, point)[1], (int(place[row]), space.number(point, point))
 
     def beats(self, place: np.ndarray, low: np.ndarray, high: np.ndarray, scores: np.ndarray) -> np.ndarray:
-        """Of boxes whose scores are at least these: whether a known point is as good as any of theirs, and better or earlier in the grid."""
+        """Of boxes whose scores are at least these: whether a known point is as good as theirs, and better or earlier in the grid."""
         if not len(self) or not len(scores):
             return np.zeros(len(scores), dtype=bool)
         margin = 2 * ROUNDING * np.where(np.isfinite(scores), abs(scores), 0)
