@@ -136,6 +136,8 @@ p_x = _share("p_x", "exit_probability", "probability that a token leaves behind 
 n_x = _variable("n_x", "skipped_layers", "layers that are left out")
 X_d = _variable("X_d", "draft_experts_touched", "routed experts of a layer whose weights a step of the draft reads")
 t_d = _variable("t_d", "draft_window_context", "context of a layer of the draft with a sliding window")
+v_d = _variable("v_d", "draft_vocab_size", "rows of the LM head of a draft that has its own")
+k_b = _variable("k_b", "draft_branches", "tokens of a tree that a draft works on in one pass")
 L_x = _variable("L_x", "layers_run", "layers that some token of the batch runs through, on average", domain="real")
 
 # of techniques: compiler and system
@@ -334,9 +336,8 @@ def declare(letter: str, name: str, meaning: str, unit: str = "dimensionless", d
     """
     for what, text, pattern in (("letter", letter, _LETTER), ("name", name, _NAME)):
         if not pattern.fullmatch(text):
-            raise InputError(
-                f"{what} {quote(text)}: expected {'letters, digits and _' if what == 'letter' else 'a name such as hidden_size'}"
-            )
+            expected = "letters, digits and _" if what == "letter" else "a name such as hidden_size"
+            raise InputError(f"{what} {quote(text)}: expected {expected}")
     member("unit", unit, tuple(dict.fromkeys(variable.unit for variable in VOCABULARY.values())))
     member("domain", domain, ("integer", "real"))
     wanted = Variable(Symbol(letter, positive=True), name, meaning, unit, domain, Integer(highest) if isinstance(highest, int) else highest)

@@ -8,9 +8,11 @@
 from itertools import pairwise
 
 from sympy import Rational, cancel, simplify
+from sympy import symbols as sympy_symbols
 
 import symroof
 from symroof import Storage, best_length, least_acceptance, pays_at_all
+from symroof.architectures.prediction import eagle_head, own_parameters
 
 alpha, b, gamma, kappa_d = symroof.symbols.named("alpha b gamma kappa_d")
 
@@ -121,4 +123,42 @@ for rollback in ("snapshots", "buffer", "replay"):
     print(f"{rollback}: {symroof.payoff(hybrid, rolled, over='batch', hardware='h100-sxm').sentence}")
 
 # %% [markdown]
-# Sources: Leviathan et al. (2023), arXiv:2211.17192; on recurrent layers `symroof.techniques.decoding.rollback`.
+# **Heads of the model's own** draft from its hidden states: a layer for multi-token prediction (`draft=mtp`), or EAGLE's. A pass
+# reads the head's $H$ bytes and $V$ of an LM head; a step makes $\gamma$ passes, the first on all tokens that were verified.
+#
+# **Theorem 5.** Bound by weights $W$, such a head is a draft of cost $\kappa = (H + V) / W$: it pays if and only if
+# $N > 1 + \gamma (H + V) / W$, one token if $\alpha > (H + V) / W$, and a further one where
+# $\alpha^{\gamma + 1} > N (H + V) / (W + \gamma (H + V))$. EAGLE-3 projects the target's states in the first pass alone, $3 d^2$
+# more. Compute-bound it never pays, by theorem 1.
+
+# %%
+H, V = sympy_symbols("H V", positive=True)
+llama = symroof.load_model("llama-3.1-8b").decode(batch=1, seq_len=64, weight_bits=16, activation_bits=16, kv_bits=16)
+
+
+def read(step):
+    """Bytes of weights, of which an embedding's few rows are left out."""
+    return sum(n * op.byte_count(Storage.WEIGHT) for op, n in step.graph if not op.name.endswith("embedding"))
+
+
+W, d, v = read(llama), 4096, 128256
+eagle, third = (own_parameters(eagle_head(llama.source, third=which)) for which in (False, True))
+costs = {"draft=eagle": (2 * eagle, 2 * d * v, 0), "draft=eagle3,vocabulary=32000": (2 * (third - 3 * d**2), 2 * d * 32000, 6 * d**2)}
+for text, (own, logits, once) in costs.items():
+    kappa = Rational(own + logits, W)
+    for length in (1, 3, 5):
+        after = llama.apply(symroof.technique(f"speculative:acceptance=0.7,length={length},{text}"))
+        assert read(after) == W + length * (own + logits) + once
+        tokens = after.graph.tokens
+        assert (read(after) - once < W * tokens) == (tokens > 1 + length * kappa)
+    print(f"{text}: a draft of cost {float(kappa):.4f}, of which the LM head {float(Rational(logits, W)):.4f}")
+    least = least_acceptance(llama, symroof.technique(f"speculative:{text}"), DEVICE).exact
+    assert kappa < least < kappa + Rational(3, 100)
+    print(f"  one token pays from acceptance {float(least):.4f} on, with activations, cache and the first projection")
+N = sum(alpha**i for i in range(4))
+further = simplify((W + 4 * (H + V)) / (N + alpha**4) - (W + 3 * (H + V)) / N)
+assert simplify(further * N * (N + alpha**4) - (N * (H + V) - alpha**4 * (W + 3 * (H + V)))) == 0
+
+# %% [markdown]
+# Sources: Leviathan et al. (2023), arXiv:2211.17192; on recurrent layers
+# `symroof.techniques.decoding.rollback`, on heads `symroof.architectures.prediction`.

@@ -123,6 +123,7 @@ class Architecture(Brief):
     final_softcap : whether ``c tanh(logit / c)`` bounds the logits.
     final_norm : whether a norm follows the layers.
     depth_attention : whether every half of a layer weighs the outputs of earlier blocks of layers (attention residuals).
+    predicted : the layer of a head that predicts a further token, where the checkpoint has one (`symroof.architectures.prediction`).
     """
 
     dimensions: Mapping[Symbol, int]
@@ -140,6 +141,7 @@ class Architecture(Brief):
     depth_attention: bool = False
     family: str = field(default="", kw_only=True)
     order: tuple[str, ...] = field(default=(), kw_only=True, repr=False)
+    predicted: Layer | None = field(default=None, kw_only=True, repr=False)
     generative: ClassVar[bool] = True
     decodes: ClassVar[bool] = True
     encodes: ClassVar[bool] = False

@@ -88,6 +88,7 @@ class Model(Brief):
     unread: tuple[str, ...] = ()
     quantization: Quantization | None = None
     remarks: tuple[str, ...] = ()
+    predicting: int = 0
 
     @property
     def dimensions(self) -> dict[Symbol, Expr]:
@@ -259,6 +260,7 @@ class Model(Brief):
 PART_MARK, PARTS = "@", ("text", "vision")
 PREDICTING = ("num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_modules", "num_mtp_layers")
 """The number of layers that predict further tokens, a draft for speculative decoding; they are no part of a step."""
+PREDICTED = "layers that predict further tokens ({} = {}), a draft, are not counted; the technique speculative:draft=mtp counts them"
 
 
 def load_model(name_or_path: str | Path) -> Model:
@@ -307,13 +309,12 @@ def _read_model(name: str, path: Path, part: str) -> Model:
     family = _family(fields, model_type, nested)
     architecture = family.read(fields)
     quantization, unclear = published_quantization(sources, path, architecture, vision=nested == "vision")
-    for field in PREDICTING:
-        predicting = outer.peek(field) or fields.peek(field)
-        if type(predicting) is int and predicting > 0:
-            remarks = (*remarks, f"layers that predict further tokens ({field} = {predicting}), a draft, are not counted")
+    stated = {field: number for field in PREDICTING if type(number := outer.peek(field) or fields.peek(field)) is int and number > 0}
+    remarks = (*remarks, *(PREDICTED.format(field, number) for field, number in stated.items()))
+    predicting = next(iter(stated.values()), 0 if isinstance(family, type) else getattr(family, "predicting", 0))
     ignored = (*family.ignored_fields, *PREDICTING, "model_type", *(() if nested else harmless))
     unread = (*(outer.unread((*harmless, *PREDICTING)) if nested else ()), *fields.unread(ignored))
-    return Model(name, architecture, str(path), tuple(dict.fromkeys(unread)), quantization, (*remarks, *unclear))
+    return Model(name, architecture, str(path), tuple(dict.fromkeys(unread)), quantization, (*remarks, *unclear), predicting)
 
 
 def _family(fields: Fields, model_type: Any, nested: str) -> Family:

@@ -211,6 +211,15 @@ def test_batch_up_to_which_snapshots_pay():
         assert [sign((moved(after) / tokens - moved(symbolic)).subs(b, edge + step)) for step in (-1, 0, 1)] == [-1, 0, 1]
 
 
+def test_a_draft_has_the_widths_of_its_own_checkpoint():
+    small = symroof.load_model("llama-3.2-1b")
+    for target in ("meta-llama-3.1-8b-instruct-awq-int4", "llama-3.1-8b"):
+        step = symroof.load_model(target).decode(batch=1, seq_len=100)
+        for given in (step, step.with_widths()):
+            after = apply(given, "speculative:length=2,draft=llama-3.2-1b").with_widths()
+            assert after.graph.weight_memory() - step.with_widths().graph.weight_memory() == 2 * small.parameters
+
+
 def test_windows_and_experts_of_target_and_draft_are_apart():
     step = decode("gemma-2-9b", batch=1, seq_len=9000)
     after = apply(step, "speculative:acceptance=0.8,length=1,draft=gemma-2-2b")

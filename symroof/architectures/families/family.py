@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from sympy import Symbol
@@ -85,6 +85,8 @@ class DecoderFamily:
     positions : the longest sequence, and the rows of the position embedding, if any.
     counted : the number of layers, if it is not simply a field.
     made : the class of the architecture, if its layers are joined in another way.
+    predicted : the mixer and the MLP of layers that predict further tokens, if not those of the last layer.
+    predicting : how many of them the published checkpoints have, where the config does not say.
     """
 
     family: str
@@ -106,6 +108,8 @@ class DecoderFamily:
     positions: PositionRule = MAX_POSITIONS
     counted: Callable[[Fields], int] | None = None
     made: type[Architecture] = Architecture
+    predicted: tuple[str, str] | None = None
+    predicting: int = 0
 
     generative: ClassVar[bool] = True
 
@@ -144,7 +148,17 @@ class DecoderFamily:
         counts, layers = stack(mixers, mlps, parts, chunked=self.chunked)
         known: dict[str, Any] = {"norms": self.norms, **resolved(fields, {"tied": flag("tie_word_embeddings", False), **self.attributes})}
         sizes |= dict(counts) | ({symbols.m: rows} if rows else {})
+        known["predicted"] = self._predicted(mixers, mlps, parts)
         return self.made(sizes, longest, layers, family=self.family, order=kinds_of(mixers, mlps), **known)
+
+    def _predicted(self, mixers: Sequence[str], mlps: Sequence[str], parts: Mapping[str, Part]) -> Layer | None:
+        """The layer that predicts a further token, if its parts are known."""
+        mixer, mlp = self.predicted or (mixers[-1], mlps[-1])
+        names = {*filter(None, (mixer, mlp))}
+        if not names or not names <= parts.keys():
+            return None
+        (layer,) = stack([mixer], [mlp], parts, chunked=self.chunked)[1]
+        return replace(layer, kind=kinds_of(mixers, mlps)[-1])
 
     def _window(self, fields: Fields, mixers: Sequence[str]) -> dict[Symbol, int]:
         sliding = any(mixer.endswith("sliding") for mixer in mixers)

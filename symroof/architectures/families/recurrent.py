@@ -239,6 +239,7 @@ RECURRENT = (
         mixers=_of_pattern("mamba", "full"),
         mlps=_of_pattern("mlp", "moe"),
         counted=nemotron_count,
+        predicted=("full", "moe"),  # mtp_hybrid_override_pattern "*E" of Nemotron 3; vLLM, models/nemotron_h_mtp.py
         attributes={"tied": False},
         ignored=(
             *(*MAMBA_IGNORED, "chunk_size", "expand", "mamba_proj_bias", "attention_bias", "attention_head_dim", "mamba_ssm_cache_dtype"),
@@ -260,5 +261,7 @@ RECURRENT = (
         mixers=last_of_each(4, "full_attention_interval", others="linear", words={"full_attention": "full", "linear_attention": "linear"}),
         mlps=sparse_steps,
         ignored=("use_sliding_window",),
+        predicted=("full", "moe"),
+        predicting=1,  # vLLM, models/qwen3_next_mtp.py
     ),
 )

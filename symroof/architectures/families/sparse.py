@@ -113,6 +113,7 @@ SPARSE = (
         mlps=ernie_layers,
         attributes={"tied": TIED, "head_bias": flag("use_bias", False)},
         ignored=(*("moe_capacity", "moe_norm_min", "moe_gate", "moe_use_aux_free", "num_nextn_predict_layers"),),
+        predicted=("full", "dense"),  # vLLM, models/ernie_mtp.py
     ),
     DecoderFamily(
         "qwen2_moe",

@@ -50,6 +50,7 @@ class Attention:
     shared : whether keys and values are those of an earlier layer, *stored*; the layer has no projections for them.
     grouped : False if the family has as many KV heads as query heads.
     cached : False stores keys and values of a prompt as activations (for models that generate nothing).
+    fed : the axis of its input, if that is not the hidden size.
     """
 
     bias: bool = False
@@ -77,6 +78,7 @@ class Attention:
     biased: bool = False
     grouped: bool = True
     cached: bool = True
+    fed: str = "d"
 
     def axes(self) -> dict[str, Expr]:
         if self.own_sizes:
@@ -104,7 +106,7 @@ class Attention:
             self.selection(record, x, space)
             space = space.selected(symbols.t_i)
         keys, values = self._cache(space, options)
-        q = record(linear("q_proj", "b s d, d k g e -> b s k g e", x, bias=self.bias, space=sized))
+        q = record(linear("q_proj", f"b s {self.fed}, {self.fed} k g e -> b s k g e", x, bias=self.bias, space=sized))
         q = self._adapted(record, "q", x, q) if self.adapters else q
         gate = record(linear("q_gate_proj", "b s d, d k g e -> b s k g e", x, bias=self.bias, space=sized)) if self.gated else None
         new = self._projected(record, x, sized, keys, values) if self.stored is None else None
@@ -156,12 +158,12 @@ class Attention:
 
     def _projected(self, record: BlockBuilder, x: Tensor, sized: Space, keys: Tensor, values: Tensor) -> Tensor:
         """The new keys as they are projected, and the new values written."""
-        into, bias = None if self.rotary or self.qk_norm is not None else keys, self.bias and self.key_bias
-        new = record(linear("k_proj", "b s d, d k e -> b s k e", x, bias=bias, into=None if self.adapters else into, space=sized))
+        into, bias, d = None if self.rotary or self.qk_norm is not None else keys, self.bias and self.key_bias, self.fed
+        new = record(linear("k_proj", f"b s {d}, {d} k e -> b s k e", x, bias=bias, into=None if self.adapters else into, space=sized))
         new = self._adapted(record, "k", x, new, into) if self.adapters else new
         width, value = self._width, new
         if not self.keys_as_values:
-            into, spec = None if self.v_norm else values, f"b s d, d k {width} -> b s k {width}"
+            into, spec = None if self.v_norm else values, f"b s {d}, {d} k {width} -> b s k {width}"
             value = record(linear("v_proj", spec, x, bias=self.bias, into=None if self.adapters else into, space=sized))
             value = self._adapted(record, "v", x, value, into) if self.adapters else value
         if self.v_norm:

@@ -18,7 +18,7 @@ from symroof.architectures.parts.attention import Attention, LatentAttention
 from symroof.architectures.parts.mlp import Matrix
 from symroof.architectures.quantization.formats import UNQUANTIZED, Format, GroupScales
 from symroof.architectures.quantization.methods import Scheme
-from symroof.architectures.quantization.modules import BESIDE, HEAD, ROUTER, SHARED_ROUTER, TABLE, Modules, Reach
+from symroof.architectures.quantization.modules import BESIDE, HEAD, PREDICTING, ROUTER, SHARED_ROUTER, TABLE, Modules, Reach
 from symroof.conventions import Convention, without
 from symroof.operators import ATTENTION_ROLES, Block, BlockRole, Graph, Operator, Parameter, Role, Storage, Tensor
 from symroof.symbols import w
@@ -109,6 +109,11 @@ class Quantization:
     @property
     def _attends_throughout(self) -> bool:
         return all(isinstance(layer.mixer, Attention | LatentAttention | Matrix | None) for layer in self.architecture.layers)
+
+    @property
+    def leaves_predicting(self) -> bool:
+        """Whether layers that predict further tokens are kept at 16 bits as a whole."""
+        return any(fmt == UNQUANTIZED and any(map(PREDICTING.fullmatch, names)) for fmt, names in self.scheme.named)
 
     @property
     def stored_bits(self) -> Expr:

@@ -105,6 +105,9 @@ NO_OPERATOR = re.compile(r".*norm\d?|ln_\w+|embed.*|wpe|conv1d|rotary_emb|sinks|
 ELSEWHERE = re.compile(r"vis(?:ual|ion)|multi_?modal|modality|mm_|image|audio|merger|\bmtp|eh_proj|shared_head|draft|connector")
 """Parts of a checkpoint that are not part of a decoder's step."""
 
+PREDICTING = re.compile(r"(?:model\.|language_model\.)*mtp(?:\.layers\.\d+)?[.*]*")
+"""All layers that predict further tokens."""
+
 INDEX = r"\d+|\*|\.[*+]|\\d[*+]?|\[0-9\][*+]?|\[\^\.\][*+]|\d*\[[\d-]+\]|\((?:\?:)?[\d|]+\)"
 LAYER = re.compile(rf"(?:^|[.*\\])(?:layers?|blocks?|h)\\?\.(?P<index>{INDEX})(?:\\?\.(?P<tail>.+))?$")
 NUMBERED = re.compile(r"^(?:\.\*)?\\\.(?P<index>\d+)\\\.(?P<tail>.+)$")

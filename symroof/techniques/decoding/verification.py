@@ -14,8 +14,8 @@ EXACT = " needs accounting exact; accounting {} knows one query token per decode
 """Why techniques that verify several tokens support only one accounting."""
 
 
-def verified(graph: Graph, queries: Expr, accepted: Expr, rollback: str, *, tree: bool = False) -> Graph:
-    """The target step with *queries* query tokens per sequence, of which *accepted* are accepted, and logits of all of them.
+def verified(graph: Graph, queries: Expr, accepted: Expr, rollback: str, *, tree: bool = False, every_logit: bool = True) -> Graph:
+    """The target step with *queries* query tokens per sequence, of which *accepted* are accepted, and logits of all, or as before.
 
     The context grows by the proposed tokens. Queries attend under the causal mask; those of a tree attend to the whole
     context (an implementation masks the rest). The number of tokens that choose experts grows likewise. Recurrent layers
@@ -26,7 +26,7 @@ def verified(graph: Graph, queries: Expr, accepted: Expr, rollback: str, *, tree
     def wider(space: Space) -> Space:
         growing = ("z",) if space.chosen else ("t", "z")
         context = {axis: space.sizes[axis] + more for axis in growing if axis in space.sizes}
-        wide = space.resized({"s": queries, "u": queries, "s_c": queries, **context})
+        wide = space.resized({"s": queries, "s_c": queries, **({"u": queries} if every_logit else {}), **context})
         return replace(wide, causal=space.causal and not tree, one_block=True)
 
     wide = graph.map(space=wider).with_pass_tokens(graph.pass_tokens * queries)
@@ -56,7 +56,7 @@ def expected(acceptance: Expr, value: Expr, most: Expr, count: Expr) -> Expr:
     return most + 1 if value == 1 else (1 - acceptance ** (most + 1)) / (1 - acceptance)
 
 
-def require_verifiable(name: str, graph: Graph, rollback: str) -> None:
+def require_verifiable(name: str, graph: Graph, rollback: str, *, tree: bool = False) -> None:
     """Raise an InputError if a step verifies several tokens already, or has no state to roll back."""
     if graph.tokens != 1:
         raise InputError(f"{name}: a step already completes {graph.tokens} tokens per sequence; expected one")
@@ -65,6 +65,8 @@ def require_verifiable(name: str, graph: Graph, rollback: str) -> None:
         raise InputError(f"{name}: the step already has {queries} query tokens per sequence; expected one")
     if rollback != "snapshots" and not any(operator.role is Role.RECURRENCE for operator, _ in graph):
         raise InputError(f"{name}: rollback={rollback}: no layer of this model keeps a state that would have to be rolled back")
+    if rollback == "replay" and tree:
+        raise InputError(f"{name}: rollback=replay: tokens of a tree start from different states; use rollback=snapshots or buffer")
 
 
 def drafted(block: Block, prefix: str) -> Block:

@@ -205,6 +205,8 @@ WINDOWS = (
         mlps=listed(mimo_mlps, "mlp_layer_types", MLP_TYPES),
         window=129,
         width=mimo_width,
+        predicted=("sliding", "dense"),
+        predicting=3,  # section 2.3 of the report: three of 0.33B parameters, with a window and a dense MLP
         only_understood={"n_shared_experts": (None, "no expert is shared")},
         ignored=("swa_rope_theta", "attention_value_scale", "attention_chunk_size", "moe_layer_freq", "hybrid_block_size"),
     ),
@@ -225,6 +227,7 @@ WINDOWS = (
         },
         mixers=step_layers,
         mlps=step_mlps,
+        predicted=("sliding", "dense"),  # the entries of layer_types and moe_layers_enum behind the last layer, in Step 3.5
         only_understood={
             "use_head_wise_attn_gate": (True, "attention is gated by head"),
             "use_qk_norm": (True, "queries and keys are normed"),
