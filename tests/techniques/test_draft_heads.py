@@ -210,6 +210,8 @@ def test_the_main_step_has_no_head():
     model = symroof.load_model("deepseek-v3")
     assert not any("eh_proj" in operator.name for operator, _ in model.decode(batch=1, seq_len=8).graph)
     assert any("draft=mtp counts them" in line for line in model.notes)
+    after = model.decode(batch=1, seq_len=8).apply("speculative:length=1,draft=mtp")
+    assert [after[f"draft.first.{name}_norm"].reads[0].tensor.name for name in ("hidden", "token")] == ["hidden", "embedding"]
 
 
 @pytest.mark.parametrize(
