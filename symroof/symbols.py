@@ -158,6 +158,8 @@ k_d = _variable("k_d", "kv_parts", "parts that the KV heads are divided into, of
 g_d = _variable("g_d", "group_parts", "parts that the groups of a state-space layer are divided into, min(ssm_groups, degree)")
 b_d = _variable("b_d", "device_batch", "sequences of the device that has most of them")
 K_d = _variable("K_d", "devices_per_token", "devices that have some of the experts a token goes to, on average", domain="real")
+i_p = _factor("i_p", "load_imbalance", "token-expert pairs of the fullest device over the mean of all devices")
+i_x = _factor("i_x", "read_imbalance", "experts whose weights the fullest device reads over the mean of all devices")
 L_d = _variable("L_d", "stage_layers", "layers of the stage of a pipeline that is counted")
 v_p = _variable("v_p", "vocab_padding", "rows that pad the vocabulary")
 m_p = _variable("m_p", "micro_batches", "pieces a batch is cut into for a pipeline")

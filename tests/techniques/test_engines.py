@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from itertools import combinations
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from fractions import Fraction
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,12 @@ from sympy import Add, Expr, Integer, Rational
 
 import symroof
 from symroof.architectures.step import Step
-from symroof.errors import InputError
+from symroof.errors import InputError, SymroofError
 from symroof.operators.facts import Kind
 from symroof.operators.tensor import Level, Storage
 from symroof.questions.scaling import over_degree
+from symroof.techniques import expert_load
+from symroof.techniques.expert_load import FullestExperts, FullestPairs
 
 MODELS = Path(symroof.__file__).parent.parent / "models"
 BATCH, CONTEXT, WIDTH = 16, 4096, 2
@@ -258,6 +262,96 @@ def test_any_batch_over_a_range_is_that_of_whole_steps() -> None:
         assert time == pytest.approx(float(seconds(model.decode(batch=batch, seq_len=512).apply(text))), rel=1e-12)
     with pytest.raises(InputError, match="b_d = ceiling"):
         symroof.crossovers(model.decode(seq_len=512).apply(text), over="batch", hardware=DEVICE)
+
+
+# the fullest device of expert parallelism
+
+
+def loads(tokens: int, chosen: int, experts: int, devices: int, routings: Iterable[Sequence[Sequence[int]]]) -> tuple[Rational, Rational]:
+    """The mean over routings of the most pairs on a device, and of the most experts touched on one."""
+    pairs = touched = count = 0
+    for routing in routings:
+        places = [expert * devices // experts for choice in routing for expert in choice]
+        distinct = [expert * devices // experts for expert in set().union(*routing)]
+        pairs += max(places.count(device) for device in range(devices))
+        touched += max(distinct.count(device) for device in range(devices))
+        count += 1
+    return Rational(pairs, count), Rational(touched, count)
+
+
+SMALL_LOADS = [(1, 2, 8, 4), (2, 2, 8, 2), (2, 2, 8, 8), (3, 2, 6, 3), (3, 1, 4, 4), (1, 4, 8, 2), (2, 3, 6, 1)]
+
+
+@pytest.mark.parametrize("sizes", SMALL_LOADS)
+def test_the_fullest_device_by_enumeration(sizes: tuple[int, int, int, int]) -> None:
+    tokens, chosen, experts, _ = sizes
+    choices = [*combinations(range(experts), chosen)]
+    pairs, touched = loads(*sizes, product(choices, repeat=tokens))
+    assert (FullestPairs(*sizes, 0), FullestExperts(*sizes)) == (pairs, touched)
+    assert pairs <= FullestPairs(*sizes, 1) <= tokens * min(chosen, experts // sizes[3])
+
+
+@pytest.mark.parametrize("sizes", [(8, 8, 128, 8), (64, 4, 32, 4), (32, 8, 256, 32), (12, 2, 8, 4)])
+def test_the_fullest_device_by_simulation(sizes: tuple[int, int, int, int]) -> None:
+    """400 routings: expectations within five standard errors, of maxima whose variance is at most that of a binomial; bounds above."""
+    tokens, chosen, experts, devices = sizes
+    draw = random.Random(sum(sizes))
+    routings = [[draw.sample(range(experts), chosen) for _ in range(tokens)] for _ in range(400)]
+    pairs, touched = loads(*sizes, routings)
+    error = 5 * (tokens * chosen / devices / 400) ** 0.5
+    assert abs(FullestExperts(*sizes) - touched) < error
+    assert pairs - error < FullestPairs(*sizes, 1) < 1.35 * pairs
+    if sizes == (12, 2, 8, 4):
+        assert abs(FullestPairs(*sizes, 0) - pairs) < error
+    else:
+        with pytest.raises(InputError, match="outcomes; give imbalance=bound"):
+            FullestPairs(*sizes, 0)
+
+
+@pytest.mark.parametrize("sizes", [(2, 2, 8, 4), (9, 4, 32, 8), (40, 1, 48, 4), (3, 6, 64, 64)])
+def test_long_powers_are_rounded_within_their_error(sizes: tuple[int, int, int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    exact = expert_load.expected_experts.__wrapped__(*sizes)
+    monkeypatch.setattr(expert_load, "SHORT", 0)
+    rounded = expert_load.expected_experts.__wrapped__(*sizes)
+    assert abs(exact - rounded) <= Fraction(1, 2**expert_load.ROUNDED)
+    assert rounded.denominator.bit_count() == 1
+    assert FullestExperts(10**6, *sizes[1:]) == sizes[2] // sizes[3]
+
+
+@pytest.mark.parametrize("imbalance", ["expected", "bound"])
+def test_a_step_of_the_fullest_device(imbalance: str) -> None:
+    even, fullest = (decoding("mixtral-8x7b-v0.1", f"expert-parallel:degree=4{more}", batch=8) for more in ("", f",imbalance={imbalance}"))
+    pairs, experts = FullestPairs(8, 2, 8, 4, int(imbalance == "bound")), FullestExperts(8, 2, 8, 4)
+    for operator, _ in even.graph:
+        new = fullest.graph[operator.name]
+        if operator.name.startswith("expert_") and not operator.name.endswith(("combine", "all_to_all")):
+            assert new.flop_count == operator.flop_count * pairs / 4, operator.name
+            read = operator.byte_count(Storage.WEIGHT)
+            assert new.byte_count(Storage.WEIGHT) == read * experts / (8 * (1 - Rational(3, 4) ** 8) / 4), operator.name
+        else:
+            assert new.flop_count == operator.flop_count, operator.name
+            assert new.byte_count(level=Level.LINK) == operator.byte_count(level=Level.LINK), operator.name
+    assert fullest.graph.weight_memory() == even.graph.weight_memory()
+    assert seconds(fullest) > seconds(even)
+    assert decoding("mixtral-8x7b-v0.1", f"expert-parallel:degree=1,imbalance={imbalance}", batch=8).graph.flop_count == (
+        decoding("mixtral-8x7b-v0.1", batch=8).graph.flop_count
+    )
+    assert any("fullest device in expectation" in line for line in fullest.statements)
+
+
+def test_imbalance_over_a_batch_and_what_is_refused() -> None:
+    model = symroof.load_model("qwen3-30b-a3b")
+    with pytest.raises(InputError, match="256 tokens on 8 devices have more than"):
+        model.decode(batch=256, seq_len=512).apply("expert-parallel:degree=8,imbalance=expected")
+    bound = model.decode(batch=256, seq_len=512).apply("expert-parallel:degree=8,imbalance=bound")
+    assert seconds(bound) > seconds(model.decode(batch=256, seq_len=512).apply("expert-parallel:degree=8"))
+    with pytest.raises(SymroofError) as caught:  # no closed form: one line, and no number of another batch
+        symroof.crossover(bound, "expert_up_proj", over="batch", hardware=DEVICE)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(InputError, match="multiple of 8, or sequences=any"):
+        model.decode(batch=3, seq_len=512).apply("expert-parallel:degree=8")
+    with pytest.raises(InputError, match="uniformly, in expectation"):
+        decoding("mixtral-8x7b-v0.1", "expert-routing:skew=1", "expert-parallel:degree=8,imbalance=bound", batch=8)
 
 
 # pipelines of unequal stages

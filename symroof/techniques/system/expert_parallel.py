@@ -12,8 +12,11 @@ from symroof.architectures.step import Step
 from symroof.errors import quote
 from symroof.operators import Access, Block, Graph, Operator, Space, Storage, Structure, Tensor
 from symroof.operators.collective import Group, all_to_all
+from symroof.operators.experts import UNIFORM
 from symroof.operators.select import routed
-from symroof.techniques.system.parallelism import Linked, axis_sizes, counted_per_device, divided, expert_tensors, touched
+from symroof.symbols import substitute
+from symroof.techniques.expert_load import FullestExperts, FullestPairs
+from symroof.techniques.system.parallelism import Linked, axis_sizes, counted_per_device, expert_tensors, touched
 from symroof.techniques.technique import Example, Fact, Given, Number, number, word
 
 EVEN, ANY = "even", "any"
@@ -38,17 +41,24 @@ class ExpertParallel(Linked):
     device with most of them takes longer. With sequences "any" the batch need not be a multiple of n: the device with
     ``b_d = ceil(b / n)`` sequences decides.
 
+    A step waits for the fullest device. If T tokens choose their experts at random it has ``i_p b s K / n`` pairs and reads ``i_x X / n``
+    experts in expectation, with imbalance "expected" exactly: ``i_x`` at every size, ``i_p`` for few tokens; with "bound" ``i_p`` is
+    an upper bound, ``1 + min(sqrt(2 (n - 1) ln(n) / (T K)) + n ln(n) / (3 T K), (n - 1) sqrt((E - K) / ((E - 1) T K)))``. Times of both
+    maxima are a lower bound on the expected time; the exchange is that of the mean device.
+
     Parameters
     ----------
     degree, link, node, network : n, byte/s one way, devices of a node, byte/s one way of a device's network to other nodes.
     sequences : "even", ``b / n`` per device; or "any".
+    imbalance : "none", devices with the mean of pairs and experts; "expected" or "bound", the fullest device for random routing,
+        which asks for a number as batch.
     overhead, latency, network_latency : seconds per all-to-all, per further device, and once if the devices span nodes.
 
     Raises
     ------
     InputError
         There are no routed experts, they are fused with other operators or spread already, or the degree does not divide them;
-        or it does not divide the batch with sequences "even".
+        or it does not divide the batch with sequences "even"; or routing is not uniform, or has too many outcomes, for imbalance.
 
     >>> import symroof
     >>> from symroof.operators.tensor import Level
@@ -75,6 +85,8 @@ class ExpertParallel(Linked):
 
     sequences: str = word(EVEN, (EVEN, ANY), "whether the degree divides the batch, or the device with most sequences is counted")
 
+    imbalance: str = word("none", ("none", "expected", "bound"), "whether experts have the mean load, or that of the fullest device")
+
     def multiple(self, symbol: Symbol) -> Expr:
         return super().multiple(symbol) if self.sequences == EVEN else S.One
 
@@ -83,9 +95,16 @@ class ExpertParallel(Linked):
         experts = {access.tensor for operator, _ in graph for access in operator.reads if routed(access)}
         if not experts:
             raise self.refused("this step has no routed experts; expected a mixture of experts")
-        own, share = symbols.b_d / symbols.b, divided(("b", "E", "X"), n)
+        if self.imbalance != "none" and (graph.routing is None or graph.routing.shares != UNIFORM or len(graph.routing.reach) > 1):
+            raise self.refused("imbalance: only for tokens that choose experts uniformly, in expectation")
+        own = symbols.b_d / symbols.b
+        pairs, reads = (S.One, S.One) if self.imbalance == "none" else (symbols.i_p, symbols.i_x)
         computed = expert_tensors(graph)
         returned = {tensor for operator, _ in graph if "K" not in operator.result.axes for tensor in touched(operator)}
+
+        def share(space: Space) -> Space:
+            fullest = {"b": pairs, "E": S.One, "X": reads}
+            return space.resized({axis: space.sizes[axis] * most / n for axis, most in fullest.items() if axis in space.sizes})
 
         def sequences(space: Space) -> Space:
             return space.resized({"b": space.sizes["b"] * own}) if "b" in space.sizes else space
@@ -101,6 +120,10 @@ class ExpertParallel(Linked):
         blocks = tuple(self._exchanged(block, group) for block in cut.blocks)
         E, K = symbols.E, symbols.K
         meant = {symbols.K_d: n * (1 - binomial(E - E / n, K) / binomial(E, K)), symbols.b_d: ceiling(symbols.b / n)}
+        if self.imbalance != "none" and graph.routing is not None:
+            tokens = graph.routing.tokens
+            most = FullestPairs(tokens, K, E, n, int(self.imbalance == "bound"))
+            meant |= {symbols.i_p: n * most / (tokens * K), symbols.i_x: n * FullestExperts(tokens, K, E, n) / symbols.X}
         return replace(cut, blocks=blocks, definitions={**counted_per_device(cut.definitions, {symbols.b: symbols.b_d}), **meant})
 
     def on_graph(self, graph: Graph) -> Graph:
@@ -118,6 +141,8 @@ class ExpertParallel(Linked):
         if (chosen := values.get(symbols.K)) is not None:
             none = Mul(*((symbols.E - symbols.E / n - place) / (symbols.E - place) for place in range(int(chosen))))
             meant[symbols.K_d] = n * (1 - none)
+        for fullest in {symbols.i_p, symbols.i_x} & {*meant}:  # refused here rather than in an answer
+            substitute(meant[fullest], {**values, **{symbol: size for symbol, size in meant.items() if size.is_number}})
         if self.sequences == ANY:
             return replace(spread, definitions=meant)
         del meant[symbols.b_d]
@@ -154,13 +179,17 @@ class ExpertParallel(Linked):
         if "E" in sizes:
             self.even({"experts": sizes["E"]})
             if self.sequences == EVEN or sizes["b"] != step.values.get(symbols.b, symbols.b):
-                self.even({"sequences": sizes["b"]})
+                self.even({"sequences": sizes["b"]}, f"give a batch that is a multiple of {self.degree}, or sequences=any")
 
     def statements(self, given: Given) -> tuple[str, ...]:
         n = given["degree"]
+        load = "tokens spread evenly over experts"
+        if self.imbalance != "none":
+            how = "in expectation" if self.imbalance == "expected" else "in expectation, its pairs by an upper bound"
+            load = f"the experts are those of the fullest device {how}, for tokens that choose them at random"
         return (
             f"expert-parallel: one of {n} devices, with E/{n} experts, the rest of the model and its share of the b sequences; "
-            "tokens spread evenly over experts, experts at random over devices, and a token is sent to a device once",
+            f"{load}, experts at random over devices, and a token is sent to a device once",
             f"expert-parallel: ({n} - 1)/{n} of the experts' inputs and results cross {self.crossing(given)}",
         )
 

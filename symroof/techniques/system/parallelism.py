@@ -42,8 +42,8 @@ class Parallel(Technique):
         definitions = dict(sorted(spread.definitions.items(), key=lambda pair: not pair[1].is_number))
         return replace(spread, devices=graph.devices * degree, conventions=conventions, definitions=definitions)
 
-    def even(self, sizes: Mapping[str, Expr]) -> None:
-        """Raise an InputError unless the degree divides every one of these sizes."""
+    def even(self, sizes: Mapping[str, Expr], instead: str = "") -> None:
+        """Raise an InputError unless the degree divides every one of these sizes; it says what to give *instead* of another degree."""
         degree = self.degree
         known = {what: size for what, size in sizes.items() if size.is_Integer}
         for what, size in known.items():
@@ -51,7 +51,7 @@ class Parallel(Technique):
                 fits = [str(divisor) for divisor in divisors(gcd(*map(int, known.values()))) if divisor > 1]
                 shown = ", ".join(fits if len(fits) < LISTED else [*fits[: LISTED - 1], "..."])
                 right = f"one of {shown} does" if fits else "no degree above 1 does"
-                raise self.refused(f"degree {degree} does not divide {size} {what}; {right}")
+                raise self.refused(f"degree {degree} does not divide {size} {what}; {instead or right}")
 
 
 LISTED = 12
@@ -88,10 +88,10 @@ class Linked(Parallel):
         within = self.node is None or (self.degree.is_Integer and self.node.is_Integer and self.degree <= self.node)
         return not within
 
-    def even(self, sizes: Mapping[str, Expr]) -> None:
+    def even(self, sizes: Mapping[str, Expr], instead: str = "") -> None:
         if self.tiers and self.degree.is_Integer and self.node.is_Integer and self.degree % self.node != 0:
             raise self.refused(f"degree {self.degree} is not a multiple of node {self.node}: all nodes have equally many devices")
-        super().even(sizes)
+        super().even(sizes, instead)
 
     def on_graph(self, graph: Graph) -> Graph:
         before = graph.definitions.get(symbols.BW_l)
