@@ -42,7 +42,8 @@ def with_rollback(graph: Graph, queries: Expr, accepted: Expr, rollback: str, *,
         "buffer": "a state per token is written to a buffer, and that of the last accepted one copied",
         "replay": "the state is read and written once and moved over the accepted tokens, whose inputs are kept",
     }[rollback]
-    text = f"recurrent layers: FLOPs of the recurrence, token by token; {how}; a scan runs at the matrix peak"
+    text = f"recurrent layers: FLOPs of the recurrence, token by token; {how}; a scan runs at the matrix peak, so its compute time is a "
+    text += "lower bound"
 
     def rolled(operator: Operator) -> Operator:
         if not _keeps(operator):
