@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sympy import Integer
 
 import symroof
 from symroof.errors import InputError
 from symroof.sweeps.filter import Condition
+from symroof.sweeps.grid import Chunk
 from symroof.sweeps.optimum.front import front
 from symroof.sweeps.reduce import best, feasible, pareto
 from symroof.sweeps.sweep import sweep
@@ -254,3 +258,46 @@ def test_bad_reductions(options: dict[str, str], message: str) -> None:
         best("llama-2-7b", "l4", {"batch": [1, 2]}, seq_len=5, **options)
     with pytest.raises(symroof.SymroofError, match="expected two metrics"):
         pareto("llama-2-7b", "l4", {"batch": [1, 2]}, ("time", "latency"), seq_len=5)
+
+
+@pytest.mark.parametrize(
+    ("model", "over", "asked"),
+    [
+        ("llama-2-7b", {"batch": [3, 1, 700], "seq_len": range(1, 3000)}, {"maximize": "throughput", "where": "latency < 50 ms and fits"}),
+        ("gemma-2-9b", {"weight_bits": [16, 4], "batch": range(1, 1500)}, {"minimize": "token_energy", "where": "not fits or batch > 9"}),
+        (
+            "llama-2-7b",
+            {"batch": range(1, 300), "seq_len": range(3000, 1, -50)},
+            {"objectives": ("time", "cached_tokens"), "where": "fits"},
+        ),
+    ],
+)
+def test_one_pass_of_machine_code_finds_what_arrays_find(model: str, over: dict[str, Any], asked: dict[str, Any]) -> None:
+    pytest.importorskip("numba")
+    fixed = {"techniques": ["energy:flop=1pJ,byte=30pJ,power=100W"], **({} if "seq_len" in over else {"seq_len": 900})}
+    reduced = pareto if "objectives" in asked else best
+    here, there = (reduced(model, "l4", over, engine=engine, **asked, **fixed) for engine in ("numba", "numpy"))
+    assert here.equals(there)
+
+
+def test_one_pass_leaves_to_arrays_what_it_cannot_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The resource that binds, and a memory that is the capacity to the last digit."""
+    pytest.importorskip("numba")
+    ran: list[object] = []
+    evaluate = Chunk.evaluate
+    monkeypatch.setattr(Chunk, "evaluate", lambda chunk: ran.append(chunk) or evaluate(chunk))
+    over = {"batch": range(1, 9)}
+    device = symroof.load_hardware("a100-sxm-80gb")
+    needed = int(sweep("llama-2-7b", device, {"batch": [5]}, seq_len=512, metrics=["memory"]).memory.item())
+    assert device.usable_figure is not None
+    tight = replace(device, reported_figure=replace(device.usable_figure, value=Integer(needed)))
+    ran.clear()
+    for on, where, largest in ((device, "bound == memory", 8), (tight, "fits", 5)):
+        assert best("llama-2-7b", on, over, maximize="cached_tokens", where=where, seq_len=512, engine="numba").batch.item() == largest
+    assert len(ran) == 2
+
+
+def test_a_result_that_no_float_holds_is_refused_in_one_pass() -> None:
+    pytest.importorskip("numba")
+    with pytest.raises(InputError, match="larger than a float64"):
+        best("llama-2-7b", None, {"batch": [1, 2]}, minimize="time", seq_len=1e12, peak=1e-300, bandwidth=1e-300, engine="numba")

@@ -117,7 +117,8 @@ def power_of(base: Any, exponent: Any) -> Any:
     return _power(base, exponent) if isinstance(base, Fraction) else np.power(base, exponent)
 
 
-def _select(value: Any, limit: Any, within: Any, beyond: Any) -> Any:
+def select(value: Any, limit: Any, within: Any, beyond: Any) -> Any:
+    """One of two, by a comparison."""
     return within if value <= limit else beyond
 
 
@@ -125,7 +126,7 @@ ON_FLOATS: dict[str, Any] = {"maximum": max, "minimum": min, "power": pow, "ceil
 ON_ARRAYS = {name: getattr(np, name) for name in ON_FLOATS}
 ON_ARRAYS["select"] = lambda value, limit, within, beyond: np.where(value <= limit, within, beyond)
 ON_FRACTIONS = ON_FLOATS | {
-    "select": _select,
+    "select": select,
     "power": _power,
     "ceil": lambda value: Fraction(math.ceil(value)),
     "floor": lambda value: Fraction(math.floor(value)),
@@ -166,7 +167,7 @@ def kernel(program: Program, numbers: tuple[str, ...], arrays: tuple[str, ...]) 
     engine_for("numba", 0)
     import numba
 
-    scope: dict[str, Any] = program.scope(float) | ON_FLOATS | {"inf": math.inf, "range": range, "select": numba.njit(_select)}
+    scope: dict[str, Any] = program.scope(float) | ON_FLOATS | {"inf": math.inf, "range": range, "select": numba.njit(select)}
     exec(source(program, numbers, arrays), scope)  # noqa: S102 -- printed by `program` and `source`
     reading, writing = (numba.types.Array(numba.float64, 1, "C", readonly=readonly) for readonly in (True, False))
     signature = numba.int64(*[numba.float64] * len(numbers), *[reading] * len(arrays), *[writing] * len(program.outputs))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -110,6 +110,16 @@ class Chunk:
     def shape(self) -> tuple[int, ...]:
         """The number of points along every variable."""
         return tuple(cut.stop - cut.start for cut in self.slices)
+
+    def thinned(self, step: int) -> Chunk:
+        """One point in so many along its longest axis, for a first look by numpy."""
+        along = int(np.argmax(self.shape))
+        values = {
+            name: array.take(range(0, array.shape[along], step), along) if at == along else array
+            for at, (name, array) in enumerate(self.values.items())
+        }
+        slices = tuple(slice(0, -(-size // step) if at == along else size) for at, size in enumerate(self.shape))
+        return replace(self, values=values, slices=slices, engine="numpy")
 
     def evaluate(self) -> dict[str, np.ndarray]:
         """Every metric at the points."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 import numpy as np
 
 from symroof.errors import InputError, member, quote
+from symroof.sweeps import fused
 from symroof.sweeps.arguments import Devices, Models, Over, Reducing
 from symroof.sweeps.dataset import OUTER, POINT, described, dtype, need
 from symroof.sweeps.filter import Condition
@@ -17,7 +18,7 @@ from symroof.sweeps.formulas import StepFormulas
 from symroof.sweeps.grid import Chunk, Sweep
 from symroof.sweeps.metrics import ALIASES, METRICS
 from symroof.sweeps.optimum.certificate import Certificate
-from symroof.sweeps.optimum.front import front
+from symroof.sweeps.optimum.front import THINNED, front
 from symroof.sweeps.optimum.intervals import UnprovableError
 from symroof.sweeps.optimum.search import MOST_BOXES
 from symroof.sweeps.optimum.search import optimum as bounded
@@ -53,6 +54,14 @@ class Objectives:
 
     def __call__(self, chunk: Chunk) -> list[np.ndarray]:
         """The points that no other of the chunk beats: their numbers in the whole sweep, then a score for each objective, least best."""
+        found = self._in_one_pass(chunk) if chunk.engine == "numba" and self.signs else None
+        if found is None:
+            return self._by_arrays(chunk)
+        places, *scores = found
+        ahead = front(scores)
+        return [chunk.first + places[ahead], *(score[ahead] for score in scores)]
+
+    def _by_arrays(self, chunk: Chunk) -> list[np.ndarray]:
         metrics = chunk.evaluate()
         scores = [sign * metrics[name].reshape(-1) for name, sign in self.signs.items()]
         kept = np.arange(math.prod(chunk.shape))
@@ -62,6 +71,16 @@ class Objectives:
             scores = [score[kept] for score in scores]
         best = front(scores) if scores else slice(None)
         return [chunk.first + kept[best], *(score[best] for score in scores)]
+
+    def _in_one_pass(self, chunk: Chunk) -> list[np.ndarray] | None:
+        """Places and scores by machine code over a grid; None where that does not apply, or rounding leaves the condition open."""
+        if len(chunk.values) != len(chunk.slices):
+            return None
+        loop = fused.loop_of(chunk.scenario, tuple(chunk.values), self.signs, self.condition)
+        if loop is None or len(self.signs) == 1:
+            return loop and fused.best_of(chunk, loop)
+        _, *known = self._by_arrays(chunk.thinned(THINNED))
+        return fused.best_of(chunk, loop, known if known[0].size else [np.full(1, np.inf)] * 2)
 
 
 def best(
