@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Unpack
 import numpy as np
 
 from symroof.errors import InputError, member, quote
-from symroof.sweeps import fused
 from symroof.sweeps.arguments import Devices, Models, Over, Reducing
 from symroof.sweeps.dataset import OUTER, POINT, described, dtype, need
 from symroof.sweeps.filter import Condition
 from symroof.sweeps.formulas import StepFormulas
 from symroof.sweeps.grid import Chunk, Sweep
 from symroof.sweeps.metrics import ALIASES, METRICS
+from symroof.sweeps.optimum import fused
 from symroof.sweeps.optimum.certificate import Certificate
 from symroof.sweeps.optimum.front import THINNED, front
 from symroof.sweeps.optimum.intervals import UnprovableError

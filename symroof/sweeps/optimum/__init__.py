@@ -1,1 +1,1 @@
-"""The best points without enumeration: boxes of points bounded by interval arithmetic, and certificates."""
+"""The best points: by branch and bound over boxes, with certificates, or in one pass of machine code over all points."""
