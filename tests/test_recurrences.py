@@ -18,7 +18,7 @@ from symroof.operators.state_space import decayed_average, decayed_sum, matrix_m
 from tests.steps import step
 
 B, S, H, K, V = 2, 3, 2, 3, 4
-SIZES = {"b": B, "s": S, "d": 5, "h_l": H, "e_k": K, "e_l": V, "d_i": 6, "three": 3}
+SIZES = {"b": B, "s": S, "d": 5, "h_l": H, "e_k": K, "e_l": V, "d_i": 6, "three": 3, "memory": K * V + K + 1}
 SPACE = Space({axis: Integer(size) for axis, size in SIZES.items()})
 
 
@@ -150,6 +150,12 @@ def test_a_recurrence_does_what_its_loop_does(name: str) -> None:
     loop()
     assert operator.flop_count == Counted.flops
     assert sum(operator.space.points(piece.axes) * piece.exponentials for piece in operator.work) == Counted.exponentials
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_a_recurrence_keeps_one_state(name: str) -> None:
+    """What goes back to an earlier state, after rejected drafts say, finds all of it in one tensor."""
+    assert sum(access.tensor.storage is Storage.KV_CACHE for access in LOOPS[name][0].writes) == 1
 
 
 # ------------------------------------------------------------------------------------------------ weights that layers share

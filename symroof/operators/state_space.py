@@ -206,20 +206,17 @@ def matrix_memory(name: str, q: Tensor, k: Tensor, v: Tensor, gates: tuple[Tenso
 
     Parameters
     ----------
-    gates : input gate and forget gate of every head and token, before their functions.
+    gates : input gate and forget gate of every head and token, before their functions. Axis "memory" counts C, n and m of a head.
 
     Source: Beck et al. (2025), xLSTM 7B, arXiv:2503.13427, equations 2 to 8.
     """
-    kept = tuple(
-        Access(state(part, ("b", "h_l", *axes), v))
-        for part, axes in (("memory_state", ("e_k", "e_l")), ("normalizer_state", ("e_k",)), ("maximum_state", ()))
-    )
+    kept = Access(state("memory_state", ("b", "h_l", "memory"), v))
     points, heads = (*k.axes, "e_l"), ("b", "s", "h_l")
     work = (Work(points, 1), Work(points, 4, contraction=True), Work(k.axes, 4), Work(k.axes, 2, contraction=True))
     work = (*work, Work(v.axes, 1), Work(heads, 22, exponentials=4))
     out = Access(Tensor(name, v.axes, Storage.ACTIVATION, v.space))
-    reads = (Access(q), Access(k), Access(v), *map(Access, gates), *kept)
-    return Operator(name, Kind.SCAN, v.space, work, reads, (out, *kept), role=Role.RECURRENCE)
+    reads = (Access(q), Access(k), Access(v), *map(Access, gates), kept)
+    return Operator(name, Kind.SCAN, v.space, work, reads, (out, kept), role=Role.RECURRENCE)
 
 
 def token_shift(name: str, x: Tensor, mixtures: str) -> Operator:
@@ -260,7 +257,7 @@ def decayed_average(name: str, k: Tensor, v: Tensor) -> Operator:
     learned = tuple(
         Access(Tensor(part, channels, Storage.WEIGHT, space, parameter=Parameter.RECURRENCE)) for part in ("time_decay", "time_first")
     )
-    kept = tuple(Access(state(f"{part}_state", ("b", "d_i"), v)) for part in ("numerator", "denominator", "maximum"))
+    kept = Access(state("average_state", ("b", "three", "d_i"), v))
     work = (Work(v.axes, 23, exponentials=4), Work(channels, 2, exponentials=1))
     out = Access(Tensor(name, v.axes, Storage.ACTIVATION, space))
-    return Operator(name, Kind.SCAN, space, work, (Access(k), Access(v), *learned, *kept), (out, *kept), role=Role.RECURRENCE)
+    return Operator(name, Kind.SCAN, space, work, (Access(k), Access(v), *learned, kept), (out, kept), role=Role.RECURRENCE)

@@ -24,7 +24,8 @@ class MatrixMemory(Recurrent):
     """
 
     def axes(self) -> dict[str, Expr]:
-        return {"h_l": symbols.h_l, "e_k": symbols.e_k, "e_l": symbols.e_l}
+        memory = symbols.e_k * symbols.e_l + symbols.e_k + 1
+        return {"h_l": symbols.h_l, "e_k": symbols.e_k, "e_l": symbols.e_l, "memory": memory}
 
     def __call__(self, record: BlockBuilder, x: Tensor, space: Space, options: Options) -> Tensor:
         q, k = (record(linear(f"{name}_proj", "b s d, d h_l e_k -> b s h_l e_k", x)) for name in ("q", "k"))
