@@ -20,14 +20,21 @@ from symroof.operators.elementwise import Norm
 TYPES = {"full_attention": "full", "linear_attention": "linear"}
 
 
-def bailing_attention(*, normed: bool, either: bool = False) -> PartReader:
-    """Grouped attention; *normed* is what an absent ``use_qk_norm`` means, *either* whether ``use_bias`` means the queries' bias too."""
+def bailing_attention(*, normed: bool, head_dim: int | None, either: bool = False) -> PartReader:
+    """Grouped attention.
+
+    Parameters
+    ----------
+    normed, head_dim : what an absent ``use_qk_norm``, and an absent ``head_dim``, mean.
+    either : whether ``use_bias`` means the bias of queries, keys and values too.
+    """
 
     def biased(fields: Fields) -> bool:
         return fields.flag("use_qkv_bias", False) or (either and fields.flag("use_bias", False))
 
     return attention(
         kv_heads=4,
+        head_dim=head_dim,
         bias=biased,
         out_bias=flag("use_bias", False),
         qk_norm=lambda fields: Norm.RMS if fields.flag("use_qk_norm", normed) else None,
@@ -37,18 +44,18 @@ def bailing_attention(*, normed: bool, either: bool = False) -> PartReader:
 def lightning(fields: Fields, hidden: int) -> tuple[Part, dict[Symbol, int]]:
     """Linear attention with as many key heads as query heads."""
     heads = fields.size("num_attention_heads")
-    width = fields.size("head_dim", None) or fields.divides("hidden_size", hidden, "num_attention_heads", heads)
+    width = fields.size("head_dim", 128)
     fields.divides("num_attention_heads x head_dim", heads * width, "group_norm_size", fields.size("group_norm_size", 4))
     flags = [fields.flag(*named) for named in (("use_qkv_bias", False), ("use_bias", False), ("use_qk_norm", True))]
     sizes = {symbols.h_l: heads, symbols.e_l: width, symbols.r: turned_components(fields, width, "1")}
     return Lightning(*flags), sizes
 
 
-def full_in_groups(*, rest: bool) -> LayerRule:
+def full_in_groups(absent: int, *, rest: bool) -> LayerRule:
     """Full attention in the last layer of every group of ``layer_group_size``; *rest*: and in those behind the last whole group."""
 
     def rule(fields: Fields, count: int) -> list[str]:
-        size = fields.size("layer_group_size", 6)
+        size = fields.size("layer_group_size", absent)
         kinds = by_period(count, size, size - 1, "full", "linear")
         whole = count // size * size
         return [*kinds[:whole], *(["full"] * (count - whole) if rest else kinds[whole:])]
@@ -60,16 +67,18 @@ def hybrid_layers(fields: Fields, count: int) -> list[str]:
     """The layers of Ling 3.0; those of Ling 2.5, published under the same ``model_type``, have another linear attention."""
     if "BailingMoeV2_5ForCausalLM" in (fields.listed("architectures") or ()):
         raise fields.error("architectures names BailingMoeV2_5ForCausalLM (Ling 2.5); of model_type bailing_hybrid only Ling 3.0 is read")
-    return list(listed(full_in_groups(rest=False), "layer_types", TYPES)(fields, count))
+    return list(listed(full_in_groups(6, rest=False), "layer_types", TYPES)(fields, count))
 
 
-_moe = experts(
-    width=MOE_WIDTH,
-    named="num_experts",
-    count=256,
-    chosen=8,
-    shared=lambda fields, width: fields.size(fields.named("num_shared_experts", "n_shared_experts"), 1, low=0, null=0) * width,
-)
+def _shared(fields: Fields, width: int) -> int:
+    return fields.size(fields.named("num_shared_experts", "n_shared_experts"), 1, low=0, null=0) * width
+
+
+def bailing_moe(count: int) -> PartReader:
+    """Eight of, by default, *count* experts, and one that all tokens share."""
+    return experts(width=MOE_WIDTH, named="num_experts", count=count, chosen=8, shared=_shared)
+
+
 BAILING_IGNORED = (
     *("moe_shared_expert_intermediate_size", "score_function", "moe_router_enable_expert_bias", "router_dtype", "max_window_layers"),
     *(
@@ -94,34 +103,34 @@ def kda(fields: Fields, hidden: int) -> tuple[Part, dict[Symbol, int]]:
     return KimiDelta(full_rank_gate=True, full_rank_decay=True), {symbols.h_l: heads, symbols.e_l: width, symbols.k_c: taps}
 
 
-MOE: dict[str, Any] = {"dense": mlp(), "moe": _moe}
+MOE: dict[str, Any] = {"dense": mlp(), "moe": bailing_moe(256)}
 BAILING = (
     DecoderFamily(
         "bailing_moe",
         "inclusionAI (2025), Ling, arXiv:2503.05139; github.com/inclusionAI/Ling, modeling_bailing_moe.py",
-        {"full": bailing_attention(normed=False, either=True), **MOE},
+        {"full": bailing_attention(normed=False, head_dim=None, either=True), **MOE},
         mlps=dense_first(0),
         ignored=BAILING_IGNORED,
     ),
     DecoderFamily(
         "bailing_moe_v2",
         "inclusionAI (2025), Ling 2.0, arXiv:2510.22115; github.com/inclusionAI/Ling-V2, modeling_bailing_moe_v2.py",
-        {"full": bailing_attention(normed=True), **MOE},
+        {"full": bailing_attention(normed=True, head_dim=128), **MOE},
         mlps=dense_first(1),
         ignored=BAILING_IGNORED,
     ),
     DecoderFamily(
         "bailing_moe_linear",
         "inclusionAI (2025), Ring-linear 2.0, arXiv:2510.19338; linear attention as in github.com/inclusionAI/Ring-V2.5",
-        {"full": bailing_attention(normed=True), "linear": lightning, **MOE},
-        mixers=full_in_groups(rest=True),
+        {"full": bailing_attention(normed=True, head_dim=128), "linear": lightning, **MOE},
+        mixers=full_in_groups(5, rest=True),
         mlps=dense_first(1),
         ignored=BAILING_IGNORED,
     ),
     DecoderFamily(
         "bailing_hybrid",
         "inclusionAI (2026), Ling 3.0, huggingface.co/inclusionAI/Ling-3.0-Flash; Transformers' BailingHybridConfig",
-        {"full": latent(None, {"head_gated": True}), "linear": kda, **MOE},
+        {"full": latent(None, {"head_gated": True}), "linear": kda, "dense": mlp(), "moe": bailing_moe(512)},
         mixers=hybrid_layers,
         mlps=listed(dense_first(2), "mlp_layer_types", MLP_TYPES),
         positions=at_most("max_position_embeddings", "model_max_length"),
