@@ -2,11 +2,13 @@
 
     python transformers_states.py [TYPE ...]    # writes transformers_states.jsonl (all types, or only those to stdout)
 
-Each line has the keys of that script's, and `saved`, what `to_json_string` of Transformers makes of the config.
+Each line has the keys of that script's, `saved`, what `to_json_string` of Transformers makes of the config, and `kept_elements`, those of
+the cache and the states behind a prompt.
 Of LongCat-Flash, Transformers holds matrices of the experts without weights, which nothing reads: `parameters` is without them. Its loop
 over experts needs the choices of real tokens; here every token takes the mean number of experts with weights, in products of the same
 shapes. Without tied embeddings Transformers ties nothing, the shared blocks of Zamba neither: there are none such here. In decode its RWKV
-mixes the sequences of a batch, a product per pair: counted is one sequence, times the batch. What xLSTM's kernels count in prefill depends on their chunks: there, and in the state-space mixers, what is outside is counted.
+mixes the sequences of a batch, a product per pair: counted is one sequence, times the batch. What xLSTM's kernels count in prefill depends
+on their chunks: there, and in the state-space mixers, what is outside is counted.
 torch 2.13.0 and transformers 5.24.0.
 """
 
@@ -17,6 +19,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import cache_elements
 import torch
 import transformers_random as base
 from transformers.models.longcat_flash import modeling_longcat_flash as longcat
@@ -167,6 +170,16 @@ def without_weights(model: Any) -> int:
     return sum(module.zero_expert_num * 2 * module.intermediate_size * module.hidden_size for module in held)
 
 
+def elements(past: Any) -> int:
+    """Elements of the cache and the states of a prompt."""
+    if past.get("state") is not None:
+        return sum(part.numel() for part in past["state"])
+    cache = next(past[name] for name in ("cache", "past_key_values", "cache_params") if past.get(name) is not None)
+    if hasattr(cache, "rnn_state"):
+        return sum(part.numel() for parts in cache.rnn_state.values() for part in parts)
+    return sum(map(cache_elements.kept, cache.layers))
+
+
 def row(kind: str, index: int) -> dict[str, Any]:
     g = Draw(kind, index)
     FAMILIES[kind](g)
@@ -193,6 +206,7 @@ def row(kind: str, index: int) -> dict[str, Any]:
         assert settings.attention_hidden_size != settings.hidden_size
         return result
     kept = {name: past[name] for name in ("cache", "past_key_values", "cache_params", "state") if past.get(name) is not None}
+    result["kept_elements"] = elements(past)
     if kind == "rwkv":
         token, kept = token[:1], {"state": [part[:1] for part in past["state"]]}
     total, outside, _, _ = base.count(model, input_ids=token, use_cache=True, **kept, **({"attention_mask": longer} if masked else {}))

@@ -77,6 +77,8 @@ def test_random_configs_against_transformers(model_type: str, tmp_path: Path) ->
             graph = getattr(model, phase)(seq_len=length, **CONVENTION).graph
             if f"{phase}_matmul_flops" in row:
                 assert graph.contraction_flop_count == row[f"{phase}_matmul_flops"], row["config"]
+            if phase == "decode" and "kept_elements" in row:
+                assert model.decode(batch=2, seq_len=64, kv_bits=8).graph.kv_memory() == row["kept_elements"], row["config"]
             if f"{phase}_flops_outside_mixers" in row:
                 outside = sum(
                     count * operator.contraction_flop_count for operator, count in graph if operator.name.rsplit(".", 1)[-1] not in MIXERS
