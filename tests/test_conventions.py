@@ -74,6 +74,7 @@ def test_conventions_of_every_model(name: str) -> None:
         "compressed": "compress_ratios" in inner,
         "depth-attention": "attn_res_block_size" in inner,
         "recurrence": kind in RECURRENT,
+        "left-out": any(one["attention"]["no_op"] and one["ffn"]["no_op"] for one in inner.get("block_configs", [])),
         "shared-blocks": kind in ("zamba", "zamba2"),
         "zero-experts": "zero_expert_num" in inner,
         "window": W in model.architecture.dimensions and kind not in ENCODERS,

@@ -321,7 +321,7 @@ class Architecture(Brief):
         texts: dict[str, str] = {}
         if any(layer.chunked for layer in self.layers):
             texts["window"] = CHUNKED
-        elif any(layer.window for layer in self.layers):
+        elif symbols.t_w in self.definitions(options):
             texts["window"] = "sliding window: only the latest W tokens are attended to and cached"
         if any(layer.shares for layer in self.layers):
             texts["shared-cache"] = "layers that share keys and values read the cache of an earlier layer and add nothing to it"
