@@ -17,7 +17,7 @@ from symroof.algebra.saturation import branches
 from symroof.architectures.config import catalogue
 from symroof.architectures.step import Step
 from symroof.hardware.device import Device
-from symroof.proof.claims import decide
+from symroof.proof.claims import Case, decide, merge_cases
 from symroof.questions.capacity import cache_passes_weights, hyperbola, memory_of, memory_parts
 from symroof.questions.crossover import Crossover
 from symroof.questions.required import required
@@ -405,6 +405,23 @@ def test_a_counterexample_off_its_branch_does_not_count() -> None:
     both = {b: Integer(1), s: Integer(1)}
     assert decide("", "compute", 5 - b * s, both, [8 - 2 * b * s]).verdict == "proved"
     assert decide("", "compute", 3 - b * s, both, [8 - 2 * b * s]).counterexample[b] <= 4
+
+
+def test_a_bound_that_is_refuted_off_its_branch_leaves_the_claim_open() -> None:
+    """The bound 3 - b is negative at 4, the slack 10 - b only from 11 on, and the branch ends at 8: no number there refutes the claim."""
+    lows = {b: Integer(1)}
+    inside = Case(None, 3 - b, (8 - b,), exact=10 - b).decide("", "compute", lows)
+    assert (inside.verdict, inside.counterexample) == ("unknown", None)
+    beyond = Case(None, 3 - b, (18 - b,), exact=10 - b).decide("", "compute", lows)
+    assert (beyond.verdict, beyond.counterexample) == ("refuted", {b: 11})
+
+
+def test_one_refuted_branch_refutes_a_claim_whatever_is_open_on_another() -> None:
+    lows = {b: Integer(1)}
+    open_, refuted, proved = Case(None, 3 - b, (8 - b,), exact=10 - b), Case(None, 5 - b, ()), Case(None, b + 1, ())
+    verdicts = {(0, 1): "refuted", (1, 0): "refuted", (0, 2): "unknown", (2, 1): "refuted", (2, 2): "proved"}
+    for places, verdict in verdicts.items():
+        assert merge_cases("", "compute", [(open_, refuted, proved)[place] for place in places], lows).verdict == verdict
 
 
 def test_a_proof_needs_every_branch() -> None:

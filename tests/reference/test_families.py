@@ -17,6 +17,7 @@ from symroof.architectures.families import multimodal
 from symroof.errors import ConfigError
 from symroof.symbols import c, t, t_w
 from tests.conftest import DATA, rows
+from tests.steps import ENCODERS, step
 
 RANDOM = [json.loads(line) for path in sorted(DATA.glob("transformers_*.jsonl")) for line in path.read_text().splitlines()]
 MODEL_TYPES = tuple(dict.fromkeys(row["model_type"] for row in RANDOM))
@@ -100,6 +101,14 @@ def test_what_is_kept_of_a_prompt_against_transformers(model_type: str, tmp_path
         if row["model_type"] == model_type:
             step = load(configs[int(row["place"])], tmp_path).decode(batch=2, seq_len=64, kv_bits=8)
             assert step.graph.kv_memory() == int(row["elements"]), row
+
+
+def test_the_weights_of_a_prompt_are_those_of_a_token() -> None:
+    """Of a model of every family: nothing that is learned grows with the tokens."""
+    by_family = {symroof.load_model(row["model"]).architecture.family: row["model"] for row in rows("catalogue_counts.csv")}
+    for name in (name for family, name in by_family.items() if family not in ENCODERS):
+        prompt, token = (step(name, phase, batch=2, seq_len=64).graph.weight_memory() for phase in ("prefill", "decode"))
+        assert prompt == token, name
 
 
 def test_every_family_is_compared() -> None:

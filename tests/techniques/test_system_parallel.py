@@ -21,7 +21,7 @@ from symroof.operators.graph import Graph
 from symroof.operators.operator import Operator
 from symroof.operators.tensor import Access, Level, Space, Storage, Tensor
 from symroof.questions.payoff import payoff
-from symroof.questions.scaling import best_degree, over_degree, strong_scaling, useful_degree, weak_scaling
+from symroof.questions.scaling import balanced_degree, best_degree, over_degree, strong_scaling, useful_degree, weak_scaling
 from symroof.techniques.registry import chain, technique
 from symroof.techniques.system.tensor_parallel import TensorParallel
 
@@ -551,3 +551,10 @@ def test_pays_where_the_analysis_says_so() -> None:
             gains = seconds(numbers("llama-2-7b", batch=batch)) > seconds(numbers("llama-2-7b", batch=batch, text=slow))
             (place,) = [one for one in found.intervals if one.low <= batch <= one.high][:1]
             assert gains == (place.bound == "pays")
+
+
+@pytest.mark.parametrize(("work", "crossing", "latency"), [(90, 5, 1), (90, 1, 5), (7, 7, 7), (90, 0, 1), (90, 4, 0)])
+def test_at_the_balanced_degree_communication_takes_as_long_as_the_work(work: int, crossing: int, latency: int) -> None:
+    degree = balanced_degree(Integer(work), Integer(crossing), Integer(latency)).exact
+    assert ((degree - 1) * (crossing + latency * degree)).expand() == work
+    assert degree > 1
