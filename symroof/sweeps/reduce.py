@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -49,8 +50,8 @@ class Objectives:
 
     @property
     def condition(self) -> Condition | None:
-        """The condition, parsed; again in every process."""
-        return Condition(self.where, self.units, ALIASES) if self.where else None
+        """The condition, parsed; once in every process."""
+        return _condition(self.where, tuple(self.units.items())) if self.where else None
 
     def __call__(self, chunk: Chunk) -> list[np.ndarray]:
         """The points that no other of the chunk beats: their numbers in the whole sweep, then a score for each objective, least best."""
@@ -81,6 +82,11 @@ class Objectives:
             return loop and fused.best_of(chunk, loop)
         _, *known = self._by_arrays(chunk.thinned(THINNED))
         return fused.best_of(chunk, loop, known if known[0].size else [np.full(1, np.inf)] * 2)
+
+
+@functools.lru_cache(maxsize=64)
+def _condition(where: str, units: tuple[tuple[str, str], ...]) -> Condition:
+    return Condition(where, dict(units), ALIASES)
 
 
 def best(
