@@ -65,7 +65,8 @@ m_h = _variable("m_h", "heavy_compress_rate", "tokens of a compressed entry that
 t_j = _variable("t_j", "covered_context", "tokens whose compressed entries a query reads, min(context, index_topk compress_rate)")
 g_o = _variable("g_o", "output_groups", "groups of heads that are projected apart")
 r_o = _variable("r_o", "o_lora_rank", "rank of the output projection of a group of heads")
-n_h = _variable("n_h", "streams", "residual streams of hyper-connections")
+n_h = _variable("n_h", "streams", "residual streams, where there are several")
+r_l = _variable("r_l", "laurel_rank", "rank of the low-rank residual beside attention")
 t_i = _variable("t_i", "selected_context", "keys that a query of sparse attention reads, min(context, index_topk)")
 
 d_i = _variable("d_i", "ssm_inner_size", "channels of a state-space layer")

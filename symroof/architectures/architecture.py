@@ -188,20 +188,23 @@ class Architecture(Brief):
     def blocks(self, space: Space, options: Options) -> tuple[Block, ...]:
         """The operators of one step."""
         table = Tensor("embedding.weight", ("v", self._features), Storage.WEIGHT, space, parameter=Parameter.TABLE)
-        x = residual_stream(space)
+        x = self.stream(space)
         entry, layers = self._entry(table, x), list[Block]()
         inputs = entry.operators[-1].result if self._has_own_inputs else None
         stored: dict[bool, tuple[Tensor, Tensor]] = {}
         for layer in (replace(layer, own_input=layer.own_input and replace(layer.own_input, inputs=inputs)) for layer in self.layers):
-            if isinstance(layer.mixer, Attention) and layer.shares:
-                layers.append(self._layer(replace(layer, mixer=replace(layer.mixer, stored=stored[layer.window])), x, options))
-                continue
-            block = self._layer(layer, x, options)
-            layers.append(block)
+            mixer = layer.mixer
+            if isinstance(mixer, Attention) and mixer.shared:
+                mixer = replace(mixer, stored=stored[layer.window])
+            layers.append(block := self._layer(replace(layer, mixer=mixer), x, options))
             kept = [access.tensor for operator in block.operators for access in operator.writes if access.tensor.name in KEYS_AND_VALUES]
             if len(kept) == 2:
                 stored[layer.window] = kept[0], kept[1]
         return (entry, *layers, self._head(table, x))
+
+    def stream(self, space: Space) -> Tensor:
+        """What passes from layer to layer."""
+        return residual_stream(space)
 
     @property
     def _features(self) -> str:

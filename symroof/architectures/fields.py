@@ -117,19 +117,16 @@ class Fields(Checker):
         default = null if null is not _REQUIRED and name in self._content else default
         return self._checked(name, default, expected, lambda value: type(value) is int and low <= value <= high)
 
-    def uniform(self, name: str, count: int, default: Default = _REQUIRED, low: int = 1) -> int | Default:
-        """A whole number, or a list of *count* that are all the same: one per layer."""
-
-        def is_size(value: Any) -> bool:
-            return type(value) is int and low <= value <= LARGEST
+    def per_layer(self, name: str, count: int, default: int = _REQUIRED, *, same: bool = False) -> list[int]:
+        """A whole number for all layers, or a list of one for each of *count*, the *same* in all if asked for."""
 
         def fits(value: Any) -> bool:
-            return is_size(value) or (
-                isinstance(value, list) and len(value) == count and is_size(value[0]) and set(map(repr, value)) == {repr(value[0])}
-            )
+            sizes = value if isinstance(value, list) and len(value) == count else [value]
+            return all(type(size) is int and 1 <= size <= LARGEST for size in sizes) and not (same and len(set(sizes)) > 1)
 
-        value = self._checked(name, default, f"a whole number from {low} to 1e12, the same in all {count} layers", fits)
-        return value[0] if isinstance(value, list) else value
+        which = f", the same in all {count} layers" if same else f", or a list of {count}, one per layer"
+        value = self._checked(name, default, f"a whole number from 1 to 1e12{which}", fits)
+        return value if isinstance(value, list) else [value] * count
 
     def layers(self, name: str) -> int:
         """A number of layers; if absent, the length of the list of layers."""
@@ -221,13 +218,14 @@ class Fields(Checker):
         self.require(listed and all(type(on) in (int, bool) and on in (0, 1) for on in value), name, value, expected)
         return [bool(on) for on in value]
 
-    def shares(self, name: str, count: int, more: int = 0) -> list[Fraction] | None:
-        """A share per layer, above 0 and at most 1; None if the field is absent or null. *more* of them behind those are passed over."""
+    def shares(self, name: str, count: int, more: int = 0, *, zero: bool = False) -> list[Fraction] | None:
+        """A share per layer, above 0 or with *zero* 0, at most 1; None if the field is absent or null. *more* of them are passed over."""
 
         def fits(value: Any) -> bool:
-            return isinstance(value, list) and len(value) in (count, count + more) and all(type(x) in NUMBERS and 0 < x <= 1 for x in value)
+            numbers = isinstance(value, list) and len(value) in (count, count + more) and all(type(x) in NUMBERS for x in value)
+            return numbers and all(0 < x <= 1 or (zero and x == 0) for x in value)
 
-        value = self._checked(name, None, f"a list of {count} numbers above 0, at most 1, one per layer", fits)
+        value = self._checked(name, None, f"a list of {count} numbers {'from 0 to' if zero else 'above 0, at most'} 1, one per layer", fits)
         return None if value is None else [Fraction(str(share)) for share in value[:count]]
 
     def overridden(self, name: str, layers: Sequence[int], understood: Sequence[str]) -> Fields | None:

@@ -23,6 +23,7 @@ from transformers.models.llama import modeling_llama as llama
 from transformers_random import ABSENT, Draw, bias, experts, pattern, rope, sparse_layers, transformer
 
 OUTPUT = Path(__file__).parent / "transformers_decoders.jsonl"
+torch.distributions.Distribution.set_default_validate_args(False)  # which would look at values, and meta tensors have none
 base.MIXERS = (*base.MIXERS, "Qwen3_5GatedDeltaNet", "Qwen3_5MoeGatedDeltaNet", "KimiLinearDeltaAttention")
 
 
@@ -334,6 +335,32 @@ def gemma4_text(g: Draw) -> None:
     g.pick("final_logit_softcapping", ABSENT, 30.0, None)
 
 
+def gemma3n_text(g: Draw) -> None:
+    transformer(g, kv=2, kv_null=False, hd=256, hd_null=False, act="hidden_activation", layers=(2, 12))
+    n, width = g.config["num_hidden_layers"], g.config["intermediate_size"]
+    if g.chance(0.5):
+        g.put(intermediate_size=[g.choice([width, width + 32, 2 * width]) for _ in range(n)])
+    pattern(g, p=0.5)
+    kinds = g.config.get("layer_types") or [["sliding_attention"] * 4 + ["full_attention"]][0] * 3
+    shared = [k for k in range(n) if set(kinds[: n - k]) == set(kinds[:n])]
+    g.put(num_kv_shared_layers=g.choice(shared))
+    if g.chance():
+        g.put(activation_sparsity_pattern=[g.choice([0.95, 0.0, 0.5]) for _ in range(n)])
+    g.window(ABSENT)
+    g.pick("altup_num_inputs", ABSENT, 2, 3)
+    g.pick("laurel_rank", ABSENT, 8, 24)
+    g.put(hidden_size_per_layer_input=g.choice([16, 24]), vocab_size_per_layer_input=g.choice([300, 5000]))
+    bias(g, "attention_bias")
+    g.tie()
+    g.pick("final_logit_softcapping", ABSENT, 30.0)
+
+
+def gemma3n(g: Draw) -> None:
+    text = base._sub(g, "gemma3n_text", gemma3n_text)
+    base._tie_above(g, text)
+    g.put(text_config=text)
+
+
 GEMMA_VISION = {"hidden_size": 32, "intermediate_size": 40, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 2}
 GEMMA_VISION |= {"head_dim": 16, "global_head_dim": 16}
 
@@ -480,7 +507,7 @@ PLAIN: dict[str, Any] = {
 SPARSE: dict[str, Any] = {
     **{"minimax_m2": minimax_m2, "hunyuan_v1_moe": hunyuan_v1_moe, "dots1": dots1, "dbrx": dbrx, "exaone_moe": exaone_moe},
     **{"mistral4": mistral4, "nemotron-nas": nemotron_nas},
-    **{"gemma4_text": gemma4_text, "llama4_text": llama4_text, "mimo_v2_flash": mimo_v2_flash},
+    **{"gemma3n_text": gemma3n_text, "gemma4_text": gemma4_text, "llama4_text": llama4_text, "mimo_v2_flash": mimo_v2_flash},
 }
 STATE: dict[str, Any] = {
     "kimi_linear": kimi_linear,
@@ -492,6 +519,7 @@ NESTED: dict[str, Any] = {
     "qwen3_5_moe": nested("qwen3_5_moe_text", qwen3_5_moe_text, QWEN_VISION),
     "qwen3_vl": nested("qwen3_vl_text", qwen3_vl_text, QWEN_VISION | {"deepstack_visual_indexes": [0]}),
     "qwen3_vl_moe": nested("qwen3_vl_moe_text", qwen3_vl_moe_text, QWEN_VISION | {"deepstack_visual_indexes": [0]}),
+    "gemma3n": gemma3n,
     "gemma4": nested("gemma4_text", gemma4_text, GEMMA_VISION),
     "llama4": nested("llama4_text", llama4_text, LLAMA4_VISION, tied=False),
     "kimi_k25": nested("deepseek_v3", base.deepseek_v3, KIMI_VISION),
@@ -511,9 +539,12 @@ def build(config: dict[str, Any]) -> tuple[Any, Any]:
     if kind == "nemotron-nas":
         return searched(config), None
     settings = base.CONFIG_MAPPING[kind].from_dict(config)
-    saved = {name: value for name, value in json.loads(settings.to_json_string()).items() if name != "vision_config"}
+    saved = {name: value for name, value in json.loads(settings.to_json_string()).items() if name not in ("vision_config", "audio_config")}
+    if kind == "gemma3n":  # its encoders need another library: the text decoder alone
+        settings, tied = settings.get_text_config(), settings.tie_word_embeddings
+        settings.tie_word_embeddings = tied
     settings.get_text_config().pad_token_id = 0 if kind in ("step3p7", "gemma4") else None
-    auto = base.AutoModelForImageTextToText if kind in NESTED else base.AutoModelForCausalLM
+    auto = base.AutoModelForImageTextToText if kind in NESTED and kind != "gemma3n" else base.AutoModelForCausalLM
     make = transformers.Mistral4ForCausalLM._from_config if kind == "mistral4" else auto.from_config  # which no auto class knows
     with torch.device("meta"):
         model = make(settings, attn_implementation="eager", experts_implementation="batched_mm").eval()
@@ -531,7 +562,9 @@ def row(kind: str, index: int) -> dict[str, Any]:
     model, saved = build(g.config)
     result: dict[str, Any] = {"model_type": kind, "config": g.config, "saved": saved, "parameters": distinct(model)}
     result = {name: value for name, value in result.items() if value is not None}
-    if kind in NESTED:
+    if kind == "gemma3n":
+        result["text_parameters"] = distinct(model)
+    elif kind in NESTED:
         whole = hasattr(model, "language_model") and hasattr(model.language_model, "lm_head")
         result["text_parameters"] = distinct(model.language_model) if whole else distinct(model.model.language_model, model.lm_head)
     recurrent = kind in STATE or kind in RECURRENT_INSIDE

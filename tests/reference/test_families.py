@@ -265,6 +265,8 @@ def test_quantized_weights_are_as_wide_as_the_config_says() -> None:
         ("gemma-2-9b", "full.scores_softcap", 3),
         ("bloom-7b1", "softmax", 6),  # ALiBi adds its bias
         ("bloom-7b1", "embedding_norm", 7),
+        ("gemma-3n-e4b", "sliding_sparse.mlp_cutoff", 6),  # mean, deviation, cutoff
+        ("gemma-3n-e4b", "full_dense.altup_correct", 2),  # a product and a sum for every stream
         ("qwen3-next-80b-a3b-instruct", "full.attn_gate", 5),  # a sigmoid and a product
         ("c4ai-command-r7b-12-2024", "sliding.attn_norm", 6),  # mean, subtract, square, sum, scale, and a weight without bias
     ],

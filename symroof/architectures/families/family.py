@@ -16,6 +16,7 @@ from symroof.architectures.fields import IGNORED, Fields
 from symroof.architectures.parts.part import Part
 from symroof.errors import ConfigError
 from symroof.operators.elementwise import Norm
+from symroof.vocabulary import layers_with
 
 RMS = Norms(Norm.RMS)
 LAYER_NORM = Norms(Norm.LAYER, bias=True)
@@ -182,6 +183,21 @@ def kinds_of(mixers: Sequence[str], mlps: Sequence[str], joint: str = "_") -> tu
     if len(layers) > 1 and not all(any(names[place] for place in differ) for names in layers):
         differ = [0, 1]
     return tuple(joint.join(names[place] for place in differ if names[place]) or "layer" for names in zip(mixers, mlps, strict=True))
+
+
+def register_kinds(mixers: Sequence[str], mlps: Sequence[str], meanings: Mapping[str, str]) -> tuple[str, ...]:
+    """The kinds of layers of a config that has parts with sizes of their own; `symbols.LAYERS` has them from then on.
+
+    Parameters
+    ----------
+    meanings : what the parts are.
+    """
+    kinds = kinds_of(mixers, mlps)
+    described = kinds_of(*([meanings[name] if name else "" for name in names] for names in (mixers, mlps)), joint=" and ")
+    for kind, meaning in zip(kinds, described, strict=True):
+        if kind not in symbols.LAYERS:
+            symbols.LAYERS[kind] = layers_with(kind, meaning)
+    return kinds
 
 
 def stack(

@@ -49,6 +49,7 @@ FAMILIES = {
     "mistral3": Multimodal(("mistral", {}), None),
     "exaone4_5": Multimodal(("exaone4", {}), None, tied=False),
     **dict.fromkeys(("phi4mm", "phi4_multimodal"), Multimodal(("phi3", {"num_key_value_heads": 8}), None, flat=True)),
+    "gemma3n": Multimodal(("gemma3n_text", {}), None, tied=True),
     "gemma4": Multimodal(("gemma4_text", {}), None, tied=True),
     "minimax_m3_vl": Multimodal(("minimax_m3_vl_text", {}), None, tied=False),
     "kimi_k3": Multimodal(("kimi_linear", {}), None, tied=False),

@@ -30,6 +30,9 @@ ZERO_EXPERTS = {
 }
 """The convention on experts without weights, which return their input."""
 
+CUTOFF_FLOPS = 6
+"""Of an activation: a sum for the mean, three for the deviation, subtract the cutoff, compare with 0."""
+
 
 @dataclass(frozen=True)
 class Mlp:
@@ -40,6 +43,7 @@ class Mlp:
     activation : a name of `symroof.operators.elementwise.ACTIVATION_FLOPS`.
     width : the axis of the intermediate size.
     size : that size, where layers differ in it.
+    sparse : whether activations below a cutoff, from the mean and deviation of a token's, are set to 0, as in Gemma 3n.
     name : the prefix of the operators' names.
     """
 
@@ -49,6 +53,7 @@ class Mlp:
     width: str = "f"
     name: str = ""
     size: Expr | None = None
+    sparse: bool = False
 
     def axes(self) -> dict[str, Expr]:
         named: dict[str, Expr] = {} if self.size is not None else {self.width: getattr(symbols, self.width)}
@@ -58,6 +63,8 @@ class Mlp:
         f, name = self.width, self.name
         sized = x.space if self.size is None else replace(x.space, sizes={**x.space.sizes, f: self.size})
         gate = record(linear(f"{name}gate_proj", f"b s d, d {f} -> b s {f}", x, bias=self.bias, space=sized)) if self.gated else None
+        if self.sparse and gate is not None:
+            gate = record(elementwise(f"{name}mlp_cutoff", (gate,), gate.axes, CUTOFF_FLOPS))
         up = record(linear(f"{name}up_proj", f"b s d, d {f} -> b s {f}", x, bias=self.bias, space=sized))
         scalars = (
             Tensor(f"{name}xielu", ("two",), Storage.WEIGHT, space, parameter=Parameter.SCALAR) if self.activation == "xielu" else None

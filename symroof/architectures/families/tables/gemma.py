@@ -1,4 +1,4 @@
-"""Gemma 3n and Gemma 4: layers that share keys and values, inputs of each layer's own, wider heads in the layers without a window."""
+"""Gemma 3n and 4: layers that share keys and values, inputs of each layer's own; residual streams, wider heads without a window."""
 
 from __future__ import annotations
 
@@ -7,17 +7,22 @@ from dataclasses import dataclass, replace
 from sympy import Expr, Symbol
 
 from symroof import symbols
-from symroof.architectures.architecture import Architecture
+from symroof.architectures.architecture import Architecture, Layer
 from symroof.architectures.families.dense import GEMMA, HIDDEN_ACTIVATION, SANDWICH
-from symroof.architectures.families.family import DecoderFamily
+from symroof.architectures.families.family import DecoderFamily, register_kinds
 from symroof.architectures.families.layouts import LAYER_TYPES, by_period
-from symroof.architectures.families.recipes import BIAS, PartReader, capped, experts, turned_components
+from symroof.architectures.families.recipes import BIAS, TIED, WITH_BIAS, PartReader, attention, capped, experts, turned_components
 from symroof.architectures.fields import Fields
+from symroof.architectures.options import Options
+from symroof.architectures.parts.altup import ONE, STREAMS, AltUp, laurel, output_scale
 from symroof.architectures.parts.attention import Attention
 from symroof.architectures.parts.beside import DenseAndExperts, PerLayerInput
 from symroof.architectures.parts.mlp import Experts, Mlp
-from symroof.architectures.parts.part import Part
-from symroof.operators.elementwise import Norm
+from symroof.architectures.parts.part import BlockBuilder, Part
+from symroof.operators import Access, Block, Role, Space, Storage, Tensor
+from symroof.operators.elementwise import Norm, add, elementwise, norm
+from symroof.operators.linear import embedding
+from symroof.vocabulary import numbered
 
 Reading = tuple[Part, dict[Symbol, int]]
 
@@ -113,7 +118,132 @@ class WithOwnInputs(DecoderFamily):
         return replace(read, dimensions=sizes, layers=tuple(replace(layer, own_input=own) for layer in read.layers))
 
 
+MOST_WIDTHS = 64
+"""The most widths of MLPs that one model is read with; sliced models of the hub have a few."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlternatingUpdates(Architecture):
+    """A decoder with several residual streams, of which a layer computes one."""
+
+    altup: AltUp
+
+    def axes(self) -> dict[str, Expr]:
+        return super().axes() | self.altup.axes()
+
+    def stream(self, space: Space) -> Tensor:
+        return Tensor("streams", STREAMS, Storage.ACTIVATION, space)
+
+    def _entry(self, table: Tensor, x: Tensor) -> Block:
+        record = BlockBuilder()
+        rows = record(embedding("embedding", table, ONE))
+        rows = record(elementwise("embedding_scale", (rows,), rows.axes, 1, role=Role.SCALE, linear_in=1))
+        self.altup.spread(record, rows, x)
+        self._own_inputs(record, rows)
+        return record.block("embedding")
+
+    def _layer(self, layer: Layer, x: Tensor, options: Options) -> Block:
+        record = BlockBuilder(f"{layer.kind}." if len(self.layers) > 1 else "")
+        context = self.within(x.space, options, layer) if layer.window else x.space
+        (_, mixer), (_, mlp) = layer.halves
+        predicted, shared = self.altup.predict(record, x)
+        active = Access(predicted, ONE)
+        inside = record(norm("attn_norm", active, Norm.RMS))
+        beside = laurel(record, inside)
+        given = record(self.norms("attn_post_norm", mixer(record, inside, context, options)))
+        stream = record(elementwise("attn_add", (active, given), ONE, 1, role=Role.ADD, linear_in=2))
+        stream = record(elementwise("attn_laurel_add", (stream, beside), ONE, 2, role=Role.ADD, linear_in=2))
+        given = record(self.norms("mlp_post_norm", mlp(record, record(self.norms("mlp_norm", stream)), context, options)))
+        corrected = self.altup.correct(record, predicted, record(add("mlp_add", stream, given)), shared)
+        assert layer.own_input is not None
+        own = layer.own_input(record, output_scale(record, corrected), context, options)
+        own = record(self.norms("per_layer_post_norm", own))
+        record(self.altup.added(corrected, own))
+        return record.layers(layer.kind, x)
+
+    def _head(self, table: Tensor, x: Tensor) -> Block:
+        record = BlockBuilder()
+        joined = self.altup.joined(record, x)
+        head = super()._head(table, joined)
+        return replace(head, operators=(*record.operators, *head.operators))
+
+
+ELSEWHERE = "to keys and values of an earlier layer"
+MIXERS = {
+    "full": "full attention",
+    "sliding": "a sliding window",
+    "shared": f"full attention {ELSEWHERE}",
+    "shared_sliding": f"a sliding window {ELSEWHERE}",
+}
+
+
+def gemma3n_mixers(fields: Fields, count: int) -> list[str]:
+    """Windows in four layers of five, and the keys and values of earlier layers in the last ones."""
+    return sharing(fields, fields.words("layer_types", LAYER_TYPES, count) or by_period(count, 5, 4, "full", "sliding"), 15)
+
+
+def _sparse(fields: Fields, count: int) -> list[bool]:
+    """Which layers keep only the largest activations: those with a share in the list, or the first ten of more than ten."""
+    stated = fields.shares("activation_sparsity_pattern", count, zero=True)
+    return [number < 10 < count for number in range(count)] if stated is None else [share > 0 for share in stated]
+
+
+def _attention(*, shared: bool) -> PartReader:
+    return attention(kv_heads=2, head_dim=256, qk_norm=Norm.RMS, v_norm=True, shared=shared, **WITH_BIAS)
+
+
+@dataclass(frozen=True, eq=False)
+class Gemma3nFamily(DecoderFamily):
+    """Gemma 3n, whose MLPs may differ in width, and in whether their activations are sparse."""
+
+    def read(self, fields: Fields) -> Architecture:
+        count = fields.layers("num_hidden_layers")
+        widths = fields.per_layer("intermediate_size", count)
+        sizes = list(dict.fromkeys(widths))
+        if len(sizes) > MOST_WIDTHS:
+            raise fields.error(f"intermediate_size has {len(sizes)} different widths; at most {MOST_WIDTHS} are understood")
+        parts, meanings, names = dict(self.parts), {**MIXERS}, list[str]()
+        for width, sparse in zip(widths, _sparse(fields, count), strict=True):
+            number = sizes.index(width) + 1
+            numbering = (f"_{number}", f" of size number {number}") if number > 1 else ("", "")
+            name, meaning = ("sparse", "an MLP with sparse activations") if sparse else ("dense", "a dense MLP")
+            size = numbered(symbols.f, number)
+            names.append(name + numbering[0])
+            parts[names[-1]] = self._mlp(width, size, sparse=sparse, several=len(sizes) > 1)
+            meanings[names[-1]] = meaning + numbering[1]
+        mixers = self.mixers(fields, count)
+        register_kinds(mixers, names, meanings)
+        own = replace(self, parts=parts, mlps=lambda fields, count: names)
+        read = super(Gemma3nFamily, own).read(fields)
+        width, rows = fields.size("hidden_size_per_layer_input", 256), fields.size("vocab_size_per_layer_input", 262144)
+        streams = {symbols.n_h: fields.size("altup_num_inputs", 4, low=2), symbols.r_l: fields.size("laurel_rank", 64)}
+        sizes_of_all = {**read.dimensions, symbols.d_p: width, symbols.v_l: rows, **streams}
+        layers = tuple(replace(layer, own_input=PerLayerInput(HIDDEN_ACTIVATION(fields))) for layer in read.layers)
+        return replace(read, dimensions=sizes_of_all, layers=layers)
+
+    @staticmethod
+    def _mlp(width: int, size: Symbol, *, sparse: bool, several: bool) -> PartReader:
+        return lambda fields, hidden: (Mlp(HIDDEN_ACTIVATION(fields), sparse=sparse, size=size if several else None), {size: width})
+
+
 GEMMAS: tuple[DecoderFamily, ...] = (
+    Gemma3nFamily(
+        "gemma3n",
+        "Gemma team (2025), huggingface.co/google/gemma-3n-E4B; Transformers' Gemma3nTextConfig",
+        {name: _attention(shared=name.startswith("shared")) for name in MIXERS},
+        mixers=gemma3n_mixers,
+        window=512,
+        norms=SANDWICH,
+        made=AlternatingUpdates,
+        attributes={
+            "altup": AltUp(),
+            "tied": TIED,
+            "scaled": frozenset({"embedding"}),
+            "final_softcap": capped("final_logit_softcapping", True),
+        },
+        only_understood={"altup_correct_scale": (True, "a learned number per component scales the corrected stream")},
+        ignored=("altup_active_idx", "altup_coef_clip", "hidden_act", "query_pre_attn_scalar"),
+    ),
     WithOwnInputs(
         "gemma4",
         "Gemma team (2026), huggingface.co/google/gemma-4-26B-A4B; Transformers' Gemma4TextConfig",

@@ -95,9 +95,10 @@ def exaone_mlps(fields: Fields, count: int) -> list[str]:
 def hunyuan_experts(fields: Fields, hidden: int) -> Reading:
     """Experts of the same number and width in every layer, and one shared expert as wide as they are."""
     count = fields.layers("num_hidden_layers")
-    width, number, chosen = fields.size("intermediate_size"), fields.uniform("num_experts", count, 1), fields.uniform("moe_topk", count, 1)
+    width = fields.size("intermediate_size")
+    number, chosen = (fields.per_layer(name, count, 1, same=True)[0] for name in ("num_experts", "moe_topk"))
     for name, size in (("moe_intermediate_size", width), ("num_shared_expert", 1)):
-        if fields.uniform(name, count, size) != size:
+        if fields.per_layer(name, count, size, same=True)[0] != size:
             raise fields.error(f"{name} is not {size} in all layers, as the shared expert, of intermediate_size, needs it")
     if chosen > number:
         raise fields.error(f"moe_topk is {chosen}; expected at most num_experts, {number}")

@@ -10,14 +10,14 @@ from sympy import Symbol
 
 from symroof import symbols
 from symroof.architectures.architecture import Architecture
-from symroof.architectures.families.family import DecoderFamily, kinds_of
+from symroof.architectures.families.family import DecoderFamily, register_kinds
 from symroof.architectures.families.recipes import WITH_BIAS, PartReader, activation, attention, flag, resolved
 from symroof.architectures.fields import Fields
 from symroof.architectures.parts.attention import Attention
 from symroof.architectures.parts.mlp import Matrix, Mlp
 from symroof.architectures.parts.part import Part
 from symroof.errors import quote
-from symroof.vocabulary import layers_with, numbered
+from symroof.vocabulary import numbered
 
 MULTIPLE = 256
 """MLP widths are rounded up to a multiple of it. Source: DeciLM's published modeling code, as in vLLM's nemotron_nas.py."""
@@ -100,11 +100,11 @@ def _mlp(width: int, symbol: Symbol, *, several: bool) -> PartReader:
 
 @dataclass(frozen=True)
 class _Half:
-    """What one half of the layers has: the name of every layer's part, what it is, and the readers by name."""
+    """What one half of the layers has: the name of every layer's part, their readers, and what they are."""
 
     names: list[str]
-    described: list[str]
     readers: dict[str, PartReader]
+    meanings: dict[str, str]
 
 
 def _half(
@@ -114,13 +114,12 @@ def _half(
     sizes = [size for size in dict.fromkeys(choices) if isinstance(size, int)]
     names: dict[Choice, str] = {NOTHING: "", MATRIX: matrix}
     readers: dict[str, PartReader] = {matrix: lambda fields, hidden: (Matrix(operator), {})}
-    meanings = {NOTHING: "", matrix: f"one matrix in place of {meaning}"}
+    meanings = {matrix: f"one matrix in place of {meaning}"}
     for number, size in enumerate(sizes, 1):
         names[size] = part = name if number == 1 else f"{name}_{number}"
         readers[part] = reader(size, numbered(symbol, number), several=len(sizes) > 1)
         meanings[part] = meaning if number == 1 else f"{meaning} of size number {number}"
-    parts = [names[choice] for choice in choices]
-    return _Half(parts, [meanings[part] for part in parts], readers)
+    return _Half([names[choice] for choice in choices], readers, meanings)
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,11 +137,7 @@ class SearchedFamily(DecoderFamily):
             raise fields.error("block_configs leaves no layer anything to do")
         mixer = _half([groups for groups, _ in kept], "full", "full attention", symbols.k, _attention, "matrix", "linear_attn")
         mlp = _half([width for _, width in kept], "dense", "a dense MLP", symbols.f, _mlp, "matrix_mlp", "linear_mlp")
-        kinds = kinds_of(mixer.names, mlp.names)
-        meanings = kinds_of(mixer.described, mlp.described, " and ")
-        for kind, meaning in zip(kinds, meanings, strict=True):
-            if kind not in symbols.LAYERS:
-                symbols.LAYERS[kind] = layers_with(kind, meaning)
+        kinds = register_kinds(mixer.names, mlp.names, mixer.meanings | mlp.meanings)
         plain = DecoderFamily(
             *(self.family, self.source, mixer.readers | mlp.readers),
             mixers=lambda fields, count: mixer.names,
