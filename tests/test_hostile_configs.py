@@ -431,6 +431,7 @@ SAME = {
     "kimi_k3": ({"text_config": {**PUBLISHED["kimi_k3"]["text_config"], "mla_use_nope": False}}, "mla_use_nope is False; only True"),
     "minimax_m2": ({"attn_type_list": [0] * 62}, "attn_type_list holds 0; only 1 is understood"),
     "mimo_v2_flash": ({"swa_v_head_dim": 64}, "swa_v_head_dim is 64; only v_head_dim, 128, is understood"),
+    "ernie4_5_vl_moe": ({"text_config": {**PUBLISHED["ernie4_5_vl_moe"]["text_config"], "moe_k": 65}}, "moe_k is 65; expected at most"),
     "gemma3n": ({"text_config": {**PUBLISHED["gemma3n"]["text_config"], "altup_num_inputs": 1}}, "altup_num_inputs is 1; expected a whole"),
     "gemma4": ({"text_config": {**PUBLISHED["gemma4"]["text_config"], "num_kv_shared_layers": 30}}, "num_kv_shared_layers is 30; no layer"),
     "llama4": ({"tie_word_embeddings": True}, "tie_word_embeddings is True; only False is understood (as inside text_config)"),

@@ -115,3 +115,19 @@ def refusal(folder: Path, change: Any) -> str:
     with pytest.raises(symroof.SymroofError) as error:
         symroof.load_model(path)
     return str(error.value)
+
+
+def test_experts_for_images_stay_in_memory_and_are_not_read() -> None:
+    """ERNIE 4.5 VL: in 27 of 28 layers 64 experts of 1536 for text and 64 of 512 for images; what divides the former divides both."""
+    model = symroof.load_model("ernie-4.5-vl-28b-a3b-pt")
+    step = model.decode(batch=8, seq_len=100, weight_bits=16, activation_bits=16, kv_bits=16)
+    text, images = (27 * 64 * 3 * 2560 * width for width in (1536, 512))
+    rest = model.parameters - text - images
+    assert model.active_parameters == rest + text * 6 // 64
+    assert not any(operator.name.startswith("images.") for operator, _ in step)
+    assert step.graph.weight_memory() == 2 * (rest + text + images)
+    assert step.apply("expert-parallel:degree=8").graph.weight_memory() == 2 * (rest + (text + images) // 8)
+    kept = step.apply("quantize:weights=8").graph.weight_memory() - (text + images)
+    assert kept == step.apply("quantize:weights=8,keep=moe.shared_gate_proj").graph.weight_memory() - (text + images) - 27 * 2560 * 3072
+    half = step.apply("skip-layers:depth=1/2").graph.weight_memory()
+    assert half == step.graph.weight_memory() / 2 + 103424 * 2560 + 2560

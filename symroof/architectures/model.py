@@ -166,18 +166,18 @@ class Model(Brief):
 
     @functools.cached_property
     def active_parameters(self) -> int:
-        """Parameters that one token uses: all, but of the routed experts only those it is routed to.
+        """Parameters that one token uses: all, but of the routed experts only those it is routed to, and none that are for other tokens.
 
         The embedding table counts in full. Publishers differ in that; see `active_parameters_without_embedding`.
         """
+        read = ((access, block.count) for block in self._reference.blocks for operator in block.operators for access in operator.reads)
         routed = {
-            access.tensor: tuple("K" if axis == "X" else axis for axis in access.axes)
-            for operator, _ in self._reference
-            for access in operator.reads
+            access.tensor: count and access.tensor.space.points(tuple("K" if axis == "X" else axis for axis in access.axes))
+            for access, count in read
             if "X" in access.axes
         }
         weights = self._reference.resident(Storage.WEIGHT).items()
-        return int(Add(*(count * tensor.space.points(routed.get(tensor, tensor.axes)) for tensor, count in weights)))
+        return int(Add(*(count * routed.get(tensor, tensor.elements) for tensor, count in weights)))
 
     @property
     def active_parameters_without_embedding(self) -> int:

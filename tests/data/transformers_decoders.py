@@ -488,6 +488,20 @@ def searched(config: dict[str, Any]) -> Any:
     return model.eval()
 
 
+def ernie4_5_vl_moe_text(g: Draw) -> None:
+    transformer(g, kv=4, kv_null=False, hd="fixed")
+    experts(g, "moe_num_experts", "moe_k")
+    g.put(moe_intermediate_size=[g.size(24, 300, 4), g.size(24, 300, 4)])
+    if g.chance():
+        g.put(mlp_layer_types=[g.choice(["dense", "sparse"]) for _ in range(g.config["num_hidden_layers"])])
+    g.pick("moe_num_shared_experts", ABSENT, 0, 1)
+    bias(g, "use_bias")
+    g.tie()
+    turns = g.config["hidden_size"] // g.config["num_attention_heads"] // 2
+    section = [turns // 3, turns // 3, turns - 2 * (turns // 3)]
+    g.put(rope_parameters={"rope_type": "default", "rope_theta": 500000.0, "mrope_section": section})
+
+
 STEP_VISION = {
     "hidden_size": 32,
     "intermediate_size": 40,
@@ -496,6 +510,7 @@ STEP_VISION = {
     "image_size": 28,
     "patch_size": 14,
 }
+ERNIE_VISION = {"depth": 1, "hidden_size": 32, "intermediate_size": 40, "num_heads": 2}
 KIMI_VISION = {"hidden_size": 32, "intermediate_size": 40, "num_hidden_layers": 1, "num_attention_heads": 2}
 LLAMA4_VISION = {"hidden_size": 32, "intermediate_size": 128, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 28}
 LLAMA4_VISION |= {"vision_output_dim": 32, "projector_input_dim": 32, "projector_output_dim": 32}
@@ -519,6 +534,7 @@ NESTED: dict[str, Any] = {
     "qwen3_5_moe": nested("qwen3_5_moe_text", qwen3_5_moe_text, QWEN_VISION),
     "qwen3_vl": nested("qwen3_vl_text", qwen3_vl_text, QWEN_VISION | {"deepstack_visual_indexes": [0]}),
     "qwen3_vl_moe": nested("qwen3_vl_moe_text", qwen3_vl_moe_text, QWEN_VISION | {"deepstack_visual_indexes": [0]}),
+    "ernie4_5_vl_moe": nested("ernie4_5_vl_moe_text", ernie4_5_vl_moe_text, ERNIE_VISION),
     "gemma3n": gemma3n,
     "gemma4": nested("gemma4_text", gemma4_text, GEMMA_VISION),
     "llama4": nested("llama4_text", llama4_text, LLAMA4_VISION, tied=False),

@@ -65,6 +65,7 @@ MODEL_TYPES_OF = {
     "qwen3_vl_moe": ("qwen3_vl_moe_text",),
     "qwen3_5": ("qwen3_5_text",),
     "qwen3_5_moe": ("qwen3_5_moe_text",),
+    "ernie4_5_vl_moe": ("ernie4_5_vl_moe_text",),
     "gemma3n": ("gemma3n_text",),
     "gemma4": ("gemma4_text",),
     "llama4": ("llama4_text",),

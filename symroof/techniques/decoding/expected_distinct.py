@@ -14,5 +14,5 @@ def each_layer(graph: Graph, change: Callable[[Block], Block]) -> Graph:
 
 
 def layers(graph: Graph) -> tuple[Block, ...]:
-    """The layer blocks, without those of a draft model."""
-    return tuple(block for block in graph.blocks if block.role is BlockRole.LAYER)
+    """The layer blocks that the step runs, without those of a draft model."""
+    return tuple(block for block in graph.blocks if block.role is BlockRole.LAYER and block.count != 0)

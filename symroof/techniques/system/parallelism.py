@@ -163,9 +163,10 @@ def touched(operator: Operator) -> Iterator[Tensor]:
 
 def expert_tensors(graph: Graph) -> frozenset[Tensor]:
     """Weights of routed experts, and what experts compute: one row per token and expert."""
-    reading = [operator for operator, _ in graph if any(routed(access) for access in operator.reads)]
+    operators = [operator for block in graph.blocks for operator in block.operators]
+    reading = [operator for operator in operators if any(routed(access) for access in operator.reads)]
     made = {access.tensor for operator in reading for access in operator.writes}
-    for operator, _ in graph:  # activation functions between them
+    for operator in operators:  # activation functions between them
         if "K" in operator.result.axes and not made.isdisjoint(access.tensor for access in operator.reads):
             made |= {operator.result}
     return frozenset(made | {access.tensor for operator in reading for access in operator.reads if routed(access)})

@@ -22,7 +22,7 @@ OUTER = (BlockRole.END, BlockRole.GUESSES)
 
 def _layers(graph: Graph) -> Expr:
     """The layers of all stages together."""
-    return Add(*(block.resident for block in graph.blocks if block.role is BlockRole.LAYER))
+    return Add(*(block.resident for block in graph.blocks if block.role is BlockRole.LAYER and block.count != 0))
 
 
 @dataclass(frozen=True)

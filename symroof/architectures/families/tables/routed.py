@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import Any
 
-from sympy import Symbol
+from sympy import S, Symbol
 
 from symroof import symbols
+from symroof.architectures.architecture import Architecture
 from symroof.architectures.families.dense import NO_BIAS
 from symroof.architectures.families.family import DecoderFamily, at_most, only
-from symroof.architectures.families.layouts import LAYER_TYPES, MLP_TYPES, dense_first, local_and_global, sparse_steps
-from symroof.architectures.families.recipes import TIED, WITH_BIAS, PartReader, activation, attention, experts, latent, mlp
+from symroof.architectures.families.layouts import LAYER_TYPES, MLP_TYPES, dense_first, listed, local_and_global, sparse_steps
+from symroof.architectures.families.recipes import TIED, WITH_BIAS, PartReader, activation, attention, biased, experts, flag, latent, mlp
 from symroof.architectures.families.sparse import MOE_WIDTH, deepseek_experts
 from symroof.architectures.families.tables.variants import HUNYUAN_IGNORED, HUNYUAN_ONLY, scaled_by_position, without_window
-from symroof.architectures.fields import Fields
+from symroof.architectures.fields import LARGEST, Fields
+from symroof.architectures.options import Options
 from symroof.architectures.parts.attention import PER_HEAD_AND_COMPONENT, Attention
 from symroof.architectures.parts.blocks import BlockIndexer
 from symroof.architectures.parts.mlp import Experts, Mlp
-from symroof.architectures.parts.part import ACTIVATIONS, Part
+from symroof.architectures.parts.part import ACTIVATIONS, BlockBuilder, Part, residual_stream
+from symroof.conventions import Convention
+from symroof.operators import Block, Space
 from symroof.operators.elementwise import Norm
+from symroof.vocabulary import numbered
 
 Reading = tuple[Part, dict[Symbol, int]]
 
@@ -26,8 +32,8 @@ Reading = tuple[Part, dict[Symbol, int]]
 def dots_layers(fields: Fields, count: int) -> list[str]:
     """Windows behind the first ``max_window_layers`` layers, unless ``sliding_window`` is null."""
     first, used = fields.size("max_window_layers", 62, low=0), fields.size("sliding_window", 4096, null=None) is not None
-    listed = fields.words("layer_types", LAYER_TYPES, count)
-    return listed or ["sliding" if used and number >= first else "full" for number in range(count)]
+    words = fields.words("layer_types", LAYER_TYPES, count)
+    return words or ["sliding" if used and number >= first else "full" for number in range(count)]
 
 
 def minimax_layers(fields: Fields, count: int) -> list[str]:
@@ -137,6 +143,46 @@ HUNYUAN_MOE_IGNORED = (
     *("vit_add_patchemb_bias", "vit_remove_prenorm", "max_image_size", "min_image_size", "use_decoder", "num_media_embeds"),
 )
 
+OF_IMAGES = numbered(symbols.f_e, 2)
+"""The intermediate size of experts for the tokens of images."""
+
+
+@dataclass(frozen=True)
+class TwoModalities(Architecture):
+    """A decoder whose layers have further experts for the tokens of images: a step over text leaves them in memory."""
+
+    def blocks(self, space: Space, options: Options) -> tuple[Block, ...]:
+        *before, head = super().blocks(space, options)
+        x = residual_stream(replace(space, sizes={**space.sizes, "f_e": OF_IMAGES}))
+        for layer in self.layers:
+            if isinstance(layer.mlp, Experts):
+                record = BlockBuilder("images.")
+                replace(layer.mlp, shared=None)(record, x, x.space, options)
+                held = record.layers(layer.kind)
+                before.append(replace(held, name="images", kind="images", count=S.Zero, copies=held.count))
+        return *before, head
+
+    def conventions(self, options: Options) -> tuple[Convention, ...]:
+        text = "a step over text: the experts for the tokens of images stay in memory and are not read"
+        return (*super().conventions(options), Convention("modalities", text))
+
+
+def ernie_vl_experts(fields: Fields, hidden: int) -> Reading:
+    """Experts for text and as many for images, in a list of two widths; shared ones as wide as those for text."""
+    widths = fields.listed("moe_intermediate_size") or [1536, 512]
+    fits = len(widths) == 2 and all(type(width) is int and 1 <= width <= LARGEST for width in widths)
+    fields.require(fits, "moe_intermediate_size", widths, "a list of two whole numbers, for text and for images")
+    number, chosen = (fields.size(fields.named(*names), absent) for names, absent in ERNIE_COUNTS)
+    if chosen > number:
+        raise fields.error(f"moe_k is {chosen}; expected at most moe_num_experts, {number}")
+    function, shared = activation()(fields), fields.size("moe_num_shared_experts", 2, low=0) * widths[0]
+    common = Mlp(function, bias=fields.flag("use_bias", False), width="f_s", name="shared_") if shared else None
+    sizes = {symbols.E: number, symbols.K: chosen, symbols.f_e: widths[0], OF_IMAGES: widths[1]}
+    return Experts(function, correction=True, shared=common), sizes | ({symbols.f_s: shared} if shared else {})
+
+
+ERNIE_COUNTS = (("moe_num_experts", "num_experts"), 64), (("moe_k", "num_experts_per_tok"), 6)
+
 MINIMAX_M3 = DecoderFamily(
     "minimax_m3",
     "MiniMax (2026), huggingface.co/MiniMaxAI/MiniMax-M3; Transformers' MiniMaxM3VLTextConfig",
@@ -172,6 +218,19 @@ ROUTED = (
         },
         mlps=sparse_steps,
         attributes={"tied": TIED},
+    ),
+    DecoderFamily(
+        "ernie4_5_vl_moe",
+        "Baidu (2025), ERNIE 4.5 technical report; Transformers' Ernie4_5_VLMoeTextConfig",
+        {
+            "full": attention(kv_heads=4, **biased("use_bias", False)),
+            "dense": mlp(bias=flag("use_bias", False)),
+            "moe": ernie_vl_experts,
+        },
+        mlps=listed(lambda fields, count: ["dense"] + ["moe"] * (count - 1), "mlp_layer_types", MLP_TYPES),
+        attributes={"tied": TIED},
+        made=TwoModalities,
+        ignored=("moe_norm_min",),
     ),
     DecoderFamily(
         "mistral4",
