@@ -292,11 +292,10 @@ def lookup(name: str | Symbol) -> Variable:
     if isinstance(name, Symbol) and name in VOCABULARY:
         return VOCABULARY[name]
     name = str(name) if isinstance(name, str | Symbol) else repr(name)
-    try:
+    if name in _BY_NAME:
         return _BY_NAME[name]
-    except KeyError:
-        hint = "did you mean seq_len?" if name in _LENGTHS else nearest(name, _BY_NAME)
-        raise InputError(f"{quote(name)} is not a symbol of the library: {hint}") from None
+    hint = "did you mean seq_len?" if name in _LENGTHS else nearest(name, _BY_NAME)
+    raise InputError(f"{quote(name)} is not a symbol of the library: {hint}")
 
 
 def named(names: str) -> tuple[Symbol, ...]:
