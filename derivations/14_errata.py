@@ -11,7 +11,6 @@ from sympy import Integer, Rational, ceiling, expand, factor, fraction, limit, o
 
 import symroof
 from symroof import Direction, Storage, cache_passes_weights, largest, survey
-from symroof.symbolic import replaced
 
 L, R, a, b, c, d, e, f, h, k, s, t, w = symroof.symbols.named("L R a b c d e f h k s t w")
 
@@ -30,7 +29,7 @@ def graph(phase, how, model="llama-2-13b", **options):
 def moved(graph, names, *kind):
     """Bytes of some operators; blocks are whole."""
     total = sum(graph[name].byte_count(*kind) for name in names)
-    return expand(replaced(total, ceiling, lambda inner: inner).subs(d, h * e))
+    return expand(total.replace(ceiling, lambda inner: inner).subs(d, h * e))
 
 
 def compare(what, counted, right):

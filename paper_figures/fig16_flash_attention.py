@@ -15,7 +15,6 @@ from sympy import Expr, ceiling
 
 import symroof
 from symroof import Total, figures, survey
-from symroof.symbolic import replaced
 
 s, t = symroof.symbols.named("s t")
 
@@ -44,7 +43,7 @@ def reductions(phase: str, accounting: str, batch: int, length: int) -> tuple[Ex
 def limit(phase: str, accounting: str) -> Expr:
     """Percent of the bytes saved as the context grows, whole blocks; of time too where all of attention is memory-bound."""
     moved = (symroof.symbols.substitute(one.byte_count(), one.analysis.graph.definitions) for one in totals(phase, accounting, batch=1))
-    plain, fused = (replaced(one, ceiling, lambda inner: inner) for one in moved)
+    plain, fused = (one.replace(ceiling, lambda inner: inner) for one in moved)
     return 100 * (1 - symroof.limit(fused / plain, PHASES[phase]))
 
 

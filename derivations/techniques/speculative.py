@@ -12,7 +12,6 @@ from sympy import symbols as sympy_symbols
 
 import symroof
 from symroof import Storage, best_length, least_acceptance, pays_at_all
-from symroof.architectures.prediction import eagle_head, own_parameters
 
 alpha, b, gamma, kappa_d = symroof.symbols.named("alpha b gamma kappa_d")
 
@@ -142,8 +141,10 @@ def read(step):
 
 
 W, d, v = read(llama), 4096, 128256
-eagle, third = (own_parameters(eagle_head(llama.source, third=which)) for which in (False, True))
-costs = {"draft=eagle": (2 * eagle, 2 * d * v, 0), "draft=eagle3,vocabulary=32000": (2 * (third - 3 * d**2), 2 * d * 32000, 6 * d**2)}
+kv, mlp = 1024, 3 * d * 14336
+eagle = 2 * d * d + (2 * d * d + 2 * d * kv) + mlp + 2 * d  # the projection, attention, the MLP, two norms
+third = 2 * d * d + (2 * d * 2 * kv) + d * d + mlp + 4 * d  # attention reads embedding and state side by side; four norms
+costs = {"draft=eagle": (2 * eagle, 2 * d * v, 0), "draft=eagle3,vocabulary=32000": (2 * third, 2 * d * 32000, 6 * d**2)}
 for text, (own, logits, once) in costs.items():
     kappa = Rational(own + logits, W)
     for length in (1, 3, 5):

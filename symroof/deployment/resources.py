@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from symroof.architectures.options import Size
     from symroof.sweeps.arguments import Over
+    from symroof.sweeps.reduce import Optimum
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -123,6 +124,19 @@ class Resources(Core):
 
         goal = {"minimize": minimize, "maximize": maximize, "where": where}
         return best(self._model(), self.device, over, **goal, **self._swept(over, options))
+
+    def optimum(self, over: Over, **asked: Any) -> Optimum:
+        """The best point or the front by branch and bound, with the certificate that no point is better; see `symroof.optimum`.
+
+        >>> import symroof
+        >>> on = symroof.load_model("llama-2-7b").decode(batch=1, seq_len=2048).on("a100-sxm-80gb")
+        >>> found = on.optimum({"batch": range(1, 10**6)}, maximize="throughput", where="fits")
+        >>> found.points.batch.item(), found.certificate.check() < 40
+        (67, True)
+        """
+        from symroof.sweeps.reduce import optimum
+
+        return optimum(self._model(), self.device, over, **self._swept(over, asked))
 
     def feasible(self, over: Over, where: str, **options: Any) -> xarray.Dataset:
         """The points that satisfy a condition; see `symroof.feasible`.
