@@ -215,7 +215,7 @@ def test_keys_on_their_way_over_a_link_are_read_from_no_cache(degree: int) -> No
 
 
 def _on_a_ring(step: symroof.Step, degree: int) -> symroof.Step:
-    return step.apply(symroof.technique(f"sequence-parallel:degree={degree}"))
+    return step.apply(symroof.technique(f"context-parallel:degree={degree}"))
 
 
 def test_a_record_has_the_whole_ledger() -> None:

@@ -20,7 +20,7 @@ CUBES, PIM = 5, symroof.load_hardware("hbm-pim").machine
 PEAKS = {"data-format": 1248e12, "pim": CUBES * float(max(PIM.peaks.values()))}
 BANDWIDTHS = {"pim": CUBES * float(PIM.memory_bandwidth)}
 """What hardware of the chain's own reaches, as `SETTINGS` gives it; all else is the device's, as its data sheet has it."""
-DEGREES = {"tensor-parallel": 2, "pipeline-parallel": 2, "expert-parallel": 4, "sequence-parallel": 8, "data-parallel": 8}
+DEGREES = {"tensor-parallel": 2, "pipeline-parallel": 2, "expert-parallel": 4, "context-parallel": 8, "data-parallel": 8}
 SLACK = 1 + 1e-12
 """Answers are floats of exact numbers: a rate may be above the machine's by their rounding alone."""
 

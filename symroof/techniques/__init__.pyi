@@ -21,6 +21,7 @@ from symroof.techniques.hardware.pim import Pim as Pim
 from symroof.techniques.hardware.resident_weights import ResidentWeights as ResidentWeights
 from symroof.techniques.hardware.scale_hardware import ScaleHardware as ScaleHardware
 from symroof.techniques.system.chunked_prefill import ChunkedPrefill as ChunkedPrefill
+from symroof.techniques.system.context_parallel import ContextParallel as ContextParallel
 from symroof.techniques.system.data_parallel import DataParallel as DataParallel
 from symroof.techniques.system.expert_parallel import ExpertParallel as ExpertParallel
 from symroof.techniques.system.flash_attention import FlashAttention as FlashAttention
@@ -32,7 +33,6 @@ from symroof.techniques.system.paged_cache import PagedCache as PagedCache
 from symroof.techniques.system.pipeline_parallel import PipelineParallel as PipelineParallel
 from symroof.techniques.system.prefix_cache import PrefixCache as PrefixCache
 from symroof.techniques.system.ragged_batch import RaggedBatch as RaggedBatch
-from symroof.techniques.system.sequence_parallel import SequenceParallel as SequenceParallel
 from symroof.techniques.system.tensor_parallel import TensorParallel as TensorParallel
 from symroof.techniques.technique import Fact as Fact
 from symroof.techniques.technique import Number as Number

@@ -22,6 +22,8 @@ FAMILIES = (compression, decoding, system, hardware, ceilings)
 JOULES = {"joule/FLOP": "joule", "joule/byte": "joule"}
 """Energies that a text gives without what they are of: it is of one FLOP, or of one byte."""
 LONGEST, DIGITS = 2000, 60
+RENAMED = {"sequence-parallel": "ring attention is context-parallel; for Megatron's, tensor-parallel:sequence_parallel=yes"}
+"""Former names, with what they are now."""
 
 
 @functools.cache
@@ -64,7 +66,7 @@ def technique_class(name: str) -> type[Technique]:
     symroof.errors.InputError: technique 'quantise': did you mean quantize?
     """
     if name not in names():
-        raise InputError(f"technique {quote(name)}: {nearest(name, names())}")
+        raise InputError(f"technique {quote(name)}: {RENAMED.get(name) or nearest(name, names())}")
     module = import_module(f"symroof.techniques.{family_of(name)}.{name.replace('-', '_')}")
     kinds = (kind for kind in vars(module).values() if isinstance(kind, type) and issubclass(kind, Technique))
     return next(kind for kind in kinds if getattr(kind, "name", "") == name)

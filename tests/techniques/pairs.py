@@ -49,7 +49,7 @@ SETTINGS = {
     "tensor-parallel": "degree=2",
     "pipeline-parallel": "degree=2,micro_batches=2",
     "expert-parallel": "degree=4",
-    "sequence-parallel": "degree=8",
+    "context-parallel": "degree=8",
     "data-parallel": "degree=8",
     "scale-hardware": "bandwidth=3",
     "data-format": "bits=4,peak=1248TFLOP/s,group=32",
@@ -69,6 +69,7 @@ FORMS = (
     "early-exit:depth=1/2,exits=independent,skipped_kv=none",
     "early-exit:depth=1/2",
     "offload:share=1/2,link=89600MB/s,overlap=operator",
+    "tensor-parallel:degree=2,sequence_parallel=yes",
 )
 """Other forms of techniques, spelled out, that stand in a chain differently."""
 

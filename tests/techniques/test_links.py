@@ -150,7 +150,7 @@ def test_the_slowest_of_a_ring_of_neighbours_leaves_its_node(devices: int, node:
 
 def test_a_step_of_ring_attention_waits_for_the_network() -> None:
     for degree, step in ((8, 3), (16, 7)):
-        hidden = f"sequence-parallel:degree={degree},node=8"
+        hidden = f"context-parallel:degree={degree},node=8"
         late, plain = (seconds(numbers(text, phase="prefill"), H100) for text in (f"{hidden},latency=3us,network_latency=7us", hidden))
         assert late - plain == 32 * 2 * (degree - 1) * Rational(step, 10**6), "keys and values go around apart"
         sent = numbers(hidden, phase="prefill").graph
@@ -175,7 +175,7 @@ def test_latency_is_affine_in_the_devices_of_one_node() -> None:
         ("llama-2-7b", "decode", "tensor-parallel:degree=8,collective=tree"),
         ("mixtral-8x7b-v0.1", "decode", "expert-parallel:degree=8"),
         ("llama-2-7b", "decode", "pipeline-parallel:degree=8,micro_batches=4"),
-        ("llama-2-7b", "prefill", "sequence-parallel:degree=8,latency=3us"),
+        ("llama-2-7b", "prefill", "context-parallel:degree=8,latency=3us"),
     ],
 )
 @pytest.mark.parametrize("device", [A100, "mi300x"])
@@ -230,7 +230,7 @@ def test_exchanges_and_sends_have_latencies_of_their_own() -> None:
     piped = "pipeline-parallel:degree=4,micro_batches=2"
     plain, late = (seconds(numbers(piped + text)) for text in (",latency=0", ""))
     assert late - plain == 5 * (own["exchange_overhead"] + own["exchange_latency"])
-    ring = "sequence-parallel:degree=8"
+    ring = "context-parallel:degree=8"
     assert seconds(numbers(ring, phase="prefill")) == seconds(numbers(f"{ring},latency=0", phase="prefill")), "hidden behind attention"
 
 

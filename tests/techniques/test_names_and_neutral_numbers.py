@@ -27,7 +27,7 @@ NEUTRAL = {
     "tensor-parallel": "degree=1",
     "pipeline-parallel": "degree=1,micro_batches=1",
     "expert-parallel": "degree=1",
-    "sequence-parallel": "degree=1",
+    "context-parallel": "degree=1",
     "data-parallel": "degree=1",
     "scale-hardware": "peak=1,bandwidth=1,buffer=1",
     "efficiency": "compute=1,memory=1",

@@ -15,7 +15,7 @@ from symroof.errors import InputError
 from symroof.hardware.device import Target
 from symroof.operators.block import Block
 from symroof.operators.collective import Group, all_gather, all_reduce, all_to_all, reduce_scatter, send
-from symroof.operators.facts import Kind
+from symroof.operators.facts import Kind, Role
 from symroof.operators.fusion import fuse
 from symroof.operators.graph import Graph
 from symroof.operators.operator import Operator
@@ -218,7 +218,7 @@ def test_a_device_looks_up_its_share_of_the_rows() -> None:
 
 
 def test_what_crosses_a_link_takes_no_memory() -> None:
-    for name, phase, text in (("llama-2-7b", "decode", "tensor-parallel:degree=2"), ("gpt2", "prefill", "sequence-parallel:degree=2")):
+    for name, phase, text in (("llama-2-7b", "decode", "tensor-parallel:degree=2"), ("gpt2", "prefill", "context-parallel:degree=2")):
         after = numbers(name, phase, text).graph
 
         def kept(operator: Operator, _: Block) -> Operator:
@@ -243,7 +243,7 @@ def test_all_reduces_read_what_was_written_and_hand_it_on() -> None:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_one_device_is_the_untouched_graph(name: str) -> None:
-    for phase, text in (("decode", "tensor-parallel"), ("decode", "data-parallel"), ("prefill", "sequence-parallel")):
+    for phase, text in (("decode", "tensor-parallel"), ("decode", "data-parallel"), ("prefill", "context-parallel")):
         if phase == "prefill" and "qwen3-next" in name:
             continue
         step = numbers(name, phase)
@@ -276,7 +276,7 @@ def test_one_device_is_the_untouched_graph(name: str) -> None:
         ("llama-2-7b", "pipeline-parallel:degree=33,micro_batches=2", "33 stages of 32 layers: expected at most 32"),
         ("llama-2-7b", "pipeline-parallel:degree=4,micro_batches=3", "micro_batches 3 does not divide a batch of 16"),
         ("llama-2-7b", "data-parallel:degree=3", "does not divide 16 sequences"),
-        ("llama-2-7b", "sequence-parallel:degree=2", "this is a decode step; expected prefill"),
+        ("llama-2-7b", "context-parallel:degree=2", "this is a decode step; expected prefill"),
         ("llama-2-7b", "pipeline-parallel:degree=2,micro_batches=2 tensor-parallel:degree=2", "put it before pipeline-parallel"),
         ("llama-2-7b", "tensor-parallel data-parallel", "n_p is the degree of an earlier technique"),
         ("llama-2-7b", "tensor-parallel:degree=2,link=300GB/s pipeline-parallel:degree=2,link=25GB/s", "a step has one link"),
@@ -293,8 +293,8 @@ def test_refusals(name: str, text: str, said: str) -> None:
 
 def test_refusals_of_a_prompt() -> None:
     for name, text, said in (
-        ("llama-2-7b", "sequence-parallel:degree=3", "512 tokens"),
-        ("mamba-130m", "sequence-parallel", "a recurrence"),
+        ("llama-2-7b", "context-parallel:degree=3", "512 tokens"),
+        ("mamba-130m", "context-parallel", "a recurrence"),
     ):
         with pytest.raises(InputError, match=said):
             numbers(name, "prefill", text)
@@ -357,9 +357,9 @@ def test_experts_are_spread_and_nothing_else_is() -> None:
 @pytest.mark.parametrize(
     "name", ["llama-2-7b", "llama-3-8b", "mixtral-8x7b-v0.1", "opt-6.7b", "deepseek-v2", "mistral-7b-v0.1", "vit-base-patch16-224"]
 )
-def test_sequence_parallel_divides_tokens(name: str) -> None:
+def test_context_parallel_divides_tokens(name: str) -> None:
     for options in ({}, {"flash_attention": True}, {"causal": False}, {"lm_head": "all"}):
-        before, after = (letters(name, "prefill", text, **options) for text in ("", "sequence-parallel"))
+        before, after = (letters(name, "prefill", text, **options) for text in ("", "context-parallel"))
         for old, _ in before.symbolic:
             new = after.symbolic[old.name]
             axes = {axis for piece in old.work for axis in piece.axes}
@@ -374,13 +374,13 @@ def test_sequence_parallel_divides_tokens(name: str) -> None:
 def test_ring_attention_passes_keys_and_values_once() -> None:
     """Liu et al. (2023), arXiv:2310.01889, section 3: hidden where a block is longer than peak over link bandwidth."""
     for fused in (False, True):
-        step = letters("llama-2-7b", "prefill", "sequence-parallel", flash_attention=fused)
+        step = letters("llama-2-7b", "prefill", "context-parallel", flash_attention=fused)
         b, s, k, e, c = symbols.b, symbols.s, symbols.k, symbols.e, symbols.c
         assert simplify(step.symbolic.byte_count(level=Level.LINK) / symbols.L - 2 * (n - 1) / n * b * s * k * e * c / 8) == 0
     peak, bandwidth, devices = 312 * 10**12, 10**9, 4  # blocks of 312000 tokens, without a mask and without softmax
     for block, hidden in ((200_000, False), (320_000, True)):
         whole = numbers(
-            "llama-2-7b", "prefill", f"sequence-parallel:degree={devices},link=1GB/s", batch=1, seq_len=block * devices, causal=False
+            "llama-2-7b", "prefill", f"context-parallel:degree={devices},link=1GB/s", batch=1, seq_len=block * devices, causal=False
         )
         times = symroof.analyze(whole, DEVICE)["qk_matmul"].seconds_exprs
         assert bool(times["link"] < times["compute"]) is hidden
@@ -389,14 +389,14 @@ def test_ring_attention_passes_keys_and_values_once() -> None:
 
 def test_the_steps_of_the_ring_take_their_latency_once_for_keys_and_once_for_values() -> None:
     """n - 1 steps of a ring; scores wait for the keys, the weighted sum for the values."""
-    text = "sequence-parallel:degree=4,link=100GB/s"
+    text = "context-parallel:degree=4,link=100GB/s"
     ideal, late = (numbers("llama-2-7b", "prefill", text + more, batch=1, seq_len=512) for more in ("", ",latency=3us"))
     waits = {name: late.graph[name].latency - ideal.graph[name].latency for name in ("qk_matmul", "sv_matmul", "up_proj")}
     assert waits == {"qk_matmul": Rational(9, 10**6), "sv_matmul": Rational(9, 10**6), "up_proj": 0}
 
 
 def test_memory_of_unfused_attention_is_read_whole() -> None:
-    before, after = (numbers("llama-2-7b", "prefill", text, batch=1) for text in ("", "sequence-parallel:degree=4"))
+    before, after = (numbers("llama-2-7b", "prefill", text, batch=1) for text in ("", "context-parallel:degree=4"))
     old, new = before.graph["qk_matmul"], after.graph["qk_matmul"]
     assert new.byte_count(Storage.KV_CACHE) == old.byte_count(Storage.KV_CACHE)
     assert 4 * new.byte_count(Storage.ACTIVATION) == old.byte_count(Storage.ACTIVATION)
@@ -558,3 +558,75 @@ def test_at_the_balanced_degree_communication_takes_as_long_as_the_work(work: in
     degree = balanced_degree(Integer(work), Integer(crossing), Integer(latency)).exact
     assert ((degree - 1) * (crossing + latency * degree)).expand() == work
     assert degree > 1
+
+
+# Megatron's sequence parallelism
+
+
+SPLIT_NORMS = [
+    ("llama-3-8b", "decode", 8, 2, 2),
+    ("gemma-2-9b", "prefill", 4, 2, 2),
+    ("opt-6.7b", "prefill", 8, 2, 2),
+    ("falcon-7b", "decode", 71, 1, 1),
+    ("mixtral-8x7b-v0.1", "decode", 8, 2, 2),
+]
+
+
+@pytest.mark.parametrize(("name", "phase", "n", "sums", "norms"), SPLIT_NORMS)
+def test_norms_and_adds_of_own_tokens(name: str, phase: str, n: int, sums: int, norms: int) -> None:
+    """Counted by hand per layer: as many reduce-scatters as there were all-reduces, an all-gather of every norm that products read."""
+    batch, length, late = 16, 64, "latency=1us,overhead=10us"
+    inputs = {"batch": batch, "seq_len": length, "weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
+    plain = getattr(symroof.load_model(name), phase)(**inputs)
+    whole, split = (plain.apply(f"tensor-parallel:degree={n},{late}{more}") for more in ("", ",sequence_parallel=yes"))
+    tokens = batch * (length if phase == "prefill" else 1)
+    payload = tokens * plain.values[symbols.d] * 2
+    assert whole.graph.contraction_flop_count == split.graph.contraction_flop_count
+    assert whole.graph.weight_memory() == split.graph.weight_memory()
+    assert whole.graph.kv_memory() == split.graph.kv_memory()
+    rowwise = 0
+    for operator, _ in whole.graph:
+        if operator.kind is Kind.COLLECTIVE:
+            continue
+        new = split.graph[operator.name]
+        own = operator.kind in (Kind.NORM, Kind.ELEMENTWISE) and operator.role in (Role.NORM, Role.ADD) and "k" not in operator.result.axes
+        own &= not operator.result.name.endswith(".partial")  # sums of partial sums have all rows
+        rowwise += own
+        assert new.flop_count * (n if own else 1) == operator.flop_count, operator.name
+        if own:
+            kept = operator.byte_count(Storage.ACTIVATION)
+            assert new.byte_count(Storage.ACTIVATION) * n == kept, operator.name
+            assert new.byte_count(Storage.WEIGHT) == operator.byte_count(Storage.WEIGHT), operator.name
+    assert rowwise >= 3
+    for block in split.graph.blocks:
+        moved = [operator for operator in block.operators if operator.kind is Kind.COLLECTIVE]
+        if block.count == 1:
+            continue
+        scattered = [operator for operator in moved if operator.name.endswith("reduce_scatter")]
+        gathered = [operator for operator in moved if operator.name.endswith("all_gather")]
+        assert (len(scattered), len(gathered), len(moved)) == (sums, norms, sums + norms)
+        for operator in moved:
+            assert operator.byte_count(level=Level.LINK) == Rational(n - 1, n) * payload, operator.name
+            assert operator.latency == Rational(10 + n - 1, 10**6), operator.name
+    last = 1 if phase == "decode" else Rational(1, length)
+    saved = Rational(n - 1, n) * payload * (1 - last)  # only the last token's row is gathered for the LM head
+    assert split.graph.byte_count(level=Level.LINK) == whole.graph.byte_count(level=Level.LINK) - saved
+    assert split.graph.activation_memory() <= whole.graph.activation_memory()
+
+
+def test_sequence_parallelism_in_chains() -> None:
+    step, split = numbers("llama-3-8b", "decode"), "tensor-parallel:degree=8,sequence_parallel=yes"
+    mixed = step.apply("mixed-batch:chunk=64", split)
+    assert mixed.graph["attn_norm"].flop_count * 8 == step.apply("mixed-batch:chunk=64").graph["attn_norm"].flop_count
+    with pytest.raises(InputError, match="must come before tensor-parallel"):
+        step.apply(split, "mixed-batch:chunk=64")
+    both = numbers("mixtral-8x7b-v0.1", "decode").apply(split)
+    assert (
+        both.graph["router"].flop_count
+        == numbers("mixtral-8x7b-v0.1", "decode").apply("tensor-parallel:degree=8").graph["router"].flop_count
+    )
+    one = step.apply("tensor-parallel:degree=1,sequence_parallel=yes")
+    assert one.graph.byte_count() == step.graph.byte_count()
+    for text in ("sequence-parallel", "sequence-parallel:degree=4"):
+        with pytest.raises(InputError, match="ring attention is context-parallel; for Megatron's, tensor-parallel:sequence_parallel=yes"):
+            step.apply(text)

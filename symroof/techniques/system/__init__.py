@@ -2,7 +2,7 @@
 
 KERNELS = ("fuse", "flash-attention", "flash-decoding", "paged-cache", "offload")
 BATCHES = ("mixed-batch", "chunked-prefill", "ragged-batch", "prefix-cache")
-PARALLEL = ("tensor-parallel", "pipeline-parallel", "expert-parallel", "sequence-parallel", "data-parallel")
+PARALLEL = ("tensor-parallel", "pipeline-parallel", "expert-parallel", "context-parallel", "data-parallel")
 ORDER = (*KERNELS, *BATCHES, *PARALLEL)
 """The order of the techniques in lists; techniques not named here come last."""
 

@@ -13,10 +13,11 @@ from symroof.architectures.step import Step
 from symroof.conventions import Convention
 from symroof.errors import quote
 from symroof.operators import Access, Block, Graph, Kind, Operator, Parameter, Space, Storage, Structure, Tensor
-from symroof.operators.collective import ALGORITHMS, RING, Group, all_gather, all_reduce
+from symroof.operators.collective import ALGORITHMS, RING, Group, all_gather, all_reduce, reduce_scatter
 from symroof.operators.select import by_kind, reads, select
 from symroof.techniques.system.parallelism import Linked, axis_sizes, counted_per_device, divided, expert_tensors, touched
 from symroof.techniques.technique import Example, Fact, Given, word
+from symroof.techniques.token_regions import split_tokens
 from symroof.vocabulary import numbered
 
 SPLIT, WHOLE = "split", "whole"
@@ -63,6 +64,10 @@ class TensorParallel(Linked):
     (`symroof.questions.scaling`). With i devices per node an all-reduce runs within nodes, across, and within again:
     ``2 (i - 1) / i`` of the payload over the link and ``2 (n - i) / (n i)`` over the network.
 
+    With sequence_parallel "yes" a device computes norms and residual adds for ``b s / n`` of the tokens alone: a reduce-scatter and an
+    all-gather take the place of an all-reduce, with as many bytes and one overhead more, and the rows between take 1/n of the memory.
+    Tokens that n does not divide count as their mean; engines pad them.
+
     Norms, routers, residual adds, and the compressed vectors of latent attention are replicated. Above the KV heads every device
     has one of them: it stores and reads ``k / k_d`` KV heads, with ``k_d = min(k, n)``, and has ``h / n`` query heads. A single
     group of a state-space layer is copied in the same way. A device has ``(v + v_p) / n`` rows of the vocabulary and looks up a share
@@ -72,6 +77,7 @@ class TensorParallel(Linked):
     ----------
     degree, link, latency, overhead, node, network, network_latency : as for every technique over devices (`Linked`).
     collective : "ring" or "tree".
+    sequence_parallel : "yes" as Megatron's and vLLM's flags of that name.
     experts : "split" divides every routed expert; "whole" gives every device ``E / n`` whole experts on the same n devices, as
         engines do with expert parallelism beside tensor parallelism: all devices have all tokens, each computes for its
         experts, and the all-reduce after the MLP adds their sums.
@@ -88,7 +94,7 @@ class TensorParallel(Linked):
     2*b*d*f/n_p FLOP ['embedding.all_reduce', 'out_proj.all_reduce', 'down_proj.all_reduce', 'lm_head.all_gather']
 
     Sources: Shoeybi et al. (2019), Megatron-LM, arXiv:1909.08053, section 3; copies of KV heads and of a single group as in vLLM
-    (`QKVParallelLinear`, `extra_groups_for_head_shards`).
+    (`QKVParallelLinear`, `extra_groups_for_head_shards`); sequence parallelism: Korthikanti et al. (2022), arXiv:2205.05198, section 4.2.2.
     """
 
     name = "tensor-parallel"
@@ -101,6 +107,7 @@ class TensorParallel(Linked):
     example = Example(part="total", over="degree", settings={"node": 8}, inputs={"batch": 16})
 
     collective: str = word(RING, ALGORITHMS, "how the devices sum and gather")
+    sequence_parallel: str = word("no", ("no", "yes"), "whether a device computes norms and adds of its own tokens alone")
     experts: str = word(SPLIT, (SPLIT, WHOLE), "whether every expert is split over the devices, or whole on one of them")
 
     def rewrite(self, graph: Graph, given: Given) -> Graph:
@@ -135,7 +142,9 @@ class TensorParallel(Linked):
         cut = graph.map(space=space_of, tensor=part, access=shared, operator=placed)
         heads = {symbols.h: symbols.h / n, symbols.k: symbols.k / n} | {symbol: symbol / n for symbol in parts}
         cut = replace(cut, definitions={**counted_per_device(graph.definitions, heads), **meant})
-        summed = reduced(self, cut, group)
+        scattered: set[Tensor] | None = set() if self.sequence_parallel == "yes" else None
+        summed = reduced(self, cut, group, scattered)
+        summed = summed if scattered is None else split_tokens(summed, frozenset(scattered), group)
         heads = reads(lambda access: access.tensor.parameter is Parameter.NORM and not {*CUT}.isdisjoint(access.tensor.axes))
         if norms := ", ".join(operator.name for operator in select(summed, by_kind(Kind.NORM) & heads)):
             text = f"tensor-parallel: {norms}: computed per head; the sum over heads, one number per row, is not counted"
@@ -148,7 +157,7 @@ class TensorParallel(Linked):
 
     @property
     def removed(self) -> frozenset[Fact]:
-        return self.removes | self.required
+        return self.removes | self.required | (frozenset({Fact.WHOLE_BATCH}) if self.sequence_parallel == "yes" else frozenset())
 
     def on_step(self, step: Step) -> Step:
         """The step after it; of a known model, without the symbols of copies and padding where there are none."""
@@ -189,11 +198,13 @@ class TensorParallel(Linked):
         n, i = given["degree"], self.inside(given)
         moved = f"2 ({i} - 1)/{i} of a payload over the link and 2 ({n} - {i})/({n} {i}) over the network" if self.tiers else ""
         experts = f"E/{n} whole experts per device compute for all tokens, which spread evenly over them" if self.experts == WHOLE else ""
+        rows = f"; norms and adds are of b s/{n} tokens, between reduce-scatters and all-gathers that move as much as the all-reduces"
         return (
             f"tensor-parallel: one of {n} devices; norms, routers and adds are replicated; above the KV heads each device has a copy of "
             "one; the vocabulary is padded if necessary",
             f"tensor-parallel: {self.collective} all-reduces take {moved or f'2 ({n} - 1)/{n} of a payload'}, additions not counted: "
-            + self.crossing(given),
+            + self.crossing(given)
+            + (rows if self.sequence_parallel == "yes" else ""),
             *([f"tensor-parallel: {experts}"] if experts else []),
         )
 
@@ -246,8 +257,8 @@ def _gathered(graph: Graph, group: Group) -> Graph:
     return graph.each(gathered)
 
 
-def reduced(technique: TensorParallel, graph: Graph, group: Group) -> Graph:
-    """The graph with an all-reduce before every operator that needs a complete sum."""
+def reduced(technique: TensorParallel, graph: Graph, group: Group, scattered: set[Tensor] | None = None) -> Graph:
+    """The graph with an all-reduce before every operator that needs a complete sum, or a reduce-scatter whose result is added to a set."""
 
     @functools.cache
     def ends(block: Block) -> set[Operator]:
@@ -259,7 +270,11 @@ def reduced(technique: TensorParallel, graph: Graph, group: Group) -> Graph:
             return operator
         into = operator.result
         partial = replace(operator.writes[0], tensor=replace(into, name=f"{into.name}.partial"))
-        whole = all_reduce(f"{operator.name}.all_reduce", partial, into, group)
+        if scattered is None:
+            whole = all_reduce(f"{operator.name}.all_reduce", partial, into, group)
+        else:
+            scattered.add(into)
+            whole = reduce_scatter(f"{operator.name}.reduce_scatter", partial, into, group)
         return replace(operator, writes=(partial, *operator.writes[1:])), whole.made_from(operator)
 
     return graph.each(summed)

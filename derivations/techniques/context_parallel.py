@@ -1,5 +1,5 @@
 # %% [markdown]
-# # Sequence parallelism
+# # Context parallelism
 #
 # n devices have `s / n` tokens of a prompt each; keys and values go around a ring while attention works on those at hand.
 
@@ -13,7 +13,7 @@ BW, BW_l, P, a, b, c, e, h, k, n_p, s = symroof.symbols.named("BW BW_l P a b c e
 
 n = n_p
 step = symroof.load_model("llama-2-7b").prefill(symbolic=True, flash_attention=True)
-cut = step.apply(technique("sequence-parallel"))
+cut = step.apply(technique("context-parallel"))
 attention = cut["fused_attention"]
 
 # %% [markdown]
@@ -42,7 +42,7 @@ assert simplify(attention.contraction_flop_count - products) == 0
 (edge,) = solve(simplify((products / P - ring / BW_l) / (b * s * e)), s)
 assert simplify(edge + 1 - (n - 1) * k * c * P / (8 * h * BW_l)) == 0
 print("hidden from s =", edge)
-dense = symroof.load_model("llama-2-7b").prefill(symbolic=True, flash_attention=True, causal=False).apply(technique("sequence-parallel"))
+dense = symroof.load_model("llama-2-7b").prefill(symbolic=True, flash_attention=True, causal=False).apply(technique("context-parallel"))
 block = solve(simplify((dense["fused_attention"].contraction_flop_count / P - ring / BW_l) / (b * s)), s)[0] / n
 assert simplify(block.subs({c: 16, k: h}) - (n - 1) / n * P / BW_l) == 0
 
@@ -54,7 +54,7 @@ here = symroof.load_model("llama-2-7b").dimensions | {n: Integer(4), c: Integer(
 at = floor(edge.xreplace(here))
 for length in (int(at) // 4 * 4 - 40000, int(at) // 4 * 4 + 4):
     prompt = symroof.load_model("llama-2-7b").prefill(batch=1, seq_len=length, flash_attention=True)
-    times = symroof.analyze(prompt.apply(technique("sequence-parallel:degree=4,link=1GB/s")), "a100-sxm-80gb")[
+    times = symroof.analyze(prompt.apply(technique("context-parallel:degree=4,link=1GB/s")), "a100-sxm-80gb")[
         "fused_attention"
     ].seconds_exprs
     assert (times["link"] < times["compute"]) == (length > at)
@@ -73,7 +73,7 @@ assert simplify(at_hand - (2 * b * s / n * h * e * a + 2 * b * s * k * e * c) / 
 star = P * e * (a + n * c * k / h) / (2 * BW * (4 * e + 5)) - 1
 assert simplify((attention.flop_count * BW - at_hand * P).subs(s, star)) == 0
 alone = symroof.load_model("llama-2-7b").prefill(symbolic=True).apply(technique("flash-attention:reread=memory"))
-shared_out = alone.apply(technique("sequence-parallel"))["fused_attention"]
+shared_out = alone.apply(technique("context-parallel"))["fused_attention"]
 assert simplify(shared_out.byte_count() - alone["fused_attention"].byte_count() / n) == 0
 model, device = symroof.load_model("llama-3-8b"), symroof.load_hardware("h100-sxm")
 for degree in (1, 2, 8):
@@ -81,7 +81,7 @@ for degree in (1, 2, 8):
     first = star.xreplace(model.dimensions | rates | {n: Integer(degree), a: Integer(16), c: Integer(16)})
     for length in (floor(first) // degree * degree, (floor(first) // degree + 1) * degree):
         prompt = model.prefill(batch=1, seq_len=int(length), flash_attention=True)
-        split = prompt.apply(technique(f"sequence-parallel:degree={degree}")) if degree > 1 else prompt
+        split = prompt.apply(technique(f"context-parallel:degree={degree}")) if degree > 1 else prompt
         taken = symroof.analyze(split, device, ceilings="classic")["fused_attention"].seconds_exprs
         assert (taken["compute"] >= taken["memory"]) == (length >= first)
     print(f"Llama-3-8b on {degree} x H100: attention is bound by compute rather than memory from {floor(first) + 1} tokens on")

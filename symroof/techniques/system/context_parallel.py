@@ -1,4 +1,4 @@
-"""Sequence parallelism: the tokens of a prompt are split over devices, keys and values are passed around a ring."""
+"""Context parallelism: the tokens of a prompt are split over devices, keys and values are passed around a ring."""
 
 from __future__ import annotations
 
@@ -19,15 +19,14 @@ RECURRENT = (Kind.SCAN, Kind.CONVOLUTION)
 
 
 @dataclass(frozen=True)
-class SequenceParallel(Linked):
+class ContextParallel(Linked):
     """``s / n`` tokens of every prompt on each of n devices: ring attention.
 
     Per-token operators process ``s / n`` tokens. In attention the queries stay on their device, and keys and values are
     passed around a ring, ``(n - 1) / n`` of them over the link, while the previous ones are processed: an operator takes the
     longest of its compute, memory and link times. Query-key pairs are distributed evenly, also under a causal mask (a device
-    has tokens from both ends of the prompt). Engines call this context parallelism; Megatron's sequence parallelism
-    (Korthikanti et al. 2022, arXiv:2205.05198) is another: it divides norms and adds between the operators of tensor parallelism
-    and moves as many bytes, as a reduce-scatter and an all-gather in place of an all-reduce. Every device has all weights. Apply it
+    has tokens from both ends of the prompt). Megatron's sequence parallelism (Korthikanti et al. 2022, arXiv:2205.05198) is another: it
+    divides norms and adds between the operators of tensor parallelism. Every device has all weights. Apply it
     after FlashAttention, whose blocks it distributes, and after a prefix cache.
 
     ============== ==================================================================
@@ -48,15 +47,15 @@ class SequenceParallel(Linked):
 
     >>> import symroof
     >>> from symroof.operators.tensor import Level
-    >>> step = symroof.load_model("llama-2-7b").prefill(symbolic=True).apply(SequenceParallel())
+    >>> step = symroof.load_model("llama-2-7b").prefill(symbolic=True).apply(ContextParallel())
     >>> print(step["qk_matmul"].flops, step["qk_matmul"].byte_count(level=Level.LINK))
     b*e*h*s*(s + 1)/n_p FLOP b*c*e*k*s*(n_p - 1)/(8*n_p)
 
     Sources: Liu, Zaharia and Abbeel (2023), Ring Attention, arXiv:2310.01889; Brandon et al. (2023), Striped Attention,
-    arXiv:2311.09431 (the balance under a causal mask).
+    arXiv:2311.09431 (the balance under a causal mask); the name is that of Megatron Core and vLLM.
     """
 
-    name = "sequence-parallel"
+    name = "context-parallel"
     summary = "the tokens of a prompt split over devices, keys and values passed around a ring"
     survey = "5.3"
     source = "arXiv:2310.01889"
@@ -103,9 +102,9 @@ class SequenceParallel(Linked):
         late = f"; plus {step} s per step of the ring" if step != 0 else ""
         late += f"; {self.inside(given)} devices per node, and between nodes the network of BW_n" if self.tiers else ""
         return (
-            f"sequence-parallel: one of {n} devices, with s/{n} tokens of every prompt and all weights; the device with the last token "
+            f"context-parallel: one of {n} devices, with s/{n} tokens of every prompt and all weights; the device with the last token "
             "runs the LM head; query-key pairs and blocks of FlashAttention are distributed evenly",
-            f"sequence-parallel: ({n} - 1)/{n} of keys and values cross the link of BW_l one way, overlapped with attention{late}; with a "
+            f"context-parallel: ({n} - 1)/{n} of keys and values cross the link of BW_l one way, overlapped with attention{late}; with a "
             "sliding window all keys are passed",
         )
 
