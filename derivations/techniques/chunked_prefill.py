@@ -116,4 +116,21 @@ print("activations of a quarter of the prompt:", part, "of", step.graph.activati
 print("pairs, chunk by chunk:", expand(chunked["qk_matmul"].flop_count / (2 * b * h * e)))
 
 # %% [markdown]
+# **Windows.** In a layer with a window of W tokens a chunk reads its own rows and the W - 1 before it. The first
+# $m = \lceil \min(s, W) / s_k \rceil$ chunks see their whole past, so all of them read $s_k m (m + 1) / 2 + (n - m)(s_k + W - 1)$ rows.
+# Chunk by chunk, for GPT-OSS with W = 128:
+
+# %%
+window, length = 128, 1024
+for chunk in (1024, 512, 64, 16):
+    cut = (
+        symroof.load_model("gpt-oss-20b").prefill(batch=1, seq_len=length, kv_bits=16).apply(symroof.techniques.ChunkedPrefill(chunk=chunk))
+    )
+    rows = sum(min(first + chunk, chunk + window - 1) for first in range(0, length, chunk))
+    m, n = -(-window // chunk), length // chunk
+    assert rows == chunk * m * (m + 1) // 2 + (n - m) * (chunk + window - 1)
+    assert cut["sliding.qk_matmul"].byte_count(symroof.Storage.KV_CACHE) == rows * 8 * 64 * 2
+    print(f"chunks of {chunk}: a window reads {rows / length:.2f} times the prompt's rows, full attention {(n + 1) / 2:.2f}")
+
+# %% [markdown]
 # Source: Agrawal et al. (2023), SARATHI, arXiv:2308.16369, section 4.2. Attention of all chunks is held against one roof.

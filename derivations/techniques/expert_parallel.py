@@ -4,10 +4,12 @@
 # n devices have `E / n` experts each and `b / n` sequences. Tokens travel to their experts and back.
 
 # %%
-from sympy import Integer, Rational, binomial, simplify, solve
+from sympy import Integer, Rational, binomial, factorial, prod, simplify, solve
+from sympy.utilities.iterables import partitions
 
 import symroof
 from symroof import Level, technique
+from symroof.techniques.expert_load import FullestExperts, FullestPairs
 
 BW, BW_l, E, K, K_d, X, a, b, d, f_e, n_p, w = symroof.symbols.named("BW BW_l E K K_d X a b d f_e n_p w")
 
@@ -68,6 +70,29 @@ for batch in (4, 20, int(edge) // 2 * 2, int(edge) // 2 * 2 + 2, 120):
     old, new = (symroof.analyze(one, device) for one in (before, before.apply(technique("expert-parallel:degree=2,link=1GB/s"))))
     after = sum(new[op.name].time_expr for op in new if op.name.startswith(EXPERTS))
     assert (after < sum(old[name].time_expr for name in EXPERTS)) == (batch < edge)
+
+# %% [markdown]
+# **The fullest device.** A step waits for it. If tokens choose at random, the experts that it reads have an exact expectation: given
+# how many experts are touched, every set of as many is equally likely, and within at most m on each device are
+# $[z^x] (\sum_{k \le m} \binom{E/n}{k} z^k)^n$ of the $\binom{E}{x}$ sets. Its pairs are bounded by
+# $T K / n + \min(\sqrt{2 v \ln n} + \ln(n) / 3, \sqrt{(n - 1) v (E - K) / (E - 1)})$ with $v = T K (n - 1) / n^2$.
+# One token of Qwen3-30B-A3B on eight devices, partition by partition, and the excess over the mean as batches grow:
+
+# %%
+LARGEST: dict[int, int] = {}
+for parts in partitions(8, m=8, k=8):  # how 8 experts divide over 8 devices of 16: orders of the devices, choices on each
+    counts = [size for size, times in parts.items() for _ in range(times)]
+    zeros = 8 - len(counts)
+    orders = factorial(8) / prod(map(factorial, [*parts.values(), zeros]))
+    LARGEST[max(counts)] = LARGEST.get(max(counts), 0) + orders * prod(binomial(16, size) for size in counts)
+expected = FullestExperts(1, 8, 128, 8)
+mean_of_most = sum(most * ways for most, ways in LARGEST.items()) / sum(LARGEST.values())
+assert expected == FullestPairs(1, 8, 128, 8, 0) == mean_of_most
+print("one token: experts of the fullest of 8 devices", float(expected), "and 1 on average")
+excess = [FullestPairs(tokens, 8, 128, 8, 1) / tokens - 1 for tokens in (16, 64, 256, 1024)]
+assert excess == sorted(excess, reverse=True)
+assert 7 < excess[0] / excess[-1] < 9  # it falls about with the root of the tokens
+print("pairs beyond the mean, at most:", [f"{float(part):.1%}" for part in excess])
 
 # %% [markdown]
 # Sources: Lepikhin et al. (2020), arXiv:2006.16668; Rajbhandari et al. (2022), arXiv:2201.05596.
