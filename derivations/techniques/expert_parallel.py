@@ -9,7 +9,6 @@ from sympy.utilities.iterables import partitions
 
 import symroof
 from symroof import Level, technique
-from symroof.techniques.expert_load import FullestExperts, FullestPairs
 
 BW, BW_l, E, K, K_d, X, a, b, d, f_e, n_p, w = symroof.symbols.named("BW BW_l E K K_d X a b d f_e n_p w")
 
@@ -79,17 +78,18 @@ for batch in (4, 20, int(edge) // 2 * 2, int(edge) // 2 * 2 + 2, 120):
 # One token of Qwen3-30B-A3B on eight devices, partition by partition, and the excess over the mean as batches grow:
 
 # %%
+load = symroof.techniques.expert_load
 LARGEST: dict[int, int] = {}
 for parts in partitions(8, m=8, k=8):  # how 8 experts divide over 8 devices of 16: orders of the devices, choices on each
     counts = [size for size, times in parts.items() for _ in range(times)]
     zeros = 8 - len(counts)
     orders = factorial(8) / prod(map(factorial, [*parts.values(), zeros]))
     LARGEST[max(counts)] = LARGEST.get(max(counts), 0) + orders * prod(binomial(16, size) for size in counts)
-expected = FullestExperts(1, 8, 128, 8)
+expected = load.FullestExperts(1, 8, 128, 8)
 mean_of_most = sum(most * ways for most, ways in LARGEST.items()) / sum(LARGEST.values())
-assert expected == FullestPairs(1, 8, 128, 8, 0) == mean_of_most
+assert expected == load.FullestPairs(1, 8, 128, 8, 0) == mean_of_most
 print("one token: experts of the fullest of 8 devices", float(expected), "and 1 on average")
-excess = [FullestPairs(tokens, 8, 128, 8, 1) / tokens - 1 for tokens in (16, 64, 256, 1024)]
+excess = [load.FullestPairs(tokens, 8, 128, 8, 1) / tokens - 1 for tokens in (16, 64, 256, 1024)]
 assert excess == sorted(excess, reverse=True)
 assert 7 < excess[0] / excess[-1] < 9  # it falls about with the root of the tokens
 print("pairs beyond the mean, at most:", [f"{float(part):.1%}" for part in excess])
