@@ -15,6 +15,7 @@ import symroof
 from symroof import symbols
 from symroof.operators import Operator, Space, Storage, Tensor, axes_of
 from symroof.operators.state_space import decayed_average, decayed_sum, matrix_memory, token_shift
+from symroof.techniques.registry import chain
 from tests.steps import step
 
 B, S, H, K, V = 2, 3, 2, 3, 4
@@ -207,6 +208,22 @@ def test_experts_without_weights_against_every_choice(experts: int, zero: int, c
     bound = graph.bind({symbol: Integer(value) for symbol, value in sizes.items()})
     assert bound.definitions[symbols.K] == mean
     assert bound.definitions[symbols.X].subs(symbols.K, mean) == touched
+
+
+@pytest.mark.parametrize(("experts", "zero", "choices", "devices"), [(4, 2, 2, 2), (6, 3, 4, 3), (4, 1, 3, 4)])
+def test_devices_that_have_some_of_a_token_s_experts(experts: int, zero: int, choices: int, devices: int) -> None:
+    """Over all choices; experts without weights are on no device."""
+    ways = list(itertools.combinations(range(experts + zero), choices))
+    mean = Fraction(sum(len({one * devices // experts for one in way if one < experts}) for way in ways), len(ways))
+    spread = symroof.load_model("longcat-flash-chat").decode(symbolic=True).apply(*chain([f"expert-parallel:degree={devices}"]))
+    sizes = {symbols.E: experts, symbols.E_z: zero, symbols.K_z: choices}
+    assert spread.symbolic.definitions[symbols.K_d].subs({**sizes, symbols.n_p: devices}) == mean
+
+
+@pytest.mark.parametrize("technique", ["expert-routing:skew=1", "expert-parallel:degree=8,imbalance=expected"])
+def test_what_knows_only_experts_with_weights_says_so(technique: str) -> None:
+    with pytest.raises(symroof.SymroofError, match="weights"):
+        step("longcat-flash-chat", techniques=technique, batch=8, seq_len=64)
 
 
 def test_longcat_activates_what_its_report_says() -> None:

@@ -89,6 +89,8 @@ class ExpertRouting(Technique):
         if self.skew == 0:
             return super().on_step(step)
         routed, experts = (step.values.get(symbol, symbol) for symbol in (symbols.K, symbols.E))
+        if symbols.K in step.symbolic.definitions:
+            raise self.refused(f"skew {self.skew}: tokens also choose experts without weights here; only uniform choices are counted")
         if not (routed.is_number and experts.is_number):
             raise self.refused(f"skew {self.skew} needs the numbers of experts; here they are symbols")
         wanted = Counter(shares(cast(Rational, self.skew), int(experts), int(routed)))

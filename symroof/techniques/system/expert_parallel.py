@@ -29,7 +29,8 @@ class ExpertParallel(Linked):
     Before a layer's experts an all-to-all sends every token's input to the devices of its K experts, after them another sends the
     sums of their results back; ``(n - 1) / n`` of the payload goes to other devices. A token is sent once to each of the ``K_d``
     devices that have some of its experts. Of any K experts of a token, a device has none with probability
-    ``C(E - E/n, K) / C(E, K)`` if experts are placed at random, so
+    ``C(E - E/n, K) / C(E, K)`` if experts are placed at random (of K_z choices among E experts and E_z without weights
+    ``C(E + E_z - E/n, K_z) / C(E + E_z, K_z)``), so
 
     ============== ================================================================
     K_d            ``n (1 - C(E - E/n, K) / C(E, K))``; K if n = E, and 1 if n = 1
@@ -95,8 +96,10 @@ class ExpertParallel(Linked):
         experts = {access.tensor for operator, _ in graph for access in operator.reads if routed(access)}
         if not experts:
             raise self.refused("this step has no routed experts; expected a mixture of experts")
-        if self.imbalance != "none" and (graph.routing is None or graph.routing.shares != UNIFORM or len(graph.routing.reach) > 1):
-            raise self.refused("imbalance: only for tokens that choose experts uniformly, in expectation")
+        pool, chosen = _choices(graph)
+        uniform = graph.routing is not None and graph.routing.shares == UNIFORM and len(graph.routing.reach) == 1 and pool == symbols.E
+        if self.imbalance != "none" and not uniform:
+            raise self.refused("imbalance: only for tokens that choose uniformly among experts that all have weights, in expectation")
         own = symbols.b_d / symbols.b
         pairs, reads = (S.One, S.One) if self.imbalance == "none" else (symbols.i_p, symbols.i_x)
         computed = expert_tensors(graph)
@@ -119,7 +122,7 @@ class ExpertParallel(Linked):
         cut = graph.map(tensor=spread, operator=placed).with_pass_tokens(graph.pass_tokens * own, routed=False)
         blocks = tuple(self._exchanged(block, group) for block in cut.blocks)
         E, K = symbols.E, symbols.K
-        meant = {symbols.K_d: n * (1 - binomial(E - E / n, K) / binomial(E, K)), symbols.b_d: ceiling(symbols.b / n)}
+        meant = {symbols.K_d: n * (1 - binomial(pool - E / n, chosen) / binomial(pool, chosen)), symbols.b_d: ceiling(symbols.b / n)}
         if self.imbalance != "none" and graph.routing is not None:
             tokens = graph.routing.tokens
             most = FullestPairs(tokens, K, E, n, int(self.imbalance == "bound"))
@@ -138,8 +141,9 @@ class ExpertParallel(Linked):
     def _settled(self, graph: Graph, spread: Graph, values: Mapping[Symbol, Expr]) -> Graph:
         """The graph with ``b / n`` sequences per device for an even batch, and K_d as a fraction where K is known."""
         n, meant = self.parameters(graph)[0]["degree"], dict(spread.definitions)
-        if (chosen := values.get(symbols.K)) is not None:
-            none = Mul(*((symbols.E - symbols.E / n - place) / (symbols.E - place) for place in range(int(chosen))))
+        pool, choices = _choices(graph)
+        if (chosen := substitute(choices, values)).is_Integer:
+            none = Mul(*((pool - symbols.E / n - place) / (pool - place) for place in range(int(chosen))))
             meant[symbols.K_d] = n * (1 - none)
         for fullest in {symbols.i_p, symbols.i_x} & {*meant}:  # refused here rather than in an answer
             substitute(meant[fullest], {**values, **{symbol: size for symbol, size in meant.items() if size.is_number}})
@@ -192,6 +196,12 @@ class ExpertParallel(Linked):
             f"{load}, experts at random over devices, and a token is sent to a device once",
             f"expert-parallel: ({n} - 1)/{n} of the experts' inputs and results cross {self.crossing(given)}",
         )
+
+
+def _choices(graph: Graph) -> tuple[Expr, Expr]:
+    """How many experts a token chooses among, and how many it chooses; experts without weights, which no device has, are among them."""
+    meant = graph.definitions.get(symbols.K, symbols.K)
+    return (symbols.E + symbols.E_z, symbols.K_z) if symbols.E_z in meant.free_symbols else (symbols.E, meant)
 
 
 def _at(operator: Operator, access: Access) -> Space:
