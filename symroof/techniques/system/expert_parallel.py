@@ -99,7 +99,7 @@ class ExpertParallel(Linked):
         pool, chosen = _choices(graph)
         uniform = graph.routing is not None and graph.routing.shares == UNIFORM and len(graph.routing.reach) == 1 and pool == symbols.E
         if self.imbalance != "none" and not uniform:
-            raise self.refused("imbalance: only for tokens that choose uniformly among experts that all have weights, in expectation")
+            raise self.refused("imbalance: only for tokens that choose among experts with weights uniformly, in expectation")
         own = symbols.b_d / symbols.b
         pairs, reads = (S.One, S.One) if self.imbalance == "none" else (symbols.i_p, symbols.i_x)
         computed = expert_tensors(graph)
