@@ -75,6 +75,8 @@ def test_conventions_of_every_model(name: str) -> None:
         "depth-attention": "attn_res_block_size" in inner,
         "recurrence": kind in RECURRENT,
         "left-out": any(one["attention"]["no_op"] and one["ffn"]["no_op"] for one in inner.get("block_configs", [])),
+        "shared-cache": inner.get("num_kv_shared_layers", 0) > 0,
+        "modalities": kind == "ernie4_5_vl_moe",
         "shared-blocks": kind in ("zamba", "zamba2"),
         "zero-experts": "zero_expert_num" in inner,
         "window": W in model.architecture.dimensions and kind not in ENCODERS,
