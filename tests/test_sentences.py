@@ -10,6 +10,7 @@ import pytest
 
 import symroof
 from symroof.architectures.config import catalogue
+from symroof.architectures.parts.compressed import CompressedAttention
 from symroof.questions.technique_effect import effect_of
 from symroof.symbols import E
 from symroof.techniques.registry import names, technique, technique_class
@@ -32,7 +33,8 @@ def test_a_model_is_told_about_what_it_has(name: str) -> None:
     texts = " ".join(model.prefill(symbolic=True).statements)
     assert ("mixture of experts" in texts) == (E in model.dimensions)
     layers = getattr(model.architecture, "layers", ())
-    assert ("sliding window" in texts) == any(layer.window and not layer.chunked for layer in layers)
+    windows = any((layer.window and not layer.chunked) or isinstance(layer.mixer, CompressedAttention) for layer in layers)
+    assert ("sliding window" in texts) == windows
     assert ("chunked attention" in texts) == any(layer.chunked for layer in layers)
     assert not PLACEHOLDERS.search(texts), texts
 
