@@ -191,7 +191,9 @@ NAMES: dict[str, tuple[tuple[str, ...], Fraction] | None] = {
     r"re:model\.layers\.0\.mlp\.down": (("down_proj",), Fraction(1, 32)),  # a regular expression goes on
     r"re:model\.layers\.0\.mlp\.down$": None,
     r"re:.*\.18\..*gate.*": (("gate_proj",), Fraction(1, 32)),
-    "model.layers.2*": (),  # layers 2, 20 to 29, or what begins so: not understood
+    "model.layers.2*": (ATTENTION + MLP, Fraction(11, 32)),  # 2 and 20 to 29: modelopt and vLLM match names with fnmatch
+    "model.layers.9*": (ATTENTION + MLP, Fraction(1, 32)),
+    "model.layers.32*": ((), Fraction(0)),
     "model.layers.4": (ATTENTION + MLP, Fraction(1, 32)),
     "model.layers.77.mlp": ((), Fraction(0)),
     "gate": ((), Fraction(0)),

@@ -78,7 +78,8 @@ HARMLESS = (
     *("embd_layer", "img_processor", "audio_processor", "speech_lora", "vision_lora", "audio_config", "full_attn_mod"),
     *("interpolate_factor", "projection_hidden_size", "projection_layer_norm_eps", "use_unified_vision_chunk", "video_placeholder"),
     *("image_placeholder", "projector_bias", "for_llm_compressor", "audio_token_id", "boa_token_id", "boi_token_id", "eoa_token_id"),
-    *("eoa_token_index", "eoi_token_id", "vision_soft_tokens_per_image", "audio_soft_tokens_per_image"),
+    *("eoa_token_index", "eoi_token_id", "vision_soft_tokens_per_image", "audio_soft_tokens_per_image", "img_token_compression_config"),
+    *("process_image_mode", "projector_hidden_size", "language_model_only"),
 )
 
 

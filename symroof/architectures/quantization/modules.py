@@ -112,7 +112,7 @@ ELSEWHERE = re.compile(r"vis(?:ual|ion)|multi_?modal|modality|mm_|image|audio|me
 PREDICTING = re.compile(r"(?:model\.|language_model\.)*mtp(?:\.layers\.\d+)?[.*]*")
 """All layers that predict further tokens."""
 
-INDEX = r"\d+|\*|\.[*+]|\\d[*+]?|\[0-9\][*+]?|\[\^\.\][*+]|\d*\[[\d-]+\]|\((?:\?:)?[\d|]+\)"
+INDEX = r"\d+|\d+\*|\*|\.[*+]|\\d[*+]?|\[0-9\][*+]?|\[\^\.\][*+]|\d*\[[\d-]+\]|\((?:\?:)?[\d|]+\)"
 LAYER = re.compile(rf"(?:^|[.*\\])(?:layers?|blocks?|h)\\?\.(?P<index>{INDEX})(?:\\?\.(?P<tail>.+))?$")
 NUMBERED = re.compile(r"^(?:\.\*)?\\\.(?P<index>\d+)\\\.(?P<tail>.+)$")
 """The number of a layer in a pattern, after the word for layers, or alone as GPTQModel's own configs have it."""
@@ -188,6 +188,8 @@ class Modules:
     ['gate_proj', 'up_proj']
     >>> modules.places("model.layers.3.mlp.experts.7.w2")
     [Places(operators=frozenset({'expert_down_proj'}), layers=frozenset({3}), expert=7)]
+    >>> sorted(modules.places("model.layers.3*")[0].layers)
+    [3, 30, 31]
     >>> modules.places("model.norm"), modules.places("lm_heed")
     ([], None)
     """
@@ -213,7 +215,9 @@ class Modules:
             expert = int(routed["index"]) if routed["index"].isdecimal() and len(routed["index"]) < MOST_DIGITS else None
             tail = tail[: routed.start() + len("experts")] + tail[routed.end() :]
         try:
-            layers = self._layers(place["index"]) if place else None
+            index = place["index"] if place else ""
+            starting = not regular and index[-1:] == "*" and index[:-1].isdecimal()
+            layers = self._layers(rf"{index[:-1]}\d*" if starting else index) if place else None
             globs = _globs(tail) if regular else [tail]
             operators = frozenset[str]().union(*(self._operators(glob, loose=loose, anchored=place is not None) for glob in globs))
             contains = exactly and not regular and operators and tail not in _matrices() and tail.rpartition(".")[2] not in ENDS
