@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import Any
+
 import pytest
 from sympy import Rational
 
@@ -54,6 +58,19 @@ def test_models_of_2026(row: dict[str, str]) -> None:
     prefill = model.prefill(batch=2, seq_len=64, causal=False, lm_head="all", mla="decompressed")
     if row["prefill_matmul_flops_batch2_prompt64"]:
         assert contraction_flops(prefill) == int(row["prefill_matmul_flops_batch2_prompt64"])
+
+
+FURTHER = [json.loads(line) for line in (DATA / "further_counts.jsonl").read_text().splitlines()]
+SAID = {"index_share_for_mtp_iteration", "moe_router_dtype", "text_config.output_gate_type", "expert_dtype"}
+"""Fields that published files have beside the ones that are counted: of a draft, of arithmetic, of a gate's function."""
+
+
+@pytest.mark.parametrize("row", FURTHER, ids=lambda row: row["name"])
+def test_further_sizes(row: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(row["config"]))
+    model = symroof.load_model(tmp_path)
+    assert set(model.unread) <= SAID
+    assert model.parameters == sum(model.parameters_per_part.values()) == row["parameters"]
 
 
 @pytest.mark.parametrize("row", rows("transformers_counts.csv"), ids=lambda row: row["model"])
