@@ -294,6 +294,18 @@ def test_unequal_layers_stay_and_have_names_of_their_own() -> None:
     assert (graph.flop_count - 2 * (whole[0] - ends) - (whole[1] - ends) - ends).expand() == 0
 
 
+def test_layers_with_other_work_on_equal_tensors_are_not_one() -> None:
+    """One einsum contracts over the axis that both operands have, the other over one of each."""
+    build = Module()
+    x = build.given("x", (b, s, 64))
+    for number, equation in enumerate(("bsd,de->bse", "bsd,de->bse", "bsd,fe->bse")):
+        build.path = f"layers.{number}"
+        x = build("einsum", equation, (x, build.weight("w", 64, 64)), shape=(b, s, 64), at="mix")
+    graph = build.step().symbolic
+    assert [block.count for block in graph.blocks] == [2, 1]
+    assert graph.contraction_flop_count == 2 * (2 * b * s * 64**2) + 2 * b * s * 64**3
+
+
 def test_layers_that_share_weights_are_not_one() -> None:
     build = Module()
     x, shared = build.given("x", (b, s, 64)), build.weight("shared", 64, 64)
