@@ -55,6 +55,7 @@ ASKED = {
     "split": lambda: ON.best_split("a100-sxm-80gb"),
     "drafting": lambda: (ON.best_length(DRAFT), ON.least_acceptance("speculative:length=4,draft_cost=0.1")),
     "energy": lambda: ON.apply(SPENT).energy(),
+    "optimum": lambda: symroof.optimum("llama-2-7b", "a100-sxm-80gb", {"batch": range(1, 9)}, minimize="latency", seq_len=2048),
     "costs": lambda: symroof.costs_of(ON.step, "up_proj"),
     "compiled": lambda: symroof.compiled(LETTERS["up_proj"].operator.traffic),
     "model": lambda: (MODEL, MODEL.cache, ON.step, ON.step.options, ON.step.graph, LETTERS.step.graph),

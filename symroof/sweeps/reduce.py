@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
 from symroof.errors import InputError, member, quote
+from symroof.notation import Brief
 from symroof.sweeps.arguments import Devices, Models, Over, Reducing
 from symroof.sweeps.dataset import OUTER, POINT, described, dtype, need
 from symroof.sweeps.filter import Condition
@@ -215,7 +216,7 @@ def optimum(
 
 
 @dataclass(frozen=True)
-class Optimum:
+class Optimum(Brief):
     """The best points of a sweep, and why there are no better ones.
 
     Attributes
@@ -224,7 +225,7 @@ class Optimum:
     certificate : boxes that together are the whole grid, each with the reason why it holds no better point.
     """
 
-    points: xarray.Dataset
+    points: xarray.Dataset = field(repr=False)
     certificate: Certificate
 
 

@@ -39,6 +39,9 @@ class Space:
         self.sizes = tuple(map(len, self.values))
         self.exactly = functools.lru_cache(maxsize=1 << 16)(self._exactly)
 
+    def __repr__(self) -> str:
+        return f"<Space {' x '.join(f'{size} {name}' for size, name in zip(self.sizes, self.names, strict=True))}>"
+
     def bounded(self, low: np.ndarray, high: np.ndarray) -> tuple[Truth, np.ndarray]:
         """Of boxes, a row each: the condition, and for every objective the least that a score may be."""
         given = {
