@@ -222,7 +222,8 @@ def test_attributes_have_units_and_format(question: str) -> None:
 BUILDING_BLOCKS = {
     **dict.fromkeys(("Tensor", "Access", "Space", "Block", "Routing", "Work"), "what operators are made of: bare formulas by design"),
     **dict.fromkeys(
-        ("Operator", "Graph", "Cost", "Ceilings", "Energy"), "formulas to compute with; `flops`, `traffic`, `memory` are Quantities"
+        ("Operator", "Graph", "Cost", "Ceilings", "Reserve", "Energy"),
+        "formulas to compute with; `flops`, `traffic`, `memory` are Quantities",
     ),
     **dict.fromkeys(
         ("Piece", "Piecewise", "Polynomial", "Solution"), "algebra, which knows no units: the bare side of a Curve or an answer"
