@@ -68,6 +68,8 @@ def test_random_configs_against_transformers(model_type: str, tmp_path: Path) ->
         else:
             assert model.parameters == row["parameters"], row["config"]
         assert sum(model.parameters_per_part.values()) == model.parameters
+        if model_type == "deepseek_v4":
+            assert load(config | {"model_type": "deepseek_ref"}, tmp_path).architecture == model.architecture, "another name of the same"
         if model_type in VISION:
             step = model.prefill(batch=2, seq_len=model.architecture.max_positions)
             assert step.graph.contraction_flop_count == row["prefill_matmul_flops"], row["config"]
