@@ -160,7 +160,7 @@ def test_every_model_of_the_catalogue_takes_a_technique(phase: str) -> None:
         assert old.flop_count == new.flop_count, name
         assert new.byte_count() < old.byte_count(), name
         assert 0 < new.time_expr <= old.time_expr, name
-        part = next(one.name for one, _ in step.symbolic if "up_proj" in one.name or "in_proj" in one.name)
+        part = next(one.name for one, _ in step.symbolic if any(proj in one.name for proj in ("up_proj", "in_proj", "key_proj")))
         free = getattr(model, phase)(seq_len=256, weight_bits=16, activation_bits=16, kv_bits=16)
         found = [
             symroof.crossover(one, part, over="batch", hardware="h100-sxm").first_integer
