@@ -294,7 +294,7 @@ def lookup(name: str | Symbol) -> Variable:
     name = str(name) if isinstance(name, str | Symbol) else repr(name)
     if name in _BY_NAME:
         return _BY_NAME[name]
-    hint = "did you mean seq_len?" if name in _LENGTHS else nearest(name, _BY_NAME)
+    hint = "did you mean seq_len?" if name in _LENGTHS else nearest(name, [known.name for known in VOCABULARY.values()])
     raise InputError(f"{quote(name)} is not a symbol of the library: {hint}")
 
 

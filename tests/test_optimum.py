@@ -19,6 +19,7 @@ from symroof.errors import InputError
 from symroof.sweeps.compile import program
 from symroof.sweeps.engines import run_exact
 from symroof.sweeps.optimum.intervals import Interval, UnprovableError, bounds, divided
+from symroof.sweeps.optimum.space import largest
 from symroof.symbols import BW, P, b, d, s
 
 GRID = {"batch": range(1, 513), "seq_len": range(1, 2049)}
@@ -227,3 +228,15 @@ def test_one_objective_or_two() -> None:
             symroof.optimum("llama-2-7b", "l4", GRID, **asked)
     with pytest.raises(InputError, match="expected two metrics"):
         symroof.optimum("llama-2-7b", "l4", GRID, pareto="time")
+
+
+def test_where_two_resources_take_equally_long_memory_does_not_bind_over_a_box() -> None:
+    """Nor at a point; over a range of widths the bound of the box says so too, in fractions."""
+    over = {"batch": [53, 128, 327], "kv_bits": [4, 8], "seq_len": [3, 21, 40]}
+    where = "bound == memory and batch > 3 and not latency > 200 ms"
+    found = symroof.optimum("gpt-oss-20b", "h100-sxm", over, pareto=("time", "throughput"), where=where, phase="prefill")
+    assert found.certificate.check() == len(found.certificate)
+    seconds = (Interval(Fraction(1), Fraction(2)), Interval(Fraction(2), Fraction(2)), Interval(Fraction(1), Fraction(1)))
+    assert (largest(seconds).low, largest(seconds).high) == (1, 1)
+    level = [replace(one, error=1e-16) for one in seconds]
+    assert (largest(level).low, largest(level).high) == (0, 1)

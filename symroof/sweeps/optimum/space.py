@@ -13,7 +13,7 @@ from symroof.sweeps.filter import Condition
 from symroof.sweeps.grid import Scenario
 from symroof.sweeps.inputs import Axis
 from symroof.sweeps.metrics import METRICS, TOTAL
-from symroof.sweeps.optimum.intervals import ROUNDING, Interval, Real, Truth, bounds, whole
+from symroof.sweeps.optimum.intervals import Interval, Real, Truth, bounds, whole
 
 PASSES, PROBES = 3, 40
 """How often the ends of the axes are trimmed, and lengths that are looked at together."""
@@ -152,7 +152,12 @@ def largest(seconds: Sequence[Interval]) -> Interval:
     if all(one.error == 0 and np.all(one.low == one.high) for one in seconds):
         place = metrics.largest(*(one.low for one in seconds))
         return Interval(place, place)
-    least = functools.reduce(np.maximum, [np.asarray(one.low) for one in seconds])
-    can = np.array(np.broadcast_arrays(*(np.asarray(one.high * (1 + 2 * ROUNDING)) >= least for one in seconds)))
+    lows = [np.asarray(one.low) for one in seconds]
+    highs = [np.asarray(one.high + one.error * one.high) for one in seconds]
+    others = [functools.reduce(np.maximum, [low for at, low in enumerate(lows) if at != place]) for place in range(len(seconds))]
+    strict = [not place and not one.error for place, one in enumerate(seconds)]  # of equals memory, the first, is not the one that binds
+    can = np.array(
+        np.broadcast_arrays(*(high > low if more else high >= low for high, low, more in zip(highs, others, strict, strict=True)))
+    )
     count = len(seconds)
     return Interval(np.argmax(can, axis=0)[()], (count - 1 - np.argmax(can[::-1], axis=0))[()])
