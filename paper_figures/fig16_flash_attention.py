@@ -7,7 +7,7 @@ and writes twice the scores; the diamonds show what the exact accounting gives (
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -43,7 +43,7 @@ def reductions(phase: str, accounting: str, batch: int, length: int) -> tuple[Ex
 def limit(phase: str, accounting: str) -> Expr:
     """Percent of the bytes saved as the context grows, whole blocks; of time too where all of attention is memory-bound."""
     moved = (symroof.symbols.substitute(one.byte_count(), one.analysis.graph.definitions) for one in totals(phase, accounting, batch=1))
-    plain, fused = (one.replace(ceiling, lambda inner: inner) for one in moved)
+    plain, fused = (cast(Expr, one.replace(ceiling, lambda inner: inner)) for one in moved)
     return 100 * (1 - symroof.limit(fused / plain, PHASES[phase]))
 
 

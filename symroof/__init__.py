@@ -13,7 +13,7 @@ from pathlib import Path as _Path
 
 from symroof.lazy import attach as _attach
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 __getattr__, __all__ = _attach("symroof", _Path(__file__).with_suffix(".pyi"))  # `symroof --help` need not wait for sympy
 

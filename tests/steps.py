@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import functools
+import json
+import os
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
 from sympy import Add, Expr
 
 import symroof
+from symroof.architectures.config import catalogue
 from symroof.architectures.step import Step
 from symroof.hardware.device import Device
 from symroof.hardware.loader import load_hardware
@@ -19,6 +23,23 @@ from symroof.techniques.registry import chain
 
 WIDTHS = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
 A100 = "a100-sxm-80gb"
+
+
+EVERYTHING = bool(os.environ.get("SYMROOF_ALL"))
+"""Whether long tests run on all that they could run on, and not on a sample of it."""
+
+
+def sampled(values: Iterable[Any], every: int) -> list[Any]:
+    """One in so many of them, or all."""
+    return [*values][:: 1 if EVERYTHING else every]
+
+
+@functools.cache
+def one_of_each_type() -> tuple[str, ...]:
+    """The first model of the catalogue of every `model_type`, or all models."""
+    types = {name: json.loads(path.read_text()).get("model_type", name) for name, path in catalogue().items()}
+    first = {kind: name for name, kind in reversed(types.items())}
+    return tuple(name for name, kind in types.items() if EVERYTHING or first[kind] == name)
 
 
 ENCODERS = {"bert", "roberta", "xlm-roberta", "modernbert"}

@@ -21,6 +21,7 @@ from symroof.architectures.config import catalogue
 from symroof.architectures.families import MODEL_TYPES as KNOWN
 from symroof.architectures.families import multimodal
 from symroof.errors import quote
+from tests.steps import EVERYTHING
 
 CONFIGS, CALLS, MEGABYTES = 10_000, 500_000, 200
 """So many configs are read, each within so many calls and returns and so many megabytes, however busy the machine is."""
@@ -253,12 +254,13 @@ def a_clear_line(message: str, path: Path, touched: set[str]) -> bool:
 
 
 @pytest.mark.slow
-def test_ten_thousand_mutated_configs(tmp_path: Path) -> None:
+def test_mutated_configs(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     wrong: list[str] = []
     understood = 0
     checked: set[tuple[str, str]] = set()  # most mutations leave the structure, and so the graph, as it was
-    for seed in range(CONFIGS):
+    seeds = random.Random(5).sample(range(CONFIGS), CONFIGS if EVERYTHING else CONFIGS // 3)
+    for seed in seeds:
         config, touched = mutated(seed)
         path.write_text(json.dumps(config))
         thorough = seed // len(PUBLISHED) % 20 == 0
@@ -279,7 +281,7 @@ def test_ten_thousand_mutated_configs(tmp_path: Path) -> None:
         except Exception as error:  # what must not happen is what is looked for
             wrong.append(f"{seed}: {error!r}")
     assert wrong == []
-    assert CONFIGS / 10 < understood < CONFIGS * 9 / 10
+    assert len(seeds) / 10 < understood < len(seeds) * 9 / 10
 
 
 ABSENT = {

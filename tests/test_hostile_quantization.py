@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import random
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,10 @@ from symroof.architectures.config import catalogue
 from symroof.architectures.families import MODEL_TYPES, multimodal
 from symroof.errors import quote
 from tests.conftest import DATA
+from tests.steps import EVERYTHING
 from tests.test_hostile_configs import JUNK, bounded
 
-COUNT, EVERY = 10_000, 1 if os.environ.get("SYMROOF_ALL_MUTATIONS") else 40
+COUNT, EVERY = 10_000, 1 if EVERYTHING else 40
 """So many mutations there are; the suite takes one of so many, and with this variable all."""
 
 Json = Any

@@ -9,11 +9,10 @@ from sympy import Integer, Max, Rational
 
 import symroof
 from symroof.architectures import llm_viewer
-from symroof.architectures.config import catalogue
 from symroof.roof.roofline import TRAFFIC, attainable, bound, time
 from symroof.symbols import BW, P
 from symroof.units import INTENSITY, RATE, SECOND
-from tests.steps import phases
+from tests.steps import one_of_each_type, phases
 
 FULL = {"batch": 2, "seq_len": 48, "weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
 positive = st.fractions(min_value=Rational(1, 1000), max_value=10**15).map(lambda value: Rational(value.numerator, value.denominator))
@@ -53,7 +52,7 @@ def test_time_is_an_expression_until_numbers_come() -> None:
 
 
 def catalogue_cases():
-    for name in catalogue():
+    for name in one_of_each_type():
         known = symroof.load_model(name).architecture.family in llm_viewer.FAMILIES
         for phase in phases(name):
             yield name, phase, "exact"

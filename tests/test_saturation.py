@@ -14,7 +14,6 @@ from symroof import symbols
 from symroof.algebra.piecewise import piecewise
 from symroof.algebra.reals import order
 from symroof.algebra.saturation import branches
-from symroof.architectures.config import catalogue
 from symroof.architectures.step import Step
 from symroof.hardware.device import Device
 from symroof.proof.claims import Case, decide, merge_cases
@@ -24,7 +23,7 @@ from symroof.questions.required import required
 from symroof.roof.analysis import Analysis
 from symroof.roof.costs import variable_of
 from symroof.symbols import BW, E, K, P, S, T, W, X, b, n, s, substitute, t, w
-from tests.steps import phases, two_roofs
+from tests.steps import EVERYTHING, one_of_each_type, phases, two_roofs
 
 WIDTHS = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
 A100 = two_roofs("a100-sxm-80gb")
@@ -470,8 +469,13 @@ def test_what_has_no_answer_is_refused_in_a_line(case: str) -> None:
     assert "\n" not in str(error.value)
 
 
+EITHER = ("prefill", "decode")
+ROOFLINES = [(name, phase) for at, name in enumerate(one_of_each_type()) for phase in phases(name) if EVERYTHING or phase == EITHER[at % 2]]
+"""A model of every type, in one of its phases or the other."""
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "phase"), [(name, phase) for name in catalogue() for phase in phases(name)])
+@pytest.mark.parametrize(("name", "phase"), ROOFLINES)
 def test_every_model_crosses_where_its_roofline_does(name: str, phase: str) -> None:
     """Every operator of every model over the batch: the bound at one, around each crossing, and far out."""
     free = step(name, phase, seq_len=3000)

@@ -9,10 +9,10 @@ import random
 import pytest
 
 import symroof
-from symroof.architectures.config import catalogue
 from symroof.errors import InputError
 from symroof.questions.technique_effect import effect_of
 from symroof.techniques.registry import chain, names, technique, technique_class, with_number
+from tests.steps import one_of_each_type
 
 WIDTHS = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
 DECODE = ("llama-2-7b", "--hardware", "a100-sxm-80gb", "--phase", "decode", "--seq-len", "2048")
@@ -148,9 +148,9 @@ def test_generation_takes_each_technique_in_its_phase(run) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("phase", ["prefill", "decode"])
-def test_every_model_of_the_catalogue_takes_a_technique(phase: str) -> None:
+def test_every_type_of_model_takes_a_technique(phase: str) -> None:
     """Four-bit weights: fewer bytes, the same FLOPs, never slower; the crossovers over the batch come no later."""
-    for name in catalogue():
+    for name in one_of_each_type():
         model = symroof.load_model(name)
         if not model.architecture.generative and phase == "decode":
             continue

@@ -7,6 +7,7 @@ import random
 import pytest
 
 from symroof.techniques.registry import names
+from tests.steps import EVERYTHING
 from tests.techniques.pairs import FORMS, MODELS, PHASES, Pair, difference, pairs, table
 
 
@@ -22,7 +23,9 @@ def orders_matter(pair: Pair) -> bool:
 @pytest.mark.parametrize("phase", PHASES)
 @pytest.mark.parametrize("model", MODELS)
 def test_two_orders_give_one_answer_or_stand_in_the_table(model: str, phase: str) -> None:
-    wrong = [pair for pair in pairs(model, phase) if orders_matter(pair) != pair.expected]
+    place = MODELS.index(model) * len(PHASES) + PHASES.index(phase)
+    every = 1 if EVERYTHING else 4  # each pair in two of the eight; which two differs from pair to pair
+    wrong = [pair for at, pair in enumerate(pairs(model, phase)) if (at + place) % every == 0 and orders_matter(pair) != pair.expected]
     assert not wrong
 
 
