@@ -45,5 +45,5 @@ class Block(Symbolic):
 
     def tensors(self) -> Iterator[Tensor]:
         """Every tensor that the block touches, once."""
-        touched = (access.tensor for operator in self.operators for access in (*operator.reads, *operator.writes))
+        touched = [access.tensor for operator in self.operators for access in (*operator.reads, *operator.writes)]
         return iter(dict.fromkeys(touched))

@@ -99,11 +99,15 @@ class Graph(Symbolic):
 
     def __iter__(self) -> Iterator[tuple[Operator, Expr]]:
         """Every operator that the step runs, with its number of occurrences."""
-        return ((operator, block.count) for block in self.blocks if block.count != 0 for operator in block.operators)
+        return iter(self._counted)
+
+    @functools.cached_property
+    def _counted(self) -> tuple[tuple[Operator, Expr], ...]:
+        return tuple([(operator, block.count) for block in self.blocks if block.count != 0 for operator in block.operators])
 
     def __getitem__(self, name: str) -> Operator:
         """The operator of this name."""
-        return of_name((operator for operator, _ in self), name)
+        return of_name([operator for operator, _ in self], name)
 
     @property
     def token_count(self) -> Expr:
@@ -340,7 +344,7 @@ class Graph(Symbolic):
         parts += [self.tokens, self.prompt_tokens, self.devices, *factors]
         parts += [self.reserve.share, self.reserve.activations, self.reserve.runtime]
         parts += [self.energy.flop, self.energy.byte, self.energy.constant] if self.energy else []
-        return cast(set[Symbol], set().union(*(part.free_symbols for part in (*parts, *self.definitions.values())), self.definitions))
+        return cast(set[Symbol], set().union(*[part.free_symbols for part in (*parts, *self.definitions.values())], self.definitions))
 
     def each(self, change: Callable[[Operator, Block], Operator | tuple[Operator, ...]]) -> Graph:
         """The graph with *change* applied to every operator; it returns one operator or several in order."""

@@ -195,11 +195,11 @@ class Operator(Answer, Symbolic):
     def byte_count(self, storage: Storage | None = None, direction: Direction | None = None, level: Level = Level.MEMORY) -> Expr:
         """Bytes moved over a level, of one storage and one direction or of all, as a bare expression."""
         return Add(
-            *(
+            *[
                 amount
                 for (place, way, crossed), amount in self.ledger.items()
                 if crossed is level and storage in (None, place) and direction in (None, way)
-            )
+            ]
         )
 
     flops = in_unit(lambda operator: operator.flop_count, FLOP, "Floating-point operations, as a Quantity in FLOP.")

@@ -201,8 +201,8 @@ class Analysis(Answer):
     def used_symbols(self) -> tuple[Symbol, ...]:
         """The symbols of the formulas, in alphabetical order."""
         graph = self.step.symbolic
-        parts = (part for op, count in graph for part in (op.flop_count, *(op.byte_count(level=level) for level in op.levels), count))
-        used = set().union(*(part.free_symbols for part in (*parts, *graph.definitions.values())))
+        parts = [part for op, count in graph for part in (op.flop_count, *[op.byte_count(level=level) for level in op.levels], count)]
+        used = set().union(*[part.free_symbols for part in (*parts, *graph.definitions.values())])
         return tuple(sorted((symbol for symbol in used if isinstance(symbol, Symbol)), key=str))
 
     @property

@@ -240,11 +240,11 @@ def binding(seconds: Mapping[Resource, Expr], beside: Expr = S.Zero) -> str | No
     """The resource with the most seconds, or the overhead; the first of equals; None if that depends on a symbol."""
     if len(seconds) == 1 and beside == 0:
         return str(next(iter(seconds)))
-    if not all(value.is_number for value in (*seconds.values(), beside)):
+    if not all([value.is_number for value in (*seconds.values(), beside)]):  # noqa: C419 -- a generator is entered once per value
         return None
     if beside > max(seconds.values(), default=cast(Expr, S.Zero)):
         return OVERHEAD
-    return str(max(seconds, key=lambda resource: seconds[resource]))
+    return str(max(seconds, key=seconds.__getitem__))
 
 
 @dataclass(frozen=True)
