@@ -340,8 +340,7 @@ class Graph(Symbolic):
         parts += [count for block in self.blocks for count in (block.resident, *map(block.copies_of, block.tensors()))]
         parts += [op.byte_count(level=level) for op, _ in self for level in op.levels]
         parts += [tensor.bits for block in self.blocks for tensor in block.tensors()]
-        factors = (self.ceilings.compute, self.ceilings.launch, *self.ceilings.levels.values())
-        parts += [self.tokens, self.prompt_tokens, self.devices, *factors]
+        parts += [self.tokens, self.prompt_tokens, self.devices, self.ceilings.compute, self.ceilings.launch, *self.ceilings.levels.values()]
         parts += [self.reserve.share, self.reserve.activations, self.reserve.runtime]
         parts += [self.energy.flop, self.energy.byte, self.energy.constant] if self.energy else []
         return cast(set[Symbol], set().union(*[part.free_symbols for part in (*parts, *self.definitions.values())], self.definitions))
