@@ -340,8 +340,8 @@ class Graph(Symbolic):
         parts += [count for block in self.blocks for count in (block.resident, *map(block.copies_of, block.tensors()))]
         parts += [op.byte_count(level=level) for op, _ in self for level in op.levels]
         parts += [tensor.bits for block in self.blocks for tensor in block.tensors()]
-        parts += [self.tokens, self.prompt_tokens, self.devices, self.ceilings.compute, self.ceilings.launch, *self.ceilings.levels.values()]
-        parts += [self.reserve.share, self.reserve.activations, self.reserve.runtime]
+        parts += [self.ceilings.compute, self.ceilings.launch, *self.ceilings.levels.values(), self.tokens, self.prompt_tokens]
+        parts += [self.devices, self.reserve.share, self.reserve.activations, self.reserve.runtime]
         parts += [self.energy.flop, self.energy.byte, self.energy.constant] if self.energy else []
         return cast(set[Symbol], set().union(*[part.free_symbols for part in (*parts, *self.definitions.values())], self.definitions))
 
