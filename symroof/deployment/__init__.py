@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from symroof.deployment.bounds import Bounds
 from symroof.deployment.changes import Changes
 from symroof.deployment.resources import Resources
+from symroof.deployment.service import Service
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class Deployment(Bounds, Resources, Changes):
+class Deployment(Bounds, Resources, Changes, Service):
     """A step on a device under a ceiling set: made once, by `Step.on`; every question is a method.
 
     The device is loaded and the step analysed once. ``over=`` is a variable's name or its symbol, as text or of `symroof.symbols`;
