@@ -46,6 +46,9 @@ BANDWIDTH = ureg.Unit("byte/second")
 HERTZ = ureg.Unit("hertz")
 WATT = ureg.Unit("watt")
 JOULE = ureg.Unit("joule")
+DOLLAR = ureg.Unit("dollar")
+PRICE = ureg.Unit("dollar/hour")
+CARBON = ureg.Unit("gram/kilowatt_hour")
 
 
 _DIGITS = r"[0-9]{1,60}(?:\.[0-9]{1,60})?(?:[eE][+-]?[0-9]{1,2})?"
@@ -89,7 +92,7 @@ def _decimal(value: Rational) -> str:
 
 
 EXAMPLES = {"FLOP/second": "312 TFLOP/s", "byte": "80 GB", "byte/second": "25 GB/s", "watt": "400 W", "hertz": "1410 MHz", "second": "5 us"}
-EXAMPLES |= {"joule/FLOP": "0.5 pJ", "joule/byte": "30 pJ"}
+EXAMPLES |= {"joule/FLOP": "0.5 pJ", "joule/byte": "30 pJ", "dollar/hour": "2 USD/h", "gram/kilowatt_hour": "400 g/kWh"}
 """What a figure in a unit looks like, for messages."""
 
 

@@ -55,6 +55,13 @@ ASKED = {
     "split": lambda: ON.best_split("a100-sxm-80gb"),
     "drafting": lambda: (ON.best_length(DRAFT), ON.least_acceptance("speculative:length=4,draft_cost=0.1")),
     "energy": lambda: ON.apply(SPENT).energy(),
+    "pools": lambda: (
+        ON.provision(prompt=512, output=64, link="50 GB/s", tpot="20 ms"),
+        ON.attention_split(),
+        ON.two_dimensional(devices=64),
+    ),
+    "dead zone": lambda: ON.dead_zone(attention_devices=8),
+    "money": lambda: (ON.token_cost(price="2 USD/h"), ON.price_of_speed(price="2 USD/h", degrees=(1, 2))),
     "optimum": lambda: symroof.optimum("llama-2-7b", "a100-sxm-80gb", {"batch": range(1, 9)}, minimize="latency", seq_len=2048),
     "costs": lambda: symroof.costs_of(ON.step, "up_proj"),
     "compiled": lambda: symroof.compiled(LETTERS["up_proj"].operator.traffic),
@@ -89,7 +96,7 @@ def asked(question: str) -> tuple[Any, ...]:
     return tuple(met.values())
 
 
-ANSWERS = ("symroof.answers", "symroof.questions", "symroof.proof")
+ANSWERS = ("symroof.answers", "symroof.questions", "symroof.proof", "symroof.serving")
 FORMATTED = re.compile(r"-?([0-9]{1,15}(\.[0-9]{1,5})?(e-[0-9]{2})?|inf)( [A-Za-z]+(/[A-Za-z]+)?|/s)?")
 BARE = {"formula", "traffic_formula", "condition", "slack", "where", "large_layer", "label", "limit_unit", "unit"}
 """Attributes of answers that are formulas in letters, and conditions."""
@@ -167,6 +174,14 @@ REPORTED = {
     "interval": lambda: ON.regimes("batch").regimes[0],
     "intervals": lambda: ON.apply("launch-overhead:launch=5us").work_exceeds("batch"),
     "sensitivity": ON.sensitivity,
+    "provision": lambda: ON.provision(prompt=512, output=64, link="50 GB/s"),
+    "mixed pool": lambda: ON.provision(prompt=512, output=64).mixed,
+    "attention split": ON.attention_split,
+    "dead zone": lambda: ON.dead_zone(attention_devices=8),
+    "two dimensions": lambda: ON.two_dimensional(devices=64),
+    "token cost": lambda: ON.token_cost(price="2 USD/h"),
+    "price of speed": lambda: ON.price_of_speed(price="2 USD/h", degrees=(1, 2)),
+    "price": lambda: ON.price_of_speed(price="2 USD/h", degrees=(1, 2)).fastest,
     "operator": lambda: ON["up_proj"],
     "operator in letters": lambda: LETTERS["up_proj"],
     "total": lambda: ON.total,

@@ -26,7 +26,9 @@ class Deployment(Bounds, Resources, Changes, Service):
     what a change brings            `apply`, `payoff`, `compare`, `break_even`, `work_exceeds`
     several devices, or a unit      `best_degree`, `communication_degree`, `strong_scaling`, `weak_scaling`, `best_split`
     drafting                        `best_length`, `least_acceptance`, `pays_at_all`
+    pools of devices                `provision`, `attention_split`, `dead_zone`, `two_dimensional`
     energy                          `energy`, `greenup`, `race_to_halt`
+    money, energy, carbon           `token_cost`, `price_of_speed`
     many points                     `sweep`, `best`, `pareto`, `feasible`
     =============================== ===================================================================================
 

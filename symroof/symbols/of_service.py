@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from symroof.vocabulary import factor as _factor
+from symroof.vocabulary import share as _share
 from symroof.vocabulary import variable as _variable
 
 lambda_a = _variable("lambda_a", "arrival_rate", "requests that arrive per second", "1/second", "real")
@@ -11,3 +13,16 @@ tau_w = _variable("tau_w", "weight_time", "part of a step's time that no sequenc
 tau_b = _variable("tau_b", "sequence_time", "part of a step's time that every sequence adds, whatever its context", "second", "real")
 tau_t = _variable("tau_t", "context_token_time", "part of a step's time that every token of a sequence's context adds", "second", "real")
 n_g = _variable("n_g", "devices", "devices of a system")
+
+# pools that share the work: attention apart from feed-forward layers, weights split by rows and columns
+n_a = _variable("n_a", "attention_devices", "devices that run attention, apart from those of the feed-forward layers")
+n_f = _variable("n_f", "ffn_devices", "devices that run feed-forward layers, apart from those of attention")
+rho_a = _factor("rho_a", "attention_ratio", "devices that run attention for every one that runs feed-forward layers")
+n_w = _variable("n_w", "input_parts", "parts of a weight matrix along its input dimension, where it is split along both")
+
+# money, energy and carbon
+pi_d = _variable("pi_d", "device_price", "price of a device's time", "dollar/hour", "real")
+pi_w = _variable("pi_w", "device_power", "power that a device draws, on average", "watt", "real")
+u_d = _share("u_d", "utilization", "share of the time that devices spend on such steps")
+e_0 = _factor("e_0", "pue", "energy of a data centre over that of its devices (power usage effectiveness)")
+g_e = _variable("g_e", "carbon_intensity", "carbon dioxide that a kilowatt hour of electricity emits", "gram/kilowatt_hour", "real")

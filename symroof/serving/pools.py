@@ -1,0 +1,148 @@
+"""Between pools, and one pool instead: a prompt's cache on a link, and decode steps that include chunks of prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import cast
+
+from sympy import Expr, Integer, Rational, Symbol, ceiling, oo
+
+from symroof import symbols
+from symroof.answers import Answer
+from symroof.architectures.step import Step
+from symroof.errors import InputError
+from symroof.questions.generation import Generation
+from symroof.roof.analysis import analyze
+from symroof.techniques.system.mixed_batch import MixedBatch
+from symroof.units import BANDWIDTH, BYTE, COUNT, SECOND, in_unit
+
+MOST = 2**16
+"""The largest batch considered where no memory limits it."""
+
+
+@dataclass(frozen=True)
+class Transfer(Answer):
+    """A prompt's keys and values on their way from a prefill device to a decode device.
+
+    Attributes
+    ----------
+    size_expr : their bytes, bare.
+    bandwidth_expr : byte/s of the link, one way, bare.
+    prefill_time_expr : seconds in which a prefill device makes the next ones, bare.
+    """
+
+    size_expr: Expr
+    bandwidth_expr: Expr
+    prefill_time_expr: Expr
+
+    size = in_unit(lambda sent: sent.size_expr, BYTE, "Keys and values of a prompt, as a Quantity in bytes.")
+    bandwidth = in_unit(lambda sent: sent.bandwidth_expr, BANDWIDTH, "Bandwidth of the link, one way, as a Quantity in byte/second.")
+    time = in_unit(lambda sent: sent.time_expr, SECOND, "Time on the link, as a Quantity in seconds.")
+    needed = in_unit(lambda sent: sent.needed_expr, BANDWIDTH, "The bandwidth from which prefill hides it, as a Quantity in byte/second.")
+
+    @property
+    def time_expr(self) -> Expr:
+        """Seconds on the link, bare."""
+        return self.size_expr / self.bandwidth_expr
+
+    @property
+    def needed_expr(self) -> Expr:
+        """The byte/s from which the link keeps up with prefill, bare: the prompt's bytes over the time of its prefill."""
+        return self.size_expr / self.prefill_time_expr
+
+    @property
+    def hidden(self) -> bool:
+        """Whether the link sends a prompt's keys and values while the next prompt is read, so that no prefill device waits for it."""
+        return bool(self.time_expr <= self.prefill_time_expr)
+
+
+@dataclass(frozen=True)
+class MixedPool(Answer):
+    """One pool for both: every decode step includes as many prompt tokens as keep its batch full.
+
+    Attributes
+    ----------
+    batch : sequences that decode in a step.
+    chunk, prompts : tokens of a prompt in a step, of so many prompts.
+    step_time_expr, plain_time_expr : seconds of such a step, and of one without a chunk, bare.
+    device_time_expr : device-seconds of a request, bare.
+    """
+
+    batch: int
+    chunk: int
+    prompts: int
+    step_time_expr: Expr
+    plain_time_expr: Expr
+    device_time_expr: Expr
+
+    step_time = in_unit(lambda pool: pool.step_time_expr, SECOND, "Time of a step with its chunk, as a Quantity in seconds.")
+    plain_time = in_unit(lambda pool: pool.plain_time_expr, SECOND, "Time of a step without a chunk, as a Quantity in seconds.")
+    interference = in_unit(lambda pool: pool.interference_expr, COUNT, "`interference_expr`, as a Quantity without a unit.")
+    device_time = in_unit(lambda pool: pool.device_time_expr, SECOND, "Device-seconds of a request, as a Quantity in seconds.")
+
+    @property
+    def interference_expr(self) -> Expr:
+        """How many times as long sequences that decode wait for a token as without the chunk, bare."""
+        return self.step_time_expr / self.plain_time_expr
+
+
+@dataclass(frozen=True)
+class Pools:
+    """Decode steps at the mean context, alone and with the chunks that keep their batch full.
+
+    In every step that is ``b S / (n - 1)`` tokens of prompts, rounded up. A chunk has ``(S + chunk) / 2`` tokens of its prompt up to
+    its end, which is the mean over all chunks.
+    """
+
+    spent: Generation
+    prompt: int
+    output: int
+    ceilings: str
+
+    def step(self, batch: int) -> Step:
+        """The decode step at the mean context."""
+        context = Integer(self.prompt) + Rational(self.output, 2)
+        return with_values(self.spent.step.with_widths(), {symbols.b: Integer(batch), symbols.t: context})
+
+    def seconds(self, step: Step) -> Expr:
+        """Seconds per generated token of a step."""
+        analysis = analyze(step, self.spent.device, ceilings=self.ceilings)
+        return analysis.total.time_expr / analysis.graph.tokens
+
+    def step_time(self, batch: int) -> Expr:
+        """Seconds of a decode step."""
+        return self.seconds(self.step(batch))
+
+    def mixed_time(self, batch: int) -> Expr:
+        """Seconds of a step with its chunk; infinite where mixed batches do not support it."""
+        pool = self.at(batch)
+        return cast(Expr, oo) if pool is None else pool.step_time_expr
+
+    def at(self, batch: int) -> MixedPool | None:
+        """One pool at a batch; None where mixed batches do not support the step."""
+        before = self.step(batch)
+        prompts = int(ceiling(Rational(batch, self.output - 1)))
+        chunk = int(ceiling(Rational(batch * self.prompt, (self.output - 1) * prompts)))
+        end = int(ceiling(Rational(self.prompt + chunk, 2)))
+        try:
+            mixed = before.apply(MixedBatch(chunk=chunk, prompts=prompts, prompt=max(end, chunk)))
+        except InputError:
+            return None
+        plain, both = self.seconds(before), self.seconds(mixed)
+        return MixedPool(batch, chunk, prompts, both, plain, both * (self.output - 1) / batch)
+
+    def within(self, promise: Expr, time: Callable[[int], Expr]) -> int:
+        """The largest batch that fits memory and meets a promise, by bisection, as steps grow with their batch; 0 if there is none."""
+        fits = self.spent.memory.get("decode")
+        most = fits.largest_batch if fits is not None and fits.largest_batch is not None else MOST
+        low, high = 0, most + 1
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if time(middle) <= promise else (low, middle)
+        return low
+
+
+def with_values(step: Step, values: Mapping[Symbol, Expr]) -> Step:
+    """The step with other numbers."""
+    return replace(step, values={**step.values, **values})
