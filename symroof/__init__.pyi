@@ -147,6 +147,10 @@ from symroof.serving.money import PricePoint as PricePoint
 from symroof.serving.money import TokenCost as TokenCost
 from symroof.serving.money import price_of_speed as price_of_speed
 from symroof.serving.money import token_cost as token_cost
+from symroof.serving.plan import Plan as Plan
+from symroof.serving.plan import plan as plan
+from symroof.serving.planned import Miss as Miss
+from symroof.serving.planned import Planned as Planned
 from symroof.serving.pools import MixedPool as MixedPool
 from symroof.serving.pools import Transfer as Transfer
 from symroof.serving.provision import Provision as Provision

@@ -52,17 +52,17 @@ CARBON = ureg.Unit("gram/kilowatt_hour")
 
 
 _DIGITS = r"[0-9]{1,60}(?:\.[0-9]{1,60})?(?:[eE][+-]?[0-9]{1,2})?"
-_TYPED = re.compile(rf"\s*({_DIGITS})(?:/([1-9][0-9]{{0,59}}))?\s*([A-Za-zµ]{{1,12}}(?:/[A-Za-z]{{1,12}})?)?\s*", re.ASCII)
+_TYPED = re.compile(rf"\s*({_DIGITS})(?:/([1-9][0-9]{{0,59}}))?\s*([A-Za-zµ]{{0,12}}(?:/[A-Za-z]{{1,12}})?)\s*", re.ASCII)
 
 
 def parsed(text: object) -> tuple[Fraction, str] | None:
     """A number as it was typed, a decimal or a fraction, and the unit behind it, if any; None if it is none.
 
-    >>> parsed("2.5"), parsed("1/3"), parsed("20 ms"), parsed("1e3x y")
-    ((Fraction(5, 2), ''), (Fraction(1, 3), ''), (Fraction(20, 1), 'ms'), None)
+    >>> parsed("2.5"), parsed("1/3"), parsed("20 ms"), parsed("3/s"), parsed("1e3x y")
+    ((Fraction(5, 2), ''), (Fraction(1, 3), ''), (Fraction(20, 1), 'ms'), (Fraction(3, 1), '1/s'), None)
     """
     match = _TYPED.fullmatch(text) if isinstance(text, str) else None
-    return None if match is None else (Fraction(match[1]) / int(match[2] or 1), match[3] or "")
+    return None if match is None else (Fraction(match[1]) / int(match[2] or 1), re.sub("^/", "1/", match[3]))
 
 
 SHORT = {"byte/second": "B/s", "FLOP/second": "FLOP/s", "second": "s", "joule/FLOP": "J", "joule/byte": "J", "watt": "W", "byte": "B"}
@@ -92,7 +92,7 @@ def _decimal(value: Rational) -> str:
 
 
 EXAMPLES = {"FLOP/second": "312 TFLOP/s", "byte": "80 GB", "byte/second": "25 GB/s", "watt": "400 W", "hertz": "1410 MHz", "second": "5 us"}
-EXAMPLES |= {"joule/FLOP": "0.5 pJ", "joule/byte": "30 pJ", "dollar/hour": "2 USD/h", "gram/kilowatt_hour": "400 g/kWh"}
+EXAMPLES |= {"joule/FLOP": "0.5 pJ", "joule/byte": "30 pJ", "dollar/hour": "2 USD/h", "gram/kilowatt_hour": "400 g/kWh", "1/second": "2/s"}
 """What a figure in a unit looks like, for messages."""
 
 

@@ -62,6 +62,8 @@ ASKED = {
     ),
     "dead zone": lambda: ON.dead_zone(attention_devices=8),
     "money": lambda: (ON.token_cost(price="2 USD/h"), ON.price_of_speed(price="2 USD/h", degrees=(1, 2))),
+    "plan": lambda: (found := symroof.plan(MODEL, prompt=512, output=64, hardware="h100-sxm", devices=[1], tpot="20 ms"), found[0]),
+    "missed promise": lambda: symroof.plan(MODEL, prompt=512, output=64, hardware="h100-sxm", tpot="1 ms")[0].miss,
     "optimum": lambda: symroof.optimum("llama-2-7b", "a100-sxm-80gb", {"batch": range(1, 9)}, minimize="latency", seq_len=2048),
     "costs": lambda: symroof.costs_of(ON.step, "up_proj"),
     "compiled": lambda: symroof.compiled(LETTERS["up_proj"].operator.traffic),
@@ -249,10 +251,11 @@ BUILDING_BLOCKS = {
 }
 """Classes whose attributes are bare expressions, and why; answers are none of them."""
 PURE = {
-    **dict.fromkeys(("values", "symbol_values", "dimensions", "settings"), "numbers by symbol, to substitute"),
+    **dict.fromkeys(("values", "symbol_values", "formula_values", "dimensions", "settings"), "numbers by symbol, to substitute"),
     **dict.fromkeys(("used_symbols", "symbol", "free", "x"), "symbols"),
     **dict.fromkeys(("formula", "formulas", "traffic_formula", "large_layer", "slack"), "formulas in symbols, asked for as such"),
     **dict.fromkeys(("condition", "where"), "truth values"),
+    **dict.fromkeys(("factor", "headroom"), "shares, which have no unit"),
     **dict.fromkeys(
         ("flop_count", "byte_count", "contraction_flop_count"), "counts, bare by their name; the Quantities are `flops`, `traffic`"
     ),

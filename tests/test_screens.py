@@ -30,6 +30,7 @@ H100 = ("--hardware", "h100-sxm")
 CHAIN = ("--with", "quantize:weights=4,group=128", "--with", "tensor-parallel:degree=8", "--with", "flash-attention")
 OPEN = ("--with", "quantize:weights=4,group", "--with", "flash-attention", "--with", "tensor-parallel")
 SIZED = ("--seq-len", "4096", "--batch", "32")
+PROMISED = ("--tpot", "40ms", "--ttft", "1s", "--price", "mi300x=3", "--rate", "3")
 DECODE, PREFILL = ("--phase", "decode"), ("--phase", "prefill")
 
 SCREENS = [
@@ -37,6 +38,7 @@ SCREENS = [
     ("analyze", "llama-3-8b", *H100, *DECODE, *SIZED, "--with", "quantize:weights=4", "--with", "tensor-parallel", "--with", "speculative"),
     ("analyze", "deepseek-v3", *H100, *DECODE, *SIZED, *OPEN),
     ("analyze", "mixtral-8x7b-v0.1", *H100, *PREFILL, *SIZED, "--formulas", "--conventions"),
+    ("plan", "qwen3-32b", "--prompt", "2048", "--output", "512", *PROMISED, "--hardware", "h100-sxm", "mi300x", "--devices", "1,2"),
     ("crossover", "deepseek-v3", *H100, *DECODE, "--operator", "all", "--over", "batch"),
     ("crossover", "deepseek-v3", *DECODE, "--operator", "all", "--over", "batch", *OPEN),
     ("crossover", "mixtral-8x7b-v0.1", *DECODE, "--operator", "weights-and-kv", "--over", "seq_len"),
@@ -117,7 +119,7 @@ def assert_whole(table: Table, width: int | None) -> None:
     hidden = [column.title or column.key for place, column in enumerate(table.columns) if place not in kept]
     extra = letters(text) - letters(shown)
     assert not letters(shown) - letters(text), (letters(shown) - letters(text), width)
-    said = text.partition("not shown: ")[2].partition("; --wide")[0]
+    said = " ".join(text.split()).partition("not shown: ")[2].partition("; --wide")[0]
     assert letters(said) == letters(", ".join(hidden))
     assert (len(hidden) > 0) == ("not shown: " in text)
     assert bool(extra) == (bool(hidden) or table.folds)

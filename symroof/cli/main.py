@@ -14,6 +14,7 @@ from symroof.cli.calibration import calibrate, validate
 from symroof.cli.completion import completion
 from symroof.cli.listing import describe, devices, figures, models, symbols, techniques
 from symroof.cli.measure import measure
+from symroof.cli.plan import plan
 from symroof.cli.questions import analyze, compare, crossover, generate, largest, prove, solve
 from symroof.cli.sweep import sweep
 from symroof.errors import SymroofError, nearest, quote
@@ -52,7 +53,7 @@ def cli() -> None:
     """
 
 
-QUESTIONS = (analyze, crossover, prove, solve, largest, generate, sweep, compare)
+QUESTIONS = (analyze, crossover, prove, solve, largest, generate, plan, sweep, compare)
 AROUND = (calibrate, validate, measure, techniques, figures, describe, models, devices, symbols, completion)
 for command in QUESTIONS + AROUND:
     cli.add_command(command)

@@ -57,12 +57,17 @@ def chosen_format(wanted: str | None, path: Path | None) -> str:
     raise InputError(f"output {quote(str(path))}: {ending}; known: {endings}; or give --format")
 
 
-def output_options(where: str = "Write there instead of to the terminal.") -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+FILE = ("-o", "--output")
+
+
+def output_options(
+    where: str = "Write there instead of to the terminal.", flags: tuple[str, ...] = FILE
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """The options of output, the same for every command; the command is called with them as an `Output`."""
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         @FORMAT
-        @click.option("-o", "--output", "path", type=OutputFile(), metavar="FILE", help=where)
+        @click.option(*flags, "path", type=OutputFile(), metavar="FILE", help=where)
         @click.option("--wide", is_flag=True, help="Every column and every formula in full, however narrow the terminal.")
         @click.option("--conventions", is_flag=True, help="List the conventions that the numbers follow.")
         @click.option("--quiet", is_flag=True, help="Print neither conventions nor notes.")
@@ -113,10 +118,10 @@ class Output:
             stream.writelines(pieces)
 
 
-def reports(command: Callable[..., Report]) -> Callable[..., int]:
+def reports(command: Callable[..., Report], flags: tuple[str, ...] = FILE) -> Callable[..., int]:
     """The options of output; the report that the command returns is rendered and written."""
 
-    @output_options()
+    @output_options(flags=flags)
     @functools.wraps(command)
     def answered(*arguments: Any, output: Output, **options: Any) -> int:
         if output.path is not None:
@@ -125,6 +130,10 @@ def reports(command: Callable[..., Report]) -> Callable[..., int]:
         return output.deliver(command(*arguments, **options), form)
 
     return answered
+
+
+reports_with_tokens = functools.partial(reports, flags=FILE[:1])
+"""The same for a command whose --output is a number of tokens."""
 
 
 def layout(output: Path | None, **shown: bool) -> Layout:

@@ -27,6 +27,7 @@ from symroof.present.formats.sections import Lines
 from symroof.present.points import progress_bar
 from symroof.present.report import Report
 from symroof.present.serving import money, splits
+from symroof.present.serving import plan as plans
 from symroof.present.step_views import analysis_statements, calibrated_statements, legend, provenance
 from symroof.present.tabular import Formula, Table, number
 from symroof.proof.claims import Certificate
@@ -44,6 +45,8 @@ from symroof.questions.sensitivity import Sensitivity
 from symroof.roof.analysis import Analysis, Total
 from symroof.roof.energy import OperatorEnergy, StepEnergy
 from symroof.roof.roofline import RooflinePoint
+from symroof.serving.plan import Plan
+from symroof.serving.planned import Planned
 from symroof.symbols import Variable
 from symroof.techniques.technique import Technique
 
@@ -155,7 +158,9 @@ report.register(Crossover, lambda one: replace(report(Crossovers((one,))), recor
 report.register(Crossovers, comparison.crossover_report)
 report.register(Generation, answers.generation_report)
 report.register(Largest, answers.largest_report)
+report.register(Plan, plans.plan_report)
 report.register(Requirement, answers.requirement_report)
+table.register(Planned, plans.planned_table)
 table.register(Step, step_views.step_table)
 table.register(Analysis, step_views.analysis_table)
 table.register(RooflinePoint, comparison.point_table)
