@@ -255,7 +255,7 @@ PURE = {
     **dict.fromkeys(("used_symbols", "symbol", "free", "x"), "symbols"),
     **dict.fromkeys(("formula", "formulas", "traffic_formula", "large_layer", "slack"), "formulas in symbols, asked for as such"),
     **dict.fromkeys(("condition", "where"), "truth values"),
-    **dict.fromkeys(("factor", "headroom"), "shares, which have no unit"),
+    **dict.fromkeys(("headroom",), "shares, which have no unit"),
     **dict.fromkeys(
         ("flop_count", "byte_count", "contraction_flop_count"), "counts, bare by their name; the Quantities are `flops`, `traffic`"
     ),

@@ -48,7 +48,7 @@ class Asked:
         tried = [self._tried(blank, parallelism, degree) for parallelism, degree in self._parallelisms(device, count)]
         if kept := [one for one in tried if one.miss is None]:
             return max(kept, key=lambda one: (one.max_rate_expr, -one.degree))
-        return min(tried, key=lambda one: (not one.fits, one.miss.factor if one.miss else 0, one.degree))
+        return min(tried, key=lambda one: (not one.fits, one.miss.factor_expr if one.miss else S.Zero, one.degree))
 
     def _parallelisms(self, device: Device, count: int) -> Iterator[Parallelism]:
         """The chains of techniques that share a replica's work, with the devices of a replica."""

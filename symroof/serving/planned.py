@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from sympy import Add, Expr, S, Symbol
+from sympy import Add, Expr, S, Symbol, oo
 
 from symroof import symbols
 from symroof.answers import Answer
@@ -46,10 +46,12 @@ class Miss(Answer):
         """`meets_exprs`, as Quantities."""
         return {name: quantity(value, REMEDIES[name]) for name, value in self.meets_exprs.items()}
 
+    factor = in_unit(lambda miss: miss.factor_expr, COUNT, "What it takes over what is allowed, as a Quantity.")
+
     @property
-    def factor(self) -> float:
-        """What it takes over what is allowed; infinite where a technique refuses."""
-        return float(self.value_expr / self.limit_expr) if self.limit_expr > 0 else float("inf")
+    def factor_expr(self) -> Expr:
+        """What it takes over what is allowed, bare; oo where a technique refuses."""
+        return self.value_expr / self.limit_expr if self.limit_expr != 0 else oo
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from symroof.calibration.prediction import evaluated
 from symroof.errors import InputError
 from symroof.hardware.device import Device
 from symroof.hardware.machine import CALIBRATED
+from symroof.notation import Brief
 from symroof.operators import Resource
 from symroof.questions.capacity import memory_over, memory_parts, usable_capacity
 from symroof.questions.regimes import timeline
@@ -43,7 +44,7 @@ TRIED = 2**20
 
 
 @dataclass(frozen=True)
-class Request:
+class Request(Brief):
     """What every request asks for: S tokens to read, n to generate.
 
     Attributes

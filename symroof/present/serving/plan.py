@@ -130,7 +130,7 @@ def miss_sentence(planned: Planned, plan: Plan) -> str:
     allowed = "are there" if miss.promise == "memory" else "is promised" if miss.promise != "rate" else "is the most"
     bound = f", {miss.resource}-bound" if miss.resource else ""
     how = f" as {_way(planned)}" if planned.parallelism else ""
-    said = f"{planned.name}{how}: {PROMISES[miss.promise]} {value}, {miss.factor:.4g} times the {limit} that {allowed}{bound}"
+    said = f"{planned.name}{how}: {PROMISES[miss.promise]} {value}, {float(miss.factor_expr):.4g} times the {limit} that {allowed}{bound}"
     remedies = list(_remedies(planned, miss, plan))
     return f"{said}; {listed(remedies)} would do" if remedies else said
 
