@@ -158,6 +158,11 @@ from symroof.serving.provision import hidden_needed as hidden_needed
 from symroof.serving.provision import provision as provision
 from symroof.serving.provision import released_tokens as released_tokens
 from symroof.serving.provision import saturated_ratio as saturated_ratio
+from symroof.serving.step_line import LinePart as LinePart
+from symroof.serving.step_line import LinePiece as LinePiece
+from symroof.serving.step_line import LinePieces as LinePieces
+from symroof.serving.step_line import StepLine as StepLine
+from symroof.serving.step_line import step_line as step_line
 from symroof.serving.two_dimensional import TwoDimensional as TwoDimensional
 from symroof.serving.two_dimensional import two_dimensional as two_dimensional
 from symroof.sweeps.compile import Compiled as Compiled

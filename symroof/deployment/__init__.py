@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 from symroof.deployment.bounds import Bounds
 from symroof.deployment.changes import Changes
+from symroof.deployment.requests import Requests
 from symroof.deployment.resources import Resources
 from symroof.deployment.service import Service
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class Deployment(Bounds, Resources, Changes, Service):
+class Deployment(Bounds, Resources, Changes, Service, Requests):
     """A step on a device under a ceiling set: made once, by `Step.on`; every question is a method.
 
     The device is loaded and the step analysed once. ``over=`` is a variable's name or its symbol, as text or of `symroof.symbols`;
@@ -26,6 +27,7 @@ class Deployment(Bounds, Resources, Changes, Service):
     what a change brings            `apply`, `payoff`, `compare`, `break_even`, `work_exceeds`
     several devices, or a unit      `best_degree`, `communication_degree`, `strong_scaling`, `weak_scaling`, `best_split`
     drafting                        `best_length`, `least_acceptance`, `pays_at_all`
+    requests                        `step_line`
     pools of devices                `provision`, `attention_split`, `dead_zone`, `two_dimensional`
     energy                          `energy`, `greenup`, `race_to_halt`
     money, energy, carbon           `token_cost`, `price_of_speed`

@@ -1,0 +1,23 @@
+"""From a step to requests: the step as a line, load, promises, full memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from symroof.deployment.core import Core
+from symroof.serving.step_line import StepLine, step_line
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Requests(Core):
+    """Questions about the requests that such steps serve."""
+
+    def step_line(self) -> StepLine:
+        """The time of the step as a line in batch and context; see `symroof.step_line`.
+
+        >>> import symroof
+        >>> line = symroof.load_model("llama-3-8b").decode(batch=8, seq_len=2048).on("h100-sxm").step_line()
+        >>> print(line.weight_time, line.kind)
+        4.481 ms line
+        """
+        return step_line(self.step, hardware=self._given(), ceilings=self.ceilings)
