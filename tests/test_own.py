@@ -122,3 +122,25 @@ def test_a_technique_may_use_the_builder_within_a_graph() -> None:
     low = operator("b s d, d rho -> b s rho", up.reads[0].tensor, tensor("A", "d rho", "weight"), name="low")
     assert low.flop_count.subs({b: 1, d: 4096, symroof.symbols.rho: 16}) == Integer(2 * 4096 * 16)
     assert h not in low.flop_count.free_symbols
+
+
+def test_flash_attention_fuses_scores_that_are_sums() -> None:
+    """Scores of a latent and of a rotary key: all four operators are one, with their FLOPs, and every cached number read once."""
+    latent, rotary = symroof.tensor("latent", "b t k r_kv", "kv_cache"), symroof.tensor("rotary", "b t r", "kv_cache")
+    parts = [
+        symroof.operator("b s k g r_kv, b t k r_kv -> b k g s t", "query", latent, name="content", role="scores"),
+        symroof.operator("b s k g r, b t r -> b k g s t", "rotary_query", rotary, name="position", role="scores"),
+    ]
+    parts.append(symroof.operator("b k g s t, b k g s t -> b k g s t", *parts, name="softmax", role="softmax", flops=6))
+    parts.append(symroof.operator("b k g s t, b t k r_kv -> b s k g r_kv", parts[2], latent, name="sv", role="weighted_sum"))
+    model = symroof.own_model("gla", parts, layers=3, sizes={"k": 2, "g": 16, "r_kv": 256, "r": 64})
+    for step in (model.decode(batch=3, seq_len=500), model.prefill(batch=3, seq_len=500)):
+        step = step.with_widths()
+        (whole, count), *others = step.apply("flash-attention").graph
+        assert (count, others, whole.name) == (3, [], "fused_attention")
+        assert whole.flop_count == sum(operator.flop_count for operator, _ in step.graph)
+        rows = 500 if step.options.decode else sum(range(500)) + 500
+        assert whole.contraction_flop_count == 2 * 3 * 32 * (2 * 256 + 64) * rows
+        queries = 1 if step.options.decode else 500
+        one_pass = whole.byte_count().subs(symroof.symbols.R, 500).doit()
+        assert one_pass == 2 * 3 * (500 * (2 * 256 + 64) + queries * 32 * (2 * 256 + 64))

@@ -120,7 +120,8 @@ def as_flash_attention(steps: Sequence[Operator], group: Operator) -> Operator:
     """
     space = group.space
     passes = cache_passes(space)
-    one_head = space.sizes["s"] != 1 and not space.one_block and any("h" in (key.axes or key.tensor.axes) for key in _keys(steps[0]))
+    keys = [key for step in steps if step.role is Role.SCORES for key in _keys(step)]
+    one_head = space.sizes["s"] != 1 and not space.one_block and any("h" in (key.axes or key.tensor.axes) for key in keys)
 
     def again(access: Access) -> Access:
         axes = access.axes or access.tensor.axes

@@ -82,10 +82,12 @@ def fused(graph: Graph, block: Block, members: Sequence[Operator]) -> Operator:
     wanted |= {tensor for tensor in written if tensor.storage is not Storage.ACTIVATION} | {members[-1].result}
     writes = {access.tensor: access for operator in members for access in operator.writes if access.tensor in wanted}
     joined = "+".join(operator.name for operator in members)
+    sizes = {axis: size for operator in reversed(members) for axis, size in operator.space.sizes.items()}
+    own = members[0].space
     return Operator(
         joined,
         _kind(members),
-        members[0].space,
+        own if sizes.keys() == own.sizes.keys() else replace(own, sizes=sizes),
         tuple(work for operator in members for work in operator.work),
         tuple(reads),
         tuple(writes.values()),

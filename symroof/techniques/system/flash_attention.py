@@ -119,7 +119,8 @@ def attention_of(graph: Graph, name: str) -> list[tuple[Block, list[Operator]]]:
     found: list[tuple[Block, list[Operator]]] = []
     for block in graph.blocks:
         steps = [operator for operator in block.operators if operator.role in ATTENTION_STEPS]
-        starts = [place for place, operator in enumerate(steps) if operator.role is Role.SCORES]
+        roles = [operator.role for operator in steps]  # scores may be a sum of two, as of a latent and a rotary key
+        starts = [place for place, role in enumerate(roles) if role is Role.SCORES and Role.SCORES not in roles[max(place - 1, 0) : place]]
         for start, end in pairwise([*starts, len(steps)]):  # a block may have two, as to itself and to an encoder's output
             if {operator.role for operator in steps[start:end]} >= {Role.SCORES, Role.SOFTMAX, Role.WEIGHTED_SUM}:
                 found.append((block, steps[start:end]))
