@@ -79,7 +79,8 @@ assert {name: [ours == theirs for ours, theirs in zip(same[name], printed[name],
 # - **5.89e11 FLOPs of latent attention** count 576 numbers in both products. The weighted sum needs the latent's 512 alone, as the
 #   rotary key is no value: 5.57e11. The difference is $2 L h\, r\, t$, 1/18 of the larger, and with it the intensity: 512 is
 #   $4 h (r_{kv} + r) / (r_{kv} + r)$, $4 h$ whatever the sizes; exactly it is 483.6.
-# - **3.60e9 bytes of ERNIE 4.5** are 3.62e9: the printed FLOPs and the printed 16 FLOP/byte give $5.80 \cdot 10^{10} / 16 = 3.62 \cdot 10^9$.
+# - **3.60e9 bytes of ERNIE 4.5** are 3.62e9: the printed FLOPs over the printed 16 FLOP/byte give
+#   $5.80 \cdot 10^{10} / 16 = 3.62 \cdot 10^9$.
 
 # %%
 larger = 2 * h * (r_kv + r) * t * 2

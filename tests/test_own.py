@@ -134,8 +134,7 @@ def test_flash_attention_fuses_scores_that_are_sums() -> None:
     parts.append(symroof.operator("b k g s t, b k g s t -> b k g s t", *parts, name="softmax", role="softmax", flops=6))
     parts.append(symroof.operator("b k g s t, b t k r_kv -> b s k g r_kv", parts[2], latent, name="sv", role="weighted_sum"))
     model = symroof.own_model("gla", parts, layers=3, sizes={"k": 2, "g": 16, "r_kv": 256, "r": 64})
-    for step in (model.decode(batch=3, seq_len=500), model.prefill(batch=3, seq_len=500)):
-        step = step.with_widths()
+    for step in (model.decode(batch=3, seq_len=500).with_widths(), model.prefill(batch=3, seq_len=500).with_widths()):
         (whole, count), *others = step.apply("flash-attention").graph
         assert (count, others, whole.name) == (3, [], "fused_attention")
         assert whole.flop_count == sum(operator.flop_count for operator, _ in step.graph)
