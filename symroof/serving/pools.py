@@ -114,23 +114,27 @@ class Pools:
         """Seconds of a decode step."""
         return self.seconds(self.step(batch))
 
-    def mixed_time(self, batch: int) -> Expr:
-        """Seconds of a step with its chunk; infinite where mixed batches do not support it."""
-        pool = self.at(batch)
-        return cast(Expr, oo) if pool is None else pool.step_time_expr
-
-    def at(self, batch: int) -> MixedPool | None:
-        """One pool at a batch; None where mixed batches do not support the step."""
-        before = self.step(batch)
+    def chunk(self, batch: int) -> MixedBatch:
+        """The chunks of a step that keep a batch full."""
         prompts = int(ceiling(Rational(batch, self.output - 1)))
         chunk = int(ceiling(Rational(batch * self.prompt, (self.output - 1) * prompts)))
         end = int(ceiling(Rational(self.prompt + chunk, 2)))
+        return MixedBatch(chunk=chunk, prompts=prompts, prompt=max(end, chunk))
+
+    def mixed_time(self, batch: int) -> Expr:
+        """Seconds of a step with its chunks; infinite where mixed batches do not support it."""
         try:
-            mixed = before.apply(MixedBatch(chunk=chunk, prompts=prompts, prompt=max(end, chunk)))
+            return self.seconds(self.step(batch).apply(self.chunk(batch)))
         except InputError:
+            return cast(Expr, oo)
+
+    def at(self, batch: int) -> MixedPool | None:
+        """One pool at a batch; None where mixed batches do not support the step."""
+        both, added = self.mixed_time(batch), self.chunk(batch)
+        if both == oo:
             return None
-        plain, both = self.seconds(before), self.seconds(mixed)
-        return MixedPool(batch, chunk, prompts, both, plain, both * (self.output - 1) / batch)
+        sizes = (int(added.chunk), int(added.prompts))
+        return MixedPool(batch, *sizes, both, self.step_time(batch), both * (self.output - 1) / batch)
 
     def within(self, promise: Expr, time: Callable[[int], Expr]) -> int:
         """The largest batch that fits memory and meets a promise, by bisection, as steps grow with their batch; 0 if there is none."""
