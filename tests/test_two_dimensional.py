@@ -108,3 +108,10 @@ def test_bad_input_is_one_line(ask, match: str) -> None:
     with pytest.raises(symroof.InputError, match=match) as error:
         ask()
     assert "\n" not in str(error.value)
+
+
+def test_a_deployment_shares_its_link_among_the_rings() -> None:
+    on = STEP.on("h100-sxm")
+    link = on.device.links[0].one_way.exact
+    assert [on.two_dimensional(devices=8, axes=axes).link_expr for axes in (1, 3)] == [link, link / 3]
+    assert on.two_dimensional(devices=8, axes=3, link="5 GB/s").link_expr == 5 * 10**9

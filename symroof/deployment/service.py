@@ -68,15 +68,17 @@ class Service(Core):
         )  # fmt: skip
 
     def two_dimensional(self, *, devices: int, link: Any = None, axes: int = 3) -> TwoDimensional:
-        """The traffic of weights split along both dimensions, over the device's link if none is given; see `symroof.two_dimensional`.
+        """The traffic of weights split along both dimensions; see `symroof.two_dimensional`.
+
+        A ring has the bandwidth that is given, or an equal part of the device's link.
 
         >>> import symroof
         >>> on = symroof.load_model("opt-66b").decode(batch=64, seq_len=2048).on("tpu-v4")
         >>> on.two_dimensional(devices=64, link="90 GB/s").threshold
         72
         """
-        own = link_of(self._given(), link)
-        return two_dimensional.two_dimensional(self.step.with_widths(), devices=devices, link=own, axes=axes)
+        ring = link_of(self._given(), None) / axes if link is None and axes else link
+        return two_dimensional.two_dimensional(self.step.with_widths(), devices=devices, link=ring, axes=axes)
 
     def token_cost(self, **figures: Any) -> TokenCost:
         """Money, energy and carbon of a token; see `symroof.token_cost`.
