@@ -142,6 +142,9 @@ from symroof.serving.attention_split import AttentionSplit as AttentionSplit
 from symroof.serving.attention_split import attention_split as attention_split
 from symroof.serving.dead_zone import DeadZone as DeadZone
 from symroof.serving.dead_zone import dead_zone as dead_zone
+from symroof.serving.load import Load as Load
+from symroof.serving.load import LoadPiece as LoadPiece
+from symroof.serving.load import under_load as under_load
 from symroof.serving.money import PriceOfSpeed as PriceOfSpeed
 from symroof.serving.money import PricePoint as PricePoint
 from symroof.serving.money import TokenCost as TokenCost
@@ -158,6 +161,7 @@ from symroof.serving.provision import hidden_needed as hidden_needed
 from symroof.serving.provision import provision as provision
 from symroof.serving.provision import released_tokens as released_tokens
 from symroof.serving.provision import saturated_ratio as saturated_ratio
+from symroof.serving.sharing import Sharing as Sharing
 from symroof.serving.step_line import LinePart as LinePart
 from symroof.serving.step_line import LinePiece as LinePiece
 from symroof.serving.step_line import LinePieces as LinePieces

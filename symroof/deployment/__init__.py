@@ -27,7 +27,7 @@ class Deployment(Bounds, Resources, Changes, Service, Requests):
     what a change brings            `apply`, `payoff`, `compare`, `break_even`, `work_exceeds`
     several devices, or a unit      `best_degree`, `communication_degree`, `strong_scaling`, `weak_scaling`, `best_split`
     drafting                        `best_length`, `least_acceptance`, `pays_at_all`
-    requests                        `step_line`
+    requests                        `step_line`, `under_load`
     pools of devices                `provision`, `attention_split`, `dead_zone`, `two_dimensional`
     energy                          `energy`, `greenup`, `race_to_halt`
     money, energy, carbon           `token_cost`, `price_of_speed`

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+from symroof.architectures.options import Size
 from symroof.deployment.core import Core
+from symroof.serving import load
+from symroof.serving.load import Load
 from symroof.serving.step_line import StepLine, step_line
 
 
@@ -21,3 +25,22 @@ class Requests(Core):
         4.481 ms line
         """
         return step_line(self.step, hardware=self._given(), ceilings=self.ceilings)
+
+    def under_load(self, *, rate: Any, prompt: Size, output: Any, output_variance: Any = 0, prefill: str = "elsewhere") -> Load:
+        """Batch and latency of requests that arrive at a rate; see `symroof.under_load`.
+
+        >>> import symroof
+        >>> on = symroof.load_model("llama-3-8b").decode().on("h100-sxm")
+        >>> print(on.under_load(rate=4, prompt=2048, output=257, prefill="here").utilization)
+        0.269
+        """
+        return load.under_load(
+            self.step,
+            rate=rate,
+            prompt=prompt,
+            output=output,
+            output_variance=output_variance,
+            hardware=self._given(),
+            prefill=prefill,
+            ceilings=self.ceilings,
+        )

@@ -26,7 +26,7 @@ from symroof.present.crossover_views import plain, reasoning
 from symroof.present.formats.sections import Lines
 from symroof.present.points import progress_bar
 from symroof.present.report import Report
-from symroof.present.serving import lines, money, splits
+from symroof.present.serving import lines, load, money, splits
 from symroof.present.serving import plan as plans
 from symroof.present.step_views import analysis_statements, calibrated_statements, legend, provenance
 from symroof.present.tabular import Formula, Table, number
@@ -227,5 +227,6 @@ brief.register(Technique, lambda technique: (technique.text,))
 brief.register(Total, lambda total: ("", *crossover_views.bounded(total), str(total.flops), str(total.traffic)))
 brief.register(Variant, lambda variant: (variant.name, *brief(variant.analysis.total)[1:]))
 lines.register(report, brief)
+load.register(report, brief)
 money.register(report, brief)
 splits.register(report, brief)

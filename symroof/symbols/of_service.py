@@ -31,3 +31,7 @@ M_d = _variable("M_d", "device_memory", "memory of a device that a replica may u
 M_w = _variable("M_w", "shared_memory", "memory that no sequence adds to: weights, and activations of prefill", "byte", "real")
 M_s = _variable("M_s", "sequence_memory", "memory that every sequence adds", "byte", "real")
 tau_s = _variable("tau_s", "sequence_step_time", "part of a step's time that every sequence adds at its context", "second", "real")
+
+# requests under load
+theta_r = _variable("theta_r", "resident_context", "mean context of the sequences in a batch, over their steps", "dimensionless", "real")
+v_n = _variable("v_n", "output_variance", "variance of the tokens that requests generate", "dimensionless", "real")
