@@ -17,7 +17,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from sympy import Expr, Float, Integer
+from sympy import Expr, Float, Integer, S
 
 from symroof.algebra.piecewise import Piecewise
 from symroof.answers import Answer
@@ -86,7 +86,8 @@ class Sharing(Answer):
     def waiting_expr(self) -> Expr:
         """Mean number of requests that wait for a place, bare."""
         beyond = np.arange(len(self._probabilities)) - (self.largest_batch or np.inf)
-        return Float(float(self._probabilities @ np.maximum(beyond, 0)))
+        mean = float(self._probabilities @ np.maximum(beyond, 0))
+        return Float(mean) if mean > TAIL else S.Zero
 
     @property
     def idle_expr(self) -> Expr:
