@@ -23,6 +23,7 @@ MODEL = symroof.load_model("llama-3-8b")
 DEVICE = symroof.load_hardware("h100-sxm")
 ON = MODEL.decode(batch=8, seq_len=2048).on(DEVICE)
 LETTERS = MODEL.decode(symbolic=True).on()
+MIXTURE = symroof.load_model("mixtral-8x7b-v0.1").decode(batch=64, seq_len=2048).on("h200-sxm")
 SPLIT = "tensor-parallel:degree=4,link=450GB/s,latency=5us"
 SPENT = "energy:flop=1pJ,byte=30pJ,power=100W"
 DRAFT = "speculative:acceptance=0.7,draft_cost=0.1"
@@ -61,6 +62,13 @@ ASKED = {
         ON.two_dimensional(devices=64),
     ),
     "dead zone": lambda: ON.dead_zone(attention_devices=8),
+    "experts": lambda: (
+        MIXTURE.expert_batch(),
+        MIXTURE.apply("expert-parallel:degree=8").exchange_bound(),
+        MIXTURE.apply("expert-parallel:degree=8").ping_pong(),
+        MIXTURE.sparse_against_dense(quality=3),
+        MIXTURE.speculation_peak(f"{DRAFT},length=4", dense=symroof.active_twin(MIXTURE.step)),
+    ),
     "money": lambda: (ON.token_cost(price="2 USD/h"), ON.price_of_speed(price="2 USD/h", degrees=(1, 2))),
     "plan": lambda: (found := symroof.plan(MODEL, prompt=512, output=64, hardware="h100-sxm", devices=[1], tpot="20 ms"), found[0]),
     "missed promise": lambda: symroof.plan(MODEL, prompt=512, output=64, hardware="h100-sxm", tpot="1 ms")[0].miss,
@@ -102,7 +110,20 @@ def asked(question: str) -> tuple[Any, ...]:
 
 ANSWERS = ("symroof.answers", "symroof.questions", "symroof.proof", "symroof.serving")
 FORMATTED = re.compile(r"-?([0-9]{1,15}(\.[0-9]{1,5})?(e-[0-9]{2})?|inf)( [A-Za-z]+(/[A-Za-z]+)?|/s)?")
-BARE = {"formula", "traffic_formula", "condition", "slack", "where", "large_layer", "label", "limit_unit", "unit"}
+BARE = {
+    "error_formula",
+    "replicas_formula",
+    "rule_formula",
+    "formula",
+    "traffic_formula",
+    "condition",
+    "slack",
+    "where",
+    "large_layer",
+    "label",
+    "limit_unit",
+    "unit",
+}
 """Attributes of answers that are formulas in letters, and conditions."""
 
 
@@ -186,6 +207,11 @@ REPORTED = {
     "token cost": lambda: ON.token_cost(price="2 USD/h"),
     "price of speed": lambda: ON.price_of_speed(price="2 USD/h", degrees=(1, 2)),
     "price": lambda: ON.price_of_speed(price="2 USD/h", degrees=(1, 2)).fastest,
+    "expert batch": MIXTURE.expert_batch,
+    "exchange bound": lambda: MIXTURE.apply("expert-parallel:degree=8").exchange_bound(),
+    "ping-pong": lambda: MIXTURE.apply("expert-parallel:degree=8").ping_pong(),
+    "sparse against dense": lambda: MIXTURE.sparse_against_dense(quality=3),
+    "speculation peak": lambda: MIXTURE.speculation_peak(f"{DRAFT},length=4"),
     "operator": lambda: ON["up_proj"],
     "operator in letters": lambda: LETTERS["up_proj"],
     "total": lambda: ON.total,
@@ -245,7 +271,8 @@ BUILDING_BLOCKS = {
         "formulas to compute with; `flops`, `traffic`, `memory` are Quantities",
     ),
     **dict.fromkeys(
-        ("Piece", "Piecewise", "Polynomial", "Solution"), "algebra, which knows no units: the bare side of a Curve or an answer"
+        ("Piece", "Piecewise", "LineAndWave", "Polynomial", "Solution"),
+        "algebra, which knows no units: the bare side of a Curve or an answer",
     ),
     **dict.fromkeys(("Machine", "Figure", "KernelConstants", "Cache"), "bare numbers in the unit that the docstring states, by symbol"),
     "Table": "cells of a table, in the unit of its heading",
@@ -255,7 +282,10 @@ BUILDING_BLOCKS = {
 PURE = {
     **dict.fromkeys(("values", "symbol_values", "formula_values", "dimensions", "settings"), "numbers by symbol, to substitute"),
     **dict.fromkeys(("used_symbols", "symbol", "free", "x"), "symbols"),
-    **dict.fromkeys(("formula", "formulas", "traffic_formula", "large_layer", "slack"), "formulas in symbols, asked for as such"),
+    **dict.fromkeys(
+        ("formula", "formulas", "traffic_formula", "rule_formula", "error_formula", "replicas_formula", "large_layer", "slack"),
+        "formulas in symbols, asked for as such",
+    ),
     **dict.fromkeys(("condition", "where"), "truth values"),
     **dict.fromkeys(("headroom",), "shares, which have no unit"),
     **dict.fromkeys(

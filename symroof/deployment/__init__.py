@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 from symroof.deployment.bounds import Bounds
 from symroof.deployment.changes import Changes
+from symroof.deployment.mixtures import Mixtures
 from symroof.deployment.requests import Requests
 from symroof.deployment.resources import Resources
 from symroof.deployment.service import Service
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class Deployment(Bounds, Resources, Changes, Service, Requests):
+class Deployment(Bounds, Resources, Mixtures, Changes, Service, Requests):
     """A step on a device under a ceiling set: made once, by `Step.on`; every question is a method.
 
     The device is loaded and the step analysed once. ``over=`` is a variable's name or its symbol, as text or of `symroof.symbols`;
@@ -29,6 +30,7 @@ class Deployment(Bounds, Resources, Changes, Service, Requests):
     drafting                        `best_length`, `least_acceptance`, `pays_at_all`
     requests                        `step_line`, `under_load`
     pools of devices                `provision`, `attention_split`, `dead_zone`, `two_dimensional`
+    mixtures of experts             `expert_batch`, `exchange_bound`, `ping_pong`, `sparse_against_dense`, `speculation_peak`
     energy                          `energy`, `greenup`, `race_to_halt`
     money, energy, carbon           `token_cost`, `price_of_speed`
     many points                     `sweep`, `best`, `pareto`, `feasible`

@@ -106,3 +106,20 @@ def at(level: Level) -> AccessTest:
 
 attention = by_role(*ATTENTION_ROLES)
 """Attention, unfused or fused."""
+
+
+def exchanges(block: Block) -> tuple[Operator, Operator] | None:
+    """The collectives that take tokens to the routed experts of a block and their results back; None without these.
+
+    >>> import symroof
+    >>> graph = symroof.load_model("mixtral-8x7b-v0.1").decode(symbolic=True).apply("expert-parallel").symbolic
+    >>> [operator.name for operator in exchanges(graph.blocks[1])]
+    ['expert_gate_proj.all_to_all', 'expert_down_proj.all_to_all']
+    """
+    experts = [operator for operator in block.operators if any(routed(access) for access in operator.reads)]
+    taken = {access.tensor for operator in experts for access in operator.reads}
+    given = {access.tensor for operator in experts for access in operator.writes}
+    collectives = [operator for operator in block.operators if operator.kind is Kind.COLLECTIVE]
+    there = [operator for operator in collectives if any(access.tensor in taken for access in operator.writes)]
+    back = [operator for operator in collectives if any(access.tensor in given for access in operator.reads)]
+    return (there[0], back[-1]) if there and back else None

@@ -35,3 +35,9 @@ tau_s = _variable("tau_s", "sequence_step_time", "part of a step's time that eve
 # requests under load
 theta_r = _variable("theta_r", "resident_context", "mean context of the sequences in a batch, over their steps", "dimensionless", "real")
 v_n = _variable("v_n", "output_variance", "variance of the tokens that requests generate", "dimensionless", "real")
+
+# a mixture of experts against a dense model
+W_u = _variable("W_u", "used_weights", "weights that some token of a step uses", "byte", "real")
+W_i = _variable("W_i", "idle_weights", "weights that no token of a step uses", "byte", "real")
+M_f = _variable("M_f", "free_memory", "memory that weights leave for caches", "byte", "real")
+y_q = _share("y_q", "qs_margin", "by how much q s is below what it is compared with")

@@ -1,0 +1,1 @@
+"""Mixtures of experts in service: batch, exchange, micro-batches, speculation, and a dense model instead."""
