@@ -34,6 +34,7 @@ from symroof.errors import DeviceError as DeviceError
 from symroof.errors import EinsumError as EinsumError
 from symroof.errors import InputError as InputError
 from symroof.errors import SymroofError as SymroofError
+from symroof.figures import regime_map_figure as regime_map_figure
 from symroof.figures import roofline_figure as roofline_figure
 from symroof.figures import show as show
 from symroof.hardware.device import Device as Device
@@ -158,6 +159,10 @@ from symroof.serving.experts.speculation_peak import speculation_peak as specula
 from symroof.serving.load import Load as Load
 from symroof.serving.load import LoadPiece as LoadPiece
 from symroof.serving.load import under_load as under_load
+from symroof.serving.maps.borders import Border as Border
+from symroof.serving.maps.regime_map import RegimeCell as RegimeCell
+from symroof.serving.maps.regime_map import RegimeMap as RegimeMap
+from symroof.serving.maps.regime_map import regime_map as regime_map
 from symroof.serving.money import PriceOfSpeed as PriceOfSpeed
 from symroof.serving.money import PricePoint as PricePoint
 from symroof.serving.money import TokenCost as TokenCost

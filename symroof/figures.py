@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from symroof.present.roofline_plot import BINDS, roofline_figure
 from symroof.present.series import Number, Series, named
+from symroof.present.serving.regime_map_plot import regime_map_figure
 from symroof.present.style import COLORS, COMPUTE_COLOR, HATCHES, LINES, MARKERS, MEMORY_COLOR, label, mark, new_figure, stacked
 from symroof.present.tabular import Column, Table, si
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BINDS", "COLORS", "COMPUTE_COLOR", "HATCHES", "LINES", "MARKERS", "MEMORY_COLOR", "Column", "Number", "Series", "Table", "label",
-    "mark", "named", "new_figure", "roofline_figure", "show", "si", "stacked",
+    "mark", "named", "new_figure", "regime_map_figure", "roofline_figure", "show", "si", "stacked",
 ]  # fmt: skip
 
 

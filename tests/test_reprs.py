@@ -39,6 +39,7 @@ ASKED = {
         symroof.load_model("mistral-7b-v0.1").decode(symbolic=True).on().crossover("qk_matmul", over="seq_len")
     ),
     "regimes": lambda: (ON.regimes("batch"), ON.regimes("seq_len")),
+    "regime map": lambda: (ON.regime_map(), ON.regime_map(tpot="20 ms")),
     "proof": lambda: ON.prove("memory-bound", "qk_matmul", for_all="batch"),
     "context limit": lambda: (ON.context_limit(), LETTERS.context_limit()),
     "sparse contexts": lambda: (symroof.load_model("glm-5").decode(batch=8).on("h200-sxm").sparse_contexts(),),
@@ -195,6 +196,7 @@ REPORTED = {
     "analysis": lambda: ON.analysis,
     "energy": lambda: ON.apply(SPENT).energy(),
     "regimes": lambda: ON.regimes("batch"),
+    "regime map": ON.regime_map,
     "room": lambda: ON.required("batch", target_time="50 ms").room,
     "interval": lambda: ON.regimes("batch").regimes[0],
     "intervals": lambda: ON.apply("launch-overhead:launch=5us").work_exceeds("batch"),
@@ -272,6 +274,7 @@ BUILDING_BLOCKS = {
     ),
     **dict.fromkeys(
         ("Piece", "Piecewise", "LineAndWave", "Polynomial", "Solution"),
+        ("Piece", "Piecewise", "Polynomial", "Solution", "Cell", "Column", "Section"),
         "algebra, which knows no units: the bare side of a Curve or an answer",
     ),
     **dict.fromkeys(("Machine", "Figure", "KernelConstants", "Cache"), "bare numbers in the unit that the docstring states, by symbol"),

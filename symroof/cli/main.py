@@ -16,6 +16,7 @@ from symroof.cli.listing import describe, devices, figures, models, symbols, tec
 from symroof.cli.measure import measure
 from symroof.cli.plan import plan
 from symroof.cli.questions import analyze, compare, crossover, generate, largest, prove, solve
+from symroof.cli.service import regimes
 from symroof.cli.sweep import sweep
 from symroof.errors import SymroofError, nearest, quote
 
@@ -53,7 +54,7 @@ def cli() -> None:
     """
 
 
-QUESTIONS = (analyze, crossover, prove, solve, largest, generate, plan, sweep, compare)
+QUESTIONS = (analyze, crossover, prove, solve, largest, generate, plan, sweep, compare, regimes)
 AROUND = (calibrate, validate, measure, techniques, figures, describe, models, devices, symbols, completion)
 for command in QUESTIONS + AROUND:
     cli.add_command(command)

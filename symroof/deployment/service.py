@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
+
+from sympy import Symbol
 
 from symroof.architectures.options import Size, StepInputs
 from symroof.deployment.core import Core
@@ -14,6 +16,8 @@ from symroof.serving import attention_split, dead_zone, money, provision, two_di
 from symroof.serving.attention_split import AttentionSplit
 from symroof.serving.dead_zone import DeadZone
 from symroof.serving.feed_forward import link_of
+from symroof.serving.maps import regime_map
+from symroof.serving.maps.regime_map import RegimeMap
 from symroof.serving.money import PriceOfSpeed, TokenCost
 from symroof.serving.provision import Provision
 from symroof.serving.two_dimensional import TwoDimensional
@@ -107,3 +111,23 @@ class Service(Core):
         return money.price_of_speed(
             self.step, self._given(), price=price, degrees=degrees, techniques=techniques, ceilings=self.ceilings
         )  # fmt: skip
+
+    def regime_map(
+        self,
+        over: tuple[str | Symbol, str | Symbol] = ("batch", "seq_len"),
+        *,
+        operator: str = "total",
+        ranges: Mapping[str, tuple[Any, Any]] | None = None,
+        tpot: Any = None,
+        ttft: Any = None,
+        memory_counts: bool | None = None,
+    ) -> RegimeMap:
+        """What binds over two variables, or where a promise is met, with exact borders; see `symroof.regime_map`.
+
+        >>> import symroof
+        >>> found = symroof.load_model("llama-3-8b").decode().on("h100-sxm").regime_map(operator="up_proj")
+        >>> found.at(325, 2048).label, found.at(326, 2048).label, found.borders[0].first_exprs
+        ('memory', 'compute', (326, 1))
+        """
+        asked = {"operator": operator, "ranges": ranges, "tpot": tpot, "ttft": ttft, "memory_counts": memory_counts}
+        return regime_map.regime_map(self.step, over, hardware=self._given(), ceilings=self.ceilings, **asked)

@@ -1,0 +1,1 @@
+"""The plane of two positive variables, divided by curves."""
