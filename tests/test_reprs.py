@@ -273,8 +273,7 @@ BUILDING_BLOCKS = {
         "formulas to compute with; `flops`, `traffic`, `memory` are Quantities",
     ),
     **dict.fromkeys(
-        ("Piece", "Piecewise", "LineAndWave", "Polynomial", "Solution"),
-        ("Piece", "Piecewise", "Polynomial", "Solution", "Cell", "Column", "Section"),
+        ("Piece", "Piecewise", "LineAndWave", "Polynomial", "Solution", "Cell", "Column", "Section"),
         "algebra, which knows no units: the bare side of a Curve or an answer",
     ),
     **dict.fromkeys(("Machine", "Figure", "KernelConstants", "Cache"), "bare numbers in the unit that the docstring states, by symbol"),
