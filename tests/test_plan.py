@@ -164,6 +164,9 @@ def test_the_rate_sets_the_batch() -> None:
         assert 1 < steady < one.batch
         assert tpot < one.tpot_expr
         assert steady == rate * (OUTPUT - 1) * tpot / one.replicas
+        on = QWEN.decode(seq_len=PROMPT).apply("tensor-parallel:degree=2").on("h100-sxm")
+        load = on.under_load(rate=rate, prompt=PROMPT, output=OUTPUT, prefill="here")
+        assert (load.batch_expr, load.token_time_expr) == (steady, tpot), "one theory of load"
     alone = symroof.plan(QWEN, prompt=PROMPT, output=OUTPUT, hardware="h100-sxm", devices=[2], rate=0.01)[0]
     assert alone.steady_expr < 1
     assert float(alone.tpot_at_rate_expr) == pytest.approx(float(Hand(QWEN, "h100-sxm", 2, PROMPT, OUTPUT).tpot(1)))

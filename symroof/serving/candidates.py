@@ -132,7 +132,6 @@ class Asked:
             needed = ceiling(self.rate / planned.max_rate_expr * planned.devices / planned.degree) * planned.degree
             return replace(planned, miss=Miss("rate", self.rate, planned.max_rate_expr, meets_exprs={"devices": needed}))
         steady = replica.steady_expr(self.rate / planned.replicas)
-        assert steady is not None, "below the largest rate there is a steady batch"
         return replace(planned, steady_expr=steady, tpot_at_rate_expr=replica.tpot_at(steady))
 
     def _late(self, promise: str, replica: Replica, value: Expr, limit: Expr) -> Miss:

@@ -34,6 +34,7 @@ from symroof.questions.capacity import memory_over, memory_parts, usable_capacit
 from symroof.questions.regimes import timeline
 from symroof.roof.analysis import Analysis, analyze
 from symroof.roof.costs import needed
+from symroof.serving.load import first_batch
 from symroof.symbols import VOCABULARY
 from symroof.techniques.registry import multiple_of, rounded
 from symroof.techniques.technique import Technique
@@ -179,20 +180,18 @@ class Replica:
             return 0
         return None if intervals[-1].high == oo else rounded(intervals[-1].high, "<=", self.multiple)
 
-    def steady_expr(self, rate: Expr) -> Expr | None:
-        """The mean number of sequences in the batch at a rate of requests, ``b = rate (n - 1) T_p(b)`` (Little); None beyond saturation.
+    def steady_expr(self, rate: Expr) -> Expr:
+        """The mean number of sequences in the batch at a rate of requests below saturation, ``b = rate (n - 1) T_p(b)`` (Little).
 
-        Below one sequence a request meets an idle replica, and the tokens take ``T_p`` of the least batch.
+        Below the least batch a request meets an idle replica, and the tokens take ``T_p`` of that batch.
         """
         steps = rate * (self.request.output - 1)
         if (alone := steps * self.tpot_expr(self.multiple)) <= self.multiple:
             return alone
         if self.ceilings == CALIBRATED:
-            batches = np.arange(1, len(self._measured) + 1)
-            enough = np.flatnonzero(batches >= float(steps) * self._measured)
-            return Integer(int(enough[enough >= self.multiple - 1][0]) + 1) if len(enough) else None
-        excess = self.tpots.map(lambda value: symbols.b - steps * value).signs(below="fills", above="steady")
-        return next((piece.low for piece in excess.pieces if piece.label == "steady" and piece.low >= self.multiple), None)
+            enough = np.arange(1, len(self._measured) + 1) >= float(steps) * self._measured
+            return Integer(int(np.flatnonzero(enough[self.multiple - 1 :])[0]) + self.multiple)
+        return first_batch(self.tpots, steps)
 
     def _longest(self, batch: int | None = None) -> Step:
         """The decode step at the longest context, which leaves room for the activations of prefill where that runs in turn with it."""
