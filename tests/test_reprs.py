@@ -76,6 +76,7 @@ ASKED = {
     "optimum": lambda: symroof.optimum("llama-2-7b", "a100-sxm-80gb", {"batch": range(1, 9)}, minimize="latency", seq_len=2048),
     "step line": lambda: (ON.step_line(), ON.step_line().lines(), ON.step_line().lines("seq_len")),
     "load": lambda: (ON.under_load(rate=4, prompt=2048, output=257, prefill="here"), ON.under_load(rate=4, prompt=2048, output=257).curve),
+    "full memory": ON.at_full_memory,
     "costs": lambda: symroof.costs_of(ON.step, "up_proj"),
     "compiled": lambda: symroof.compiled(LETTERS["up_proj"].operator.traffic),
     "model": lambda: (MODEL, MODEL.cache, ON.step, ON.step.options, ON.step.graph, LETTERS.step.graph),

@@ -7,7 +7,8 @@ from typing import Any
 
 from symroof.architectures.options import Size
 from symroof.deployment.core import Core
-from symroof.serving import load
+from symroof.serving import full_memory, load
+from symroof.serving.full_memory import FullMemory
 from symroof.serving.load import Load
 from symroof.serving.step_line import StepLine, step_line
 
@@ -44,3 +45,13 @@ class Requests(Core):
             prefill=prefill,
             ceilings=self.ceilings,
         )
+
+    def at_full_memory(self, *, capacity: Any = None) -> FullMemory:
+        """The batch that fills the memory, and its step; see `symroof.full_memory`.
+
+        >>> import symroof
+        >>> full = symroof.load_model("llama-3-8b").decode(seq_len=8192).on("h100-sxm").at_full_memory()
+        >>> print(full.batch, full.period)
+        64.63 25.53 ms
+        """
+        return full_memory.full_memory(self.step, hardware=self._given(), capacity=capacity, ceilings=self.ceilings)

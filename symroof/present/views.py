@@ -26,7 +26,7 @@ from symroof.present.crossover_views import plain, reasoning
 from symroof.present.formats.sections import Lines
 from symroof.present.points import progress_bar
 from symroof.present.report import Report
-from symroof.present.serving import experts, lines, load, money, regime_maps, splits
+from symroof.present.serving import experts, full_memory, lines, load, money, regime_maps, splits
 from symroof.present.serving import plan as plans
 from symroof.present.step_views import analysis_statements, calibrated_statements, legend, provenance
 from symroof.present.tabular import Formula, Table, number
@@ -227,6 +227,7 @@ brief.register(Technique, lambda technique: (technique.text,))
 brief.register(Total, lambda total: ("", *crossover_views.bounded(total), str(total.flops), str(total.traffic)))
 brief.register(Variant, lambda variant: (variant.name, *brief(variant.analysis.total)[1:]))
 experts.register(report, brief)
+full_memory.register(report, brief)
 lines.register(report, brief)
 load.register(report, brief)
 money.register(report, brief)
