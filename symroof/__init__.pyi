@@ -156,7 +156,7 @@ from symroof.serving.experts.sparse_against_dense import prove_qs as prove_qs
 from symroof.serving.experts.sparse_against_dense import sparse_against_dense as sparse_against_dense
 from symroof.serving.experts.speculation_peak import SpeculationPeak as SpeculationPeak
 from symroof.serving.experts.speculation_peak import speculation_peak as speculation_peak
-from symroof.serving.full_memory import FullMemory as FullMemory
+from symroof.serving.full_memory import AtFullMemory as AtFullMemory
 from symroof.serving.full_memory import full_memory as full_memory
 from symroof.serving.load import Load as Load
 from symroof.serving.load import LoadPiece as LoadPiece

@@ -14,7 +14,7 @@ from symroof.serving.full_memory import full_memory
 FUSED = {"flash_attention": True}
 
 
-def full(model: str, device: str, context: int, bits: int = 16, **asked: object) -> symroof.FullMemory:
+def full(model: str, device: str, context: int, bits: int = 16, **asked: object) -> symroof.AtFullMemory:
     widths = dict.fromkeys(("weight_bits", "activation_bits", "kv_bits"), bits)
     return full_memory(symroof.load_model(model).decode(seq_len=context, **FUSED, **widths), hardware=device, **asked)  # type: ignore[arg-type]
 
@@ -69,7 +69,7 @@ def test_one_factor_on_weights_cache_and_memory_changes_neither_batch_nor_step()
 def test_who_gains_is_the_ratio_of_the_batches(model: str, weights: Rational, cache: Rational) -> None:
     """The law's gain against the batches of steps with these widths."""
 
-    def batch(w: Rational, c: Rational) -> symroof.FullMemory:
+    def batch(w: Rational, c: Rational) -> symroof.AtFullMemory:
         step = symroof.load_model(model).decode(seq_len=4096, weight_bits=16 * w, kv_bits=16 * c, activation_bits=16, **FUSED)
         return full_memory(step, hardware="h200-sxm")
 

@@ -8,7 +8,7 @@ from typing import Any
 from symroof.architectures.options import Size
 from symroof.deployment.core import Core
 from symroof.serving import full_memory, load
-from symroof.serving.full_memory import FullMemory
+from symroof.serving.full_memory import AtFullMemory
 from symroof.serving.load import Load
 from symroof.serving.step_line import StepLine, step_line
 
@@ -46,7 +46,7 @@ class Requests(Core):
             ceilings=self.ceilings,
         )
 
-    def at_full_memory(self, *, capacity: Any = None) -> FullMemory:
+    def at_full_memory(self, *, capacity: Any = None) -> AtFullMemory:
         """The batch that fills the memory, and its step; see `symroof.full_memory`.
 
         >>> import symroof

@@ -32,7 +32,7 @@ b, t = symbols.b, symbols.t
 
 
 @dataclass(frozen=True)
-class FullMemory(Answer):
+class AtFullMemory(Answer):
     """The batch that fills the memory of a device, and its step.
 
     Attributes
@@ -159,7 +159,7 @@ class FullMemory(Answer):
         )
 
 
-def full_memory(step: Step, *, hardware: Device | str | Path, capacity: Any = None, ceilings: str = STATED) -> FullMemory:
+def full_memory(step: Step, *, hardware: Device | str | Path, capacity: Any = None, ceilings: str = STATED) -> AtFullMemory:
     """The batch that fills a device's memory, ``(C - W) / M_s``, and its step, ``C / BW`` where it reads all of the memory once.
 
     Parameters
@@ -191,4 +191,4 @@ def full_memory(step: Step, *, hardware: Device | str | Path, capacity: Any = No
     weights, cache, _ = memory_parts(here.graph)
     if cache == 0:
         raise InputError(f"{step.model} keeps nothing for a sequence, which no number of sequences fills a memory with")
-    return FullMemory(found, analyze(here, device, ceilings=ceilings), weights, cache / found.value_expr)
+    return AtFullMemory(found, analyze(here, device, ceilings=ceilings), weights, cache / found.value_expr)

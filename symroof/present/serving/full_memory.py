@@ -10,7 +10,7 @@ from symroof.present.report import Report
 from symroof.present.serving.splits import of_step
 from symroof.present.step_views import conventions_of, letters_used
 from symroof.present.tabular import Column, Formula, Table, number
-from symroof.serving.full_memory import FullMemory
+from symroof.serving.full_memory import AtFullMemory
 
 BREAKS = {
     "unread": "memory that the step does not read",
@@ -19,7 +19,7 @@ BREAKS = {
 }
 
 
-def full_memory_report(full: FullMemory) -> Report:
+def full_memory_report(full: AtFullMemory) -> Report:
     """The laws and the step."""
     step = full.analysis.step
     lines = (
@@ -44,7 +44,7 @@ def full_memory_report(full: FullMemory) -> Report:
     return Report(sections, record=lambda: full_memory_record(full), data=lambda: breaks)
 
 
-def full_memory_record(full: FullMemory) -> dict[str, Any]:
+def full_memory_record(full: AtFullMemory) -> dict[str, Any]:
     """The record of a full memory."""
     return {
         **of_step(full.analysis.step, full.largest.device),
@@ -67,7 +67,8 @@ def full_memory_record(full: FullMemory) -> dict[str, Any]:
 
 def register(report: Any, brief: Any) -> None:
     """Say how these answers look."""
-    report.register(FullMemory, full_memory_report)
+    report.register(AtFullMemory, full_memory_report)
     brief.register(
-        FullMemory, lambda full: (f"of {full.analysis.step.model}", f"batch {full.batch:.4g}", str(full.step_time), f"period {full.period}")
+        AtFullMemory,
+        lambda full: (f"of {full.analysis.step.model}", f"batch {full.batch:.4g}", str(full.step_time), f"period {full.period}"),
     )
