@@ -9,6 +9,7 @@ from sympy import Expr
 
 from symroof.architectures.step import Step
 from symroof.hardware.machine import STATED
+from symroof.operators import Role
 from symroof.present.formats.sections import Lines
 from symroof.present.records import exact_text, text_of
 from symroof.present.report import Report
@@ -21,6 +22,7 @@ from symroof.symbols import VOCABULARY, substitute
 PROMISES = {"ttft": "time to first token", "tpot": "time per output token", "memory": "memory", "rate": "rate"}
 SHORT = {"ttft": "s", "tpot": "s", "memory": "B", "rate": "requests/s"}
 MILLION = 10**6
+UNFUSED = "Attention scores go through memory, in prefill too; engines keep them on chip: --flash-attention."
 COLUMNS = (
     Column("hardware", fixed=True),
     Column("devices", numeric=True, prefixed=False),
@@ -51,6 +53,7 @@ def plan_report(plan: Plan) -> Report:
         *([table] if rows else []),
         *([Lines(missed, "left out")] if missed else []),
         *([Lines(tuple(_decided(plan)), "what decided"), letters_used(formulas)] if formulas else []),
+        *([Lines((UNFUSED,), note=True)] if any(operator.role is Role.SCORES for operator, _ in _step(plan).symbolic) else []),
         conventions_of(_step(plan), statements(plan)),
     )
     return Report(sections, record=lambda: [planned_record(planned, plan) for planned in plan.members], data=lambda: _all(plan))
@@ -78,9 +81,13 @@ def _headlines(plan: Plan) -> Iterator[str]:
 def _way(planned: Planned) -> str:
     """How the devices are used, in words."""
     how = " ".join(technique.text for technique in planned.parallelism)
-    several = f"{planned.replicas} replicas" if planned.replicas > 1 else "one replica"
-    apart = f" that decode{'' if planned.replicas > 1 else 's'}, {planned.prefill_replicas} that read prompts"
-    return f"{several}{apart if planned.prefill_replicas else ''}{f' of {how}' if how else ''}"
+    decode, prefill = (_replicas(count) for count in (planned.replicas, planned.prefill_replicas))
+    roles = f"{decode} for decode and {prefill} for prefill" if planned.prefill_replicas else decode
+    return f"{roles}{f' of {how}' if how else ''}"
+
+
+def _replicas(count: int) -> str:
+    return f"{count} replicas" if count > 1 else "one replica"
 
 
 def _row(planned: Planned, *, priced: bool) -> Iterator[Any]:
