@@ -126,6 +126,23 @@ def test_so_many_micro_batches_hide_the_rest(case: tuple) -> None:
     assert found.tpot_expr == found.micro_batches * found.stage_time_expr
 
 
+@pytest.mark.parametrize("model", ["llama-3.1-8b", "mixtral-8x7b-v0.1", "falcon-7b"])
+def test_each_side_has_its_weights_and_attention_the_cache(model: str) -> None:
+    loaded = symroof.load_model(model)
+    found = split(model, 16, 1024, "450 GB/s")
+    size, sizes = 2, loaded.dimensions
+    channels = sizes[symbols.E] * sizes[symbols.f_e] if symbols.E in sizes else sizes[symbols.f]
+    matrices = 2 if model == "falcon-7b" else 3
+    router = sizes[symbols.d] * sizes.get(symbols.E, 0)
+    ffn = loaded.layers * (matrices * sizes[symbols.d] * channels + router) * size
+    assert found.memory_exprs["ffn"] == ffn
+    cache = found.step.graph.kv_memory()
+    assert found.memory_exprs["attention"] == found.step.graph.weight_memory() - ffn + found.micro_batches * cache
+    assert found.fits is bool(max(found.memory_exprs.values()) <= symroof.load_hardware(H200).usable_figure.value)
+    small = symroof.attention_split(found.step, H200, ffn_hardware="l4", link="450 GB/s")
+    assert small.fits is bool(small.memory_exprs["ffn"] <= symroof.load_hardware("l4").usable_figure.value)
+
+
 def utilization(devices: int, feeding: int, link: Rational, moved: Rational, flops: Rational, peak: Rational) -> Rational:
     """Of FFN devices in a budget of one second, by the tokens that three limits allow."""
     tokens = min(feeding * link / moved, devices * link / moved, devices * peak / flops)

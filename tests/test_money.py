@@ -91,9 +91,9 @@ def test_of_one_degree_a_larger_batch_is_slower_and_cheaper() -> None:
 def test_degrees_that_do_not_fit_are_left_out_with_the_reason() -> None:
     front = symroof.price_of_speed(symroof.load_model("llama-3-70b").decode(seq_len=2048), H100, price=2, degrees=(1, 3, 4, 8))
     assert {point.degree for point in front} == {4, 8}
-    assert [reason.split(":")[0] for reason in front.refused] == ["1 device", "3 devices"]
-    assert "not even batch 1 fits" in front.refused[0]
-    assert "3" in front.refused[1]
+    assert [reason.split(":")[0] for reason in front.left_out] == ["1 device", "3 devices"]
+    assert "not even batch 1 fits" in front.left_out[0]
+    assert "3" in front.left_out[1]
 
 
 @pytest.mark.parametrize(

@@ -170,6 +170,20 @@ def test_what_a_mixed_step_has_to_hide() -> None:
         symroof.hidden_needed("9 ms", "10 ms", "1 ms", "1 ms")
 
 
+def test_with_a_promise_both_pools_have_to_fit() -> None:
+    found = provided("llama-3.1-8b", H100, 8192, 64, 1, tpot="1 s")
+    for more, fits in ((0, True), (1, False)):
+        batch = found.mixed_within.batch + more
+        step = symroof.load_model("llama-3.1-8b").decode(batch=batch, seq_len=8192 + 32)
+        prompts = -(-batch // 63)
+        chunk = -(-batch * 8192 // (63 * prompts))
+        mixed = step.apply(symroof.techniques.MixedBatch(chunk=chunk, prompts=prompts, prompt=max(chunk, -(-(8192 + chunk) // 2))))
+        longest = symroof.analyze(symroof.load_model("llama-3.1-8b").decode(batch=batch, seq_len=8192 + 63), H100)
+        assert (symroof.analyze(mixed, H100).fits and longest.fits) is fits
+    with pytest.raises(symroof.InputError, match=r"not even batch 1 of llama-3\.1-405b fits h100-sxm"):
+        provided("llama-3.1-405b", H100, 512, 16, 1, tpot="1 s")
+
+
 @pytest.mark.parametrize(
     ("asked", "match"),
     [

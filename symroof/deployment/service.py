@@ -51,9 +51,9 @@ class Service(Core):
         """Attention devices for every FFN device; see `symroof.attention_split`.
 
         >>> import symroof
-        >>> on = symroof.load_model("llama-3.1-70b").decode(batch=64, seq_len=8192).on("h200-sxm")
+        >>> on = symroof.load_model("llama-3.1-8b").decode(batch=64, seq_len=4096).on("h200-sxm")
         >>> on.attention_split().devices
-        6
+        11
         """
         return attention_split.attention_split(
             self.step, self._given(), ffn_hardware=ffn_hardware, link=link, ceilings=self.ceilings

@@ -30,9 +30,9 @@ from symroof.hardware.machine import STATED
 from symroof.questions.regimes import timeline
 from symroof.roof.analysis import analyze
 from symroof.roof.ledger import require_device
-from symroof.serving.feed_forward import crossing, decoding, feed_forward, link_of
+from symroof.serving.feed_forward import crossing, decoding, feed_forward, link_of, weights_apart
 from symroof.symbols import VOCABULARY, substitute
-from symroof.units import COUNT, SECOND, TOKEN_RATE, in_unit
+from symroof.units import BYTE, COUNT, SECOND, TOKEN_RATE, in_unit
 
 ATTENTION, LINK, FFN = "attention", "link", "ffn"
 
@@ -73,6 +73,7 @@ class AttentionSplit(Answer):
     )
     tpot = in_unit(lambda split: split.tpot_expr, SECOND, "Time per token there, with micro-batches in flight, as a Quantity in seconds.")
     throughput = in_unit(lambda split: split.throughput_expr, TOKEN_RATE, "Tokens a second and device there, as a Quantity.")
+    memory = in_unit(lambda split: split.memory_exprs, BYTE, "`memory_exprs`, as Quantities in bytes.")
     gain = in_unit(lambda split: split.gain_expr, COUNT, "Throughput per device over that without a split, at batch b, as a Quantity.")
 
     @property
@@ -99,6 +100,19 @@ class AttentionSplit(Answer):
     def stage_time_expr(self) -> Expr:
         """Seconds of the longest stage at the best whole ratio, bare."""
         return cast(Expr, max(self.attention_time_expr, *self.link_times_expr, self.ffn_time_expr))
+
+    @property
+    def memory_exprs(self) -> dict[str, Expr]:
+        """Bytes on an attention device, with the cache of all micro-batches in flight, and of weights on the FFN device, bare."""
+        inside, outside = weights_apart(self.step)
+        return {ATTENTION: outside + self.micro_batches * self.step.graph.kv_memory(), FFN: inside}
+
+    @property
+    def fits(self) -> bool | None:
+        """Whether both fit the memory of their devices; None where a capacity is not known."""
+        rooms = (self.device.usable_figure, self.ffn_device.usable_figure)
+        pairs = [(room, need) for room, need in zip(rooms, self.memory_exprs.values(), strict=True) if room is not None]
+        return all(bool(need <= room.value) for room, need in pairs) if len(pairs) == len(rooms) else None
 
     @property
     def micro_batches(self) -> int:
@@ -169,10 +183,10 @@ def attention_split(
         The step is not numeric or not a decode step, has no feed-forward layers, or no link is known.
 
     >>> import symroof
-    >>> step = symroof.load_model("llama-3.1-70b").decode(batch=64, seq_len=8192)
+    >>> step = symroof.load_model("llama-3.1-8b").decode(batch=64, seq_len=4096)
     >>> split = symroof.attention_split(step, "h200-sxm")
-    >>> split.devices, split.bound, split.micro_batches
-    (6, 'attention', 2)
+    >>> split.devices, split.bound, split.micro_batches, split.fits
+    (11, 'attention', 3, True)
 
     Source: Song et al. (2026), arXiv:2601.21351; micro-batches: Zhu et al. (2025), MegaScale-Infer, arXiv:2504.02263.
     """

@@ -65,6 +65,22 @@ def crossing(step: Step) -> tuple[Expr, Expr]:
     return sent, returned
 
 
+def weights_apart(step: Step) -> tuple[Expr, Expr]:
+    """Bytes of the weights of the feed-forward layers, and of all others.
+
+    >>> import symroof
+    >>> inside, outside = weights_apart(symroof.load_model("llama-3.1-8b").decode(weight_bits=16))
+    >>> inside == 32 * 3 * 4096 * 14336 * 2, inside + outside == 2 * symroof.load_model("llama-3.1-8b").parameters
+    (True, True)
+    """
+    inside = S.Zero
+    for symbolic, block in zip(step.symbolic.blocks, step.graph.blocks, strict=True):
+        names = {operator.name for operator in _of_block(symbolic)} if symbolic.role is BlockRole.LAYER else set()
+        read = (access.tensor for operator in block.operators if operator.name in names for access in operator.reads)
+        inside += Add(*(block.copies_of(one) * one.byte_count for one in dict.fromkeys(read) if one.storage is Storage.WEIGHT))
+    return inside, step.graph.weight_memory() - inside
+
+
 def decoding(step: Step) -> Step:
     """The step with widths, if it is a numeric decode step."""
     if not step.options.decode:

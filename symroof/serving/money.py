@@ -192,7 +192,7 @@ class PriceOfSpeed(Answers[PricePoint]):
     ----------
     step, device : the step of one device without a batch, and the device.
     price_expr : dollars of a device's hour, bare.
-    refused : degrees that the model or the device does not take, and why.
+    left_out : degrees that the model or the device does not take, and batches beyond the largest that was asked for, with the reason.
     """
 
     _AMONG = "a point of the front"
@@ -200,7 +200,7 @@ class PriceOfSpeed(Answers[PricePoint]):
     step: Step = field(repr=False, compare=False)
     device: Device = field(repr=False, compare=False)
     price_expr: Expr = S.One
-    refused: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
     price = in_unit(lambda front: front.price_expr, PRICE, "Price of a device's time, as a Quantity in dollar/hour.")
 
@@ -276,21 +276,23 @@ def price_of_speed(
     rate = number(price, PRICE, "price")
     step = step.without("batch").with_widths()
     candidates: list[tuple[Fraction, Fraction, int, int]] = []
-    refused: list[str] = []
+    left_out: list[str] = []
     for degree in degrees:
         try:
             several = step.apply(*_of_degree(techniques, degree))
-            fits = min(largest(several, hardware=device).integer, largest_batch)
+            fits = largest(several, hardware=device).integer
             times = regimes(several, over="batch", hardware=device, ceilings=ceilings).times
         except SymroofError as error:
-            refused.append(f"{_devices(degree)}: {error}")
+            left_out.append(f"{_devices(degree)}: {error}")
             continue
         if fits < 1:
-            refused.append(f"{_devices(degree)}: not even batch 1 fits {device.name}")
-        candidates += [(time, degree * time / batch, degree, batch) for batch, time in _whole(times, fits)]
+            left_out.append(f"{_devices(degree)}: not even batch 1 fits {device.name}")
+        elif fits > largest_batch:
+            left_out.append(f"{_devices(degree)}: batches above {largest_batch}, of {fits} that fit")
+        candidates += [(time, degree * time / batch, degree, batch) for batch, time in _whole(times, min(fits, largest_batch))]
     if not candidates:
-        raise InputError(f"no degree serves {step.model} on {device.name}: {'; '.join(refused)}")
-    return PriceOfSpeed(tuple(_front(candidates, rate)), step, device, rate, tuple(refused))
+        raise InputError(f"no degree serves {step.model} on {device.name}: {'; '.join(left_out)}")
+    return PriceOfSpeed(tuple(_front(candidates, rate)), step, device, rate, tuple(left_out))
 
 
 def _devices(degree: object) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -136,14 +136,25 @@ class Pools:
         sizes = (int(added.chunk), int(added.prompts))
         return MixedPool(batch, *sizes, both, self.step_time(batch), both * (self.output - 1) / batch)
 
-    def within(self, promise: Expr, time: Callable[[int], Expr]) -> int:
-        """The largest batch that fits memory and meets a promise, by bisection, as steps grow with their batch; 0 if there is none."""
-        fits = self.spent.memory.get("decode")
-        most = fits.largest_batch if fits is not None and fits.largest_batch is not None else MOST
+    def fits(self, batch: int) -> bool:
+        """Whether a step with its chunks fits the memory of a device, where that is known."""
+        return analyze(self.step(batch).apply(self.chunk(batch)), self.spent.device, ceilings=self.ceilings).fits is not False
+
+    def within(self, promise: Expr, *, mixed: bool) -> int:
+        """The largest batch that fits memory and meets a promise, by bisection, as steps grow with their batch; 0 if there is none.
+
+        Without a chunk it has to fit at its longest context; with one, the cache of the prompts is in memory too.
+        """
+        known = self.spent.memory.get("decode")
+        most = known.largest_batch if known is not None and known.largest_batch is not None else MOST
+        if most == 0:
+            raise InputError(f"not even batch 1 of {self.spent.step.title} fits {self.spent.device.name}: spread it over devices")
+        time = self.mixed_time if mixed else self.step_time
         low, high = 0, most + 1
         while high - low > 1:
             middle = (low + high) // 2
-            low, high = (middle, high) if time(middle) <= promise else (low, middle)
+            enough = time(middle) <= promise and (not mixed or self.fits(middle))
+            low, high = (middle, high) if enough else (low, middle)
         return low
 
 

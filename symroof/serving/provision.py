@@ -240,7 +240,7 @@ def provision(
     )  # fmt: skip
     if promise is None:
         return answer
-    alone, both = pools.within(promise, pools.step_time), pools.within(promise, pools.mixed_time)
+    alone, both = (pools.within(promise, mixed=mixed) for mixed in (False, True))
     return replace(
         answer,
         mixed_within=pools.at(both) if both else None,

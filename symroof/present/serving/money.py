@@ -81,13 +81,13 @@ def price_of_speed_report(front: PriceOfSpeed) -> Report:
     every = tuple((point.degree, point.batch, 1 / point.time_expr, point.time_expr, MILLION * point.money_expr) for point in front)
     last = len(every) - 1
     chosen = sorted({round(last * place / (SHOWN - 1)) for place in range(SHOWN)})
-    some = Table("", columns, tuple(every[place] for place in chosen), tuple(front.refused))
+    some = Table("", columns, tuple(every[place] for place in chosen), tuple(front.left_out))
     record = {
         **of_step(step, front.device),
         "price": float(front.price_expr),
         "units": {"price": "USD/h", "time": "s", "speed": "token/s", "money_per_million": "USD"},
         "points": [point_record(point) for point in front],
-        "refused": list(front.refused),
+        "left_out": list(front.left_out),
         "statements": list(step.statements),
     }
     ends = (f"fastest: {point_line(front.fastest)}", f"cheapest: {point_line(front.cheapest)}")

@@ -121,11 +121,13 @@ def attention_split_report(split: AttentionSplit) -> Report:
         f"{several(split.devices, 'attention device')} for every FFN device: {STAGES[split.bound]} takes the longest, {split.stage_time}",
         f"{split.micro_batches} micro-batches keep it busy, at {split.tpot} a token; {split.throughput} and device",
         f"{split.gain:.3g} times the throughput of devices that do both at batch {split.step.options.batch}",
+        *(["it does not fit: one side or both need several devices where one is counted"] if split.fits is False else []),
     )
     columns = (
         Column("stage"),
         Column("time", "s", numeric=True),
         Column("ratio", title="equal to the FFN at", numeric=True, prefixed=False),
+        Column("memory", "byte", numeric=True),
     )
     equal = split.candidates_exprs
     times = {
@@ -133,7 +135,8 @@ def attention_split_report(split: AttentionSplit) -> Report:
         "FFN": split.ffn_time_expr,
     }  # fmt: skip
     crossings = {"attention": equal.get("attention"), "to the FFN": equal.get("link"), "FFN": None}
-    rows = tuple((name, time, crossings.get(name)) for name, time in times.items())
+    taken = {"attention": split.memory_exprs["attention"], "FFN": split.memory_exprs["ffn"]}
+    rows = tuple((name, time, crossings.get(name), taken.get(name)) for name, time in times.items())
     record = {
         **of_step(step, split.device),
         "ffn_hardware": split.ffn_device.name,
@@ -147,6 +150,8 @@ def attention_split_report(split: AttentionSplit) -> Report:
         "tpot": float(split.tpot_expr),
         "throughput_per_device": float(split.throughput_expr),
         "gain": float(split.gain_expr),
+        "memory": {name: number(size) for name, size in split.memory_exprs.items()},
+        "fits": split.fits,
         "statements": list(step.statements),
     }
     title = f"{step.title}: attention on {where}{other or ', feed-forward layers on another'}"
