@@ -125,7 +125,7 @@ for (theta, split), colour, line in zip(splits.items(), ("#009E73", "#0072B2", "
     axes.plot(ratios, [1 / float(split.cost_expr(Rational(str(round(r, 3))))) for r in ratios], line, color=colour, label=f"{theta} tokens")
     axes.plot([split.devices], [float(split.throughput_expr)], "*", color=colour, markersize=11)
 axes.plot([*rates], [*rates.values()], "x", color="#0072B2", label="2048, simulated")
-axes.set(xlim=(0, 20), ylim=(0, 34000))
+axes.set(xlim=(0, 20), ylim=(0, 26000))
 axes.legend(frameon=False, title="mean tokens of a sequence", ncols=2)
 symroof.show(figure)
 
