@@ -128,8 +128,10 @@ symroof.show(figure)
 # along with decode and are partly free. The ratio follows the lengths almost in proportion ($S$ up, $n$ down), so pools
 # of a fixed size fit one workload.
 #
-# **Where it stops.** Saturated pools without queues; prompts read one at a time; every step at the mean context, exact
-# while a step is linear in it; chunks spread evenly over the steps, and rounded up to whole tokens.
+# **Where it stops.** $o$ counts what chunks read again as well: with prompts of 131,072 tokens and a batch of one it is
+# below zero, and two pools win without a promise. Saturated pools without queues; prompts read one at a time; every step
+# at the mean context, exact while a step is linear in it; chunks spread evenly over the steps, and rounded up to whole
+# tokens.
 #
 # Sources: Zhong et al. (2024), DistServe, arXiv:2401.09670; Patel et al. (2023), Splitwise, arXiv:2311.18677; Agrawal et
 # al. (2023), SARATHI, arXiv:2308.16369; Austin et al. (2025), How to scale your model, applied inference, for the two

@@ -124,14 +124,25 @@ def test_the_cache_of_a_prompt_crosses_the_link() -> None:
     assert shared.size_expr == found.transfer.size_expr, "each of two devices sends half"
 
 
-def test_a_chunk_keeps_the_batch_full() -> None:
-    for batch, output in ((32, 256), (300, 100)):
-        pool = provided("llama-3.1-8b", H100, 2048, output, batch).mixed
-        arriving = Rational(batch, output - 1) * 2048
-        assert arriving <= pool.chunk * pool.prompts < arriving + pool.prompts
-        assert pool.chunk <= 2048
-        assert pool.interference_expr > 1
-        assert pool.device_time_expr == pool.step_time_expr * (output - 1) / batch
+@pytest.mark.parametrize(("batch", "output", "prompt"), [(32, 256, 2048), (300, 100, 2048), (2, 600, 100)])
+def test_chunks_keep_the_batch_full(batch: int, output: int, prompt: int) -> None:
+    """Played through: in as many steps as have chunks, a request's share of the prompts is read."""
+    pool = provided("llama-3.1-8b", H100, prompt, output, batch).mixed
+    assert 0 < pool.share_expr <= 1
+    assert pool.chunk <= prompt
+    read = pool.share_expr * pool.chunk * pool.prompts * (output - 1)
+    assert read == batch * prompt, "all prompts of the batch in the steps that it takes"
+    assert pool.chunk * pool.prompts - pool.share_expr * pool.chunk * pool.prompts < pool.prompts, "rounded up by less than a token each"
+    assert pool.interference_expr > 1
+    with_chunk = pool.share_expr * (output - 1)
+    seconds = with_chunk * pool.step_time_expr + (output - 1 - with_chunk) * pool.plain_time_expr
+    assert pool.device_time_expr == seconds / batch
+
+
+def test_re_read_contexts_can_make_one_pool_lose_at_the_same_batch() -> None:
+    """A batch of one with a very long prompt reads the prompt's context once more for every small chunk."""
+    assert provided("llama-3.1-8b", H100, 131072, 1024, 1).splitting_pays is True
+    assert provided("llama-3.1-8b", H100, 131072, 1024, 8).splitting_pays is False
 
 
 def best_device_time(promise: Expr, mixed: bool) -> Expr | None:
@@ -141,10 +152,14 @@ def best_device_time(promise: Expr, mixed: bool) -> Expr | None:
         step = model.decode(batch=batch, seq_len=2048 + 128)
         if mixed:
             chunk = -(-batch * 2048 // 255)
+            alone = symroof.analyze(step, H100).total.time_expr
             step = step.apply(symroof.techniques.MixedBatch(chunk=chunk, prompts=1, prompt=-(-(2048 + chunk) // 2)))
         time = symroof.analyze(step, H100).total.time_expr
-        if time <= promise:
-            times.append(time * 255 / batch + (0 if mixed else seconds("llama-3.1-8b", H100, "prefill", 1, 2048)))
+        if time <= promise and mixed:
+            some = Rational(batch * 2048, 255 * chunk)
+            times.append((some * time + (1 - some) * alone) * 255 / batch)
+        elif time <= promise:
+            times.append(time * 255 / batch + seconds("llama-3.1-8b", H100, "prefill", 1, 2048))
     return min(times, default=None)
 
 

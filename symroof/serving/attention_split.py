@@ -130,13 +130,13 @@ class AttentionSplit(Answer):
 
     @property
     def throughput_expr(self) -> Expr:
-        """Tokens a second and device at the best whole ratio, bare."""
-        return 1 / self.cost_expr(self.devices)
+        """Tokens a second and device at the best whole ratio, bare; of each where techniques spread a step over several."""
+        return 1 / (self.cost_expr(self.devices) * self.step.graph.devices)
 
     @property
     def gain_expr(self) -> Expr:
         """Throughput per device over that of devices that do both with batch b each, bare."""
-        return self.throughput_expr * self.plain_time_expr / self.step.values[symbols.b]
+        return self.plain_time_expr / (self.cost_expr(self.devices) * self.step.values[symbols.b])
 
     @property
     def candidates_exprs(self) -> dict[str, Expr]:
@@ -168,7 +168,8 @@ def attention_split(
     FFN devices run the feed-forward layers, of all sequences that attention devices send; attention devices everything else, with the
     cache, embedding and LM head. What a layer sends and gets back crosses the link of the attention device; an FFN device is taken
     to have a link for each (`dead_zone` has the other case). The workload enters T_A alone, and only by the mean tokens in the cache:
-    the context of the step. Valid while layers are alike, so that stages of a layer are in the ratio of their sums.
+    the context of the step. Where techniques spread a step over several devices, a device here is that many. Valid while layers are alike,
+    so that stages of a layer are in the ratio of their sums.
 
     Parameters
     ----------

@@ -14,6 +14,7 @@ from symroof.architectures.step import Step
 from symroof.errors import InputError
 from symroof.questions.generation import Generation
 from symroof.roof.analysis import analyze
+from symroof.symbols import substitute
 from symroof.techniques.system.mixed_batch import MixedBatch
 from symroof.units import BANDWIDTH, BYTE, COUNT, SECOND, in_unit
 
@@ -59,24 +60,27 @@ class Transfer(Answer):
 
 @dataclass(frozen=True)
 class MixedPool(Answer):
-    """One pool for both: every decode step includes as many prompt tokens as keep its batch full.
+    """One pool for both: decode steps include as many prompt tokens as keep their batch full.
 
     Attributes
     ----------
     batch : sequences that decode in a step.
     chunk, prompts : tokens of a prompt in a step, of so many prompts.
+    share_expr : the share of the steps that have chunks, as these are whole tokens, bare.
     step_time_expr, plain_time_expr : seconds of such a step, and of one without a chunk, bare.
-    device_time_expr : device-seconds of a request, bare.
+    device_time_expr : device-seconds of a request, over steps with and without chunks, bare.
     """
 
     batch: int
     chunk: int
     prompts: int
+    share_expr: Expr
     step_time_expr: Expr
     plain_time_expr: Expr
     device_time_expr: Expr
 
     step_time = in_unit(lambda pool: pool.step_time_expr, SECOND, "Time of a step with its chunk, as a Quantity in seconds.")
+    share = in_unit(lambda pool: pool.share_expr, COUNT, "The share of the steps that have chunks, as a Quantity without a unit.")
     plain_time = in_unit(lambda pool: pool.plain_time_expr, SECOND, "Time of a step without a chunk, as a Quantity in seconds.")
     interference = in_unit(lambda pool: pool.interference_expr, COUNT, "`interference_expr`, as a Quantity without a unit.")
     device_time = in_unit(lambda pool: pool.device_time_expr, SECOND, "Device-seconds of a request, as a Quantity in seconds.")
@@ -91,8 +95,8 @@ class MixedPool(Answer):
 class Pools:
     """Decode steps at the mean context, alone and with the chunks that keep their batch full.
 
-    In every step that is ``b S / (n - 1)`` tokens of prompts, rounded up. A chunk has ``(S + chunk) / 2`` tokens of its prompt up to
-    its end, which is the mean over all chunks.
+    On average that is ``b S / (n - 1)`` tokens of prompts a step. Chunks are whole tokens, so some steps have none. A chunk has
+    ``(S + chunk) / 2`` tokens of its prompt up to its end, which is the mean over all chunks.
     """
 
     spent: Generation
@@ -114,10 +118,15 @@ class Pools:
         """Seconds of a decode step."""
         return self.seconds(self.step(batch))
 
+    def arriving(self, batch: int) -> Expr:
+        """Tokens of prompts that a step has to read, on average: where it completes several tokens of a sequence, so many times more."""
+        tokens = substitute(self.spent.step.symbolic.tokens, self.spent.step.values)
+        return tokens * Rational(batch * self.prompt, self.output - 1)
+
     def chunk(self, batch: int) -> MixedBatch:
-        """The chunks of a step that keep a batch full."""
-        prompts = int(ceiling(Rational(batch, self.output - 1)))
-        chunk = int(ceiling(Rational(batch * self.prompt, (self.output - 1) * prompts)))
+        """The chunks of a step that keep a batch full, in whole tokens."""
+        prompts = int(ceiling(self.arriving(batch) / self.prompt))
+        chunk = int(ceiling(self.arriving(batch) / prompts))
         end = int(ceiling(Rational(self.prompt + chunk, 2)))
         return MixedBatch(chunk=chunk, prompts=prompts, prompt=max(end, chunk))
 
@@ -133,8 +142,11 @@ class Pools:
         both, added = self.mixed_time(batch), self.chunk(batch)
         if both == oo:
             return None
+        plain = self.step_time(batch)
+        share = cast(Expr, self.arriving(batch) / (added.chunk * added.prompts))
+        mean = share * both + (1 - share) * plain
         sizes = (int(added.chunk), int(added.prompts))
-        return MixedPool(batch, *sizes, both, self.step_time(batch), both * (self.output - 1) / batch)
+        return MixedPool(batch, *sizes, share, both, plain, mean * (self.output - 1) / batch)
 
     def fits(self, batch: int) -> bool:
         """Whether a step with its chunks fits the memory of a device, where that is known."""

@@ -97,6 +97,7 @@ def pool_record(pool: MixedPool) -> dict[str, Any]:
         "batch": pool.batch,
         "chunk": pool.chunk,
         "prompts": pool.prompts,
+        "share": float(pool.share_expr),
         "step_time": float(pool.step_time_expr),
         "interference": float(pool.interference_expr),
         "device_time": float(pool.device_time_expr),
@@ -106,7 +107,8 @@ def pool_record(pool: MixedPool) -> dict[str, Any]:
 def mixed_report(pool: MixedPool) -> Report:
     """One pool for both."""
     waits = f"sequences that decode wait {pool.interference:.3g} times as long as without it"
-    line = f"batch {pool.batch} with {pool.chunk * pool.prompts} tokens of prompts in every step, {pool.step_time}: {waits}"
+    where = "every step" if pool.share_expr == 1 else f"{float(pool.share_expr):.1%} of the steps"
+    line = f"batch {pool.batch} with {pool.chunk * pool.prompts} tokens of prompts in {where}, {pool.step_time}: {waits}"
     return Report((Lines((line, f"a request takes {pool.device_time} of a device")),), record=lambda: pool_record(pool))
 
 
