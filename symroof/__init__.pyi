@@ -176,6 +176,10 @@ from symroof.serving.planned import Miss as Miss
 from symroof.serving.planned import Planned as Planned
 from symroof.serving.pools import MixedPool as MixedPool
 from symroof.serving.pools import Transfer as Transfer
+from symroof.serving.promises import Allowed as Allowed
+from symroof.serving.promises import AtDegree as AtDegree
+from symroof.serving.promises import Promises as Promises
+from symroof.serving.promises import promises as promises
 from symroof.serving.provision import Provision as Provision
 from symroof.serving.provision import hidden_needed as hidden_needed
 from symroof.serving.provision import provision as provision

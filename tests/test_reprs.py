@@ -77,6 +77,7 @@ ASKED = {
     "step line": lambda: (ON.step_line(), ON.step_line().lines(), ON.step_line().lines("seq_len")),
     "load": lambda: (ON.under_load(rate=4, prompt=2048, output=257, prefill="here"), ON.under_load(rate=4, prompt=2048, output=257).curve),
     "full memory": ON.at_full_memory,
+    "promises": lambda: ON.promises(prompt=2048, output=257, ttft="1 ms", tpot="30 ms", degrees=(1, 2)),
     "costs": lambda: symroof.costs_of(ON.step, "up_proj"),
     "compiled": lambda: symroof.compiled(LETTERS["up_proj"].operator.traffic),
     "model": lambda: (MODEL, MODEL.cache, ON.step, ON.step.options, ON.step.graph, LETTERS.step.graph),

@@ -29,7 +29,7 @@ class Deployment(Bounds, Resources, Mixtures, Changes, Service, Requests):
     what a change brings            `apply`, `payoff`, `compare`, `break_even`, `work_exceeds`
     several devices, or a unit      `best_degree`, `communication_degree`, `strong_scaling`, `weak_scaling`, `best_split`
     drafting                        `best_length`, `least_acceptance`, `pays_at_all`
-    requests                        `step_line`, `under_load`, `at_full_memory`
+    requests                        `step_line`, `under_load`, `promises`, `at_full_memory`
     pools of devices                `provision`, `attention_split`, `dead_zone`, `two_dimensional`
     mixtures of experts             `expert_batch`, `exchange_bound`, `ping_pong`, `sparse_against_dense`, `speculation_peak`
     energy                          `energy`, `greenup`, `race_to_halt`

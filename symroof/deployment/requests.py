@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
-from symroof.architectures.options import Size
+from symroof.architectures.options import Size, StepInputs
 from symroof.deployment.core import Core
-from symroof.serving import full_memory, load
+from symroof.serving import full_memory, load, promises
 from symroof.serving.full_memory import AtFullMemory
 from symroof.serving.load import Load
+from symroof.serving.promises import Promises
 from symroof.serving.step_line import StepLine, step_line
 
 
@@ -55,3 +56,24 @@ class Requests(Core):
         64.63 25.53 ms
         """
         return full_memory.full_memory(self.step, hardware=self._given(), capacity=capacity, ceilings=self.ceilings)
+
+    def promises(self, *, prompt: Size, output: Size, ttft: Any = None, tpot: Any = None, **asked: Any) -> Promises:
+        """Times and rates of requests, and what keeps promises, at the step's batch or the largest; see `symroof.promises`.
+
+        >>> import symroof
+        >>> on = symroof.load_model("llama-3-8b").decode().on("h100-sxm")
+        >>> on.promises(prompt=2048, output=257, tpot="30 ms").allowed_batch.most
+        104
+        """
+        return promises.promises(
+            self._model(),
+            prompt=prompt,
+            output=output,
+            hardware=self._given(),
+            ttft=ttft,
+            tpot=tpot,
+            techniques=self.step.symbolic.applied,
+            ceilings=self.ceilings,
+            **asked,
+            **cast(StepInputs, self._inputs("seq_len")),
+        )

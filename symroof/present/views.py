@@ -26,7 +26,7 @@ from symroof.present.crossover_views import plain, reasoning
 from symroof.present.formats.sections import Lines
 from symroof.present.points import progress_bar
 from symroof.present.report import Report
-from symroof.present.serving import experts, full_memory, lines, load, money, regime_maps, splits
+from symroof.present.serving import experts, full_memory, lines, load, money, promises, regime_maps, splits
 from symroof.present.serving import plan as plans
 from symroof.present.step_views import analysis_statements, calibrated_statements, legend, provenance
 from symroof.present.tabular import Formula, Table, number
@@ -229,6 +229,7 @@ brief.register(Variant, lambda variant: (variant.name, *brief(variant.analysis.t
 experts.register(report, brief)
 full_memory.register(report, brief)
 lines.register(report, brief)
+promises.register(report, brief)
 load.register(report, brief)
 money.register(report, brief)
 splits.register(report, brief)

@@ -97,10 +97,10 @@ class Asked:
             least = replica.memory(replica.multiple)
             return replace(planned, miss=Miss("memory", least, replica.capacity_expr))
         if self.ttft is not None and replica.ttft_expr > self.ttft:
-            return replace(planned, miss=self._late("ttft", replica, replica.ttft_expr, self.ttft))
+            return replace(planned, miss=self.late("ttft", replica, replica.ttft_expr, self.ttft))
         if by_time == 0:
             assert self.tpot is not None
-            return replace(planned, miss=self._late("tpot", replica, replica.tpot_expr(replica.multiple), self.tpot))
+            return replace(planned, miss=self.late("tpot", replica, replica.tpot_expr(replica.multiple), self.tpot))
         limits = {"time": by_time, "memory": by_memory}
         known = {name: limit for name, limit in limits.items() if limit is not None}
         if not known:
@@ -134,7 +134,7 @@ class Asked:
         steady = replica.steady_expr(self.rate / planned.replicas)
         return replace(planned, steady_expr=steady, tpot_at_rate_expr=replica.tpot_at(steady))
 
-    def _late(self, promise: str, replica: Replica, value: Expr, limit: Expr) -> Miss:
+    def late(self, promise: str, replica: Replica, value: Expr, limit: Expr) -> Miss:
         """A promise of time that is missed: what binds, and which bandwidth or peak alone would keep it."""
         if promise == "ttft":
             step, target = replica.prefill.step, limit - (replica.ttft_expr - replica.prefill.total.time_expr)

@@ -67,7 +67,7 @@ class Request(Brief):
 
 
 @dataclass(frozen=True)
-class Replica:
+class Replica(Brief):
     """The devices that serve one copy of a model.
 
     Attributes
