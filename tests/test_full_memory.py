@@ -9,7 +9,7 @@ from sympy import Integer, Rational
 
 import symroof
 from symroof import symbols
-from symroof.serving.full_memory import full_memory
+from symroof.serving.requests.full_memory import full_memory
 
 FUSED = {"flash_attention": True}
 

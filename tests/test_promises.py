@@ -8,7 +8,7 @@ import pytest
 from sympy import Rational, floor
 
 import symroof
-from symroof.serving.promises import Promises, promises
+from symroof.serving.requests.promises import Promises, promises
 
 
 def asked(model: str = "llama-3-8b", device: str = "h100-sxm", **given: object) -> Promises:

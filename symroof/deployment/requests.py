@@ -7,10 +7,11 @@ from typing import Any, cast
 
 from symroof.architectures.options import Size, StepInputs
 from symroof.deployment.core import Core
-from symroof.serving import full_memory, load, promises
-from symroof.serving.full_memory import AtFullMemory
+from symroof.serving import load
 from symroof.serving.load import Load
-from symroof.serving.promises import Promises
+from symroof.serving.requests import full_memory, promises
+from symroof.serving.requests.full_memory import AtFullMemory
+from symroof.serving.requests.promises import Promises
 from symroof.serving.step_line import StepLine, step_line
 
 

@@ -32,7 +32,7 @@ from symroof.questions.capacity import memory_over, room_within, usable_capacity
 from symroof.questions.regimes import regimes
 from symroof.roof.analysis import analyze
 from symroof.roof.ledger import require_device
-from symroof.serving.sharing import Sharing, negative_binomial_mean
+from symroof.serving.requests.sharing import Sharing, negative_binomial_mean
 from symroof.symbols import VOCABULARY, substitute
 from symroof.techniques.registry import multiple_of, rounded
 from symroof.units import COUNT, PER_SECOND, SECOND, TOKEN_RATE, in_unit, number

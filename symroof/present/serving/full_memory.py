@@ -10,7 +10,7 @@ from symroof.present.report import Report
 from symroof.present.serving.splits import of_step
 from symroof.present.step_views import conventions_of, letters_used
 from symroof.present.tabular import Column, Formula, Table, number
-from symroof.serving.full_memory import AtFullMemory
+from symroof.serving.requests.full_memory import AtFullMemory
 
 BREAKS = {
     "unread": "memory that the step does not read",

@@ -15,7 +15,7 @@ from symroof.present.serving.splits import of_step
 from symroof.present.step_views import conventions_of, letters_used
 from symroof.present.tabular import Column, Formula, Table, Words, number
 from symroof.serving.load import HERE, MEMORY, Load, LoadPiece
-from symroof.serving.sharing import Sharing
+from symroof.serving.requests.sharing import Sharing
 
 SHARES = ("0.5", "0.9", "0.99")
 

@@ -11,7 +11,7 @@ from symroof.present.serving.splits import of_step, several
 from symroof.present.step_views import conventions_of, letters_used
 from symroof.present.tabular import Column, Formula, Table, listed, number
 from symroof.serving.planned import Miss
-from symroof.serving.promises import MEMORY, TPOT, TTFT, Allowed, AtDegree, Promises
+from symroof.serving.requests.promises import MEMORY, TPOT, TTFT, Allowed, AtDegree, Promises
 
 PROMISED = {TTFT: "time to first token", TPOT: "time per output token", MEMORY: "memory"}
 
