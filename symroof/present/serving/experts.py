@@ -45,13 +45,12 @@ def _pieces(found: Intervals | None) -> list[dict[str, Any]]:
     ]
 
 
-def _spread(found: Intervals, unit: str = "") -> str:
-    """The intervals in words."""
-    ends = [f"{one.label} {'above' if one.high_expr == oo else 'below'} " for one in found]
-    values = [one.low_expr if one.high_expr == oo else one.high_expr for one in found]
-    return "; ".join(
-        f"{words}{plain(value)}{unit}" if len(found) > 1 else str(found[0].label) for words, value in zip(ends, values, strict=True)
-    )
+def _spread(found: Intervals) -> str:
+    """The intervals in words: "falls up to 1.414, rises up to 32.22, falls beyond"."""
+    if len(found) == 1:
+        return f"{found[0].label} at every batch"
+    parts = [f"{one.label} up to {float(one.high_expr):.4g}" if one.high_expr != oo else f"{one.label} beyond" for one in found]
+    return ", ".join(parts)
 
 
 def expert_batch_report(found: ExpertBatch) -> Report:
@@ -135,10 +134,16 @@ def against_dense_report(found: SparseAgainstDense) -> Report:
         Column("throughput", "token/s", numeric=True),
     )
     rows = tuple((name, one.weights_expr, one.batch, one.rate_expr) for name, one in (("sparse", sparse), ("dense", dense)))
-    says = f"the {found.rule} model" if found.rule != "equal" else "neither"
-    is_so = "as it is" if found.rule == found.faster else f"but {found.faster} it is" if found.faster != "equal" else "but they are equal"
+    says = f"the {found.rule} model has more throughput" if found.rule != "equal" else "both have the same throughput"
+    is_so = (
+        ", as it has"
+        if found.rule == found.faster
+        else f"; it is the {found.faster} one"
+        if found.faster != "equal"
+        else "; they are equal"
+    )
     inequality = f"q s = {float(found.quality_expr):.4g} x {float(found.share_expr):.4g} = {float(found.qs_expr):.4g}"
-    lines = [f"{inequality}: by the inequality {says} has more throughput, {is_so}"]
+    lines = [f"{inequality}: by the inequality {says}{is_so}"]
     if found.gain_expr is not None:
         limit = f"bound by memory alone, q s would decide at {float(found.threshold_expr):.4g}"
         lines.append(f"dense over sparse: {float(found.gain_expr):.4g}; {limit}, with {float(found.idle_expr):.1%} of the weights idle")
