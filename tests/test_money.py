@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from fractions import Fraction
 
 import pytest
@@ -125,3 +126,43 @@ def test_of_equals_in_price_the_fastest_stays_and_of_equals_in_both_that_of_fewe
     one, two, three = Fraction(1), Fraction(2), Fraction(3)
     candidates = [(two, two, 2, 1), (two, two, 1, 4), (three, two, 1, 5), (three, one, 4, 9)]
     assert [(point.degree, point.batch) for point in _front(candidates, Rational(1))] == [(1, 4), (4, 9)]
+
+
+COST = ("cost", "opt-125m", "--hardware", "t4", "--seq-len", "64")
+PROVISION = ("provision", "opt-125m", "--hardware", "t4", "--prompt", "64", "--batch", "4")
+TYPED = {
+    (*COST, "--price", "x"): "--price 'x': expected dollars per hour, such as 2.5",
+    (*COST, "--price", "2EUR"): "'2EUR': 'EUR' is not a unit known here; write it like '2 USD/h'",
+    (*COST, "--utilization", "2"): "utilization '2': expected a share, above 0 and at most 1",
+    (*COST, "--carbon", "0"): "--carbon '0': expected grams per kilowatt hour, such as 400",
+    (*COST, "--degrees", "1,2"): "--degrees compares prices: give --price too, dollars per hour of one device, such as 2.5",
+    (*COST, "--degrees", "1,x", "--price", "2"): "--degrees '1,x': expected numbers of devices from 1 to 4096, such as 1,2,4,8",
+    (*COST, "--degrees", "1", "--price", "2", "--pue", "1.2"): "--pue is given, but --degrees asks for price and speed over every batch",
+    (*COST, "--degrees", "1", "--price", "2", "--phase", "prefill"): "the price of speed is that of a decode step; this is prefill",
+    (*PROVISION, "--output", "1"): "output 1: prefill yields the only token",
+    (*PROVISION, "--output", "9", "--link", "50"): "--link '50': expected a bandwidth above 0, such as 50GB/s",
+    (*PROVISION, "--output", "9", "--tpot", "1us"): "a decode step at batch 4 takes",
+}
+
+
+@pytest.mark.parametrize("command", TYPED, ids=" ".join)
+def test_the_commands_refuse_in_one_line(run, command: tuple[str, ...]) -> None:
+    result = run(*command)
+    assert (result.status, result.out) == (2, "")
+    assert TYPED[command] in result.err
+    assert result.err.count("\n") == 1
+
+
+def test_the_commands_give_the_functions_answers(run) -> None:
+    asked = ("--hardware", H100, "--seq-len", "2048", "--format", "json")
+    record = json.loads(run("cost", "llama-3.1-8b", *asked, "--batch", "64", "--price", "2", "--power", "700W", "--pue", "1.2").out)
+    cost = symroof.token_cost(STEP, H100, price=2, power=700, pue=1.2)
+    assert (record["money"], record["energy"]) == (float(cost.money_expr), float(cost.energy_expr))
+    points = json.loads(run("cost", "llama-3.1-8b", *asked, "--price", "2", "--degrees", "1").out)["points"]
+    front = symroof.price_of_speed(MODEL.decode(seq_len=2048), H100, price=2, degrees=(1,))
+    assert [point["batch"] for point in points] == [point.batch for point in front]
+    sizes = ("--prompt", "512", "--output", "32", "--batch", "8")
+    record = json.loads(run("provision", "llama-3.1-8b", "--hardware", H100, *sizes, "--format", "json").out)
+    pools = symroof.provision(MODEL, prompt=512, output=32, batch=8, hardware=H100)
+    assert record["exact"] == str(pools.ratio_expr)
+    assert record["elasticities"]["batch"] == float(pools.elasticity["batch"].exact)

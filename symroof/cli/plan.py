@@ -12,7 +12,7 @@ from symroof.cli import completion
 from symroof.cli.options import CEILINGS, CONVENTIONS, WIDTHS, WITH, Variadic, model_named, with_options
 from symroof.cli.output import reports_with_tokens
 from symroof.cli.questions import SIZE, TIME
-from symroof.cli.values import Exact, exact
+from symroof.cli.values import Exact, exact, option
 from symroof.errors import quote
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Counts(click.ParamType):
         if isinstance(value, tuple):
             return value
         if not re.fullmatch(r"[1-9][0-9]{0,3}(,[1-9][0-9]{0,3}){0,63}", value, re.ASCII):
-            raise click.UsageError(f"--devices {quote(value)}: expected numbers of devices from 1 to 4096, such as 1,2,4,8")
+            raise click.UsageError(f"{option(param)} {quote(value)}: expected numbers of devices from 1 to 4096, such as 1,2,4,8")
         return tuple(dict.fromkeys(map(int, value.split(","))))
 
 
