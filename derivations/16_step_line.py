@@ -79,7 +79,8 @@ for place, (line, batches) in enumerate(((dense, range(1, 513)), (sparse, range(
     axes = figure.add_subplot(
         1, 2, place + 1, xlabel="batch", ylabel="time of a step (ms)", title=f"{line.step.model} on {line.device.name}"
     )
-    own = [float(line.lines().at(n).time_expr.xreplace({b: Integer(n)})) * 1e3 for n in batches]
+    pieces = line.lines()
+    own = [float(pieces.at(n).time_expr.xreplace({b: Integer(n)})) * 1e3 for n in batches]
     axes.plot(batches, own, color="#0072B2", label="the step")
     intercept, slope = (float(value) * 1e3 for value in line.tangent_exprs)
     axes.plot(batches, [intercept + slope * n for n in batches], "--", color="#D55E00", label="tangent at 8")
