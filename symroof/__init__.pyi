@@ -186,6 +186,13 @@ from symroof.serving.requests.promises import AtDegree as AtDegree
 from symroof.serving.requests.promises import Promises as Promises
 from symroof.serving.requests.promises import promises as promises
 from symroof.serving.requests.sharing import Sharing as Sharing
+from symroof.serving.stacks.ablation import Ablation as Ablation
+from symroof.serving.stacks.ablation import ablate as ablate
+from symroof.serving.stacks.contributions import Contribution as Contribution
+from symroof.serving.stacks.contributions import Interaction as Interaction
+from symroof.serving.stacks.contributions import Refused as Refused
+from symroof.serving.stacks.contributions import ShareAt as ShareAt
+from symroof.serving.stacks.contributions import Shares as Shares
 from symroof.serving.step_line import LinePart as LinePart
 from symroof.serving.step_line import LinePiece as LinePiece
 from symroof.serving.step_line import LinePieces as LinePieces

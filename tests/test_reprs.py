@@ -26,6 +26,7 @@ LETTERS = MODEL.decode(symbolic=True).on()
 MIXTURE = symroof.load_model("mixtral-8x7b-v0.1").decode(batch=64, seq_len=2048).on("h200-sxm")
 SPLIT = "tensor-parallel:degree=4,link=450GB/s,latency=5us"
 SPENT = "energy:flop=1pJ,byte=30pJ,power=100W"
+STACK = ("quantize:weights=4", "quantize:kv=8", "flash-attention")
 DRAFT = "speculative:acceptance=0.7,draft_cost=0.1"
 
 ASKED = {
@@ -40,6 +41,7 @@ ASKED = {
     ),
     "regimes": lambda: (ON.regimes("batch"), ON.regimes("seq_len")),
     "regime map": lambda: (ON.regime_map(), ON.regime_map(tpot="20 ms")),
+    "ablation": lambda: ((found := ON.ablate(STACK)), found.at(8), ON.ablate(["launch-overhead:launch=5us"]), symroof.Refused("a", "b")),
     "proof": lambda: ON.prove("memory-bound", "qk_matmul", for_all="batch"),
     "context limit": lambda: (ON.context_limit(), LETTERS.context_limit()),
     "sparse contexts": lambda: (symroof.load_model("glm-5").decode(batch=8).on("h200-sxm").sparse_contexts(),),
@@ -151,6 +153,7 @@ SEQUENCES = {
         "'up_prj' is not an operator of this step: did you mean up_proj",
     ),
     "comparison": (lambda: ON.compare("quantize:weights=4"), "quantize:weights=4", symroof.InputError, "is not one of the variants"),
+    "ablation": (lambda: ON.ablate(STACK), "quantize:kv=8", symroof.InputError, "'up_prj' is not a member of the stack"),
     "intervals": (lambda: ON.crossover("up_proj", over="batch").intervals, "memory", symroof.InputError, "is not the label of an interval"),
 }
 
@@ -199,6 +202,8 @@ REPORTED = {
     "energy": lambda: ON.apply(SPENT).energy(),
     "regimes": lambda: ON.regimes("batch"),
     "regime map": ON.regime_map,
+    "ablation": lambda: ON.ablate(STACK),
+    "shares": lambda: ON.ablate(STACK).at(8),
     "room": lambda: ON.required("batch", target_time="50 ms").room,
     "interval": lambda: ON.regimes("batch").regimes[0],
     "intervals": lambda: ON.apply("launch-overhead:launch=5us").work_exceeds("batch"),

@@ -11,7 +11,7 @@ from typing import Any
 from sympy import Add, Expr, Integer, Symbol
 
 from symroof.algebra.piecewise import COMPUTE, Piece, Piecewise
-from symroof.algebra.reals import ascending, exact
+from symroof.algebra.reals import ascending, exact, order
 from symroof.errors import InputError, quote
 
 
@@ -95,3 +95,40 @@ def counted(x: Symbol, numbers: Iterable[int], function: Callable[[int], tuple[o
     """
     points = ((Integer(n), *function(n)) for n in numbers)
     return Piecewise(x, tuple(Piece(n, n, exact(value), label) for n, value, label in points))
+
+
+def weighted(terms: Sequence[tuple[Expr, Piecewise]], *, merge: bool = True) -> Piecewise:
+    """The sum of functions, each times a number, on their common range, without labels.
+
+    Parameters
+    ----------
+    merge : join neighbouring pieces with one formula.
+
+    Raises
+    ------
+    InputError
+        There are no functions, or they have no interval in common.
+
+    >>> from sympy import oo
+    >>> from sympy.abc import x
+    >>> roof = envelope(x, 1, oo, {"compute": 2 * x, "memory": x + 5})
+    >>> [(str(piece.low), piece.value) for piece in weighted([(Integer(1), roof), (Integer(-2), envelope(x, 1, 9, {"": x}))]).pieces]
+    [('1', 5 - x), ('5', 0)]
+    """
+    if not terms:
+        raise InputError("nothing to add up")
+    x, functions = terms[0][1].x, [function for _, function in terms]
+    low, high = ascending(one.low for one in functions)[-1], ascending(one.high for one in functions)[0]
+    if order(low, high) >= 0:
+        raise InputError(f"functions of {x} have no interval in common")
+    wide = [[piece for piece in one.pieces if not piece.is_point] for one in functions]
+    cuts = (piece.low for pieces in wide for piece in pieces if order(low, piece.low) < 0 < order(high, piece.low))
+    places, made = [0] * len(terms), list[Piece]()
+    for start, end in pairwise((low, *ascending(cuts), high)):
+        for each, pieces in enumerate(wide):
+            while order(pieces[places[each]].high, start) <= 0:
+                places[each] += 1
+        parts = (weight * pieces[place].value for (weight, _), pieces, place in zip(terms, wide, places, strict=True))
+        made.append(Piece(start, end, Add(*parts).expand(power_exp=False), None))
+    whole = Piecewise(x, tuple(made))
+    return whole.merged(value=True) if merge else whole

@@ -17,7 +17,7 @@ from symroof.cli.measure import measure
 from symroof.cli.plan import plan
 from symroof.cli.pools import cost, provision
 from symroof.cli.questions import analyze, compare, crossover, generate, largest, prove, solve
-from symroof.cli.service import regimes
+from symroof.cli.service import ablate, regimes
 from symroof.cli.sweep import sweep
 from symroof.errors import SymroofError, nearest, quote
 
@@ -55,7 +55,7 @@ def cli() -> None:
     """
 
 
-QUESTIONS = (analyze, crossover, prove, solve, largest, generate, plan, sweep, compare, regimes, provision, cost)
+QUESTIONS = (analyze, crossover, prove, solve, largest, generate, plan, sweep, compare, regimes, ablate, provision, cost)
 AROUND = (calibrate, validate, measure, techniques, figures, describe, models, devices, symbols, completion)
 for command in QUESTIONS + AROUND:
     cli.add_command(command)

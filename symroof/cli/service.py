@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from symroof.cli import completion
-from symroof.cli.options import Request, step_options
+from symroof.cli.options import Request, step_options, variable_named, variable_option
 from symroof.cli.output import OutputFile, reports
 from symroof.cli.values import Exact
 from symroof.errors import InputError, quote
@@ -50,15 +50,15 @@ def regimes(request: Request, over: tuple[str, ...], operator: str, tpot: object
         if operator != "total" or tpot or ttft or plot:
             raise click.UsageError("--operator, --tpot, --ttft and --plot are for a map: give --over twice")
         return over_one(step, over=names[0], hardware=device, ceilings=request.ceilings).report()
-    promises = {"tpot": _seconds(tpot), "ttft": _seconds(ttft)}
+    promises = {"tpot": _rational(tpot), "ttft": _rational(ttft)}
     found = regime_map(step, (names[0], names[1]), hardware=device, ceilings=request.ceilings, operator=operator, **promises)
     if plot is not None:
         _draw(found, plot)
     return found.report()
 
 
-def _seconds(given: Any) -> Any:
-    """A time as typed, exact."""
+def _rational(given: Any) -> Any:
+    """A number as typed, exact."""
     from sympy import Rational
 
     return None if given is None else Rational(given.numerator, given.denominator)
@@ -75,3 +75,30 @@ def _draw(found: RegimeMap, path: Path) -> None:
     figure = regime_map_figure(found)
     with writing(path) as place:
         figure.savefig(place, format=path.suffix[1:].lower(), dpi=150)
+
+
+@click.command(short_help="What each technique of a stack brings.")
+@click.option(
+    "--with",
+    "techniques",
+    multiple=True,
+    required=True,
+    type=completion.TechniqueText(),
+    metavar="TECHNIQUES",
+    help='A member of the stack, in the order applied: quantize:weights=4, or several together, "quantize:weights=4 quantize:kv=8".',
+)
+@variable_option("--over", "over", "The variable over which times are compared.", default="batch", show_default=True)
+@click.option("--at", "at", multiple=True, type=Exact("a number above 0"), metavar="NUMBER", help="Show the shares at this value of it.")
+@click.option("--per-device", is_flag=True, help="Compare the time of all devices that share the step together.")
+@step_options(phase="decode", techniques=False)
+@reports
+def ablate(request: Request, techniques: tuple[str, ...], over: str, at: tuple[Any, ...], per_device: bool) -> Report:
+    """What each technique of a stack brings to a step of MODEL: alone, on top of all others, and as its Shapley share; and the pairs."""
+    from symroof.present.serving.ablations import ablation_report
+    from symroof.serving.stacks.ablation import ablate as of_stack
+
+    over, device = variable_named(over, techniques), request.device
+    assert device is not None
+    step = request.step_over([over], "--over")
+    found = of_stack(step, techniques, over, hardware=device, ceilings=request.ceilings, per_device=per_device)
+    return ablation_report(found, tuple(filter(None, map(_rational, at))))

@@ -24,6 +24,7 @@ class Deployment(Bounds, Resources, Mixtures, Changes, Service, Requests):
     the roofline                    `analysis`, ``on["up_proj"]``, `time`, `memory`, `fits`, `table`, `sensitivity`
     where a bound changes           `crossover`, `crossovers`, `regimes`, `prove`, `context_limit`, `sparse_contexts`, `token_budget`
     over two variables              `regime_map`
+    a stack of techniques           `ablate`
     what a target takes             `required`, `required_capacity`, `largest`, `hyperbola`, `cache_passes_weights`
     whole generations               `generation`
     what a change brings            `apply`, `payoff`, `compare`, `break_even`, `work_exceeds`

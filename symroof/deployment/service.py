@@ -20,6 +20,8 @@ from symroof.serving.maps import regime_map
 from symroof.serving.maps.regime_map import RegimeMap
 from symroof.serving.money import PriceOfSpeed, TokenCost
 from symroof.serving.provision import Provision
+from symroof.serving.stacks import ablation
+from symroof.serving.stacks.ablation import Ablation, Member
 from symroof.serving.two_dimensional import TwoDimensional
 from symroof.techniques.technique import Technique
 
@@ -131,3 +133,15 @@ class Service(Core):
         """
         asked = {"operator": operator, "ranges": ranges, "tpot": tpot, "ttft": ttft, "memory_counts": memory_counts}
         return regime_map.regime_map(self.step, over, hardware=self._given(), ceilings=self.ceilings, **asked)
+
+    def ablate(self, techniques: Sequence[Member], over: str | Symbol = "batch", *, per_device: bool = False) -> Ablation:
+        """What each technique of a stack brings alone, last, and as its Shapley share; see `symroof.ablate`.
+
+        >>> import symroof
+        >>> on = symroof.load_model("llama-2-7b").decode(seq_len=2048).on("a100-sxm-80gb")
+        >>> found = on.ablate(["quantize:weights=4,group=128", "quantize:kv=8"])
+        >>> print(found.at(1).speedup, found.at(1)["quantize:kv=8"].part)
+        3.436 0.05292
+        """
+        given = {"hardware": self._given(), "ceilings": self.ceilings, "per_device": per_device}
+        return ablation.ablate(self.step, techniques, over, **given)

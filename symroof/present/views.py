@@ -26,7 +26,7 @@ from symroof.present.crossover_views import plain, reasoning
 from symroof.present.formats.sections import Lines
 from symroof.present.points import progress_bar
 from symroof.present.report import Report
-from symroof.present.serving import experts, full_memory, lines, load, money, promises, regime_maps, splits
+from symroof.present.serving import ablations, experts, full_memory, lines, load, money, promises, regime_maps, splits
 from symroof.present.serving import plan as plans
 from symroof.present.step_views import analysis_statements, calibrated_statements, legend, provenance
 from symroof.present.tabular import Formula, Table, number
@@ -234,3 +234,4 @@ load.register(report, brief)
 money.register(report, brief)
 splits.register(report, brief)
 regime_maps.register(report, sentence, brief)
+ablations.register(report, sentence, brief)

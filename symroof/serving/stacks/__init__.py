@@ -1,0 +1,1 @@
+"""Stacks of techniques: what each of them brings."""
