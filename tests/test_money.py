@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from fractions import Fraction
 
+import numpy as np
 import pytest
 from sympy import Rational
 
@@ -89,6 +90,13 @@ def test_of_one_degree_a_larger_batch_is_slower_and_cheaper() -> None:
     assert [point.money_expr for point in doubled] == [2 * price for price in prices]
 
 
+def test_numbers_of_arrays_are_degrees() -> None:
+    given = {"price": 2, "largest_batch": 4}
+    front = symroof.price_of_speed(MODEL.decode(seq_len=2048), H100, degrees=np.array([1, 2]), **given)
+    assert front == symroof.price_of_speed(MODEL.decode(seq_len=2048), H100, degrees=(1, 2), **given)
+    assert json.loads(front.report().render("json"))["points"][0]["devices"] == 2
+
+
 def test_degrees_that_do_not_fit_are_left_out_with_the_reason() -> None:
     front = symroof.price_of_speed(symroof.load_model("llama-3-70b").decode(seq_len=2048), H100, price=2, degrees=(1, 3, 4, 8))
     assert {point.degree for point in front} == {4, 8}
@@ -107,6 +115,8 @@ def test_degrees_that_do_not_fit_are_left_out_with_the_reason() -> None:
         (lambda: symroof.token_cost(STEP, H100, carbon="5 g"), "'5 g' is not in gram / kilowatt_hour"),
         (lambda: symroof.price_of_speed(MODEL.prefill(batch=1, seq_len=8), H100, price=2), "that of a decode step; this is prefill"),
         (lambda: symroof.price_of_speed(MODEL.decode(seq_len=2048), H100, price=2, degrees=(True,)), "no degree serves.*degree True"),
+        (lambda: symroof.price_of_speed(MODEL.decode(seq_len=8), H100, price=2, largest_batch=0), "largest_batch 0: expected"),
+        (lambda: symroof.price_of_speed(MODEL.decode(seq_len=8), H100, price=2, degrees=()), "expected at least one number of devices"),
         (lambda: symroof.price_of_speed(MODEL.decode(), H100, price=2), "give seq_len"),
         (
             lambda: symroof.price_of_speed(MODEL.decode(seq_len=2048), H100, price=2, degrees=(1,)).within("1 ms"),

@@ -92,7 +92,7 @@ STEP = symroof.load_model("opt-125m").decode(batch=8, seq_len=100, activation_bi
 @pytest.mark.parametrize(
     ("ask", "match"),
     [
-        (lambda: symroof.two_dimensional(STEP, devices=0, link="1 GB/s"), "devices 0: expected a whole number from 1 on"),
+        (lambda: symroof.two_dimensional(STEP, devices=0, link="1 GB/s"), "devices 0: expected a whole number from 1 to"),
         (lambda: symroof.two_dimensional(STEP, devices=4, axes=1.5, link="1 GB/s"), r"axes 1.5: expected a whole number"),
         (lambda: symroof.two_dimensional(STEP, devices=4, link=0), "link '0': expected a number above 0"),
         (lambda: symroof.two_dimensional(STEP.without("batch"), devices=4, link=1), "give b: traffic is numeric"),

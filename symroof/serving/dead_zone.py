@@ -11,6 +11,7 @@ from sympy import Add, Expr, S, oo
 from symroof import symbols
 from symroof.algebra.piecewise import Piece, Piecewise
 from symroof.answers import Answer
+from symroof.architectures.options import whole
 from symroof.architectures.step import Step
 from symroof.errors import InputError, quote
 from symroof.hardware.device import Device
@@ -120,16 +121,15 @@ def dead_zone(
     Source: Liu et al. (2026), arXiv:2602.09721.
     """
     device, step = require_device(hardware, "a utilization is numeric"), decoding(step)
-    if isinstance(attention_devices, bool) or not isinstance(attention_devices, int) or attention_devices < 1:
-        raise InputError(f"attention_devices {quote(attention_devices)}: expected a whole number from 1 on")
+    many = whole("attention_devices", attention_devices, "")
     waiting, usable = number(latency, SECOND, "latency", zero=True), S.One
     if waiting != 0:
         if budget is None:
             raise InputError("a latency shortens a budget: give the budget too, as budget='50 ms'")
-        whole = number(budget, SECOND, "budget")
-        usable = cast(Expr, 1 - waiting / whole)
+        promised = number(budget, SECOND, "budget")
+        usable = cast(Expr, 1 - waiting / promised)
         if usable <= 0:
-            raise InputError(f"latency {quote(str(latency))}: expected less than the budget of {quantity(whole, SECOND)}")
+            raise InputError(f"latency {quote(str(latency))}: expected less than the budget of {quantity(promised, SECOND)}")
     sent, returned = crossing(step)
     machine = machine_of(step.symbolic, device, ceilings, accounting=step.options.accounting)
     work = [(step.graph[operator.name], count) for operator, count in feed_forward(step.symbolic)]
@@ -143,4 +143,4 @@ def dead_zone(
         )
     )
     widest = number(copies, COUNT, "copies") * cast(Expr, max(sent, returned))
-    return DeadZone(attention_devices, flops / widest, (flops / peak_time) / link_of(device, link), usable)
+    return DeadZone(many, flops / widest, (flops / peak_time) / link_of(device, link), usable)

@@ -20,6 +20,7 @@ from sympy import Expr, Integer, Poly, Rational, S, Symbol
 from symroof import symbols
 from symroof.algebra.piecewise import Piece, Piecewise
 from symroof.answers import Answer, Answers
+from symroof.architectures.options import whole
 from symroof.architectures.step import Step
 from symroof.errors import InputError, SymroofError, quote
 from symroof.hardware.device import Device
@@ -273,23 +274,26 @@ def price_of_speed(
         raise InputError(f"the price of speed is that of a decode step; this is {step.options.phase}")
     if symbols.t not in step.values:
         raise InputError("give seq_len, the context of a sequence: times are compared in numbers")
-    rate = number(price, PRICE, "price")
+    rate, most, degrees = number(price, PRICE, "price"), whole("largest_batch", largest_batch, "sequence"), [*degrees]
+    if not degrees:
+        raise InputError("degrees: expected at least one number of devices")
     step = step.without("batch").with_widths()
     candidates: list[tuple[Fraction, Fraction, int, int]] = []
     left_out: list[str] = []
-    for degree in degrees:
+    for given in degrees:
         try:
+            degree = whole("degree", given, "")
             several = step.apply(*_of_degree(techniques, degree))
             fits = largest(several, hardware=device).integer
             times = regimes(several, over="batch", hardware=device, ceilings=ceilings).times
         except SymroofError as error:
-            left_out.append(f"{_devices(degree)}: {error}")
+            left_out.append(f"{_devices(given)}: {error}")
             continue
         if fits < 1:
             left_out.append(f"{_devices(degree)}: not even batch 1 fits {device.name}")
-        elif fits > largest_batch:
-            left_out.append(f"{_devices(degree)}: batches above {largest_batch}, of {fits} that fit")
-        candidates += [(time, degree * time / batch, degree, batch) for batch, time in _whole(times, min(fits, largest_batch))]
+        elif fits > most:
+            left_out.append(f"{_devices(degree)}: batches above {most}, of {fits} that fit")
+        candidates += [(time, degree * time / batch, degree, batch) for batch, time in _whole(times, min(fits, most))]
     if not candidates:
         raise InputError(f"no degree serves {step.model} on {device.name}: {'; '.join(left_out)}")
     return PriceOfSpeed(tuple(_front(candidates, rate)), step, device, rate, tuple(left_out))
@@ -301,8 +305,6 @@ def _devices(degree: object) -> str:
 
 def _of_degree(techniques: str | Technique | Sequence[str | Technique], degree: int) -> tuple[Technique, ...]:
     """The techniques with this degree where they leave it open; none for one device."""
-    if isinstance(degree, bool) or not isinstance(degree, int) or degree < 1:
-        raise InputError(f"degree {quote(degree)}: expected a whole number from 1 on")
     given = techniques_of(techniques)
     if degree == 1:
         return tuple(technique for technique in given if getattr(technique, "degree", None) != symbols.n_p)

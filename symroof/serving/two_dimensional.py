@@ -18,8 +18,9 @@ from sympy import Add, Expr, Integer, Rational, S, divisors, sqrt
 
 from symroof import symbols
 from symroof.answers import Answer
+from symroof.architectures.options import whole
 from symroof.architectures.step import Step
-from symroof.errors import InputError, quote
+from symroof.errors import InputError
 from symroof.operators import Kind, Storage
 from symroof.operators.select import routed
 from symroof.serving.feed_forward import crossing, feed_forward
@@ -163,9 +164,7 @@ def two_dimensional(step: Step, *, devices: int, link: Any, axes: int = 3) -> Tw
 
     Source: Pope et al. (2022), arXiv:2211.05102, section 3.2; Austin et al. (2025), How to scale your model, inference, question 7.
     """
-    for what, value in (("devices", devices), ("axes", axes)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise InputError(f"{what} {quote(value)}: expected a whole number from 1 on")
+    devices, axes = whole("devices", devices, ""), whole("axes", axes, "")
     layers = feed_forward(step.symbolic)
     if not layers:
         raise InputError(f"{step.title} has no feed-forward layers to split")
