@@ -461,6 +461,8 @@ EVERY_COMMAND = {
     "compare": (*DECODED, "--seq-len", "64", "--with", "quantize:weights=4"),
     "sweep": ("opt-125m", "--hardware", "t4", "--seq-len", "8", "--over", "batch=1:3"),
     "provision": ("opt-125m", "--hardware", "t4", "--prompt", "64", "--output", "16", "--batch", "4", "--link", "1GB/s"),
+    "load": ("opt-125m", "--hardware", "t4", "--prompt", "64", "--output", "16", "--rate", "4", "--prefill", "here"),
+    "promises": ("opt-125m", "--hardware", "t4", "--prompt", "64", "--output", "16", "--tpot", "20ms", "--degrees", "1,2"),
     "cost": ("opt-125m", "--hardware", "t4", "--seq-len", "64", "--price", "0.5"),
     "models": ("opt-125m",),
     "devices": ("t4",),

@@ -224,7 +224,7 @@ def test_beyond_saturation_is_refused_in_a_line() -> None:
     [
         ({"rate": 0}, "rate '0': expected a number above 0"),
         ({"rate": "3 s"}, "'3 s' is not in"),
-        ({"output": 1}, "output 1: expected at least 2 tokens"),
+        ({"output": 1}, "output '1': expected at least 2 tokens"),
         ({"output_variance": -1}, "output_variance '-1'"),
         ({"prefill": "there"}, "'there'"),
         ({"ceilings": "calibrated"}, "calibrated kernels have no closed form"),

@@ -40,6 +40,8 @@ SCREENS = [
     ("analyze", "mixtral-8x7b-v0.1", *H100, *PREFILL, *SIZED, "--formulas", "--conventions"),
     ("plan", "qwen3-32b", "--prompt", "2048", "--output", "512", *PROMISED, "--hardware", "h100-sxm", "mi300x", "--devices", "1,2"),
     ("provision", "llama-3-8b", *H100, "--prompt", "2048", "--output", "256", "--batch", "32", "--link", "50GB/s", "--tpot", "10ms"),
+    ("load", "mixtral-8x7b-v0.1", "--hardware", "h200-sxm", "--prompt", "2048", "--output", "257", "--rate", "2", "--prefill", "here"),
+    ("promises", "llama-3-8b", *H100, "--prompt", "2048", "--output", "257", "--ttft", "10ms", "--tpot", "30ms", "--degrees", "1,2,4"),
     ("cost", "llama-3-8b", *H100, *SIZED, "--price", "2", "--power", "700W", "--carbon", "400"),
     ("cost", "llama-3-8b", *H100, "--seq-len", "4096", "--price", "2", "--degrees", "1,2,4,8"),
     ("crossover", "deepseek-v3", *H100, *DECODE, "--operator", "all", "--over", "batch"),

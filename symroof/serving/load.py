@@ -294,7 +294,7 @@ def under_load(
     asked, tokens = number(rate, PER_SECOND, "rate"), number(output, COUNT, "output")
     spread, prompt = number(output_variance, COUNT, "output_variance", zero=True), whole("prompt", prompt, "token")
     if tokens < 2:
-        raise InputError(f"output {quote(output)}: expected at least 2 tokens; the first comes from prefill, and load is of decode")
+        raise InputError(f"output {quote(str(tokens))}: expected at least 2 tokens; the first comes from prefill, and load is of decode")
     step = step.without("batch", "seq_len").with_widths()
     here = replace(step, values={**step.values, t: resident_context(Integer(prompt), tokens, spread)})
     read = _prompt_time(step, prompt, device, ceilings) if prefill == HERE else S.Zero
@@ -305,7 +305,7 @@ def under_load(
     if load.largest_batch == 0:
         raise InputError(f"{step.title} does not fit the memory of {device.title} with a sequence of the mean context {load.context}")
     if asked >= load.saturation_expr:
-        raise InputError(f"rate {quote(rate)} is beyond saturation at {load.saturation:.4g}: {_why(load)}")
+        raise InputError(f"rate {load.rate} is beyond saturation at {load.saturation:.4g}: {_why(load)}")
     return load
 
 
