@@ -24,19 +24,21 @@ class Symbolic(Brief):
         return self.rewritten(functools.partial(substitute, values=values), {})
 
     def rewritten(self, change: Callable[[Expr], Expr], done: dict[int, Any]) -> Self:
-        """The same with every formula that is no number changed; *done* has what was met before, by identity."""
+        """The same with every formula that is no number changed, itself if none is; *done* has what was met before, by identity."""
         made: dict[str, Any] = {}
         for name in _parts(type(self)):
-            part = getattr(self, name)
+            part = new = getattr(self, name)
             if isinstance(part, Expr):
-                made[name] = part if part.is_number else change(part)
+                new = part if part.is_number else change(part)
             elif isinstance(part, Symbolic):
-                made[name] = done.get(id(part)) or part.rewritten(change, done)
+                new = done.get(id(part)) or part.rewritten(change, done)
             elif isinstance(part, dict):
-                made[name] = {key: value if value.is_number else change(value) for key, value in part.items()}
+                new = part | {key: change(value) for key, value in part.items() if not value.is_number}
             elif isinstance(part, tuple) and part and isinstance(part[0], Symbolic | Expr | tuple):
-                made[name] = tuple(one.rewritten(change, done) if isinstance(one, Symbolic) else _changed(one, change) for one in part)
-        done[id(self)] = new = replace(cast(Any, self), **made)
+                new = tuple([one.rewritten(change, done) if isinstance(one, Symbolic) else _changed(one, change) for one in part])
+            if new is not part and new != part:
+                made[name] = new
+        done[id(self)] = new = replace(cast(Any, self), **made) if made else self
         return new
 
 

@@ -128,6 +128,8 @@ def formulas(definitions: Values) -> dict[Symbol, Expr]:
 
 def saturating(definitions: Mapping[Symbol, Expr], used: Iterable[object]) -> dict[Symbol, Any]:
     """The definitions of used symbols that are single formulas, minima of two products, or conditional; not those that count blocks."""
+    if not definitions:
+        return {}
     wanted, single = set(used), formulas(definitions)
     divided = {
         symbol: substitute(formula, single)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Self, TypeGuard
@@ -69,7 +70,7 @@ class Layer(Brief):
     def halves(self) -> tuple[tuple[str, Part], ...]:
         """The parts of the layer, with the name prefix of their norms and residual additions."""
         mixing = "attn" if isinstance(self.mixer, Attention | LatentAttention | CompressedAttention) else "mixer"
-        return tuple((name, part) for name, part in ((mixing, self.mixer), ("mlp", self.mlp)) if part is not None)
+        return tuple([(name, part) for name, part in ((mixing, self.mixer), ("mlp", self.mlp)) if part is not None])
 
     @property
     def shares(self) -> bool:
@@ -151,10 +152,10 @@ class Architecture(Brief):
         """Number of layers, of all kinds and of none."""
         return len(self.order) or sum(self.dimensions.get(count, 0) for count in symbols.LAYERS.values())
 
-    @property
+    @functools.cached_property
     def parts(self) -> tuple[Part, ...]:
         """The mixers and MLPs of all kinds of layers."""
-        return tuple(part for layer in self.layers for _, part in layer.halves)
+        return tuple([part for layer in self.layers for _, part in layer.halves])
 
     def axes(self) -> dict[str, Expr]:
         """The size of every axis that does not depend on the step, as symbols."""

@@ -56,4 +56,4 @@ def _conventions(architecture: Architecture, options: Options) -> tuple[Conventi
     if options.weight_bits is not None and options.weight_bits < BITS:
         alone = "the technique quantize narrows only the matrices of the layers and counts the scales of their groups"
         texts[WEIGHT_WIDTH] = f"every weight at {options.weight_bits} bits, norms and embeddings included, without scales; {alone}"
-    return tuple(Convention(key, text) for key, text in texts.items())
+    return tuple([Convention(key, text) for key, text in texts.items()])

@@ -23,7 +23,7 @@ from symroof.operators.facts import BlockRole, Kind, Parameter, Role
 from symroof.operators.graph import Graph
 from symroof.operators.linear import linear
 from symroof.operators.operator import Direction, Operator, Work
-from symroof.operators.tensor import Access, Space, Storage, Tensor, axes_of
+from symroof.operators.tensor import Access, Space, Storage, Tensor, axes_of, widest
 
 FAMILIES = ("llama", "opt", "gptj", "chatglm", "dit")
 """The families that LLM-Viewer knows."""
@@ -65,7 +65,7 @@ class ViewerGraph(Graph):
 
     def data_types(self, operator: Operator) -> tuple[str, ...]:
         """INT8 if all three widths are 8 bits or less, otherwise FP16, for all operators (sic)."""
-        return ("int8",) if self._widest("llm-viewer", list(self.widths)) <= 8 else ("fp16",)
+        return ("int8",) if widest("llm-viewer", self.widths) <= 8 else ("fp16",)
 
 
 def graph(architecture: Architecture, options: Options, name: str) -> ViewerGraph:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -89,6 +89,7 @@ class Model(Brief):
     quantization: Quantization | None = None
     remarks: tuple[str, ...] = ()
     predicting: int = 0
+    _graphs: dict[tuple[Options, bool], Graph] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def dimensions(self) -> dict[Symbol, Expr]:
@@ -112,8 +113,14 @@ class Model(Brief):
         return Step(self.name, options, letters, values, (*self._read, *self.beyond(options.seq_len)), self.published, source=self)
 
     def _exact(self, options: Options, *, swept: bool = False) -> Graph:
-        graph = exact.graph(self.architecture, options)
-        return graph if self.quantization is None else self.quantization.apply(graph, options.weight_bits, swept=swept)
+        """The exact graph in letters, made once for all sizes of a step."""
+        counted = replace(options, batch=None, seq_len=None, activation_bits=None, kv_bits=None)
+        known = self._graphs.get((counted, swept))
+        if known is None:
+            graph = exact.graph(self.architecture, counted)
+            known = graph if self.quantization is None else self.quantization.apply(graph, options.weight_bits, swept=swept)
+            self._graphs[counted, swept] = known
+        return known
 
     @property
     def weight_bits(self) -> int:

@@ -224,12 +224,12 @@ class Device(Brief):
             raise DeviceError(f"{self.name}: no power is stated")
         return quantity(self.tdp.value, WATT)
 
-    @property
+    @functools.cached_property
     def buffer_expr(self) -> Expr | None:
         """Bytes of on-chip memory for one kernel's tiles, if the file states them, bare."""
         return self._capacity_of(BUFFER)
 
-    @property
+    @functools.cached_property
     def cache_capacity_expr(self) -> Expr | None:
         """Bytes of the last-level cache, bare; of one instance if it is split, because each instance caches what all processors read."""
         return self._capacity_of(CACHE)

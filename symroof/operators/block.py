@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -34,7 +35,7 @@ class Block(Symbolic):
     kind: str = ""
     split: bool = False
 
-    @property
+    @functools.cached_property
     def resident(self) -> Expr:
         """The number of copies of its weights and cache in memory."""
         return self.count if self.copies is None else self.copies

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -52,7 +53,7 @@ class Ceilings(Symbolic):
     overlap: bool = True
     ahead: bool = False
 
-    @property
+    @functools.cached_property
     def fetches_ahead(self) -> bool:
         """Whether transfers from the host overlap with other operators; never without overlap."""
         return self.ahead and self.overlap

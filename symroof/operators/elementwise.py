@@ -46,7 +46,7 @@ def elementwise(
     function : the function computed, if the role does not imply it.
     linear_in : the result is linear in this many of the first operands.
     """
-    reads = tuple(operand if isinstance(operand, Access) else Access(operand) for operand in operands)
+    reads = tuple([operand if isinstance(operand, Access) else Access(operand) for operand in operands])
     space = reads[0].tensor.space
     out = into or Tensor(name, axes, Storage.ACTIVATION, space)
     facts = {"role": role, "function": function, "linear_in": linear_in}

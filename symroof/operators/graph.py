@@ -20,7 +20,7 @@ from symroof.operators.facts import CONTRACTIONS, Structure, wide_enough
 from symroof.operators.liveness import largest, sizes_alive
 from symroof.operators.operator import Direction, Operator
 from symroof.operators.query_blocks import QueryBlocks, counts_passes, with_blocks
-from symroof.operators.tensor import Access, Level, Space, Storage, Tensor
+from symroof.operators.tensor import Access, Level, Space, Storage, Tensor, widest
 from symroof.symbolic import Symbolic
 from symroof.symbols import Values, substitute
 from symroof.units import BYTE, FLOP, in_unit
@@ -87,11 +87,12 @@ class Graph(Symbolic):
     applied: tuple[Any, ...] = ()
     decode: bool = True
     unknown: frozenset[Structure] = frozenset()
+    _bound: dict[frozenset[tuple[Symbol, Expr]], Self] = field(default_factory=dict, repr=False, init=False)
 
     @property
     def statements(self) -> tuple[str, ...]:
         """The conventions of the counts, one sentence each."""
-        return tuple(convention.text for convention in self.conventions)
+        return tuple([convention.text for convention in self.conventions])
 
     def apply(self, *techniques: Callable[[Graph], Graph]) -> Graph:
         """The graph after these techniques, applied in order."""
@@ -114,19 +115,25 @@ class Graph(Symbolic):
         """Tokens that a step completes for all sequences on all devices: a formula in b, in prefill in b and s."""
         return symbols.b * (S.One if self.decode else symbols.s) * self.tokens
 
+    @functools.cached_property
+    def levels(self) -> tuple[Level, ...]:
+        """The levels over which operators move bytes."""
+        touched = set().union(*[operator.bytes_by_level for operator, _ in self])
+        return tuple([level for level in Level if level in touched])
+
     @property
     def flop_count(self) -> Expr:
         """FLOPs of the step: sum of count x value."""
-        return Add(*(count * operator.flop_count for operator, count in self))
+        return Add(*[count * operator.flop_count for operator, count in self])
 
     @property
     def contraction_flop_count(self) -> Expr:
         """FLOPs of the step's contractions only, as the counters of frameworks report them."""
-        return Add(*(count * operator.contraction_flop_count for operator, count in self))
+        return Add(*[count * operator.contraction_flop_count for operator, count in self])
 
     def byte_count(self, storage: Storage | None = None, direction: Direction | None = None, level: Level = Level.MEMORY) -> Expr:
         """Bytes moved over a level in the step: sum of count x value."""
-        return Add(*(count * operator.byte_count(storage, direction, level) for operator, count in self))
+        return Add(*[count * operator.byte_count(storage, direction, level) for operator, count in self])
 
     def resident(self, storage: Storage) -> dict[Tensor, Expr]:
         """Every tensor of this storage that persists, with the number of its copies."""
@@ -162,7 +169,7 @@ class Graph(Symbolic):
         return Add(*(self._stored_bytes(storage, Level.HOST) for storage in (Storage.WEIGHT, Storage.KV_CACHE)))
 
     def _stored_bytes(self, storage: Storage, level: Level) -> Expr:
-        return Add(*(count * tensor.byte_count for tensor, count in self.resident(storage).items() if tensor.level is level))
+        return Add(*[count * tensor.byte_count for tensor, count in self.resident(storage).items() if tensor.level is level])
 
     def activation_memory(self) -> Expr:
         """The largest number of bytes of activations alive at once, from the data dependencies.
@@ -190,14 +197,7 @@ class Graph(Symbolic):
             A width is still a symbol.
         """
         widths = [*operator.operand_bits] + ([] if operator.kind in CONTRACTIONS else [Integer(16)])
-        return wide_enough(self._widest(operator.name, widths))
-
-    @staticmethod
-    def _widest(what: str, widths: list[Expr]) -> float:
-        symbolic = [str(width) for width in widths if not width.is_number]
-        if symbolic:
-            raise EinsumError(f"{what}: which peak applies depends on {', '.join(symbolic)}; give the bits as numbers")
-        return float(max(widths))
+        return wide_enough(widest(operator.name, widths))
 
     def bind(self, values: Values) -> Self:
         """The same graph with numbers (or other expressions) for symbols; recent results are cached.
@@ -216,10 +216,6 @@ class Graph(Symbolic):
                 self._bound.pop(next(iter(self._bound)))
             self._bound[key] = self.replaced(known)
         return self._bound[key]
-
-    @functools.cached_property
-    def _bound(self) -> dict[frozenset[tuple[Symbol, Expr]], Self]:
-        return {}
 
     def replaced(self, values: Values) -> Self:
         """The same graph with expressions substituted for symbols; definitions are substituted too, and kept.
@@ -314,9 +310,10 @@ class Graph(Symbolic):
         graph, tile = self, self.tile
         if tile is not None and any(operator.tile is None for operator, _ in graph):
             graph = graph.each(lambda operator, _: replace(operator, tile=tile))
+        if (blocks := graph.query_blocks) is None:
+            return graph
         counting = [operator for operator, _ in graph if counts_passes(operator)]
-        blocks = graph.query_blocks
-        if blocks is None or not counting:
+        if not counting:
             return graph
         graph = graph.each(lambda operator, _: with_blocks(operator, blocks))
         others = {symbol: meaning for symbol, meaning in graph.definitions.items() if symbol != symbols.R}  # R may depend on them
@@ -328,18 +325,18 @@ class Graph(Symbolic):
 
     def without_values(self, *free: Symbol) -> Graph:
         """The same graph with these symbols free, without the numbers that techniques set for them."""
-        kept = {symbol: meaning for symbol, meaning in self.definitions.items() if symbol not in free or not meaning.is_number}
-        if len(kept) == len(self.definitions):
+        numbers = {symbol for symbol in free if symbol in self.definitions and self.definitions[symbol].is_number}
+        if not numbers:
             return self
+        kept = {symbol: meaning for symbol, meaning in self.definitions.items() if symbol not in numbers}
         return replace(self, definitions=kept, applied=tuple(technique.without_values(*free) for technique in self.applied))
 
     @functools.cached_property
     def free_symbols(self) -> set[Symbol]:
         """The symbols of its formulas and definitions."""
-        parts = [part for op, count in self for part in (op.flop_count, count, op.latency, op.occupancy)]
-        parts += [count for block in self.blocks for count in (block.resident, *map(block.copies_of, block.tensors()))]
-        parts += [op.byte_count(level=level) for op, _ in self for level in op.levels]
-        parts += [tensor.bits for block in self.blocks for tensor in block.tensors()]
+        parts = [part for op, count in self for part in (op.flop_count, *op.bytes_by_level.values(), count, op.latency, op.occupancy)]
+        held = [(block, tensor) for block in self.blocks for tensor in block.tensors()]
+        parts += [part for block, tensor in held for part in (block.resident, tensor.copies or S.One, tensor.bits)]
         parts += [self.ceilings.compute, self.ceilings.launch, *self.ceilings.levels.values(), self.tokens, self.prompt_tokens]
         parts += [self.devices, self.reserve.share, self.reserve.activations, self.reserve.runtime]
         parts += [self.energy.flop, self.energy.byte, self.energy.constant] if self.energy else []

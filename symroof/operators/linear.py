@@ -61,7 +61,7 @@ def contraction(name: str, spec: str, reads: tuple[Access, Access], writes: Acce
     2*b*d*f
     """
     inputs, result = parse(spec)
-    axes = tuple(dict.fromkeys(axis for operand in inputs for axis in operand if axis != "E" or axis in result))
+    axes = tuple(dict.fromkeys([axis for operand in inputs for axis in operand if axis != "E" or axis in result]))
     for access, wanted in zip((*reads, writes), (*inputs, result), strict=True):
         if not access.axes:
             check(name, access.tensor, wanted)
@@ -117,8 +117,10 @@ def linear(
     """
     (x_axes, w_axes), y_axes = parse(spec)
     own, space = space, space or x.space
-    weight = weight or Tensor(f"{name}.weight", w_axes, Storage.WEIGHT, space, parameter=PARAMETER.get(role, Parameter.MATRIX))
-    check(name, weight, w_axes)
+    if weight is None:
+        weight = Tensor(f"{name}.weight", w_axes, Storage.WEIGHT, space, parameter=PARAMETER.get(role, Parameter.MATRIX))
+    else:
+        check(name, weight, w_axes)
     y = into or Tensor(name, y_axes, Storage.ACTIVATION, space)
     product = contraction(name, spec, (_part(x, x_axes), _part(weight, _touched(w_axes, y_axes))), _part(y, y_axes), role)
     product = product if own is None else replace(product, space=own)
@@ -131,7 +133,7 @@ def linear(
 
 def _touched(axes: Axes, result: Axes) -> Axes:
     """The axes touched: of the weights of E experts those of the X that a step reads, unless the result has one row per expert."""
-    return tuple("X" if axis == "E" and axis not in result else axis for axis in axes)
+    return tuple(["X" if axis == "E" and axis not in result else axis for axis in axes])
 
 
 def _part(tensor: Tensor, axes: Axes) -> Access:

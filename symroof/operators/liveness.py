@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from typing import Any, cast
 
 from sympy import Add, Expr, Integer, Max, Poly, Pow, fraction, together
@@ -49,7 +50,7 @@ def sizes_alive(blocks: Sequence[tuple[Sequence[Operator], bool]]) -> list[Expr]
         after = given.union(*reads[place + (not repeated) :])
         inputs, outputs = before & (reads[place] | after), after & (before | writes[place])
         lives = _lives(operators, inputs, outputs)
-        sizes += [Add(*(tensor.byte_count for tensor, first, last in lives if first <= at <= last)) for at in range(len(operators))]
+        sizes += [Add(*[tensor.byte_count for tensor, first, last in lives if first <= at <= last]) for at in range(len(operators))]
     return sizes
 
 
@@ -58,8 +59,11 @@ def _needed(operators: Sequence[Operator]) -> set[Tensor]:
     written: set[Tensor] = set()
     needed: set[Tensor] = set()
     for operator in operators:
-        needed |= {access.tensor for access in operator.reads if access.tensor.takes_memory} - written
-        written |= {access.tensor for access in operator.writes}
+        for access in operator.reads:
+            if access.tensor.takes_memory and access.tensor not in written:
+                needed.add(access.tensor)
+        for access in operator.writes:
+            written.add(access.tensor)
     return needed
 
 
@@ -68,7 +72,7 @@ def largest(candidates: Sequence[Expr]) -> Expr:
     distinct = list(dict.fromkeys(candidates))
     if not distinct:
         return Integer(0)
-    if all(candidate.is_number for candidate in distinct):
+    if all(map(attrgetter("is_number"), distinct)):
         return max(distinct)
     terms = {candidate: _terms(candidate) for candidate in distinct}
     kept: list[Expr] = []

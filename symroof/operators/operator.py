@@ -155,37 +155,59 @@ class Operator(Answer, Symbolic):
     @functools.cached_property
     def flop_count(self) -> Expr:
         """FLOPs as a bare expression."""
-        return Add(*(piece.flops_per_point * self.space.points(piece.axes) for piece in self.work))
+        products, others, _ = self._operations
+        return products + others
 
-    @functools.cached_property
+    @property
     def contraction_flop_count(self) -> Expr:
         """FLOPs of contractions only, as the counters of frameworks report them, as a bare expression."""
-        return Add(*(piece.flops_per_point * self.space.points(piece.axes) for piece in self.work if piece.contraction))
+        return self._operations[0]
+
+    @functools.cached_property
+    def _operations(self) -> tuple[Expr, Expr, Expr]:
+        """FLOPs of contractions, all other FLOPs, and exponentials."""
+        products, others, exponentials = list[Expr](), list[Expr](), list[Expr]()
+        for piece in self.work:
+            points = self.space.points(piece.axes)
+            (products if piece.contraction else others).append(piece.flops_per_point * points)
+            exponentials.append(piece.exponentials * points)
+        return Add(*products), Add(*others), Add(*exponentials)
 
     @functools.cached_property
     def ledger(self) -> Mapping[tuple[Storage, Direction, Level], Expr]:
         """Bytes moved by storage, direction and level; entries without traffic are absent."""
-        booked: dict[tuple[Storage, Direction, Level], list[Expr]] = {}
-        for access, way, level in self._crossings:
-            if access.byte_count != 0:
-                booked.setdefault((access.tensor.storage, way, level), []).append(access.byte_count)
-        return {key: Add(*amounts) for key, amounts in booked.items()}
+        return {key: total for key, amounts in self._crossings.items() if (total := Add(*amounts)) != 0}
 
     @functools.cached_property
-    def _crossings(self) -> tuple[tuple[Access, Direction, Level], ...]:
-        """Every access, on-chip reads included, with its direction and the level it crosses."""
+    def bytes_by_level(self) -> Mapping[Level, Expr]:
+        """Bytes moved over each level that its operands cross, even if these are zero."""
+        crossing: dict[Level, list[Expr]] = {}
+        for (_, _, level), amounts in self._crossings.items():
+            crossing.setdefault(level, []).extend(amounts)
+        return {level: Add(*crossing[level]) for level in Level if level in crossing}
+
+    @functools.cached_property
+    def _crossings(self) -> Mapping[tuple[Storage, Direction, Level], list[Expr]]:
+        """The bytes of every access, on-chip reads included, by storage, direction and level.
+
+        For an operator on a unit of its own, host memory is that unit's main memory.
+        """
         chip = () if self.tile is None else on_chip_reads(self)
-        sides = (((*self.reads, *chip), Direction.READ), (self.writes, Direction.WRITE))
-        return tuple((access, way, self.level_of(access)) for accesses, way in sides for access in accesses)
+        moved: dict[tuple[Storage, Direction, Level], list[Expr]] = {}
+        for accesses, way in (((*self.reads, *chip), Direction.READ), (self.writes, Direction.WRITE)):
+            for access in accesses:
+                level = access.level or access.tensor.level
+                level = Level.MEMORY if self.unit is not None and level is Level.HOST else level
+                moved.setdefault((access.tensor.storage, way, level), []).append(access.byte_count)
+        return moved
 
     @functools.cached_property
     def demands(self) -> Mapping[Resource, Expr]:
         """The operator's demand on every resource: FLOPs, exponentials, bytes; resources without demand are absent."""
-        amounts = {Resource.COMPUTE: self.contraction_flop_count, Resource.VECTOR: self.flop_count - self.contraction_flop_count}
-        amounts[Resource.EXPONENTIAL] = Add(
-            *(piece.exponentials * self.space.points(piece.axes) for piece in self.work if piece.exponentials)
-        )
-        amounts |= {Resource(level): self.byte_count(level=level) for level in self.levels}
+        products, others, exponentials = self._operations
+        amounts = {Resource.COMPUTE: products, Resource.VECTOR: others, Resource.EXPONENTIAL: exponentials}
+        for level, moved in self.bytes_by_level.items():
+            amounts[Resource(level)] = moved
         amounts[Resource.CACHE] = self.cache_bytes
         if sent := amounts.get(Resource.LINK, S.Zero):
             # zero without peers
@@ -194,6 +216,8 @@ class Operator(Answer, Symbolic):
 
     def byte_count(self, storage: Storage | None = None, direction: Direction | None = None, level: Level = Level.MEMORY) -> Expr:
         """Bytes moved over a level, of one storage and one direction or of all, as a bare expression."""
+        if storage is None and direction is None:
+            return self.bytes_by_level.get(level, S.Zero)
         return Add(
             *[
                 amount
@@ -208,26 +232,15 @@ class Operator(Answer, Symbolic):
         lambda operator: operator.flop_count / operator.byte_count(), INTENSITY, "Arithmetic intensity, as a Quantity in FLOP/byte."
     )
 
-    def level_of(self, access: Access) -> Level:
-        """The level an access crosses; for an operator on a unit of its own, host memory is that unit's main memory."""
-        level = access.level or access.tensor.level
-        return Level.MEMORY if self.unit is not None and level is Level.HOST else level
-
-    @functools.cached_property
-    def levels(self) -> tuple[Level, ...]:
-        """The levels that its operands cross, even with zero bytes."""
-        touched = {level for _, _, level in self._crossings}
-        return tuple(level for level in Level if level in touched)
-
     @property
     def is_group(self) -> bool:
         """Whether it is a fused group of operators."""
         return bool(self.members)
 
-    @property
+    @functools.cached_property
     def operand_bits(self) -> frozenset[Expr]:
         """The widths of the operands; the widest decides the peak.
 
         Biases and sinks do not count: a bias is added to a wider sum of products, a sink takes part in a softmax.
         """
-        return frozenset(access.tensor.bits for access in self.reads if access.operand)
+        return frozenset([access.tensor.bits for access in self.reads if access.operand])

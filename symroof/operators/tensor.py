@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from operator import attrgetter
 
 from sympy import Expr, Mul, Rational, S
 
@@ -79,12 +80,13 @@ class Space(Symbolic):
     _points: dict[Axes, Expr] = field(default_factory=dict, repr=False, init=False)
 
     def __post_init__(self) -> None:
-        if not all(isinstance(size, Expr) for size in self.sizes.values()):
-            texts = {axis: size for axis, size in self.sizes.items() if isinstance(size, str)}
-            if texts:
-                raise InputError(f"size of axis {next(iter(texts))} {quote(next(iter(texts.values())))}: expected a number or a symbol")
-            exact = {axis: number(size, COUNT, f"size of axis {axis}") for axis, size in self.sizes.items()}
-            object.__setattr__(self, "sizes", exact)
+        exact = dict(self.sizes)
+        for axis, size in self.sizes.items():
+            if isinstance(size, str):
+                raise InputError(f"size of axis {axis} {quote(size)}: expected a number or a symbol")
+            if not isinstance(size, Expr):
+                exact[axis] = number(size, COUNT, f"size of axis {axis}")
+        object.__setattr__(self, "sizes", exact)
 
     def points(self, axes: Axes) -> Expr:
         """Number of points of the index space over *axes* (each axis counted once).
@@ -96,25 +98,24 @@ class Space(Symbolic):
         """
         known = self._points.get(axes)
         if known is None:
-            known = self._points[axes] = Mul(*self._factors(axes))
+            if not self.sizes.keys() >= set(axes):
+                unknown = next(axis for axis in axes if axis not in self.sizes)
+                raise EinsumError(f"axis {quote(unknown)} has no size: {nearest(unknown, self.sizes)}")
+            coupled = "s" in axes and "t" in axes and (self.band is not None or (self.causal and not self.chosen))
+            factors = [self.sizes[axis] for axis in dict.fromkeys(axes) if not (coupled and axis in "st")]
+            known = self._points[axes] = Mul(*factors, *self._pairs()) if coupled else Mul(*factors)
         return known
 
-    def _factors(self, axes: Axes) -> list[Expr]:
-        unknown = [axis for axis in axes if axis not in self.sizes]
-        if unknown:
-            raise EinsumError(f"axis {quote(unknown[0])} has no size: {nearest(unknown[0], self.sizes)}")
-        coupled = "s" in axes and "t" in axes and (self.band is not None or (self.causal and not self.chosen))
-        factors = [self.sizes[axis] for axis in dict.fromkeys(axes) if not (coupled and axis in "st")]
-        if not coupled:
-            return factors
+    def _pairs(self) -> tuple[Expr, ...]:
+        """The factors of the number of query-key pairs that a mask leaves."""
         queries, context = self.sizes["s"], self.sizes["t"]
         if self.band is not None and self.chunked:
-            return [*factors, queries, (self.band + 1) / 2]
+            return queries, (self.band + 1) / 2
         if self.band is not None:
             whole = within_band(self.band, self.sizes)
             one_side = self.band * queries - whole * (whole - 1) / 2
-            return [*factors, one_side if self.causal else 2 * one_side - queries]
-        return [*factors, Rational(1, 2), queries, 2 * context - queries + 1]
+            return (one_side if self.causal else 2 * one_side - queries,)
+        return Rational(1, 2), queries, 2 * context - queries + 1
 
     def resized(self, sizes: Mapping[str, Expr]) -> Space:
         """The same space with new sizes for some axes."""
@@ -194,10 +195,11 @@ class Tensor(Symbolic):
     copies: Expr | None = None
 
     def __post_init__(self) -> None:
-        repeated = [axis for axis in self.axes if self.axes.count(axis) > 1]
-        if repeated:
-            raise EinsumError(f"tensor {quote(self.name)} has axis {quote(repeated[0])} twice")
-        if not self.space.sizes.keys() >= set(self.axes):
+        axes = set(self.axes)
+        if len(axes) < len(self.axes):
+            repeated = next(axis for axis in self.axes if self.axes.count(axis) > 1)
+            raise EinsumError(f"tensor {quote(self.name)} has axis {quote(repeated)} twice")
+        if not self.space.sizes.keys() >= axes:
             self.space.points(self.axes)  # raises if an axis has no size
         if self.bits == 0:
             object.__setattr__(self, "bits", DEFAULT_BITS[self.storage])
@@ -214,7 +216,7 @@ class Tensor(Symbolic):
     @functools.cached_property
     def byte_count(self) -> Expr:
         """Size in bytes, as a bare expression."""
-        return self.elements * self.stored_bits / 8
+        return self.space.points(self.axes) * self.stored_bits / 8
 
     @functools.cached_property
     def stored_bits(self) -> Expr:
@@ -262,7 +264,23 @@ class Access(Symbolic):
     @functools.cached_property
     def byte_count(self) -> Expr:
         """Bytes moved, as a bare expression."""
+        if not self.axes and self.repeats == 1:
+            return self.tensor.byte_count
         return self.tensor.space.points(self.axes or self.tensor.axes) * self.repeats * self.tensor.stored_bits / 8
+
+
+def widest(what: str, widths: Sequence[Expr]) -> float:
+    """The largest of some numbers of bits, which decides the peak.
+
+    Raises
+    ------
+    EinsumError
+        A width is still a symbol.
+    """
+    if not all(map(attrgetter("is_number"), widths)):
+        symbolic = ", ".join(str(width) for width in widths if not width.is_number)
+        raise EinsumError(f"{what}: which peak applies depends on {symbolic}; give the bits as numbers")
+    return float(max(widths))
 
 
 @functools.cache

@@ -5,11 +5,11 @@ Scripts depend on the names; they are kept stable.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sympy import Basic, Expr, Integer, nan, oo
+from sympy import Basic, Expr, Integer, S, nan, oo
 
 from symroof import symbols
 from symroof.algebra.isolation import Root
@@ -77,11 +77,10 @@ def analysis_record(analysis: Analysis) -> dict[str, Any]:
         "inputs": {name: getattr(options, name) for name in INPUTS},
         "units": UNITS,
         "symbols": _symbols(analysis),
-        "operators": [_operator(placed) | {"share": number(analysis.total.share(placed))} for placed in analysis],
+        "operators": [_operator(placed, analysis.total) for placed in analysis],
         "total": _total(analysis.total),
         "devices": number(analysis.graph.devices),
-        "memory": {name: number(value) for name, value in analysis.memory_exprs.items()}
-        | {"capacity": number(capacity.value) if capacity else None, "fits": analysis.fits},
+        "memory": numbers({**analysis.memory_exprs, "capacity": capacity.value if capacity else None, "fits": analysis.fits}),
         **_energy(analysis),
         **_calibration(analysis),
     }
@@ -138,65 +137,75 @@ def _rows(record: dict[str, Any], formulas: bool) -> Table:
     return Table("", columns, tuple((*map(row.get, keys), *(row.get("formulas", {}).get(key, "") for key in extra)) for row in rows))
 
 
+def numbers(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record whose formulas, all of them numbers, are as data files hold these (`number`); what else it has stays.
+
+    >>> from sympy import Integer
+    >>> numbers({"name": "up_proj", "count": Integer(32), "share": Integer(1) / 8, "peak": None})
+    {'name': 'up_proj', 'count': 32, 'share': 0.125, 'peak': None}
+    """
+    plain = dict(record)
+    for name, value in record.items():
+        if isinstance(value, Expr):
+            plain[name] = int(value) if value.is_Integer else float(value)
+    return plain
+
+
 def _symbols(analysis: Analysis) -> dict[str, Any]:
     """The meaning of every symbol in the formulas, and its value here."""
     values, definitions = analysis.symbol_values, analysis.step.symbolic.definitions
     entries: dict[str, Any] = {}
     for symbol in analysis.used_symbols:
         variable = symbols.VOCABULARY[symbol]
-        entry = {"name": variable.name, "meaning": variable.meaning, "unit": variable.unit}
+        entry = {"name": variable.name, "meaning": variable.meaning, "unit": variable.unit, "value": values.get(symbol)}
         formula = {"formula": str(definitions[symbol])} if symbol in definitions else {}
-        entries[str(symbol)] = entry | {"value": number(values[symbol]) if symbol in values else None} | formula
+        entries[str(symbol)] = numbers(entry | formula)
     return entries
 
 
-def _traffic(total: Total | RooflinePoint) -> dict[str, int | float]:
-    if isinstance(total, Total):
-        return {name: number(total.byte_count(*kind)) for name, kind in TRAFFIC.items()}
-    moved = {kind: amount for (*kind, level), amount in total.operator.ledger.items() if level is Level.MEMORY for kind in [tuple(kind)]}
-    return {name: number(moved[kind]) if kind in moved else 0 for name, kind in TRAFFIC.items()}
-
-
-def _operator(placed: RooflinePoint) -> dict[str, Any]:
+def _operator(placed: RooflinePoint, total: Total) -> dict[str, Any]:
     """One operator; bytes over links, on the chip and of the last-level cache where it moves any."""
-    beside = (level for level in placed.operator.levels if level is not Level.MEMORY)
-    return {
-        "name": placed.name,
-        "kind": str(placed.operator.kind),
-        "count": number(placed.count_expr),
-        "flops": number(placed.operator.flop_count),
-        "bytes": number(placed.operator.byte_count()),
-        **_traffic(placed),
-        **{f"{level}_bytes": number(placed.operator.byte_count(level=level)) for level in beside},
-        **({"cache_bytes": number(placed.operator.cache_bytes)} if placed.operator.cache_bytes != 0 else {}),
-        "intensity": None if placed.intensity_expr in (oo, nan) else number(placed.intensity_expr),
+    operator, intensity = placed.operator, placed.intensity_expr
+    record = {
+        "name": operator.name,
+        "kind": str(operator.kind),
+        "count": placed.count_expr,
+        "flops": operator.flop_count,
+        "bytes": operator.byte_count(),
+        **{name: operator.ledger.get((*kind, Level.MEMORY), S.Zero) for name, kind in TRAFFIC.items()},
+        **{f"{level}_bytes": moved for level, moved in operator.bytes_by_level.items() if level is not Level.MEMORY},
+        **({"cache_bytes": operator.cache_bytes} if operator.cache_bytes != 0 else {}),
+        "intensity": None if intensity in (oo, nan) else intensity,
         "data_type": placed.data_type,
-        "peak": number(placed.peak_expr) if placed.peak_expr.is_number else None,  # none bounds what computes nothing
-        "performance": number(placed.performance_expr),
+        "peak": placed.peak_expr if placed.peak_expr.is_number else None,  # none bounds what computes nothing
+        "performance": placed.performance_expr,
         "bound": placed.bound,
-        "time": number(placed.time_expr),
-        "seconds": {str(resource): number(taken) for resource, taken in placed.seconds_exprs.items()},
-        "contraction_flops": number(placed.operator.contraction_flop_count),
+        "time": placed.time_expr,
+        "seconds": numbers({str(resource): taken for resource, taken in placed.seconds_exprs.items()}),
+        "contraction_flops": operator.contraction_flop_count,
         "formulas": {"flops": str(placed.symbolic.flop_count), "bytes": str(placed.symbolic.byte_count())},
+        "share": total.share(placed),
     }
+    return numbers(record)
 
 
 def _total(total: Total) -> dict[str, Any]:
     flops, traffic, time = total.flop_count, total.byte_count(), total.time_expr
-    return {
-        "flops": number(flops),
-        "contraction_flops": number(total.contraction_flop_count),
-        "bytes": number(traffic),
-        **_traffic(total),
-        "intensity": number(flops / traffic),
-        "performance": number(flops / time),
-        "time": number(time),
+    record = {
+        "flops": flops,
+        "contraction_flops": total.contraction_flop_count,
+        "bytes": traffic,
+        **{name: total.byte_count(*kind) for name, kind in TRAFFIC.items()},
+        "intensity": flops / traffic,
+        "performance": flops / time,
+        "time": time,
         "bound": total.bound,
-        "seconds_by_bound": {name: number(taken) for name, taken in (total.seconds_by_bound_exprs or {}).items()},
-        "tokens_per_second": number(total.throughput_expr) if total.throughput_expr.is_number else None,
-        "tokens_per_sequence": number(total.analysis.graph.tokens),
-        "time_per_token": number(time / total.analysis.graph.tokens),
+        "seconds_by_bound": numbers(total.seconds_by_bound_exprs or {}),
+        "tokens_per_second": total.throughput_expr if total.throughput_expr.is_number else None,
+        "tokens_per_sequence": total.analysis.graph.tokens,
+        "time_per_token": time / total.analysis.graph.tokens,
     }
+    return numbers(record)
 
 
 def model_record(model: Model, weight_bits: int | None, kv_bits: int) -> dict[str, Any]:

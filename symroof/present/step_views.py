@@ -55,7 +55,7 @@ def row_of(placed: RooflinePoint, total: Total) -> tuple[object, ...]:
 
 def levels_beside(placed: Iterable[RooflinePoint]) -> tuple[Level, ...]:
     """The levels other than memory that some operator moves bytes over."""
-    touched = {level for one in placed for level in one.operator.levels}
+    touched = {level for one in placed for level in one.operator.bytes_by_level}
     return tuple(level for level in Level if level in touched and level is not Level.MEMORY)
 
 
@@ -95,7 +95,7 @@ def analysis_statements(analysis: Analysis) -> tuple[str, ...]:
     lines = list(analysis.step.statements)
     if analysis.device:
         roofs = dict.fromkeys(
-            (placed.data_type, placed.peak_expr) for placed in analysis.operators if placed.data_type and placed.operator.unit is None
+            [(placed.data_type, placed.peak_expr) for placed in analysis.operators if placed.data_type and placed.operator.unit is None]
         )
         peaks = ", ".join(f"{name} {float(peak) / 1e12:g} TFLOP/s" for name, peak in roofs)
         bandwidth = float(analysis.device.bandwidth_figure.value) / 1e9

@@ -113,7 +113,8 @@ def _crossover(
     found = branches_over(step, cost, variable, values)
     blocks = [counts_blocks(on_branch(cost, span), x) for span in found]
     sizes = {symbol: value for symbol, value in values.items() if symbol in MODEL_SIZES} if len(cost) > 1 else {}
-    slack, intervals, resources = _intervals(step, cost, variable, values, machine)
+    divided = [*cost_intervals(step, machine, variable, values, cost, found)]
+    slack, intervals, resources = _intervals(divided, x, values, machine)
     chosen = _decisive(found, intervals)
     level = _level(cost)
     letters = [_symbolic(on_branch(cost, span), level, counted, sizes) for span, counted in zip(found, blocks, strict=True)]
@@ -187,7 +188,7 @@ def _level(cost: Sequence[Cost]) -> Level:
 
 def _symbolic(cost: Sequence[Cost], level: Level, blocks: bool, sizes: dict[Symbol, Expr]) -> tuple[Expr, Expr]:
     """FLOPs and bytes of a level for the formula, with whole blocks: ``ceil(s / R) = s / R``."""
-    flops, traffic = Add(*(one.flops for one in cost)), Add(*(one.amounts.get(Resource(level), S.Zero) for one in cost))
+    flops, traffic = Add(*[one.flops for one in cost]), Add(*[one.amounts.get(Resource(level), S.Zero) for one in cost])
     if blocks:
         flops, traffic = (replaced(part, ceiling, lambda inner: inner) for part in (flops, traffic))
     return substitute(flops, sizes), substitute(traffic, sizes)
@@ -199,17 +200,16 @@ MODEL_SIZES = frozenset(symbols.VOCABULARY) - INPUTS - {symbols.P, symbols.BW, s
 
 
 def _intervals(
-    step: Step, cost: Sequence[Cost], variable: Variable, values: dict[Symbol, Expr], machine: Machine
+    divided: Sequence[CostInterval], x: Symbol, values: dict[Symbol, Expr], machine: Machine
 ) -> tuple[Piecewise | None, tuple[Piece, ...], tuple[Piece, ...]]:
     """Seconds of the slowest unit minus those of the slowest level, the intervals by bound, and the intervals by resource.
 
     There is no formula if blocks are counted, and nothing if a symbol is left on an interval.
     """
-    x = variable.symbol
     slack: list[Piece] | None = []
     bounds: list[Piece] = []
     resources: list[Piece] = []
-    for interval in cost_intervals(step, machine, variable, values, cost):
+    for interval in divided:
         if not (interval.low.is_number and interval.high.is_number):
             return None, (), ()
         total = without_counts(seconds(interval.graph, interval.cost, values, machine), x, interval.low, interval.high)
@@ -222,17 +222,16 @@ def _intervals(
         pieces = _slack(interval, total, x)
         if pieces is None:
             return None, (), ()
-        bounds += Piecewise(x, tuple(pieces)).signs().pieces
-        if len(total) > 2 and all(taken.free_symbols <= {x} for taken in total.values()):
-            resources += envelope(x, interval.low, interval.high, total).pieces
-        else:
-            resources += Piecewise(x, tuple(pieces)).signs().pieces
+        signs = Piecewise(x, tuple(pieces)).signs().pieces
+        bounds += signs
+        several = len(total) > 2 and all(taken.free_symbols <= {x} for taken in total.values())
+        resources += envelope(x, interval.low, interval.high, total).pieces if several else signs
         slack = None if slack is None else [*slack, *pieces]
     binding = Piecewise(x, tuple(resources)).merged().pieces
     if slack is None:
         return None, Piecewise(x, tuple(bounds)).merged().pieces, binding
     whole = Piecewise(x, tuple(slack))
-    return whole, whole.signs().pieces, binding
+    return whole, tuple(bounds) if len(divided) == 1 else whole.signs().pieces, binding
 
 
 def _slack(interval: CostInterval, total: dict[Resource, Expr], x: Symbol) -> Sequence[Piece] | None:

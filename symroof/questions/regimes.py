@@ -22,7 +22,7 @@ from symroof.hardware.device import Device
 from symroof.hardware.machine import STATED, Machine
 from symroof.operators.facts import Resource
 from symroof.roof.costs import TOTAL, costs, costs_of, grouped_costs, known_values, needed, require, variable_of
-from symroof.roof.intervals import CostInterval, cost_intervals, numeric_operator, without_counts
+from symroof.roof.intervals import CostInterval, branches_over, cost_intervals, numeric_operator, without_counts
 from symroof.roof.ledger import Cost, machine_of, overhead, own, require_device, roof_of
 from symroof.symbols import Variable, substitute
 from symroof.units import COUNT, PER_SECOND, SECOND, TOKEN_RATE, in_unit, number, number_of, quantity, unit_of
@@ -200,7 +200,7 @@ def timeline(step: Step, variable: Variable, device: Device, part: str = TOTAL, 
     cost = grouped_costs(costs_of(step, part, machine), variable.symbol)
     values = known_values(step, device, variable.symbol)
     pieces: list[Piece] = []
-    for interval in cost_intervals(step, machine, variable, values, cost):
+    for interval in cost_intervals(step, machine, variable, values, cost, branches_over(step, cost, variable, values)):
         if open_letters := (interval.low + interval.high).free_symbols:
             raise InputError(f"{needed(open_letters)} to follow the time over {variable.name}")
         parts = [(one.operator.name, *_time(interval, one, values, machine, variable)) for one in interval.cost]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 
 from sympy import Add, Expr, Rational, S, Symbol
@@ -50,7 +51,7 @@ class Total(Answer):
 
     def byte_count(self, storage: Storage | None = None, direction: Direction | None = None) -> Expr:
         """Bytes, bare; of one kind or of all."""
-        return Add(*(amount for (place, way), amount in self._ledger.items() if storage in (None, place) and direction in (None, way)))
+        return Add(*[amount for (place, way), amount in self._ledger.items() if storage in (None, place) and direction in (None, way)])
 
     @functools.cached_property
     def time_expr(self) -> Expr:
@@ -70,11 +71,12 @@ class Total(Answer):
         Prefetched transfers bind only the whole step ("host"), if they take longer than all work.
         """
         points, ceilings = self.analysis.operators, self.analysis.graph.ceilings
-        if not self.time_expr.is_number or any(point.work_bound is None for point in points):
+        bounds = [point.work_bound for point in points]
+        if not self.time_expr.is_number or None in bounds:
             return None
         booked: dict[str, Expr] = {}
-        for point in points:
-            booked[str(point.work_bound)] = booked.get(str(point.work_bound), S.Zero) + point.count_expr * point.work_expr
+        for bound, point in zip(bounds, points, strict=True):
+            booked[str(bound)] = booked.get(str(bound), S.Zero) + point.count_expr * point.work_expr
         if ceilings.fetches_ahead and self.time_expr > Add(*booked.values()):
             return {str(Resource.HOST): self.time_expr}
         return dict(sorted(booked.items(), key=lambda entry: -entry[1]))
@@ -98,7 +100,7 @@ class Total(Answer):
     @functools.cached_property
     def work_expr(self) -> Expr:
         """Seconds of all operators one after another, without what is prefetched under the work of others, bare."""
-        return Add(*(point.count_expr * point.work_expr for point in self.analysis))
+        return Add(*[point.count_expr * point.work_expr for point in self.analysis])
 
     def share(self, point: RooflinePoint) -> Expr:
         """The part of the time that an operator takes with all its occurrences; of several at once, of the sum of their times."""
@@ -197,13 +199,13 @@ class Analysis(Answer):
         """The conventions of the numbers, one sentence each."""
         return view("analysis_statements")(self)
 
-    @property
+    @functools.cached_property
     def used_symbols(self) -> tuple[Symbol, ...]:
         """The symbols of the formulas, in alphabetical order."""
         graph = self.step.symbolic
-        parts = [part for op, count in graph for part in (op.flop_count, *[op.byte_count(level=level) for level in op.levels], count)]
+        parts = [part for op, count in graph for part in (op.flop_count, *op.bytes_by_level.values(), count)]
         used = set().union(*[part.free_symbols for part in (*parts, *graph.definitions.values())])
-        return tuple(sorted((symbol for symbol in used if isinstance(symbol, Symbol)), key=str))
+        return tuple(sorted([symbol for symbol in used if isinstance(symbol, Symbol)], key=str))
 
     @property
     def symbol_values(self) -> dict[Symbol, Expr]:
@@ -250,9 +252,9 @@ def analyze(step: Step, hardware: Device | str | Path | None = None, *, ceilings
     check_tiles(step, device, values)
     graph = symbolic.bind(values)
     values |= {symbol: value for symbol, value in graph.definitions.items() if value.is_number}
-    bound = machine.bind(values) if any(rate.free_symbols for rate in machine.rates.values()) else machine
-    points = tuple(
+    bound = machine.bind(values) if any(map(attrgetter("free_symbols"), machine.rates.values())) else machine
+    points = [
         RooflinePoint(operator, formulas, count, *roof_of(graph, operator, bound, accounting), graph.ceilings, bound)
         for (operator, count), (formulas, _) in zip(graph, symbolic, strict=True)
-    )
-    return Analysis(step, device, graph, points, values, machine)
+    ]
+    return Analysis(step, device, graph, tuple(points), values, machine)

@@ -19,7 +19,7 @@ from symroof.operators.fusion import fuse
 from symroof.operators.query_blocks import tile_bytes
 from symroof.operators.select import attention as of_attention
 from symroof.operators.select import by_name, select
-from symroof.roof.ledger import Cost, amounts_of, levels_of, machine_of
+from symroof.roof.ledger import Cost, amounts_of, machine_of
 from symroof.symbols import Values, Variable, lookup, substitute
 
 TOTAL, WEIGHTS_AND_KV = "total", "weights-and-kv"
@@ -133,7 +133,7 @@ def _large(operator: Operator, count: Expr, ceilings: Ceilings) -> Cost:
 
 def symbols_of(cost: Iterable[Cost]) -> set[Symbol]:
     """The symbols of the formulas."""
-    return set().union(*(cast(set[Symbol], part.free_symbols) for part in parts_of(cost)))
+    return set().union(*[cast(set[Symbol], part.free_symbols) for part in parts_of(cost)])
 
 
 def parts_of(cost: Iterable[Cost]) -> list[Expr]:
@@ -143,7 +143,7 @@ def parts_of(cost: Iterable[Cost]) -> list[Expr]:
 
 def branches_of(step: Step, cost: Sequence[Cost], free: Iterable[Symbol], values: Values | None = None) -> tuple[Branch, ...]:
     """The branches of the formulas over the free symbols; a single one if nothing saturates over these."""
-    definitions, parts = step.symbolic.definitions, [*parts_of(cost), *(entry.operator.latency for entry in cost)]
+    definitions, parts = step.symbolic.definitions, [*parts_of(cost), *[entry.operator.latency for entry in cost]]
     branched = branches({**saturating(definitions, symbols_of(cost)), **minima(parts)}, free, values)
     positions = definitions.get(symbols.R)
     if not isinstance(positions, Piecewise) or not any(symbols.R in branch.active for branch in branched):
@@ -157,7 +157,9 @@ def branches_of(step: Step, cost: Sequence[Cost], free: Iterable[Symbol], values
 
 def on_branch(cost: Iterable[Cost], branch: Branch) -> tuple[Cost, ...]:
     """The costs on a branch, with the active argument of each minimum."""
-    return tuple(entry.changed(lambda part: substitute(part, branch.active)) for entry in cost)
+    if not branch.active:
+        return tuple(cost)
+    return tuple([entry.changed(lambda part: substitute(part, branch.active)) for entry in cost])
 
 
 def occurs(step: Step, cost: tuple[Cost, ...], x: Symbol) -> bool:
@@ -202,7 +204,7 @@ def rate_values(step: Step, machine: Machine, free: Iterable[Symbol] = ()) -> di
     Includes the latencies of its collectives, zero if the machine states none.
     """
     left = {*free, *step.symbolic.definitions}
-    used = (Level.MEMORY, *levels_of(step.symbolic))
+    used = (Level.MEMORY, *step.symbolic.levels)
     rates = {letter: machine.rate(Resource(level)) for level in used if (letter := RATE_SYMBOLS[Resource(level)]) not in left}
     late = (letter for letter in LATENCIES if letter in step.symbolic.free_symbols and letter not in left)
     return rates | {letter: machine.latencies.get(letter, S.Zero) for letter in late}
@@ -266,8 +268,8 @@ def _refuse_blocks(definition: Expr, x: Symbol) -> NoReturn:
 
 def require_two_ceilings(step: Step, what: str) -> None:
     """Raise an InputError if techniques add ceilings other than compute and memory of one device."""
-    plain = all(operator.unit is None and operator.latency == 0 and set(operator.levels) <= {Level.MEMORY} for operator, _ in step.symbolic)
-    if not plain or step.symbolic.ceilings.launch != 0 or not step.symbolic.ceilings.overlap:
+    plain = all(operator.unit is None and operator.latency == 0 for operator, _ in step.symbolic)
+    if not plain or {*step.symbolic.levels} - {Level.MEMORY} or step.symbolic.ceilings.launch != 0 or not step.symbolic.ceilings.overlap:
         raise InputError(f"{what} supports only compute and memory of one device; further ceilings come from {', '.join(step.techniques)}")
 
 

@@ -48,9 +48,9 @@ class CostInterval:
 
 
 def cost_intervals(
-    step: Step, machine: Machine, variable: Variable, values: dict[Symbol, Expr], cost: Sequence[Cost]
+    step: Step, machine: Machine, variable: Variable, values: dict[Symbol, Expr], cost: Sequence[Cost], divided: Sequence[Branch]
 ) -> Iterator[CostInterval]:
-    """The intervals of the variable's range: one per branch, or for a width one per data type of the device.
+    """The intervals of the variable's range: one per branch of the costs (`branches_over`), or for a width one per data type of the device.
 
     A width in (4, 8] runs in the fastest type of at least 8 bits, and so on.
 
@@ -64,13 +64,12 @@ def cost_intervals(
         graph = step.symbolic.without_values(x).bind(values)
         latencies = [entry.operator.latency for entry in cost]
         highest = Min(variable.highest, farthest(step.symbolic, machine, x, latencies))
-        for whole in branches_over(step, cost, variable, values):
+        for whole in divided:
             for span in doublings(whole, latencies, x, highest, values):
                 if span.low == span.high or (span.low < highest) != False:  # noqa: E712 - with symbols left it is neither
                     high = span.high if highest == oo else Min(span.high, highest)
                     yield CostInterval(span.low, high, graph, on_branch(cost, span), span.active)
         return
-    divided = [*branches_over(step, cost, variable, values)]
     for width in sorted(set(BITS.values())):
         graph = step.symbolic.bind(values | {x: Integer(width)})
         if not _runs(graph, machine, [entry.operator.name for entry in cost]):

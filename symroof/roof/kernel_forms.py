@@ -18,6 +18,7 @@ norm. A norm of roofs leaves their crossovers where they are.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from typing import cast
 
@@ -99,6 +100,7 @@ def _attention(operator: Operator) -> Kernel | None:
     return Kernel.PREFILL if space.causal and space.sizes["s"] == space.sizes["t"] and space.band is None else None
 
 
+@functools.lru_cache(maxsize=1024)
 def constants_of(operator: Operator, machine: Machine) -> KernelConstants | None:
     """The constants of the kernel that runs an operator on a calibrated machine; None if none was fitted."""
     if machine.calibration is None:

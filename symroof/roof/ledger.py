@@ -9,11 +9,13 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import cast
 
 from sympy import Add, Expr, Max, S, Symbol
 
+from symroof import symbols
 from symroof.errors import DeviceError, EinsumError, InputError, member
 from symroof.hardware.device import Device
 from symroof.hardware.loader import load_hardware
@@ -32,12 +34,6 @@ UNSTATED = (Resource.EXPONENTIAL, Resource.CACHE, Resource.PEER)
 """Resources that are ignored on a machine that does not state their rate."""
 
 Amounts = Mapping[Resource, Expr]
-
-
-def levels_of(graph: Graph) -> tuple[Level, ...]:
-    """The levels over which operators move bytes."""
-    touched = {level for operator, _ in graph for level in operator.levels}
-    return tuple(level for level in Level if level in touched)
 
 
 def device_of(hardware: Device | str | Path | None) -> Device | None:
@@ -81,10 +77,10 @@ def machine_of(
         return symbolic.bind({symbol: value for symbol, value in graph.definitions.items() if symbol in RATE_SYMBOLS.values()})
     machine = device.machine.with_ceilings(ceilings if accounting == "exact" else CLASSIC)
     defined = {symbol: graph.definitions[symbol] for symbol in RATE_SYMBOLS.values() if symbol in graph.definitions}
-    left = [symbol for symbol in free if symbol not in defined]
+    left = [symbol for symbol in free if symbol in (symbols.P, *RATE_SYMBOLS.values()) and symbol not in defined]
     if defined or left:
         machine = machine.without_values(*defined, *left).bind({symbol: value for symbol, value in defined.items() if symbol not in free})
-    for level in levels_of(graph):
+    for level in graph.levels:
         machine.rate(Resource(level))
     return linked(graph, machine, free)
 
@@ -154,12 +150,15 @@ def amounts_of(operator: Operator, machine: Machine, ceilings: Ceilings = IDEAL)
     return {resource: amount / reached(operator, resource, ceilings) for resource, amount in demands.items()}
 
 
-def rates_of(operator: Operator, machine: Machine, peak: Expr, resources: Iterable[Resource]) -> dict[Resource, Expr]:
-    """The rates that apply to an operator, with *peak* for the matrix units, times the shares of a calibrated kernel."""
+def quotients(operator: Operator, amounts: Amounts, machine: Machine, peak: Expr) -> dict[Resource, Expr]:
+    """Amounts over the rates that apply to an operator: *peak* for the matrix units, and the shares that a calibrated kernel reaches."""
     own = runs_on(operator, machine)
-    rates = {resource: peak if resource is Resource.COMPUTE else own.rate(resource) for resource in resources}
     constants = constants_of(operator, own)
-    return rates if constants is None else {resource: share(constants, resource) * rate for resource, rate in rates.items()}
+    seconds: dict[Resource, Expr] = {}
+    for resource, amount in amounts.items():
+        rate = peak if resource is Resource.COMPUTE else own.rate(resource)
+        seconds[resource] = amount / (rate if constants is None else share(constants, resource) * rate)
+    return seconds
 
 
 def seconds_of(operator: Operator, machine: Machine, peak: Expr, ceilings: Ceilings = IDEAL) -> dict[Resource, Expr]:
@@ -170,9 +169,7 @@ def seconds_of(operator: Operator, machine: Machine, peak: Expr, ceilings: Ceili
     >>> seconds_of(up, SYMBOLIC, SYMBOLIC.peaks[EVERY])[Resource.COMPUTE]
     2*b*d*f/P
     """
-    amounts = amounts_of(operator, machine, ceilings)
-    rates = rates_of(operator, machine, peak, amounts)
-    seconds = {resource: amount / rates[resource] for resource, amount in amounts.items()}
+    seconds = quotients(operator, amounts_of(operator, machine, ceilings), machine, peak)
     constants = constants_of(operator, machine)
     waiting = S.Zero if constants is None else latency(operator, machine, constants)
     return seconds if waiting == 0 else {**seconds, Resource.LATENCY: waiting}
@@ -232,7 +229,7 @@ def combined(seconds: Iterable[Expr], ceilings: Ceilings = IDEAL, beside: Expr =
     entries = [*seconds]
     if not entries or not ceilings.overlap:
         return beside + Add(*entries)
-    numbers = all(entry.is_Rational for entry in entries)
+    numbers = all(map(attrgetter("is_Rational"), entries))
     return beside + (max(entries) if numbers else Max(*entries, evaluate=False))  # symbols: no costly comparison
 
 
@@ -240,7 +237,7 @@ def binding(seconds: Mapping[Resource, Expr], beside: Expr = S.Zero) -> str | No
     """The resource with the most seconds, or the overhead; the first of equals; None if that depends on a symbol."""
     if len(seconds) == 1 and beside == 0:
         return str(next(iter(seconds)))
-    if not all([value.is_number for value in (*seconds.values(), beside)]):  # noqa: C419 -- a generator is entered once per value
+    if not all(map(attrgetter("is_number"), (*seconds.values(), beside))):
         return None
     if beside > max(seconds.values(), default=cast(Expr, S.Zero)):
         return OVERHEAD
@@ -265,7 +262,7 @@ class Cost(Brief):
     @property
     def flops(self) -> Expr:
         """FLOPs, on matrix and vector units."""
-        return Add(*(self.amounts[resource] for resource in WORK[:2] if resource in self.amounts))
+        return Add(*[self.amounts[resource] for resource in WORK[:2] if resource in self.amounts])
 
     @property
     def traffic(self) -> Expr:
@@ -283,5 +280,4 @@ class Cost(Brief):
 
     def seconds(self, machine: Machine, peak: Expr) -> dict[Resource, Expr]:
         """Seconds per resource."""
-        rates = rates_of(self.operator, machine, peak, self.amounts)
-        return {resource: amount / rates[resource] for resource, amount in self.amounts.items()}
+        return quotients(self.operator, self.amounts, machine, peak)

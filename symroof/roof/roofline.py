@@ -123,9 +123,11 @@ class RooflinePoint(Answer):
             return self.time_expr
         return time_of(self.operator, own(self.operator, self.seconds_exprs, self.ceilings), self.ceilings, self.machine)
 
-    @property
+    @functools.cached_property
     def work_bound(self) -> str | None:
         """What binds it without what is fetched ahead; as `bound`."""
+        if not self.ceilings.fetches_ahead:
+            return self.bound
         return binding(own(self.operator, self.seconds_exprs, self.ceilings), self.overhead_expr)
 
     @functools.cached_property
@@ -167,6 +169,6 @@ def total_time(points: Iterable[RooflinePoint]) -> Expr:
     If weights and cache are prefetched, the longer of all work and all transfers from and to the host.
     """
     every = [*points]
-    work = Add(*(point.count_expr * point.work_expr for point in every))
-    transfers = Add(*(point.count_expr * point.seconds_exprs.get(Resource.HOST, S.Zero) for point in every))
+    work = Add(*[point.count_expr * point.work_expr for point in every])
+    transfers = Add(*[point.count_expr * point.seconds_exprs.get(Resource.HOST, S.Zero) for point in every])
     return step_time(work, transfers, every[0].ceilings) if every else work

@@ -18,7 +18,7 @@ from symroof.hardware.device import Device
 from symroof.hardware.machine import RATE_SYMBOLS, SYMBOLIC, Machine
 from symroof.operators import Block, Operator
 from symroof.operators.facts import COMMUNICATION, CONTRACTIONS, Resource
-from symroof.roof.ledger import levels_of, roof_of
+from symroof.roof.ledger import roof_of
 from symroof.sweeps.compile import Program, inlined, program
 from symroof.sweeps.metrics import METRICS, TOTAL, Part, needed
 from symroof.sweeps.optimum.intervals import divided
@@ -65,7 +65,7 @@ class StepFormulas:
         if symbols.g in open_letters:
             letters = letters.bind({symbols.h: symbols.g * symbols.k})
         graph = letters.bind({symbol: value for symbol, value in step.values.items() if symbol not in open_letters})
-        bandwidths = {RATE_SYMBOLS[Resource(level)] for level in levels_of(graph)}
+        bandwidths = {RATE_SYMBOLS[Resource(level)] for level in graph.levels}
         always = {symbols.P, symbols.BW, *options.inputs(), *WIDTHS.values()} | bandwidths
         for symbol in sorted(open_letters - graph.free_symbols - always, key=str):
             name = lookup(str(symbol)).name

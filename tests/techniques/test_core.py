@@ -28,7 +28,7 @@ from symroof.operators.tensor import Access, Level
 from symroof.questions.payoff import LOSES, PAYS, SAME, counted, payoff
 from symroof.questions.scaling import strong_scaling
 from symroof.roof.costs import rate_values
-from symroof.roof.ledger import binding, combined, levels_of, machine_of, overhead, seconds_of
+from symroof.roof.ledger import binding, combined, machine_of, overhead, seconds_of
 from symroof.techniques.compression.quantize import Quantize
 from symroof.techniques.registry import FAMILIES, chain, families, family_of, names, technique, technique_class
 from symroof.techniques.technique import Example, Technique, exact, number, refuse_graph, word
@@ -333,7 +333,7 @@ def test_levels_bandwidths_and_their_letters() -> None:
     device = load_hardware(A100)
     step = hosted(step_of(batch=1), Rational(1, 2))
     graph, host = step.symbolic, Resource.HOST
-    assert levels_of(graph) == (Level.MEMORY, Level.HOST)
+    assert graph.levels == (Level.MEMORY, Level.HOST)
     assert machine_of(graph, None).rate(host) == symbols.BW_h
     assert machine_of(graph, device).rate(host) == 32 * 10**9
     assert rate_values(step, machine_of(graph, device)) == {symbols.BW: device.bandwidth_expr, symbols.BW_h: Integer(32 * 10**9)}
