@@ -17,6 +17,7 @@ import symroof
 from symroof.errors import InputError
 from symroof.sweeps.filter import Condition
 from symroof.sweeps.grid import Chunk
+from symroof.sweeps.optimum import fused
 from symroof.sweeps.optimum.front import front
 from symroof.sweeps.reduce import best, feasible, pareto
 from symroof.sweeps.sweep import sweep
@@ -270,6 +271,13 @@ def test_bad_reductions(options: dict[str, str], message: str) -> None:
             {"batch": range(1, 300), "seq_len": range(3000, 1, -50)},
             {"objectives": ("time", "cached_tokens"), "where": "fits"},
         ),
+        ("llama-2-7b", {"batch": range(2000, 1, -1), "weight_bits": [8, 16, 4]}, {"minimize": "flops", "where": "batch > 1030"}),
+        (
+            "mixtral-8x7b-v0.1",
+            {"seq_len": range(1, 9), "batch": range(1, 5003)},
+            {"objectives": ("time", "throughput"), "where": "not fits and batch >= 7"},
+        ),
+        ("llama-2-7b", {"batch": range(1, 2050), "kv_bits": [8, 4]}, {"objectives": ("flops", "time")}),
     ],
 )
 def test_one_pass_of_machine_code_finds_what_arrays_find(model: str, over: dict[str, Any], asked: dict[str, Any]) -> None:
@@ -278,6 +286,19 @@ def test_one_pass_of_machine_code_finds_what_arrays_find(model: str, over: dict[
     reduced = pareto if "objectives" in asked else best
     here, there = (reduced(model, "l4", over, engine=engine, **asked, **fixed) for engine in ("numba", "numpy"))
     assert here.equals(there)
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 4, 5, 1023, 1024])
+def test_the_least_of_a_row_and_what_comes_before(count: int) -> None:
+    rng = np.random.default_rng(count)
+    row = np.concatenate([rng.integers(-9, 9, count) / 4, rng.uniform(-99, -98, 9)])
+    for place in range(min(count, 9)):
+        assert fused._least(np.roll(row[:count], place), count) == row[:count].min()
+    assert fused._least(row, 0) == np.inf
+    assert fused._least(np.full(9, np.inf), count % 10) == np.inf
+    rising = np.sort(row)
+    for value in (*row[:9], -100.0, 100.0):
+        assert fused._before(rising, value) == max(np.searchsorted(rising, value, side="right") - 1, 0)
 
 
 def test_one_pass_leaves_to_arrays_what_it_cannot_say(monkeypatch: pytest.MonkeyPatch) -> None:

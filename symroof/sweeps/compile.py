@@ -67,7 +67,7 @@ class Program:
     """
 
     inputs: tuple[str, ...]
-    constants: tuple[Fraction, ...]
+    constants: tuple[Fraction, ...] = field(hash=False)  # lines and outputs tell programs apart well enough
     lines: tuple[str, ...]
     outputs: tuple[str, ...]
 
@@ -90,7 +90,13 @@ def program(expressions: Sequence[Expr]) -> Program:
     printer = _Printer()
     lines = tuple(f"{name} = {printer.doprint(expression)}" for name, expression in shared)
     outputs = tuple(map(printer.doprint, results))
-    return Program(tuple(letters), tuple(printer.constants), lines, outputs)
+    return _one(Program(tuple(letters), tuple(printer.constants), lines, outputs))
+
+
+@functools.lru_cache(maxsize=512)
+def _one(program: Program) -> Program:
+    """Of equal programs the first: what is compiled for it is found without comparing fractions."""
+    return program
 
 
 def inlined(expression: Expr, definitions: Values) -> Expr:

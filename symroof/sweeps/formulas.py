@@ -85,7 +85,8 @@ class StepFormulas:
         open_batch = functools.cache(lambda: letters.bind(known))
         self.parts = tuple(Part(name, graph, not options.decode, several, machine, open_batch) for name, several in named)
         self.graph = graph
-        self._sharing = replace(graph, blocks=(Block("", tuple(graph[name] for name in dict.fromkeys(self.shares.values()))),))
+        sharing = replace(graph, blocks=(Block("", tuple(graph[name] for name in dict.fromkeys(self.shares.values()))),))
+        self._of_widths = functools.cache(lambda *bits: sharing.bind(dict(bits)))  # devices ask for the same widths
         self.statements = step.statements
 
     def peaks(self, device: Device, widths: Mapping[Symbol, np.ndarray]) -> dict[str, np.ndarray]:
@@ -99,8 +100,8 @@ class StepFormulas:
         shape = tuple(map(len, widths.values()))
         tables = {letter: np.empty(shape) for letter in self.shares}
         for place in np.ndindex(shape):
-            bits = {symbol: Integer(int(values[at])) for (symbol, values), at in zip(widths.items(), place, strict=True)}
-            graph = self._sharing.bind(bits)
+            bits = [Integer(int(values[at])) for values, at in zip(widths.values(), place, strict=True)]
+            graph = self._of_widths(*zip(widths, bits, strict=True))
             for letter, name in self.shares.items():
                 tables[letter][place] = roof_of(graph, graph[name], device.machine)[1]
         return tables

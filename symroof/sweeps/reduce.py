@@ -37,6 +37,9 @@ SEARCHES = AUTO, BRANCH_AND_BOUND, ENUMERATE = "auto", "branch-and-bound", "enum
 BOUNDED_FROM = 1 << 20
 """Points from which "auto" tries branch and bound first."""
 
+LOOKED_AT = 1 << 12
+"""Points of a chunk that are compared first, about: most of the others are worse than one of these."""
+
 CHECKED = 256
 """Boxes of a certificate up to which it is checked in fractions at once: a few milliseconds each."""
 
@@ -81,8 +84,13 @@ class Objectives:
         loop = fused.loop_of(chunk.scenario, tuple(chunk.values), self.signs, self.condition)
         if loop is None or len(self.signs) == 1:
             return loop and fused.best_of(chunk, loop)
-        _, *known = self._by_arrays(chunk.thinned(THINNED))
-        return fused.best_of(chunk, loop, known if known[0].size else [np.full(1, np.inf)] * 2)
+        beats_none = [np.full(1, np.inf)] * 2
+        sample = fused.best_of(chunk.thinned(max(THINNED, math.prod(chunk.shape) // LOOKED_AT)), loop, beats_none)
+        if sample is None:
+            return None
+        _, *scores = sample
+        ahead = front(scores)
+        return fused.best_of(chunk, loop, [score[ahead] for score in scores] if ahead.size else beats_none)
 
 
 @functools.lru_cache(maxsize=64)

@@ -37,23 +37,21 @@ if row < _k1[0]:
 """After a row of scores: the first place of the least."""
 
 AHEAD = """
-for _j in range(size):
-    x, y = _s0[_j], _s1[_j]
-    if x < inf and not (_b0[at] <= x and _b1[at] < y):
-        low, high = 0, _b0.shape[0]
-        while low < high:
-            middle = (low + high) // 2
-            if _b0[middle] <= x:
-                low = middle + 1
-            else:
-                high = middle
-        at = max(low - 1, 0)
-        if not (_b0[at] <= x and _b1[at] < y):
-            if count < _k0.shape[0]:
-                _k0[count], _k1[count], _k2[count] = first + _j, x, y
-            count += 1
+x, y = least(_s0, size), least(_s1, size)
+if x < inf and not (_b0[at] <= x and _b1[at] < y):
+    at = before(_b0, x)
+    if not (_b0[at] <= x and _b1[at] < y):
+        for _j in range(size):
+            x, y = _s0[_j], _s1[_j]
+            if x < inf and not (_b0[at] <= x and _b1[at] < y):
+                at = before(_b0, x)
+                if not (_b0[at] <= x and _b1[at] < y):
+                    if count < _k0.shape[0]:
+                        _k0[count], _k1[count], _k2[count] = first + _j, x, y
+                    count += 1
 """.strip().splitlines()
-"""After a row of two scores: those that no known point beats; the one that beat the last often beats the next."""
+"""After a row of two scores: those that no known point beats. One that beats both of the row's least scores beats all of the row, and what
+beat the last often beats the next."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,18 +196,37 @@ def compiled(loop: Loop) -> Callable[..., tuple[int, int, int]]:
     engine_for("numba", 0)
     import numba
 
-    least = numba.njit(fastmath={"nnan", "nsz"}, nogil=True)(_least)
+    least, before = numba.njit(fastmath={"nnan", "nsz"}, nogil=True)(_least), numba.njit(nogil=True)(_before)
     scope: dict[str, Any] = loop.program.scope(float) | ON_FLOATS
-    scope |= {"inf": math.inf, "range": range, "abs": abs, "select": numba.njit(select), "least": least}
+    scope |= {"inf": math.inf, "range": range, "abs": abs, "select": numba.njit(select), "least": least, "before": before}
     exec(source(loop), scope)  # noqa: S102 -- printed by `program`, `Code` and `source`
     return numba.njit(nogil=True, error_model="numpy")(scope["best"])
 
 
 def _least(scores: np.ndarray, count: int) -> float:
-    least = math.inf
-    for place in range(count):
+    """The least of the first scores: of every fourth by itself, so that no comparison waits for the one before."""
+    least, second, third, fourth = math.inf, math.inf, math.inf, math.inf
+    whole = count - count % 4
+    for place in range(0, whole, 4):
         least = min(least, scores[place])
-    return least
+        second = min(second, scores[place + 1])
+        third = min(third, scores[place + 2])
+        fourth = min(fourth, scores[place + 3])
+    for place in range(whole, count):
+        least = min(least, scores[place])
+    return min(least, second, third, fourth)
+
+
+def _before(rising: np.ndarray, value: float) -> int:
+    """The place of the last that is not larger than a value, or the first place."""
+    low, high = 0, rising.shape[0]
+    while low < high:
+        middle = (low + high) // 2
+        if rising[middle] <= value:
+            low = middle + 1
+        else:
+            high = middle
+    return max(low - 1, 0)
 
 
 def source(loop: Loop) -> str:
@@ -226,8 +243,10 @@ def source(loop: Loop) -> str:
         lines += [f"{indent}{letter} = {table}" for letter, table in looked_up.items() if depth[letter] == at]
     lines += [f"{indent}for _start in range(0, _x{last}.shape[0], {ROW}):", f"{indent}    size = min({ROW}, _x{last}.shape[0] - _start)"]
     inner = indent + "        "
-    lines += [f"{indent}    for _j in range(size):", f"{inner}_i{last} = _start + _j", f"{inner}{loop.axes[last]} = _x{last}[_i{last}]"]
-    lines += [f"{inner}{letter} = {table}" for letter, table in looked_up.items() if depth[letter] == last]
+    lines += [f"{indent}    _row = _x{last}[_start : _start + size]"]  # its places need no look at their sign, so that it is read in order
+    lines += [f"{indent}    for _j in range(size):", f"{inner}{loop.axes[last]} = _row[_j]"]
+    at_last = [f"{letter} = {table}" for letter, table in looked_up.items() if depth[letter] == last]
+    lines += [f"{inner}{line}" for line in ([f"_i{last} = _start + _j", *at_last] if at_last else [])]
     lines += [f"{inner}{line}" for line in loop.program.lines]
     lines += [f"{inner}_r{place} = {result}" for place, result in enumerate(loop.program.outputs)]
     finite = " & ".join(f"(_r{place} < inf)" for place in range(len(loop.program.outputs)))
