@@ -28,7 +28,7 @@ from symroof.operators.facts import Resource
 from symroof.questions.regimes import regimes
 from symroof.roof.analysis import Analysis, analyze
 from symroof.roof.costs import TOTAL, costs, needed, occurs
-from symroof.roof.ledger import OVERHEAD, own, rates_of, require_device
+from symroof.roof.ledger import OVERHEAD, own, quotients, require_device
 from symroof.symbols import Values, Variable, lookup, substitute
 from symroof.units import COUNT, SECOND, in_unit, number
 
@@ -287,8 +287,8 @@ def _parts(analysis: Analysis) -> Iterator[LinePart]:
             amount = settled(cost.amounts[resource], step.symbolic.definitions, analysis.values)
             if any({b, t} & atom.free_symbols for atom in amount.atoms(ceiling, floor)):
                 raise InputError(f"{point.name} counts blocks of the batch or the context, so its time is no line")
-            rate = rates_of(point.operator, point.machine, point.peak_expr, [resource])[resource]
-            yield LinePart(point.name, str(resource), substitute(amount, fixed) / rate, amount / RATES[resource])
+            timed = quotients(point.operator, {resource: substitute(amount, fixed)}, point.machine, point.peak_expr)
+            yield LinePart(point.name, str(resource), timed[resource], amount / RATES[resource])
         late = cost.count * (cost.operator.latency + step.symbolic.ceilings.launch)
         if late != 0 and not ahead:
             beside = settled(late, step.symbolic.definitions, analysis.values)

@@ -20,7 +20,7 @@ from symroof.sweeps.grid import Chunk, Sweep
 from symroof.sweeps.metrics import ALIASES, METRICS
 from symroof.sweeps.optimum import fused
 from symroof.sweeps.optimum.certificate import Certificate
-from symroof.sweeps.optimum.front import THINNED, front
+from symroof.sweeps.optimum.front import front
 from symroof.sweeps.optimum.intervals import UnprovableError
 from symroof.sweeps.optimum.search import MOST_BOXES
 from symroof.sweeps.optimum.search import optimum as bounded
@@ -36,9 +36,6 @@ MOST_POINTS = 10**7
 SEARCHES = AUTO, BRANCH_AND_BOUND, ENUMERATE = "auto", "branch-and-bound", "enumerate"
 BOUNDED_FROM = 1 << 20
 """Points from which "auto" tries branch and bound first."""
-
-LOOKED_AT = 1 << 12
-"""Points of a chunk that are compared first, about: most of the others are worse than one of these."""
 
 CHECKED = 256
 """Boxes of a certificate up to which it is checked in fractions at once: a few milliseconds each."""
@@ -82,15 +79,7 @@ class Objectives:
         if len(chunk.values) != len(chunk.slices):
             return None
         loop = fused.loop_of(chunk.scenario, tuple(chunk.values), self.signs, self.condition)
-        if loop is None or len(self.signs) == 1:
-            return loop and fused.best_of(chunk, loop)
-        beats_none = [np.full(1, np.inf)] * 2
-        sample = fused.best_of(chunk.thinned(max(THINNED, math.prod(chunk.shape) // LOOKED_AT)), loop, beats_none)
-        if sample is None:
-            return None
-        _, *scores = sample
-        ahead = front(scores)
-        return fused.best_of(chunk, loop, [score[ahead] for score in scores] if ahead.size else beats_none)
+        return loop and fused.best_of(chunk, loop)
 
 
 @functools.lru_cache(maxsize=64)

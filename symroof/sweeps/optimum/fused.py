@@ -18,10 +18,14 @@ from symroof.sweeps.engines import ON_FLOATS, engine_for, select
 from symroof.sweeps.filter import Condition
 from symroof.sweeps.grid import UNDECIDED, Chunk, Scenario
 from symroof.sweeps.metrics import METRICS, TOTAL, needed
+from symroof.sweeps.optimum.front import THINNED, front
 
 ROW = 1024
 """Points whose scores are compared together: they stay in the nearest cache."""
 
+
+SAMPLED = 1 << 12
+"""About how many points of a chunk are compared first: most of the others are worse than one of these."""
 
 MOST = 1 << 16
 """Points of a chunk that may be left before they are compared with one another."""
@@ -163,8 +167,8 @@ def loop_of(scenario: Scenario, names: Sequence[str], signs: Mapping[str, int], 
     return Loop(program, axes, numbers, tables, scores, holds, " or ".join(close) or "False")
 
 
-def best_of(chunk: Chunk, loop: Loop, known: Sequence[np.ndarray] = ()) -> list[np.ndarray] | None:
-    """Places in a chunk, and scores: of one, the best point; of two, the points that none of the *known* ones beats.
+def best_of(chunk: Chunk, loop: Loop) -> list[np.ndarray] | None:
+    """Places in a chunk, and scores: of one, the best point; of two, the points that none of a first sample beats.
 
     None where rounding leaves the condition open, or too many points are left.
 
@@ -173,6 +177,19 @@ def best_of(chunk: Chunk, loop: Loop, known: Sequence[np.ndarray] = ()) -> list[
     OverflowError
         A result is larger than a float64.
     """
+    if len(loop.scores) == 1:
+        return _points(chunk, loop)
+    beats_none = [np.full(1, np.inf)] * 2
+    sample = _points(chunk.thinned(max(THINNED, math.prod(chunk.shape) // SAMPLED)), loop, beats_none)
+    if sample is None:
+        return None
+    _, *scores = sample
+    ahead = front(scores)
+    return _points(chunk, loop, [score[ahead] for score in scores] if ahead.size else beats_none)
+
+
+def _points(chunk: Chunk, loop: Loop, known: Sequence[np.ndarray] = ()) -> list[np.ndarray] | None:
+    """The best point, or the points that none of the *known* ones beats."""
     scenario = chunk.scenario
     values = [np.ascontiguousarray(np.ravel(array), dtype=np.float64) for array in chunk.values.values()]
     places = [
