@@ -54,7 +54,7 @@ def test_all_crossovers_bind_the_graph_once(monkeypatch: pytest.MonkeyPatch, ove
     assert len(bound) == 1
 
 
-def test_sizes_of_a_step_share_one_graph_in_letters() -> None:
+def test_sizes_of_a_step_share_one_symbolic_graph() -> None:
     model = symroof.load_model("qwen3-32b")
     one, other = model.decode(batch=1, seq_len=100), model.decode(batch=2, seq_len=200, kv_bits=8)
     assert one.symbolic is other.symbolic

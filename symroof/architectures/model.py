@@ -113,7 +113,7 @@ class Model(Brief):
         return Step(self.name, options, letters, values, (*self._read, *self.beyond(options.seq_len)), self.published, source=self)
 
     def _exact(self, options: Options, *, swept: bool = False) -> Graph:
-        """The exact graph in letters, made once for all sizes of a step."""
+        """The exact symbolic graph, made once for all sizes of a step."""
         counted = replace(options, batch=None, seq_len=None, activation_bits=None, kv_bits=None)
         known = self._graphs.get((counted, swept))
         if known is None:
