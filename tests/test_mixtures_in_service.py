@@ -190,6 +190,25 @@ def test_a_model_that_does_not_fit_has_no_throughput() -> None:
     assert (found.sparse.batch, found.gain_expr, found.faster, found.dense.batch > 0) == (0, None, "dense", True)
 
 
+def test_the_three_proofs_need_no_other_prover(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("symroof.proof.smt.find_spec", lambda name: None)
+    proofs = symroof.prove_qs()
+    assert [(proof.verdict, proof.by) for proof in proofs] == [("proved", "shift"), ("refuted", "substitution"), ("proved", "shift")]
+    used, idle, room, near = (Fraction(int(proofs[1].counterexample[getattr(symbols, name)])) for name in ("W_u", "W_i", "M_f", "y_q"))
+    qs, capacity = near / (1 + near), used + idle + room
+    assert qs < 1
+    assert (capacity - qs * (used + idle)) / capacity <= room / (used + room), "at the point the sparse model is as fast"
+
+
+def test_layers_that_a_step_does_not_run_are_left_out() -> None:
+    on = symroof.load_model("ernie-4.5-vl-28b-a3b-pt").decode(batch=256, seq_len=4096).on("h200-sxm")
+    assert on.expert_batch().crossover.operator.startswith("moe.")
+    spread = on.apply("expert-parallel:degree=8")
+    stages = spread.ping_pong().stages_exprs
+    exchanged = spread["moe.expert_gate_proj.all_to_all"].time_expr
+    assert stages["dispatch"] == exchanged > 0
+
+
 MIXTRAL = symroof.load_model("mixtral-8x7b-v0.1").decode(seq_len=512)
 LLAMA = symroof.load_model("llama-2-7b").decode(seq_len=512)
 
@@ -201,6 +220,8 @@ LLAMA = symroof.load_model("llama-2-7b").decode(seq_len=512)
         (lambda: symroof.expert_batch(symroof.load_model("mixtral-8x7b-v0.1").prefill()), "'prefill': the batch of experts"),
         (lambda: symroof.active_twin(LLAMA), "there is no dense model of its active size"),
         (lambda: symroof.active_twin(MIXTRAL, Rational(1, 20)), "size '1/20': what all tokens share takes more"),
+        (lambda: symroof.active_twin(MIXTRAL, symbols.b), "size 'b': expected a number"),
+        (lambda: symroof.active_twin(symroof.load_model("longcat-flash-chat").decode()), "tokens also choose experts without weights"),
         (lambda: symroof.ping_pong(MIXTRAL, A100), "apply the technique expert-parallel"),
         (lambda: symroof.exchange_bound(MIXTRAL), "apply the technique expert-parallel"),
         (lambda: symroof.sparse_against_dense(MIXTRAL, A100), "give quality"),

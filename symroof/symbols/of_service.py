@@ -40,4 +40,4 @@ v_n = _variable("v_n", "output_variance", "variance of the tokens that requests 
 W_u = _variable("W_u", "used_weights", "weights that some token of a step uses", "byte", "real")
 W_i = _variable("W_i", "idle_weights", "weights that no token of a step uses", "byte", "real")
 M_f = _variable("M_f", "free_memory", "memory that weights leave for caches", "byte", "real")
-y_q = _share("y_q", "qs_margin", "by how much q s is below what it is compared with")
+y_q = _factor("y_q", "qs_nearness", "q s over what separates it from the limit that it is below")

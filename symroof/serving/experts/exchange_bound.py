@@ -143,7 +143,7 @@ def exchange_bound(
 
 def _layers(graph: Graph) -> list[tuple[tuple[Operator, Operator], Expr]]:
     """The two exchanges of every kind of layer that has experts, and how many layers there are."""
-    found = ((exchanges(block), block.count) for block in graph.blocks)
+    found = ((exchanges(block), block.count) for block in graph.blocks if block.count != 0)
     return [(pair, count) for pair, count in found if pair is not None]
 
 

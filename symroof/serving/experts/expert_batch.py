@@ -124,7 +124,8 @@ def expert_batch(step: Step, hardware: Device | str | Path | None = None, *, cei
     """
     if not step.options.decode:
         raise InputError("phase 'prefill': the batch of experts is asked of a decode step, with one token per sequence")
-    of_experts = select(step.symbolic, by_kind(Kind.MATMUL) & reads(routed))
+    runs = {operator.name for operator, _ in step.symbolic}
+    of_experts = [operator for operator in select(step.symbolic, by_kind(Kind.MATMUL) & reads(routed)) if operator.name in runs]
     if not of_experts:
         raise InputError(f"{step.model} has no routed experts")
     own = step.values.get(symbols.b, symbols.b)

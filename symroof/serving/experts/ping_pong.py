@@ -100,7 +100,7 @@ def ping_pong(step: Step, hardware: Device | str | Path, *, apart: bool = True, 
     points = iter(analysis)
     totals: dict[str, Expr] = dict.fromkeys((ATTENTION, DISPATCH, EXPERTS, COMBINE), S.Zero)
     layers: Expr = S.Zero
-    for block in analysis.graph.blocks:
+    for block in (block for block in analysis.graph.blocks if block.count != 0):  # those that the step runs
         times = [next(points).time_expr for _ in block.operators]
         between = exchanges(block)
         if between is None:

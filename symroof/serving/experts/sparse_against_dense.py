@@ -129,9 +129,13 @@ def active_twin(step: Step, size: Any = 1) -> Step:
     >>> print(active_twin(step).graph.parameter_count(), active_twin(step, 2).graph.parameter_count())
     22144560640 44289121280
     """
+    if symbols.E_z in step.values:
+        raise InputError(f"{step.model}: tokens also choose experts without weights, of which a dense model has none")
     if not {symbols.E, symbols.K, symbols.f_e} <= step.values.keys():
         raise InputError(f"{step.model} has no routed experts with numbers for their sizes: there is no dense model of its active size")
     wide, wanted = symbols.f_e, number(size, COUNT, "size")
+    if not wanted.is_number:
+        raise InputError(f"size {quote(str(size))}: expected a number")
     dense = replace(step, values={**step.values, symbols.E: step.values[symbols.K]})
     count = cast(Expr, dense.symbolic.bind({symbol: value for symbol, value in dense.values.items() if symbol != wide}).parameter_count())
     slope, own = count.diff(wide), substitute(count, {wide: step.values[wide]})
@@ -217,14 +221,13 @@ def prove_qs() -> tuple[Certificate, Certificate, Certificate]:
     >>> [proof.verdict for proof in prove_qs()]
     ['proved', 'refuted', 'proved']
     """
-    used, idle, room, margin = symbols.W_u, symbols.W_i, symbols.M_f, symbols.y_q
+    used, idle, room, near = symbols.W_u, symbols.W_i, symbols.M_f, symbols.y_q
 
     def claim(words: str, limit: Expr, weights: Expr) -> Certificate:
-        memory = weights + room
-        untouched = weights - used
-        slack = numer(together(room * memory - (memory - (limit - margin) * weights) * (memory - untouched)))  # denominators are positive
-        lows = {symbol: Integer(0) for symbol in (used, idle, room, margin) if symbol in slack.free_symbols}
-        return decide(f"the dense model is faster if q s < {words}", MEMORY, slack.expand(), lows, (1 - margin,))
+        memory, qs = weights + room, limit * near / (1 + near)  # any q s below the limit
+        slack = numer(together(room * memory - (memory - qs * weights) * (room + used)))  # denominators are positive
+        lows = {symbol: Integer(0) for symbol in (used, idle, room, near) if symbol in slack.free_symbols}
+        return decide(f"the dense model is faster if q s < {words}", MEMORY, slack.expand(), lows)
 
     every = used + idle
     return (
