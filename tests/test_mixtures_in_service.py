@@ -93,6 +93,7 @@ def test_experts_turn_compute_bound_at_the_batch(name: str, device: str) -> None
     below = (touched - found.value_expr).evalf(10, maxn=2000)
     assert 0 < below <= (touched * (1 - sizes[symbols.K] / sizes[symbols.E]) ** floor(found.value_expr)).evalf(10)
     ridge = sizes[symbols.P] / sizes[symbols.BW]
+    assert float(found.error_expr) == pytest.approx(float(found.value_expr) / float(found.rule_expr) - 1, rel=1e-12)
     assert found.rule_expr == ridge * sizes[symbols.E] / sizes[symbols.K]
     part = ridge * (sizes[symbols.d] + sizes[symbols.f_e]) / (sizes[symbols.d] * sizes[symbols.f_e])
     assert found.error_formula.xreplace(sizes) == part / (1 - part)
@@ -117,9 +118,9 @@ def test_micro_batches_hide_the_links_as_simulated(name: str, batch: int) -> Non
     times = [Fraction(str(time)) for time in found.stages_exprs.values()]
     least = next(count for count in range(1, 20) if simulated(times, count, 40) == found.period_expr)
     assert least == found.micro_batches
-    total = sum(Fraction(str(count * point.time_expr)) for point, (_, count) in zip(symroof.analyze(step, A100), step.graph, strict=True))
     layers = next(count for operator, count in step.graph if any(routed(access) for access in operator.reads))
-    assert layers * sum(times) <= total
+    inside = (point.time_expr for point, (_, count) in zip(symroof.analyze(step, A100), step.graph, strict=True) if count == layers)
+    assert sum(times) == sum(Fraction(str(time)) for time in inside)
 
 
 def test_random_stages_need_the_round_trip_over_the_longest() -> None:
@@ -169,6 +170,9 @@ def test_both_models_are_full_to_the_last_sequence() -> None:
     idle = (1 - Rational(8, 128)) ** found.sparse.batch
     experts = 94 * 128 * 3 * 4096 * 1536 * 2
     assert found.idle_expr == idle * experts / found.sparse.weights_expr
+    memory, weights = found.capacity_expr, found.sparse.weights_expr
+    read = memory - found.idle_expr * weights
+    assert (memory - found.threshold_expr * weights) * read == (memory - weights) * memory, "as fast with memory alone"
 
 
 def test_the_threshold_decides_for_any_sizes() -> None:
