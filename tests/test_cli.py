@@ -464,6 +464,8 @@ EVERY_COMMAND = {
     "load": ("opt-125m", "--hardware", "t4", "--prompt", "64", "--output", "16", "--rate", "4", "--prefill", "here"),
     "promises": ("opt-125m", "--hardware", "t4", "--prompt", "64", "--output", "16", "--tpot", "20ms", "--degrees", "1,2"),
     "cost": ("opt-125m", "--hardware", "t4", "--seq-len", "64", "--price", "0.5"),
+    "regimes": ("opt-125m", "--hardware", "t4", "--over", "batch", "--over", "seq_len"),
+    "ablate": ("opt-125m", "--hardware", "t4", "--seq-len", "64", "--with", "quantize:weights=4", "--with", "quantize:kv=8"),
     "models": ("opt-125m",),
     "devices": ("t4",),
     "describe": ("opt-125m",),

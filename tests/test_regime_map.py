@@ -256,3 +256,11 @@ def test_the_command_prints_and_draws(run, tmp_path: Path) -> None:
         refused = run(*asked_for, *wrong)
         assert refused.status == 2
         assert said in refused.err
+
+
+def test_a_device_without_a_stated_cache_has_a_map() -> None:
+    techniques, point = ("flash-attention",), (3, 500)
+    mistral = symroof.load_model("mistral-7b-v0.1")
+    found = mistral.prefill().apply(*techniques).on("tpu-v4").regime_map()
+    on = mistral.prefill(batch=point[0], seq_len=point[1]).apply(*techniques).on("tpu-v4")
+    assert found.at(*point).label == on.total.bound

@@ -11,7 +11,7 @@ from symroof.present.crossover_views import LONG, plain
 from symroof.present.formats.sections import Lines
 from symroof.present.report import Report
 from symroof.present.step_views import conventions_of
-from symroof.present.tabular import Column, Formula, Table, in_units, listed, number, words_of
+from symroof.present.tabular import Column, Formula, Table, Words, in_units, listed, number, words_of
 from symroof.roof.costs import TOTAL
 from symroof.serving.maps.borders import Border
 from symroof.serving.maps.regime_map import RegimeCell, RegimeMap
@@ -86,7 +86,7 @@ def border_table(found: RegimeMap) -> Table:
     rows = tuple(
         (
             " | ".join(border.labels),
-            equation_of(border),
+            _with_digits(border),
             f"{y if border.is_vertical else x} {plain(border.low_expr)} to {plain(border.high_expr)}",
             "" if border.first_exprs is None else f"{x} {border.first_exprs[0]}, {y} {border.first_exprs[1]}",
             _in_symbols(border),
@@ -101,6 +101,12 @@ def equation_of(border: Border) -> Formula:
     """The border as an equation for the variable that it gives, or as that of the curve."""
     symbol = border.over[0 if border.is_vertical else 1].symbol
     return Formula(border.equation_expr, "0") if border.formula is None else Formula(border.formula, symbol)
+
+
+def _with_digits(border: Border) -> Any:
+    """The equation; of a vertical border the number in digits too."""
+    equation, value = equation_of(border), border.edge_expr
+    return Words((equation, f" = {plain(value)}")) if isinstance(value, Expr) and value.is_Rational and not value.is_Integer else equation
 
 
 def _in_symbols(border: Border) -> Any:

@@ -8,7 +8,7 @@ from functools import cached_property
 from itertools import product
 from typing import cast
 
-from sympy import Add, Expr, Integer, Max, Min, S, Symbol, ceiling, true
+from sympy import Add, Expr, Integer, Max, Min, S, Symbol, ceiling, oo, true
 
 from symroof.algebra.saturation import Branch, branches, saturating
 from symroof.algebra.tile_counting import without_ceilings
@@ -178,7 +178,8 @@ class Memory:
 
 
 def _applies(margins: tuple[tuple[Expr, bool], ...], sign: Sign) -> bool:
-    signs = ((sign(margin, SATURATION), strict) for margin, strict in margins)
+    known = {oo: 1, -oo: -1}  # a device that states no cache has one without end
+    signs = ((known.get(margin) or sign(margin, SATURATION), strict) for margin, strict in margins)
     return all(one > 0 or (one == 0 and not strict) for one, strict in signs)
 
 
