@@ -104,6 +104,17 @@ def test_context_limit(name: str, device: str, peak: int | None, tokens: str) ->
     assert symbols.w not in limit.formula.free_symbols
 
 
+def test_the_context_limit_of_drafted_tokens_within_a_window() -> None:
+    """The window is wider by the drafted tokens, so where it ends is a number only if theirs is."""
+    model, chain = symroof.load_model("mistral-7b-v0.1"), "speculative:acceptance=0.8,draft_cost=0.1"
+    assert symroof.context_limit(model.decode(batch=8, **WIDTHS).apply(chain), "a100-sxm-80gb").value_expr is None
+    limit = symroof.context_limit(model.decode(batch=8, **WIDTHS).apply(f"{chain},length=4"), "a100-sxm-80gb").value_expr
+    assert limit is not None
+    for length, verdict in ((int(limit), "crosses"), (int(limit) + 1, "always-memory")):
+        step = model.decode(seq_len=length, **WIDTHS).apply(f"{chain},length=4")
+        assert symroof.crossover(step, "weights-and-kv", over="batch", hardware="a100-sxm-80gb").verdict == verdict
+
+
 def test_beyond_the_context_limit_no_batch_helps() -> None:
     def bound(batch: int, context: int) -> str | None:
         step = model().decode(seq_len=context, **WIDTHS)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
-from sympy import Add, And, Expr, Ge, Integer, ceiling, true
+from sympy import Add, And, Expr, Ge, Integer, Symbol, ceiling, true
 from sympy.logic.boolalg import Boolean
 
 from symroof import symbols
@@ -29,7 +29,7 @@ from symroof.answers import Answer, Intervals, intervals
 from symroof.architectures.step import Step
 from symroof.errors import InputError
 from symroof.hardware.device import Device
-from symroof.hardware.machine import STATED
+from symroof.hardware.machine import STATED, Machine
 from symroof.notation import Sentence
 from symroof.proof.bounds import in_lowest_terms
 from symroof.proof.claims import Case, Certificate, merge_cases
@@ -97,11 +97,12 @@ def context_limit(step: Step, hardware: Device | str | Path | None = None, *, ce
     device = device_of(hardware)
     step = step.with_widths() if device else step
     cost = costs(step, WEIGHTS_AND_KV)
-    found = spans(branches_of(step, cost, [symbols.t]), symbols.t, Integer(0), step.values)
+    known = {symbol: value for symbol, value in step.symbolic.definitions.items() if value.is_number} | {**step.values}
+    found = spans(branches_of(step, cost, [symbols.t]), symbols.t, Integer(0), known)
     letters = [(span, answer) for span in found if (answer := _symbolic(step, on_branch(cost, span), span)) is not None]
     if not letters:
         raise InputError(f"{step.model} has no context limit: its KV cache does not grow with the context")
-    value = None if device is None else _value(step, cost, found, device, ceilings)
+    value = None if device is None else _value(step, cost, found, known, machine_of(step.symbolic, device, ceilings))
     on_it = [answer for span, answer in letters if value is not None and span.low <= value <= span.high]
     return replace((on_it or [answer for _, answer in letters])[-1], value_expr=value, device=device)
 
@@ -120,18 +121,16 @@ def _symbolic(step: Step, cost: Sequence[Cost], branch: Branch) -> ContextLimit 
     return ContextLimit(formula, None if condition == true else condition, None, step)
 
 
-def _value(step: Step, cost: Sequence[Cost], found: Sequence[Branch], device: Device, ceilings: str) -> Expr | None:
+def _value(step: Step, cost: Sequence[Cost], found: Sequence[Branch], known: dict[Symbol, Expr], machine: Machine) -> Expr | None:
     """Numeric S_max with every contraction under its own peak: the start of the last interval, if that is memory-bound."""
-    defined = {symbol: value for symbol, value in step.symbolic.definitions.items() if value.is_number}
-    known = {symbol: value for symbol, value in {**defined, **step.values}.items() if symbol not in (symbols.b, symbols.t)}
+    known = {symbol: value for symbol, value in known.items() if symbol not in (symbols.b, symbols.t)}
     used = {tensor.bits for block in step.symbolic.blocks for tensor in block.tensors()} | {symbols.w, symbols.a, symbols.c}
     open_widths = [symbols.VOCABULARY[width].name for width in WIDTHS if width in used and width not in known]
     if open_widths:
         raise InputError(f"{', '.join(open_widths)} must be numbers for the context limit on a device")
-    machine = machine_of(step.symbolic, device, ceilings)
     slacks = ((span, numeric_slack(step.graph, on_branch(cost, span), known, machine)) for span in found)
     pieces = [Piece(span.low, span.high, limit(slack / symbols.b, symbols.b), None) for span, slack in slacks]
-    if any(piece.value.free_symbols - {symbols.t} for piece in pieces):
+    if any((piece.value + piece.low + piece.high).free_symbols - {symbols.t} for piece in pieces):
         return None
     last = Piecewise(symbols.t, tuple(pieces)).signs().pieces[-1]
     return last.low if last.bound == MEMORY else None
