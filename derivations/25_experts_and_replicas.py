@@ -19,9 +19,9 @@ BW, E, K, P, a, b, d, f_e, w = symroof.symbols.named("BW E K P a b d f_e w")
 # **Theorem 1.** With all experts touched, the products of routed experts are compute-bound from the pooled batch
 # $$b_E = \frac{P}{BW}\,\frac{w}{16}\,\frac{E}{K}\;\frac{1}{1 - x}, \qquad
 # x = \frac{P}{BW}\,\frac{a}{16}\,\Bigl(\frac{1}{d} + \frac{1}{f_e}\Bigr),$$
-# if $x < 1$, and never otherwise. The first three factors are the rule "ridge times E / K"; its relative error is $x
-# / (1 - x)$. With experts as many as expected, the batch $b^*$ is below $b_E$ by at most the share $(1 - K/E)^{b^*}$
-# (derivation 15). Replicas of $b$ sequences supply it from $\lceil b^* / b \rceil$ on.
+# if $x < 1$, and never otherwise. The first three factors are the rule "ridge times E / K"; its relative error is
+# $x / (1 - x)$. With experts as many as expected, the batch $b^*$ is below $b_E$ by at most the share
+# $(1 - K/E)^{b^*}$ (derivation 15). Replicas of $b$ sequences supply it from $\lceil b^* / b \rceil$ on.
 #
 # *Proof.* FLOPs $2 b K d f_e$, bytes $(E d f_e w + b K (d + f_e) a) / 8$: their quotients by $P$ and $BW$ are lines
 # in b that meet once or never. ∎

@@ -27,8 +27,8 @@ bits = {"seq_len": 512, "weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
 # For a dense model, $r = 0$, it is N for all b.
 #
 # *Proof.* With $y = r^b \in (0, 1)$ and $c = A / W + 1$ the gain is $N (c - y) / (c - y^m)$. The numerator of its
-# derivative in y is $-c + m c\,y^{m-1} - (m - 1) y^m$, which rises in y on (0, 1), as its slope $m (m - 1) y^{m-2} (c
-# - y)$ is positive, from $-c < 0$ to $(m - 1)(c - 1) \ge 0$. So it has one zero if $c > 1$, where g is least, and
+# derivative in y is $-c + m c\,y^{m-1} - (m - 1) y^m$, which rises in y on (0, 1), as its slope $m (m - 1) y^{m-2} (c - y)$
+# is positive, from $-c < 0$ to $(m - 1)(c - 1) \ge 0$. So it has one zero if $c > 1$, where g is least, and
 # none in (0, 1) if $c = 1$; y falls as b rises. ∎
 
 # %%

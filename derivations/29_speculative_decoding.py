@@ -44,12 +44,12 @@ assert abs(simulated - 3.69) < 0.05
 print(f"simulated, 0.8 and 5: {simulated:.2f}")
 
 # %% [markdown]
-# **Theorem 2 (any gain).** Some length is faster if and only if $\alpha > c$, and then g = 1 is, by $(1 + \alpha) /
-# (1 + c)$.
+# **Theorem 2 (any gain).** Some length is faster if and only if $\alpha > c$, and then g = 1 is, by
+# $(1 + \alpha) / (1 + c)$.
 #
-# *Proof.* If $\alpha > c$, then $N = 1 + \alpha > 1 + c$ at g = 1. If $\alpha \le c$, then $N = 1 + \sum_{i=1}^g
-# \alpha^i \le 1 + g \alpha \le 1 + g c$ for every g, as powers of $\alpha \le 1$ are at most $\alpha$. ∎ The library
-# proves the two inequalities as signs of polynomials in $1 - \alpha$ and $c - \alpha$:
+# *Proof.* If $\alpha > c$, then $N = 1 + \alpha > 1 + c$ at g = 1. If $\alpha \le c$, then
+# $N = 1 + \sum_{i=1}^g \alpha^i \le 1 + g \alpha \le 1 + g c$ for every g, as powers of $\alpha \le 1$ are at most
+# $\alpha$. ∎ The library proves the two inequalities as signs of polynomials in $1 - \alpha$ and $c - \alpha$:
 
 # %%
 x, more = symbols("x y", nonnegative=True)
@@ -65,9 +65,9 @@ assert simplify((1 + alpha) / (1 + c) - 1 - (alpha - c) / (1 + c)) == 0
 # and over whole g the best is the first at which $\alpha^{g+1} (1 + g c) \le c N$: then one more token adds less than
 # it costs.
 #
-# *Proof.* The derivative's numerator is $-\alpha^{g+1} \ln \alpha\,(1 + g c) - c (1 - \alpha^{g+1})$. And $N(g+1) /
-# (1 + (g+1) c) > N(g) / (1 + g c)$ if and only if $h(g) = \alpha^{g+1} (1 + g c) - c N(g) > 0$, where $h(g + 1) -
-# h(g) = -(1 - \alpha)\,\alpha^{g+1} (1 + (g + 1) c) < 0$: h changes its sign once. ∎
+# *Proof.* The derivative's numerator is $-\alpha^{g+1} \ln \alpha\,(1 + g c) - c (1 - \alpha^{g+1})$. And
+# $N(g+1) / (1 + (g+1) c) > N(g) / (1 + g c)$ if and only if $h(g) = \alpha^{g+1} (1 + g c) - c N(g) > 0$, where
+# $h(g + 1) - h(g) = -(1 - \alpha)\,\alpha^{g+1} (1 + (g + 1) c) < 0$: h changes its sign once. ∎
 
 # %%
 g = symbols("g", positive=True)

@@ -20,9 +20,9 @@ bits = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16, "flash_attentio
 # $W_d$ and $\kappa_d$, and verification the same as one step of the target. Then the gain over the batch is
 # $$g(b) = N\,\frac{W + \kappa b}{W + \gamma W_d + (\kappa + \gamma \kappa_d) b}, \qquad
 # g'(b) \gtrless 0 \iff \frac{\kappa_d}{\kappa} \lessgtr \frac{W_d}{W}.$$
-# It grows with the batch exactly if the draft saves more of the cache than of the weights, from $N / (1 + \gamma W_d
-# / W)$ to $N / (1 + \gamma \kappa_d / \kappa)$; a draft of a fixed cost, $\kappa_d / \kappa = W_d / W$, gains the
-# same at every batch.
+# It grows with the batch exactly if the draft saves more of the cache than of the weights, from
+# $N / (1 + \gamma W_d / W)$ to $N / (1 + \gamma \kappa_d / \kappa)$; a draft of a fixed cost,
+# $\kappa_d / \kappa = W_d / W$, gains the same at every batch.
 
 # %%
 gain = N * (W + kappa * b) / (W + gamma * W_d + (kappa + gamma * kappa_d) * b)

@@ -21,11 +21,11 @@ import symroof
 # $$E[X] \le \frac{\ln P}{\mu} + \frac{\mu_2}{\mu^2}.$$
 #
 # *Proof.* A node v of the tree is accepted with the probability q(v) of its prefix, so $E[X] = \sum_v q(v)$. Split it
-# at $q = 1/P$: the nodes below give $P \cdot 1/P = 1$ at most. Those above are among all prefixes with $-\ln q \le x
-# = \ln P$, and $\sum_{-\ln q(v) \le x} q(v) = \sum_{n \ge 1} \Pr(S_n \le x)$ with $S_n = \xi_1 + \dots + \xi_n$, $\xi
-# = -\ln p$ of a drawn token: the expected number of renewals up to x. By Wald, $\mu\,(1 + \text{that number}) =
-# E[S_{N+1}] = x + $ overshoot, and by Lorden the expected overshoot is at most $\mu_2 / \mu$. So it is at most $x /
-# \mu + \mu_2 / \mu^2 - 1$. Add the 1. ∎
+# at $q = 1/P$: the nodes below give $P \cdot 1/P = 1$ at most. Those above are among all prefixes with
+# $-\ln q \le x = \ln P$, and $\sum_{-\ln q(v) \le x} q(v) = \sum_{n \ge 1} \Pr(S_n \le x)$ with
+# $S_n = \xi_1 + \dots + \xi_n$, $\xi = -\ln p$ of a drawn token: the expected number of renewals up to x. By Wald,
+# $\mu\,(1 + \text{that number}) = E[S_{N+1}] = x + $ overshoot, and by Lorden the expected overshoot is at most
+# $\mu_2 / \mu$. So it is at most $x / \mu + \mu_2 / \mu^2 - 1$. Add the 1. ∎
 #
 # **Corollary.** Pankratov and Alistarh print $(\mu + \mu_2) \ln P / \mu^2 + O(1)$. That is no less from $P = e$ on,
 # with nothing for the O(1): their factor on $\ln P$ is larger by $1 + \mu_2 / \mu$, and $\ln P / \mu$ is all that a

@@ -18,8 +18,8 @@ letters = model.decode(symbolic=True, flash_attention=True).symbolic
 attention, indexer = letters["moe.fused_attention"], letters["moe.index_scores"]
 
 # %% [markdown]
-# **Theorem 1 (bytes).** Per layer and sequence, attention to all keys reads $C t$ bytes of cache, $C = (r_{kv} + r) c
-# / 8$; with an indexer of $I = e_i c / 8$ bytes per key, $I t + C \min(t, k)$. Bound by memory,
+# **Theorem 1 (bytes).** Per layer and sequence, attention to all keys reads $C t$ bytes of cache,
+# $C = (r_{kv} + r) c / 8$; with an indexer of $I = e_i c / 8$ bytes per key, $I t + C \min(t, k)$. Bound by memory,
 # $$\text{it is faster beyond}\; t^* = \frac{k\,C}{C - I}, \qquad \text{the indexer reads most beyond}\; t_I = \frac{k\,C}{I}, \qquad
 # \text{the gain tends to}\; \frac{C}{I}$$
 # and stays below. If $I \ge C$ it never is.
@@ -40,8 +40,8 @@ print(f"DeepSeek-V3.2, k = {here[k_i]}: t* = {float(faster.subs(here)):.1f}, t_I
 assert (here[k_i], (C / I).subs(here), most.subs(here)) == (2048, Rational(9, 2), 9216)
 
 # %% [markdown]
-# **Theorem 2 (FLOPs).** Bound by arithmetic the same holds with $C = (4 r_{kv} + 2 r + 5) h$ and $I = (2 e_i + 3) h_i
-# + 1$ FLOPs per key.
+# **Theorem 2 (FLOPs).** Bound by arithmetic the same holds with $C = (4 r_{kv} + 2 r + 5) h$ and
+# $I = (2 e_i + 3) h_i + 1$ FLOPs per key.
 
 # %%
 flops_C, flops_I = (4 * r_kv + 2 * r + 5) * h, (2 * e_i + 3) * h_i + 1
@@ -76,8 +76,8 @@ for name in ("h200-sxm", "b200", "h20"):
     print(f"{name:10}{shown}")
 
 # %% [markdown]
-# Where attention to all keys is bound by arithmetic and the indexer by memory, the limit is their quotient, $(F_C /
-# P) / (B_I / BW)$, with the bytes that top-k reads and the indexer writes among $B_I$:
+# Where attention to all keys is bound by arithmetic and the indexer by memory, the limit is their quotient,
+# $(F_C / P) / (B_I / BW)$, with the bytes that top-k reads and the indexer writes among $B_I$:
 
 # %%
 step = model.decode(batch=128, weight_bits=16, activation_bits=16, kv_bits=16, flash_attention=True)

@@ -20,8 +20,8 @@ bits = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
 # %% [markdown]
 # **Theorem 1.** In decode, attention over the prefix has the intensity of a product with $b g$ rows: it rises in the
 # batch b without bound of the batch's own, and turns compute-bound once, at $b \to 2 P c / (8\,BW\,g\,(4 + 5/e))$ for
-# long prefixes. Attention over the rest has an intensity that the batch does not enter, at most $8 g (4 + 5 / e) / 2
-# c$: it is memory-bound at every batch if that is below the ridge.
+# long prefixes. Attention over the rest has an intensity that the batch does not enter, at most
+# $8 g (4 + 5 / e) / 2 c$: it is memory-bound at every batch if that is below the ridge.
 #
 # *Proof.* The prefix is read once, the rest by every sequence; FLOPs are in proportion to b in both. ∎
 
