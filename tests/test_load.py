@@ -238,3 +238,17 @@ def test_bad_input_is_quoted(asked: dict, match: str) -> None:
 def test_a_model_that_does_not_fit_is_refused() -> None:
     with pytest.raises(symroof.InputError, match="does not fit the memory of NVIDIA L4"):
         load_of("llama-3-70b", "l4", 1)
+
+
+@pytest.mark.parametrize(
+    "techniques", ["speculative:acceptance=0.7,draft_cost=0.1,length=4", "tensor-parallel:degree=2 quantize:weights=4,group=128"]
+)
+def test_techniques_count_in_steps_and_prompts(techniques: str) -> None:
+    """A step that completes several tokens of a sequence counts for each by its share."""
+    model = symroof.load_model("llama-3-8b")
+    load = under_load(model.decode().apply(*techniques.split()), rate=3, prompt=512, output=64, hardware="h100-sxm", prefill="here")
+    there = symroof.analyze(model.decode(batch=9, seq_len=544).apply(*techniques.split()), "h100-sxm")
+    assert load.times(9) == there.total.time_expr / there.graph.tokens + 9 * load.prompt_time_expr / 63
+    prefills = [each for each in techniques.split() if not each.startswith("speculative")]
+    read = symroof.analyze(model.prefill(batch=1, seq_len=512).apply(*prefills), "h100-sxm").total.time_expr
+    assert load.prompt_time_expr == read

@@ -10,7 +10,7 @@ import symroof
 from symroof import symbols
 from symroof.algebra.unions import Untouched
 from symroof.serving.step_line import RATES, _piece, collected, step_line
-from tests.steps import sampled
+from tests.steps import one_of_each_type, phases, sampled
 
 b, t = symbols.b, symbols.t
 
@@ -33,6 +33,9 @@ PLACES = [
     ("llama-3-8b", "h100-sxm", "speculative:acceptance=0.7,draft_cost=0.1,length=4"),
     ("llama-3-8b", "h100-sxm", "no-overlap"),
     ("llama-3-8b", "h100-sxm", "offload:share=1/2"),
+    ("llama-3-8b", "h100-sxm", "offload:share=1/4,overlap=operator"),
+    ("llama-3-8b", "h100-sxm", "contextual-sparsity:share=1/4"),
+    ("gemma-2-9b", "h100-sxm", "mixed-batch:chunk=64 pipeline-parallel:degree=2"),
     ("llama-3-8b", "h100-sxm", "efficiency:compute=0.7,memory=0.8"),
     ("llama-3-8b", "h100-sxm", "flash-attention quantize:kv=8"),
     ("llama-3-8b", "h100-sxm", "pim:peak=1PFLOP/s,bandwidth=20TB/s"),
@@ -173,3 +176,13 @@ def test_a_tangent_touches() -> None:
     near = Rational(1, 1000)
     for side in (-near, near):  # a concave curve lies below its tangent
         assert (intercept + (8 + side) * slope - line.time_expr.xreplace({b: 8 + side, t: Integer(2048)})).evalf(30) > 0
+
+
+def test_every_type_of_model_has_its_line() -> None:
+    seen = set()
+    for name in sampled([name for name in one_of_each_type() if "decode" in phases(name)], 4):
+        step = symroof.load_model(name).decode(batch=16, seq_len=5000)
+        line = step_line(step, hardware="b200")
+        assert line.time_at_expr(16, 5000) == symroof.analyze(step, "b200").total.time_expr, name
+        seen.add(line.kind)
+    assert seen == {"line", "curve"}

@@ -30,9 +30,9 @@ from symroof.hardware.device import Device
 from symroof.hardware.machine import STATED
 from symroof.questions.capacity import memory_over, room_within, usable_capacity
 from symroof.questions.regimes import regimes
-from symroof.roof.analysis import analyze
 from symroof.roof.ledger import require_device
-from symroof.serving.requests.sharing import Sharing, negative_binomial_mean
+from symroof.serving.replica import Replica, Request
+from symroof.serving.requests.sharing import Sharing, first_batch, negative_binomial_mean
 from symroof.symbols import VOCABULARY, substitute
 from symroof.techniques.registry import multiple_of, rounded
 from symroof.units import COUNT, PER_SECOND, SECOND, TOKEN_RATE, in_unit, number
@@ -218,21 +218,6 @@ def resident_context(prompt: Expr, output: Expr, variance: Expr) -> Expr:
     return prompt + (steps + 1 + variance / steps) / 2
 
 
-def first_batch(times: Piecewise, offered: Expr) -> Expr:
-    """The smallest batch with ``b = offered y(b)``, exact.
-
-    Raises
-    ------
-    InputError
-        There is none.
-    """
-    spare = times.map(lambda time: b - offered * time).signs(below="short", above="enough")
-    found = [piece.low for piece in spare.pieces if piece.label == "enough"]
-    if not found:
-        raise InputError("no batch completes that many tokens a second")
-    return found[0]
-
-
 def saturation(times: Piecewise, decoded: Expr, largest_batch: int | None) -> Expr:
     """The largest rate: at the largest batch that fits, or in the limit of large batches; b / y(b) does not fall in b."""
     if largest_batch is not None:
@@ -328,9 +313,8 @@ def _largest(step: Step, device: Device) -> int | None:
 
 
 def _prompt_time(step: Step, prompt: int, device: Device, ceilings: str) -> Expr:
-    """Seconds of a step that reads one prompt, with the techniques that support prefill."""
+    """Seconds in which a prompt is read, with the techniques that support prefill, by a draft model as well if there is one."""
     if step.source is None:
         raise InputError(f"the step of {step.model} was not made by a model, which prefill is asked of: give prefill='elsewhere'")
-    options = replace(step.options, phase="prefill", batch=1, seq_len=prompt)
-    techniques = [one for one in step.symbolic.applied if "prefill" in one.phases]
-    return analyze(step.source.step(options).apply(*techniques), device, ceilings=ceilings).total.time_expr
+    request = Request(step.source, prompt, 2, step.options)  # what is generated does not matter to it
+    return Replica(request, device, step.symbolic.applied, ceilings).read_expr

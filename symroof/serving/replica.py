@@ -34,7 +34,7 @@ from symroof.questions.capacity import memory_over, memory_parts, usable_capacit
 from symroof.questions.regimes import timeline
 from symroof.roof.analysis import Analysis, analyze
 from symroof.roof.costs import needed
-from symroof.serving.load import first_batch
+from symroof.serving.requests.sharing import first_batch
 from symroof.symbols import VOCABULARY
 from symroof.techniques.registry import multiple_of, rounded
 from symroof.techniques.technique import Technique

@@ -114,6 +114,22 @@ class Sharing(Answer):
     idle = in_unit(lambda shared: shared.idle_expr, COUNT, "Share of the time without a request, as a Quantity.")
 
 
+def first_batch(times: Piecewise, offered: Expr) -> Expr:
+    """The smallest batch with ``b = offered y(b)``, exact.
+
+    Raises
+    ------
+    InputError
+        There is none.
+    """
+    x = times.x
+    spare = times.map(lambda time: x - offered * time).signs(below="short", above="enough")
+    found = [piece.low for piece in spare.pieces if piece.label == "enough"]
+    if not found:
+        raise InputError("no batch completes that many tokens a second")
+    return found[0]
+
+
 def negative_binomial_mean(offered: Expr, intercept: Expr, slope: Expr) -> Expr:
     """The mean number of requests where a token takes ``C1 + C2 k`` at batch k: ``a (C1 + C2) / (1 - a C2)``, a the tokens a second.
 
