@@ -35,7 +35,7 @@ PLACES = [
     ("llama-3-8b", "h100-sxm", "offload:share=1/2"),
     ("llama-3-8b", "h100-sxm", "offload:share=1/4,overlap=operator"),
     ("llama-3-8b", "h100-sxm", "contextual-sparsity:share=1/4"),
-    ("gemma-2-9b", "h100-sxm", "mixed-batch:chunk=64 pipeline-parallel:degree=2"),
+    ("gemma-2-9b", "h100-sxm", "mixed-batch:chunk=64"),
     ("llama-3-8b", "h100-sxm", "efficiency:compute=0.7,memory=0.8"),
     ("llama-3-8b", "h100-sxm", "flash-attention quantize:kv=8"),
     ("llama-3-8b", "h100-sxm", "pim:peak=1PFLOP/s,bandwidth=20TB/s"),

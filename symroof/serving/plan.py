@@ -113,7 +113,7 @@ def plan(
     >>> import symroof
     >>> found = symroof.plan("qwen3-32b", prompt=2048, output=512, tpot="50 ms", ttft="1 s", hardware="h100-sxm", devices=[1, 2])
     >>> [(one.name, one.batch, one.binding) for one in found]
-    [('h100-sxm x1', 29, 'memory'), ('h100-sxm x2', 157, 'memory')]
+    [('h100-sxm x1', 28, 'memory'), ('h100-sxm x2', 136, 'time')]
     """
     model = load_model(model) if isinstance(model, str) else model
     member("ceilings", ceilings, CEILINGS)
