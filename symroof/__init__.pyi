@@ -29,6 +29,10 @@ from symroof.calibration.steps import as_engines_fuse as as_engines_fuse
 from symroof.deployment import Deployment as Deployment
 from symroof.deployment.catalogues import devices as devices
 from symroof.deployment.catalogues import models as models
+from symroof.deployment.exported import Exported as Exported
+from symroof.deployment.exported import Input as Input
+from symroof.deployment.exported import Output as Output
+from symroof.deployment.exported import exported as exported
 from symroof.errors import ConfigError as ConfigError
 from symroof.errors import DeviceError as DeviceError
 from symroof.errors import EinsumError as EinsumError
@@ -61,6 +65,7 @@ from symroof.operators.fusion import fuse as fuse
 from symroof.operators.linear import contraction as contraction
 from symroof.operators.linear import linear as linear
 from symroof.present import survey as survey
+from symroof.present.export.write import export as export
 from symroof.proof.claims import Certificate as Certificate
 from symroof.questions.capacity import Fit as Fit
 from symroof.questions.capacity import Largest as Largest

@@ -75,6 +75,7 @@ ASKED = {
     "money": lambda: (ON.token_cost(price="2 USD/h"), ON.price_of_speed(price="2 USD/h", degrees=(1, 2))),
     "plan": lambda: (found := symroof.plan(MODEL, prompt=512, output=64, hardware="h100-sxm", devices=[1], tpot="20 ms"), found[0]),
     "missed promise": lambda: symroof.plan(MODEL, prompt=512, output=64, hardware="h100-sxm", tpot="1 ms")[0].miss,
+    "exported": lambda: symroof.exported(ON.step, DEVICE),
     "optimum": lambda: symroof.optimum("llama-2-7b", "a100-sxm-80gb", {"batch": range(1, 9)}, minimize="latency", seq_len=2048),
     "step line": lambda: (ON.step_line(), ON.step_line().lines(), ON.step_line().lines("seq_len")),
     "load": lambda: (ON.under_load(rate=4, prompt=2048, output=257, prefill="here"), ON.under_load(rate=4, prompt=2048, output=257).curve),

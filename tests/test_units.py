@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import keyword
 import pickle
 from fractions import Fraction
 
@@ -234,3 +235,8 @@ def test_a_repr_is_short_and_says_how_long_the_formula_is() -> None:
     long = Quantity(sympy.Add(*(sympy.Symbol(f"x_{place}") for place in range(400))), "byte")
     assert len(repr(long)) < 400 < len(str(long))
     assert repr(long).endswith(f"... ({len(str(long))} characters)>")
+
+
+def test_no_symbol_is_a_word_of_python() -> None:
+    """Formulas are compiled with their symbols as names."""
+    assert [str(symbol) for symbol in symroof.symbols.VOCABULARY if keyword.iskeyword(str(symbol))] == []

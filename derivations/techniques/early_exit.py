@@ -10,19 +10,19 @@ import symroof
 from symroof import Role, Storage
 
 L_x, a, b, d, f, w = symroof.symbols.named("L_x a b d f w")
-lambda_x = symroof.symbols.lambda_x
+lambda_l = symroof.symbols.lambda_l
 
 WIDTHS = {"seq_len": 256}
 model = symroof.load_model("llama-2-7b")
 
 # %% [markdown]
-# **Theorem.** Let $S_l$ be the share of the tokens that reach layer $l$, $\lambda$ its mean. Without what leads to keys and
-# values, the FLOPs, activations and cache of the layers go to $\lambda$ of what they were, their weights to $L_x / L$ with
+# **Theorem.** Let $S_l$ be the share of the tokens that reach layer $l$, $\lambda_l$ its mean. Without what leads to keys and
+# values, the FLOPs, activations and cache of the layers go to $\lambda_l$ of what they were, their weights to $L_x / L$ with
 # $L_x = \sum_l 1 - (1 - S_l)^b$, and
-# $$\lambda \le L_x / L \le 1 - (1 - \lambda)^b .$$
-# No operator is slower. One that is compute-bound, or bound by its cache, is faster by $1/\lambda$; one bound by its
+# $$\lambda_l \le L_x / L \le 1 - (1 - \lambda_l)^b .$$
+# No operator is slower. One that is compute-bound, or bound by its cache, is faster by $1/\lambda_l$; one bound by its
 # weights by $L / L_x$, which tends to 1 as the batch grows, unless all sequences leave together. Ceilings stay; intensity
-# of a layer bound by its weights falls by $\lambda L / L_x$.
+# of a layer bound by its weights falls by $\lambda_l L / L_x$.
 #
 # *Proof.* $1 - (1 - S)^b$ is concave in $S$ with the values 0 at 0 and 1 at 1, so it is at least $S$, and its mean is at
 # most its value at the mean (Jensen). Both factors are at most 1. ∎
@@ -33,7 +33,7 @@ after = up.apply(symroof.technique("early-exit:exits=independent"))
 count = after.symbolic.blocks[1].count
 before_bytes = b * (d + f) * a / 8 + d * f * w / 8
 after_bytes = after["up_proj"].byte_count() * count / up.symbolic.blocks[1].count
-assert simplify(after_bytes - (lambda_x * b * (d + f) * a / 8 + (1 - (1 - lambda_x) ** b) * d * f * w / 8)) == 0
+assert simplify(after_bytes - (lambda_l * b * (d + f) * a / 8 + (1 - (1 - lambda_l) ** b) * d * f * w / 8)) == 0
 assert simplify(up["up_proj"].byte_count() - before_bytes) == 0
 print("bytes of up_proj, a layer of L on average:", after_bytes.simplify())
 
@@ -61,8 +61,8 @@ for batch in (1, 2, 4, 16):
 # **Keys and values of skipped layers.** A later token attends to all layers of the earlier ones, so a token's keys and values
 # are computed in layers it skips too, from the hidden state it left with (CALM's propagation). With $\kappa$ the share of a
 # layer's weights that make keys and values, $\kappa = 2 d k e / W$ for attention over $k$ KV heads, all $L$ layers read that
-# share in every step: $\lambda$ becomes $\lambda + \kappa (1 - \lambda)$ where weights decide and exits are together, and a
-# gain of $1 / \lambda$ at most $1 / (\lambda + \kappa (1 - \lambda))$. Grouped queries make $\kappa$ small: 0.166 in
+# share in every step: $\lambda_l$ becomes $\lambda_l + \kappa (1 - \lambda_l)$ where weights decide and exits are together, and a
+# gain of $1 / \lambda_l$ at most $1 / (\lambda_l + \kappa (1 - \lambda_l))$. Grouped queries make $\kappa$ small: 0.166 in
 # Llama-2-7b, 0.038 in Llama-3-8b.
 
 # %%
@@ -78,7 +78,7 @@ for name, kv, width in (("llama-2-7b", 4096, 11008), ("llama-3-8b", 1024, 14336)
 
 # %% [markdown]
 # **Where it stops.** Independent exits leave less than a share $\epsilon$ of the weights unread from $b = \ln \epsilon /
-# \ln(1 - \lambda)$ on. After that the gain is that of the work and the cache alone.
+# \ln(1 - \lambda_l)$ on. After that the gain is that of the work and the cache alone.
 
 # %%
 half = log(Rational(1, 100)) / log(Rational(1, 2))

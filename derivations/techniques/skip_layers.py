@@ -11,15 +11,15 @@ import symroof
 model = symroof.load_model("llama-3-8b")
 
 # %% [markdown]
-# **Theorem.** With a share $\lambda$ of the layers kept, FLOPs, bytes and time of the layers go to $\lambda$ of what they
+# **Theorem.** With a share $\lambda_l$ of the layers kept, FLOPs, bytes and time of the layers go to $\lambda_l$ of what they
 # were and their intensities stay, so no crossover of an operator moves. With $\epsilon$ the share of the time that
-# embedding and LM head take, the step is faster by $1 / (\lambda + \epsilon (1 - \lambda))$: it always pays, by less than
-# $1/\lambda$ and never more than $1/\epsilon$.
+# embedding and LM head take, the step is faster by $1 / (\lambda_l + \epsilon (1 - \lambda_l))$: it always pays, by less than
+# $1/\lambda_l$ and never more than $1/\epsilon$.
 #
 # *Proof.* A layer's operators do not change; only how often they run. Time is a sum over operators. ∎
 
 # %%
-share, ends = Symbol("lambda", positive=True), Symbol("epsilon", positive=True)
+share, ends = symroof.symbols.lookup("depth").symbol, Symbol("epsilon", positive=True)
 gain = 1 / (share * (1 - ends) + ends)
 assert simplify(gain - 1 / (share + ends * (1 - share))) == 0
 for batch in (1, 64, 1024):

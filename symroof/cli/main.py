@@ -12,6 +12,7 @@ import click
 from symroof import __version__
 from symroof.cli.calibration import calibrate, validate
 from symroof.cli.completion import completion
+from symroof.cli.export import export
 from symroof.cli.listing import describe, devices, figures, models, symbols, techniques
 from symroof.cli.load import load, promises
 from symroof.cli.measure import measure
@@ -57,7 +58,7 @@ def cli() -> None:
 
 
 QUESTIONS = (analyze, crossover, prove, solve, largest, generate, plan, sweep, compare, regimes, ablate, load, promises, provision, cost)
-AROUND = (calibrate, validate, measure, techniques, figures, describe, models, devices, symbols, completion)
+AROUND = (export, calibrate, validate, measure, techniques, figures, describe, models, devices, symbols, completion)
 for command in QUESTIONS + AROUND:
     cli.add_command(command)
 

@@ -16,6 +16,7 @@ from sympy import Expr
 from symroof.answers import Interval, Intervals
 from symroof.architectures.model import Model
 from symroof.architectures.step import Step
+from symroof.deployment.exported import Exported
 from symroof.hardware.device import Device, Figure
 from symroof.hardware.machine import Machine
 from symroof.notation import FIELD, Brief, prefixed, shortened
@@ -202,6 +203,9 @@ brief.register(Crossover, crossover_views.crossover_brief)
 brief.register(Crossovers, comparison.crossovers_brief)
 brief.register(Curve, lambda made: (f"over {made.over.name}", f"{len(made.pieces_expr.pieces)} pieces", str(made.unit)))
 brief.register(Device, lambda device: (device.name, *_figures(device)))
+brief.register(
+    Exported, lambda made: (f"of {made.step.model}", *made.step.given[1:], f"on {made.device.name}", *(one.name for one in made.inputs))
+)
 brief.register(Figure, lambda figure: (figure.printed,))
 brief.register(Generation, lambda made: ("", f"prompt {made.prompt} in {made.prefill_time}", f"{made.time} with {made.tokens} tokens"))
 brief.register(Graph, lambda graph: ("decode" if graph.decode else "prefill", *(f"{block.name} x {block.count}" for block in graph.blocks)))

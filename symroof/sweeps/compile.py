@@ -38,6 +38,7 @@ from sympy.utilities import numbered_symbols
 
 from symroof.algebra.unions import Untouched
 from symroof.errors import InputError, member, quote
+from symroof.notation import Brief
 from symroof.sweeps.engines import ENGINES, cores, engine_for, run, run_exact
 from symroof.sweeps.inputs import by_letter, numeric, refuse_impossible
 from symroof.symbols import VOCABULARY, Values, lookup, substitute
@@ -54,8 +55,8 @@ SELECT: Any = Function("select", positive=True)
 """``select(x, y, value, otherwise)``: the value where x <= y."""
 
 
-@dataclass(frozen=True)
-class Program:
+@dataclass(frozen=True, repr=False)
+class Program(Brief):
     """Inputs by symbol, exact constants, assignments in the order they run, and the results in terms of them.
 
     >>> from symroof.symbols import b, d, w

@@ -21,7 +21,7 @@ n_k = _variable("n_k", "kept_layers", "layers that stay as they were")
 G_c = _variable("G_c", "cache_group", "elements of the KV cache that share a scale")
 
 # of techniques: fast decoding
-lambda_x = _share("lambda", "depth", "share of the layers that a token runs through, on average")
+lambda_l = _share("lambda_l", "depth", "share of the layers that a token runs through, on average")
 delta = _share("delta", "active_share", "share of a layer's neurons that a token needs")
 alpha = _share("alpha", "acceptance", "probability that a drafted token is accepted")
 gamma = _variable("gamma", "draft_length", "tokens that are drafted before they are verified")

@@ -71,7 +71,7 @@ class EarlyExit(Technique):
     requires = frozenset({Fact.WHOLE_STEP, Fact.WHOLE_BATCH, Fact.OWN_STEP, Fact.UNFUSED})
     example = Example(part="total", over="batch", settings={"depth": S.One / 2, "exits": "independent"})
 
-    depth: Number = number(symbols.lambda_x, optional=True)
+    depth: Number = number(symbols.lambda_l, optional=True)
     exit: Number = number(symbols.p_x, optional=True)
     exits: str = word("together", ("together", "independent", "geometric"))
     skipped_kv: str = word("computed", ("computed", "none"))
@@ -82,7 +82,7 @@ class EarlyExit(Technique):
         if getattr(self, other) is not None:
             raise self.refused(f"exits={self.exits} takes {own}, not {other}")
         if getattr(self, own) is None:
-            object.__setattr__(self, own, symbols.p_x if own == "exit" else symbols.lambda_x)
+            object.__setattr__(self, own, symbols.p_x if own == "exit" else symbols.lambda_l)
 
     @property
     def required(self) -> frozenset[Fact]:

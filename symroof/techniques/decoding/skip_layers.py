@@ -50,7 +50,7 @@ class SkipLayers(Technique):
     requires = frozenset({Fact.WHOLE_STEP, Fact.OWN_STEP})
     example = Example(part="up_proj", over="batch", settings={"depth": Rational(3, 4)})
 
-    depth: Number = number(symbols.lambda_x, optional=True)
+    depth: Number = number(symbols.lambda_l, optional=True)
     layers: Number = number(symbols.n_x, optional=True)
 
     def __post_init__(self) -> None:
@@ -58,7 +58,7 @@ class SkipLayers(Technique):
         if self.depth is not None and self.layers is not None:
             raise self.refused("give depth or layers, not both")
         if self.depth is None and self.layers is None:
-            object.__setattr__(self, "depth", symbols.lambda_x)
+            object.__setattr__(self, "depth", symbols.lambda_l)
 
     def check(self, step: Step) -> None:
         total = Add(*(block.resident for block in layers(step.graph)))
