@@ -120,11 +120,15 @@ def test_the_load_curve_is_that_of_a_simulated_queue(model: str, device: str, le
 
 def test_the_mean_batch_is_off_by_a_sequence_s_own_share_of_the_step() -> None:
     """On a line the two latencies differ by the factor (C1 + C2) / C1 exactly, whatever the rate."""
-    for rate in (1, 10, 50):
+    for rate in (10, 50, 200):
         load = load_of("llama-3-8b", "h100-sxm", rate)
         intercept, slope = load.line_exprs
         assert float(load.fluctuating_latency_expr / load.latency_expr) == pytest.approx(float((intercept + slope) / intercept), rel=1e-9)
         assert float(load.latency_expr) == pytest.approx(float(64 * intercept / (1 - rate * 64 * slope)), rel=1e-12)
+    few = load_of("mixtral-8x7b-v0.1", "h200-sxm", Rational(1, 10))
+    assert few.batch_expr < 1
+    alone = symroof.analyze(symroof.load_model("mixtral-8x7b-v0.1").decode(batch=1, seq_len=545), "h200-sxm").total.time_expr
+    assert float(few.token_time_expr) == pytest.approx(float(alone), rel=1e-3), "a request that is alone takes the steps of one sequence"
     concave = load_of("mixtral-8x7b-v0.1", "h200-sxm", 10)
     assert float(concave.fluctuating_latency_expr / concave.latency_expr) < 1, "a fluctuating batch touches fewer experts in the mean"
 

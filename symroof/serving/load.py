@@ -201,7 +201,7 @@ class Load(Answer):
         return (
             *self.step.statements,
             reads[self.prefill],
-            "load: batch by Little's law; every step reads the mean context, and every sequence sees the mean batch",
+            "load: batch by Little's law; every step reads the mean context, and every sequence sees the mean batch, at least itself",
             "memory: every sequence takes the cache of the mean context, as paged caches do",
         )
 
@@ -285,7 +285,8 @@ def under_load(
     read = _prompt_time(step, prompt, device, ceilings) if prefill == HERE else S.Zero
     steps = regimes(here, over=BATCH.symbol, hardware=device, ceilings=ceilings).times
     first, *others = steps.map(lambda time: (time + b * read / (tokens - 1)).expand(power_exp=False)).pieces
-    times = Piecewise(b, (replace(first, low=S.Zero), *others))  # a mean batch may be below 1
+    alone = replace(first, low=S.Zero, high=first.low, value=substitute(first.value, {b: first.low}))  # a step has a sequence at least
+    times = Piecewise(b, (alone, first, *others))
     load = Load(asked, prompt, tokens, spread, prefill, read, times, _largest(here, device), step, device)
     if load.largest_batch == 0:
         raise InputError(f"{step.title} does not fit the memory of {device.title} with a sequence of the mean context {load.context}")

@@ -119,8 +119,9 @@ def pieces_report(pieces: LinePieces) -> Report:
         for one in pieces
     )
     title = f"{pieces.step.title} on {pieces.device.title}, decode: the step over {name}"
-    table = Table(title, columns, rows)
-    sections = (table, conventions_of(pieces.step, pieces.step.statements))
+    table = Table("", columns, rows)
+    words = "; ".join(f"from {name} {plain(piece.low_expr)} on a {_said(piece)}" for piece in pieces)
+    sections = (Lines((words,), title), table, conventions_of(pieces.step, pieces.step.statements))
     return Report(sections, record=lambda: [piece_record(one) for one in pieces], data=lambda: table)
 
 
