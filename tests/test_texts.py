@@ -31,6 +31,20 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert target.startswith("https://") or (page.parent / target).exists(), target
 
 
+def test_every_statement_has_its_derivation() -> None:
+    """28 statements in order, each with a script of its own that names a source."""
+    rows = [line.split(" | ") for line in (ROOT / "docs" / "theorems.md").read_text().splitlines() if line.startswith("| T")]
+    assert [row[0] for row in rows] == [f"| T{number:02}" for number in range(1, 29)]
+    linked = [re.findall(r"\.\./(derivations/[0-9a-z_]+\.py)", row[-1]) for row in rows]
+    assert all(len(scripts) == 1 for scripts in linked)
+    assert len({script for (script,) in linked}) == 28
+    for (script,) in linked:
+        text = (ROOT / script).read_text()
+        assert re.search(r"^# Sources?: ", text, re.MULTILINE), script
+        assert re.search(r"\*\*(Theorem|Proposition|Corollary|Law|Lemma)", text), script
+        assert text.count("assert ") > 3, script
+
+
 def test_the_readme_is_under_two_screens() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) < 100
 

@@ -35,9 +35,7 @@ from symroof.techniques.registry import techniques_of
 from symroof.techniques.technique import Technique
 from symroof.units import CARBON, COUNT, DOLLAR, JOULE, PRICE, SECOND, TOKEN_RATE, WATT, counted, in_unit, number, ureg
 
-MILLION = Integer(10) ** 6
-HOUR = Integer(3600)
-"""Seconds of an hour."""
+MILLION, HOUR = Integer(10) ** 6, Integer(3600)
 TOKEN = ureg.Unit("token")
 
 
