@@ -25,7 +25,7 @@ from symroof.symbolic import Symbolic
 from symroof.symbols import Values, substitute
 from symroof.units import BYTE, FLOP, in_unit
 
-KEPT = 4
+KEPT = 8
 """The number of bound graphs that a graph caches: questions about one step on one device bind it alike."""
 
 

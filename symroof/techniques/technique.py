@@ -19,6 +19,7 @@ from symroof.errors import InputError, nearest, quote
 from symroof.notation import Brief
 from symroof.operators import Graph, Structure
 from symroof.symbols import VOCABULARY
+from symroof.techniques.memo import once
 from symroof.units import typed
 
 if TYPE_CHECKING:
@@ -221,7 +222,8 @@ class Technique(Brief, ABC):
             raise InputError(self.name + self.exact.format(what.options.accounting))
         self.check_order(what.symbolic)
         after = self.on_step(what)
-        changed = replace(after.symbolic.completed(), applied=(*what.symbolic.applied, self))
+        applied, rewritten = (*what.symbolic.applied, self), after.symbolic
+        changed = once(rewritten, applied, lambda: replace(rewritten.completed(), applied=applied))
         return replace(after, symbolic=changed, unchanged=what.unchanged or what)
 
     @abstractmethod
@@ -287,7 +289,7 @@ class Technique(Brief, ABC):
     def on_step(self, step: Step) -> Step:
         """The step after the technique."""
         self.check(step)
-        return replace(step, symbolic=self.on_graph(step.symbolic))
+        return replace(step, symbolic=once(step.symbolic, self, lambda: self.on_graph(step.symbolic)))
 
     def statements(self, given: Given) -> tuple[str, ...]:
         """The technique's modelling assumptions, one sentence each."""

@@ -15,6 +15,7 @@ from symroof.errors import quote
 from symroof.operators import Access, Block, Graph, Kind, Operator, Parameter, Space, Storage, Structure, Tensor
 from symroof.operators.collective import ALGORITHMS, RING, Group, all_gather, all_reduce, reduce_scatter
 from symroof.operators.select import by_kind, reads, select
+from symroof.techniques.memo import once
 from symroof.techniques.system.parallelism import Linked, axis_sizes, counted_per_device, divided, expert_tensors, touched
 from symroof.techniques.technique import Example, Fact, Given, word
 from symroof.techniques.token_regions import split_tokens
@@ -179,7 +180,8 @@ class TensorParallel(Linked):
             elif padding(rows) == 0:
                 settled[symbols.v_p] = S.Zero
         meant = {symbol: meaning for symbol, meaning in meant.items() if symbol not in settled}
-        return replace(after, symbolic=replace(graph, definitions=meant).replaced(settled))
+        key = (*meant.items(), *settled.items())
+        return replace(after, symbolic=once(graph, key, lambda: replace(graph, definitions=meant).replaced(settled)))
 
     def check(self, step: Step) -> None:
         sizes = axis_sizes(step)
