@@ -480,7 +480,7 @@ def test_every_command_that_answers_has_the_same_options_of_output() -> None:
     shared = {"--format", "-o", "--wide", "--conventions", "--quiet"}
     for name, command in cli.commands.items():
         options = {text for param in command.params for text in param.opts}
-        assert shared <= options or name in ("figures", "completion"), name
+        assert shared <= options or name in ("figures", "completion", "export"), name
 
 
 @pytest.mark.parametrize("command", EVERY_COMMAND)

@@ -460,16 +460,30 @@ def test_only_the_explicit_form_names_a_file_to_run(tmp_path: Path, run: Callabl
 WITH_A_MODEL = {name for name, command in cli.commands.items() if any(param.name == "model" for param in command.params)}
 
 
+TOKENS = ("--prompt", 8, "--output", 8, "--hardware", A100)
+NEEDED: dict[str, tuple[Any, ...]] = {
+    "plan": TOKENS,
+    "promises": TOKENS,
+    "load": (*TOKENS, "--rate", 1),
+    "provision": (*TOKENS, "--batch", 1),
+    "export": ("--phase", "decode", "--hardware", A100, "--batch", 1, "--seq-len", 8, "--to", "js"),
+}
+"""Options without which a command asks for them first."""
+
+
 @pytest.mark.parametrize("command", sorted(WITH_A_MODEL - {*OF_MODULES}))
 def test_commands_for_other_models_say_which_take_a_module(run: Callable[..., Any], command: str) -> None:
-    result = run(command, "own.py:build")
+    result = run(command, "own.py:build", *NEEDED.get(command, ()))
     assert result.status == 2
     assert result.err.endswith(f"a module of torch is for {', '.join(OF_MODULES)}\n")
 
 
 OWN, STEP = "own.py:build", ("--phase", "decode", "--hardware", A100, "--batch", 1, "--seq-len", 8)
 ASKED: dict[str, tuple[Any, ...]] = {
+    "ablate": (OWN, *STEP[:4], "--seq-len", 8, "--with", "quantize:weights=4", "--with", "quantize:kv=8"),
     "analyze": (OWN, *STEP),
+    "cost": (OWN, *STEP, "--price", 2),
+    "regimes": (OWN, "--over", "batch", *STEP[:4], "--seq-len", 8),
     "compare": (OWN, *STEP, "--with", "quantize:weights=4"),
     "crossover": (OWN, "--operator", "up", "--over", "batch", *STEP[:4], "--seq-len", 8),
     "generate": (OWN, "--hardware", A100, "--prompt", 8, "--tokens", 8),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from symroof.cli.options import GIVEN, Request, step_options
+from symroof.cli.options import GIVEN, Request, configured_model, step_options
 from symroof.cli.output import OutputFile
 from symroof.cli.values import Word, values_of
 from symroof.errors import quote
@@ -29,6 +29,7 @@ def export(request: Request, to: str | None, path: Path | None, free: tuple[str,
     from symroof.deployment.exported import exported
     from symroof.present.export.write import export as written
 
+    configured_model(request.model)
     assert request.device is not None
     defaults: dict[str, float] = {}
     for name, values in values_of(free, request.variable).items():

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from symroof.cli import completion
-from symroof.cli.options import CEILINGS, CONVENTIONS, WIDTHS, WITH, model_named, with_options
+from symroof.cli.options import CEILINGS, CONVENTIONS, WIDTHS, WITH, configured_model, with_options
 from symroof.cli.output import reports_with_tokens
 from symroof.cli.plan import RATE, Counts
 from symroof.cli.questions import SIZE, TIME
@@ -39,7 +39,7 @@ def load(model: str, generated: object, techniques: tuple[str, ...], **asked: An
 
     own = {name: asked.pop(name) for name in ("rate", "prompt", "prefill", "hardware", "ceilings")}
     own["output_variance"] = asked.pop("output_variance") or 0
-    return under_load(model_named(model).decode(**asked).apply(*chain(techniques)), output=generated, **own).report()
+    return under_load(configured_model(model).decode(**asked).apply(*chain(techniques)), output=generated, **own).report()
 
 
 @click.command(short_help="What keeps promises: batch, context, chunk, degree.")
@@ -59,4 +59,4 @@ def promises(model: str, generated: int, degrees: tuple[int, ...] | None, techni
     from symroof.serving.requests.promises import promises as promised
     from symroof.techniques.registry import chain
 
-    return promised(model_named(model), output=generated, degrees=degrees or (), techniques=chain(techniques), **asked).report()
+    return promised(configured_model(model), output=generated, degrees=degrees or (), techniques=chain(techniques), **asked).report()

@@ -211,7 +211,7 @@ def model_named(name: str) -> Model:
     return load_module(name) if is_program(name) else load_model(name)
 
 
-OF_MODULES = ("analyze", "compare", "crossover", "generate", "largest", "prove", "solve", "sweep")
+OF_MODULES = ("ablate", "analyze", "compare", "cost", "crossover", "generate", "largest", "prove", "regimes", "solve", "sweep")
 """Commands that take a module of torch."""
 
 

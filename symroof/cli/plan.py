@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from symroof.cli import completion
-from symroof.cli.options import CEILINGS, CONVENTIONS, WIDTHS, WITH, Variadic, model_named, with_options
+from symroof.cli.options import CEILINGS, CONVENTIONS, WIDTHS, WITH, Variadic, configured_model, with_options
 from symroof.cli.output import reports_with_tokens
 from symroof.cli.questions import SIZE, TIME
 from symroof.cli.values import Exact, exact, option
@@ -58,7 +58,7 @@ def plan(model: str, generated: int, price: tuple[str, ...], techniques: tuple[s
     from symroof.techniques.registry import chain
 
     own = {**asked, "techniques": chain(techniques), "price": _prices(price)}
-    return planned(model_named(model), output=generated, **own).report()
+    return planned(configured_model(model), output=generated, **own).report()
 
 
 def _prices(texts: Sequence[str]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import click
 from click.core import ParameterSource
 
 from symroof.cli import completion
-from symroof.cli.options import CEILINGS, CONVENTIONS, GIVEN, WIDTHS, WITH, Request, model_named, step_options, with_options
+from symroof.cli.options import CEILINGS, CONVENTIONS, GIVEN, WIDTHS, WITH, Request, configured_model, step_options, with_options
 from symroof.cli.output import reports, reports_with_tokens
 from symroof.cli.plan import Counts
 from symroof.cli.questions import SIZE, TIME
@@ -40,7 +40,7 @@ def provision(model: str, generated: int, techniques: tuple[str, ...], **asked: 
     from symroof.serving.provision import provision as provided
     from symroof.techniques.registry import chain
 
-    return provided(model_named(model), output=generated, techniques=chain(techniques), **asked).report()
+    return provided(configured_model(model), output=generated, techniques=chain(techniques), **asked).report()
 
 
 @click.command(short_help="Money, energy and carbon of a token.")

@@ -20,6 +20,7 @@ def substitute(expression: Expr, values: Values) -> Expr:
     """The expression with the values in place of their symbols, evaluated exactly.
 
     >>> from sympy import Integer
+    >>> from symroof.symbols import b, d
     >>> substitute(b * d / 8, {b: Integer(16)})
     2*d
     """
@@ -31,6 +32,7 @@ def substitute(expression: Expr, values: Values) -> Expr:
 def option_name(symbol: Symbol) -> str:
     """The name that options and records use: ``seq_len`` is the prompt in prefill and the context in decode.
 
+    >>> from symroof.symbols import b, t
     >>> option_name(t), option_name(b)
     ('seq_len', 'batch')
     """
@@ -44,6 +46,7 @@ _LENGTHS = ("context", "context_length", "ctx", "seq", "seqlen", "sequence_lengt
 def lookup(name: str | Symbol) -> Variable:
     """The variable of that symbol or name, or of a symbol object of this module; a name is looked up, never parsed.
 
+    >>> from symroof.symbols import b
     >>> lookup("batch").meaning
     'sequences in the batch'
     >>> lookup(b) is lookup("batch") is lookup("b")

@@ -267,7 +267,7 @@ def regime_map(
     >>> step = symroof.load_model("llama-3-8b").decode()
     >>> served = symroof.regime_map(step, hardware="h100-sxm", tpot="20 ms")
     >>> served.at(32, 4096).label, served.at(512, 4096).label, served.labels
-    ('met', 'does not fit', ('met', 'does not fit', 'violates tpot'))
+    ('met', 'does not fit', ('met', 'violates tpot', 'does not fit'))
     """
     device = require_device(hardware, "a map of what binds is numeric")
     if isinstance(over, str) or len(over) != 2:

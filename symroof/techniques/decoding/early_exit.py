@@ -54,7 +54,7 @@ class EarlyExit(Technique):
     >>> import symroof
     >>> step = symroof.load_model("llama-2-7b").decode(symbolic=True)
     >>> print(step.apply(EarlyExit(exits="independent")).symbolic.blocks[1].count)
-    L*(1 - (1 - lambda)**b)
+    L*(1 - (1 - lambda_l)**b)
     >>> [operator.name for operator in step.apply(EarlyExit()).symbolic.blocks[2].operators]
     ['attn_norm.skipped', 'k_proj.skipped', 'v_proj.skipped', 'k_rotary.skipped']
 
