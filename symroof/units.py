@@ -113,6 +113,8 @@ def figure(text: object, unit: pint.Unit) -> Rational:
     """
     example = quote(next((text for name, text in EXAMPLES.items() if ureg.Unit(name) == unit), f"1 {unit}"))
     read = parsed(text)
+    if unit == COUNT and read is None:
+        raise InputError(f"{quote(text)} is not a number")
     if read is None or not read[1]:
         raise InputError(f"{quote(text)} is not a number and a unit such as {example}")
     try:
