@@ -22,7 +22,7 @@ from symroof.operators.graph import Graph
 from symroof.roof.costs import needed, variable_of
 from symroof.roof.ledger import device_of
 from symroof.symbols import VOCABULARY, Variable, option_name, substitute
-from symroof.techniques.registry import multiple_of, rounded
+from symroof.techniques.registry import multiple_of, rounded, whole_multiple
 from symroof.units import BYTE, COUNT, Quantity, in_unit, number, quantity, unit_of
 
 
@@ -239,7 +239,7 @@ def largest(step: Step, *, over: str | Symbol = "batch", hardware: Device | str 
     if room.fits and room.most_expr is None:
         raise InputError(f"any {name} fits: from {memory_over(step, variable).pieces[-1].low} on memory does not grow with it")
     value = room.most_expr if room.most_expr is not None else Integer(0)
-    whole = rounded(value, "<=", multiple := int(multiple_of(step.symbolic.applied, x)))
+    whole = rounded(value, "<=", multiple := whole_multiple(step.symbolic.applied, x))
     parts, devices = graph.bind({x: Integer(max(whole, multiple))}).memory_exprs(), int(substitute(graph.devices, graph.definitions))
     asked = (step.without(x), None if capacity is not None else device_of(hardware))
     return Largest(variable, value, whole, available, parts, devices, *asked, multiple)

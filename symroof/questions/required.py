@@ -23,7 +23,7 @@ from symroof.questions.capacity import Room, memory_of, room_over, usable_capaci
 from symroof.questions.regimes import Regimes, regimes
 from symroof.roof.costs import needed
 from symroof.symbols import Variable, option_name, substitute
-from symroof.techniques.registry import multiple_of, rounded, with_number
+from symroof.techniques.registry import rounded, whole_multiple, with_number
 from symroof.units import BYTE, PER_SECOND, SECOND, TOKEN_RATE, Quantity, in_unit, number, quantity, unit_of
 
 TRIED = 1024
@@ -269,7 +269,7 @@ def _answer(whole: Regimes, regime: Piece, value: Expr, relation: str, target: E
         formula = solve_symbolic(excess).formula if excess.degree in (1, 2) else None
     if formula is None or substitute(formula, {symbols.T: target}) != value:
         formula = None  # the answer is an end of the regime, where the peak changes or the range ends
-    whole_number, multiple = None, int(multiple_of(whole.step.symbolic.applied, x))
+    whole_number, multiple = None, whole_multiple(whole.step.symbolic.applied, x)
     if whole.over.domain == "integer" or whole.over.unit == "bit":
         whole_number = rounded(value, relation, multiple)
         low = least if least is not None or multiple == 1 else Integer(1)
@@ -308,7 +308,7 @@ def _for_rate(whole: Regimes, rate: Expr) -> Requirement:
     if rate >= whole.asymptote_expr:
         most = f"{float(whole.asymptote_expr):.6g} per second"
         raise ImpossibleError(f"impossible: throughput stays below {most} at any batch, less than the target {float(rate):.6g}")
-    value, multiple = whole.batch_reaching_expr(rate / whole.asymptote_expr), int(multiple_of(whole.step.symbolic.applied, symbols.b))
+    value, multiple = whole.batch_reaching_expr(rate / whole.asymptote_expr), whole_multiple(whole.step.symbolic.applied, symbols.b)
     asked = {"step": whole.step, "device": whole.device, "multiple": multiple}
     return Requirement(whole.over, None, value, ">=", whole.times(value), rounded(value, ">=", multiple), **asked)
 

@@ -34,7 +34,7 @@ from symroof.roof.ledger import require_device
 from symroof.serving.replica import Replica, Request
 from symroof.serving.requests.sharing import Sharing, first_batch, negative_binomial_mean
 from symroof.symbols import VOCABULARY, substitute
-from symroof.techniques.registry import multiple_of, rounded
+from symroof.techniques.registry import rounded, whole_multiple
 from symroof.units import COUNT, PER_SECOND, SECOND, TOKEN_RATE, in_unit, number
 
 b, t, RATE, BATCH = symbols.b, symbols.t, VOCABULARY[symbols.lambda_a], VOCABULARY[symbols.b]
@@ -284,8 +284,10 @@ def under_load(
     here = replace(step, values={**step.values, t: resident_context(Integer(prompt), tokens, spread)})
     read = _prompt_time(step, prompt, device, ceilings) if prefill == HERE else S.Zero
     steps = regimes(here, over=BATCH.symbol, hardware=device, ceilings=ceilings).times
-    first, *others = steps.map(lambda time: (time + b * read / (tokens - 1)).expand(power_exp=False)).pieces
-    alone = replace(first, low=S.Zero, high=first.low, value=substitute(first.value, {b: first.low}))  # a step has a sequence at least
+    delayed = steps.map(lambda time: (time + b * read / (tokens - 1)).expand(power_exp=False))
+    least = Integer(whole_multiple(here.symbolic.applied, b))  # a step has a sequence at least, or one for each part that it is split into
+    first, *others = [replace(piece, low=max(piece.low, least)) for piece in delayed.pieces if piece.high > least]
+    alone = replace(first, low=S.Zero, high=least, value=substitute(first.value, {b: least}))
     times = Piecewise(b, (alone, first, *others))
     load = Load(asked, prompt, tokens, spread, prefill, read, times, _largest(here, device), step, device)
     if load.largest_batch == 0:
@@ -310,7 +312,7 @@ def _largest(step: Step, device: Device) -> int | None:
     room = room_within(BATCH, memory_over(step, BATCH), usable_capacity(device, step))
     if room.fits and room.most_expr is None:
         return None
-    return rounded(room.most_expr or Integer(0), "<=", multiple_of(step.symbolic.applied, b))
+    return rounded(room.most_expr or Integer(0), "<=", whole_multiple(step.symbolic.applied, b))
 
 
 def _prompt_time(step: Step, prompt: int, device: Device, ceilings: str) -> Expr:

@@ -31,7 +31,7 @@ from symroof.roof.analysis import Analysis, analyze
 from symroof.roof.energy import energy_of
 from symroof.roof.ledger import require_device
 from symroof.symbols import VOCABULARY, substitute
-from symroof.techniques.registry import techniques_of
+from symroof.techniques.registry import techniques_of, whole_multiple
 from symroof.techniques.technique import Technique
 from symroof.units import CARBON, COUNT, DOLLAR, JOULE, PRICE, SECOND, TOKEN_RATE, WATT, counted, in_unit, number, ureg
 
@@ -282,7 +282,7 @@ def price_of_speed(
         try:
             degree = whole("degree", given, "")
             several = step.apply(*_of_degree(techniques, degree))
-            fits = largest(several, hardware=device).integer
+            fits, multiple = largest(several, hardware=device).integer, whole_multiple(several.symbolic.applied, symbols.b)
             times = regimes(several, over="batch", hardware=device, ceilings=ceilings).times
         except SymroofError as error:
             left_out.append(f"{_devices(given)}: {error}")
@@ -291,7 +291,7 @@ def price_of_speed(
             left_out.append(f"{_devices(degree)}: not even batch 1 fits {device.name}")
         elif fits > most:
             left_out.append(f"{_devices(degree)}: batches above {most}, of {fits} that fit")
-        candidates += [(time, degree * time / batch, degree, batch) for batch, time in _whole(times, min(fits, most))]
+        candidates += [(time, degree * time / batch, degree, batch) for batch, time in _whole(times, min(fits, most), multiple)]
     if not candidates:
         raise InputError(f"no degree serves {step.model} on {device.name}: {'; '.join(left_out)}")
     return PriceOfSpeed(tuple(_front(candidates, rate)), step, device, rate, tuple(left_out))
@@ -312,11 +312,11 @@ def _of_degree(techniques: str | Technique | Sequence[str | Technique], degree: 
     )
 
 
-def _whole(times: Piecewise, last: int) -> Iterator[tuple[int, Fraction]]:
-    """Every whole batch up to *last*, and its time as a fraction."""
+def _whole(times: Piecewise, last: int, multiple: int) -> Iterator[tuple[int, Fraction]]:
+    """Every multiple of a batch up to *last*, and its time as a fraction."""
     for piece, first, end in times.counts(1, last):
         of_piece = _fractions(piece, times.x)
-        yield from ((batch, of_piece(batch)) for batch in range(int(first), int(end) + 1))
+        yield from ((batch, of_piece(batch)) for batch in range(-(-int(first) // multiple) * multiple, int(end) + 1, multiple))
 
 
 def _fractions(piece: Piece, x: Symbol) -> Any:

@@ -14,7 +14,6 @@ from symroof.architectures.step import Step
 from symroof.errors import InputError
 from symroof.questions.generation import Generation
 from symroof.roof.analysis import analyze
-from symroof.symbols import substitute
 from symroof.techniques.system.mixed_batch import MixedBatch
 from symroof.units import BANDWIDTH, BYTE, COUNT, SECOND, in_unit
 
@@ -120,8 +119,7 @@ class Pools:
 
     def arriving(self, batch: int) -> Expr:
         """Tokens of prompts that a step has to read, on average: where it completes several tokens of a sequence, so many times more."""
-        tokens = substitute(self.spent.step.symbolic.tokens, self.spent.step.values)
-        return tokens * Rational(batch * self.prompt, self.output - 1)
+        return self.step(batch).graph.tokens * Rational(batch * self.prompt, self.output - 1)
 
     def chunk(self, batch: int) -> MixedBatch:
         """The chunks of a step that keep a batch full, in whole tokens."""

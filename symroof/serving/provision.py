@@ -32,7 +32,7 @@ from symroof.roof.analysis import analyze
 from symroof.roof.ledger import require_device
 from symroof.serving.pools import MixedPool, Pools, Transfer, with_values
 from symroof.symbols import option_name, substitute
-from symroof.techniques.registry import techniques_of
+from symroof.techniques.registry import techniques_of, whole_multiple
 from symroof.techniques.technique import Technique
 from symroof.units import BANDWIDTH, COUNT, SECOND, Quantity, counted, in_unit, number, quantity
 
@@ -222,22 +222,21 @@ def provision(
     reader = device if prefill_hardware is None else require_device(prefill_hardware, "prompts are read on it")
     techniques = techniques_of(techniques)
     spent = generation(model, prompt=prompt, tokens=output, hardware=device, techniques=techniques, ceilings=ceilings, **inputs)
-    one = generation(
-        model, prompt=prompt, tokens=1, hardware=reader, techniques=techniques, ceilings=ceilings, **cast(Any, {**inputs, "batch": 1})
-    )
-    prefill = model.step(Options.of("prefill", {**inputs, "batch": 1, "seq_len": prompt})).with_widths()
-    prefill = prefill.apply(*(technique for technique in techniques if "prefill" in technique.phases))
+    reading = tuple(technique for technique in techniques if "prefill" in technique.phases)
+    several = whole_multiple(reading, symbols.b)  # prompts that are read at once: as many as techniques split a step into
+    together = cast(Any, {**inputs, "batch": several})
+    one = generation(model, prompt=prompt, tokens=1, hardware=reader, techniques=techniques, ceilings=ceilings, **together)
+    read = one.prefill_time_expr / several
+    prefill = model.step(Options.of("prefill", {**together, "seq_len": prompt})).with_widths().apply(*reading)
     promise = None if tpot is None else number(tpot, SECOND, "tpot")
     mean_step = spent.decode_time_expr / (output - 1)
     if promise is not None and mean_step > promise:
         less = "a smaller batch takes less" if batch > 1 else "expected a longer promise, or a device with more memory bandwidth"
         raise InputError(f"tpot {quote(str(tpot))}: a decode step at batch {batch} takes {quantity(mean_step, SECOND)}; {less}")
-    formula, elasticities = _over_lengths(prefill, reader, one.prefill_time_expr, spent, ceilings)
-    sent = None if link is None else Transfer(_cache(spent, prompt), number(link, BANDWIDTH, "link"), one.prefill_time_expr)
+    formula, elasticities = _over_lengths(prefill, several, reader, read, spent, ceilings)
+    sent = None if link is None else Transfer(_cache(spent, prompt), number(link, BANDWIDTH, "link"), read)
     pools = Pools(spent, prompt, output, ceilings)
-    answer = Provision(
-        spent, batch, prompt, output, one.prefill_time_expr, spent.decode_time_expr, formula, elasticities, sent, pools.at(batch)
-    )  # fmt: skip
+    answer = Provision(spent, batch, prompt, output, read, spent.decode_time_expr, formula, elasticities, sent, pools.at(batch))
     if promise is None:
         return answer
     alone, both = (pools.within(promise, mixed=mixed) for mixed in (False, True))
@@ -245,13 +244,13 @@ def provision(
         answer,
         mixed_within=pools.at(both) if both else None,
         batch_within=alone,
-        device_time_within_expr=one.prefill_time_expr + pools.step_time(alone) * (output - 1) / alone if alone else None,
+        device_time_within_expr=read + pools.step_time(alone) * (output - 1) / alone if alone else None,
         tpot_expr=promise,
     )
 
 
 def _over_lengths(
-    prefill: Step, reader: Device, prefill_time: Expr, spent: Generation, ceilings: str
+    prefill: Step, several: int, reader: Device, prefill_time: Expr, spent: Generation, ceilings: str
 ) -> tuple[Expr | None, dict[Symbol, Expr]]:
     """The ratio as a formula in S, n and b, and its elasticities there; nothing where a formula counts blocks of rows.
 
@@ -261,7 +260,7 @@ def _over_lengths(
     S_, n_, b_ = symbols.S, symbols.n, symbols.b
     try:
         reading = regimes(prefill.without("seq_len"), over="seq_len", hardware=reader, ceilings=ceilings).times
-        over_prompt = substitute(reading.at(spent.prompt).value, {symbols.s: S_})
+        over_prompt = substitute(reading.at(spent.prompt).value, {symbols.s: S_}) / several
         writing = [_bilinear(spent, part.first, part.last, ceilings) for part in spent.parts]
     except InputError:
         return None, {}

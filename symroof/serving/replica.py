@@ -36,7 +36,7 @@ from symroof.roof.analysis import Analysis, analyze
 from symroof.roof.costs import needed
 from symroof.serving.requests.sharing import first_batch
 from symroof.symbols import VOCABULARY
-from symroof.techniques.registry import multiple_of, rounded
+from symroof.techniques.registry import rounded, whole_multiple
 from symroof.techniques.technique import Technique
 
 BATCH = VOCABULARY[symbols.b]
@@ -107,7 +107,7 @@ class Replica(Brief):
     @cached_property
     def multiple(self) -> int:
         """What a batch must be a multiple of, because techniques split it evenly."""
-        return int(multiple_of(self.decode.symbolic.applied, symbols.b))
+        return whole_multiple(self.decode.symbolic.applied, symbols.b)
 
     @cached_property
     def prefill(self) -> Analysis:

@@ -11,7 +11,7 @@ from importlib import import_module
 from sympy import Expr, Mul, Rational, Symbol, ceiling, floor
 
 from symroof.errors import InputError, nearest, quote
-from symroof.symbols import VOCABULARY
+from symroof.symbols import VOCABULARY, lookup
 from symroof.techniques import ceilings, compression, decoding, hardware, system
 from symroof.techniques.technique import Technique
 from symroof.units import EXAMPLES, figure, parsed, ureg
@@ -162,6 +162,27 @@ def multiple_of(techniques: Iterable[Technique], symbol: Symbol) -> Expr:
     16
     """
     return Mul(*(applied.multiple(symbol) for applied in techniques))
+
+
+def whole_multiple(techniques: Iterable[Technique], symbol: Symbol) -> int:
+    """`multiple_of` as a whole number.
+
+    Raises
+    ------
+    InputError
+        A technique leaves the number of parts a symbol.
+
+    >>> from symroof.symbols import b
+    >>> whole_multiple(chain(["pipeline-parallel:degree=2"]), b)
+    Traceback (most recent call last):
+        ...
+    symroof.errors.InputError: micro_batches must be given as a number: the batch is split into so many parts
+    """
+    multiple = multiple_of(techniques, symbol)
+    if not multiple.is_Integer:
+        names = " and ".join(sorted(lookup(str(letter)).name for letter in multiple.free_symbols))
+        raise InputError(f"{names} must be given as a number: the {VOCABULARY[symbol].name} is split into so many parts")
+    return int(multiple)
 
 
 def rounded(value: Expr, relation: str, multiple: Expr | int = 1) -> int:

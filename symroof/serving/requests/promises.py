@@ -279,7 +279,9 @@ def promises(
     replica = Replica(request, device, asked.techniques, ceilings, split)
     found = Promises(replica, limits[TTFT], limits[TPOT], replica.multiple)
     if batch is not None:
-        found = replace(found, batch=whole("batch", batch, "sequence"))
+        if (asked_for := whole("batch", batch, "sequence")) % replica.multiple:
+            raise InputError(f"batch {asked_for}: expected a multiple of {replica.multiple}, as the techniques split it evenly")
+        found = replace(found, batch=asked_for)
     else:
         most = found.allowed_batch.most
         if most is None:
