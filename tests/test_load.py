@@ -14,7 +14,8 @@ from sympy import Integer, Rational
 
 import symroof
 from symroof import symbols
-from symroof.serving.load import Load, resident_context, under_load
+from symroof.serving.load import Load, under_load
+from symroof.serving.requests.sharing import resident_context
 from symroof.serving.step_line import step_line
 
 b, t = symbols.b, symbols.t

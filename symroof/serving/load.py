@@ -32,7 +32,7 @@ from symroof.questions.capacity import memory_over, room_within, usable_capacity
 from symroof.questions.regimes import regimes
 from symroof.roof.ledger import require_device
 from symroof.serving.replica import Replica, Request
-from symroof.serving.requests.sharing import Sharing, first_batch, negative_binomial_mean
+from symroof.serving.requests.sharing import Sharing, first_batch, negative_binomial_mean, resident_context
 from symroof.symbols import VOCABULARY, substitute
 from symroof.techniques.registry import rounded, whole_multiple
 from symroof.units import COUNT, PER_SECOND, SECOND, TOKEN_RATE, in_unit, number
@@ -204,18 +204,6 @@ class Load(Answer):
             "load: batch by Little's law; every step reads the mean context, and every sequence sees the mean batch, at least itself",
             "memory: every sequence takes the cache of the mean context, as paged caches do",
         )
-
-
-def resident_context(prompt: Expr, output: Expr, variance: Expr) -> Expr:
-    """The mean context of the sequences in a batch, ``S + (N + 1 + var / N) / 2`` with N = n - 1 decode steps.
-
-    A sequence of N steps reads contexts S + 1 to S + N; over all steps the mean is ``S + E[N (N + 1)] / (2 E[N])``.
-
-    >>> resident_context(Integer(100), Integer(5), Integer(0)), sum((101, 102, 103, 104)) / 4
-    (205/2, 102.5)
-    """
-    steps = output - 1
-    return prompt + (steps + 1 + variance / steps) / 2
 
 
 def saturation(times: Piecewise, decoded: Expr, largest_batch: int | None) -> Expr:

@@ -14,6 +14,7 @@ from symroof.architectures.step import Step
 from symroof.errors import InputError
 from symroof.questions.generation import Generation
 from symroof.roof.analysis import analyze
+from symroof.serving.requests.sharing import resident_context
 from symroof.techniques.system.mixed_batch import MixedBatch
 from symroof.units import BANDWIDTH, BYTE, COUNT, SECOND, in_unit
 
@@ -105,7 +106,7 @@ class Pools:
 
     def step(self, batch: int) -> Step:
         """The decode step at the mean context."""
-        context = Integer(self.prompt) + Rational(self.output, 2)
+        context = resident_context(Integer(self.prompt), Integer(self.output))
         return with_values(self.spent.step.with_widths(), {symbols.b: Integer(batch), symbols.t: context})
 
     def seconds(self, step: Step) -> Expr:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-from sympy import Add, Expr, Float, Integer, Rational, S, ceiling, oo
+from sympy import Add, Expr, Float, Integer, S, ceiling, oo
 
 from symroof import symbols
 from symroof.algebra.piecewise import Piecewise
@@ -34,7 +34,7 @@ from symroof.questions.capacity import memory_over, memory_parts, usable_capacit
 from symroof.questions.regimes import timeline
 from symroof.roof.analysis import Analysis, analyze
 from symroof.roof.costs import needed
-from symroof.serving.requests.sharing import first_batch
+from symroof.serving.requests.sharing import first_batch, resident_context
 from symroof.symbols import VOCABULARY
 from symroof.techniques.registry import rounded, whole_multiple
 from symroof.techniques.technique import Technique
@@ -97,7 +97,7 @@ class Replica(Brief):
         """The decode step at the mean context and a batch."""
         request = self.request
         step = request.step("decode", request.prompt + (request.output + 1) // 2, self.techniques, batch)
-        return replace(step, values={**step.values, symbols.t: Rational(2 * request.prompt + request.output, 2)})
+        return replace(step, values={**step.values, symbols.t: resident_context(Integer(request.prompt), Integer(request.output))})
 
     @cached_property
     def degree(self) -> int:

@@ -114,6 +114,18 @@ class Sharing(Answer):
     idle = in_unit(lambda shared: shared.idle_expr, COUNT, "Share of the time without a request, as a Quantity.")
 
 
+def resident_context(prompt: Expr, output: Expr, variance: Expr = S.Zero) -> Expr:
+    """The mean context of the sequences in a batch, ``S + (N + 1 + var / N) / 2`` with N = n - 1 decode steps.
+
+    A sequence of N steps reads contexts S + 1 to S + N; over all steps the mean is ``S + E[N (N + 1)] / (2 E[N])``.
+
+    >>> resident_context(Integer(100), Integer(5)), sum((101, 102, 103, 104)) / 4
+    (205/2, 102.5)
+    """
+    steps = output - 1
+    return prompt + (steps + 1 + variance / steps) / 2
+
+
 def first_batch(times: Piecewise, offered: Expr) -> Expr:
     """The smallest batch with ``b = offered y(b)``, exact.
 
