@@ -85,11 +85,12 @@ for name, device, context, chain in (
     times = f"{1000 * float(full.period_expr):9.2f}{1000 * float(full.step_time_expr):9.2f}"
     print(f"{name:20}{float(full.batch_expr):8.1f}{float(full.law_batch_expr):8.1f}{times}   {breaks}")
     miss = float(full.step_time_expr / full.period_expr) - 1
-    assert (abs(miss) < 0.03) == (name not in ("mamba-2.8b", "llama-3.1-70b"))
+    assert (abs(miss) < 0.02) == (name not in ("mamba-2.8b", "llama-3.1-70b"))
 
 # %% [markdown]
-# On one device attention models are within 2 %. The links of four devices take time that no memory does. A state-space model reads and
-# writes each state, and computes on it: more than three periods. Where the activations stay at 16 bits while all else halves, the
+# On one device attention models are within 2 % of it, above it where what their activations move exceeds what is unread.
+# The links of four devices take time that no memory does. A state-space model reads and writes each state, and computes on it:
+# more than three periods. Where the activations stay at 16 bits while all else halves, the
 # batch falls by what they take:
 
 # %%
@@ -107,8 +108,9 @@ print(f"weights halved: {float(both[0]):.3f} times the batch; cache halved: {flo
 assert wide.gains_more == "cache"
 
 # %% [markdown]
-# **What it means.** The period C / BW is a property of the device: 25.5 ms on an H100, 42 on an A100 of 80 GB; no step that reads each byte
-# once takes longer. A narrower width buys devices, not batch; a narrower cache buys batch until the weights fill two thirds
+# **What it means.** The period C / BW is a property of the device: 25.5 ms on an H100, 42 on an A100 of 80 GB; no step that only reads,
+# each byte at most once, and that memory alone binds takes longer. Activations, states written back and links can make it longer, as
+# for Llama-2-13b and Mamba above. A narrower width buys devices, not batch; a narrower cache buys batch until the weights fill two thirds
 # of the memory, and then narrower weights do.
 #
 # Caveats. Capacity is what the driver reports, 85.5 GB on an H100 of "80 GB", whose stated capacity gives 23.9 ms. The batch is a

@@ -15,8 +15,9 @@ from sympy import Rational, cancel, simplify, symbols
 import symroof
 
 # %% [markdown]
-# **Theorem 1.** Each token is drawn from a distribution p with entropy $\mu = E[-\ln p]$ and $\mu_2 = E[\ln^2 p]$;
-# the distributions of different prefixes may be drawn at random, independently and alike. A step verifies any tree of
+# **Theorem 1.** Each token is drawn from a distribution p with entropy $\mu = E[-\ln p] > 0$ and $\mu_2 = E[\ln^2 p]$
+# (a text that is certain, $\mu = 0$, has no such bound); the distributions of different prefixes may be drawn at random,
+# independently and alike. A step verifies any tree of
 # P drafted tokens, chosen with full knowledge of p. The expected number X of them that are accepted is
 # $$E[X] \le \frac{\ln P}{\mu} + \frac{\mu_2}{\mu^2}.$$
 #

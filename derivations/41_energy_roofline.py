@@ -3,7 +3,7 @@
 #
 # Times overlap and energies add up, so an operator has two balance points: where work and traffic take equal time, and
 # where they take equal energy. Between them it is bound by one in time and by the other in energy. How much power a
-# device draws for nothing decides whether racing to the end saves energy.
+# device draws for nothing decides whether a kernel that is bound by compute is also near the best FLOP per joule.
 
 # %%
 from matplotlib.figure import Figure
@@ -69,11 +69,11 @@ print(f"Fermi: B_tau {float(ridge):.1f}, B_eps {float(energy_balance(fermi).exac
 assert (f"{float(ridge):.1f}", f"{float(energy_balance(fermi).exact):.1f}") == ("3.6", "14.4")
 
 # %% [markdown]
-# **Theorem 2 (race to halt, closed).** With constant power $\pi_0$ an operator that is compute-bound in time has at least
-# half of the best FLOP per joule, whatever it is, exactly if
+# **Theorem 2 (the condition of race to halt, closed).** With constant power $\pi_0$ every operator that is compute-bound in
+# time has at least half of the best FLOP per joule exactly if
 # $$\pi_0 \ge BW\, \epsilon_B - P\, \epsilon_F:$$
-# what memory at full rate draws more than arithmetic at full rate. Then the fastest way is also the most economic; below
-# it, a slower and less memory-hungry one can win.
+# what memory at full rate draws more than arithmetic at full rate. That is no more than a balance: of two ways to do the
+# same, the faster can still take more energy (below).
 #
 # *Proof.* Half of the best is reached at $\hat I$, which is $\eta B_\epsilon$ where that is at least $B_\tau$, and
 # otherwise a mean of $\eta B_\epsilon$ and $B_\tau$, with $\eta = \epsilon_F / (\epsilon_F + \pi_0 / P)$. So $\hat I \le
@@ -95,8 +95,24 @@ for pico_byte in (60, 200, 400):
             best = 1 / (model.flop + power / peak)
             at_ridge = arch_line(peak / bandwidth, peak, bandwidth, machine).exact
             assert (at_ridge >= best / 2) == (power >= needed), "brute force: FLOP per joule at the ridge against half of the best"
-    print(f"{pico_byte} pJ per byte: racing saves energy from {max(float(needed), 0):.0f} W of constant power on")
+    print(f"{pico_byte} pJ per byte: compute-bound is half of the best FLOP/J or more from {max(float(needed), 0):.0f} W of it on")
 print(f"Fermi: from {float(144 * 10**9 * fermi.byte - 515 * 10**9 * fermi.flop):.1f} W on")
+
+# %% [markdown]
+# **Faster is not always more economic under it.** Let P, BW, $\epsilon_B$ and $\pi_0$ be 1 and $\epsilon_F$ 1/1000, so that
+# the condition holds. One FLOP on one byte takes 1 s and 2.001 J; a way with 1 % more work on 1 % of the bytes takes 1.01 s
+# and 1.021 J: slower, and about half the energy.
+
+# %%
+unit = Energy(Rational(1, 1000), Rational(1), Rational(1))
+assert race_to_halt(unit, 1, 1)
+(fast, thrifty), cost = ((Rational(1), Rational(1)), (Rational(101, 100), Rational(1, 100))), {}
+for way in (fast, thrifty):
+    cost[way] = max(way), unit.joules(*way, max(way))
+assert cost[fast] == (1, Rational(2001, 1000))
+assert cost[thrifty] == (Rational(101, 100), Rational(102101, 100000))
+assert cost[fast][0] < cost[thrifty][0]
+assert cost[fast][1] > cost[thrifty][1], "the faster way takes more energy, though the condition holds"
 
 # %%
 figure = Figure(figsize=(6, 3.6), layout="constrained")
@@ -132,8 +148,9 @@ for batch in (1, 128, 512):
 print(f"half of the best FLOP/J at {float(effective_balance(model, peak, bandwidth).exact):.0f} FLOP/byte")
 
 # %% [markdown]
-# **What it means.** Where a byte takes little, as in the first figures, no constant power at all is needed for fast to be
-# economic too; with bytes four times as dear it takes hundreds of watts. Traffic of the cache stays a large part of a
+# **What it means.** Where a byte takes little, as in the first figures, no constant power at all is needed for every
+# compute-bound operator to be within a factor of two of the best FLOP per joule; with bytes several times as dear it takes
+# hundreds of watts. Whether a faster way saves energy is to be computed for the two ways. Traffic of the cache stays a large part of a
 # step's energy at any batch.
 #
 # **Where it stops.** One cost per FLOP and per byte; the A100's are not published, and those here show the formulas. All

@@ -16,9 +16,9 @@ device = symroof.load_hardware("a100-sxm-80gb")
 bandwidth, board = device.bandwidth.exact, Rational(400)
 
 # %% [markdown]
-# **Theorem.** At batch 1 every operator with weights is memory-bound on a device with a ridge above one FLOP per byte of
-# weight, and a step that reads M active parameters of w bits takes at least $M w / (8 BW)$ seconds. On a device that
-# draws $\pi$ watts a token takes
+# **Theorem.** At batch 1 every operator with weights of w bits is memory-bound on a device with a ridge of $16 / w$ FLOPs per
+# byte or more (one at 16 bits, four at 4), and a step that reads M active parameters of w bits takes at
+# least $M w / (8 BW)$ seconds. On a device that draws $\pi$ watts a token takes
 # $$E = \frac{\pi\, w}{8\, BW} M + \text{(what does not grow with M: activations, cache, launches)},$$
 # a line whose slope is a property of the device: $\pi w / (8 BW)$ joules per parameter.
 #
@@ -30,6 +30,9 @@ for operator, _count in step:
     if operator.role == symroof.Role.PROJECTION:
         weights = operator.byte_count("weight")
         assert simplify(operator.flop_count.subs(b, 1) / weights - 16 / w) == 0
+        for bits in (4, 8, 16):
+            alone = operator.flop_count.subs(b, 1) / weights.subs(w, bits)
+            assert simplify(alone - {4: 4, 8: 2, 16: 1}[bits]) == 0
 slope = board * Rational(16) / 8 / bandwidth * 10**9 / 3600
 print(f"A100 80 GB at {board} W: {float(slope):.3e} Wh per token and 1e9 parameters")
 assert f"{float(slope):.2e}" == "1.09e-04"

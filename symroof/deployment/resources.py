@@ -102,7 +102,7 @@ class Resources(Core):
         return energy.energy_of(self.analysis)
 
     def race_to_halt(self, operator: str) -> bool | None:
-        """Whether running as fast as possible also saves energy, under the peak that applies to an operator; see `symroof.race_to_halt`."""
+        """Whether compute-bound means half of the best FLOP/J at least, under an operator's peak; see `symroof.race_to_halt`."""
         point = self[operator]
         return energy.race_to_halt(self.energy().model, point.peak_expr, point.bandwidth_expr)
 

@@ -236,9 +236,10 @@ def most_work(intensity: Any, saved: Any, model: Energy) -> Quantity:
 
 
 def race_to_halt(model: Energy, peak: Any, bandwidth: Any) -> bool | None:
-    """Whether running as fast as possible also saves energy: the effective energy balance is at or below the ridge.
+    """Whether whatever is compute-bound in time has at least half of the best FLOP per joule.
 
-    None if that depends on a symbol.
+    That is so if the effective energy balance is at or below the ridge. It is Choi's condition of race to halt; of two ways to
+    compute the same, the faster can still take more energy under it (derivation 41). None if it depends on a symbol.
 
     >>> race_to_halt(Energy(Integer(1), Integer(30)), 100, 1)
     True
