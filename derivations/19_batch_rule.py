@@ -33,13 +33,27 @@ print("300 x 8 =", (R * N / A).subs({P: 300, BW: 1, N: 8, A: 1}))
 # %% [markdown]
 # **Every sparse model of the catalogue's families** on an H100: the rule with its published counts of parameters; $b^*$ of its routed
 # experts alone, as an exact crossover with activations and expected experts; and their ratio as the product of what the rule leaves out:
-# the experts' own weights per FLOP, $E / K$, in place of total / active; and activations. The weights are taken at 16 bits.
+# the experts' own weights per FLOP, $E / K$, in place of total / active; and activations. The weights are taken at 16 bits. The
+# first compute-bound batch is also looked for by bisection over whole batches, each analyzed for itself.
 
 # %%
 device = symroof.load_hardware("h100-sxm")
+
+
+def first_compute_bound(model, operator, most=65536):
+    """The least whole batch at which an operator is compute-bound, by bisection of analyses."""
+    low, high = 0, most
+    while high - low > 1:
+        middle = (low + high) // 2
+        there = symroof.analyze(model.decode(batch=middle, seq_len=1, **WIDTHS), device, ceilings="classic")
+        low, high = (low, middle) if there[operator].bound == "compute" else (middle, high)
+    return high
+
+
 ridge = device.peak("fp16").magnitude / device.bandwidth.magnitude
 WIDTHS = {"weight_bits": 16, "activation_bits": 16, "kv_bits": 16}
 NAMES = ("mixtral-8x7b-v0.1", "qwen3-30b-a3b", "gpt-oss-20b", "deepseek-v3", "kimi-k2-instruct", "qwen3-next-80b-a3b-instruct")
+scanned, ratios = {}, {}
 print(f"ridge {float(ridge):.1f}\n{'model':30}{'total/active':>13}{'rule':>8}{'E/K':>6}{'exact':>9}{'ratio':>8}   weights x activations")
 for name in NAMES:
     model = symroof.load_model(name)
@@ -51,9 +65,8 @@ for name in NAMES:
     )
     answer = symroof.crossover(step, operator, over="batch", hardware=device, ceilings="classic")
     exact = answer.value_expr
-    for batch, bound in ((answer.first_integer - 1, "memory"), (answer.first_integer, "compute")):
-        there = symroof.analyze(model.decode(batch=int(batch), seq_len=1, **WIDTHS), device, ceilings="classic")
-        assert there[operator].bound == bound
+    scanned[name] = first_compute_bound(model, operator)
+    assert scanned[name] == answer.first_integer
     one = step.symbolic[operator]
     numbers = {**model.dimensions, **step.values}
     flops = one.flop_count.xreplace({**numbers, b: Integer(1)})
@@ -62,10 +75,15 @@ for name in NAMES:
     law = weights / (flops / ridge - beside)
     of_weights = weights / flops * Rational(model.active_parameters) / Rational(model.parameters)
     of_activations = 1 / (1 - beside * ridge / flops)
-    assert law == rule * of_weights * of_activations, "the rule's error in closed form, all experts touched"
+    closed = rule * of_weights * of_activations  # the rule's error in closed form, all experts touched
     assert 0 <= float(1 - exact / law) < 1e-6, "experts that are not touched at this batch: next to none"
+    assert scanned[name] - 1 <= float(closed) * (1 + 1e-6), "the product of the two factors, against the scan"
+    assert float(closed) * (1 - 1e-6) <= scanned[name]
+    ratios[name] = scanned[name] / float(rule)
     numbers = f"{float(rule / ridge):13.2f}{float(rule):8.0f}{float(spread):6.1f}{float(exact):9.1f}{float(exact / rule):8.3f}"
     print(f"{name:30}{numbers} ={float(of_weights):9.3f}{float(of_activations):9.3f}")
+print(f"the rule is {min(ratios.values()):.1f} to {max(ratios.values()):.1f} times too small")
+assert (f"{min(ratios.values()):.1f}", f"{max(ratios.values()):.1f}") == ("1.2", "8.9")
 
 # %% [markdown]
 # **The step as a whole** has attention beside, which no batch makes compute-bound (derivation 5): its cache alone takes as long as
@@ -82,7 +100,14 @@ for name in ("llama-3.1-70b", *NAMES[:2], "deepseek-v3"):
     border = multiplied / ridge / kappa
     print(f"{name}: the cache takes longer than the arithmetic of the weights beyond context {float(border):.0f}")
     for context, longer in ((int(border), False), (int(border) + 1, True)):
-        assert (kappa * context / device.bandwidth.magnitude > multiplied / device.peak("fp16").magnitude) == longer
+        on = symroof.analyze(model.decode(batch=1, seq_len=context, flash_attention=True, **WIDTHS), device, ceilings="classic")
+        arithmetic = cached = Integer(0)  # seconds of contractions outside attention, and of reading the cache inside
+        for one in on:
+            if one.operator.role is Role.ATTENTION:
+                cached += one.count_expr * one.operator.byte_count("kv_cache") / one.bandwidth_expr
+            elif one.operator.contraction_flop_count:
+                arithmetic += one.count_expr * one.seconds_exprs["compute"]
+        assert (cached > arithmetic) == longer
 
 # %% [markdown]
 # **The batching period**, capacity over bandwidth (derivation 20): 288 GB at 20 TB/s are 14.4 ms.
