@@ -31,9 +31,19 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert target.startswith("https://") or (page.parent / target).exists(), target
 
 
+def _statements() -> list[list[str]]:
+    """The rows of docs/theorems.md: number, statement, source, published, here, derivation."""
+    return [line.split(" | ") for line in (ROOT / "docs" / "theorems.md").read_text().splitlines() if line.startswith("| T")]
+
+
+def _figures(text: str) -> list[str]:
+    """Numbers with a decimal point or at least three digits, without commas between thousands."""
+    return re.findall(r"(?<![\d.])(?:\d+\.\d+(?:e-?\d+)?|\d{3,})(?![\d]|\.\d)", re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", text))
+
+
 def test_every_statement_has_its_derivation() -> None:
     """28 statements in order, each with a script of its own that names a source."""
-    rows = [line.split(" | ") for line in (ROOT / "docs" / "theorems.md").read_text().splitlines() if line.startswith("| T")]
+    rows = _statements()
     assert [row[0] for row in rows] == [f"| T{number:02}" for number in range(1, 29)]
     linked = [re.findall(r"\.\./(derivations/[0-9a-z_]+\.py)", row[-1]) for row in rows]
     assert all(len(scripts) == 1 for scripts in linked)
@@ -52,8 +62,14 @@ def test_the_readme_is_under_two_screens() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("script", sorted((ROOT / "derivations").rglob("*.py")), ids=lambda path: path.stem)
 def test_derivations_run(script: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each prints something; the figures of its row in docs/theorems.md are in what it prints, or in its text."""
     runpy.run_path(str(script), run_name="__main__")
-    assert capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert printed
+    known = set(_figures(printed + script.read_text()))
+    for row in _statements():
+        if script.name in row[-1]:
+            assert [figure for figure in _figures(row[4]) if figure not in known] == []
 
 
 @pytest.mark.parametrize("accounting", ["survey", "exact"])
