@@ -261,6 +261,7 @@ def test_the_left_out_are_told() -> None:
         (["--price", "a100-sxm-80gb=2"], "price of 'a100-sxm-80gb': expected one of the devices asked about, h100-sxm"),
         (["--price", "h101=2"], "'h101'"),
         (["--rate", "0"], "--rate '0': expected requests per second"),
+        (["--with", "tensor-parallel"], "degree must be given as a number"),
         (["--output", "1"], "output 1: expected at least 2 tokens"),
         (["--rate", "3s"], "'3s' is not in 1 / second; write it like '2/s'"),
         (["--prompt", "0"], "--prompt '0': expected a whole number"),
@@ -271,3 +272,10 @@ def test_bad_input(arguments: list[str], says: str, capsys: pytest.CaptureFixtur
     given = {"--prompt": "100", "--output": "10", "--hardware": "h100-sxm"}
     given.update(zip(arguments[::2], arguments[1::2], strict=True))
     assert says in refused(capsys, "qwen3-32b", *(word for pair in given.items() for word in pair))
+
+
+@pytest.mark.parametrize(("model", "says"), [("bert-base-uncased", "generates no tokens"), ("t5-base", "has an encoder that reads the prompt")])
+def test_models_that_do_not_go_on_with_a_prompt(model: str, says: str) -> None:
+    for ask in (symroof.plan, symroof.promises):
+        with pytest.raises(symroof.InputError, match=says):
+            ask(symroof.load_model(model), prompt=100, output=10, hardware="h100-sxm")

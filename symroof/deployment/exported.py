@@ -176,7 +176,7 @@ def exported(step: Step, hardware: Any, *, free: Mapping[str, Any] | None = None
     if CAPACITY.name in made.inputs and device.usable_figure is not None:
         known[CAPACITY.name] = float(device.usable_figure.value)
     inputs = tuple(_input(letter, known[letter], formulas.shares) for letter in made.inputs)
-    return Exported(step, device, ceilings, inputs, tuple(outputs), made, step.statements)
+    return Exported(step, device, plan.ceilings, inputs, tuple(outputs), made, step.statements)
 
 
 def _input(letter: str, value: float, shares: Mapping[str, str]) -> Input:

@@ -164,12 +164,7 @@ def generation(
     if inputs.get("seq_len") is not None:
         raise InputError("seq_len of a generation follows from prompt and tokens: omit it")
     device = require_device(hardware, "the sums are numeric")
-    if not model.architecture.generative:
-        raise InputError(f"{model.name} generates no tokens: it is not a language model")
-    if model.architecture.encodes:
-        raise InputError(
-            f"{model.name} has an encoder that reads the prompt, and its decoder begins with none: ask for its steps one by one"
-        )
+    require_generation(model)
     of_phase = {phase: [one for one in techniques if phase in one.phases] for phase in PHASES}
     prefill = model.step(Options.of("prefill", {**inputs, "seq_len": prompt}))
     before = analyze(prefill.apply(*of_phase["prefill"]), device, ceilings=ceilings)
@@ -228,6 +223,16 @@ def _memory(prefill: Step, drafts: Sequence[Step], decode: Step, last: int, devi
         return {phase: fit_of(step, device, beside) for phase, (step, beside) in phases.items()}
     except InputError:
         return {}
+
+
+def require_generation(model: Model) -> None:
+    """Raise an InputError if a model does not read a prompt and go on with it."""
+    if not model.architecture.generative:
+        raise InputError(f"{model.name} generates no tokens: it is not a language model")
+    if model.architecture.encodes:
+        raise InputError(
+            f"{model.name} has an encoder that reads the prompt, and its decoder begins with none: ask for its steps one by one"
+        )
 
 
 def _both(prefill: Step, decode: Step) -> Iterator[str]:

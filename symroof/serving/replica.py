@@ -31,6 +31,7 @@ from symroof.hardware.machine import CALIBRATED
 from symroof.notation import Brief
 from symroof.operators import Resource
 from symroof.questions.capacity import memory_over, memory_parts, usable_capacity
+from symroof.questions.generation import require_generation
 from symroof.questions.regimes import timeline
 from symroof.roof.analysis import Analysis, analyze
 from symroof.roof.costs import needed
@@ -59,6 +60,9 @@ class Request(Brief):
     prompt: int
     output: int
     options: Options
+
+    def __post_init__(self) -> None:
+        require_generation(self.model)
 
     def step(self, phase: str, length: int, techniques: Sequence[Technique], batch: int | None = None) -> Step:
         """The step of a phase, after the techniques that support the phase."""
@@ -102,7 +106,10 @@ class Replica(Brief):
     @cached_property
     def degree(self) -> int:
         """The devices of the replica."""
-        return int(self.decode.graph.devices)
+        devices = self.decode.graph.devices
+        if not devices.is_Integer:
+            raise InputError(f"{needed(devices.free_symbols)}: the devices of a replica")
+        return int(devices)
 
     @cached_property
     def multiple(self) -> int:
