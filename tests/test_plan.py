@@ -274,7 +274,9 @@ def test_bad_input(arguments: list[str], says: str, capsys: pytest.CaptureFixtur
     assert says in refused(capsys, "qwen3-32b", *(word for pair in given.items() for word in pair))
 
 
-@pytest.mark.parametrize(("model", "says"), [("bert-base-uncased", "generates no tokens"), ("t5-base", "has an encoder that reads the prompt")])
+@pytest.mark.parametrize(
+    ("model", "says"), [("bert-base-uncased", "generates no tokens"), ("t5-base", "has an encoder that reads the prompt")]
+)
 def test_models_that_do_not_go_on_with_a_prompt(model: str, says: str) -> None:
     for ask in (symroof.plan, symroof.promises):
         with pytest.raises(symroof.InputError, match=says):
