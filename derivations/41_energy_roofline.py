@@ -95,7 +95,7 @@ for pico_byte in (60, 200, 400):
             best = 1 / (model.flop + power / peak)
             at_ridge = arch_line(peak / bandwidth, peak, bandwidth, machine).exact
             assert (at_ridge >= best / 2) == (power >= needed), "brute force: FLOP per joule at the ridge against half of the best"
-    print(f"{pico_byte} pJ per byte: compute-bound is half of the best FLOP/J or more from {max(float(needed), 0):.0f} W of it on")
+    print(f"{pico_byte} pJ per byte: compute-bound means half of the best FLOP/J from {max(float(needed), 0):.0f} W of constant power on")
 print(f"Fermi: from {float(144 * 10**9 * fermi.byte - 515 * 10**9 * fermi.flop):.1f} W on")
 
 # %% [markdown]
