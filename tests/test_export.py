@@ -30,27 +30,32 @@ CHAINS = (
 MODELS = ("llama-2-7b", "llama-3.1-8b", "mixtral-8x7b-v0.1", "deepseek-v3", "gpt-oss-20b", "gemma-3-27b-pt", "mamba-2.8b", "qwen3-32b")
 DEVICES = ("a100-sxm-80gb", "h100-sxm", "mi300x", "b200")
 STATES = 200 if EVERYTHING else 25
-"""Of each export, at other inputs: with all 50 exports 10,000."""
+"""Of each export, at other inputs: of all exports more than 10,000."""
 
 
-def exports() -> Iterator[symroof.Exported]:
-    """Random steps on random devices."""
+Drawn = tuple[str, str, tuple[str, ...], dict[str, int], str, str]
+
+
+def drawn() -> Iterator[Drawn]:
+    """Random steps on random devices: a model, a phase, techniques, widths, a device and its ceilings."""
     chosen = random.Random(2026)
-    found = 0
-    while found < 50:
-        model, chain, widths = symroof.load_model(chosen.choice(MODELS)), chosen.choice(CHAINS), chosen.choice(WIDTHS)
-        make = chosen.choice((model.decode, model.prefill))
-        device, ceilings = chosen.choice(DEVICES), chosen.choice(("stated", "classic"))
-        try:
-            step = make(batch=4, seq_len=2048, **widths).with_widths().apply(*chain)
-            made = symroof.exported(step, device, ceilings=ceilings)
-        except symroof.SymroofError:
-            continue  # a technique refuses the model or the phase
-        found += 1
-        yield made
+    for _ in range(80):
+        step = chosen.choice(MODELS), chosen.choice(("decode", "prefill")), chosen.choice(CHAINS), chosen.choice(WIDTHS)
+        yield *step, chosen.choice(DEVICES), chosen.choice(("stated", "classic"))
 
 
-EXPORTS = sampled(exports(), 6)
+def made(model: str, phase: str, chain: tuple[str, ...], widths: dict[str, Any], device: str, ceilings: str) -> symroof.Exported | None:
+    """The export of a step; None where a technique refuses the model or the phase."""
+    loaded = symroof.load_model(model)
+    make = loaded.decode if phase == "decode" else loaded.prefill
+    try:
+        step = make(batch=4, seq_len=2048, **widths).with_widths().apply(*chain)
+        return symroof.exported(step, device, ceilings=ceilings)
+    except symroof.SymroofError:
+        return None
+
+
+EXPORTS = [exported for one in sampled(drawn(), 8) if (exported := made(*one)) is not None]
 
 
 def states(exported: symroof.Exported, count: int) -> list[dict[str, float]]:
