@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Sequence
 from fractions import Fraction
 from itertools import product
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -52,6 +54,9 @@ def kept_bytes(model: symroof.Model, prompt: int, output: int, batch: int, chain
     decode = model.decode(batch=batch, seq_len=prompt + output - 1).with_widths().apply(*chain).graph.memory_exprs()
     prefill = model.prefill(batch=1, seq_len=prompt).with_widths().apply(*chain).graph.memory_exprs()
     return int(decode["weight"] + decode["kv_cache"] + max(decode["activation"], prefill["activation"]))
+
+
+SHORT: dict[str, Any] = {"prompt": 1024, "output": 64, "hardware": "h100-sxm"}
 
 
 class Hand:
@@ -195,6 +200,9 @@ def test_prefill_apart() -> None:
     cache = QWEN.prefill(batch=1, seq_len=PROMPT).with_widths().graph.kv_memory() / one.degree
     link = next(link for link in symroof.load_hardware("h100-sxm").links if link.to == "device")
     assert one.transfer_expr == cache / link.one_way_expr
+    experts = symroof.plan("mixtral-8x7b-v0.1", **SHORT, devices=[16], techniques=["expert-parallel:degree=8"], split=True)[0]
+    whole = symroof.load_model("mixtral-8x7b-v0.1").prefill(batch=1, seq_len=1024).with_widths().graph.kv_memory()
+    assert experts.transfer_expr == whole / link.one_way_expr, "every device has a prompt of its own"
     alone = symroof.plan(QWEN, prompt=PROMPT, output=OUTPUT, hardware="h100-sxm", split=True)[0]
     assert alone.miss.promise == "technique"
     assert "two replicas" in alone.miss.why
@@ -281,3 +289,20 @@ def test_models_that_do_not_go_on_with_a_prompt(model: str, says: str) -> None:
     for ask in (symroof.plan, symroof.promises):
         with pytest.raises(symroof.InputError, match=says):
             ask(symroof.load_model(model), prompt=100, output=10, hardware="h100-sxm")
+
+
+def test_prefill_apart_has_to_fit_too() -> None:
+    """Scores of a long prompt that go through memory fill a device that only reads prompts."""
+    asked: dict[str, Any] = {"prompt": 45_000, "output": 16, "hardware": "h100-sxm", "devices": [2], "split": True}
+    missed = symroof.plan("llama-3-8b", **asked)[0]
+    step = symroof.load_model("llama-3-8b").prefill(batch=1, seq_len=45_000).with_widths()
+    assert missed.miss.promise == "memory"
+    assert missed.miss.value_expr == sum(step.graph.memory_exprs().values()) > missed.miss.limit_expr
+    assert symroof.plan("llama-3-8b", **asked, flash_attention=True)[0].miss is None
+
+
+def test_two_devices_of_one_name_are_two() -> None:
+    device = symroof.load_hardware("h100-sxm")
+    slower = dataclasses.replace(device, bandwidth_figure=dataclasses.replace(device.bandwidth_figure, value=device.bandwidth_expr / 2))
+    both = symroof.plan("llama-3-8b", prompt=100, output=16, hardware=[device, slower], tpot="20 ms")
+    assert both[0].batch > both[1].batch

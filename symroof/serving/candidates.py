@@ -38,7 +38,7 @@ class Asked:
     ceilings: str
     split: bool
 
-    replicas: dict[tuple[str, ...], Replica] = field(default_factory=dict, repr=False, compare=False)
+    replicas: dict[tuple[int, *tuple[str, ...]], Replica] = field(default_factory=dict, repr=False, compare=False)
 
     def best(self, device: Device, count: int, price: Expr | None) -> Planned:
         """The best deployment of a number of devices: the most tokens of those that keep the promises, on the smallest replicas where
@@ -69,7 +69,7 @@ class Asked:
 
     def _replica(self, device: Device, parallelism: tuple[Technique, ...]) -> Replica:
         """The replica of a device and a parallelism, made once for all numbers of devices."""
-        key = (device.name, *(technique.text for technique in parallelism))
+        key = (id(device), *(technique.text for technique in parallelism))
         if key not in self.replicas:
             self.replicas[key] = Replica(self.request, device, (*self.techniques, *parallelism), self.ceilings, self.split)
         return self.replicas[key]
@@ -96,6 +96,8 @@ class Asked:
         if by_memory == 0:
             least = replica.memory(replica.multiple)
             return replace(planned, miss=Miss("memory", least, replica.capacity_expr))
+        if (reads := replica.reading_memory_expr) > replica.capacity_expr:
+            return replace(planned, miss=Miss("memory", reads, replica.capacity_expr))
         if self.ttft is not None and replica.ttft_expr > self.ttft:
             return replace(planned, miss=self.late("ttft", replica, replica.ttft_expr, self.ttft))
         if by_time == 0:

@@ -74,7 +74,7 @@ class Planned(Answer):
     price_expr : dollars per hour of one device, bare; None if not given.
     memory_exprs : bytes of one device at the batch by use, and its capacity, bare.
     steady_expr, tpot_at_rate_expr : at the rate asked about: sequences in a replica's batch, and seconds per output token, bare.
-    transfer_expr : seconds in which a prompt's cache reaches the devices that decode, bare; None where it stays.
+    transfer_expr : seconds in which the cache of the prompts read together reaches the devices that decode, bare; None where it stays.
     miss : why it does not do; None if it does.
     """
 
@@ -110,7 +110,7 @@ class Planned(Answer):
     cost_per_token = in_unit(lambda planned: planned.cost_expr, DOLLAR_PER_TOKEN, "Price of a generated token, as a Quantity, or None.")
     memory = in_unit(lambda planned: planned.memory_exprs, BYTE, "`memory_exprs`, as Quantities in bytes.")
     tpot_at_rate = in_unit(lambda planned: planned.tpot_at_rate_expr, SECOND, "Time per output token at the rate, as a Quantity, or None.")
-    transfer = in_unit(lambda planned: planned.transfer_expr, SECOND, "Time of moving a prompt's cache, as a Quantity, or None.")
+    transfer = in_unit(lambda planned: planned.transfer_expr, SECOND, "Time of moving the cache of the prompts read together, or None.")
 
     @property
     def name(self) -> str:

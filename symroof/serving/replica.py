@@ -240,7 +240,14 @@ class Replica(Brief):
         return None if intervals[-1].high == oo else rounded(intervals[-1].high, "<=", self.multiple)
 
     @property
+    def reading_memory_expr(self) -> Expr:
+        """Bytes of a device's memory that reading prompts takes where that has devices of its own; elsewhere `memory` has it."""
+        return Add(*memory_parts(self.prefill.graph)) if self.split else S.Zero
+
+    @property
     def transfer_expr(self) -> Expr | None:
-        """Seconds in which a prompt's cache reaches the devices that decode, over the link of each device; None without a link."""
+        """Seconds in which the cache of the prompts that are read together reaches the devices that decode, each device's over its own
+        link; None without a link.
+        """
         link = self.device.machine.rates.get(Resource.LINK)
-        return None if link is None else memory_parts(self.prefill.graph)[1] / self.multiple / link
+        return None if link is None else memory_parts(self.prefill.graph)[1] / link

@@ -8,81 +8,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 from symroof import __version__
 from symroof.deployment.exported import Exported, Input
 from symroof.present.export.expressions import translated
 
-RESERVED = frozenset(
-    [
-        "auto",
-        "break",
-        "case",
-        "catch",
-        "char",
-        "class",
-        "const",
-        "continue",
-        "def",
-        "default",
-        "delete",
-        "do",
-        "double",
-        "elif",
-        "else",
-        "enum",
-        "except",
-        "export",
-        "extern",
-        "false",
-        "finally",
-        "float",
-        "for",
-        "from",
-        "function",
-        "global",
-        "goto",
-        "if",
-        "import",
-        "in",
-        "inf",
-        "int",
-        "is",
-        "lambda",
-        "let",
-        "long",
-        "new",
-        "nonlocal",
-        "not",
-        "null",
-        "or",
-        "pass",
-        "raise",
-        "register",
-        "return",
-        "short",
-        "signed",
-        "sizeof",
-        "static",
-        "struct",
-        "super",
-        "switch",
-        "this",
-        "throw",
-        "true",
-        "try",
-        "typedef",
-        "union",
-        "unsigned",
-        "var",
-        "void",
-        "volatile",
-        "while",
-        "with",
-        "yield",
-    ]
-)
+_WORDS = """
+auto break case catch char class const continue def default delete do double elif else enum except export extern false
+finally float for from function global goto if import in inf int is lambda let long new nonlocal not null or pass raise
+register return short signed sizeof static struct super switch this throw true try typedef union unsigned var void
+volatile while with yield
+"""
+RESERVED = frozenset(_WORDS.split())
 """Words that are no names in one of the languages."""
 
 
@@ -114,6 +52,17 @@ def _body(exported: Exported, line: Callable[[str, str], str]) -> tuple[list[str
     return constants + lines, [translated(output, names) for output in exported.program.outputs]
 
 
+def _operators(exported: Exported, results: Sequence[str], bound: str) -> Iterator[str]:
+    """The metrics of every operator and of the step, as an entry that JavaScript and Python write alike."""
+    metrics: dict[str, list[str]] = {}
+    seconds: dict[str, list[str]] = {}
+    for output, result in zip(exported.outputs, results, strict=True):
+        kept = seconds if output.resource else metrics
+        kept.setdefault(output.operator, []).append(f"{json.dumps(output.resource or output.metric)}: {result}")
+    for name, own in metrics.items():
+        yield f'    {json.dumps(name)}: {bound}({{{", ".join(own)}, "seconds": {{{", ".join(seconds.get(name, []))}}}}}),'
+
+
 def javascript(exported: Exported) -> str:
     """An ES module: ``inputs``, and ``formulas({batch: 8})`` with the metrics of every operator and of "total"."""
     body, results = _body(exported, lambda name, value: f"  const {name} = {value};")
@@ -122,15 +71,6 @@ def javascript(exported: Exported) -> str:
         for known in exported.inputs
     }
     names = ", ".join(f"{name} = inputs.{name}.value" for name in inputs)
-    rows: dict[str, list[str]] = {}
-    seconds: dict[str, list[str]] = {}
-    for output, result in zip(exported.outputs, results, strict=True):
-        kept = seconds if output.resource else rows
-        kept.setdefault(output.operator, []).append(f"{json.dumps(output.resource or output.metric)}: {result}")
-    operators = [
-        f"    {json.dumps(name)}: bound({{{', '.join(values)}, seconds: {{{', '.join(seconds.get(name, []))}}}}}),"
-        for name, values in rows.items()
-    ]
     return "\n".join(
         [
             *(f"// {line}" for line in _comment(exported)),
@@ -151,7 +91,7 @@ def javascript(exported: Exported) -> str:
             f"export function formulas({{ {names} }} = {{}}) {{",
             *body,
             "  return {",
-            *operators,
+            *_operators(exported, results, "bound"),
             "  };",
             "}",
             "",
@@ -164,15 +104,6 @@ def python(exported: Exported) -> str:
     body, results = _body(exported, lambda name, value: f"    {name} = {value}")
     arguments = ", ".join(f"{identifier(known)}={known.value_expr!r}" for known in exported.inputs)
     legend = [f"    {identifier(known)} : {known.symbol}, {known.meaning} [{known.unit}]" for known in exported.inputs]
-    rows: dict[str, list[str]] = {}
-    seconds: dict[str, list[str]] = {}
-    for output, result in zip(exported.outputs, results, strict=True):
-        kept = seconds if output.resource else rows
-        kept.setdefault(output.operator, []).append(f"{(output.resource or output.metric)!r}: {result}")
-    operators = [
-        f"        {name!r}: _bound({{{', '.join(values)}, 'seconds': {{{', '.join(seconds.get(name, []))}}}}}),"
-        for name, values in rows.items()
-    ]
     return "\n".join(
         [
             *(f"# {line}" for line in _comment(exported)),
@@ -199,7 +130,7 @@ def python(exported: Exported) -> str:
             '    """',
             *body,
             "    return {",
-            *operators,
+            *_operators(exported, results, "_bound"),
             "    }",
             "",
             "",
