@@ -82,6 +82,12 @@ def variable_option(name: str, called: str, help_: str, **settings: Any) -> Deco
     return click.option(name, called, type=completion.VARIABLE_NAME, metavar="VARIABLE", help=help_, **settings)
 
 
+def chains_option(help_: str) -> Decorator:
+    """An option that takes a technique, or several together, each time it is given."""
+    taken: dict[str, Any] = {"type": completion.TechniqueText(), "metavar": "TECHNIQUES"}
+    return click.option("--with", "techniques", multiple=True, required=True, help=help_, **taken)
+
+
 OPEN, GIVEN, BATCH_ALONE = "open", "given", "batch"
 """Sizes that stay symbols where they are left out; sizes that have numbers; a batch with a number, and no length."""
 

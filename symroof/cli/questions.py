@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from symroof.cli import completion
-from symroof.cli.options import BATCH_ALONE, GIVEN, Request, Variadic, model_named, step_options, variable_option
+from symroof.cli.options import BATCH_ALONE, GIVEN, Request, Variadic, chains_option, model_named, step_options, variable_option
 from symroof.cli.output import reports
 from symroof.cli.values import Exact, Whole, Word, bounds_of
 
@@ -136,15 +136,7 @@ def generate(request: Request, prompt: int, tokens: int) -> Report:
 
 
 @click.command(short_help="Several ways to run a step, side by side.")
-@click.option(
-    "--with",
-    "techniques",
-    multiple=True,
-    required=True,
-    type=completion.TechniqueText(),
-    metavar="TECHNIQUES",
-    help='A variant: for example quantize:weights=4, or several in a row, "quantize:weights=4 flash-attention".',
-)
+@chains_option('A variant: for example quantize:weights=4, or several in a row, "quantize:weights=4 flash-attention".')
 @click.option(
     "--baseline",
     default="",

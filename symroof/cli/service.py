@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from symroof.cli import completion
-from symroof.cli.options import Request, step_options, variable_named, variable_option
+from symroof.cli.options import Request, chains_option, step_options, variable_named, variable_option
 from symroof.cli.output import OutputFile, reports
 from symroof.cli.values import Exact
 from symroof.errors import InputError, quote
@@ -78,15 +78,7 @@ def _draw(found: RegimeMap, path: Path) -> None:
 
 
 @click.command(short_help="What each technique of a stack brings.")
-@click.option(
-    "--with",
-    "techniques",
-    multiple=True,
-    required=True,
-    type=completion.TechniqueText(),
-    metavar="TECHNIQUES",
-    help='A member of the stack, in the order applied: quantize:weights=4, or several together, "quantize:weights=4 quantize:kv=8".',
-)
+@chains_option('A member of the stack, in the order applied: quantize:weights=4, or several together, "quantize:weights=4 quantize:kv=8".')
 @variable_option("--over", "over", "The variable over which times are compared.", default="batch", show_default=True)
 @click.option("--at", "at", multiple=True, type=Exact("a number above 0"), metavar="NUMBER", help="Show the shares at this value of it.")
 @click.option("--per-device", is_flag=True, help="Compare the time of all devices that share the step together.")

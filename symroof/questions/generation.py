@@ -168,11 +168,7 @@ def generation(
     of_phase = {phase: [one for one in techniques if phase in one.phases] for phase in PHASES}
     prefill = model.step(Options.of("prefill", {**inputs, "seq_len": prompt}))
     before = analyze(prefill.apply(*of_phase["prefill"]), device, ceilings=ceilings)
-    drafts = [
-        step.apply(*(later for later in techniques[place:] if "prefill" in later.phases))
-        for place, technique in enumerate(techniques)
-        for step in technique.prefills(prefill)
-    ]
+    drafts = draft_prompts(prefill, techniques)
     beside = [analyze(step, device, ceilings=ceilings).total for step in drafts]
     decode = model.step(Options.of("decode", inputs)).apply(*of_phase["decode"])
     low, high = Integer(prompt + 1), Integer(prompt + tokens - 1)
@@ -223,6 +219,15 @@ def _memory(prefill: Step, drafts: Sequence[Step], decode: Step, last: int, devi
         return {phase: fit_of(step, device, beside) for phase, (step, beside) in phases.items()}
     except InputError:
         return {}
+
+
+def draft_prompts(prefill: Step, techniques: Sequence[Technique]) -> list[Step]:
+    """Further steps that read the prompt, such as a draft model's, each after the techniques that follow its own."""
+    return [
+        step.apply(*(later for later in techniques[place:] if "prefill" in later.phases))
+        for place, technique in enumerate(techniques)
+        for step in technique.prefills(prefill)
+    ]
 
 
 def require_generation(model: Model) -> None:

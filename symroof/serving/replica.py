@@ -31,7 +31,7 @@ from symroof.hardware.machine import CALIBRATED
 from symroof.notation import Brief
 from symroof.operators import Resource
 from symroof.questions.capacity import memory_over, memory_parts, usable_capacity
-from symroof.questions.generation import require_generation
+from symroof.questions.generation import draft_prompts, require_generation
 from symroof.questions.regimes import timeline
 from symroof.roof.analysis import Analysis, analyze
 from symroof.roof.costs import needed
@@ -126,11 +126,7 @@ class Replica(Brief):
     def ttft_expr(self) -> Expr:
         """Seconds in which prompts are read on an idle replica, by a draft model as well if there is one."""
         prompts = self.request.step("prefill", self.request.prompt, (), self.multiple)
-        drafts = [
-            step.apply(*(later for later in self.techniques[place:] if "prefill" in later.phases))
-            for place, technique in enumerate(self.techniques)
-            for step in technique.prefills(prompts)
-        ]
+        drafts = draft_prompts(prompts, self.techniques)
         beside = (analyze(step, self.device, ceilings=self.ceilings).total.time_expr for step in drafts)
         return Add(self.prefill.total.time_expr, *beside)
 
