@@ -17,6 +17,8 @@ from tests.steps import EVERYTHING
 from tests.test_hostile_configs import JUNK, bounded
 
 COUNT, EVERY = 10_000, 1 if EVERYTHING else 40
+FOUND = (7084,)
+"""Seeds that found a fault: a name that cannot be printed stood in a note as it was."""
 """So many mutations there are; the suite takes one of so many, and with this variable all."""
 
 Json = Any
@@ -114,7 +116,7 @@ def test_mutated_quantizations(tmp_path: Path) -> None:
     path, beside = tmp_path / "config.json", tmp_path / "hf_quant_config.json"
     wrong: list[str] = []
     understood = named = 0
-    for seed in range(0, COUNT, EVERY):
+    for seed in (*range(0, COUNT, EVERY), *FOUND):
         config, other = mutated(seed)
         path.write_text(json.dumps(config))
         beside.unlink(missing_ok=True)

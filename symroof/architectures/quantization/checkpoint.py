@@ -20,6 +20,7 @@ from symroof.architectures.quantization.formats import UNQUANTIZED, Format, Grou
 from symroof.architectures.quantization.methods import Scheme
 from symroof.architectures.quantization.modules import BESIDE, HEAD, PREDICTING, ROUTER, SHARED_ROUTER, TABLE, Modules, Reach
 from symroof.conventions import Convention, without
+from symroof.errors import quote
 from symroof.operators import ATTENTION_ROLES, Block, BlockRole, Graph, Operator, Parameter, Role, Storage, Tensor
 from symroof.symbols import w
 
@@ -206,7 +207,8 @@ class Quantization:
         if self._mixed:
             yield "formats that differ between layers of a kind, or between experts: their mean size per weight"
         if missed:
-            yield f"names of modules that are not understood, and counted like all others: {listing(tuple(name[:60] for name in missed))}"
+            shown = tuple(name[:60] if name.isprintable() else quote(name) for name in missed)
+            yield f"names of modules that are not understood, and counted like all others: {listing(shown)}"
         if self.scheme.kv_bits:
             default = "the default of kv_bits; its scales are not counted" if self.kv_bits else "its states at more: give kv_bits for both"
             yield f"the config keeps the KV cache at {self.scheme.kv_bits} bits, {default}"
